@@ -1,0 +1,1 @@
+"""A staged pipeline from raw text to few-shot scores. Start reading at `__main__.py`."""

@@ -1,0 +1,255 @@
+"""What stages leave on disk: manifests written last, fingerprints that decide whether a stage is done, atomic writes.
+
+A stage's fingerprint covers the settings that change its output, the digests of the outputs it reads, whatever it
+reads from outside (raw files), and its format version. Settings that only say how or where it runs are left out, and
+a rebuilt input whose bytes are the same makes nothing stale.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import xxhash
+
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:  # so that `--help` need not import pydantic
+    from pipeline.config import RunConfig
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("torch", "deepspeed", "transformers", "datasets", "tokenizers", "sentencepiece", "gigatoken", "lm_eval", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table in `__main__`: what a stage reads and writes, and what decides that it is done."""
+
+    name: str
+    help: str
+    reads: str
+    writes: str
+    function: str
+    """`module:function`, imported when the stage runs."""
+    folder: Callable[[RunConfig], Path]
+    """Where its manifest stands."""
+    settings: tuple[str, ...]
+    """Fields, or whole sections, that change its output."""
+    inputs: tuple[str, ...] = ()
+    """Names of the stages whose output it reads."""
+    outside: str | None = None
+    """`module:function` that describes what it reads from outside, as `{name: value}`."""
+    version: int = 1
+    """Raised when the format or the meaning of its output changes."""
+    manifest: str = MANIFEST
+    """Name of its manifest in the folder."""
+    shared: bool = False
+    """Its output lies in data_dir, shared by many runs."""
+    grows: bool = False
+    """Its output is only ever added to, so that an older manifest stays true while it runs."""
+
+    def manifest_path(self, config: RunConfig) -> Path:
+        return self.folder(config) / self.manifest
+
+
+@dataclass
+class Result:
+    """What a stage function returns; the caller writes it into the manifest."""
+
+    counts: dict[str, Any]
+    """What was made, for `status`, the summary and the report: JSON values."""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Path below the stage's folder -> `{"bytes": size, "checksum": xxh3}`."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether a stage has to run."""
+
+    kind: Literal["done", "stale", "missing"]
+    reasons: tuple[str, ...] = ()
+    manifest: dict[str, Any] | None = None
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """Import `module:function`."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def expected_inputs(stage: Stage, config: RunConfig, stages: Mapping[str, Stage]) -> dict[str, Any]:
+    """Return everything that decides the stage's output, flat: `{"setting or input": value}`."""
+    inputs: dict[str, Any] = {"format version": stage.version}
+    for dotted in stage.settings:
+        value: Any = config.model_dump()
+        for part in dotted.split("."):
+            value = value[part]
+        inputs |= flatten(value, dotted)
+    for name in stage.inputs:
+        manifest = read_manifest(stages[name].manifest_path(config))
+        inputs[f"output of {name}"] = manifest["output"] if manifest else None
+    if stage.outside:
+        inputs |= resolve(stage.outside)(config)
+    return json.loads(json.dumps(inputs))  # as it will be read back: tuples are lists
+
+
+def states(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, State]:
+    """Compare every stage's manifest with what the config asks for now; stages come in their order."""
+    known: dict[str, State] = {}
+    for stage in stages.values():
+        manifest = read_manifest(stage.manifest_path(config))
+        if manifest is None:
+            known[stage.name] = State("missing")
+            continue
+        reasons = [f"its input {name} is {known[name].kind}" for name in stage.inputs if known[name].kind != "done"]
+        reasons += differences(manifest["inputs"], expected_inputs(stage, config, stages))
+        known[stage.name] = State("stale" if reasons else "done", tuple(reasons), manifest)
+    return known
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Name each entry that differs, with both values shortened."""
+    missing = object()
+    changed = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name, missing), after.get(name, missing)
+        if old != new:
+            changed.append(f"{name}: {_short(old, missing)} -> {_short(new, missing)}")
+    return changed
+
+
+def _short(value: Any, missing: object) -> str:
+    text = "not set" if value is missing else json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def flatten(value: Any, prefix: str) -> dict[str, Any]:
+    """Return nested mappings as dotted names; file locations are left out, so that folders can be moved."""
+    if isinstance(value, dict):
+        flat: dict[str, Any] = {}
+        for key, inner in value.items():
+            flat |= flatten(inner, f"{prefix}.{key}")
+        return flat
+    is_location = isinstance(value, Path) or (isinstance(value, tuple) and any(isinstance(v, Path) for v in value))
+    return {} if is_location else {prefix: value}
+
+
+def fingerprint(value: Any) -> str:
+    """Return a 128-bit hash of a JSON value, independent of key order."""
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Return `{"bytes", "checksum"}` of a file, read in blocks of 4 MiB."""
+    digest, size = xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while block := file.read(4 << 20):
+            digest.update(block)
+            size += len(block)
+    return {"bytes": size, "checksum": digest.hexdigest()}
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old one or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's value, or None where there is no such file. Raises DataError where it is broken."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Delete it to have it made again.") from None
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return a stage's manifest, or None where the stage has not finished."""
+    return read_json(path)
+
+
+def write_manifest(
+    stage: Stage, config: RunConfig, stages: Mapping[str, Stage], result: Result, seconds: float
+) -> dict[str, Any]:
+    """Write what the stage made and what it was made from; the last act of a stage."""
+    inputs = expected_inputs(stage, config, stages)
+    manifest = {
+        "stage": stage.name,
+        "fingerprint": fingerprint(inputs),
+        "output": fingerprint({name: record["checksum"] for name, record in result.files.items()}),
+        "seconds": round(seconds, 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "counts": result.counts,
+        "inputs": inputs,
+        "environment": environment(),
+        "files": result.files,
+    }
+    write_json(stage.manifest_path(config), manifest)
+    return manifest
+
+
+@lru_cache(maxsize=1)
+def environment() -> dict[str, Any]:
+    """Return what a result depends on besides the settings: versions, commit, command, machine."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": " ".join(["pipeline", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "git": git_state(),
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Return the code's commit and whether the work tree differs from it; None outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]
+    try:
+        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        changed = subprocess.run([*command, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(changed.stdout.strip())}
+
+
+def remove_unlisted(folder: Path, listed: Sequence[str], patterns: Sequence[str]) -> None:
+    """Delete files below `folder` that match a pattern and are not listed: left by earlier settings."""
+    keep = {folder / name for name in listed}
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if path.is_file() and path not in keep:
+                path.unlink()

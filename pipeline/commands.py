@@ -1,0 +1,84 @@
+"""What the commands do: decide which stages have to run, run them, show where things stand."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import artifacts
+from pipeline.artifacts import Stage
+from pipeline.config import RunConfig, dump, load
+from pipeline.errors import DataError
+from pipeline.lease import Lease
+from pipeline.logs import console, human_bytes, human_seconds, note
+
+
+def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
+    """Run every stage that is not done, print the summary, then check what the run file requires of the result."""
+    config = load(run_file, overrides)
+    table = {stage.name: stage for stage in stages}
+    for stage in stages:
+        run_stage(stage, config, table, rebuild_inputs=True)
+    summary: Any = artifacts.resolve("pipeline.reporting.summary:print_summary")
+    summary(config)
+
+
+def run_one(stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Sequence[str]) -> None:
+    """Run one stage; its inputs must be done."""
+    config = load(run_file, overrides)
+    run_stage(stage, config, {s.name: s for s in stages}, rebuild_inputs=False)
+
+
+def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:
+    """Run a stage unless it is done, holding its folder, and write its manifest last."""
+    with Lease(config.paths.data_dir if stage.shared else config.paths.run_dir, f"pipeline {stage.name}"):
+        states = artifacts.states(table, config)
+        state = states[stage.name]
+        for name in stage.inputs:
+            if states[name].kind != "done" and not rebuild_inputs:
+                raise DataError(
+                    f"{stage.name} reads the output of {name}, which is {states[name].kind}"
+                    + "".join(f"\n  - {reason}" for reason in states[name].reasons)
+                    + f"\nRun `pipeline {name}` with the same run file first, or `pipeline run` for all stages in order."
+                )
+        if state.kind == "done":
+            note(f"{stage.name}: done already")
+            return
+        for reason in state.reasons:
+            note(f"{stage.name}: stale, {reason}")
+        note(f"{stage.name}: {stage.help}")
+        if not stage.grows:
+            stage.manifest_path(config).unlink(missing_ok=True)
+        started = time.monotonic()
+        result = artifacts.resolve(stage.function)(config)
+        seconds = time.monotonic() - started
+        artifacts.write_manifest(stage, config, table, result, seconds)
+        note(f"{stage.name}: done in {human_seconds(seconds)}")
+
+
+def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
+    """Print a table of the stages."""
+    from rich.table import Table
+
+    config = load(run_file, overrides)
+    states = artifacts.states({stage.name: stage for stage in stages}, config)
+    shown = Table("stage", "state", "made", "size", "seconds", box=None, pad_edge=False)
+    for stage in stages:
+        state = states[stage.name]
+        manifest = state.manifest or {"files": {}, "counts": {}, "seconds": None}
+        size = sum(record["bytes"] for record in manifest["files"].values())
+        seconds = manifest["seconds"]
+        shown.add_row(
+            stage.name,
+            "\n".join([state.kind, *state.reasons]),
+            str(manifest["counts"].get("headline", "")),
+            human_bytes(size) if state.manifest else "",
+            f"{seconds:.1f}" if seconds is not None else "",
+        )
+    console.print(shown)
+    console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
+
+
+def show_config(run_file: Path, overrides: Sequence[str]) -> None:
+    """Print the resolved settings."""
+    print(dump(load(run_file, overrides)), end="")

@@ -1,0 +1,41 @@
+"""The exceptions that reach the person at the terminal, each with its exit code.
+
+Anything else that escapes a command is a bug: it shows a traceback and exits with 1.
+"""
+
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """Something the user can put right: shown as a message, without a traceback (exit code 2)."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """One or more settings are wrong. Every problem names the setting, its value, the rule and the remedy."""
+
+    def __init__(self, problems: Sequence[str], where: str = "") -> None:
+        self.problems = list(problems)
+        head = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        super().__init__("\n".join([f"{head} in {where or 'the settings'}:", *(f"  - {p}" for p in self.problems)]))
+
+
+class DataError(UserError):
+    """A file or folder on disk is missing, broken, stale or not what a stage needs."""
+
+
+class LeaseError(UserError):
+    """Another process holds the folder."""
+
+
+class RequirementError(UserError):
+    """The run finished, and a result that the run file demands (`evaluation.require_*`) was not reached."""
+
+    exit_code = 3
+
+
+class Interrupted(UserError):
+    """Stopped by a signal after saving what was done: the same command goes on from there (exit code 75)."""
+
+    exit_code = 75

@@ -1,0 +1,131 @@
+"""One job at a time in a folder: a lease file with the holder's name and a heartbeat.
+
+The file's own modification time is the heartbeat, compared with the file system's clock (that of a file written now),
+so hosts need not agree on the time. A lease is taken over when its holder is known to be dead: at once for a process
+of this host, after `STALE_SECONDS` without a heartbeat for one of another host.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.errors import LeaseError
+
+LEASE = ".lease.json"
+HEARTBEAT_SECONDS = 5.0
+STALE_SECONDS = 60.0
+
+
+class Lease:
+    """Context manager that holds `folder`; raises LeaseError naming the holder if somebody else does."""
+
+    def __init__(self, folder: Path, purpose: str) -> None:
+        self.path = folder / LEASE
+        self._purpose = purpose
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(10):  # a race for a dead holder's lease is settled by who creates the file
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                self._remove_if_dead()
+                continue
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(_identity() | {"purpose": self._purpose}, file)
+            self._thread.start()
+            return self
+        raise LeaseError(f"{self.path}: could not be taken; is the file system writable?")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            try:
+                os.utime(self.path)
+            except FileNotFoundError:
+                return
+
+    def _remove_if_dead(self) -> None:
+        try:
+            holder = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return
+        except ValueError:  # being written right now, or left empty by a full disk
+            time.sleep(0.2)
+            holder = {}
+        age = heartbeat_age(self.path)
+        if age is None:
+            return
+        here = holder.get("host") == socket.gethostname() and holder.get("boot") == _boot_id()
+        if not _is_alive(holder) if here else age > STALE_SECONDS:
+            grave = self.path.with_name(f"{LEASE}.{os.getpid()}")
+            try:
+                self.path.rename(grave)
+            except FileNotFoundError:
+                return
+            grave.unlink()
+            return
+        job = f", Slurm job {holder['job']}" if holder.get("job") else ""
+        raise LeaseError(
+            f"{self.path.parent} is in use by `{holder.get('purpose', 'another command')}`: process {holder.get('pid')} on "
+            f"{holder.get('host')}{job}, last sign of life {age:.0f} s ago. Wait for it or stop it; or give this command "
+            f"another folder (paths.run_dir, paths.data_dir)."
+        )
+
+
+def heartbeat_age(path: Path) -> float | None:
+    """Return seconds since the lease was last refreshed, by the file system's own clock; None if there is none."""
+    probe = path.with_name(f"{LEASE}.clock.{os.getpid()}")
+    try:
+        probe.touch()
+        return max(0.0, probe.stat().st_mtime - path.stat().st_mtime)
+    except FileNotFoundError:
+        return None
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _identity() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "boot": _boot_id(),
+        "pid": os.getpid(),
+        "started": _start_time(os.getpid()),
+        "job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    pid = holder.get("pid")
+    return isinstance(pid, int) and _start_time(pid) is not None and _start_time(pid) == holder.get("started")
+
+
+def _boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _start_time(pid: int) -> str | None:
+    """Return the kernel's start time of a process, which tells it from a later one with the same number."""
+    try:
+        # The command in parentheses may hold spaces; the start time is the 22nd field, the 20th after it.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return None
+        return "unknown" if not Path("/proc/self").exists() else None

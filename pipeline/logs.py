@@ -1,0 +1,88 @@
+"""What the person at the terminal sees: messages, progress bars, and plain lines where there is no terminal."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+"""Results go to standard output."""
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress, notes and errors go to standard error."""
+
+PLAIN_LINE_SECONDS = 10.0
+"""Without a terminal, at most one progress line in this time."""
+
+
+def note(text: str) -> None:
+    """Print one line about what is going on."""
+    messages.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """Print one line that the user should not miss."""
+    messages.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def human_bytes(count: float) -> str:
+    """Return a size with a decimal unit, for example `3.2 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration as `12.3 s`, `4 min 05 s` or `3 h 07 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+@contextmanager
+def progress(label: str, total: float, unit: str = "") -> Iterator[Callable[[float, str], None]]:
+    """Show a bar with rate and time left; yields `update(completed, detail)`, cheap enough to call often."""
+    if not messages.is_terminal or os.environ.get("CI"):
+        yield _plain_updates(label, total, unit)
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=messages, transient=True) as bar:
+        task = bar.add_task(label, total=total, detail="")
+
+        def update(completed: float, detail: str = "") -> None:
+            bar.update(task, completed=completed, detail=detail)
+
+        yield update
+
+
+def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str], None]:
+    started = last = time.monotonic()
+
+    def update(completed: float, detail: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < PLAIN_LINE_SECONDS or completed <= 0:
+            return
+        last = now
+        left = (now - started) / completed * (total - completed)
+        print(
+            f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} left)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return update
