@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.artifacts import Stage
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 
 STAGES = (
     Stage(
@@ -153,11 +153,13 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.stderr.write(f"{'stopped' if error.exit_code == 75 else 'error'}: {error}\n")
+        sys.stderr.write(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != 130:  # what Typer makes of Ctrl-C
+            raise
         sys.stderr.write("\nstopped: run the same command again to go on\n")
-        sys.exit(75)
+        sys.exit(Interrupted.exit_code)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,17 @@ if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config import RunConfig
 
 MANIFEST = "manifest.json"
-LIBRARIES = ("torch", "deepspeed", "transformers", "datasets", "tokenizers", "sentencepiece", "gigatoken", "lm_eval", "pyarrow")
+LIBRARIES = (
+    "torch",
+    "deepspeed",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "sentencepiece",
+    "gigatoken",
+    "lm_eval",
+    "pyarrow",
+)
 
 
 @dataclass(frozen=True)
@@ -170,8 +180,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -240,7 +250,9 @@ def git_state() -> dict[str, Any] | None:
     command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]
     try:
         commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-        changed = subprocess.run([*command, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True)
+        changed = subprocess.run(
+            [*command, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit.stdout.strip(), "dirty": bool(changed.stdout.strip())}

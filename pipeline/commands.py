@@ -39,7 +39,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
                 raise DataError(
                     f"{stage.name} reads the output of {name}, which is {states[name].kind}"
                     + "".join(f"\n  - {reason}" for reason in states[name].reasons)
-                    + f"\nRun `pipeline {name}` with the same run file first, or `pipeline run` for all stages in order."
+                    + f"\nRun `pipeline {name}` with the same run file first, or `pipeline run` for all in order."
                 )
         if state.kind == "done":
             note(f"{stage.name}: done already")

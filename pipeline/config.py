@@ -24,8 +24,13 @@ PRESETS = Path(__file__).parent / "presets"
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, (str, Path)):
         return value
-    base = Path.cwd() if isinstance(value, FromCommandLine) else (info.context or {}).get("base", Path.cwd())
-    return Path(os.path.normpath(base / Path(os.path.expandvars(value)).expanduser()))
+    return _resolve(value, (info.context or {}).get("base", Path.cwd()))
+
+
+def _resolve(location: str | Path, base: Path) -> Path:
+    """Return an absolute path: relative to `base`, or to the current folder where it was given on the command line."""
+    base = Path.cwd() if isinstance(location, FromCommandLine) else base
+    return Path(os.path.normpath(base / Path(os.path.expandvars(location)).expanduser()))
 
 
 Location = Annotated[Path, BeforeValidator(_absolute)]
@@ -47,7 +52,7 @@ class Paths(Section):
 
 class Source(Section):
     kind: Literal["jsonl", "parquet", "text", "local-machine"]
-    """`jsonl` (also .gz, .zst), `parquet`, `text` (one document a file), or `local-machine` (text that this Python installation holds)."""
+    """`jsonl` (also .gz, .zst), `parquet`, `text` (one document a file), or `local-machine` (text of this Python)."""
     paths: tuple[Location, ...] = ()
     """Files, globs, or folders (searched recursively). Not for `local-machine`."""
     text_field: str = "text"
@@ -55,7 +60,7 @@ class Source(Section):
     split_by: str = "text"
     """What is hashed to choose train or validation: `text`, or a key of `meta` whose documents must stay together."""
     slice: Literal["code", "readmes", "reference"] | None = None
-    """`local-machine` only: standard-library sources, READMEs of installed distributions, or docstrings and help topics."""
+    """`local-machine` only: standard-library sources, READMEs of installed distributions, docstrings and help topics."""
 
 
 class Prepare(Section):
@@ -90,7 +95,7 @@ class Tokenizer(Section):
 
 class Tokens(Section):
     encoder: Literal["auto", "reference"] = "auto"
-    """`auto`: gigatoken where it gives the reference's ids on a sample of each shard, else the reference (tokenizers)."""
+    """`auto`: gigatoken where it gives the reference's ids on a sample of each shard, else the reference."""
     parity_documents: int = Field(default=100, ge=1)
     """Documents per shard that are also encoded by the reference and compared."""
 
@@ -99,7 +104,9 @@ class Model(Section):
     architecture: str
     """Model type of transformers, for example `llama` or `gpt_neox`."""
     config: dict[str, Any]
-    """Sizes and options as that architecture's transformers config names them. `vocab_size` defaults to the tokenizer's, rounded up to 128."""
+    """Sizes and options as that architecture's transformers config names them.
+
+    `vocab_size` defaults to the tokenizer's, rounded up to 128."""
 
 
 class Data(Section):
@@ -155,7 +162,7 @@ class Train(Section):
     seed: int = Field(default=1, ge=0)
     """Seed of the initial weights, the order of the data and dropout."""
     resume: Literal["auto", "never", "required"] = "auto"
-    """`auto`: go on from the newest intact checkpoint if there is one. `never`: stop if there is one. `required`: stop if there is none."""
+    """`auto`: go on from the newest intact checkpoint, if any. `never`: stop if there is one. `required`: if none."""
     validate_every_steps: int = Field(default=500, ge=1)
     """Steps between measurements of the held-out loss; also measured at the end."""
     activation_checkpointing: bool = False
@@ -258,8 +265,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         layers.append(read_yaml(_preset_path(str(preset))))
     tokenizer = document.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(recipe := tokenizer.get("recipe"), str):
-        base = Path.cwd() if isinstance(recipe, FromCommandLine) else path.absolute().parent
-        layers.append({"tokenizer": read_yaml(Path(os.path.normpath(base / Path(recipe).expanduser())))})
+        layers.append({"tokenizer": read_yaml(_resolve(recipe, path.absolute().parent))})
     merged: dict[str, Any] = {}
     for layer in [*layers, document]:
         merged = merge(merged, layer)
@@ -287,7 +293,9 @@ def _mismatches(config: RunConfig) -> list[str]:
     problems = []
     for name, source in config.sources.items():
         if source.kind == "local-machine" and (source.slice is None or source.paths):
-            problems.append(f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and no paths")
+            problems.append(
+                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and no paths"
+            )
         if source.kind != "local-machine" and (source.slice is not None or not source.paths):
             problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
     tokenizer, batch, sequence = config.tokenizer, config.batch, config.data.sequence_length
@@ -303,11 +311,13 @@ def _mismatches(config: RunConfig) -> list[str]:
         )
     elif config.global_batch_sequences % batch.micro_batch_sequences:
         problems.append(
-            f"batch.micro_batch_sequences = {batch.micro_batch_sequences}: must divide the {config.global_batch_sequences} "
-            f"sequences of a global batch (batch.global_batch_tokens / data.sequence_length)"
+            f"batch.micro_batch_sequences = {batch.micro_batch_sequences}: must divide the "
+            f"{config.global_batch_sequences} sequences of a global batch (batch.global_batch_tokens / data.sequence_length)"
         )
     if (config.schedule.kind == "wsd") != (config.schedule.decay_tokens is not None):
-        problems.append(f"schedule.decay_tokens = {config.schedule.decay_tokens}: given exactly when schedule.kind is wsd")
+        problems.append(
+            f"schedule.decay_tokens = {config.schedule.decay_tokens}: given exactly when schedule.kind is wsd"
+        )
     if config.schedule.warmup_tokens + (config.schedule.decay_tokens or 0) > config.train.train_tokens:
         problems.append(
             f"schedule.warmup_tokens = {config.schedule.warmup_tokens}: warm-up and decay together must not be longer "
@@ -317,10 +327,11 @@ def _mismatches(config: RunConfig) -> list[str]:
         problems.append(f"data.mixture.{name}: no such source; sources are {', '.join(config.sources)}")
     if config.data.mixture is not None and sum(config.data.mixture.values()) <= 0:
         problems.append("data.mixture: at least one weight must be above 0")
-    for field in ("require_gain_over_unigram", "require_cloze_standard_errors"):
-        if getattr(config.evaluation, field) is not None and field.endswith("errors"):
-            if "heldout_cloze" not in config.evaluation.tasks or 0 not in config.evaluation.shots:
-                problems.append(f"evaluation.{field}: needs heldout_cloze in evaluation.tasks and 0 in evaluation.shots")
+    scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
+    if config.evaluation.require_cloze_standard_errors is not None and not scored:
+        problems.append(
+            "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks and 0 in evaluation.shots"
+        )
     return problems
 
 

@@ -50,7 +50,7 @@ def run_tasks(
     done: dict[str, dict[str, Any]] = {}
     for task in tasks:
         record = read_json(records / f"{task.name}.json")
-        if record and record["fingerprint"] == task.fingerprint:
+        if record and record["fingerprint"] == task.fingerprint and _outputs_exist(record["result"], folder):
             done[task.name] = record["result"]
     waiting = [task for task in tasks if task.name not in done]
     for stale in set(records.glob("*.json")) - {records / f"{task.name}.json" for task in tasks}:
@@ -70,6 +70,15 @@ def run_tasks(
     if problems:
         raise UserError("\n".join(sorted(problems)))
     return {task.name: done[task.name] for task in tasks}
+
+
+def _outputs_exist(result: dict[str, Any], folder: Path) -> bool:
+    """Tell whether the files that a task lists are there in their full size."""
+    for name, record in result.get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != record["bytes"]:
+            return False
+    return True
 
 
 def _execute(task: Task, records: Path) -> dict[str, Any] | UserError:
@@ -112,6 +121,8 @@ def _on_dask(tasks: Sequence[Task], records: Path, workers: int) -> Iterator[tup
         ) as cluster,
         Client(cluster) as client,
     ):
-        futures = {client.submit(_execute, task, records, key=f"{task.name}-{task.fingerprint}"): task for task in tasks}
+        futures = {
+            client.submit(_execute, task, records, key=f"{task.name}-{task.fingerprint}"): task for task in tasks
+        }
         for future in as_completed(futures):
             yield futures[future], future.result()

@@ -5,6 +5,7 @@ so hosts need not agree on the time. A lease is taken over when its holder is kn
 of this host, after `STALE_SECONDS` without a heartbeat for one of another host.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -26,12 +27,17 @@ class Lease:
 
     def __init__(self, folder: Path, purpose: str) -> None:
         self.path = folder / LEASE
-        self._purpose = purpose
+        self._text = json.dumps(_identity() | {"purpose": purpose})
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Lease":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LeaseError(
+                f"{self.path.parent}: cannot be made ({error.strerror}). Give paths.run_dir or paths.data_dir another folder."
+            ) from None
         for _ in range(10):  # a race for a dead holder's lease is settled by who creates the file
             try:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -39,28 +45,39 @@ class Lease:
                 self._remove_if_dead()
                 continue
             with os.fdopen(descriptor, "w") as file:
-                json.dump(_identity() | {"purpose": self._purpose}, file)
+                file.write(self._text)
             self._thread.start()
             return self
         raise LeaseError(f"{self.path}: could not be taken; is the file system writable?")
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
-        self.path.unlink(missing_ok=True)
+        if self._is_ours():
+            self.path.unlink(missing_ok=True)
+
+    def _is_ours(self) -> bool:
+        """Tell whether nobody took the lease over, as may happen to a process that was suspended for a minute."""
+        try:
+            return self.path.read_text() == self._text
+        except OSError:
+            return False
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            try:
-                os.utime(self.path)
-            except FileNotFoundError:
+            if not self._is_ours():
                 return
+            os.utime(self.path)
 
     def _remove_if_dead(self) -> None:
         try:
-            holder = json.loads(self.path.read_text())
+            text = self.path.read_text()
         except FileNotFoundError:
             return
+        try:
+            holder = json.loads(text)
         except ValueError:  # being written right now, or left empty by a full disk
             time.sleep(0.2)
             holder = {}
@@ -74,6 +91,9 @@ class Lease:
                 self.path.rename(grave)
             except FileNotFoundError:
                 return
+            if grave.read_text() != text:  # somebody was quicker: this is the new holder's, given back
+                with contextlib.suppress(FileExistsError):
+                    os.link(grave, self.path)
             grave.unlink()
             return
         job = f", Slurm job {holder['job']}" if holder.get("job") else ""
@@ -86,7 +106,7 @@ class Lease:
 
 def heartbeat_age(path: Path) -> float | None:
     """Return seconds since the lease was last refreshed, by the file system's own clock; None if there is none."""
-    probe = path.with_name(f"{LEASE}.clock.{os.getpid()}")
+    probe = path.with_name(f"{LEASE}.clock.{socket.gethostname()}.{os.getpid()}")
     try:
         probe.touch()
         return max(0.0, probe.stat().st_mtime - path.stat().st_mtime)
@@ -101,14 +121,18 @@ def _identity() -> dict[str, Any]:
         "host": socket.gethostname(),
         "boot": _boot_id(),
         "pid": os.getpid(),
-        "started": _start_time(os.getpid()),
+        "started": process_start_time(os.getpid()),
         "job": os.environ.get("SLURM_JOB_ID"),
     }
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
     pid = holder.get("pid")
-    return isinstance(pid, int) and _start_time(pid) is not None and _start_time(pid) == holder.get("started")
+    return (
+        isinstance(pid, int)
+        and process_start_time(pid) is not None
+        and process_start_time(pid) == holder.get("started")
+    )
 
 
 def _boot_id() -> str | None:
@@ -118,7 +142,7 @@ def _boot_id() -> str | None:
         return None
 
 
-def _start_time(pid: int) -> str | None:
+def process_start_time(pid: int) -> str | None:
     """Return the kernel's start time of a process, which tells it from a later one with the same number."""
     try:
         # The command in parentheses may hold spaces; the start time is the 22nd field, the 20th after it.

@@ -31,7 +31,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+01
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a YAML file's mapping; raises ConfigError for anything that is not one."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError([f"cannot read the file: {error.strerror}"], str(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -47,7 +47,7 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError([f"{override!r}: an override is written section.field=value"], "the command line")
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError([f"{override!r}: the value is not valid YAML: {error}"], "the command line") from None
     *parents, leaf = key.split(".")
@@ -74,5 +74,3 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if both else value
     return merged
-
-

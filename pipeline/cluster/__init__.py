@@ -1,0 +1,1 @@
+"""Starting and watching ranks. Free of torch: the ranks are subprocesses."""

@@ -1,0 +1,212 @@
+"""The `train` stage: start the ranks, watch them, pass signals on, leave nothing behind.
+
+Ranks write their own logs; what is shown here comes from metrics.jsonl, the same way on one machine and on many nodes.
+Imports no torch.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from pipeline.artifacts import Result, read_json, write_atomic
+from pipeline.cluster.launch import WORKER, Launch, plan_launch
+from pipeline.config import RunConfig, dump
+from pipeline.errors import DataError, Interrupted, UserError
+from pipeline.lease import process_start_time
+from pipeline.logs import note, progress
+
+POLL_SECONDS = 0.2
+LAUNCHER_GRACE_SECONDS = 15.0
+"""Time for the launcher to notice that its ranks have ended."""
+
+
+class TrainingFailed(UserError):
+    """A rank crashed or was killed; the message holds the end of its log."""
+
+    exit_code = 1
+
+
+def train(config: RunConfig) -> Result:
+    """Run one training job to its end.
+
+    Raises Interrupted after a signal, when the ranks have saved; UserError with the ranks' message where they refuse;
+    TrainingFailed where one of them died.
+    """
+    run_dir = config.paths.run_dir
+    run_file = run_dir / "config.yaml"
+    write_atomic(run_file, dump(config))
+    (run_dir / "outcome.json").unlink(missing_ok=True)
+    for log in (run_dir / "logs").glob("*.log"):
+        log.replace(log.with_suffix(".previous"))
+    launch = plan_launch(config, run_file)
+    (run_dir / "logs").mkdir(exist_ok=True)
+    note(f"train: starting {launch.ranks} {launch.device} ranks; their logs are in {run_dir / 'logs'}")
+    with _Ranks(launch, run_dir) as ranks, _stop_signals(ranks):
+        _watch(config, ranks)
+    outcome = read_json(run_dir / "outcome.json")
+    if outcome is None:
+        if ranks.stop_requested:
+            raise Interrupted("before the first new checkpoint; run the same command again to go on")
+        raise TrainingFailed(_why_it_failed(run_dir, ranks.process.returncode))
+    if outcome["status"] == "refused":
+        raise UserError(outcome["message"])
+    if outcome["status"] == "interrupted":
+        raise Interrupted(f"saved at step {outcome['step']} of {config.total_steps}; run the same command again to go on")
+    checkpoint = outcome["counts"]["checkpoint"]
+    manifest = read_json(run_dir / "checkpoints" / checkpoint / "manifest.json")
+    if manifest is None:
+        raise DataError(f"{run_dir / 'checkpoints' / checkpoint}: has vanished after training")
+    files = {f"{checkpoint}/{name}": record for name, record in manifest["files"].items()}
+    return Result(outcome["counts"], files)
+
+
+class _Ranks:
+    """The launcher and everything below it; leaving the context ends and cleans up all of it."""
+
+    def __init__(self, launch: Launch, run_dir: Path) -> None:
+        self._launch = launch
+        self._run_dir = run_dir
+        self.stop_requested = False
+
+    def __enter__(self) -> "_Ranks":
+        identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
+        environment = self._launch.environment | {"PIPELINE_SUPERVISOR": json.dumps(identity)}
+        with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
+            self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
+                self._launch.command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._members():
+            _quietly(process.kill)
+        self.process.wait()
+        for leftover in Path("/dev/shm").glob(f"deepspeed_*_{self._launch.port}_*"):
+            leftover.unlink(missing_ok=True)
+
+    def _members(self) -> list[psutil.Process]:
+        """All processes of the launcher's session; ranks stay in it when a launcher dies."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid:
+                    found.append(process)
+            except (OSError, psutil.Error):
+                continue
+        return found
+
+    def request_stop(self) -> None:
+        """Ask every rank to save and end; a second time, end them at once."""
+        if self.stop_requested:
+            note("train: ending at once")
+            for process in self._members():
+                _quietly(process.kill)
+            return
+        self.stop_requested = True
+        note("train: stopping after this step and a checkpoint (once more: at once)")
+        if self._launch.command[0] == "srun":
+            self.process.send_signal(signal.SIGTERM)  # srun passes it on to all tasks
+            return
+        # DeepSpeed's launchers would kill the ranks on a signal, so it goes to the ranks alone.
+        for process in self._members():
+            if _is_rank(process):
+                _quietly(process.terminate)
+
+    def has_ended(self) -> bool:
+        """Tell whether the launcher is gone, or has no rank left and does not notice."""
+        return self.process.poll() is not None
+
+
+def _is_rank(process: psutil.Process) -> bool:
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return False
+    return WORKER in command and not any(part.startswith("deepspeed.launcher") for part in command) and "-m" in command
+
+
+def _quietly(action: Any) -> None:
+    try:
+        action()
+    except psutil.Error:
+        pass
+
+
+@contextmanager
+def _stop_signals(ranks: _Ranks) -> Iterator[None]:
+    """Pass SIGINT, SIGTERM and SIGUSR1 on as a request to stop."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        ranks.request_stop()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _watch(config: RunConfig, ranks: _Ranks) -> None:
+    """Show progress until the launcher ends, or until all ranks have ended without it."""
+    metrics = _Tail(config.paths.run_dir / "metrics.jsonl")
+    total = config.total_steps * config.batch.global_batch_tokens
+    outcome_seen: float | None = None
+    with progress("train", total, "tokens") as update:
+        while not ranks.has_ended():
+            time.sleep(POLL_SECONDS)
+            for record in metrics.new_records():
+                detail = f"step {record['step']} loss {record['loss']:.3f} {record['tokens_per_second']:,.0f} tokens/s"
+                update(record["tokens"], detail)
+            if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
+                outcome_seen = time.monotonic()
+            if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:
+                return
+
+
+class _Tail:
+    """New whole lines of a growing JSON-lines file, from its present end on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if path.exists() else 0
+
+    def new_records(self) -> list[dict[str, Any]]:
+        try:
+            size = self._path.stat().st_size
+        except FileNotFoundError:
+            return []
+        self._offset = 0 if size < self._offset else self._offset  # cut back by a resume
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole = file.read().rpartition(b"\n")[0]
+        self._offset += len(whole) + 1 if whole else 0
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def _why_it_failed(run_dir: Path, code: int | None) -> str:
+    """Return the end of the log that explains it: the first rank with a traceback, else the launcher."""
+    logs = sorted((run_dir / "logs").glob("rank_*.log"))
+    told = [log for log in logs if "Traceback" in log.read_text(errors="replace")]
+    log = (told or [run_dir / "logs" / "launcher.log"])[0]
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+    return (
+        f"a rank ended without a result (launcher's exit code {code}). The end of {log}:\n{tail}\n"
+        "Run the same command again to go on from the newest checkpoint."
+    )

@@ -1,0 +1,1 @@
+"""Raw text to documents: sources, row validation, the train / validation split."""

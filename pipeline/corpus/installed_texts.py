@@ -1,0 +1,233 @@
+"""The text that a Python installation holds: its library's sources, READMEs of distributions, docstrings, help topics.
+
+Reads the installation's files. Of modules only the standard library's own compiled ones are imported; no code of
+others is executed. Everything is walked in sorted order, so that the same installation gives the same texts.
+"""
+
+import ast
+import csv
+import importlib
+import importlib.machinery
+import importlib.metadata
+import inspect
+import io
+import os
+import re
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib.metadata import Distribution
+from pathlib import Path, PurePath
+from typing import Any
+
+import xxhash
+
+SOURCE_BYTES_PER_DISTRIBUTION = 1_500_000
+SOURCE_BYTES = 14_000_000
+"""Python sources that are parsed for docstrings: at 2 MB/s `ast` is what gathering waits for. The first bound keeps
+one large distribution from filling the slice."""
+COPIES = frozenset({"_vendor", "vendor", "vendored", "_distutils", "third_party", "extern", "externals"})
+"""Folders in which distributions keep copies of other projects, whose text would then stand in two groups."""
+GENERATED = re.compile(r"topics\.py|_sysconfigdata.*\.py")
+"""Library files that are no source: the help topics (their own slice has them) and this machine's build settings."""
+README = re.compile(r"(^|/)readme[^/]*?(\.md|\.rst|\.txt|(?<=readme))$", re.IGNORECASE)
+PYTHON_SOURCE = re.compile(r"\.py$")
+UNSAFE_MODULE = re.compile(r"_?xx.*|_?test.*|.*_test|readline|antigravity|this")
+"""Compiled modules for the interpreter's own tests, and one that writes to the terminal when imported."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One document. Texts of one group stay on one side of the train / validation split, in every slice."""
+
+    text: str
+    group: str
+    origin: dict[str, str]
+    """`path`, or `distribution` and `path`: relative, for the document's meta."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where a Python installation keeps its text."""
+
+    library: Path
+    """The standard library's folder."""
+    sites: tuple[Path, ...]
+    """Folders with installed distributions."""
+    compiled_modules: tuple[str, ...]
+    """Standard-library modules without Python source, importable here."""
+
+
+def this_installation() -> Installation:
+    """Return the installation that runs this process; in a virtual environment the library is its base's."""
+    library = Path(sysconfig.get_path("stdlib"))
+    sites = tuple(dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")))
+    suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    compiled = {file.name.partition(".")[0] for file in library.glob("lib-dynload/*") if file.name.endswith(suffixes)}
+    names = sorted(name for name in compiled | set(sys.builtin_module_names) if not UNSAFE_MODULE.fullmatch(name))
+    return Installation(library, sites, tuple(names))
+
+
+def group_order(group: str) -> int:
+    """Return a pseudo-random rank; seeded, as the split's own hash would put all held-out groups first."""
+    return xxhash.xxh3_64_intdigest(group.encode(), seed=1)
+
+
+def library_group(path: PurePath) -> str:
+    """Name the group of a library file: its top-level module, or below `test` the test module or package.
+
+    `_json`, `_pydecimal` and the like are the inner halves of `json` and `decimal`, and hold the same docstrings.
+    """
+    parts = [part.removesuffix(".py") for part in path.parts]
+    if parts[0] == "test" and len(parts) > 1:
+        return f"test.{parts[1]}"
+    if parts[0].startswith("_py") and parts[0][3:] in sys.stdlib_module_names:
+        return parts[0][3:]
+    return parts[0].strip("_").lower() or parts[0]
+
+
+def library_sources(installation: Installation) -> Iterator[Text]:
+    """Yield the library's `.py` files, its tests included, that are UTF-8 text."""
+    for root, folders, names in os.walk(installation.library):
+        folders[:] = sorted(set(folders) - {"site-packages", "dist-packages"})
+        for name in sorted(names):
+            if not name.endswith(".py") or GENERATED.fullmatch(name):
+                continue
+            path = (Path(root) / name).relative_to(installation.library)
+            if (text := _read(installation.library / path)) is not None:
+                yield Text(text, library_group(path), {"path": path.as_posix()})
+
+
+def readmes(distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]:
+    """Yield each distribution's description, and the README files that it installs."""
+    for name, distribution in distributions:
+        if description := _description(distribution):
+            yield Text(description, name, {"distribution": name, "path": "METADATA"})
+        for path in distribution_files(distribution, README):
+            if (text := _read(Path(str(distribution.locate_file(path))))) is not None:
+                yield Text(text, name, {"distribution": name, "path": path})
+
+
+def references(installation: Installation, distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]:
+    """Yield help topics, and docstrings joined to one document a module; no docstring twice."""
+    seen: set[int] = set()
+    for topic, text in sorted(_topics(installation.library).items()):
+        # One group: topics contain each other (`specialnames` is all of chapter 3.3).
+        yield Text(text.strip(), "pydoc", {"path": f"pydoc_data/topics.py:{topic}"})
+    for name in installation.compiled_modules:
+        if text := _joined(name, _module_docstrings(name), seen):
+            yield Text(text, library_group(PurePath(name)), {"path": name})
+    total = 0
+    for name, distribution in distributions:
+        if total >= SOURCE_BYTES:
+            return
+        taken = 0
+        for path in sorted(distribution_files(distribution, PYTHON_SOURCE), key=group_order):
+            source = _read(Path(str(distribution.locate_file(path))))
+            if source is None or ('"""' not in source and "'''" not in source):
+                continue
+            if taken + len(source) > SOURCE_BYTES_PER_DISTRIBUTION:
+                break
+            taken += len(source)
+            module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            if text := _joined(module, source_docstrings(source), seen):
+                yield Text(text, name, {"distribution": name, "path": path})
+        total += taken
+
+
+def distributions_in(sites: Iterable[Path]) -> list[tuple[str, Distribution]]:
+    """Return installed distributions by normalised name (PEP 503), each once, in their pseudo-random order."""
+    found: dict[str, Distribution] = {}
+    for distribution in importlib.metadata.distributions(path=[str(site) for site in sites]):
+        if name := distribution.metadata["Name"]:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution)
+    return sorted(found.items(), key=lambda item: group_order(item[0]))
+
+
+def distribution_files(distribution: Distribution, name: re.Pattern[str]) -> list[str]:
+    """Return the paths, in the site, of installed files with such a name; copies of other projects are left out."""
+    try:
+        rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+        paths = [row[0] for row in rows if row and name.search(row[0])]
+    except (UnicodeDecodeError, csv.Error):
+        return []
+    return sorted(path for path in paths if COPIES.isdisjoint(parts := path.split("/")) and ".." not in parts)
+
+
+def source_docstrings(source: str) -> Iterator[tuple[str, str]]:
+    """Yield `(dotted name, docstring)` of a source's module, classes and functions; none if it does not parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's sources
+            waiting: list[tuple[str, Any]] = [("", ast.parse(source))]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    while waiting:
+        name, node = waiting.pop()
+        if docstring := ast.get_docstring(node):
+            yield name, docstring
+        inner = [
+            child for child in node.body if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        waiting += [(f"{name}.{child.name}".lstrip("."), child) for child in reversed(inner)]
+
+
+def _module_docstrings(name: str) -> Iterator[tuple[str, str]]:
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = importlib.import_module(name)
+    except Exception:  # compiled against a library that this machine lacks
+        return
+    yield "", inspect.cleandoc(module.__doc__ or "")
+    for member_name, member in sorted(vars(module).items()):
+        if not (inspect.isclass(member) or inspect.isroutine(member)):
+            continue  # the docstring of a constant is its type's
+        yield member_name, inspect.cleandoc(_docstring(member))
+        if inspect.isclass(member):
+            for attribute_name, attribute in sorted(vars(member).items()):
+                yield f"{member_name}.{attribute_name}", inspect.cleandoc(_docstring(attribute))
+
+
+def _docstring(member: Any) -> str:
+    docstring = getattr(member, "__doc__", None)
+    return docstring if isinstance(docstring, str) else ""
+
+
+def _joined(module: str, docstrings: Iterable[tuple[str, str]], seen: set[int]) -> str:
+    parts = []
+    for name, docstring in docstrings:
+        key = xxhash.xxh3_64_intdigest(" ".join(docstring.split()).encode(errors="surrogatepass"))
+        if docstring and key not in seen:
+            seen.add(key)
+            parts.append(f"{module}.{name}".rstrip(".") + f"\n\n{docstring}\n")
+    return "\n".join(parts)
+
+
+def _topics(library: Path) -> dict[str, str]:
+    source = _read(library / "pydoc_data" / "topics.py")
+    for node in ast.parse(source or "").body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def _description(distribution: Distribution) -> str | None:
+    try:
+        metadata = distribution.metadata
+    except UnicodeDecodeError:
+        return None
+    body = metadata.get_payload()  # pyright: ignore[reportAttributeAccessIssue]  (it is an email.message.Message)
+    return body.strip() or metadata["Description"] or None
+
+
+def _read(file: Path) -> str | None:
+    """Return a file's text; None if it is no UTF-8 text or cannot be read."""
+    try:
+        text = file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if "\0" in text else text.removeprefix("\ufeff")

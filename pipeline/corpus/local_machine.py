@@ -1,0 +1,100 @@
+"""The source kind `local-machine`: text of this Python installation, written as raw files in RedPajama v1's layout.
+
+Writes `data_dir/raw/local-machine/<slice>.jsonl.zst`, rows `{"text", "meta": {"source", "path", "group", ...}}`, and
+last a manifest. Gathered once: what is there is kept, so that installing a package does not change a corpus.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import xxhash
+import zstandard
+
+from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
+from pipeline.corpus import installed_texts
+from pipeline.corpus.installed_texts import Installation, Text
+from pipeline.logs import human_bytes, note, progress
+
+GATHERER_VERSION = 1
+"""Raised when the gathered text changes in kind."""
+SLICE_BYTES = {"code": 30_000_000, "readmes": 5_000_000, "reference": 15_000_000}
+"""UTF-8 bytes of text at most; whole groups in pseudo-random order, so that a bound favours none."""
+SHORTEST_BYTES = 200
+"""Shorter texts are empty modules and one-line descriptions."""
+COMPRESSION_LEVEL = 3
+
+
+def gather_once(folder: Path, installation: Installation | None = None) -> dict[str, Path]:
+    """Return the file of each slice, gathered now unless a complete earlier gathering is there."""
+    manifest = read_json(folder / MANIFEST)
+    paths = {name: folder / f"{name}.jsonl.zst" for name in SLICE_BYTES}
+    if manifest and manifest["version"] == GATHERER_VERSION:
+        sizes = {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+        if sizes == {name: record["bytes"] for name, record in manifest["slices"].items()}:
+            return paths
+    (folder / MANIFEST).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    slices = _gather(paths, installation or installed_texts.this_installation())
+    write_json(folder / MANIFEST, {"version": GATHERER_VERSION, "slices": slices})
+    total = sum(record["text_bytes"] for record in slices.values())
+    note(f"gathered {human_bytes(total)} of text from this Python installation in {folder}")
+    return paths
+
+
+def _gather(paths: dict[str, Path], installation: Installation) -> dict[str, dict[str, Any]]:
+    distributions = installed_texts.distributions_in(installation.sites)
+    texts = {
+        "code": installed_texts.library_sources(installation),
+        "readmes": installed_texts.readmes(distributions),
+        "reference": installed_texts.references(installation, distributions),
+    }
+    seen: set[int] = set()
+    slices, written = {}, 0
+    with progress("gather", sum(SLICE_BYTES.values()), "bytes") as update:
+        for name, path in paths.items():
+            chosen = _choose(texts[name], SLICE_BYTES[name], seen, lambda size: update(written + size, name))  # noqa: B023
+            slices[name] = _write_slice(path, name, chosen)
+            written += SLICE_BYTES[name]
+    return slices
+
+
+def _choose(texts: Iterable[Text], most_bytes: int, seen: set[int], update: Callable[[int], None]) -> list[Text]:
+    """Return texts that are new and not tiny, whole groups up to `most_bytes`."""
+    groups: dict[str, list[Text]] = {}
+    sizes: dict[str, int] = {}
+    for text in texts:
+        content = text.text.encode(errors="replace")
+        key = xxhash.xxh3_64_intdigest(b" ".join(content.split()))
+        if len(content) < SHORTEST_BYTES or key in seen:
+            continue
+        seen.add(key)
+        groups.setdefault(text.group, []).append(text)
+        sizes[text.group] = sizes.get(text.group, 0) + len(content)
+        update(min(most_bytes, sum(sizes.values())))
+    chosen: list[Text] = []
+    left = most_bytes
+    for group in sorted(groups, key=installed_texts.group_order):
+        if sizes[group] <= left:
+            left -= sizes[group]
+            chosen += groups[group]
+    return chosen
+
+
+def _write_slice(path: Path, name: str, texts: Iterable[Text]) -> dict[str, Any]:
+    temporary = path.with_name(f".{path.name}.partial")
+    documents = text_bytes = 0
+    with temporary.open("wb") as file:
+        with zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).stream_writer(file, closefd=False) as compressed:
+            for text in texts:
+                content = text.text.encode(errors="replace")  # a docstring may hold half a surrogate pair
+                meta = {"source": f"local-machine/{name}", "group": text.group, **text.origin}
+                compressed.write(orjson.dumps({"text": content.decode(), "meta": meta}) + b"\n")
+                documents += 1
+                text_bytes += len(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return {**file_record(path), "documents": documents, "text_bytes": text_bytes}

@@ -1,0 +1,141 @@
+"""The stage `prepare`: raw files of every source to checked Parquet documents, with a held-out share.
+
+Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine`, `data_dir/raw/local-machine/`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.artifacts import Result, fingerprint, remove_unlisted
+from pipeline.config import RunConfig
+from pipeline.corpus.documents import SPLITS
+from pipeline.corpus.local_machine import gather_once
+from pipeline.corpus.read_task import ReadSettings, read_files
+from pipeline.corpus.sources import InputFile, find_files, group_files, input_files
+from pipeline.errors import DataError, UserError
+from pipeline.executor import Task, run_tasks
+from pipeline.logs import human_bytes, warn
+
+FORMAT_VERSION = 1
+"""Raised when the same raw files give other documents."""
+
+
+def prepare(config: RunConfig) -> Result:
+    """Make documents of all sources.
+
+    Raises DataError, after all files were read, naming each broken file (`prepare.on_broken_file: stop`); each source
+    with more rejected rows than `prepare.max_bad_rows`; each source without documents.
+    """
+    folder = config.paths.data_dir / "documents"
+    files = _all_files(config)
+    tasks: dict[str, list[Task]] = {name: list(_tasks(config, name, files[name])) for name in config.sources}
+    try:
+        results = run_tasks(
+            [task for of_source in tasks.values() for task in of_source],
+            folder,
+            config.executor.workers,
+            "prepare",
+            "bytes",
+        )
+    except UserError as error:
+        raise DataError(
+            f"{error}\nAll other files were read and are not read again. Replace or remove a broken file; or set "
+            f"prepare.on_broken_file=keep-readable-rows to take the rows before its break."
+        ) from None
+    sources = {}
+    for name, of_source in tasks.items():
+        sources[name] = _add_up([results[task.name] for task in of_source]) | {"input_files": len(files[name])}
+    _check(config, sources)
+    outputs = {path: record for result in results.values() for path, record in result["files"].items()}
+    samples = [f"{name}/rejected/{number:05d}.jsonl" for name, ts in tasks.items() for number in range(len(ts))]
+    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.partial", "*/rejected/*.jsonl"])
+    return Result({"headline": _headline(sources), "sources": sources}, outputs)
+
+
+def _all_files(config: RunConfig) -> dict[str, list[InputFile]]:
+    files = input_files(config)  # first: what is missing is said before minutes of gathering
+    for name, source in config.sources.items():
+        if source.kind == "local-machine":
+            slices = gather_once(config.paths.data_dir / "raw" / "local-machine")
+            assert source.slice is not None
+            files[name] = find_files(name, "jsonl", [slices[source.slice]])
+    return files
+
+
+def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Task]:
+    source, chosen = config.sources[name], config.prepare
+    settings = ReadSettings(
+        source=name,
+        kind="jsonl" if source.kind == "local-machine" else source.kind,
+        text_field=source.text_field,
+        split_by=source.split_by,
+        validation_fraction=chosen.validation_fraction,
+        on_broken_file=chosen.on_broken_file,
+        shard_text_bytes=chosen.shard_text_bytes,
+    )
+    for number, group in enumerate(group_files(files)):
+        yield Task(
+            name=f"{name}_{number:05d}",
+            function=read_files,
+            arguments={
+                "documents_dir": config.paths.data_dir / "documents",
+                "task": number,
+                "files": [(file.path, file.name) for file in group],
+                "settings": settings,
+            },
+            fingerprint=fingerprint([FORMAT_VERSION, number, asdict(settings), [file.identity for file in group]]),
+            size=sum(file.size for file in group),
+        )
+
+
+def _add_up(results: list[dict[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for count in ("documents", "text_bytes", "rejected"):
+        added: Counter[str] = Counter()
+        for result in results:
+            added.update(result[count])
+        total[count] = dict(added)
+    total["broken_files"] = {file: why for result in results for file, why in result["broken_files"].items()}
+    return total
+
+
+def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
+    folder = config.paths.data_dir / "documents"
+    problems = []
+    for name, counts in sources.items():
+        documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
+        if rejected > config.prepare.max_bad_rows * (documents + rejected):
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts["rejected"].items()))
+            problems.append(
+                f"source {name}: {rejected:,} of {documents + rejected:,} rows ({rejected / (documents + rejected):.2%}) "
+                f"are no documents, more than prepare.max_bad_rows = {config.prepare.max_bad_rows} allows: {reasons}. "
+                f"Samples: {folder / name / 'rejected'}. Correct the files, or sources.{name}.text_field "
+                f"(now {config.sources[name].text_field!r}) if the text has another name, or raise prepare.max_bad_rows."
+            )
+        elif documents == 0:
+            problems.append(
+                f"source {name}: its {counts['input_files']} input files hold no document. Correct sources.{name}.paths "
+                f"or remove the source."
+            )
+    if problems:
+        raise DataError("\n".join(problems))
+    for name, counts in sources.items():
+        for file, why in counts["broken_files"].items():
+            warn(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")
+        if config.prepare.validation_fraction > 0 and counts["documents"]["validation"] == 0:
+            warn(
+                f"source {name}: none of its {counts['documents']['train']:,} documents is held out, so it will have no "
+                f"validation loss. Raise prepare.validation_fraction (now {config.prepare.validation_fraction})."
+            )
+
+
+def _headline(sources: dict[str, dict[str, Any]]) -> str:
+    documents = {split: sum(counts["documents"][split] for counts in sources.values()) for split in SPLITS}
+    size = sum(sum(counts["text_bytes"].values()) for counts in sources.values())
+    rejected = sum(sum(counts["rejected"].values()) for counts in sources.values())
+    return (
+        f"{sum(documents.values()):,} documents, {human_bytes(size)} of text; {documents['validation']:,} held out, "
+        f"{rejected:,} rows rejected"
+    )

@@ -1,0 +1,1 @@
+"""Checkpoints to numbers: export, few-shot grid, bits per byte."""

@@ -1,0 +1,178 @@
+"""The stage `evaluate`: few-shot scores and bits per byte of the exported model, by the EleutherAI harness.
+
+Reads run_dir/export (a transformers folder) and the validation documents; writes run_dir/evaluation: `tasks/` (the
+built-in tasks, see `tasks.py`), `shots_<k>.json` and `bits_per_byte.json`, each the harness's own result with
+`provenance` added. A file whose provenance carries the fingerprint of what is asked for now is kept, so that an
+interrupted evaluation goes on where it was.
+"""
+
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import (
+    MANIFEST,
+    Result,
+    environment,
+    file_record,
+    fingerprint,
+    read_json,
+    read_manifest,
+    remove_unlisted,
+    write_json,
+)
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+from pipeline.evaluation.questions import CHANCE
+from pipeline.evaluation.tasks import BITS_PER_BYTE, BUILT_IN, SEED, write_tasks
+from pipeline.logs import human_seconds, note, warn
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one result file holds: some tasks at one number of shots."""
+
+    name: str
+    label: str
+    tasks: tuple[str, ...]
+    shots: int
+    fingerprint: str
+    """Of the weights, the questions, the tasks' names and the shots."""
+
+
+def evaluate(config: RunConfig) -> Result:
+    """Score the exported model; every metric of every task is a row of `scores`.
+
+    Raises DataError where the export is missing or the held-out text is too little, ConfigError for unknown tasks.
+    """
+    folder, settings = config.paths.run_dir / "evaluation", config.evaluation
+    model_folder = exported_model(config.paths.run_dir)
+    names = write_tasks(folder / "tasks", config.paths.data_dir / "documents", list(config.sources), settings)
+    files = {f"tasks/{name}": file_record(folder / "tasks" / name) for name in names}
+    weights = {path.name: file_record(path)["checksum"] for path in sorted(model_folder.glob("*.safetensors"))}
+    pieces = _pieces(config, weights, {name: record["checksum"] for name, record in files.items()})
+    missing = [piece for piece in pieces if not _is_done(folder, piece)]
+    if missing:
+        _score(config, model_folder, weights, missing)
+    results = [f"{piece.name}.json" for piece in pieces]
+    remove_unlisted(folder, results, ["shots_*.json", "bits_per_byte.json"])
+    files |= {name: file_record(folder / name) for name in results}
+    return Result(_counts(folder, pieces), files)
+
+
+def exported_model(run_dir: Path) -> Path:
+    """Return the transformers folder that the stage `export` wrote last. Raises DataError where there is none."""
+    manifest = read_manifest(run_dir / "export" / MANIFEST)
+    if manifest is None:
+        raise DataError(f"{run_dir / 'export'}: there is no exported model. Run `pipeline export` first.")
+    return run_dir / "export" / manifest["counts"]["folder"]
+
+
+def _pieces(config: RunConfig, weights: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
+    def piece(name: str, label: str, names: Sequence[str], shots: int) -> Piece:
+        identity = {"weights": weights, "tasks": tasks, "names": names, "shots": shots}
+        return Piece(name, label, tuple(names), shots, fingerprint(json.loads(json.dumps(identity))))
+
+    settings = config.evaluation
+    grid = sorted(set(settings.shots)) if settings.tasks else []
+    pieces = [piece(f"shots_{k}", f"evaluate: k = {k}", settings.tasks, k) for k in grid]
+    if settings.heldout_bytes:
+        names = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
+        pieces.append(piece("bits_per_byte", "evaluate: bits per byte", names, 0))
+    return pieces
+
+
+def _is_done(folder: Path, piece: Piece) -> bool:
+    known = read_json(folder / f"{piece.name}.json")
+    return known is not None and known["provenance"]["fingerprint"] == piece.fingerprint
+
+
+def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pieces: Sequence[Piece]) -> None:
+    """Load the model once, run the pieces, write each result as soon as it is there."""
+    # Set before the libraries are imported: nothing may ask the network.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from pipeline.evaluation import harness
+
+    folder, settings = config.paths.run_dir / "evaluation", config.evaluation
+    task_names = list(dict.fromkeys(name for piece in pieces for name in piece.tasks))
+    manager = harness.find_tasks(task_names, [folder / "tasks", *settings.task_paths])
+    model = harness.Model(model_folder, settings.batch_sequences)
+    for piece in pieces:
+        started = time.monotonic()
+        result = harness.score(model, manager, piece.tasks, piece.shots, piece.label)
+        result["provenance"] = {
+            "fingerprint": piece.fingerprint,
+            "weights": dict(weights),
+            "world_size": model.world_size,
+            "batch_sequences": settings.batch_sequences,
+            "device": str(model.device),
+            "task_seed": SEED,
+            "cut_requests": model.cut_requests,
+            "environment": environment(),
+        }
+        write_json(folder / f"{piece.name}.json", result)
+        note(f"{piece.label}: {len(piece.tasks)} tasks in {human_seconds(time.monotonic() - started)}")
+        if model.cut_requests and piece.shots:
+            warn(
+                f"{piece.label}: {model.cut_requests:,} sequences were longer than the model's {model.max_length} tokens and "
+                f"lost the beginning of their first example"
+            )
+
+
+def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
+    scores: list[dict[str, Any]] = []
+    bits: dict[str, dict[str, Any]] = {}
+    for piece in pieces:
+        result = read_json(folder / f"{piece.name}.json")
+        if piece.name != "bits_per_byte":
+            scores += score_rows(result, piece.shots)
+            continue
+        for task in piece.tasks:
+            lines = (folder / "tasks" / f"{task}.jsonl").read_text("utf-8").split("\n")
+            size = sum(len(json.loads(line)["text"].encode()) for line in lines if line)
+            value = result["results"][task]["bits_per_byte,none"]
+            bits[task.removeprefix(BITS_PER_BYTE)] = {"value": value, "bytes": size}
+    parts = []
+    if scores:
+        shots = ", ".join(str(k) for k in sorted({row["shots"] for row in scores}))
+        parts.append(f"{len({row['task'] for row in scores})} tasks at k = {shots}")
+    if bits:
+        parts.append(f"{sum(entry['value'] for entry in bits.values()) / len(bits):.2f} bits per byte")
+    return {
+        "headline": "; ".join(parts) or "nothing asked for",
+        "scores": scores,
+        "bits_per_byte": bits,
+        "harness": importlib.metadata.version("lm_eval"),
+    }
+
+
+def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
+    """Return one row for every metric of every task and group in the harness's result, in its order."""
+    rows = []
+    for task, values in result["results"].items():
+        members = result.get("group_subtasks", {}).get(task) or [task]
+        items = sum(result["n-samples"][member]["effective"] for member in members if member in result["n-samples"])
+        for key, value in values.items():
+            metric, comma, filter_name = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+                continue  # alias, sample count, the standard errors themselves
+            error = values.get(f"{metric}_stderr,{filter_name}")
+            rows.append(
+                {
+                    "task": task,
+                    "shots": shots,
+                    "metric": metric if filter_name == "none" else f"{metric} ({filter_name})",
+                    "value": value,
+                    "standard_error": error if isinstance(error, (int, float)) else None,
+                    "items": items,
+                    "chance": CHANCE if task in BUILT_IN else None,
+                }
+            )
+    return rows

@@ -1,0 +1,129 @@
+"""lm-eval without its noise: one model loaded once, one call a set of tasks, a progress bar of ours.
+
+Imports torch and lm-eval: import this module only when scores are to be made, and after `offline()`.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lm_eval.api.task
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from tqdm import tqdm
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.logs import progress
+
+
+class Model(HFLM):
+    """lm-eval's transformers model, with one progress bar a call and a count of requests that had to be cut."""
+
+    def __init__(self, folder: Path, batch_sequences: int) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with quiet():
+            super().__init__(pretrained=str(folder), batch_size=batch_sequences, device=device)
+        self.label = ""
+        self.cut_requests = 0
+        self._rows = 0
+        self._update = lambda completed, detail: None
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[Any],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        longest = max((len(continuation) for _, _, continuation in requests), default=0)
+        if longest > self.max_length:
+            raise DataError(
+                f"{self.pretrained}: the model sees {self.max_length} tokens and an answer has {longest}. Take a model "
+                f"with a longer context (max_position_embeddings), or other tasks (evaluation.tasks)."
+            )
+        # The harness shifts by one: the last token is only predicted, so that one more than the context fits.
+        self.cut_requests += sum(len(context) + len(answer) > self.max_length + 1 for _, context, answer in requests)
+        self._rows = 0
+        with progress(self.label, len(requests), "sequences") as self._update:
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits = super()._model_call(inps, *args, **kwargs)
+        self._rows += len(inps)
+        self._update(self._rows, "")
+        return logits
+
+
+def find_tasks(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
+    """Return a manager that knows the tasks; lm-eval's own collection is searched only for names not in the folders.
+
+    Raises ConfigError naming those that are nowhere.
+    """
+    for with_collection in (False, True):  # indexing the collection takes 20 s
+        manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=with_collection)
+        unknown = [name for name in names if name not in manager.all_tasks]
+        if not unknown:
+            return manager
+    raise ConfigError(
+        [
+            f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not a task of lm-eval"
+            for name in unknown
+        ]
+    )
+
+
+def score(model: Model, manager: TaskManager, names: Sequence[str], shots: int | None, label: str) -> dict[str, Any]:
+    """Return the harness's results of the tasks at `shots` solved examples (None: as each task says)."""
+    model.label, model.cut_requests = label, 0
+    with quiet():
+        # Standard errors of means come in closed form, but the harness leaves them out at bootstrap_iters = 0; a few
+        # iterations are enough for metrics that really need the bootstrap.
+        results = simple_evaluate(
+            model=model,
+            tasks=list(names),
+            num_fewshot=shots,
+            batch_size=model.batch_size,
+            device=str(model.device),
+            task_manager=manager,
+            bootstrap_iters=1000,
+            log_samples=False,
+        )
+    assert results is not None  # None comes back on ranks above 0 only
+    return plain(results)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it: numpy numbers (some metrics are np.float64) as numbers, the rest as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return float(value) if isinstance(value, float) else value  # np.float64 is a float of another type
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the harness's log lines, warnings and bars from the terminal; errors still come through."""
+    before, bar = logging.root.manager.disable, lm_eval.api.task.tqdm
+    logging.disable(logging.WARNING)
+    lm_eval.api.task.tqdm = partial(tqdm, disable=True)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        lm_eval.api.task.tqdm = bar

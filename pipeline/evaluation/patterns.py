@@ -1,0 +1,56 @@
+"""In-context patterns: what comes next can be read off the context alone, whatever the model knows.
+
+`copy` repeats a sequence (`lamp river stone -> lamp river stone`), `alternate` goes on with two words in turn,
+`count` goes on with the next number. A model that has learned to look back (induction heads: Olsson et al. 2022,
+arXiv:2209.11895) solves the first two.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from pipeline.evaluation.questions import CHOICES, Draft, TaskData, split_off_examples
+
+WORDS = tuple(
+    "apple bird book bridge chair circle cloud coat door field fire fish flower garden glass hand horse house island "
+    "key lake lamp leaf letter light line moon mountain night paper plate point rain ring river road room salt sea "
+    "ship snow song star stone street sun table tree wall water wheel wind window winter wood world".split()
+)
+"""Common English nouns."""
+
+
+def patterns(questions: int, examples: int, seed: int) -> dict[str, TaskData]:
+    """Return the three tasks, `pattern_<kind>`, with distinct contexts; `questions` and `examples` are for each."""
+    data = {}
+    for offset, (kind, draw) in enumerate(KINDS.items()):
+        rng = Random(seed + offset)
+        drafts: dict[str, Draft] = {}
+        for _ in range(20 * (questions + examples)):  # `count` has few contexts: a draw may come again
+            if len(drafts) == questions + examples:
+                break
+            draft = draw(rng)
+            drafts.setdefault(draft.context, draft)
+        data[f"pattern_{kind}"] = split_off_examples(list(drafts.values()), questions, examples, rng)
+    return data
+
+
+def _copy(rng: Random) -> Draft:
+    *words, other = rng.sample(WORDS, k=4)
+    first, second, third = words
+    wrong = ((third, first, second), (first, second, other), (second, first, third))
+    return Draft(f"{' '.join(words)} ->", " ".join(words), tuple(map(" ".join, wrong)), "copy")
+
+
+def _alternate(rng: Random) -> Draft:
+    first, second, *others = rng.sample(WORDS, k=CHOICES)
+    return Draft(f"{first} {second} {first} {second} {first}", second, (first, *others), "alternate")
+
+
+def _count(rng: Random) -> Draft:
+    start, length = rng.randint(1, 99), rng.randint(4, 6)
+    following = start + length
+    # Neither a repetition of the last number nor a skipped one is right.
+    wrong = (following - 1, following + 1, following + 10)
+    return Draft(" ".join(map(str, range(start, following))), str(following), tuple(map(str, wrong)), "count")
+
+
+KINDS: dict[str, Callable[[Random], Draft]] = {"copy": _copy, "alternate": _alternate, "count": _count}

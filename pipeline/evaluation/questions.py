@@ -1,0 +1,60 @@
+"""The record that every built-in few-shot task is made of, and the placing of right answers.
+
+A task is two lists of questions: those that are scored, and the solved examples that are shown before them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+CHOICES = 4
+"""Answers to choose from in every built-in task."""
+CHANCE = 1 / CHOICES
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A question before its answers have an order."""
+
+    context: str
+    right: str
+    wrong: tuple[str, ...]
+    origin: str = ""
+    """Where it comes from, for a person who looks: a document's id, or the kind of pattern."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A context and its possible continuations; the harness joins them with one space."""
+
+    context: str
+    choices: tuple[str, ...]
+    answer: int
+    """Position of the right choice."""
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What one task scores, and the solved examples that may stand before a question."""
+
+    questions: list[Question]
+    examples: list[Question]
+
+
+def place_answers(drafts: Sequence[Draft], rng: Random) -> list[Question]:
+    """Put each right answer at a random position; over all drafts every position is used equally often."""
+    positions = [i % CHOICES for i in range(len(drafts))]
+    rng.shuffle(positions)
+    questions = []
+    for draft, position in zip(drafts, positions, strict=True):
+        wrong = rng.sample(draft.wrong, k=len(draft.wrong))
+        choices = (*wrong[:position], draft.right, *wrong[position:])
+        questions.append(Question(draft.context, choices, position, draft.origin))
+    return questions
+
+
+def split_off_examples(drafts: Sequence[Draft], questions: int, examples: int, rng: Random) -> TaskData:
+    """Turn distinct drafts into questions and examples, no draft in both; fewer questions where drafts run out."""
+    shown, scored = drafts[:examples], drafts[examples : examples + questions]
+    return TaskData(place_answers(scored, rng), place_answers(shown, rng))

@@ -1,0 +1,1 @@
+"""Token ids to samples: the order of the run, mixtures, batches."""

@@ -1,0 +1,1 @@
+"""Documents to token ids: tokenizer training, exact encoding, the indexed dataset."""

@@ -1,0 +1,1 @@
+"""Samples to checkpoints: engine, loop, model, optimizer, schedules, validation loss."""

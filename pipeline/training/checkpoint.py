@@ -1,0 +1,124 @@
+"""Checkpoints: complete or absent, verified before they are used.
+
+A checkpoint is written into `checkpoints/.partial/step_N`, checksummed, given its manifest, and only then renamed to
+`checkpoints/step_N`: whatever has that name is complete. It holds DeepSpeed's shards, every rank's random state, and
+`probe.npz`, the engine's logits for a few tokens, with which the export is compared.
+DeepSpeed's own `latest` file is not used: it is written before all ranks have finished.
+"""
+
+import random
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pipeline.artifacts import file_record, read_json, write_json
+from pipeline.errors import DataError
+
+MANIFEST = "manifest.json"
+PROBE = "probe.npz"
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """How far the run is; together with the config it decides everything that follows."""
+
+    step: int = 0
+    """Completed optimizer steps."""
+    tokens: int = 0
+    """Tokens trained on."""
+
+
+def name_of(step: int) -> str:
+    """Return a checkpoint's folder name, which sorts by step."""
+    return f"step_{step:08d}"
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
+
+
+def save(
+    engine: deepspeed.DeepSpeedEngine, state: TrainState, folder: Path, keep_last: int, probe: dict[str, np.ndarray]
+) -> Path:
+    """Write a checkpoint; every rank calls it. Older ones beyond `keep_last` are deleted afterwards."""
+    rank = dist.get_rank()
+    target, partial = folder / name_of(state.step), folder / ".partial"
+    if rank == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)  # of an abandoned line of the run, after a rollback
+        (partial / target.name).mkdir(parents=True)
+    dist.barrier()
+    engine.save_checkpoint(str(partial), tag=target.name, save_latest=False)
+    torch.save(_random_state(), partial / target.name / f"random_state_{rank:05d}.pt")
+    if rank == 0:
+        np.savez(partial / target.name / PROBE, **probe)  # pyright: ignore[reportArgumentType]
+    dist.barrier()
+    records = _checksums(partial / target.name)
+    if rank == 0:
+        manifest = {"state": asdict(state), "ranks": dist.get_world_size(), "zero_stage": engine.zero_optimization_stage()}
+        write_json(partial / target.name / MANIFEST, {**manifest, "files": records})
+        (partial / target.name).rename(target)
+        shutil.rmtree(partial)
+        for old in complete_checkpoints(folder)[:-keep_last]:
+            (old / MANIFEST).unlink()  # first, so that a half-deleted folder is no checkpoint
+            shutil.rmtree(old)
+    dist.barrier()
+    return target
+
+
+def load(engine: deepspeed.DeepSpeedEngine, checkpoint: Path) -> TrainState:
+    """Load weights, optimizer and random state; every rank calls it. The checkpoint has been verified.
+
+    Raises DataError where it was written by another number of ranks or another ZeRO stage.
+    """
+    manifest = read_json(checkpoint / MANIFEST)
+    for name, now in (("ranks", dist.get_world_size()), ("zero_stage", engine.zero_optimization_stage())):
+        if manifest[name] != now:
+            setting = "launch.ranks" if name == "ranks" else "deepspeed (its zero_optimization.stage)"
+            raise DataError(
+                f"{checkpoint}: was written with {name} = {manifest[name]}, this job has {now}. Set {setting} to match."
+            )
+    path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+    assert path is not None, f"DeepSpeed did not load {checkpoint}"
+    _restore_random_state(torch.load(checkpoint / f"random_state_{dist.get_rank():05d}.pt", weights_only=False))
+    return TrainState(**manifest["state"])
+
+
+def damage(checkpoint: Path) -> list[str]:
+    """Return what differs from the checkpoint's manifest; every rank calls it and gets the same answer."""
+    expected = read_json(checkpoint / MANIFEST)["files"]
+    missing = [f"{name} is missing" for name in expected if not (checkpoint / name).is_file()]
+    if missing:
+        return missing
+    found = _checksums(checkpoint)
+    return [f"{name} has other bytes than were written" for name, record in expected.items() if found[name] != record]
+
+
+def _checksums(folder: Path) -> dict[str, Any]:
+    """Checksum all files, each rank its part of them."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    mine = {name: file_record(folder / name) for name in names[dist.get_rank() :: dist.get_world_size()]}
+    parts: list[dict[str, Any] | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, mine)
+    merged = {name: record for part in parts if part for name, record in part.items()}
+    return dict(sorted(merged.items()))
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])

@@ -1,0 +1,177 @@
+"""DeepSpeed templates: which keys belong there, and how one becomes the config that DeepSpeed runs with.
+
+The run YAML owns whatever can change the loss curve beyond rounding; a template owns how ZeRO executes it. DeepSpeed
+itself ignores misspelt keys and drops or keeps an unresolved "auto" in silence, so everything is checked here.
+Imports neither torch nor deepspeed: a wrong template is reported before anything starts.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+
+OWNED_BY_YAML = {
+    "train_batch_size": "batch.global_batch_tokens",
+    "train_micro_batch_size_per_gpu": "batch.micro_batch_sequences",
+    "gradient_accumulation_steps": "batch (it follows from the batch sizes and the ranks)",
+    "gradient_clipping": "optimizer.max_gradient_norm",
+    "optimizer": "optimizer",
+    "scheduler": "schedule",
+    "bf16": "precision.dtype",
+    "fp16": "precision.dtype",
+    "torch_autocast": "precision.dtype",
+    "data_types": "precision.dtype",
+}
+"""Template key -> the YAML field that owns it. In a template: absent or "auto"."""
+
+REFUSED = {
+    "communication_data_type": "it changes the result; gradients are reduced in the format that precision.dtype implies",
+    "compression_training": "it changes the model that is trained",
+    "activation_checkpointing": "it acts on DeepSpeed's own checkpoint function only; set train.activation_checkpointing",
+    "zero_allow_untested_optimizer": "every optimizer offered here is one that ZeRO supports",
+}
+
+EXECUTION_KEYS = {
+    "zero_optimization", "aio", "flops_profiler", "comms_logger", "wall_clock_breakdown", "memory_breakdown",
+    "steps_per_print",
+}  # fmt: skip
+
+ZERO_KEYS = {
+    "stage", "contiguous_gradients", "reduce_scatter", "reduce_bucket_size", "use_multi_rank_bucket_allreduce",
+    "allgather_partitions", "allgather_bucket_size", "overlap_comm", "load_from_fp32_weights", "elastic_checkpoint",
+    "offload_param", "offload_optimizer", "sub_group_size", "stage3_max_live_parameters", "stage3_max_reuse_distance",
+    "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold", "stage3_model_persistence_threshold",
+    "stage3_module_granularity_threshold", "stage3_use_all_reduce_for_fetch_params", "stage3_allgather_sequential",
+    "stage3_gather_16bit_weights_on_model_save", "ignore_unused_parameters", "round_robin_gradients",
+    "zero_hpz_partition_size", "memory_efficient_linear", "pipeline_loading_checkpoint", "override_module_apply",
+    "log_trace_cache_warnings", "enable_sanity_checks",
+}  # fmt: skip
+"""Keys of `zero_optimization` in DeepSpeed 0.19.8 that do not change the result."""
+
+QUANTISING_ZERO_KEYS = {
+    "zero_quantized_weights", "zero_quantized_gradients", "zero_quantized_nontrainable_weights", "zenflow",
+    "compute_grad_norm",
+}  # fmt: skip
+
+OFFLOAD_KEYS = {
+    "offload_param": {"device", "nvme_path", "buffer_count", "buffer_size", "max_in_cpu", "pin_memory"},
+    "offload_optimizer": {
+        "device", "nvme_path", "buffer_count", "pin_memory", "pipeline_read", "pipeline_write", "fast_init", "ratio",
+    },
+}  # fmt: skip
+
+
+def read_template(path: Path) -> dict[str, Any]:
+    """Return a template's mapping. Raises ConfigError where it cannot be read or is not a JSON object."""
+    try:
+        template = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"deepspeed = {path}: cannot be read ({error.strerror}); ds_configs/ has templates"]) from None
+    except ValueError as error:
+        raise ConfigError([f"is not valid JSON: {error}"], str(path)) from None
+    if not isinstance(template, dict):
+        raise ConfigError(["must be a JSON object"], str(path))
+    return template
+
+
+def resolve(template: dict[str, Any], config: RunConfig, world_size: int, where: str = "the template") -> dict[str, Any]:
+    """Return the complete DeepSpeed config for `world_size` ranks: no "auto" left, nothing unknown.
+
+    Pure. Raises ConfigError with every problem at once.
+    """
+    if problems := [*template_problems(template), *_batch_problems(config, world_size)]:
+        raise ConfigError(problems, where)
+    zero = {"stage": 0, **template.get("zero_optimization", {})}
+    resolved = {key: value for key, value in template.items() if key in EXECUTION_KEYS}
+    resolved |= {
+        "train_batch_size": config.global_batch_sequences,
+        "train_micro_batch_size_per_gpu": config.batch.micro_batch_sequences,
+        "gradient_accumulation_steps": config.accumulation(world_size),
+        "gradient_clipping": config.optimizer.max_gradient_norm,
+        "zero_optimization": zero,
+        "steps_per_print": template.get("steps_per_print", 2**31 - 1),  # metrics.jsonl has every step
+    }
+    if config.precision.dtype == "bf16":
+        resolved["bf16"] = {"enabled": True}
+        if zero["stage"] > 0:  # stage 0 accumulates in fp32 by itself and refuses the key
+            resolved["data_types"] = {"grad_accum_dtype": "fp32"}
+    elif config.precision.dtype == "fp16":
+        # Dynamic loss scaling from 2^16, raised after 1,000 good steps (DeepSpeed's defaults, written out).
+        resolved["fp16"] = {"enabled": True, "loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000}
+    return resolved
+
+
+def offloads_optimizer(resolved: dict[str, Any]) -> bool:
+    """Tell whether optimizer states live in host memory or on NVMe: DeepSpeed then needs its CPU optimizer."""
+    return resolved["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
+
+
+def check(config: RunConfig) -> None:
+    """Check before anything starts what training could only refuse later. Raises ConfigError."""
+    ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else 1
+    resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+    size, needed = config.model.config.get("vocab_size"), config.tokenizer.vocab_size
+    if size is not None and needed is not None and size < needed:
+        raise ConfigError(
+            [
+                f"model.config.vocab_size = {size}: the tokenizer has {needed} ids (tokenizer.vocab_size); "
+                "make the model's at least as large, or leave it out to have it derived"
+            ]
+        )
+
+
+def template_problems(template: dict[str, Any]) -> list[str]:
+    """Name every key that does not belong in a template, with what to do instead."""
+    problems = []
+    for key, value in template.items():
+        if key in OWNED_BY_YAML:
+            if not _only_auto(value):
+                problems.append(f'{key} = {json.dumps(value)}: set {OWNED_BY_YAML[key]} in the run YAML; here absent or "auto"')
+        elif key in REFUSED:
+            problems.append(f"{key}: does not belong here: {REFUSED[key]}")
+        elif key not in EXECUTION_KEYS:
+            problems.append(_unknown(key, EXECUTION_KEYS | OWNED_BY_YAML.keys()))
+        else:
+            problems += _autos(value, key)
+    zero = template.get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        return [*problems, "zero_optimization: must be a JSON object"]
+    if zero.get("stage", 0) not in (0, 1, 2, 3):
+        problems.append(f"zero_optimization.stage = {zero['stage']!r}: must be 0, 1, 2 or 3")
+    for key, value in zero.items():
+        if key in QUANTISING_ZERO_KEYS:
+            problems.append(f"zero_optimization.{key}: does not belong here: it changes the result")
+        elif key not in ZERO_KEYS:
+            problems.append("zero_optimization." + _unknown(key, ZERO_KEYS))
+        elif key in OFFLOAD_KEYS and isinstance(value, dict):
+            known = OFFLOAD_KEYS[key]
+            problems += [f"zero_optimization.{key}." + _unknown(inner, known) for inner in value if inner not in known]
+    return problems
+
+
+def _batch_problems(config: RunConfig, world_size: int) -> list[str]:
+    per_pass = world_size * config.batch.micro_batch_sequences
+    if config.global_batch_sequences % per_pass == 0:
+        return []
+    return [
+        f"launch.ranks = {world_size} x batch.micro_batch_sequences = {config.batch.micro_batch_sequences}: must divide the "
+        f"{config.global_batch_sequences} sequences of a global batch (batch.global_batch_tokens / data.sequence_length)"
+    ]
+
+
+def _unknown(key: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(known), n=1)
+    return f"{key}: unknown key (DeepSpeed would ignore it)" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _only_auto(value: Any) -> bool:
+    return all(map(_only_auto, value.values())) if isinstance(value, dict) else value == "auto"
+
+
+def _autos(value: Any, key: str) -> list[str]:
+    if isinstance(value, dict):
+        return [problem for inner, v in value.items() for problem in _autos(v, f"{key}.{inner}")]
+    return [f'{key} = "auto": give a value, or leave it out for DeepSpeed\'s default'] if value == "auto" else []

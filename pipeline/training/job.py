@@ -1,0 +1,146 @@
+"""A training job as one rank sees it: set up, go on from where the run is, train, say how it ended."""
+
+import logging
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pipeline.artifacts import write_json
+from pipeline.config import RunConfig, dump
+from pipeline.errors import UserError
+from pipeline.sampling.loader import Loader, Share
+from pipeline.sampling.order import make_order
+from pipeline.sampling.stream import open_streams
+from pipeline.training import checkpoint, resume
+from pipeline.training.checkpoint import TrainState
+from pipeline.training.costs import flops_per_token, peak_flops
+from pipeline.training.deepspeed_config import read_template, resolve
+from pipeline.training.engine import make_engine
+from pipeline.training.loop import Run, train
+from pipeline.training.metrics import MetricsFile, read_metrics, write_event
+from pipeline.training.model import build_model, count_parameters, model_config
+from pipeline.training.stop import StopSignal
+from pipeline.training.validation import choose_held_out, unigram_entropy
+
+
+def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
+    """Train until the end or a stop signal; returns `{"status": "done" | "interrupted", "counts": ...}`.
+
+    Raises UserError, the same on every rank, where the settings or what is on disk do not allow it.
+    """
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    run_dir, rank, ranks = config.paths.run_dir, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+    architecture = model_config(config)
+    sources = list(config.sources)
+    streams = open_streams(config.paths.data_dir / "tokens", sources, "train")
+    order = make_order(streams, config.data.mixture, config.data.sequence_length, config.train.seed)
+    held_out = choose_held_out(
+        open_streams(config.paths.data_dir / "tokens", sources, "validation"),
+        config.data.sequence_length,
+        config.data.validation_sequences,
+    )
+    if not dist.is_initialized():
+        deepspeed.init_distributed(verbose=False)
+    candidates = _agree(resume.begin, config, checkpoint.complete_checkpoints(run_dir / "checkpoints"))
+    if rank == 0:
+        write_json(run_dir / "deepspeed.json", resolved)
+    engine = make_engine(config, resolved, build_model(config, architecture, resolved))
+    torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
+    state = _go_on(engine, candidates, run_dir, rank)
+    parameters = count_parameters(architecture)
+    share = Share(rank, ranks, config.batch.micro_batch_sequences, config.global_batch_sequences)
+    metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
+    if rank == 0:
+        epochs = order.epochs(config.total_steps * config.global_batch_sequences)
+        write_event(run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config))
+    per_token = flops_per_token(
+        parameters, architecture.num_hidden_layers, architecture.hidden_size, config.data.sequence_length
+    )
+    steps = range(state.step + 1, config.total_steps + 1)
+    with Loader(order, streams, share, steps, _to_tensor) as loader:
+        run = Run(config, engine, loader, held_out, stop, metrics, per_token, peak_flops(_device_name()))
+        state = train(run, state)
+    finished = state.step == config.total_steps
+    if metrics:
+        metrics.close()
+        write_event(run_dir, "end" if finished else "stop", step=state.step)
+    return {
+        "status": "done" if finished else "interrupted",
+        "step": state.step,
+        "counts": _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {},
+    }
+
+
+def _agree(function: Any, *arguments: Any) -> Any:
+    """Call a function on rank 0 only and give every rank its result, or raise its UserError everywhere."""
+    box: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            box = [function(*arguments)]
+        except UserError as error:
+            box = [error]
+    dist.broadcast_object_list(box)
+    if isinstance(box[0], UserError):
+        raise box[0]
+    return box[0]
+
+
+def _go_on(engine: deepspeed.DeepSpeedEngine, begin: resume.Beginning, run_dir: Path, rank: int) -> TrainState:
+    """Load the newest intact checkpoint; damaged ones are passed over and named in events.jsonl."""
+    for path in begin.candidates:
+        if damage := checkpoint.damage(path):
+            if rank == 0:
+                write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage)
+            continue
+        state = checkpoint.load(engine, path)
+        if rank == 0:
+            write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
+        return state
+    if begin.candidates:
+        raise UserError(
+            f"{run_dir / 'checkpoints'}: all {len(begin.candidates)} checkpoints are damaged (events.jsonl names how). "
+            "Restore one from a copy, or choose another paths.run_dir."
+        )
+    return TrainState()
+
+
+def _to_tensor(ids: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(ids)
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def _counts(
+    config: RunConfig, state: TrainState, parameters: int, ranks: int, resolved: dict[str, Any], held_out: Any
+) -> dict[str, Any]:
+    records = read_metrics(config.paths.run_dir)
+    last = records[-1]
+    entropy, entropy_by_source = unigram_entropy(held_out)
+    validation = last.get("validation_loss")
+    shown = f", validation loss {validation:.3f}" if validation is not None else ""
+    return {
+        "headline": f"step {state.step:,}, {state.tokens:,} tokens, loss {last['loss']:.3f}{shown}",
+        "step": state.step,
+        "tokens": state.tokens,
+        "parameters": parameters,
+        "loss": last["loss"],
+        "validation_loss": validation,
+        "validation_loss_by_source": last.get("validation_loss_by_source", {}),
+        "unigram_entropy": entropy,
+        "unigram_entropy_by_source": entropy_by_source,
+        "ranks": ranks,
+        "zero_stage": resolved["zero_optimization"]["stage"],
+        "device": _device_name(),
+        "tokens_per_second": statistics.median(r["tokens_per_second"] for r in records),
+        "checkpoint": checkpoint.name_of(state.step),
+    }

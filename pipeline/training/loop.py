@@ -1,0 +1,137 @@
+"""The training loop, run by every rank: step, log, validate, save, stop."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+from pipeline.sampling.loader import Loader
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import TrainState
+from pipeline.training.costs import model_flops_utilisation
+from pipeline.training.engine import gradient_norm, plain_gradient_norm, set_learning_rate
+from pipeline.training.metrics import MetricsFile, write_event
+from pipeline.training.schedules import learning_rate
+from pipeline.training.stop import StopSignal
+from pipeline.training.validation import HeldOut, token_losses, validate
+
+PROBE_TOKENS = 32
+
+
+class NotFinite(UserError):
+    """The loss or the gradient is not a number; nothing was written after the last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the loop works with; nothing in it changes but the engine's weights."""
+
+    config: RunConfig
+    engine: deepspeed.DeepSpeedEngine
+    loader: Loader[torch.Tensor]
+    held_out: HeldOut
+    stop: StopSignal
+    metrics: MetricsFile | None
+    """Only rank 0 writes."""
+    flops_per_token: float
+    peak_flops: float | None
+
+
+def train(run: Run, state: TrainState) -> TrainState:
+    """Train from `state` to the end, or until told to stop; the returned state has been saved.
+
+    Raises NotFinite on every rank at the same step.
+    """
+    config, waited_from = run.config, time.perf_counter()
+    for micro_batches in run.loader:
+        started = time.perf_counter()
+        rate = learning_rate(config, state.step + 1)
+        set_learning_rate(run.engine, rate)
+        loss, norm, stop = train_step(run, micro_batches, state.step + 1)
+        state = TrainState(state.step + 1, state.tokens + config.batch.global_batch_tokens)
+        is_last = state.step == config.total_steps
+        now = time.perf_counter()
+        record = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": norm, "learning_rate": rate}
+        record |= _speed(run, seconds=now - waited_from, waited=started - waited_from)
+        if is_last or state.step % config.train.validate_every_steps == 0:
+            overall, by_source = validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
+            record |= {"validation_loss": overall, "validation_loss_by_source": by_source}
+        if run.metrics:
+            run.metrics.write(record)
+        if is_last or stop or state.step % config.checkpoint.save_every_steps == 0:
+            save(run, state)
+        if stop and not is_last:
+            break
+        waited_from = time.perf_counter()
+    return state
+
+
+def train_step(run: Run, micro_batches: list[torch.Tensor], step: int) -> tuple[float, float | None, bool]:
+    """Do one optimizer step; returns the mean loss over the global batch, the gradient norm, and whether to stop.
+
+    The ranks agree on the loss and the wish to stop before the weights are touched.
+    """
+    engine = run.engine
+    total = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for i, ids in enumerate(micro_batches):
+        ids = ids.to(engine.device, non_blocking=True)
+        logits = engine(input_ids=ids[:, :-1], use_cache=False).logits
+        loss = token_losses(logits, ids[:, 1:]).mean()
+        engine.backward(loss)  # divides by the accumulation steps
+        total += loss.detach()
+        if i + 1 < len(micro_batches):
+            engine.step()  # counts the micro-batch; weights change after the last one
+    agreed = torch.stack([total / len(micro_batches), total.new_tensor(float(run.stop.requested))])
+    dist.all_reduce(agreed)
+    mean, stop = float(agreed[0]) / dist.get_world_size(), float(agreed[1]) > 0
+    if not np.isfinite(mean):
+        raise NotFinite(_not_finite("loss", mean, step))
+    norm = plain_gradient_norm(engine) if run.config.precision.dtype == "fp32" and not engine.zero_optimization() else None
+    engine.step()
+    norm = norm if norm is not None else gradient_norm(engine)
+    overflow_is_handled = run.config.precision.dtype == "fp16"  # the loss scaler skips the step
+    if norm is not None and not np.isfinite(norm) and not overflow_is_handled:
+        raise NotFinite(_not_finite("gradient norm", norm, step))
+    return mean, norm, stop
+
+
+def save(run: Run, state: TrainState) -> None:
+    """Write a checkpoint with the engine's logits for a few tokens."""
+    started = time.perf_counter()
+    path = checkpoint.save(
+        run.engine, state, run.config.paths.run_dir / "checkpoints", run.config.checkpoint.keep_last, probe(run)
+    )
+    if run.metrics:
+        seconds = round(time.perf_counter() - started, 3)
+        write_event(run.config.paths.run_dir, "save", step=state.step, checkpoint=path.name, seconds=seconds)
+
+
+@torch.no_grad()
+def probe(run: Run) -> dict[str, np.ndarray]:
+    """Return fixed token ids `(1, positions)` and the engine's logits for them `(1, positions, vocabulary) float32`."""
+    vocabulary = run.engine.module.config.vocab_size
+    positions = min(PROBE_TOKENS, run.config.data.sequence_length)
+    ids = torch.arange(1, positions + 1, device=run.engine.device)[None] * 7919 % vocabulary
+    run.engine.eval()
+    logits = run.engine(input_ids=ids, use_cache=False).logits.float().cpu().numpy()
+    run.engine.train()
+    return {"input_ids": ids.cpu().numpy(), "logits": logits}
+
+
+def _speed(run: Run, seconds: float, waited: float) -> dict[str, Any]:
+    rate = run.config.batch.global_batch_tokens / seconds
+    mfu = model_flops_utilisation(rate, run.flops_per_token, dist.get_world_size(), run.peak_flops)
+    return {"tokens_per_second": rate, "mfu": mfu, "step_seconds": seconds, "data_wait_seconds": waited}
+
+
+def _not_finite(what: str, value: float, step: int) -> str:
+    return (
+        f"the {what} is {value} at step {step}. The checkpoints are those before it. Lower optimizer.peak_learning_rate, "
+        "lengthen schedule.warmup_tokens, or use precision.dtype = bf16 or fp32 instead of fp16."
+    )

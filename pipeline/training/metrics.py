@@ -1,0 +1,63 @@
+"""metrics.jsonl: every completed step exactly once. events.jsonl: what happened to the run."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import environment, write_atomic
+
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+ABANDONED = "metrics.abandoned.jsonl"
+
+
+class MetricsFile:
+    """Appends step records; opened by one process."""
+
+    def __init__(self, run_dir: Path, completed_steps: int) -> None:
+        """Open for steps after `completed_steps`; later lines, and a torn last one, move to a side file."""
+        path = run_dir / METRICS
+        _drop_after(path, run_dir / ABANDONED, completed_steps)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one step, visible to readers at once."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _drop_after(path: Path, side: Path, completed_steps: int) -> None:
+    if not path.exists():
+        return
+    keep, drop = [], []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError):
+            step = None  # torn by a crash
+        (keep if step is not None and step <= completed_steps else drop).append(line)
+    if drop:
+        with side.open("a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in drop)
+        write_atomic(path, "".join(line + "\n" for line in keep))
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Return all step records, oldest first."""
+    path = run_dir / METRICS
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_event(run_dir: Path, kind: str, **details: Any) -> None:
+    """Append one event with its time; a start also carries the environment."""
+    record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
+    if kind == "start":
+        record["environment"] = environment()
+    with (run_dir / EVENTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")

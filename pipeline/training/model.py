@@ -1,0 +1,107 @@
+"""The model: any causal language model of transformers, from its config, with weights that depend on the seed alone.
+
+Every module's initial weights are drawn by transformers' own rule for that architecture from a generator seeded by
+(seed, module name): the same on any number of ranks and at every ZeRO stage, also where ZeRO 3 builds it sharded.
+"""
+
+import hashlib
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.integrations import HfDeepSpeedConfig
+
+from pipeline.artifacts import read_json
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, DataError
+
+VOCAB_MULTIPLE = 128
+"""A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et al. 2019, section 5.1)."""
+
+
+def model_config(config: RunConfig) -> PretrainedConfig:
+    """Return the transformers config. Raises ConfigError for an unknown architecture or key, or too small a vocabulary."""
+    if config.model.architecture not in CONFIG_MAPPING:
+        raise ConfigError(
+            [f"model.architecture = {config.model.architecture!r}: transformers knows no such model type; for example llama"]
+        )
+    kind = CONFIG_MAPPING[config.model.architecture]
+    known = {*kind().to_dict(), *kind.attribute_map}
+    problems = [
+        f"model.config.{key}: {config.model.architecture} has no such setting; it has {', '.join(sorted(known))}"
+        for key in config.model.config
+        if key not in known
+    ]
+    needed, end = tokenizer_size(config.paths.data_dir / "tokenizer")
+    vocab_size = config.model.config.get("vocab_size", -(-needed // VOCAB_MULTIPLE) * VOCAB_MULTIPLE)
+    if vocab_size < needed:
+        problems.append(
+            f"model.config.vocab_size = {vocab_size}: the tokenizer has {needed} ids; make it at least as large, "
+            "or leave it out to have it derived"
+        )
+    if problems:
+        raise ConfigError(problems)
+    settings = {**config.model.config, "vocab_size": vocab_size, "bos_token_id": end, "eos_token_id": end}
+    model = kind(**settings)
+    positions = getattr(model, "max_position_embeddings", None)
+    if positions is not None and positions < config.data.sequence_length:
+        raise ConfigError(
+            [
+                f"model.config.max_position_embeddings = {positions}: must be at least data.sequence_length = "
+                f"{config.data.sequence_length}"
+            ]
+        )
+    return model
+
+
+def tokenizer_size(folder: Path) -> tuple[int, int]:
+    """Return the number of ids and the end-of-document id that `train-tokenizer` reported."""
+    report = read_json(folder / "report.json")
+    if report is None:
+        raise DataError(f"{folder}: holds no tokenizer. Run `pipeline train-tokenizer` first.")
+    return report["vocab_size"], report["end_of_document_id"]
+
+
+def count_parameters(config: PretrainedConfig) -> int:
+    """Return the number of trainable parameters, tied ones once, without allocating any."""
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any]) -> PreTrainedModel:
+    """Build the model in fp32 with its initial weights; sharded over the ranks at ZeRO stage 3."""
+    # transformers shards the construction itself while this object lives; `zero.Init` alone would skip the initialisation.
+    sharded = HfDeepSpeedConfig(resolved) if resolved["zero_optimization"]["stage"] == 3 else None
+    model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)
+    del sharded
+    initialise(model, config.train.seed, is_sharded=resolved["zero_optimization"]["stage"] == 3)
+    if config.train.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.config.use_cache = False
+    return model
+
+
+@torch.no_grad()
+def initialise(model: PreTrainedModel, seed: int, is_sharded: bool) -> None:
+    """Draw every parameter anew, module by module, by the architecture's rule. Leaves torch's random state changed."""
+    done: set[int] = set()
+    for name, module in model.named_modules():
+        parameters = [p for p in module.parameters(recurse=False) if id(p) not in done]
+        if not parameters:  # also the second name of tied weights
+            continue
+        done.update(map(id, parameters))
+        with _gathered(parameters) if is_sharded else nullcontext():
+            digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+            torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+            model._init_weights(module)
+
+
+def _gathered(parameters: list[torch.nn.Parameter]) -> Any:
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)

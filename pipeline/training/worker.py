@@ -1,0 +1,82 @@
+"""One rank of a training job: `python -m pipeline.training.worker RUN.YAML`, started by a launcher.
+
+Reads the resolved run file that the supervisor wrote; writes checkpoints, metrics, events, its own log, and
+`outcome.json`, from which the supervisor knows how it ended. Heavy imports happen after the log is in place.
+"""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from pipeline import config as configuration
+from pipeline.artifacts import read_json, write_json
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+from pipeline.lease import LEASE
+from pipeline.training.stop import StopSignal, exit_when_orphaned
+
+OUTCOME = "outcome.json"
+
+
+def main() -> None:
+    """Run this rank to its end; the exit code is 0 unless it is a bug, since launchers kill the others otherwise."""
+    stop = StopSignal()
+    _adopt_slurm_environment()
+    run_file = Path(sys.argv[-1])
+    config = configuration.load(run_file)
+    rank = int(os.environ["RANK"])
+    _redirect_output(config.paths.run_dir / "logs" / f"rank_{rank:05d}.log")
+    exit_when_orphaned(json.loads(os.environ["PIPELINE_SUPERVISOR"]), config.paths.run_dir / LEASE)
+    try:
+        from pipeline.training.job import run_job
+
+        outcome = run_job(config, stop)
+    except UserError as error:
+        outcome = {"status": "refused", "message": str(error)}
+    except BaseException:
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # a rank stuck in a collective must not keep this one alive
+    if rank == 0 or outcome["status"] == "refused":
+        write_json(config.paths.run_dir / OUTCOME, outcome)
+    _end_together()
+
+
+def outcome_of(config: RunConfig) -> dict[str, Any] | None:
+    """Return how the last job ended, None where it did not get to say so."""
+    return read_json(config.paths.run_dir / OUTCOME)
+
+
+def _adopt_slurm_environment() -> None:
+    """Under srun, take the rank from Slurm's variables; MASTER_ADDR and MASTER_PORT come from the supervisor."""
+    if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
+        os.environ["RANK"] = os.environ["SLURM_PROCID"]
+        os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+        os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+
+
+def _redirect_output(path: Path) -> None:
+    """Send everything this process and its libraries print to the rank's log; the screen belongs to the supervisor."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _end_together() -> None:
+    import torch.distributed as dist
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    os._exit(0)  # DeepSpeed's and gloo's threads may outlive the interpreter's shutdown
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What all tests share: the options that bring in expensive tests, and a run file small enough to read."""
+
+from pathlib import Path
+
+import pytest
+
+ASKED_FOR = {"full": "--full", "cluster": "--cluster"}
+"""Marker -> the option that brings its tests in."""
+
+RUN_FILE = """\
+paths: {data_dir: data, run_dir: run}
+sources:
+  web: {kind: jsonl, paths: [web.jsonl]}
+tokenizer: {kind: byte-level-bpe, vocab_size: 300}
+model:
+  architecture: llama
+  config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2}
+data: {sequence_length: 8}
+optimizer: {peak_learning_rate: 6e-4}
+schedule: {warmup_tokens: 32}
+batch: {global_batch_tokens: 32, micro_batch_sequences: 2}
+train: {train_tokens: 320}
+deepspeed: zero1.json
+"""
+
+left_out = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also run the expensive grids and long fault runs")
+    parser.addoption("--cluster", action="store_true", help="also run the tests that need a cluster")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    counts = config.stash.setdefault(left_out, dict.fromkeys(ASKED_FOR, 0))
+    for marker, option in ASKED_FOR.items():
+        if config.getoption(option):
+            continue
+        unwanted = [item for item in items if item.get_closest_marker(marker)]
+        counts[marker] += len(unwanted)
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in unwanted]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for marker, count in config.stash.get(left_out, {}).items():
+        if count:
+            terminalreporter.write_line(f"left out: {count} {marker} tests; run them with `{ASKED_FOR[marker]}`")
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    """Return the path of a valid, tiny run file in the test's own folder, beside a corpus of 40 rows."""
+    rows = [f'{{"text": "document {i} says that {i} and {i} make {2 * i}", "meta": {{}}}}\n' for i in range(40)]
+    (tmp_path / "web.jsonl").write_text("".join(rows))
+    (tmp_path / "zero1.json").write_text('{"zero_optimization": {"stage": 1}}')
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN_FILE)
+    return path
