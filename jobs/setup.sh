@@ -9,7 +9,6 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 venv=$root/.venv
-extensions=$venv/torch_extensions   # jobs and tests find DeepSpeed's compiled extension here
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 2; }
@@ -22,9 +21,6 @@ wanted=$({ printf '%s\n' "$root"; cat pyproject.toml constraints.txt jobs/setup.
 stamped() { [[ -x $venv/bin/python && -f $venv/stamp.$1 && $(<"$venv/stamp.$1") == "$wanted" ]]; }
 ready() { stamped dev || { [[ $extra == runtime ]] && stamped runtime; }; }
 
-# A process killed while it loads an extension leaves a lock on which every later one waits for ever. Loading takes a
-# second, so a lock older than a minute has no owner.
-find "$extensions" -name lock -mmin +1 -delete 2>/dev/null || true
 ready && exit 0
 
 if command -v flock >/dev/null; then
@@ -49,9 +45,7 @@ find_python() {
 check_tools() {
     command -v git >/dev/null || fail "found no git; install it (Debian: apt install git)"
     command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null ||
-        fail "found no C++ compiler, which DeepSpeed needs; install one (Debian: apt install g++)"
-    "$python" -c 'import sysconfig, pathlib, sys; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
-        fail "$python has no header files (Python.h), which DeepSpeed needs; install them (Debian: apt install python3-dev)"
+        fail "found no C++ compiler, with which DeepSpeed builds its CPU optimizer; install one (Debian: apt install g++)"
     "$python" -c 'import venv, ensurepip' 2>/dev/null ||
         fail "$python cannot make virtual environments; install venv and ensurepip (Debian: apt install python3-venv)"
 }
@@ -91,11 +85,20 @@ install() {
     fi
 }
 
+install_torch() {
+    install torch && return
+    [[ $uv ]] || return 1
+    say "uv could not install torch (no way to PyTorch's index?); trying pip as it is configured here"
+    uv=
+    install torch
+}
+
 choose_installer() {
+    # (grep without -q below: it would end the pipe early, which pipefail takes for a failure.)
     # The `torch` of the Python package index is a CUDA build of several GB on Linux. That is right with a GPU. Without
     # one, and where pip has not been pointed at a CPU build, uv fetches the CPU build.
     uv=$(command -v uv || true)
-    if [[ $uv ]] && ! "$uv" pip install --help 2>/dev/null | grep -q -- --torch-backend; then
+    if [[ $uv ]] && ! "$uv" pip install --help 2>/dev/null | grep -- --torch-backend >/dev/null; then
         uv=
     fi
     [[ $uv ]] || has_gpu || ! offers_cuda || {
@@ -106,17 +109,7 @@ choose_installer() {
 
 offers_cuda() {   # whether pip would take a torch that brings CUDA libraries; reads metadata only
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --no-deps \
-        --report - -c constraints.txt torch 2>/dev/null | grep -Eq '"(nvidia-|cuda-)'
-}
-
-build_extension() {
-    # DeepSpeed compiles its shared-memory collectives when the first CPU job starts. Built here, in a folder that no
-    # job looks into, and moved when complete, so that no job waits for it or finds half of it.
-    rm -rf "$extensions" "$extensions.new"
-    DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$extensions.new timeout 600 "$venv/bin/python" -c '
-from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
-ShareMemCommBuilder().load(verbose=False)' >"$venv/extension.log" 2>&1 || { cat "$venv/extension.log"; return 1; }
-    mv "$extensions.new" "$extensions"
+        --report - -c constraints.txt torch 2>/dev/null | grep -E '"(nvidia-|cuda-)' >/dev/null
 }
 
 python=$(find_python)
@@ -125,12 +118,11 @@ uv=
 step "make .venv with $("$python" --version)" make_venv
 forget_unfinished
 choose_installer
-step "install torch" install torch
+step "install torch" install_torch
 if [[ $extra == dev ]]; then
     step "install the pinned packages and the development tools" install -e '.[dev]'
 else
     step "install the pinned packages" install -e .
 fi
-has_gpu || step "compile DeepSpeed's CPU extension" build_extension
 printf '%s' "$wanted" >"$venv/stamp.$extra"
 say "ready after $SECONDS s"

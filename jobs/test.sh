@@ -12,7 +12,6 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISA
 export TOKENIZERS_PARALLELISM=false
 # Tests run two ranks at most; with one thread each they do not wait for each other on a small machine.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-export TORCH_EXTENSIONS_DIR=${TORCH_EXTENSIONS_DIR:-$PWD/.venv/torch_extensions}
 export PATH=$PWD/.venv/bin:$PATH
 
 check() {   # check "what" command...: run it; its output is shown only when it fails

@@ -62,6 +62,7 @@ STAGES = (
             "train.seed",
         ),
         inputs=("train-tokenizer", "tokenize"),
+        check="pipeline.training.preflight:check",
         grows=True,
     ),
     Stage(

@@ -61,6 +61,8 @@ class Stage:
     """Names of the stages whose output it reads."""
     outside: str | None = None
     """`module:function` that describes what it reads from outside, as `{name: value}`."""
+    check: str | None = None
+    """`module:function` that refuses wrong settings, at once and before any stage starts."""
     version: int = 1
     """Raised when the format or the meaning of its output changes."""
     manifest: str = MANIFEST

@@ -18,6 +18,8 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     config = load(run_file, overrides)
     table = {stage.name: stage for stage in stages}
     for stage in stages:
+        _check(stage, config)
+    for stage in stages:
         run_stage(stage, config, table, rebuild_inputs=True)
     summary: Any = artifacts.resolve("pipeline.reporting.summary:print_summary")
     summary(config)
@@ -44,6 +46,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         if state.kind == "done":
             note(f"{stage.name}: done already")
             return
+        _check(stage, config)
         for reason in state.reasons:
             note(f"{stage.name}: stale, {reason}")
         note(f"{stage.name}: {stage.help}")
@@ -54,6 +57,11 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         seconds = time.monotonic() - started
         artifacts.write_manifest(stage, config, table, result, seconds)
         note(f"{stage.name}: done in {human_seconds(seconds)}")
+
+
+def _check(stage: Stage, config: RunConfig) -> None:
+    if stage.check:
+        artifacts.resolve(stage.check)(config)
 
 
 def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:

@@ -60,7 +60,7 @@ class Source(Section):
     split_by: str = "text"
     """What is hashed to choose train or validation: `text`, or a key of `meta` whose documents must stay together."""
     slice: Literal["code", "readmes", "reference"] | None = None
-    """`local-machine` only: standard-library sources, READMEs of installed distributions, docstrings and help topics."""
+    """`local-machine` only: standard-library sources, READMEs of installed distributions, docstrings, help topics."""
 
 
 class Prepare(Section):
@@ -312,7 +312,8 @@ def _mismatches(config: RunConfig) -> list[str]:
     elif config.global_batch_sequences % batch.micro_batch_sequences:
         problems.append(
             f"batch.micro_batch_sequences = {batch.micro_batch_sequences}: must divide the "
-            f"{config.global_batch_sequences} sequences of a global batch (batch.global_batch_tokens / data.sequence_length)"
+            f"{config.global_batch_sequences} sequences of a global batch "
+            f"(batch.global_batch_tokens / data.sequence_length)"
         )
     if (config.schedule.kind == "wsd") != (config.schedule.decay_tokens is not None):
         problems.append(
@@ -330,7 +331,8 @@ def _mismatches(config: RunConfig) -> list[str]:
     scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
     if config.evaluation.require_cloze_standard_errors is not None and not scored:
         problems.append(
-            "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks and 0 in evaluation.shots"
+            "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
+            "and 0 in evaluation.shots"
         )
     return problems
 

@@ -36,7 +36,8 @@ class Lease:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LeaseError(
-                f"{self.path.parent}: cannot be made ({error.strerror}). Give paths.run_dir or paths.data_dir another folder."
+                f"{self.path.parent}: cannot be made ({error.strerror}). "
+                f"Give paths.run_dir or paths.data_dir another folder."
             ) from None
         for _ in range(10):  # a race for a dead holder's lease is settled by who creates the file
             try:
@@ -67,9 +68,10 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            if not self._is_ours():
+            try:
+                os.utime(self.path)
+            except FileNotFoundError:
                 return
-            os.utime(self.path)
 
     def _remove_if_dead(self) -> None:
         try:
@@ -98,9 +100,9 @@ class Lease:
             return
         job = f", Slurm job {holder['job']}" if holder.get("job") else ""
         raise LeaseError(
-            f"{self.path.parent} is in use by `{holder.get('purpose', 'another command')}`: process {holder.get('pid')} on "
-            f"{holder.get('host')}{job}, last sign of life {age:.0f} s ago. Wait for it or stop it; or give this command "
-            f"another folder (paths.run_dir, paths.data_dir)."
+            f"{self.path.parent} is in use by `{holder.get('purpose', 'another command')}`: "
+            f"process {holder.get('pid')} on {holder.get('host')}{job}, last sign of life {age:.0f} s ago. "
+            f"Wait for it or stop it; or give this command another folder (paths.run_dir, paths.data_dir)."
         )
 
 

@@ -90,7 +90,6 @@ def _environment(gpus: int, ranks_here: int) -> dict[str, str]:
         environment.pop(name, None)
     cores = len(os.sched_getaffinity(0))
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks_here)))
-    environment.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     package_root = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))

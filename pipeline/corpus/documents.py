@@ -22,7 +22,7 @@ SCHEMA = pa.schema(
     ]
 )
 ROW_GROUP_BYTES = 8 * 2**20
-"""Text and meta in a row group, which is what a reader holds in memory; one larger document is a row group of its own."""
+"""Text and meta in a row group, which is what a reader holds in memory; a larger document has one of its own."""
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,22 @@
 """The text that a Python installation holds: its library's sources, READMEs of distributions, docstrings, help topics.
 
-Reads the installation's files. Of modules only the standard library's own compiled ones are imported; no code of
-others is executed. Everything is walked in sorted order, so that the same installation gives the same texts.
+Reads the installation's files. Of modules only the standard library's own compiled ones are imported, by another
+process; no code of others is executed. Everything is walked in sorted order, so that the same installation gives the
+same texts.
 """
 
 import ast
 import csv
-import importlib
 import importlib.machinery
 import importlib.metadata
-import inspect
-import io
+import json
 import os
 import re
+import subprocess
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution
 from pathlib import Path, PurePath
@@ -25,17 +24,17 @@ from typing import Any
 
 import xxhash
 
-SOURCE_BYTES_PER_DISTRIBUTION = 1_500_000
-SOURCE_BYTES = 14_000_000
-"""Python sources that are parsed for docstrings: at 2 MB/s `ast` is what gathering waits for. The first bound keeps
-one large distribution from filling the slice."""
+from pipeline.logs import warn
+
+FILES_IN_A_ROUND = 25
+"""Files of a distribution whose turn it is; so the largest ones do not fill the slice."""
 COPIES = frozenset({"_vendor", "vendor", "vendored", "_distutils", "third_party", "extern", "externals"})
 """Folders in which distributions keep copies of other projects, whose text would then stand in two groups."""
 GENERATED = re.compile(r"topics\.py|_sysconfigdata.*\.py")
 """Library files that are no source: the help topics (their own slice has them) and this machine's build settings."""
 README = re.compile(r"(^|/)readme[^/]*?(\.md|\.rst|\.txt|(?<=readme))$", re.IGNORECASE)
 PYTHON_SOURCE = re.compile(r"\.py$")
-UNSAFE_MODULE = re.compile(r"_?xx.*|_?test.*|.*_test|readline|antigravity|this")
+UNSAFE_MODULE = re.compile(r"_?xx.*|_?test.*|.*_test|readline")
 """Compiled modules for the interpreter's own tests, and one that writes to the terminal when imported."""
 
 
@@ -111,31 +110,41 @@ def readmes(distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]
                 yield Text(text, name, {"distribution": name, "path": path})
 
 
-def references(installation: Installation, distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]:
-    """Yield help topics, and docstrings joined to one document a module; no docstring twice."""
+def references(
+    installation: Installation, distributions: Iterable[tuple[str, Distribution]], parsed_bytes: int
+) -> Iterator[Text]:
+    """Yield help topics, and docstrings joined to one document a module; no docstring twice.
+
+    Sources of distributions are parsed up to `parsed_bytes`.
+    """
     seen: set[int] = set()
     for topic, text in sorted(_topics(installation.library).items()):
         # One group: topics contain each other (`specialnames` is all of chapter 3.3).
         yield Text(text.strip(), "pydoc", {"path": f"pydoc_data/topics.py:{topic}"})
-    for name in installation.compiled_modules:
-        if text := _joined(name, _module_docstrings(name), seen):
+    for name, docstrings in _compiled_docstrings(installation.compiled_modules).items():
+        if text := _joined(name, docstrings, seen):
             yield Text(text, library_group(PurePath(name)), {"path": name})
-    total = 0
-    for name, distribution in distributions:
-        if total >= SOURCE_BYTES:
+    parsed = 0
+    for name, distribution, path in _in_rounds(distributions):
+        source = _read(Path(str(distribution.locate_file(path))))
+        if source is None or ('"""' not in source and "'''" not in source):
+            continue
+        parsed += len(source)
+        if parsed > parsed_bytes:
             return
-        taken = 0
-        for path in sorted(distribution_files(distribution, PYTHON_SOURCE), key=group_order):
-            source = _read(Path(str(distribution.locate_file(path))))
-            if source is None or ('"""' not in source and "'''" not in source):
-                continue
-            if taken + len(source) > SOURCE_BYTES_PER_DISTRIBUTION:
-                break
-            taken += len(source)
-            module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-            if text := _joined(module, source_docstrings(source), seen):
-                yield Text(text, name, {"distribution": name, "path": path})
-        total += taken
+        module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        if text := _joined(module, source_docstrings(source), seen):
+            yield Text(text, name, {"distribution": name, "path": path})
+
+
+def _in_rounds(distributions: Iterable[tuple[str, Distribution]]) -> list[tuple[str, Distribution, str]]:
+    """Return all Python sources, some of every distribution before more of any."""
+    rounds: dict[int, list[tuple[str, Distribution, str]]] = {}
+    for name, distribution in distributions:
+        paths = sorted(distribution_files(distribution, PYTHON_SOURCE), key=group_order)
+        for number, path in enumerate(paths):
+            rounds.setdefault(number // FILES_IN_A_ROUND, []).append((name, distribution, path))
+    return [file for number in sorted(rounds) for file in rounds[number]]
 
 
 def distributions_in(sites: Iterable[Path]) -> list[tuple[str, Distribution]]:
@@ -175,26 +184,16 @@ def source_docstrings(source: str) -> Iterator[tuple[str, str]]:
         waiting += [(f"{name}.{child.name}".lstrip("."), child) for child in reversed(inner)]
 
 
-def _module_docstrings(name: str) -> Iterator[tuple[str, str]]:
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = importlib.import_module(name)
-    except Exception:  # compiled against a library that this machine lacks
-        return
-    yield "", inspect.cleandoc(module.__doc__ or "")
-    for member_name, member in sorted(vars(module).items()):
-        if not (inspect.isclass(member) or inspect.isroutine(member)):
-            continue  # the docstring of a constant is its type's
-        yield member_name, inspect.cleandoc(_docstring(member))
-        if inspect.isclass(member):
-            for attribute_name, attribute in sorted(vars(member).items()):
-                yield f"{member_name}.{attribute_name}", inspect.cleandoc(_docstring(attribute))
-
-
-def _docstring(member: Any) -> str:
-    docstring = getattr(member, "__doc__", None)
-    return docstring if isinstance(docstring, str) else ""
+def _compiled_docstrings(modules: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    if not modules:
+        return {}
+    script = Path(__file__).with_name("compiled_docstrings.py")
+    # -I -S: nothing but the standard library, not even what site packages run at start-up.
+    done = subprocess.run([sys.executable, "-I", "-S", script, *modules], capture_output=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        warn(f"the docstrings of compiled modules are left out: {done.stderr.decode(errors='replace')[-200:]}")
+        return {}
+    return json.loads(done.stdout)
 
 
 def _joined(module: str, docstrings: Iterable[tuple[str, str]], seen: set[int]) -> str:

@@ -106,18 +106,19 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
     problems = []
     for name, counts in sources.items():
         documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
-        if rejected > config.prepare.max_bad_rows * (documents + rejected):
+        rows = documents + rejected
+        if rejected > config.prepare.max_bad_rows * rows:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts["rejected"].items()))
             problems.append(
-                f"source {name}: {rejected:,} of {documents + rejected:,} rows ({rejected / (documents + rejected):.2%}) "
-                f"are no documents, more than prepare.max_bad_rows = {config.prepare.max_bad_rows} allows: {reasons}. "
-                f"Samples: {folder / name / 'rejected'}. Correct the files, or sources.{name}.text_field "
-                f"(now {config.sources[name].text_field!r}) if the text has another name, or raise prepare.max_bad_rows."
+                f"source {name}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
+                f"prepare.max_bad_rows = {config.prepare.max_bad_rows} allows: {reasons}. Samples: "
+                f"{folder / name / 'rejected'}. Correct the files; or sources.{name}.text_field, now "
+                f"{config.sources[name].text_field!r}, if the text has another name; or raise prepare.max_bad_rows."
             )
         elif documents == 0:
             problems.append(
-                f"source {name}: its {counts['input_files']} input files hold no document. Correct sources.{name}.paths "
-                f"or remove the source."
+                f"source {name}: its {counts['input_files']} input files hold no document. Correct "
+                f"sources.{name}.paths or remove the source."
             )
     if problems:
         raise DataError("\n".join(problems))
@@ -126,8 +127,8 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
             warn(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")
         if config.prepare.validation_fraction > 0 and counts["documents"]["validation"] == 0:
             warn(
-                f"source {name}: none of its {counts['documents']['train']:,} documents is held out, so it will have no "
-                f"validation loss. Raise prepare.validation_fraction (now {config.prepare.validation_fraction})."
+                f"source {name}: none of its {counts['documents']['train']:,} documents is held out, so it will have "
+                f"no validation loss. Raise prepare.validation_fraction (now {config.prepare.validation_fraction})."
             )
 
 

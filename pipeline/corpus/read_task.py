@@ -111,8 +111,8 @@ def _split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:
     meta = orjson.loads(row.meta)
     if settings.split_by not in meta:
         raise DataError(
-            f"sources.{settings.source}.split_by = {settings.split_by!r}: row {row.origin_row} of {path} has no such key "
-            f"in its meta, which has {', '.join(meta) or 'none'}. Name a key that every row has, or set split_by: text."
+            f"sources.{settings.source}.split_by = {settings.split_by!r}: row {row.origin_row} of {path} has no such "
+            f"key in its meta, which has {', '.join(meta) or 'none'}. Name a key that every row has, or set it to text."
         )
     value = meta[settings.split_by]
     return value.encode() if isinstance(value, str) else json.dumps(value, sort_keys=True).encode()

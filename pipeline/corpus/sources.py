@@ -42,7 +42,7 @@ class InputFile:
 
 def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]:
     """Expand files, globs and folders to files sorted by path; raises DataError naming each path that gives none."""
-    found: set[Path] = set()
+    found: list[Path] = []
     problems = []
     for path in paths:
         # An absolute pattern has no folder for Path.glob to start from.
@@ -65,10 +65,11 @@ def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]
             problems.append(
                 f"sources.{source}.paths: {path} {what}. Correct the path in the run file, or put the text there."
             )
-        found.update(files)
+        found += files
     if problems:
         raise DataError("\n".join(problems))
-    return _described(source, sorted(found))
+    once = {path.resolve(): path for path in sorted(found, reverse=True)}  # a link may lead to a file a second time
+    return _described(source, sorted(once.values()))
 
 
 def input_files(config: RunConfig) -> dict[str, list[InputFile]]:

@@ -98,7 +98,7 @@ def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], lis
     for identity, text in islice(iterate_texts(documents_dir, source, "validation"), DOCUMENTS_PER_SOURCE):
         if found := list(islice(passages(text), PASSAGES_PER_DOCUMENT)):
             documents[identity] = found
-    order = sorted(documents, key=lambda identity: (xxhash.xxh3_64_intdigest(identity), identity))
+    order = sorted(documents, key=lambda identity: (xxhash.xxh3_64_intdigest(identity.encode()), identity))
     scored: list[Passage] = []
     shown: list[Passage] = []
     seen: set[str] = set()

@@ -130,7 +130,7 @@ class _Sample:
         threshold = self._config.tokenizer.sample_bytes / max(total, 1) * 2**64
         for source in self._config.sources:
             for document_id, text in iterate_texts(documents, source, "train"):
-                if xxhash.xxh3_64_intdigest(document_id) < threshold:
+                if xxhash.xxh3_64_intdigest(document_id.encode()) < threshold:
                     self.bytes += len(text.encode())
                     yield text
 

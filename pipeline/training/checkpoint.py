@@ -19,8 +19,8 @@ import torch.distributed as dist
 
 from pipeline.artifacts import file_record, read_json, write_json
 from pipeline.errors import DataError
+from pipeline.training.resume import MANIFEST, complete_checkpoints, name_of
 
-MANIFEST = "manifest.json"
 PROBE = "probe.npz"
 
 
@@ -32,16 +32,6 @@ class TrainState:
     """Completed optimizer steps."""
     tokens: int = 0
     """Tokens trained on."""
-
-
-def name_of(step: int) -> str:
-    """Return a checkpoint's folder name, which sorts by step."""
-    return f"step_{step:08d}"
-
-
-def complete_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
 
 
 def save(

@@ -110,17 +110,18 @@ def offloads_optimizer(resolved: dict[str, Any]) -> bool:
 
 
 def check(config: RunConfig) -> None:
-    """Check before anything starts what training could only refuse later. Raises ConfigError."""
+    """Check before anything starts what training could only refuse later. Raises ConfigError with every problem."""
     ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else 1
-    resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+    problems = [f"{config.deepspeed}: {p}" for p in template_problems(read_template(config.deepspeed))]
+    problems += _batch_problems(config, ranks)
     size, needed = config.model.config.get("vocab_size"), config.tokenizer.vocab_size
     if size is not None and needed is not None and size < needed:
-        raise ConfigError(
-            [
-                f"model.config.vocab_size = {size}: the tokenizer has {needed} ids (tokenizer.vocab_size); "
-                "make the model's at least as large, or leave it out to have it derived"
-            ]
+        problems.append(
+            f"model.config.vocab_size = {size}: the tokenizer has {needed} ids (tokenizer.vocab_size); "
+            "make the model's at least as large, or leave it out to have it derived"
         )
+    if problems:
+        raise ConfigError(problems)
 
 
 def template_problems(template: dict[str, Any]) -> list[str]:

@@ -46,9 +46,8 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         config.data.sequence_length,
         config.data.validation_sequences,
     )
-    if not dist.is_initialized():
-        deepspeed.init_distributed(verbose=False)
-    candidates = _agree(resume.begin, config, checkpoint.complete_checkpoints(run_dir / "checkpoints"))
+    join_process_group()
+    candidates = _agree(resume.begin, config)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     engine = make_engine(config, resolved, build_model(config, architecture, resolved))
@@ -78,23 +77,32 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     }
 
 
+def join_process_group() -> None:
+    """Join the ranks' process group, NCCL on GPUs and gloo on CPUs."""
+    # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses: minutes at the first run,
+    # a lock that outlives a killed build, and 69 MB left in /dev/shm by every rank.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(verbose=False)
+
+
 def _agree(function: Any, *arguments: Any) -> Any:
     """Call a function on rank 0 only and give every rank its result, or raise its UserError everywhere."""
     box: list[Any] = [None]
     if dist.get_rank() == 0:
         try:
-            box = [function(*arguments)]
+            box = [(function(*arguments), None)]
         except UserError as error:
-            box = [error]
+            box = [(None, str(error))]
     dist.broadcast_object_list(box)
-    if isinstance(box[0], UserError):
-        raise box[0]
-    return box[0]
+    result, refusal = box[0]
+    if refusal is not None:
+        raise UserError(refusal)
+    return result
 
 
-def _go_on(engine: deepspeed.DeepSpeedEngine, begin: resume.Beginning, run_dir: Path, rank: int) -> TrainState:
+def _go_on(engine: deepspeed.DeepSpeedEngine, candidates: list[Path], run_dir: Path, rank: int) -> TrainState:
     """Load the newest intact checkpoint; damaged ones are passed over and named in events.jsonl."""
-    for path in begin.candidates:
+    for path in candidates:
         if damage := checkpoint.damage(path):
             if rank == 0:
                 write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage)
@@ -103,9 +111,9 @@ def _go_on(engine: deepspeed.DeepSpeedEngine, begin: resume.Beginning, run_dir: 
         if rank == 0:
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state
-    if begin.candidates:
+    if candidates:
         raise UserError(
-            f"{run_dir / 'checkpoints'}: all {len(begin.candidates)} checkpoints are damaged (events.jsonl names how). "
+            f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl names how). "
             "Restore one from a copy, or choose another paths.run_dir."
         )
     return TrainState()
@@ -142,5 +150,5 @@ def _counts(
         "zero_stage": resolved["zero_optimization"]["stage"],
         "device": _device_name(),
         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in records),
-        "checkpoint": checkpoint.name_of(state.step),
+        "checkpoint": resume.name_of(state.step),
     }

@@ -1,13 +1,15 @@
-"""Whether and from where a run goes on, and which settings may have changed since it began."""
+"""Whether and from where a run goes on, and which settings may have changed since it began. Free of torch."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.artifacts import differences, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 
 RUN_RECORD = "run.json"
+MANIFEST = "manifest.json"
+"""The last file of a checkpoint."""
 
 FIXED = ("model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "precision", "train.seed")
 """Settings that stay as they were: any of them would turn the run into another one."""
@@ -23,19 +25,30 @@ MAY_CHANGE = {
 """What may change on resume. The number of ranks and the ZeRO stage are those of the checkpoint."""
 
 
-class Beginning(NamedTuple):
-    """Where this job starts."""
-
-    candidates: list[Path]
-    """Complete checkpoints, newest first; the first intact one is taken. Empty: from the initial weights."""
+def name_of(step: int) -> str:
+    """Return a checkpoint's folder name, which sorts by step."""
+    return f"step_{step:08d}"
 
 
-def begin(config: RunConfig, checkpoints: list[Path]) -> Beginning:
-    """Decide where to start and record the run's settings at its very beginning; only one process calls it.
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
 
-    Raises ConfigError where `train.resume` forbids it or where a fixed setting differs from the run's.
+
+def begin(config: RunConfig) -> list[Path]:
+    """Record the run's settings and return the checkpoints to go on from, newest first; one process calls it.
+
+    Raises ConfigError as `check` does.
     """
+    check(config)
+    write_json(config.paths.run_dir / RUN_RECORD, settings_of(config))
+    return complete_checkpoints(config.paths.run_dir / "checkpoints")[::-1]
+
+
+def check(config: RunConfig) -> None:
+    """Raise ConfigError where `train.resume` forbids to go on, or where a fixed setting differs from the run's."""
     run_dir, mode = config.paths.run_dir, config.train.resume
+    checkpoints = complete_checkpoints(run_dir / "checkpoints")
     if mode == "required" and not checkpoints:
         raise ConfigError([f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; set it to auto"])
     if mode == "never" and checkpoints:
@@ -45,36 +58,30 @@ def begin(config: RunConfig, checkpoints: list[Path]) -> Beginning:
                 "from there, or choose another paths.run_dir"
             ]
         )
+    before = read_json(run_dir / RUN_RECORD)
+    if not checkpoints or before is None:
+        return
     now = settings_of(config)
-    if checkpoints and (before := read_json(run_dir / RUN_RECORD)) is not None:
-        problems = [
-            f"{change}; the run in {run_dir} began with the first value: set it back, or choose another paths.run_dir"
-            for change in differences({k: v for k, v in before.items() if k != "train.train_tokens"}, _fixed(now))
-        ]
-        if now["train.train_tokens"] < before["train.train_tokens"]:
-            problems.append(
-                f"train.train_tokens = {now['train.train_tokens']}: may only grow on resume; the run has "
-                f"{before['train.train_tokens']}"
-            )
-        if problems:
-            raise ConfigError(problems)
-    write_json(run_dir / RUN_RECORD, now)
-    return Beginning(checkpoints[::-1])
+    length = "train.train_tokens"
+    problems = [
+        f"{change}; the run in {run_dir} began with the first value: set it back, or choose another paths.run_dir"
+        for change in differences(before | {length: 0}, now | {length: 0})
+    ]
+    if now[length] < before[length]:
+        problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return everything that makes this run what it is, flat."""
-    settings: dict[str, Any] = {"train.train_tokens": config.train.train_tokens}
-    for dotted in FIXED:
+    settings: dict[str, Any] = {}
+    for dotted in (*FIXED, "train.train_tokens"):
         value: Any = config.model_dump()
         for part in dotted.split("."):
             value = value[part]
         settings |= flatten(value, dotted)
     for folder in ("tokenizer", "tokens"):
         manifest = read_manifest(config.paths.data_dir / folder / "manifest.json")
-        settings[f"the {folder} in {config.paths.data_dir / folder}"] = manifest["output"] if manifest else None
+        settings[f"output of {folder}"] = manifest["output"] if manifest else None
     return settings
-
-
-def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "train.train_tokens"}

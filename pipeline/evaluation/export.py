@@ -1,0 +1,147 @@
+"""The `export` stage: the last checkpoint -> run_dir/export/step_N, a transformers folder, loaded again and compared.
+
+`AutoModelForCausalLM`, `AutoTokenizer` and `lm_eval --model hf` load the folder unchanged. It is written under a
+temporary name and renamed when its logits have been found equal to the engine's.
+"""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts import Result, file_record, read_json
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+from pipeline.logs import console, note
+
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
+"""Largest accepted difference of a logit. fp32: rounding of another summation order. The half formats: a few units in
+the last place (2^-8 and 2^-11) of logits around 10, since the engine may have run on another device."""
+CONTINUATION_TOKENS = 48
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
+
+
+def export(config: RunConfig) -> Result:
+    """Write, reload and check the transformers folder; continue the prompt as a first look."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # shards are merged in host memory
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    checkpoints, folder = config.paths.run_dir / "checkpoints", config.paths.run_dir / "export"
+    trained = read_json(checkpoints / "manifest.json")
+    assert trained is not None, "run_stage checks the inputs"
+    name = trained["counts"]["checkpoint"]
+    if not (checkpoints / name / "manifest.json").is_file():
+        raise DataError(f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in another run_dir.")
+    shutil.rmtree(folder / f".{name}", ignore_errors=True)
+    _write(config, checkpoints / name, folder / f".{name}", trained["counts"])
+    difference = max_logit_difference(folder / f".{name}", checkpoints / name / "probe.npz")
+    if not difference < TOLERANCE[config.precision.dtype]:
+        raise DataError(
+            f"{folder / ('.' + name)}: the reloaded model's logits differ from the engine's by {difference:.2g}, more than "
+            f"{TOLERANCE[config.precision.dtype]} for {config.precision.dtype}. The folder is kept for inspection."
+        )
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / f".{name}").rename(folder / name)
+    continuation = continue_prompt(folder / name, config.evaluation.prompt)
+    note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
+    console.print(f"{config.evaluation.prompt}[bold]{_escape(continuation)}[/bold]")
+    files = {f"{name}/{path.name}": file_record(path) for path in sorted((folder / name).iterdir())}
+    counts = {
+        "headline": f"{name}, logits equal the engine's to {difference:.1g}",
+        "step": trained["counts"]["step"],
+        "folder": name,
+        "parameters": trained["counts"]["parameters"],
+        "dtype": config.precision.dtype,
+        "max_logit_difference": difference,
+        "prompt": config.evaluation.prompt,
+        "continuation": continuation,
+    }
+    return Result(counts, files)
+
+
+def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, Any]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from pipeline.training.engine import DTYPES
+    from pipeline.training.model import model_config
+
+    architecture = model_config(config)
+    with torch.device("cpu"):
+        model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)
+    missing, unexpected = model.load_state_dict(_weights(checkpoint), strict=False)
+    tied = set(model.all_tied_weights_keys)
+    if set(missing) - tied or unexpected:
+        raise DataError(f"{checkpoint}: does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    model.tie_weights()
+    model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
+    for file in TOKENIZER_FILES:
+        source = config.paths.data_dir / "tokenizer" / file
+        if source.exists():
+            shutil.copyfile(source, target / file)
+    (target / "README.md").write_text(_model_card(config, counts), encoding="utf-8")
+
+
+def _weights(checkpoint: Path) -> dict[str, Any]:
+    """Return the fp32 master weights, merged from all ranks' shards."""
+    import torch
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    if any(checkpoint.glob("*zero_pp_rank_*_optim_states.pt")):
+        return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+    return torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+
+
+def max_logit_difference(folder: Path, probe: Path) -> float:
+    """Load an exported folder and return the largest difference to the engine's logits in a checkpoint's probe."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    expected = np.load(probe)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    with torch.no_grad():
+        logits = model(input_ids=torch.from_numpy(expected["input_ids"])).logits.float().numpy()
+    return float(np.abs(logits - expected["logits"]).max())
+
+
+def continue_prompt(folder: Path, prompt: str) -> str:
+    """Return what the exported model writes after `prompt`, greedily, without repeating a word of 4 tokens."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    generated = model.generate(
+        **inputs,
+        max_new_tokens=CONTINUATION_TOKENS,
+        do_sample=False,
+        no_repeat_ngram_size=4,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    return tokenizer.decode(generated[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _model_card(config: RunConfig, counts: dict[str, Any]) -> str:
+    sources = ", ".join(config.sources)
+    loss = counts["validation_loss"]
+    shown = "not measured" if loss is None else f"{loss:.4f} nats per token"
+    return f"""# {config.model.architecture}, {counts["parameters"]:,} parameters
+
+Trained from scratch with `pipeline train`.
+
+| | |
+| --- | --- |
+| steps | {counts["step"]:,} |
+| tokens | {counts["tokens"]:,} |
+| sources | {sources} |
+| sequence length | {config.data.sequence_length} |
+| precision | {config.precision.dtype} |
+| held-out loss | {shown} |
+"""

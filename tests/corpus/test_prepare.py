@@ -1,0 +1,232 @@
+"""The stage as a whole: split, rejects, broken files, resuming, and the same bytes whatever the workers."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from pipeline.artifacts import Result
+from pipeline.config import load
+from pipeline.corpus.documents import iterate_texts, shard_paths
+from pipeline.corpus.prepare import prepare
+from pipeline.corpus.read_task import choose_split
+from pipeline.errors import DataError
+
+
+def run(run_file: Path, *overrides: str) -> Result:
+    return prepare(load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides]))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.parent.name != ".tasks"
+    }
+
+
+def write_jsonl(path: Path, texts: list[object]) -> None:
+    lines = "".join(json.dumps({"text": text, "meta": {"site": str(i // 2)}}) + "\n" for i, text in enumerate(texts))
+    packed = zstandard.ZstdCompressor().compress(lines.encode()) if path.suffix == ".zst" else lines.encode()
+    path.write_bytes(packed)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def test_every_row_becomes_a_document_of_one_split_with_its_origin(run_file: Path) -> None:
+    result = run(run_file)
+    counts = result.counts["sources"]["web"]
+    assert counts["documents"]["train"] + counts["documents"]["validation"] == 40
+    assert 0 < counts["documents"]["validation"] < 20
+    assert counts["rejected"] == {} and counts["broken_files"] == {} and counts["input_files"] == 1
+    folder = run_file.parent / "data" / "documents"
+    texts = {split: [text for _, text in iterate_texts(folder, "web", split)] for split in ("train", "validation")}
+    assert len({*texts["train"], *texts["validation"]}) == 40
+    assert sum(len(t) for t in texts["train"]) == counts["text_bytes"]["train"]
+    assert all(choose_split(text.encode(), 0.2) == split for split in texts for text in texts[split])
+    (first,) = pq.read_table(shard_paths(folder, "web", "train")[0]).slice(0, 1).to_pylist()
+    row = int(first["text"].split()[1])
+    assert (first["id"], first["origin_file"], first["origin_row"]) == ("web/train_00000_000/0", "web.jsonl", row)
+    assert set(result.files) == {p.relative_to(folder).as_posix() for p in folder.glob("*/*.parquet")}
+    assert result.counts["headline"].startswith("40 documents, 1.")
+
+
+def test_a_fraction_of_all_keys_is_held_out() -> None:
+    assert choose_split(b"any", 0) == "train"
+    held_out = sum(choose_split(str(i).encode(), 0.1) == "validation" for i in range(10_000))
+    assert abs(held_out - 1000) < 4 * 30  # a standard deviation is sqrt(10000 x 0.1 x 0.9) = 30
+
+
+def test_documents_that_share_the_split_key_stay_together(run_file: Path) -> None:
+    write_jsonl(run_file.parent / "web.jsonl", [f"text {i}" for i in range(40)])
+    run(run_file, "sources.web.split_by=site")
+    folder = run_file.parent / "data" / "documents"
+    sites = {
+        split: {
+            json.loads(meta.as_py())["site"]
+            for p in shard_paths(folder, "web", split)
+            for meta in pq.read_table(p)["meta"]
+        }
+        for split in ("train", "validation")
+    }
+    assert len(sites["train"]) + len(sites["validation"]) == 20
+    assert sites["train"].isdisjoint(sites["validation"]) and sites["validation"]
+
+
+def test_a_missing_split_key_names_setting_row_and_remedy(run_file: Path) -> None:
+    message = (
+        r"sources\.web\.split_by = 'url': row 0 of .*web\.jsonl has no such key in its meta, which has none\. Name"
+    )
+    with pytest.raises(DataError, match=message):
+        run(run_file, "sources.web.split_by=url")
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        write_jsonl(run_file.parent / f"{name}.jsonl.zst", [f"{name} {i}" for i in range(50)] + [""])
+    monkeypatch.setattr("pipeline.corpus.sources.GROUP_FILES", 1)
+    settings = ["sources.web.paths=['*.jsonl*']", "prepare.max_bad_rows=0.5", "prepare.shard_text_bytes=60"]
+    monkeypatch.chdir(run_file.parent)
+    alone = run(run_file, *settings, "paths.data_dir=alone")
+    together = run(run_file, *settings, "paths.data_dir=together", "executor.workers=2")
+    assert alone == together and len(alone.files) > 8
+    assert contents(run_file.parent / "alone" / "documents") == contents(run_file.parent / "together" / "documents")
+
+
+def test_what_is_done_is_not_done_again_and_what_is_missing_is(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.corpus.sources.GROUP_FILES", 1)
+    write_jsonl(run_file.parent / "more.jsonl", ["x", "y"])
+    setting = f"sources.web.paths=[{run_file.parent}/*.jsonl]"
+    before = run(run_file, setting)
+    folder = run_file.parent / "data" / "documents"
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("web/*.parquet")}
+    assert run(run_file, setting) == before
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    (folder / ".tasks" / "web_00000.json").unlink()
+    for path in folder.glob("web/*_00000_*.parquet"):
+        path.write_bytes(b"half")
+    assert run(run_file, setting) == before
+    changed = {path.name for path in written if path.stat().st_mtime_ns != written[path]}
+    assert changed == {path.name for path in written if "_00000_" in path.name}
+
+
+def test_outputs_of_former_settings_are_removed(run_file: Path) -> None:
+    run(
+        run_file,
+        "prepare.shard_text_bytes=50",
+        "sources.old={kind: text, paths: [web.jsonl]}",
+        f"sources.old.paths=[{run_file}]",
+    )
+    result = run(run_file)
+    folder = run_file.parent / "data" / "documents"
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet")} == set(result.files)
+    assert len(result.files) == 2
+
+
+def test_rejected_rows_are_counted_by_reason_and_sampled(run_file: Path) -> None:
+    with (run_file.parent / "web.jsonl").open("ab") as file:
+        file.write(b'{"text": 1}\n' * 25 + b"{\n")
+    result = run(run_file, "prepare.max_bad_rows=0.5")
+    assert result.counts["sources"]["web"]["rejected"] == {"broken-json": 1, "text-not-a-string": 25}
+    lines = (run_file.parent / "data/documents/web/rejected/00000.jsonl").read_text().splitlines()
+    samples = [json.loads(line) for line in lines]
+    assert len(samples) == 21
+    assert samples[-1] == {"file": "web.jsonl", "row": 65, "reason": "broken-json", "excerpt": "{"}
+
+
+def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again(run_file: Path) -> None:
+    write_jsonl(run_file.parent / "web.jsonl", ["a", "b", "", None, 5, ""])
+    with pytest.raises(DataError) as raised:
+        run(run_file)
+    assert str(raised.value) == (
+        "source web: 4 of 6 rows (66.67%) are no documents, more than prepare.max_bad_rows = 0.01 allows: "
+        f"2 empty-text, 1 no-text, 1 text-not-a-string. Samples: {run_file.parent}/data/documents/web/rejected. "
+        "Correct the files; or sources.web.text_field, now 'text', if the text has another name; or raise "
+        "prepare.max_bad_rows."
+    )
+    record = run_file.parent / "data/documents/.tasks/web_00000.json"
+    written = record.stat().st_mtime_ns
+    assert run(run_file, "prepare.max_bad_rows=0.7").counts["headline"].startswith("2 documents")
+    assert record.stat().st_mtime_ns == written
+
+
+def test_a_source_without_documents_is_an_error(run_file: Path) -> None:
+    (run_file.parent / "web.jsonl").write_text("\n\n")
+    with pytest.raises(
+        DataError, match=r"source web: its 1 input files hold no document\. Correct sources\.web\.paths"
+    ):
+        run(run_file)
+
+
+def test_a_source_with_nothing_held_out_is_said(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl(run_file.parent / "web.jsonl", ["a"])
+    run(run_file, "prepare.validation_fraction=0.001")
+    assert "warning: source web: none of its 1 documents is held out" in capsys.readouterr().err
+
+
+def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_file.parent
+    for name in ("a", "b", "c", "d"):
+        write_jsonl(folder / f"{name}.jsonl.zst", [f"{name}{i}" for i in range(30)])
+    truncate(folder / "a.jsonl.zst")
+    (folder / "c.jsonl.zst").write_bytes(b"<html>Not Found</html>")
+    monkeypatch.setattr("pipeline.corpus.sources.GROUP_FILES", 1)
+    setting = f"sources.web.paths=[{folder}/*.zst]"
+    with pytest.raises(DataError) as raised:
+        run(run_file, setting)
+    first, second, remedy = str(raised.value).splitlines()
+    assert first.startswith(f"source web: {folder}/a.jsonl.zst: is truncated")
+    assert second.startswith(f"source web: {folder}/c.jsonl.zst: not valid .zst data in its beginning")
+    assert remedy.endswith("or set prepare.on_broken_file=keep-readable-rows to take the rows before its break.")
+    documents = folder / "data" / "documents"
+    assert sorted(p.name for p in (documents / ".tasks").iterdir()) == ["web_00001.json", "web_00003.json"]
+    assert {path.name[-17:-12] for path in documents.glob("web/*.parquet")} == {"00001", "00003"}
+    assert not list(documents.rglob("*.partial"))
+
+    write_jsonl(folder / "a.jsonl.zst", ["a0"])
+    (folder / "c.jsonl.zst").unlink()
+    assert run(run_file, setting).counts["headline"].startswith("61 documents")
+
+
+def test_rows_before_a_break_can_be_kept(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_file.parent
+    one, two = (zstandard.ZstdCompressor().compress(b'{"text": "%s"}\n' % word) for word in (b"one", b"two"))
+    (folder / "cut.jsonl.zst").write_bytes(one + two[:-2])
+    result = run(run_file, f"sources.web.paths=[{folder}/cut.jsonl.zst]", "prepare.on_broken_file=keep-readable-rows")
+    counts = result.counts["sources"]["web"]
+    assert sum(counts["documents"].values()) == 1
+    assert counts["broken_files"]["cut.jsonl.zst"].startswith("is truncated: its .zst data ends after")
+    assert "cut.jsonl.zst is truncated" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_said_before_anything_is_read(run_file: Path) -> None:
+    with pytest.raises(DataError, match=r"sources\.web\.paths: .*gone\.jsonl does not exist"):
+        run(
+            run_file,
+            f"sources.web.paths=[{run_file.parent}/gone.jsonl]",
+            "sources.own={kind: local-machine, slice: code}",
+        )
+    assert not (run_file.parent / "data").exists()
+
+
+def test_a_real_corpus_is_prepared_whole(run_file: Path) -> None:
+    """Every row of a RedPajama-shaped corpus, of `PIPELINE_TEST_CORPUS` or made here, is a document."""
+    corpus = Path(os.environ.get("PIPELINE_TEST_CORPUS", run_file.parent))
+    if not (files := sorted(corpus.glob("*.jsonl.zst"))):
+        write_jsonl(corpus / "book.jsonl.zst", [f"chapter {i}" for i in range(30)])
+        write_jsonl(corpus / "c4.jsonl.zst", [f"page {i}\n" for i in range(30)])
+        files = sorted(corpus.glob("*.jsonl.zst"))
+    names = {file: file.name.partition(".")[0] for file in files}
+    overrides = [f"sources.{name}={{kind: jsonl, paths: ['{file}']}}" for file, name in names.items()]
+    result = run(run_file, *overrides)
+    for file, name in names.items():
+        rows = (
+            zstandard.ZstdDecompressor().stream_reader(file.read_bytes(), read_across_frames=True).read().count(b"\n")
+        )
+        counts = result.counts["sources"][name]
+        assert sum(counts["documents"].values()) == rows and counts["rejected"] == {}

@@ -1,0 +1,203 @@
+"""Rows of raw files: every reason of a reject, every layout of meta, every way a file can be broken."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.corpus.rows import FileBroken, Kind, Reject, Row, _decompressed, _lines, read_rows
+
+
+def rows_of(path: Path, content: bytes, kind: Kind = "jsonl", text_field: str = "text") -> list[Row | Reject]:
+    path.write_bytes(content)
+    return list(read_rows(path, kind, text_field))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "cut', "broken-json"),
+        (b'{"text": "half a pair \\ud800"}', "broken-json"),
+        (b'{"text": "\xff\xfe"}', "invalid-utf8"),
+        (b'["text"]', "not-an-object"),
+        (b"null", "not-an-object"),
+        (b'{"meta": {}}', "no-text"),
+        (b'{"text": null}', "no-text"),
+        (b'{"text": 3}', "text-not-a-string"),
+        (b'{"text": ["a"]}', "text-not-a-string"),
+        (b'{"text": ""}', "empty-text"),
+        (b'{"text": " \\n\\u00a0"}', "empty-text"),
+    ],
+)
+def test_a_bad_line_is_rejected_with_its_reason_and_its_neighbours_are_read(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    rows = rows_of(tmp_path / "a.jsonl", b'{"text": "one"}\n' + line + b'\n{"text": "two"}')
+    assert rows == [Row("one", "{}", 0), Reject(reason, 1, line.decode(errors="replace")), Row("two", "{}", 2)]  # type: ignore[arg-type]
+
+
+def test_an_excerpt_has_at_most_300_characters(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path / "a.jsonl", ('"' + "ä" * 1000).encode())
+    assert row == Reject("broken-json", 0, '"' + "ä" * 299)
+
+
+def test_blank_lines_are_no_rows_and_count_as_lines_and_the_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbf{"text": "a"}\r\n\r\n  \n{"text": "b"}\n\n'
+    assert rows_of(tmp_path / "a.jsonl", content) == [Row("a", "{}", 0), Row("b", "{}", 3)]
+    assert rows_of(tmp_path / "empty.jsonl", b"") == []
+    assert rows_of(tmp_path / "mark.jsonl", b"\xef\xbb\xbf") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "meta"),
+    [
+        ({"text": "a"}, {}),
+        ({"meta": {"title": "T"}, "text": "a"}, {"title": "T"}),
+        ({"text": "a", "meta": {"n": 1}, "red_pajama_subset": "c4"}, {"n": 1, "red_pajama_subset": "c4"}),
+        ({"text": "a", "meta": '{"url": "u"}', "id": 7}, {"url": "u", "id": 7}),
+        ({"text": "a", "meta": "no JSON"}, {"meta": "no JSON"}),
+        ({"text": "a", "meta": "[1]"}, {"meta": "[1]"}),
+        ({"text": "a", "meta": {"source": "inner"}, "source": "outer"}, {"source": "inner"}),
+        ({"text": "a", "id": "x", "metadata": {"lang": "en"}}, {"id": "x", "metadata": {"lang": "en"}}),
+    ],
+)
+def test_meta_is_the_meta_object_and_the_other_fields(tmp_path: Path, fields: dict, meta: dict) -> None:
+    (row,) = rows_of(tmp_path / "a.jsonl", json.dumps(fields).encode())
+    assert isinstance(row, Row)
+    assert json.loads(row.meta) == meta
+
+
+def test_meta_nested_deeper_than_orjson_writes_is_kept(tmp_path: Path) -> None:
+    deep = "[" * 300 + "]" * 300
+    (row,) = rows_of(tmp_path / "a.jsonl", f'{{"text": "a", "meta": {{"deep": {deep}}}}}'.encode())
+    assert isinstance(row, Row)
+    assert row.meta.replace(" ", "") == f'{{"deep":{deep}}}'
+
+
+def test_the_text_field_can_have_another_name(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path / "a.json", b'{"url": "u", "raw_content": "a"}', text_field="raw_content")
+    assert row == Row("a", '{"url":"u"}', 0)
+
+
+def frames(*contents: bytes) -> bytes:
+    return b"".join(zstandard.ZstdCompressor().compress(content) for content in contents)
+
+
+SKIPPABLE = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"
+"""A frame without content, as `pzstd` and seekable zstd files have: magic, length 3 (little-endian), 3 bytes."""
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_concatenated_frames_are_one_file_even_where_a_line_spans_them(tmp_path: Path, suffix: str) -> None:
+    halves = b'{"text": "on', b'e"}\n{"text": "two"}\n'
+    packed = frames(*halves) if suffix == "zst" else b"".join(map(gzip.compress, halves))
+    assert rows_of(tmp_path / f"a.jsonl.{suffix}", packed) == [Row("one", "{}", 0), Row("two", "{}", 1)]
+
+
+def test_skippable_frames_have_no_content(tmp_path: Path) -> None:
+    content = SKIPPABLE + frames(b'{"text": "one"}') + SKIPPABLE
+    assert rows_of(tmp_path / "a.jsonl.zst", content) == [Row("one", "{}", 0)]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_every_truncation_of_a_compressed_file_is_an_error_of_the_file(tmp_path: Path, suffix: str) -> None:
+    lines = b'{"text": "one"}\n{"text": "two"}\n'
+    whole = frames(lines) if suffix == "zst" else gzip.compress(lines)
+    path = tmp_path / f"a.jsonl.{suffix}"
+    for length in range(len(whole)):
+        with pytest.raises(FileBroken, match="is truncated" if length else "is empty"):
+            rows_of(path, whole[:length])
+    assert len(rows_of(path, whole)) == 2
+
+
+def test_rows_before_a_break_are_given_and_the_half_line_at_it_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(frames(b'{"text": "one"}\n{"text": "tw') + frames(b'o"}\n')[:-3])
+    rows = read_rows(path, "jsonl", "text")
+    assert next(rows) == Row("one", "{}", 0)
+    with pytest.raises(FileBroken, match=r"a\.jsonl\.zst: is truncated: its \.zst data ends after 43 bytes") as raised:
+        next(rows)
+    assert raised.value.file == path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.zst", b'{"text": "plain"}'), ("a.gz", frames(b"x")), ("b.zst", b"\0" * 9)]
+)
+def test_a_file_that_is_not_what_its_name_says_is_broken(tmp_path: Path, name: str, content: bytes) -> None:
+    with pytest.raises(FileBroken, match=rf"not valid {Path(name).suffix} data in its beginning"):
+        rows_of(tmp_path / name, content)
+
+
+def test_flipped_bytes_in_a_frame_with_a_checksum_are_found(tmp_path: Path) -> None:
+    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(os.urandom(400_000)))
+    packed[200_000] ^= 1
+    with pytest.raises(FileBroken, match=r"not valid \.zst data in the frame before byte"):
+        rows_of(tmp_path / "a.zst", bytes(packed), "text")
+
+
+def test_an_unreadable_file_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(FileBroken, match=r"gone\.jsonl: cannot be read: No such file or directory"):
+        list(read_rows(tmp_path / "gone.jsonl", "jsonl", "text"))
+
+
+def test_a_line_of_30_megabytes_is_one_row(tmp_path: Path) -> None:
+    long = "0123456789" * 3_000_000
+    rows = rows_of(tmp_path / "a.jsonl.zst", frames(b'{"text": "%s"}\n{"text": "b"}\n' % long.encode()))
+    assert rows == [Row(long, "{}", 0), Row("b", "{}", 1)]
+
+
+@given(st.lists(st.binary(max_size=5).map(lambda block: block.replace(b"0", b"\n")), max_size=8))
+def test_lines_do_not_depend_on_where_blocks_end(blocks: list[bytes]) -> None:
+    assert list(_lines(blocks)) == b"".join(blocks).split(b"\n")
+
+
+@given(st.lists(st.binary(max_size=9), min_size=1, max_size=4), st.integers(1, 7))
+def test_decompression_does_not_depend_on_where_blocks_end(contents: list[bytes], size: int) -> None:
+    packed = frames(*contents)
+    blocks = [packed[start : start + size] for start in range(0, len(packed), size)]
+    decompressor = zstandard.ZstdDecompressor().decompressobj
+    assert b"".join(_decompressed(Path("a.zst"), blocks, decompressor)) == b"".join(contents)
+
+
+def test_a_text_file_is_one_document(tmp_path: Path) -> None:
+    assert rows_of(tmp_path / "a.md", "\ufeffä\nb\n".encode(), "text") == [Row("ä\nb\n", "{}", 0)]
+    assert rows_of(tmp_path / "a.txt.gz", gzip.compress(b"a"), "text") == [Row("a", "{}", 0)]
+    assert rows_of(tmp_path / "b.txt", b"\xff", "text") == [Reject("invalid-utf8", 0, "\ufffd")]
+    assert rows_of(tmp_path / "c.txt", b" \n", "text") == [Reject("empty-text", 0, " \n")]
+
+
+def parquet(path: Path, columns: dict[str, pa.Array]) -> list[Row | Reject]:
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+    return list(read_rows(path, "parquet", "text"))
+
+
+def test_parquet_rows_have_the_other_columns_as_meta(tmp_path: Path) -> None:
+    meta = pa.array([{"url": "u"}, None, {"url": "w"}])
+    rows = parquet(tmp_path / "a.parquet", {"text": pa.array(["a", None, " "]), "n": pa.array([1, 2, 3]), "meta": meta})
+    assert rows == [Row("a", '{"url":"u","n":1}', 0), Reject("no-text", 1, "None"), Reject("empty-text", 2, " ")]
+
+
+def test_parquet_text_is_checked_whatever_the_columns_type(tmp_path: Path) -> None:
+    assert parquet(tmp_path / "n.parquet", {"text": pa.array([5])}) == [Reject("text-not-a-string", 0, "5")]
+    binary = parquet(tmp_path / "b.parquet", {"text": pa.array([b"a", b"\xff"])})
+    assert binary == [Row("a", "{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
+    unchecked = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"]).buffers())
+    strings = parquet(tmp_path / "s.parquet", {"text": unchecked})
+    assert strings == [Row("a", "{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
+    repeated = pa.array(["a", "a"]).dictionary_encode()
+    assert parquet(tmp_path / "d.parquet", {"text": repeated}) == [Row("a", "{}", 0), Row("a", "{}", 1)]
+
+
+def test_broken_parquet_is_an_error_of_the_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"content": ["a"]}), whole := tmp_path / "a.parquet")
+    with pytest.raises(FileBroken, match="has no column 'text' but content: set the source's text_field"):
+        list(read_rows(whole, "parquet", "text"))
+    with pytest.raises(FileBroken, match="not readable as Parquet"):
+        rows_of(tmp_path / "b.parquet", whole.read_bytes()[:-5], "parquet")

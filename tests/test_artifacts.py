@@ -1,0 +1,178 @@
+"""Manifests, fingerprints and what decides that a stage is done."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xxhash
+
+from pipeline import artifacts
+from pipeline.artifacts import Result, Stage
+from pipeline.config import RunConfig, load
+from pipeline.errors import DataError
+
+READ = Stage(
+    name="read",
+    help="",
+    reads="",
+    writes="",
+    function="",
+    folder=lambda config: config.paths.data_dir / "read",
+    settings=("prepare.validation_fraction", "sources"),
+    outside="test_artifacts:outside",
+)
+COUNT = Stage(
+    name="count",
+    help="",
+    reads="",
+    writes="",
+    function="",
+    folder=lambda config: config.paths.data_dir / "count",
+    settings=("train.seed",),
+    inputs=("read",),
+)
+TABLE = {stage.name: stage for stage in (READ, COUNT)}
+
+
+def outside(config: RunConfig) -> dict[str, Any]:
+    return {"raw file web.jsonl": (config.paths.data_dir.parent / "web.jsonl").stat().st_size}
+
+
+def finish(stage: Stage, config: RunConfig, checksum: str = "aa") -> dict[str, Any]:
+    files = {"out.bin": {"bytes": 3, "checksum": checksum}}
+    return artifacts.write_manifest(stage, config, TABLE, Result({"headline": "3 bytes"}, files), 1.23456)
+
+
+def kinds(config: RunConfig) -> dict[str, str]:
+    return {name: state.kind for name, state in artifacts.states(TABLE, config).items()}
+
+
+def test_a_stage_is_missing_then_done_then_stale_with_the_fields_name(run_file: Path) -> None:
+    config = load(run_file)
+    assert kinds(config) == {"read": "missing", "count": "missing"}
+    manifest = finish(READ, config)
+    assert (manifest["seconds"], manifest["counts"]) == (1.235, {"headline": "3 bytes"})
+    assert manifest["environment"]["versions"]["pyarrow"]
+    finish(COUNT, config)
+    assert kinds(config) == {"read": "done", "count": "done"}
+
+    state = artifacts.states(TABLE, load(run_file, ["train.seed=7"]))["count"]
+    assert (state.kind, state.reasons) == ("stale", ("train.seed: 1 -> 7",))
+    states = artifacts.states(TABLE, load(run_file, ["prepare.validation_fraction=0.25"]))
+    assert states["read"].reasons == ("prepare.validation_fraction: 0.005 -> 0.25",)
+    assert states["count"].reasons == ("its input read is stale",)
+
+
+def test_what_only_says_how_or_where_makes_nothing_stale(run_file: Path, tmp_path: Path) -> None:
+    config = load(run_file)
+    finish(READ, config)
+    (tmp_path / "moved.jsonl").write_bytes((tmp_path / "web.jsonl").read_bytes())
+    changed = load(run_file, ["executor.workers=7", f"sources.web.paths=[{tmp_path}/moved.jsonl]"])
+    assert artifacts.states(TABLE, changed)["read"].kind == "done"
+
+
+def test_a_change_outside_and_a_new_format_version_make_stale(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(run_file)
+    finish(READ, config)
+    size = (tmp_path / "web.jsonl").stat().st_size
+    with (tmp_path / "web.jsonl").open("a") as file:
+        file.write("x")
+    assert artifacts.states(TABLE, config)["read"].reasons == (f"raw file web.jsonl: {size} -> {size + 1}",)
+    finish(READ, config)
+    newer = Stage(**{**vars(READ), "version": 2})
+    assert artifacts.states({"read": newer}, config)["read"].reasons == ("format version: 1 -> 2",)
+
+
+def test_an_input_rebuilt_with_the_same_bytes_makes_nothing_stale(run_file: Path) -> None:
+    config = load(run_file)
+    finish(READ, config)
+    finish(COUNT, config)
+    changed = load(run_file, ["prepare.validation_fraction=0.25"])
+    finish(READ, changed)  # another setting, the same output
+    assert kinds(changed) == {"read": "done", "count": "done"}
+    before = artifacts.read_manifest(READ.manifest_path(config))
+    after = finish(READ, changed, checksum="bb")
+    assert before is not None
+    state = artifacts.states(TABLE, changed)["count"]
+    assert state.reasons == (f'output of read: "{before["output"]}" -> "{after["output"]}"',)
+
+
+def test_a_fingerprint_does_not_see_the_order_of_keys() -> None:
+    one = {"b": {"y": 1, "x": [1, {"q": 2, "p": 3}]}, "a": None}
+    other = {"a": None, "b": {"x": [1, {"p": 3, "q": 2}], "y": 1}}
+    assert list(one) != list(other)
+    assert artifacts.fingerprint(one) == artifacts.fingerprint(other)
+
+
+def test_fingerprints_tell_values_apart() -> None:
+    values = [{}, [], None, {"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": [1, 2]}, {"a": [2, 1]}, {"a": None}, {"b": 1}]
+    assert len({artifacts.fingerprint(value) for value in values}) == len(values)
+    # A fingerprint that changed would make everybody's finished stages stale.
+    assert artifacts.fingerprint({"a": 1}) == xxhash.xxh3_128_hexdigest(b'{"a":1}')
+
+
+def test_flatten_names_every_value_and_drops_locations() -> None:
+    nested = {"a": {"b": 1, "c": {"d": "x"}}, "at": Path("/x"), "several": (Path("/x"), Path("/y")), "list": (1, 2)}
+    assert artifacts.flatten(nested, "top") == {"top.a.b": 1, "top.a.c.d": "x", "top.list": (1, 2)}
+
+
+def test_differences_name_what_appeared_and_what_went() -> None:
+    before, after = {"same": 1, "gone": True, "long": "x" * 99}, {"same": 1, "new": [1], "long": "y"}
+    assert artifacts.differences(before, after) == [
+        "gone: true -> not set",
+        f'long: "{"x" * 36}... -> "y"',
+        "new: not set -> [1]",
+    ]
+
+
+def test_an_atomic_write_replaces_or_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.json"
+    artifacts.write_json(path, {"a": 1})
+    assert artifacts.read_json(path) == {"a": 1}
+    assert path.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(TypeError):
+        artifacts.write_json(path, {"a": object()})
+    with pytest.raises(UnicodeEncodeError):
+        artifacts.write_atomic(path, "\ud800")
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        artifacts.write_atomic(tmp_path / "folder", "x")
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "new"]
+    assert artifacts.read_json(path) == {"a": 1}
+
+
+def test_reading_json_that_is_missing_or_broken(tmp_path: Path) -> None:
+    assert artifacts.read_json(tmp_path / "none.json") is None
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"a": ')
+    with pytest.raises(DataError, match=r"broken\.json: cannot be read .* Delete it to have it made again\."):
+        artifacts.read_json(broken)
+
+
+def test_a_file_record_is_its_size_and_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"")
+    # Source: the XXH3 specification's 128-bit value of the empty input, seed 0.
+    assert artifacts.file_record(path) == {"bytes": 0, "checksum": "99aa06d3014798d86001c324468d497f"}
+    big = os.urandom((4 << 20) + 1)  # one byte more than a block
+    path.write_bytes(big)
+    assert artifacts.file_record(path) == {"bytes": len(big), "checksum": xxhash.xxh3_128_hexdigest(big)}
+
+
+def test_only_unlisted_files_of_the_pattern_are_removed(tmp_path: Path) -> None:
+    for name in ("a/1.bin", "a/2.bin", "a/2.txt", "b/3.bin"):
+        artifacts.write_atomic(tmp_path / name, "")
+    artifacts.remove_unlisted(tmp_path, ["a/1.bin"], ["*/*.bin"])
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["a/1.bin", "a/2.txt"]
+
+
+def test_the_environment_is_json_with_the_codes_state() -> None:
+    environment = json.loads(json.dumps(artifacts.environment()))
+    assert {"command", "python", "platform", "versions", "git"} == set(environment)
+    assert {"torch", "deepspeed", "transformers", "lm_eval"} <= set(environment["versions"])

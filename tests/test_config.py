@@ -1,0 +1,190 @@
+"""The run file: every rule and its message, layers and overrides, paths, what is written back."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from pipeline.config import PRESETS, RunConfig, Section, dump, load
+from pipeline.errors import ConfigError
+
+JOBS = Path(__file__).parents[1] / "jobs"
+
+
+def problems(path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        load(path, overrides)
+    return error.value.problems
+
+
+def test_derived_values_are_arithmetic(run_file: Path) -> None:
+    config = load(run_file)
+    assert config.global_batch_sequences == 4  # 32 tokens / 8 per sequence
+    assert config.total_steps == 10  # 320 / 32
+    assert [config.accumulation(ranks) for ranks in (1, 2)] == [2, 1]  # 4 = ranks x 2 x accumulation
+    assert load(run_file, ["train.train_tokens=321"]).total_steps == 11
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sources.web.slice=code", "sources.web: kind jsonl takes `paths: [...]` and no slice"),
+        ("sources.web.paths=[]", "sources.web: kind jsonl takes `paths: [...]` and no slice"),
+        (
+            "sources.web={kind: local-machine}",
+            "sources.web: kind local-machine takes `slice: code | readmes | reference` and no paths",
+        ),
+        (
+            "tokenizer.kind=pretrained",
+            "tokenizer: kind pretrained takes `path` (a folder with tokenizer.json) and no vocab_size",
+        ),
+        ("tokenizer.vocab_size=null", "tokenizer: kind byte-level-bpe takes `vocab_size` and no path"),
+        ("tokenizer.path=somewhere", "tokenizer: kind byte-level-bpe takes `vocab_size` and no path"),
+        (
+            "batch.global_batch_tokens=30",
+            "batch.global_batch_tokens = 30: must be a multiple of data.sequence_length = 8; set 24 or 32",
+        ),
+        (
+            "batch.global_batch_tokens=5",
+            "batch.global_batch_tokens = 5: must be a multiple of data.sequence_length = 8; set 8 or 16",
+        ),
+        ("schedule.kind=wsd", "schedule.decay_tokens = None: given exactly when schedule.kind is wsd"),
+        ("schedule.decay_tokens=8", "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd"),
+        (
+            "schedule.warmup_tokens=321",
+            "schedule.warmup_tokens = 321: warm-up and decay together must not be longer than train.train_tokens = 320",
+        ),
+        ("data.mixture={books: 1}", "data.mixture.books: no such source; sources are web"),
+        ("data.mixture={web: 0}", "data.mixture: at least one weight must be above 0"),
+        ("optimizer.peak_learning_rate=null", "optimizer.peak_learning_rate = None: input should be a valid number"),
+        ("data.sequence_length=1", "data.sequence_length = 1: input should be greater than or equal to 2"),
+        ("executor.threads=2", "executor.threads: unknown key; known here: workers"),
+        ("optimizer.peak_lerning_rate=1", "optimizer.peak_lerning_rate: unknown key; did you mean peak_learning_rate?"),
+        ("sources.web.path=x", "sources.web.path: unknown key; did you mean paths?"),
+        ("optimiser.beta1=0.8", "optimiser: unknown key; did you mean optimizer?"),
+    ],
+)
+def test_each_broken_rule_has_its_message(run_file: Path, override: str, message: str) -> None:
+    assert problems(run_file, override) == [message]
+
+
+def test_rules_with_long_messages(run_file: Path) -> None:
+    assert problems(run_file, "batch.micro_batch_sequences=3") == [
+        "batch.micro_batch_sequences = 3: must divide the 4 sequences of a global batch "
+        + "(batch.global_batch_tokens / data.sequence_length)"
+    ]
+    assert problems(run_file, "evaluation={require_cloze_standard_errors: 3, shots: [1]}") == [
+        "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
+        + "and 0 in evaluation.shots"
+    ]
+
+
+def test_a_required_field_that_is_missing(run_file: Path) -> None:
+    document = yaml.safe_load(run_file.read_text())
+    del document["data"]
+    run_file.write_text(yaml.safe_dump(document))
+    assert problems(run_file) == ["data: is required and not set"]
+
+
+def test_all_problems_come_at_once(run_file: Path) -> None:
+    found = problems(run_file, "train.sed=1", "batch.micro_batch_sequences=3", "data.mixture={books: 1}")
+    assert [problem.split(":")[0].split(" ")[0] for problem in found] == [
+        "train.sed",
+        "batch.micro_batch_sequences",
+        "data.mixture.books",
+    ]
+    with pytest.raises(ConfigError, match=r"^2 problems in .*run\.yaml:\n  - .*\n  - "):
+        load(run_file, ["train.sed=1", "train.stats=2"])
+
+
+def test_wsd_counts_warmup_and_decay_together(run_file: Path) -> None:
+    wsd = ("schedule.kind=wsd", "schedule.decay_tokens=288")
+    assert load(run_file, wsd).schedule.decay_tokens == 288  # 32 + 288 = 320
+    assert len(problems(run_file, "schedule.kind=wsd", "schedule.decay_tokens=289")) == 1
+
+
+def test_the_order_of_precedence(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """default < preset < recipe < run file < command line."""
+    folder = run_file.parent
+    monkeypatch.setattr("pipeline.config.PRESETS", folder)
+    (folder / "recipe.yaml").write_text("sample_bytes: 10002\nend_of_document: R\nvocab_size: 999\n")
+    text = run_file.read_text().replace("tokenizer: {", "tokenizer: {recipe: recipe.yaml, end_of_document: F, ")
+    run_file.write_text("preset: small\n" + text.replace("rate: 6e-4", "rate: 6e-4, beta2: 0.2"))
+    (folder / "small.yaml").write_text(
+        "optimizer: {beta1: 0.1, beta2: 0.1}\ntokenizer: {sample_bytes: 10001, split_digits: false}\n"
+    )
+    config = load(run_file, ["optimizer.epsilon=0.5"])
+    assert (config.optimizer.beta1, config.optimizer.beta2, config.optimizer.epsilon) == (0.1, 0.2, 0.5)
+    assert config.optimizer.weight_decay == 0.1  # its default
+    assert config.tokenizer.split_digits is False  # only in the preset
+    assert config.tokenizer.sample_bytes == 10002  # the recipe over the preset
+    assert config.tokenizer.vocab_size == 300  # the run file over the recipe
+    assert config.tokenizer.end_of_document == "F"
+    assert load(run_file, ["tokenizer.end_of_document=C"]).tokenizer.end_of_document == "C"
+
+
+def test_an_unknown_preset_and_a_missing_recipe(run_file: Path) -> None:
+    assert problems(run_file, "preset=gtp")[0].startswith("preset = 'gtp': no such preset; there are ")
+    with pytest.raises(ConfigError, match=r"in .*nowhere\.yaml:\n  - cannot read the file: No such file"):
+        load(run_file, ["tokenizer.recipe=nowhere.yaml"])
+
+
+def test_paths_start_at_the_run_file_and_at_the_current_folder(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    config = load(run_file, ["paths.run_dir=../mine", "sources.web.paths=[a.jsonl, /b/*.zst]"])
+    assert config.paths.data_dir == tmp_path / "data"  # written in the run file
+    assert config.deepspeed == tmp_path / "zero1.json"
+    assert config.paths.run_dir == tmp_path / "mine"  # written on the command line
+    assert config.sources["web"].paths == (here / "a.jsonl", Path("/b/*.zst"))
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    assert load(run_file, ["paths.run_dir=$SCRATCH/x"]).paths.run_dir == Path("/scratch/x")
+    assert load(Path("../run.yaml")) == load(run_file)
+
+
+def test_dump_and_load_give_the_same_config(run_file: Path, tmp_path: Path) -> None:
+    config = load(run_file, ["schedule.kind=wsd", "schedule.decay_tokens=8", "data.mixture={web: 2}"])
+    copy = tmp_path / "other" / "copy.yaml"
+    copy.parent.mkdir()
+    copy.write_text(dump(config))
+    assert load(copy) == config
+
+
+def test_nothing_changes_a_loaded_config(run_file: Path) -> None:
+    config = load(run_file)
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.seed = 2
+
+
+def sections(model: type[BaseModel] = Section) -> list[type[BaseModel]]:
+    return [section for child in model.__subclasses__() for section in [child, *sections(child)]]
+
+
+def test_every_field_says_what_it_is() -> None:
+    undocumented = [
+        f"{section.__name__}.{name}"
+        for section in sections()
+        for name, field in section.model_fields.items()
+        if not field.description and not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
+    ]
+    assert len(sections()) > 15
+    assert undocumented == []
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_run_file_loads(path: Path) -> None:
+    config = load(path)
+    assert config.deepspeed.is_file()
+    assert config.total_steps > 0
+
+
+def test_every_preset_is_a_part_of_a_run_file() -> None:
+    unknown = {
+        path.name: set(yaml.safe_load(path.read_text())) - set(RunConfig.model_fields)
+        for path in PRESETS.glob("*.yaml")
+    }
+    assert not any(unknown.values()), unknown

@@ -1,0 +1,171 @@
+"""Tasks in this process and on workers: done once, resumed after failures, the same whoever runs them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.artifacts import read_json
+from pipeline.errors import DataError, UserError
+from pipeline.executor import RECORDS, Task, run_tasks, worker_count
+
+
+def square(number: int, log: Path) -> dict[str, Any]:
+    with log.open("a") as file:
+        file.write(f"{number}\n")
+    return {"square": number * number}
+
+
+def refuse_odd(number: int, log: Path) -> dict[str, Any]:
+    square(number, log)
+    if number % 2:
+        raise DataError(f"file {number}: is odd")
+    return {"number": number}
+
+
+def die_once(number: int, log: Path) -> dict[str, Any]:
+    """Kill the worker at task 1's first attempt."""
+    marker = log.with_suffix(".died")
+    if number == 1 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(number, log)
+
+
+def fail(number: int, log: Path) -> dict[str, Any]:
+    square(number, log)
+    return {"x": 1 / (number - 1)}
+
+
+def tasks(function: Any, log: Path, count: int = 4, fingerprint: str = "v1") -> list[Task]:
+    return [Task(f"task_{i}", function, {"number": i, "log": log}, fingerprint) for i in range(count)]
+
+
+def executed(log: Path) -> list[int]:
+    return sorted(map(int, log.read_text().split())) if log.exists() else []
+
+
+def test_results_come_in_the_tasks_order_with_records(tmp_path: Path) -> None:
+    results = run_tasks(tasks(square, tmp_path / "log"), tmp_path, 1, "square")
+    assert results == {f"task_{i}": {"square": i * i} for i in range(4)}
+    assert list(results) == [f"task_{i}" for i in range(4)]
+    record = read_json(tmp_path / RECORDS / "task_3.json")
+    assert (record["fingerprint"], record["result"]) == ("v1", {"square": 9})
+
+
+def test_what_is_done_is_skipped_and_what_changed_is_not(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    run_tasks(tasks(square, log, 3), tmp_path, 1, "square")
+    again = run_tasks(tasks(square, log, 4), tmp_path, 1, "square")  # one task more
+    assert again["task_3"] == {"square": 9}
+    assert executed(log) == [0, 1, 2, 3]
+    run_tasks(tasks(square, log, 2, fingerprint="v2"), tmp_path, 1, "square")
+    assert executed(log) == [0, 0, 1, 1, 2, 3]
+    left = sorted(path.name for path in (tmp_path / RECORDS).iterdir())
+    assert left == ["task_0.json", "task_1.json"]  # records of tasks that are no longer asked for are gone
+
+
+def test_a_task_whose_output_went_missing_runs_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    task = Task("write", write_file, {"folder": tmp_path, "log": log}, "v1")
+    for damage in (lambda path: path.unlink(), lambda path: path.write_text("ab")):
+        run_tasks([task], tmp_path, 1, "write")
+        damage(tmp_path / "out.txt")
+    run_tasks([task], tmp_path, 1, "write")
+    run_tasks([task], tmp_path, 1, "write")
+    assert executed(log) == [1, 1, 1]
+
+
+def write_file(folder: Path, log: Path) -> dict[str, Any]:
+    square(1, log)
+    (folder / "out.txt").write_text("abc")
+    return {"files": {"out.txt": {"bytes": 3, "checksum": ""}}}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_users_mistake_in_one_task_does_not_stop_the_others(tmp_path: Path, workers: int) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(UserError) as error:
+        run_tasks(tasks(refuse_odd, log), tmp_path, workers, "refuse")
+    assert str(error.value) == "file 1: is odd\nfile 3: is odd"
+    assert executed(log) == [0, 1, 2, 3]
+    run_tasks([task for task in tasks(refuse_odd, log) if task.name in ("task_0", "task_2")], tmp_path, 1, "x")
+    assert executed(log) == [0, 1, 2, 3]
+
+
+def test_it_goes_on_after_a_failure(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(ZeroDivisionError):
+        run_tasks(tasks(fail, log), tmp_path, 1, "fail")
+    assert executed(log) == [0, 1]
+    results = run_tasks(tasks(square, log), tmp_path, 1, "square")  # the fault is mended
+    assert executed(log) == [0, 1, 1, 2, 3]
+    assert results["task_0"] == {"x": -1.0}
+
+
+def test_a_killed_worker_is_replaced_and_its_task_repeated(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    results = run_tasks(tasks(die_once, log), tmp_path / "two", 2, "die")
+    assert log.with_suffix(".died").exists()
+    assert set(executed(log)) == {0, 1, 2, 3}
+    assert results == run_tasks(tasks(die_once, log), tmp_path / "one", 1, "die")  # the same with one worker
+
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from pipeline.executor import Task, run_tasks
+
+def slow(number):
+    if number:
+        print("waiting", flush=True)
+        time.sleep(60)
+    return {"number": number}
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    run_tasks([Task(f"task_{i}", slow, {"number": i}, "v1") for i in range(3)], folder, int(sys.argv[2]), "slow")
+"""
+
+
+def living(group: int) -> list[list[str]]:
+    """Return the command lines of a process group's members that have not ended 5 s from now."""
+    members = [p for p in psutil.process_iter() if p.pid > 1 and os.getpgid(p.pid) == group]
+    _, alive = psutil.wait_procs([p for p in members if p.status() != psutil.STATUS_ZOMBIE], timeout=5)
+    return [p.cmdline() for p in alive]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers: int) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path), str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    while not (tmp_path / RECORDS / "task_0.json").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert living(process.pid) == []
+    assert [path.name for path in (tmp_path / RECORDS).iterdir()] == ["task_0.json"]
+
+
+def test_the_number_of_workers() -> None:
+    assert worker_count("auto") == len(os.sched_getaffinity(0))
+    assert [worker_count(workers) for workers in (0, 1, 3, "2")] == [1, 1, 3, 2]

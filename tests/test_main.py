@@ -1,0 +1,126 @@
+"""The command line as a user meets it: help, messages, exit codes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import STAGES
+from pipeline.lease import Lease
+
+ROOT = Path(__file__).parents[1]
+
+
+def pipeline(*arguments: object, code: int | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run `pipeline ...` from the root; with `code`, check the exit code and that no traceback was shown."""
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT)
+    if code is not None:
+        assert process.returncode == code, process.stderr
+        assert "Traceback" not in process.stderr
+    return process
+
+
+def test_help_lists_the_stages_in_order() -> None:
+    text = pipeline("--help", code=0).stdout
+    places = [re.search(rf"^\W*{stage.name}\s", text, re.MULTILINE) for stage in STAGES]
+    assert all(places)
+    assert [place.start() for place in places if place] == sorted(place.start() for place in places if place)
+    for name in ("run", "status", "config"):
+        assert re.search(rf"^\W*{name}\s", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["bogus"], ["train"]])
+def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        f"sys.argv = ['pipeline', *{arguments!r}]\n"
+        "from pipeline.__main__ import main\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    heavy = {'torch', 'deepspeed', 'numpy', 'pyarrow', 'yaml', 'pydantic'} & set(sys.modules)\n"
+        "    sys.stderr.write(f'heavy: {sorted(heavy)}')\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    # Typer itself takes pydantic where a command's arguments are read.
+    assert process.stderr.endswith(("heavy: []", "heavy: []" if arguments == ["--help"] else "heavy: ['pydantic']"))
+    assert process.returncode == (0 if "--help" in arguments else 2)
+
+
+def test_help_takes_less_than_half_a_second() -> None:
+    def seconds() -> float:
+        """Return processor time, which is what it takes on a machine that does nothing else."""
+        before = os.times()
+        pipeline("--help")
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+def test_a_run_file_that_does_not_exist() -> None:
+    error = pipeline("train", "nonsense.yaml", code=2).stderr
+    assert error == "error: 1 problem in nonsense.yaml:\n  - cannot read the file: No such file or directory\n"
+
+
+def test_argument_errors_do_not_import_torch(run_file: Path) -> None:
+    script = (
+        "import sys\n"
+        f"sys.argv = ['pipeline', 'train', {str(run_file)!r}, 'train.sed=1']\n"
+        "from pipeline.__main__ import main\n"
+        "try:\n    main()\n"
+        "finally:\n    sys.stderr.write(str({'torch', 'deepspeed', 'transformers'} & set(sys.modules)))\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == 2
+    assert process.stderr.endswith("train.sed: unknown key; did you mean seed?\nset()")
+
+
+def test_a_file_that_is_not_yaml_or_not_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("paths: [")
+    assert "not valid YAML" in pipeline("run", path, code=2).stderr
+    path.write_text("nonsense")
+    assert "must be a YAML mapping of sections (paths, sources, model, ...)" in pipeline("run", path, code=2).stderr
+    path.write_bytes(b"\x00\xff\xfe")
+    assert "not valid YAML" in pipeline("status", path, code=2).stderr
+
+
+def test_a_stage_before_its_input_names_the_remedy_and_writes_nothing(run_file: Path) -> None:
+    error = pipeline("train-tokenizer", run_file, code=2).stderr
+    assert error == (
+        "error: train-tokenizer reads the output of prepare, which is missing\n"
+        "Run `pipeline prepare` with the same run file first, or `pipeline run` for all in order.\n"
+    )
+    assert list((run_file.parent / "data").rglob("*")) == []
+
+
+def test_a_second_job_on_the_same_folder(run_file: Path) -> None:
+    with Lease(run_file.parent / "run", "pipeline train"):
+        error = pipeline("export", run_file, code=2).stderr
+    assert error.startswith(f"error: {run_file.parent}/run is in use by `pipeline train`: process {os.getpid()} on ")
+
+
+def test_config_prints_what_can_be_loaded_again(run_file: Path, tmp_path: Path) -> None:
+    printed = pipeline("config", run_file, "train.seed=7", code=0).stdout
+    assert "seed: 7" in printed
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(printed)
+    assert pipeline("config", copy, code=0).stdout == printed
+
+
+def test_ctrl_c_says_how_to_go_on() -> None:
+    script = (
+        "import sys, pipeline.commands\n"
+        "def interrupted(*arguments):\n    raise KeyboardInterrupt\n"
+        "pipeline.commands.show_config = interrupted\n"
+        "sys.argv = ['pipeline', 'config', 'x.yaml']\n"
+        "from pipeline.__main__ import main\n"
+        "main()\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (process.returncode, process.stderr) == (75, "\nstopped: run the same command again to go on\n")

@@ -1,0 +1,204 @@
+"""What holds for the repository as a whole: import direction, sizes, docstrings, and the README's tree."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pipeline"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+ORDER = ("corpus", "tokens", "sampling", "training", "evaluation")
+"""Folders in the order that data flows: each imports from itself and from those before it."""
+ENDS = ("planning", "reporting", "cluster")
+"""Folders that only `__main__` and themselves may import; of `training` they may import its cost arithmetic."""
+SUPPORT = ("errors", "logs", "yaml_files", "config", "artifacts", "lease", "executor", "commands", "__main__")
+"""Support modules: each imports from those before it."""
+COMMON = frozenset(SUPPORT) - {"commands", "__main__"}
+"""Support modules that every folder may import."""
+STRINGS_RESOLVED_BY = ("__main__", "commands", "artifacts")
+"""Modules whose "module:function" strings are imported when a command runs."""
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, module) of every import, in functions too, and of every "module:function" string."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            assert node.module is not None
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                is_module = (ROOT / below.replace(".", "/")).with_suffix(".py").exists()
+                yield node.lineno, below if is_module else node.module
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.fullmatch(r"pipeline(\.\w+)+:\w+", node.value)
+        ):
+            yield node.lineno, node.value.partition(":")[0]
+
+
+def part(module: str) -> str:
+    """Return the folder or support module below the package that a dotted name belongs to."""
+    return [*module.split("."), "__init__"][1]
+
+
+def allowed(importer: Path, module: str) -> bool:
+    relative = importer.relative_to(PACKAGE)
+    home, target = relative.parts[0].removesuffix(".py"), part(module)
+    if len(relative.parts) == 1:  # a support module
+        if target in (*ORDER, *ENDS):
+            return home in STRINGS_RESOLVED_BY
+        return target == "__init__" or target in SUPPORT[: SUPPORT.index(home)]
+    if target in (home, "__init__") or target in COMMON:
+        return True
+    if home in ENDS:
+        return module == "pipeline.training.costs" or (target in ORDER and target != "training")
+    return target in ORDER and ORDER.index(target) < ORDER.index(home)
+
+
+def test_imports_go_one_way() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in FILES
+        for line, module in imported(path)
+        if module.split(".")[0] == "pipeline" and not allowed(path, module)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "module", "right"),
+    [
+        ("tokens/tokenize.py", "pipeline.corpus.documents", True),
+        ("corpus/rows.py", "pipeline.tokens.encode", False),
+        ("training/loop.py", "pipeline.reporting.report", False),
+        ("reporting/report.py", "pipeline.training.costs", True),
+        ("reporting/report.py", "pipeline.training.loop", False),
+        ("reporting/report.py", "pipeline.cluster.launch", False),
+        ("corpus/rows.py", "pipeline.commands", False),
+        ("errors.py", "pipeline.logs", False),
+        ("artifacts.py", "pipeline.config", True),
+        ("config.py", "pipeline.artifacts", False),
+        ("config.py", "pipeline.corpus.rows", False),
+        ("__main__.py", "pipeline.cluster.supervisor", True),
+    ],
+)
+def test_the_rule_of_directions(importer: str, module: str, right: bool) -> None:
+    assert allowed(PACKAGE / importer, module) is right
+
+
+def test_only_training_and_the_export_import_deepspeed() -> None:
+    importers = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        for _, module in imported(path)
+        if module.split(".")[0] == "deepspeed"
+    }
+    assert [name for name in importers if not name.startswith("training/") and name != "evaluation/export.py"] == []
+
+
+def test_the_cluster_folder_is_free_of_torch() -> None:
+    heavy = {"torch", "transformers", "accelerate", "deepspeed"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in FILES
+        if path.parent.name == "cluster"
+        for line, module in imported(path)
+        if module.split(".")[0] in heavy
+    ]
+    assert wrong == []
+
+
+def test_string_references_can_be_imported() -> None:
+    missing = [
+        f"{path.relative_to(ROOT)}:{node.lineno} names {node.value}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"pipeline(\.\w+)+:\w+", node.value)
+        and not defines(*node.value.split(":"))
+    ]
+    assert missing == []
+
+
+def defines(module: str, name: str) -> bool:
+    path = (ROOT / module.replace(".", "/")).with_suffix(".py")
+    body = ast.parse(path.read_text()).body if path.exists() else []
+    return name in {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def test_every_module_class_and_public_function_has_a_docstring() -> None:
+    missing = []
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        if path.read_text().strip() and not ast.get_docstring(tree):
+            missing.append(str(path.relative_to(ROOT)))
+        commands = {"command"}  # the stages' own text stands in the table
+        for node in tree.body:
+            is_public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            documented = {"Section"}  # a section of the run file is documented field by field
+            if is_public and isinstance(node, ast.ClassDef):
+                is_public = not any(isinstance(base, ast.Name) and base.id in documented for base in node.bases)
+            if is_public and node.name not in commands and not ast.get_docstring(node):
+                missing.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert missing == []
+
+
+HEADING = "## The tree"
+LISTED_IN_FULL = ("pipeline", "ds_configs", "tokenizer", "jobs")
+
+
+def readme_tree(readme: str) -> set[str]:
+    """Return the paths of the tree under HEADING: a line each, two spaces a level, annotation after two spaces."""
+    block = re.search(rf"^{HEADING}\n.*?^```text\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert block, f"README.md has no ```text block under the heading `{HEADING}`"
+    paths: set[str] = set()
+    parents: list[str] = []
+    for line in block[1].splitlines():
+        entry = re.fullmatch(r"((?:  )*)(\S+?)/?(?:\s{2,}\S.*)", line)
+        assert entry, f"not `name  annotation`, indented by two spaces a level: {line!r}"
+        level = len(entry[1]) // 2
+        assert level <= len(parents), f"indented too far: {line!r}"
+        parents[level:] = [entry[2]]
+        path = "/".join(parents)
+        assert path not in paths, f"stands twice: {path}"
+        paths.add(path)
+    return paths
+
+
+def tracked_paths() -> set[str]:
+    listing = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
+    files = {Path(name) for name in listing.split("\0") if name}
+    return {str(path) for file in files for path in (file, *file.parents) if str(path) != "."}
+
+
+def test_the_readmes_tree_is_the_real_tree() -> None:
+    listed, tracked = readme_tree((ROOT / "README.md").read_text()), tracked_paths()
+    # An empty __init__.py says nothing; it is listed or not.
+    silent = {path for path in tracked if Path(path).name == "__init__.py" and Path(path).parent != Path("pipeline")}
+    wanted = {path for path in tracked if "/" not in path or path.split("/")[0] in LISTED_IN_FULL} - silent
+    assert sorted(listed - tracked) == [], "in the README's tree, not in git"
+    assert sorted(wanted - listed) == [], "in git, not in the README's tree"
+
+
+def test_the_tree_is_read_as_it_is_written() -> None:
+    block = "```text\na/  the first\n  b.py    below it\n  c/   more\n    d.py  deep\ne  last\n```\n"
+    assert readme_tree(f"# X\n\n{HEADING}\n\nWords.\n\n{block}") == {"a", "a/b.py", "a/c", "a/c/d.py", "e"}
+    for wrong in ("a\n", "a/  x\n    b  too far\n", "a  x\na  twice\n", " a  odd\n"):
+        with pytest.raises(AssertionError):
+            readme_tree(f"{HEADING}\n```text\n{wrong}```\n")
+    with pytest.raises(AssertionError, match="has no ```text block"):
+        readme_tree("# X\n")
