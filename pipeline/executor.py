@@ -53,6 +53,8 @@ def run_tasks(
         if record and record["fingerprint"] == task.fingerprint and _outputs_exist(record["result"], folder):
             done[task.name] = record["result"]
     waiting = [task for task in tasks if task.name not in done]
+    for task in waiting:  # its outputs are about to be overwritten
+        (records / f"{task.name}.json").unlink(missing_ok=True)
     for stale in set(records.glob("*.json")) - {records / f"{task.name}.json" for task in tasks}:
         stale.unlink()
     count = min(worker_count(workers), len(waiting))
@@ -99,7 +101,7 @@ def _in_this_process(tasks: Sequence[Task], records: Path) -> Iterator[tuple[Tas
 
 def _on_dask(tasks: Sequence[Task], records: Path, workers: int) -> Iterator[tuple[Task, dict[str, Any] | UserError]]:
     """Give tasks to local Dask workers; a worker that is killed is started again and its task repeated."""
-    import dask
+    import dask.config
     from distributed import Client, LocalCluster, as_completed
 
     for name in ("distributed", "distributed.nanny", "distributed.worker", "tornado", "asyncio"):
@@ -116,7 +118,7 @@ def _on_dask(tasks: Sequence[Task], records: Path, workers: int) -> Iterator[tup
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=None,
-            dashboard_address=None,
+            dashboard_address=None,  # pyright: ignore[reportArgumentType] (documented: no dashboard)
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,

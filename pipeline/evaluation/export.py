@@ -33,7 +33,9 @@ def export(config: RunConfig) -> Result:
     assert trained is not None, "run_stage checks the inputs"
     name = trained["counts"]["checkpoint"]
     if not (checkpoints / name / "manifest.json").is_file():
-        raise DataError(f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in another run_dir.")
+        raise DataError(
+            f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in another run_dir."
+        )
     shutil.rmtree(folder / f".{name}", ignore_errors=True)
     _write(config, checkpoints / name, folder / f".{name}", trained["counts"])
     difference = max_logit_difference(folder / f".{name}", checkpoints / name / "probe.npz")

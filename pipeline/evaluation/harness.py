@@ -4,8 +4,10 @@ Imports torch and lm-eval: import this module only when scores are to be made, a
 """
 
 import logging
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,8 +24,22 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.logs import progress
 
 
+SHARED_CONTEXT_TOKENS = 64
+"""Contexts from this length on are computed once for all answers; shorter ones are faster in lm-eval's batches."""
+
+Request = tuple[tuple[str, str] | None, list[int], list[int]]
+"""The strings, the context's tokens, the answer's tokens."""
+Score = tuple[float, bool]
+"""Log-likelihood in nats; whether the answer is what greedy decoding gives."""
+
+
 class Model(HFLM):
-    """lm-eval's transformers model, with one progress bar a call and a count of requests that had to be cut."""
+    """lm-eval's transformers model, with one progress bar a call, and economical where answers share their context.
+
+    The context of a question is computed once and its keys and values are used for every answer, and what does not
+    depend on the number of shots (an answer without a context) is computed once in all. The log-likelihoods are those
+    of lm-eval's own path up to rounding; with 5 shots and 4 answers it is about 3 times as fast.
+    """
 
     def __init__(self, folder: Path, batch_sequences: int) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,43 +47,110 @@ class Model(HFLM):
             super().__init__(pretrained=str(folder), batch_size=batch_sequences, device=device)
         self.label = ""
         self.cut_requests = 0
-        self._rows = 0
-        self._update = lambda completed, detail: None
+        self._without_context: dict[tuple[int, ...], Score] = {}
+        self._progress: Callable[[int], None] = lambda sequences: None
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Score]:
+        return super().loglikelihood(requests, disable_tqdm=True)
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         return super().loglikelihood_rolling(requests, disable_tqdm=True)
 
     def _loglikelihood_tokens(
-        self,
-        requests: list[Any],
-        disable_tqdm: bool = False,
-        override_bs: int | None = None,
-    ) -> list[tuple[float, bool]]:
-        longest = max((len(continuation) for _, _, continuation in requests), default=0)
+        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[Score]:
+        self._check_lengths(requests)
+        scores: list[Score | None] = [None] * len(requests)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, (_, context, answer) in enumerate(requests):
+            if len(context) == 1 and tuple(answer) in self._without_context:
+                scores[index] = self._without_context[tuple(answer)]
+            elif len(context) >= SHARED_CONTEXT_TOKENS and len(context) + len(answer) <= self.max_length:
+                groups.setdefault(tuple(context), []).append(index)
+        completed = sum(score is not None for score in scores)
+        with progress(self.label, len(requests), "sequences") as update:
+
+            def advance(sequences: int) -> None:
+                nonlocal completed
+                completed += sequences
+                update(completed, "")
+
+            self._progress = advance
+            answers = [[requests[index][2] for index in members] for members in groups.values()]
+            found = self._map(self._score_answers, [list(context) for context in groups], answers)
+            for members, group in zip(groups.values(), found, strict=True):
+                advance(len(members))
+                for index, score in zip(members, group, strict=True):
+                    scores[index] = score
+            left = [index for index, score in enumerate(scores) if score is None]
+            rest = [requests[index] for index in left]
+            for index, score in zip(left, super()._loglikelihood_tokens(rest, True, override_bs), strict=True):
+                scores[index] = score
+        for (name, context, answer), score in zip(requests, scores, strict=True):
+            if name is not None and len(context) == 1 and score is not None:  # windows of rolling texts have no name
+                self._without_context[tuple(answer)] = score
+        return [score for score in scores if score is not None]
+
+    def _check_lengths(self, requests: list[Request]) -> None:
+        longest = max((len(answer) for _, _, answer in requests), default=0)
         if longest > self.max_length:
             raise DataError(
                 f"{self.pretrained}: the model sees {self.max_length} tokens and an answer has {longest}. Take a model "
                 f"with a longer context (max_position_embeddings), or other tasks (evaluation.tasks)."
             )
-        # The harness shifts by one: the last token is only predicted, so that one more than the context fits.
+        # The last token is only predicted, never read: so one more than the context fits.
         self.cut_requests += sum(len(context) + len(answer) > self.max_length + 1 for _, context, answer in requests)
-        self._rows = 0
-        with progress(self.label, len(requests), "sequences") as self._update:
-            return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+
+    @torch.no_grad()
+    def _score_answers(self, context: list[int], answers: list[list[int]]) -> list[Score]:
+        """Return each answer's log-likelihood after the same context, and whether it is the model's first choice."""
+        scores: list[Score] = []
+        for start in range(0, len(answers), int(self.batch_size)):
+            chunk = answers[start : start + int(self.batch_size)]
+            prefix = torch.tensor([context[:-1]], device=self.device)
+            cache = self.model(prefix, use_cache=True, logits_to_keep=1).past_key_values
+            cache.batch_repeat_interleave(len(chunk))
+            width = max(map(len, chunk))
+            # Padding stands on the right, where a causal model's earlier positions do not see it.
+            rows = [[context[-1], *answer[:-1], *[0] * (width - len(answer))] for answer in chunk]
+            logits = self.model(torch.tensor(rows, device=self.device), past_key_values=cache).logits
+            logs = torch.nn.functional.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)
+            for row, answer in zip(logs, chunk, strict=True):
+                expected = torch.tensor(answer, device=self.device)
+                taken = row[: len(answer)].gather(1, expected[:, None])
+                greedy = bool((row[: len(answer)].argmax(-1) == expected).all())
+                scores.append((float(taken.sum()), greedy))
+        return scores
+
+    def _map(
+        self,
+        function: Callable[[list[int], list[list[int]]], list[Score]],
+        contexts: list[list[int]],
+        answers: list[list[list[int]]],
+    ) -> Iterator[list[Score]]:
+        """Apply a function to every question: on CPU to one a core, as several cores on one small question wait more than
+        they work (and on a busy machine do little else)."""
+        if self.device.type != "cpu":
+            yield from map(function, contexts, answers)
+            return
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(function, contexts, answers)
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits = super()._model_call(inps, *args, **kwargs)
-        self._rows += len(inps)
-        self._update(self._rows, "")
+        self._progress(len(inps))
         return logits
 
 
-def find_tasks(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
+def find_tasks(
+    names: Sequence[str], folders: Sequence[Path], collections: Sequence[bool] = (False, True)
+) -> TaskManager:
     """Return a manager that knows the tasks; lm-eval's own collection is searched only for names not in the folders.
 
     Raises ConfigError naming those that are nowhere.
     """
-    for with_collection in (False, True):  # indexing the collection takes 20 s
+    unknown = list(names)
+    for with_collection in collections:  # indexing lm-eval's takes 20 s
         manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=with_collection)
         unknown = [name for name in names if name not in manager.all_tasks]
         if not unknown:

@@ -1,0 +1,34 @@
+"""The report's style sheet: one column, system fonts, light or dark as the reader's screen asks."""
+
+CSS = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5d6570; --paper: #fbfbf9; --card: #ffffff; --line: #e1e3e6; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e6e9; --soft: #9aa3ad; --paper: #14171a; --card: #1c2024; --line: #30353b; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2.5rem 1.5rem 5rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
+h1 { font-size: 2.1rem; line-height: 1.15; margin: 0; letter-spacing: -0.02em; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin: 3rem 0 1rem; padding-bottom: .35rem; border-bottom: 1px solid var(--line); }
+header p { margin: .4rem 0 1.4rem; color: var(--soft); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .6rem; }
+.tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .7rem .75rem; }
+.tile b { display: block; font-size: 1.55rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.tile span { display: block; font-size: .85rem; line-height: 1.3; }
+.tile small { color: var(--soft); font-size: .78rem; }
+figure { margin: 1rem 0 1.6rem; }
+figure svg { display: block; width: 100%; height: auto; }
+figcaption, .note { color: var(--soft); font-size: .88rem; line-height: 1.45; margin: .5rem 0 0; max-width: 48rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 2rem; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
+th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line); }
+th:last-child, td:last-child { padding-right: 0; }
+.text { text-align: left; overflow-wrap: anywhere; }
+.figure { text-align: right; white-space: nowrap; }
+.narrow { max-width: 44rem; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1rem; overflow-x: auto;
+  white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+details summary { cursor: pointer; }
+"""

@@ -1,0 +1,107 @@
+"""Everything that a finished run left on disk, read once, for the summary and the report.
+
+Reads the stages' manifests (data_dir/{documents,tokenizer,tokens}, run_dir/{checkpoints,export,evaluation}) and
+run_dir/metrics.jsonl.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import MANIFEST, read_manifest
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+
+REPORT_MANIFEST = "report.manifest.json"
+NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")
+"""Stages without which there is nothing to show."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The manifests' counts by stage, and the metrics."""
+
+    name: str
+    counts: dict[str, dict[str, Any]]
+    seconds: dict[str, float]
+    """Stage -> wall time, in the order of the stages."""
+    manifests: dict[str, dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    """One mapping a step."""
+
+    @property
+    def gain_over_unigram(self) -> float:
+        """Fraction by which the validation loss is below the unigram entropy of the same tokens."""
+        train = self.counts["train"]
+        return 1 - train["validation_loss"] / train["unigram_entropy"]
+
+    @property
+    def shots(self) -> list[int]:
+        return sorted({row["shots"] for row in self.counts["evaluate"]["scores"]})
+
+    def score(self, task: str, metric: str, shots: int) -> dict[str, Any] | None:
+        """Return one row of the scores, or None where it was not measured."""
+        for row in self.counts["evaluate"]["scores"]:
+            if (row["task"], row["metric"], row["shots"]) == (task, metric, shots):
+                return row
+        return None
+
+    @property
+    def score_names(self) -> list[tuple[str, str]]:
+        """Every (task, metric), in the order of the harness."""
+        return list(dict.fromkeys((row["task"], row["metric"]) for row in self.counts["evaluate"]["scores"]))
+
+
+def read_run(config: RunConfig) -> RunData:
+    """Read a run's manifests and metrics. Raises DataError naming the stages that have not finished."""
+    data_dir, run_dir = config.paths.data_dir, config.paths.run_dir
+    places = {
+        "prepare": data_dir / "documents" / MANIFEST,
+        "train-tokenizer": data_dir / "tokenizer" / MANIFEST,
+        "tokenize": data_dir / "tokens" / MANIFEST,
+        "train": run_dir / "checkpoints" / MANIFEST,
+        "export": run_dir / "export" / MANIFEST,
+        "evaluate": run_dir / "evaluation" / MANIFEST,
+        "report": run_dir / REPORT_MANIFEST,
+    }
+    manifests = {name: manifest for name, path in places.items() if (manifest := read_manifest(path)) is not None}
+    if missing := [name for name in NEEDED if name not in manifests]:
+        raise DataError(
+            f"{run_dir}: nothing to show yet, not finished: {', '.join(missing)}. Run `pipeline run` first."
+        )
+    return RunData(
+        name=run_dir.parent.name if run_dir.name == "run" else run_dir.name,
+        counts={name: manifest["counts"] for name, manifest in manifests.items()},
+        seconds={name: manifest["seconds"] for name, manifest in manifests.items()},
+        manifests=manifests,
+        metrics=read_metrics(run_dir / "metrics.jsonl"),
+    )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl. Raises DataError where there are none, or a line is broken."""
+    try:
+        lines: Sequence[str] = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    if not lines:
+        raise DataError(f"{path}: there is no training step in it. Run `pipeline train` first.")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise DataError(
+                f"{path}, line {number}: not valid JSON. Delete that line and run the command again."
+            ) from None
+    return rows
+
+
+def mean_and_error(row: dict[str, Any] | None) -> str:
+    """Return `0.512 ± 0.035`, without the error where there is none, or nothing."""
+    if row is None:
+        return ""
+    error = row["standard_error"]
+    return f"{row['value']:.3f}" + (f" ± {error:.3f}" if error is not None else "")

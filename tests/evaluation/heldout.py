@@ -1,0 +1,23 @@
+"""Held-out documents for tests: real words, so that passages can be cut from them."""
+
+import random
+from pathlib import Path
+
+from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.evaluation.patterns import WORDS
+
+
+def write_heldout(documents_dir: Path, sources: dict[str, int], words: int = 400) -> dict[str, str]:
+    """Write `{source: number of documents}` of random words as validation shards; return `{id: text}`."""
+    texts = {}
+    for source, count in sources.items():
+        folder = documents_dir / source
+        folder.mkdir(parents=True)
+        writer = ShardWriter(folder, "validation", 0, 1 << 27)
+        rng = random.Random(source)
+        for row in range(count):
+            text = " ".join(rng.choices(WORDS, k=words))
+            writer.add(Document(text, "{}", "file", row), len(text))
+            texts[f"{source}/validation_00000_000/{row}"] = text
+        writer.close()
+    return texts

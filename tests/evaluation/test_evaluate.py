@@ -1,0 +1,200 @@
+"""Drives the stage on a random tiny model and compares it with lm-eval's own way to the same tasks."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from heldout import write_heldout
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pipeline.artifacts import Result, read_json
+from pipeline.config import RunConfig, load
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.evaluate import evaluate, score_rows
+
+END = "<|endoftext|>"
+
+
+def write_model(folder: Path, max_tokens: int = 512, seed: int = 0) -> None:
+    """Save a random llama over single bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate([END, *alphabet])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END)
+    fast.save_pretrained(folder)
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlamaConfig(**sizes, vocab_size=257, max_position_embeddings=max_tokens, bos_token_id=0, eos_token_id=0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with held-out documents and an exported model."""
+    root = tmp_path_factory.mktemp("evaluation")
+    write_heldout(root / "data" / "documents", {"web": 30, "code": 30})
+    write_model(root / "run" / "export" / "step_00000010")
+    (root / "run" / "export" / "manifest.json").write_text(json.dumps({"counts": {"folder": "step_00000010"}}))
+    return root
+
+
+def run_config(run_file: Path, made: Path, *overrides: str) -> RunConfig:
+    paths = [f"paths.data_dir={made / 'data'}", f"paths.run_dir={made / 'run'}"]
+    sources = ["sources.code={kind: jsonl, paths: [web.jsonl]}"]
+    small = ["evaluation.items=24", "evaluation.shots=[0, 2]", "evaluation.heldout_bytes=3000"]
+    return load(run_file, [*paths, *sources, *small, *overrides])
+
+
+@pytest.fixture(scope="module")
+def scored(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Result]:
+    from conftest import RUN_FILE
+
+    run_file = tmp_path_factory.mktemp("file") / "run.yaml"
+    run_file.write_text(RUN_FILE)
+    config = run_config(run_file, made)
+    return config, evaluate(config)
+
+
+def row(result: Result, task: str, metric: str, shots: int) -> dict[str, Any]:
+    (found,) = [r for r in result.counts["scores"] if (r["task"], r["metric"], r["shots"]) == (task, metric, shots)]
+    return found
+
+
+def test_every_task_has_both_metrics_with_standard_errors(scored: tuple[RunConfig, Result]) -> None:
+    for task, items in {"heldout_cloze": 24, "patterns": 24, "pattern_copy": 8, "arithmetic": 24}.items():
+        for metric in ("acc", "acc_mutual_info"):
+            for shots in (0, 2):
+                found = row(scored[1], task, metric, shots)
+                assert (found["items"], found["chance"]) == (items, 0.25)
+                assert 0 <= found["value"] <= 1
+                assert found["standard_error"] > 0 or found["value"] in (0, 1)
+
+
+def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
+    scored: tuple[RunConfig, Result], tmp_path: Path
+) -> None:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    run_dir = scored[0].paths.run_dir
+    moved = tmp_path / "elsewhere"  # the folder holds no absolute path
+    shutil.copytree(run_dir / "evaluation" / "tasks", moved)
+    results = simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(run_dir / "export" / "step_00000010")},
+        tasks=["heldout_cloze", "patterns", "arithmetic", "heldout_bpb_web"],
+        num_fewshot=2,
+        batch_size=4,
+        device="cpu",
+        task_manager=TaskManager(include_path=str(moved), include_defaults=False),
+        bootstrap_iters=10,
+        log_samples=False,
+    )
+    assert results is not None
+    theirs = {(r["task"], r["metric"]): r for r in score_rows(results, 2) if r["metric"] != "bits_per_byte"}
+    ours = {(r["task"], r["metric"]): r for r in scored[1].counts["scores"] if r["shots"] == 2}
+    assert theirs == ours
+    bits = results["results"]["heldout_bpb_web"]["bits_per_byte,none"]
+    assert scored[1].counts["bits_per_byte"]["web"]["value"] == pytest.approx(bits, abs=1e-6)
+
+
+def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig, Result]) -> None:
+    run_dir = scored[0].paths.run_dir
+    lines = (run_dir / "evaluation" / "tasks" / "heldout_bpb_code.jsonl").read_text().splitlines()
+    model = LlamaForCausalLM.from_pretrained(run_dir / "export" / "step_00000010")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(run_dir / "export" / "step_00000010")
+    nats, size = 0.0, 0
+    for text in (json.loads(line)["text"] for line in lines):
+        ids = [0, *tokenizer(text)["input_ids"]]
+        for start in range(0, len(ids) - 1, 512):  # windows of 512 predicted tokens, each after the token before it
+            window = torch.tensor([ids[start : start + 513]])
+            with torch.no_grad():
+                logs = model(window[:, :-1]).logits.log_softmax(-1)
+            nats -= logs.gather(2, window[:, 1:, None]).sum().item()
+        size += len(text.encode())
+    entry = scored[1].counts["bits_per_byte"]["code"]
+    assert entry["bytes"] == size == 3000
+    # The harness lets the last, shorter window look back further; the random model gains nothing from that.
+    assert entry["value"] == pytest.approx(nats / size / 0.6931472, abs=0.01)
+
+
+def test_results_carry_provenance_and_are_kept(scored: tuple[RunConfig, Result]) -> None:
+    config, first = scored
+    files = {
+        name: config.paths.run_dir / "evaluation" / name
+        for name in ("shots_0.json", "shots_2.json", "bits_per_byte.json")
+    }
+    for path in files.values():
+        provenance = read_json(path)["provenance"]
+        assert set(provenance["weights"]) == {"model.safetensors"}
+        assert (provenance["world_size"], provenance["batch_sequences"]) == (1, config.evaluation.batch_sequences)
+    assert set(files) < set(first.files)
+    before = {name: path.stat().st_mtime_ns for name, path in files.items()}
+    files["shots_2.json"].unlink()  # as if interrupted
+    again = evaluate(config)
+    assert again.counts == first.counts
+    after = {name: path.stat().st_mtime_ns for name, path in files.items()}
+    assert [name for name in files if before[name] != after[name]] == ["shots_2.json"]
+
+
+def test_other_weights_are_scored_anew(made: Path, run_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    small = (
+        "evaluation.tasks=[arithmetic]",
+        "evaluation.shots=[0]",
+        "evaluation.heldout_bytes=0",
+        f"paths.run_dir={tmp_path / 'run'}",
+    )
+    config = run_config(run_file, made, *small)
+    first = evaluate(config).files["shots_0.json"]
+    write_model(tmp_path / "run" / "export" / "step_00000010", seed=7)
+    assert evaluate(config).files["shots_0.json"] != first
+
+
+def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    (tmp_path / "own").mkdir()
+    source = made / "run" / "evaluation" / "tasks"
+    for name in ("arithmetic.jsonl", "arithmetic.examples.jsonl", "jsonl_task.py"):
+        shutil.copy(source / name, tmp_path / "own")
+    text = (source / "arithmetic.yaml").read_text().replace("task: arithmetic", "task: sums")
+    (tmp_path / "own" / "sums.yaml").write_text(text)
+    overrides = (
+        "evaluation.tasks=[sums]",
+        f"evaluation.task_paths=[{tmp_path / 'own'}]",
+        f"paths.run_dir={tmp_path / 'run'}",
+    )
+    result = evaluate(run_config(run_file, made, *overrides, "evaluation.shots=[0]", "evaluation.heldout_bytes=0"))
+    found = row(result, "sums", "acc", 0)
+    assert (found["items"], found["chance"]) == (24, None)
+    assert set(result.files) == {"shots_0.json", "tasks/jsonl_task.py"}
+
+
+def test_without_an_export_the_remedy_is_named(made: Path, run_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no exported model. Run `pipeline export` first"):
+        evaluate(run_config(run_file, made, f"paths.run_dir={tmp_path}"))
+
+
+def test_an_answer_longer_than_the_model_sees_is_refused(made: Path, run_file: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "run" / "export" / "step_00000010", max_tokens=32)
+    shutil.copy(made / "run" / "export" / "manifest.json", tmp_path / "run" / "export")
+    config = run_config(run_file, made, f"paths.run_dir={tmp_path / 'run'}", "evaluation.tasks=[heldout_cloze]")
+    with pytest.raises(DataError, match="the model sees 32 tokens and an answer has 97"):
+        evaluate(config)
+
+
+def test_unknown_tasks_are_named(made: Path) -> None:
+    from pipeline.evaluation.harness import find_tasks
+
+    folder = made / "run" / "evaluation" / "tasks"
+    with pytest.raises(ConfigError, match="'no_such_task' is no built-in task"):
+        find_tasks(["arithmetic", "no_such_task"], [folder], collections=(False,))

@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from heldout import write_heldout
+
+from pipeline.config import Evaluation
+from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.errors import DataError
+from pipeline.evaluation.tasks import write_tasks
+
+
+def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:
+    write_heldout(tmp_path / "documents", {"web": 40})
+    settings = Evaluation(items=20, heldout_bytes=1000)
+    names = write_tasks(tmp_path / "a", tmp_path / "documents", ["web"], settings)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "old.yaml").write_text("task: old")
+    assert write_tasks(tmp_path / "b", tmp_path / "documents", ["web"], settings) == names
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == names
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+
+
+def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
+    names = write_tasks(tmp_path, tmp_path, ["web"], Evaluation(tasks=("arithmetic",), heldout_bytes=0, items=3))
+    assert names == ["arithmetic.examples.jsonl", "arithmetic.jsonl", "arithmetic.yaml", "jsonl_task.py"]
+    assert len((tmp_path / "arithmetic.jsonl").read_text().splitlines()) == 3
+
+
+def test_pattern_questions_are_shared_out_over_the_kinds(tmp_path: Path) -> None:
+    write_tasks(tmp_path, tmp_path, [], Evaluation(tasks=("patterns",), heldout_bytes=0, items=10))
+    assert [
+        len(p.read_text().splitlines()) for p in sorted(tmp_path.glob("pattern_*[a-z].jsonl")) if "ex" not in p.name
+    ] == [4] * 3
+    assert yaml.safe_load((tmp_path / "patterns.yaml").read_text())["task"] == [
+        "pattern_copy",
+        "pattern_alternate",
+        "pattern_count",
+    ]
+
+
+def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "documents" / "web"
+    folder.mkdir(parents=True)
+    writer = ShardWriter(folder, "validation", 0, 1 << 20)
+    for row, text in enumerate(("first\u2028line", "äöü" * 10)):
+        writer.add(Document(text, "{}", "file", row), len(text.encode()))
+    writer.close()
+    # 12 bytes (U+2028 has 3), then 7: three letters of 2 bytes and half of one.
+    write_tasks(tmp_path / "tasks", tmp_path / "documents", ["web"], Evaluation(tasks=(), heldout_bytes=12 + 7))
+    lines = (tmp_path / "tasks" / "heldout_bpb_web.jsonl").read_text().split("\n")
+    assert [json.loads(line)["text"] for line in lines if line] == ["first\u2028line", "äöü"]
+
+
+def test_a_source_without_held_out_documents_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="source web: has no held-out document .*prepare.validation_fraction"):
+        write_tasks(tmp_path, tmp_path, ["web"], Evaluation(tasks=()))

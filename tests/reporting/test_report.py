@@ -1,0 +1,97 @@
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fake_run import write_fake_run
+
+from pipeline.config import load
+from pipeline.errors import DataError
+from pipeline.reporting.report import report
+
+SECTIONS = (
+    "Learning",
+    "Few-shot scores",
+    "Held-out text, source by source",
+    "Data",
+    "Continuation of a prompt",
+    "Stages",
+    "Settings",
+    "Environment",
+)
+VOID = {"meta", "br", "link", "img"}
+
+
+class Outline(HTMLParser):
+    """Collects headings and checks that every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.pictures = 0
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.pictures += tag == "svg"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def page_of(run_file: Path, *overrides: str, steps: int = 195) -> str:
+    config = load(run_file, overrides)
+    write_fake_run(config, steps)
+    assert set(report(config).files) == {"report.html"}
+    return (config.paths.run_dir / "report.html").read_text()
+
+
+def test_page_is_whole_and_has_every_section(run_file: Path) -> None:
+    outline = Outline(page_of(run_file))
+    assert outline.open == []
+    assert outline.headings == list(SECTIONS)
+    assert outline.pictures == 7  # loss, rate, throughput, two of few-shot bars, validation per source, composition
+
+
+def test_page_asks_no_network_and_runs_no_script(run_file: Path) -> None:
+    text = page_of(run_file)
+    assert "http" not in text
+    assert "<script" not in text
+    assert "@import" not in text and "url(" not in text.replace("url(#", "")
+    assert "&lt;script&gt;list&lt;/script&gt; &amp; more" in text
+    assert "&lt;b&gt;run.yaml&lt;/b&gt;" in text
+
+
+def test_same_run_gives_the_same_bytes(run_file: Path) -> None:
+    assert page_of(run_file) == page_of(run_file)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_one_step_and_any_number_of_sources(run_file: Path, count: int) -> None:
+    names = [f"source_{number}" for number in range(count - 1)]
+    text = page_of(run_file, *(f"sources.{name}={{kind: jsonl, paths: [web.jsonl]}}" for name in names), steps=1)
+    assert Outline(text).headings == list(SECTIONS)
+    assert all(name in text for name in names)
+
+
+def test_without_few_shot_tasks(run_file: Path) -> None:
+    text = page_of(run_file, "evaluation.shots=[]")
+    assert "No few-shot task was asked for" in text
+
+
+def test_empty_or_broken_metrics_are_named(run_file: Path) -> None:
+    config = load(run_file)
+    write_fake_run(config)
+    metrics = config.paths.run_dir / "metrics.jsonl"
+    metrics.write_text('{"step": 1}\n{"step"\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl, line 2: not valid JSON"):
+        report(config)
+    metrics.unlink()
+    with pytest.raises(DataError, match="no training step in it. Run `pipeline train` first"):
+        report(config)

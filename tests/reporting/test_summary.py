@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+from fake_run import write_fake_run
+
+from pipeline.config import load
+from pipeline.errors import DataError, RequirementError
+from pipeline.reporting.summary import print_summary, requirements
+
+REQUIRED = ("evaluation.require_gain_over_unigram=0.15", "evaluation.require_cloze_standard_errors=3")
+
+
+def test_figures_are_printed(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load(run_file, REQUIRED)
+    write_fake_run(config)
+    print_summary(config)
+    shown = capsys.readouterr().out
+    for figure in (
+        "3,443,136",
+        "28,800 to train on, 1,200 held out",
+        "4.000, 20.0% below the unigram entropy 5.000",
+        "0.510 ± 0.035",
+        "181.0",
+        "The function returns a <script>list</script> & more",
+        str(config.paths.run_dir / "report.html"),
+        # (0.51 - 0.25) / 0.035 = 7.4
+        "reached: held-out cloze at k = 0 (acc_mutual_info) 0.510 ± 0.035 is 7.4 standard errors above chance",
+    ):
+        assert figure in shown
+
+
+def test_both_missed_requirements_are_named_with_their_figures(run_file: Path) -> None:
+    config = load(run_file, REQUIRED)
+    write_fake_run(config, cloze=0.32, loss=4.5)
+    with pytest.raises(RequirementError) as raised:
+        print_summary(config)
+    message = str(raised.value)
+    assert (
+        "not reached: validation loss 4.500 is 10.0% below the unigram entropy 5.000; at least 15.0% required"
+        in message
+    )
+    assert "0.320 ± 0.035 is 2.0 standard errors above chance, 0.25; more than 3 required" in message
+    assert raised.value.exit_code == 3
+
+
+def test_one_missed_requirement_is_enough_and_none_set_asks_nothing(run_file: Path) -> None:
+    write_fake_run(load(run_file), cloze=0.32)
+    with pytest.raises(RequirementError, match="(?s)  - reached: validation loss.*  - not reached: held-out cloze"):
+        print_summary(load(run_file, REQUIRED))
+    print_summary(load(run_file))
+
+
+def test_the_limit_itself_is_enough_for_the_gain_and_not_for_the_cloze(run_file: Path) -> None:
+    from pipeline.reporting.run_data import read_run
+
+    config = load(run_file, ["evaluation.require_gain_over_unigram=0.2", "evaluation.require_cloze_standard_errors=4"])
+    write_fake_run(config, cloze=0.25 + 4 * 0.035 - 1e-12)
+    assert [reached for reached, _ in requirements(config, read_run(config))] == [True, False]
+
+
+def test_unfinished_stages_are_named(run_file: Path) -> None:
+    config = load(run_file)
+    write_fake_run(config)
+    (config.paths.run_dir / "export" / "manifest.json").unlink()
+    with pytest.raises(DataError, match="not finished: export"):
+        print_summary(config)
