@@ -210,10 +210,12 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(
-    stage: Stage, config: RunConfig, stages: Mapping[str, Stage], result: Result, seconds: float
+    stage: Stage, config: RunConfig, inputs: Mapping[str, Any], result: Result, seconds: float
 ) -> dict[str, Any]:
-    """Write what the stage made and what it was made from; the last act of a stage."""
-    inputs = expected_inputs(stage, config, stages)
+    """Write what the stage made and what it was made from; the last act of a stage.
+
+    `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale.
+    """
     manifest = {
         "stage": stage.name,
         "fingerprint": fingerprint(inputs),

@@ -47,6 +47,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
             note(f"{stage.name}: done already")
             return
         _check(stage, config)
+        inputs = artifacts.expected_inputs(stage, config, table)
         for reason in state.reasons:
             note(f"{stage.name}: stale, {reason}")
         note(f"{stage.name}: {stage.help}")
@@ -55,7 +56,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         started = time.monotonic()
         result = artifacts.resolve(stage.function)(config)
         seconds = time.monotonic() - started
-        artifacts.write_manifest(stage, config, table, result, seconds)
+        artifacts.write_manifest(stage, config, inputs, result, seconds)
         note(f"{stage.name}: done in {human_seconds(seconds)}")
 
 

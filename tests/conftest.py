@@ -11,7 +11,7 @@ RUN_FILE = """\
 paths: {data_dir: data, run_dir: run}
 sources:
   web: {kind: jsonl, paths: [web.jsonl]}
-tokenizer: {kind: byte-level-bpe, vocab_size: 300}
+tokenizer: {kind: byte-level-bpe, vocab_size: 270}
 model:
   architecture: llama
   config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2}
@@ -22,6 +22,8 @@ batch: {global_batch_tokens: 32, micro_batch_sequences: 2}
 train: {train_tokens: 320}
 deepspeed: zero1.json
 """
+
+pytest_plugins = ["training_data"]
 
 left_out = pytest.StashKey[dict[str, int]]()
 

@@ -42,7 +42,9 @@ def outside(config: RunConfig) -> dict[str, Any]:
 
 def finish(stage: Stage, config: RunConfig, checksum: str = "aa") -> dict[str, Any]:
     files = {"out.bin": {"bytes": 3, "checksum": checksum}}
-    return artifacts.write_manifest(stage, config, TABLE, Result({"headline": "3 bytes"}, files), 1.23456)
+    return artifacts.write_manifest(
+        stage, config, artifacts.expected_inputs(stage, config, TABLE), Result({"headline": "3 bytes"}, files), 1.23456
+    )
 
 
 def kinds(config: RunConfig) -> dict[str, str]:

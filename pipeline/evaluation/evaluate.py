@@ -121,8 +121,8 @@ def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pi
         note(f"{piece.label}: {len(piece.tasks)} tasks in {human_seconds(time.monotonic() - started)}")
         if model.cut_requests and piece.shots:
             warn(
-                f"{piece.label}: {model.cut_requests:,} sequences were longer than the model's {model.max_length} tokens and "
-                f"lost the beginning of their first example"
+                f"{piece.label}: {model.cut_requests:,} sequences were longer than the model's {model.max_length} "
+                f"tokens and lost the beginning of their first example"
             )
 
 

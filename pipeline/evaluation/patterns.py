@@ -10,11 +10,12 @@ from random import Random
 
 from pipeline.evaluation.questions import CHOICES, Draft, TaskData, split_off_examples
 
-WORDS = tuple(
-    "apple bird book bridge chair circle cloud coat door field fire fish flower garden glass hand horse house island "
-    "key lake lamp leaf letter light line moon mountain night paper plate point rain ring river road room salt sea "
-    "ship snow song star stone street sun table tree wall water wheel wind window winter wood world".split()
-)
+_NOUNS = """
+apple bird book bridge chair circle cloud coat door field fire fish flower garden glass hand horse house
+island key lake lamp leaf letter light line moon mountain night paper plate point rain ring river road room
+salt sea ship snow song star stone street sun table tree wall water wheel wind window winter wood world
+"""
+WORDS = tuple(_NOUNS.split())
 """Common English nouns."""
 
 

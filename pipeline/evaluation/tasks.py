@@ -94,8 +94,8 @@ def _choice_task(name: str, data: TaskData, delimiter: str) -> dict[str, str]:
 def _rolling_task(source: str, rows: list[dict[str, str]]) -> dict[str, str]:
     if not rows:
         raise DataError(
-            f"source {source}: has no held-out document to measure bits per byte on. Raise prepare.validation_fraction, "
-            f"or set evaluation.heldout_bytes to 0."
+            f"source {source}: has no held-out document to measure bits per byte on. Raise "
+            f"prepare.validation_fraction, or set evaluation.heldout_bytes to 0."
         )
     name = f"{BITS_PER_BYTE}{source}"
     task = {

@@ -18,7 +18,7 @@ from pipeline.reporting.run_data import RunData
 COLOURS = ("#2f6fb3", "#d9762b", "#3a9a62", "#b8458b", "#8a6fc2", "#8f8a2a", "#3aa3b5", "#c4524a", "#6b7d8f", "#a07850")
 """Told apart on white and on near-black."""
 GREY = "#808790"
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "pipeline",  # element ids would be random
     "svg.fonttype": "none",  # text stays text: selectable, and drawn in the page's font
     "font.family": "sans-serif",
@@ -145,7 +145,15 @@ def composition(run: RunData) -> str:
             for unit, share in shares.items():
                 if share >= 0.06:
                     middle = left[unit] + share / 2
-                    axes.text(middle, unit, f"{share:.0%}", ha="center", va="center", color="white", fontsize=9)
+                    axes.text(
+                        middle,
+                        list(amounts).index(unit),
+                        f"{share:.0%}",
+                        ha="center",
+                        va="center",
+                        color="white",
+                        fontsize=9,
+                    )
                 left[unit] += share
         axes.set_xlim(0, 1)
         axes.invert_yaxis()

@@ -46,7 +46,8 @@ def page(run: RunData, settings: str) -> str:
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(run.name)}: report</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(run.name)}: report</title>\n"
         f"<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -77,8 +78,8 @@ def _learning(run: RunData) -> str:
         "Learning",
         _figure(
             figures.loss_curve(run),
-            "Cross-entropy in nats per token against tokens seen. The dashed line is the entropy of the held-out tokens' own "
-            "frequencies: the loss of a model that knows how often each token comes and nothing else.",
+            "Cross-entropy in nats per token against tokens seen. The dashed line is the entropy of the held-out "
+            "tokens' own frequencies: the loss of a model that knows how often each token comes and nothing else.",
         ),
         "<div class=pair>"
         + _figure(figures.over_tokens(run, "learning_rate", "learning rate"), "Learning rate: warm-up, then decay.")
@@ -96,15 +97,15 @@ def _few_shot(run: RunData) -> str:
     metrics = list(dict.fromkeys(metric for _, metric in run.score_names))
     preferred = [metric for metric in ("acc_mutual_info", "acc") if metric in metrics] or metrics[:2]
     notes = {
-        "acc_mutual_info": "Share of questions answered rightly, where each answer's log-probability is measured against its "
-        "log-probability without the question (GPT-3's normalisation).",
+        "acc_mutual_info": "Share of questions answered rightly, where each answer's log-probability is measured "
+        "against its log-probability without the question (GPT-3's normalisation).",
         "acc": "Share of questions answered rightly by plain log-probability.",
     }
     pictures = [
         _figure(
             figures.few_shot_bars(run, metric),
-            f"{notes.get(metric, metric)} Bars: k solved examples before each question, ± one standard error. Dashed: chance, "
-            "where it is known.",
+            f"{notes.get(metric, metric)} Bars: k solved examples before each question, ± one standard error. "
+            "Dashed: chance, where it is known.",
         )
         for metric in preferred
     ]
@@ -133,12 +134,12 @@ def _held_out(run: RunData) -> str:
         "Held-out text, source by source",
         _figure(
             figures.validation_by_source(run),
-            "Validation loss in nats per token against tokens seen. Sources differ because their texts do: what is hard to "
-            "guess for any model stays high.",
+            "Validation loss in nats per token against tokens seen. Sources differ because their texts do: what is "
+            "hard to guess for any model stays high.",
         ),
         _table(head, rows),
-        "<p class=note>Bits per byte do not depend on the tokenizer and can be compared across models; losses in nats per token "
-        "cannot.</p>",
+        "<p class=note>Bits per byte do not depend on the tokenizer and can be compared across models; losses in nats "
+        "per token cannot.</p>",
     )
 
 

@@ -56,8 +56,9 @@ def requirements(config: RunConfig, run: RunData) -> list[tuple[bool, str]]:
         checks.append(
             (
                 run.gain_over_unigram >= gain,
-                f"validation loss {train['validation_loss']:.3f} is {run.gain_over_unigram:.1%} below the unigram entropy "
-                f"{train['unigram_entropy']:.3f}; at least {gain:.1%} required (evaluation.require_gain_over_unigram)",
+                f"validation loss {train['validation_loss']:.3f} is {run.gain_over_unigram:.1%} below the unigram "
+                f"entropy {train['unigram_entropy']:.3f}; at least {gain:.1%} required "
+                f"(evaluation.require_gain_over_unigram)",
             )
         )
     if (errors := config.evaluation.require_cloze_standard_errors) is not None:
@@ -74,8 +75,8 @@ def _cloze_requirement(run: RunData, required: float) -> tuple[bool, str]:
         return row is not None and row["value"] > row["chance"], f"held-out cloze at k = 0 is {value}; {setting}"
     distance = (row["value"] - row["chance"]) / row["standard_error"]
     return distance > required, (
-        f"held-out cloze at k = 0 (acc_mutual_info) {mean_and_error(row)} is {distance:.1f} standard errors above chance, "
-        f"{row['chance']:g}; {setting}"
+        f"held-out cloze at k = 0 (acc_mutual_info) {mean_and_error(row)} is {distance:.1f} standard errors above "
+        f"chance, {row['chance']:g}; {setting}"
     )
 
 
@@ -105,7 +106,8 @@ def _figures(run: RunData) -> Table:
     table.add_row("loss", f"{train['loss']:.3f} nats per token at the last step")
     table.add_row(
         "validation loss",
-        f"{train['validation_loss']:.3f}, {run.gain_over_unigram:.1%} below the unigram entropy {train['unigram_entropy']:.3f}",
+        f"{train['validation_loss']:.3f}, {run.gain_over_unigram:.1%} below the unigram entropy "
+        f"{train['unigram_entropy']:.3f}",
     )
     return table
 

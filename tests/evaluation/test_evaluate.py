@@ -180,7 +180,7 @@ def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> 
 
 
 def test_without_an_export_the_remedy_is_named(made: Path, run_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no exported model. Run `pipeline export` first"):
+    with pytest.raises(DataError, match=r"there is no exported model. Run `pipeline export` first"):
         evaluate(run_config(run_file, made, f"paths.run_dir={tmp_path}"))
 
 

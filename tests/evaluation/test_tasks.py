@@ -54,5 +54,5 @@ def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
 
 
 def test_a_source_without_held_out_documents_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="source web: has no held-out document .*prepare.validation_fraction"):
+    with pytest.raises(DataError, match=r"source web: has no held-out document .*prepare.validation_fraction"):
         write_tasks(tmp_path, tmp_path, ["web"], Evaluation(tasks=()))

@@ -45,7 +45,7 @@ def test_both_missed_requirements_are_named_with_their_figures(run_file: Path) -
 
 def test_one_missed_requirement_is_enough_and_none_set_asks_nothing(run_file: Path) -> None:
     write_fake_run(load(run_file), cloze=0.32)
-    with pytest.raises(RequirementError, match="(?s)  - reached: validation loss.*  - not reached: held-out cloze"):
+    with pytest.raises(RequirementError, match=r"(?s)  - reached: validation loss.*  - not reached: held-out cloze"):
         print_summary(load(run_file, REQUIRED))
     print_summary(load(run_file))
 
@@ -53,8 +53,8 @@ def test_one_missed_requirement_is_enough_and_none_set_asks_nothing(run_file: Pa
 def test_the_limit_itself_is_enough_for_the_gain_and_not_for_the_cloze(run_file: Path) -> None:
     from pipeline.reporting.run_data import read_run
 
-    config = load(run_file, ["evaluation.require_gain_over_unigram=0.2", "evaluation.require_cloze_standard_errors=4"])
-    write_fake_run(config, cloze=0.25 + 4 * 0.035 - 1e-12)
+    config = load(run_file, ["evaluation.require_gain_over_unigram=0.25", "evaluation.require_cloze_standard_errors=4"])
+    write_fake_run(config, cloze=0.25 + 4 * 0.035 - 1e-12, loss=3.75)  # 1 - 3.75 / 5 = 0.25, exactly
     assert [reached for reached, _ in requirements(config, read_run(config))] == [True, False]
 
 

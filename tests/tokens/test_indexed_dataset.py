@@ -1,0 +1,97 @@
+"""The writer against the format's own description, read here without the project's reader."""
+
+import os
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.tokens import indexed_dataset
+
+
+def read_by_description(prefix: Path) -> tuple[list[list[int]], list[int]]:
+    """Parse `.idx` and `.bin` field by field, as Megatron-LM's documentation of the format gives them."""
+    raw = prefix.with_suffix(".idx").read_bytes()
+    assert raw[:9] == b"MMIDIDX\x00\x00"
+    (version,) = struct.unpack_from("<Q", raw, 9)
+    (code,) = struct.unpack_from("<B", raw, 17)
+    sequences, entries = struct.unpack_from("<QQ", raw, 18)
+    assert version == 1
+    lengths = struct.unpack_from(f"<{sequences}i", raw, 34)
+    offsets = struct.unpack_from(f"<{sequences}q", raw, 34 + 4 * sequences)
+    documents = struct.unpack_from(f"<{entries}q", raw, 34 + 12 * sequences)
+    assert len(raw) == 34 + 12 * sequences + 8 * entries
+    letter, size = {8: ("H", 2), 4: ("i", 4)}[code]
+    data = prefix.with_suffix(".bin").read_bytes()
+    assert len(data) == size * sum(lengths)
+    found = [list(struct.unpack_from(f"<{n}{letter}", data, o)) for n, o in zip(lengths, offsets, strict=True)]
+    return found, list(documents)
+
+
+def write_two_batches(prefix: Path, dtype: type) -> dict[str, int]:
+    batches = [
+        (np.array([5, 6, 0, 7, 0], np.uint32), np.array([3, 2]), np.array([0, 1])),
+        (np.array([65000, 0], np.uint32), np.array([2]), np.array([2])),
+    ]
+    return indexed_dataset.write(prefix, batches, np.dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_written_shards_are_what_the_format_says(tmp_path: Path, dtype: type) -> None:
+    assert write_two_batches(tmp_path / "shard", dtype) == {"documents": 3, "tokens": 7}
+    documents, entries = read_by_description(tmp_path / "shard")
+    assert documents == [[5, 6, 0], [7, 0], [65000, 0]]
+    assert entries == [0, 1, 2, 3]
+    assert np.load(tmp_path / "shard.doc").tolist() == [0, 1, 2]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shard.bin", "shard.doc", "shard.idx"]
+
+
+def test_the_projects_reader_reads_it_back(tmp_path: Path) -> None:
+    write_two_batches(tmp_path / "shard", np.uint16)
+    shard = indexed_dataset.read(tmp_path / "shard")
+    assert [shard.document(i).tolist() for i in range(3)] == [[5, 6, 0], [7, 0], [65000, 0]]
+    assert shard.rows().tolist() == [0, 1, 2]
+
+
+def test_an_empty_shard_is_a_shard(tmp_path: Path) -> None:
+    assert indexed_dataset.write(tmp_path / "none", [], np.dtype(np.uint16)) == {"documents": 0, "tokens": 0}
+    assert read_by_description(tmp_path / "none") == ([], [0])
+    assert len(indexed_dataset.read(tmp_path / "none").ids) == 0
+
+
+def test_ids_are_two_bytes_below_65500() -> None:
+    assert indexed_dataset.token_dtype(65499) == np.uint16
+    assert indexed_dataset.token_dtype(65500) == np.int32
+
+
+def test_broken_shards_are_refused_with_their_name(tmp_path: Path) -> None:
+    prefix = tmp_path / "shard"
+    with pytest.raises(DataError, match=r"shard\.idx: cannot be read"):
+        indexed_dataset.read(prefix)
+    write_two_batches(prefix, np.uint16)
+    with prefix.with_suffix(".bin").open("r+b") as file:
+        file.truncate(8)
+    with pytest.raises(DataError, match=r"shard\.bin: holds 4 tokens, its index says 7"):
+        indexed_dataset.read(prefix)
+    prefix.with_suffix(".idx").write_bytes(b"something else, and long enough to be a header")
+    with pytest.raises(DataError, match="not a Megatron indexed dataset"):
+        indexed_dataset.read(prefix)
+
+
+def megatron_documents(prefix: Path) -> list[list[int]]:
+    """Read with Megatron-LM's own class where MEGATRON_PATH names a checkout, else by the description above."""
+    if not (checkout := os.environ.get("MEGATRON_PATH")):
+        return read_by_description(prefix)[0]
+    sys.path.insert(0, checkout)
+    from megatron.core.datasets.indexed_dataset import IndexedDataset  # pyright: ignore[reportMissingImports]
+
+    dataset = IndexedDataset(str(prefix))
+    return [np.asarray(dataset[i]).tolist() for i in range(len(dataset))]
+
+
+def test_megatrons_reader_sees_the_same_documents(tmp_path: Path) -> None:
+    write_two_batches(tmp_path / "shard", np.uint16)
+    assert megatron_documents(tmp_path / "shard") == [[5, 6, 0], [7, 0], [65000, 0]]

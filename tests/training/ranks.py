@@ -1,0 +1,75 @@
+"""Run a training job on real ranks without paying the imports for each: ranks are forked from one warm process."""
+
+import json
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# The fork server starts with the first job and imports these once; it never runs a thread, so forking it is safe.
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(["pipeline.training.job", "pipeline.training.worker"])
+
+SECONDS = 240
+
+
+def run_ranks(run_file: Path, ranks: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Run a job as `ranks` gloo ranks and return rank 0's outcome; a refusal comes back as its message."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    outcome = run_file.with_name(f"outcome-{port}.json")
+    processes = [
+        FORKING.Process(target=_rank, args=(run_file, list(overrides), rank, ranks, port, outcome))
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(SECONDS)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+    logs = "".join(log.read_text() for log in run_file.parent.glob(f"rank-*-{port}.log"))
+    assert codes == [0] * ranks, f"ranks ended with {codes}:\n{logs[-6000:]}"
+    return json.loads(outcome.read_text())
+
+
+def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int, outcome: Path) -> None:
+    environment = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": ranks,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    log = os.open(run_file.parent / f"rank-{rank}-{port}.log", os.O_WRONLY | os.O_CREAT, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    code = 1
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        from pipeline.config import load
+        from pipeline.errors import UserError
+        from pipeline.training.job import run_job
+        from pipeline.training.stop import StopSignal
+
+        try:
+            result = run_job(load(run_file, overrides), StopSignal())
+        except UserError as error:
+            result = {"status": "refused", "message": str(error)}
+        if rank == 0:
+            outcome.write_text(json.dumps(result))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)

@@ -1,0 +1,177 @@
+"""The training job on real DeepSpeed engines and gloo ranks: the sentence that the run file decides the losses."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ranks import run_ranks
+from training_data import TEMPLATES
+from transformers import AutoModelForCausalLM
+
+from pipeline.config import RunConfig, load
+from pipeline.sampling.loader import read_batch
+from pipeline.sampling.order import make_order
+from pipeline.sampling.stream import open_streams
+from pipeline.training.metrics import read_metrics
+from pipeline.training.model import initialise, model_config
+from pipeline.training.schedules import learning_rate
+
+MakeRun = Callable[..., Path]
+STEPS = 20
+
+
+def losses(run_file: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(load(run_file).paths.run_dir)]
+
+
+def reference_losses(config: RunConfig) -> tuple[list[float], list[float]]:
+    """Train in plain PyTorch, one process, whole batches: the losses and gradient norms that every engine must give."""
+    streams = open_streams(config.paths.data_dir / "tokens", list(config.sources), "train")
+    order = make_order(streams, config.data.mixture, config.data.sequence_length, config.train.seed)
+    model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
+    initialise(model, config.train.seed, is_sharded=False)
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    plain = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-8)
+    batch = config.global_batch_sequences
+    found, norms = [], []
+    for step in range(1, STEPS + 1):
+        ids = torch.from_numpy(read_batch(order, streams, range((step - 1) * batch, step * batch)))
+        logits = model(input_ids=ids[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(loss.item())
+    return found, norms
+
+
+@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero2", "zero3"])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_every_zero_stage_and_rank_count_trains_like_plain_pytorch(make_run: MakeRun, zero: str, ranks: int) -> None:
+    run_file = make_run(zero=zero)
+    outcome = run_ranks(run_file, ranks)
+    assert outcome["status"] == "done"
+    expected, norms = reference_losses(load(run_file))
+    records = read_metrics(load(run_file).paths.run_dir)
+    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
+    np.testing.assert_allclose([r["loss"] for r in records], expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose([r["grad_norm"] for r in records], norms, rtol=1e-3)
+    assert expected[0] - expected[-1] > 1, "the reference itself must learn, or equality says little"
+
+
+@pytest.mark.parametrize(("ranks", "micro"), [(1, 8), (1, 1), (2, 4), (4, 2)])
+def test_micro_batches_and_ranks_only_divide_the_same_batch(make_run: MakeRun, ranks: int, micro: int) -> None:
+    run_file = make_run()
+    run_ranks(run_file, ranks, [f"batch.micro_batch_sequences={micro}"])
+    np.testing.assert_allclose(losses(run_file), reference_losses(load(run_file))[0], rtol=0, atol=1e-4)
+
+
+def test_activation_checkpointing_changes_no_loss(make_run: MakeRun) -> None:
+    run_file = make_run()
+    run_ranks(run_file, 1, ["train.activation_checkpointing=true"])
+    np.testing.assert_allclose(losses(run_file), reference_losses(load(run_file))[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
+def test_bf16_follows_fp32_within_a_band(make_run: MakeRun, zero: str) -> None:
+    """bf16 keeps 8 bits: a relative error of 2^-9 in every activation, a few hundredths in a loss around 5."""
+    run_file = make_run(zero=zero)
+    run_ranks(run_file, 2, ["precision.dtype=bf16"])
+    found, expected = losses(run_file), reference_losses(load(run_file))[0]
+    assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) < 0.1
+    assert found != expected
+
+
+@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero2", "zero3"])
+def test_resuming_equals_not_stopping(make_run: MakeRun, zero: str) -> None:
+    """Lose everything after step 10 of 20, as a crash would, and go on: every later loss and the final logits are the
+    same to the last bit. With dropout, so that the random state counts too."""
+    run_file, dropout = make_run(zero=zero), ["model.config.attention_dropout=0.1"]
+    run_ranks(run_file, 2, dropout)
+    run_dir = load(run_file).paths.run_dir
+    whole, final = losses(run_file), np.load(run_dir / "checkpoints" / "step_00000020" / "probe.npz")["logits"]
+    shutil.rmtree(run_dir / "checkpoints" / "step_00000020")
+    run_ranks(run_file, 2, dropout)
+    assert losses(run_file) == whole
+    again = np.load(run_dir / "checkpoints" / "step_00000020" / "probe.npz")["logits"]
+    np.testing.assert_array_equal(again, final)
+    abandoned = (run_dir / "metrics.abandoned.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in abandoned] == list(range(11, 21))
+    events = [json.loads(line)["event"] for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    assert events == ["start", "save", "save", "end", "resume", "start", "save", "end"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(make_run: MakeRun) -> None:
+    run_file = make_run()
+    run_ranks(run_file, 1)
+    run_dir, whole = load(run_file).paths.run_dir, losses(run_file)
+    shard = next((run_dir / "checkpoints" / "step_00000020").glob("*optim_states.pt"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    run_ranks(run_file, 1)
+    assert losses(run_file) == whole
+    events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    (damage,) = [event for event in events if event["event"] == "damaged checkpoint"]
+    assert damage["checkpoint"] == "step_00000020"
+    assert damage["damage"] == [f"{shard.name} has other bytes than were written"]
+
+
+def test_another_number_of_ranks_or_zero_stage_is_refused_on_resume(make_run: MakeRun) -> None:
+    run_file = make_run()
+    run_ranks(run_file, 2)
+    longer = ["train.train_tokens=10240"]
+    outcome = run_ranks(run_file, 1, longer)
+    assert outcome["status"] == "refused"
+    assert "was written with ranks = 2, this job has 1. Set launch.ranks to match" in outcome["message"]
+    outcome = run_ranks(run_file, 2, [*longer, f"deepspeed={TEMPLATES / 'zero2.json'}"])
+    assert "was written with zero_stage = 1, this job has 2" in outcome["message"]
+    assert len(losses(run_file)) == STEPS
+
+
+def test_only_the_newest_checkpoints_are_kept(make_run: MakeRun) -> None:
+    run_file = make_run()
+    run_ranks(run_file, 1, ["checkpoint.save_every_steps=5", "checkpoint.keep_last=2"])
+    kept = sorted(path.name for path in (load(run_file).paths.run_dir / "checkpoints").iterdir())
+    assert kept == ["step_00000015", "step_00000020"]
+
+
+def test_a_loss_that_is_no_number_stops_all_ranks_before_the_weights(make_run: MakeRun) -> None:
+    run_file = make_run()
+    outcome = run_ranks(run_file, 2, ["optimizer.peak_learning_rate=1e30", "schedule.warmup_tokens=0"])
+    assert outcome["status"] == "refused"
+    assert "Lower optimizer.peak_learning_rate" in outcome["message"]
+    assert not list((load(run_file).paths.run_dir / "checkpoints").glob("step_*"))
+
+
+def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun) -> None:
+    """Recomputed here, sequence by sequence, with the weights of a run whose learning rate is next to nothing."""
+    run_file = make_run()
+    overrides = ["optimizer.peak_learning_rate=1e-30", "train.train_tokens=256", "schedule.warmup_tokens=0"]
+    counts = run_ranks(run_file, 2, overrides)["counts"]
+    config = load(run_file)
+    model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
+    initialise(model, config.train.seed, is_sharded=False)
+    streams = open_streams(config.paths.data_dir / "tokens", ["prose", "sums"], "validation")
+    for name, stream in streams.items():
+        sequences = (len(stream) - 1) // 32
+        starts = [i * sequences // 5 * 32 for i in range(5)]
+        ids = torch.from_numpy(np.stack([stream.read(start, 33) for start in starts]))
+        with torch.no_grad():
+            logits = model(input_ids=ids[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        assert counts["validation_loss_by_source"][name] == pytest.approx(loss.item(), abs=1e-5)
+        frequencies = torch.bincount(ids[:, 1:].flatten()) / 160
+        entropy = -sum(p * math.log(p) for p in frequencies.tolist() if p)
+        assert counts["unigram_entropy_by_source"][name] == pytest.approx(entropy)
+    assert counts["validation_loss"] == pytest.approx(np.mean(list(counts["validation_loss_by_source"].values())))

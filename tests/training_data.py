@@ -1,0 +1,69 @@
+"""Fixtures: a tokenized corpus for training tests, made once, and run files beside it."""
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import run_stages
+
+TEMPLATES = Path(__file__).parents[1] / "ds_configs"
+
+RUN_FILE = """\
+paths: {data_dir: data, run_dir: run}
+sources:
+  prose: {kind: jsonl, paths: [prose.jsonl]}
+  sums: {kind: jsonl, paths: [sums.jsonl]}
+prepare: {validation_fraction: 0.2}
+tokenizer: {kind: byte-level-bpe, vocab_size: 300}
+model:
+  architecture: llama
+  config:
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 2
+    num_attention_heads: 4
+    max_position_embeddings: 64
+    tie_word_embeddings: true
+data: {sequence_length: 32, mixture: {prose: 2, sums: 1}, validation_sequences: 5}
+optimizer: {peak_learning_rate: 1e-2}
+schedule: {warmup_tokens: 1024}
+batch: {global_batch_tokens: 256, micro_batch_sequences: 2}
+precision: {dtype: fp32}
+train: {train_tokens: 5120, validate_every_steps: 10}
+checkpoint: {save_every_steps: 10}
+deepspeed: TEMPLATES/zero1.json
+"""
+
+
+@pytest.fixture(scope="session")
+def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run file and its finished data stages."""
+    folder = tmp_path_factory.mktemp("tokenized")
+    generator = random.Random(1)
+    words = "a small model learns that one word often follows another in short texts".split()
+    prose = [" ".join(generator.choices(words, k=40)) for _ in range(120)]
+    sums = [" ".join(f"{i} and {j} make {i + j}." for i, j in [(k % 10, k % 7)] * 6) for k in range(120)]
+    for name, texts in (("prose", prose), ("sums", sums)):
+        (folder / f"{name}.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+    run_file = folder / "run.yaml"
+    run_file.write_text(RUN_FILE.replace("TEMPLATES", str(TEMPLATES)))
+    run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [])
+    return folder
+
+
+@pytest.fixture
+def make_run(tokenized: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a run file of its own run_dir on the shared data."""
+
+    def make(name: str = "run", zero: str = "zero1") -> Path:
+        shutil.copytree(tokenized / "data", tmp_path / "data", dirs_exist_ok=True)
+        text = RUN_FILE.replace("TEMPLATES/zero1", f"{TEMPLATES}/{zero}").replace("run_dir: run", f"run_dir: {name}")
+        for source in ("prose", "sums"):
+            shutil.copy2(tokenized / f"{source}.jsonl", tmp_path)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+    return make
