@@ -42,7 +42,21 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a run file and its finished data stages."""
     folder = tmp_path_factory.mktemp("tokenized")
     generator = random.Random(1)
-    words = "a small model learns that one word often follows another in short texts".split()
+    words = [
+        "a",
+        "small",
+        "model",
+        "learns",
+        "that",
+        "one",
+        "word",
+        "often",
+        "follows",
+        "another",
+        "in",
+        "short",
+        "texts",
+    ]
     prose = [" ".join(generator.choices(words, k=40)) for _ in range(120)]
     sums = [" ".join(f"{i} and {j} make {i + j}." for i, j in [(k % 10, k % 7)] * 6) for k in range(120)]
     for name, texts in (("prose", prose), ("sums", sums)):

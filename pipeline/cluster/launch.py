@@ -54,13 +54,17 @@ def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
     if "SLURM_JOB_ID" not in os.environ:
         raise ConfigError(["launch.kind = slurm: there is no allocation (SLURM_JOB_ID); use jobs/slurm/train.sbatch"])
     if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_PROCID") is not None:
-        raise UserError("`pipeline train` runs once per job, from the batch script, not inside srun: it calls srun itself")
+        raise UserError(
+            "`pipeline train` runs once per job, from the batch script, not inside srun: it calls srun itself"
+        )
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     per_node = int(re.match(r"\d+", os.environ.get("SLURM_NTASKS_PER_NODE", "1")).group())  # type: ignore[union-attr]
     ranks = nodes * per_node
     if isinstance(config.launch.ranks, int) and config.launch.ranks != ranks:
         raise ConfigError(
-            [f"launch.ranks = {config.launch.ranks}: the allocation has {nodes} nodes x {per_node} tasks = {ranks}; leave it auto"]
+            [
+                f"launch.ranks = {config.launch.ranks}: the allocation has {nodes} nodes x {per_node} tasks; leave it auto"
+            ]
         )
     names = subprocess.run(
         ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]], capture_output=True, text=True, check=True

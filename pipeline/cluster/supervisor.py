@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -61,7 +61,9 @@ def train(config: RunConfig) -> Result:
     if outcome["status"] == "refused":
         raise UserError(outcome["message"])
     if outcome["status"] == "interrupted":
-        raise Interrupted(f"saved at step {outcome['step']} of {config.total_steps}; run the same command again to go on")
+        raise Interrupted(
+            f"saved at step {outcome['step']} of {config.total_steps}; run the same command again to go on"
+        )
     checkpoint = outcome["counts"]["checkpoint"]
     manifest = read_json(run_dir / "checkpoints" / checkpoint / "manifest.json")
     if manifest is None:
@@ -141,10 +143,8 @@ def _is_rank(process: psutil.Process) -> bool:
 
 
 def _quietly(action: Any) -> None:
-    try:
+    with suppress(psutil.Error):
         action()
-    except psutil.Error:
-        pass
 
 
 @contextmanager

@@ -4,14 +4,11 @@ Imports torch and lm-eval: import this module only when scores are to be made, a
 """
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import lm_eval.api.task
@@ -23,9 +20,6 @@ from tqdm import tqdm
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.logs import progress
-
-SHARED_CONTEXT_TOKENS = 64
-"""Contexts from this length on are computed once for all answers; shorter ones are faster in lm-eval's batches."""
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
 """The strings, the context's tokens, the answer's tokens."""
@@ -39,13 +33,7 @@ _simple_evaluate: Any = simple_evaluate
 
 
 class Model(_HarnessModel):
-    """lm-eval's transformers model, with one progress bar a call, and economical with the processor.
-
-    The context of a question is computed once and its keys and values are used for every answer, and an answer without
-    a context, the same at every number of shots, is computed once in all. On CPU every core works on requests of its
-    own: several cores on one small model wait for each other more than they work, on a busy machine most of all. The
-    log-likelihoods are those of lm-eval's own path up to rounding.
-    """
+    """lm-eval's transformers model as it is, with one progress bar a call and a check of lengths."""
 
     def __init__(self, folder: Path, batch_sequences: int) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,9 +41,6 @@ class Model(_HarnessModel):
             super().__init__(pretrained=str(folder), batch_size=batch_sequences, device=device)
         self.label = ""
         self.cut_requests = 0
-        self._without_context: dict[tuple[int, ...], Score] = {}
-        self._workers = len(os.sched_getaffinity(0)) if device == "cpu" else 1
-        self._lock = Lock()
         self._completed = 0
         self._update: Callable[[float, str], None] = lambda completed, detail: None
 
@@ -71,36 +56,6 @@ class Model(_HarnessModel):
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[Score]:
-        self._check_lengths(requests)
-        scores: dict[int, Score] = {}
-        groups: dict[tuple[int, ...], list[int]] = {}
-        others: list[int] = []
-        for index, (name, context, answer) in enumerate(requests):
-            known = self._without_context.get(tuple(answer)) if name is not None and len(context) == 1 else None
-            if known is not None:
-                scores[index] = known
-            elif len(context) >= SHARED_CONTEXT_TOKENS and len(context) + len(answer) <= self.max_length:
-                groups.setdefault(tuple(context), []).append(index)
-            else:
-                others.append(index)
-        self._advance(len(scores))
-        others.sort(key=lambda index: len(requests[index][1]) + len(requests[index][2]))
-        parts = [part for start in range(self._workers) if (part := others[start :: self._workers])]
-        batched = super()._loglikelihood_tokens
-        jobs = [partial(batched, [requests[i] for i in part], True, override_bs) for part in parts]
-        jobs += [
-            partial(self._score_answers, list(context), [requests[i][2] for i in members])
-            for context, members in groups.items()
-        ]
-        with ThreadPoolExecutor(self._workers, initializer=_one_thread_each, initargs=(self._workers,)) as pool:
-            for members, found in zip([*parts, *groups.values()], pool.map(lambda job: job(), jobs), strict=True):
-                scores |= zip(members, found, strict=True)
-        for index, (name, context, answer) in enumerate(requests):
-            if name is not None and len(context) == 1:  # windows of rolling texts have no name
-                self._without_context[tuple(answer)] = scores[index]
-        return [scores[index] for index in range(len(requests))]
-
-    def _check_lengths(self, requests: list[Request]) -> None:
         longest = max((len(answer) for _, _, answer in requests), default=0)
         if longest > self.max_length:
             raise DataError(
@@ -109,32 +64,12 @@ class Model(_HarnessModel):
             )
         # The last token is only predicted, never read: so one more than the context fits.
         self.cut_requests += sum(len(context) + len(answer) > self.max_length + 1 for _, context, answer in requests)
-
-    @torch.no_grad()
-    def _score_answers(self, context: list[int], answers: list[list[int]]) -> list[Score]:
-        """Return each answer's log-likelihood after the same context, and whether it is the model's first choice."""
-        scores: list[Score] = []
-        for start in range(0, len(answers), int(self.batch_size)):
-            chunk = answers[start : start + int(self.batch_size)]
-            prefix = torch.tensor([context[:-1]], device=self.device)
-            cache = self.model(prefix, use_cache=True, logits_to_keep=1).past_key_values
-            cache.batch_repeat_interleave(len(chunk))
-            width = max(map(len, chunk))
-            # Padding stands on the right, where a causal model's earlier positions do not see it.
-            rows = [[context[-1], *answer[:-1], *[0] * (width - len(answer))] for answer in chunk]
-            logits = self.model(torch.tensor(rows, device=self.device), past_key_values=cache).logits
-            logs = torch.nn.functional.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)
-            for row, answer in zip(logs, chunk, strict=True):
-                expected = torch.tensor(answer, device=self.device)
-                taken = row[: len(answer)].gather(1, expected[:, None])
-                greedy = bool((row[: len(answer)].argmax(-1) == expected).all())
-                scores.append((float(taken.sum()), greedy))
-            self._advance(len(chunk))
-        return scores
+        return super()._loglikelihood_tokens(requests, True, override_bs)
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits = super()._model_call(inps, *args, **kwargs)
-        self._advance(len(inps))
+        self._completed += len(inps)
+        self._update(self._completed, "")
         return logits
 
     @contextmanager
@@ -142,16 +77,6 @@ class Model(_HarnessModel):
         self._completed = 0
         with progress(self.label, total, unit) as self._update:
             yield
-
-    def _advance(self, count: int) -> None:
-        with self._lock:
-            self._completed += count
-            self._update(self._completed, "")
-
-
-def _one_thread_each(workers: int) -> None:
-    if workers > 1:
-        torch.set_num_threads(1)  # of this thread only: the others keep theirs
 
 
 def find_tasks(

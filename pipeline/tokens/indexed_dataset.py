@@ -20,7 +20,16 @@ from pipeline.errors import DataError
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
 CODE_OF_DTYPE = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
-DTYPE_OF_CODE = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 6: np.float64, 7: np.float32, 8: np.uint16}
+DTYPE_OF_CODE = {
+    1: np.uint8,
+    2: np.int8,
+    3: np.int16,
+    4: np.int32,
+    5: np.int64,
+    6: np.float64,
+    7: np.float32,
+    8: np.uint16,
+}
 SUFFIXES = (".bin", ".idx", ".doc")
 
 
@@ -29,7 +38,9 @@ def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype(np.uint16) if vocab_size < 65500 else np.dtype(np.int32)
 
 
-def write(prefix: Path, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], dtype: np.dtype) -> dict[str, int]:
+def write(
+    prefix: Path, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], dtype: np.dtype
+) -> dict[str, int]:
     """Write one shard from batches of (ids `(tokens,)`, document lengths `(documents,)`, Parquet rows `(documents,)`).
 
     Files appear under their names only when all are complete, `.idx` last. Returns documents and tokens.
@@ -92,11 +103,15 @@ def read(prefix: Path) -> Shard:
             magic, version, code, sequences, _ = HEADER.unpack(file.read(HEADER.size))
         if magic != MAGIC or version != 1:
             raise DataError(f"{index}: is not a Megatron indexed dataset (version 1)")
-        lengths = np.memmap(index, np.dtype("<i4"), "r", HEADER.size, (sequences,)) if sequences else np.zeros(0, np.int32)
+        lengths = (
+            np.memmap(index, np.dtype("<i4"), "r", HEADER.size, (sequences,)) if sequences else np.zeros(0, np.int32)
+        )
         dtype = np.dtype(DTYPE_OF_CODE[code])
         ids = np.memmap(data, dtype, "r") if data.stat().st_size else np.zeros(0, dtype)
     except (OSError, ValueError, KeyError, struct.error) as error:
         raise DataError(f"{index}: cannot be read ({error}). Run `pipeline tokenize` again.") from None
     if len(ids) != int(lengths.sum(dtype=np.int64)):
-        raise DataError(f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. Delete it, tokenize again.")
+        raise DataError(
+            f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. Delete it, tokenize again."
+        )
     return Shard(prefix, ids, lengths)

@@ -85,9 +85,7 @@ def to_fast(model_file: Path) -> Tokenizer:
         piece = pieces[i]
         splits = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
         usable = [(left, right) for left, right in splits if left in vocabulary and right in vocabulary]
-        merges += [
-            (model.get_score(i), vocabulary[left], vocabulary[right], left, right) for left, right in usable
-        ]
+        merges += [(model.get_score(i), vocabulary[left], vocabulary[right], left, right) for left, right in usable]
     merges.sort(key=lambda merge: (-merge[0], merge[1], merge[2]))
     unknown = pieces[model.unk_id()]
     fast = Tokenizer(

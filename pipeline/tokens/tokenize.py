@@ -40,7 +40,9 @@ def tokenize(config: RunConfig) -> Result:
             "parity_documents": config.tokens.parity_documents,
         }
         key = fingerprint([FORMAT_VERSION, record["checksum"], learned["output"]])
-        tasks.append(Task(name.removesuffix(".parquet").replace("/", "~"), tokenize_shard, arguments, key, record["bytes"]))
+        tasks.append(
+            Task(name.removesuffix(".parquet").replace("/", "~"), tokenize_shard, arguments, key, record["bytes"])
+        )
     results = run_tasks(tasks, folder, config.executor.workers, "tokenize", "bytes of Parquet")
     return _collect(config, folder, results)
 
@@ -64,7 +66,10 @@ def tokenize_shard(
             row += len(texts)
 
     written = indexed_dataset.write(prefix, encoded(), indexed_dataset.token_dtype(encoder.vocab_size))
-    files = {f"{prefix.parent.name}/{prefix.name}{s}": file_record(prefix.with_name(prefix.name + s)) for s in (".bin", ".idx", ".doc")}
+    files = {
+        f"{prefix.parent.name}/{prefix.name}{s}": file_record(prefix.with_name(prefix.name + s))
+        for s in (".bin", ".idx", ".doc")
+    }
     return {**written, "text_bytes": text_bytes, "encoder": "gigatoken" if fast else "reference", "files": files}
 
 
@@ -103,7 +108,9 @@ def _collect(config: RunConfig, folder: Path, results: dict[str, dict[str, Any]]
         "headline": f"{tokens:,} tokens, {text / max(tokens, 1):.2f} bytes of text each, {human_bytes(text)} of text",
         "dtype": indexed_dataset.token_dtype(vocab_size).name,
         "vocab_size": vocab_size,
-        "sources": {source: {split: dict(count) for split, count in splits.items()} for source, splits in sources.items()},
+        "sources": {
+            source: {split: dict(count) for split, count in splits.items()} for source, splits in sources.items()
+        },
         "encoders": dict(encoders),
     }
     return Result(counts, files)

@@ -22,7 +22,8 @@ PROOF_STRINGS = 2400
 """At least 2,000 strings are compared: three of four cut from documents, the rest made of random characters."""
 EDGE_STRINGS = (
     "", " ", "  ", " " * 64, "\n", "\n\n\n", "\t\t", "\r\n", "a b", " a", "a ", "\u00a0", "\u2581", "\u2581\u2581 a",
-    "<unk>", "<|endoftext|>", "a<|endoftext|>b", "</s>", "<0x41>", "0123456789", "3.14159", "\U0001f600\U0001f468\u200d\U0001f469",
+    "<unk>", "<|endoftext|>", "a<|endoftext|>b", "</s>", "<0x41>", "0123456789", "3.14159",
+    "\U0001f600\U0001f468\u200d\U0001f469",
     "e\u0301 \u00e9", "\ufeffx", "\x00", "\x1b[0m", "x" * 5000,
 )  # fmt: skip
 
@@ -69,7 +70,9 @@ def pretrained_inventory(config: RunConfig) -> dict[str, Any]:
         return {}
     file = config.tokenizer.path / "tokenizer.json"
     if not file.is_file():
-        raise DataError(f"tokenizer.path = {config.tokenizer.path}: holds no tokenizer.json; name a folder of a fast tokenizer")
+        raise DataError(
+            f"tokenizer.path = {config.tokenizer.path}: holds no tokenizer.json; name a folder of a fast tokenizer"
+        )
     return {"pretrained tokenizer.json": file_record(file)["checksum"]}
 
 
@@ -174,7 +177,7 @@ def proof_strings(config: RunConfig) -> list[str]:
     texts: list[str] = []
     for source in config.sources:
         texts += [text[:100_000] for _, text in islice(iterate_texts(documents, source, "train"), 300)]
-    strings = list(EDGE_STRINGS)
+    strings: list[str] = list(EDGE_STRINGS)
     while len(strings) < PROOF_STRINGS * 3 // 4:
         text = generator.choice(texts)
         start = generator.randrange(len(text))

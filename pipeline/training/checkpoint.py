@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from pipeline.artifacts import file_record, read_json, write_json
 from pipeline.errors import DataError
+from pipeline.training.engine import Engine
 from pipeline.training.resume import MANIFEST, complete_checkpoints, name_of
 
 PROBE = "probe.npz"
@@ -34,9 +34,7 @@ class TrainState:
     """Tokens trained on."""
 
 
-def save(
-    engine: deepspeed.DeepSpeedEngine, state: TrainState, folder: Path, keep_last: int, probe: dict[str, np.ndarray]
-) -> Path:
+def save(engine: Engine, state: TrainState, folder: Path, keep_last: int, probe: dict[str, np.ndarray]) -> Path:
     """Write a checkpoint; every rank calls it. Older ones beyond `keep_last` are deleted afterwards."""
     rank = dist.get_rank()
     target, partial = folder / name_of(state.step), folder / ".partial"
@@ -52,7 +50,11 @@ def save(
     dist.barrier()
     records = _checksums(partial / target.name)
     if rank == 0:
-        manifest = {"state": asdict(state), "ranks": dist.get_world_size(), "zero_stage": engine.zero_optimization_stage()}
+        manifest = {
+            "state": asdict(state),
+            "ranks": dist.get_world_size(),
+            "zero_stage": engine.zero_optimization_stage(),
+        }
         write_json(partial / target.name / MANIFEST, {**manifest, "files": records})
         (partial / target.name).rename(target)
         shutil.rmtree(partial)
@@ -63,7 +65,7 @@ def save(
     return target
 
 
-def load(engine: deepspeed.DeepSpeedEngine, checkpoint: Path) -> TrainState:
+def load(engine: Engine, checkpoint: Path) -> TrainState:
     """Load weights, optimizer and random state; every rank calls it. The checkpoint has been verified.
 
     Raises DataError where it was written by another number of ranks or another ZeRO stage.

@@ -26,6 +26,8 @@ def peak_flops(device_name: str) -> float | None:
     return next((peak for name, peak in PEAK_BF16_FLOPS.items() if name in device_name), None)
 
 
-def model_flops_utilisation(tokens_per_second: float, per_token: float, devices: int, peak: float | None) -> float | None:
+def model_flops_utilisation(
+    tokens_per_second: float, per_token: float, devices: int, peak: float | None
+) -> float | None:
     """Return the share of the devices' peak that the model's FLOPs reach, None where the peak is unknown."""
     return None if peak is None else tokens_per_second * per_token / (devices * peak)

@@ -69,7 +69,9 @@ def read_template(path: Path) -> dict[str, Any]:
     try:
         template = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError([f"deepspeed = {path}: cannot be read ({error.strerror}); ds_configs/ has templates"]) from None
+        raise ConfigError(
+            [f"deepspeed = {path}: cannot be read ({error.strerror}); ds_configs/ has templates"]
+        ) from None
     except ValueError as error:
         raise ConfigError([f"is not valid JSON: {error}"], str(path)) from None
     if not isinstance(template, dict):
@@ -77,7 +79,9 @@ def read_template(path: Path) -> dict[str, Any]:
     return template
 
 
-def resolve(template: dict[str, Any], config: RunConfig, world_size: int, where: str = "the template") -> dict[str, Any]:
+def resolve(
+    template: dict[str, Any], config: RunConfig, world_size: int, where: str = "the template"
+) -> dict[str, Any]:
     """Return the complete DeepSpeed config for `world_size` ranks: no "auto" left, nothing unknown.
 
     Pure. Raises ConfigError with every problem at once.
@@ -130,7 +134,9 @@ def template_problems(template: dict[str, Any]) -> list[str]:
     for key, value in template.items():
         if key in OWNED_BY_YAML:
             if not _only_auto(value):
-                problems.append(f'{key} = {json.dumps(value)}: set {OWNED_BY_YAML[key]} in the run YAML; here absent or "auto"')
+                problems.append(
+                    f'{key} = {json.dumps(value)}: set {OWNED_BY_YAML[key]} in the run YAML; here absent or "auto"'
+                )
         elif key in REFUSED:
             problems.append(f"{key}: does not belong here: {REFUSED[key]}")
         elif key not in EXECUTION_KEYS:

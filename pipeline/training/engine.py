@@ -9,10 +9,12 @@ from transformers import PreTrainedModel
 from pipeline.config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
 
+Engine = Any
+"""A `deepspeed.DeepSpeedEngine`; its own annotations are too incomplete for a type checker."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def make_engine(config: RunConfig, resolved: dict[str, Any], model: PreTrainedModel) -> deepspeed.DeepSpeedEngine:
+def make_engine(config: RunConfig, resolved: dict[str, Any], model: PreTrainedModel) -> Engine:
     """Initialise DeepSpeed with AdamW; process groups must exist. Raises AssertionError if the engine differs."""
     # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong positions.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
@@ -43,7 +45,7 @@ def _make_optimizer(config: RunConfig, model: PreTrainedModel, on_host: bool) ->
     return torch.optim.AdamW(groups, fused=torch.cuda.is_available(), **common)
 
 
-def _verify(config: RunConfig, resolved: dict[str, Any], engine: deepspeed.DeepSpeedEngine) -> None:
+def _verify(config: RunConfig, resolved: dict[str, Any], engine: Engine) -> None:
     """DeepSpeed replaces some settings in silence; training must not begin with others than those recorded."""
     found = {
         "train_batch_size": engine.train_batch_size(),
@@ -58,13 +60,13 @@ def _verify(config: RunConfig, resolved: dict[str, Any], engine: deepspeed.DeepS
     assert found == wanted, f"DeepSpeed runs with {found}, asked for {wanted}"
 
 
-def set_learning_rate(engine: deepspeed.DeepSpeedEngine, value: float) -> None:
+def set_learning_rate(engine: Engine, value: float) -> None:
     """Set the learning rate of the next optimizer step."""
     for group in engine.optimizer.param_groups:
         group["lr"] = value
 
 
-def gradient_norm(engine: deepspeed.DeepSpeedEngine) -> float | None:
+def gradient_norm(engine: Engine) -> float | None:
     """Return the global gradient norm that DeepSpeed measured at its last step, before clipping.
 
     None at ZeRO stage 0 in fp32, where it keeps none: call `plain_gradient_norm` before the step.
@@ -73,7 +75,7 @@ def gradient_norm(engine: deepspeed.DeepSpeedEngine) -> float | None:
     return None if norm is None else float(norm)
 
 
-def plain_gradient_norm(engine: deepspeed.DeepSpeedEngine) -> float:
+def plain_gradient_norm(engine: Engine) -> float:
     """Return the norm of the reduced gradients that lie in `.grad` (ZeRO stage 0)."""
     gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))

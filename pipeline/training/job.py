@@ -21,7 +21,7 @@ from pipeline.training import checkpoint, resume
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
-from pipeline.training.engine import make_engine
+from pipeline.training.engine import Engine, make_engine
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
 from pipeline.training.model import build_model, count_parameters, model_config
@@ -58,7 +58,9 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         epochs = order.epochs(config.total_steps * config.global_batch_sequences)
-        write_event(run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config))
+        write_event(
+            run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config)
+        )
     per_token = flops_per_token(
         parameters, architecture.num_hidden_layers, architecture.hidden_size, config.data.sequence_length
     )
@@ -100,7 +102,7 @@ def _agree(function: Any, *arguments: Any) -> Any:
     return result
 
 
-def _go_on(engine: deepspeed.DeepSpeedEngine, candidates: list[Path], run_dir: Path, rank: int) -> TrainState:
+def _go_on(engine: Engine, candidates: list[Path], run_dir: Path, rank: int) -> TrainState:
     """Load the newest intact checkpoint; damaged ones are passed over and named in events.jsonl."""
     for path in candidates:
         if damage := checkpoint.damage(path):

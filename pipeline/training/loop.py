@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -15,7 +14,7 @@ from pipeline.sampling.loader import Loader
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import model_flops_utilisation
-from pipeline.training.engine import gradient_norm, plain_gradient_norm, set_learning_rate
+from pipeline.training.engine import Engine, gradient_norm, plain_gradient_norm, set_learning_rate
 from pipeline.training.metrics import MetricsFile, write_event
 from pipeline.training.schedules import learning_rate
 from pipeline.training.stop import StopSignal
@@ -33,7 +32,7 @@ class Run:
     """What the loop works with; nothing in it changes but the engine's weights."""
 
     config: RunConfig
-    engine: deepspeed.DeepSpeedEngine
+    engine: Engine
     loader: Loader[torch.Tensor]
     held_out: HeldOut
     stop: StopSignal
@@ -92,7 +91,9 @@ def train_step(run: Run, micro_batches: list[torch.Tensor], step: int) -> tuple[
     mean, stop = float(agreed[0]) / dist.get_world_size(), float(agreed[1]) > 0
     if not np.isfinite(mean):
         raise NotFinite(_not_finite("loss", mean, step))
-    norm = plain_gradient_norm(engine) if run.config.precision.dtype == "fp32" and not engine.zero_optimization() else None
+    norm = (
+        plain_gradient_norm(engine) if run.config.precision.dtype == "fp32" and not engine.zero_optimization() else None
+    )
     engine.step()
     norm = norm if norm is not None else gradient_norm(engine)
     overflow_is_handled = run.config.precision.dtype == "fp16"  # the loss scaler skips the step

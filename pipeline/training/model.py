@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.integrations import HfDeepSpeedConfig
+from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from pipeline.artifacts import read_json
 from pipeline.config import RunConfig
@@ -26,7 +26,9 @@ def model_config(config: RunConfig) -> PretrainedConfig:
     """Return the transformers config. Raises ConfigError for an unknown architecture or key, or too small a vocabulary."""
     if config.model.architecture not in CONFIG_MAPPING:
         raise ConfigError(
-            [f"model.architecture = {config.model.architecture!r}: transformers knows no such model type; for example llama"]
+            [
+                f"model.architecture = {config.model.architecture!r}: transformers knows no such model type; for example llama"
+            ]
         )
     kind = CONFIG_MAPPING[config.model.architecture]
     known = {*kind().to_dict(), *kind.attribute_map}

@@ -50,7 +50,9 @@ def check(config: RunConfig) -> None:
     run_dir, mode = config.paths.run_dir, config.train.resume
     checkpoints = complete_checkpoints(run_dir / "checkpoints")
     if mode == "required" and not checkpoints:
-        raise ConfigError([f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; set it to auto"])
+        raise ConfigError(
+            [f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; set it to auto"]
+        )
     if mode == "never" and checkpoints:
         raise ConfigError(
             [

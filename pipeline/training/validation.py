@@ -45,9 +45,7 @@ def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
     It is the lowest cross-entropy that any model without context can reach on them: -sum p log p with their own
     frequencies p.
     """
-    by_source = {
-        name: _entropy(held_out.tokens[held_out.source == i, 1:]) for i, name in enumerate(held_out.sources)
-    }
+    by_source = {name: _entropy(held_out.tokens[held_out.source == i, 1:]) for i, name in enumerate(held_out.sources)}
     return (_entropy(held_out.tokens[:, 1:]) if by_source else None), by_source
 
 

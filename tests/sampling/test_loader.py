@@ -99,9 +99,11 @@ def test_an_error_while_reading_ahead_reaches_the_iteration(tmp_path: Path) -> N
     streams = {"a": stream(tmp_path, [101])}
     order = make_order(streams, None, 4, seed=1)
     (tmp_path / "0.bin").unlink()
-    with Loader(order, streams, Share(0, 1, 2, 2), range(1, 3), lambda ids: ids) as loader:
-        with pytest.raises(DataError, match="cannot be read"):
-            next(iter(loader))
+    with (
+        Loader(order, streams, Share(0, 1, 2, 2), range(1, 3), lambda ids: ids) as loader,
+        pytest.raises(DataError, match="cannot be read"),
+    ):
+        next(iter(loader))
 
 
 def test_leaving_early_ends_the_thread(tmp_path: Path) -> None:

@@ -87,5 +87,5 @@ def test_too_large_a_vocabulary_is_the_users_mistake(run_file: Path) -> None:
 def test_a_missing_pretrained_folder_is_named(run_file: Path) -> None:
     text = run_file.read_text().replace("{kind: byte-level-bpe, vocab_size: 270}", "{kind: pretrained, path: nowhere}")
     run_file.write_text(text)
-    with pytest.raises(DataError, match="nowhere: holds no tokenizer.json"):
+    with pytest.raises(DataError, match=r"nowhere: holds no tokenizer\.json"):
         run_stages(run_file, ["prepare", "train-tokenizer"], [])
