@@ -1,5 +1,6 @@
 """The `pipeline` command: the stages as one ordered table, and the commands around them."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -151,6 +152,9 @@ def config(run_file: RunFile, overrides: Overrides = None) -> None:
 
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
+    # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning
+    # ones take the core that the working one needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:

@@ -62,6 +62,7 @@ def run_tasks(
     problems = []
     completed = sum(task.size for task in tasks if task.name in done)
     with progress(label, sum(task.size for task in tasks), unit) as update:
+        update(completed, "")
         for task, outcome in finished:
             if isinstance(outcome, UserError):
                 problems.append(str(outcome))

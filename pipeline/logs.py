@@ -70,15 +70,17 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Callable[[flo
 
 
 def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str], None]:
-    started = last = time.monotonic()
+    last = time.monotonic()
+    first: tuple[float, float] | None = None
 
     def update(completed: float, detail: str = "") -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
-        if now - last < PLAIN_LINE_SECONDS or completed <= 0:
+        first = first or (now, completed)  # what was done before, and the time to get going, say nothing about the rate
+        if now - last < PLAIN_LINE_SECONDS or completed <= first[1]:
             return
         last = now
-        left = (now - started) / completed * (total - completed)
+        left = (now - first[0]) / (completed - first[1]) * (total - completed)
         print(
             f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} left)",
             file=sys.stderr,

@@ -4,9 +4,11 @@
 temporary name and renamed when its logits have been found equal to the engine's.
 """
 
+import io
 import logging
 import os
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 def export(config: RunConfig) -> Result:
     """Write, reload and check the transformers folder; continue the prompt as a first look."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # shards are merged in host memory
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     checkpoints, folder = config.paths.run_dir / "checkpoints", config.paths.run_dir / "export"
     trained = read_json(checkpoints / "manifest.json")
     assert trained is not None, "run_stage checks the inputs"
@@ -66,10 +67,12 @@ def export(config: RunConfig) -> Result:
 def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, Any]) -> None:
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
 
     from pipeline.training.engine import DTYPES
     from pipeline.training.model import model_config
 
+    transformers_logging.disable_progress_bar()
     architecture = model_config(config)
     with torch.device("cpu"):
         model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)
@@ -93,7 +96,9 @@ def _weights(checkpoint: Path) -> dict[str, Any]:
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if any(checkpoint.glob("*zero_pp_rank_*_optim_states.pt")):
-        return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints and draws a bar
+            merged: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+        return merged
     return torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)["module"]
 
 
@@ -110,17 +115,19 @@ def max_logit_difference(folder: Path, probe: Path) -> float:
 
 
 def continue_prompt(folder: Path, prompt: str) -> str:
-    """Return what the exported model writes after `prompt`, greedily, without repeating a word of 4 tokens."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Return what the exported model writes after `prompt`, drawn with temperature 0.8 from a fixed seed."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
     inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-    generated = model.generate(
+    set_seed(0)
+    generated = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
         **inputs,
         max_new_tokens=CONTINUATION_TOKENS,
-        do_sample=False,
-        no_repeat_ngram_size=4,
+        do_sample=True,
+        temperature=0.8,
+        top_k=50,
         pad_token_id=tokenizer.eos_token_id,
     )
     return tokenizer.decode(generated[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -15,6 +15,7 @@ SINGLE_DIGITS = (
 
 def train(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary; the end-of-document token gets id 0."""
+    assert config.vocab_size is not None, "the run file is checked for it"
     tokenizer = Tokenizer(BPE())
     if config.split_digits:
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.artifacts import Result, file_record, fingerprint, read_manifest, remove_unlisted
 from pipeline.config import RunConfig
@@ -61,7 +62,7 @@ def tokenize_shard(
         row = 0
         for texts in _batches(shard, BATCH_ROWS):
             ids, lengths = (encode_fast if fast else encode_reference)(encoder, texts)
-            text_bytes += pa.compute.sum(pa.compute.binary_length(texts)).as_py() or 0
+            text_bytes += pc.sum(pc.binary_length(texts)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
             yield *_end_documents((ids, lengths), encoder), np.arange(row, row + len(texts), dtype=np.int64)
             row += len(texts)
 

@@ -18,9 +18,9 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: PreTrainedMo
     """Initialise DeepSpeed with AdamW; process groups must exist. Raises AssertionError if the engine differs."""
     # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong positions.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-    engine, *_ = deepspeed.initialize(
+    engine: Engine = deepspeed.initialize(
         model=model, optimizer=_make_optimizer(config, model, offloads_optimizer(resolved)), config=resolved
-    )
+    )[0]
     for name, buffer in engine.module.named_buffers():
         if name in buffers:
             buffer.data = buffers[name].to(engine.device)

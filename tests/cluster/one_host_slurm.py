@@ -1,0 +1,92 @@
+"""A real Slurm on this machine, for tests: one controller, some node daemons, munge; no system services touched.
+
+Needs root and the Debian packages slurmctld, slurmd, slurm-client and munge.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo")
+CONTROLLER_PORT = 26817
+FIRST_NODE_PORT = 27001
+
+CONFIG = """\
+ClusterName=test
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+CredType=cred/munge
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+SlurmdParameters=config_overrides
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+KillWait=10
+"""
+
+
+@contextmanager
+def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
+    """Start it, yield the environment for its commands, and end it again by its own process ids."""
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    assert not missing, f"Slurm is not installed: {missing}. Debian: apt install slurmctld slurmd slurm-client munge"
+    for name in ["state", *(f"spool/n{i}" for i in range(1, nodes + 1))]:
+        (folder / name).mkdir(parents=True)
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    lines = [CONFIG.format(folder=folder, port=CONTROLLER_PORT)]
+    for i in range(1, nodes + 1):
+        lines.append(
+            f"NodeName=n{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={FIRST_NODE_PORT + i} CPUs=4 RealMemory=8000\n"
+        )
+    lines.append(f"PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP\n")
+    config = folder / "slurm.conf"
+    config.write_text("".join(lines))
+    (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
+    environment = {**os.environ, "SLURM_CONF": str(config)}
+    try:
+        files = {"key-file": "munge.key", "socket": "munge.sock", "pid-file": "munged.pid", "log-file": "munged.log"}
+        options = [f"--{option}={folder / file}" for option, file in files.items()]
+        subprocess.run(["munged", "--force", *options, f"--seed-file={folder / 'munged.seed'}"], check=True)
+        subprocess.run(["slurmctld", "-f", config], check=True, env=environment)
+        for i in range(1, nodes + 1):
+            subprocess.run(["slurmd", "-N", f"n{i}", "-f", config], check=True, env=environment)
+        _wait_until_idle(nodes, environment)
+        yield environment
+    finally:
+        for file in [*folder.glob("slurmd-*.pid"), folder / "slurmctld.pid", folder / "munged.pid"]:
+            if file.exists():
+                os.kill(int(file.read_text()), signal.SIGTERM)
+
+
+def _wait_until_idle(nodes: int, environment: dict[str, str]) -> None:
+    for _ in range(200):
+        shown = subprocess.run(
+            ["sinfo", "-h", "-o", "%D", "-t", "idle"], capture_output=True, text=True, env=environment
+        )
+        if sum(map(int, shown.stdout.split())) == nodes:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the nodes did not become idle within 20 s")

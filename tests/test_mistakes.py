@@ -1,0 +1,74 @@
+"""The mistakes a user makes, each on the real command line: one clear message with the remedy, exit code 2, no
+traceback, and nothing that a later run takes for done."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from pipeline.__main__ import STAGES
+from pipeline.artifacts import states
+from pipeline.config import load
+
+Break = Callable[[Path], list[str]]
+
+
+def missing_source(folder: Path) -> list[str]:
+    (folder / "web.jsonl").unlink()
+    return []
+
+
+def truncated_zst(folder: Path) -> list[str]:
+    whole = zstandard.compress((folder / "web.jsonl").read_bytes())
+    (folder / "cut.jsonl.zst").write_bytes(whole[: len(whole) // 2])
+    return ["sources.web.paths=[cut.jsonl.zst]"]
+
+
+def wrong_template(**keys: object) -> Break:
+    def write(folder: Path) -> list[str]:
+        (folder / "zero1.json").write_text(json.dumps({"zero_optimization": {"stage": 1}, **keys}))
+        return []
+
+    return write
+
+
+def settings(*overrides: str) -> Break:
+    return lambda folder: list(overrides)
+
+
+MISTAKES: dict[str, tuple[Break, str]] = {
+    "unknown key": (settings("optimizer.learning_rate=1"), "optimizer.learning_rate: unknown key; did you mean"),
+    "batch that does not divide": (settings("batch.global_batch_tokens=33"), "set 32 or 40"),
+    "micro-batch that does not divide": (settings("batch.micro_batch_sequences=3"), "must divide the 4 sequences"),
+    "ranks that do not divide": (
+        settings("launch.ranks=3"),
+        "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide",
+    ),
+    "missing source": (missing_source, "web.jsonl"),
+    "truncated zst": (truncated_zst, "Replace or remove a broken file"),
+    "small vocabulary": (settings("model.config.vocab_size=128"), "make the model's at least as large"),
+    "misspelt DeepSpeed key": (wrong_template(gradient_cliping=1), "did you mean gradient_clipping?"),
+    "batch size in the template": (wrong_template(train_batch_size=8), "set batch.global_batch_tokens in the run YAML"),
+    "unknown architecture's sizes": (settings("model.config=5"), "model.config"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_and_leaves_nothing_done(run_file: Path, name: str) -> None:
+    break_it, expected = MISTAKES[name]
+    overrides = ["executor.workers=1", *break_it(run_file.parent)]
+    command = [sys.executable, "-m", "pipeline", "run", str(run_file), *overrides]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, cwd=run_file.parent, env={**os.environ, "CI": "1"}
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert expected in ended.stderr
+    assert not list(run_file.parent.rglob("manifest.json"))
+    table = {stage.name: stage for stage in STAGES}
+    assert {state.kind for state in states(table, load(run_file)).values()} == {"missing"}

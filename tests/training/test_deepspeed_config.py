@@ -1,0 +1,132 @@
+"""Templates: what belongs there, every refusal with its remedy, and DeepSpeed's own list of keys."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_data import TEMPLATES
+
+from pipeline.config import RunConfig, load
+from pipeline.errors import ConfigError
+from pipeline.training.deepspeed_config import (
+    OFFLOAD_KEYS,
+    QUANTISING_ZERO_KEYS,
+    ZERO_KEYS,
+    check,
+    offloads_optimizer,
+    read_template,
+    resolve,
+)
+
+
+@pytest.fixture
+def config(run_file: Path) -> RunConfig:
+    return load(run_file)  # 4 sequences a global batch, micro-batches of 2
+
+
+def problems(template: dict[str, Any], config: RunConfig, ranks: int = 1) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(template, config, ranks)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_every_shipped_template_resolves_completely(path: Path, dtype: str, run_file: Path) -> None:
+    resolved = resolve(read_template(path), load(run_file, [f"precision.dtype={dtype}"]), 2)
+    assert "auto" not in json.dumps(resolved)
+    assert (resolved["train_batch_size"], resolved["train_micro_batch_size_per_gpu"]) == (4, 2)
+    assert resolved["gradient_accumulation_steps"] == 1
+    assert resolved["gradient_clipping"] == 1.0
+    assert [key for key in ("bf16", "fp16") if key in resolved] == ([] if dtype == "fp32" else [dtype])
+    assert offloads_optimizer(resolved) == ("offload" in path.stem)
+
+
+def test_auto_is_the_same_as_absent(config: RunConfig) -> None:
+    autos = {
+        "train_batch_size": "auto",
+        "bf16": {"enabled": "auto"},
+        "optimizer": {"type": "auto", "params": {"lr": "auto"}},
+    }
+    assert resolve({**autos, "zero_optimization": {"stage": 2}}, config, 1) == resolve(
+        {"zero_optimization": {"stage": 2}}, config, 1
+    )
+
+
+def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -> None:
+    template = {
+        "train_batch_size": 32,
+        "gradient_cliping": 1.0,
+        "communication_data_type": "fp16",
+        "wall_clock_breakdown": "auto",
+        "zero_optimization": {
+            "stage": 4,
+            "reduce_bucket_sise": 5,
+            "zero_quantized_gradients": True,
+            "allgather_bucket_size": "auto",
+            "offload_param": {"devise": "cpu"},
+        },
+    }
+    found = "\n".join(problems(template, config, ranks=3))
+    for expected in (
+        'train_batch_size = 32: set batch.global_batch_tokens in the run YAML; here absent or "auto"',
+        "gradient_cliping: unknown key (DeepSpeed would ignore it); did you mean gradient_clipping?",
+        "communication_data_type: does not belong here: it changes the result",
+        'wall_clock_breakdown = "auto": give a value, or leave it out',
+        "zero_optimization.stage = 4: must be 0, 1, 2 or 3",
+        "zero_optimization.reduce_bucket_sise: unknown key (DeepSpeed would ignore it); did you mean reduce_bucket_size?",
+        "zero_optimization.zero_quantized_gradients: does not belong here: it changes the result",
+        'zero_optimization.allgather_bucket_size = "auto": give a value',
+        "zero_optimization.offload_param.devise: unknown key (DeepSpeed would ignore it); did you mean device?",
+        "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide the 4 sequences of a global batch",
+    ):
+        assert expected in found
+
+
+def test_resolving_changes_neither_template_nor_config(config: RunConfig) -> None:
+    template = {"zero_optimization": {"stage": 1}}
+    before = json.dumps(template)
+    assert resolve(template, config, 1) == resolve(template, config, 1)
+    assert json.dumps(template) == before
+
+
+def test_the_lists_of_keys_are_deepspeeds_own() -> None:
+    from deepspeed.runtime.zero import config as zero
+    from deepspeed.runtime.zero import offload_config as offload
+
+    def names(model: Any) -> set[str]:
+        return {field.alias or name for name, field in model.model_fields.items()}
+
+    known = names(zero.DeepSpeedZeroConfig)
+    assert known >= ZERO_KEYS
+    assert known >= QUANTISING_ZERO_KEYS
+    deprecated_or_special = {
+        "cpu_offload", "cpu_offload_param", "cpu_offload_use_pin_memory", "legacy_stage1", "leaf_module",
+        "parameter_alignment", "save_muon_momentum_buffer_in_memory", "stage3_gather_fp16_weights_on_model_save",
+    }  # fmt: skip
+    assert known - ZERO_KEYS - QUANTISING_ZERO_KEYS == deprecated_or_special
+    assert OFFLOAD_KEYS["offload_param"] <= set(offload.DeepSpeedZeroOffloadParamConfig.model_fields)
+    assert OFFLOAD_KEYS["offload_optimizer"] <= set(offload.DeepSpeedZeroOffloadOptimizerConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"deepspeed = .*template\.json: cannot be read .* ds_configs/ has templates"),
+        ("{not json", "is not valid JSON"),
+        ("[1]", "must be a JSON object"),
+    ],
+)
+def test_an_unreadable_template_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "template.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read_template(path)
+
+
+def test_a_model_smaller_than_the_tokenizer_is_refused_before_anything_starts(make_run: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.config\.vocab_size = 256: the tokenizer has 300 ids"):
+        check(load(make_run(), ["model.config.vocab_size=256"]))

@@ -1,0 +1,77 @@
+"""Models from their config: refusals, counts, and weights that depend on seed and name alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from pipeline.config import load
+from pipeline.errors import ConfigError
+from pipeline.training.model import count_parameters, initialise, model_config
+
+MakeRun = Callable[..., Path]
+
+
+def test_a_vocabulary_is_derived_and_rounded_up(make_run: MakeRun) -> None:
+    config = model_config(load(make_run()))
+    assert config.vocab_size == 384  # 300 ids, up to a multiple of 128
+    assert config.bos_token_id == config.eos_token_id == 0
+
+
+def test_parameters_by_hand(make_run: MakeRun) -> None:
+    embedding, attention, mlp, norms = 384 * 32, 4 * 32 * 32, 3 * 32 * 64, 2 * 32
+    assert count_parameters(model_config(load(make_run()))) == embedding + 2 * (attention + mlp + norms) + 32
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.architecture=lama", r"model\.architecture = 'lama': transformers knows no such model type"),
+        ("model.config.hidden_sise=8", r"model\.config\.hidden_sise: llama has no such setting; it has .*hidden_size"),
+        ("model.config.vocab_size=299", r"model\.config\.vocab_size = 299: the tokenizer has 300 ids"),
+        ("model.config.max_position_embeddings=16", "must be at least data.sequence_length = 32"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make_run: MakeRun, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model_config(load(make_run(), [override]))
+
+
+def weights(make_run: MakeRun, seed: int, *overrides: str) -> dict[str, torch.Tensor]:
+    model = AutoModelForCausalLM.from_config(model_config(load(make_run(), overrides)), dtype=torch.float32)
+    initialise(model, seed, is_sharded=False)
+    return dict(model.state_dict())
+
+
+def test_weights_depend_on_seed_and_module_name_alone(make_run: MakeRun) -> None:
+    one, again, other = weights(make_run, 1), weights(make_run, 1), weights(make_run, 2)
+    deeper = weights(make_run, 1, "model.config.num_hidden_layers=3")
+    for name, value in one.items():
+        assert torch.equal(value, again[name])
+        assert torch.equal(value, deeper[name]), f"{name} must not depend on the modules around it"
+        is_drawn = not name.endswith("norm.weight")
+        assert torch.equal(value, other[name]) is not is_drawn
+
+
+def test_statistics_are_the_architectures_own(make_run: MakeRun) -> None:
+    """Matrices have standard deviation 0.02 (transformers' initializer_range), norms are 1."""
+    for name, value in weights(make_run, 1).items():
+        if name.endswith("norm.weight"):
+            assert torch.equal(value, torch.ones_like(value)), name
+        else:
+            # The sample deviation of n normal draws has a relative standard error of 1 / sqrt(2 n).
+            assert value.std().item() == pytest.approx(0.02, rel=4 / (2 * value.numel()) ** 0.5), name
+
+
+def test_other_architectures_are_built_the_same_way(make_run: MakeRun) -> None:
+    text = make_run().read_text()
+    path = make_run()
+    start, end = text.index("model:"), text.index("data: {seq")
+    path.write_text(
+        text[:start]
+        + "model: {architecture: gpt2, config: {n_embd: 32, n_layer: 1, n_head: 2, n_positions: 32}}\n"
+        + text[end:]
+    )
+    assert count_parameters(model_config(load(path))) == 384 * 32 + 32 * 32 + (12 * 32 * 32 + 13 * 32) + 2 * 32
