@@ -57,12 +57,10 @@ def make_corpus(folder: Path) -> list[Path]:
         "bright",
         "open",
         "paper",
-        "long",
         "the",
         "a",
         "of",
         "and",
-        "slowly",
     ]
     files = []
     for name in ("alpha", "beta"):
