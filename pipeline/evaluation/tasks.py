@@ -15,11 +15,11 @@ import yaml
 from pipeline.artifacts import remove_unlisted, write_atomic
 from pipeline.config import Evaluation
 from pipeline.corpus.documents import iterate_texts
-from pipeline.errors import DataError
 from pipeline.evaluation.arithmetic import arithmetic
 from pipeline.evaluation.cloze import heldout_cloze
 from pipeline.evaluation.patterns import KINDS, patterns
 from pipeline.evaluation.questions import TaskData
+from pipeline.logs import warn
 
 SEED = 20200528
 """Of all draws; not a setting, so that scores of different runs on the same documents are of the same questions."""
@@ -35,7 +35,8 @@ _LOADER = Path(__file__).with_name("jsonl_task.py")
 def write_tasks(folder: Path, documents_dir: Path, sources: Sequence[str], settings: Evaluation) -> list[str]:
     """Write the tasks that `evaluation.tasks` asks for, and bits per byte of every source; return the file names.
 
-    The same documents and settings give the same bytes. Raises DataError where the held-out text is too little.
+    The same documents and settings give the same bytes. Raises DataError where the held-out text is too little for a
+    few-shot task; a source without any has no task of its own.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
     # lm-eval draws k of them for each question; with a pool of 4(k + 1) the draws differ.
@@ -92,11 +93,12 @@ def _choice_task(name: str, data: TaskData, delimiter: str) -> dict[str, str]:
 
 
 def _rolling_task(source: str, rows: list[dict[str, str]]) -> dict[str, str]:
-    if not rows:
-        raise DataError(
-            f"source {source}: has no held-out document to measure bits per byte on. Raise "
-            f"prepare.validation_fraction, or set evaluation.heldout_bytes to 0."
+    if not rows:  # no reason to lose the scores of a long run
+        warn(
+            f"source {source}: has no held-out document, so its bits per byte are not measured. "
+            f"prepare.validation_fraction decides how many there are."
         )
+        return {}
     name = f"{BITS_PER_BYTE}{source}"
     task = {
         "task": name,

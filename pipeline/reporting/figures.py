@@ -53,8 +53,8 @@ def loss_curve(run: RunData) -> str:
         measured = [row for row in run.metrics if row.get("validation_loss") is not None]
         losses = [row["validation_loss"] for row in measured]
         axes.plot([row["tokens"] for row in measured], losses, "o-", color=COLOURS[1], markersize=5, label="validation")
-        entropy = run.counts["train"]["unigram_entropy"]
-        axes.axhline(entropy, color=GREY, linestyle="--", linewidth=1.2, label="unigram entropy")
+        if (entropy := run.counts["train"]["unigram_entropy"]) is not None:
+            axes.axhline(entropy, color=GREY, linestyle="--", linewidth=1.2, label="unigram entropy")
         axes.set_ylabel("loss, nats per token")
         _token_axis(axes)
         axes.legend()

@@ -55,14 +55,18 @@ def page(run: RunData, settings: str) -> str:
 def _header(run: RunData) -> str:
     train = run.counts["train"]
     tiles = [
-        (f"{train['validation_loss']:.3f}", "validation loss", "nats per token"),
-        (f"{run.gain_over_unigram:.1%}", "below unigram entropy", f"{train['unigram_entropy']:.3f} nats"),
+        (f"{train['loss']:.3f}", "training loss", "nats per token, last step"),
         (figures.short(train["parameters"]), "parameters", f"{train['parameters']:,}"),
         (figures.short(train["tokens"]), "training tokens", f"{train['step']:,} steps"),
         (figures.short(train["tokens_per_second"]), "tokens per second", f"{train['ranks']} ranks, {train['device']}"),
     ]
+    if run.gain_over_unigram is not None:
+        tiles[:1] = [
+            (f"{train['validation_loss']:.3f}", "validation loss", "nats per token"),
+            (f"{run.gain_over_unigram:.1%}", "below unigram entropy", f"{train['unigram_entropy']:.3f} nats"),
+        ]
     if row := run.score("heldout_cloze", "acc_mutual_info", 0):
-        tiles.insert(2, (f"{row['value']:.3f}", "cloze, k = 0", f"± {row['standard_error'] or 0:.3f}; chance 0.25"))
+        tiles.insert(-3, (f"{row['value']:.3f}", "cloze, k = 0", f"± {row['standard_error'] or 0:.3f}; chance 0.25"))
     shown = "".join(
         f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span><small>{escape(detail)}</small></div>"
         for value, name, detail in tiles
@@ -129,6 +133,8 @@ def _held_out(run: RunData) -> str:
         gain = f"{1 - figure / entropy:.1%}" if figure is not None and entropy else ""
         size = human_bytes(entry["bytes"]) if entry else ""
         rows.append([source, _decimal(entry.get("value")), size, _decimal(figure), _decimal(entropy), gain])
+    if not train["validation_loss_by_source"]:
+        return _section("Held-out text, source by source", "<p>Nothing is held out (prepare.validation_fraction).</p>")
     head = ["source", "bits per byte", "of text", "validation loss", "unigram entropy", "below it"]
     return _section(
         "Held-out text, source by source",

@@ -32,9 +32,11 @@ class RunData:
     """One mapping a step."""
 
     @property
-    def gain_over_unigram(self) -> float:
-        """Fraction by which the validation loss is below the unigram entropy of the same tokens."""
+    def gain_over_unigram(self) -> float | None:
+        """Fraction by which the validation loss is below the unigram entropy of the same tokens; None: no held-out text."""
         train = self.counts["train"]
+        if train["validation_loss"] is None:
+            return None
         return 1 - train["validation_loss"] / train["unigram_entropy"]
 
     @property

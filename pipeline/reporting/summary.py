@@ -48,19 +48,25 @@ def print_summary(config: RunConfig) -> None:
         )
 
 
+def _validation(run: RunData) -> str:
+    if run.gain_over_unigram is None:
+        return "not measured: nothing is held out (prepare.validation_fraction)"
+    train = run.counts["train"]
+    return (
+        f"{train['validation_loss']:.3f}, {run.gain_over_unigram:.1%} below the unigram entropy "
+        f"{train['unigram_entropy']:.3f}"
+    )
+
+
 def requirements(config: RunConfig, run: RunData) -> list[tuple[bool, str]]:
     """Return for each `evaluation.require_*` that is set whether it is reached, and the figures."""
     checks = []
     if (gain := config.evaluation.require_gain_over_unigram) is not None:
-        train = run.counts["train"]
-        checks.append(
-            (
-                run.gain_over_unigram >= gain,
-                f"validation loss {train['validation_loss']:.3f} is {run.gain_over_unigram:.1%} below the unigram "
-                f"entropy {train['unigram_entropy']:.3f}; at least {gain:.1%} required "
-                f"(evaluation.require_gain_over_unigram)",
-            )
+        reached = run.gain_over_unigram is not None and run.gain_over_unigram >= gain
+        text = (
+            f"validation loss {_validation(run)}; at least {gain:.1%} required (evaluation.require_gain_over_unigram)"
         )
+        checks.append((reached, text))
     if (errors := config.evaluation.require_cloze_standard_errors) is not None:
         checks.append(_cloze_requirement(run, errors))
     return checks
@@ -104,11 +110,7 @@ def _figures(run: RunData) -> Table:
         f"({train['ranks']} ranks on {train['device']}, ZeRO {train['zero_stage']})",
     )
     table.add_row("loss", f"{train['loss']:.3f} nats per token at the last step")
-    table.add_row(
-        "validation loss",
-        f"{train['validation_loss']:.3f}, {run.gain_over_unigram:.1%} below the unigram entropy "
-        f"{train['unigram_entropy']:.3f}",
-    )
+    table.add_row("validation loss", _validation(run))
     return table
 
 

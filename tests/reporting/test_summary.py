@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ from fake_run import write_fake_run
 
 from pipeline.config import load
 from pipeline.errors import DataError, RequirementError
+from pipeline.reporting.report import report
 from pipeline.reporting.summary import print_summary, requirements
 
 REQUIRED = ("evaluation.require_gain_over_unigram=0.15", "evaluation.require_cloze_standard_errors=3")
@@ -36,8 +38,7 @@ def test_both_missed_requirements_are_named_with_their_figures(run_file: Path) -
         print_summary(config)
     message = str(raised.value)
     assert (
-        "not reached: validation loss 4.500 is 10.0% below the unigram entropy 5.000; at least 15.0% required"
-        in message
+        "not reached: validation loss 4.500, 10.0% below the unigram entropy 5.000; at least 15.0% required" in message
     )
     assert "0.320 ± 0.035 is 2.0 standard errors above chance, 0.25; more than 3 required" in message
     assert raised.value.exit_code == 3
@@ -64,3 +65,18 @@ def test_unfinished_stages_are_named(run_file: Path) -> None:
     (config.paths.run_dir / "export" / "manifest.json").unlink()
     with pytest.raises(DataError, match="not finished: export"):
         print_summary(config)
+
+
+def test_a_run_without_held_out_text_is_still_shown(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load(run_file)
+    write_fake_run(config)
+    path = config.paths.run_dir / "checkpoints" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    nothing = {"validation_loss": None, "unigram_entropy": None}
+    manifest["counts"] |= nothing | {"validation_loss_by_source": {}, "unigram_entropy_by_source": {}}
+    path.write_text(json.dumps(manifest))
+    report(config)
+    print_summary(config)
+    assert "not measured: nothing is held out (prepare.validation_fraction)" in capsys.readouterr().out
+    with pytest.raises(RequirementError, match="not measured"):
+        print_summary(load(run_file, REQUIRED))
