@@ -41,7 +41,7 @@ STAGES = (
         writes="data_dir/tokens",
         function="pipeline.tokens.tokenize:tokenize",
         folder=lambda config: config.paths.data_dir / "tokens",
-        settings=(),
+        settings=("tokens",),
         inputs=("prepare", "train-tokenizer"),
         shared=True,
     ),

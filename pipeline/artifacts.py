@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -125,8 +125,12 @@ def states(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, State]:
         if manifest is None:
             known[stage.name] = State("missing")
             continue
+        try:
+            expected = expected_inputs(stage, config, stages)
+        except DataError:  # what it was made from has been moved away since: no reason to make it again
+            expected = manifest["inputs"] | expected_inputs(replace(stage, outside=None), config, stages)
         reasons = [f"its input {name} is {known[name].kind}" for name in stage.inputs if known[name].kind != "done"]
-        reasons += differences(manifest["inputs"], expected_inputs(stage, config, stages))
+        reasons += differences(manifest["inputs"], expected)
         known[stage.name] = State("stale" if reasons else "done", tuple(reasons), manifest)
     return known
 
@@ -202,6 +206,23 @@ def read_json(path: Path) -> Any:
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Delete it to have it made again.") from None
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Return the values of a JSON-lines file, none where there is no file. Raises DataError naming a broken line."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise DataError(
+                f"{path}, line {number}: not valid JSON. Delete that line and run the command again."
+            ) from None
+    return rows
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

@@ -17,8 +17,9 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     """Run every stage that is not done, print the summary, then check what the run file requires of the result."""
     config = load(run_file, overrides)
     table = {stage.name: stage for stage in stages}
-    for stage in stages:
-        _check(stage, config)
+    for name, state in artifacts.states(table, config).items():
+        if state.kind != "done":
+            _check(table[name], config)
     for stage in stages:
         run_stage(stage, config, table, rebuild_inputs=True)
     summary: Any = artifacts.resolve("pipeline.reporting.summary:print_summary")
@@ -33,6 +34,11 @@ def run_one(stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Se
 
 def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:
     """Run a stage unless it is done, holding its folder, and write its manifest last."""
+    if (
+        artifacts.states(table, config)[stage.name].kind == "done"
+    ):  # no lease: finished data may be read-only, and shared
+        note(f"{stage.name}: done already")
+        return
     with Lease(config.paths.data_dir if stage.shared else config.paths.run_dir, f"pipeline {stage.name}"):
         states = artifacts.states(table, config)
         state = states[stage.name]

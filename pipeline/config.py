@@ -200,14 +200,14 @@ class Evaluation(Section):
 class Launch(Section):
     kind: Literal["local", "slurm"] = "local"
     """`local`: the deepspeed launcher on this machine. `slurm`: `srun` inside the job's allocation."""
-    ranks: int | Literal["auto"] = "auto"
+    ranks: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """`auto`: every GPU, else 2 CPU ranks, as many as divide the batch. Under Slurm the allocation's tasks."""
     master_port: int = Field(default=0, ge=0, lt=65536)
     """TCP port where ranks meet; 0 takes a free one."""
 
 
 class Executor(Section):
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes for `prepare` and `tokenize`; `auto`: the cores this process may use. 1 runs in this process."""
 
 
@@ -326,6 +326,8 @@ def _mismatches(config: RunConfig) -> list[str]:
         )
     for name in sorted((config.data.mixture or {}).keys() - config.sources.keys()):
         problems.append(f"data.mixture.{name}: no such source; sources are {', '.join(config.sources)}")
+    for name in [n for n in config.sources if config.data.mixture is not None and n not in config.data.mixture]:
+        problems.append(f"data.mixture: says nothing of the source {name}; give it a weight, 0 to leave it out")
     if config.data.mixture is not None and sum(config.data.mixture.values()) <= 0:
         problems.append("data.mixture: at least one weight must be above 0")
     scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots

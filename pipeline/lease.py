@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,6 +46,11 @@ class Lease:
             except FileExistsError:
                 self._remove_if_dead()
                 continue
+            except OSError as error:
+                raise LeaseError(
+                    f"{self.path.parent}: cannot be written ({error.strerror}). Give paths.run_dir or paths.data_dir "
+                    f"another folder, or make this one writable."
+                ) from None
             with os.fdopen(descriptor, "w") as file:
                 file.write(self._text)
             self._thread.start()
@@ -68,10 +74,9 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            try:
-                os.utime(self.path)
-            except FileNotFoundError:
-                return
+            with suppress(OSError):  # a moment of trouble on a network file system; tried again
+                if self._is_ours():
+                    os.utime(self.path)
 
     def _remove_if_dead(self) -> None:
         try:
@@ -107,15 +112,18 @@ class Lease:
 
 
 def heartbeat_age(path: Path) -> float | None:
-    """Return seconds since the lease was last refreshed, by the file system's own clock; None if there is none."""
+    """Return seconds since the lease was last refreshed, by the file system's own clock; None if it cannot be told."""
     probe = path.with_name(f"{LEASE}.clock.{socket.gethostname()}.{os.getpid()}")
     try:
         probe.touch()
         return max(0.0, probe.stat().st_mtime - path.stat().st_mtime)
     except FileNotFoundError:
         return None
+    except OSError:  # a moment of trouble on a network file system
+        return None
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _identity() -> dict[str, Any]:

@@ -64,7 +64,9 @@ def apply_override(document: dict[str, Any], override: str) -> None:
 def _mark(value: Any) -> Any:
     if isinstance(value, str):
         return FromCommandLine(value)
-    return [_mark(v) for v in value] if isinstance(value, list) else value
+    if isinstance(value, dict):
+        return {key: _mark(inner) for key, inner in value.items()}
+    return [_mark(inner) for inner in value] if isinstance(value, list) else value
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,12 @@ def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
         raise ConfigError([f"launch.ranks = {ranks}: this machine has {gpus} GPUs; set it to at most that"])
     deepspeed = Path(sys.executable).with_name("deepspeed")
     command = [str(deepspeed) if deepspeed.exists() else "deepspeed", "--hostfile", os.devnull]
-    command += ["--num_nodes", "1", "--num_gpus", str(ranks), "--master_addr", "127.0.0.1", "--master_port", str(port)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") if gpus else None
+    if visible:  # with --num_gpus, deepspeed would ignore it and take the first GPUs of the machine
+        command += ["--include", "localhost:" + ",".join(visible.split(",")[:ranks])]
+    else:
+        command += ["--num_nodes", "1", "--num_gpus", str(ranks)]
+    command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
     command += ["--module", WORKER, str(run_file)]
     return Launch(command, _environment(gpus, ranks), ranks, "GPU" if gpus else "CPU", port)
 

@@ -55,7 +55,7 @@ def train(config: RunConfig) -> Result:
         _watch(config, ranks)
     outcome = read_json(run_dir / "outcome.json")
     if outcome is None:
-        if ranks.stop_requested:
+        if ranks.killed or (ranks.stop_requested and not _tracebacks(run_dir)):
             raise Interrupted("before the first new checkpoint; run the same command again to go on")
         raise TrainingFailed(_why_it_failed(run_dir, ranks.process.returncode))
     if outcome["status"] == "refused":
@@ -78,7 +78,9 @@ class _Ranks:
     def __init__(self, launch: Launch, run_dir: Path) -> None:
         self._launch = launch
         self._run_dir = run_dir
+        self._told: set[int] = set()
         self.stop_requested = False
+        self.killed = False
 
     def __enter__(self) -> "_Ranks":
         identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
@@ -116,6 +118,7 @@ class _Ranks:
         """Ask every rank to save and end; a second time, end them at once."""
         if self.stop_requested:
             note("train: ending at once")
+            self.killed = True
             for process in self._members():
                 _quietly(process.kill)
             return
@@ -123,14 +126,19 @@ class _Ranks:
         note("train: stopping after this step and a checkpoint (once more: at once)")
         if self._launch.command[0] == "srun":
             self.process.send_signal(signal.SIGTERM)  # srun passes it on to all tasks
+
+    def pass_on_stop(self) -> None:
+        """Tell every rank to stop that has not been told yet: launchers take seconds before there are any."""
+        if not self.stop_requested or self._launch.command[0] == "srun":
             return
         # DeepSpeed's launchers would kill the ranks on a signal, so it goes to the ranks alone.
         for process in self._members():
-            if _is_rank(process):
+            if process.pid not in self._told and _is_rank(process):
+                self._told.add(process.pid)
                 _quietly(process.terminate)
 
     def has_ended(self) -> bool:
-        """Tell whether the launcher is gone, or has no rank left and does not notice."""
+        """Tell whether the launcher is gone."""
         return self.process.poll() is not None
 
 
@@ -171,6 +179,7 @@ def _watch(config: RunConfig, ranks: _Ranks) -> None:
     with progress("train", total, "tokens") as update:
         while not ranks.has_ended():
             time.sleep(POLL_SECONDS)
+            ranks.pass_on_stop()
             for record in metrics.new_records():
                 detail = f"step {record['step']} loss {record['loss']:.3f} {record['tokens_per_second']:,.0f} tokens/s"
                 update(record["tokens"], detail)
@@ -200,11 +209,15 @@ class _Tail:
         return [json.loads(line) for line in whole.splitlines()]
 
 
+def _tracebacks(run_dir: Path) -> list[Path]:
+    """Return the logs of ranks that crashed."""
+    logs = sorted((run_dir / "logs").glob("rank_*.log"))
+    return [log for log in logs if "Traceback (most recent call last)" in log.read_text(errors="replace")]
+
+
 def _why_it_failed(run_dir: Path, code: int | None) -> str:
     """Return the end of the log that explains it: the first rank with a traceback, else the launcher."""
-    logs = sorted((run_dir / "logs").glob("rank_*.log"))
-    told = [log for log in logs if "Traceback" in log.read_text(errors="replace")]
-    log = (told or [run_dir / "logs" / "launcher.log"])[0]
+    log = [*_tracebacks(run_dir), run_dir / "logs" / "launcher.log"][0]
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
     return (
         f"a rank ended without a result (launcher's exit code {code}). The end of {log}:\n{tail}\n"

@@ -22,7 +22,9 @@ def arithmetic(questions: int, examples: int, seed: int) -> TaskData:
 
 
 def _problems(limit: int, word: str, count: int, rng: Random) -> list[Draft]:
-    pairs = rng.sample(range(limit * limit), k=min(-(-count // len(KINDS)), limit * limit))
+    # The one-digit problems have a kind of their own, so that none comes twice.
+    pairs = [pair for pair in range(limit * limit) if limit == 10 or pair // limit >= 10 or pair % limit >= 10]
+    pairs = rng.sample(pairs, k=min(-(-count // len(KINDS)), len(pairs)))
     return [_problem(pair // limit, pair % limit, word, rng) for pair in pairs]
 
 

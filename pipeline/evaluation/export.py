@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.text import Text
 
 from pipeline.artifacts import Result, file_record, read_json
 from pipeline.config import RunConfig
@@ -49,7 +50,7 @@ def export(config: RunConfig) -> Result:
     (folder / f".{name}").rename(folder / name)
     continuation = continue_prompt(folder / name, config.evaluation.prompt)
     note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
-    console.print(f"{config.evaluation.prompt}[bold]{_escape(continuation)}[/bold]")
+    console.print(Text(config.evaluation.prompt) + Text(continuation, style="bold"))
     files = {f"{name}/{path.name}": file_record(path) for path in sorted((folder / name).iterdir())}
     counts = {
         "headline": f"{name}, logits equal the engine's to {difference:.1g}",
@@ -90,12 +91,12 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
 
 
 def _weights(checkpoint: Path) -> dict[str, Any]:
-    """Return the fp32 master weights, merged from all ranks' shards."""
+    """Return the weights that the engine computed with; at ZeRO 3 merged from all ranks' shards, in fp32."""
     import torch
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if any(checkpoint.glob("*zero_pp_rank_*_optim_states.pt")):
+    if read_json(checkpoint / "manifest.json")["zero_stage"] == 3:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints and draws a bar
             merged: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
         return merged
@@ -131,10 +132,6 @@ def continue_prompt(folder: Path, prompt: str) -> str:
         pad_token_id=tokenizer.eos_token_id,
     )
     return tokenizer.decode(generated[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _model_card(config: RunConfig, counts: dict[str, Any]) -> str:

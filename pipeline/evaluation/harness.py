@@ -1,6 +1,6 @@
 """lm-eval without its noise: one model loaded once, one call a set of tasks, a progress bar of ours.
 
-Imports torch and lm-eval: import this module only when scores are to be made, and after `offline()`.
+Imports torch and lm-eval: import this module only when scores are to be made.
 """
 
 import logging

@@ -4,13 +4,11 @@ Reads the stages' manifests (data_dir/{documents,tokenizer,tokens}, run_dir/{che
 run_dir/metrics.jsonl.
 """
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, read_manifest
+from pipeline.artifacts import MANIFEST, read_json_lines, read_manifest
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 
@@ -84,20 +82,9 @@ def read_run(config: RunConfig) -> RunData:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl. Raises DataError where there are none, or a line is broken."""
-    try:
-        lines: Sequence[str] = path.read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        lines = []
-    if not lines:
+    rows = read_json_lines(path)
+    if not rows:
         raise DataError(f"{path}: there is no training step in it. Run `pipeline train` first.")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise DataError(
-                f"{path}, line {number}: not valid JSON. Delete that line and run the command again."
-            ) from None
     return rows
 
 

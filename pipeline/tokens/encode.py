@@ -79,6 +79,8 @@ def _load_gigatoken(tokenizer_json: str) -> object | None:
     import gigatoken
 
     description = json.loads(tokenizer_json)
+    if not all(token["special"] for token in description["added_tokens"]):
+        return None  # tokens that the reference finds in text whatever the vocabulary says, such as runs of spaces
     description["added_tokens"] = []  # else their text inside a document would become the special token
     try:
         return gigatoken.Tokenizer.from_json(json.dumps(description))

@@ -22,7 +22,7 @@ from pipeline.tokens.encode import Encoder, Ids, agrees, encode_fast, encode_ref
 
 FORMAT_VERSION = 1
 BATCH_ROWS = 1000
-"""Rows read at once; the Parquet row groups bound their bytes."""
+"""Rows encoded at once."""
 
 
 def tokenize(config: RunConfig) -> Result:
@@ -40,7 +40,7 @@ def tokenize(config: RunConfig) -> Result:
             "encoder_kind": config.tokens.encoder,
             "parity_documents": config.tokens.parity_documents,
         }
-        key = fingerprint([FORMAT_VERSION, record["checksum"], learned["output"]])
+        key = fingerprint([FORMAT_VERSION, record["checksum"], learned["output"], config.tokens.model_dump()])
         tasks.append(
             Task(name.removesuffix(".parquet").replace("/", "~"), tokenize_shard, arguments, key, record["bytes"])
         )

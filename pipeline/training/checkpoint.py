@@ -58,7 +58,12 @@ def save(engine: Engine, state: TrainState, folder: Path, keep_last: int, probe:
         write_json(partial / target.name / MANIFEST, {**manifest, "files": records})
         (partial / target.name).rename(target)
         shutil.rmtree(partial)
-        for old in complete_checkpoints(folder)[:-keep_last]:
+        every = complete_checkpoints(folder)
+        abandoned = [
+            path for path in every if path.name > target.name
+        ]  # damaged, so that the run went back behind them
+        older = every[: every.index(target)]
+        for old in [*older[: max(0, len(older) + 1 - keep_last)], *abandoned]:
             (old / MANIFEST).unlink()  # first, so that a half-deleted folder is no checkpoint
             shutil.rmtree(old)
     dist.barrier()

@@ -56,6 +56,14 @@ QUANTISING_ZERO_KEYS = {
     "compute_grad_norm",
 }  # fmt: skip
 
+PROFILING_KEYS = {
+    "aio": {"block_size", "queue_depth", "intra_op_parallelism", "single_submit", "overlap_events", "use_gds"},
+    "flops_profiler": {
+        "enabled", "recompute_fwd_factor", "profile_step", "module_depth", "top_modules", "detailed", "output_file",
+    },
+    "comms_logger": {"enabled", "prof_all", "prof_ops", "verbose", "debug"},
+}  # fmt: skip
+
 OFFLOAD_KEYS = {
     "offload_param": {"device", "nvme_path", "buffer_count", "buffer_size", "max_in_cpu", "pin_memory"},
     "offload_optimizer": {
@@ -100,7 +108,7 @@ def resolve(
     }
     if config.precision.dtype == "bf16":
         resolved["bf16"] = {"enabled": True}
-        if zero["stage"] > 0:  # stage 0 accumulates in fp32 by itself and refuses the key
+        if zero["stage"] > 0:  # stage 0 refuses the key: it accumulates in bf16
             resolved["data_types"] = {"grad_accum_dtype": "fp32"}
     elif config.precision.dtype == "fp16":
         # Dynamic loss scaling from 2^16, raised after 1,000 good steps (DeepSpeed's defaults, written out).
@@ -143,6 +151,9 @@ def template_problems(template: dict[str, Any]) -> list[str]:
             problems.append(_unknown(key, EXECUTION_KEYS | OWNED_BY_YAML.keys()))
         else:
             problems += _autos(value, key)
+            known = PROFILING_KEYS.get(key)
+            if known is not None and isinstance(value, dict):
+                problems += [f"{key}." + _unknown(inner, known) for inner in value if inner not in known]
     zero = template.get("zero_optimization", {})
     if not isinstance(zero, dict):
         return [*problems, "zero_optimization: must be a JSON object"]

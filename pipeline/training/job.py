@@ -61,8 +61,9 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         write_event(
             run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config)
         )
+    looked_up = 0 if architecture.tie_word_embeddings else architecture.vocab_size * architecture.hidden_size
     per_token = flops_per_token(
-        parameters, architecture.num_hidden_layers, architecture.hidden_size, config.data.sequence_length
+        parameters - looked_up, architecture.num_hidden_layers, architecture.hidden_size, config.data.sequence_length
     )
     steps = range(state.step + 1, config.total_steps + 1)
     with Loader(order, streams, share, steps, _to_tensor) as loader:

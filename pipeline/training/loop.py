@@ -96,9 +96,10 @@ def train_step(run: Run, micro_batches: list[torch.Tensor], step: int) -> tuple[
     )
     engine.step()
     norm = norm if norm is not None else gradient_norm(engine)
-    overflow_is_handled = run.config.precision.dtype == "fp16"  # the loss scaler skips the step
-    if norm is not None and not np.isfinite(norm) and not overflow_is_handled:
-        raise NotFinite(_not_finite("gradient norm", norm, step))
+    if norm is not None and not np.isfinite(norm):
+        if run.config.precision.dtype != "fp16":
+            raise NotFinite(_not_finite("gradient norm", norm, step))
+        norm = None  # the loss scaler has skipped the step
     return mean, norm, stop
 
 

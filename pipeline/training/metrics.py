@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import environment, write_atomic
+from pipeline.artifacts import environment, read_json_lines, write_atomic
 
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
@@ -23,7 +23,7 @@ class MetricsFile:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one step, visible to readers at once."""
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -48,10 +48,7 @@ def _drop_after(path: Path, side: Path, completed_steps: int) -> None:
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Return all step records, oldest first."""
-    path = run_dir / METRICS
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_json_lines(run_dir / METRICS)
 
 
 def write_event(run_dir: Path, kind: str, **details: Any) -> None:

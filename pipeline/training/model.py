@@ -91,13 +91,15 @@ def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dic
 @torch.no_grad()
 def initialise(model: PreTrainedModel, seed: int, is_sharded: bool) -> None:
     """Draw every parameter anew, module by module, by the architecture's rule. Leaves torch's random state changed."""
-    done: set[int] = set()
-    for name, module in model.named_modules():
-        parameters = [p for p in module.parameters(recurse=False) if id(p) not in done]
-        if not parameters:  # also the second name of tied weights
+    drawn: set[int] = set()
+    # Children first, as transformers does: some architectures scale their children's weights in a module's own rule.
+    for name, module in reversed(list(model.named_modules())):
+        own = list(module.parameters(recurse=False))
+        if own and all(id(parameter) in drawn for parameter in own):  # the second name of tied weights
             continue
-        done.update(map(id, parameters))
-        with _gathered(parameters) if is_sharded else nullcontext():
+        drawn.update(map(id, own))
+        below = [p for child in module.children() for p in child.parameters(recurse=False)]
+        with _gathered([*own, *below]) if is_sharded and (own or below) else nullcontext():
             digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
             torch.manual_seed(int.from_bytes(digest, "little") >> 1)
             model._init_weights(module)

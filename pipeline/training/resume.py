@@ -63,8 +63,10 @@ def check(config: RunConfig) -> None:
     before = read_json(run_dir / RUN_RECORD)
     if not checkpoints or before is None:
         return
-    now = settings_of(config)
-    length = "train.train_tokens"
+    now, length = settings_of(config), "train.train_tokens"
+    for name, digest in now.items():
+        if digest is None and name.startswith("output of "):  # about to be made; compared again before training
+            before[name] = None
     problems = [
         f"{change}; the run in {run_dir} began with the first value: set it back, or choose another paths.run_dir"
         for change in differences(before | {length: 0}, now | {length: 0})

@@ -116,6 +116,15 @@ def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Pa
     assert shared_memory() == before
 
 
+def test_a_stop_before_there_are_ranks_is_not_lost(run_file: Path) -> None:
+    job = start(run_file, *LONG)
+    wait_for(lambda: processes_of(run_file), 30, "the launcher")
+    job.send_signal(signal.SIGINT)
+    code, output = finish(job)
+    assert code == 75, output
+    assert processes_of(run_file) == []
+
+
 def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> None:
     code, output = finish(start(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=512"))
     assert code == 0, output

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import run_stages
-from test_indexed_dataset import megatron_documents
+from test_indexed_dataset import read_by_description
 from tokenizers import Tokenizer
 
 from pipeline.artifacts import read_json
@@ -38,7 +38,7 @@ def test_tokens_equal_an_independent_encoding(run_file: Path, kind: str, encoder
     assert len(shards) > 2
     for shard in shards:
         prefix = data / "tokens" / shard.parent.name / shard.stem
-        assert megatron_documents(prefix) == independent_encoding(shard, data / "tokenizer"), shard
+        assert read_by_description(prefix)[0] == independent_encoding(shard, data / "tokenizer"), shard
     counts = read_json(data / "tokens" / "manifest.json")["counts"]
     assert counts["encoders"] == {"gigatoken" if encoder == "auto" else "reference": len(shards)}
     assert sum(split["documents"] for split in counts["sources"]["web"].values()) == 40
@@ -49,7 +49,7 @@ def test_special_token_text_in_a_document_stays_text(run_file: Path, tmp_path: P
     run_stages(run_file, STAGES, ["tokenizer.vocab_size=258", "prepare.validation_fraction=0"])
     data = load(run_file).paths.data_dir
     (prefix,) = [path.with_suffix("") for path in (data / "tokens").glob("*/*.idx")]
-    documents = megatron_documents(prefix)
+    documents = read_by_description(prefix)[0]
     end = documents[0][-1]
     assert [document.count(end) for document in documents] == [1, 1, 1, 1]
 

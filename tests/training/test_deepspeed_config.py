@@ -61,6 +61,7 @@ def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -
         "gradient_cliping": 1.0,
         "communication_data_type": "fp16",
         "wall_clock_breakdown": "auto",
+        "flops_profiler": {"enabeld": True},
         "zero_optimization": {
             "stage": 4,
             "reduce_bucket_sise": 5,
@@ -75,6 +76,7 @@ def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -
         "gradient_cliping: unknown key (DeepSpeed would ignore it); did you mean gradient_clipping?",
         "communication_data_type: does not belong here: it changes the result",
         'wall_clock_breakdown = "auto": give a value, or leave it out',
+        "flops_profiler.enabeld: unknown key (DeepSpeed would ignore it); did you mean enabled?",
         "zero_optimization.stage = 4: must be 0, 1, 2 or 3",
         "zero_optimization.reduce_bucket_sise: unknown key (DeepSpeed would ignore it); did you mean reduce_bucket_size?",
         "zero_optimization.zero_quantized_gradients: does not belong here: it changes the result",

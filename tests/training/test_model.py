@@ -74,4 +74,13 @@ def test_other_architectures_are_built_the_same_way(make_run: MakeRun) -> None:
         + "model: {architecture: gpt2, config: {n_embd: 32, n_layer: 1, n_head: 2, n_positions: 32}}\n"
         + text[end:]
     )
-    assert count_parameters(model_config(load(path))) == 384 * 32 + 32 * 32 + (12 * 32 * 32 + 13 * 32) + 2 * 32
+    config = model_config(load(path))
+    assert count_parameters(config) == 384 * 32 + 32 * 32 + (12 * 32 * 32 + 13 * 32) + 2 * 32
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    initialise(model, 1, is_sharded=False)
+    state = model.state_dict()
+    # GPT-2's own rule for what writes into the residual stream: 0.02 / sqrt(2 layers), here of one layer.
+    for name in ("attn.c_proj", "mlp.c_proj"):
+        weight = state[f"transformer.h.0.{name}.weight"]
+        assert weight.std().item() == pytest.approx(0.02 / 2**0.5, rel=4 / (2 * weight.numel()) ** 0.5), name
+    assert state["transformer.h.0.mlp.c_fc.weight"].std().item() == pytest.approx(0.02, rel=0.05)
