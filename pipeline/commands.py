@@ -13,6 +13,10 @@ from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, human_seconds, note
 
 
+LEAST_WIDTH = 100
+"""Columns of the status table: a narrower terminal breaks lines rather than words."""
+
+
 def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
     """Run every stage that is not done, print the summary, then check what the run file requires of the result."""
     config = load(run_file, overrides)
@@ -85,12 +89,15 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
         seconds = manifest["seconds"]
         shown.add_row(
             stage.name,
-            "\n".join([state.kind, *state.reasons]),
+            state.kind,
             str(manifest["counts"].get("headline", "")),
             human_bytes(size) if state.manifest else "",
             f"{seconds:.1f}" if seconds is not None else "",
         )
-    console.print(shown)
+    console.print(shown, width=max(console.width, LEAST_WIDTH))
+    for stage in stages:
+        for reason in states[stage.name].reasons:
+            console.print(f"{stage.name} is stale: {reason}", markup=False)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
 
 

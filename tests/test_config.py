@@ -55,7 +55,7 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
             "schedule.warmup_tokens=321",
             "schedule.warmup_tokens = 321: warm-up and decay together must not be longer than train.train_tokens = 320",
         ),
-        ("data.mixture={books: 1}", "data.mixture.books: no such source; sources are web"),
+        ("data.mixture={web: 1, books: 1}", "data.mixture.books: no such source; sources are web"),
         ("data.mixture={web: 0}", "data.mixture: at least one weight must be above 0"),
         ("optimizer.peak_learning_rate=null", "optimizer.peak_learning_rate = None: input should be a valid number"),
         ("data.sequence_length=1", "data.sequence_length = 1: input should be greater than or equal to 2"),
@@ -88,7 +88,7 @@ def test_a_required_field_that_is_missing(run_file: Path) -> None:
 
 
 def test_all_problems_come_at_once(run_file: Path) -> None:
-    found = problems(run_file, "train.sed=1", "batch.micro_batch_sequences=3", "data.mixture={books: 1}")
+    found = problems(run_file, "train.sed=1", "batch.micro_batch_sequences=3", "data.mixture={web: 1, books: 1}")
     assert [problem.split(":")[0].split(" ")[0] for problem in found] == [
         "train.sed",
         "batch.micro_batch_sequences",
@@ -119,7 +119,7 @@ def test_the_order_of_precedence(run_file: Path, monkeypatch: pytest.MonkeyPatch
     assert config.optimizer.weight_decay == 0.1  # its default
     assert config.tokenizer.split_digits is False  # only in the preset
     assert config.tokenizer.sample_bytes == 10002  # the recipe over the preset
-    assert config.tokenizer.vocab_size == 300  # the run file over the recipe
+    assert config.tokenizer.vocab_size == 270  # the run file over the recipe
     assert config.tokenizer.end_of_document == "F"
     assert load(run_file, ["tokenizer.end_of_document=C"]).tokenizer.end_of_document == "C"
 

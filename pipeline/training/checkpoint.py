@@ -58,16 +58,20 @@ def save(engine: Engine, state: TrainState, folder: Path, keep_last: int, probe:
         write_json(partial / target.name / MANIFEST, {**manifest, "files": records})
         (partial / target.name).rename(target)
         shutil.rmtree(partial)
-        every = complete_checkpoints(folder)
-        abandoned = [
-            path for path in every if path.name > target.name
-        ]  # damaged, so that the run went back behind them
-        older = every[: every.index(target)]
-        for old in [*older[: max(0, len(older) + 1 - keep_last)], *abandoned]:
+        for old in surplus(complete_checkpoints(folder), target, keep_last):
             (old / MANIFEST).unlink()  # first, so that a half-deleted folder is no checkpoint
             shutil.rmtree(old)
     dist.barrier()
     return target
+
+
+def surplus(checkpoints: list[Path], saved: Path, keep_last: int) -> list[Path]:
+    """Return which checkpoints to delete now that `saved` is complete: all but the `keep_last` newest up to it.
+
+    Later ones were damaged, so that the run went back behind them; they must not push out good ones.
+    """
+    older = checkpoints[: checkpoints.index(saved)]
+    return [*older[: max(0, len(older) + 1 - keep_last)], *checkpoints[len(older) + 1 :]]
 
 
 def load(engine: Engine, checkpoint: Path) -> TrainState:
