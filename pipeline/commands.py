@@ -12,7 +12,6 @@ from pipeline.errors import DataError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, human_seconds, note
 
-
 LEAST_WIDTH = 100
 """Columns of the status table: a narrower terminal breaks lines rather than words."""
 

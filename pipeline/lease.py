@@ -153,10 +153,11 @@ def _boot_id() -> str | None:
 
 
 def process_start_time(pid: int) -> str | None:
-    """Return the kernel's start time of a process, which tells it from a later one with the same number."""
+    """Return the kernel's start time of a living process, which tells it from a later one with the same number."""
     try:
-        # The command in parentheses may hold spaces; the start time is the 22nd field, the 20th after it.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        # The command in parentheses may hold spaces; after it come the state and, as the 20th field, the start time.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]  # a zombie has ended, though its parent has not noticed
     except OSError:
         try:
             os.kill(pid, 0)

@@ -81,7 +81,8 @@ def _pieces(config: RunConfig, weights: Mapping[str, str], tasks: Mapping[str, s
     settings = config.evaluation
     grid = sorted(set(settings.shots)) if settings.tasks else []
     pieces = [piece(f"shots_{k}", f"evaluate: k = {k}", settings.tasks, k) for k in grid]
-    names = [name for source in config.sources if f"{(name := f'{BITS_PER_BYTE}{source}')}.yaml" in tasks]
+    every = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
+    names = [name for name in every if f"tasks/{name}.yaml" in tasks]  # a source without held-out text has none
     if names:
         pieces.append(piece("bits_per_byte", "evaluate: bits per byte", names, 0))
     return pieces

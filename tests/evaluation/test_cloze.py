@@ -94,7 +94,7 @@ def test_passages_skip_layout_and_symbols() -> None:
     assert list(passages("+ - * / " * 100)) == []
     assert list(passages(" \n  " * 200)) == []
     assert list(passages("a" * 1000)) == []  # nowhere to cut
-    assert list(passages(prose[:200])) == []  # too short
+    assert list(passages(prose[:150])) == []  # too short
 
 
 def test_passages_are_stretches_of_the_text_that_do_not_overlap() -> None:

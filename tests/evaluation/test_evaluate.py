@@ -188,7 +188,7 @@ def test_an_answer_longer_than_the_model_sees_is_refused(made: Path, run_file: P
     write_model(tmp_path / "run" / "export" / "step_00000010", max_tokens=32)
     shutil.copy(made / "run" / "export" / "manifest.json", tmp_path / "run" / "export")
     config = run_config(run_file, made, f"paths.run_dir={tmp_path / 'run'}", "evaluation.tasks=[heldout_cloze]")
-    with pytest.raises(DataError, match="the model sees 32 tokens and an answer has 97"):
+    with pytest.raises(DataError, match="the model sees 32 tokens and an answer has 73"):
         evaluate(config)
 
 

@@ -82,9 +82,10 @@ def test_activation_checkpointing_changes_no_loss(make_run: MakeRun) -> None:
     np.testing.assert_allclose(losses(run_file), reference_losses(load(run_file))[0], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
+@pytest.mark.parametrize("zero", ["zero1", "zero3"])
 def test_bf16_follows_fp32_within_a_band(make_run: MakeRun, zero: str) -> None:
-    """bf16 keeps 8 bits: a relative error of 2^-9 in every activation, a few hundredths in a loss around 5."""
+    """bf16 keeps 8 bits: a relative error of 2^-9 in every activation, a few hundredths in a loss around 5. Stage 0 is
+    left out: there DeepSpeed also accumulates gradients in bf16."""
     run_file = make_run(zero=zero)
     run_ranks(run_file, 2, ["precision.dtype=bf16"])
     found, expected = losses(run_file), reference_losses(load(run_file))[0]
