@@ -220,7 +220,7 @@ def _description(distribution: Distribution) -> str | None:
     except UnicodeDecodeError:
         return None
     body = metadata.get_payload()  # pyright: ignore[reportAttributeAccessIssue]  (it is an email.message.Message)
-    return body.strip() or metadata.get("Description") or None
+    return body.strip() or (metadata["Description"] if "Description" in metadata else None) or None
 
 
 def _read(file: Path) -> str | None:
