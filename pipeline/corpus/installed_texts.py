@@ -216,11 +216,10 @@ def _topics(library: Path) -> dict[str, str]:
 
 def _description(distribution: Distribution) -> str | None:
     try:
-        metadata = distribution.metadata
+        metadata: Any = distribution.metadata  # an email.message.Message
     except UnicodeDecodeError:
         return None
-    body = metadata.get_payload()  # pyright: ignore[reportAttributeAccessIssue]  (it is an email.message.Message)
-    return body.strip() or (metadata["Description"] if "Description" in metadata else None) or None
+    return metadata.get_payload().strip() or metadata.get("Description") or None
 
 
 def _read(file: Path) -> str | None:
