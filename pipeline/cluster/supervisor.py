@@ -125,7 +125,8 @@ class _Ranks:
         self.stop_requested = True
         note("train: stopping after this step and a checkpoint (once more: at once)")
         if self._launch.command[0] == "srun":
-            self.process.send_signal(signal.SIGTERM)  # srun passes it on to all tasks
+            # A signal to srun itself would end the step at once; this one reaches the job's tasks on every node.
+            subprocess.run(["scancel", "--signal=TERM", os.environ["SLURM_JOB_ID"]], check=False)
 
     def pass_on_stop(self) -> None:
         """Tell every rank to stop that has not been told yet: launchers take seconds before there are any."""
