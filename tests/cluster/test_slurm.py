@@ -65,7 +65,7 @@ def test_a_job_told_to_stop_saves_and_returns_to_the_queue(
     run_dir = load(run_file).paths.run_dir
     job = submit(slurm, run_file, "train.train_tokens=25600000", "train.validate_every_steps=100000")
     wait_for(lambda: (run_dir / "metrics.jsonl").exists() and len(read_metrics(run_dir)) > 3, 180, run_file)
-    subprocess.run(["scancel", "--batch", "--signal=TERM", job], check=True, env=slurm)
+    subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True, env=slurm)
     wait_for(lambda: state(slurm, job) == "PENDING", 60, run_file)
     saved = json.loads((run_dir / "outcome.json").read_text())
     assert saved["status"] == "interrupted"
