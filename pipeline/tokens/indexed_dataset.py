@@ -53,7 +53,7 @@ def write(
             file.write(ids.astype(dtype, copy=False).data)
             all_lengths.append(lengths.astype(np.int32))
             all_rows.append(rows.astype(np.int64))
-        _sync(file.fileno())
+        os.fsync(file.fileno())
     lengths = np.concatenate(all_lengths)
     offsets = np.zeros(len(lengths), np.int64)
     np.cumsum(lengths[:-1], dtype=np.int64, out=offsets[1:])
@@ -62,17 +62,13 @@ def write(
         file.write(lengths.astype("<i4").tobytes())
         file.write((offsets * dtype.itemsize).astype("<i8").tobytes())
         file.write(np.arange(len(lengths) + 1, dtype="<i8").tobytes())
-        _sync(file.fileno())
+        os.fsync(file.fileno())
     with temporary[".doc"].open("wb") as file:
         np.save(file, np.concatenate(all_rows), allow_pickle=False)
-        _sync(file.fileno())
+        os.fsync(file.fileno())
     for suffix in (".bin", ".doc", ".idx"):
         temporary[suffix].replace(prefix.with_name(prefix.name + suffix))
     return {"documents": len(lengths), "tokens": int(lengths.sum(dtype=np.int64))}
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pipeline.artifacts import file_record, read_json, write_json
+from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
 from pipeline.errors import DataError
 from pipeline.training.engine import Engine
-from pipeline.training.resume import MANIFEST, complete_checkpoints, name_of
+from pipeline.training.resume import complete_checkpoints, name_of
 
 PROBE = "probe.npz"
 

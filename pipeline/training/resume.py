@@ -3,26 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import differences, flatten, read_json, read_manifest, write_json
+from pipeline.artifacts import MANIFEST, differences, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 
 RUN_RECORD = "run.json"
-MANIFEST = "manifest.json"
-"""The last file of a checkpoint."""
 
 FIXED = ("model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "precision", "train.seed")
-"""Settings that stay as they were: any of them would turn the run into another one."""
-
-MAY_CHANGE = {
-    "train.train_tokens": "upwards only; a cosine schedule is stretched to the new end",
-    "batch.micro_batch_sequences": "the same global batch in other portions",
-    "train.activation_checkpointing, train.validate_every_steps": "cost and measurements only",
-    "checkpoint, evaluation, launch.kind, launch.master_port, executor": "how and where, not what",
-    "deepspeed": "any template of the same ZeRO stage",
-    "paths": "the folders may be moved",
-}
-"""What may change on resume. The number of ranks and the ZeRO stage are those of the checkpoint."""
+"""Settings that stay as they were: any of them would turn the run into another one. README.md says what may change."""
 
 
 def name_of(step: int) -> str:
