@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.artifacts import Stage
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted, UserError, out_of_space
 
 STAGES = (
     Stage(
@@ -21,6 +21,7 @@ STAGES = (
         settings=("sources", "prepare.validation_fraction", "prepare.on_broken_file", "prepare.shard_text_bytes"),
         outside="pipeline.corpus.sources:inventory",
         shared=True,
+        on_workers=True,
     ),
     Stage(
         name="train-tokenizer",
@@ -44,6 +45,7 @@ STAGES = (
         settings=("tokens",),
         inputs=("prepare", "train-tokenizer"),
         shared=True,
+        on_workers=True,
     ),
     Stage(
         name="train",
@@ -160,6 +162,11 @@ def main() -> None:
     except UserError as error:
         sys.stderr.write(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if not (full := out_of_space(error, "a file")):
+            raise
+        sys.stderr.write(f"error: {full}\n")
+        sys.exit(full.exit_code)
     except SystemExit as end:
         if end.code != 130:  # what Typer makes of Ctrl-C
             raise

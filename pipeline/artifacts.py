@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,8 @@ class Stage:
     """Its output lies in data_dir, shared by many runs."""
     grows: bool = False
     """Its output is only ever added to, so that an older manifest stays true while it runs."""
+    on_workers: bool = False
+    """It is a list of tasks, which `executor` may give to workers elsewhere."""
 
     def manifest_path(self, config: RunConfig) -> Path:
         return self.folder(config) / self.manifest
@@ -175,6 +178,60 @@ def file_record(path: Path) -> dict[str, Any]:
             digest.update(block)
             size += len(block)
     return {"bytes": size, "checksum": digest.hexdigest()}
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a hidden name beside `path` that no other attempt at writing it uses: `.name.PID-RANDOM.partial`."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+class ChecksummedFile:
+    """A new binary file that counts and hashes what is written, so that its record needs no second reading.
+
+    A context manager that closes the file, and a sink for pyarrow. Bytes go from the caller's buffer to the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._digest, self._bytes = path.open("wb", buffering=0), xxhash.xxh3_128(), 0
+
+    def __enter__(self) -> ChecksummedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        """Append a bytes-like object and return its size in bytes."""
+        view = memoryview(content).cast("B")
+        self._digest.update(view)
+        self._bytes += len(view)
+        written = 0
+        while written < len(view):  # one call of the system writes at most 2 GiB
+            written += self._file.write(view[written:]) or 0
+        return len(view)
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def flush(self) -> None:
+        """Do nothing: writing is not buffered."""
+
+    def fsync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def record(self) -> dict[str, Any]:
+        """Return what `file_record` would."""
+        return {"bytes": self._bytes, "checksum": self._digest.hexdigest()}
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from pipeline import artifacts
 from pipeline.artifacts import Stage
 from pipeline.config import RunConfig, dump, load
-from pipeline.errors import DataError
+from pipeline.dask_workers import allocation, in_srun_step
+from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, human_seconds, note
 
@@ -19,6 +20,7 @@ LEAST_WIDTH = 100
 def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
     """Run every stage that is not done, print the summary, then check what the run file requires of the result."""
     config = load(run_file, overrides)
+    _refuse_srun_step(stages, "run")
     table = {stage.name: stage for stage in stages}
     for name, state in artifacts.states(table, config).items():
         if state.kind != "done":
@@ -32,7 +34,20 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
 def run_one(stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Sequence[str]) -> None:
     """Run one stage; its inputs must be done."""
     config = load(run_file, overrides)
-    run_stage(stage, config, {s.name: s for s in stages}, rebuild_inputs=False)
+    if not (stage.on_workers and config.executor.kind == "slurm"):
+        _refuse_srun_step(stages, stage.name)
+    with allocation(config.executor, stage.folder(config)):
+        run_stage(stage, config, {s.name: s for s in stages}, rebuild_inputs=False)
+
+
+def _refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
+    if in_srun_step():
+        able = " and ".join(stage.name for stage in stages if stage.on_workers)
+        raise UserError(
+            f"this is one of several tasks of an srun step, and each would do the whole of `pipeline {command}`. Call it "
+            f"once, from the batch script, without srun (jobs/slurm/). Only {able} share the tasks of a step, with "
+            f"executor.kind=slurm."
+        )
 
 
 def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:

@@ -95,9 +95,9 @@ class Tokenizer(Section):
 
 class Tokens(Section):
     encoder: Literal["auto", "reference"] = "auto"
-    """`auto`: gigatoken where it gives the reference's ids on a sample of each shard, else the reference."""
-    parity_documents: int = Field(default=100, ge=1)
-    """Documents per shard that are also encoded by the reference and compared."""
+    """`auto`: gigatoken where it was proven to give the tokenizer's own ids, else `reference`: `tokenizers`."""
+    parse_special_tokens: bool = False
+    """Text of a special token within a document becomes that token. By default it stays text."""
 
 
 class Model(Section):
@@ -207,8 +207,26 @@ class Launch(Section):
 
 
 class Executor(Section):
+    kind: Literal["local", "slurm"] = "local"
+    """`local`: this machine. `slurm`: the tasks of the srun step this runs in, else jobs sent to Slurm from here."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Processes for `prepare` and `tokenize`; `auto`: the cores this process may use. 1 runs in this process."""
+    """Worker processes for `prepare` and `tokenize`; 1 works in this process.
+
+    `auto`: threads of this process for small work, else one process per core that it may use. In an srun step its
+    tasks less two; for jobs sent to Slurm a number is required.
+    """
+    workers_per_job: int = Field(default=1, ge=1)
+    """Jobs sent to Slurm: worker processes in each, one core each."""
+    memory_per_worker: int = Field(default=4_000_000_000, ge=10**9)
+    """Jobs sent to Slurm: bytes of memory per worker. One needs 1 GB and 6 times its largest document."""
+    partition: str | None = None
+    """Jobs sent to Slurm: partition; default: the cluster's."""
+    account: str | None = None
+    """Jobs sent to Slurm: account to charge."""
+    time_limit: str = "12:00:00"
+    """Jobs sent to Slurm: time limit of each, as sbatch takes it; another job follows one that ended at it."""
+    job_options: tuple[str, ...] = ()
+    """Jobs sent to Slurm: further options of sbatch, for example `--qos=long`."""
 
 
 class RunConfig(Section):

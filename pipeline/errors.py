@@ -3,6 +3,8 @@
 Anything else that escapes a command is a bug: it shows a traceback and exits with 1.
 """
 
+import errno
+import os
 from collections.abc import Sequence
 
 
@@ -39,3 +41,21 @@ class Interrupted(UserError):
     """Stopped by a signal after saving what was done: the same command goes on from there (exit code 75)."""
 
     exit_code = 75
+
+
+class OutOfSpace(UserError):
+    """A disk or a quota is full."""
+
+
+class WorkerLost(UserError):
+    """A worker process was killed again and again over the same task."""
+
+
+def out_of_space(error: OSError, folder: object) -> OutOfSpace | None:
+    """Return what to tell the user if `error` says that the disk is full, else None."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return OutOfSpace(
+        f"{error.filename or folder}: cannot be written: {os.strerror(error.errno)}. Free some space, or put paths.data_dir "
+        f"and paths.run_dir on a larger disk; then run the same command again: what was finished is kept."
+    )

@@ -1,23 +1,33 @@
-"""Run a list of independent tasks, in this process or on Dask workers, and never one twice.
+"""Run a list of independent tasks, and never one twice: in this process, or on Dask workers wherever they are.
 
 A task's record is written after its outputs are complete; a task whose record carries the same fingerprint is skipped.
-So an interrupted stage goes on where it was, whatever the number of workers then and now.
+So an interrupted stage goes on where it was, whatever the number and place of the workers then and now.
 """
 
-import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import read_json, write_json
-from pipeline.errors import UserError
-from pipeline.logs import progress
+from pipeline.config import Executor
+from pipeline.dask_workers import connect
+from pipeline.errors import Interrupted, UserError, WorkerLost, out_of_space
+from pipeline.logs import human_bytes, progress
 
 RECORDS = ".tasks"
 """Folder, below a stage's folder, of the records of finished tasks."""
+SMALL_WORK_BYTES = 256_000_000
+"""With `workers: auto`, less input than this is done by threads here: Dask's processes take 2-3 s to come up."""
+MOST_THREADS = 8
+"""What runs between calls into C (reading, encoding, writing) holds Python's lock, so more would wait for each other."""
+REPORT_SECONDS = 0.5
+PROGRESS_TOPIC = "pipeline-progress"
 
 
 @dataclass(frozen=True)
@@ -30,21 +40,17 @@ class Task:
     fingerprint: str
     """Of everything that changes the outputs."""
     size: float = 1.0
-    """Relative amount of work, for the progress bar."""
+    """Bytes of input."""
 
 
-def worker_count(workers: int | str) -> int:
-    """Return the number of processes; `auto` is the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if workers == "auto" else max(1, int(workers))
+Outcome = tuple[Task, dict[str, Any] | UserError]
 
 
-def run_tasks(
-    tasks: Sequence[Task], folder: Path, workers: int | str, label: str, unit: str = "tasks"
-) -> dict[str, dict[str, Any]]:
+def run_tasks(tasks: Sequence[Task], folder: Path, executor: Executor, label: str) -> dict[str, dict[str, Any]]:
     """Run what is not done yet and return each task's result by name.
 
-    A task that raises UserError does not stop the others; afterwards one error with all messages is raised. Any other
-    exception stops the run.
+    A task that raises UserError does not stop the others; afterwards one error with all messages is raised. A full
+    disk, and any other exception, stops the run.
     """
     records = folder / RECORDS
     done: dict[str, dict[str, Any]] = {}
@@ -57,22 +63,35 @@ def run_tasks(
         (records / f"{task.name}.json").unlink(missing_ok=True)
     for stale in set(records.glob("*.json")) - {records / f"{task.name}.json" for task in tasks}:
         stale.unlink()
-    count = min(worker_count(workers), len(waiting))
-    finished = _in_this_process(waiting, records) if count <= 1 else _on_dask(waiting, records, count)
-    problems = []
-    completed = sum(task.size for task in tasks if task.name in done)
-    with progress(label, sum(task.size for task in tasks), unit) as update:
-        update(completed, "")
-        for task, outcome in finished:
+    waiting.sort(key=lambda task: -task.size)  # the last ones to finish should be small
+    problems = set()
+    with _board(label, tasks, waiting) as board, _outcomes(waiting, records, executor, board) as outcomes:
+        for task, outcome in outcomes:
             if isinstance(outcome, UserError):
-                problems.append(str(outcome))
+                problems.add(str(outcome))
             else:
                 done[task.name] = outcome
-            completed += task.size
-            update(completed, f"{len(done)} of {len(tasks)} tasks")
+            board.finish(task)
     if problems:
         raise UserError("\n".join(sorted(problems)))
     return {task.name: done[task.name] for task in tasks}
+
+
+def report_progress(fraction: float, **counts: int) -> None:
+    """Say, from inside a task, how much of it is done (0 to 1) and what it has made so far; cheap to call often.
+
+    `text_bytes` gives the rate; other counts are shown by name. Also where a task of this process notices Ctrl-C.
+    """
+    if _stopping.is_set():
+        raise Interrupted("stopped")
+    send, last = getattr(_current, "send", None), getattr(_current, "last", 0.0)
+    if send and (time.monotonic() - last >= REPORT_SECONDS or fraction >= 1):
+        _current.last = time.monotonic()
+        send(fraction, counts)
+
+
+_current = threading.local()
+_stopping = threading.Event()
 
 
 def _outputs_exist(result: dict[str, Any], folder: Path) -> bool:
@@ -84,48 +103,144 @@ def _outputs_exist(result: dict[str, Any], folder: Path) -> bool:
     return True
 
 
-def _execute(task: Task, records: Path) -> dict[str, Any] | UserError:
+def _execute(task: Task, records: Path, send: Callable[[float, dict[str, int]], None]) -> dict[str, Any] | UserError:
+    """Run a task and keep its record. A full disk raises UserError; the task is then not marked done."""
+    _current.send = send
     started = time.monotonic()
     try:
         result = task.function(**task.arguments)
+        seconds = round(time.monotonic() - started, 3)
+        record = {"fingerprint": task.fingerprint, "seconds": seconds, "result": result}
+        write_json(records / f"{task.name}.json", record)
+        return result
+    except Interrupted:
+        raise
     except UserError as error:
         return UserError(str(error))  # only the message crosses process boundaries
-    seconds = round(time.monotonic() - started, 3)
-    write_json(records / f"{task.name}.json", {"fingerprint": task.fingerprint, "seconds": seconds, "result": result})
-    return result
+    except OSError as error:
+        if full := out_of_space(error, records.parent):
+            raise full from None
+        raise
+    finally:
+        _current.send = None
 
 
-def _in_this_process(tasks: Sequence[Task], records: Path) -> Iterator[tuple[Task, dict[str, Any] | UserError]]:
-    for task in tasks:
-        yield task, _execute(task, records)
+@contextmanager
+def _outcomes(tasks: Sequence[Task], records: Path, executor: Executor, board: "_Board") -> Iterator[Iterator[Outcome]]:
+    """Choose where the tasks run; leaving the context ends whatever was started for them."""
+    threads = _threads(tasks, executor)
+    if threads == 1:
+        yield ((task, _execute(task, records, board.sender(task))) for task in tasks)
+    elif threads:
+        with _thread_pool(threads) as pool:
+            futures = {pool.submit(_execute, task, records, board.sender(task)): task for task in tasks}
+            yield ((futures[future], future.result()) for future in as_completed(futures))
+    else:
+        workers = core_count() if executor.workers == "auto" else executor.workers
+        with connect(executor, min(workers, len(tasks)), records.parent) as client:
+            client.subscribe_topic(PROGRESS_TOPIC, lambda event: board.report(*event[1]))
+            yield _on_dask(client, tasks, records)
 
 
-def _on_dask(tasks: Sequence[Task], records: Path, workers: int) -> Iterator[tuple[Task, dict[str, Any] | UserError]]:
-    """Give tasks to local Dask workers; a worker that is killed is started again and its task repeated."""
-    import dask.config
-    from distributed import Client, LocalCluster, as_completed
+def _threads(tasks: Sequence[Task], executor: Executor) -> int:
+    """Return how many threads of this process do the work; 0 for Dask workers."""
+    if executor.kind == "slurm" and tasks:
+        return 0
+    if len(tasks) <= 1 or executor.workers == 1 or core_count() == 1:
+        return 1
+    if executor.workers == "auto" and sum(task.size for task in tasks) <= SMALL_WORK_BYTES:
+        return min(core_count(), len(tasks), MOST_THREADS)
+    return 0
 
-    for name in ("distributed", "distributed.nanny", "distributed.worker", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    settings = {
-        "distributed.worker.memory.terminate": False,  # a large document is no leak
-        "distributed.worker.daemon": True,
-        "distributed.scheduler.allowed-failures": 5,
-        "distributed.admin.tick.limit": "10m",
+
+def core_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:  # on an error or Ctrl-C the running tasks end at their next report
+        _stopping.set()
+        pool.shutdown(cancel_futures=True)
+        _stopping.clear()
+
+
+def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outcome]:
+    from distributed import KilledWorker
+    from distributed import as_completed as as_completed_on_dask
+
+    futures = {
+        client.submit(_execute_on_dask, task, records, key=f"{task.name}-{task.fingerprint}"): task for task in tasks
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=None,
-            dashboard_address=None,  # pyright: ignore[reportArgumentType] (documented: no dashboard)
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        futures = {
-            client.submit(_execute, task, records, key=f"{task.name}-{task.fingerprint}"): task for task in tasks
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    for future in as_completed_on_dask(list(futures)):
+        task = futures.pop(future)
+        try:
+            yield task, future.result()
+        except KilledWorker:
+            raise WorkerLost(
+                f"{task.name}: the process that worked on it was killed several times in a row, most often for want of "
+                f"memory: a worker needs 1 GB and 6 times its largest document. Give it more (executor.workers, "
+                f"executor.memory_per_worker), then run the same command again: finished tasks are kept."
+            ) from None
+
+
+def _execute_on_dask(task: Task, records: Path) -> dict[str, Any] | UserError:
+    from distributed import get_worker
+
+    worker = get_worker()
+    return _execute(
+        task, records, lambda fraction, counts: worker.log_event(PROGRESS_TOPIC, (task.name, fraction, counts))
+    )
+
+
+class _Board:
+    """Adds up what tasks report, from any thread, into one line of progress."""
+
+    def __init__(
+        self, sizes: dict[str, float], done_bytes: float, update: Callable[[float, str], None], tasks: int
+    ) -> None:
+        self._sizes, self._done_bytes, self._update, self._tasks = sizes, done_bytes, update, tasks
+        self._lock = threading.Lock()
+        self._fractions: dict[str, float] = {}
+        self._counts: dict[str, dict[str, int]] = {}
+        self._left = len(sizes)
+        self._started: float | None = None
+        self._show()
+
+    def sender(self, task: Task) -> Callable[[float, dict[str, int]], None]:
+        return lambda fraction, counts: self.report(task.name, fraction, counts)
+
+    def report(self, task: str, fraction: float, counts: dict[str, int]) -> None:
+        with self._lock:
+            self._started = self._started or time.monotonic()
+            self._fractions[task], self._counts[task] = max(fraction, self._fractions.get(task, 0.0)), counts
+            self._show()
+
+    def finish(self, task: Task) -> None:
+        with self._lock:
+            self._fractions[task.name] = 1.0
+            self._left -= 1
+            self._show()
+
+    def _show(self) -> None:
+        total: dict[str, int] = {}
+        for counts in self._counts.values():
+            for name, count in counts.items():
+                total[name] = total.get(name, 0) + count
+        parts = [f"{count:,} {name}" for name, count in total.items() if name != "text_bytes"]
+        if self._started and (seconds := time.monotonic() - self._started) > 1 and "text_bytes" in total:
+            parts.append(f"{human_bytes(total['text_bytes'] / seconds)}/s")
+        parts.append(f"{self._tasks - self._left:,} of {self._tasks:,} tasks")
+        completed = self._done_bytes + sum(self._sizes[name] * part for name, part in self._fractions.items())
+        self._update(completed, ", ".join(parts))
+
+
+@contextmanager
+def _board(label: str, tasks: Sequence[Task], waiting: Sequence[Task]) -> Iterator[_Board]:
+    total, left = sum(task.size for task in tasks), sum(task.size for task in waiting)
+    with progress(label, total, "bytes of input") as update:
+        yield _Board({task.name: task.size for task in waiting}, total - left, update, len(tasks))

@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xxhash
 
 from pipeline import artifacts
-from pipeline.artifacts import Result, Stage
+from pipeline.artifacts import ChecksummedFile, Result, Stage, file_record, temporary_path
 from pipeline.config import RunConfig, load
 from pipeline.errors import DataError
 
@@ -178,3 +179,21 @@ def test_the_environment_is_json_with_the_codes_state() -> None:
     environment = json.loads(json.dumps(artifacts.environment()))
     assert {"command", "python", "platform", "versions", "git"} == set(environment)
     assert {"torch", "deepspeed", "transformers", "lm_eval"} <= set(environment["versions"])
+
+
+def test_a_checksummed_file_knows_its_record_without_reading_it_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    with ChecksummedFile(path) as file:
+        assert file.write(b"abc") == 3
+        assert file.write(np.array([1, 2], "<i4").data) == 8
+        assert file.tell() == 11
+        file.fsync()
+    assert file.closed
+    assert path.read_bytes() == b"abc\x01\0\0\0\x02\0\0\0"
+    assert file.record() == file_record(path)
+
+
+def test_temporary_names_are_hidden_and_never_the_same(tmp_path: Path) -> None:
+    one, other = (temporary_path(tmp_path / "a.bin") for _ in range(2))
+    assert one != other
+    assert one.name.startswith(f".a.bin.{os.getpid()}-") and one.suffix == ".partial"

@@ -59,7 +59,7 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ("data.mixture={web: 0}", "data.mixture: at least one weight must be above 0"),
         ("optimizer.peak_learning_rate=null", "optimizer.peak_learning_rate = None: input should be a valid number"),
         ("data.sequence_length=1", "data.sequence_length = 1: input should be greater than or equal to 2"),
-        ("executor.threads=2", "executor.threads: unknown key; known here: workers"),
+        ("tokens.threads=2", "tokens.threads: unknown key; known here: encoder, parse_special_tokens"),
         ("optimizer.peak_lerning_rate=1", "optimizer.peak_lerning_rate: unknown key; did you mean peak_learning_rate?"),
         ("sources.web.path=x", "sources.web.path: unknown key; did you mean paths?"),
         ("optimiser.beta1=0.8", "optimiser: unknown key; did you mean optimizer?"),

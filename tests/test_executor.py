@@ -1,10 +1,13 @@
 """Tasks in this process and on workers: done once, resumed after failures, the same whoever runs them."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ import psutil
 import pytest
 
 from pipeline.artifacts import read_json
-from pipeline.errors import DataError, UserError
-from pipeline.executor import RECORDS, Task, run_tasks, worker_count
+from pipeline.config import Executor
+from pipeline.errors import DataError, OutOfSpace, UserError
+from pipeline.executor import RECORDS, Task, report_progress, run_tasks
+
+HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)
 
 
 def square(number: int, log: Path) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def executed(log: Path) -> list[int]:
 
 
 def test_results_come_in_the_tasks_order_with_records(tmp_path: Path) -> None:
-    results = run_tasks(tasks(square, tmp_path / "log"), tmp_path, 1, "square")
+    results = run_tasks(tasks(square, tmp_path / "log"), tmp_path, HERE, "square")
     assert results == {f"task_{i}": {"square": i * i} for i in range(4)}
     assert list(results) == [f"task_{i}" for i in range(4)]
     record = read_json(tmp_path / RECORDS / "task_3.json")
@@ -61,11 +67,11 @@ def test_results_come_in_the_tasks_order_with_records(tmp_path: Path) -> None:
 
 def test_what_is_done_is_skipped_and_what_changed_is_not(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    run_tasks(tasks(square, log, 3), tmp_path, 1, "square")
-    again = run_tasks(tasks(square, log, 4), tmp_path, 1, "square")  # one task more
+    run_tasks(tasks(square, log, 3), tmp_path, HERE, "square")
+    again = run_tasks(tasks(square, log, 4), tmp_path, HERE, "square")  # one task more
     assert again["task_3"] == {"square": 9}
     assert executed(log) == [0, 1, 2, 3]
-    run_tasks(tasks(square, log, 2, fingerprint="v2"), tmp_path, 1, "square")
+    run_tasks(tasks(square, log, 2, fingerprint="v2"), tmp_path, HERE, "square")
     assert executed(log) == [0, 0, 1, 1, 2, 3]
     left = sorted(path.name for path in (tmp_path / RECORDS).iterdir())
     assert left == ["task_0.json", "task_1.json"]  # records of tasks that are no longer asked for are gone
@@ -75,10 +81,10 @@ def test_a_task_whose_output_went_missing_runs_again(tmp_path: Path) -> None:
     log = tmp_path / "log"
     task = Task("write", write_file, {"folder": tmp_path, "log": log}, "v1")
     for damage in (lambda path: path.unlink(), lambda path: path.write_text("ab")):
-        run_tasks([task], tmp_path, 1, "write")
+        run_tasks([task], tmp_path, HERE, "write")
         damage(tmp_path / "out.txt")
-    run_tasks([task], tmp_path, 1, "write")
-    run_tasks([task], tmp_path, 1, "write")
+    run_tasks([task], tmp_path, HERE, "write")
+    run_tasks([task], tmp_path, HERE, "write")
     assert executed(log) == [1, 1, 1]
 
 
@@ -88,49 +94,53 @@ def write_file(folder: Path, log: Path) -> dict[str, Any]:
     return {"files": {"out.txt": {"bytes": 3, "checksum": ""}}}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_users_mistake_in_one_task_does_not_stop_the_others(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
+def test_a_users_mistake_in_one_task_does_not_stop_the_others(tmp_path: Path, executor: Executor) -> None:
     log = tmp_path / "log"
     with pytest.raises(UserError) as error:
-        run_tasks(tasks(refuse_odd, log), tmp_path, workers, "refuse")
+        run_tasks(tasks(refuse_odd, log), tmp_path, executor, "refuse")
     assert str(error.value) == "file 1: is odd\nfile 3: is odd"
     assert executed(log) == [0, 1, 2, 3]
-    run_tasks([task for task in tasks(refuse_odd, log) if task.name in ("task_0", "task_2")], tmp_path, 1, "x")
+    run_tasks([task for task in tasks(refuse_odd, log) if task.name in ("task_0", "task_2")], tmp_path, HERE, "x")
     assert executed(log) == [0, 1, 2, 3]
 
 
 def test_it_goes_on_after_a_failure(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(ZeroDivisionError):
-        run_tasks(tasks(fail, log), tmp_path, 1, "fail")
+        run_tasks(tasks(fail, log), tmp_path, HERE, "fail")
     assert executed(log) == [0, 1]
-    results = run_tasks(tasks(square, log), tmp_path, 1, "square")  # the fault is mended
+    results = run_tasks(tasks(square, log), tmp_path, HERE, "square")  # the fault is mended
     assert executed(log) == [0, 1, 1, 2, 3]
     assert results["task_0"] == {"x": -1.0}
 
 
 def test_a_killed_worker_is_replaced_and_its_task_repeated(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    results = run_tasks(tasks(die_once, log), tmp_path / "two", 2, "die")
+    results = run_tasks(tasks(die_once, log), tmp_path / "two", TWO, "die")
     assert log.with_suffix(".died").exists()
     assert set(executed(log)) == {0, 1, 2, 3}
-    assert results == run_tasks(tasks(die_once, log), tmp_path / "one", 1, "die")  # the same with one worker
+    assert results == run_tasks(tasks(die_once, log), tmp_path / "one", HERE, "die")  # the same with one worker
 
 
 INTERRUPTED = """
 import sys, time
 from pathlib import Path
-from pipeline.executor import Task, run_tasks
+from pipeline.config import Executor
+from pipeline.executor import Task, report_progress, run_tasks
 
 def slow(number):
     if number:
         print("waiting", flush=True)
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)
+            report_progress(0.5)
     return {"number": number}
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    run_tasks([Task(f"task_{i}", slow, {"number": i}, "v1") for i in range(3)], folder, int(sys.argv[2]), "slow")
+    tasks = [Task(f"task_{i}", slow, {"number": i}, "v1", 3 - i) for i in range(3)]
+    run_tasks(tasks, folder, Executor(workers=sys.argv[2]), "slow")
 """
 
 
@@ -141,12 +151,12 @@ def living(group: int) -> list[list[str]]:
     return [p.cmdline() for p in alive]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("workers", ["1", "auto", "2"])
+def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path), str(workers)],
+        [sys.executable, str(script), str(tmp_path), workers],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -166,6 +176,43 @@ def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers:
     assert [path.name for path in (tmp_path / RECORDS).iterdir()] == ["task_0.json"]
 
 
-def test_the_number_of_workers() -> None:
-    assert worker_count("auto") == len(os.sched_getaffinity(0))
-    assert [worker_count(workers) for workers in (0, 1, 3, "2")] == [1, 1, 3, 2]
+def fill_the_disk(number: int, log: Path) -> dict[str, Any]:
+    square(number, log)
+    if number == 1:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "big.bin")
+    return {"number": number}
+
+
+@pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
+def test_a_full_disk_stops_the_run_and_marks_nothing_done(tmp_path: Path, executor: Executor) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(OutOfSpace, match=r"big\.bin: cannot be written: No space left on device\. Free some space"):
+        run_tasks(tasks(fill_the_disk, log), tmp_path, executor, "fill")
+    assert not (tmp_path / RECORDS / "task_1.json").exists()
+    run_tasks(tasks(square, log), tmp_path, HERE, "square")
+    assert executed(log).count(0) == 1
+
+
+def count_to_ten(number: int, log: Path) -> dict[str, Any]:
+    for i in range(11):
+        report_progress(i / 10, documents=i, text_bytes=1000 * i)
+    return square(number, log)
+
+
+@pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
+def test_progress_inside_tasks_is_added_up_wherever_they_run(
+    tmp_path: Path, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[float, str]] = []
+
+    @contextmanager
+    def collect(label: str, total: float, unit: str) -> Iterator[Callable[[float, str], None]]:
+        yield lambda completed, detail: shown.append((completed, detail))
+
+    monkeypatch.setattr("pipeline.executor.progress", collect)
+    run_tasks(tasks(count_to_ten, tmp_path / "log"), tmp_path, executor, "count")
+    assert shown[0] == (0, "0 of 4 tasks")
+    completed, detail = shown[-1]
+    assert completed == 4
+    assert detail.startswith("40 documents, ") and detail.endswith("4 of 4 tasks")
+    assert [completed for completed, _ in shown] == sorted(completed for completed, _ in shown)

@@ -16,7 +16,18 @@ ORDER = ("corpus", "tokens", "sampling", "training", "evaluation")
 """Folders in the order that data flows: each imports from itself and from those before it."""
 ENDS = ("planning", "reporting", "cluster")
 """Folders that only `__main__` and themselves may import; of `training` they may import its cost arithmetic."""
-SUPPORT = ("errors", "logs", "yaml_files", "config", "artifacts", "lease", "executor", "commands", "__main__")
+SUPPORT = (
+    "errors",
+    "logs",
+    "yaml_files",
+    "config",
+    "artifacts",
+    "lease",
+    "dask_workers",
+    "executor",
+    "commands",
+    "__main__",
+)
 """Support modules: each imports from those before it."""
 COMMON = frozenset(SUPPORT) - {"commands", "__main__"}
 """Support modules that every folder may import."""

@@ -33,11 +33,6 @@ def plan_launch(config: RunConfig, run_file: Path) -> Launch:
 
 
 def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ and "SLURM_STEP_ID" in os.environ:
-        raise UserError(
-            "this is one of several tasks of an srun step, and each would start a whole job. Call `pipeline train` once, "
-            "from the batch script, with launch.kind=slurm: see jobs/slurm/train.sbatch."
-        )
     gpus = gpu_count()
     ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else dividing_ranks(config, gpus or 2)
     if gpus and ranks > gpus:

@@ -35,9 +35,8 @@ def prepare(config: RunConfig) -> Result:
         results = run_tasks(
             [task for of_source in tasks.values() for task in of_source],
             folder,
-            config.executor.workers,
+            config.executor,
             "prepare",
-            "bytes",
         )
     except UserError as error:
         raise DataError(

@@ -1,88 +1,191 @@
 """Text to ids at speed: gigatoken where it gives exactly the reference's ids, else the reference itself.
 
 The reference is the `tokenizers` backend of the exported fast tokenizer. Special-token text inside a document is
-encoded as text, never as the special token.
+encoded as text unless asked for; one end-of-document id follows each document.
+
+gigatoken gets a batch as one text, its documents joined by a separator that is registered as an added token: the ids
+then come as one array, without an object per document, and end-of-document ids only have to take the separator's
+places. Added tokens cut the text before anything else looks at it, so documents do not touch each other; the proofs
+(`count_differences`) encode in just this way.
 """
 
+import importlib.metadata
 import json
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
+import psutil
+import xxhash
 from tokenizers import Tokenizer
 
 from pipeline.artifacts import read_json
 from pipeline.errors import DataError
 
 Ids = tuple[np.ndarray, np.ndarray]
-"""Concatenated ids `(tokens,) uint32` and documents' lengths in tokens `(documents,) int64`."""
+"""Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents' lengths in tokens,
+that id included, `(documents,) int64`."""
+
+SEPARATOR = "\U0010fffe\U0010ffff" * 2
+"""Noncharacters of the last plane: no text should hold them, and one that does goes to the reference."""
+REFERENCE_BATCH_BYTES = 1 << 20
+"""Text that the reference encodes at once: its result takes some 200 bytes of memory per token."""
+MOST_RESIDENT_BYTES = 700_000_000
+"""gigatoken remembers every word it has seen (0.10.0 has no bound); a process larger than this starts it afresh,"""
+FORGET_EVERY_BYTES = 1 << 26
+"""but not before it has encoded this much: loading takes a tenth of a second, and something else may be large."""
 
 
-class Encoder(NamedTuple):
-    """A loaded tokenizer: `encode` takes an Arrow `large_string` array."""
+class Encoder:
+    """An exported tokenizer, loaded for encoding; its methods may be called from several threads."""
 
-    reference: Tokenizer
-    fast: object | None
-    """gigatoken's tokenizer, None where it cannot read this one."""
-    end_of_document: int
-    vocab_size: int
+    def __init__(self, folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool) -> None:
+        """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
+        self._description = (folder / "tokenizer.json").read_text("utf-8")
+        self.reference = load_reference(folder, parse_special_tokens)
+        self.end_of_document = _end_of_document(folder, self.reference)
+        self.vocab_size = self.reference.get_vocab_size(with_added_tokens=True)
+        self._parse_special_tokens = parse_special_tokens
+        self._fast = self._load_gigatoken() if kind == "auto" else None
+        self._encoded_bytes = 0
+
+    @property
+    def has_fast(self) -> bool:
+        """Whether gigatoken knows this kind of tokenizer."""
+        return self._fast is not None
+
+    def encode_reference(self, documents: Sequence[bytes]) -> Ids:
+        """Encode texts in UTF-8 with `tokenizers`."""
+        ids, lengths = [np.zeros(0, np.uint32)], []
+        for batch in _bounded(documents):
+            for encoding in self.reference.encode_batch_fast([d.decode() for d in batch], add_special_tokens=False):
+                ids += [np.array(encoding.ids, np.uint32), np.array([self.end_of_document], np.uint32)]
+                lengths.append(len(encoding.ids) + 1)
+        return np.concatenate(ids), np.array(lengths, np.int64)
+
+    def encode_fast(self, documents: Sequence[bytes]) -> Ids:
+        """Encode texts in UTF-8 with gigatoken, if there is one for this tokenizer.
+
+        Texts of which one holds the separator go to the reference.
+        """
+        import gigatoken
+
+        separator = SEPARATOR.encode()
+        joined = separator.join([*documents, b""])
+        if joined.count(separator) != len(documents):
+            return self.encode_reference(documents)
+        fast: Any = self._fast
+        matrix, _ = fast.encode_batch_padded(gigatoken.BytesSource([joined]), 0, parallel=False)
+        self._encoded_bytes += len(joined)
+        del joined
+        ids = matrix[0] if documents else np.zeros(0, np.uint32)
+        ends = np.flatnonzero(ids == self.vocab_size)
+        assert len(ends) == len(documents), "gigatoken cuts at every added token"
+        ids[ends] = self.end_of_document
+        return ids, np.diff(ends, prepend=-1)
+
+    def count_differences(self, texts: Sequence[str]) -> int:
+        """Return for how many texts gigatoken, which must be there, gives other ids than the reference."""
+        documents = [text.encode() for text in texts]
+        try:
+            fast = _split(*self.encode_fast(documents))
+        except Exception:  # whatever it cannot encode, the reference encodes
+            return len(texts)
+        reference = _split(*self.encode_reference(documents))
+        return sum(not np.array_equal(one, other) for one, other in zip(fast, reference, strict=True))
+
+    def forget_words(self) -> None:
+        """Start gigatoken afresh if this process has grown large."""
+        if self._encoded_bytes > FORGET_EVERY_BYTES and psutil.Process().memory_info().rss > MOST_RESIDENT_BYTES:
+            self._fast, self._encoded_bytes = self._load_gigatoken(), 0
+
+    def _load_gigatoken(self) -> Any:
+        import gigatoken
+
+        description = json.loads(self._description)
+        kept = [t for t in description["added_tokens"] if self._parse_special_tokens or not t["special"]]
+        separator = {"id": self.vocab_size, "content": SEPARATOR, "special": True, "normalized": False}
+        description["added_tokens"] = [
+            *kept,
+            {**dict.fromkeys(("single_word", "lstrip", "rstrip"), False), **separator},
+        ]
+        try:
+            return gigatoken.Tokenizer.from_json(json.dumps(description))
+        except Exception:  # a kind of tokenizer that it does not know: the reference encodes
+            return None
 
 
-def load_encoder(folder: Path, kind: Literal["auto", "reference"]) -> Encoder:
-    """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
-    file = folder / "tokenizer.json"
-    reference = Tokenizer.from_file(str(file))
-    reference.encode_special_tokens = True
+_lock = threading.Lock()
+_loaded: dict[str, Encoder] = {}
+
+
+def load_encoder(folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool = False) -> Encoder:
+    """Return the encoder of data_dir/tokenizer; a process keeps the last one, with the words it has learned."""
+    content = xxhash.xxh3_128_hexdigest((folder / "tokenizer.json").read_bytes())
+    key = f"{content} {kind} {parse_special_tokens}"
+    with _lock:
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = Encoder(folder, kind, parse_special_tokens)
+        return _loaded[key]
+
+
+def load_reference(folder: Path, parse_special_tokens: bool = False) -> Tokenizer:
+    """Load the exported fast tokenizer as the reference for ids: no padding, no truncation."""
+    reference = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    reference.encode_special_tokens = not parse_special_tokens
     reference.no_padding()
     reference.no_truncation()
+    return reference
+
+
+def prove_fast_encoder(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Compare gigatoken with the reference; the result stands in the tokenizer's report, where `tokenize` finds it."""
+    encoder = load_encoder(folder, "auto")
+    proof: dict[str, Any] = {"version": importlib.metadata.version("gigatoken"), "knows_it": encoder.has_fast}
+    if encoder.has_fast:
+        proof |= {"strings_compared": len(texts), "strings_that_differ": encoder.count_differences(texts)}
+    return proof
+
+
+def why_reference(folder: Path) -> str | None:
+    """Return why gigatoken may not encode for this tokenizer, None where it was proven to give the same ids."""
+    proof = (read_json(folder / "report.json") or {}).get("gigatoken")
+    installed = importlib.metadata.version("gigatoken")
+    if proof is None or proof["version"] != installed:
+        proven = "was not compared" if proof is None else f"was compared in version {proof['version']}"
+        return f"gigatoken {installed} {proven} with it: make the tokenizer anew (delete {folder / 'manifest.json'})"
+    if not proof["knows_it"]:
+        return f"gigatoken {installed} does not know this kind of tokenizer"
+    if proof["strings_that_differ"]:
+        return f"gigatoken {installed} gave other ids for {proof['strings_that_differ']} of {proof['strings_compared']} strings"
+    return None
+
+
+def _end_of_document(folder: Path, reference: Tokenizer) -> int:
     settings = read_json(folder / "tokenizer_config.json") or {}
     token = settings.get("eos_token")
     token = token.get("content") if isinstance(token, dict) else token
     end = reference.token_to_id(token) if token else None
     if end is None:
         raise DataError(f"{folder}: the tokenizer has no end-of-text token (eos_token in tokenizer_config.json)")
-    fast = _load_gigatoken(file.read_text()) if kind == "auto" else None
-    return Encoder(reference, fast, end, reference.get_vocab_size(with_added_tokens=True))
+    return end
 
 
-def encode_reference(encoder: Encoder, texts: pa.Array) -> Ids:
-    """Encode with `tokenizers`."""
-    encodings = encoder.reference.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
-    lengths = np.array([len(e.ids) for e in encodings], np.int64)
-    ids = np.fromiter((i for e in encodings for i in e.ids), np.uint32, count=int(lengths.sum()))
-    return ids, lengths
+def _bounded(documents: Sequence[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for document in documents:
+        if batch and size + len(document) > REFERENCE_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(document)
+        size += len(document)
+    if batch:
+        yield batch
 
 
-def encode_fast(encoder: Encoder, texts: pa.Array) -> Ids:
-    """Encode with gigatoken, without a Python object per document."""
-    import awkward
-
-    encoded = encoder.fast.encode_batch(awkward.from_arrow(texts), parallel=False)  # type: ignore[union-attr]
-    lengths = awkward.to_numpy(awkward.num(encoded)).astype(np.int64)
-    return awkward.to_numpy(awkward.flatten(encoded)).astype(np.uint32, copy=False), lengths
-
-
-def agrees(encoder: Encoder, texts: pa.Array) -> bool:
-    """Tell whether gigatoken gives the reference's ids for every one of these texts."""
-    if encoder.fast is None:
-        return False
-    try:
-        fast = encode_fast(encoder, texts)
-    except Exception:  # whatever it cannot encode, the reference encodes
-        return False
-    slow = encode_reference(encoder, texts)
-    return all(np.array_equal(a, b) for a, b in zip(fast, slow, strict=True))
-
-
-def _load_gigatoken(tokenizer_json: str) -> object | None:
-    import gigatoken
-
-    description = json.loads(tokenizer_json)
-    if not all(token["special"] for token in description["added_tokens"]):
-        return None  # tokens that the reference finds in text whatever the vocabulary says, such as runs of spaces
-    description["added_tokens"] = []  # else their text inside a document would become the special token
-    try:
-        return gigatoken.Tokenizer.from_json(json.dumps(description))
-    except Exception:  # a kind of tokenizer that it does not know: the reference encodes
-        return None
+def _split(ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    return np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else []

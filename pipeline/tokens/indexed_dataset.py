@@ -3,34 +3,31 @@
 `.idx`, little-endian: magic `MMIDIDX\\0\\0`, version uint64 = 1, dtype code uint8, sequences uint64, document entries
 uint64 (documents + 1), then sequence lengths in tokens int32[sequences], offsets in bytes int64[sequences], and
 the first sequence of each document int64[documents + 1]. Here each document is one sequence. Beside them, `.doc` holds
-each document's row in the Parquet shard of the same name, int64, as a NumPy `.npy` array.
+each document's row in the Parquet shard of the same name, int64 little-endian, without a header.
 Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 """
 
-import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts import ChecksummedFile, temporary_path
 from pipeline.errors import DataError
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
 CODE_OF_DTYPE = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
-DTYPE_OF_CODE = {
-    1: np.uint8,
-    2: np.int8,
-    3: np.int16,
-    4: np.int32,
-    5: np.int64,
-    6: np.float64,
-    7: np.float32,
-    8: np.uint16,
-}
+DTYPE_OF_CODE = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16}
+"""Megatron's and GPT-NeoX's codes of integers; they disagree on 6 and 7, which are float types."""
 SUFFIXES = (".bin", ".idx", ".doc")
+BLOCK_DOCUMENTS = 1 << 16
+"""Documents whose index entries are held in memory at once."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -38,37 +35,69 @@ def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype(np.uint16) if vocab_size < 65500 else np.dtype(np.int32)
 
 
-def write(
-    prefix: Path, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], dtype: np.dtype
-) -> dict[str, int]:
-    """Write one shard from batches of (ids `(tokens,)`, document lengths `(documents,)`, Parquet rows `(documents,)`).
+class ShardWriter:
+    """Writes one shard, batch by batch; memory does not grow with the documents.
 
-    Files appear under their names only when all are complete, `.idx` last. Returns documents and tokens.
+    Use as a context manager: files appear under their names on `finish`, `.idx` last, and leaving without it leaves
+    nothing.
     """
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    temporary = {suffix: prefix.with_name(f".{prefix.name}{suffix}.partial") for suffix in SUFFIXES}
-    all_lengths, all_rows = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    with temporary[".bin"].open("wb") as file:
-        for ids, lengths, rows in batches:
-            file.write(ids.astype(dtype, copy=False).data)
-            all_lengths.append(lengths.astype(np.int32))
-            all_rows.append(rows.astype(np.int64))
-        os.fsync(file.fileno())
-    lengths = np.concatenate(all_lengths)
-    offsets = np.zeros(len(lengths), np.int64)
-    np.cumsum(lengths[:-1], dtype=np.int64, out=offsets[1:])
-    with temporary[".idx"].open("wb") as file:
-        file.write(HEADER.pack(MAGIC, 1, CODE_OF_DTYPE[dtype], len(lengths), len(lengths) + 1))
-        file.write(lengths.astype("<i4").tobytes())
-        file.write((offsets * dtype.itemsize).astype("<i8").tobytes())
-        file.write(np.arange(len(lengths) + 1, dtype="<i8").tobytes())
-        os.fsync(file.fileno())
-    with temporary[".doc"].open("wb") as file:
-        np.save(file, np.concatenate(all_rows), allow_pickle=False)
-        os.fsync(file.fileno())
-    for suffix in (".bin", ".doc", ".idx"):
-        temporary[suffix].replace(prefix.with_name(prefix.name + suffix))
-    return {"documents": len(lengths), "tokens": int(lengths.sum(dtype=np.int64))}
+
+    def __init__(self, prefix: Path, dtype: np.dtype) -> None:
+        self.documents = self.tokens = 0
+        self._prefix, self._dtype = prefix, dtype
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = {suffix: temporary_path(prefix.with_name(prefix.name + suffix)) for suffix in SUFFIXES}
+        self._lengths_path = temporary_path(prefix.with_name(f"{prefix.name}.lengths"))
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "ShardWriter":
+        self._bin, self._doc = (self._open(suffix) for suffix in (".bin", ".doc"))
+        self._lengths = self._stack.enter_context(self._lengths_path.open("w+b"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        for path in (*self._temporary.values(), self._lengths_path):
+            path.unlink(missing_ok=True)
+
+    def add(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> None:
+        """Append documents: ids `(tokens,)`, their lengths `(documents,)`, their Parquet rows `(documents,)`."""
+        self._bin.write(ids.astype(self._dtype, copy=False).data)
+        self._doc.write(rows.astype("<i8").data)
+        self._lengths.write(lengths.astype("<i4").data)
+        self.documents += len(lengths)
+        self.tokens += len(ids)
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Complete the files and return the record of each by suffix."""
+        index = self._open(".idx")
+        index.write(HEADER.pack(MAGIC, 1, CODE_OF_DTYPE[self._dtype], self.documents, self.documents + 1))
+        for lengths in self._written_lengths():
+            index.write(lengths.data)
+        offset = 0
+        for lengths in self._written_lengths():
+            ends = offset + np.cumsum(lengths, dtype=np.int64) * self._dtype.itemsize
+            index.write((ends - lengths.astype(np.int64) * self._dtype.itemsize).astype("<i8").data)
+            offset = int(ends[-1])
+        for first in range(0, self.documents + 1, BLOCK_DOCUMENTS):
+            index.write(np.arange(first, min(first + BLOCK_DOCUMENTS, self.documents + 1), dtype="<i8").data)
+        files = {".bin": self._bin, ".doc": self._doc, ".idx": index}
+        for file in files.values():
+            file.fsync()
+            file.close()
+        for suffix in files:
+            self._temporary[suffix].replace(self._prefix.with_name(self._prefix.name + suffix))
+        return {suffix: files[suffix].record() for suffix in SUFFIXES}
+
+    def _open(self, suffix: str) -> ChecksummedFile:
+        return self._stack.enter_context(ChecksummedFile(self._temporary[suffix]))
+
+    def _written_lengths(self) -> Iterator[np.ndarray]:
+        self._lengths.seek(0)
+        while block := self._lengths.read(4 * BLOCK_DOCUMENTS):
+            yield np.frombuffer(block, "<i4")
 
 
 @dataclass(frozen=True)
@@ -77,18 +106,23 @@ class Shard:
 
     prefix: Path
     ids: np.ndarray
-    """`(tokens,)`, all documents one after another."""
+    """`(tokens,)`, all sequences one after another."""
     lengths: np.ndarray
-    """`(documents,) int32`, in tokens."""
+    """`(sequences,) int32`, in tokens."""
+    offsets: np.ndarray
+    """`(sequences,) int64`, in bytes."""
+    documents: np.ndarray
+    """`(documents + 1,) int64`: the first sequence of each document, and the number of sequences."""
 
     def document(self, index: int) -> np.ndarray:
         """Return one document's ids, its end-of-document id last."""
-        start = int(self.lengths[:index].sum(dtype=np.int64))
-        return self.ids[start : start + int(self.lengths[index])]
+        first, last = self.documents[index], self.documents[index + 1]
+        start = int(self.offsets[first]) // self.ids.itemsize
+        return self.ids[start : start + int(self.lengths[first:last].sum(dtype=np.int64))]
 
     def rows(self) -> np.ndarray:
         """Return each document's row in the Parquet shard, `(documents,) int64`."""
-        return np.load(self.prefix.with_name(self.prefix.name + ".doc"), mmap_mode="r")
+        return _mapped(self.prefix.with_name(self.prefix.name + ".doc"), "<i8")
 
 
 def read(prefix: Path) -> Shard:
@@ -96,18 +130,26 @@ def read(prefix: Path) -> Shard:
     index, data = (prefix.with_name(prefix.name + suffix) for suffix in (".idx", ".bin"))
     try:
         with index.open("rb") as file:
-            magic, version, code, sequences, _ = HEADER.unpack(file.read(HEADER.size))
+            magic, version, code, sequences, entries = HEADER.unpack(file.read(HEADER.size))
         if magic != MAGIC or version != 1:
             raise DataError(f"{index}: is not a Megatron indexed dataset (version 1)")
-        lengths = (
-            np.memmap(index, np.dtype("<i4"), "r", HEADER.size, (sequences,)) if sequences else np.zeros(0, np.int32)
-        )
-        dtype = np.dtype(DTYPE_OF_CODE[code])
-        ids = np.memmap(data, dtype, "r") if data.stat().st_size else np.zeros(0, dtype)
-    except (OSError, ValueError, KeyError, struct.error) as error:
+        if code not in DTYPE_OF_CODE:
+            raise DataError(f"{index}: its data type, code {code}, is none of token ids")
+        lengths = _mapped(index, "<i4", HEADER.size, sequences)
+        offsets = _mapped(index, "<i8", HEADER.size + 4 * sequences, sequences)
+        documents = _mapped(index, "<i8", HEADER.size + 12 * sequences, entries)
+        ids = _mapped(data, DTYPE_OF_CODE[code])
+    except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{index}: cannot be read ({error}). Run `pipeline tokenize` again.") from None
     if len(ids) != int(lengths.sum(dtype=np.int64)):
         raise DataError(
             f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. Delete it, tokenize again."
         )
-    return Shard(prefix, ids, lengths)
+    return Shard(prefix, ids, lengths, offsets, documents)
+
+
+def _mapped(path: Path, dtype: Any, offset: int = 0, count: int | None = None) -> np.ndarray:
+    """Map a file, or `count` values from byte `offset`; an empty one cannot be mapped and is an empty array."""
+    if count == 0 or path.stat().st_size == 0:
+        return np.zeros(0, dtype)
+    return np.memmap(path, dtype, "r", offset, None if count is None else (count,))

@@ -17,6 +17,7 @@ from pipeline.config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
+from pipeline.tokens.encode import prove_fast_encoder
 
 PROOF_STRINGS = 2400
 """At least 2,000 strings are compared: three of four cut from documents, the rest made of random characters."""
@@ -57,6 +58,7 @@ def train_tokenizer(config: RunConfig) -> Result:
         "strings_compared": len(strings),
         "strings_that_differ": 0,
         "strings_decoded_to_themselves": lossless,
+        "gigatoken": prove_fast_encoder(folder, strings),
     }
     write_json(folder / "report.json", report)
     headline = f"{len(loaded):,} ids ({config.tokenizer.kind}), exact on {len(strings):,} strings"

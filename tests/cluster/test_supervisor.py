@@ -174,5 +174,17 @@ def test_slurm_needs_an_allocation_and_no_step(run_file: Path, monkeypatch: pyte
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="from the batch script, not inside srun"):
         plan_launch(config, run_file)
-    with pytest.raises(UserError, match="one of several tasks of an srun step"):
-        plan_launch(load(run_file), run_file)
+
+
+@pytest.mark.parametrize("command", ["train", "run"])
+def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) -> None:
+    step = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", command, str(run_file)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **step},
+    )
+    assert ended.returncode == 2
+    assert f"each would do the whole of `pipeline {command}`" in ended.stderr
+    assert "Only prepare and tokenize share the tasks of a step" in ended.stderr

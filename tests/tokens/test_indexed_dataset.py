@@ -4,10 +4,12 @@ import os
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.artifacts import file_record
 from pipeline.errors import DataError
 from pipeline.tokens import indexed_dataset
 
@@ -31,22 +33,23 @@ def read_by_description(prefix: Path) -> tuple[list[list[int]], list[int]]:
     return found, list(documents)
 
 
-def write_two_batches(prefix: Path, dtype: type) -> dict[str, int]:
-    batches = [
-        (np.array([5, 6, 0, 7, 0], np.uint32), np.array([3, 2]), np.array([0, 1])),
-        (np.array([65000, 0], np.uint32), np.array([2]), np.array([2])),
-    ]
-    return indexed_dataset.write(prefix, batches, np.dtype(dtype))
+def write_two_batches(prefix: Path, dtype: type) -> dict[str, dict[str, Any]]:
+    with indexed_dataset.ShardWriter(prefix, np.dtype(dtype)) as writer:
+        writer.add(np.array([5, 6, 0, 7, 0], np.uint32), np.array([3, 2]), np.array([0, 1]))
+        writer.add(np.array([65000, 0], np.uint32), np.array([2]), np.array([2]))
+        assert (writer.documents, writer.tokens) == (3, 7)
+        return writer.finish()
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_written_shards_are_what_the_format_says(tmp_path: Path, dtype: type) -> None:
-    assert write_two_batches(tmp_path / "shard", dtype) == {"documents": 3, "tokens": 7}
+    records = write_two_batches(tmp_path / "shard", dtype)
     documents, entries = read_by_description(tmp_path / "shard")
     assert documents == [[5, 6, 0], [7, 0], [65000, 0]]
     assert entries == [0, 1, 2, 3]
-    assert np.load(tmp_path / "shard.doc").tolist() == [0, 1, 2]
+    assert np.fromfile(tmp_path / "shard.doc", "<i8").tolist() == [0, 1, 2]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["shard.bin", "shard.doc", "shard.idx"]
+    assert records == {suffix: file_record(tmp_path / f"shard{suffix}") for suffix in (".bin", ".idx", ".doc")}
 
 
 def test_the_projects_reader_reads_it_back(tmp_path: Path) -> None:
@@ -56,8 +59,26 @@ def test_the_projects_reader_reads_it_back(tmp_path: Path) -> None:
     assert shard.rows().tolist() == [0, 1, 2]
 
 
+def test_the_index_is_written_in_blocks_that_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexed_dataset, "BLOCK_DOCUMENTS", 2)
+    write_two_batches(tmp_path / "shard", np.int32)
+    assert read_by_description(tmp_path / "shard") == ([[5, 6, 0], [7, 0], [65000, 0]], [0, 1, 2, 3])
+
+
+def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        indexed_dataset.ShardWriter(tmp_path / "shard", np.dtype(np.uint16)) as writer,
+    ):
+        writer.add(np.array([5, 0]), np.array([2]), np.array([0]))
+        assert len(list(tmp_path.iterdir())) == 3
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_shard_is_a_shard(tmp_path: Path) -> None:
-    assert indexed_dataset.write(tmp_path / "none", [], np.dtype(np.uint16)) == {"documents": 0, "tokens": 0}
+    with indexed_dataset.ShardWriter(tmp_path / "none", np.dtype(np.uint16)) as writer:
+        writer.finish()
     assert read_by_description(tmp_path / "none") == ([], [0])
     assert len(indexed_dataset.read(tmp_path / "none").ids) == 0
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import run_stages
@@ -12,7 +10,6 @@ from tokenizers import Tokenizer
 
 from pipeline.artifacts import read_json
 from pipeline.config import load
-from pipeline.tokens.encode import agrees, encode_fast, encode_reference, load_encoder
 
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 VOCABULARY = {"sentencepiece-bpe": 300, "byte-level-bpe": 270}
@@ -52,18 +49,6 @@ def test_special_token_text_in_a_document_stays_text(run_file: Path, tmp_path: P
     documents = read_by_description(prefix)[0]
     end = documents[0][-1]
     assert [document.count(end) for document in documents] == [1, 1, 1, 1]
-
-
-def test_both_encoders_take_the_same_arrow_array(run_file: Path) -> None:
-    run_stages(run_file, ["prepare", "train-tokenizer"], [])
-    encoder = load_encoder(load(run_file).paths.data_dir / "tokenizer", "auto")
-    array = pa.array(["", "a b  c", "🙂 naïve", "<|endoftext|>"], pa.large_string())
-    for one, other in zip(encode_fast(encoder, array), encode_reference(encoder, array), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert agrees(encoder, array)
-    wrong = encoder._replace(reference=Tokenizer.from_str(encoder.reference.to_str()))
-    wrong.reference.encode_special_tokens = False  # turns the text into the special token
-    assert not agrees(wrong, array)
 
 
 def test_lost_output_is_made_again_and_nothing_else(run_file: Path) -> None:

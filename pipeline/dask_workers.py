@@ -1,0 +1,184 @@
+"""Where Dask workers come from: processes of this machine, tasks of a Slurm allocation, or jobs sent to Slurm."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Executor
+from pipeline.errors import ConfigError, UserError
+from pipeline.lease import process_start_time
+
+WORKER_SETTINGS = {
+    "distributed.worker.memory.terminate": False,  # a large document is no leak
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.daemon": True,
+    "distributed.scheduler.allowed-failures": 5,
+    "distributed.admin.tick.limit": "10m",
+}
+WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+"""One worker is one core's work; more come by `executor.workers`."""
+PARENT_POLL_SECONDS = 0.5
+LEAST_STEP_TASKS = 3
+"""Scheduler, client and one worker: `SLURMRunner` makes them of an srun step's first tasks."""
+
+_allocation: Any = None
+"""The client's `SLURMRunner` in a process that is one task of a step."""
+
+
+def in_srun_step() -> bool:
+    """Tell whether this process is one of several tasks that srun started."""
+    return {"SLURM_STEP_ID", "SLURM_PROCID"} <= os.environ.keys() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+@contextmanager
+def allocation(executor: Executor, folder: Path) -> Iterator[None]:
+    """Within an srun step, turn its tasks into one scheduler, one client and workers; only the client goes on.
+
+    The others serve until the client leaves, then end their process with exit code 0. `folder` is one that all nodes
+    see. Elsewhere this does nothing. Raises ConfigError for a step of fewer than three tasks.
+    """
+    global _allocation
+    if executor.kind != "slurm" or not in_srun_step():
+        yield
+        return
+    if (tasks := int(os.environ["SLURM_NTASKS"])) < LEAST_STEP_TASKS:
+        raise ConfigError(
+            [f"srun --ntasks={tasks}: one task schedules, one directs, the others work; use 3 or more (executor.kind)"]
+        )
+    _quiet()
+    os.environ |= WORKER_ENVIRONMENT
+    import dask.config
+
+    interrupt = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue.slurm import SLURMRunner  # takes SIGINT for itself when imported
+
+    step = "-".join(os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
+    folder.mkdir(parents=True, exist_ok=True)
+    meeting_point = folder / f".dask-scheduler-{step}.json"
+    with dask.config.set(WORKER_SETTINGS):
+        _allocation = SLURMRunner(
+            scheduler_file=str(meeting_point),
+            scheduler_options={"dashboard": False},
+            worker_class="distributed.Nanny",  # starts a killed worker again
+            worker_options={"nthreads": 1, "memory_limit": None},
+        )  # does not return in the scheduler and the workers
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # closing it is all that is left to do
+                _allocation.close()
+            _allocation = None
+            meeting_point.unlink(missing_ok=True)
+
+
+@contextmanager
+def connect(executor: Executor, workers: int, folder: Path) -> Iterator[Any]:
+    """Yield a `distributed.Client` of running workers; they end with the context, or with this process.
+
+    `folder`, seen by all nodes, takes the logs of jobs sent to Slurm.
+    """
+    import dask.config
+    import distributed  # its defaults must be there before they are changed  # noqa: F401
+
+    _quiet()
+    with dask.config.set(WORKER_SETTINGS):
+        if executor.kind == "local":
+            with _local(workers) as client:
+                client.register_plugin(_end_with(os.getpid()))
+                yield client
+        elif _allocation is not None:
+            from distributed import Client
+
+            with Client(_allocation) as client:
+                yield client
+        else:
+            with _jobs(executor, folder) as client:
+                yield client
+
+
+@contextmanager
+def _local(workers: int) -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=None,
+            dashboard_address=None,  # pyright: ignore[reportArgumentType] (documented: no dashboard)
+            silence_logs=logging.CRITICAL,
+            env=WORKER_ENVIRONMENT,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _jobs(executor: Executor, folder: Path) -> Iterator[Any]:
+    """Send jobs to Slurm, and again when one ends at its time limit."""
+    from dask_jobqueue.slurm import SLURMCluster
+    from distributed import Client
+
+    if executor.workers == "auto":
+        raise ConfigError(["executor.workers = auto: say how many worker processes Slurm shall start in all"])
+    logs = folder / ".slurm-logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        cluster = SLURMCluster(
+            queue=executor.partition,
+            account=executor.account,
+            walltime=executor.time_limit,
+            cores=executor.workers_per_job,
+            processes=executor.workers_per_job,
+            memory=f"{executor.memory_per_worker * executor.workers_per_job} B",
+            job_extra_directives=list(executor.job_options),
+            job_script_prologue=[f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()],
+            worker_extra_args=["--no-dashboard", "--memory-limit", "0"],
+            scheduler_options={"dashboard": False},
+            log_directory=str(logs),
+            python=sys.executable,
+            silence_logs="critical",
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"executor.kind = slurm: {error.filename} was not found; run this where Slurm is") from None
+    with cluster, Client(cluster) as client:
+        cluster.adapt(minimum=executor.workers, maximum=executor.workers)
+        yield client
+
+
+def _end_with(parent: int) -> Any:
+    """Return a plugin by which a worker, and one that replaces it, ends soon after the process `parent` does."""
+    from distributed import WorkerPlugin
+
+    class EndWithParent(WorkerPlugin):
+        name = "end-with-parent"
+
+        def __init__(self) -> None:
+            self._started = process_start_time(parent)
+
+        def setup(self, worker: Any) -> None:
+            threading.Thread(target=self._watch, daemon=True).start()
+
+        def _watch(self) -> None:
+            while process_start_time(parent) == self._started:
+                time.sleep(PARENT_POLL_SECONDS)
+            os._exit(1)
+
+    return EndWithParent()
+
+
+def _quiet() -> None:
+    """Dask's own log lines, among them tracebacks of connections that close, say nothing to a user."""
+    for name in ("distributed", "distributed.nanny", "distributed.worker", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
