@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Set .venv up, then format, lint, types and tests; stops at the first tool that fails.
 #   bash jobs/test.sh [--full] [--cluster] [pytest arguments]
-# --full adds the expensive grids and long fault runs, --cluster the tests that need a cluster; without them pytest's
-# summary says how many were left out. No network is used after the set-up.
+# --full adds the expensive grids and long fault runs; --cluster the tests on a Slurm of this machine's own, whose
+# packages it installs (Debian, as root). Without them pytest's summary says how many were left out. No network is used
+# after the set-up.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,6 +24,19 @@ check() {   # check "what" command...: run it; its output is shown only when it 
     }
     printf 'test: %s passed\n' "$what"
 }
+
+needs_slurm() { ! command -v munged slurmctld slurmd sbatch srun >/dev/null; }
+
+if [[ " $* " == *" --cluster "* ]] && needs_slurm; then
+    packages=(slurmctld slurmd slurm-client munge)
+    if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        printf 'test: --cluster needs root and the Debian packages %s\n' "${packages[*]}" >&2
+        exit 2
+    fi
+    printf 'test: installing %s\n' "${packages[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+fi
 
 check format ruff format --check --quiet .
 check lint ruff check --quiet .

@@ -24,7 +24,12 @@ WORKER_SETTINGS = {
     "distributed.scheduler.allowed-failures": 5,
     "distributed.admin.tick.limit": "10m",
 }
-WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+WORKER_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+}
 """One worker is one core's work; more come by `executor.workers`."""
 PARENT_POLL_SECONDS = 0.5
 LEAST_STEP_TASKS = 3
@@ -54,8 +59,8 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
         raise ConfigError(
             [f"srun --ntasks={tasks}: one task schedules, one directs, the others work; use 3 or more (executor.kind)"]
         )
-    _quiet()
     os.environ |= WORKER_ENVIRONMENT
+    _quiet()
     import dask.config
 
     interrupt = signal.getsignal(signal.SIGINT)

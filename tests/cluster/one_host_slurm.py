@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,3 +90,23 @@ def _wait_until_idle(nodes: int, environment: dict[str, str]) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the nodes did not become idle within 20 s")
+
+
+def job_state(environment: dict[str, str], job: str) -> str:
+    """Return a job's state, for example `RUNNING`."""
+    shown = subprocess.run(
+        ["scontrol", "show", "job", job], capture_output=True, text=True, env=environment, check=True
+    )
+    return shown.stdout.split("JobState=")[1].split()[0]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, outputs: Path) -> None:
+    """Wait; when it takes too long, fail with the ends of the job outputs (a file, or a folder of slurm-*.out)."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        logs = [
+            p.read_text(errors="replace")[-2000:]
+            for p in ([outputs] if outputs.is_file() else outputs.glob("slurm-*.out"))
+        ]
+        assert time.monotonic() < deadline, logs
+        time.sleep(0.5)

@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from one_host_slurm import one_host_slurm
+from one_host_slurm import job_state as state
+from one_host_slurm import one_host_slurm, wait_for
 
 from pipeline.config import load
 from pipeline.training.metrics import read_metrics
@@ -33,23 +33,10 @@ def submit(slurm: dict[str, str], run_file: Path, *overrides: str) -> str:
     return ended.stdout.strip()
 
 
-def state(slurm: dict[str, str], job: str) -> str:
-    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, env=slurm, check=True)
-    return shown.stdout.split("JobState=")[1].split()[0]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, run_file: Path) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        logs = [p.read_text(errors="replace")[-2000:] for p in run_file.parent.glob("slurm-*.out")]
-        assert time.monotonic() < deadline, logs
-        time.sleep(0.5)
-
-
 def test_two_nodes_train_like_two_local_ranks(slurm: dict[str, str], make_run: Callable[..., Path]) -> None:
     on_slurm, local = make_run("on_slurm"), make_run("local")
     job = submit(slurm, on_slurm)
-    wait_for(lambda: state(slurm, job) not in ("PENDING", "RUNNING"), 180, on_slurm)
+    wait_for(lambda: state(slurm, job) not in ("PENDING", "RUNNING"), 180, on_slurm.parent)
     output = (on_slurm.parent / f"slurm-{job}.out").read_text()
     assert state(slurm, job) == "COMPLETED", output
     assert "starting 2 CPU ranks" in output
@@ -64,16 +51,16 @@ def test_a_job_told_to_stop_saves_and_returns_to_the_queue(
     run_file = make_run("long")
     run_dir = load(run_file).paths.run_dir
     job = submit(slurm, run_file, "train.train_tokens=25600000", "train.validate_every_steps=100000")
-    wait_for(lambda: (run_dir / "metrics.jsonl").exists() and len(read_metrics(run_dir)) > 3, 180, run_file)
+    wait_for(lambda: (run_dir / "metrics.jsonl").exists() and len(read_metrics(run_dir)) > 3, 180, run_file.parent)
     subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True, env=slurm)
-    wait_for(lambda: state(slurm, job) == "PENDING", 60, run_file)
+    wait_for(lambda: state(slurm, job) == "PENDING", 60, run_file.parent)
     saved = json.loads((run_dir / "outcome.json").read_text())
     assert saved["status"] == "interrupted"
     assert (run_dir / "checkpoints" / f"step_{saved['step']:08d}" / "manifest.json").exists()
     assert f"putting job {job} back into the queue" in (run_file.parent / f"slurm-{job}.out").read_text()
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True, env=slurm)
-    wait_for(lambda: len(read_metrics(run_dir)) > saved["step"] + 3, 180, run_file)
+    wait_for(lambda: len(read_metrics(run_dir)) > saved["step"] + 3, 180, run_file.parent)
     subprocess.run(["scancel", job], check=True, env=slurm)
-    wait_for(lambda: state(slurm, job) == "CANCELLED", 60, run_file)
+    wait_for(lambda: state(slurm, job) == "CANCELLED", 60, run_file.parent)
     steps = [record["step"] for record in read_metrics(run_dir)]
     assert steps == list(range(1, len(steps) + 1))

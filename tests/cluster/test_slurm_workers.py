@@ -1,0 +1,81 @@
+"""Text to tokens by workers that Slurm started, in an allocation and as jobs: the same bytes as in one process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import digests, run_stages
+from one_host_slurm import job_state, one_host_slurm, wait_for
+
+from pipeline.artifacts import read_json
+from pipeline.config import load
+
+pytestmark = pytest.mark.cluster
+
+SBATCH = Path(__file__).parents[2] / "jobs" / "slurm" / "data.sbatch"
+STAGES = ["prepare", "train-tokenizer", "tokenize"]
+SMALL_SHARDS = ["prepare.shard_text_bytes=600"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with one_host_slurm(tmp_path_factory.mktemp("slurm"), nodes=2) as environment:
+        yield {**environment, "PIPELINE": str(Path(sys.executable).with_name("pipeline"))}
+
+
+@pytest.fixture
+def expected(run_file: Path) -> dict[str, str]:
+    """Return the digests of what one process makes of the run file."""
+    run_stages(run_file, STAGES, [*SMALL_SHARDS, f"paths.data_dir={run_file.parent / 'alone'}"])
+    return digests(run_file.parent / "alone")
+
+
+def test_the_tasks_of_a_step_share_the_work(slurm: dict[str, str], run_file: Path, expected: dict[str, str]) -> None:
+    output = run_file.parent / "slurm.out"
+    options = ["--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G", f"--output={output}"]
+    command = ["sbatch", "--parsable", *options, str(SBATCH), str(run_file), *SMALL_SHARDS]
+    submitted = subprocess.run(command, capture_output=True, text=True, env=slurm, cwd=run_file.parent)
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.strip()
+    wait_for(lambda: job_state(slurm, job) not in ("PENDING", "RUNNING"), 120, output)
+    printed = output.read_text()
+    assert job_state(slurm, job) == "COMPLETED", printed
+    assert "Traceback" not in printed and "Error" not in printed, printed
+    data = load(run_file).paths.data_dir
+    assert digests(data) == expected
+    assert list(data.glob("*/.dask-scheduler-*")) == []
+    assert printed.count("prepare: done in") == printed.count("tokenize: done in") == 1
+
+
+def test_jobs_are_sent_and_ended(slurm: dict[str, str], run_file: Path, expected: dict[str, str]) -> None:
+    settings = ["executor.kind=slurm", "executor.workers=2", "executor.memory_per_worker=1000000000"]
+    settings += ["executor.partition=main", "executor.time_limit=00:10:00", "executor.job_options=[--comment=text]"]
+    for stage in STAGES:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pipeline", stage, run_file, *SMALL_SHARDS, *settings],
+            capture_output=True,
+            text=True,
+            env=slurm,
+            timeout=120,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "Traceback" not in ended.stderr and "Error" not in ended.stderr, ended.stderr
+    data = load(run_file).paths.data_dir
+    assert digests(data) == expected
+    logs = sorted((data / "tokens" / ".slurm-logs").glob("*.err"))
+    assert len(logs) >= 1, "the workers were jobs"
+    queue = subprocess.run(["squeue", "-h"], capture_output=True, text=True, env=slurm, check=True)
+    wait_for(lambda: "dask" not in queue.stdout, 10, logs[0])
+    assert read_json(data / "tokens" / "manifest.json")["counts"]["encoders"] == {
+        "gigatoken": len(list((data / "documents").glob("*/*.parquet")))
+    }
+
+
+def test_too_small_a_step_is_refused(slurm: dict[str, str], run_file: Path) -> None:
+    command = ["srun", "--nodes=1", "--ntasks=2", slurm["PIPELINE"], "prepare", str(run_file), "executor.kind=slurm"]
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **slurm}, timeout=60)
+    assert ended.returncode == 2
+    assert "srun --ntasks=2: one task schedules, one directs, the others work; use 3 or more" in ended.stderr
