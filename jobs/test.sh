@@ -25,7 +25,13 @@ check() {   # check "what" command...: run it; its output is shown only when it 
     printf 'test: %s passed\n' "$what"
 }
 
-needs_slurm() { ! command -v munged slurmctld slurmd sbatch srun >/dev/null; }
+needs_slurm() {
+    local program
+    for program in munged slurmctld slurmd sbatch srun; do
+        command -v "$program" >/dev/null || return 0
+    done
+    return 1
+}
 
 if [[ " $* " == *" --cluster "* ]] && needs_slurm; then
     packages=(slurmctld slurmd slurm-client munge)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Executor
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.lease import process_start_time
 
 WORKER_SETTINGS = {
@@ -32,6 +32,7 @@ WORKER_ENVIRONMENT = {
 }
 """One worker is one core's work; more come by `executor.workers`."""
 PARENT_POLL_SECONDS = 0.5
+START_ATTEMPTS = 3
 LEAST_STEP_TASKS = 3
 """Scheduler, client and one worker: `SLURMRunner` makes them of an srun step's first tasks."""
 
@@ -113,20 +114,32 @@ def connect(executor: Executor, workers: int, folder: Path) -> Iterator[Any]:
 
 @contextmanager
 def _local(workers: int) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=None,
-            dashboard_address=None,  # pyright: ignore[reportArgumentType] (documented: no dashboard)
-            silence_logs=logging.CRITICAL,
-            env=WORKER_ENVIRONMENT,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with _started_cluster(workers) as cluster, Client(cluster) as client:
         yield client
+
+
+def _started_cluster(workers: int) -> Any:
+    """Start worker processes; once they run, Dask replaces one that dies, but not yet while they come up."""
+    from distributed import LocalCluster
+
+    for attempt in range(START_ATTEMPTS):
+        try:
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=None,
+                dashboard_address=None,  # pyright: ignore[reportArgumentType] (documented: no dashboard)
+                silence_logs=logging.CRITICAL,
+                env=WORKER_ENVIRONMENT,
+            )
+        except RuntimeError as error:
+            if attempt == START_ATTEMPTS - 1:
+                raise WorkerLost(
+                    f"worker processes do not come up on this machine: {error.__cause__ or error}"
+                ) from None
+    raise AssertionError("returned or raised above")
 
 
 @contextmanager

@@ -28,8 +28,9 @@ Ids = tuple[np.ndarray, np.ndarray]
 """Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents' lengths in tokens,
 that id included, `(documents,) int64`."""
 
-SEPARATOR = "\U0010fffe\U0010ffff" * 2
-"""Noncharacters of the last plane: no text should hold them, and one that does goes to the reference."""
+SEPARATOR = "\U0010fffe\U0010ffff\U0010ffff\U0010ffff"
+"""Noncharacters of the last plane: no text should hold them, and one that does goes to the reference. No end of it is also
+a beginning, so that a text beside it cannot shift where it is found."""
 REFERENCE_BATCH_BYTES = 1 << 20
 """Text that the reference encodes at once: its result takes some 200 bytes of memory per token."""
 MOST_RESIDENT_BYTES = 700_000_000

@@ -114,7 +114,7 @@ def _train(config: RunConfig, folder: Path) -> tuple[Callable[[str], list[int]],
             f"tokenizer.vocab_size = {config.tokenizer.vocab_size}: {human_bytes(sample.bytes)} of text gave only "
             f"{fast.get_vocab_size()} ids. Take a smaller vocabulary or more text (tokenizer.sample_bytes, sources)."
         )
-    _export(fast, config.tokenizer.end_of_document, unknown, folder)
+    export(fast, config.tokenizer.end_of_document, unknown, folder)
     note(f"train-tokenizer: learned {fast.get_vocab_size():,} ids from {human_bytes(sample.bytes)} of text")
     return reference, sample.bytes
 
@@ -140,7 +140,8 @@ class _Sample:
                     yield text
 
 
-def _export(fast: Any, end_of_document: str, unknown: str | None, folder: Path) -> None:
+def export(fast: Any, end_of_document: str, unknown: str | None, folder: Path) -> None:
+    """Write a folder that transformers loads."""
     from transformers import PreTrainedTokenizerFast
 
     fast.encode_special_tokens = False
