@@ -152,6 +152,26 @@ def config(run_file: RunFile, overrides: Overrides = None) -> None:
     commands.show_config(run_file, overrides or [])
 
 
+benchmarks = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
+
+
+@benchmarks.command("tokenize")
+def benchmark_tokenize(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are shown.")] = 3,
+    repeat: Annotated[int, typer.Option(min=1, help="Times that the documents stand in the large corpus.")] = 10,
+    megatron: Annotated[Path | None, typer.Option(help="Checkout of Megatron-LM to compare with.")] = None,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-tokenize.json"),
+) -> None:
+    """Text to tokens: MB/s of each part, what limits it, memory, core-hours for RedPajama-1T."""
+    from pipeline import commands
+
+    function = "pipeline.tokens.benchmark:benchmark_tokenize"
+    commands.measure(function, run_file, overrides or [], count=rounds, repeat=repeat, megatron=megatron, output=output)
+
+
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
     # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning

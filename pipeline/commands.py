@@ -118,3 +118,8 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
 def show_config(run_file: Path, overrides: Sequence[str]) -> None:
     """Print the resolved settings."""
     print(dump(load(run_file, overrides)), end="")
+
+
+def measure(function: str, run_file: Path, overrides: Sequence[str], **options: Any) -> None:
+    """Call a benchmark, `module:function`, with the settings and its options."""
+    artifacts.resolve(function)(load(run_file, overrides), **options)

@@ -10,13 +10,13 @@ places. Added tokens cut the text before anything else looks at it, so documents
 """
 
 import importlib.metadata
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 import psutil
 import xxhash
 from tokenizers import Tokenizer
@@ -27,6 +27,9 @@ from pipeline.errors import DataError
 Ids = tuple[np.ndarray, np.ndarray]
 """Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents' lengths in tokens,
 that id included, `(documents,) int64`."""
+
+Documents = Sequence[bytes | memoryview]
+"""Texts in UTF-8."""
 
 SEPARATOR = "\U0010fffe\U0010ffff\U0010ffff\U0010ffff"
 """Noncharacters of the last plane: no text should hold them, and one that does goes to the reference. No end of it is also
@@ -44,7 +47,7 @@ class Encoder:
 
     def __init__(self, folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool) -> None:
         """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
-        self._description = (folder / "tokenizer.json").read_text("utf-8")
+        self._description = (folder / "tokenizer.json").read_bytes()
         self.reference = load_reference(folder, parse_special_tokens)
         self.end_of_document = _end_of_document(folder, self.reference)
         self.vocab_size = self.reference.get_vocab_size(with_added_tokens=True)
@@ -57,33 +60,33 @@ class Encoder:
         """Whether gigatoken knows this kind of tokenizer."""
         return self._fast is not None
 
-    def encode_reference(self, documents: Sequence[bytes]) -> Ids:
+    def encode_reference(self, documents: Documents) -> Ids:
         """Encode texts in UTF-8 with `tokenizers`."""
         ids, lengths = [np.zeros(0, np.uint32)], []
         for batch in _bounded(documents):
-            for encoding in self.reference.encode_batch_fast([d.decode() for d in batch], add_special_tokens=False):
+            for encoding in self.reference.encode_batch_fast(
+                [str(d, "utf-8") for d in batch], add_special_tokens=False
+            ):
                 ids += [np.array(encoding.ids, np.uint32), np.array([self.end_of_document], np.uint32)]
                 lengths.append(len(encoding.ids) + 1)
         return np.concatenate(ids), np.array(lengths, np.int64)
 
-    def encode_fast(self, documents: Sequence[bytes]) -> Ids:
+    def encode_fast(self, documents: Documents) -> Ids:
         """Encode texts in UTF-8 with gigatoken, if there is one for this tokenizer.
 
         Texts of which one holds the separator go to the reference.
         """
         import gigatoken
 
-        separator = SEPARATOR.encode()
-        joined = separator.join([*documents, b""])
-        if joined.count(separator) != len(documents):
-            return self.encode_reference(documents)
+        joined = SEPARATOR.encode().join([*documents, b""])
         fast: Any = self._fast
         matrix, _ = fast.encode_batch_padded(gigatoken.BytesSource([joined]), 0, parallel=False)
         self._encoded_bytes += len(joined)
         del joined
-        ids = matrix[0] if documents else np.zeros(0, np.uint32)
+        ids = matrix[0] if len(matrix) else np.zeros(0, np.uint32)
         ends = np.flatnonzero(ids == self.vocab_size)
-        assert len(ends) == len(documents), "gigatoken cuts at every added token"
+        if len(ends) != len(documents):
+            return self.encode_reference(documents)
         ids[ends] = self.end_of_document
         return ids, np.diff(ends, prepend=-1)
 
@@ -105,7 +108,7 @@ class Encoder:
     def _load_gigatoken(self) -> Any:
         import gigatoken
 
-        description = json.loads(self._description)
+        description = orjson.loads(self._description)
         kept = [t for t in description["added_tokens"] if self._parse_special_tokens or not t["special"]]
         separator = {"id": self.vocab_size, "content": SEPARATOR, "special": True, "normalized": False}
         description["added_tokens"] = [
@@ -113,7 +116,7 @@ class Encoder:
             {**dict.fromkeys(("single_word", "lstrip", "rstrip"), False), **separator},
         ]
         try:
-            return gigatoken.Tokenizer.from_json(json.dumps(description))
+            return gigatoken.Tokenizer.from_json(orjson.dumps(description))
         except Exception:  # a kind of tokenizer that it does not know: the reference encodes
             return None
 
@@ -175,8 +178,8 @@ def _end_of_document(folder: Path, reference: Tokenizer) -> int:
     return end
 
 
-def _bounded(documents: Sequence[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
+def _bounded(documents: Documents) -> Iterator[list[bytes | memoryview]]:
+    batch: list[bytes | memoryview] = []
     size = 0
     for document in documents:
         if batch and size + len(document) > REFERENCE_BATCH_BYTES:

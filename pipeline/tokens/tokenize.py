@@ -6,11 +6,11 @@ compared again: a shard with one difference is encoded by the reference instead,
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
@@ -88,23 +88,32 @@ def _write(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict[str,
     }
 
 
-def _row_groups(shard: Path) -> Iterator[tuple[list[bytes], float]]:
-    """Yield the texts of each row group, in UTF-8, and the share of the shard that has then been read.
+def _row_groups(shard: Path) -> Iterator[tuple[list[memoryview], float]]:
+    """Yield the texts of each row group, in UTF-8, and the share of the shard that has then been read."""
+    with pq.ParquetFile(shard) as file:
+        for group in range(file.num_row_groups):
+            yield read_texts(file, group), (group + 1) / file.num_row_groups
+
+
+def read_texts(file: pq.ParquetFile, group: int) -> list[memoryview]:
+    """Return a row group's texts in UTF-8, views of Arrow's buffer.
 
     Read with pyarrow itself: importing `datasets` takes longer than encoding 100 MB.
     """
-    with pq.ParquetFile(shard) as file:
-        for group in range(file.num_row_groups):
-            text = file.read_row_group(group, columns=["text"], use_threads=False)["text"]
-            yield text.cast(pa.large_binary()).to_pylist(), (group + 1) / file.num_row_groups
+    column = file.read_row_group(group, columns=["text"], use_threads=False)["text"]
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    _, offsets, values = array.buffers()
+    bounds = np.frombuffer(offsets, "<i8", len(array) + 1, 8 * array.offset).tolist()
+    view = memoryview(values or b"")
+    return [view[start:end] for start, end in pairwise(bounds)]
 
 
-def _piece(texts: list[bytes], seed: int) -> str:
-    """Return a piece of one of the texts: which ones depends on where in the shard the texts stand."""
+def _piece(texts: list[memoryview], seed: int) -> str:
+    """Return a piece of one of the texts: which one depends on where in the shard the texts stand."""
     die = xxhash.xxh3_64_intdigest(seed.to_bytes(8, "little"))
     text = texts[die % len(texts)]
     start = (die >> 20) % max(1, len(text) - COMPARED_BYTES)
-    return text[start : start + COMPARED_BYTES].decode(errors="ignore")
+    return bytes(text[start : start + COMPARED_BYTES]).decode(errors="ignore")
 
 
 def _collect(config: RunConfig, folder: Path, results: dict[str, dict[str, Any]], vocab_size: int) -> Result:

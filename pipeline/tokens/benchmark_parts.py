@@ -1,0 +1,171 @@
+"""Parts of the way from text to tokens, each measured alone in a fresh process: `python -m` this, part, folders.
+
+Prints one JSON line. Each part does its work in the barest loop that the libraries allow; what it needs is in memory
+before its clock starts.
+"""
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.tokens import indexed_dataset
+from pipeline.tokens.encode import load_encoder
+from pipeline.tokens.tokenize import read_texts
+
+
+def row_groups(documents: Path) -> list[list[pa.Array]]:
+    """Return, shard by shard, each row group's text as an Arrow array."""
+    shards = []
+    for path in sorted(documents.glob("*/*.parquet")):
+        with pq.ParquetFile(path) as file:
+            groups = range(file.num_row_groups)
+            tables = [file.read_row_group(group, columns=["text"], use_threads=False) for group in groups]
+        shards.append([table["text"].combine_chunks() for table in tables])
+    return shards
+
+
+def texts(documents: Path) -> list[list[list[bytes]]]:
+    """Return, shard by shard and row group by row group, the documents."""
+    return [[group.cast(pa.large_binary()).to_pylist() for group in shard] for shard in row_groups(documents)]
+
+
+def read(documents: Path, tokenizer: Path, threads: int) -> float:
+    """Parquet to documents in memory, a row group at a time."""
+    started = time.perf_counter()
+    for path in sorted(documents.glob("*/*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                read_texts(file, group)
+    return time.perf_counter() - started
+
+
+def gigatoken(documents: Path, tokenizer: Path, threads: int, by_row_group: bool = False) -> float:
+    """Encode all documents in memory by one call, as gigatoken's documentation shows it, without added tokens."""
+    import awkward
+    import gigatoken
+
+    description = json.loads((tokenizer / "tokenizer.json").read_text("utf-8"))
+    description["added_tokens"] = []
+    fast = gigatoken.Tokenizer.from_json(json.dumps(description))
+    arrays = [group for shard in row_groups(documents) for group in shard]
+    arrays = [awkward.from_arrow(array) for array in (arrays if by_row_group else [pa.concat_arrays(arrays)])]
+    started = time.perf_counter()
+    for array in arrays:
+        fast.encode_batch(array, parallel=threads > 1)
+    return time.perf_counter() - started
+
+
+def gigatoken_by_row_group(documents: Path, tokenizer: Path, threads: int) -> float:
+    """The same in pieces of 8 MiB, which stay in the processor's cache."""
+    return gigatoken(documents, tokenizer, threads, by_row_group=True)
+
+
+def encode(documents: Path, tokenizer: Path, threads: int) -> float:
+    """Encode documents in memory as the stage does."""
+    encoder = load_encoder(tokenizer, "auto")
+    shards = texts(documents)
+    started = time.perf_counter()
+    for shard in shards:
+        for group in shard:
+            encoder.encode_fast(group)
+    return time.perf_counter() - started
+
+
+def reference(documents: Path, tokenizer: Path, threads: int) -> float:
+    """Encode the first 2 MB of each shard with `tokenizers`; seconds are scaled up to the whole."""
+    encoder = load_encoder(tokenizer, "reference")
+    taken: list[bytes] = []
+    size = 0
+    for shard in texts(documents):
+        left = 2_000_000
+        for document in (document for group in shard for document in group):
+            size += len(document)
+            if left > 0:
+                taken.append(document[:left].decode(errors="ignore").encode())
+                left -= len(taken[-1])
+    started = time.perf_counter()
+    encoder.encode_reference(taken)
+    return (time.perf_counter() - started) * size / sum(map(len, taken))
+
+
+def write(documents: Path, tokenizer: Path, threads: int) -> float:
+    """Write the ids of all documents, beside the documents, and remove them again."""
+    encoder = load_encoder(tokenizer, "auto")
+    shards = [[encoder.encode_fast(group) for group in shard] for shard in texts(documents)]
+    seconds = 0.0
+    for number, shard in enumerate(shards):
+        prefix = documents.parent / f".benchmark-{number}"
+        started = time.perf_counter()
+        with indexed_dataset.ShardWriter(prefix, indexed_dataset.token_dtype(encoder.vocab_size)) as writer:
+            for ids, lengths in shard:
+                writer.add(ids, lengths, np.arange(len(lengths)))
+            writer.finish()
+        seconds += time.perf_counter() - started
+        for suffix in indexed_dataset.SUFFIXES:
+            prefix.with_name(prefix.name + suffix).unlink()
+    return seconds
+
+
+def raw(documents: Path, tokenizer: Path, threads: int) -> float:
+    """Raw `.jsonl` or `.jsonl.zst` (given in the place of documents, one path a line) to Parquet, nothing checked."""
+    import orjson
+    import zstandard
+
+    started = time.perf_counter()
+    for path in map(Path, documents.read_text().splitlines()):
+        content = path.read_bytes()
+        if path.suffix == ".zst":
+            content = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content), read_across_frames=True).read()
+        rows = [orjson.loads(line) for line in content.splitlines()]
+        meta = pa.array([orjson.dumps(row.get("meta")) for row in rows], pa.binary())
+        table = pa.table({"text": pa.array([row["text"] for row in rows], pa.large_string()), "meta": meta})
+        pq.write_table(table, io.BytesIO(), compression="zstd", use_dictionary=False, write_statistics=False)
+    return time.perf_counter() - started
+
+
+def lines(documents: Path, output: Path, threads: int) -> float:
+    """Write all documents as JSON lines, for programs that read those."""
+    import orjson
+
+    started = time.perf_counter()
+    with output.open("wb") as file:
+        for shard in texts(documents):
+            for document in (document for group in shard for document in group):
+                file.write(orjson.dumps({"text": document.decode()}) + b"\n")
+    return time.perf_counter() - started
+
+
+def large(documents: Path, output: Path, size: int) -> float:
+    """Write a Parquet shard that holds one document of `size` bytes, made of the others."""
+    from pipeline.corpus.documents import SCHEMA
+
+    started = time.perf_counter()
+    whole = b"\n".join(document for shard in texts(documents) for group in shard for document in group)
+    text = (whole * (size // len(whole) + 1))[:size].decode(errors="ignore")
+    columns = [["large/train_large_000/0"], [text], ["{}"], ["large"], [0]]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), output, compression="zstd", use_dictionary=False)
+    return time.perf_counter() - started
+
+
+PARTS: dict[str, Callable[[Path, Path, int], float]] = {
+    part.__name__: part
+    for part in (read, gigatoken, gigatoken_by_row_group, encode, reference, write, raw, lines, large)
+}
+
+
+def main() -> None:
+    """Run one part and print its seconds."""
+    part, documents, tokenizer, threads = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    print(json.dumps({"seconds": PARTS[part](documents, tokenizer, threads)}))
+
+
+if __name__ == "__main__":
+    main()
