@@ -19,6 +19,8 @@ from pipeline.errors import ConfigError
 from pipeline.yaml_files import FromCommandLine, apply_override, merge, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
+VOCAB_MULTIPLE = 128
+"""A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et al. 2019, section 5.1)."""
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
@@ -91,6 +93,8 @@ class Tokenizer(Section):
     """Bytes of training text that the vocabulary is learned from, sampled by document hash across sources."""
     path: Location | None = None
     """`pretrained` only: a folder with `tokenizer.json`."""
+    compare: tuple[Location, ...] = ()
+    """Further tokenizers that the report measures on the same text: folders with `tokenizer.json`, or such files."""
 
 
 class Tokens(Section):
@@ -245,6 +249,10 @@ class RunConfig(Section):
     def total_steps(self) -> int:
         """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up."""
         return -(-self.train.train_tokens // self.batch.global_batch_tokens)
+
+    def model_vocab_size(self, ids: int) -> int:
+        """Rows of the embedding for a tokenizer of so many ids: as the model says, else rounded up to VOCAB_MULTIPLE."""
+        return self.model.config.get("vocab_size", -(-ids // VOCAB_MULTIPLE) * VOCAB_MULTIPLE)
 
     def accumulation(self, ranks: int) -> int:
         """Micro-batches per rank and step: global = ranks x micro x accumulation."""
