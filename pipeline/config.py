@@ -251,12 +251,17 @@ class RunConfig(Section):
         return -(-self.train.train_tokens // self.batch.global_batch_tokens)
 
     def model_vocab_size(self, ids: int) -> int:
-        """Rows of the embedding for a tokenizer of so many ids: as the model says, else rounded up to VOCAB_MULTIPLE."""
-        return self.model.config.get("vocab_size", -(-ids // VOCAB_MULTIPLE) * VOCAB_MULTIPLE)
+        """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else rounded up."""
+        return self.model.config.get("vocab_size", round_up_vocabulary(ids))
 
     def accumulation(self, ranks: int) -> int:
         """Micro-batches per rank and step: global = ranks x micro x accumulation."""
         return self.global_batch_sequences // (ranks * self.batch.micro_batch_sequences)
+
+
+def round_up_vocabulary(ids: int) -> int:
+    """Return the next multiple of VOCAB_MULTIPLE."""
+    return -(-ids // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
