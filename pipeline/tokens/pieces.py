@@ -115,8 +115,10 @@ def _types(node: Any) -> Iterator[str]:
 
 def _bytes_of(piece: str, kind: str) -> bytes:
     if kind == "byte-level":
-        table = byte_of_character()
-        return bytes(table[c] for c in piece) if all(c in table for c in piece) else piece.encode()
+        try:
+            return piece.translate(byte_of_character()).encode("latin-1")
+        except UnicodeEncodeError:  # an added token, written as text
+            return piece.encode()
     if kind == "sentencepiece":
         byte = _byte_piece(piece)
         return piece.replace(SPACE, " ").encode() if byte is None else bytes([byte])
@@ -133,12 +135,12 @@ def _byte_piece(piece: str) -> int | None:
 
 
 @lru_cache(maxsize=1)
-def byte_of_character() -> dict[str, int]:
-    """Return the byte that each character of a byte-level vocabulary stands for.
+def byte_of_character() -> dict[int, int]:
+    """Return the byte that each character of a byte-level vocabulary stands for, as a table for `str.translate`.
 
     Printable bytes stand for themselves, the other 68 are the characters from U+0100 on, in their order.
     Source: `bytes_to_unicode` of GPT-2 (Radford et al. 2019), openai/gpt-2 src/encoder.py.
     """
     itself = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in itself]
-    return {chr(byte): byte for byte in itself} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {byte: byte for byte in itself} | {256 + place: byte for place, byte in enumerate(others)}

@@ -98,9 +98,9 @@ def _pieces(tokenizer: dict[str, Any]) -> list[Table]:
 
 
 def piece_text(text: str) -> str:
-    """Return a piece on one line, each space as `␣`, cut at PIECE_CHARACTERS; one character repeated as `# × 64`."""
+    """Return a piece on one line, each space as `␣`, cut at PIECE_CHARACTERS; one character repeated as `#, 64 times`."""
     if len(text) > 4 and len(set(text)) == 1:
-        return f"{piece_text(text[0])} × {len(text)}"
+        return f"{piece_text(text[0])}, {len(text)} times"
     shown = visible(text).replace(" ", "␣")
     return shown if len(shown) <= PIECE_CHARACTERS else shown[: PIECE_CHARACTERS - 1] + "…"
 
