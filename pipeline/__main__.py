@@ -95,6 +95,8 @@ STAGES = (
         folder=lambda config: config.paths.run_dir,
         settings=(),
         inputs=("prepare", "tokenize", "train", "export", "evaluate"),
+        outside="pipeline.tokens.tokenizer_report:compared_inventory",
+        check="pipeline.tokens.tokenizer_report:compared_inventory",
         manifest="report.manifest.json",
     ),
 )

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import RunConfig
+from pipeline.errors import UserError
 from pipeline.logs import console, human_bytes
 from pipeline.tokens.inspect import Question, documents, open_data, overview
 from pipeline.tokens.pieces import visible
@@ -25,7 +26,12 @@ SPECIAL = "bold white on #a02c2c"
 
 
 def inspect(config: RunConfig, question: Question, *, tokenizer: bool, with_ids: bool, as_json: bool) -> None:
-    """Print what is asked for. Raises UserError, saying what there is, for what does not exist."""
+    """Print what is asked for. Raises UserError for what does not exist, saying what there is, or does not go together."""
+    one_or_more = {"--id": question.id, "--document": question.document, "--samples": question.samples}
+    asked = [name for name, value in one_or_more.items() if value is not None] + ["--tokenizer"] * tokenizer
+    asked += ["--source"] * (question.source is not None and (tokenizer or question.id is not None))
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)} do not go together: leave out all but one")
     if tokenizer:
         from pipeline.tokens.tokenizer_report import tokenizer_report
 
@@ -33,8 +39,7 @@ def inspect(config: RunConfig, question: Question, *, tokenizer: bool, with_ids:
         _print_json(report) if as_json else _print_report(report)
         return
     data = open_data(config)
-    one_or_more = (question.document, question.id, question.samples)
-    if any(asked is not None for asked in one_or_more):
+    if asked:
         found = documents(data, question)
         if as_json:
             _print_json({"documents": found, "notes": list(data.notes)})
@@ -163,7 +168,10 @@ def _print_report(report: dict[str, Any]) -> None:
     for table in tables(report):
         shown = Table(box=None, pad_edge=False, header_style="dim")
         for place, heading in enumerate(table.head):
-            shown.add_column(heading, justify="right" if place else "left", overflow="fold")
+            words = " ".join(
+                [heading, *(row[place] for row in table.rows)]
+            ).split()  # none is broken in a narrow terminal
+            shown.add_column(heading, justify="right" if place else "left", min_width=max(map(len, words)))
         for row in table.rows:
             shown.add_row(*map(Text, row))
         console.print(Text(f"\n{table.title}", style="bold"))

@@ -94,8 +94,9 @@ def _measured(config: RunConfig) -> dict[str, Any]:
 
 
 def _measure(config: RunConfig) -> dict[str, Any]:
-    texts = {name: sample(config.paths.data_dir / "documents", name) for name in config.sources}
     files = {"": config.paths.data_dir / "tokenizer" / "tokenizer.json", **compared_files(config)}
+    pieces = {name: load_pieces(file) for name, file in files.items()}
+    texts = {name: sample(config.paths.data_dir / "documents", name) for name in config.sources}
     sizes = {name: _size(source) for name, source in texts.items()}
     work = len(files) * sum(size["bytes"] for size in sizes.values())
     reports = []
@@ -107,7 +108,7 @@ def _measure(config: RunConfig) -> dict[str, Any]:
                 counts[source] = count_ids(file, [text for split in splits.values() for text in split])
                 done += sizes[source]["bytes"]
                 update(done, source)
-            reports.append({"name": name, **describe(load_pieces(file), counts, sizes)})
+            reports.append({"name": name, **describe(pieces[name], counts, sizes)})
     own, *others = reports
     held = {name: _size({"held out": splits["validation"]})["bytes"] for name, splits in texts.items()}
     limits = {"bytes_per_source_at_most": SAMPLE_BYTES, "characters_per_document_at_most": DOCUMENT_CHARACTERS}
@@ -153,7 +154,10 @@ def _size(splits: dict[str, list[str]]) -> dict[str, int]:
 
 def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
     """Return how often each id occurs in the texts as the reference encodes them, `(ids,) int64`."""
-    encoder = Tokenizer.from_file(str(file))
+    try:
+        encoder = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise DataError(f"{file}: is not a fast tokenizer that can be read ({error})") from None
     encoder.encode_special_tokens = True  # a special token's name inside a document is text
     encoder.no_padding()
     encoder.no_truncation()

@@ -19,6 +19,8 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    is_small: bool = False
+    """Has room beside another one."""
 
 
 def tables(report: dict[str, Any]) -> list[Table]:
@@ -45,7 +47,7 @@ def _sources(report: dict[str, Any]) -> Table:
         rows.append([name, *sizes, *_rates(tokenizer["sources"][name])])
     together = [sum(size[key] for size in sample["sources"].values()) for key in ("bytes", "held_out_bytes")]
     rows.append(["all", *map(human_bytes, together), *_rates(tokenizer["all"])])
-    head = ["source", "sample", "held out", "bytes per token", "characters per token", "tokens per word"]
+    head = ["source", "sample", "held out", "bytes per token", "chars per token", "tokens per word"]
     fallback = {
         "byte-level": "tokens of one byte that is part of a character of several bytes",
         "sentencepiece": "pieces <0xNN>, used where no other piece fits",
@@ -92,8 +94,8 @@ def _pieces(tokenizer: dict[str, Any]) -> list[Table]:
         [piece_text(piece["text"]), _share(piece["share"]), f"{piece['id']}"] for piece in tokenizer["frequent_pieces"]
     ]
     return [
-        Table("Longest pieces", ["piece", "characters", "id"], longest),
-        Table("Most frequent pieces", ["piece", "of all tokens", "id"], frequent),
+        Table("Longest pieces", ["piece", "characters", "id"], longest, is_small=True),
+        Table("Most frequent pieces", ["piece", "of all tokens", "id"], frequent, is_small=True),
     ]
 
 
