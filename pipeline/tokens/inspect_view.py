@@ -11,12 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import RunConfig
+from pipeline.corpus.documents import SPLITS
 from pipeline.errors import UserError
 from pipeline.logs import console, human_bytes
 from pipeline.tokens.inspect import Question, documents, open_data, overview
 from pipeline.tokens.pieces import visible
 
 BAR_COLUMNS = 40
+ROOMY_COLUMNS = 100
+"""In a narrower terminal the words of a heading stand below each other."""
 META_CHARACTERS = 400
 """Longer meta is cut, with a line saying so."""
 STYLES = ("black on #b3d4fc", "black on #ffe2a8")
@@ -64,15 +67,13 @@ def _print_notes(notes: Sequence[str]) -> None:
 
 
 def _print_overview(whole: dict[str, Any]) -> None:
-    table = Table("source", box=None, pad_edge=False, header_style="dim")
-    for heading in ("documents", "held out", "text", "tokens", "bytes per token"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows = []
     for name, source in whole["sources"].items():
-        counted = [f"{source['documents'][split]:,}" for split in ("train", "validation")]
+        counted = [f"{source['documents'][split]:,}" for split in SPLITS]
         tokens = "" if source["tokens"] is None else f"{source['tokens']:,}"
         rate = "" if source["bytes_per_token"] is None else f"{source['bytes_per_token']:.2f}"
-        table.add_row(name, *counted, human_bytes(source["text_bytes"]), tokens, rate)
-    console.print(table, soft_wrap=False)
+        rows.append([name, *counted, human_bytes(source["text_bytes"]), tokens, rate])
+    _print_table(["source", "documents", "held out", "text", "tokens", "bytes per token"], rows)
     for name, source in whole["sources"].items():
         _print_source(name, source, whole["split"])
 
@@ -90,7 +91,7 @@ def _print_source(name: str, source: dict[str, Any], split: str) -> None:
         f"max {found['max']:,} ({count} {split} documents)",
         style="dim",
     )
-    for line in histogram(found["buckets"], min(BAR_COLUMNS, console.width - 40)):
+    for line in histogram(found["buckets"], max(10, min(BAR_COLUMNS, console.width - 40))):
         console.print(line, markup=False)
     if sample := source["sample"]:
         tokens = (sample["tokens"] or {}).get("shown")
@@ -123,13 +124,9 @@ def _print_document(document: dict[str, Any], with_ids: bool) -> None:
         size += ", no tokens yet"
     else:
         size += f", {tokens['count']:,} tokens ({tokens['from']})"
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("from", f"{visible(document['origin_file'])}, row {document['origin_row']}", style=None)
-    table.add_row("meta", Text(meta))
-    table.add_row("size", size)
-    console.print(table, soft_wrap=False)
+    origin = f"{visible(document['origin_file'])}, row {document['origin_row']}"
+    for name, value in (("from", origin), ("meta", meta), ("size", size)):
+        console.print(Text(f"{name}  ", style="dim") + Text(value))
     has_colour = console.color_system is not None and not console.no_color
     console.print(Text(visible(document["text"], "↵\n")) if tokens is None else boundaries(tokens["shown"], has_colour))
     if tokens is not None and len(tokens["shown"]) < tokens["count"]:
@@ -166,15 +163,19 @@ def _print_report(report: dict[str, Any]) -> None:
 
     console.print(Text(vocabulary_line(report["tokenizer"])), soft_wrap=False)
     for table in tables(report):
-        shown = Table(box=None, pad_edge=False, header_style="dim")
-        for place, heading in enumerate(table.head):
-            words = " ".join(
-                [heading, *(row[place] for row in table.rows)]
-            ).split()  # none is broken in a narrow terminal
-            shown.add_column(heading, justify="right" if place else "left", min_width=max(map(len, words)))
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
         console.print(Text(f"\n{table.title}", style="bold"))
-        console.print(shown, soft_wrap=False)
+        _print_table(table.head, table.rows)
         if table.note:
             console.print(Text(table.note, style="dim"), soft_wrap=False)
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print ready text, figures standing right. A terminal that is too narrow breaks the lines; no figure is cut."""
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for place, heading in enumerate(head):
+        stacked = heading.replace(" ", "\n") if place and console.width < ROOMY_COLUMNS else heading
+        width = max(map(len, [*stacked.split("\n"), *(row[place] for row in rows)]))
+        shown.add_column(stacked, justify="right" if place else "left", min_width=width)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    console.print(shown)
