@@ -116,15 +116,17 @@ def _measure(config: RunConfig) -> dict[str, Any]:
     return {"sample": {**limits, "sources": of_sources}, "tokenizer": own, "compared": others}
 
 
-def sample(documents_dir: Path, source: str) -> dict[str, list[str]]:
-    """Return a source's texts to measure on by split, SAMPLE_BYTES of UTF-8 at most, the same ones every time."""
-    left, texts = SAMPLE_BYTES, {}
+def sample(documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES) -> dict[str, list[str]]:
+    """Return a source's texts to measure on by split, `most_bytes` of UTF-8 at most, the same ones every time."""
+    left, texts = most_bytes, {}
     for split in ("validation", "train"):
         texts[split] = []
         paths = shard_paths(documents_dir, source, split)
         count = min(len(paths), SAMPLE_SHARDS)
         for place in range(count):
             share = left // (count - place)
+            if share == 0:
+                continue
             for text in _first_texts(paths[place * len(paths) // count]):
                 encoded = text[:DOCUMENT_CHARACTERS].encode()[:share]
                 cut = encoded.decode("utf-8", "ignore")  # without the rest of a character that was cut through
@@ -179,7 +181,8 @@ def describe(pieces: Pieces, counts: dict[str, np.ndarray], sizes: dict[str, dic
     together = {key: sum(size[key] for size in sizes.values()) for key in ("documents", "bytes", "characters", "words")}
     unused = [i for i in range(ids) if total[i] == 0 and pieces.of_id[i] and i not in pieces.special]
     plain = [i for i in range(ids) if pieces.of_id[i] and i not in pieces.special]
-    longest = sorted(plain, key=lambda i: (-len(as_text(pieces.of_id[i])), i))[:LISTED_PIECES]
+    length = {i: len(pieces.of_id[i].decode("utf-8", "replace")) for i in plain}
+    longest = sorted(plain, key=lambda i: (-length[i], i))[:LISTED_PIECES]
     frequent = [int(i) for i in np.argsort(-total, kind="stable")[:LISTED_PIECES] if total[i]]
     entry = {i: {"id": i, "text": as_text(pieces.of_id[i])} for i in {*longest, *frequent}}
     return {
@@ -189,7 +192,7 @@ def describe(pieces: Pieces, counts: dict[str, np.ndarray], sizes: dict[str, dic
         "single_byte_pieces": int(pieces.single_byte.sum()),
         "unused_in_sample": len(unused),
         "unused_share": len(unused) / max(len(plain), 1),
-        "longest_pieces": [entry[i] for i in longest],
+        "longest_pieces": [entry[i] | {"characters": length[i]} for i in longest],
         "frequent_pieces": [entry[i] | {"share": int(total[i]) / int(total.sum())} for i in frequent],
         "sources": {source: _rates(row, sizes[source], pieces) for source, row in rows.items()},
         "all": _rates(total, together, pieces),

@@ -88,7 +88,7 @@ def _comparison(report: dict[str, Any]) -> Table | None:
 
 def _pieces(tokenizer: dict[str, Any]) -> list[Table]:
     longest = [
-        [piece_text(piece["text"]), f"{len(piece['text'])}", f"{piece['id']}"] for piece in tokenizer["longest_pieces"]
+        [piece_text(piece["text"]), f"{piece['characters']}", f"{piece['id']}"] for piece in tokenizer["longest_pieces"]
     ]
     frequent = [
         [piece_text(piece["text"]), _share(piece["share"]), f"{piece['id']}"] for piece in tokenizer["frequent_pieces"]
