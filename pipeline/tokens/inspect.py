@@ -22,9 +22,10 @@ from pipeline.tokens import indexed_dataset
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
 MOST_SHARDS = 200
-"""Shards per source whose token counts are read for the lengths, spread evenly; their number is said."""
-MOST_TEXT_BYTES = 8_000_000
-"""Text per source that is read for the lengths where there are no tokens, in row groups spread evenly."""
+"""Shards per source, spread evenly, whose token counts are read for the lengths, or that samples are picked from."""
+TEXT_SHARDS = 2
+TEXT_BYTES = 8_000_000
+"""Where there are no tokens, the lengths are of about so much text per source, in whole row groups of so many shards."""
 MOST_ENCODED_CHARACTERS = 1_000_000
 """Of a document that has no tokens on disk, this much is encoded to look at it."""
 
@@ -155,18 +156,17 @@ def lengths(data: Data, source: str, split: str) -> dict[str, Any] | None:
 
 
 def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Yield the texts' lengths in bytes, of row groups spread over the shards."""
-    left = MOST_TEXT_BYTES
-    chosen = _spread(paths, MOST_SHARDS)
-    for place, path in enumerate(chosen):
-        share = left // (len(chosen) - place)
+    """Yield the texts' lengths in bytes, of the first row groups of TEXT_SHARDS shards."""
+    chosen = _spread(paths, TEXT_SHARDS)
+    for path in chosen:
+        left = TEXT_BYTES // len(chosen)
         with pq.ParquetFile(path) as shard:
             for group in range(shard.num_row_groups):
                 texts = shard.read_row_group(group, columns=["text"])["text"]
                 sizes = pc.binary_length(texts).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
                 yield sizes
-                share, left = share - int(sizes.sum()), left - int(sizes.sum())
-                if share <= 0:
+                left -= int(sizes.sum())
+                if left <= 0:
                     break
 
 
@@ -188,29 +188,37 @@ def _sources(data: Data, question: Question) -> list[str]:
     return [question.source]
 
 
-def _rows_of(paths: Sequence[Path]) -> list[int]:
-    return [pq.read_metadata(path).num_rows for path in paths]
-
-
 def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[dict[str, Any]]:
-    """Yield documents picked at random from the whole split, the same ones for a seed, in their order."""
-    total = sum(_rows_of(data.shards(source, question.split)))
+    """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a seed, in their order."""
+    paths = _spread(data.shards(source, question.split), MOST_SHARDS)
+    total = sum(pq.read_metadata(path).num_rows for path in paths)
     for number in sorted(random.Random(f"{question.seed}/{source}").sample(range(total), min(count, total))):
-        yield _by_number(data, source, number, question)
+        found = _locate(paths, number)
+        assert found is not None
+        yield _document(data, found[0], question.split, found[1], question.characters)
+
+
+def _locate(paths: Sequence[Path], number: int) -> tuple[Path, int] | None:
+    """Return the shard and the row of the document at a place, from 0, in shards one after another; None: beyond them."""
+    for path in paths:
+        rows = pq.read_metadata(path).num_rows
+        if number < rows:
+            return path, number
+        number -= rows
+    return None
 
 
 def _by_number(data: Data, source: str, number: int, question: Question) -> dict[str, Any]:
-    paths, left = data.shards(source, question.split), number
-    for path, rows in zip(paths, counts := _rows_of(paths), strict=True):
-        if 0 <= left < rows:
-            return _document(data, path, question.split, left, question.characters)
-        left -= rows
-    here = f"0 to {sum(counts) - 1:,}" if sum(counts) else "none"
-    other = next(split for split in SPLITS if split != question.split)
-    raise UserError(
-        f"--document {number}: source {source} has no such document in {question.split} (--split); there: {here}; in "
-        f"{other}: {data.counts[source]['documents'][other]:,} documents"
-    )
+    found = _locate(data.shards(source, question.split), number) if number >= 0 else None
+    if found is None:
+        counts = data.counts[source]["documents"]
+        here = f"0 to {counts[question.split] - 1:,}" if counts[question.split] else "none"
+        other = next(split for split in SPLITS if split != question.split)
+        raise UserError(
+            f"--document {number}: source {source} has no such document in {question.split} (--split); there: {here}; "
+            f"in {other}: {counts[other]:,} documents"
+        )
+    return _document(data, found[0], question.split, found[1], question.characters)
 
 
 def _by_id(data: Data, question: Question) -> dict[str, Any]:
@@ -227,7 +235,7 @@ def _by_id(data: Data, question: Question) -> dict[str, Any]:
         range_of = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         raise UserError(f"--id {question.id}: source {source} has no shard {stem}; it has {len(names)}, {range_of}")
     path, split = paths[stem]
-    rows = _rows_of([path])[0]
+    rows = pq.read_metadata(path).num_rows
     if not (row.isascii() and row.isdigit() and int(row) < rows):
         raise UserError(f"--id {question.id}: {source}/{stem} has the rows 0 to {rows - 1:,}")
     return _document(data, path, split, int(row), question.characters)
