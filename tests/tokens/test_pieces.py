@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from helpers import write_byte_level_tokenizer, write_sentencepiece_tokenizer
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import Unigram
 
 from pipeline.errors import DataError
 from pipeline.tokens.pieces import as_text, load_pieces, visible
@@ -41,6 +42,14 @@ def test_kinds_special_ids_and_bytes(tmp_path: Path) -> None:
     assert other.of_id[258:] == (b" ", b"a", b"b", b"ab", b" ab")
     assert other.fallback == set(range(2, 258))
     assert other.single_byte.sum() == 256 + 3
+
+
+def test_a_unigram_vocabulary_is_a_list(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(Unigram([("<unk>", 0.0), ("▁a", -1.0), ("b", -2.0)], 0))
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    pieces = load_pieces(tmp_path / "tokenizer.json")
+    assert (pieces.kind, pieces.of_id, pieces.special) == ("sentencepiece", (b"<unk>", b" a", b"b"), set())
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"{}", b"[]"])

@@ -153,6 +153,14 @@ def test_what_the_vocabulary_costs(run_file: Path) -> None:
     assert sizes(other)[300] == (384, 6144, None)
 
 
+def test_an_architecture_that_does_not_say_whether_it_is_tied(run_file: Path) -> None:
+    report = tokenizer_report(prepare(run_file, write_byte_level_tokenizer))
+    assert report["model"]["tied"] is None
+    (costs,) = [table for table in tables(report) if "costs" in table.title]
+    assert ["300 (this run's)", "384", "6,144"] in costs.rows
+    assert "the input matrix alone: model.config does not say tie_word_embeddings" in costs.note
+
+
 def test_a_model_of_unknown_width_has_no_such_table(run_file: Path) -> None:
     run_file.write_text(run_file.read_text().replace("hidden_size: 16, ", ""))
     report = tokenizer_report(prepare(run_file, write_byte_level_tokenizer))
