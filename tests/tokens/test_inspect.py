@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from helpers import run_stages
 from tokenizers import Tokenizer
@@ -57,6 +58,21 @@ def test_documents_before_tokenization(corpus: Path, capsys: pytest.CaptureFixtu
     assert (document["text"], document["meta"], document["origin_row"]) == ("dddd", '{"place":3}', 3)
     assert document["tokens"] is None
     assert "4 bytes, 4 characters, no tokens yet\ndddd\n" in show(config, capsys, document=3)
+
+
+def test_documents_are_found_in_any_shard_and_row_group(corpus: Path) -> None:
+    def texts(config: RunConfig) -> list[str]:
+        data = open_data(config)
+        return [documents(data, Question(document=number))[0]["text"] for number in range(len(TEXTS))]
+
+    config = made(corpus, ["prepare"])
+    (shard,) = open_data(config).shards("web", "train")
+    pq.write_table(pq.read_table(shard), shard, row_group_size=3)
+    assert pq.ParquetFile(shard).num_row_groups == 3
+    assert texts(config) == TEXTS
+    run_stages(corpus, ["prepare"], [*SETTINGS, "prepare.shard_text_bytes=5"])
+    assert len(open_data(config).shards("web", "train")) > 2
+    assert texts(config) == TEXTS
 
 
 def test_tokens_are_those_that_training_reads(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
