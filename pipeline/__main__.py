@@ -97,6 +97,8 @@ STAGES = (
         folder=lambda config: config.paths.run_dir,
         settings=(),
         inputs=("prepare", "tokenize", "train", "export", "evaluate"),
+        outside="pipeline.tokens.tokenizer_report:compared_inventory",
+        check="pipeline.tokens.tokenizer_report:compared_inventory",
         manifest="report.manifest.json",
     ),
 )
@@ -142,6 +144,31 @@ def status(run_file: RunFile, overrides: Overrides = None) -> None:
     from pipeline import commands
 
     commands.show_status(STAGES, run_file, overrides or [])
+
+
+@app.command(rich_help_panel="Around them")
+def inspect(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    *,
+    source: Annotated[str | None, typer.Option(help="Only this source.", metavar="NAME")] = None,
+    document: Annotated[int | None, typer.Option(help="Show the N-th document, from 0.", metavar="N")] = None,
+    split: Annotated[str, typer.Option(help="train or validation.")] = "train",
+    id: Annotated[str | None, typer.Option(help="Show this document.", metavar="SOURCE/SHARD/ROW")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Show N documents of each source.", metavar="N")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is picked as samples.")] = 1,
+    characters: Annotated[int, typer.Option(min=1, help="Cut longer documents there.")] = 2000,
+    ids: Annotated[bool, typer.Option("--ids", help="Print the token ids, too.")] = False,
+    tokenizer: Annotated[bool, typer.Option("--tokenizer", help="Measure the tokenizer, beside others.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at the data: counts and lengths per source, documents with their token boundaries, the tokenizer."""
+    from pipeline.config import load
+    from pipeline.tokens.inspect import Question
+    from pipeline.tokens.inspect_view import inspect as look
+
+    question = Question(source, document, split, id, samples, seed, characters)
+    look(load(run_file, overrides or []), question, tokenizer=tokenizer, with_ids=ids, as_json=json)
 
 
 @app.command(rich_help_panel="Around them")

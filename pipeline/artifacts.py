@@ -155,13 +155,16 @@ def _short(value: Any, missing: object) -> str:
 
 
 def flatten(value: Any, prefix: str) -> dict[str, Any]:
-    """Return nested mappings as dotted names; file locations are left out, so that folders can be moved."""
+    """Return nested mappings as dotted names; file locations are left out, so that folders can be moved.
+
+    An empty sequence is left out too: it may be one of locations, and naming the first must change nothing.
+    """
     if isinstance(value, dict):
         flat: dict[str, Any] = {}
         for key, inner in value.items():
             flat |= flatten(inner, f"{prefix}.{key}")
         return flat
-    is_location = isinstance(value, Path) or (isinstance(value, tuple) and any(isinstance(v, Path) for v in value))
+    is_location = isinstance(value, Path) or (isinstance(value, tuple) and all(isinstance(v, Path) for v in value))
     return {} if is_location else {prefix: value}
 
 

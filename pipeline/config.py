@@ -19,6 +19,8 @@ from pipeline.errors import ConfigError
 from pipeline.yaml_files import FromCommandLine, apply_override, merge, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
+VOCAB_MULTIPLE = 128
+"""A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et al. 2019, section 5.1)."""
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
@@ -91,6 +93,8 @@ class Tokenizer(Section):
     """Bytes of training text that the vocabulary is learned from, sampled by document hash across sources."""
     path: Location | None = None
     """`pretrained` only: a folder with `tokenizer.json`."""
+    compare: tuple[Location, ...] = ()
+    """Further tokenizers that the report measures on the same text: folders with `tokenizer.json`, or such files."""
 
 
 class Tokens(Section):
@@ -264,9 +268,18 @@ class RunConfig(Section):
         """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up."""
         return -(-self.train.train_tokens // self.batch.global_batch_tokens)
 
+    def model_vocab_size(self, ids: int) -> int:
+        """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else rounded up."""
+        return self.model.config.get("vocab_size", round_up_vocabulary(ids))
+
     def accumulation(self, ranks: int) -> int:
         """Micro-batches per rank and step: global = ranks x micro x accumulation."""
         return self.global_batch_sequences // (ranks * self.batch.micro_batch_sequences)
+
+
+def round_up_vocabulary(ids: int) -> int:
+    """Return the next multiple of VOCAB_MULTIPLE."""
+    return -(-ids // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -1,8 +1,15 @@
 """What tests of several folders call."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
 from pipeline.artifacts import file_record
+from pipeline.corpus.documents import SCHEMA
 
 
 def run_stages(run_file: Path, names: list[str], overrides: list[str]) -> None:
@@ -24,3 +31,38 @@ def digests(folder: Path) -> dict[str, str]:
         for name, path in sorted(names.items())
         if path.name != "manifest.json" and not any(part.startswith(".") for part in name.parts)
     }
+
+
+def write_documents(data_dir: Path, source: str, split: str, texts: Sequence[str]) -> None:
+    """Write one documents shard of a split, named as `prepare` would."""
+    path = data_dir / "documents" / source / f"{split}_00000_000.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [(f"{source}/{path.stem}/{row}", text, "{}", "file", row) for row, text in enumerate(texts)]
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), path)
+
+
+def write_byte_level_tokenizer(folder: Path) -> None:
+    """Write a tokenizer of 259 ids: 0 `<|endoftext|>`, 1 to 256 single bytes, 257 `ab`, 258 ` ab`."""
+    pieces = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "Ġab"]
+    tokenizer = Tokenizer(BPE({piece: i for i, piece in enumerate(pieces)}, [("a", "b"), ("Ġ", "ab")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    _save(tokenizer, folder, ["<|endoftext|>"])
+
+
+def write_sentencepiece_tokenizer(folder: Path) -> None:
+    """Write one of 263 ids: 0 `<unk>`, 1 `<|endoftext|>`, 2 to 257 bytes, 258 ` `, 259 `a`, 260 `b`, 261 `ab`, 262 ` ab`."""
+    pieces = ["<unk>", "<|endoftext|>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "ab", "▁ab"]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(BPE(vocabulary, [("a", "b"), ("▁", "ab")], unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    _save(tokenizer, folder, ["<unk>", "<|endoftext|>"])
+
+
+def _save(tokenizer: Tokenizer, folder: Path, special: Sequence[str]) -> None:
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))

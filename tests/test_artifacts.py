@@ -120,6 +120,7 @@ def test_fingerprints_tell_values_apart() -> None:
 
 def test_flatten_names_every_value_and_drops_locations() -> None:
     nested = {"a": {"b": 1, "c": {"d": "x"}}, "at": Path("/x"), "several": (Path("/x"), Path("/y")), "list": (1, 2)}
+    nested["none yet"] = ()  # naming the first location must change nothing either
     assert artifacts.flatten(nested, "top") == {"top.a.b": 1, "top.a.c.d": "x", "top.list": (1, 2)}
 
 

@@ -30,7 +30,7 @@ def test_help_lists_the_stages_in_order() -> None:
     places = [re.search(rf"^\W*{stage.name}\s", text, re.MULTILINE) for stage in STAGES]
     assert all(places)
     assert [place.start() for place in places if place] == sorted(place.start() for place in places if place)
-    for name in ("run", "status", "config"):
+    for name in ("run", "status", "inspect", "config"):
         assert re.search(rf"^\W*{name}\s", text, re.MULTILINE)
 
 

@@ -6,14 +6,18 @@ asks no network. All text that comes from data is escaped.
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from pipeline.artifacts import Result, file_record, write_atomic
 from pipeline.config import RunConfig, dump
+from pipeline.errors import DataError
 from pipeline.logs import human_bytes, human_seconds
 from pipeline.reporting import figures
 from pipeline.reporting.page import CSS
 from pipeline.reporting.run_data import RunData, mean_and_error, read_run
+from pipeline.tokens.tokenizer_report import tokenizer_report
+from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
 
 REPORT = "report.html"
 
@@ -22,13 +26,17 @@ def report(config: RunConfig) -> Result:
     """Write the page. Raises DataError where a stage that it shows has not finished."""
     run = read_run(config)
     path = config.paths.run_dir / REPORT
-    write_atomic(path, page(run, dump(config)))
+    try:
+        tokenizer: dict[str, Any] | str = tokenizer_report(config)
+    except DataError as error:  # the run's figures stand without it, also where data_dir has been cleared away since
+        tokenizer = str(error)
+    write_atomic(path, page(run, dump(config), tokenizer))
     record = file_record(path)
     return Result({"headline": f"{REPORT}, {human_bytes(record['bytes'])}"}, {REPORT: record})
 
 
-def page(run: RunData, settings: str) -> str:
-    """Return the whole page; `settings` is the resolved run file."""
+def page(run: RunData, settings: str, tokenizer: dict[str, Any] | str) -> str:
+    """Return the whole page; `settings` is the resolved run file, `tokenizer` its report or why there is none."""
     body = "\n".join(
         [
             _header(run),
@@ -36,6 +44,7 @@ def page(run: RunData, settings: str) -> str:
             _few_shot(run),
             _held_out(run),
             _data(run),
+            _tokenizer(tokenizer),
             _continuation(run),
             _stages(run),
             _section(
@@ -166,6 +175,20 @@ def _data(run: RunData) -> str:
         ),
         _table(head, rows),
     )
+
+
+def _tokenizer(report: dict[str, Any] | str) -> str:
+    if isinstance(report, str):
+        return _section("Tokenizer", f"<p>Not measured: {escape(report)}</p>")
+    parts = [f"<p>{escape(vocabulary_line(report['tokenizer']))}</p>"]
+    for is_small, group in groupby(tables(report), key=lambda table: table.is_small):
+        shown = "".join(
+            f"<div><h3>{escape(table.title)}</h3>{_table(table.head, table.rows)}"
+            + (f"<p class=note>{escape(table.note)}</p></div>" if table.note else "</div>")
+            for table in group
+        )
+        parts.append(f"<div class=pair>{shown}</div>" if is_small else shown)
+    return _section("Tokenizer", *parts)
 
 
 def _continuation(run: RunData) -> str:

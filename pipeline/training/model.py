@@ -18,9 +18,6 @@ from pipeline.artifacts import read_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
 
-VOCAB_MULTIPLE = 128
-"""A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et al. 2019, section 5.1)."""
-
 
 def model_config(config: RunConfig) -> PretrainedConfig:
     """Return the transformers config. Raises ConfigError for an unknown architecture or key, or too small a vocabulary."""
@@ -38,7 +35,7 @@ def model_config(config: RunConfig) -> PretrainedConfig:
         if key not in known
     ]
     needed, end = tokenizer_size(config.paths.data_dir / "tokenizer")
-    vocab_size = config.model.config.get("vocab_size", -(-needed // VOCAB_MULTIPLE) * VOCAB_MULTIPLE)
+    vocab_size = config.model_vocab_size(needed)
     if vocab_size < needed:
         problems.append(
             f"model.config.vocab_size = {vocab_size}: the tokenizer has {needed} ids; make it at least as large, "

@@ -5,6 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from helpers import write_byte_level_tokenizer, write_documents
+
+from pipeline.artifacts import flatten
 from pipeline.config import RunConfig
 
 ENVIRONMENT = {
@@ -38,7 +41,10 @@ def write_fake_run(config: RunConfig, steps: int = 195, cloze: float = 0.51, los
         },
         12.3,
     )
-    write(config.paths.data_dir / "tokenizer", {}, 20.0)
+    for name in sources:
+        write_documents(config.paths.data_dir, name, "validation", ["ab ab <b>é</b>"])
+    write_byte_level_tokenizer(config.paths.data_dir / "tokenizer")
+    write(config.paths.data_dir / "tokenizer", {"vocab_size": 259}, 20.0, wrap=False)
     write(config.paths.data_dir / "tokens", dict.fromkeys(sources, tokens), 3.2)
     by_source = {name: loss + place / 10 for place, name in enumerate(sources)}
     train = {
@@ -99,6 +105,8 @@ def _writer(config: RunConfig) -> Any:
             "stage": folder.name,
             "seconds": seconds,
             "finished": "2026-01-02T03:04:05+0000",
+            "output": f"output of {folder.name}",
+            "inputs": flatten(config.model.model_dump(mode="json"), "model"),
             "counts": {"headline": f"made {folder.name}"} | ({"sources": counts} if wrap else counts),
             "environment": ENVIRONMENT,
             "files": {"file": {"bytes": 1234, "checksum": "0"}},

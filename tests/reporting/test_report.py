@@ -13,6 +13,7 @@ SECTIONS = (
     "Few-shot scores",
     "Held-out text, source by source",
     "Data",
+    "Tokenizer",
     "Continuation of a prompt",
     "Stages",
     "Settings",
@@ -95,3 +96,23 @@ def test_empty_or_broken_metrics_are_named(run_file: Path) -> None:
     metrics.unlink()
     with pytest.raises(DataError, match=r"no training step in it. Run `pipeline train` first"):
         report(config)
+
+
+def test_the_tokenizer_is_measured_on_the_held_out_documents(run_file: Path) -> None:
+    text = page_of(run_file, "model.config.tie_word_embeddings=false")
+    # "ab| ab| |<|b|>|C3|A9|<|/|b|>": 12 tokens of 15 bytes, 14 characters, 3 words; 2 of them part of é, 10 single bytes
+    assert '<td class="figure">1.25</td><td class="figure">1.17</td><td class="figure">4.00</td>' in text
+    assert '<td class="figure">16.67%</td><td class="figure">83.33%</td>' in text
+    # 384 rows x width 16 x 2 matrices, of 3,443,136 parameters
+    assert '<td class="figure">12,288</td><td class="figure">0.4%</td>' in text
+    assert "All other parameters: 3,430,848." in text
+
+
+def test_a_cleared_data_dir_leaves_the_rest_of_the_page(run_file: Path) -> None:
+    config = load(run_file)
+    write_fake_run(config)
+    (config.paths.data_dir / "tokenizer" / "tokenizer.json").unlink()
+    report(config)
+    text = (config.paths.run_dir / "report.html").read_text()
+    assert Outline(text).headings == list(SECTIONS)
+    assert "Not measured: " in text and "tokenizer.json" in text

@@ -1,0 +1,326 @@
+"""`pipeline inspect`: what the data looks like, before and after tokenization.
+
+Reads data_dir/documents, and of data_dir/tokenizer and data_dir/tokens what is there and was made from these documents.
+Returns JSON values; `inspect_view` prints them. Imports nothing that takes a second to import.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import MANIFEST, read_manifest
+from pipeline.config import RunConfig
+from pipeline.corpus.documents import SPLITS, shard_paths
+from pipeline.errors import DataError, UserError
+from pipeline.tokens import indexed_dataset
+from pipeline.tokens.pieces import Pieces, as_text, load_pieces
+
+MOST_SHARDS = 200
+"""Shards per source, spread evenly, whose token counts are read for the lengths, or that samples are picked from."""
+TEXT_SHARDS = 2
+TEXT_BYTES = 8_000_000
+"""Where there are no tokens, the lengths are of about so much text per source, in whole row groups of so many shards."""
+MOST_ENCODED_CHARACTERS = 1_000_000
+"""Of a document that has no tokens on disk, this much is encoded to look at it."""
+
+SAMPLE_CHARACTERS = 240
+"""Of the document that the overview shows for each source."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the command line asks for."""
+
+    source: str | None = None
+    document: int | None = None
+    """Place in the source's split, from 0."""
+    split: str = "train"
+    id: str | None = None
+    samples: int | None = None
+    """Documents to pick in each source."""
+    seed: int = 1
+    characters: int = 2000
+    """A longer document is cut there."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The folders of data_dir as they stand."""
+
+    folder: Path
+    counts: dict[str, Any]
+    """Of the documents, by source."""
+    tokens: dict[str, Any] | None
+    """Counts of the token files by source; None where there are none of these documents and this tokenizer."""
+    pieces: Pieces | None
+    """The tokenizer's vocabulary; None before it is made."""
+    notes: tuple[str, ...]
+    """What is there and not used, with the remedy."""
+
+    def shards(self, source: str, split: str) -> list[Path]:
+        return shard_paths(self.folder / "documents", source, split)
+
+
+def open_data(config: RunConfig) -> Data:
+    """Find out what there is. Raises DataError where not even documents are finished."""
+    folder = config.paths.data_dir
+    documents, tokenizer, tokens = (
+        read_manifest(folder / name / MANIFEST) for name in ("documents", "tokenizer", "tokens")
+    )
+    if documents is None:
+        raise DataError(f"{folder / 'documents'}: there are no finished documents. Run `pipeline prepare` first.")
+    notes = []
+    there = {"output of prepare": documents["output"], "output of train-tokenizer": (tokenizer or {}).get("output")}
+    fits = tokens is not None and tokenizer is not None and there.items() <= tokens["inputs"].items()
+    if tokens is not None and not fits:
+        notes.append("the token files were made from other documents or another tokenizer: run `pipeline tokenize`")
+    return Data(
+        folder=folder,
+        counts=documents["counts"]["sources"],
+        tokens=tokens["counts"]["sources"] if tokens and fits else None,
+        pieces=load_pieces(folder / "tokenizer" / "tokenizer.json") if tokenizer is not None else None,
+        notes=tuple(notes),
+    )
+
+
+def overview(data: Data, question: Question) -> dict[str, Any]:
+    """Return per source its counts, the lengths of its training documents and one document's beginning."""
+    sources = {}
+    for source in _sources(data, question):
+        counts = data.counts[source]
+        size = sum(counts["text_bytes"].values())
+        tokens = None
+        if data.tokens is not None:
+            tokens = sum(split.get("tokens", 0) for split in data.tokens.get(source, {}).values())
+        short = replace(question, characters=SAMPLE_CHARACTERS)
+        picked = list(_picked(data if data.tokens else replace(data, pieces=None), source, short, 1))
+        sources[source] = {
+            "documents": counts["documents"],
+            "text_bytes": size,
+            "tokens": tokens,
+            "bytes_per_token": size / tokens if tokens else None,
+            "lengths": lengths(data, source, question.split),
+            "sample": picked[0] if picked else None,
+        }
+    return {"data_dir": str(data.folder), "split": question.split, "sources": sources, "notes": list(data.notes)}
+
+
+def documents(data: Data, question: Question) -> list[dict[str, Any]]:
+    """Return the documents that are asked for. Raises UserError, saying what there is, where one does not exist."""
+    if question.id is not None:
+        return [_by_id(data, question)]
+    sources = _sources(data, question)
+    if question.document is None:
+        return [found for source in sources for found in _picked(data, source, question, question.samples or 1)]
+    if len(sources) > 1:
+        raise UserError(f"--document {question.document}: of which source? Add --source, one of {', '.join(sources)}.")
+    return [_by_number(data, sources[0], question.document, question)]
+
+
+def lengths(data: Data, source: str, split: str) -> dict[str, Any] | None:
+    """Return how long a split's documents are, in tokens where there are any, else in bytes of text; None: no documents.
+
+    Buckets are powers of two: `from <= length < to`. Percentiles are lengths of documents (no interpolation).
+    """
+    paths = data.shards(source, split)
+    if data.tokens is not None:
+        chosen = _spread(paths, MOST_SHARDS)
+        parts = [indexed_dataset.read(_prefix(data, path)).lengths for path in chosen]
+    else:
+        parts = list(_text_lengths(paths))
+    found = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+    if not len(found):
+        return None
+    places = np.frexp(found)[1]  # a length from 2^(p-1) to 2^p - 1 has place p; an empty document has place 0
+    buckets = [
+        {"from": 2 ** (place - 1) if place else 0, "to": 2**place, "documents": int((places == place).sum())}
+        for place in range(int(places.min()), int(places.max()) + 1)
+    ]
+    median, high = np.percentile(found, [50, 99], method="inverted_cdf")
+    return {
+        "unit": "bytes" if data.tokens is None else "tokens",
+        "documents": len(found),
+        "of_documents": data.counts[source]["documents"][split],
+        "median": int(median),
+        "mean": float(found.mean()),
+        "p99": int(high),
+        "max": int(found.max()),
+        "buckets": buckets,
+    }
+
+
+def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Yield the texts' lengths in bytes, of the first row groups of TEXT_SHARDS shards."""
+    chosen = _spread(paths, TEXT_SHARDS)
+    for path in chosen:
+        left = TEXT_BYTES // len(chosen)
+        with pq.ParquetFile(path) as shard:
+            for group in range(shard.num_row_groups):
+                texts = shard.read_row_group(group, columns=["text"])["text"]
+                sizes = pc.binary_length(texts).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+                yield sizes
+                left -= int(sizes.sum())
+                if left <= 0:
+                    break
+
+
+def _spread(paths: Sequence[Path], most: int) -> list[Path]:
+    count = min(len(paths), most)
+    return [paths[place * len(paths) // count] for place in range(count)]
+
+
+def _sources(data: Data, question: Question) -> list[str]:
+    if question.split not in SPLITS:
+        raise UserError(f"--split {question.split}: there are {' and '.join(SPLITS)}")
+    if question.source is None:
+        return list(data.counts)
+    if question.source not in data.counts:
+        raise UserError(
+            f"--source {question.source}: {data.folder / 'documents'} has no such source; there are "
+            f"{', '.join(data.counts)}"
+        )
+    return [question.source]
+
+
+def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[dict[str, Any]]:
+    """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a seed, in their order."""
+    paths = _spread(data.shards(source, question.split), MOST_SHARDS)
+    total = sum(pq.read_metadata(path).num_rows for path in paths)
+    for number in sorted(random.Random(f"{question.seed}/{source}").sample(range(total), min(count, total))):
+        found = _locate(paths, number)
+        assert found is not None
+        yield _document(data, found[0], question.split, found[1], question.characters)
+
+
+def _locate(paths: Sequence[Path], number: int) -> tuple[Path, int] | None:
+    """Return the shard and the row of the document at a place, from 0, in shards one after another; None: beyond them."""
+    for path in paths:
+        rows = pq.read_metadata(path).num_rows
+        if number < rows:
+            return path, number
+        number -= rows
+    return None
+
+
+def _by_number(data: Data, source: str, number: int, question: Question) -> dict[str, Any]:
+    found = _locate(data.shards(source, question.split), number) if number >= 0 else None
+    if found is None:
+        counts = data.counts[source]["documents"]
+        here = f"0 to {counts[question.split] - 1:,}" if counts[question.split] else "none"
+        other = next(split for split in SPLITS if split != question.split)
+        raise UserError(
+            f"--document {number}: source {source} has no such document in {question.split} (--split); there: {here}; "
+            f"in {other}: {counts[other]:,} documents"
+        )
+    return _document(data, found[0], question.split, found[1], question.characters)
+
+
+def _by_id(data: Data, question: Question) -> dict[str, Any]:
+    """Find `source/shard/row`."""
+    source, stem, row = [*str(question.id).split("/"), "", "", ""][:3]
+    if source not in data.counts or str(question.id).count("/") != 2:
+        raise UserError(
+            f"--id {question.id}: an id is source/shard/row; sources are {', '.join(data.counts)}, for example "
+            f"{_example(data)}"
+        )
+    paths = {path.stem: (path, split) for split in SPLITS for path in data.shards(source, split)}
+    if stem not in paths:
+        names = list(paths)
+        range_of = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        raise UserError(f"--id {question.id}: source {source} has no shard {stem}; it has {len(names)}, {range_of}")
+    path, split = paths[stem]
+    rows = pq.read_metadata(path).num_rows
+    if not (row.isascii() and row.isdigit() and int(row) < rows):
+        raise UserError(f"--id {question.id}: {source}/{stem} has the rows 0 to {rows - 1:,}")
+    return _document(data, path, split, int(row), question.characters)
+
+
+def _example(data: Data) -> str:
+    for source in data.counts:
+        for split in SPLITS:
+            if paths := data.shards(source, split):
+                return f"{source}/{paths[0].stem}/0"
+    return "none, there are no documents"
+
+
+def _prefix(data: Data, path: Path) -> Path:
+    return data.folder / "tokens" / path.parent.name / path.stem
+
+
+def _document(data: Data, path: Path, split: str, row: int, characters: int) -> dict[str, Any]:
+    """Read one row of a documents shard, with its tokens."""
+    record = _read_row(path, row)
+    text = record.pop("text")
+    shown = text[:characters]
+    return {
+        **record,
+        "source": path.parent.name,
+        "split": split,
+        "text_bytes": len(text.encode()),
+        "characters": len(text),
+        "characters_shown": len(shown),
+        "text": shown,
+        "tokens": _tokens(data, path, row, text, characters),
+    }
+
+
+def _read_row(path: Path, row: int) -> dict[str, Any]:
+    with pq.ParquetFile(path) as shard:
+        group = 0
+        while row >= (rows := shard.metadata.row_group(group).num_rows):
+            group, row = group + 1, row - rows
+        return shard.read_row_group(group).slice(row, 1).to_pylist()[0]
+
+
+def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dict[str, Any] | None:
+    """Return the document's tokens up to `characters`, as training reads them or encoded now; None: no tokenizer yet."""
+    if data.pieces is None:
+        return None
+    if data.tokens is not None:
+        shard = indexed_dataset.read(_prefix(data, path))
+        (places,) = np.nonzero(shard.rows() == row)
+        if not len(places):
+            raise DataError(
+                f"{_prefix(data, path)}.doc: says nothing of row {row}. Delete it, run `pipeline tokenize`."
+            )
+        ids, origin = shard.document(int(places[0])), "data_dir/tokens"
+    else:
+        ids, origin = _encode(data.folder, text[:MOST_ENCODED_CHARACTERS]), "encoded now"
+        if len(text) > MOST_ENCODED_CHARACTERS:
+            origin += f", its first {MOST_ENCODED_CHARACTERS:,} characters"
+    try:
+        shown = _first_tokens(data.pieces, ids, characters)
+    except IndexError:
+        raise DataError(
+            f"{_prefix(data, path)}.bin: holds the id {ids.max()}, the tokenizer ends at {len(data.pieces.of_id) - 1}. "
+            "Delete the file, run `pipeline tokenize`."
+        ) from None
+    return {"count": len(ids), "from": origin, "shown": shown}
+
+
+def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[dict[str, Any]]:
+    """Return the tokens of the first `characters`, and the end-of-document token where the text ends there."""
+    shown, length = [], 0
+    for number in map(int, ids):
+        piece, is_special = pieces.of_id[number], number in pieces.special
+        if length >= characters and not is_special:
+            break
+        text = as_text(piece)
+        is_text = text.encode() == piece
+        shown.append({"id": number, "text": text, "bytes": None if is_text else piece.hex(), "special": is_special})
+        length += sum(byte & 0xC0 != 0x80 for byte in piece)  # every byte of UTF-8 but these begins a character
+    return shown
+
+
+def _encode(folder: Path, text: str) -> np.ndarray:
+    from tokenizers import Tokenizer
+
+    encoder = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    encoder.encode_special_tokens = True
+    return np.array(encoder.encode(text, add_special_tokens=False).ids, np.int64)

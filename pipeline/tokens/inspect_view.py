@@ -1,0 +1,181 @@
+"""What `pipeline inspect` prints: tables, histograms, documents with their token boundaries.
+
+Everything that comes from documents passes `visible`, so that no text can act on the terminal.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.config import RunConfig
+from pipeline.corpus.documents import SPLITS
+from pipeline.errors import UserError
+from pipeline.logs import console, human_bytes
+from pipeline.tokens.inspect import Question, documents, open_data, overview
+from pipeline.tokens.pieces import visible
+
+BAR_COLUMNS = 40
+ROOMY_COLUMNS = 100
+"""In a narrower terminal the words of a heading stand below each other."""
+META_CHARACTERS = 400
+"""Longer meta is cut, with a line saying so."""
+STYLES = ("black on #b3d4fc", "black on #ffe2a8")
+"""Of every other token: dark on light, so that they are told apart on black and on white terminals."""
+SPECIAL = "bold white on #a02c2c"
+"""Of special tokens, such as the end of a document."""
+
+
+def inspect(config: RunConfig, question: Question, *, tokenizer: bool, with_ids: bool, as_json: bool) -> None:
+    """Print what is asked for. Raises UserError for what does not exist, saying what there is, or does not go together."""
+    one_or_more = {"--id": question.id, "--document": question.document, "--samples": question.samples}
+    asked = [name for name, value in one_or_more.items() if value is not None] + ["--tokenizer"] * tokenizer
+    asked += ["--source"] * (question.source is not None and (tokenizer or question.id is not None))
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)} do not go together: leave out all but one")
+    if tokenizer:
+        from pipeline.tokens.tokenizer_report import tokenizer_report
+
+        report = tokenizer_report(config)
+        _print_json(report) if as_json else _print_report(report)
+        return
+    data = open_data(config)
+    if asked:
+        found = documents(data, question)
+        if as_json:
+            _print_json({"documents": found, "notes": list(data.notes)})
+        for place, document in enumerate([] if as_json else found):
+            if place:
+                console.print()
+            _print_document(document, with_ids)
+    else:
+        whole = overview(data, question)
+        _print_json(whole) if as_json else _print_overview(whole)
+    if not as_json:
+        _print_notes(data.notes)
+
+
+def _print_json(value: Any) -> None:
+    console.out(json.dumps(value, indent=1), highlight=False)  # ASCII: nothing in it acts on a terminal
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for text in notes:
+        console.print(f"\nnote: {text}", style="yellow", markup=False)
+
+
+def _print_overview(whole: dict[str, Any]) -> None:
+    rows = []
+    for name, source in whole["sources"].items():
+        counted = [f"{source['documents'][split]:,}" for split in SPLITS]
+        tokens = "" if source["tokens"] is None else f"{source['tokens']:,}"
+        rate = "" if source["bytes_per_token"] is None else f"{source['bytes_per_token']:.2f}"
+        rows.append([name, *counted, human_bytes(source["text_bytes"]), tokens, rate])
+    _print_table(["source", "documents", "held out", "text", "tokens", "bytes per token"], rows)
+    for name, source in whole["sources"].items():
+        _print_source(name, source, whole["split"])
+
+
+def _print_source(name: str, source: dict[str, Any], split: str) -> None:
+    found = source["lengths"]
+    console.print(Text(f"\n{name}", style="bold"))
+    if found is None:
+        console.print(f"no documents in {split}", style="dim")
+        return
+    part = found["documents"] < found["of_documents"]
+    count = f"{found['documents']:,} of {found['of_documents']:,}" if part else f"{found['documents']:,}"
+    console.print(
+        f"{found['unit']} per document: median {found['median']:,}, mean {found['mean']:,.0f}, p99 {found['p99']:,}, "
+        f"max {found['max']:,} ({count} {split} documents)",
+        style="dim",
+    )
+    for line in histogram(found["buckets"], max(10, min(BAR_COLUMNS, console.width - 40))):
+        console.print(line, markup=False)
+    if sample := source["sample"]:
+        tokens = (sample["tokens"] or {}).get("shown")
+        start = "".join(token["text"] for token in tokens) if tokens else sample["text"]
+        more = " …" if sample["characters_shown"] < sample["characters"] else ""
+        console.print(Text(f"{visible(sample['id'])}:", style="dim"))
+        console.print(Text(f"{visible(start)}{more}"), soft_wrap=False)
+
+
+def histogram(buckets: Sequence[dict[str, int]], columns: int) -> list[str]:
+    """Return a line for each bucket: its range, its documents, a bar in eighths of a column (any document shows)."""
+    most = max(bucket["documents"] for bucket in buckets)
+    ranges = [f"{bucket['from']:,} - {max(bucket['to'] - 1, 0):,}" for bucket in buckets]
+    widths = max(map(len, ranges)), len(f"{most:,}")
+    lines = []
+    for bucket, name in zip(buckets, ranges, strict=True):
+        eighths = -(-bucket["documents"] * columns * 8 // most)
+        bar = "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
+        lines.append(f"  {name:>{widths[0]}}  {bucket['documents']:>{widths[1]},}  {bar}".rstrip())
+    return lines
+
+
+def _print_document(document: dict[str, Any], with_ids: bool) -> None:
+    tokens, meta = document["tokens"], visible(document["meta"])
+    console.print(Text(visible(document["id"]), style="bold"), Text(f"({document['split']})", style="dim"))
+    if len(meta) > META_CHARACTERS:
+        meta = f"{meta[:META_CHARACTERS]} … (all of it: --json)"
+    size = f"{document['text_bytes']:,} bytes, {document['characters']:,} characters"
+    if tokens is None:
+        size += ", no tokens yet"
+    else:
+        size += f", {tokens['count']:,} tokens ({tokens['from']})"
+    origin = f"{visible(document['origin_file'])}, row {document['origin_row']}"
+    for name, value in (("from", origin), ("meta", meta), ("size", size)):
+        console.print(Text(f"{name}  ", style="dim") + Text(value))
+    has_colour = console.color_system is not None and not console.no_color
+    console.print(Text(visible(document["text"], "↵\n")) if tokens is None else boundaries(tokens["shown"], has_colour))
+    if tokens is not None and len(tokens["shown"]) < tokens["count"]:
+        left = f"{tokens['count'] - len(tokens['shown']):,} more tokens"
+        console.print(f"… {left}; all: --characters {document['characters']}", style="dim")
+    elif tokens is None and document["characters_shown"] < document["characters"]:
+        left = f"{document['characters'] - document['characters_shown']:,} more characters"
+        console.print(f"… {left}; all: --characters {document['characters']}", style="dim")
+    if with_ids and tokens is not None:
+        console.print(Text("ids ", style="dim") + Text(" ".join(str(token["id"]) for token in tokens["shown"])))
+
+
+def boundaries(tokens: Sequence[dict[str, Any]], has_colour: bool) -> Text:
+    """Return the text of tokens on backgrounds that alternate, or with `|` between them where there is no colour.
+
+    A line feed is `↵` and then a new line; the bytes of a token that is not whole characters are `<E4>`, underlined.
+    """
+    text = Text(no_wrap=True)
+    for place, token in enumerate(tokens):
+        if place and not has_colour:
+            text.append("|")
+        style = ""
+        if has_colour:
+            style = SPECIAL if token["special"] else STYLES[place % 2] + (" underline" if token["bytes"] else "")
+        for number, line in enumerate(visible(token["text"], "↵\n").split("\n")):
+            if number:
+                text.append("\n")  # without a background, which some terminals would draw to the edge
+            text.append(line, style)
+    return text
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
+
+    console.print(Text(vocabulary_line(report["tokenizer"])), soft_wrap=False)
+    for table in tables(report):
+        console.print(Text(f"\n{table.title}", style="bold"))
+        _print_table(table.head, table.rows)
+        if table.note:
+            console.print(Text(table.note, style="dim"), soft_wrap=False)
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print ready text, figures standing right. A terminal that is too narrow breaks the lines; no figure is cut."""
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for place, heading in enumerate(head):
+        stacked = heading.replace(" ", "\n") if place and console.width < ROOMY_COLUMNS else heading
+        width = max(map(len, [*stacked.split("\n"), *(row[place] for row in rows)]))
+        shown.add_column(stacked, justify="right" if place else "left", min_width=width)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    console.print(shown)
