@@ -25,6 +25,7 @@ SUPPORT = (
     "lease",
     "dask_workers",
     "executor",
+    "benchmarks",
     "commands",
     "__main__",
 )
