@@ -35,7 +35,9 @@ SEPARATOR = "\U0010fffe\U0010ffff\U0010ffff\U0010ffff"
 """Noncharacters of the last plane: no text should hold them, and one that does goes to the reference. No end of it is also
 a beginning, so that a text beside it cannot shift where it is found."""
 REFERENCE_BATCH_BYTES = 1 << 20
-"""Text that the reference encodes at once: its result takes some 200 bytes of memory per token."""
+"""Text that the reference encodes at once: it needs a hundred bytes of memory for each of them."""
+CUT_CONTEXT_BYTES = 2000
+"""On either side of a place where a longer text may be cut for the reference."""
 MOST_RESIDENT_BYTES = 700_000_000
 """gigatoken remembers every word it has seen (0.10.0 has no bound); a process larger than this starts it afresh,"""
 FORGET_EVERY_BYTES = 1 << 26
@@ -63,13 +65,40 @@ class Encoder:
     def encode_reference(self, documents: Documents) -> Ids:
         """Encode texts in UTF-8 with `tokenizers`."""
         ids, lengths = [np.zeros(0, np.uint32)], []
+        end = np.array([self.end_of_document], np.uint32)
         for batch in _bounded(documents):
-            for encoding in self.reference.encode_batch_fast(
-                [str(d, "utf-8") for d in batch], add_special_tokens=False
-            ):
-                ids += [np.array(encoding.ids, np.uint32), np.array([self.end_of_document], np.uint32)]
-                lengths.append(len(encoding.ids) + 1)
+            if len(batch) == 1:
+                parts = [self._encode([piece])[0] for piece in self._pieces(batch[0])]
+                ids += [*parts, end]
+                lengths.append(sum(map(len, parts)) + 1)
+                continue
+            for encoded in self._encode([str(document, "utf-8") for document in batch]):
+                ids += [encoded, end]
+                lengths.append(len(encoded) + 1)
         return np.concatenate(ids), np.array(lengths, np.int64)
+
+    def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        encodings = self.reference.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.uint32) for encoding in encodings]
+
+    def _pieces(self, document: bytes | memoryview) -> Iterator[str]:
+        """Cut a long text where that leaves its ids as they are, so that memory stays bounded; else return it whole."""
+        start = 0
+        while len(document) - start > REFERENCE_BATCH_BYTES:
+            block = bytes(document[start : start + REFERENCE_BATCH_BYTES])
+            cut = next((cut for cut in _likely_cuts(block) if self._is_free_cut(block, cut)), None)
+            if cut is None:
+                break
+            yield block[:cut].decode()
+            start += cut
+        yield str(document[start:], "utf-8")
+
+    def _is_free_cut(self, block: bytes, cut: int) -> bool:
+        """Tell whether the text around a place has the ids of its two sides."""
+        left, right = block[cut - CUT_CONTEXT_BYTES : cut], block[cut : cut + CUT_CONTEXT_BYTES]
+        texts = [side.decode(errors="ignore") for side in (left + right, left, right)]
+        whole, before, after = self._encode(texts)
+        return np.array_equal(whole, np.concatenate([before, after]))
 
     def encode_fast(self, documents: Documents) -> Ids:
         """Encode texts in UTF-8 with gigatoken, if there is one for this tokenizer.
@@ -189,6 +218,16 @@ def _bounded(documents: Documents) -> Iterator[list[bytes | memoryview]]:
         size += len(document)
     if batch:
         yield batch
+
+
+def _likely_cuts(block: bytes) -> Iterator[int]:
+    """Yield places before the word that begins a line, then before a space between words, from the block's end back."""
+    for gap, offset in ((b"\n", 1), (b" ", 0)):
+        at, found = len(block) - CUT_CONTEXT_BYTES, 0
+        while found < 10 and (at := block.rfind(gap, CUT_CONTEXT_BYTES, at)) > 0:
+            if block[at + 1 : at + 2].isalnum() and (gap == b"\n" or block[at - 1 : at].isalnum()):
+                found += 1
+                yield at + offset
 
 
 def _split(ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

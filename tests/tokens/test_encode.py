@@ -129,6 +129,21 @@ def test_special_tokens_are_found_only_if_asked_for(folder: Path) -> None:
         assert (fast == encoder.end_of_document).sum() == (2 if parse else 1)
 
 
+def test_the_reference_cuts_a_long_text_without_changing_its_ids(
+    folder: Path, reference: Callable[[str], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.tokens.encode.REFERENCE_BATCH_BYTES", 20_000)
+    encoder = load_encoder(folder, "auto")
+    long_text = "\n".join(real_texts())[:300_000]
+    pieces = list(encoder._pieces(long_text.encode()))
+    assert len(pieces) > 15 and max(len(piece.encode()) for piece in pieces) <= 20_000
+    assert "".join(pieces) == long_text
+    documents = ["short", long_text, "", "x" * 60_000]
+    ids, lengths = encoder.encode_reference([document.encode() for document in documents])
+    for document, found in zip(documents, np.split(ids, np.cumsum(lengths)[:-1]), strict=True):
+        assert found.tolist() == [*reference(document), encoder.end_of_document]
+
+
 def test_a_document_with_the_separators_own_text_is_encoded_by_the_reference(folder: Path) -> None:
     encoder = load_encoder(folder, "auto")
     documents = [b"one", f"two{SEPARATOR}three".encode(), b"four", f"{SEPARATOR[:3]}".encode()]
