@@ -34,6 +34,7 @@ STAGES = (
         inputs=("prepare",),
         outside="pipeline.tokens.train_tokenizer:pretrained_inventory",
         shared=True,
+        keeps=True,  # added text must not change the ids of what is tokenized
     ),
     Stage(
         name="tokenize",

@@ -72,6 +72,8 @@ class Stage:
     """Its output lies in data_dir, shared by many runs."""
     grows: bool = False
     """Its output is only ever added to, so that an older manifest stays true while it runs."""
+    keeps: bool = False
+    """Once made, it stays as it is when its inputs change: only its own settings make it stale."""
     on_workers: bool = False
     """It is a list of tasks, which `executor` may give to workers elsewhere."""
 
@@ -112,12 +114,17 @@ def expected_inputs(stage: Stage, config: RunConfig, stages: Mapping[str, Stage]
         for part in dotted.split("."):
             value = value[part]
         inputs |= flatten(value, dotted)
-    for name in stage.inputs:
-        manifest = read_manifest(stages[name].manifest_path(config))
-        inputs[f"output of {name}"] = manifest["output"] if manifest else None
+    if not stage.keeps:
+        inputs |= {f"output of {name}": output for name, output in outputs_of(stage.inputs, config, stages).items()}
     if stage.outside:
         inputs |= resolve(stage.outside)(config)
     return json.loads(json.dumps(inputs))  # as it will be read back: tuples are lists
+
+
+def outputs_of(names: Sequence[str], config: RunConfig, stages: Mapping[str, Stage]) -> dict[str, str | None]:
+    """Return the digests of what some stages have made, None for one that has not finished."""
+    manifests = {name: read_manifest(stages[name].manifest_path(config)) for name in names}
+    return {name: manifest["output"] if manifest else None for name, manifest in manifests.items()}
 
 
 def states(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, State]:
@@ -132,7 +139,8 @@ def states(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, State]:
             expected = expected_inputs(stage, config, stages)
         except DataError:  # what it was made from has been moved away since: no reason to make it again
             expected = manifest["inputs"] | expected_inputs(replace(stage, outside=None), config, stages)
-        reasons = [f"its input {name} is {known[name].kind}" for name in stage.inputs if known[name].kind != "done"]
+        unfinished = [] if stage.keeps else [name for name in stage.inputs if known[name].kind != "done"]
+        reasons = [f"its input {name} is {known[name].kind}" for name in unfinished]
         reasons += differences(manifest["inputs"], expected)
         known[stage.name] = State("stale" if reasons else "done", tuple(reasons), manifest)
     return known
@@ -291,11 +299,17 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(
-    stage: Stage, config: RunConfig, inputs: Mapping[str, Any], result: Result, seconds: float
+    stage: Stage,
+    config: RunConfig,
+    inputs: Mapping[str, Any],
+    made_from: Mapping[str, str | None],
+    result: Result,
+    seconds: float,
 ) -> dict[str, Any]:
     """Write what the stage made and what it was made from; the last act of a stage.
 
-    `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale.
+    `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale. `made_from` are the
+    digests of the stages that it read.
     """
     manifest = {
         "stage": stage.name,
@@ -305,6 +319,7 @@ def write_manifest(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "counts": result.counts,
         "inputs": inputs,
+        "made_from": made_from,
         "environment": environment(),
         "files": result.files,
     }

@@ -72,6 +72,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
             return
         _check(stage, config)
         inputs = artifacts.expected_inputs(stage, config, table)
+        made_from = artifacts.outputs_of(stage.inputs, config, table)
         for reason in state.reasons:
             note(f"{stage.name}: stale, {reason}")
         note(f"{stage.name}: {stage.help}")
@@ -80,7 +81,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         started = time.monotonic()
         result = artifacts.resolve(stage.function)(config)
         seconds = time.monotonic() - started
-        artifacts.write_manifest(stage, config, inputs, result, seconds)
+        artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
         note(f"{stage.name}: done in {human_seconds(seconds)}")
 
 
@@ -112,7 +113,19 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     for stage in stages:
         for reason in states[stage.name].reasons:
             console.print(f"{stage.name} is stale: {reason}", markup=False)
+        if stage.keeps and states[stage.name].manifest:
+            _show_what_it_outlived(stage, config, {s.name: s for s in stages}, states[stage.name].manifest)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
+
+
+def _show_what_it_outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: Any) -> None:
+    now = artifacts.outputs_of(stage.inputs, config, table)
+    for name in [name for name in stage.inputs if now[name] != manifest["made_from"][name]]:
+        console.print(
+            f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make all that follows "
+            f"stale. To make it anew, delete {stage.manifest_path(config)}",
+            markup=False,
+        )
 
 
 def show_config(run_file: Path, overrides: Sequence[str]) -> None:

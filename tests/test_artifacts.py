@@ -1,5 +1,6 @@
 """Manifests, fingerprints and what decides that a stage is done."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -43,9 +44,9 @@ def outside(config: RunConfig) -> dict[str, Any]:
 
 def finish(stage: Stage, config: RunConfig, checksum: str = "aa") -> dict[str, Any]:
     files = {"out.bin": {"bytes": 3, "checksum": checksum}}
-    return artifacts.write_manifest(
-        stage, config, artifacts.expected_inputs(stage, config, TABLE), Result({"headline": "3 bytes"}, files), 1.23456
-    )
+    inputs = artifacts.expected_inputs(stage, config, TABLE)
+    made_from = artifacts.outputs_of(stage.inputs, config, TABLE)
+    return artifacts.write_manifest(stage, config, inputs, made_from, Result({"headline": "3 bytes"}, files), 1.23456)
 
 
 def kinds(config: RunConfig) -> dict[str, str]:
@@ -66,6 +67,19 @@ def test_a_stage_is_missing_then_done_then_stale_with_the_fields_name(run_file: 
     states = artifacts.states(TABLE, load(run_file, ["prepare.validation_fraction=0.25"]))
     assert states["read"].reasons == ("prepare.validation_fraction: 0.005 -> 0.25",)
     assert states["count"].reasons == ("its input read is stale",)
+
+
+def test_a_stage_that_is_kept_outlives_its_inputs_and_remembers_them(run_file: Path) -> None:
+    config = load(run_file)
+    kept = dataclasses.replace(COUNT, keeps=True)
+    table = {stage.name: stage for stage in (READ, kept)}
+    first = finish(READ, config)
+    assert finish(kept, config)["made_from"] == {"read": first["output"]}
+    second = finish(READ, config, checksum="bb")
+    assert second["output"] != first["output"]
+    for changed in (config, load(run_file, ["prepare.validation_fraction=0.25"])):
+        assert artifacts.states(table, changed)["count"].kind == "done"
+    assert artifacts.states(table, load(run_file, ["train.seed=7"]))["count"].kind == "stale"
 
 
 def test_what_only_says_how_or_where_makes_nothing_stale(run_file: Path, tmp_path: Path) -> None:

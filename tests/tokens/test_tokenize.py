@@ -1,5 +1,6 @@
 """Tokens on disk against an independent encoding of the same documents."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -39,6 +40,32 @@ def test_tokens_equal_an_independent_encoding(run_file: Path, kind: str, encoder
     counts = read_json(data / "tokens" / "manifest.json")["counts"]
     assert counts["encoders"] == {"gigatoken" if encoder == "auto" else "reference": len(shards)}
     assert sum(split["documents"] for split in counts["sources"]["web"].values()) == 40
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece-bpe", "byte-level-bpe"])
+def test_decoding_the_tokens_of_every_document_gives_its_text(run_file: Path, kind: str) -> None:
+    hard = [
+        "  two  spaces\n\n\ttab\r\n",
+        "naïve 日本語 🙂",
+        "a\u0000b",
+        "<|endoftext|> <unk>",
+        "▁",
+        " ",
+        "\ufeffx",
+        "é",
+    ]
+    rows = [json.dumps({"text": text}) + "\n" for text in [*hard[:5], *hard[6:], "words and more words " * 50]]
+    (run_file.parent / "web.jsonl").write_text("".join(rows))
+    changes = [f"tokenizer.kind={kind}", f"tokenizer.vocab_size={VOCABULARY[kind] - 5}", "prepare.max_bad_rows=1"]
+    run_stages(run_file, STAGES, changes)
+    data = load(run_file).paths.data_dir
+    decoder = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
+    for shard in (data / "documents").glob("*/*.parquet"):
+        texts = pq.read_table(shard)["text"].to_pylist()
+        documents = read_by_description(data / "tokens" / shard.parent.name / shard.stem)[0]
+        decoded = [decoder.decode(ids[:-1], skip_special_tokens=False) for ids in documents]
+        # SentencePiece writes a space as U+2581, so that character itself comes back as a space.
+        assert decoded == [text if kind == "byte-level-bpe" else text.replace("▁", " ") for text in texts]
 
 
 def test_special_token_text_in_a_document_stays_text(run_file: Path, tmp_path: Path) -> None:
