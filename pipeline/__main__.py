@@ -31,7 +31,9 @@ STAGES = (
         folder=lambda config: config.paths.data_dir / "tokenizer",
         settings=("tokenizer",),
         inputs=("prepare",),
-        outside="pipeline.tokens.train_tokenizer:pretrained_inventory",
+        outside="pipeline.tokens.pretrained:inventory",
+        check="pipeline.tokens.pretrained:check",
+        version=2,
         shared=True,
     ),
     Stage(

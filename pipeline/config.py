@@ -77,20 +77,24 @@ class Prepare(Section):
 class Tokenizer(Section):
     recipe: Location | None = None
     """YAML file with the fields of this section; what the run file sets itself wins."""
-    kind: Literal["sentencepiece-bpe", "byte-level-bpe", "pretrained"]
-    """How ids are made; `pretrained` takes the fast tokenizer in `path` as it is."""
+    kind: Literal["sentencepiece-bpe", "sentencepiece-unigram", "byte-level-bpe", "pretrained"]
+    """How ids are made. `pretrained` takes the tokenizer in `path` as it is; of `sentencepiece-unigram`, SentencePiece
+    learns the pieces, and the ids are those of the exported fast tokenizer (`pipeline/tokens/README.md`)."""
     vocab_size: int | None = Field(default=None, ge=258)
     """Number of ids to train, special tokens included. Not for `pretrained`."""
-    end_of_document: str = "<|endoftext|>"
+    end_of_document: str = Field(default="<|endoftext|>", min_length=1)
     """Text of the special token that follows every document; also the export's bos, eos and padding token."""
     normalization: Literal["identity"] = "identity"
     """Nothing is rewritten before encoding, so that decoding gives the text back."""
-    split_digits: bool = True
-    """Every digit is its own token (Touvron et al. 2023, arXiv:2302.13971, section 2.1)."""
+    split_pattern: Literal["single-digits", "spaces", "gpt2", "cl100k"] = "single-digits"
+    """What no token reaches across. `single-digits`: every digit is its own token (Touvron et al. 2023,
+    arXiv:2302.13971, section 2.1). SentencePiece also: `spaces`, digits like letters. Byte-level also: `gpt2` (Radford
+    et al. 2019), `cl100k` (tiktoken; numbers up to three digits)."""
     sample_bytes: int = Field(default=200_000_000, ge=10_000)
-    """Bytes of training text that the vocabulary is learned from, sampled by document hash across sources."""
+    """Bytes of training text that the vocabulary is learned from: of each source its share in `data.mixture`, else of
+    the text, in documents chosen by hash."""
     path: Location | None = None
-    """`pretrained` only: a folder with `tokenizer.json`."""
+    """`pretrained` only: a transformers folder, a `tokenizer.json`, or a SentencePiece BPE `.model`."""
 
 
 class Tokens(Section):
@@ -300,9 +304,15 @@ def _mismatches(config: RunConfig) -> list[str]:
             problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
     tokenizer, batch, sequence = config.tokenizer, config.batch, config.data.sequence_length
     if tokenizer.kind == "pretrained" and (tokenizer.path is None or tokenizer.vocab_size is not None):
-        problems.append("tokenizer: kind pretrained takes `path` (a folder with tokenizer.json) and no vocab_size")
+        problems.append("tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no vocab_size")
     if tokenizer.kind != "pretrained" and (tokenizer.path is not None or tokenizer.vocab_size is None):
         problems.append(f"tokenizer: kind {tokenizer.kind} takes `vocab_size` and no path")
+    patterns = ("gpt2", "cl100k") if tokenizer.kind.startswith("sentencepiece") else ("spaces",)
+    if tokenizer.kind != "pretrained" and tokenizer.split_pattern in patterns:
+        usable = [p for p in get_args(Tokenizer.model_fields["split_pattern"].annotation) if p not in patterns]
+        problems.append(
+            f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes {' or '.join(usable)}"
+        )
     if batch.global_batch_tokens % sequence:
         low = max(1, batch.global_batch_tokens // sequence) * sequence
         problems.append(
