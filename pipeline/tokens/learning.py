@@ -1,5 +1,6 @@
 """Vocabulary training in C++ or Rust, which says nothing meanwhile: the terminal shows what is read, then the time."""
 
+import os
 import sys
 import threading
 import time
@@ -35,7 +36,7 @@ def learn(train: Callable[[Iterator[str]], Learned], sample: Sample, vocab_size:
     with progress("train-tokenizer: sample", sample.wanted_bytes, "bytes") as update:
         while thread.is_alive() and not sample.finished:
             thread.join(POLL_SECONDS)
-            update(sample.bytes, human_bytes(sample.bytes))
+            update(sample.progress, human_bytes(sample.bytes))
     with elapsed(f"train-tokenizer: learning {vocab_size:,} ids from {human_bytes(sample.bytes)}") as tick:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
@@ -51,7 +52,7 @@ def learn(train: Callable[[Iterator[str]], Learned], sample: Sample, vocab_size:
 def elapsed(label: str) -> Iterator[Callable[[], None]]:
     """Show how long something without a measure of progress has taken; yields `tick()`, to be called often."""
     started = last = time.monotonic()
-    if messages.is_terminal:
+    if messages.is_terminal and not os.environ.get("CI"):
         with messages.status(label) as status:
             yield lambda: status.update(f"{label}, {human_seconds(time.monotonic() - started)}")
         return

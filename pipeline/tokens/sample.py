@@ -70,6 +70,8 @@ class Given:
     wanted: int
     bytes: int = 0
     documents: int = 0
+    looked: float = 0.0
+    """Fraction of its row groups whose documents' lengths are known: the first half of the work."""
     document_bound_bytes: int = 0
     """Most bytes that one document may give."""
 
@@ -104,6 +106,11 @@ class Sample:
         """Bytes handed out so far."""
         return sum(given.bytes for given in self.given.values())
 
+    @property
+    def progress(self) -> float:
+        """Work done, on a scale of 0 to `wanted_bytes`: lengths are read first, then the texts."""
+        return sum(given.wanted * given.looked + given.bytes for given in self.given.values()) / 2
+
     def texts(self) -> Iterator[str]:
         """Yield the sample, source by source. An error ends it and is kept: a trainer in C++ may swallow it."""
         try:
@@ -130,10 +137,11 @@ class Sample:
         groups = _row_groups(shard_paths(self._documents, source, "train"), given.wanted)
         ids: list[str] = []
         lengths: list[np.ndarray] = []
-        for path, group in groups:
+        for number, (path, group) in enumerate(groups, 1):
             table = _read(path, group)
             ids += table["id"].to_pylist()
             lengths.append(_binary_length(table["text"]).to_numpy().astype(np.int64))
+            given.looked = number / len(groups)
         given.document_bound_bytes, taken = choose(ids, np.concatenate(lengths), given.wanted)
         first = 0
         for (path, group), of_group in zip(groups, lengths, strict=True):

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
-from pipeline.logs import progress
+from pipeline.logs import progress, warn
 from pipeline.tokens.sentencepiece_file import SPACE
 
 PROOF_STRINGS = 2400
@@ -57,18 +57,20 @@ def prove(folder: Path, kind: str, reference: Callable[[str], list[int]], string
     """Compare the folder with the reference on every string, and decode what was encoded; returns the counts.
 
     The folder is read twice: by transformers, as its users do, and by `tokenizers`, as `tokenize` does.
-    Raises DataError where one id differs, or where a trained tokenizer does not give a text back: byte-level exactly,
-    SentencePiece with a space for the symbol of a space.
+    Raises DataError where one id differs; where a trained tokenizer does not give a text back (byte-level exactly,
+    SentencePiece with a space for the symbol of a space), or takes text for the end of a document.
     """
     loaded = load_exported(folder)
     direct = Tokenizer.from_file(str(folder / "tokenizer.json"))
     direct.encode_special_tokens = True
     direct.no_padding()
     direct.no_truncation()
-    differing, broken, same = [], [], 0
+    differing, broken, ending, same = [], [], [], 0
     with progress("train-tokenizer: proof", len(strings), "strings") as update:
         for number, text in enumerate(strings):
             ids = loaded(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            if loaded.eos_token_id in ids:
+                ending.append(text)
             if not reference(text) == ids == direct.encode(text, add_special_tokens=False).ids:
                 differing.append(text)
             decoded = loaded.decode(ids, skip_special_tokens=False)
@@ -86,10 +88,19 @@ def prove(folder: Path, kind: str, reference: Callable[[str], list[int]], string
             f"{folder}: decoding does not give the text back for {len(broken)} of {len(strings)} strings, first "
             f"{broken[0][:80]!r}. Choose another tokenizer.kind."
         )
+    if ending:
+        problem = (
+            f"{folder}: the text {loaded.eos_token!r} in a document is encoded as the end-of-document token, as in "
+            f"{ending[0][:80]!r}"
+        )
+        if kind != "pretrained":
+            raise DataError(f"{problem}. Choose a tokenizer.end_of_document that is no word, such as <|endoftext|>.")
+        warn(f"{problem}; this tokenizer cannot tell them apart")
     return {
         "strings_compared": len(strings),
         "strings_that_differ": 0,
         "strings_decoded_to_themselves": same,
+        "strings_with_the_end_of_a_document_inside": len(ending),
         "strings_with_the_space_symbol": sum(SPACE in text for text in strings),
     }
 

@@ -87,6 +87,14 @@ def test_a_model_without_eos_needs_a_piece_for_the_end(run_file: Path, tmp_path:
     assert load_exported(take(run_file, path, "tokenizer.end_of_document=<end>")).eos_token == "<end>"
 
 
+def test_a_token_that_is_also_text_is_taken_with_a_warning(
+    run_file: Path, json_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = take(run_file, json_file, "tokenizer.end_of_document=a")
+    assert "the text 'a' in a document is encoded as the end-of-document token" in capsys.readouterr().err
+    assert json.loads((folder / "report.json").read_text())["strings_with_the_end_of_a_document_inside"] > 0
+
+
 def test_a_model_without_an_exact_form_is_refused(run_file: Path, tmp_path: Path) -> None:
     path = model_file(tmp_path, normalization_rule_name="nmt_nfkc")
     with pytest.raises(DataError, match=r"tokenizer.path = .*m\.model: it rewrites text"):

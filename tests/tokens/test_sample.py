@@ -102,6 +102,7 @@ def test_the_sample_has_the_mixtures_shares(run_file: Path, capsys: pytest.Captu
     assert report["notes"]["bytes"] == 2000
     assert report["web"] == {"bytes": 4000, "documents": 40, "document_bound_bytes": 1000}
     assert sample.bytes == sum(len(text.encode()) for text in texts) == sample.wanted_bytes == 14000
+    assert sample.progress == 14000
     assert texts == sample_of(run_file, "tokenizer.sample_bytes=14000", mixture)[1]
     book = next(text for text in texts if "0123456789" in text)
     assert book in "0123456789" * 9000

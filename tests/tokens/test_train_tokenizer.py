@@ -10,7 +10,7 @@ from helpers import run_stages
 from pipeline.config import Tokenizer, load
 from pipeline.errors import DataError
 from pipeline.tokens import byte_level_bpe
-from pipeline.tokens.learning import learn
+from pipeline.tokens.learning import elapsed, learn
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenizer_folder import PROOF_STRINGS, load_exported, proof_strings, prove
 from pipeline.yaml_files import read_yaml
@@ -108,6 +108,12 @@ def test_the_proof_fails_where_text_does_not_come_back(run_file: Path) -> None:
         prove(folder, "byte-level-bpe", same, ["a b", "a▁b"])
 
 
+def test_text_that_becomes_the_end_of_a_document_is_refused(run_file: Path) -> None:
+    run_stages(run_file, ["prepare"], [])
+    with pytest.raises(DataError, match="the text 'document' in a document is encoded as the end-of-document token"):
+        run_stages(run_file, ["train-tokenizer"], ["tokenizer.end_of_document=document", "tokenizer.vocab_size=400"])
+
+
 def test_the_strings_of_the_proof(run_file: Path) -> None:
     (run_file.parent / "notes.jsonl").write_text('{"text": "NOTE NOTE NOTE"}\n' * 3)
     text = run_file.read_text().replace("sources:\n", "sources:\n  notes: {kind: jsonl, paths: [notes.jsonl]}\n")
@@ -136,6 +142,16 @@ DIGITS = "in 12345 x"
 def test_what_no_token_reaches_across(pattern: str, pieces: list[str]) -> None:
     config = Tokenizer.model_validate({"kind": "byte-level-bpe", "vocab_size": 300, "split_pattern": pattern})
     assert byte_level_bpe.train(iter([DIGITS] * 9), config).encode(DIGITS).tokens == pieces
+
+
+def test_the_time_is_shown_line_by_line_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.tokens.learning.PLAIN_LINE_SECONDS", 0.0)
+    with elapsed("learning 300 ids from 1 kB") as tick:
+        tick()
+        tick()
+    assert capsys.readouterr().err == "learning 300 ids from 1 kB, 0.0 s\n" * 2
 
 
 def test_an_error_of_the_sample_is_not_swallowed(run_file: Path) -> None:
