@@ -32,7 +32,9 @@ STAGES = (
         folder=lambda config: config.paths.data_dir / "tokenizer",
         settings=("tokenizer",),
         inputs=("prepare",),
-        outside="pipeline.tokens.train_tokenizer:pretrained_inventory",
+        outside="pipeline.tokens.pretrained:inventory",
+        check="pipeline.tokens.pretrained:check",
+        version=2,
         shared=True,
         keeps=True,  # added text must not change the ids of what is tokenized
     ),
@@ -164,7 +166,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at the data: counts and lengths per source, documents with their token boundaries, the tokenizer."""
-    from pipeline.config import load
+    from pipeline.run_file import load
     from pipeline.tokens.inspect import Question
     from pipeline.tokens.inspect_view import inspect as look
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from pipeline import artifacts
 from pipeline.artifacts import Stage
-from pipeline.config import RunConfig, dump, load
+from pipeline.config import RunConfig
 from pipeline.dask_workers import allocation, in_srun_step
 from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, human_seconds, note
+from pipeline.run_file import dump, load
 
 LEAST_WIDTH = 100
 """Columns of the status table: a narrower terminal breaks lines rather than words."""

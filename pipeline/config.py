@@ -1,24 +1,13 @@
-"""The run file: typed sections, how they are loaded, overridden, checked and dumped.
+"""The settings of a run: typed, frozen sections. What can be computed from a config is a function of it."""
 
-A run file is YAML. Values come, later ones winning, from: the field's default, the preset (`preset:`), the tokenizer
-recipe (`tokenizer.recipe`), the run file, `section.field=value` on the command line. Relative paths in a run file are
-relative to that file; on the command line to the current folder. Nothing changes a config after it is loaded; what
-can be computed from it is a function of it.
-"""
-
-import difflib
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from pipeline.errors import ConfigError
-from pipeline.yaml_files import FromCommandLine, apply_override, merge, read_yaml
+from pipeline.yaml_files import FromCommandLine
 
-PRESETS = Path(__file__).parent / "presets"
 VOCAB_MULTIPLE = 128
 """A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et al. 2019, section 5.1)."""
 
@@ -26,10 +15,10 @@ VOCAB_MULTIPLE = 128
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, (str, Path)):
         return value
-    return _resolve(value, (info.context or {}).get("base", Path.cwd()))
+    return resolve_location(value, (info.context or {}).get("base", Path.cwd()))
 
 
-def _resolve(location: str | Path, base: Path) -> Path:
+def resolve_location(location: str | Path, base: Path) -> Path:
     """Return an absolute path: relative to `base`, or to the current folder where it was given on the command line."""
     base = Path.cwd() if isinstance(location, FromCommandLine) else base
     return Path(os.path.normpath(base / Path(os.path.expandvars(location)).expanduser()))
@@ -79,20 +68,24 @@ class Prepare(Section):
 class Tokenizer(Section):
     recipe: Location | None = None
     """YAML file with the fields of this section; what the run file sets itself wins."""
-    kind: Literal["sentencepiece-bpe", "byte-level-bpe", "pretrained"]
-    """How ids are made; `pretrained` takes the fast tokenizer in `path` as it is."""
+    kind: Literal["sentencepiece-bpe", "sentencepiece-unigram", "byte-level-bpe", "pretrained"]
+    """How ids are made. `pretrained` takes the tokenizer in `path` as it is; of `sentencepiece-unigram`, SentencePiece
+    learns the pieces, and the ids are those of the exported fast tokenizer (`pipeline/tokens/README.md`)."""
     vocab_size: int | None = Field(default=None, ge=258)
     """Number of ids to train, special tokens included. Not for `pretrained`."""
-    end_of_document: str = "<|endoftext|>"
+    end_of_document: str = Field(default="<|endoftext|>", min_length=1)
     """Text of the special token that follows every document; also the export's bos, eos and padding token."""
     normalization: Literal["identity"] = "identity"
     """Nothing is rewritten before encoding, so that decoding gives the text back."""
-    split_digits: bool = True
-    """Every digit is its own token (Touvron et al. 2023, arXiv:2302.13971, section 2.1)."""
+    split_pattern: Literal["single-digits", "spaces", "gpt2", "cl100k"] = "single-digits"
+    """What no token reaches across. `single-digits`: every digit is its own token (Touvron et al. 2023,
+    arXiv:2302.13971, section 2.1). SentencePiece also: `spaces`, digits like letters. Byte-level also: `gpt2` (Radford
+    et al. 2019), `cl100k` (tiktoken; numbers up to three digits)."""
     sample_bytes: int = Field(default=200_000_000, ge=10_000)
-    """Bytes of training text that the vocabulary is learned from, sampled by document hash across sources."""
+    """Bytes of training text that the vocabulary is learned from: of each source its share in `data.mixture`, else of
+    the text, in documents chosen by hash."""
     path: Location | None = None
-    """`pretrained` only: a folder with `tokenizer.json`."""
+    """`pretrained` only: a transformers folder, a `tokenizer.json`, or a SentencePiece BPE `.model`."""
     compare: tuple[Location, ...] = ()
     """Further tokenizers that the report measures on the same text: folders with `tokenizer.json`, or such files."""
 
@@ -280,128 +273,3 @@ class RunConfig(Section):
 def round_up_vocabulary(ids: int) -> int:
     """Return the next multiple of VOCAB_MULTIPLE."""
     return -(-ids // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run file, apply `section.field=value` overrides and check everything.
-
-    Raises ConfigError with all problems found: unreadable file, unknown keys, wrong values, values that do not fit
-    together.
-    """
-    document = read_yaml(path)
-    for override in overrides:
-        apply_override(document, override)
-    layers = []
-    if (preset := document.get("preset")) is not None:
-        layers.append(read_yaml(_preset_path(str(preset))))
-    tokenizer = document.get("tokenizer")
-    if isinstance(tokenizer, dict) and isinstance(recipe := tokenizer.get("recipe"), str):
-        layers.append({"tokenizer": read_yaml(_resolve(recipe, path.absolute().parent))})
-    merged: dict[str, Any] = {}
-    for layer in [*layers, document]:
-        merged = merge(merged, layer)
-    context = {"base": path.absolute().parent}
-    try:
-        config, problems = RunConfig.model_validate(merged, context=context), []
-    except ValidationError as error:
-        problems = [_explain(e) for e in error.errors()]
-        try:  # without the unknown keys, so that what does not fit together is reported in the same message
-            config = RunConfig.model_validate(merged, context=context, extra="ignore")
-        except ValidationError:
-            raise ConfigError(problems, str(path)) from None
-    if problems := problems + _mismatches(config):
-        raise ConfigError(problems, str(path))
-    return config
-
-
-def dump(config: RunConfig) -> str:
-    """Return the resolved config as YAML, readable by `load`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _mismatches(config: RunConfig) -> list[str]:
-    """Check what spans several fields; each problem is one line with its remedy."""
-    problems = []
-    for name, source in config.sources.items():
-        if source.kind == "local-machine" and (source.slice is None or source.paths):
-            problems.append(
-                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and no paths"
-            )
-        if source.kind != "local-machine" and (source.slice is not None or not source.paths):
-            problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
-    tokenizer, batch, sequence = config.tokenizer, config.batch, config.data.sequence_length
-    if tokenizer.kind == "pretrained" and (tokenizer.path is None or tokenizer.vocab_size is not None):
-        problems.append("tokenizer: kind pretrained takes `path` (a folder with tokenizer.json) and no vocab_size")
-    if tokenizer.kind != "pretrained" and (tokenizer.path is not None or tokenizer.vocab_size is None):
-        problems.append(f"tokenizer: kind {tokenizer.kind} takes `vocab_size` and no path")
-    if batch.global_batch_tokens % sequence:
-        low = max(1, batch.global_batch_tokens // sequence) * sequence
-        problems.append(
-            f"batch.global_batch_tokens = {batch.global_batch_tokens}: must be a multiple of data.sequence_length = "
-            f"{sequence}; set {low} or {low + sequence}"
-        )
-    elif config.global_batch_sequences % batch.micro_batch_sequences:
-        problems.append(
-            f"batch.micro_batch_sequences = {batch.micro_batch_sequences}: must divide the "
-            f"{config.global_batch_sequences} sequences of a global batch "
-            f"(batch.global_batch_tokens / data.sequence_length)"
-        )
-    if (config.schedule.kind == "wsd") != (config.schedule.decay_tokens is not None):
-        problems.append(
-            f"schedule.decay_tokens = {config.schedule.decay_tokens}: given exactly when schedule.kind is wsd"
-        )
-    if config.schedule.warmup_tokens + (config.schedule.decay_tokens or 0) > config.train.train_tokens:
-        problems.append(
-            f"schedule.warmup_tokens = {config.schedule.warmup_tokens}: warm-up and decay together must not be longer "
-            f"than train.train_tokens = {config.train.train_tokens}"
-        )
-    for name in sorted((config.data.mixture or {}).keys() - config.sources.keys()):
-        problems.append(f"data.mixture.{name}: no such source; sources are {', '.join(config.sources)}")
-    for name in [n for n in config.sources if config.data.mixture is not None and n not in config.data.mixture]:
-        problems.append(f"data.mixture: says nothing of the source {name}; give it a weight, 0 to leave it out")
-    if config.data.mixture is not None and sum(config.data.mixture.values()) <= 0:
-        problems.append("data.mixture: at least one weight must be above 0")
-    scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
-    if config.evaluation.require_cloze_standard_errors is not None and not scored:
-        problems.append(
-            "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
-            "and 0 in evaluation.shots"
-        )
-    return problems
-
-
-def _preset_path(name: str) -> Path:
-    path = PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise ConfigError([f"preset = {name!r}: no such preset; there are {known}"])
-    return path
-
-
-def _explain(error: Any) -> str:
-    """Turn one pydantic error into `setting = value: rule; remedy`."""
-    location = [str(part) for part in error["loc"]]
-    setting = ".".join(location)
-    if error["type"] == "missing":
-        return f"{setting}: is required and not set"
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{setting}: unknown key; {hint}"
-    value = error.get("input")
-    shown = f" = {value!r}" if not isinstance(value, dict) else ""
-    return f"{setting}{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _fields_at(location: Sequence[str]) -> list[str]:
-    model: Any = RunConfig
-    for part in location:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        if field is None:  # a free key of a mapping, as in sources.<name>
-            continue
-        model = field.annotation
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            sections = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)]
-            model = sections[0] if sections else RunConfig
-    return list(model.model_fields)

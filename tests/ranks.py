@@ -57,8 +57,8 @@ def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int
         import torch
 
         torch.set_num_threads(1)
-        from pipeline.config import load
         from pipeline.errors import UserError
+        from pipeline.run_file import load
         from pipeline.training.job import run_job
         from pipeline.training.stop import StopSignal
 

@@ -7,7 +7,7 @@ from helpers import run_stages
 from pipeline import commands
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import read_json
-from pipeline.config import load
+from pipeline.run_file import load
 
 DATA = ["prepare", "train-tokenizer", "tokenize"]
 

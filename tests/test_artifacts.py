@@ -12,8 +12,9 @@ import xxhash
 
 from pipeline import artifacts
 from pipeline.artifacts import ChecksummedFile, Result, Stage, file_record, temporary_path
-from pipeline.config import RunConfig, load
+from pipeline.config import RunConfig
 from pipeline.errors import DataError
+from pipeline.run_file import load
 
 READ = Stage(
     name="read",

@@ -6,8 +6,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import PRESETS, RunConfig, Section, dump, load
+from pipeline.config import RunConfig, Section
 from pipeline.errors import ConfigError
+from pipeline.run_file import PRESETS, dump, load
 
 JOBS = Path(__file__).parents[1] / "jobs"
 
@@ -37,9 +38,17 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ),
         (
             "tokenizer.kind=pretrained",
-            "tokenizer: kind pretrained takes `path` (a folder with tokenizer.json) and no vocab_size",
+            "tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no vocab_size",
         ),
         ("tokenizer.vocab_size=null", "tokenizer: kind byte-level-bpe takes `vocab_size` and no path"),
+        (
+            "tokenizer.split_pattern=spaces",
+            "tokenizer.split_pattern = spaces: kind byte-level-bpe takes single-digits or gpt2 or cl100k",
+        ),
+        (
+            "tokenizer={kind: sentencepiece-bpe, vocab_size: 300, split_pattern: cl100k}",
+            "tokenizer.split_pattern = cl100k: kind sentencepiece-bpe takes single-digits or spaces",
+        ),
         ("tokenizer.path=somewhere", "tokenizer: kind byte-level-bpe takes `vocab_size` and no path"),
         (
             "batch.global_batch_tokens=30",
@@ -107,17 +116,17 @@ def test_wsd_counts_warmup_and_decay_together(run_file: Path) -> None:
 def test_the_order_of_precedence(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """default < preset < recipe < run file < command line."""
     folder = run_file.parent
-    monkeypatch.setattr("pipeline.config.PRESETS", folder)
+    monkeypatch.setattr("pipeline.run_file.PRESETS", folder)
     (folder / "recipe.yaml").write_text("sample_bytes: 10002\nend_of_document: R\nvocab_size: 999\n")
     text = run_file.read_text().replace("tokenizer: {", "tokenizer: {recipe: recipe.yaml, end_of_document: F, ")
     run_file.write_text("preset: small\n" + text.replace("rate: 6e-4", "rate: 6e-4, beta2: 0.2"))
     (folder / "small.yaml").write_text(
-        "optimizer: {beta1: 0.1, beta2: 0.1}\ntokenizer: {sample_bytes: 10001, split_digits: false}\n"
+        "optimizer: {beta1: 0.1, beta2: 0.1}\ntokenizer: {sample_bytes: 10001, split_pattern: gpt2}\n"
     )
     config = load(run_file, ["optimizer.epsilon=0.5"])
     assert (config.optimizer.beta1, config.optimizer.beta2, config.optimizer.epsilon) == (0.1, 0.2, 0.5)
     assert config.optimizer.weight_decay == 0.1  # its default
-    assert config.tokenizer.split_digits is False  # only in the preset
+    assert config.tokenizer.split_pattern == "gpt2"  # only in the preset
     assert config.tokenizer.sample_bytes == 10002  # the recipe over the preset
     assert config.tokenizer.vocab_size == 270  # the run file over the recipe
     assert config.tokenizer.end_of_document == "F"

@@ -13,7 +13,7 @@ import zstandard
 
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import states
-from pipeline.config import load
+from pipeline.run_file import load
 
 Break = Callable[[Path], list[str]]
 
@@ -41,6 +41,14 @@ def settings(*overrides: str) -> Break:
     return lambda folder: list(overrides)
 
 
+def wrong_tokenizer(name: str, content: bytes) -> Break:
+    def write(folder: Path) -> list[str]:
+        (folder / name).write_bytes(content)
+        return [f"tokenizer={{kind: pretrained, path: {name}}}"]
+
+    return write
+
+
 MISTAKES: dict[str, tuple[Break, str]] = {
     "unknown key": (settings("optimizer.learning_rate=1"), "optimizer.learning_rate: unknown key; did you mean"),
     "batch that does not divide": (settings("batch.global_batch_tokens=33"), "set 32 or 40"),
@@ -52,6 +60,13 @@ MISTAKES: dict[str, tuple[Break, str]] = {
     "missing source": (missing_source, "web.jsonl"),
     "truncated zst": (truncated_zst, "Replace or remove a broken file"),
     "small vocabulary": (settings("model.config.vocab_size=128"), "make the model's at least as large"),
+    "missing tokenizer": (settings("tokenizer={kind: pretrained, path: nowhere}"), "nowhere: does not exist; name a"),
+    "tokenizer that is none": (wrong_tokenizer("x.json", b"{}"), "x.json is no tokenizer of the tokenizers library"),
+    "SentencePiece model that is none": (wrong_tokenizer("x.model", b"x"), "x.model: is not a SentencePiece model"),
+    "split pattern of another kind": (
+        settings("tokenizer.split_pattern=spaces"),
+        "kind byte-level-bpe takes single-digits or gpt2 or cl100k",
+    ),
     "misspelt DeepSpeed key": (wrong_template(gradient_cliping=1), "did you mean gradient_clipping?"),
     "batch size in the template": (wrong_template(train_batch_size=8), "set batch.global_batch_tokens in the run YAML"),
     "unknown architecture's sizes": (settings("model.config=5"), "model.config"),

@@ -21,6 +21,7 @@ SUPPORT = (
     "logs",
     "yaml_files",
     "config",
+    "run_file",
     "artifacts",
     "lease",
     "dask_workers",

@@ -20,10 +20,11 @@ import psutil
 
 from pipeline.artifacts import Result, read_json, write_atomic
 from pipeline.cluster.launch import WORKER, Launch, plan_launch
-from pipeline.config import RunConfig, dump
+from pipeline.config import RunConfig
 from pipeline.errors import DataError, Interrupted, UserError
 from pipeline.lease import process_start_time
 from pipeline.logs import note, progress
+from pipeline.run_file import dump
 
 POLL_SECONDS = 0.2
 LAUNCHER_GRACE_SECONDS = 15.0

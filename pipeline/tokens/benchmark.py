@@ -14,10 +14,11 @@ from typing import Any
 
 from pipeline.artifacts import read_json, read_manifest, write_json
 from pipeline.benchmarks import Process, rounds, run_process, run_python, show_table, write_results
-from pipeline.config import RunConfig, dump
+from pipeline.config import RunConfig
 from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
 from pipeline.logs import console, human_bytes
+from pipeline.run_file import dump
 
 PARTS_MODULE = "pipeline.tokens.benchmark_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000

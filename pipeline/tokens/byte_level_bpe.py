@@ -7,25 +7,34 @@ from tokenizers.models import BPE
 
 from pipeline.config import Tokenizer as TokenizerConfig
 
-SINGLE_DIGITS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""Where words end, with each digit on its own. Source: the split pattern of Qwen2's tokenizer.json."""
+PATTERNS = {
+    # Source: the split pattern of Qwen2's tokenizer.json.
+    "single-digits": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    # Source: cl100k_base in tiktoken's openai_public.py, in the spelling of Llama 3's tokenizer.json.
+    "cl100k": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+}
+"""Where words end, which no token reaches across. GPT-2's pattern is the library's own."""
 
 
 def train(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary; the end-of-document token gets id 0."""
     assert config.vocab_size is not None, "the run file is checked for it"
     tokenizer = Tokenizer(BPE())
-    if config.split_digits:
+    if config.split_pattern == "gpt2":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    else:
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
-                pre_tokenizers.Split(Regex(SINGLE_DIGITS), behavior="isolated"),
+                pre_tokenizers.Split(Regex(PATTERNS[config.split_pattern]), behavior="isolated"),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,

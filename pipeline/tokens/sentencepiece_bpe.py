@@ -1,103 +1,105 @@
-"""SentencePiece BPE: training, and an exact conversion into a fast tokenizer.
+"""SentencePiece BPE as a fast tokenizer with the same ids.
 
 The conversion that transformers offers for `.model` files gives other ids for part of the texts, so the fast tokenizer
 is built here from the model's own pieces, and the stage proves it equal before it is used.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
-import sentencepiece
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 
-from pipeline.config import Tokenizer as TokenizerConfig
-from pipeline.errors import DataError
+from pipeline.tokens.sentencepiece_file import (
+    CONTROL,
+    NORMAL,
+    SPACE,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    SentencePieceModel,
+)
 
-SPACE = "▁"
-"""SentencePiece's symbol for a space (U+2581)."""
-MAX_SENTENCE_BYTES = 4192
-"""SentencePiece drops longer training sentences with only a warning: nothing longer may be handed over."""
 
-
-def train(texts: Iterator[str], config: TokenizerConfig, model_file: Path) -> None:
-    """Learn a vocabulary from pieces of text and write a SentencePiece `.model`.
-
-    Nothing is normalised, no space is put in front, unknown characters become bytes.
-    Raises DataError where the text is too small for the vocabulary.
-    """
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=pieces_of(texts),
-            model_prefix=str(model_file.with_suffix("")),
-            model_type="bpe",
-            vocab_size=config.vocab_size,
-            character_coverage=0.9999,
-            byte_fallback=True,
-            normalization_rule_name=config.normalization,
-            add_dummy_prefix=False,
-            remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True,
-            split_digits=config.split_digits,
-            max_sentence_length=MAX_SENTENCE_BYTES,
-            unk_id=0,
-            eos_id=1,
-            eos_piece=config.end_of_document,
-            bos_id=-1,
-            pad_id=-1,
-            num_threads=1,  # more threads change nothing but the time, and that only for unigram models
-            minloglevel=2,
+def why_not(model: SentencePieceModel) -> str | None:
+    """Say why a model has no exact fast form here; None where it has one."""
+    symbols = [model.pieces[i] for i in model.ids_of(USER_DEFINED)]
+    if model.model_type == "unigram":
+        return (
+            "it is a unigram model, whose ids SentencePiece finds in single precision, with rounding that no fast "
+            "tokenizer repeats; name a folder or tokenizer.json made from it"
         )
-    except RuntimeError as error:
-        raise DataError(
-            f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece could not learn so many pieces from this text "
-            f"({error}). Take a smaller vocabulary or more text (tokenizer.sample_bytes, sources)."
-        ) from None
+    if model.model_type != "bpe":
+        return f"it is a {model.model_type} model, which has no fast form"
+    if model.rewrites:
+        return f"it rewrites text (normaliser {model.normalizer}) by rules that a fast tokenizer applies differently"
+    if model.space_as_suffix or not model.escape_spaces:
+        return "it treats spaces in a way that has no fast form (space as suffix, or spaces not escaped)"
+    if model.ids_of(UNUSED):
+        return "it has unused pieces, which merges would pass through"
+    if symbols and (model.dummy_prefix or model.remove_extra_spaces):
+        return "it has user-defined symbols and changes spaces around them (add_dummy_prefix, remove_extra_whitespaces)"
+    if any(" " in symbol or SPACE in symbol for symbol in symbols):
+        return "it has user-defined symbols with spaces"
+    return None
 
 
-def pieces_of(texts: Iterator[str]) -> Iterator[str]:
-    """Cut texts into training sentences of at most MAX_SENTENCE_BYTES, where possible after a line's end."""
-    limit = MAX_SENTENCE_BYTES // 4  # in characters: UTF-8 takes at most 4 bytes each
-    for text in texts:
-        start = 0
-        while start < len(text):
-            end = min(start + limit, len(text))
-            if end < len(text) and (line_end := text.rfind("\n", start, end)) > start:
-                end = line_end + 1
-            if "\0" not in (piece := text[start:end]):  # SentencePiece reserves NUL and stops at it
-                yield piece
-            start = end
-
-
-def to_fast(model_file: Path) -> Tokenizer:
-    """Return a `tokenizers.Tokenizer` with the ids of a SentencePiece BPE model.
+def to_fast(model: SentencePieceModel) -> Tokenizer:
+    """Return a `tokenizers.Tokenizer` with the ids of a SentencePiece BPE model that `why_not` has nothing against.
 
     BPE merges are implied by the pieces: two pieces may be joined when their concatenation is a piece, earlier ones
     (higher scores) first.
     """
-    model = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
-    pieces = [model.id_to_piece(i) for i in range(model.vocab_size())]
-    vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    special = [i for i in range(len(pieces)) if model.is_control(i) or model.is_unknown(i)]
-    plain = [i for i in range(len(pieces)) if i not in special and not model.is_byte(i)]
+    vocabulary = {piece: i for i, piece in enumerate(model.pieces)}
+    parts = {model.pieces[i] for i in model.ids_of(NORMAL)}
     merges = []
-    for i in plain:
-        piece = pieces[i]
+    for i in model.ids_of(NORMAL):
+        piece = model.pieces[i]
         splits = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
-        usable = [(left, right) for left, right in splits if left in vocabulary and right in vocabulary]
-        merges += [(model.get_score(i), vocabulary[left], vocabulary[right], left, right) for left, right in usable]
+        usable = [(left, right) for left, right in splits if left in parts and right in parts]
+        merges += [(model.scores[i], vocabulary[left], vocabulary[right], left, right) for left, right in usable]
     merges.sort(key=lambda merge: (-merge[0], merge[1], merge[2]))
-    unknown = pieces[model.unk_id()]
     fast = Tokenizer(
         BPE(
             vocab=vocabulary,
             merges=[(left, right) for *_, left, right in merges],
-            unk_token=unknown,
+            unk_token=model.pieces[model.unknown_id],
             fuse_unk=True,
-            byte_fallback=True,
+            byte_fallback=model.byte_fallback,
         )
     )
-    fast.normalizer = normalizers.Replace(" ", SPACE)
-    fast.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    fast.add_special_tokens([AddedToken(pieces[i], normalized=False, special=True) for i in special])
+    fast.normalizer = _normalizer(model)
+    fast.decoder = decoder(model)
+    add_special_tokens(fast, model)
+    symbols = [AddedToken(model.pieces[i], normalized=False, special=False) for i in model.ids_of(USER_DEFINED)]
+    fast.add_tokens(symbols)
     return fast
+
+
+def _normalizer(model: SentencePieceModel) -> Any:
+    """Spaces as SentencePiece treats them, in its order. Source: `Normalizer::Normalize` in its normalizer.cc."""
+    steps: list[Any] = [normalizers.Replace(Regex(r"\A +"), "")] if model.remove_extra_spaces else []
+    if model.dummy_prefix:
+        steps.append(normalizers.Prepend(SPACE))  # not to an empty text, as there
+    if model.remove_extra_spaces:
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    steps.append(normalizers.Replace(" ", SPACE))
+    if model.remove_extra_spaces:
+        steps.append(normalizers.Replace(Regex(rf"{SPACE}+\z"), ""))
+    return steps[0] if len(steps) == 1 else normalizers.Sequence(steps)
+
+
+def decoder(model: SentencePieceModel) -> Any:
+    """Return the way back from pieces to text."""
+    steps: list[Any] = [decoders.Replace(SPACE, " ")]
+    if model.byte_fallback:
+        steps.append(decoders.ByteFallback())
+    steps.append(decoders.Fuse())
+    if model.dummy_prefix:
+        steps.append(decoders.Strip(" ", 1, 0))
+    return decoders.Sequence(steps)
+
+
+def add_special_tokens(fast: Tokenizer, model: SentencePieceModel) -> None:
+    """Make control pieces and the unknown piece special tokens."""
+    special = [model.pieces[i] for i in model.ids_of(UNKNOWN, CONTROL)]
+    fast.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])

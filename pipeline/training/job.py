@@ -12,8 +12,9 @@ import torch
 import torch.distributed as dist
 
 from pipeline.artifacts import write_json
-from pipeline.config import RunConfig, dump
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.run_file import dump
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.order import make_order
 from pipeline.sampling.stream import open_streams

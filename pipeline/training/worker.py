@@ -11,11 +11,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from pipeline import config as configuration
 from pipeline.artifacts import read_json, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.lease import LEASE
+from pipeline.run_file import load
 from pipeline.training.stop import StopSignal, exit_when_orphaned
 
 OUTCOME = "outcome.json"
@@ -26,7 +26,7 @@ def main() -> None:
     stop = StopSignal()
     _adopt_slurm_environment()
     run_file = Path(sys.argv[-1])
-    config = configuration.load(run_file)
+    config = load(run_file)
     rank = int(os.environ["RANK"])
     _redirect_output(config.paths.run_dir / "logs" / f"rank_{rank:05d}.log")
     exit_when_orphaned(json.loads(os.environ["PIPELINE_SUPERVISOR"]), config.paths.run_dir / LEASE)

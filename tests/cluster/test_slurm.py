@@ -10,7 +10,7 @@ import pytest
 from one_host_slurm import job_state as state
 from one_host_slurm import one_host_slurm, wait_for
 
-from pipeline.config import load
+from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
 
 pytestmark = pytest.mark.cluster

@@ -11,7 +11,7 @@ from helpers import digests, run_stages
 from one_host_slurm import job_state, one_host_slurm, wait_for
 
 from pipeline.artifacts import read_json
-from pipeline.config import load
+from pipeline.run_file import load
 
 pytestmark = pytest.mark.cluster
 

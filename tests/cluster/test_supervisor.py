@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from pipeline.cluster.launch import dividing_ranks, gpu_count, plan_launch
-from pipeline.config import load
 from pipeline.errors import ConfigError, UserError
+from pipeline.run_file import load
 
 LONG = ["train.train_tokens=25600000", "checkpoint.save_every_steps=20", "train.validate_every_steps=100000"]
 """A run that outlasts the test."""

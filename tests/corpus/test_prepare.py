@@ -9,11 +9,11 @@ import pytest
 import zstandard
 
 from pipeline.artifacts import Result
-from pipeline.config import load
 from pipeline.corpus.documents import iterate_texts, shard_paths
 from pipeline.corpus.prepare import prepare
 from pipeline.corpus.read_task import choose_split
 from pipeline.errors import DataError
+from pipeline.run_file import load
 
 
 def run(run_file: Path, *overrides: str) -> Result:

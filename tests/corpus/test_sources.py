@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load
 from pipeline.corpus import sources
 from pipeline.corpus.sources import InputFile, find_files, group_files, inventory
 from pipeline.errors import DataError
+from pipeline.run_file import load
 
 
 def fill(folder: Path, *names: str) -> Path:

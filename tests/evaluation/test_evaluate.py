@@ -16,9 +16,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.artifacts import Result, read_json
-from pipeline.config import RunConfig, load
+from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.evaluate import evaluate, score_rows
+from pipeline.run_file import load
 
 END = "<|endoftext|>"
 

@@ -10,9 +10,9 @@ from ranks import run_ranks
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.artifacts import write_json
-from pipeline.config import load
 from pipeline.errors import DataError
 from pipeline.evaluation.export import export
+from pipeline.run_file import load
 
 MakeRun = Callable[..., Path]
 

@@ -12,8 +12,9 @@ import pytest
 from helpers import run_stages
 from tokenizers import Tokenizer
 
-from pipeline.config import RunConfig, load
+from pipeline.config import RunConfig
 from pipeline.errors import DataError, UserError
+from pipeline.run_file import load
 from pipeline.tokens.inspect import Question, documents, lengths, open_data, overview
 from pipeline.tokens.inspect_view import boundaries, histogram, inspect
 

@@ -10,7 +10,7 @@ from test_indexed_dataset import read_by_description
 from tokenizers import Tokenizer
 
 from pipeline.artifacts import read_json
-from pipeline.config import load
+from pipeline.run_file import load
 
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 VOCABULARY = {"sentencepiece-bpe": 300, "byte-level-bpe": 270}

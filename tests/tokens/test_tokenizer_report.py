@@ -10,8 +10,9 @@ from helpers import write_byte_level_tokenizer, write_documents, write_sentencep
 
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import differences, expected_inputs
-from pipeline.config import RunConfig, load
+from pipeline.config import RunConfig
 from pipeline.errors import DataError
+from pipeline.run_file import load
 from pipeline.tokens.tokenizer_report import compared_files, sample, tokenizer_report
 from pipeline.tokens.tokenizer_tables import piece_text, tables
 

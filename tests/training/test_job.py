@@ -13,7 +13,8 @@ from ranks import run_ranks
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM
 
-from pipeline.config import RunConfig, load
+from pipeline.config import RunConfig
+from pipeline.run_file import load
 from pipeline.sampling.loader import read_batch
 from pipeline.sampling.order import make_order
 from pipeline.sampling.stream import open_streams

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipeline.config import load
 from pipeline.errors import ConfigError
+from pipeline.run_file import load
 from pipeline.training.model import count_parameters, initialise, model_config
 
 MakeRun = Callable[..., Path]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load
+from pipeline.run_file import load
 from pipeline.training.schedules import learning_rate
 
 # The run file: 10 steps of 32 tokens, 1 step of warm-up, peak 6e-4.

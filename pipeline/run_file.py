@@ -1,0 +1,151 @@
+"""The run file: how it is loaded, overridden, checked and dumped.
+
+A run file is YAML. Values come, later ones winning, from: the field's default, the preset (`preset:`), the tokenizer
+recipe (`tokenizer.recipe`), the run file, `section.field=value` on the command line. Relative paths in a run file are
+relative to that file; on the command line to the current folder.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import RunConfig, resolve_location
+from pipeline.errors import ConfigError
+from pipeline.yaml_files import apply_override, merge, read_yaml
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run file, apply `section.field=value` overrides and check everything.
+
+    Raises ConfigError with all problems found: unreadable file, unknown keys, wrong values, values that do not fit
+    together.
+    """
+    document = read_yaml(path)
+    for override in overrides:
+        apply_override(document, override)
+    layers = []
+    if (preset := document.get("preset")) is not None:
+        layers.append(read_yaml(_preset_path(str(preset))))
+    tokenizer = document.get("tokenizer")
+    if isinstance(tokenizer, dict) and isinstance(recipe := tokenizer.get("recipe"), str):
+        layers.append({"tokenizer": read_yaml(resolve_location(recipe, path.absolute().parent))})
+    merged: dict[str, Any] = {}
+    for layer in [*layers, document]:
+        merged = merge(merged, layer)
+    context = {"base": path.absolute().parent}
+    try:
+        config, problems = RunConfig.model_validate(merged, context=context), []
+    except ValidationError as error:
+        problems = [_explain(e) for e in error.errors()]
+        try:  # without the unknown keys, so that what does not fit together is reported in the same message
+            config = RunConfig.model_validate(merged, context=context, extra="ignore")
+        except ValidationError:
+            raise ConfigError(problems, str(path)) from None
+    if problems := problems + _mismatches(config):
+        raise ConfigError(problems, str(path))
+    return config
+
+
+def dump(config: RunConfig) -> str:
+    """Return the resolved config as YAML, readable by `load`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _preset_path(name: str) -> Path:
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise ConfigError([f"preset = {name!r}: no such preset; there are {known}"])
+    return path
+
+
+def _mismatches(config: RunConfig) -> list[str]:
+    """Check what spans several fields; each problem is one line with its remedy."""
+    problems = []
+    for name, source in config.sources.items():
+        if source.kind == "local-machine" and (source.slice is None or source.paths):
+            problems.append(
+                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and no paths"
+            )
+        if source.kind != "local-machine" and (source.slice is not None or not source.paths):
+            problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
+    tokenizer, batch, sequence = config.tokenizer, config.batch, config.data.sequence_length
+    if tokenizer.kind == "pretrained" and (tokenizer.path is None or tokenizer.vocab_size is not None):
+        problems.append("tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no vocab_size")
+    if tokenizer.kind != "pretrained" and (tokenizer.path is not None or tokenizer.vocab_size is None):
+        problems.append(f"tokenizer: kind {tokenizer.kind} takes `vocab_size` and no path")
+    patterns = ("gpt2", "cl100k") if tokenizer.kind.startswith("sentencepiece") else ("spaces",)
+    if tokenizer.kind != "pretrained" and tokenizer.split_pattern in patterns:
+        usable = [p for p in get_args(type(tokenizer).model_fields["split_pattern"].annotation) if p not in patterns]
+        problems.append(
+            f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes {' or '.join(usable)}"
+        )
+    if batch.global_batch_tokens % sequence:
+        low = max(1, batch.global_batch_tokens // sequence) * sequence
+        problems.append(
+            f"batch.global_batch_tokens = {batch.global_batch_tokens}: must be a multiple of data.sequence_length = "
+            f"{sequence}; set {low} or {low + sequence}"
+        )
+    elif config.global_batch_sequences % batch.micro_batch_sequences:
+        problems.append(
+            f"batch.micro_batch_sequences = {batch.micro_batch_sequences}: must divide the "
+            f"{config.global_batch_sequences} sequences of a global batch "
+            f"(batch.global_batch_tokens / data.sequence_length)"
+        )
+    if (config.schedule.kind == "wsd") != (config.schedule.decay_tokens is not None):
+        problems.append(
+            f"schedule.decay_tokens = {config.schedule.decay_tokens}: given exactly when schedule.kind is wsd"
+        )
+    if config.schedule.warmup_tokens + (config.schedule.decay_tokens or 0) > config.train.train_tokens:
+        problems.append(
+            f"schedule.warmup_tokens = {config.schedule.warmup_tokens}: warm-up and decay together must not be longer "
+            f"than train.train_tokens = {config.train.train_tokens}"
+        )
+    for name in sorted((config.data.mixture or {}).keys() - config.sources.keys()):
+        problems.append(f"data.mixture.{name}: no such source; sources are {', '.join(config.sources)}")
+    for name in [n for n in config.sources if config.data.mixture is not None and n not in config.data.mixture]:
+        problems.append(f"data.mixture: says nothing of the source {name}; give it a weight, 0 to leave it out")
+    if config.data.mixture is not None and sum(config.data.mixture.values()) <= 0:
+        problems.append("data.mixture: at least one weight must be above 0")
+    scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
+    if config.evaluation.require_cloze_standard_errors is not None and not scored:
+        problems.append(
+            "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
+            "and 0 in evaluation.shots"
+        )
+    return problems
+
+
+def _explain(error: Any) -> str:
+    """Turn one pydantic error into `setting = value: rule; remedy`."""
+    location = [str(part) for part in error["loc"]]
+    setting = ".".join(location)
+    if error["type"] == "missing":
+        return f"{setting}: is required and not set"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{setting}: unknown key; {hint}"
+    value = error.get("input")
+    shown = f" = {value!r}" if not isinstance(value, dict) else ""
+    return f"{setting}{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if field is None:  # a free key of a mapping, as in sources.<name>
+            continue
+        model = field.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            sections = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)]
+            model = sections[0] if sections else RunConfig
+    return list(model.model_fields)

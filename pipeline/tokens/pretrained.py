@@ -1,0 +1,156 @@
+"""`kind: pretrained`: a transformers folder, a `tokenizer.json`, or a SentencePiece `.model`, taken as it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import file_record
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+
+FOLDER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+"""What transformers may read to build a tokenizer; each that is there decides the output."""
+EXPECTED = "name a transformers folder with tokenizer.json, a tokenizer.json, or a SentencePiece BPE .model"
+
+
+def inventory(config: RunConfig) -> dict[str, Any]:
+    """Describe the files of a tokenizer that is taken, for the stage's fingerprint. Raises DataError for missing ones."""
+    if config.tokenizer.kind != "pretrained":
+        return {}
+    return {f"pretrained {path.name}": file_record(path)["checksum"] for path in _files(config)}
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a `tokenizer.path` that names no tokenizer, or one without an exact fast form. Raises DataError."""
+    path = config.tokenizer.path
+    if config.tokenizer.kind != "pretrained" or path is None:
+        return
+    _files(config)
+    if _is_sentencepiece(path):
+        _read_sentencepiece(path)
+    else:
+        _read_fast(path / "tokenizer.json" if path.is_dir() else path)
+
+
+def _files(config: RunConfig) -> list[Path]:
+    path = config.tokenizer.path
+    assert path is not None, "the run file is checked for it"
+    if not path.exists():
+        raise DataError(f"tokenizer.path = {path}: does not exist; {EXPECTED}")
+    if path.is_file():
+        return [path]
+    if not (path / "tokenizer.json").is_file():
+        models = sorted(file.name for file in path.glob("*.model"))
+        raise DataError(
+            f"tokenizer.path = {path}: holds no tokenizer.json"
+            + (f", but {models[0]}: name that file itself" if models else f"; {EXPECTED}")
+        )
+    return [path / name for name in FOLDER_FILES if (path / name).is_file()]
+
+
+def take(config: RunConfig, folder: Path) -> Callable[[str], list[int]]:
+    """Write the tokenizer that `tokenizer.path` names to `folder`; returns its own encoding, to compare with.
+
+    Raises DataError where it cannot be read, has no exact fast form, or has no end-of-document token.
+    """
+    path = config.tokenizer.path
+    assert path is not None, "the run file is checked for it"
+    if _is_sentencepiece(path):
+        return _take_sentencepiece(path, config.tokenizer.end_of_document, folder)
+    tokenizer = _load_folder(path) if path.is_dir() else _load_file(path)
+    if tokenizer.eos_token_id is None:
+        _demand(tokenizer.get_vocab(), config.tokenizer.end_of_document, path)
+        tokenizer.eos_token = config.tokenizer.end_of_document
+    tokenizer.save_pretrained(folder)
+    return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def _load_folder(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # whatever transformers makes of a broken folder
+        raise DataError(f"tokenizer.path = {path}: transformers cannot load it ({_first_line(error)})") from None
+    if not tokenizer.is_fast:
+        raise DataError(f"tokenizer.path = {path}: is not a fast tokenizer; {EXPECTED}")
+    return tokenizer
+
+
+def _load_file(path: Path) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=_read_fast(path), clean_up_tokenization_spaces=False)
+
+
+def _read_fast(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # `tokenizers` raises bare Exceptions
+        raise DataError(
+            f"tokenizer.path: {path} is no tokenizer of the tokenizers library ({_first_line(error)}); {EXPECTED}"
+        ) from None
+
+
+def _is_sentencepiece(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".json"
+
+
+def _read_sentencepiece(path: Path) -> Any:
+    """Return the model, one that has an exact fast form."""
+    from pipeline.tokens.sentencepiece_bpe import why_not
+    from pipeline.tokens.sentencepiece_file import read_model
+
+    try:
+        model = read_model(path)
+    except DataError as error:
+        raise DataError(f"tokenizer.path: {error}; {EXPECTED}") from None
+    if reason := why_not(model):
+        raise DataError(f"tokenizer.path = {path}: {reason}")
+    return model
+
+
+def _take_sentencepiece(path: Path, end_of_document: str, folder: Path) -> Callable[[str], list[int]]:
+    import sentencepiece
+
+    from pipeline.tokens import sentencepiece_bpe, tokenizer_folder
+
+    model = _read_sentencepiece(path)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    end = processor.eos_id()
+    if end < 0:
+        _demand(model.pieces, end_of_document, path)
+        end = model.pieces.index(end_of_document)
+    fast = sentencepiece_bpe.to_fast(model)
+    begin = processor.bos_id()
+    tokenizer_folder.write(
+        fast, folder, model.pieces[end], model.pieces[begin if begin >= 0 else end], model.pieces[model.unknown_id]
+    )
+    (folder / "tokenizer.model").write_bytes(path.read_bytes())
+    return processor.encode  # pyright: ignore[reportReturnType]
+
+
+def _demand(vocabulary: Any, end_of_document: str, path: Path) -> None:
+    if end_of_document not in vocabulary:
+        raise DataError(
+            f"tokenizer.path = {path}: has no eos_token, and tokenizer.end_of_document = {end_of_document!r} is not in "
+            f"its vocabulary; name a token that is"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,139 @@
+"""The tokenizer folder: written, loaded as a user would, and proven on thousands of strings."""
+
+import random
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from pipeline.config import RunConfig
+from pipeline.corpus.documents import iterate_texts
+from pipeline.errors import DataError
+from pipeline.logs import progress, warn
+from pipeline.tokens.sentencepiece_file import SPACE
+
+PROOF_STRINGS = 2400
+"""Strings compared: three of four cut from documents of all sources, the rest edge cases and random characters."""
+EDGE_STRINGS = (
+    "", " ", "  ", " " * 64, " " * 7 + "a" + " " * 129, "\n", "\n\n\n", "\t\t", "\r\n", " \n \t\r\n  \n", "a b", " a", "a ",
+    "\u00a0", "\u2003\u3000", "\u2028", "\u2581", "\u2581\u2581 a", "a\u2581", " \u2581 ",
+    "<unk>", "<s>", "<|endoftext|>", "a<|endoftext|>b", "<|endoftext|", "</s>", "<0x41>", "<0x0A><0xFF>", "<|im_start|>",
+    "0123456789", "3.14159", "\u0664\u0662", "\u00b2\u00bd\u2167", "I'LL we've 'S",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f3f3\ufe0f\u200d\U0001f308\U0001f1e9\U0001f1ea",
+    "e\u0301 \u00e9 \u1e9b\u0323 \ufb01", "\u0e33\u0e49 \u1112\u1161\u11ab", "\u202eabc\u202c", "\ufeffx", "\ufffd\uffff",
+    "\x00", "a\x00\x00b", "\x1b[0m", "\x7f\x80\x9f", "".join(map(chr, range(32))),
+    "x" * 5000, "\u65e5\u672c\u8a9e" * 500,
+)  # fmt: skip
+LONG_LINE_CHARACTERS = 100_000
+"""One string is a line of this length without a space."""
+
+
+def write(fast: Tokenizer, folder: Path, end: str, begin: str, unknown: str | None) -> None:
+    """Save a fast tokenizer as a transformers folder; `end` is also the padding token."""
+    from transformers import PreTrainedTokenizerFast
+
+    fast.encode_special_tokens = False  # a user who writes a special token means it
+    PreTrainedTokenizerFast(
+        tokenizer_object=fast,
+        bos_token=begin,
+        eos_token=end,
+        pad_token=end,
+        unk_token=unknown,
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
+    fast.encode_special_tokens = True
+
+
+def load_exported(folder: Path) -> Any:
+    """Load a tokenizer folder as any user of transformers would."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def prove(folder: Path, kind: str, reference: Callable[[str], list[int]], strings: Sequence[str]) -> dict[str, int]:
+    """Compare the folder with the reference on every string, and decode what was encoded; returns the counts.
+
+    The folder is read twice: by transformers, as its users do, and by `tokenizers`, as `tokenize` does.
+    Raises DataError where one id differs; where a trained tokenizer does not give a text back (byte-level exactly,
+    SentencePiece with a space for the symbol of a space), or takes text for the end of a document.
+    """
+    loaded = load_exported(folder)
+    direct = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    direct.encode_special_tokens = True
+    direct.no_padding()
+    direct.no_truncation()
+    differing, broken, ending, same = [], [], [], 0
+    with progress("train-tokenizer: proof", len(strings), "strings") as update:
+        for number, text in enumerate(strings):
+            ids = loaded(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            if loaded.eos_token_id in ids:
+                ending.append(text)
+            if not reference(text) == ids == direct.encode(text, add_special_tokens=False).ids:
+                differing.append(text)
+            decoded = loaded.decode(ids, skip_special_tokens=False)
+            same += decoded == text
+            if decoded != (text if kind == "byte-level-bpe" else text.replace(SPACE, " ")):
+                broken.append(text)
+            update(number + 1, "")
+    if differing:
+        raise DataError(
+            f"{folder}: the exported tokenizer gives other ids than its reference for {len(differing)} of {len(strings)} "
+            f"strings, first {differing[0][:80]!r}. Choose another tokenizer.kind or tokenizer.path."
+        )
+    if broken and kind != "pretrained":
+        raise DataError(
+            f"{folder}: decoding does not give the text back for {len(broken)} of {len(strings)} strings, first "
+            f"{broken[0][:80]!r}. Choose another tokenizer.kind."
+        )
+    if ending:
+        problem = (
+            f"{folder}: the text {loaded.eos_token!r} in a document is encoded as the end-of-document token, as in "
+            f"{ending[0][:80]!r}"
+        )
+        if kind != "pretrained":
+            raise DataError(f"{problem}. Choose a tokenizer.end_of_document that is no word, such as <|endoftext|>.")
+        warn(f"{problem}; this tokenizer cannot tell them apart")
+    return {
+        "strings_compared": len(strings),
+        "strings_that_differ": 0,
+        "strings_decoded_to_themselves": same,
+        "strings_with_the_end_of_a_document_inside": len(ending),
+        "strings_with_the_space_symbol": sum(SPACE in text for text in strings),
+    }
+
+
+def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]:
+    """Return the strings of the proof, the same ones at every run.
+
+    Edge cases, special tokens written out, a long line, pieces of documents of each source in turn, random characters.
+    """
+    generator = random.Random(config.tokenizer.vocab_size or 0)
+    documents = config.paths.data_dir / "documents"
+    texts = [
+        [text[:LONG_LINE_CHARACTERS] for _, text in islice(iterate_texts(documents, source, "train"), 100)]
+        for source in config.sources
+    ]
+    texts = [of_source for of_source in texts if any(of_source)]
+    strings: list[str] = list(EDGE_STRINGS)
+    for token in special_tokens:
+        strings += [token, f"a{token} {token}{token}b"]
+    words = [word for of_source in texts for text in of_source for word in text[:2000].split()] or ["x"]
+    strings.append("".join(generator.choices(words, k=LONG_LINE_CHARACTERS))[:LONG_LINE_CHARACTERS])
+    while texts and len(strings) < PROOF_STRINGS * 3 // 4:
+        text = generator.choice(texts[len(strings) % len(texts)])
+        start = generator.randrange(max(1, len(text)))
+        strings.append(text[start : start + generator.choice((4, 40, 400, 2000))])
+    while len(strings) < PROOF_STRINGS:
+        strings.append("".join(_random_character(generator) for _ in range(generator.randrange(1, 50))))
+    return strings
+
+
+def _random_character(generator: random.Random) -> str:
+    """Any Unicode scalar value, half of them printable ASCII or white space."""
+    if generator.random() < 0.5:
+        return chr(generator.choice((*range(32, 127), 9, 10, 13, 32, 32, 32)))
+    code = generator.randrange(0x110000 - 0x800)
+    return chr(code if code < 0xD800 else code + 0x800)  # surrogates are no characters
