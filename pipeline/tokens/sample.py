@@ -74,6 +74,8 @@ class Given:
     """Fraction of its row groups whose documents' lengths are known: the first half of the work."""
     document_bound_bytes: int = 0
     """Most bytes that one document may give."""
+    largest_bytes: int = 0
+    """Most bytes that one gave."""
 
 
 class Sample:
@@ -123,15 +125,25 @@ class Sample:
             raise
 
     def report(self) -> dict[str, Any]:
-        """Return `{source: {"bytes", "documents", "document_bound_bytes"}}` of what was handed out."""
+        """Return what each source gave, by its name; `wanted` and how far the reading is are no result."""
         return {
             name: {
                 "bytes": given.bytes,
                 "documents": given.documents,
                 "document_bound_bytes": given.document_bound_bytes,
+                "largest_document_bytes": given.largest_bytes,
             }
             for name, given in self.given.items()
         }
+
+    def say_what_is_lopsided(self) -> None:
+        """Name each source of which one document gave more than a tenth of the whole sample."""
+        for name, given in self.given.items():
+            if given.largest_bytes > self.bytes / 10:
+                note(
+                    f"train-tokenizer: one document of source {name} gave {human_bytes(given.largest_bytes)} of the "
+                    f"{human_bytes(self.bytes)}: its other documents have too little text for their share"
+                )
 
     def _texts_of(self, source: str, given: Given) -> Iterator[str]:
         groups = _row_groups(shard_paths(self._documents, source, "train"), given.wanted)
@@ -153,6 +165,7 @@ class Sample:
                 text = data.to_pybytes().decode("utf-8", errors="ignore")
                 given.bytes += len(text.encode())
                 given.documents += 1
+                given.largest_bytes = max(given.largest_bytes, size)
                 yield text
 
 

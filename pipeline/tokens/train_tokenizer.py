@@ -75,6 +75,7 @@ def _train(config: RunConfig, folder: Path) -> Made:
         reference, other, unknown = _encode_with(fast), None, None
     else:
         fast, reference, other, unknown = _train_sentencepiece(config, sample, folder)
+    sample.say_what_is_lopsided()
     if fast.get_vocab_size() != config.tokenizer.vocab_size:
         raise DataError(
             f"tokenizer.vocab_size = {config.tokenizer.vocab_size}: {human_bytes(sample.bytes)} of text gave only "

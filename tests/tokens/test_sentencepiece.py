@@ -255,6 +255,13 @@ def test_a_megabyte_without_a_space_takes_seconds(unigram: Path) -> None:
     assert time.monotonic() - started < 60  # 2 s here; a quadratic search would take days
 
 
+@pytest.mark.parametrize(("pattern", "longest"), [("single-digits", 1), ("spaces", 5)])
+def test_digits_are_split_or_not(pattern: str, longest: int) -> None:
+    config = Tokenizer.model_validate({"kind": "sentencepiece-bpe", "vocab_size": 340, "split_pattern": pattern})
+    model = parse_model(sentencepiece_training.train(iter(texts(200)), config))
+    assert max(len(piece) for piece in model.pieces if piece.isdecimal()) == longest  # of 12345
+
+
 def test_training_twice_gives_the_same_model(unigram: Path) -> None:
     config = Tokenizer(kind="sentencepiece-unigram", vocab_size=400)
     assert sentencepiece_training.train(iter([*varied(200), *spaces(200)]), config) == unigram.read_bytes()
