@@ -27,6 +27,8 @@ import xxhash
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
+    from typing_extensions import Buffer
+
     from pipeline.config import RunConfig
 
 MANIFEST = "manifest.json"
@@ -175,6 +177,49 @@ def file_record(path: Path) -> dict[str, Any]:
             digest.update(block)
             size += len(block)
     return {"bytes": size, "checksum": digest.hexdigest()}
+
+
+class ChecksummedFile:
+    """A file being written whose size and checksum are known at its end, without reading it again.
+
+    A binary sink for whatever writes front to back (pyarrow, numpy, zstandard); nothing is buffered, so a caller of
+    many small writes joins them. An error of writing (a full disk) leaves as the OSError that it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._digest = xxhash.xxh3_128()
+        self._size = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, content: Buffer) -> int:
+        """Append all of a bytes-like object and return its size."""
+        with memoryview(content).cast("B") as block:
+            self._digest.update(block)
+            written = 0
+            while written < len(block):  # one write call takes at most 2 GiB on Linux, and may take less
+                written += self._file.write(block[written:])
+            self._size += written
+            return written
+
+    def flush(self) -> None:
+        """Nothing: a write is with the operating system when it returns; `fsync` brings it to the disk."""
+
+    def fsync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def record(self) -> dict[str, Any]:
+        """Return what `file_record` would of the bytes written so far."""
+        return {"bytes": self._size, "checksum": self._digest.hexdigest()}
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

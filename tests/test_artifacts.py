@@ -1,10 +1,14 @@
 """Manifests, fingerprints and what decides that a stage is done."""
 
+import errno
 import json
 import os
+from array import array
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xxhash
 
@@ -164,6 +168,43 @@ def test_a_file_record_is_its_size_and_checksum(tmp_path: Path) -> None:
     big = os.urandom((4 << 20) + 1)  # one byte more than a block
     path.write_bytes(big)
     assert artifacts.file_record(path) == {"bytes": len(big), "checksum": xxhash.xxh3_128_hexdigest(big)}
+
+
+def test_a_checksummed_file_records_what_its_sinks_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    file = artifacts.ChecksummedFile(path)
+    assert file.record() == artifacts.file_record(path)  # of nothing
+    assert [file.write(content) for content in (b"", b"abc", memoryview(b"xdex")[1:3], array("i", [1, 2]))] == [
+        0,
+        3,
+        2,
+        8,
+    ]
+    assert (file.tell(), file.closed) == (13, False)
+    file.flush()
+    assert path.read_bytes() == b"abcde" + array("i", [1, 2]).tobytes()  # nothing waits for the end
+    file.fsync()
+    file.close()
+    assert file.closed
+    assert file.record() == artifacts.file_record(path)
+
+
+def test_a_checksummed_file_is_a_sink_for_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    table = pa.table({"text": ["a" * 5_000_000, "b"]})
+    file = artifacts.ChecksummedFile(path)
+    pq.write_table(table, file, compression="none")
+    file.close()
+    assert file.record() == artifacts.file_record(path)
+    assert pq.read_table(path) == table
+
+
+def test_a_full_disk_is_an_error_of_the_operating_system() -> None:
+    file = artifacts.ChecksummedFile(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        file.write(b"x")
+    assert (raised.value.errno, file.tell()) == (errno.ENOSPC, 0)
+    file.close()
 
 
 def test_only_unlisted_files_of_the_pattern_are_removed(tmp_path: Path) -> None:
