@@ -129,3 +129,7 @@ def _on_dask(tasks: Sequence[Task], records: Path, workers: int) -> Iterator[tup
         }
         for future in as_completed(futures):
             yield futures[future], future.result()
+
+
+def report_progress(fraction: float, **counts: int) -> None:
+    """Say how much of the running task is done."""
