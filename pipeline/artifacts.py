@@ -28,6 +28,8 @@ import xxhash
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
+    from typing_extensions import Buffer
+
     from pipeline.config import RunConfig
 
 MANIFEST = "manifest.json"
@@ -197,13 +199,16 @@ def temporary_path(path: Path) -> Path:
 
 
 class ChecksummedFile:
-    """A new binary file that counts and hashes what is written, so that its record needs no second reading.
+    """A file being written whose size and checksum are known at its end, without reading it again.
 
-    A context manager that closes the file, and a sink for pyarrow. Bytes go from the caller's buffer to the file.
+    A binary sink for whatever writes front to back (pyarrow, numpy, zstandard); nothing is buffered, so a caller of
+    many small writes joins them. An error of writing (a full disk) leaves as the OSError that it is.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file, self._digest, self._bytes = path.open("wb", buffering=0), xxhash.xxh3_128(), 0
+        self._file = path.open("wb", buffering=0)
+        self._digest = xxhash.xxh3_128()
+        self._size = 0
 
     def __enter__(self) -> ChecksummedFile:
         return self
@@ -215,24 +220,21 @@ class ChecksummedFile:
     def closed(self) -> bool:
         return self._file.closed
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        """Append a bytes-like object and return its size in bytes."""
-        view = memoryview(content).cast("B")
-        self._digest.update(view)
-        self._bytes += len(view)
-        written = 0
-        while written < len(view):  # one call of the system writes at most 2 GiB
-            written += self._file.write(view[written:]) or 0
-        return len(view)
-
     def tell(self) -> int:
-        return self._bytes
+        return self._size
+
+    def write(self, content: Buffer) -> int:
+        """Append all of a bytes-like object and return its size."""
+        with memoryview(content).cast("B") as block:
+            self._digest.update(block)
+            written = 0
+            while written < len(block):  # one write call takes at most 2 GiB on Linux, and may take less
+                written += self._file.write(block[written:])
+            self._size += written
+            return written
 
     def flush(self) -> None:
-        """Do nothing: writing is not buffered."""
+        """Nothing: a write is with the operating system when it returns; `fsync` brings it to the disk."""
 
     def fsync(self) -> None:
         os.fsync(self._file.fileno())
@@ -241,8 +243,8 @@ class ChecksummedFile:
         self._file.close()
 
     def record(self) -> dict[str, Any]:
-        """Return what `file_record` would."""
-        return {"bytes": self._bytes, "checksum": self._digest.hexdigest()}
+        """Return what `file_record` would of the bytes written so far."""
+        return {"bytes": self._size, "checksum": self._digest.hexdigest()}
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -1,17 +1,20 @@
 """Manifests, fingerprints and what decides that a stage is done."""
 
 import dataclasses
+import errno
 import json
 import os
+from array import array
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xxhash
 
 from pipeline import artifacts
-from pipeline.artifacts import ChecksummedFile, Result, Stage, file_record, temporary_path
+from pipeline.artifacts import Result, Stage, temporary_path
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.run_file import load
@@ -183,6 +186,43 @@ def test_a_file_record_is_its_size_and_checksum(tmp_path: Path) -> None:
     assert artifacts.file_record(path) == {"bytes": len(big), "checksum": xxhash.xxh3_128_hexdigest(big)}
 
 
+def test_a_checksummed_file_records_what_its_sinks_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    file = artifacts.ChecksummedFile(path)
+    assert file.record() == artifacts.file_record(path)  # of nothing
+    assert [file.write(content) for content in (b"", b"abc", memoryview(b"xdex")[1:3], array("i", [1, 2]))] == [
+        0,
+        3,
+        2,
+        8,
+    ]
+    assert (file.tell(), file.closed) == (13, False)
+    file.flush()
+    assert path.read_bytes() == b"abcde" + array("i", [1, 2]).tobytes()  # nothing waits for the end
+    file.fsync()
+    file.close()
+    assert file.closed
+    assert file.record() == artifacts.file_record(path)
+
+
+def test_a_checksummed_file_is_a_sink_for_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    table = pa.table({"text": ["a" * 5_000_000, "b"]})
+    file = artifacts.ChecksummedFile(path)
+    pq.write_table(table, file, compression="none")
+    file.close()
+    assert file.record() == artifacts.file_record(path)
+    assert pq.read_table(path) == table
+
+
+def test_a_full_disk_is_an_error_of_the_operating_system() -> None:
+    file = artifacts.ChecksummedFile(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        file.write(b"x")
+    assert (raised.value.errno, file.tell()) == (errno.ENOSPC, 0)
+    file.close()
+
+
 def test_only_unlisted_files_of_the_pattern_are_removed(tmp_path: Path) -> None:
     for name in ("a/1.bin", "a/2.bin", "a/2.txt", "b/3.bin"):
         artifacts.write_atomic(tmp_path / name, "")
@@ -195,18 +235,6 @@ def test_the_environment_is_json_with_the_codes_state() -> None:
     environment = json.loads(json.dumps(artifacts.environment()))
     assert {"command", "python", "platform", "versions", "git"} == set(environment)
     assert {"torch", "deepspeed", "transformers", "lm_eval"} <= set(environment["versions"])
-
-
-def test_a_checksummed_file_knows_its_record_without_reading_it_back(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    with ChecksummedFile(path) as file:
-        assert file.write(b"abc") == 3
-        assert file.write(np.array([1, 2], "<i4").data) == 8
-        assert file.tell() == 11
-        file.fsync()
-    assert file.closed
-    assert path.read_bytes() == b"abc\x01\0\0\0\x02\0\0\0"
-    assert file.record() == file_record(path)
 
 
 def test_temporary_names_are_hidden_and_never_the_same(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ Writes `data_dir/raw/local-machine/<slice>.jsonl.zst`, rows `{"text", "meta": {"
 last a manifest. Gathered once: what is there is kept, so that installing a package does not change a corpus.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import orjson
 import xxhash
 import zstandard
 
-from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
+from pipeline.artifacts import MANIFEST, ChecksummedFile, read_json, write_json
 from pipeline.corpus import installed_texts
 from pipeline.corpus.installed_texts import Installation, Text
 from pipeline.logs import human_bytes, note, progress
@@ -90,15 +89,15 @@ def _choose(texts: Iterable[Text], most_bytes: int, seen: set[int], update: Call
 def _write_slice(path: Path, name: str, texts: Iterable[Text]) -> dict[str, Any]:
     temporary = path.with_name(f".{path.name}.partial")
     documents = text_bytes = 0
-    with temporary.open("wb") as file:
-        with zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).stream_writer(file, closefd=False) as compressed:
-            for text in texts:
-                content = text.text.encode(errors="replace")  # a docstring may hold half a surrogate pair
-                meta = {"source": f"local-machine/{name}", "group": text.group, **text.origin}
-                compressed.write(orjson.dumps({"text": content.decode(), "meta": meta}) + b"\n")
-                documents += 1
-                text_bytes += len(content)
-        file.flush()
-        os.fsync(file.fileno())
+    file = ChecksummedFile(temporary)
+    with zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).stream_writer(file, closefd=False) as compressed:  # pyright: ignore[reportArgumentType] (needs only `write`)
+        for text in texts:
+            content = text.text.encode(errors="replace")  # a docstring may hold half a surrogate pair
+            meta = {"source": f"local-machine/{name}", "group": text.group, **text.origin}
+            compressed.write(orjson.dumps({"text": content.decode(), "meta": meta}) + b"\n")
+            documents += 1
+            text_bytes += len(content)
+    file.fsync()
+    file.close()
     temporary.replace(path)
-    return {**file_record(path), "documents": documents, "text_bytes": text_bytes}
+    return {**file.record(), "documents": documents, "text_bytes": text_bytes}

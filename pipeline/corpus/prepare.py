@@ -11,15 +11,18 @@ from typing import Any
 from pipeline.artifacts import Result, fingerprint, remove_unlisted
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import SPLITS
+from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.read_task import ReadSettings, read_files
-from pipeline.corpus.sources import InputFile, find_files, group_files, input_files
-from pipeline.errors import DataError, UserError
+from pipeline.corpus.sources import InputFile, find_files, input_files
+from pipeline.errors import DataError, Interrupted, OutOfSpace, UserError, WorkerLost
 from pipeline.executor import Task, run_tasks
 from pipeline.logs import human_bytes, warn
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when the same raw files give other documents."""
+LEFTOVERS = ("*/.*.partial", "*/rejected/.*")
+"""What an attempt that was killed leaves, each under a name of its own."""
 
 
 def prepare(config: RunConfig) -> Result:
@@ -31,6 +34,7 @@ def prepare(config: RunConfig) -> Result:
     folder = config.paths.data_dir / "documents"
     files = _all_files(config)
     tasks: dict[str, list[Task]] = {name: list(_tasks(config, name, files[name])) for name in config.sources}
+    remove_unlisted(folder, [], LEFTOVERS)
     try:
         results = run_tasks(
             [task for of_source in tasks.values() for task in of_source],
@@ -38,6 +42,8 @@ def prepare(config: RunConfig) -> Result:
             config.executor,
             "prepare",
         )
+    except (OutOfSpace, WorkerLost, Interrupted):
+        raise
     except UserError as error:
         raise DataError(
             f"{error}\nAll other files were read and are not read again. Replace or remove a broken file; or set "
@@ -48,8 +54,8 @@ def prepare(config: RunConfig) -> Result:
         sources[name] = _add_up([results[task.name] for task in of_source]) | {"input_files": len(files[name])}
     _check(config, sources)
     outputs = {path: record for result in results.values() for path, record in result["files"].items()}
-    samples = [f"{name}/rejected/{number:05d}.jsonl" for name, ts in tasks.items() for number in range(len(ts))]
-    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.partial", "*/rejected/*.jsonl"])
+    samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
+    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/rejected/*.jsonl", *LEFTOVERS])
     return Result({"headline": _headline(sources), "sources": sources}, outputs)
 
 
@@ -74,18 +80,18 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
         on_broken_file=chosen.on_broken_file,
         shard_text_bytes=chosen.shard_text_bytes,
     )
-    for number, group in enumerate(group_files(files)):
+    for group in group_files(files):
         yield Task(
-            name=f"{name}_{number:05d}",
+            name=f"{name}~{group.key}",
             function=read_files,
             arguments={
                 "documents_dir": config.paths.data_dir / "documents",
-                "task": number,
-                "files": [(file.path, file.name) for file in group],
+                "key": group.key,
+                "files": group.files,
                 "settings": settings,
             },
-            fingerprint=fingerprint([FORMAT_VERSION, number, asdict(settings), [file.identity for file in group]]),
-            size=sum(file.size for file in group),
+            fingerprint=fingerprint([FORMAT_VERSION, asdict(settings), [file.identity for file in group.files]]),
+            size=sum(file.size for file in group.files),
         )
 
 

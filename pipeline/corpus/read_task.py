@@ -1,8 +1,9 @@
 """One task of `prepare`: a group of raw files to checked documents in Parquet, split into train and validation.
 
-Reads raw files; writes `<source>/<split>_*.parquet` and, where rows were rejected, `<source>/rejected/<task>.jsonl`.
+Reads raw files; writes `<source>/<split>_*.parquet` and, where rows were rejected, `<source>/rejected/<key>.jsonl`.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from typing import Any, Literal
 import orjson
 import xxhash
 
-from pipeline.artifacts import file_record, write_atomic
+from pipeline.artifacts import write_atomic
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
 from pipeline.corpus.rows import FileBroken, Kind, Reject, Row, read_rows
+from pipeline.corpus.sources import InputFile
 from pipeline.errors import DataError
+from pipeline.executor import report_progress
 
 SAMPLES_PER_REASON = 20
 """Rejected rows that a task keeps of each reason; all are counted."""
@@ -36,70 +39,92 @@ class ReadSettings:
 
 
 @dataclass
-class _Tally:
-    """What a task has seen so far."""
+class _Task:
+    """What a task has done so far."""
 
-    documents: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(SPLITS, 0)))
-    text_bytes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(SPLITS, 0)))
+    settings: ReadSettings
+    writers: dict[str, ShardWriter]
+    total_bytes: int
+    """Of its raw files."""
+    read_bytes: int = 0
+    reported_bytes: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     samples: list[bytes] = field(default_factory=list)
     broken_files: dict[str, str] = field(default_factory=dict)
 
+    def advance(self, count: int) -> None:
+        self.read_bytes += count
 
-def read_files(
-    documents_dir: Path, task: int, files: Sequence[tuple[Path, str]], settings: ReadSettings
-) -> dict[str, Any]:
-    """Write the documents of `files`, pairs of path and name, and return counts and file records.
+    def report(self) -> None:
+        self.reported_bytes = self.read_bytes
+        report_progress(
+            min(1.0, self.read_bytes / max(1, self.total_bytes)),
+            documents=sum(writer.documents for writer in self.writers.values()),
+            text_bytes=sum(writer.text_bytes for writer in self.writers.values()),
+        )
+
+
+def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settings: ReadSettings) -> dict[str, Any]:
+    """Write the documents of `files` and return counts and file records; `key` stands in the names of the shards.
 
     Raises DataError, after reading every file and leaving no output, if one is broken and `on_broken_file` is `stop`;
-    at once if a row lacks the key of `split_by`.
+    at once if a row lacks the key of `split_by`. An error of writing, such as a full disk, leaves as OSError.
     """
     folder = documents_dir / settings.source
     folder.mkdir(parents=True, exist_ok=True)
-    rejected = folder / "rejected" / f"{task:05d}.jsonl"
-    remove_task_outputs(folder, task)
+    rejected = folder / "rejected" / f"{key}.jsonl"
+    remove_task_outputs(folder, key)
     rejected.unlink(missing_ok=True)
-    writers = {split: ShardWriter(folder, split, task, settings.shard_text_bytes) for split in SPLITS}
-    tally = _Tally()
+    writers = {split: ShardWriter(folder, split, key, settings.shard_text_bytes) for split in SPLITS}
+    task = _Task(settings, writers, total_bytes=sum(file.size for file in files))
     problems = []
     try:
-        for path, name in files:
+        for file in files:
             try:
-                _read_file(path, name, settings, writers, tally)
+                _read_file(file, task)
             except FileBroken as error:
-                tally.broken_files[name] = error.why
+                task.broken_files[file.name] = error.why
                 problems.append(f"source {settings.source}: {error}")
         if problems and settings.on_broken_file == "stop":
             raise DataError("\n".join(problems))
-        shards = [path for split in SPLITS for path in writers[split].close()]
+        shards = {name: record for split in SPLITS for name, record in writers[split].close().items()}
+        if task.samples:
+            write_atomic(rejected, b"\n".join([*task.samples, b""]))
     except BaseException:
-        remove_task_outputs(folder, task)
+        for writer in writers.values():
+            writer.discard()
         raise
-    if tally.samples:
-        write_atomic(rejected, b"\n".join([*tally.samples, b""]))
+    task.report()
     return {
-        "files": {path.relative_to(documents_dir).as_posix(): file_record(path) for path in shards},
-        "documents": dict(tally.documents),
-        "text_bytes": dict(tally.text_bytes),
-        "rejected": dict(sorted(tally.rejected.items())),
-        "broken_files": tally.broken_files,
+        "files": {f"{settings.source}/{name}": record for name, record in shards.items()},
+        "documents": {split: writers[split].documents for split in SPLITS},
+        "text_bytes": {split: writers[split].text_bytes for split in SPLITS},
+        "rejected": dict(sorted(task.rejected.items())),
+        "broken_files": task.broken_files,
     }
 
 
-def _read_file(path: Path, name: str, settings: ReadSettings, writers: dict[str, ShardWriter], tally: _Tally) -> None:
-    for row in read_rows(path, settings.kind, settings.text_field):
-        if isinstance(row, Reject):
-            tally.rejected[row.reason] += 1
-            if tally.rejected[row.reason] <= SAMPLES_PER_REASON:
-                sample = {"file": name, "row": row.origin_row, "reason": row.reason, "excerpt": row.excerpt}
-                tally.samples.append(orjson.dumps(sample))
-            continue
-        text = row.text.encode()
-        key = text if settings.split_by == "text" else _split_key(row, path, settings)
-        split = choose_split(key, settings.validation_fraction)
-        writers[split].add(Document(row.text, row.meta, name, row.origin_row), len(text))
-        tally.documents[split] += 1
-        tally.text_bytes[split] += len(text)
+def _read_file(file: InputFile, task: _Task) -> None:
+    settings = task.settings
+    with contextlib.closing(read_rows(file.path, settings.kind, settings.text_field, task.advance)) as rows:
+        for row in rows:
+            if isinstance(row, Reject):
+                _reject(row, file.name, task)
+            else:
+                key = row.text if settings.split_by == "text" else _split_key(row, file.path, settings)
+                split = choose_split(key, settings.validation_fraction)
+                task.writers[split].add(Document(row.text, row.meta, file.name, row.origin_row))
+                del key
+            del row  # else it would live while the next is parsed
+            if task.read_bytes != task.reported_bytes:
+                task.report()
+
+
+def _reject(row: Reject, name: str, task: _Task) -> None:
+    task.rejected[row.reason] += 1
+    if task.rejected[row.reason] <= SAMPLES_PER_REASON:
+        sample = {"file": name, "row": row.origin_row, "reason": row.reason, "excerpt": row.excerpt}
+        task.samples.append(orjson.dumps(sample))
 
 
 def choose_split(key: bytes, validation_fraction: float) -> str:

@@ -4,12 +4,13 @@ What is wrong with one row never hides another; what is wrong with a whole file 
 format its name says) is an error of the file, never a row and never silence.
 """
 
+import codecs
 import json
+import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -19,28 +20,38 @@ import zstandard
 from pipeline.errors import DataError
 
 Kind = Literal["jsonl", "parquet", "text"]
-Reason = Literal["broken-json", "invalid-utf8", "not-an-object", "no-text", "text-not-a-string", "empty-text"]
+Reason = Literal[
+    "broken-json", "invalid-utf8", "not-an-object", "no-text", "text-not-a-string", "empty-text", "too-long"
+]
 
-BLOCK_BYTES = 128 * 2**10
-"""Compressed bytes taken at once; highly repetitive text grows a thousandfold from them."""
+BLOCK_BYTES = 512 * 2**10
+"""Raw bytes taken from a file at once."""
+PACKED_BYTES = 8 * 2**10
+"""Compressed bytes given to a decompressor at once: zstd may make 131072 bytes of 4 (RFC 8878, an RLE block)."""
+CONTENT_BYTES = 2**20
+"""Content handed on at once."""
+LONGEST_BYTES = 2**29
+"""A line, text file or Parquet text beyond is rejected: it is no document but a file with other separators. Memory grows
+with the longest, and a page of Parquet ends at 2 GiB."""
 PARQUET_BATCH_ROWS = 256
+PARQUET_BATCH_BYTES = 8 * 2**20
+"""Decoded at once, by the average row of the row group."""
 EXCERPT_CHARACTERS = 300
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
-class Row:
-    """A document as it stands in a raw file."""
+class Row(NamedTuple):
+    """A document as it stands in a raw file. Bytes, as they are hashed and written; a `str` would be one more copy."""
 
-    text: str
-    meta: str
+    text: bytes
+    """UTF-8, valid."""
+    meta: bytes
     """JSON object: the row's `meta`, and every other key except the text."""
     origin_row: int
     """Counted from 0: the line (blank ones count too), the Parquet row, or 0 for a text file."""
 
 
-@dataclass(frozen=True)
-class Reject:
+class Reject(NamedTuple):
     """A row that is no document."""
 
     reason: Reason
@@ -57,25 +68,33 @@ class FileBroken(DataError):
         super().__init__(f"{file}: {why}")
 
 
-def read_rows(file: Path, kind: Kind, text_field: str) -> Iterator[Row | Reject]:
-    """Yield a file's rows in order; raises FileBroken at the point where it cannot be read on."""
+def read_rows(
+    file: Path, kind: Kind, text_field: str, advance: Callable[[int], None] = lambda count: None
+) -> Generator[Row | Reject]:
+    """Yield a file's rows in order; raises FileBroken at the point where it cannot be read on.
+
+    `advance` is called with the number of raw bytes read since its last call. While a row is parsed it takes up to six
+    times its size: the line, the parser's copy, and a `str`, of four bytes a character where one is rare.
+    """
     try:
         if kind == "parquet":
-            yield from _parquet_rows(file, text_field)
+            yield from _parquet_rows(file, text_field, advance)
         elif kind == "text":
-            yield _text_row(b"".join(_blocks(file)))
+            yield _text_row(bytes(next(_lines(_blocks(file, advance), separator=None))))
         else:
-            for number, line in enumerate(_lines(_blocks(file))):
+            number = -1
+            for line in _lines(_blocks(file, advance)):
+                number += 1  # no `enumerate`, which holds on to a line until it has the next
                 if line and not line.isspace():
                     yield _json_row(line, number, text_field)
     except OSError as error:  # the file's own: what the caller does between rows is not raised in here
         raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
 
 
-def _blocks(file: Path) -> Iterator[bytes]:
+def _blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
     """Yield a file's content, decompressed as its name says, without a byte order mark."""
     suffix = file.suffix.lower()
-    raw = _raw_blocks(file)
+    raw = _raw_blocks(file, advance)
     if suffix == ".gz":
         content = _decompressed(file, raw, lambda: zlib.decompressobj(wbits=31))  # 16 + 15: gzip, largest window
     elif suffix in (".zst", ".zstd"):
@@ -94,27 +113,27 @@ def _blocks(file: Path) -> Iterator[bytes]:
     yield from content
 
 
-def _raw_blocks(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as opened:
+def _raw_blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
+    with file.open("rb", buffering=0) as opened:
         while block := opened.read(BLOCK_BYTES):
             yield block
+            advance(len(block))
 
 
 def _decompressed(file: Path, blocks: Iterable[bytes], new_decompressor: Callable[[], Any]) -> Iterator[bytes]:
     """Yield the content of concatenated frames; the end of the file within a frame is an error."""
     decompressor = None
     position = frames = 0
-    for block in blocks:
+    for block in _pieces(blocks, PACKED_BYTES):
         position += len(block)
         while block:
             decompressor = decompressor or new_decompressor()
             try:
                 content = decompressor.decompress(block)
             except (zlib.error, zstandard.ZstdError) as error:
-                where = f"the frame before byte {position:,}" if position > BLOCK_BYTES or frames else "its beginning"
+                where = f"the frame before byte {position:,}" if position > PACKED_BYTES or frames else "its beginning"
                 raise FileBroken(file, f"not valid {file.suffix} data in {where} ({error})") from None
-            if content:
-                yield content
+            yield from _pieces((content,), CONTENT_BYTES)
             block = b""
             if decompressor.eof:
                 block, decompressor, frames = decompressor.unused_data, None, frames + 1
@@ -124,82 +143,112 @@ def _decompressed(file: Path, blocks: Iterable[bytes], new_decompressor: Callabl
         raise FileBroken(file, f"is truncated: its {file.suffix} data ends after {position:,} bytes within a frame")
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    parts: list[bytes] = []  # of a line longer than a block; joined once, as adding would copy it for every block
+def _pieces(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
     for block in blocks:
-        first, *others = block.split(b"\n")
-        parts.append(first)
+        for start in range(0, len(block), most_bytes):
+            yield block[start : start + most_bytes]
+
+
+def _lines(blocks: Iterable[bytes], separator: bytes | None = b"\n") -> Iterator[bytes | bytearray]:
+    """Yield what stands between separators, or all of it; of more than `LONGEST_BYTES` only little more than them."""
+    # Of a line longer than a block. Grown in place: a list of its blocks would leave as much in the allocator's hands.
+    waiting = bytearray()
+    for block in blocks:
+        first, *others = block.split(separator) if separator else (block,)
+        if len(waiting) <= LONGEST_BYTES:
+            waiting += first
         if others:
-            yield b"".join(parts)
-            yield from others[:-1]
-            parts = [others[-1]]
-    yield b"".join(parts)
+            yield waiting
+            waiting = bytearray(others.pop())
+            yield from others
+    yield waiting
 
 
-def _json_row(line: bytes, number: int, text_field: str) -> Row | Reject:
-    def reject(reason: Reason) -> Reject:
-        return Reject(reason, number, _excerpt(line))
-
+def _json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Reject:
+    if len(line) > LONGEST_BYTES:
+        return Reject("too-long", number, _excerpt(line))
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return reject("broken-json" if _decoded(line) is not None else "invalid-utf8")
-    if not isinstance(fields, dict):
-        return reject("not-an-object")
+        return Reject("broken-json" if _is_utf8(line) else "invalid-utf8", number, _excerpt(line))
+    if type(fields) is not dict:
+        return Reject("not-an-object", number, _excerpt(line))
     text = fields.pop(text_field, None)
-    reason = _text_problem(text)
-    return reject(reason) if reason else Row(text, _meta(fields), number)
+    if type(text) is str and text and not text.isspace():
+        return Row(text.encode(), _meta(fields), number)
+    return Reject(_text_problem(text), number, _excerpt(line))
 
 
 def _text_row(content: bytes) -> Row | Reject:
-    text = _decoded(content)
-    if text is None:
-        return Reject("invalid-utf8", 0, _excerpt(content))
-    reason = _text_problem(text)
-    return Reject(reason, 0, _excerpt(content)) if reason else Row(text, "{}", 0)
+    reason = _content_problem(content)
+    return Reject(reason, 0, _excerpt(content)) if reason else Row(content, b"{}", 0)
 
 
-def _parquet_rows(file: Path, text_field: str) -> Iterator[Row | Reject]:
+def _parquet_rows(file: Path, text_field: str, advance: Callable[[int], None]) -> Iterator[Row | Reject]:
+    size, number = file.stat().st_size, 0
     try:
-        with pq.ParquetFile(file) as parquet:
+        # With a buffer, column chunks are read as they are decoded; without one, each as a whole.
+        with pq.ParquetFile(file, buffer_size=BLOCK_BYTES) as parquet:
             columns = parquet.schema_arrow.names
             if text_field not in columns:
                 why = f"has no column {text_field!r} but {', '.join(columns)}: set the source's text_field"
                 raise FileBroken(file, why)
-            number = 0
-            for batch in parquet.iter_batches(PARQUET_BATCH_ROWS):
-                for row in range(batch.num_rows):
-                    yield _parquet_row(batch, row, number, text_field)
-                    number += 1
+            for group in range(parquet.num_row_groups):
+                described = parquet.metadata.row_group(group)
+                fitting = PARQUET_BATCH_BYTES * described.num_rows // max(1, described.total_byte_size)
+                batch_rows = min(PARQUET_BATCH_ROWS, max(1, fitting))
+                for batch in parquet.iter_batches(batch_rows, row_groups=[group], use_threads=False):
+                    for row in range(batch.num_rows):
+                        yield _parquet_row(batch, row, number, text_field)
+                        number += 1
+                    advance(size * batch.num_rows // parquet.metadata.num_rows)
     except pa.ArrowException as error:
         raise FileBroken(file, f"not readable as Parquet: {str(error).splitlines()[0]}") from None
 
 
 def _parquet_row(batch: pa.RecordBatch, row: int, number: int, text_field: str) -> Row | Reject:
     try:
-        fields = {name: batch[name][row].as_py() for name in batch.schema.names}
+        text = _undecoded(batch[text_field])[row].as_py()
+        fields = {name: batch[name][row].as_py() for name in batch.schema.names if name != text_field}
     except UnicodeDecodeError as error:  # Parquet's writers need not check what they call a string
         return Reject("invalid-utf8", number, _excerpt(error.object))
-    text = fields.pop(text_field)
-    if isinstance(text, bytes):
-        decoded = _decoded(text)
-        if decoded is None:
-            return Reject("invalid-utf8", number, _excerpt(text))
-        text = decoded
-    if reason := _text_problem(text):
-        return Reject(reason, number, str(text)[:EXCERPT_CHARACTERS])
+    if isinstance(text, str):  # of a dictionary
+        text = text.encode()
+    if not isinstance(text, bytes):
+        return Reject(_text_problem(text), number, str(text)[:EXCERPT_CHARACTERS])
+    if reason := _content_problem(text):
+        return Reject(reason, number, _excerpt(text))
     return Row(text, _meta(fields), number)
 
 
-def _text_problem(text: Any) -> Reason | None:
+def _undecoded(column: pa.Array) -> pa.Array:
+    views = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+    return column.view(views[column.type]) if column.type in views else column
+
+
+def _text_problem(text: Any) -> Reason:
+    """Say why a value that is no text, or a blank one, is no document."""
     if text is None:
         return "no-text"
-    if not isinstance(text, str):
-        return "text-not-a-string"
-    return "empty-text" if not text or text.isspace() else None
+    return "empty-text" if isinstance(text, str) else "text-not-a-string"
 
 
-def _meta(fields: dict[str, Any]) -> str:
+def _content_problem(content: bytes) -> Reason | None:
+    if len(content) > LONGEST_BYTES:
+        return "too-long"
+    decoder = codecs.getincrementaldecoder("utf-8")()  # a `str` of all of it may be four times its size
+    blank = True
+    try:
+        for start in range(0, len(content), CONTENT_BYTES):
+            text = decoder.decode(content[start : start + CONTENT_BYTES])
+            blank = blank and (not text or text.isspace())
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "invalid-utf8"
+    return "empty-text" if blank else None
+
+
+def _meta(fields: dict[str, Any]) -> bytes:
     """Join `meta` (an object, or a string that holds one) with the other fields; of a key in both, meta's stays."""
     meta = fields.get("meta")
     if isinstance(meta, str):
@@ -208,18 +257,26 @@ def _meta(fields: dict[str, Any]) -> str:
         except orjson.JSONDecodeError:
             meta = None
     if isinstance(meta, dict):
-        fields = {**meta, **{key: value for key, value in fields.items() if key not in meta and key != "meta"}}
+        others = len(fields) > 1  # of RedPajama v1's rows none has
+        fields = {**meta, **{k: v for k, v in fields.items() if k not in meta and k != "meta"}} if others else meta
     try:
-        return orjson.dumps(fields, default=str).decode()
-    except TypeError:  # nested more than 254 deep, which orjson reads and does not write
-        return json.dumps(fields, default=str)
+        # A copy, as orjson's own result, cut from a buffer of some kilobytes, keeps the allocator from using the rest.
+        return memoryview(orjson.dumps(fields, default=str)).tobytes()
+    except TypeError:  # nested more than 254 deep; orjson reads up to 1024
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + 10_000)  # else it would depend on the caller's own depth how much is written
+        try:
+            return json.dumps(fields, default=str).encode()
+        finally:
+            sys.setrecursionlimit(limit)
 
 
-def _decoded(content: bytes) -> str | None:
+def _is_utf8(content: bytes | bytearray) -> bool:
     try:
-        return content.decode()
+        content.decode()
     except UnicodeDecodeError:
-        return None
+        return False
+    return True
 
 
 def _excerpt(content: bytes | bytearray) -> str:

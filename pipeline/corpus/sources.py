@@ -1,8 +1,8 @@
-"""The raw files of each source: found, named, fingerprinted, grouped into tasks. Reads folders, no file's content."""
+"""The raw files of each source: found, named, fingerprinted. Reads folders, no file's content."""
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,17 @@ FOLDER_SUFFIXES = {
     "text": ("",),
 }
 """What is taken from a folder that is searched; a file that is named, or matched by a glob, is taken anyway."""
-GROUP_BYTES = 64 * 2**20
-"""Neighbouring files are read by one task up to this many raw bytes: RedPajama has thousands of tiny files."""
-GROUP_FILES = 1000
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A raw file; its name does not depend on where the corpus lies."""
+    """A raw file."""
 
     path: Path
     name: str
+    """Relative to the entry of `paths` that gave it: a folder's files begin with the folder's own name, a named file has
+    its bare name, a glob's files are relative to its deepest folder without a magic character. So it depends neither
+    on where the corpus lies nor on what other files there are."""
     size: int
     modified_ns: int
 
@@ -41,35 +41,29 @@ class InputFile:
 
 
 def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]:
-    """Expand files, globs and folders to files sorted by path; raises DataError naming each path that gives none."""
-    found: list[Path] = []
+    """Expand files, globs and folders to files sorted by name, each file once.
+
+    A file that several entries give has its name from the first of them; one that an entry gives twice, through links,
+    the first of its names. Raises DataError naming each entry that gives nothing, and each name of two files.
+    """
+    files: dict[Path, tuple[str, Path]] = {}  # by path without links
     problems = []
-    for path in paths:
-        # An absolute pattern has no folder for Path.glob to start from.
-        matches = [path] if path.exists() else [Path(m) for m in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    for entry in paths:
         try:
-            files = [file for match in matches for file in (_walk(match, kind) if match.is_dir() else [match])]
+            found = sorted(_expand(entry, kind))
         except OSError as error:
             problems.append(
                 f"sources.{source}.paths: {error.filename} cannot be read: {error.strerror}. Correct its permissions."
             )
             continue
-        if not files:
-            what = (
-                f"holds no file named {' or '.join(f'*{s}' for s in FOLDER_SUFFIXES[kind])}"
-                if matches
-                else "does not exist"
-            )
-            if glob.has_magic(str(path)) and not matches:
-                what = "matches no file"
-            problems.append(
-                f"sources.{source}.paths: {path} {what}. Correct the path in the run file, or put the text there."
-            )
-        found += files
+        if not found:
+            problems.append(f"sources.{source}.paths: {_why_nothing(entry, kind)}")
+        for name, path in found:
+            files.setdefault(path.resolve(), (name, path))
+    problems += _same_names(source, files.values())
     if problems:
         raise DataError("\n".join(problems))
-    once = {path.resolve(): path for path in sorted(found, reverse=True)}  # a link may lead to a file a second time
-    return _described(source, sorted(once.values()))
+    return [_described(source, path, name) for name, path in sorted(files.values())]
 
 
 def input_files(config: RunConfig) -> dict[str, list[InputFile]]:
@@ -105,18 +99,39 @@ def inventory(config: RunConfig) -> dict[str, Any]:
     return described | gathered
 
 
-def group_files(files: Sequence[InputFile]) -> Iterator[list[InputFile]]:
-    """Yield neighbouring files together, up to `GROUP_BYTES` and `GROUP_FILES`; a larger file stays alone."""
-    group: list[InputFile] = []
-    size = 0
-    for file in files:
-        if group and (size + file.size > GROUP_BYTES or len(group) == GROUP_FILES):
-            yield group
-            group, size = [], 0
-        group.append(file)
-        size += file.size
-    if group:
-        yield group
+def _expand(entry: Path, kind: str) -> Iterator[tuple[str, Path]]:
+    """Yield `(name, path)` of the files of an entry of `paths`."""
+    base, matches = entry.parent, [entry]
+    if not entry.exists():
+        # An absolute pattern has no folder for Path.glob to start from.
+        matches = [Path(match) for match in glob.glob(str(entry), recursive=True)]  # noqa: PTH207
+        while glob.has_magic(str(base)):
+            base = base.parent
+    for match in matches:
+        for path in _walk(match, kind) if match.is_dir() else [match]:
+            # Names of files are bytes, those of documents' origins text; what is no UTF-8 is shown escaped.
+            yield os.fsencode(path.relative_to(base)).decode(errors="backslashreplace"), path
+
+
+def _why_nothing(entry: Path, kind: str) -> str:
+    what = "matches no file" if glob.has_magic(str(entry)) else "does not exist"
+    if entry.is_dir():
+        what = f"holds no file named {' or '.join(f'*{suffix}' for suffix in FOLDER_SUFFIXES[kind])}"
+    return f"{entry} {what}. Correct the path in the run file, or put the text there."
+
+
+def _same_names(source: str, files: Iterable[tuple[str, Path]]) -> list[str]:
+    """Describe the first two files that have one name, if any; there may be as many as files."""
+    first: dict[str, Path] = {}
+    clashes = [(name, before, path) for name, path in files if (before := first.setdefault(name, path)) is not path]
+    if not clashes:
+        return []
+    name, before, path = clashes[0]
+    more = f" ({len(clashes) - 1} more such pairs)" if len(clashes) > 1 else ""
+    return [
+        f"sources.{source}.paths: {before} and {path} would both be named {name}{more}, by which documents are "
+        f"told apart. Make them two sources, or name their common parent folder {os.path.commonpath([before, path])}."
+    ]
 
 
 def _walk(folder: Path, kind: str) -> Iterator[Path]:
@@ -138,14 +153,10 @@ def _walk(folder: Path, kind: str) -> Iterator[Path]:
                 yield Path(root) / name
 
 
-def _described(source: str, paths: Sequence[Path]) -> list[InputFile]:
-    parent = Path(os.path.commonpath([path.parent for path in paths]))
-    files = []
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            message = f"sources.{source}.paths: {path} cannot be read: {error.strerror}. Restore the file or remove it."
-            raise DataError(message) from None
-        files.append(InputFile(path, path.relative_to(parent).as_posix(), status.st_size, status.st_mtime_ns))
-    return files
+def _described(source: str, path: Path, name: str) -> InputFile:
+    try:
+        status = path.stat()
+    except OSError as error:
+        message = f"sources.{source}.paths: {path} cannot be read: {error.strerror}. Restore the file or remove it."
+        raise DataError(message) from None
+    return InputFile(path, name, status.st_size, status.st_mtime_ns)

@@ -4,37 +4,51 @@ from pathlib import Path
 
 import datasets
 import pyarrow.parquet as pq
+import pytest
 
+from pipeline.artifacts import file_record
 from pipeline.corpus import documents
 from pipeline.corpus.documents import Document, ShardWriter, iterate_texts, remove_task_outputs, shard_paths
 
 
-def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, task: int = 0) -> list[Path]:
+def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str = "0a") -> list[Path]:
     folder.mkdir(exist_ok=True)
-    writer = ShardWriter(folder, "train", task, shard_text_bytes)
+    writer = ShardWriter(folder, "train", key, shard_text_bytes)
     for row, text in enumerate(texts):
-        writer.add(Document(text, '{"n":1}', "raw.jsonl", row), len(text.encode()))
-    return writer.close()
+        writer.add(Document(text.encode(), b'{"n":1}', "raw.jsonl", row))
+    records = writer.close()
+    assert records == {name: file_record(folder / name) for name in records}
+    assert (writer.documents, writer.text_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
+    return [folder / name for name in records]
 
 
 def test_a_shard_ends_with_the_document_that_reaches_its_bytes(tmp_path: Path) -> None:
     paths = write(tmp_path / "web", ["aaaa", "bbb", "ä" * 5, "c"], shard_text_bytes=7)
-    assert [path.name for path in paths] == [f"train_00000_{part:03d}.parquet" for part in range(3)]
+    assert [path.name for path in paths] == [f"train_0a_{part:03d}.parquet" for part in range(3)]
     assert shard_paths(tmp_path, "web", "train") == paths
     assert list(iterate_texts(tmp_path, "web", "train")) == [
-        ("web/train_00000_000/0", "aaaa"),
-        ("web/train_00000_000/1", "bbb"),
-        ("web/train_00000_001/0", "ä" * 5),
-        ("web/train_00000_002/0", "c"),
+        ("web/train_0a_000/0", "aaaa"),
+        ("web/train_0a_000/1", "bbb"),
+        ("web/train_0a_001/0", "ä" * 5),
+        ("web/train_0a_002/0", "c"),
     ]
     assert shard_paths(tmp_path, "web", "validation") == []
 
 
 def test_row_groups_are_bounded_and_a_large_document_has_its_own(tmp_path: Path) -> None:
-    half = "x" * (documents.ROW_GROUP_BYTES // 2 - 20)  # its meta adds 7
-    (path,) = write(tmp_path / "web", [half, half, "y", half * 3, "z"], shard_text_bytes=10**9)
+    half = "x" * (documents.ROW_GROUP_BYTES // 2 - documents.ROW_BYTES - 7)  # its meta adds 7
+    texts = [half, half, "y", half, "z", half * 3, "z"]
+    (path,) = write(tmp_path / "web", texts, shard_text_bytes=10**9)
     metadata = pq.read_metadata(path)
-    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 1, 1]
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [2, 3, 1, 1]
+    assert [text for _, text in iterate_texts(tmp_path, "web", "train")] == texts
+
+
+def test_rows_without_much_text_fill_a_row_group_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "ROW_GROUP_BYTES", 3 * (documents.ROW_BYTES + 8))
+    (path,) = write(tmp_path / "web", ["x"] * 7)
+    metadata = pq.read_metadata(path)
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 3, 1]
 
 
 def test_a_task_without_documents_leaves_no_shard(tmp_path: Path) -> None:
@@ -43,11 +57,33 @@ def test_a_task_without_documents_leaves_no_shard(tmp_path: Path) -> None:
 
 
 def test_only_one_tasks_outputs_are_removed(tmp_path: Path) -> None:
-    write(tmp_path / "web", ["a"], task=1)
-    (kept,) = write(tmp_path / "web", ["b"], task=2)
-    (tmp_path / "web" / ".train_00001_001.parquet.partial").touch()
-    remove_task_outputs(tmp_path / "web", 1)
+    write(tmp_path / "web", ["a", "b", "c"], shard_text_bytes=1, key="01")
+    (kept,) = write(tmp_path / "web", ["b"], key="012")
+    remove_task_outputs(tmp_path / "web", "01")
     assert list((tmp_path / "web").iterdir()) == [kept]
+
+
+def test_two_attempts_at_once_write_to_files_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    dying, writer = (ShardWriter(tmp_path / "web", "train", "0a", 10**9) for _ in range(2))
+    for number in range(2 * documents.ROW_GROUP_BYTES // 100_000):
+        for attempt in (dying, writer):
+            attempt.add(Document(b"%d " % number * 20_000, b"{}", "raw.jsonl", number))
+    assert len(list((tmp_path / "web").glob(".train_0a_000.parquet.*.partial"))) == 2
+    records = writer.close()
+    whole = (tmp_path / "web" / "train_0a_000.parquet").read_bytes()
+    assert dying.close() == records
+    assert (tmp_path / "web" / "train_0a_000.parquet").read_bytes() == whole
+
+
+def test_what_is_discarded_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    writer = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
+    for row, size in enumerate((2, 1)):
+        writer.add(Document(b"x" * size * documents.ROW_GROUP_BYTES, b"{}", "raw.jsonl", row))
+    assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".parquet", ".partial"]
+    writer.discard()
+    assert list((tmp_path / "web").iterdir()) == []
 
 
 def test_hugging_face_datasets_reads_the_shards(tmp_path: Path) -> None:
@@ -55,7 +91,7 @@ def test_hugging_face_datasets_reads_the_shards(tmp_path: Path) -> None:
     files = [str(path) for path in paths]
     loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded[2] == {
-        "id": "web/train_00000_001/0",
+        "id": "web/train_0a_001/0",
         "text": "c",
         "meta": '{"n":1}',
         "origin_file": "raw.jsonl",

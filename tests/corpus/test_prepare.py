@@ -1,19 +1,32 @@
 """The stage as a whole: split, rejects, broken files, resuming, and the same bytes whatever the workers."""
 
+import errno
 import json
 import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 import zstandard
 
 from pipeline.artifacts import Result
 from pipeline.corpus.documents import iterate_texts, shard_paths
+from pipeline.corpus.groups import group_files
 from pipeline.corpus.prepare import prepare
-from pipeline.corpus.read_task import choose_split
+from pipeline.corpus.read_task import ReadSettings, choose_split, read_files
+from pipeline.corpus.sources import find_files
 from pipeline.errors import DataError
 from pipeline.run_file import load
+
+WEB = "%012x" % (xxhash.xxh3_64_intdigest(b"web.jsonl") >> 16)
+"""Key of the task that reads web.jsonl."""
 
 
 def run(run_file: Path, *overrides: str) -> Result:
@@ -51,7 +64,7 @@ def test_every_row_becomes_a_document_of_one_split_with_its_origin(run_file: Pat
     assert all(choose_split(text.encode(), 0.2) == split for split in texts for text in texts[split])
     (first,) = pq.read_table(shard_paths(folder, "web", "train")[0]).slice(0, 1).to_pylist()
     row = int(first["text"].split()[1])
-    assert (first["id"], first["origin_file"], first["origin_row"]) == ("web/train_00000_000/0", "web.jsonl", row)
+    assert (first["id"], first["origin_file"], first["origin_row"]) == (f"web/train_{WEB}_000/0", "web.jsonl", row)
     assert set(result.files) == {p.relative_to(folder).as_posix() for p in folder.glob("*/*.parquet")}
     assert result.counts["headline"].startswith("40 documents, 1.")
 
@@ -89,7 +102,7 @@ def test_a_missing_split_key_names_setting_row_and_remedy(run_file: Path) -> Non
 def test_the_bytes_do_not_depend_on_the_number_of_workers(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "c"):
         write_jsonl(run_file.parent / f"{name}.jsonl.zst", [f"{name} {i}" for i in range(50)] + [""])
-    monkeypatch.setattr("pipeline.corpus.sources.GROUP_FILES", 1)
+    monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
     settings = ["sources.web.paths=['*.jsonl*']", "prepare.max_bad_rows=0.5", "prepare.shard_text_bytes=60"]
     monkeypatch.chdir(run_file.parent)
     alone = run(run_file, *settings, "paths.data_dir=alone")
@@ -99,7 +112,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(run_file: Path, monkey
 
 
 def test_what_is_done_is_not_done_again_and_what_is_missing_is(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.sources.GROUP_FILES", 1)
+    monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
     write_jsonl(run_file.parent / "more.jsonl", ["x", "y"])
     setting = f"sources.web.paths=[{run_file.parent}/*.jsonl]"
     before = run(run_file, setting)
@@ -107,12 +120,118 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is(run_file: Path, m
     written = {path: path.stat().st_mtime_ns for path in folder.glob("web/*.parquet")}
     assert run(run_file, setting) == before
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    (folder / ".tasks" / "web_00000.json").unlink()
-    for path in folder.glob("web/*_00000_*.parquet"):
+    (folder / ".tasks" / f"web~{WEB}.json").unlink()
+    for path in folder.glob(f"web/*_{WEB}_*.parquet"):
         path.write_bytes(b"half")
     assert run(run_file, setting) == before
     changed = {path.name for path in written if path.stat().st_mtime_ns != written[path]}
-    assert changed == {path.name for path in written if "_00000_" in path.name}
+    assert changed == {path.name for path in written if f"_{WEB}_" in path.name} != set()
+
+
+def many_files(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / name, [f"{name} {i}" for i in range(3)])
+        os.utime(folder / name, (1, 1))
+
+
+def records(documents: Path) -> dict[str, int]:
+    return {path.stem: path.stat().st_mtime_ns for path in documents.glob(".tasks/*.json")}
+
+
+@pytest.mark.parametrize("added", ["a.jsonl", "b/07-more.jsonl", "z.jsonl", "c/0.jsonl"])
+def test_adding_a_file_prepares_its_group_only(run_file: Path, monkeypatch: pytest.MonkeyPatch, added: str) -> None:
+    monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 5)
+    monkeypatch.chdir(run_file.parent)
+    corpus, documents = run_file.parent / "corpus", run_file.parent / "data" / "documents"
+    many_files(corpus, [f"{folder}/{number:02d}.jsonl" for folder in "bd" for number in range(30)])
+    setting = f"sources.web.paths=[{corpus}]"
+    run(run_file, setting)
+    before = records(documents)
+    assert len(before) > 8
+    many_files(corpus, [added])
+    result = run(run_file, setting)
+    after = records(documents)
+    ran = {name for name in after if after[name] != before.get(name)}
+    (task,) = [
+        t for t in group_files(find_files("web", "jsonl", [corpus])) if f"corpus/{added}" in {f.name for f in t.files}
+    ]
+    assert f"web~{task.key}" in ran and len(ran) <= 2  # two where the new file ends a group within an old one
+    assert result == run(run_file, setting, "paths.data_dir=anew")
+    assert contents(documents) == contents(run_file.parent / "anew" / "documents")
+
+    (corpus / added).unlink()
+    run(run_file, setting)
+    assert records(documents).keys() == before.keys()
+    origins = {name for p in documents.glob("web/*.parquet") for name in pq.read_table(p)["origin_file"].to_pylist()}
+    assert len(origins) == 60 and f"corpus/{added}" not in origins
+
+
+def test_adding_a_source_leaves_the_others_alone(run_file: Path) -> None:
+    documents = run_file.parent / "data" / "documents"
+    run(run_file)
+    before, files = records(documents), contents(documents)
+    write_jsonl(run_file.parent / "a.jsonl", ["x", "y"])
+    run(run_file, f"sources.a={{kind: jsonl, paths: [{run_file.parent}/a.jsonl]}}")
+    assert before.items() < records(documents).items()
+    assert files.items() < contents(documents).items()
+
+
+def test_killed_at_any_step_and_started_again_it_gives_the_same_bytes(run_file: Path) -> None:
+    """A child kills itself at its k-th opening, renaming or removing of a file, for every k there is."""
+    write_jsonl(run_file.parent / "web.jsonl", [f"text {i}" for i in range(30)] + [5])
+    settings = ["prepare.shard_text_bytes=50", "prepare.max_bad_rows=0.5"]
+    whole = run(run_file, *settings, f"paths.data_dir={run_file.parent}/whole")
+    documents = run_file.parent / "data" / "documents"
+    kills = 0
+    while not survives(lambda: run(run_file, *settings), kills):
+        kills += 1
+        (documents / ".tasks" / f"web~{WEB}.json").unlink(missing_ok=True)  # so that every child does everything
+    assert len(whole.files) == 4 and kills > 3 * 4, kills
+    assert run(run_file, *settings) == whole
+    assert contents(documents) == contents(run_file.parent / "whole" / "documents")
+
+
+def survives(work: Callable[[], object], steps: int) -> bool:
+    """Do `work` in a child that is killed after `steps` file-system steps below `data`; return whether it ended."""
+    child = os.fork()
+    if child == 0:
+        left = steps
+
+        def step(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            if event in ("open", "os.rename", "os.remove") and "/data/" in str(arguments[0]):
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(step)
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status == 0
+
+
+def test_a_full_disk_is_no_broken_file_and_leaves_nothing(run_file: Path) -> None:
+    """The limit of a file's size fails like a full disk: in a write, with an error of the operating system."""
+    write_jsonl(run_file.parent / "web.jsonl", ["x" * 500, "y" * 500, os.urandom(4000).hex()])
+    (file,) = find_files("web", "jsonl", [run_file.parent / "web.jsonl"])
+    settings = ReadSettings("web", "jsonl", "text", "text", 0, "keep-readable-rows", 500)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))  # two shards fit, the third does not
+    code = None
+    try:
+        read_files(run_file.parent / "documents", "0a", [file], settings)
+    except OSError as error:
+        code = error.errno
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == errno.EFBIG
+    assert list((run_file.parent / "documents" / "web").iterdir()) == []
 
 
 def test_outputs_of_former_settings_are_removed(run_file: Path) -> None:
@@ -128,12 +247,51 @@ def test_outputs_of_former_settings_are_removed(run_file: Path) -> None:
     assert len(result.files) == 2
 
 
+MEMORY = """
+import re, sys
+from pathlib import Path
+from pipeline.corpus.read_task import ReadSettings, read_files
+from pipeline.corpus.sources import find_files
+
+def peak():
+    # Not getrusage, in which a process begins with the peak of the one that started it.
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1))
+
+folder = Path(sys.argv[1])
+before = peak()
+settings = ReadSettings("web", sys.argv[2], "text", "text", 0.0, "stop", 1 << 30)
+read_files(folder / "documents", "0a", find_files("web", sys.argv[2], [Path(sys.argv[3])]), settings)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("name", ["large.jsonl", "large.jsonl.zst", "large.txt", "large.parquet", "many.jsonl.zst"])
+def test_memory_is_bounded_by_the_largest_document(tmp_path: Path, name: str) -> None:
+    """Two documents of 40 MB in which one character makes every one take four bytes in a `str`; or a million tiny ones."""
+    size = 40_000_000
+    text = "\U0001f600" + os.urandom(size // 4).hex() + "every good boy does fine " * (size // 50)
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"text": pa.array([text, text], pa.large_string())}), path)
+    elif path.suffix == ".txt":
+        path.write_text(text, "utf-8")
+    elif name == "many.jsonl.zst":
+        path.write_bytes(zstandard.ZstdCompressor().compress(b'{"text": "a"}\n' * 300_000))
+        size = 0
+    else:
+        line = json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n"
+        path.write_bytes(zstandard.ZstdCompressor().compress(line * 2) if path.suffix == ".zst" else line * 2)
+    kind = {".parquet": "parquet", ".txt": "text"}.get(path.suffix, "jsonl")
+    child = subprocess.run([sys.executable, "-c", MEMORY, tmp_path, kind, path], capture_output=True, check=True)
+    assert int(child.stdout) < 6 * size + 150_000_000, int(child.stdout)
+
+
 def test_rejected_rows_are_counted_by_reason_and_sampled(run_file: Path) -> None:
     with (run_file.parent / "web.jsonl").open("ab") as file:
         file.write(b'{"text": 1}\n' * 25 + b"{\n")
     result = run(run_file, "prepare.max_bad_rows=0.5")
     assert result.counts["sources"]["web"]["rejected"] == {"broken-json": 1, "text-not-a-string": 25}
-    lines = (run_file.parent / "data/documents/web/rejected/00000.jsonl").read_text().splitlines()
+    lines = (run_file.parent / f"data/documents/web/rejected/{WEB}.jsonl").read_text().splitlines()
     samples = [json.loads(line) for line in lines]
     assert len(samples) == 21
     assert samples[-1] == {"file": "web.jsonl", "row": 65, "reason": "broken-json", "excerpt": "{"}
@@ -149,7 +307,7 @@ def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again
         "Correct the files; or sources.web.text_field, now 'text', if the text has another name; or raise "
         "prepare.max_bad_rows."
     )
-    record = run_file.parent / "data/documents/.tasks/web_00000.json"
+    record = run_file.parent / f"data/documents/.tasks/web~{WEB}.json"
     written = record.stat().st_mtime_ns
     assert run(run_file, "prepare.max_bad_rows=0.7").counts["headline"].startswith("2 documents")
     assert record.stat().st_mtime_ns == written
@@ -175,7 +333,7 @@ def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatc
         write_jsonl(folder / f"{name}.jsonl.zst", [f"{name}{i}" for i in range(30)])
     truncate(folder / "a.jsonl.zst")
     (folder / "c.jsonl.zst").write_bytes(b"<html>Not Found</html>")
-    monkeypatch.setattr("pipeline.corpus.sources.GROUP_FILES", 1)
+    monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
     setting = f"sources.web.paths=[{folder}/*.zst]"
     with pytest.raises(DataError) as raised:
         run(run_file, setting)
@@ -184,8 +342,9 @@ def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatc
     assert second.startswith(f"source web: {folder}/c.jsonl.zst: not valid .zst data in its beginning")
     assert remedy.endswith("or set prepare.on_broken_file=keep-readable-rows to take the rows before its break.")
     documents = folder / "data" / "documents"
-    assert sorted(p.name for p in (documents / ".tasks").iterdir()) == ["web_00001.json", "web_00003.json"]
-    assert {path.name[-17:-12] for path in documents.glob("web/*.parquet")} == {"00001", "00003"}
+    whole = {f"{xxhash.xxh3_64_intdigest(name) >> 16:012x}" for name in (b"b.jsonl.zst", b"d.jsonl.zst")}
+    assert {p.name for p in (documents / ".tasks").iterdir()} == {f"web~{key}.json" for key in whole}
+    assert {path.name.split("_")[1] for path in documents.glob("web/*.parquet")} == whole
     assert not list(documents.rglob("*.partial"))
 
     write_jsonl(folder / "a.jsonl.zst", ["a0"])

@@ -40,7 +40,7 @@ def test_a_bad_line_is_rejected_with_its_reason_and_its_neighbours_are_read(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
     rows = rows_of(tmp_path / "a.jsonl", b'{"text": "one"}\n' + line + b'\n{"text": "two"}')
-    assert rows == [Row("one", "{}", 0), Reject(reason, 1, line.decode(errors="replace")), Row("two", "{}", 2)]  # type: ignore[arg-type]
+    assert rows == [Row(b"one", b"{}", 0), Reject(reason, 1, line.decode(errors="replace")), Row(b"two", b"{}", 2)]  # type: ignore[arg-type]
 
 
 def test_an_excerpt_has_at_most_300_characters(tmp_path: Path) -> None:
@@ -48,9 +48,23 @@ def test_an_excerpt_has_at_most_300_characters(tmp_path: Path) -> None:
     assert row == Reject("broken-json", 0, '"' + "ä" * 299)
 
 
+def test_half_a_surrogate_pair_is_rejected_in_the_text_and_in_the_meta(tmp_path: Path) -> None:
+    """JSON's grammar allows it (RFC 8259, section 8.2); UTF-8 does not."""
+    lines = rb'{"text": "\ud83d\ude00"}', rb'{"text": "\ude00\ud83d"}', rb'{"text": "a", "meta": {"b": "\ud800"}}'
+    whole, *halves = rows_of(tmp_path / "a.jsonl", b"\n".join(lines))
+    assert whole == Row("\U0001f600".encode(), b"{}", 0)
+    assert halves == [Reject("broken-json", number, lines[number].decode()) for number in (1, 2)]
+
+
+def test_meta_nested_as_deeply_as_is_read_is_written(tmp_path: Path) -> None:
+    deep = "[" * 1020 + "]" * 1020
+    (row,) = rows_of(tmp_path / "a.jsonl", f'{{"text": "a", "meta": {{"deep": {deep}}}}}'.encode())
+    assert isinstance(row, Row) and row.meta == f'{{"deep": {deep}}}'.encode()
+
+
 def test_blank_lines_are_no_rows_and_count_as_lines_and_the_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     content = b'\xef\xbb\xbf{"text": "a"}\r\n\r\n  \n{"text": "b"}\n\n'
-    assert rows_of(tmp_path / "a.jsonl", content) == [Row("a", "{}", 0), Row("b", "{}", 3)]
+    assert rows_of(tmp_path / "a.jsonl", content) == [Row(b"a", b"{}", 0), Row(b"b", b"{}", 3)]
     assert rows_of(tmp_path / "empty.jsonl", b"") == []
     assert rows_of(tmp_path / "mark.jsonl", b"\xef\xbb\xbf") == []
 
@@ -78,12 +92,12 @@ def test_meta_nested_deeper_than_orjson_writes_is_kept(tmp_path: Path) -> None:
     deep = "[" * 300 + "]" * 300
     (row,) = rows_of(tmp_path / "a.jsonl", f'{{"text": "a", "meta": {{"deep": {deep}}}}}'.encode())
     assert isinstance(row, Row)
-    assert row.meta.replace(" ", "") == f'{{"deep":{deep}}}'
+    assert row.meta.replace(b" ", b"") == f'{{"deep":{deep}}}'.encode()
 
 
 def test_the_text_field_can_have_another_name(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path / "a.json", b'{"url": "u", "raw_content": "a"}', text_field="raw_content")
-    assert row == Row("a", '{"url":"u"}', 0)
+    assert row == Row(b"a", b'{"url":"u"}', 0)
 
 
 def frames(*contents: bytes) -> bytes:
@@ -98,12 +112,12 @@ SKIPPABLE = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"
 def test_concatenated_frames_are_one_file_even_where_a_line_spans_them(tmp_path: Path, suffix: str) -> None:
     halves = b'{"text": "on', b'e"}\n{"text": "two"}\n'
     packed = frames(*halves) if suffix == "zst" else b"".join(map(gzip.compress, halves))
-    assert rows_of(tmp_path / f"a.jsonl.{suffix}", packed) == [Row("one", "{}", 0), Row("two", "{}", 1)]
+    assert rows_of(tmp_path / f"a.jsonl.{suffix}", packed) == [Row(b"one", b"{}", 0), Row(b"two", b"{}", 1)]
 
 
 def test_skippable_frames_have_no_content(tmp_path: Path) -> None:
     content = SKIPPABLE + frames(b'{"text": "one"}') + SKIPPABLE
-    assert rows_of(tmp_path / "a.jsonl.zst", content) == [Row("one", "{}", 0)]
+    assert rows_of(tmp_path / "a.jsonl.zst", content) == [Row(b"one", b"{}", 0)]
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
@@ -121,7 +135,7 @@ def test_rows_before_a_break_are_given_and_the_half_line_at_it_is_no_row(tmp_pat
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(frames(b'{"text": "one"}\n{"text": "tw') + frames(b'o"}\n')[:-3])
     rows = read_rows(path, "jsonl", "text")
-    assert next(rows) == Row("one", "{}", 0)
+    assert next(rows) == Row(b"one", b"{}", 0)
     with pytest.raises(FileBroken, match=r"a\.jsonl\.zst: is truncated: its \.zst data ends after 43 bytes") as raised:
         next(rows)
     assert raised.value.file == path
@@ -150,7 +164,42 @@ def test_an_unreadable_file_is_broken(tmp_path: Path) -> None:
 def test_a_line_of_30_megabytes_is_one_row(tmp_path: Path) -> None:
     long = "0123456789" * 3_000_000
     rows = rows_of(tmp_path / "a.jsonl.zst", frames(b'{"text": "%s"}\n{"text": "b"}\n' % long.encode()))
-    assert rows == [Row(long, "{}", 0), Row("b", "{}", 1)]
+    assert rows == [Row(long.encode(), b"{}", 0), Row(b"b", b"{}", 1)]
+
+
+def test_what_is_too_long_is_rejected_and_its_neighbours_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.corpus.rows.LONGEST_BYTES", 16)
+    monkeypatch.setattr("pipeline.corpus.rows.BLOCK_BYTES", 5)  # of the long line, what is after 20 bytes is not kept
+    fits, long = b'{"text": "1234"}', b'{"text": "' + b"x" * 50 + b'"}'
+    rows = rows_of(tmp_path / "a.jsonl", b"\n".join([fits, long, fits, long]))
+    kept = [row.excerpt for row in rows if isinstance(row, Reject)]
+    assert rows == [
+        Row(b"1234", b"{}", 0),
+        Reject("too-long", 1, kept[0]),
+        Row(b"1234", b"{}", 2),
+        Reject("too-long", 3, kept[1]),
+    ]
+    assert all(long.startswith(excerpt.encode()) and 16 < len(excerpt) < 16 + 5 for excerpt in kept)
+    (text,) = rows_of(tmp_path / "a.txt", b"x" * 17, "text")
+    assert isinstance(text, Reject) and text.reason == "too-long"
+    longer = parquet(tmp_path / "a.parquet", {"text": pa.array(["x" * 16, "x" * 17])})
+    assert longer == [Row(b"x" * 16, b"{}", 0), Reject("too-long", 1, "x" * 17)]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.jsonl.gz", "a.parquet"])
+def test_the_bytes_read_add_up_to_the_files_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("pipeline.corpus.rows.BLOCK_BYTES", 100)
+    path, lines = tmp_path / name, b'{"text": "%s"}\n' % os.urandom(500).hex().encode()
+    packed = {".zst": frames, ".gz": gzip.compress}.get(path.suffix, bytes)
+    path.write_bytes(packed(lines))
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"text": ["one", "two"]}), path)
+    counts: list[int] = []
+    list(read_rows(path, "parquet" if path.suffix == ".parquet" else "jsonl", "text", counts.append))
+    assert sum(counts) == path.stat().st_size
+    assert path.suffix == ".parquet" or max(counts) == 100
 
 
 @given(st.lists(st.binary(max_size=5).map(lambda block: block.replace(b"0", b"\n")), max_size=8))
@@ -167,8 +216,8 @@ def test_decompression_does_not_depend_on_where_blocks_end(contents: list[bytes]
 
 
 def test_a_text_file_is_one_document(tmp_path: Path) -> None:
-    assert rows_of(tmp_path / "a.md", "\ufeffä\nb\n".encode(), "text") == [Row("ä\nb\n", "{}", 0)]
-    assert rows_of(tmp_path / "a.txt.gz", gzip.compress(b"a"), "text") == [Row("a", "{}", 0)]
+    assert rows_of(tmp_path / "a.md", "\ufeffä\nb\n".encode(), "text") == [Row("ä\nb\n".encode(), b"{}", 0)]
+    assert rows_of(tmp_path / "a.txt.gz", gzip.compress(b"a"), "text") == [Row(b"a", b"{}", 0)]
     assert rows_of(tmp_path / "b.txt", b"\xff", "text") == [Reject("invalid-utf8", 0, "\ufffd")]
     assert rows_of(tmp_path / "c.txt", b" \n", "text") == [Reject("empty-text", 0, " \n")]
 
@@ -181,18 +230,18 @@ def parquet(path: Path, columns: dict[str, pa.Array]) -> list[Row | Reject]:
 def test_parquet_rows_have_the_other_columns_as_meta(tmp_path: Path) -> None:
     meta = pa.array([{"url": "u"}, None, {"url": "w"}])
     rows = parquet(tmp_path / "a.parquet", {"text": pa.array(["a", None, " "]), "n": pa.array([1, 2, 3]), "meta": meta})
-    assert rows == [Row("a", '{"url":"u","n":1}', 0), Reject("no-text", 1, "None"), Reject("empty-text", 2, " ")]
+    assert rows == [Row(b"a", b'{"url":"u","n":1}', 0), Reject("no-text", 1, "None"), Reject("empty-text", 2, " ")]
 
 
 def test_parquet_text_is_checked_whatever_the_columns_type(tmp_path: Path) -> None:
     assert parquet(tmp_path / "n.parquet", {"text": pa.array([5])}) == [Reject("text-not-a-string", 0, "5")]
     binary = parquet(tmp_path / "b.parquet", {"text": pa.array([b"a", b"\xff"])})
-    assert binary == [Row("a", "{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
+    assert binary == [Row(b"a", b"{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
     unchecked = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"]).buffers())
     strings = parquet(tmp_path / "s.parquet", {"text": unchecked})
-    assert strings == [Row("a", "{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
+    assert strings == [Row(b"a", b"{}", 0), Reject("invalid-utf8", 1, "\ufffd")]
     repeated = pa.array(["a", "a"]).dictionary_encode()
-    assert parquet(tmp_path / "d.parquet", {"text": repeated}) == [Row("a", "{}", 0), Row("a", "{}", 1)]
+    assert parquet(tmp_path / "d.parquet", {"text": repeated}) == [Row(b"a", b"{}", 0), Row(b"a", b"{}", 1)]
 
 
 def test_broken_parquet_is_an_error_of_the_file(tmp_path: Path) -> None:

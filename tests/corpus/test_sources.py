@@ -1,11 +1,11 @@
-"""Finding, naming and grouping raw files."""
+"""Finding and naming raw files."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.corpus import sources
-from pipeline.corpus.sources import InputFile, find_files, group_files, inventory
+from pipeline.corpus.sources import InputFile, find_files, inventory
 from pipeline.errors import DataError
 from pipeline.run_file import load
 
@@ -21,22 +21,48 @@ def names(files: list[InputFile]) -> list[str]:
     return [file.name for file in files]
 
 
-def test_files_globs_and_folders_are_expanded_sorted_and_taken_once(tmp_path: Path) -> None:
+def test_files_globs_and_folders_are_expanded_and_named_from_their_entry(tmp_path: Path) -> None:
     corpus = fill(tmp_path / "c", "b/2.jsonl.zst", "a.json.gz", "LICENSE", ".hidden.jsonl", ".git/x.jsonl", "b/1.JSONL")
     (tmp_path / "c" / "loop").symlink_to(corpus)
-    everything = ["a.json.gz", "b/1.JSONL", "b/2.jsonl.zst"]
-    assert names(find_files("s", "jsonl", [corpus])) == everything
-    assert names(find_files("s", "jsonl", [corpus, corpus / "a.json.gz", corpus / "b" / "*"])) == everything
-    assert names(find_files("s", "jsonl", [corpus / "**" / "*.zst"])) == ["2.jsonl.zst"]
+    assert names(find_files("s", "jsonl", [corpus])) == ["c/a.json.gz", "c/b/1.JSONL", "c/b/2.jsonl.zst"]
+    assert names(find_files("s", "jsonl", [corpus / "**" / "*.zst"])) == ["b/2.jsonl.zst"]
+    assert names(find_files("s", "jsonl", [tmp_path / "?" / "*" / "*.zst"])) == ["c/b/2.jsonl.zst"]
+    assert names(find_files("s", "jsonl", [corpus / "[b]"])) == ["b/1.JSONL", "b/2.jsonl.zst"]
     assert names(find_files("s", "jsonl", [corpus / "LICENSE"])) == ["LICENSE"]
-    assert names(find_files("s", "text", [corpus / "b"])) == ["1.JSONL", "2.jsonl.zst"]
+    assert names(find_files("s", "text", [corpus / "b"])) == ["b/1.JSONL", "b/2.jsonl.zst"]
 
 
-def test_names_do_not_depend_on_where_the_corpus_lies(tmp_path: Path) -> None:
-    here, there = (fill(tmp_path / name, "x/1.jsonl", "2.jsonl") for name in ("here", "deep/there"))
-    assert (
-        names(find_files("s", "jsonl", [here])) == names(find_files("s", "jsonl", [there])) == ["2.jsonl", "x/1.jsonl"]
+def test_a_file_that_comes_twice_has_the_first_entrys_name_and_of_two_links_the_first(tmp_path: Path) -> None:
+    corpus = fill(tmp_path / "c", "a.json.gz", "b/1.jsonl")
+    (corpus / "b" / "0.jsonl").symlink_to(corpus / "b" / "1.jsonl")
+    assert names(find_files("s", "jsonl", [corpus, corpus / "a.json.gz"])) == ["c/a.json.gz", "c/b/0.jsonl"]
+    assert names(find_files("s", "jsonl", [corpus / "a.json.gz", corpus])) == ["a.json.gz", "c/b/0.jsonl"]
+
+
+def test_names_do_not_depend_on_where_the_corpus_lies_or_on_other_files(tmp_path: Path) -> None:
+    here, there = (fill(tmp_path / name / "c", "x/1.jsonl", "2.jsonl") for name in ("here", "deep/there"))
+    known = names(find_files("s", "jsonl", [here]))
+    assert known == names(find_files("s", "jsonl", [there])) == ["c/2.jsonl", "c/x/1.jsonl"]
+    fill(tmp_path, "elsewhere/y/0.jsonl", "here/c/a/b.jsonl")
+    more = names(find_files("s", "jsonl", [here, tmp_path / "elsewhere"]))
+    assert more == ["c/2.jsonl", "c/a/b.jsonl", "c/x/1.jsonl", "elsewhere/y/0.jsonl"]
+
+
+def test_two_files_of_one_name_are_an_error_with_a_way_out(tmp_path: Path) -> None:
+    for year in ("2023", "2024"):
+        fill(tmp_path / year / "wiki", "1.jsonl", "2.jsonl")
+    with pytest.raises(DataError) as raised:
+        find_files("s", "jsonl", [tmp_path / year / "wiki" for year in ("2023", "2024")])
+    assert str(raised.value) == (
+        f"sources.s.paths: {tmp_path}/2023/wiki/1.jsonl and {tmp_path}/2024/wiki/1.jsonl would both be named "
+        f"wiki/1.jsonl (1 more such pairs), by which documents are told apart. Make them two sources, or name their "
+        f"common parent folder {tmp_path}."
     )
+
+
+def test_a_name_that_is_no_text_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_text("x")
+    assert names(find_files("s", "jsonl", [tmp_path / "*.jsonl"])) == ["caf\\xe9.jsonl"]
 
 
 def test_every_path_that_gives_nothing_is_named_with_its_source(tmp_path: Path) -> None:
@@ -53,13 +79,6 @@ def test_a_dead_link_is_named(tmp_path: Path) -> None:
     (tmp_path / "dead.jsonl").symlink_to(tmp_path / "gone")
     with pytest.raises(DataError, match=r"sources\.s\.paths: .*dead\.jsonl cannot be read: No such file"):
         find_files("s", "jsonl", [tmp_path])
-
-
-def test_small_neighbours_share_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "GROUP_BYTES", 10)
-    monkeypatch.setattr(sources, "GROUP_FILES", 3)
-    files = [InputFile(Path(str(i)), str(i), size, 0) for i, size in enumerate([4, 6, 1, 30, 1, 0, 0, 0])]
-    assert [names(group) for group in group_files(files)] == [["0", "1"], ["2"], ["3"], ["4", "5", "6"], ["7"]]
 
 
 def test_the_inventory_changes_with_a_file_and_not_with_an_installed_package(run_file: Path) -> None:

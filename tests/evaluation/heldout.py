@@ -13,11 +13,11 @@ def write_heldout(documents_dir: Path, sources: dict[str, int], words: int = 400
     for source, count in sources.items():
         folder = documents_dir / source
         folder.mkdir(parents=True)
-        writer = ShardWriter(folder, "validation", 0, 1 << 27)
+        writer = ShardWriter(folder, "validation", "0a", 1 << 27)
         rng = random.Random(source)
         for row in range(count):
             text = " ".join(rng.choices(WORDS, k=words))
-            writer.add(Document(text, "{}", "file", row), len(text))
-            texts[f"{source}/validation_00000_000/{row}"] = text
+            writer.add(Document(text.encode(), b"{}", "file", row))
+            texts[f"{source}/validation_0a_000/{row}"] = text
         writer.close()
     return texts

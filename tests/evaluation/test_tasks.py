@@ -42,9 +42,9 @@ def test_pattern_questions_are_shared_out_over_the_kinds(tmp_path: Path) -> None
 def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
     folder = tmp_path / "documents" / "web"
     folder.mkdir(parents=True)
-    writer = ShardWriter(folder, "validation", 0, 1 << 20)
+    writer = ShardWriter(folder, "validation", "0a", 1 << 20)
     for row, text in enumerate(("first\u2028line", "äöü" * 10)):
-        writer.add(Document(text, "{}", "file", row), len(text.encode()))
+        writer.add(Document(text.encode(), b"{}", "file", row))
     writer.close()
     # 12 bytes (U+2028 has 3), then 7: three letters of 2 bytes and half of one.
     write_tasks(tmp_path / "tasks", tmp_path / "documents", ["web"], Evaluation(tasks=(), heldout_bytes=12 + 7))
