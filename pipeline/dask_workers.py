@@ -130,7 +130,7 @@ def _started_cluster(workers: int) -> Any:
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=None,
-                dashboard_address=None,  # pyright: ignore[reportArgumentType] (documented: no dashboard)
+                dashboard_address="127.0.0.1:0",  # it always listens: at a free port, for this machine only
                 silence_logs=logging.CRITICAL,
                 env=WORKER_ENVIRONMENT,
             )
