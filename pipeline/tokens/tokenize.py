@@ -58,14 +58,14 @@ def tokenize_shard(
 ) -> dict[str, Any]:
     """Encode one Parquet shard into `prefix`.bin, .idx and .doc."""
     encoder = load_encoder(tokenizer, encoder_kind, parse_special_tokens)
-    if encoder.has_fast and (result := _write(shard, prefix, encoder, fast=True)):
+    if encoder.has_fast and (result := write_shard(shard, prefix, encoder, fast=True)):
         return result
-    result = _write(shard, prefix, encoder, fast=False)
+    result = write_shard(shard, prefix, encoder, fast=False)
     assert result is not None, "the reference agrees with itself"
     return result
 
 
-def _write(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict[str, Any] | None:
+def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict[str, Any] | None:
     """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the reference's."""
     with indexed_dataset.ShardWriter(prefix, indexed_dataset.token_dtype(encoder.vocab_size)) as writer:
         text_bytes = 0

@@ -7,10 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import run_stages
 from test_indexed_dataset import read_by_description
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 
 from pipeline.artifacts import read_json
 from pipeline.run_file import load
+from pipeline.tokens.encode import Encoder
+from pipeline.tokens.tokenize import write_shard
 
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 VOCABULARY = {"sentencepiece-bpe": 300, "byte-level-bpe": 270}
@@ -89,3 +91,26 @@ def test_lost_output_is_made_again_and_nothing_else(run_file: Path) -> None:
     run_stages(run_file, ["tokenize"], changes)
     assert lost.read_bytes() == before[lost][1]
     assert {path: path.stat().st_mtime_ns for path in others} == {path: before[path][0] for path in others}
+
+
+def test_a_shard_with_one_difference_is_left_to_the_reference(run_file: Path, tmp_path: Path) -> None:
+    run_stages(run_file, ["prepare", "train-tokenizer"], [])
+    data = load(run_file).paths.data_dir
+    (shard,) = (data / "documents").glob("web/train_*.parquet")
+    encoder = Encoder(data / "tokenizer", "auto", parse_special_tokens=False)
+    assert write_shard(shard, tmp_path / "same", encoder, fast=True) is not None
+    encoder.reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # no longer the same tokenizer
+    assert write_shard(shard, tmp_path / "other", encoder, fast=True) is None
+    assert {path.stem for path in tmp_path.glob("*.bin")} == {"same"}
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_kind_that_gigatoken_does_not_know_is_said(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stages(run_file, STAGES, ["tokenizer.kind=sentencepiece-unigram", "tokenizer.vocab_size=290"])
+    assert "does not know this kind of tokenizer" in " ".join(capsys.readouterr().err.split())
+    data = load(run_file).paths.data_dir
+    shards = sorted((data / "documents").glob("*/*.parquet"))
+    assert read_json(data / "tokens" / "manifest.json")["counts"]["encoders"] == {"reference": len(shards)}
+    for shard in shards:
+        prefix = data / "tokens" / shard.parent.name / shard.stem
+        assert read_by_description(prefix)[0] == independent_encoding(shard, data / "tokenizer")
