@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -97,7 +98,10 @@ def connect(executor: Executor, workers: int, folder: Path) -> Iterator[Any]:
     import distributed  # its defaults must be there before they are changed  # noqa: F401
 
     _quiet()
-    with dask.config.set(WORKER_SETTINGS):
+    with (
+        tempfile.TemporaryDirectory(prefix="pipeline-dask-", ignore_cleanup_errors=True) as scratch,
+        dask.config.set(WORKER_SETTINGS | {"temporary-directory": scratch}),
+    ):
         if executor.kind == "local":
             with _local(workers) as client:
                 client.register_plugin(_end_with(os.getpid()))

@@ -43,6 +43,7 @@ def start(run_file: Path, stage: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env={**os.environ, "TMPDIR": str(run_file.parent)},  # where a killed parent leaves Dask's folder
     )
 
 

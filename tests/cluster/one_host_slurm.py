@@ -5,12 +5,13 @@ Needs root and the Debian packages slurmctld, slurmd, slurm-client and munge.
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo")
 CONTROLLER_PORT = 26817
@@ -76,9 +77,14 @@ def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
         _wait_until_idle(nodes, environment)
         yield environment
     finally:
-        for file in [*folder.glob("slurmd-*.pid"), folder / "slurmctld.pid", folder / "munged.pid"]:
-            if file.exists():
-                os.kill(int(file.read_text()), signal.SIGTERM)
+        subprocess.run(["scancel", "--full", "--user=root"], env=environment, timeout=20)
+        files = [*folder.glob("slurmd-*.pid"), folder / "slurmctld.pid", folder / "munged.pid"]
+        daemons = [psutil.Process(int(file.read_text())) for file in files if file.exists()]
+        for daemon in daemons:
+            daemon.terminate()
+        _, alive = psutil.wait_procs(daemons, timeout=15)
+        for daemon in alive:
+            daemon.kill()
 
 
 def _wait_until_idle(nodes: int, environment: dict[str, str]) -> None:

@@ -106,7 +106,7 @@ def test_a_shard_with_one_difference_is_left_to_the_reference(run_file: Path, tm
 
 
 def test_a_kind_that_gigatoken_does_not_know_is_said(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_stages(run_file, STAGES, ["tokenizer.kind=sentencepiece-unigram", "tokenizer.vocab_size=290"])
+    run_stages(run_file, STAGES, ["tokenizer.kind=sentencepiece-unigram", "tokenizer.vocab_size=293"])
     assert "does not know this kind of tokenizer" in " ".join(capsys.readouterr().err.split())
     data = load(run_file).paths.data_dir
     shards = sorted((data / "documents").glob("*/*.parquet"))
