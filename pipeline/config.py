@@ -42,16 +42,25 @@ class Paths(Section):
 
 
 class Source(Section):
-    kind: Literal["jsonl", "parquet", "text", "local-machine"]
-    """`jsonl` (also .gz, .zst), `parquet`, `text` (one document a file), or `local-machine` (text of this Python)."""
+    kind: Literal["jsonl", "parquet", "text", "local-machine", "megatron"]
+    """`jsonl` (also .gz, .zst), `parquet`, `text` (one document a file), or `local-machine` (text of this Python).
+
+    `megatron`: token ids that exist already, as pairs of `.bin` and `.idx` files made by `tokenizer.path`."""
     paths: tuple[Location, ...] = ()
-    """Files, globs, or folders (searched recursively). Not for `local-machine`."""
+    """Files, globs, or folders (searched recursively). Not for `local-machine`. `megatron`: also a pair's prefix."""
+    validation_paths: tuple[Location, ...] = ()
+    """`megatron` only: the pairs that are held out, named like `paths`."""
     text_field: str = "text"
     """Name of the JSON key or Parquet column that holds the document."""
     split_by: str = "text"
     """What is hashed to choose train or validation: `text`, or a key of `meta` whose documents must stay together."""
     slice: Literal["code", "readmes", "reference"] | None = None
     """`local-machine` only: standard-library sources, READMEs of installed distributions, docstrings, help topics."""
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether there is text: not where ids exist already."""
+        return self.kind != "megatron"
 
 
 class Prepare(Section):

@@ -67,14 +67,7 @@ def _preset_path(name: str) -> Path:
 
 def _mismatches(config: RunConfig) -> list[str]:
     """Check what spans several fields; each problem is one line with its remedy."""
-    problems = []
-    for name, source in config.sources.items():
-        if source.kind == "local-machine" and (source.slice is None or source.paths):
-            problems.append(
-                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and no paths"
-            )
-        if source.kind != "local-machine" and (source.slice is not None or not source.paths):
-            problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
+    problems = _source_mismatches(config)
     tokenizer, batch, sequence = config.tokenizer, config.batch, config.data.sequence_length
     if tokenizer.kind == "pretrained" and (tokenizer.path is None or tokenizer.vocab_size is not None):
         problems.append("tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no vocab_size")
@@ -119,6 +112,28 @@ def _mismatches(config: RunConfig) -> list[str]:
             "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
             "and 0 in evaluation.shots"
         )
+    return problems
+
+
+def _source_mismatches(config: RunConfig) -> list[str]:
+    problems = []
+    for name, source in config.sources.items():
+        if source.kind == "local-machine" and (source.slice is None or source.paths):
+            problems.append(
+                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and no paths"
+            )
+        if source.kind != "local-machine" and (source.slice is not None or not source.paths):
+            problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
+        if source.kind != "megatron" and source.validation_paths:
+            problems.append(
+                f"sources.{name}.validation_paths: only for kind megatron; of {source.kind}, "
+                "prepare.validation_fraction holds a share out"
+            )
+        if source.kind == "megatron" and config.tokenizer.kind != "pretrained":
+            problems.append(
+                f"tokenizer.kind = {config.tokenizer.kind}: the ids of sources.{name} (kind megatron) were made by a "
+                "tokenizer that exists; set tokenizer.kind to pretrained and tokenizer.path to its folder"
+            )
     return problems
 
 

@@ -29,11 +29,12 @@ def prepare(config: RunConfig) -> Result:
     """Make documents of all sources.
 
     Raises DataError, after all files were read, naming each broken file (`prepare.on_broken_file: stop`); each source
-    with more rejected rows than `prepare.max_bad_rows`; each source without documents.
+    with more rejected rows than `prepare.max_bad_rows`; each source without documents. A source of token ids
+    (`megatron`) has none to make.
     """
     folder = config.paths.data_dir / "documents"
     files = _all_files(config)
-    tasks: dict[str, list[Task]] = {name: list(_tasks(config, name, files[name])) for name in config.sources}
+    tasks: dict[str, list[Task]] = {name: list(_tasks(config, name, files.get(name, []))) for name in config.sources}
     remove_unlisted(folder, [], LEFTOVERS)
     try:
         results = run_tasks(
@@ -51,7 +52,8 @@ def prepare(config: RunConfig) -> Result:
         ) from None
     sources = {}
     for name, of_source in tasks.items():
-        sources[name] = _add_up([results[task.name] for task in of_source]) | {"input_files": len(files[name])}
+        counts = _add_up([results[task.name] for task in of_source])
+        sources[name] = counts | {"input_files": len(files.get(name, []))}
     _check(config, sources)
     outputs = {path: record for result in results.values() for path, record in result["files"].items()}
     samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
@@ -71,6 +73,8 @@ def _all_files(config: RunConfig) -> dict[str, list[InputFile]]:
 
 def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Task]:
     source, chosen = config.sources[name], config.prepare
+    if source.kind == "megatron":
+        return
     settings = ReadSettings(
         source=name,
         kind="jsonl" if source.kind == "local-machine" else source.kind,
@@ -98,7 +102,7 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
 def _add_up(results: list[dict[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for count in ("documents", "text_bytes", "rejected"):
-        added: Counter[str] = Counter()
+        added: Counter[str] = Counter({} if count == "rejected" else dict.fromkeys(SPLITS, 0))
         for result in results:
             added.update(result[count])
         total[count] = dict(added)
@@ -120,7 +124,7 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
                 f"{folder / name / 'rejected'}. Correct the files; or sources.{name}.text_field, now "
                 f"{config.sources[name].text_field!r}, if the text has another name; or raise prepare.max_bad_rows."
             )
-        elif documents == 0:
+        elif documents == 0 and config.sources[name].has_documents:
             problems.append(
                 f"source {name}: its {counts['input_files']} input files hold no document. Correct "
                 f"sources.{name}.paths or remove the source."
@@ -130,7 +134,8 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
     for name, counts in sources.items():
         for file, why in counts["broken_files"].items():
             warn(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")
-        if config.prepare.validation_fraction > 0 and counts["documents"]["validation"] == 0:
+        can_hold_out = config.prepare.validation_fraction > 0 and config.sources[name].has_documents
+        if can_hold_out and counts["documents"]["validation"] == 0:
             warn(
                 f"source {name}: none of its {counts['documents']['train']:,} documents is held out, so it will have "
                 f"no validation loss. Raise prepare.validation_fraction (now {config.prepare.validation_fraction})."

@@ -71,7 +71,7 @@ def input_files(config: RunConfig) -> dict[str, list[InputFile]]:
     files: dict[str, list[InputFile]] = {}
     problems = []
     for name, source in config.sources.items():
-        if source.kind == "local-machine":
+        if source.kind == "local-machine" or not source.has_documents:
             continue
         try:
             files[name] = find_files(name, source.kind, source.paths)
