@@ -90,7 +90,9 @@ class Result:
     counts: dict[str, Any]
     """What was made, for `status`, the summary and the report: JSON values."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Path below the stage's folder -> `{"bytes": size, "checksum": xxh3}`."""
+    """Path below the stage's folder -> `{"bytes": size, "checksum": xxh3}`.
+
+    A link to a file that is somebody else's has `"identity"` instead: what can be said without reading it."""
 
 
 @dataclass(frozen=True)
@@ -313,17 +315,18 @@ def write_manifest(
     `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale. `made_from` are the
     digests of the stages that it read.
     """
+    files = result.files
     manifest = {
         "stage": stage.name,
         "fingerprint": fingerprint(inputs),
-        "output": fingerprint({name: record["checksum"] for name, record in result.files.items()}),
+        "output": fingerprint({name: r["checksum"] if "checksum" in r else r["identity"] for name, r in files.items()}),
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "counts": result.counts,
         "inputs": inputs,
         "made_from": made_from,
         "environment": environment(),
-        "files": result.files,
+        "files": files,
     }
     write_json(stage.manifest_path(config), manifest)
     return manifest
@@ -365,5 +368,5 @@ def remove_unlisted(folder: Path, listed: Sequence[str], patterns: Sequence[str]
     keep = {folder / name for name in listed}
     for pattern in patterns:
         for path in folder.glob(pattern):
-            if path.is_file() and path not in keep:
+            if (path.is_file() or path.is_symlink()) and path not in keep:
                 path.unlink()

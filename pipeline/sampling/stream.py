@@ -62,9 +62,9 @@ def open_streams(tokens_dir: Path, sources: Sequence[str], split: str) -> dict[s
     manifest = read_manifest(tokens_dir / "manifest.json")
     if manifest is None:
         raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
-    dtype = np.dtype(manifest["counts"]["dtype"])
     streams = {}
     for source in sources:
+        dtype = np.dtype(manifest["counts"]["dtypes"][source])
         prefix = f"{source}/{split}_"
         names = sorted(n for n in manifest["files"] if n.startswith(prefix) and n.endswith(".bin"))
         shards = [(tokens_dir / n, manifest["files"][n]["bytes"] // dtype.itemsize) for n in names]

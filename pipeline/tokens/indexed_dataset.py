@@ -120,31 +120,39 @@ class Shard:
         start = int(self.offsets[first]) // self.ids.itemsize
         return self.ids[start : start + int(self.lengths[first:last].sum(dtype=np.int64))]
 
+    def document_lengths(self) -> np.ndarray:
+        """Return each document's length in tokens, all its sequences together, `(documents,) int64`."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+        return np.diff(ends[self.documents])
+
     def rows(self) -> np.ndarray:
         """Return each document's row in the Parquet shard, `(documents,) int64`."""
         return _mapped(self.prefix.with_name(self.prefix.name + ".doc"), "<i8")
 
 
-def read(prefix: Path) -> Shard:
-    """Open a shard. Raises DataError where a file is missing, is of another format or is too short."""
+REMEDY = "Delete it, run `pipeline tokenize` again."
+
+
+def read(prefix: Path, remedy: str = REMEDY) -> Shard:
+    """Open a shard. Raises DataError, which ends with `remedy`, where a file is missing, of another format or too short."""
     index, data = (prefix.with_name(prefix.name + suffix) for suffix in (".idx", ".bin"))
     try:
         with index.open("rb") as file:
             magic, version, code, sequences, entries = HEADER.unpack(file.read(HEADER.size))
         if magic != MAGIC or version != 1:
-            raise DataError(f"{index}: is not a Megatron indexed dataset (version 1)")
+            raise DataError(f"{index}: is not a Megatron indexed dataset (version 1). {remedy}")
         if code not in DTYPE_OF_CODE:
-            raise DataError(f"{index}: its data type, code {code}, is none of token ids")
+            raise DataError(f"{index}: its data type, code {code}, is none of token ids. {remedy}")
         lengths = _mapped(index, "<i4", HEADER.size, sequences)
         offsets = _mapped(index, "<i8", HEADER.size + 4 * sequences, sequences)
         documents = _mapped(index, "<i8", HEADER.size + 12 * sequences, entries)
         ids = _mapped(data, DTYPE_OF_CODE[code])
     except (OSError, ValueError, struct.error) as error:
-        raise DataError(f"{index}: cannot be read ({error}). Run `pipeline tokenize` again.") from None
+        raise DataError(f"{index}: cannot be read ({error}). {remedy}") from None
+    if len(documents) and documents[-1] < sequences:  # GPT-NeoX's merge_file_ copies no document entries
+        documents = np.arange(sequences + 1)
     if len(ids) != int(lengths.sum(dtype=np.int64)):
-        raise DataError(
-            f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. Delete it, tokenize again."
-        )
+        raise DataError(f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. {remedy}")
     return Shard(prefix, ids, lengths, offsets, documents)
 
 

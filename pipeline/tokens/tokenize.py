@@ -1,5 +1,7 @@
 """The `tokenize` stage: documents -> data_dir/tokens, one Megatron indexed dataset per Parquet shard.
 
+Ids that exist already are linked there instead (`existing.py`).
+
 gigatoken encodes if it was proven to give the tokenizer's ids when that was made, and a piece of every row group is
 compared again: a shard with one difference is encoded by the reference instead, and the manifest says so.
 """
@@ -16,24 +18,30 @@ import xxhash
 
 from pipeline.artifacts import Result, fingerprint, read_manifest, remove_unlisted
 from pipeline.config import RunConfig
+from pipeline.corpus.documents import SPLITS
 from pipeline.executor import Task, report_progress, run_tasks
 from pipeline.logs import human_bytes, note, warn
-from pipeline.tokens import indexed_dataset
+from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
 
 FORMAT_VERSION = 2
+COUNTS = ("documents", "tokens", "text_bytes")
 COMPARED_BYTES = 2000
 """Of every row group (8 MiB of text): the reference takes a millisecond for them."""
 
 
 def tokenize(config: RunConfig) -> Result:
-    """Encode every documents shard that is not encoded yet."""
+    """Encode every documents shard that is not encoded yet; link the pairs that exist already.
+
+    Raises DataError, after all shards, naming each existing pair that cannot be trained on.
+    """
     documents, folder = config.paths.data_dir / "documents", config.paths.data_dir / "tokens"
     tokenizer = config.paths.data_dir / "tokenizer"
     written, learned = read_manifest(documents / "manifest.json"), read_manifest(tokenizer / "manifest.json")
     assert written is not None and learned is not None, "run_stage checks the inputs"
+    pairs = existing.find_pairs(config)
     kind = config.tokens.encoder
-    if kind == "auto" and (reason := why_reference(tokenizer)):
+    if kind == "auto" and written["files"] and (reason := why_reference(tokenizer)):
         kind = "reference"
         warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
     tasks = []
@@ -49,8 +57,11 @@ def tokenize(config: RunConfig) -> Result:
         tasks.append(
             Task(name.removesuffix(".parquet").replace("/", "~"), tokenize_shard, arguments, key, record["bytes"])
         )
+    tasks += existing.pair_tasks(pairs, folder, learned["counts"])
     results = run_tasks(tasks, folder, config.executor, "tokenize")
-    return _collect(config, folder, results, learned["counts"]["vocab_size"])
+    own = indexed_dataset.token_dtype(learned["counts"]["vocab_size"]).name
+    dtypes = dict.fromkeys(config.sources, own) | existing.settle(pairs, results, learned["counts"])
+    return _collect(folder, results, dtypes, learned["counts"]["vocab_size"])
 
 
 def tokenize_shard(
@@ -116,25 +127,22 @@ def _piece(texts: list[memoryview], seed: int) -> str:
     return bytes(text[start : start + COMPARED_BYTES]).decode(errors="ignore")
 
 
-def _collect(config: RunConfig, folder: Path, results: dict[str, dict[str, Any]], vocab_size: int) -> Result:
+def _collect(folder: Path, results: dict[str, dict[str, Any]], dtypes: dict[str, str], vocab_size: int) -> Result:
     files: dict[str, dict[str, Any]] = {}
     sources: dict[str, dict[str, Counter[str]]] = {
-        source: {"train": Counter(), "validation": Counter()} for source in config.sources
+        source: {split: Counter(dict.fromkeys(COUNTS, 0)) for split in SPLITS} for source in dtypes
     }
     encoders: Counter[str] = Counter()
     for name, result in results.items():
-        source, stem = name.split("~")
-        counts = {key: result[key] for key in ("documents", "tokens", "text_bytes")}
-        sources[source][stem.partition("_")[0]].update(counts)
-        encoders[result["encoder"]] += 1
+        source, _, stem = name.partition("~")
+        sources[source][stem.partition("_")[0]].update({key: result[key] for key in COUNTS})
+        encoders[result.get("encoder", "existing pairs")] += 1
         files |= result["files"]
     remove_unlisted(folder, list(files), [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES] + ["*/.*.partial"])
-    tokens = sum(split["tokens"] for source in sources.values() for split in source.values())
-    text = sum(split["text_bytes"] for source in sources.values() for split in source.values())
-    note(f"tokenize: shards encoded by {' and '.join(f'{name}: {count}' for name, count in sorted(encoders.items()))}")
+    note(f"tokenize: shards by {' and '.join(f'{name}: {count}' for name, count in sorted(encoders.items()))}")
     counts = {
-        "headline": f"{tokens:,} tokens, {text / max(tokens, 1):.2f} bytes of text each, {human_bytes(text)} of text",
-        "dtype": indexed_dataset.token_dtype(vocab_size).name,
+        "headline": _headline(sources),
+        "dtypes": dtypes,
         "vocab_size": vocab_size,
         "sources": {
             source: {split: dict(count) for split, count in splits.items()} for source, splits in sources.items()
@@ -142,3 +150,13 @@ def _collect(config: RunConfig, folder: Path, results: dict[str, dict[str, Any]]
         "encoders": dict(encoders),
     }
     return Result(counts, files)
+
+
+def _headline(sources: dict[str, dict[str, Counter[str]]]) -> str:
+    counts = [split for source in sources.values() for split in source.values()]
+    tokens, text = (sum(count[key] for count in counts) for key in ("tokens", "text_bytes"))
+    of_text = sum(count["tokens"] for count in counts if count["text_bytes"])
+    shown = f"{tokens:,} tokens"
+    if text:
+        shown += f", {text / of_text:.2f} bytes of text each, {human_bytes(text)} of text"
+    return shown + (f"; {tokens - of_text:,} of them existed" if of_text < tokens else "")

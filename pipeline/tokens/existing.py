@@ -1,0 +1,305 @@
+"""Token ids that exist already (sources of kind `megatron`): found, checked, and linked instead of copied.
+
+Reads pairs of `.bin` and `.idx` files where they lie; writes links to them in data_dir/tokens/<source>, named
+`train_<stem>` or `validation_<stem>`. The originals are never written to. Terabytes are not read for a checksum: what
+stands for it in the manifest is the identity of name, size and time of change.
+"""
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts import fingerprint, temporary_path
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+from pipeline.executor import Task, report_progress
+from pipeline.logs import warn
+from pipeline.tokens import indexed_dataset
+from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard
+
+FORMAT_VERSION = 1
+SUFFIXES = (".bin", ".idx")
+SAMPLED_IDS = 1 << 20
+"""Ids checked in one stretch; a pair has SAMPLED_PLACES of them, the first ids, the last ones, and between."""
+SAMPLED_PLACES = 4
+SAMPLED_DOCUMENTS = 10_000
+"""Documents per pair at most, spread evenly, whose last id is looked at."""
+FIELDS = {"train": "paths", "validation": "validation_paths"}
+"""Split -> the setting that names its pairs."""
+REMEDY = "Copy the pair again, or take it out of sources.{source}.{field}."
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One indexed dataset that somebody else made."""
+
+    source: str
+    split: str
+    prefix: Path
+    """Absolute, without `.bin` and `.idx`."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in data_dir/tokens/<source>."""
+        return f"{self.split}_{self.prefix.name}"
+
+    @property
+    def files(self) -> dict[str, Path]:
+        return {suffix: _with_suffix(self.prefix, suffix) for suffix in SUFFIXES}
+
+    @property
+    def remedy(self) -> str:
+        return REMEDY.format(source=self.source, field=FIELDS[self.split])
+
+
+def check(config: RunConfig) -> None:
+    """Raise one DataError with all paths that give no pair, halves of pairs, and pairs that are named twice."""
+    find_pairs(config)
+
+
+def inventory(config: RunConfig) -> dict[str, Any]:
+    """Describe every existing pair for the stage's fingerprint; what is missing is described too, and so is stale."""
+    described = {}
+    for name, source in config.sources.items():
+        if source.has_documents:
+            continue
+        try:
+            for pair in _pairs_of(config, name):
+                for file in pair.files.values():
+                    described[f"{name}, {pair.split}, {file}"] = _size_and_time(file)
+        except DataError as error:
+            described[f"pairs of {name}"] = str(error)
+    return described
+
+
+def find_pairs(config: RunConfig) -> dict[str, list[Pair]]:
+    """Return the pairs of each source of kind `megatron`. Raises DataError as `check` does."""
+    found, problems = {}, []
+    for name, source in config.sources.items():
+        if source.has_documents:
+            continue
+        try:
+            found[name] = list(_pairs_of(config, name))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
+    return found
+
+
+def pair_tasks(pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: Mapping[str, Any]) -> list[Task]:
+    """Return a task for each pair. `tokenizer`: the counts of the tokenizer's manifest."""
+    vocab_size, end = tokenizer["vocab_size"], tokenizer["end_of_document_id"]
+    tasks = []
+    for pair in (pair for of_source in pairs.values() for pair in of_source):
+        arguments = {"pair": pair, "folder": folder, "vocab_size": vocab_size, "end_of_document": end}
+        files = [[str(file), _identity(pair, suffix, file)] for suffix, file in pair.files.items()]
+        size = min(pair.files[".bin"].stat().st_size, SAMPLED_PLACES * SAMPLED_IDS * 4)  # what is read of it
+        key = fingerprint([FORMAT_VERSION, files, vocab_size, end])
+        tasks.append(Task(f"{pair.source}~{pair.name}", take_over, arguments, key, size))
+    return tasks
+
+
+def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> dict[str, Any]:
+    """Check a pair and link it. Raises DataError where it is no indexed dataset, or its ids are of another tokenizer."""
+    shard = indexed_dataset.read(pair.prefix, pair.remedy)
+    _check_index(pair, shard)
+    _check_ids(pair, shard, vocab_size)
+    checked, ended = _document_ends(shard, end_of_document)
+    records = {}
+    for suffix, file in pair.files.items():
+        link = folder / pair.source / f"{pair.name}{suffix}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_path(link)
+        temporary.symlink_to(file)
+        temporary.replace(link)
+        records[f"{pair.source}/{link.name}"] = {
+            "bytes": file.stat().st_size,
+            "identity": _identity(pair, suffix, file),
+            "link_to": str(file),
+        }
+    documents = len(shard.documents) - 1
+    report_progress(1, documents=documents, tokens=len(shard.ids))
+    return {
+        "documents": documents,
+        "tokens": len(shard.ids),
+        "text_bytes": 0,
+        "dtype": shard.ids.dtype.name,
+        "documents_checked": checked,
+        "documents_ended": ended,
+        "files": records,
+    }
+
+
+def settle(
+    pairs: Mapping[str, Sequence[Pair]], results: Mapping[str, Mapping[str, Any]], tokenizer: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return each source's data type, and warn of documents that do not end as ours do.
+
+    Raises DataError where the pairs of one source differ in their type: a source is read as one array.
+    """
+    dtypes = {}
+    for source, found in pairs.items():
+        by_dtype: dict[str, list[Pair]] = {}
+        checked = ended = 0
+        for pair in found:
+            result = results[f"{source}~{pair.name}"]
+            by_dtype.setdefault(result["dtype"], []).append(pair)
+            checked, ended = checked + result["documents_checked"], ended + result["documents_ended"]
+        if len(by_dtype) > 1:
+            example = " and ".join(f"{dtype} ({same[0].prefix})" for dtype, same in sorted(by_dtype.items()))
+            raise DataError(
+                f"sources.{source}: its pairs hold ids of different types, {example}. Make a source of each type "
+                f"(data.mixture weighs them)."
+            )
+        dtypes[source] = next(iter(by_dtype))
+        if ended < checked:
+            warn(
+                f"source {source}: {checked - ended:,} of {checked:,} documents looked at do not end with the "
+                f"tokenizer's end-of-document id, {tokenizer['end_of_document_id']}. They are trained on as they are; "
+                f"nothing tells the model where they end. Were they made with --append-eod, and by tokenizer.path?"
+            )
+    return dtypes
+
+
+def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
+    """Yield a source's pairs, sorted by name within a split. Raises DataError with all that is wrong with them."""
+    settings = config.sources[source]
+    problems: list[str] = []
+    pairs: list[Pair] = []
+    for split, paths in (("train", settings.paths), ("validation", settings.validation_paths)):
+        prefixes = set()
+        for path in paths:
+            setting = f"sources.{source}.{FIELDS[split]}: {path}"
+            try:
+                prefixes |= set(_prefixes(path, setting))
+            except DataError as error:
+                problems.append(str(error))
+            except OSError as error:
+                why = f"{error.filename} cannot be read: {error.strerror}"
+                problems.append(f"{setting}: {why}. Correct the path in the run file, or the file's permissions.")
+        pairs += [Pair(source, split, prefix) for prefix in sorted(prefixes, key=lambda p: (p.name, p))]
+    problems += _clashes(pairs)
+    if problems:
+        raise DataError("\n".join(problems))
+    yield from pairs
+
+
+def _prefixes(path: Path, setting: str) -> Iterator[Path]:
+    """Expand a prefix, a file of a pair, a glob or a folder."""
+    if path.is_dir():
+        files = list(_walk(path))
+    elif path.suffix in SUFFIXES and path.exists():
+        files = [path]
+    else:  # a prefix, or a glob; an absolute pattern has no folder for Path.glob to start from
+        forms = [str(path), *(f"{path}{suffix}" for suffix in SUFFIXES)]
+        is_plain = any(Path(form).exists() for form in forms)
+        found = forms if is_plain else [m for form in forms for m in glob.glob(form, recursive=True)]  # noqa: PTH207
+        matches = [Path(match) for match in found]
+        files = [match for match in matches if match.suffix in SUFFIXES and match.is_file()]
+        files += [file for match in matches if match.is_dir() for file in _walk(match)]
+    if not files:
+        what = "holds no .bin and .idx" if path.is_dir() else "is no pair: there is no such .bin and .idx"
+        raise DataError(f"{setting} {what}. Correct the path in the run file, or put the pair there.")
+    prefixes = {file.with_name(file.name.removesuffix(file.suffix)) for file in files}
+    lost = [
+        _with_suffix(p, suffix) for p in sorted(prefixes) for suffix in SUFFIXES if not _with_suffix(p, suffix).exists()
+    ]
+    if lost:
+        names = ", ".join(map(str, lost))
+        raise DataError(f"{setting} lacks {names}. Restore the other half of the pair, or take the pair out.")
+    yield from prefixes
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files of pairs below a folder, through links, each folder once; hidden ones are no data."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    seen: set[Path] = set()
+    for root, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        if Path(root).resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(Path(root).resolve())
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root) / name for name in names if not name.startswith(".") and name.endswith(SUFFIXES))
+
+
+def _with_suffix(prefix: Path, suffix: str) -> Path:
+    return prefix.with_name(prefix.name + suffix)  # a prefix may hold dots
+
+
+def _clashes(pairs: Sequence[Pair]) -> list[str]:
+    """Name pairs that would get one link, and pairs that are both trained on and held out."""
+    problems = []
+    for one, other in pairwise(pairs):  # sorted by name
+        if one.name == other.name:
+            problems.append(
+                f"sources.{one.source}.{FIELDS[one.split]}: two pairs have one name, {one.prefix} and {other.prefix}. "
+                f"Rename one, or make a source of each folder (data.mixture weighs them)."
+            )
+    held_out = {pair.prefix.resolve(): pair for pair in pairs if pair.split == "validation"}
+    problems += [
+        f"sources.{pair.source}: {pair.prefix} stands in paths and in validation_paths. What is held out must not be "
+        f"trained on: take it out of one of them."
+        for pair in pairs
+        if pair.split == "train" and pair.prefix.resolve() in held_out
+    ]
+    return problems
+
+
+def _identity(pair: Pair, suffix: str, file: Path) -> str:
+    """Return what stands for a checksum: it changes when the file is replaced or written to, wherever it lies."""
+    status = file.stat()
+    return "name, size, time: " + fingerprint([f"{pair.name}{suffix}", status.st_size, status.st_mtime_ns])
+
+
+def _size_and_time(file: Path) -> str:
+    status = file.stat()
+    changed = datetime.fromtimestamp(status.st_mtime_ns // 10**9, UTC)
+    return f"{status.st_size} bytes, {changed:%Y-%m-%d %H:%M:%S}.{status.st_mtime_ns % 10**9:09d}"
+
+
+def _check_index(pair: Pair, shard: Shard) -> None:
+    sequences, documents = len(shard.lengths), shard.documents
+    blocks = range(0, len(documents), BLOCK_DOCUMENTS)
+    in_order = all((np.diff(documents[start : start + BLOCK_DOCUMENTS + 1]) >= 0).all() for start in blocks)
+    if len(documents) == 0 or documents[0] != 0 or documents[-1] != sequences or not in_order:
+        raise DataError(
+            f"{pair.files['.idx']}: its document entries do not go from sequence 0 to {sequences}. {pair.remedy}"
+        )
+
+
+def _check_ids(pair: Pair, shard: Shard, vocab_size: int) -> None:
+    """Look at SAMPLED_PLACES stretches; an id that is out of range anywhere else is found only in training."""
+    last = max(len(shard.ids) - SAMPLED_IDS, 0)
+    for place in range(SAMPLED_PLACES):
+        start = last * place // (SAMPLED_PLACES - 1)
+        ids = shard.ids[start : start + SAMPLED_IDS]
+        if len(ids) and not (ids.min() >= 0 and ids.max() < vocab_size):
+            wrong = int(ids.max()) if ids.max() >= vocab_size else int(ids.min())
+            raise DataError(
+                f"{pair.files['.bin']}: holds the id {wrong:,}, and the tokenizer has the ids 0 to {vocab_size - 1:,}. "
+                f"Set tokenizer.path to the tokenizer that made the pair. {pair.remedy}"
+            )
+
+
+def _document_ends(shard: Shard, end_of_document: int) -> tuple[int, int]:
+    """Return how many documents were looked at, spread evenly, and how many of them end with the id."""
+    count = min(len(shard.documents) - 1, SAMPLED_DOCUMENTS)
+    places = np.arange(count) * (len(shard.documents) - 1) // max(count, 1)
+    lasts = shard.documents[places + 1] - 1
+    filled = lasts >= shard.documents[places]  # a document without sequences ends nowhere
+    lasts = lasts[filled]
+    lasts = lasts[shard.lengths[lasts] > 0]
+    ends = shard.offsets[lasts] // shard.ids.itemsize + shard.lengths[lasts] - 1
+    return count, int((shard.ids[ends] == end_of_document).sum())
