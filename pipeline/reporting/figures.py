@@ -126,8 +126,8 @@ def composition(run: RunData) -> str:
     with mpl.rc_context(STYLE):
         prepared, tokens = run.counts["prepare"]["sources"], run.counts["tokenize"]["sources"]
         amounts: dict[str, Mapping[str, float]] = {
-            "documents": {name: sum(source["documents"].values()) for name, source in prepared.items()},
-            "bytes": {name: sum(source["text_bytes"].values()) for name, source in prepared.items()},
+            "documents": {name: sum(run.documents(name, s) for s in ("train", "validation")) for name in prepared},
+            "bytes": {name: run.text_bytes(name) for name in prepared},
             "tokens": {
                 name: sum(source[s]["tokens"] for s in ("train", "validation")) for name, source in tokens.items()
             },

@@ -15,7 +15,7 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes, human_seconds
 from pipeline.reporting import figures
 from pipeline.reporting.page import CSS
-from pipeline.reporting.run_data import RunData, mean_and_error, read_run
+from pipeline.reporting.run_data import UNKNOWN, RunData, mean_and_error, read_run
 from pipeline.run_file import dump
 from pipeline.tokens.tokenizer_report import tokenizer_report
 from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
@@ -144,7 +144,10 @@ def _held_out(run: RunData) -> str:
         size = human_bytes(entry["bytes"]) if entry else ""
         rows.append([source, _decimal(entry.get("value")), size, _decimal(figure), _decimal(entropy), gain])
     if not train["validation_loss_by_source"]:
-        return _section("Held-out text, source by source", "<p>Nothing is held out (prepare.validation_fraction).</p>")
+        return _section(
+            "Held-out text, source by source",
+            "<p>Nothing is held out (prepare.validation_fraction, validation_paths).</p>",
+        )
     head = ["source", "bits per byte", "of text", "validation loss", "unigram entropy", "below it"]
     return _section(
         "Held-out text, source by source",
@@ -162,12 +165,14 @@ def _held_out(run: RunData) -> str:
 def _data(run: RunData) -> str:
     rows, tokens = [], run.counts["tokenize"]["sources"]
     for name, source in run.counts["prepare"]["sources"].items():
-        documents, size = source["documents"], source["text_bytes"]
+        size = run.text_bytes(name)
         train, held = tokens[name]["train"]["tokens"], tokens[name]["validation"]["tokens"]
-        ratio = f"{sum(size.values()) / (train + held):.2f}" if train + held else ""
+        ratio = f"{size / (train + held):.2f}" if size and train + held else UNKNOWN
         rejected = f"{sum(source['rejected'].values()):,}"
-        counts = [f"{documents['train']:,}", f"{documents['validation']:,}", human_bytes(sum(size.values()))]
-        rows.append([name, *counts, f"{train:,}", f"{held:,}", ratio, rejected])
+        documents = [f"{run.documents(name, split):,}" for split in ("train", "validation")]
+        rows.append(
+            [name, *documents, human_bytes(size) if size else UNKNOWN, f"{train:,}", f"{held:,}", ratio, rejected]
+        )
     head = ["source", "documents", "held out", "text", "tokens", "held out", "bytes per token", "rejected rows"]
     return _section(
         "Data",

@@ -53,6 +53,19 @@ class RunData:
         """Every (task, metric), in the order of the harness."""
         return list(dict.fromkeys((row["task"], row["metric"]) for row in self.counts["evaluate"]["scores"]))
 
+    def documents(self, source: str, split: str) -> int:
+        """Return a source's documents; where ids existed already, those that their index tells of."""
+        prepared = self.counts["prepare"]["sources"][source]["documents"][split]
+        return prepared or self.counts["tokenize"]["sources"][source][split]["documents"]
+
+    def text_bytes(self, source: str) -> int:
+        """Return the bytes of a source's text, 0 where ids existed already: then nobody knows."""
+        return sum(self.counts["prepare"]["sources"][source]["text_bytes"].values())
+
+
+UNKNOWN = "\u2014"
+"""Shown where there is no figure because there is no text."""
+
 
 def read_run(config: RunConfig) -> RunData:
     """Read a run's manifests and metrics. Raises DataError naming the stages that have not finished."""

@@ -50,7 +50,7 @@ def print_summary(config: RunConfig) -> None:
 
 def _validation(run: RunData) -> str:
     if run.gain_over_unigram is None:
-        return "not measured: nothing is held out (prepare.validation_fraction)"
+        return "not measured: nothing is held out (prepare.validation_fraction, validation_paths)"
     train = run.counts["train"]
     return (
         f"{train['validation_loss']:.3f}, {run.gain_over_unigram:.1%} below the unigram entropy "
@@ -91,17 +91,15 @@ def _heading(text: str) -> Text:
 
 
 def _figures(run: RunData) -> Table:
-    prepare, tokens, train = run.counts["prepare"], run.counts["tokenize"], run.counts["train"]
-    documents = {
-        split: sum(s["documents"][split] for s in prepare["sources"].values()) for split in ("train", "validation")
-    }
-    size = sum(sum(source["text_bytes"].values()) for source in prepare["sources"].values())
+    tokens, train = run.counts["tokenize"], run.counts["train"]
+    names = list(run.counts["prepare"]["sources"])
+    documents = {split: sum(run.documents(name, split) for name in names) for split in ("train", "validation")}
+    size = sum(run.text_bytes(name) for name in names)
+    of_text = human_bytes(size) if size else "no text: ids that existed"
     held = {split: sum(s[split]["tokens"] for s in tokens["sources"].values()) for split in ("train", "validation")}
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
-    table.add_row(
-        "documents", f"{documents['train']:,} to train on, {documents['validation']:,} held out ({human_bytes(size)})"
-    )
+    table.add_row("documents", f"{documents['train']:,} to train on, {documents['validation']:,} held out ({of_text})")
     table.add_row("tokens", f"{held['train']:,} to train on, {held['validation']:,} held out")
     table.add_row("parameters", f"{train['parameters']:,}")
     table.add_row(

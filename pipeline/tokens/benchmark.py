@@ -61,6 +61,8 @@ def benchmark_tokenize(config: RunConfig, count: int, repeat: int, megatron: Pat
         )
     assert manifests[0] is not None
     text_bytes = sum(sum(s["text_bytes"].values()) for s in manifests[0]["counts"]["sources"].values())
+    if not text_bytes:
+        raise DataError("sources: none has documents (all are of kind megatron), so there is nothing to tokenize")
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         bench = Bench(config, Path(scratch), text_bytes, megatron)
         measured = rounds(count, _measurements(bench))
@@ -190,7 +192,7 @@ def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
         PARTS_MODULE, "large", str(bench.documents), str(bench.scratch / "large.parquet"), str(LARGE_DOCUMENT_BYTES)
     )
     with_large = _repeated(bench, 1)
-    source = next(iter(bench.config.sources))
+    source = next(name for name, source in bench.config.sources.items() if source.has_documents)
     name = f"{source}/train_large_000.parquet"
     (with_large / name).symlink_to(bench.scratch / "large.parquet")
     manifest = read_json(with_large / "manifest.json")

@@ -1,6 +1,7 @@
 """`pipeline inspect`: what the data looks like, before and after tokenization.
 
 Reads data_dir/documents, and of data_dir/tokenizer and data_dir/tokens what is there and was made from these documents.
+A source whose ids existed already has no documents there: its shards are the `.idx` files, its texts decoded ids.
 Returns JSON values; `inspect_view` prints them. Imports nothing that takes a second to import.
 """
 
@@ -63,7 +64,12 @@ class Data:
     notes: tuple[str, ...]
     """What is there and not used, with the remedy."""
 
+    existing: frozenset[str] = frozenset()
+    """Sources of kind `megatron`."""
+
     def shards(self, source: str, split: str) -> list[Path]:
+        if source in self.existing:
+            return sorted((self.folder / "tokens" / source).glob(f"{split}_*.idx")) if self.tokens else []
         return shard_paths(self.folder / "documents", source, split)
 
 
@@ -80,10 +86,16 @@ def open_data(config: RunConfig) -> Data:
     fits = tokens is not None and tokenizer is not None and there.items() <= tokens["inputs"].items()
     if tokens is not None and not fits:
         notes.append("the token files were made from other documents or another tokenizer: run `pipeline tokenize`")
+    counts, tokenized = documents["counts"]["sources"], tokens["counts"]["sources"] if tokens and fits else None
+    existing = frozenset(n for n, source in config.sources.items() if not source.has_documents and n in counts)
+    if tokenized is not None:
+        for name in existing:
+            counts[name] |= {"documents": {split: tokenized[name][split]["documents"] for split in SPLITS}}
     return Data(
         folder=folder,
-        counts=documents["counts"]["sources"],
-        tokens=tokens["counts"]["sources"] if tokens and fits else None,
+        counts=counts,
+        tokens=tokenized,
+        existing=existing,
         pieces=load_pieces(folder / "tokenizer" / "tokenizer.json") if tokenizer is not None else None,
         notes=tuple(notes),
     )
@@ -104,11 +116,17 @@ def overview(data: Data, question: Question) -> dict[str, Any]:
             "documents": counts["documents"],
             "text_bytes": size,
             "tokens": tokens,
-            "bytes_per_token": size / tokens if tokens else None,
+            "bytes_per_token": size / tokens if size and tokens else None,
             "lengths": lengths(data, source, question.split),
             "sample": picked[0] if picked else None,
         }
-    return {"data_dir": str(data.folder), "split": question.split, "sources": sources, "notes": list(data.notes)}
+    return {
+        "data_dir": str(data.folder),
+        "split": question.split,
+        "sources": sources,
+        "sources_without_text": sorted(data.existing),
+        "notes": list(data.notes),
+    }
 
 
 def documents(data: Data, question: Question) -> list[dict[str, Any]]:
@@ -131,7 +149,7 @@ def lengths(data: Data, source: str, split: str) -> dict[str, Any] | None:
     paths = data.shards(source, split)
     if data.tokens is not None:
         chosen = _spread(paths, MOST_SHARDS)
-        parts = [indexed_dataset.read(_prefix(data, path)).lengths for path in chosen]
+        parts = [indexed_dataset.read(_prefix(data, path)).document_lengths() for path in chosen]
     else:
         parts = list(_text_lengths(paths))
     found = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
@@ -191,7 +209,7 @@ def _sources(data: Data, question: Question) -> list[str]:
 def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[dict[str, Any]]:
     """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a seed, in their order."""
     paths = _spread(data.shards(source, question.split), MOST_SHARDS)
-    total = sum(pq.read_metadata(path).num_rows for path in paths)
+    total = sum(map(_rows, paths))
     for number in sorted(random.Random(f"{question.seed}/{source}").sample(range(total), min(count, total))):
         found = _locate(paths, number)
         assert found is not None
@@ -201,11 +219,18 @@ def _picked(data: Data, source: str, question: Question, count: int) -> Iterator
 def _locate(paths: Sequence[Path], number: int) -> tuple[Path, int] | None:
     """Return the shard and the row of the document at a place, from 0, in shards one after another; None: beyond them."""
     for path in paths:
-        rows = pq.read_metadata(path).num_rows
+        rows = _rows(path)
         if number < rows:
             return path, number
         number -= rows
     return None
+
+
+def _rows(path: Path) -> int:
+    """Return the documents in a shard."""
+    if path.suffix == ".idx":
+        return len(indexed_dataset.read(path.with_suffix("")).documents) - 1
+    return pq.read_metadata(path).num_rows
 
 
 def _by_number(data: Data, source: str, number: int, question: Question) -> dict[str, Any]:
@@ -235,7 +260,7 @@ def _by_id(data: Data, question: Question) -> dict[str, Any]:
         range_of = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         raise UserError(f"--id {question.id}: source {source} has no shard {stem}; it has {len(names)}, {range_of}")
     path, split = paths[stem]
-    rows = pq.read_metadata(path).num_rows
+    rows = _rows(path)
     if not (row.isascii() and row.isdigit() and int(row) < rows):
         raise UserError(f"--id {question.id}: {source}/{stem} has the rows 0 to {rows - 1:,}")
     return _document(data, path, split, int(row), question.characters)
@@ -254,8 +279,8 @@ def _prefix(data: Data, path: Path) -> Path:
 
 
 def _document(data: Data, path: Path, split: str, row: int, characters: int) -> dict[str, Any]:
-    """Read one row of a documents shard, with its tokens."""
-    record = _read_row(path, row)
+    """Read one row of a shard, with its tokens."""
+    record = _decoded(data, path, row) if path.suffix == ".idx" else _read_row(path, row)
     text = record.pop("text")
     shown = text[:characters]
     return {
@@ -267,6 +292,21 @@ def _document(data: Data, path: Path, split: str, row: int, characters: int) -> 
         "characters_shown": len(shown),
         "text": shown,
         "tokens": _tokens(data, path, row, text, characters),
+    }
+
+
+def _decoded(data: Data, path: Path, row: int) -> dict[str, Any]:
+    """Return a document of which there are only ids, as a row of a documents shard would be; it has no meta."""
+    pieces = data.pieces
+    assert pieces is not None, "tokens have been made, so there is a tokenizer"
+    ids = indexed_dataset.read(path.with_suffix("")).document(row)
+    known = [pieces.of_id[i] for i in map(int, ids) if i < len(pieces.of_id) and i not in pieces.special]
+    return {
+        "id": f"{path.parent.name}/{path.stem}/{row}",
+        "text": b"".join(known).decode("utf-8", "replace"),
+        "meta": "",
+        "origin_file": str(path.resolve()),
+        "origin_row": row,
     }
 
 
@@ -284,7 +324,7 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
         return None
     if data.tokens is not None:
         shard = indexed_dataset.read(_prefix(data, path))
-        (places,) = np.nonzero(shard.rows() == row)
+        places = [row] if path.suffix == ".idx" else np.flatnonzero(shard.rows() == row)
         if not len(places):
             raise DataError(
                 f"{_prefix(data, path)}.doc: says nothing of row {row}. Delete it, run `pipeline tokenize`."

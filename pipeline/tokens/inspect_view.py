@@ -72,7 +72,10 @@ def _print_overview(whole: dict[str, Any]) -> None:
         counted = [f"{source['documents'][split]:,}" for split in SPLITS]
         tokens = "" if source["tokens"] is None else f"{source['tokens']:,}"
         rate = "" if source["bytes_per_token"] is None else f"{source['bytes_per_token']:.2f}"
-        rows.append([name, *counted, human_bytes(source["text_bytes"]), tokens, rate])
+        size = human_bytes(source["text_bytes"])
+        if name in whole["sources_without_text"]:
+            size = rate = "—"
+        rows.append([name, *counted, size, tokens, rate])
     _print_table(["source", "documents", "held out", "text", "tokens", "bytes per token"], rows)
     for name, source in whole["sources"].items():
         _print_source(name, source, whole["split"])
@@ -126,6 +129,8 @@ def _print_document(document: dict[str, Any], with_ids: bool) -> None:
         size += f", {tokens['count']:,} tokens ({tokens['from']})"
     origin = f"{visible(document['origin_file'])}, row {document['origin_row']}"
     for name, value in (("from", origin), ("meta", meta), ("size", size)):
+        if not value:  # of ids that existed there is no meta
+            continue
         console.print(Text(f"{name}  ", style="dim") + Text(value))
     has_colour = console.color_system is not None and not console.no_color
     console.print(Text(visible(document["text"], "↵\n")) if tokens is None else boundaries(tokens["shown"], has_colour))

@@ -29,7 +29,7 @@ from pipeline.errors import DataError
 from pipeline.logs import progress
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SAMPLE_BYTES = 2_000_000
 """Bytes of text per source at most: held-out documents first, then training documents."""
 DOCUMENT_CHARACTERS = 100_000
@@ -83,7 +83,8 @@ def _measured(config: RunConfig) -> dict[str, Any]:
         if (manifest := read_manifest(data_dir / name / MANIFEST)) is None:
             raise DataError(f"{data_dir / name}: is not finished. Run `pipeline {stage}` first.")
         outputs[name] = manifest["output"]
-    key = fingerprint([FORMAT_VERSION, outputs, compared_inventory(config), list(config.sources)])
+    sources = [(name, source.has_documents) for name, source in config.sources.items()]
+    key = fingerprint([FORMAT_VERSION, outputs, compared_inventory(config), sources])
     path = data_dir / "tokenizer" / "statistics.json"
     kept = read_json(path)
     if kept is None or kept["key"] != key:
@@ -96,7 +97,8 @@ def _measured(config: RunConfig) -> dict[str, Any]:
 def _measure(config: RunConfig) -> dict[str, Any]:
     files = {"": config.paths.data_dir / "tokenizer" / "tokenizer.json", **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
-    texts = {name: sample(config.paths.data_dir / "documents", name) for name in config.sources}
+    with_text = [name for name, source in config.sources.items() if source.has_documents]
+    texts = {name: sample(config.paths.data_dir / "documents", name) for name in with_text}
     sizes = {name: _size(source) for name, source in texts.items()}
     work = len(files) * sum(size["bytes"] for size in sizes.values())
     reports = []
@@ -112,8 +114,10 @@ def _measure(config: RunConfig) -> dict[str, Any]:
     own, *others = reports
     held = {name: _size({"held out": splits["validation"]})["bytes"] for name, splits in texts.items()}
     limits = {"bytes_per_source_at_most": SAMPLE_BYTES, "characters_per_document_at_most": DOCUMENT_CHARACTERS}
+    without = [name for name in config.sources if name not in texts]
     of_sources = {name: size | {"held_out_bytes": held[name]} for name, size in sizes.items()}
-    return {"sample": {**limits, "sources": of_sources}, "tokenizer": own, "compared": others}
+    sampled = {**limits, "sources": of_sources, "sources_without_text": without}
+    return {"sample": sampled, "tokenizer": own, "compared": others}
 
 
 def sample(documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES) -> dict[str, list[str]]:

@@ -32,10 +32,11 @@ def tables(report: dict[str, Any]) -> list[Table]:
 def vocabulary_line(tokenizer: dict[str, Any]) -> str:
     """Return what there is to say about the vocabulary in one sentence."""
     special = ", ".join(f"{token['id']} {visible(token['text'])}" for token in tokenizer["special"])
+    unused = f"{tokenizer['unused_in_sample']:,} ids ({tokenizer['unused_share']:.1%}) do not occur in the sample."
     return (
         f"{tokenizer['vocab_size']:,} ids ({tokenizer['kind']}), {tokenizer['single_byte_pieces']} of them single "
-        f"bytes; special: {special or 'none'}; {tokenizer['unused_in_sample']:,} ids "
-        f"({tokenizer['unused_share']:.1%}) do not occur in the sample."
+        f"bytes; special: {special or 'none'}; "
+        + (unused if tokenizer["all"]["tokens"] else "there is no text to measure it on.")
     )
 
 
@@ -45,6 +46,7 @@ def _sources(report: dict[str, Any]) -> Table:
     for name, size in sample["sources"].items():
         sizes = [human_bytes(size["bytes"]), human_bytes(size["held_out_bytes"])]
         rows.append([name, *sizes, *_rates(tokenizer["sources"][name])])
+    rows += [[name, *["—"] * 7] for name in sample["sources_without_text"]]
     together = [sum(size[key] for size in sample["sources"].values()) for key in ("bytes", "held_out_bytes")]
     rows.append(["all", *map(human_bytes, together), *_rates(tokenizer["all"])])
     head = ["source", "sample", "held out", "bytes per token", "chars per token", "tokens per word"]

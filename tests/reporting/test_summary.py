@@ -77,6 +77,26 @@ def test_a_run_without_held_out_text_is_still_shown(run_file: Path, capsys: pyte
     path.write_text(json.dumps(manifest))
     report(config)
     print_summary(config)
-    assert "not measured: nothing is held out (prepare.validation_fraction)" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())  # a narrow terminal breaks the line
+    assert "not measured: nothing is held out (prepare.validation_fraction, validation_paths)" in shown
     with pytest.raises(RequirementError, match="not measured"):
         print_summary(load(run_file, REQUIRED))
+
+
+def test_of_ids_that_existed_no_text_is_counted(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fake token files tell of 96 and 4 documents and 30,000 tokens of every source."""
+    config = load(run_file)
+    write_fake_run(config)
+    path = config.paths.data_dir / "documents" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    nothing = {"train": 0, "validation": 0}
+    manifest["counts"]["sources"]["web"] |= {"documents": nothing, "text_bytes": nothing, "rejected": {}}
+    path.write_text(json.dumps(manifest))
+    print_summary(config)
+    assert "96 to train on, 4 held out (no text: ids that existed)" in capsys.readouterr().out
+    report(config)
+    page = (config.paths.run_dir / "report.html").read_text()
+    cells = "".join(
+        f'<td class="figure">{figure}</td>' for figure in ("96", "4", "\u2014", "28,800", "1,200", "\u2014", "0")
+    )
+    assert f'<td class="text">web</td>{cells}' in page
