@@ -27,7 +27,7 @@ from pipeline.artifacts import (
     write_json,
 )
 from pipeline.config import RunConfig
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.questions import CHANCE
 from pipeline.evaluation.tasks import BITS_PER_BYTE, BUILT_IN, SEED, write_tasks
 from pipeline.logs import human_seconds, note, warn
@@ -48,11 +48,18 @@ class Piece:
 def evaluate(config: RunConfig) -> Result:
     """Score the exported model; every metric of every task is a row of `scores`.
 
-    Raises DataError where the export is missing or the held-out text is too little, ConfigError for unknown tasks.
+    Raises DataError where the export is missing or the held-out text is too little, ConfigError for unknown tasks, and
+    as `check` does.
     """
     folder, settings = config.paths.run_dir / "evaluation", config.evaluation
     model_folder = exported_model(config.paths.run_dir)
-    names = write_tasks(folder / "tasks", config.paths.data_dir / "documents", list(config.sources), settings)
+    check(config)
+    with_text = [name for name, source in config.sources.items() if source.has_documents]
+    if without := ", ".join(name for name in config.sources if name not in with_text):
+        note(
+            f"evaluate: no held-out text and no bits per byte of {without}, whose ids were made elsewhere (kind megatron)"
+        )
+    names = write_tasks(folder / "tasks", config.paths.data_dir / "documents", with_text, settings)
     files = {f"tasks/{name}": file_record(folder / "tasks" / name) for name in names}
     weights = {path.name: file_record(path)["checksum"] for path in sorted(model_folder.glob("*.safetensors"))}
     pieces = _pieces(config, weights, {name: record["checksum"] for name, record in files.items()})
@@ -63,6 +70,18 @@ def evaluate(config: RunConfig) -> Result:
     remove_unlisted(folder, results, ["shots_*.json", "bits_per_byte.json"])
     files |= {name: file_record(folder / name) for name in results}
     return Result(_counts(folder, pieces), files)
+
+
+def check(config: RunConfig) -> None:
+    """Raise ConfigError where a task needs held-out text and no source has any, before hours of training."""
+    if "heldout_cloze" in config.evaluation.tasks and not any(s.has_documents for s in config.sources.values()):
+        raise ConfigError(
+            [
+                "evaluation.tasks: heldout_cloze makes its questions of held-out text, and no source has text (all are of "
+                "kind megatron). Take it out, for example evaluation.tasks=[patterns,arithmetic]; or add a source with "
+                "documents, with weight 0 in data.mixture if it is not to be trained on"
+            ]
+        )
 
 
 def exported_model(run_dir: Path) -> Path:

@@ -199,3 +199,19 @@ def test_unknown_tasks_are_named(made: Path) -> None:
     folder = made / "run" / "evaluation" / "tasks"
     with pytest.raises(ConfigError, match="'no_such_task' is no built-in task"):
         find_tasks(["arithmetic", "no_such_task"], [folder], collections=(False,))
+
+
+def test_a_source_without_text_is_left_out_and_said(
+    run_file: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("data", "run/export"):
+        shutil.copytree(made / name, tmp_path / name)
+    ids = ["sources.code={kind: megatron, paths: [pairs]}", "tokenizer.kind=pretrained", "tokenizer.path=somewhere"]
+    settings = [*ids, "tokenizer.vocab_size=null", "evaluation.shots=[0]", "evaluation.tasks=[heldout_cloze]"]
+    result = evaluate(run_config(run_file, tmp_path, *settings))
+    assert "no held-out text and no bits per byte of code, whose ids were made elsewhere" in capsys.readouterr().err
+    assert list(result.counts["bits_per_byte"]) == ["web"]
+    questions = (tmp_path / "run" / "evaluation" / "tasks" / "heldout_cloze.jsonl").read_text().splitlines()
+    assert {json.loads(line)["origin"].split("/")[0] for line in questions} == {"web"}
+    with pytest.raises(ConfigError, match="heldout_cloze makes its questions of held-out text, and no source has text"):
+        evaluate(run_config(run_file, tmp_path, *settings, "sources.web={kind: megatron, paths: [pairs]}"))
