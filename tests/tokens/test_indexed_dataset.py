@@ -1,17 +1,23 @@
 """The writer against the format's own description, read here without the project's reader."""
 
+import importlib.util
 import os
 import struct
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from helpers import run_stages
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 
 from pipeline.artifacts import file_record
 from pipeline.errors import DataError
-from pipeline.tokens import indexed_dataset
+from pipeline.tokens import indexed_dataset, tokenizer_folder
 
 
 def read_by_description(prefix: Path) -> tuple[list[list[int]], list[int]]:
@@ -102,12 +108,112 @@ def test_broken_shards_are_refused_with_their_name(tmp_path: Path) -> None:
         indexed_dataset.read(prefix)
 
 
-@pytest.mark.skipif("MEGATRON_PATH" not in os.environ, reason="MEGATRON_PATH names no checkout of Megatron-LM")
-def test_megatrons_own_reader_sees_the_same_documents(tmp_path: Path) -> None:
-    write_two_batches(tmp_path / "shard", np.uint16)
-    sys.path.insert(0, os.environ["MEGATRON_PATH"])
-    from megatron.core.datasets.indexed_dataset import IndexedDataset  # pyright: ignore[reportMissingImports]
+needs_megatron = pytest.mark.skipif(
+    "MEGATRON_PATH" not in os.environ, reason="MEGATRON_PATH names no checkout of Megatron-LM"
+)
+needs_neox = pytest.mark.skipif("NEOX_PATH" not in os.environ, reason="NEOX_PATH names no checkout of GPT-NeoX")
+DOCUMENTS = [[[5, 6], [7, 0]], [[8, 0]], [[9], [10], [65499, 0]]]
+"""Documents of several sequences, as other builders may write them."""
 
-    dataset = IndexedDataset(str(tmp_path / "shard"))
-    assert [np.asarray(dataset[i]).tolist() for i in range(len(dataset))] == [[5, 6, 0], [7, 0], [65000, 0]]
-    assert dataset.document_indices.tolist() == [0, 1, 2, 3]
+
+@pytest.fixture(params=[np.uint16, np.int32])
+def stage_shard(request: pytest.FixtureRequest, run_file: Path) -> Path:
+    """Return the prefix of a shard that the stages made, with a vocabulary on either side of 65,500 ids."""
+    folder = run_file.parent
+    extra = [f"<{number}>" for number in range(65_500 if request.param is np.int32 else 0)]
+    pieces = ["<|endoftext|>", *extra, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    fast = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, []))
+    fast.pre_tokenizer, fast.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer_folder.write(fast, folder / "made", "<|endoftext|>", "<|endoftext|>", None)
+    settings = ["tokenizer.kind=pretrained", "tokenizer.vocab_size=null", f"tokenizer.path={folder / 'made'}"]
+    run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [*settings, "prepare.validation_fraction=0"])
+    (index,) = (folder / "data" / "tokens" / "web").glob("*.idx")
+    assert indexed_dataset.read(index.with_suffix("")).ids.dtype == request.param
+    return index.with_suffix("")
+
+
+def read_by_us(prefix: Path) -> list[list[int]]:
+    shard = indexed_dataset.read(prefix)
+    return [shard.document(i).tolist() for i in range(len(shard.documents) - 1)]
+
+
+@needs_megatron
+def test_megatrons_own_reader_sees_the_same_documents(stage_shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = _megatron(monkeypatch).IndexedDataset(str(stage_shard))
+    documents, entries = read_by_description(stage_shard)
+    assert len(documents) == 40
+    assert [np.asarray(dataset[i]).tolist() for i in range(len(dataset))] == documents
+    assert dataset.sequence_lengths.tolist() == [len(document) for document in documents]
+    assert dataset.document_indices.tolist() == entries
+
+
+@needs_megatron
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_what_megatron_writes_is_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+    builder = _megatron(monkeypatch).IndexedDatasetBuilder(str(tmp_path / "pair.bin"), dtype)
+    for document in DOCUMENTS:
+        ids = [number for sequence in document for number in sequence]
+        builder.add_document(torch.tensor(ids), [len(sequence) for sequence in document])
+    builder.finalize(str(tmp_path / "pair.idx"))
+    _check_documents(tmp_path / "pair", dtype)
+
+
+@needs_neox
+def test_neoxs_own_reader_sees_the_same_documents(stage_shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = _neox(monkeypatch).MMapIndexedDataset(str(stage_shard), skip_warmup=True)
+    documents, entries = read_by_description(stage_shard)
+    assert len(documents) == 40
+    assert [dataset[i].tolist() for i in range(len(dataset))] == documents
+    assert dataset.sizes.tolist() == [len(document) for document in documents]
+    assert dataset.doc_idx.tolist() == entries
+
+
+@needs_neox
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_what_neox_writes_is_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+    builder = _neox(monkeypatch).MMapIndexedDatasetBuilder(str(tmp_path / "pair.bin"), dtype)
+    for document in DOCUMENTS:
+        for sequence in document:
+            builder.add_item(np.array(sequence, dtype))
+        builder.end_document()
+    builder.finalize(str(tmp_path / "pair.idx"))
+    _check_documents(tmp_path / "pair", dtype)
+
+
+@needs_neox
+def test_what_neox_merges_is_read_with_a_document_for_each_sequence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its merging copies no document entries, so that the index tells of none."""
+    write_two_batches(tmp_path / "part", np.uint16)
+    builder = _neox(monkeypatch).MMapIndexedDatasetBuilder(str(tmp_path / "pair.bin"), np.uint16)
+    builder.merge_file_(str(tmp_path / "part"))
+    builder.merge_file_(str(tmp_path / "part"))
+    builder.finalize(str(tmp_path / "pair.idx"))
+    assert read_by_us(tmp_path / "pair") == 2 * [[5, 6, 0], [7, 0], [65000, 0]]
+
+
+def _check_documents(prefix: Path, dtype: type) -> None:
+    whole = [[number for sequence in document for number in sequence] for document in DOCUMENTS]
+    assert read_by_us(prefix) == whole
+    shard = indexed_dataset.read(prefix)
+    assert shard.document_lengths().tolist() == [len(document) for document in whole] == [4, 2, 4]
+    assert shard.ids.dtype == dtype
+
+
+def _megatron(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(os.environ["MEGATRON_PATH"])
+    return importlib.import_module("megatron.core.datasets.indexed_dataset")
+
+
+def _neox(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Load that one file: its package asks for much that the file does not."""
+    package = types.ModuleType("megatron")
+    package.print_rank_0 = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "megatron", package)
+    file = Path(os.environ["NEOX_PATH"]) / "megatron" / "data" / "indexed_dataset.py"
+    specification = importlib.util.spec_from_file_location("neox_indexed_dataset", file)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
