@@ -55,11 +55,11 @@ def test_the_choice_is_the_documents_not_their_order() -> None:
 
 
 def test_of_a_large_source_only_a_part_is_read(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path / "web", "train", 0, 2**40)
+    writer = ShardWriter(tmp_path / "web", "train", "0", 2**40)
     (tmp_path / "web").mkdir()
     for i in range(60):
-        writer.add(Document(chr(97 + i % 26) * 2**20, "{}", "f", i), 2**20)
-    shards = writer.close()
+        writer.add(Document(bytes([97 + i % 26]) * 2**20, b"{}", "f", i))
+    shards = [tmp_path / "web" / name for name in writer.close()]
     assert len(_row_groups(shards, 10**9)) == 9  # 7 of 1 MiB and their meta make a row group of less than 8 MiB
     # A document counts as 100 kB at most: a group of 7 could give 700 kB, and ten times 100 kB is wanted.
     assert len(_row_groups(shards, 100_000)) == 2
