@@ -201,10 +201,10 @@ def benchmark_tokenize(
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-tokenize.json"),
 ) -> None:
     """Text to tokens: MB/s of each part, what limits it, memory, core-hours for RedPajama-1T."""
-    from pipeline import commands
+    from pipeline.run_file import load
+    from pipeline.tokens import benchmark
 
-    function = "pipeline.tokens.benchmark:benchmark_tokenize"
-    commands.measure(function, run_file, overrides or [], count=rounds, repeat=repeat, megatron=megatron, output=output)
+    benchmark.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
 
 
 def main() -> None:

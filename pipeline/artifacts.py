@@ -110,8 +110,14 @@ def resolve(reference: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def expected_inputs(stage: Stage, config: RunConfig, stages: Mapping[str, Stage]) -> dict[str, Any]:
-    """Return everything that decides the stage's output, flat: `{"setting or input": value}`."""
+def expected_inputs(
+    stage: Stage, config: RunConfig, stages: Mapping[str, Stage], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return everything that decides the stage's output, flat: `{"setting or input": value}`.
+
+    What is described as None has been moved away since it was read, which is no reason to read it again: `before`, the
+    inputs of an earlier manifest, stands in for it.
+    """
     inputs: dict[str, Any] = {"format version": stage.version}
     for dotted in stage.settings:
         value: Any = config.model_dump()
@@ -121,7 +127,8 @@ def expected_inputs(stage: Stage, config: RunConfig, stages: Mapping[str, Stage]
     if not stage.keeps:
         inputs |= {f"output of {name}": output for name, output in outputs_of(stage.inputs, config, stages).items()}
     if stage.outside:
-        inputs |= resolve(stage.outside)(config)
+        for name, value in resolve(stage.outside)(config).items():
+            inputs[name] = (before or {}).get(name) if value is None else value
     return json.loads(json.dumps(inputs))  # as it will be read back: tuples are lists
 
 
@@ -140,7 +147,7 @@ def states(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, State]:
             known[stage.name] = State("missing")
             continue
         try:
-            expected = expected_inputs(stage, config, stages)
+            expected = expected_inputs(stage, config, stages, before=manifest["inputs"])
         except DataError:  # what it was made from has been moved away since: no reason to make it again
             expected = manifest["inputs"] | expected_inputs(replace(stage, outside=None), config, stages)
         unfinished = [] if stage.keeps else [name for name in stage.inputs if known[name].kind != "done"]

@@ -53,10 +53,11 @@ def _refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
 
 def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:
     """Run a stage unless it is done, holding its folder, and write its manifest last."""
-    if (
-        artifacts.states(table, config)[stage.name].kind == "done"
-    ):  # no lease: finished data may be read-only, and shared
+    before = artifacts.states(table, config)[stage.name]
+    if before.kind == "done":  # no lease: finished data may be read-only, and shared
         note(f"{stage.name}: done already")
+        for line in _outlived(stage, config, table, before.manifest):
+            note(line)
         return
     with Lease(config.paths.data_dir if stage.shared else config.paths.run_dir, f"pipeline {stage.name}"):
         states = artifacts.states(table, config)
@@ -114,26 +115,25 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     for stage in stages:
         for reason in states[stage.name].reasons:
             console.print(f"{stage.name} is stale: {reason}", markup=False)
-        if stage.keeps and states[stage.name].manifest:
-            _show_what_it_outlived(stage, config, {s.name: s for s in stages}, states[stage.name].manifest)
+        if states[stage.name].manifest:
+            for line in _outlived(stage, config, {s.name: s for s in stages}, states[stage.name].manifest):
+                console.print(line, markup=False)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
 
 
-def _show_what_it_outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: Any) -> None:
-    now = artifacts.outputs_of(stage.inputs, config, table)
-    for name in [name for name in stage.inputs if now[name] != manifest["made_from"][name]]:
-        console.print(
-            f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make all that follows "
-            f"stale. To make it anew, delete {stage.manifest_path(config)}",
-            markup=False,
-        )
+def _outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: Any) -> list[str]:
+    """Say which inputs have changed since a stage that is kept was made."""
+    if not stage.keeps:
+        return []
+    now, made_from = artifacts.outputs_of(stage.inputs, config, table), manifest.get("made_from", {})
+    return [
+        f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make all that follows "
+        f"stale. To make it anew, delete {stage.manifest_path(config)}"
+        for name in stage.inputs
+        if None not in (now[name], made_from.get(name)) and now[name] != made_from[name]
+    ]
 
 
 def show_config(run_file: Path, overrides: Sequence[str]) -> None:
     """Print the resolved settings."""
     print(dump(load(run_file, overrides)), end="")
-
-
-def measure(function: str, run_file: Path, overrides: Sequence[str], **options: Any) -> None:
-    """Call a benchmark, `module:function`, with the settings and its options."""
-    artifacts.resolve(function)(load(run_file, overrides), **options)

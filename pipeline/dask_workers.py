@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 from pipeline.config import Executor
 from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.lease import process_start_time
+from pipeline.logs import note
 
 WORKER_SETTINGS = {
     "distributed.worker.memory.terminate": False,  # a large document is no leak
@@ -34,6 +36,8 @@ WORKER_ENVIRONMENT = {
 """One worker is one core's work; more come by `executor.workers`."""
 PARENT_POLL_SECONDS = 0.5
 START_ATTEMPTS = 3
+LOST_AFTER_SECONDS = 300
+"""Of a step's scheduler without a client, and workers without a scheduler."""
 LEAST_STEP_TASKS = 3
 """Scheduler, client and one worker: `SLURMRunner` makes them of an srun step's first tasks."""
 
@@ -43,7 +47,8 @@ _allocation: Any = None
 
 def in_srun_step() -> bool:
     """Tell whether this process is one of several tasks that srun started."""
-    return {"SLURM_STEP_ID", "SLURM_PROCID"} <= os.environ.keys() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    # SLURM_NTASKS is the allocation's in the shell of an interactive one, which is a step of one task.
+    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 @contextmanager
@@ -51,10 +56,13 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
     """Within an srun step, turn its tasks into one scheduler, one client and workers; only the client goes on.
 
     The others serve until the client leaves, then end their process with exit code 0. `folder` is one that all nodes
-    see. Elsewhere this does nothing. Raises ConfigError for a step of fewer than three tasks.
+    see. Elsewhere this does nothing. Raises ConfigError for a step of fewer than three tasks, or where jobs would be sent
+    and nobody said how many.
     """
     global _allocation
     if executor.kind != "slurm" or not in_srun_step():
+        if executor.kind == "slurm" and executor.workers == "auto":
+            raise ConfigError(["executor.workers = auto: say how many worker processes Slurm shall start in all"])
         yield
         return
     if (tasks := int(os.environ["SLURM_NTASKS"])) < LEAST_STEP_TASKS:
@@ -69,14 +77,18 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
     from dask_jobqueue.slurm import SLURMRunner  # takes SIGINT for itself when imported
 
     step = "-".join(os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); give paths.data_dir another folder") from None
     meeting_point = folder / f".dask-scheduler-{step}.json"
     with dask.config.set(WORKER_SETTINGS):
         _allocation = SLURMRunner(
             scheduler_file=str(meeting_point),
-            scheduler_options={"dashboard": False},
+            # Without its client the step would hold the nodes until its time limit.
+            scheduler_options={"dashboard": False, "idle_timeout": f"{LOST_AFTER_SECONDS} s"},
             worker_class="distributed.Nanny",  # starts a killed worker again
-            worker_options={"nthreads": 1, "memory_limit": None},
+            worker_options={"nthreads": 1, "memory_limit": None, "death_timeout": LOST_AFTER_SECONDS},
         )  # does not return in the scheduler and the workers
         signal.signal(signal.SIGINT, interrupt)
         try:
@@ -152,31 +164,45 @@ def _jobs(executor: Executor, folder: Path) -> Iterator[Any]:
     from dask_jobqueue.slurm import SLURMCluster
     from distributed import Client
 
-    if executor.workers == "auto":
-        raise ConfigError(["executor.workers = auto: say how many worker processes Slurm shall start in all"])
+    assert executor.workers != "auto", "`allocation` has refused it"
     logs = folder / ".slurm-logs"
     logs.mkdir(parents=True, exist_ok=True)
-    try:
-        cluster = SLURMCluster(
-            queue=executor.partition,
-            account=executor.account,
-            walltime=executor.time_limit,
-            cores=executor.workers_per_job,
-            processes=executor.workers_per_job,
-            memory=f"{executor.memory_per_worker * executor.workers_per_job} B",
-            job_extra_directives=list(executor.job_options),
-            job_script_prologue=[f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()],
-            worker_extra_args=["--no-dashboard", "--memory-limit", "0"],
-            scheduler_options={"dashboard": False},
-            log_directory=str(logs),
-            python=sys.executable,
-            silence_logs="critical",
-        )
-    except FileNotFoundError as error:
-        raise UserError(f"executor.kind = slurm: {error.filename} was not found; run this where Slurm is") from None
+    cluster = SLURMCluster(
+        queue=executor.partition,
+        account=executor.account,
+        walltime=executor.time_limit,
+        cores=executor.workers_per_job,
+        processes=executor.workers_per_job,
+        memory=f"{executor.memory_per_worker * executor.workers_per_job} B",
+        job_extra_directives=list(executor.job_options),
+        job_script_prologue=[f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()],
+        worker_extra_args=["--no-dashboard", "--memory-limit", "0"],
+        scheduler_options={"dashboard": False},
+        log_directory=str(logs),
+        python=sys.executable,
+        silence_logs="critical",
+    )
     with cluster, Client(cluster) as client:
+        _try_to_submit(cluster.job_script())  # what goes wrong later happens in a thread of Dask's, unseen
+        note(f"waiting for Slurm to start {executor.workers} workers; their output: {logs}")
         cluster.adapt(minimum=executor.workers, maximum=executor.workers)
         yield client
+
+
+def _try_to_submit(script: str) -> None:
+    """Raise UserError with Slurm's own words if it would not take the job."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        try:
+            answer = subprocess.run(["sbatch", "--test-only", file.name], capture_output=True, text=True)
+        except FileNotFoundError:
+            raise UserError("executor.kind = slurm: there is no sbatch here; run this where Slurm is") from None
+    if answer.returncode:
+        raise UserError(
+            f"executor.kind = slurm: sbatch would not take the workers' jobs: {answer.stderr.strip()}\nCorrect "
+            f"executor.partition, account, time_limit, memory_per_worker, workers_per_job or job_options."
+        )
 
 
 def _end_with(parent: int) -> Any:

@@ -43,6 +43,10 @@ class Interrupted(UserError):
     exit_code = 75
 
 
+class TasksFailed(UserError):
+    """Some tasks of a stage failed, each for a reason that the user can put right; all others are done."""
+
+
 class OutOfSpace(UserError):
     """A disk or a quota is full."""
 

@@ -4,21 +4,24 @@ A task's record is written after its outputs are complete; a task whose record c
 So an interrupted stage goes on where it was, whatever the number and place of the workers then and now.
 """
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.config import Executor
 from pipeline.dask_workers import connect
-from pipeline.errors import Interrupted, UserError, WorkerLost, out_of_space
+from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import human_bytes, progress
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 RECORDS = ".tasks"
 """Folder, below a stage's folder, of the records of finished tasks."""
@@ -26,6 +29,8 @@ SMALL_WORK_BYTES = 256_000_000
 """With `workers: auto`, less input than this is done by threads here: Dask's processes take 2-3 s to come up."""
 MOST_THREADS = 8
 """What runs between calls into C (reading, encoding, writing) holds Python's lock, so more would wait for each other."""
+ITEMS_AHEAD = 2
+"""Of each task, in `map_ahead`."""
 REPORT_SECONDS = 0.5
 PROGRESS_TOPIC = "pipeline-progress"
 
@@ -49,8 +54,8 @@ Outcome = tuple[Task, dict[str, Any] | UserError]
 def run_tasks(tasks: Sequence[Task], folder: Path, executor: Executor, label: str) -> dict[str, dict[str, Any]]:
     """Run what is not done yet and return each task's result by name.
 
-    A task that raises UserError does not stop the others; afterwards one error with all messages is raised. A full
-    disk, and any other exception, stops the run.
+    A task that raises UserError does not stop the others; afterwards TasksFailed with all messages is raised. A full
+    disk (OutOfSpace), lost workers (WorkerLost) and any other exception stop the run.
     """
     records = folder / RECORDS
     done: dict[str, dict[str, Any]] = {}
@@ -73,7 +78,7 @@ def run_tasks(tasks: Sequence[Task], folder: Path, executor: Executor, label: st
                 done[task.name] = outcome
             board.finish(task)
     if problems:
-        raise UserError("\n".join(sorted(problems)))
+        raise TasksFailed("\n".join(sorted(problems)))
     return {task.name: done[task.name] for task in tasks}
 
 
@@ -90,8 +95,31 @@ def report_progress(fraction: float, **counts: int) -> None:
         send(fraction, counts)
 
 
+def map_ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Yield `function(item)` in order, from inside a task.
+
+    Where threads of this process do the work they share all tasks' items, and are some ahead of what has been taken:
+    so the last task, or the only one, is not left to one core. Elsewhere this is `map`.
+    """
+    if _helpers is None:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for item in items:
+            waiting.append(_helpers.submit(function, item))
+            if len(waiting) > ITEMS_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
 _current = threading.local()
 _stopping = threading.Event()
+_helpers: ThreadPoolExecutor | None = None
 
 
 def _outputs_exist(result: dict[str, Any], folder: Path) -> bool:
@@ -144,34 +172,42 @@ def _outcomes(tasks: Sequence[Task], records: Path, executor: Executor, board: "
 
 def _threads(tasks: Sequence[Task], executor: Executor) -> int:
     """Return how many threads of this process do the work; 0 for Dask workers."""
-    if executor.kind == "slurm" and tasks:
-        return 0
-    if len(tasks) <= 1 or executor.workers == 1 or core_count() == 1:
+    if not tasks:
         return 1
-    if executor.workers == "auto" and sum(task.size for task in tasks) <= SMALL_WORK_BYTES:
-        return min(core_count(), len(tasks), MOST_THREADS)
-    return 0
+    if executor.kind == "slurm":
+        return 0
+    if executor.workers != "auto":
+        return 1 if executor.workers == 1 or len(tasks) == 1 else 0
+    small = len(tasks) == 1 or sum(task.size for task in tasks) <= SMALL_WORK_BYTES
+    return min(core_count(), MOST_THREADS) if small or core_count() == 1 else 0
 
 
 def core_count() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of cores that this process may use; a container's share of a large machine counts."""
+    from dask.system import CPU_COUNT
+
+    return CPU_COUNT
 
 
 @contextmanager
 def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(threads)
+    global _helpers
+    pool, _helpers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
     try:
         yield pool
     finally:  # on an error or Ctrl-C the running tasks end at their next report
         _stopping.set()
         pool.shutdown(cancel_futures=True)
+        _helpers.shutdown(cancel_futures=True)
+        _helpers = None
         _stopping.clear()
 
 
 def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outcome]:
     from distributed import KilledWorker
     from distributed import as_completed as as_completed_on_dask
+    from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
 
     futures = {
         client.submit(_execute_on_dask, task, records, key=f"{task.name}-{task.fingerprint}"): task for task in tasks
@@ -183,8 +219,14 @@ def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outc
         except KilledWorker:
             raise WorkerLost(
                 f"{task.name}: the process that worked on it was killed several times in a row, most often for want of "
-                f"memory: a worker needs 1 GB and 6 times its largest document. Give it more (executor.workers, "
-                f"executor.memory_per_worker), then run the same command again: finished tasks are kept."
+                f"memory (a worker needs 1 GB and 6 times its largest document) or, as a job, of time. Give it more "
+                f"(executor.workers, memory_per_worker, time_limit), then run the same command again: what is finished "
+                f"is kept."
+            ) from None
+        except (FutureCancelledError, CommClosedError):
+            raise WorkerLost(
+                f"{task.name}: the process that gives out the tasks is gone. Run the same command again: what is finished "
+                f"is kept."
             ) from None
 
 

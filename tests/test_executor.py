@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,12 @@ if __name__ == "__main__":
 
 def living(group: int) -> list[list[str]]:
     """Return the command lines of a process group's members that have not ended 5 s from now."""
-    members = [p for p in psutil.process_iter() if p.pid > 1 and os.getpgid(p.pid) == group]
-    _, alive = psutil.wait_procs([p for p in members if p.status() != psutil.STATUS_ZOMBIE], timeout=5)
+    members = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):  # it has ended meanwhile
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    _, alive = psutil.wait_procs(members, timeout=5)
     return [p.cmdline() for p in alive]
 
 

@@ -15,7 +15,7 @@ from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.sources import InputFile, find_files, input_files
-from pipeline.errors import DataError, Interrupted, OutOfSpace, UserError, WorkerLost
+from pipeline.errors import DataError, TasksFailed
 from pipeline.executor import Task, run_tasks
 from pipeline.logs import human_bytes, warn
 
@@ -43,9 +43,7 @@ def prepare(config: RunConfig) -> Result:
             config.executor,
             "prepare",
         )
-    except (OutOfSpace, WorkerLost, Interrupted):
-        raise
-    except UserError as error:
+    except TasksFailed as error:
         raise DataError(
             f"{error}\nAll other files were read and are not read again. Replace or remove a broken file; or set "
             f"prepare.on_broken_file=keep-readable-rows to take the rows before its break."

@@ -83,20 +83,33 @@ def input_files(config: RunConfig) -> dict[str, list[InputFile]]:
 
 
 def inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe what `prepare` reads from outside, for its fingerprint; raises DataError for missing files.
+    """Describe what `prepare` reads from outside, for its fingerprint.
 
-    The text of `local-machine` is gathered once and then kept: installing a package makes no corpus stale.
+    None for a source whose paths are all gone; where only some are, or files clash, what is wrong: so a mistyped path
+    beside a good one makes the stage stale, and running it tells. The text of `local-machine` is gathered once and
+    then kept: installing a package makes no corpus stale.
     """
-    described = {
-        f"files of {name}": fingerprint([file.identity for file in files])
-        for name, files in input_files(config).items()
-    }
-    gathered = {
-        f"files of {name}": f"gathered by version {GATHERER_VERSION}"
-        for name, source in config.sources.items()
-        if source.kind == "local-machine"
-    }
-    return described | gathered
+    described: dict[str, Any] = {}
+    for name, source in config.sources.items():
+        if source.kind == "local-machine":
+            described[f"files of {name}"] = f"gathered by version {GATHERER_VERSION}"
+        elif source.has_documents:
+            described[f"files of {name}"] = _identity_of(name, source.kind, source.paths)
+    return described
+
+
+def _identity_of(name: str, kind: str, paths: Sequence[Path]) -> str | None:
+    try:
+        return fingerprint([file.identity for file in find_files(name, kind, paths)])
+    except DataError as error:
+        return str(error) if any(_has_files(path, kind) for path in paths) else None
+
+
+def _has_files(path: Path, kind: str) -> bool:
+    try:
+        return next(_expand(path, kind), None) is not None
+    except OSError:  # something is there, and cannot be read
+        return True
 
 
 def _expand(entry: Path, kind: str) -> Iterator[tuple[str, Path]]:

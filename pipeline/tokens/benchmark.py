@@ -17,6 +17,7 @@ from pipeline.benchmarks import Process, rounds, run_process, run_python, show_t
 from pipeline.config import RunConfig
 from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
+from pipeline.executor import RECORDS
 from pipeline.logs import console, human_bytes
 from pipeline.run_file import dump
 
@@ -129,9 +130,16 @@ def _stage(bench: Bench, workers: str, documents: Path | None = None, encoder: s
     process = _pipeline(bench, "tokenize", settings)
     manifest = read_json(data / "tokens" / "manifest.json")
     tokens = sum(split["tokens"] for source in manifest["counts"]["sources"].values() for split in source.values())
-    result = _seconds(process) | {"seconds": manifest["seconds"], "tokens": tokens}
+    result = _seconds(process) | {"seconds": manifest["seconds"], "tokens": tokens, "work_seconds": _work_seconds(data)}
     run_process(["rm", "-r", str(data)])
     return result
+
+
+def _work_seconds(data: Path) -> float:
+    """Return the time from the first task's start to the last one's end: without what it takes to start workers."""
+    records = list((data / "tokens" / RECORDS).glob("*.json"))
+    ends = [record.stat().st_mtime for record in records]
+    return max(ends) - min(end - read_json(record)["seconds"] for end, record in zip(ends, records, strict=True))
 
 
 def _prepare(bench: Bench) -> dict[str, float]:
@@ -187,7 +195,7 @@ def _raw_list(bench: Bench) -> Path | None:
 
 def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
     """Measure a corpus `repeat` times as large, on 1 and 2 workers, and one document of 200 MB."""
-    repeated = _repeated(bench, repeat)
+    repeated, twice = _repeated(bench, repeat), _repeated(bench, 2)
     run_python(
         PARTS_MODULE, "large", str(bench.documents), str(bench.scratch / "large.parquet"), str(LARGE_DOCUMENT_BYTES)
     )
@@ -203,8 +211,8 @@ def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
         {
             f"corpus x {repeat}, 1 worker": lambda: _stage(bench, "1", repeated),
             f"corpus x {repeat}, 2 workers": lambda: _stage(bench, "2", repeated),
-            "reference, 1 worker": lambda: _stage(bench, "1", None, "reference"),
-            "reference, 2 workers": lambda: _stage(bench, "2", None, "reference"),
+            "corpus x 2, reference, 1 worker": lambda: _stage(bench, "1", twice, "reference"),
+            "corpus x 2, reference, 2 workers": lambda: _stage(bench, "2", twice, "reference"),
             "with a document of 200 MB, 1 worker": lambda: _stage(bench, "1", with_large),
         },
     )
@@ -229,16 +237,15 @@ def _ratios(measured: Mapping[str, Mapping[str, float]], large: Mapping[str, Map
     seconds = {name: values["seconds"] for name, values in [*measured.items(), *large.items()]}
     cores = len(os.sched_getaffinity(0))
     auto, one = seconds["whole stage, workers: auto"], seconds["whole stage, 1 worker"]
-    repeated = [name for name in large if name.startswith("corpus x")]
     ratios = {
         f"stage / gigatoken {how}, {threads}": seconds[f"gigatoken {how}, {threads}"] / stage
         for threads, stage in (("1 thread", one), (f"{cores} threads", auto))
         for how in ("in memory", "by row group")
     }
-    ratios |= {
-        f"{repeated[0].split(',')[0]}: 2 workers / 1": seconds[repeated[0]] / seconds[repeated[1]],
-        "reference: 2 workers / 1": seconds["reference, 1 worker"] / seconds["reference, 2 workers"],
-    }
+    for what in dict.fromkeys(name.rpartition(",")[0] for name in large if name.endswith("2 workers")):
+        one_worker, two_workers = large[f"{what}, 1 worker"], large[f"{what}, 2 workers"]
+        for seconds_of, how in (("seconds", "whole stage"), ("work_seconds", "without starting them")):
+            ratios[f"{what}: 2 workers / 1, {how}"] = one_worker[seconds_of] / two_workers[seconds_of]
     if "prepare, 1 worker" in seconds:
         ratios["prepare / its barest loop"] = seconds["prepare, barest loop"] / seconds["prepare, 1 worker"]
     ours = measured["whole stage, workers: auto"]["wall_seconds"]
@@ -271,7 +278,11 @@ def _show(results: Mapping[str, Any], repeat: int) -> None:
         if name not in parts
     ]
     for name, values in results["large"].items():
-        size = text_bytes * repeat if name.startswith("corpus x") else text_bytes
+        size = (
+            text_bytes * int(name.split(",")[0].removeprefix("corpus x "))
+            if name.startswith("corpus x")
+            else text_bytes
+        )
         size += LARGE_DOCUMENT_BYTES if "200 MB" in name else 0
         rows.append(_row(name, values["seconds"], size, int(values["tokens"]), "", values["peak_bytes"]))
     show_table(

@@ -52,7 +52,7 @@ class Encoder:
         self._description = (folder / "tokenizer.json").read_bytes()
         self.reference = load_reference(folder, parse_special_tokens)
         self.end_of_document = _end_of_document(folder, self.reference)
-        self.vocab_size = self.reference.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = id_count(self.reference)
         self._parse_special_tokens = parse_special_tokens
         self._fast = self._load_gigatoken() if kind == "auto" else None
         self._encoded_bytes = 0
@@ -174,16 +174,30 @@ def load_reference(folder: Path, parse_special_tokens: bool = False) -> Tokenize
     return reference
 
 
+def id_count(tokenizer: Tokenizer) -> int:
+    """Return one more than the largest id: what a vocabulary's size means to whatever is indexed by ids.
+
+    Some have holes: of cl100k_base, 100,261 ids go up to 100,276.
+    """
+    return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+
 def prove_fast_encoder(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
     """Compare gigatoken with the reference; the result stands in the tokenizer's report, where `tokenize` finds it."""
-    encoder = load_encoder(folder, "auto")
-    proof: dict[str, Any] = {"version": importlib.metadata.version("gigatoken"), "knows_it": encoder.has_fast}
-    if encoder.has_fast:
-        proof |= {"strings_compared": len(texts), "strings_that_differ": encoder.count_differences(texts)}
+    proof: dict[str, Any] = {"version": importlib.metadata.version("gigatoken"), "strings_compared": len(texts)}
+    for parse_special_tokens in (False, True):
+        encoder = load_encoder(folder, "auto", parse_special_tokens)
+        proof["knows_it"] = encoder.has_fast
+        if encoder.has_fast:
+            proof[_differing(parse_special_tokens)] = encoder.count_differences(texts)
     return proof
 
 
-def why_reference(folder: Path) -> str | None:
+def _differing(parse_special_tokens: bool) -> str:
+    return "strings_that_differ" + ("_with_special_tokens_parsed" if parse_special_tokens else "")
+
+
+def why_reference(folder: Path, parse_special_tokens: bool) -> str | None:
     """Return why gigatoken may not encode for this tokenizer, None where it was proven to give the same ids."""
     proof = (read_json(folder / "report.json") or {}).get("gigatoken")
     installed = importlib.metadata.version("gigatoken")
@@ -192,8 +206,8 @@ def why_reference(folder: Path) -> str | None:
         return f"gigatoken {installed} {proven} with it: make the tokenizer anew (delete {folder / 'manifest.json'})"
     if not proof["knows_it"]:
         return f"gigatoken {installed} does not know this kind of tokenizer"
-    if proof["strings_that_differ"]:
-        return f"gigatoken {installed} gave other ids for {proof['strings_that_differ']} of {proof['strings_compared']} strings"
+    if differing := proof[_differing(parse_special_tokens)]:
+        return f"gigatoken {installed} gave other ids for {differing} of {proof['strings_compared']} strings"
     return None
 
 

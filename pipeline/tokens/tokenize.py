@@ -7,7 +7,6 @@ compared again: a shard with one difference is encoded by the reference instead,
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import xxhash
 from pipeline.artifacts import Result, fingerprint, read_manifest, remove_unlisted
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import SPLITS
-from pipeline.executor import Task, report_progress, run_tasks
+from pipeline.executor import Task, map_ahead, report_progress, run_tasks
 from pipeline.logs import human_bytes, note, warn
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
@@ -41,7 +40,7 @@ def tokenize(config: RunConfig) -> Result:
     assert written is not None and learned is not None, "run_stage checks the inputs"
     pairs = existing.find_pairs(config)
     kind = config.tokens.encoder
-    if kind == "auto" and written["files"] and (reason := why_reference(tokenizer)):
+    if kind == "auto" and written["files"] and (reason := why_reference(tokenizer, config.tokens.parse_special_tokens)):
         kind = "reference"
         warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
     tasks = []
@@ -78,16 +77,16 @@ def tokenize_shard(
 
 def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict[str, Any] | None:
     """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the reference's."""
+    groups = pq.read_metadata(shard).num_row_groups
+    text_bytes = 0
     with indexed_dataset.ShardWriter(prefix, indexed_dataset.token_dtype(encoder.vocab_size)) as writer:
-        text_bytes = 0
-        for documents, done in _row_groups(shard):
-            if fast and encoder.count_differences([_piece(documents, text_bytes)]):
+        encoded = map_ahead(lambda group: _encode_group(shard, group, encoder, fast), range(groups))
+        for group, (ids, lengths, size, same) in enumerate(encoded, 1):
+            if not same:
                 return None
-            ids, lengths = encoder.encode_fast(documents) if fast else encoder.encode_reference(documents)
-            first = writer.documents
-            writer.add(ids, lengths, np.arange(first, first + len(lengths)))
-            text_bytes += sum(map(len, documents))
-            report_progress(done, documents=writer.documents, tokens=writer.tokens, text_bytes=text_bytes)
+            writer.add(ids, lengths, np.arange(writer.documents, writer.documents + len(lengths)))
+            text_bytes += size
+            report_progress(group / groups, documents=writer.documents, tokens=writer.tokens, text_bytes=text_bytes)
             encoder.forget_words()
         files = writer.finish()
     return {
@@ -99,11 +98,18 @@ def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict
     }
 
 
-def _row_groups(shard: Path) -> Iterator[tuple[list[memoryview], float]]:
-    """Yield the texts of each row group, in UTF-8, and the share of the shard that has then been read."""
+def _encode_group(shard: Path, group: int, encoder: Encoder, fast: bool) -> tuple[np.ndarray, np.ndarray, int, bool]:
+    """Return a row group's ids, its documents' lengths, bytes of text, and whether the encoders agreed on a piece."""
     with pq.ParquetFile(shard) as file:
-        for group in range(file.num_row_groups):
-            yield read_texts(file, group), (group + 1) / file.num_row_groups
+        documents = read_texts(file, group)
+    if not fast:
+        return *encoder.encode_reference(documents), sum(map(len, documents)), True
+    same = encoder.count_differences([_piece(documents, group)]) == 0
+    try:
+        ids, lengths = encoder.encode_fast(documents)
+    except Exception:  # whatever it cannot encode, the reference encodes
+        return np.zeros(0, np.uint32), np.zeros(0, np.int64), 0, False
+    return ids, lengths, sum(map(len, documents)), same
 
 
 def read_texts(file: pq.ParquetFile, group: int) -> list[memoryview]:

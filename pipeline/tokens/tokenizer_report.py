@@ -27,6 +27,7 @@ from pipeline.config import RunConfig, round_up_vocabulary
 from pipeline.corpus.documents import shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import progress
+from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
 FORMAT_VERSION = 2
@@ -167,7 +168,7 @@ def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
     encoder.encode_special_tokens = True  # a special token's name inside a document is text
     encoder.no_padding()
     encoder.no_truncation()
-    counts = np.zeros(encoder.get_vocab_size(with_added_tokens=True), np.int64)
+    counts = np.zeros(id_count(encoder), np.int64)
     for start in range(0, len(texts), BATCH_TEXTS):
         encoded = encoder.encode_batch_fast(list(texts[start : start + BATCH_TEXTS]), add_special_tokens=False)
         ids = np.fromiter((i for encoding in encoded for i in encoding.ids), np.int64)

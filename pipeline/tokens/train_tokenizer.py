@@ -47,10 +47,10 @@ def train_tokenizer(config: RunConfig) -> Result:
     kind = config.tokenizer.kind
     made = Made(pretrained.take(config, folder), {}) if kind == "pretrained" else _train(config, folder)
     loaded = tokenizer_folder.load_exported(folder)
-    strings = tokenizer_folder.proof_strings(config, loaded.all_special_tokens)
+    strings = tokenizer_folder.proof_strings(config, sorted(loaded.get_added_vocab()))
     report: dict[str, Any] = {
         "kind": kind,
-        "vocab_size": len(loaded),
+        "vocab_size": max(loaded.get_vocab().values()) + 1,
         "end_of_document_id": loaded.eos_token_id,
         "training_bytes": 0,
         **made.report,
@@ -61,7 +61,7 @@ def train_tokenizer(config: RunConfig) -> Result:
         differing = sum(made.other(text) != made.reference(text) for text in strings)
         report["strings_that_sentencepiece_cuts_differently"] = differing
     write_json(folder / "report.json", report)
-    headline = f"{len(loaded):,} ids ({kind}), exact on {len(strings):,} strings"
+    headline = f"{report['vocab_size']:,} ids ({kind}), exact on {len(strings):,} strings"
     files = {path.name: file_record(path) for path in sorted(folder.iterdir()) if path.is_file()}
     return Result({"headline": headline, **report}, files)
 

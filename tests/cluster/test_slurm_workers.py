@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import digests, run_stages
 from one_host_slurm import job_state, one_host_slurm, wait_for
@@ -67,11 +69,49 @@ def test_jobs_are_sent_and_ended(slurm: dict[str, str], run_file: Path, expected
     assert digests(data) == expected
     logs = sorted((data / "tokens" / ".slurm-logs").glob("*.err"))
     assert len(logs) >= 1, "the workers were jobs"
-    queue = subprocess.run(["squeue", "-h"], capture_output=True, text=True, env=slurm, check=True)
-    wait_for(lambda: "dask" not in queue.stdout, 10, logs[0])
+    wait_for(lambda: not jobs(slurm), 30, logs[0])
     assert read_json(data / "tokens" / "manifest.json")["counts"]["encoders"] == {
         "gigatoken": len(list((data / "documents").glob("*/*.parquet")))
     }
+
+
+def jobs(slurm: dict[str, str]) -> str:
+    return subprocess.run(["squeue", "-h"], capture_output=True, text=True, env=slurm, check=True).stdout
+
+
+def test_a_job_that_slurm_would_not_take_is_said(slurm: dict[str, str], run_file: Path) -> None:
+    settings = ["executor.kind=slurm", "executor.workers=1", "executor.partition=nosuch"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "prepare", run_file, *settings],
+        capture_output=True,
+        text=True,
+        env=slurm,
+        timeout=60,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "sbatch would not take the workers' jobs" in ended.stderr
+    assert "Invalid partition name specified" in ended.stderr or "invalid partition" in ended.stderr.lower()
+    assert "broken file" not in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_step_that_loses_a_worker_goes_on(slurm: dict[str, str], run_file: Path, expected: dict[str, str]) -> None:
+    command = ["srun", "--nodes=2", "--ntasks=4", slurm["PIPELINE"], "prepare", str(run_file)]
+    step = subprocess.Popen(
+        [*command, *SMALL_SHARDS, "executor.kind=slurm"], env={**os.environ, **slurm}, stderr=subprocess.PIPE, text=True
+    )
+    killed = False
+    while step.poll() is None and not killed:
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if any("spawn_main" in part for part in process.cmdline()) and str(run_file) not in process.cmdline():
+                    process.kill()
+                    killed = True
+                    break
+    _, errors = step.communicate(timeout=120)
+    assert killed
+    assert step.returncode == 0, errors
+    documents = {name: digest for name, digest in expected.items() if name.startswith("documents/")}
+    assert digests(load(run_file).paths.data_dir) == documents
 
 
 def test_too_small_a_step_is_refused(slurm: dict[str, str], run_file: Path) -> None:

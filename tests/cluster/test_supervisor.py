@@ -178,7 +178,7 @@ def test_slurm_needs_an_allocation_and_no_step(run_file: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("command", ["train", "run"])
 def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) -> None:
-    step = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
+    step = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
     ended = subprocess.run(
         [sys.executable, "-m", "pipeline", command, str(run_file)],
         capture_output=True,

@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers import run_stages
 
+from pipeline.__main__ import STAGES
+from pipeline.artifacts import states
+from pipeline.corpus.prepare import prepare
 from pipeline.corpus.sources import InputFile, find_files, inventory
 from pipeline.errors import DataError
 from pipeline.run_file import load
@@ -91,7 +95,21 @@ def test_the_inventory_changes_with_a_file_and_not_with_an_installed_package(run
     assert {name for name in after if after[name] != before[name]} == {"files of web"}
 
 
-def test_the_inventory_names_all_that_is_missing(run_file: Path) -> None:
-    config = load(run_file, ["sources.web.paths=[gone.jsonl]", "sources.more={kind: text, paths: [nowhere]}"])
-    with pytest.raises(DataError, match=r"(?s)sources\.web\.paths: .*gone\.jsonl.*sources\.more\.paths: .*nowhere"):
-        inventory(config)
+def test_a_source_that_is_gone_is_described_by_nothing_and_a_mistyped_path_by_what_is_wrong(run_file: Path) -> None:
+    gone = inventory(load(run_file, [f"sources.web.paths=[{run_file.parent}/gone.jsonl]"]))
+    assert gone == {"files of web": None}
+    both = f"sources.web.paths=[{run_file.parent}/web.jsonl,{run_file.parent}/gone.jsonl]"
+    assert "gone.jsonl does not exist" in inventory(load(run_file, [both]))["files of web"]
+
+
+def test_a_mistyped_path_beside_a_good_one_is_not_taken_for_done(run_file: Path) -> None:
+    run_stages(run_file, ["prepare"], [])
+    stages = {stage.name: stage for stage in STAGES}
+    (run_file.parent / "web.jsonl").rename(run_file.parent / "moved.jsonl")
+    assert states(stages, load(run_file))["prepare"].kind == "done"  # read already, and kept
+    (run_file.parent / "moved.jsonl").rename(run_file.parent / "web.jsonl")
+    config = load(run_file, [f"sources.web.paths=[{run_file.parent}/web.jsonl,{run_file.parent}/wbe.jsonl]"])
+    state = states(stages, config)["prepare"]
+    assert state.kind == "stale" and "files of web" in state.reasons[0]
+    with pytest.raises(DataError, match=r"wbe\.jsonl does not exist"):
+        prepare(config)

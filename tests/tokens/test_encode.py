@@ -13,10 +13,11 @@ import pytest
 import sentencepiece
 import zstandard
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from pipeline.config import Tokenizer as TokenizerConfig
 from pipeline.tokens import byte_level_bpe, sentencepiece_bpe, sentencepiece_training
-from pipeline.tokens.encode import SEPARATOR, Encoder, load_encoder, prove_fast_encoder, why_reference
+from pipeline.tokens.encode import SEPARATOR, Encoder, id_count, load_encoder, prove_fast_encoder, why_reference
 from pipeline.tokens.sentencepiece_file import parse_model
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS, write
 
@@ -182,17 +183,26 @@ def test_gigatoken_started_afresh_gives_the_same_ids(folder: Path, monkeypatch: 
 def test_a_tokenizer_without_proof_is_encoded_by_the_reference(folder: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
-    assert "was not compared with it" in str(why_reference(tmp_path))
+    assert "was not compared with it" in str(why_reference(tmp_path, False))
     proof = prove_fast_encoder(folder, list(EDGE_STRINGS))
-    assert proof["strings_that_differ"] == 0
+    assert proof["strings_that_differ"] == proof["strings_that_differ_with_special_tokens_parsed"] == 0
     report.write_text(json.dumps({"gigatoken": proof}))
-    assert why_reference(tmp_path) is None
+    assert why_reference(tmp_path, False) is None
     report.write_text(json.dumps({"gigatoken": proof | {"strings_that_differ": 2}}))
-    assert f"gave other ids for 2 of {len(EDGE_STRINGS)} strings" in str(why_reference(tmp_path))
+    assert f"gave other ids for 2 of {len(EDGE_STRINGS)} strings" in str(why_reference(tmp_path, False))
+    assert why_reference(tmp_path, True) is None
+    report.write_text(json.dumps({"gigatoken": proof | {"strings_that_differ_with_special_tokens_parsed": 1}}))
+    assert why_reference(tmp_path, False) is None
+    assert "gave other ids for 1 of" in str(why_reference(tmp_path, True))
     report.write_text(json.dumps({"gigatoken": proof | {"version": "0.1"}}))
-    assert "was compared in version 0.1" in str(why_reference(tmp_path))
+    assert "was compared in version 0.1" in str(why_reference(tmp_path, False))
     report.write_text(json.dumps({"gigatoken": {**proof, "knows_it": False}}))
-    assert "does not know this kind of tokenizer" in str(why_reference(tmp_path))
+    assert "does not know this kind of tokenizer" in str(why_reference(tmp_path, False))
+
+
+def test_the_count_of_ids_is_one_more_than_the_largest() -> None:
+    holes = Tokenizer(BPE({"a": 0, "b": 5}, []))
+    assert id_count(holes) == 6
 
 
 def test_a_difference_is_counted(folder: Path) -> None:

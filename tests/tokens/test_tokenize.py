@@ -1,11 +1,12 @@
 """Tokens on disk against an independent encoding of the same documents."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_stages
+from helpers import digests, run_stages
 from test_indexed_dataset import read_by_description
 from tokenizers import Tokenizer, pre_tokenizers
 
@@ -103,6 +104,23 @@ def test_a_shard_with_one_difference_is_left_to_the_reference(run_file: Path, tm
     assert write_shard(shard, tmp_path / "other", encoder, fast=True) is None
     assert {path.stem for path in tmp_path.glob("*.bin")} == {"same"}
     assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece-bpe", "byte-level-bpe"])
+def test_threads_that_share_an_encoder_write_the_same_bytes(
+    run_file: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [f"tokenizer.kind={kind}", f"tokenizer.vocab_size={VOCABULARY[kind]}", "prepare.shard_text_bytes=200"]
+    run_stages(run_file, STAGES, changes)
+    data = load(run_file).paths.data_dir
+    expected = digests(data / "tokens")
+    assert len(expected) >= 3 * 8
+    monkeypatch.setattr("pipeline.tokens.encode.FORGET_EVERY_BYTES", 1)  # started afresh all the time, too
+    monkeypatch.setattr("pipeline.tokens.encode.MOST_RESIDENT_BYTES", 1)
+    for _ in range(5):
+        shutil.rmtree(data / "tokens")
+        run_stages(run_file, ["tokenize"], [*changes, "executor.workers=auto"])
+        assert digests(data / "tokens") == expected
 
 
 def test_a_kind_that_gigatoken_does_not_know_is_said(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
