@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.config import Executor
 from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.lease import process_start_time
-from pipeline.logs import note
+from pipeline.logs import note, warn
 
 WORKER_SETTINGS = {
     "distributed.worker.memory.terminate": False,  # a large document is no leak
@@ -74,7 +74,7 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
     import dask.config
 
     interrupt = signal.getsignal(signal.SIGINT)
-    from dask_jobqueue.slurm import SLURMRunner  # takes SIGINT for itself when imported
+    import dask_jobqueue.slurm  # takes SIGINT for itself  # noqa: F401
 
     step = "-".join(os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
     try:
@@ -83,13 +83,7 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); give paths.data_dir another folder") from None
     meeting_point = folder / f".dask-scheduler-{step}.json"
     with dask.config.set(WORKER_SETTINGS):
-        _allocation = SLURMRunner(
-            scheduler_file=str(meeting_point),
-            # Without its client the step would hold the nodes until its time limit.
-            scheduler_options={"dashboard": False, "idle_timeout": f"{LOST_AFTER_SECONDS} s"},
-            worker_class="distributed.Nanny",  # starts a killed worker again
-            worker_options={"nthreads": 1, "memory_limit": None, "death_timeout": LOST_AFTER_SECONDS},
-        )  # does not return in the scheduler and the workers
+        _allocation = _join(meeting_point)  # does not return in the scheduler and the workers
         signal.signal(signal.SIGINT, interrupt)
         try:
             yield
@@ -98,6 +92,25 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
                 _allocation.close()
             _allocation = None
             meeting_point.unlink(missing_ok=True)
+
+
+def _join(meeting_point: Path) -> Any:
+    """Return the client's `SLURMRunner`; in the other tasks of the step, serve and end the process."""
+    from dask_jobqueue.slurm import SLURMRunner
+
+    try:
+        return SLURMRunner(
+            scheduler_file=str(meeting_point),
+            # Without its client the step would hold the nodes until its time limit.
+            scheduler_options={"dashboard": False, "idle_timeout": f"{LOST_AFTER_SECONDS} s"},
+            worker_class="distributed.Nanny",  # starts a killed worker again
+            worker_options={"nthreads": 1, "memory_limit": None, "death_timeout": LOST_AFTER_SECONDS},
+        )
+    except Exception as error:
+        if int(os.environ["SLURM_PROCID"]) < LEAST_STEP_TASKS - 1:
+            raise
+        warn(f"a worker of the step did not come up; the others go on: {error.__cause__ or error}")
+        sys.exit(0)  # the step has not failed
 
 
 @contextmanager
