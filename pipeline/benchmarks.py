@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.artifacts import environment, write_json
 from pipeline.errors import UserError
-from pipeline.logs import console, note
+from pipeline.logs import console, note, print_wide
 
 LEAST_WIDTH = 110
 """Columns of a table: a narrower terminal breaks lines rather than figures."""
@@ -82,7 +82,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console.print(table, width=max(console.width, LEAST_WIDTH))
+    print_wide(table, LEAST_WIDTH)
     console.print()
 
 

@@ -11,7 +11,7 @@ from pipeline.config import RunConfig
 from pipeline.dask_workers import allocation, in_srun_step
 from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
-from pipeline.logs import console, human_bytes, human_seconds, note
+from pipeline.logs import console, human_bytes, human_seconds, note, print_wide
 from pipeline.run_file import dump, load
 
 LEAST_WIDTH = 100
@@ -111,7 +111,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
             human_bytes(size) if state.manifest else "",
             f"{seconds:.1f}" if seconds is not None else "",
         )
-    console.print(shown, width=max(console.width, LEAST_WIDTH))
+    print_wide(shown, LEAST_WIDTH)
     for stage in stages:
         for reason in states[stage.name].reasons:
             console.print(f"{stage.name} is stale: {reason}", markup=False)

@@ -24,6 +24,8 @@ WORKER_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.daemon": True,
+    # Dask would have malloc return memory at once, to be faulted in again for the next row group.
+    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1},
     "distributed.scheduler.allowed-failures": 5,
     "distributed.admin.tick.limit": "10m",
 }

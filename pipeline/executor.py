@@ -209,9 +209,10 @@ def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outc
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
-    futures = {
-        client.submit(_execute_on_dask, task, records, key=f"{task.name}-{task.fingerprint}"): task for task in tasks
-    }
+    futures = {}
+    for number, task in enumerate(tasks):  # in this order: without a priority, Dask takes the last ones first
+        key = f"{task.name}-{task.fingerprint}"
+        futures[client.submit(_execute_on_dask, task, records, key=key, priority=-number)] = task
     for future in as_completed_on_dask(list(futures)):
         task = futures.pop(future)
         try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 console = Console(highlight=False, soft_wrap=True)
 """Results go to standard output."""
@@ -25,6 +25,14 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Print one line that the user should not miss."""
     messages.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def print_wide(shown: RenderableType, least_width: int) -> None:
+    """Print a table to standard output as if there were so many columns: a narrower terminal breaks its lines.
+
+    (Rich's own `width` never exceeds the terminal's, or 80 where there is none, and cuts figures.)
+    """
+    Console(file=console.file, highlight=False, width=max(console.width, least_width)).print(shown)
 
 
 def human_bytes(count: float) -> str:
