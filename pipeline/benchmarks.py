@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.artifacts import environment, write_json
 from pipeline.errors import UserError
+from pipeline.executor import core_count
 from pipeline.logs import console, note, print_wide
 
 LEAST_WIDTH = 110
@@ -88,5 +89,5 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """Write what was measured, with versions and commit, as JSON."""
-    write_json(path, {**results, "environment": environment(), "cores": len(os.sched_getaffinity(0))})
+    write_json(path, {**results, "environment": environment(), "cores": core_count()})
     note(f"benchmark: wrote {path}")

@@ -121,7 +121,7 @@ def _expand(entry: Path, kind: str) -> Iterator[tuple[str, Path]]:
         while glob.has_magic(str(base)):
             base = base.parent
     for match in matches:
-        for path in _walk(match, kind) if match.is_dir() else [match]:
+        for path in walk_files(match, FOLDER_SUFFIXES[kind]) if match.is_dir() else [match]:
             # Names of files are bytes, those of documents' origins text; what is no UTF-8 is shown escaped.
             yield os.fsencode(path.relative_to(base)).decode(errors="backslashreplace"), path
 
@@ -147,8 +147,11 @@ def _same_names(source: str, files: Iterable[tuple[str, Path]]) -> list[str]:
     ]
 
 
-def _walk(folder: Path, kind: str) -> Iterator[Path]:
-    """Yield the files below a folder, through links, each folder once; hidden ones are no data."""
+def walk_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files below a folder whose names end so in either case, through links, each folder once.
+
+    Hidden ones are no data. Raises OSError for a folder that cannot be read.
+    """
 
     def stop(error: OSError) -> None:
         raise error
@@ -162,7 +165,7 @@ def _walk(folder: Path, kind: str) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
-            if not name.startswith(".") and name.lower().endswith(FOLDER_SUFFIXES[kind]):
+            if not name.startswith(".") and name.lower().endswith(suffixes):
                 yield Path(root) / name
 
 

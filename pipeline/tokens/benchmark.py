@@ -5,6 +5,7 @@ whole processes, its parts in fresh processes of their own (`benchmark_parts`).
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from pipeline.benchmarks import Process, rounds, run_process, run_python, show_t
 from pipeline.config import RunConfig
 from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
-from pipeline.executor import RECORDS
+from pipeline.executor import RECORDS, core_count
 from pipeline.logs import console, human_bytes
 from pipeline.run_file import dump
 
@@ -82,7 +83,7 @@ def benchmark_tokenize(config: RunConfig, count: int, repeat: int, megatron: Pat
 
 
 def _measurements(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
 
     def part(name: str, threads: int = 1) -> Callable[[], Mapping[str, float]]:
         return lambda: _part(bench, name, bench.documents, threads)
@@ -131,7 +132,7 @@ def _stage(bench: Bench, workers: str, documents: Path | None = None, encoder: s
     manifest = read_json(data / "tokens" / "manifest.json")
     tokens = sum(split["tokens"] for source in manifest["counts"]["sources"].values() for split in source.values())
     result = _seconds(process) | {"seconds": manifest["seconds"], "tokens": tokens, "work_seconds": _work_seconds(data)}
-    run_process(["rm", "-r", str(data)])
+    shutil.rmtree(data)
     return result
 
 
@@ -146,7 +147,7 @@ def _prepare(bench: Bench) -> dict[str, float]:
     data = Path(tempfile.mkdtemp(dir=bench.scratch))
     process = _pipeline(bench, "prepare", [f"paths.data_dir={data}", "executor.workers=1"])
     seconds = read_json(data / "documents" / "manifest.json")["seconds"]
-    run_process(["rm", "-r", str(data)])
+    shutil.rmtree(data)
     return _seconds(process) | {"seconds": seconds}
 
 
@@ -235,7 +236,7 @@ def _repeated(bench: Bench, repeat: int) -> Path:
 
 def _ratios(measured: Mapping[str, Mapping[str, float]], large: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     seconds = {name: values["seconds"] for name, values in [*measured.items(), *large.items()]}
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
     auto, one = seconds["whole stage, workers: auto"], seconds["whole stage, 1 worker"]
     ratios = {
         f"stage / gigatoken {how}, {threads}": seconds[f"gigatoken {how}, {threads}"] / stage

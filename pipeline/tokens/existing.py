@@ -6,7 +6,6 @@ stands for it in the manifest is the identity of name, size and time of change.
 """
 
 import glob
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import numpy as np
 
 from pipeline.artifacts import fingerprint, temporary_path
 from pipeline.config import RunConfig
+from pipeline.corpus.sources import walk_files
 from pipeline.errors import DataError
 from pipeline.executor import Task, report_progress
 from pipeline.logs import warn
@@ -195,7 +195,7 @@ def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
 def _prefixes(path: Path, setting: str) -> Iterator[Path]:
     """Expand a prefix, a file of a pair, a glob or a folder."""
     if path.is_dir():
-        files = list(_walk(path))
+        files = list(_pair_files(path))
     elif path.suffix in SUFFIXES and path.exists():
         files = [path]
     else:  # a prefix, or a glob; an absolute pattern has no folder for Path.glob to start from
@@ -204,7 +204,7 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
         found = forms if is_plain else [m for form in forms for m in glob.glob(form, recursive=True)]  # noqa: PTH207
         matches = [Path(match) for match in found]
         files = [match for match in matches if match.suffix in SUFFIXES and match.is_file()]
-        files += [file for match in matches if match.is_dir() for file in _walk(match)]
+        files += [file for match in matches if match.is_dir() for file in _pair_files(match)]
     if not files:
         what = "holds no .bin and .idx" if path.is_dir() else "is no pair: there is no such .bin and .idx"
         raise DataError(f"{setting} {what}. Correct the path in the run file, or put the pair there.")
@@ -218,20 +218,8 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
     yield from prefixes
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files of pairs below a folder, through links, each folder once; hidden ones are no data."""
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    seen: set[Path] = set()
-    for root, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        if Path(root).resolve() in seen:
-            folders.clear()
-            continue
-        seen.add(Path(root).resolve())
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root) / name for name in names if not name.startswith(".") and name.endswith(SUFFIXES))
+def _pair_files(folder: Path) -> Iterator[Path]:
+    return (file for file in walk_files(folder, SUFFIXES) if file.suffix in SUFFIXES)
 
 
 def _with_suffix(prefix: Path, suffix: str) -> Path:

@@ -155,7 +155,7 @@ def test_what_megatron_writes_is_read_here(tmp_path: Path, monkeypatch: pytest.M
         ids = [number for sequence in document for number in sequence]
         builder.add_document(torch.tensor(ids), [len(sequence) for sequence in document])
     builder.finalize(str(tmp_path / "pair.idx"))
-    _check_documents(tmp_path / "pair", dtype)
+    _assert_documents(tmp_path / "pair", dtype)
 
 
 @needs_neox
@@ -177,7 +177,7 @@ def test_what_neox_writes_is_read_here(tmp_path: Path, monkeypatch: pytest.Monke
             builder.add_item(np.array(sequence, dtype))
         builder.end_document()
     builder.finalize(str(tmp_path / "pair.idx"))
-    _check_documents(tmp_path / "pair", dtype)
+    _assert_documents(tmp_path / "pair", dtype)
 
 
 @needs_neox
@@ -193,7 +193,7 @@ def test_what_neox_merges_is_read_with_a_document_for_each_sequence(
     assert read_by_us(tmp_path / "pair") == 2 * [[5, 6, 0], [7, 0], [65000, 0]]
 
 
-def _check_documents(prefix: Path, dtype: type) -> None:
+def _assert_documents(prefix: Path, dtype: type) -> None:
     whole = [[number for sequence in document for number in sequence] for document in DOCUMENTS]
     assert read_by_us(prefix) == whole
     shard = indexed_dataset.read(prefix)
