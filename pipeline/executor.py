@@ -4,13 +4,16 @@ A task's record is written after its outputs are complete; a task whose record c
 So an interrupted stage goes on where it was, whatever the number and place of the workers then and now.
 """
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -182,11 +185,30 @@ def _threads(tasks: Sequence[Task], executor: Executor) -> int:
     return min(core_count(), MOST_THREADS) if small or core_count() == 1 else 0
 
 
+@cache
 def core_count() -> int:
-    """Return the number of cores that this process may use; a container's share of a large machine counts."""
-    from dask.system import CPU_COUNT
+    """Return the number of cores that this process may use; a container's share of a large machine counts.
 
-    return CPU_COUNT
+    (dask.system knows the same, but takes longer to import than 20 MB of text to encode.)
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for read in (_cgroup2_cores, _cgroup1_cores):
+        with suppress(OSError, ValueError):  # not there, or `max`
+            return max(1, min(cores, ceil(read())))
+    return cores
+
+
+def _cgroup2_cores() -> float:
+    group = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")
+    quota, period = map(int, (Path("/sys/fs/cgroup") / group / "cpu.max").read_text().split())
+    return quota / period
+
+
+def _cgroup1_cores() -> float:
+    quota, period = (int(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+    if quota < 0:
+        raise ValueError("no quota")
+    return quota / period
 
 
 @contextmanager

@@ -11,7 +11,9 @@ places. Added tokens cut the text before anything else looks at it, so documents
 
 import importlib.metadata
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,23 +46,34 @@ FORGET_EVERY_BYTES = 1 << 26
 """but not before it has encoded this much: loading takes a tenth of a second, and something else may be large."""
 
 
+@dataclass
+class _Fast:
+    """A gigatoken tokenizer, for one thread at a time: threads that share one wait for each other."""
+
+    tokenizer: Any
+    encoded_bytes: int = 0
+
+
 class Encoder:
     """An exported tokenizer, loaded for encoding; its methods may be called from several threads."""
 
     def __init__(self, folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool) -> None:
         """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
-        self._description = (folder / "tokenizer.json").read_bytes()
-        self.reference = load_reference(folder, parse_special_tokens)
-        self.end_of_document = _end_of_document(folder, self.reference)
-        self.vocab_size = id_count(self.reference)
-        self._parse_special_tokens = parse_special_tokens
-        self._fast = self._load_gigatoken() if kind == "auto" else None
-        self._encoded_bytes = 0
-
-    @property
-    def has_fast(self) -> bool:
+        self._folder, self._parse_special_tokens = folder, parse_special_tokens
+        description = orjson.loads((folder / "tokenizer.json").read_bytes())
+        vocabulary = _vocabulary(description)
+        self.end_of_document = _end_of_document(folder, vocabulary)
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._for_gigatoken = _with_separator(description, self.vocab_size, parse_special_tokens)
+        first = self._load_gigatoken() if kind == "auto" else None
+        self.has_fast = first is not None
         """Whether gigatoken knows this kind of tokenizer."""
-        return self._fast is not None
+        self._idle = [first] if first else []
+
+    @cached_property
+    def reference(self) -> Tokenizer:
+        """The same in `tokenizers`. Loaded when it is first needed, while another thread encodes: it holds Python's lock."""
+        return load_reference(self._folder, self._parse_special_tokens)
 
     def encode_reference(self, documents: Documents) -> Ids:
         """Encode texts in UTF-8 with `tokenizers`."""
@@ -108,9 +121,10 @@ class Encoder:
         import gigatoken
 
         joined = SEPARATOR.encode().join([*documents, b""])
-        fast: Any = self._fast
-        matrix, _ = fast.encode_batch_padded(gigatoken.BytesSource([joined]), 0, parallel=False)
-        self._encoded_bytes += len(joined)
+        fast = self._take_fast()
+        matrix, _ = fast.tokenizer.encode_batch_padded(gigatoken.BytesSource([joined]), 0, parallel=False)
+        fast.encoded_bytes += len(joined)
+        self._keep_fast(fast)
         del joined
         ids = matrix[0] if len(matrix) else np.zeros(0, np.uint32)
         ends = np.flatnonzero(ids == self.vocab_size)
@@ -129,23 +143,25 @@ class Encoder:
         reference = _split(*self.encode_reference(documents))
         return sum(not np.array_equal(one, other) for one, other in zip(fast, reference, strict=True))
 
-    def forget_words(self) -> None:
-        """Start gigatoken afresh if this process has grown large."""
-        if self._encoded_bytes > FORGET_EVERY_BYTES and psutil.Process().memory_info().rss > MOST_RESIDENT_BYTES:
-            self._fast, self._encoded_bytes = self._load_gigatoken(), 0
+    def _take_fast(self) -> _Fast:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            fast = self._load_gigatoken()
+            assert fast is not None, "encode_fast without has_fast"
+            return fast
 
-    def _load_gigatoken(self) -> Any:
+    def _keep_fast(self, fast: _Fast) -> None:
+        """Keep one for the next text, unless the process has grown large with the words that they remember."""
+        large = fast.encoded_bytes > FORGET_EVERY_BYTES and psutil.Process().memory_info().rss > MOST_RESIDENT_BYTES
+        if not large:
+            self._idle.append(fast)
+
+    def _load_gigatoken(self) -> _Fast | None:
         import gigatoken
 
-        description = orjson.loads(self._description)
-        kept = [t for t in description["added_tokens"] if self._parse_special_tokens or not t["special"]]
-        separator = {"id": self.vocab_size, "content": SEPARATOR, "special": True, "normalized": False}
-        description["added_tokens"] = [
-            *kept,
-            {**dict.fromkeys(("single_word", "lstrip", "rstrip"), False), **separator},
-        ]
         try:
-            return gigatoken.Tokenizer.from_json(orjson.dumps(description))
+            return _Fast(gigatoken.Tokenizer.from_json(self._for_gigatoken))
         except Exception:  # a kind of tokenizer that it does not know: the reference encodes
             return None
 
@@ -211,14 +227,29 @@ def why_reference(folder: Path, parse_special_tokens: bool) -> str | None:
     return None
 
 
-def _end_of_document(folder: Path, reference: Tokenizer) -> int:
+def _with_separator(description: Mapping[str, Any], separator_id: int, parse_special_tokens: bool) -> bytes:
+    """Return tokenizer.json as gigatoken gets it: with the separator, without special tokens that are to stay text."""
+    kept = [t for t in description["added_tokens"] if parse_special_tokens or not t["special"]]
+    separator = {"id": separator_id, "content": SEPARATOR, "special": True, "normalized": False}
+    separator |= dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    return orjson.dumps({**description, "added_tokens": [*kept, separator]})
+
+
+def _vocabulary(description: Mapping[str, Any]) -> dict[str, int]:
+    """Return the id of every token of a tokenizer.json."""
+    model = description["model"]["vocab"]
+    if isinstance(model, list):  # unigram: [piece, score] in the order of ids
+        model = {piece: index for index, (piece, _) in enumerate(model)}
+    return model | {token["content"]: token["id"] for token in description["added_tokens"]}
+
+
+def _end_of_document(folder: Path, vocabulary: Mapping[str, int]) -> int:
     settings = read_json(folder / "tokenizer_config.json") or {}
     token = settings.get("eos_token")
     token = token.get("content") if isinstance(token, dict) else token
-    end = reference.token_to_id(token) if token else None
-    if end is None:
+    if not token or token not in vocabulary:
         raise DataError(f"{folder}: the tokenizer has no end-of-text token (eos_token in tokenizer_config.json)")
-    return end
+    return vocabulary[token]
 
 
 def _bounded(documents: Documents) -> Iterator[list[bytes | memoryview]]:

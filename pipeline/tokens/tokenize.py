@@ -87,7 +87,6 @@ def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict
             writer.add(ids, lengths, np.arange(writer.documents, writer.documents + len(lengths)))
             text_bytes += size
             report_progress(group / groups, documents=writer.documents, tokens=writer.tokens, text_bytes=text_bytes)
-            encoder.forget_words()
         files = writer.finish()
     return {
         "documents": writer.documents,
@@ -104,11 +103,11 @@ def _encode_group(shard: Path, group: int, encoder: Encoder, fast: bool) -> tupl
         documents = read_texts(file, group)
     if not fast:
         return *encoder.encode_reference(documents), sum(map(len, documents)), True
-    same = encoder.count_differences([_piece(documents, group)]) == 0
     try:
         ids, lengths = encoder.encode_fast(documents)
     except Exception:  # whatever it cannot encode, the reference encodes
         return np.zeros(0, np.uint32), np.zeros(0, np.int64), 0, False
+    same = encoder.count_differences([_piece(documents, group)]) == 0
     return ids, lengths, sum(map(len, documents)), same
 
 

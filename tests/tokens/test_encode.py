@@ -6,6 +6,7 @@ import os
 import random
 import sysconfig
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -170,14 +171,24 @@ def test_texts_cannot_shift_the_separator_beside_them(folder: Path) -> None:
 def test_gigatoken_started_afresh_gives_the_same_ids(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(folder, "auto", parse_special_tokens=False)
     documents = [text.encode() for text in real_texts()[:50]]
-    before, loaded = encoder.encode_fast(documents)[0], encoder._fast
+    before, loaded = encoder.encode_fast(documents)[0], encoder._idle[0]
     monkeypatch.setattr("pipeline.tokens.encode.MOST_RESIDENT_BYTES", 1)
-    encoder.forget_words()
-    assert encoder._fast is loaded, "too little was encoded since it was loaded"
+    encoder.encode_fast(documents)
+    assert encoder._idle == [loaded], "too little was encoded since it was loaded"
     monkeypatch.setattr("pipeline.tokens.encode.FORGET_EVERY_BYTES", 1)
-    encoder.forget_words()
-    assert encoder._fast is not loaded
+    encoder.encode_fast(documents)
+    assert encoder._idle == []
     np.testing.assert_array_equal(encoder.encode_fast(documents)[0], before)
+
+
+def test_threads_of_one_encoder_each_take_a_gigatoken_of_their_own(folder: Path) -> None:
+    encoder = Encoder(folder, "auto", parse_special_tokens=False)
+    documents = [text.encode() for text in real_texts()[:50]]
+    expected = encoder.encode_fast(documents)[0]
+    with ThreadPoolExecutor(4) as pool:
+        for ids, _ in pool.map(encoder.encode_fast, [documents] * 40):
+            np.testing.assert_array_equal(ids, expected)
+    assert 1 <= len(encoder._idle) <= 4
 
 
 def test_a_tokenizer_without_proof_is_encoded_by_the_reference(folder: Path, tmp_path: Path) -> None:
