@@ -346,3 +346,14 @@ def test_without_tokens_or_a_place_to_write_it_says_what_to_do(make_tokens: Call
     (config.paths.data_dir / "tokens" / "manifest.json").unlink()
     with pytest.raises(DataError, match="holds no finished tokens"):
         prepare_packing(config)
+
+
+def test_what_tokenize_made_is_packed_whole(make_run: Callable[..., Path]) -> None:
+    config = load(make_run(), ["executor.workers=1"])
+    packing = prepare_packing(config)
+    tokens = read_json(config.paths.data_dir / "tokens" / "manifest.json")["counts"]["sources"]
+    assert packing["sources"].keys() == tokens.keys() == {"prose", "sums"}
+    for source, counts in packing["sources"].items():
+        train = tokens[source]["train"]
+        assert counts["documents"] == train["documents"]
+        assert counts["positions"] == train["tokens"] - train["documents"] > 0
