@@ -1,6 +1,7 @@
 """The settings of a run: typed, frozen sections. What can be computed from a config is a function of it."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,11 +116,46 @@ class Model(Section):
     `vocab_size` defaults to the tokenizer's, rounded up to 128."""
 
 
-class Data(Section):
+Weights = dict[str, Annotated[float, Field(ge=0)]]
+
+
+class Proportions(Section):
+    mixture: Weights | None = None
+    """Source -> weight; normalised. In a run file also the name of a file in `pipeline/presets/mixtures`.
+
+    Default: in proportion to the sources' training tokens (one epoch of each)."""
+    epochs: Weights | None = None
+    """In the place of `mixture`: source -> how often it is to be seen. Weights are these times its tokens; how long the
+    run is, and so how often each is really seen, says `train.train_tokens`."""
+
+    def weights(self, sizes: Mapping[str, float]) -> dict[str, float]:
+        """Return the weight of each source that has a size, in sequences, tokens or bytes."""
+        if self.epochs is not None:
+            return {name: self.epochs[name] * size for name, size in sizes.items()}
+        return {name: self.mixture[name] if self.mixture is not None else size for name, size in sizes.items()}
+
+
+class DataStage(Proportions):
+    from_progress: float = Field(ge=0, lt=1)
+    """Fraction of the run's samples after which this holds, until the next one."""
+
+
+class Data(Proportions):
     sequence_length: int = Field(ge=2)
     """Tokens that the model sees at once, and predicts."""
-    mixture: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    """Source -> weight; normalised. Default: in proportion to the sources' training tokens (one epoch of each)."""
+    stages: tuple[DataStage, ...] = ()
+    """Other proportions from some progress on, for example better data for the last tenth (annealing). One from 0 on
+    takes the place of `mixture` or `epochs`."""
+    packing: Literal["concatenate", "best-fit"] = "concatenate"
+    """`concatenate`: windows over the stream of documents (Brown et al. 2020, appendix B). `best-fit`: whole documents,
+    cut only where they are longer than a sequence, packed into sequences (Ding et al. 2024, arXiv:2404.10830)."""
+    shuffle: Literal["full", "block"] = "full"
+    """`full`: any sequence may come anywhere in an epoch. `block`: blocks of 1 MB, mixed within a window of 16, for file
+    systems that are slow at small reads (`pipeline/sampling/README.md`)."""
+    document_mask: bool = False
+    """Documents in one sequence do not attend to each other, and their positions count from 0."""
+    loss_after_end_of_document: bool = True
+    """With `concatenate`, predict a document's first token from the end of the one before it."""
     validation_sequences: int = Field(default=64, ge=1)
     """Held-out sequences per source at most, the same ones at every validation."""
 
@@ -269,6 +305,17 @@ class RunConfig(Section):
     def total_steps(self) -> int:
         """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up."""
         return -(-self.train.train_tokens // self.batch.global_batch_tokens)
+
+    @property
+    def proportions(self) -> Sequence[tuple[float, str, Proportions]]:
+        """In which proportions the sources come: from which progress on, the name of the setting, what it says."""
+        stages = [(s.from_progress, f"data.stages.{i}", s) for i, s in enumerate(self.data.stages)]
+        return stages if stages and stages[0][0] == 0 else [(0.0, "data", self.data), *stages]
+
+    @property
+    def total_samples(self) -> int:
+        """Sequences that the whole run consumes."""
+        return self.total_steps * self.global_batch_sequences
 
     def model_vocab_size(self, ids: int) -> int:
         """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else rounded up."""

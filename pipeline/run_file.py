@@ -6,6 +6,7 @@ relative to that file; on the command line to the current folder.
 """
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -38,6 +39,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     merged: dict[str, Any] = {}
     for layer in [*layers, document]:
         merged = merge(merged, layer)
+    _name_mixtures(merged.get("data"))
     context = {"base": path.absolute().parent}
     try:
         config, problems = RunConfig.model_validate(merged, context=context), []
@@ -57,12 +59,23 @@ def dump(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _preset_path(name: str) -> Path:
-    path = PRESETS / f"{name}.yaml"
+def _preset_path(name: str, setting: str = "preset", below: str = ".") -> Path:
+    folder = PRESETS / below
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise ConfigError([f"preset = {name!r}: no such preset; there are {known}"])
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ConfigError([f"{setting} = {name!r}: no such preset; there are {known}"])
     return path
+
+
+def _name_mixtures(data: Any) -> None:
+    """Put the weights of a preset where `data.mixture`, or that of a stage, is a name."""
+    if not isinstance(data, dict):
+        return
+    stages = data.get("stages")
+    for part in [data, *(stages if isinstance(stages, list) else [])]:
+        if isinstance(part, dict) and isinstance(name := part.get("mixture"), str):
+            part["mixture"] = read_yaml(_preset_path(name, "data.mixture", "mixtures"))
 
 
 def _mismatches(config: RunConfig) -> list[str]:
@@ -100,17 +113,42 @@ def _mismatches(config: RunConfig) -> list[str]:
             f"schedule.warmup_tokens = {config.schedule.warmup_tokens}: warm-up and decay together must not be longer "
             f"than train.train_tokens = {config.train.train_tokens}"
         )
-    for name in sorted((config.data.mixture or {}).keys() - config.sources.keys()):
-        problems.append(f"data.mixture.{name}: no such source; sources are {', '.join(config.sources)}")
-    for name in [n for n in config.sources if config.data.mixture is not None and n not in config.data.mixture]:
-        problems.append(f"data.mixture: says nothing of the source {name}; give it a weight, 0 to leave it out")
-    if config.data.mixture is not None and sum(config.data.mixture.values()) <= 0:
-        problems.append("data.mixture: at least one weight must be above 0")
+    problems += _proportion_mismatches(config)
     scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
     if config.evaluation.require_cloze_standard_errors is not None and not scored:
         problems.append(
             "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
             "and 0 in evaluation.shots"
+        )
+    return problems
+
+
+def _proportion_mismatches(config: RunConfig) -> list[str]:
+    """Check what says in which proportions the sources come: `data` itself and each of its stages."""
+    data, problems = config.data, []
+    parts = [("data", data), *((f"data.stages.{number}", stage) for number, stage in enumerate(data.stages))]
+    for where, part in parts:
+        if part.mixture is not None and part.epochs is not None:
+            problems.append(f"{where}: `mixture` and `epochs` exclude each other; keep one")
+        for kind, weights in (("mixture", part.mixture), ("epochs", part.epochs)):
+            if weights is None:
+                continue
+            for name in sorted(weights.keys() - config.sources.keys()):
+                problems.append(f"{where}.{kind}.{name}: no such source; sources are {', '.join(config.sources)}")
+            for name in [n for n in config.sources if n not in weights]:
+                problems.append(
+                    f"{where}.{kind}: says nothing of the source {name}; give it a weight, 0 to leave it out"
+                )
+            if sum(weights.values()) <= 0:
+                problems.append(f"{where}.{kind}: at least one weight must be above 0")
+        if part is not data and part.mixture is None and part.epochs is None:
+            problems.append(f"{where}: needs `mixture` or `epochs`")
+    progress = [stage.from_progress for stage in data.stages]
+    if any(later <= earlier for earlier, later in itertools.pairwise(progress)):
+        problems.append(f"data.stages: from_progress must rise from stage to stage, not {progress}")
+    if progress and progress[0] == 0 and (data.mixture is not None or data.epochs is not None):
+        problems.append(
+            "data.stages.0.from_progress = 0: takes the place of data.mixture and data.epochs; remove those"
         )
     return problems
 

@@ -46,28 +46,15 @@ deepspeed: {template}
 def make_corpus(folder: Path) -> list[Path]:
     """Two slices shaped like RedPajama's, of made-up sentences."""
     generator = random.Random(5)
-    words = [
-        "river",
-        "stone",
-        "lamp",
-        "green",
-        "walks",
-        "under",
-        "seven",
-        "bright",
-        "open",
-        "paper",
-        "the",
-        "a",
-        "of",
-        "and",
-    ]
+    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+    words = ["".join(generator.choices(syllables, k=generator.randrange(1, 4))) for _ in range(300)]
+    often = [1 / rank for rank in range(1, len(words) + 1)]  # as words are in a language: Zipf's law
     files = []
     for name in ("alpha", "beta"):
         file = folder / f"{name}.jsonl.gz"
         with gzip.open(file, "wt") as out:
             for i in range(400):
-                text = ". ".join(" ".join(generator.choices(words, k=12)) for _ in range(8))
+                text = ". ".join(" ".join(generator.choices(words, often, k=12)) for _ in range(8))
                 out.write(json.dumps({"meta": {"url": f"{name}/{i}"}, "text": text}) + "\n")
         files.append(file)
     return files

@@ -162,7 +162,7 @@ def test_every_module_class_and_public_function_has_a_docstring() -> None:
         commands = {"command"}  # the stages' own text stands in the table
         for node in tree.body:
             is_public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-            documented = {"Section"}  # a section of the run file is documented field by field
+            documented = {"Section", "Proportions"}  # a section of the run file is documented field by field
             if is_public and isinstance(node, ast.ClassDef):
                 is_public = not any(isinstance(base, ast.Name) and base.id in documented for base in node.bases)
             if is_public and node.name not in commands and not ast.get_docstring(node):

@@ -18,14 +18,17 @@ from typing import Any
 
 import psutil
 
-from pipeline.artifacts import Result, read_json, write_atomic
+from pipeline.artifacts import Result, read_json, write_atomic, write_json
 from pipeline.cluster.launch import WORKER, Launch, plan_launch
 from pipeline.config import RunConfig
 from pipeline.errors import DataError, Interrupted, UserError
 from pipeline.lease import process_start_time
 from pipeline.logs import note, progress
 from pipeline.run_file import dump
+from pipeline.sampling.outlook import look_ahead
 
+DATA_OUTLOOK = "data.json"
+"""File in the run folder: tokens, epochs, cut documents and padding of each source."""
 POLL_SECONDS = 0.2
 LAUNCHER_GRACE_SECONDS = 15.0
 """Time for the launcher to notice that its ranks have ended."""
@@ -46,6 +49,7 @@ def train(config: RunConfig) -> Result:
     run_dir = config.paths.run_dir
     run_file = run_dir / "config.yaml"
     write_atomic(run_file, dump(config))
+    write_json(run_dir / DATA_OUTLOOK, look_ahead(config))
     (run_dir / "outcome.json").unlink(missing_ok=True)
     for log in (run_dir / "logs").glob("*.log"):
         log.replace(log.with_suffix(".previous"))

@@ -1,23 +1,28 @@
 """Batches for one rank, read in the background.
 
-The global batch of step s (from 1) is samples [(s - 1) x batch, s x batch), in the same global order on any number of
-ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x micro of it.
+The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), in the same global order on any
+number of ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x micro of it.
 """
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from pipeline.sampling.order import Order, read_sequence
-from pipeline.sampling.stream import TokenStream
+from pipeline.sampling.batches import Batch, Shape, Source, read_batch
+from pipeline.sampling.order import Order
 
 T = TypeVar("T")
 PREFETCHED_STEPS = 4
+READING_THREADS = 16
+"""Reads that a slow file system answers at the same time; they sleep where reading takes no time."""
+LOCATED_AT_ONCE = 2048
+"""Samples whose places are computed together: numpy's cost per call is then none per sample."""
 
 
 @dataclass(frozen=True)
@@ -34,46 +39,50 @@ class Share:
         """Micro-batches per step."""
         return self.global_batch // (self.ranks * self.micro_batch)
 
-    def samples(self, step: int, micro: int) -> range:
-        """Return the sample numbers of one micro-batch of a step (steps count from 1, micro-batches from 0)."""
+    def positions(self, step: int, micro: int) -> range:
+        """Return the run's positions of one micro-batch of a step (steps count from 1, micro-batches from 0)."""
         first = (step - 1) * self.global_batch + (micro * self.ranks + self.rank) * self.micro_batch
         return range(first, first + self.micro_batch)
 
 
-def read_batch(order: Order, streams: Mapping[str, TokenStream], samples: range) -> np.ndarray:
-    """Return the samples' tokens, `(samples, sequence_length + 1) int64`."""
-    places = [order.locate(i) for i in samples]
-    return np.stack([read_sequence(streams, p.source, p.sequence, order.sequence_length) for p in places])
+@dataclass(frozen=True)
+class Data:
+    """All that a run reads."""
+
+    order: Order
+    sources: Sequence[Source]
+    """In the order of `order.names`."""
+    shape: Shape
+
+    def read(self, positions: Sequence[int] | np.ndarray) -> Batch:
+        """Read the samples at some positions of the run."""
+        return read_batch(self.sources, self.order.locate(np.asarray(positions)), self.shape)
 
 
 class Loader(Generic[T]):
-    """Iterate over steps, each a list of this rank's micro-batches; a thread reads ahead.
+    """Iterate over steps, each a list of this rank's micro-batches; threads read ahead.
 
-    Use as a context manager, which ends the thread. What goes wrong in the thread is raised by the iteration.
+    Use as a context manager, which ends the threads. What goes wrong in one is raised by the iteration.
     """
 
-    def __init__(
-        self,
-        order: Order,
-        streams: Mapping[str, TokenStream],
-        share: Share,
-        steps: range,
-        convert: Callable[[np.ndarray], T],
-    ) -> None:
-        self._order, self._streams, self._share, self._steps, self._convert = order, streams, share, steps, convert
-        self._queue: queue.Queue[list[T] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
+    def __init__(self, data: Data, share: Share, steps: range, convert: Callable[[Batch], T]) -> None:
+        """Take what is to be read; `convert` is called by the reading threads."""
+        self._data, self._share, self._steps, self._convert = data, share, steps, convert
+        self._queue: queue.Queue[list[Future[T]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read_ahead, daemon=True)
+        self._pool = ThreadPoolExecutor(READING_THREADS, "read")
+        self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
 
     def __enter__(self) -> "Loader[T]":
-        self._thread.start()
+        self._planner.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        self._planner.join()
+        self._pool.shutdown(cancel_futures=True)
 
     def __iter__(self) -> Iterator[list[T]]:
         while True:
@@ -82,22 +91,33 @@ class Loader(Generic[T]):
                 raise item
             if item is None:
                 return
-            yield item
+            yield [future.result() for future in item]
 
-    def _read_ahead(self) -> None:
+    def _plan_ahead(self) -> None:
         try:
-            for step in self._steps:
-                micro_batches = []
-                for micro in range(self._share.accumulation):
-                    ids = read_batch(self._order, self._streams, self._share.samples(step, micro))
-                    micro_batches.append(self._convert(ids))
-                if not self._put(micro_batches):
-                    return
+            accumulation = self._share.accumulation
+            rows = accumulation * self._share.micro_batch
+            together = max(1, LOCATED_AT_ONCE // rows)
+            for first in range(0, len(self._steps), together):
+                for step in self._located(self._steps[first : first + together], rows):
+                    if not self._put([self._pool.submit(self._read, positions) for positions in step]):
+                        return
             self._put(None)
         except BaseException as error:  # handed to the iterating thread
             self._put(error)
 
-    def _put(self, item: list[T] | BaseException | None) -> bool:
+    def _located(self, steps: range, rows: int) -> Iterator[list]:
+        share = self._share
+        positions = [share.positions(step, micro) for step in steps for micro in range(share.accumulation)]
+        places = self._data.order.locate(np.concatenate([np.arange(p.start, p.stop) for p in positions]))
+        for first in range(0, len(steps) * rows, rows):
+            starts = range(first, first + rows, share.micro_batch)
+            yield [places.take(slice(start, start + share.micro_batch)) for start in starts]
+
+    def _read(self, places) -> T:
+        return self._convert(read_batch(self._data.sources, places, self._data.shape))
+
+    def _put(self, item: list[Future[T]] | BaseException | None) -> bool:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.2)

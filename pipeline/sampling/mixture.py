@@ -6,7 +6,7 @@ are looked up, whatever i is.
 Source: Tijdeman 1980, "The chairman assignment problem", Discrete Mathematics 32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,47 +19,53 @@ PERIOD = 1 << 14
 class Mixture:
     """The interleaving of one period."""
 
-    names: tuple[str, ...]
     counts: np.ndarray
     """`(sources,) int64`: samples of each source in a period; they sum to PERIOD."""
     source: np.ndarray
-    """`(PERIOD,) int32`: source of each sample."""
+    """`(PERIOD,) int64`: source of each sample."""
     rank: np.ndarray
     """`(PERIOD,) int64`: samples of that source earlier in the period."""
+    places: tuple[np.ndarray, ...]
+    """Of each source `(counts,) int64`: its samples' places in the period."""
 
-    def locate(self, index: int) -> tuple[str, int]:
-        """Return the source of sample `index` and its number among that source's samples."""
+    def locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sources `(n,)` of samples `(n,)`, and each one's number among that source's samples."""
+        periods, offsets = np.divmod(np.asarray(indices, np.int64), PERIOD)
+        sources = self.source[offsets]
+        return sources, periods * self.counts[sources] + self.rank[offsets]
+
+    def find(self, source: int, numbers: np.ndarray) -> np.ndarray:
+        """Return which samples `(n,)` are a source's samples with these numbers; the source has weight."""
+        periods, ranks = np.divmod(np.asarray(numbers, np.int64), self.counts[source])
+        return periods * PERIOD + self.places[source][ranks]
+
+    def samples_before(self, index: int) -> np.ndarray:
+        """Return how many of the samples below `index` come from each source, `(sources,) int64`."""
         period, offset = divmod(index, PERIOD)
-        source = int(self.source[offset])
-        return self.names[source], period * int(self.counts[source]) + int(self.rank[offset])
-
-    def samples_before(self, index: int) -> dict[str, int]:
-        """Return how many of the samples below `index` come from each source."""
-        period, offset = divmod(index, PERIOD)
-        within = np.bincount(self.source[:offset], minlength=len(self.names))
-        return {name: int(period * self.counts[i] + within[i]) for i, name in enumerate(self.names)}
+        return period * self.counts + np.bincount(self.source[:offset], minlength=len(self.counts))
 
 
-def make_mixture(weights: Mapping[str, float]) -> Mixture:
-    """Build the interleaving for positive weights, which need not sum to 1; sources of weight 0 are left out."""
-    names = tuple(name for name, weight in weights.items() if weight > 0)
-    shares = np.array([weights[name] for name in names], np.float64)
+def make_mixture(weights: Sequence[float]) -> Mixture:
+    """Build the interleaving for weights, which need not sum to 1; sources of weight 0 never come."""
+    shares = np.array(weights, np.float64)
     counts = _round_to_period(shares / shares.sum())
     source = _interleave(counts)
+    places = tuple(np.flatnonzero(source == i) for i in range(len(counts)))
     rank = np.zeros(PERIOD, np.int64)
-    for i in range(len(names)):
-        rank[source == i] = np.arange(counts[i])
-    return Mixture(names, counts, source, rank)
+    for place in places:
+        rank[place] = np.arange(len(place))
+    return Mixture(counts, source, rank, places)
 
 
 def _round_to_period(shares: np.ndarray) -> np.ndarray:
-    """Largest remainders, but at least one sample for every source."""
+    """Largest remainders, but at least one sample for every source that has weight."""
     exact = shares * PERIOD
-    counts = np.maximum(np.floor(exact).astype(np.int64), 1)
+    least = (shares > 0).astype(np.int64)
+    counts = np.maximum(np.floor(exact).astype(np.int64), least)
     while (missing := PERIOD - int(counts.sum())) != 0:
         step = 1 if missing > 0 else -1
-        error = np.where(counts + step >= 1, (exact - counts) * step, -np.inf)
-        counts[int(np.argmax(error))] += step
+        may = (least == 1) & (counts + step >= least)
+        counts[int(np.argmax(np.where(may, (exact - counts) * step, -np.inf)))] += step
     return counts
 
 
@@ -69,15 +75,16 @@ def _interleave(counts: np.ndarray) -> np.ndarray:
     With k sources and share w, a source's next sample (number x + 1) may come at place t once
     w * t - x >= 1 / (2k - 2), and must come before w * t - x exceeds 1 - 1 / (2k - 2).
     """
-    sources = len(counts)
-    if sources == 1:
-        return np.zeros(PERIOD, np.int32)
-    shares, slack = counts / PERIOD, 1 / (2 * sources - 2)
-    used = np.zeros(sources, np.int64)
-    order = np.empty(PERIOD, np.int32)
+    present = np.flatnonzero(counts)
+    if len(present) == 1:
+        return np.full(PERIOD, present[0])
+    shares, slack = counts[present] / PERIOD, 1 / (2 * len(present) - 2)
+    used = np.zeros(len(present), np.int64)
+    order = np.empty(PERIOD, np.int64)
     for place in range(PERIOD):
-        ready = (shares * (place + 1) - used >= slack - 1e-9) & (used < counts)
+        ready = (shares * (place + 1) - used >= slack - 1e-9) & (used < counts[present])
         deadline = np.where(ready, (used + 1 - slack) / shares, np.inf)
-        order[place] = chosen = int(np.argmin(deadline))
+        chosen = int(np.argmin(deadline))
+        order[place] = present[chosen]
         used[chosen] += 1
     return order

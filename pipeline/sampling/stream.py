@@ -1,8 +1,16 @@
-"""Token streams on disk: all documents of one source and split, one after another, read by position."""
+"""Token streams on disk: all documents of one source and split, one after another, read by position.
 
-from bisect import bisect_right
+Files are read with `pread`, not mapped: a file that was cut short is an error instead of a signal that kills the process,
+the interpreter's lock is free while a slow file system answers, and nothing but what was asked for is read ahead.
+"""
+
+import os
+import resource
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
+from io import FileIO
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,53 +19,107 @@ import numpy as np
 from pipeline.artifacts import read_manifest
 from pipeline.errors import DataError
 
-OPEN_SHARDS = 256
-"""Memory maps kept open per stream; the least recently used one is closed."""
+MOST_OPEN_FILES = 4096
+"""Of a process, all sources together; the one used longest ago is closed. Fewer where the system allows fewer."""
+REMEDY = "Run `pipeline tokenize` again."
+
+
+class Files:
+    """Open files, the last used ones, shared by the threads that read."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: OrderedDict[Path, FileIO] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
+        """Fill a buffer from a byte offset on; returns the bytes that were there. Raises DataError where it cannot."""
+        try:
+            # A file that another thread drops meanwhile stays open until this reference to it ends.
+            return os.preadv(self._get(path).fileno(), [buffer], offset)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}). {REMEDY}") from None
+
+    def _get(self, path: Path) -> FileIO:
+        with self._lock:
+            if (file := self._open.get(path)) is not None:
+                self._open.move_to_end(path)
+                return file
+        file = FileIO(path)
+        with self._lock:
+            self._open[path] = file
+            if len(self._open) > self._most:
+                self._open.popitem(last=False)
+        return file
+
+
+@cache
+def shared_files() -> Files:
+    """Return this process' open token files; the limit on open files is raised as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST_OPEN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return Files(MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, soft // 2))
 
 
 class TokenStream:
     """The ids of several `.bin` files as one array."""
 
-    def __init__(self, shards: Sequence[tuple[Path, int]], dtype: np.dtype) -> None:
+    def __init__(self, shards: Sequence[tuple[Path, int]], dtype: np.dtype, files: Files | None = None) -> None:
         """Take files with their number of tokens, in order. Nothing is opened yet."""
-        self._files = [path for path, tokens in shards if tokens]
-        self._starts = [0, *accumulate(tokens for _, tokens in shards if tokens)]
-        self._dtype = dtype
-        self._open: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.paths = [path for path, tokens in shards if tokens]
+        self.starts = np.array([0, *accumulate(tokens for _, tokens in shards if tokens)], np.int64)
+        """`(files + 1,)`: the first token of each file, and the number of tokens."""
+        self.dtype = dtype
+        self._files = files or shared_files()
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return int(self.starts[-1])
 
-    def read(self, start: int, count: int) -> np.ndarray:
-        """Return ids `[start, start + count)` as `(count,) int64`; they may lie in several files."""
-        out = np.empty(count, np.int64)
-        filled = 0
-        while filled < count:
-            shard = bisect_right(self._starts, start + filled) - 1
-            offset = start + filled - self._starts[shard]
-            piece = self._shard(shard)[offset : offset + count - filled]
-            out[filled : filled + len(piece)] = piece
-            filled += len(piece)
+    def read_pieces(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return the ids of pieces `[start, start + count)`, one after another, `(sum of counts,)` of the stream's type.
+
+        A piece may lie in several files.
+        """
+        ends = np.cumsum(counts)
+        out = np.empty(int(ends[-1]) if len(ends) else 0, self.dtype)
+        size, view = self.dtype.itemsize, out.data.cast("B")
+        shards = np.searchsorted(self.starts, starts, side="right") - 1
+        offsets = (starts - self.starts[shards]) * size
+        read, paths = self._files.read_into, self.paths
+        for shard, offset, end, count in zip(
+            shards.tolist(), offsets.tolist(), (ends * size).tolist(), (counts * size).tolist(), strict=True
+        ):
+            piece = view[end - count : end]
+            if read(paths[shard], piece, offset) != count:
+                self._read_on(shard, piece, offset)
         return out
 
-    def _shard(self, index: int) -> np.ndarray:
-        if index in self._open:
-            self._open.move_to_end(index)
-            return self._open[index]
-        path, expected = self._files[index], self._starts[index + 1] - self._starts[index]
-        try:
-            ids = np.memmap(path, self._dtype, "r")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}). Run `pipeline tokenize` again.") from None
-        if len(ids) != expected:
-            raise DataError(f"{path}: holds {len(ids)} tokens instead of {expected}. Run `pipeline tokenize` again.")
-        self._open[index] = ids
-        if len(self._open) > OPEN_SHARDS:
-            self._open.popitem(last=False)
-        return ids
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Return ids `[start, start + count)` as `(count,) int64`."""
+        return self.read_pieces(np.array([start]), np.array([count])).astype(np.int64)
+
+    def _read_on(self, shard: int, piece: memoryview, offset: int) -> None:
+        """Read a piece that reaches into the next files. Raises DataError where a file is shorter than recorded."""
+        filled = 0
+        while filled < len(piece):
+            if shard == len(self.paths):
+                raise DataError(f"{self.paths[-1]}: {len(piece) - filled} bytes were read beyond its end")
+            path, size = self.paths[shard], int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize
+            left = min(len(piece) - filled, size - offset)
+            while left:
+                found = self._files.read_into(path, piece[filled : filled + left], offset)
+                if not found:
+                    raise DataError(f"{path}: ends after {offset} bytes instead of {size}. {REMEDY}")
+                filled, offset, left = filled + found, offset + found, left - found
+            shard, offset = shard + 1, 0
 
 
-def open_streams(tokens_dir: Path, sources: Sequence[str], split: str) -> dict[str, TokenStream]:
+def open_streams(
+    tokens_dir: Path, sources: Sequence[str], split: str, files: Files | None = None
+) -> dict[str, TokenStream]:
     """Open each source's stream of a split (`train` or `validation`) from the tokens' manifest."""
     manifest = read_manifest(tokens_dir / "manifest.json")
     if manifest is None:
@@ -68,5 +130,5 @@ def open_streams(tokens_dir: Path, sources: Sequence[str], split: str) -> dict[s
         prefix = f"{source}/{split}_"
         names = sorted(n for n in manifest["files"] if n.startswith(prefix) and n.endswith(".bin"))
         shards = [(tokens_dir / n, manifest["files"][n]["bytes"] // dtype.itemsize) for n in names]
-        streams[source] = TokenStream(shards, dtype)
+        streams[source] = TokenStream(shards, dtype, files)
     return streams

@@ -90,7 +90,7 @@ class Sample:
         assert manifest is not None, "train-tokenizer runs after prepare"
         counts = manifest["counts"]["sources"]
         available = {name: int(counts[name]["text_bytes"].get("train", 0)) for name in config.sources}
-        weights = config.data.mixture or available
+        weights = config.proportions[0][2].weights(available)
         shares = share_out(config.tokenizer.sample_bytes, weights, available)
         if not any(shares.values()):
             raise DataError(

@@ -8,7 +8,7 @@ DeepSpeed's own `latest` file is not used: it is written before all ranks have f
 
 import random
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
 from pipeline.errors import DataError
+from pipeline.sampling.order import Ranges
 from pipeline.training.engine import Engine
 from pipeline.training.resume import complete_checkpoints, name_of
 
@@ -32,6 +33,17 @@ class TrainState:
     """Completed optimizer steps."""
     tokens: int = 0
     """Tokens trained on."""
+    skipped: Ranges = ()
+    """Samples that the run does not consume."""
+
+    def after_step(self, tokens: int) -> "TrainState":
+        """Return the state after one more step of so many tokens."""
+        return replace(self, step=self.step + 1, tokens=self.tokens + tokens)
+
+    @staticmethod
+    def read(record: dict[str, Any]) -> "TrainState":
+        """Return the state that a checkpoint's manifest holds."""
+        return TrainState(**{**record, "skipped": tuple((first, end) for first, end in record["skipped"])})
 
 
 def save(engine: Engine, state: TrainState, folder: Path, keep_last: int, probe: dict[str, np.ndarray]) -> Path:
@@ -89,7 +101,7 @@ def load(engine: Engine, checkpoint: Path) -> TrainState:
     path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
     assert path is not None, f"DeepSpeed did not load {checkpoint}"
     _restore_random_state(torch.load(checkpoint / f"random_state_{dist.get_rank():05d}.pt", weights_only=False))
-    return TrainState(**manifest["state"])
+    return TrainState.read(manifest["state"])
 
 
 def damage(checkpoint: Path) -> list[str]:

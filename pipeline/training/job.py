@@ -3,11 +3,11 @@
 import logging
 import os
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import deepspeed
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -15,13 +15,14 @@ from pipeline.artifacts import write_json
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.run_file import dump
+from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
-from pipeline.sampling.order import make_order
 from pipeline.sampling.stream import open_streams
 from pipeline.training import checkpoint, resume
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
+from pipeline.training.device_batch import Mover, check_document_mask
 from pipeline.training.engine import Engine, make_engine
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
@@ -40,11 +41,10 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
     architecture = model_config(config)
     sources = list(config.sources)
-    streams = open_streams(config.paths.data_dir / "tokens", sources, "train")
-    order = make_order(streams, config.data.mixture, config.data.sequence_length, config.train.seed)
+    data = open_data(config)
     held_out = choose_held_out(
         open_streams(config.paths.data_dir / "tokens", sources, "validation"),
-        config.data.sequence_length,
+        data.shape,
         config.data.validation_sequences,
     )
     join_process_group()
@@ -58,7 +58,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.global_batch_sequences)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
-        epochs = order.epochs(config.total_steps * config.global_batch_sequences)
+        epochs = data.order.epochs(config.total_samples)
         write_event(
             run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config)
         )
@@ -67,7 +67,10 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         parameters - looked_up, architecture.num_hidden_layers, architecture.hidden_size, config.data.sequence_length
     )
     steps = range(state.step + 1, config.total_steps + 1)
-    with Loader(order, streams, share, steps, _to_tensor) as loader:
+    data = replace(data, order=data.order.skipping(state.skipped))
+    if config.data.document_mask:
+        check_document_mask(engine)
+    with Loader(data, share, steps, Mover(engine.device)) as loader:
         run = Run(config, engine, loader, held_out, stop, metrics, per_token, peak_flops(_device_name()))
         state = train(run, state)
     finished = state.step == config.total_steps
@@ -121,11 +124,6 @@ def _go_on(engine: Engine, candidates: list[Path], run_dir: Path, rank: int) -> 
             "Restore one from a copy, or choose another paths.run_dir."
         )
     return TrainState()
-
-
-def _to_tensor(ids: np.ndarray) -> torch.Tensor:
-    tensor = torch.from_numpy(ids)
-    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def _device_name() -> str:

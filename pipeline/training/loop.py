@@ -10,15 +10,17 @@ import torch.distributed as dist
 
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.sampling.batches import IGNORED
 from pipeline.sampling.loader import Loader
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import model_flops_utilisation
+from pipeline.training.device_batch import DeviceBatch, predict, token_losses
 from pipeline.training.engine import Engine, gradient_norm, plain_gradient_norm, set_learning_rate
 from pipeline.training.metrics import MetricsFile, write_event
 from pipeline.training.schedules import learning_rate
 from pipeline.training.stop import StopSignal
-from pipeline.training.validation import HeldOut, token_losses, validate
+from pipeline.training.validation import HeldOut, validate
 
 PROBE_TOKENS = 32
 
@@ -33,7 +35,7 @@ class Run:
 
     config: RunConfig
     engine: Engine
-    loader: Loader[torch.Tensor]
+    loader: Loader[DeviceBatch]
     held_out: HeldOut
     stop: StopSignal
     metrics: MetricsFile | None
@@ -52,11 +54,12 @@ def train(run: Run, state: TrainState) -> TrainState:
         started = time.perf_counter()
         rate = learning_rate(config, state.step + 1)
         set_learning_rate(run.engine, rate)
-        loss, norm, stop = train_step(run, micro_batches, state.step + 1)
-        state = TrainState(state.step + 1, state.tokens + config.batch.global_batch_tokens)
+        loss, norm, stop, checksum = train_step(run, micro_batches, state.step + 1)
+        state = state.after_step(config.batch.global_batch_tokens)
         is_last = state.step == config.total_steps
         now = time.perf_counter()
         record = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": norm, "learning_rate": rate}
+        record |= {"data_checksum": checksum}
         record |= _speed(run, seconds=now - waited_from, waited=started - waited_from)
         if is_last or state.step % config.train.validate_every_steps == 0:
             overall, by_source = validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
@@ -71,24 +74,26 @@ def train(run: Run, state: TrainState) -> TrainState:
     return state
 
 
-def train_step(run: Run, micro_batches: list[torch.Tensor], step: int) -> tuple[float, float | None, bool]:
-    """Do one optimizer step; returns the mean loss over the global batch, the gradient norm, and whether to stop.
+def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> tuple[float, float | None, bool, str]:
+    """Do one optimizer step.
 
-    The ranks agree on the loss and the wish to stop before the weights are touched.
+    Returns the mean loss in nats over the targets of the global batch, the gradient norm, whether to stop, and the
+    checksum of what was read. The ranks agree on the loss and the wish to stop before the weights are touched.
+    Every target has the same weight in every step: the gradient is that of the sum of losses over the places for them.
     """
     engine = run.engine
-    total = torch.zeros((), dtype=torch.float64, device=engine.device)
-    for i, ids in enumerate(micro_batches):
-        ids = ids.to(engine.device, non_blocking=True)
-        logits = engine(input_ids=ids[:, :-1], use_cache=False).logits
-        loss = token_losses(logits, ids[:, 1:]).mean()
-        engine.backward(loss)  # divides by the accumulation steps
-        total += loss.detach()
+    total = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    checksum = 0
+    for i, batch in enumerate(micro_batches):
+        batch.wait()
+        losses = token_losses(predict(engine, batch.inputs, batch.positions), batch.targets)
+        engine.backward(losses.sum() / losses.numel())  # divides by the accumulation steps
+        total[0] += losses.detach().sum(dtype=torch.float64)
+        total[1] += (batch.targets != IGNORED).sum()
+        checksum += batch.checksum
         if i + 1 < len(micro_batches):
             engine.step()  # counts the micro-batch; weights change after the last one
-    agreed = torch.stack([total / len(micro_batches), total.new_tensor(float(run.stop.requested))])
-    dist.all_reduce(agreed)
-    mean, stop = float(agreed[0]) / dist.get_world_size(), float(agreed[1]) > 0
+    mean, stop, data_checksum = _agree(total, run.stop.requested, checksum)
     if not np.isfinite(mean):
         raise NotFinite(_not_finite("loss", mean, step))
     norm = (
@@ -100,7 +105,17 @@ def train_step(run: Run, micro_batches: list[torch.Tensor], step: int) -> tuple[
         if run.config.precision.dtype != "fp16":
             raise NotFinite(_not_finite("gradient norm", norm, step))
         norm = None  # the loss scaler has skipped the step
-    return mean, norm, stop
+    return mean, norm, stop, data_checksum
+
+
+def _agree(total: torch.Tensor, stop: bool, checksum: int) -> tuple[float, bool, str]:
+    """Add up over the ranks, in one reduction, the losses and their number `(2,) float64`, wishes to stop, checksums."""
+    # 64-bit checksums are added as two halves: sums of 32-bit numbers are exact in float64.
+    halves = (checksum % 2**32, checksum // 2**32 % 2**32)
+    agreed = torch.cat([total, total.new_tensor([float(stop), *halves])])
+    dist.all_reduce(agreed)
+    loss, targets, stops, low, high = agreed.tolist()
+    return loss / targets, stops > 0, f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
 
 
 def save(run: Run, state: TrainState) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 
-from pipeline.sampling.order import read_sequence, sequence_count
+from pipeline.sampling.batches import IGNORED, Shape, Source, read_batch
+from pipeline.sampling.order import Places
+from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
+from pipeline.training.device_batch import predict, token_losses
 
 
 @dataclass(frozen=True)
@@ -20,23 +22,27 @@ class HeldOut:
     sources: tuple[str, ...]
     source: np.ndarray
     """`(sequences,) int64`: index into `sources`."""
-    tokens: np.ndarray
-    """`(sequences, sequence_length + 1) int64`."""
+    inputs: np.ndarray
+    """`(sequences, sequence_length) int64`."""
+    targets: np.ndarray
+    """`(sequences, sequence_length) int64`, IGNORED where nothing is to be predicted."""
+    positions: np.ndarray | None
+    """`(sequences, sequence_length) int64` where documents do not see each other."""
 
 
-def choose_held_out(streams: Mapping[str, TokenStream], length: int, at_most: int) -> HeldOut:
-    """Take sequences evenly spread over each source's validation stream; sources without a whole one are left out."""
-    names, source, rows = [], [], []
-    for name, stream in streams.items():
-        available = sequence_count(len(stream), length)
-        count = min(available, at_most)
-        if count:
-            chosen = [i * available // count for i in range(count)]
-            rows += [read_sequence(streams, name, i, length) for i in chosen]
-            source += [len(names)] * count
-            names.append(name)
-    tokens = np.stack(rows) if rows else np.zeros((0, length + 1), np.int64)
-    return HeldOut(tuple(names), np.array(source, np.int64), tokens)
+def choose_held_out(streams: Mapping[str, TokenStream], shape: Shape, at_most: int) -> HeldOut:
+    """Take windows evenly spread over each source's validation stream, whatever the packing of the training text.
+
+    Sources without a token to predict are left out.
+    """
+    cut = {name: Concatenated(len(s), shape.sequence_length, s.dtype.itemsize) for name, s in streams.items()}
+    names = tuple(name for name, rows in cut.items() if rows.count)
+    counts = [min(cut[name].count, at_most) for name in names]
+    source = np.repeat(np.arange(len(names)), counts)
+    row = [i * cut[name].count // count for name, count in zip(names, counts, strict=True) for i in range(count)]
+    sources = [Source(name, streams[name], cut[name]) for name in names]
+    batch = read_batch(sources, Places(np.arange(len(row)), source, np.zeros(len(row), int), np.array(row, int)), shape)
+    return HeldOut(names, source, batch.inputs, batch.targets, batch.positions)
 
 
 def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
@@ -45,19 +51,14 @@ def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
     It is the lowest cross-entropy that any model without context can reach on them: -sum p log p with their own
     frequencies p.
     """
-    by_source = {name: _entropy(held_out.tokens[held_out.source == i, 1:]) for i, name in enumerate(held_out.sources)}
-    return (_entropy(held_out.tokens[:, 1:]) if by_source else None), by_source
+    by_source = {name: _entropy(held_out.targets[held_out.source == i]) for i, name in enumerate(held_out.sources)}
+    return (_entropy(held_out.targets) if by_source else None), by_source
 
 
-def _entropy(tokens: np.ndarray) -> float:
-    counts = np.bincount(tokens.ravel()).astype(np.float64)
+def _entropy(targets: np.ndarray) -> float:
+    counts = np.bincount(targets[targets != IGNORED]).astype(np.float64)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
-
-
-def token_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy in nats of each target: `(rows, length, vocabulary)`, `(rows, length)` -> `(rows, length)`."""
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
 
 
 @torch.no_grad()
@@ -69,18 +70,24 @@ def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> tuple[float | 
     if not held_out.sources:
         return None, {}
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    rows = np.arange(rank, len(held_out.tokens), ranks)
-    passes = -(-len(held_out.tokens) // (ranks * micro_batch))
+    rows = np.arange(rank, len(held_out.source), ranks)
+    passes = -(-len(held_out.source) // (ranks * micro_batch))
     sums = torch.zeros(len(held_out.sources), 2, dtype=torch.float64, device=engine.device)
     engine.eval()
     for i in range(passes):
         chosen = rows[i * micro_batch : (i + 1) * micro_batch]
-        batch = held_out.tokens[chosen] if len(chosen) else held_out.tokens[:1]  # only to take part
-        ids = torch.from_numpy(batch).to(engine.device)
-        losses = token_losses(engine(input_ids=ids[:, :-1], use_cache=False).logits, ids[:, 1:]).double().sum(1)
-        for row, loss in zip(chosen, losses, strict=False):
+        taken = chosen if len(chosen) else np.zeros(1, np.int64)  # only to take part
+        inputs, targets = (
+            torch.from_numpy(part[taken]).to(engine.device) for part in (held_out.inputs, held_out.targets)
+        )
+        positions = (
+            None if held_out.positions is None else torch.from_numpy(held_out.positions[taken]).to(engine.device)
+        )
+        losses = token_losses(predict(engine, inputs, positions), targets).double().sum(1)
+        counts = (targets != IGNORED).sum(1)
+        for row, loss, count in zip(chosen, losses, counts, strict=False):
             sums[held_out.source[row], 0] += loss
-            sums[held_out.source[row], 1] += ids.shape[1] - 1
+            sums[held_out.source[row], 1] += count
     engine.train()
     dist.all_reduce(sums)
     overall = sums.sum(0)

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.config import RunConfig
 from pipeline.run_file import load
-from pipeline.sampling.loader import read_batch
-from pipeline.sampling.order import make_order
+from pipeline.sampling.dataset import open_data
+from pipeline.sampling.loader import Data
 from pipeline.sampling.stream import open_streams
 from pipeline.training.metrics import read_metrics
 from pipeline.training.model import initialise, model_config
@@ -32,8 +32,7 @@ def losses(run_file: Path) -> list[float]:
 
 def reference_losses(config: RunConfig) -> tuple[list[float], list[float]]:
     """Train in plain PyTorch, one process, whole batches: the losses and gradient norms that every engine must give."""
-    streams = open_streams(config.paths.data_dir / "tokens", list(config.sources), "train")
-    order = make_order(streams, config.data.mixture, config.data.sequence_length, config.train.seed)
+    data = open_data(config)
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
     initialise(model, config.train.seed, is_sharded=False)
     decayed = [p for p in model.parameters() if p.dim() >= 2]
@@ -43,17 +42,31 @@ def reference_losses(config: RunConfig) -> tuple[list[float], list[float]]:
     batch = config.global_batch_sequences
     found, norms = [], []
     for step in range(1, STEPS + 1):
-        ids = torch.from_numpy(read_batch(order, streams, range((step - 1) * batch, step * batch)))
-        logits = model(input_ids=ids[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-        loss.backward()
+        inputs, targets = windows(data, range((step - 1) * batch, step * batch))
+        logits = model(input_ids=inputs).logits
+        total = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+        (total / targets.numel()).backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         optimizer.step()
         optimizer.zero_grad()
-        found.append(loss.item())
+        found.append(total.item() / int((targets != -100).sum()))
     return found, norms
+
+
+def windows(data: Data, positions: range) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read inputs and targets straight from the streams: window by window, a short last one padded."""
+    length = data.shape.sequence_length
+    inputs = torch.full((len(positions), length), data.shape.end_of_document)
+    targets = torch.full((len(positions), length), -100)
+    places = data.order.locate(np.arange(positions.start, positions.stop))
+    for i, (source, row) in enumerate(zip(places.source.tolist(), places.row.tolist(), strict=True)):
+        stream = data.sources[source].stream
+        count = min(length, len(stream) - 1 - row * length)
+        ids = torch.from_numpy(stream.read(row * length, count + 1))
+        inputs[i, :count], targets[i, :count] = ids[:-1], ids[1:]
+    return inputs, targets
 
 
 @pytest.mark.parametrize("zero", ["zero0", "zero1", "zero2", "zero3"])
@@ -168,7 +181,7 @@ def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun
     initialise(model, config.train.seed, is_sharded=False)
     streams = open_streams(config.paths.data_dir / "tokens", ["prose", "sums"], "validation")
     for name, stream in streams.items():
-        sequences = (len(stream) - 1) // 32
+        sequences = -(-(len(stream) - 1) // 32)
         starts = [i * sequences // 5 * 32 for i in range(5)]
         ids = torch.from_numpy(np.stack([stream.read(start, 33) for start in starts]))
         with torch.no_grad():

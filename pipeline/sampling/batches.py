@@ -1,0 +1,117 @@
+"""Places in the order to arrays for the model: inputs, targets, positions, and a checksum of what was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from pipeline.sampling.blocks import BlockReader
+from pipeline.sampling.order import Places
+from pipeline.sampling.rows import Pieces, Rows
+from pipeline.sampling.stream import TokenStream
+
+IGNORED = -100
+"""Target where nothing is to be predicted (PyTorch's `ignore_index`)."""
+_CHECKSUM_MASK = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows for the model."""
+
+    inputs: np.ndarray
+    """`(rows, sequence_length) int64`; the end-of-document id where there is nothing."""
+    targets: np.ndarray
+    """`(rows, sequence_length) int64`: the token after each input, IGNORED where none is to be predicted."""
+    positions: np.ndarray | None
+    """`(rows, sequence_length) int64`, from 0 in each document; None where rows are read as one text."""
+    checksum: int
+    """Sum over the rows of a 64-bit hash of (sample number, tokens): the same however a global batch is divided."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What rows look like, the same for all sources."""
+
+    sequence_length: int
+    end_of_document: int
+    document_mask: bool
+    """Documents do not see each other, and their positions count from 0."""
+    loss_after_end_of_document: bool
+    """Whether the first token of a document is predicted from the end of the one before it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The tokens of one source and how they are cut."""
+
+    name: str
+    stream: TokenStream
+    rows: Rows
+    blocks: BlockReader | None = None
+    """Reads whole blocks and keeps them, where the order stays within a few blocks at a time."""
+
+
+def read_batch(sources: Sequence[Source], places: Places, shape: Shape) -> Batch:
+    """Read the samples at some places, `(rows,)` of them."""
+    rows, length = len(places.row), shape.sequence_length
+    inputs = np.full((rows, length), shape.end_of_document, np.int64)
+    targets = np.full((rows, length), IGNORED, np.int64)
+    begins = np.zeros((rows, length), bool) if shape.document_mask else None
+    checksum = 0
+    for index in np.unique(places.source).tolist():
+        source, chosen = sources[index], np.flatnonzero(places.source == index)
+        pieces = source.rows.pieces(places.row[chosen])
+        ids = _read(source, places.row[chosen], pieces)
+        _fill(inputs, targets, chosen, pieces, ids, length)
+        checksum += _checksum(ids, pieces, places.sample[chosen])
+        if begins is not None:
+            begins[chosen[pieces.row], pieces.offsets()] = True
+    if begins is not None or not shape.loss_after_end_of_document:
+        ends = (inputs == shape.end_of_document) & (targets != IGNORED)
+        if not shape.loss_after_end_of_document:
+            targets[ends] = IGNORED
+        if begins is not None:
+            begins[:, 1:] |= ends[:, :-1]
+    return Batch(inputs, targets, None if begins is None else _positions(begins, targets), checksum & _CHECKSUM_MASK)
+
+
+def _read(source: Source, rows: np.ndarray, pieces: Pieces) -> np.ndarray:
+    """Return the ids of all pieces, each with its last target, one after another."""
+    if source.blocks is not None:
+        return source.blocks.read_pieces(rows[pieces.row], pieces.start, pieces.length + 1)
+    return source.stream.read_pieces(pieces.start, pieces.length + 1)
+
+
+def _fill(
+    inputs: np.ndarray, targets: np.ndarray, chosen: np.ndarray, pieces: Pieces, ids: np.ndarray, length: int
+) -> None:
+    if len(pieces.row) == len(chosen) and (pieces.length == length).all():  # one whole piece a row: no index needed
+        read = ids.reshape(-1, length + 1)
+        where: slice | np.ndarray = slice(None) if len(chosen) == len(inputs) else chosen
+        inputs[where], targets[where] = read[:, :-1], read[:, 1:]
+        return
+    begin = chosen[pieces.row] * length + pieces.offsets()
+    before = np.cumsum(pieces.length) - pieces.length
+    running = np.arange(int(pieces.length.sum()))
+    to = np.repeat(begin - before, pieces.length) + running
+    origin = np.repeat(np.arange(len(pieces.row)), pieces.length) + running  # each piece has one id more than inputs
+    inputs.ravel()[to], targets.ravel()[to] = ids[origin], ids[origin + 1]
+
+
+def _positions(begins: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Count from 0 at every beginning; what is padded counts on."""
+    here = np.arange(begins.shape[1])
+    return here - np.maximum.accumulate(np.where(begins, here, 0), axis=1)
+
+
+def _checksum(ids: np.ndarray, pieces: Pieces, samples: np.ndarray) -> int:
+    """Hash each row's ids as they stand on disk, pieces in their order, with its sample number as the seed."""
+    ends = np.cumsum(np.bincount(pieces.row, pieces.length + 1, len(samples)).astype(np.int64)) * ids.itemsize
+    view, digest = ids.data.cast("B"), xxhash.xxh3_64_intdigest
+    total, start = 0, 0
+    for end, sample in zip(ends.tolist(), samples.tolist(), strict=True):
+        total += digest(view[start:end], sample)
+        start = end
+    return total

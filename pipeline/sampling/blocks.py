@@ -1,0 +1,66 @@
+"""Neighbouring rows read as one block and kept, for an order that stays within a window of blocks at a time."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+
+from pipeline.sampling.rows import Rows
+from pipeline.sampling.shuffle import WINDOW_BLOCKS
+from pipeline.sampling.stream import TokenStream
+
+KEPT_BLOCKS = 2 * WINDOW_BLOCKS
+"""Of a source: those of the window being consumed and of the one being read ahead."""
+
+Block = tuple[int, np.ndarray]
+"""Its first token in the stream, and its ids."""
+
+
+class BlockReader:
+    """Reads each block of a source once while it is needed; threads that want the same one wait for it together."""
+
+    def __init__(self, stream: TokenStream, rows: Rows) -> None:
+        self._stream, self._rows = stream, rows
+        self._kept: OrderedDict[int, Future[Block]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read_pieces(self, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return the ids of pieces `[start, start + count)`, each within the block of its row, one after another."""
+        out = np.empty(int(counts.sum()), self._stream.dtype)
+        blocks = (rows // self._rows.block).tolist()
+        held = {block: self._block(block) for block in dict.fromkeys(blocks)}
+        filled = 0
+        for block, start, count in zip(blocks, starts.tolist(), counts.tolist(), strict=True):
+            first, ids = held[block]
+            out[filled : filled + count] = ids[start - first : start - first + count]
+            filled += count
+        return out
+
+    def _block(self, block: int) -> Block:
+        with self._lock:
+            future = self._kept.get(block)
+            mine = future is None
+            if future is None:
+                future = self._kept[block] = Future()
+                if len(self._kept) > KEPT_BLOCKS:
+                    self._kept.popitem(last=False)
+            else:
+                self._kept.move_to_end(block)
+        if mine:
+            _settle(future, lambda: self._read(block))
+        return future.result()
+
+    def _read(self, block: int) -> Block:
+        rows = np.arange(block * self._rows.block, min((block + 1) * self._rows.block, self._rows.count))
+        pieces = self._rows.pieces(rows)
+        first, end = int(pieces.start.min()), int((pieces.start + pieces.length).max()) + 1
+        return first, self._stream.read_pieces(np.array([first]), np.array([end - first]))
+
+
+def _settle(future: Future[Block], work: Callable[[], Block]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)

@@ -1,0 +1,103 @@
+"""All that a run reads, opened from its config: the order of its samples, and where each one lies.
+
+Reads the manifests of `data_dir/tokens`, the tokenizer's report and, with `data.packing: best-fit`, its index.
+"""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from itertools import zip_longest
+
+from pipeline.artifacts import MANIFEST, read_json, read_manifest
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.sampling.batches import Shape, Source
+from pipeline.sampling.best_fit import packing_folder, rows_path
+from pipeline.sampling.blocks import BlockReader
+from pipeline.sampling.loader import Data
+from pipeline.sampling.order import make_order
+from pipeline.sampling.rows import Concatenated, Packed, Rows
+from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
+from pipeline.sampling.stream import Files, TokenStream, open_streams
+
+
+def open_data(config: RunConfig, files: Files | None = None) -> Data:
+    """Open a run's training data; its files are opened when they are read.
+
+    Raises ConfigError for a source that has weight and no tokens; DataError where tokens or their index are missing.
+    """
+    streams = open_streams(config.paths.data_dir / "tokens", list(config.sources), "train", files)
+    rows = cut_into_rows(config, streams)
+    counts = {name: cut.count for name, cut in rows.items()}
+    order = make_order(
+        config.train.seed,
+        {name: make_shuffle(config, cut) for name, cut in rows.items()},
+        counts,
+        phase_weights(config, counts),
+    )
+    block = config.data.shuffle == "block"
+    sources = [
+        Source(name, stream, rows[name], BlockReader(stream, rows[name]) if block else None)
+        for name, stream in streams.items()
+    ]
+    return Data(order, sources, make_shape(config))
+
+
+def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict[str, Rows]:
+    """Return how each source's stream is cut into rows. Raises DataError where a packing is not prepared."""
+    data = config.data
+    if data.packing == "concatenate":
+        return {name: Concatenated(len(s), data.sequence_length, s.dtype.itemsize) for name, s in streams.items()}
+    tokens = config.paths.data_dir / "tokens"
+    folder = packing_folder(config.paths.data_dir, data.sequence_length)
+    packing = read_manifest(folder / MANIFEST)
+    if packing is None or not streams.keys() <= packing["sources"].keys():
+        raise DataError(f"{folder}: the text is not packed for these sources. Run `pipeline train` with this run file.")
+    rows: dict[str, Rows] = {}
+    for name, stream in streams.items():
+        shards = packing["sources"][name]["shards"]
+        files = [(tokens / name / f"{shard}.bin", rows_path(folder, name, shard), count) for shard, count in shards]
+        rows[name] = Packed(stream, data.sequence_length, files)
+    return rows
+
+
+def make_shuffle(config: RunConfig, rows: Rows) -> Shuffle:
+    """Return how the rows of a source are permuted in each epoch."""
+    return BlockShuffle(rows.count, rows.block) if config.data.shuffle == "block" else FullShuffle(rows.count)
+
+
+def make_shape(config: RunConfig) -> Shape:
+    """Return what the rows of a run look like. Raises DataError where there is no tokenizer."""
+    report = read_json(config.paths.data_dir / "tokenizer" / "report.json")
+    if report is None:
+        raise DataError(
+            f"{config.paths.data_dir / 'tokenizer'}: holds no tokenizer. Run `pipeline train-tokenizer` first."
+        )
+    data = config.data
+    return Shape(
+        data.sequence_length, report["end_of_document_id"], data.document_mask, data.loss_after_end_of_document
+    )
+
+
+def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int, list[float]]]:
+    """Return the run's phases: the first sample of each, and the weight of every source in it.
+
+    Raises ConfigError for a source that has weight and no rows, in whichever phase, and where none has any.
+    """
+    problems, phases = [], []
+    for progress, where, part in config.proportions:
+        weights = part.weights(rows)
+        setting = f"{where}.{'epochs' if part.epochs is not None else 'mixture'}"
+        problems += [
+            f"{setting}.{name}: its training text has no token to predict; add text, or set it to 0"
+            for name, weight in (part.epochs or part.mixture or {}).items()
+            if weight > 0 and rows[name] == 0
+        ]
+        if not any(weights.values()):
+            problems.append(f"{setting}: none of its sources has a token to predict; add text")
+        phases.append((math.ceil(Fraction(str(progress)) * config.total_samples), [weights[name] for name in rows]))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return [
+        phase for phase, following in zip_longest(phases, phases[1:]) if following is None or phase[0] < following[0]
+    ]

@@ -1,0 +1,115 @@
+"""What a run will read, known before it trains: tokens and epochs of each source, documents cut, places padded.
+
+Prepares the index that `data.packing: best-fit` needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import RunConfig
+from pipeline.logs import note, warn
+from pipeline.sampling.best_fit import prepare_packing
+from pipeline.sampling.dataset import open_data
+from pipeline.sampling.loader import Data
+from pipeline.sampling.stream import TokenStream
+from pipeline.tokens import indexed_dataset
+
+MOST_EPOCHS = 4
+"""Repeating data up to about four times is almost as good as new data; after that, more and more is lost.
+Source: Muennighoff et al. 2023, "Scaling data-constrained language models", arXiv:2305.16264."""
+COUNTED_SHARDS = 64
+"""Of a source, spread evenly, whose documents' lengths are read to say how many are cut."""
+
+
+@dataclass(frozen=True)
+class SourceOutlook:
+    """One source in a run."""
+
+    tokens: int
+    rows: int
+    """Of one epoch."""
+    samples: int
+    """Rows that the run consumes, of all epochs."""
+    epochs: float
+    share: float
+    """Of the run's samples."""
+    cut_documents: float | None
+    """Share of its documents that no single row holds; None where it has none."""
+    padding: float
+    """Share of its rows' places that hold nothing."""
+
+
+def look_ahead(config: RunConfig) -> dict[str, Any]:
+    """Prepare what reading needs, print what the run will read, and return it as JSON values.
+
+    Raises ConfigError and DataError as `open_data` and `prepare_packing` do.
+    """
+    packing = prepare_packing(config) if config.data.packing == "best-fit" else None
+    data = open_data(config)
+    sources = _outlook(config, data, packing)
+    _show(config, sources)
+    return {"packing": config.data.packing, "sources": {name: asdict(seen) for name, seen in sources.items()}}
+
+
+def _outlook(config: RunConfig, data: Data, packing: dict[str, Any] | None) -> dict[str, SourceOutlook]:
+    total, length = config.total_samples, config.data.sequence_length
+    before, epochs = data.order.samples_before(total), data.order.epochs(total)
+    found = {}
+    for index, source in enumerate(data.sources):
+        rows, tokens = source.rows.count, len(source.stream)
+        if packing is None:
+            cut, padded = _cut_share(source.stream, length), rows * length - max(0, tokens - 1)
+        else:
+            counts = packing["sources"][source.name]
+            cut = counts["cut_documents"] / counts["documents"] if counts["documents"] else None
+            padded = counts["padding_positions"]
+        samples = int(before[index])
+        padding = padded / (rows * length) if rows else 0.0
+        found[source.name] = SourceOutlook(tokens, rows, samples, epochs[source.name], samples / total, cut, padding)
+    return found
+
+
+def _cut_share(stream: TokenStream, length: int) -> float | None:
+    """Return the share of documents that a boundary of windows cuts, of at most COUNTED_SHARDS shards."""
+    shards = len(stream.paths)
+    counted = min(shards, COUNTED_SHARDS)
+    cut = documents = 0
+    for shard in (i * shards // counted for i in range(counted)):
+        lengths = indexed_dataset.read(stream.paths[shard].with_suffix("")).document_lengths()
+        ends = int(stream.starts[shard]) + np.cumsum(lengths)
+        lengths, ends = lengths[lengths > 0], ends[lengths > 0]
+        cut += int(((ends - lengths) // length != (ends - 1) // length).sum())
+        documents += len(lengths)
+    return cut / documents if documents else None
+
+
+def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
+    rows: list[Sequence[str]] = [("source", "tokens", "share of run", "epochs", "cut documents", "padding")]
+    rows += [
+        (
+            name,
+            f"{seen.tokens:,}",
+            f"{seen.share:.1%}",
+            f"{seen.epochs:.2f}",
+            "-" if seen.cut_documents is None else f"{seen.cut_documents:.1%}",
+            f"{seen.padding:.2%}",
+        )
+        for name, seen in sources.items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    note(
+        f"train: {config.total_samples:,} sequences of {config.data.sequence_length:,} tokens "
+        f"({config.data.packing}, {config.data.shuffle} shuffle)"
+    )
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        note("  " + "  ".join([row[0].ljust(widths[0]), *cells]))
+    for name, seen in sources.items():
+        if seen.epochs > MOST_EPOCHS:
+            warn(
+                f"source {name} will be seen {seen.epochs:.1f} times; beyond {MOST_EPOCHS} epochs repeated text teaches "
+                f"less and less (Muennighoff et al. 2023). Lower its weight, or train.train_tokens, or add text."
+            )

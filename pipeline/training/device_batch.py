@@ -1,0 +1,106 @@
+"""Batches on the device: copied beside the computation, and put through the model so that documents stay apart."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pipeline.errors import ConfigError
+from pipeline.sampling.batches import IGNORED, Batch
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """A micro-batch as the model takes it."""
+
+    inputs: torch.Tensor
+    """`(rows, sequence_length) int64`."""
+    targets: torch.Tensor
+    """`(rows, sequence_length) int64`, IGNORED where nothing is to be predicted."""
+    positions: torch.Tensor | None
+    """`(rows, sequence_length) int64`, from 0 in each document; None where a row is one text."""
+    checksum: int
+    """Of the rows' sample numbers and tokens."""
+    copied: "torch.cuda.Event | None" = None
+    """When the copy is complete, on a GPU."""
+
+    def wait(self) -> None:
+        """Have the computation, not this process, wait for the copy."""
+        if self.copied is None:
+            return
+        stream = torch.cuda.current_stream()
+        stream.wait_event(self.copied)
+        for tensor in (self.inputs, self.targets, self.positions):
+            if tensor is not None:
+                tensor.record_stream(stream)  # its memory was allocated for the stream that copied
+
+
+class Mover:
+    """Brings batches to the device; called by the loader's threads, steps ahead of the computation."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def __call__(self, batch: Batch) -> DeviceBatch:
+        if self._stream is None:
+            positions = None if batch.positions is None else torch.from_numpy(batch.positions)
+            return DeviceBatch(
+                torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets), positions, batch.checksum
+            )
+        with torch.cuda.stream(self._stream):
+            inputs, targets = self._copy(batch.inputs), self._copy(batch.targets)
+            positions = None if batch.positions is None else self._copy(batch.positions)
+            copied = torch.cuda.Event()
+            copied.record(self._stream)
+        return DeviceBatch(inputs, targets, positions, batch.checksum, copied)
+
+    def _copy(self, part: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(part).pin_memory().to(self._device, non_blocking=True)
+
+
+def predict(engine: Any, inputs: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """Return the logits `(rows, sequence_length, vocabulary)`.
+
+    transformers sees by positions that count from 0 again where a document begins, and masks attention accordingly;
+    flash-attention's variable-length form does so for one row, so there all rows are given as one.
+    """
+    if positions is None:
+        return engine(input_ids=inputs, use_cache=False).logits
+    if "flash" in str(engine.module.config._attn_implementation):
+        one_row = engine(input_ids=inputs.reshape(1, -1), position_ids=positions.reshape(1, -1), use_cache=False)
+        return one_row.logits.view(*inputs.shape, -1)
+    return engine(input_ids=inputs, position_ids=positions, use_cache=False).logits
+
+
+def token_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy in nats of each target, 0 where it is IGNORED.
+
+    `(rows, length, vocabulary)`, `(rows, length)` -> `(rows, length)`.
+    """
+    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED)
+    return losses.view_as(targets)
+
+
+@torch.no_grad()
+def check_document_mask(engine: Any) -> None:
+    """Put two rows through the model that differ in their first document only; every rank calls it.
+
+    Raises ConfigError where the second document's logits differ: not every architecture masks by positions.
+    """
+    length = 8
+    inputs = torch.arange(1, 2 * length + 1, device=engine.device).repeat(2, 1)
+    inputs[1, :length] += length
+    positions = torch.arange(length, device=engine.device).repeat(2, 2)
+    engine.eval()
+    logits = predict(engine, inputs, positions).float()
+    engine.train()
+    if not torch.allclose(logits[0, length:], logits[1, length:], rtol=0, atol=1e-5 * float(logits.abs().max())):
+        raise ConfigError(
+            [
+                f"data.document_mask = true: {engine.module.config.model_type} does not keep documents apart by their "
+                "positions in this version of transformers; set it to false, or choose another model.architecture"
+            ]
+        )
