@@ -88,7 +88,7 @@ def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
             "Set deepspeed (its zero_optimization.stage) to match."
         )
     state, same_ranks = TrainState(**manifest["state"]), manifest["ranks"] == dist.get_world_size()
-    if same_ranks or stage == 0:  # at stage 0 every rank has everything, and one file holds it
+    if reshard.is_divided_alike(engine, checkpoint, manifest["ranks"]):
         path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
         assert path is not None, f"DeepSpeed did not load {checkpoint}"
     else:

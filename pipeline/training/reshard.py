@@ -1,13 +1,12 @@
-"""Loading a checkpoint of ZeRO 1, 2 or 3 with another number of ranks than wrote it.
+"""Loading a checkpoint of ZeRO 1, 2 or 3 that is divided otherwise: by another number of ranks, or by other groups.
 
 ZeRO keeps fp32 weights and Adam's moments as flat tensors cut among the ranks. Where each stretch of each parameter
-lies is written down in the old shards and known to the new engine in the same form. So every rank copies what it needs
-from the old ranks' shards, which are mapped into memory and not read whole, into a shard of its own, and hands that to
-the function with which DeepSpeed loads shards. Nothing is written to disk.
+lies follows from the parameters' shapes and order, which a checkpoint holds. So every rank copies what it needs from
+the old ranks' shards, which are mapped into memory and not read whole, into a shard of its own, and hands that to the
+function with which DeepSpeed loads shards. Nothing is written to disk.
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from deepspeed.checkpoint.constants import (
     LOSS_SCALER,
     OPTIMIZER_STATE_DICT,
     PARAM_SHAPES,
-    PARAM_SLICE_MAPPINGS,
     SINGLE_PARTITION_OF_FP32_GROUPS,
 )
 
@@ -48,6 +46,17 @@ class Slot:
     """Its first element in that tensor."""
 
 
+def is_divided_alike(engine: Engine, checkpoint: Path, ranks: int) -> bool:
+    """Tell whether what `ranks` ranks have saved lies as the engine's own shards do, so that DeepSpeed can load it.
+
+    A template decides too: ZeRO 3's `sub_group_size` and `round_robin_gradients` change groups and order.
+    """
+    stage = engine.zero_optimization_stage()
+    if stage == 0:
+        return True  # every rank has everything, and one file holds it
+    return ranks == dist.get_world_size() and _model_states(checkpoint, stage)[PARAM_SHAPES] == _shapes(engine)
+
+
 def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
     """Load what `ranks` ranks have saved at the engine's ZeRO stage; every rank calls it. The random state is left.
 
@@ -56,24 +65,26 @@ def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
     if engine.zero_nvme_offload_optimizer() or (checkpoint / "offloaded_tensors").exists():
         raise DataError(
             f"{checkpoint}: was written with ranks = {ranks}, this job has {dist.get_world_size()}, and optimizer states "
-            "on NVMe cannot be divided anew. Set launch.ranks to match."
+            "on NVMe cannot be divided anew. Set launch.ranks to match, and leave the deepspeed template as it was."
         )
     stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
-    model_states = _open(
-        checkpoint, "zero_pp_rank_0_mp_rank_00_model_states" if stage == 3 else "mp_rank_00_model_states"
-    )
+    weights = FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS
+    model_states = _model_states(checkpoint, stage)
     shards = [
         _open(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")[OPTIMIZER_STATE_DICT] for rank in range(ranks)
     ]
     if stage == 3:
         optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
     mine = optimizer.state_dict()  # the form of this rank's shard
+    sizes = _flat_sizes(optimizer, mine, stage)
     if stage == 3:
         before = even_slots(model_states[PARAM_SHAPES], ranks)
-        after = even_slots(engine._get_zero_param_shapes(), dist.get_world_size())
+        after = even_slots(_shapes(engine), dist.get_world_size())
     else:
-        before, after = fragment_slots([s[PARAM_SLICE_MAPPINGS] for s in shards]), fragment_slots(_from_all_ranks(mine))
-    _fill(mine, _flat_sizes(optimizer, mine, stage), after[dist.get_rank()], shards, before)
+        parts = [flat.numel() for flat in shards[0][weights]]
+        before = vector_slots(model_states[PARAM_SHAPES], parts, ranks)
+        after = vector_slots(_shapes(engine), sizes, dist.get_world_size())
+    _fill(mine, sizes, after[dist.get_rank()], shards, before)
     optimizer.load_state_dict([mine] * dist.get_world_size(), load_from_fp32_weights=True)
     if stage == 3:
         optimizer.checkpoint_event_epilogue()
@@ -86,19 +97,21 @@ def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
         setattr(engine, counter, model_states[counter])
 
 
-def fragment_slots(mappings: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Slot]]:
-    """Return each rank's slots at ZeRO 1 and 2, from each rank's `[{name: address with .start and .numel}]`.
+def vector_slots(shapes: Sequence[Mapping[str, torch.Size]], parts: Sequence[int], ranks: int) -> list[list[Slot]]:
+    """Return each rank's slots at ZeRO 1 and 2, from `[{name: shape}]` and the length of a part, by group.
 
     There a group of parameters is one vector, cut into equal parts wherever the cuts fall.
+    DeepSpeed's own record of it, `param_slice_mappings`, is wrong under `round_robin_gradients`: the order is another one.
     """
-    slots: list[list[Slot]] = []
-    reached: Counter[str] = Counter()
-    for groups in mappings:
-        slots.append([])
-        for group, fragments in enumerate(groups):
-            for name, address in fragments.items():
-                slots[-1].append(Slot(name, reached[name], address.numel, group, address.start))
-                reached[name] += address.numel
+    slots: list[list[Slot]] = [[] for _ in range(ranks)]
+    for group, (named, part) in enumerate(zip(shapes, parts, strict=True)):
+        begin = 0
+        for name, shape in named.items():
+            end = begin + shape.numel()
+            for rank in range(begin // part, (end - 1) // part + 1):
+                first, last = max(begin, rank * part), min(end, (rank + 1) * part)
+                slots[rank].append(Slot(name, first - begin, last - first, group, first - rank * part))
+            begin = end
     return slots
 
 
@@ -178,10 +191,13 @@ def _flat_sizes(optimizer: Any, shard: dict[str, Any], stage: int) -> list[int]:
     return [group["params"][0].numel() for group in optimizer.param_groups]
 
 
-def _from_all_ranks(shard: dict[str, Any]) -> list[Any]:
-    mappings: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(mappings, shard[PARAM_SLICE_MAPPINGS])
-    return mappings
+def _shapes(engine: Engine) -> list[Mapping[str, torch.Size]]:
+    """Return `[{name: shape}]` by group, in the order in which the engine's flat tensors hold them."""
+    return engine._get_zero_param_shapes()
+
+
+def _model_states(checkpoint: Path, stage: int) -> dict[str, Any]:
+    return _open(checkpoint, "zero_pp_rank_0_mp_rank_00_model_states" if stage == 3 else "mp_rank_00_model_states")
 
 
 def _open(checkpoint: Path, name: str) -> dict[str, Any]:

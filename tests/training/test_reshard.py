@@ -1,40 +1,16 @@
 """Where parameters lie in ZeRO's flat tensors, on numbers small enough to draw."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.reshard import Slot, copy_slots, even_slots, fragment_slots
+from pipeline.training.reshard import Slot, copy_slots, even_slots, vector_slots
 
 
-@dataclass
-class Address:
-    """As DeepSpeed writes it down."""
-
-    start: int
-    numel: int
-
-
-def cut(lengths: dict[str, int], ranks: int) -> list[list[dict[str, Address]]]:
-    """Lay parameters end to end and cut them into equal parts, the last one padded: what ZeRO 1 and 2 do to a group."""
-    part = -(-sum(lengths.values()) // ranks)
-    mappings: list[list[dict[str, Address]]] = [[{}] for _ in range(ranks)]
-    begin = 0
-    for name, length in lengths.items():
-        for rank in range(ranks):
-            first, last = max(begin, rank * part), min(begin + length, (rank + 1) * part)
-            if first < last:
-                mappings[rank][0][name] = Address(first - rank * part, last - first)
-        begin += length
-    return mappings
-
-
-def test_fragments_of_a_parameter_follow_each_other_by_rank() -> None:
+def test_a_vector_is_cut_wherever_the_cuts_fall() -> None:
     """a has 5 elements and b 3, on 2 ranks of 4: aaaa | abbb."""
-    assert fragment_slots(cut({"a": 5, "b": 3}, 2)) == [
+    assert vector_slots([{"a": torch.Size([5]), "b": torch.Size([3])}], [4], 2) == [
         [Slot("a", 0, 4, 0, 0)],
         [Slot("a", 4, 1, 0, 0), Slot("b", 0, 3, 0, 1)],
     ]
@@ -70,12 +46,10 @@ def test_any_number_of_ranks_and_either_layout_hold_the_same_parameters(
     named = {f"p{i}": length for i, length in enumerate(lengths)}
     values = {name: torch.randn(length) for name, length in named.items()}
 
+    shapes = [{name: torch.Size([length]) for name, length in named.items()}]
+
     def layout(ranks: int, even: bool) -> list[list[Slot]]:
-        return (
-            even_slots([{n: torch.Size([k]) for n, k in named.items()}], ranks)
-            if even
-            else fragment_slots(cut(named, ranks))
-        )
+        return even_slots(shapes, ranks) if even else vector_slots(shapes, [-(-sum(lengths) // ranks)], ranks)
 
     size = sum(lengths) + len(lengths)  # enough for any padding
     old_slots, new_slots = layout(before, from_even), layout(after, to_even)
