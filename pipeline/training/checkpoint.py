@@ -19,6 +19,7 @@ import torch.distributed as dist
 from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
 from pipeline.errors import DataError
 from pipeline.sampling.order import Ranges
+from pipeline.training import reshard
 from pipeline.training.engine import Engine
 from pipeline.training.resume import complete_checkpoints, name_of
 
@@ -86,22 +87,34 @@ def surplus(checkpoints: list[Path], saved: Path, keep_last: int) -> list[Path]:
     return [*older[: max(0, len(older) + 1 - keep_last)], *checkpoints[len(older) + 1 :]]
 
 
-def load(engine: Engine, checkpoint: Path) -> TrainState:
+def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
     """Load weights, optimizer and random state; every rank calls it. The checkpoint has been verified.
 
-    Raises DataError where it was written by another number of ranks or another ZeRO stage.
+    The ranks may be fewer or more than wrote it; the random state then begins anew, from (seed, step, rank).
+    Raises DataError where it was written at another ZeRO stage.
     """
-    manifest = read_json(checkpoint / MANIFEST)
-    for name, now in (("ranks", dist.get_world_size()), ("zero_stage", engine.zero_optimization_stage())):
-        if manifest[name] != now:
-            setting = "launch.ranks" if name == "ranks" else "deepspeed (its zero_optimization.stage)"
-            raise DataError(
-                f"{checkpoint}: was written with {name} = {manifest[name]}, this job has {now}. Set {setting} to match."
-            )
-    path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
-    assert path is not None, f"DeepSpeed did not load {checkpoint}"
-    _restore_random_state(torch.load(checkpoint / f"random_state_{dist.get_rank():05d}.pt", weights_only=False))
-    return TrainState.read(manifest["state"])
+    manifest, stage, rank = read_json(checkpoint / MANIFEST), engine.zero_optimization_stage(), dist.get_rank()
+    if manifest["zero_stage"] != stage:
+        raise DataError(
+            f"{checkpoint}: was written with zero_stage = {manifest['zero_stage']}, this job has {stage}. "
+            "Set deepspeed (its zero_optimization.stage) to match."
+        )
+    state, same_ranks = TrainState.read(manifest["state"]), manifest["ranks"] == dist.get_world_size()
+    if reshard.is_divided_alike(engine, checkpoint, manifest["ranks"]):
+        path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+        assert path is not None, f"DeepSpeed did not load {checkpoint}"
+    else:
+        reshard.load(engine, checkpoint, manifest["ranks"])
+    if same_ranks:
+        _restore_random_state(torch.load(checkpoint / f"random_state_{rank:05d}.pt", weights_only=False))
+    else:
+        _begin_random_state(seed, state.step, rank)
+    return state
+
+
+def ranks_of(checkpoint: Path) -> int:
+    """Return how many ranks wrote a checkpoint."""
+    return read_json(checkpoint / MANIFEST)["ranks"]
 
 
 def damage(checkpoint: Path) -> list[str]:
@@ -135,3 +148,10 @@ def _restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
     np.random.set_state(state["numpy"])
     random.setstate(state["python"])
+
+
+def _begin_random_state(*key: int) -> None:
+    words = [int(word) for word in np.random.SeedSequence(key).generate_state(3)]  # 32 bits each
+    torch.manual_seed(words[0])  # on GPUs too
+    np.random.seed(words[1])
+    random.seed(words[2])

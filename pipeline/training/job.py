@@ -3,6 +3,7 @@
 import logging
 import os
 import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         write_json(run_dir / "deepspeed.json", resolved)
     engine = make_engine(config, resolved, build_model(config, architecture, resolved))
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
-    state = _go_on(engine, candidates, run_dir, rank)
+    state = _go_on(engine, candidates, config, rank)
     parameters = count_parameters(architecture)
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.global_batch_sequences)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
@@ -107,14 +108,19 @@ def _agree(function: Any, *arguments: Any) -> Any:
     return result
 
 
-def _go_on(engine: Engine, candidates: list[Path], run_dir: Path, rank: int) -> TrainState:
+def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int) -> TrainState:
     """Load the newest intact checkpoint; damaged ones are passed over and named in events.jsonl."""
+    run_dir, ranks = config.paths.run_dir, dist.get_world_size()
     for path in candidates:
         if damage := checkpoint.damage(path):
             if rank == 0:
                 write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage)
             continue
-        state = checkpoint.load(engine, path)
+        started, before = time.perf_counter(), checkpoint.ranks_of(path)
+        state = checkpoint.load(engine, path, config.train.seed)
+        if rank == 0 and before != ranks:
+            seconds = round(time.perf_counter() - started, 3)
+            write_event(run_dir, "convert", checkpoint=path.name, from_ranks=before, to_ranks=ranks, seconds=seconds)
         if rank == 0:
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state

@@ -1,0 +1,132 @@
+"""Going on with another number of ranks than wrote the checkpoint, on real DeepSpeed engines and gloo ranks."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import run_ranks
+
+from pipeline.run_file import load
+from pipeline.training.metrics import read_metrics
+
+MakeRun = Callable[..., Path]
+FULL = pytest.mark.full
+
+
+def losses(run_file: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(load(run_file).paths.run_dir)]
+
+
+def go_on(run_file: Path, ranks: int, overrides: list[str]) -> list[float]:
+    """Lose everything after step 10 of 20, go on with `ranks` ranks, and return all losses."""
+    shutil.rmtree(load(run_file).paths.run_dir / "checkpoints" / "step_00000020")
+    assert run_ranks(run_file, ranks, overrides)["status"] == "done"
+    return losses(run_file)
+
+
+def largest_difference(whole: list[float], resumed: list[float]) -> float:
+    assert len(whole) == len(resumed) == 20
+    assert resumed[:10] == whole[:10]
+    return max(abs(a - b) for a, b in zip(whole[10:], resumed[10:], strict=True))
+
+
+def conversions(run_file: Path) -> list[tuple[int, int]]:
+    events = [json.loads(line) for line in (load(run_file).paths.run_dir / "events.jsonl").read_text().splitlines()]
+    converted = [event for event in events if event["event"] == "convert"]
+    assert all(event["checkpoint"] == "step_00000010" and event["seconds"] > 0 for event in converted)
+    return [(event["from_ranks"], event["to_ranks"]) for event in converted]
+
+
+@pytest.mark.parametrize(
+    ("zero", "before", "after"),
+    [
+        ("zero1", 2, (4,)),
+        ("zero3", 2, (1,)),
+        *(pytest.param(f"zero{stage}", 2, (1, 4), marks=FULL) for stage in range(4)),
+        *(pytest.param(f"zero{stage}", 1, (2, 4), marks=FULL) for stage in range(4)),
+        *(pytest.param(f"zero{stage}", 4, (2, 1), marks=FULL) for stage in range(4)),
+    ],
+)
+def test_another_number_of_ranks_continues_the_losses(
+    make_run: MakeRun, zero: str, before: int, after: tuple[int, ...]
+) -> None:
+    """Only the order of additions in the mean over the batch differs: 1e-7 of a loss around 5, grown over ten steps.
+
+    For scale: Adam's step counted from zero again costs 0.2.
+    """
+    run_file = make_run(zero=zero)
+    run_ranks(run_file, before)
+    whole = losses(run_file)
+    for ranks in after:
+        assert largest_difference(whole, go_on(run_file, ranks, [])) < 1e-5
+    assert conversions(run_file) == [(before, ranks) for ranks in after]
+    saved = next((load(run_file).paths.run_dir / "checkpoints" / "step_00000020").glob("*model_states.pt"))
+    counters = torch.load(saved, weights_only=False)
+    assert (counters["global_steps"], counters["global_samples"], counters["skipped_steps"]) == (20, 160, 0)
+
+
+@pytest.mark.parametrize("zero", ["zero2", *(pytest.param(f"zero{stage}", marks=FULL) for stage in (0, 1, 3))])
+def test_another_number_of_ranks_continues_bf16_within_a_band(make_run: MakeRun, zero: str) -> None:
+    """Gradients of other portions of the batch are rounded to bf16 separately, so that a step differs by 2^-9 of itself:
+    6e-4 was seen over ten steps."""
+    run_file, overrides = make_run(zero=zero), ["precision.dtype=bf16"]
+    run_ranks(run_file, 2, overrides)
+    whole = losses(run_file)
+    assert largest_difference(whole, go_on(run_file, 4, overrides)) < 3e-3
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"stage": 3, "sub_group_size": 5000}, {"stage": 3}),
+        ({"stage": 3}, {"stage": 3, "sub_group_size": 5000}),
+        ({"stage": 2}, {"stage": 2, "round_robin_gradients": True}),
+        ({"stage": 2, "round_robin_gradients": True}, {"stage": 2}),
+    ],
+)
+def test_another_layout_of_the_same_stage_comes_along(
+    make_run: MakeRun, tmp_path: Path, before: dict[str, object], after: dict[str, object]
+) -> None:
+    run_file = make_run()
+    overrides = []
+    for name, zero in (("before", before), ("after", after)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"zero_optimization": zero}))
+        overrides.append([f"deepspeed={tmp_path / name}.json"])
+    run_ranks(run_file, 2, overrides[0])
+    whole = losses(run_file)
+    for ranks in (1, 2, 4):
+        assert largest_difference(whole, go_on(run_file, ranks, overrides[1])) < 1e-5
+
+
+def test_dropout_begins_anew_from_seed_step_and_rank(make_run: MakeRun) -> None:
+    """It cannot be what it was, as other ranks draw it; but it is the same at each attempt."""
+    run_file, dropout = make_run(zero="zero0"), ["model.config.attention_dropout=0.1"]
+    run_ranks(run_file, 2, dropout)
+    whole = losses(run_file)
+    once = go_on(run_file, 1, dropout)
+    assert 1e-5 < largest_difference(whole, once) < 0.5
+    assert go_on(run_file, 1, dropout) == once
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
+def test_fp16_with_its_loss_scaler_goes_on_too(make_run: MakeRun, zero: str) -> None:
+    run_file, overrides = make_run(zero=zero), ["precision.dtype=fp16"]
+    run_ranks(run_file, 2, overrides)
+    whole = losses(run_file)
+    assert largest_difference(whole, go_on(run_file, 1, overrides)) < 1e-2
+
+
+def test_optimizer_states_outside_the_shards_are_refused(make_run: MakeRun) -> None:
+    run_file = make_run()
+    no_warmup = ["schedule.warmup_tokens=0"]
+    assert run_ranks(run_file, 1, [*no_warmup, "train.train_tokens=256"])["status"] == "done"
+    (load(run_file).paths.run_dir / "checkpoints" / "step_00000001" / "offloaded_tensors").mkdir()  # as NVMe has them
+    outcome = run_ranks(run_file, 2, no_warmup)
+    assert outcome["status"] == "refused"
+    assert "ranks = 1, this job has 2, and optimizer states on NVMe cannot be divided" in outcome["message"]
+    assert "Set launch.ranks to match" in outcome["message"]
