@@ -50,7 +50,7 @@ STAGES = (
         inputs=("prepare", "train-tokenizer"),
         outside="pipeline.tokens.existing:inventory",
         check="pipeline.tokens.existing:check",
-        version=2,
+        version=3,
         shared=True,
         on_workers=True,
     ),

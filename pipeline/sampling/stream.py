@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.artifacts import read_manifest
 from pipeline.errors import DataError
+from pipeline.tokens.indexed_dataset import made_again
 
 OPEN_SHARDS = 256
 """Memory maps kept open per stream; the least recently used one is closed."""
@@ -48,9 +49,9 @@ class TokenStream:
         try:
             ids = np.memmap(path, self._dtype, "r")
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}). Run `pipeline tokenize` again.") from None
+            raise DataError(f"{path}: cannot be read ({error.strerror}). {made_again(path)}") from None
         if len(ids) != expected:
-            raise DataError(f"{path}: holds {len(ids)} tokens instead of {expected}. Run `pipeline tokenize` again.")
+            raise DataError(f"{path}: holds {len(ids)} tokens instead of {expected}. {made_again(path)}")
         self._open[index] = ids
         if len(self._open) > OPEN_SHARDS:
             self._open.popitem(last=False)
