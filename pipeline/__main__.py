@@ -50,7 +50,7 @@ STAGES = (
         inputs=("prepare", "train-tokenizer"),
         outside="pipeline.tokens.existing:inventory",
         check="pipeline.tokens.existing:check",
-        version=2,
+        version=3,
         shared=True,
         on_workers=True,
     ),
@@ -168,6 +168,7 @@ def inspect(
     characters: Annotated[int, typer.Option(min=1, help="Cut longer documents there.")] = 2000,
     ids: Annotated[bool, typer.Option("--ids", help="Print the token ids, too.")] = False,
     tokenizer: Annotated[bool, typer.Option("--tokenizer", help="Measure the tokenizer, beside others.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every byte with what was written.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at the data: counts and lengths per source, documents with their token boundaries, the tokenizer."""
@@ -176,7 +177,7 @@ def inspect(
     from pipeline.tokens.inspect_view import inspect as look
 
     question = Question(source, document, split, id, samples, seed, characters)
-    look(load(run_file, overrides or []), question, tokenizer=tokenizer, with_ids=ids, as_json=json)
+    look(load(run_file, overrides or []), question, tokenizer=tokenizer, verify=verify, with_ids=ids, as_json=json)
 
 
 @app.command(rich_help_panel="Around them")

@@ -192,13 +192,15 @@ def fingerprint(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def file_record(path: Path) -> dict[str, Any]:
-    """Return `{"bytes", "checksum"}` of a file, read in blocks of 4 MiB."""
+def file_record(path: Path, report: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Return `{"bytes", "checksum"}` of a file, read in blocks of 4 MiB; `report` is told the size of each."""
     digest, size = xxhash.xxh3_128(), 0
     with path.open("rb") as file:
         while block := file.read(4 << 20):
             digest.update(block)
             size += len(block)
+            if report:
+                report(len(block))
     return {"bytes": size, "checksum": digest.hexdigest()}
 
 

@@ -65,6 +65,7 @@ def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int
         try:
             result = run_job(load(run_file, overrides), StopSignal())
         except UserError as error:
+            print(error, flush=True)  # into the rank's log: all ranks refuse, and with one message
             result = {"status": "refused", "message": str(error)}
         if rank == 0:
             outcome.write_text(json.dumps(result))

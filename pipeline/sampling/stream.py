@@ -18,10 +18,10 @@ import numpy as np
 
 from pipeline.artifacts import read_manifest
 from pipeline.errors import DataError
+from pipeline.tokens.indexed_dataset import made_again
 
 MOST_OPEN_FILES = 4096
 """Of a process, all sources together; the one used longest ago is closed. Fewer where the system allows fewer."""
-REMEDY = "Run `pipeline tokenize` again."
 
 
 class Files:
@@ -38,7 +38,7 @@ class Files:
             # A file that another thread drops meanwhile stays open until this reference to it ends.
             return os.preadv(self._get(path).fileno(), [buffer], offset)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}). {REMEDY}") from None
+            raise DataError(f"{path}: cannot be read ({error.strerror}). {made_again(path)}") from None
 
     def _get(self, path: Path) -> FileIO:
         with self._lock:
@@ -112,7 +112,7 @@ class TokenStream:
             while left:
                 found = self._files.read_into(path, piece[filled : filled + left], offset)
                 if not found:
-                    raise DataError(f"{path}: ends after {offset} bytes instead of {size}. {REMEDY}")
+                    raise DataError(f"{path}: ends after {offset} bytes instead of {size}. {made_again(path)}")
                 filled, offset, left = filled + found, offset + found, left - found
             shard, offset = shard + 1, 0
 

@@ -2,7 +2,7 @@
 
 Reads pairs of `.bin` and `.idx` files where they lie; writes links to them in data_dir/tokens/<source>, named
 `train_<stem>` or `validation_<stem>`. The originals are never written to. Terabytes are not read for a checksum: what
-stands for it in the manifest is the identity of name, size and time of change.
+stands for it in the manifest is the identity of name, size and time of change, and a checksum of 16 blocks.
 """
 
 import glob
@@ -22,10 +22,9 @@ from pipeline.errors import DataError
 from pipeline.executor import Task, report_progress
 from pipeline.logs import warn
 from pipeline.tokens import indexed_dataset
-from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard
+from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, PAIR, Shard, sample_checksum, with_suffix
 
-FORMAT_VERSION = 1
-SUFFIXES = (".bin", ".idx")
+FORMAT_VERSION = 2
 SAMPLED_IDS = 1 << 20
 """Ids checked in one stretch; a pair has SAMPLED_PLACES of them, the first ids, the last ones, and between."""
 SAMPLED_PLACES = 4
@@ -52,7 +51,7 @@ class Pair:
 
     @property
     def files(self) -> dict[str, Path]:
-        return {suffix: _with_suffix(self.prefix, suffix) for suffix in SUFFIXES}
+        return {suffix: with_suffix(self.prefix, suffix) for suffix in PAIR}
 
     @property
     def remedy(self) -> str:
@@ -100,7 +99,7 @@ def pair_tasks(pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: Map
     tasks = []
     for pair in (pair for of_source in pairs.values() for pair in of_source):
         arguments = {"pair": pair, "folder": folder, "vocab_size": vocab_size, "end_of_document": end}
-        files = [[str(file), _identity(pair, suffix, file)] for suffix, file in pair.files.items()]
+        files = [[str(file), identity(pair.name + suffix, file)] for suffix, file in pair.files.items()]
         size = min(pair.files[".bin"].stat().st_size, SAMPLED_PLACES * SAMPLED_IDS * 4)  # what is read of it
         key = fingerprint([FORMAT_VERSION, files, vocab_size, end])
         tasks.append(Task(f"{pair.source}~{pair.name}", take_over, arguments, key, size))
@@ -122,7 +121,8 @@ def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -
         temporary.replace(link)
         records[f"{pair.source}/{link.name}"] = {
             "bytes": file.stat().st_size,
-            "identity": _identity(pair, suffix, file),
+            "identity": identity(link.name, file),
+            "samples": sample_checksum(file),
             "link_to": str(file),
         }
     documents = len(shard.documents) - 1
@@ -196,22 +196,20 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
     """Expand a prefix, a file of a pair, a glob or a folder."""
     if path.is_dir():
         files = list(_pair_files(path))
-    elif path.suffix in SUFFIXES and path.exists():
+    elif path.suffix in PAIR and path.exists():
         files = [path]
     else:  # a prefix, or a glob; an absolute pattern has no folder for Path.glob to start from
-        forms = [str(path), *(f"{path}{suffix}" for suffix in SUFFIXES)]
+        forms = [str(path), *(f"{path}{suffix}" for suffix in PAIR)]
         is_plain = any(Path(form).exists() for form in forms)
         found = forms if is_plain else [m for form in forms for m in glob.glob(form, recursive=True)]  # noqa: PTH207
         matches = [Path(match) for match in found]
-        files = [match for match in matches if match.suffix in SUFFIXES and match.is_file()]
+        files = [match for match in matches if match.suffix in PAIR and match.is_file()]
         files += [file for match in matches if match.is_dir() for file in _pair_files(match)]
     if not files:
         what = "holds no .bin and .idx" if path.is_dir() else "is no pair: there is no such .bin and .idx"
         raise DataError(f"{setting} {what}. Correct the path in the run file, or put the pair there.")
     prefixes = {file.with_name(file.name.removesuffix(file.suffix)) for file in files}
-    lost = [
-        _with_suffix(p, suffix) for p in sorted(prefixes) for suffix in SUFFIXES if not _with_suffix(p, suffix).exists()
-    ]
+    lost = [with_suffix(p, suffix) for p in sorted(prefixes) for suffix in PAIR if not with_suffix(p, suffix).exists()]
     if lost:
         names = ", ".join(map(str, lost))
         raise DataError(f"{setting} lacks {names}. Restore the other half of the pair, or take the pair out.")
@@ -219,11 +217,7 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
 
 
 def _pair_files(folder: Path) -> Iterator[Path]:
-    return (file for file in walk_files(folder, SUFFIXES) if file.suffix in SUFFIXES)
-
-
-def _with_suffix(prefix: Path, suffix: str) -> Path:
-    return prefix.with_name(prefix.name + suffix)  # a prefix may hold dots
+    return (file for file in walk_files(folder, PAIR) if file.suffix in PAIR)
 
 
 def _clashes(pairs: Sequence[Pair]) -> list[str]:
@@ -245,10 +239,13 @@ def _clashes(pairs: Sequence[Pair]) -> list[str]:
     return problems
 
 
-def _identity(pair: Pair, suffix: str, file: Path) -> str:
-    """Return what stands for a checksum: it changes when the file is replaced or written to, wherever it lies."""
+def identity(name: str, file: Path) -> str:
+    """Return what stands for a checksum: it changes when the file is replaced or written to, wherever it lies.
+
+    `name`: of the link to it.
+    """
     status = file.stat()
-    return "name, size, time: " + fingerprint([f"{pair.name}{suffix}", status.st_size, status.st_mtime_ns])
+    return "name, size, time: " + fingerprint([name, status.st_size, status.st_mtime_ns])
 
 
 def _size_and_time(file: Path) -> str:

@@ -7,6 +7,7 @@ each document's row in the Parquet shard of the same name, int64 little-endian, 
 Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,8 +17,9 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import xxhash
 
-from pipeline.artifacts import ChecksummedFile, temporary_path
+from pipeline.artifacts import MANIFEST, ChecksummedFile, temporary_path
 from pipeline.errors import DataError
 
 MAGIC = b"MMIDIDX\x00\x00"
@@ -26,13 +28,44 @@ CODE_OF_DTYPE = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
 DTYPE_OF_CODE = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16}
 """Megatron's and GPT-NeoX's codes of integers; they disagree on 6 and 7, which are float types."""
 SUFFIXES = (".bin", ".idx", ".doc")
+PAIR = (".bin", ".idx")
+"""What training reads; their records have `samples`."""
 BLOCK_DOCUMENTS = 1 << 16
 """Documents whose index entries are held in memory at once."""
+SAMPLED_BLOCKS = 16
+SAMPLED_BLOCK_BYTES = 4096
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
     """Return uint16 below 65,500 ids, else int32 (Megatron's `DType.optimal_dtype`)."""
     return np.dtype(np.uint16) if vocab_size < 65500 else np.dtype(np.int32)
+
+
+def with_suffix(prefix: Path, suffix: str) -> Path:
+    """Return a shard's file; a prefix may hold dots."""
+    return prefix.with_name(prefix.name + suffix)
+
+
+def sample_checksum(path: Path) -> str:
+    """Return the xxh3_128 of SAMPLED_BLOCKS blocks spread evenly from the first to the last, of a small file of all of it."""
+    digest, last = xxhash.xxh3_128(), SAMPLED_BLOCKS - 1
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < SAMPLED_BLOCKS * SAMPLED_BLOCK_BYTES:
+            digest.update(read_at(file.fileno(), size, 0))
+        else:
+            for place in range(SAMPLED_BLOCKS):
+                offset = place * (size - SAMPLED_BLOCK_BYTES) // last
+                digest.update(read_at(file.fileno(), SAMPLED_BLOCK_BYTES, offset))
+    return digest.hexdigest()
+
+
+def read_at(descriptor: int, count: int, offset: int) -> bytes:
+    """Return `count` bytes from an offset, fewer only where the file ends; a network file system may give them in parts."""
+    content = b""
+    while len(content) < count and (more := os.pread(descriptor, count - len(content), offset + len(content))):
+        content += more
+    return content
 
 
 class ShardWriter:
@@ -46,8 +79,8 @@ class ShardWriter:
         self.documents = self.tokens = 0
         self._prefix, self._dtype = prefix, dtype
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = {suffix: temporary_path(prefix.with_name(prefix.name + suffix)) for suffix in SUFFIXES}
-        self._lengths_path = temporary_path(prefix.with_name(f"{prefix.name}.lengths"))
+        self._temporary = {suffix: temporary_path(with_suffix(prefix, suffix)) for suffix in SUFFIXES}
+        self._lengths_path = temporary_path(with_suffix(prefix, ".lengths"))
         self._stack = ExitStack()
 
     def __enter__(self) -> "ShardWriter":
@@ -71,7 +104,7 @@ class ShardWriter:
         self.tokens += len(ids)
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Complete the files and return the record of each by suffix."""
+        """Complete the files and return the record of each by suffix; what is sampled is still in the page cache."""
         index = self._open(".idx")
         index.write(HEADER.pack(MAGIC, 1, CODE_OF_DTYPE[self._dtype], self.documents, self.documents + 1))
         for lengths in self._written_lengths():
@@ -87,9 +120,13 @@ class ShardWriter:
         for file in files.values():
             file.fsync()
             file.close()
+        paths = {suffix: with_suffix(self._prefix, suffix) for suffix in SUFFIXES}
         for suffix in files:
-            self._temporary[suffix].replace(self._prefix.with_name(self._prefix.name + suffix))
-        return {suffix: files[suffix].record() for suffix in SUFFIXES}
+            self._temporary[suffix].replace(paths[suffix])
+        records = {suffix: files[suffix].record() for suffix in SUFFIXES}
+        for suffix in PAIR:
+            records[suffix]["samples"] = sample_checksum(paths[suffix])
+        return records
 
     def _open(self, suffix: str) -> ChecksummedFile:
         return self._stack.enter_context(ChecksummedFile(self._temporary[suffix]))
@@ -127,32 +164,44 @@ class Shard:
 
     def rows(self) -> np.ndarray:
         """Return each document's row in the Parquet shard, `(documents,) int64`."""
-        return _mapped(self.prefix.with_name(self.prefix.name + ".doc"), "<i8")
+        return _mapped(with_suffix(self.prefix, ".doc"), "<i8")
 
 
-REMEDY = "Delete it, run `pipeline tokenize` again."
+def made_again(path: Path) -> str:
+    """Say how a wrong file of data_dir/tokens is made again; what is finished, stage or task, is not looked into."""
+    delete = f"{path} and {path.parents[1] / MANIFEST}" if os.path.lexists(path) else f"{path.parents[1] / MANIFEST}"
+    return f"Delete {delete}, then run `pipeline tokenize`: it makes that shard again."
 
 
-def read(prefix: Path, remedy: str = REMEDY) -> Shard:
-    """Open a shard. Raises DataError, which ends with `remedy`, where a file is missing, of another format or too short."""
-    index, data = (prefix.with_name(prefix.name + suffix) for suffix in (".idx", ".bin"))
+def read(prefix: Path, remedy: str | None = None) -> Shard:
+    """Open a shard. Raises DataError, which ends with `remedy`, where a file is missing, of another format or too short.
+
+    Without one the shard is of data_dir/tokens, and the remedy `made_again`.
+    """
+    index, data = (with_suffix(prefix, suffix) for suffix in (".idx", ".bin"))
+
+    def ending(wrong: Path) -> str:
+        return remedy or made_again(wrong)
+
     try:
         with index.open("rb") as file:
             magic, version, code, sequences, entries = HEADER.unpack(file.read(HEADER.size))
         if magic != MAGIC or version != 1:
-            raise DataError(f"{index}: is not a Megatron indexed dataset (version 1). {remedy}")
+            raise DataError(f"{index}: is not a Megatron indexed dataset (version 1). {ending(index)}")
         if code not in DTYPE_OF_CODE:
-            raise DataError(f"{index}: its data type, code {code}, is none of token ids. {remedy}")
+            raise DataError(f"{index}: its data type, code {code}, is none of token ids. {ending(index)}")
         lengths = _mapped(index, "<i4", HEADER.size, sequences)
         offsets = _mapped(index, "<i8", HEADER.size + 4 * sequences, sequences)
         documents = _mapped(index, "<i8", HEADER.size + 12 * sequences, entries)
         ids = _mapped(data, DTYPE_OF_CODE[code])
     except (OSError, ValueError, struct.error) as error:
-        raise DataError(f"{index}: cannot be read ({error}). {remedy}") from None
+        raise DataError(f"{index}: cannot be read ({error}). {ending(index)}") from None
     if len(documents) and documents[-1] < sequences:  # GPT-NeoX's merge_file_ copies no document entries
         documents = np.arange(sequences + 1)
     if len(ids) != int(lengths.sum(dtype=np.int64)):
-        raise DataError(f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. {remedy}")
+        raise DataError(
+            f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. {ending(data)}"
+        )
     return Shard(prefix, ids, lengths, offsets, documents)
 
 

@@ -326,9 +326,8 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
         shard = indexed_dataset.read(_prefix(data, path))
         places = [row] if path.suffix == ".idx" else np.flatnonzero(shard.rows() == row)
         if not len(places):
-            raise DataError(
-                f"{_prefix(data, path)}.doc: says nothing of row {row}. Delete it, run `pipeline tokenize`."
-            )
+            lacking = indexed_dataset.with_suffix(_prefix(data, path), ".doc")
+            raise DataError(f"{lacking}: says nothing of row {row}. {indexed_dataset.made_again(lacking)}")
         ids, origin = shard.document(int(places[0])), "data_dir/tokens"
     else:
         ids, origin = _encode(data.folder, text[:MOST_ENCODED_CHARACTERS]), "encoded now"
@@ -337,9 +336,10 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
     try:
         shown = _first_tokens(data.pieces, ids, characters)
     except IndexError:
+        wrong = indexed_dataset.with_suffix(_prefix(data, path), ".bin")
         raise DataError(
-            f"{_prefix(data, path)}.bin: holds the id {ids.max()}, the tokenizer ends at {len(data.pieces.of_id) - 1}. "
-            "Delete the file, run `pipeline tokenize`."
+            f"{wrong}: holds the id {ids.max()}, the tokenizer ends at {len(data.pieces.of_id) - 1}. "
+            f"{indexed_dataset.made_again(wrong)}"
         ) from None
     return {"count": len(ids), "from": origin, "shown": shown}
 

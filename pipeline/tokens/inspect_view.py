@@ -5,6 +5,8 @@ Everything that comes from documents passes `visible`, so that no text can act o
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -12,7 +14,7 @@ from rich.text import Text
 
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import SPLITS
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes
 from pipeline.tokens.inspect import Question, documents, open_data, overview
 from pipeline.tokens.pieces import visible
@@ -28,13 +30,19 @@ SPECIAL = "bold white on #a02c2c"
 """Of special tokens, such as the end of a document."""
 
 
-def inspect(config: RunConfig, question: Question, *, tokenizer: bool, with_ids: bool, as_json: bool) -> None:
+def inspect(
+    config: RunConfig, question: Question, *, tokenizer: bool, verify: bool, with_ids: bool, as_json: bool
+) -> None:
     """Print what is asked for. Raises UserError for what does not exist, saying what there is, or does not go together."""
     one_or_more = {"--id": question.id, "--document": question.document, "--samples": question.samples}
-    asked = [name for name, value in one_or_more.items() if value is not None] + ["--tokenizer"] * tokenizer
-    asked += ["--source"] * (question.source is not None and (tokenizer or question.id is not None))
+    asked = [name for name, value in one_or_more.items() if value is not None]
+    asked += ["--tokenizer"] * tokenizer + ["--verify"] * verify
+    asked += ["--source"] * (question.source is not None and (tokenizer or verify or question.id is not None))
     if len(asked) > 1:
         raise UserError(f"{' and '.join(asked)} do not go together: leave out all but one")
+    if verify:
+        _verify(config.paths.data_dir, as_json)
+        return
     if tokenizer:
         from pipeline.tokens.tokenizer_report import tokenizer_report
 
@@ -55,6 +63,27 @@ def inspect(config: RunConfig, question: Question, *, tokenizer: bool, with_ids:
         _print_json(whole) if as_json else _print_overview(whole)
     if not as_json:
         _print_notes(data.notes)
+
+
+def _verify(data_dir: Path, as_json: bool) -> None:
+    """Print a line for each folder. Raises DataError with all problems, after them."""
+    from pipeline.tokens.verify import FOLDERS, check_fully
+
+    checked = check_fully(data_dir)
+    problems = [problem for folder in checked for problem in folder.problems]
+    if as_json:
+        _print_json({"folders": [asdict(folder) | {"folder": str(folder.folder)} for folder in checked]})
+    for folder in [] if as_json else checked:
+        rate = folder.bytes / 1e9 / max(folder.seconds, 1e-3)
+        line = f"{folder.folder}: {folder.files:,} files, {human_bytes(folder.bytes)}, {rate:.2f} GB/s"
+        if folder.links:
+            line += f"; of {folder.links:,} links size, time and 16 blocks: there is no checksum of all their bytes"
+        console.print(f"{line}; {len(folder.problems) or 'no'} problems", markup=False)
+    for name in [] if as_json else FOLDERS:
+        if data_dir / name not in [folder.folder for folder in checked]:
+            console.print(f"{data_dir / name}: is not finished, so there is nothing to compare with", markup=False)
+    if problems:
+        raise DataError("\n".join([f"{len(problems)} problems in {data_dir}:", *(f"  - {line}" for line in problems)]))
 
 
 def _print_json(value: Any) -> None:

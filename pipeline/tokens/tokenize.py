@@ -23,7 +23,7 @@ from pipeline.logs import human_bytes, note, warn
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 COUNTS = ("documents", "tokens", "text_bytes")
 COMPARED_BYTES = 2000
 """Of every row group (8 MiB of text): the reference takes a millisecond for them."""

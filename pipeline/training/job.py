@@ -19,6 +19,7 @@ from pipeline.run_file import dump
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.stream import open_streams
+from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import checkpoint, resume
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import flops_per_token, peak_flops
@@ -52,7 +53,9 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     candidates = _agree(resume.begin, config)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
+    check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
     engine = make_engine(config, resolved, build_model(config, architecture, resolved))
+    _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
     state = _go_on(engine, candidates, config, rank)
     parameters = count_parameters(architecture)
@@ -106,6 +109,16 @@ def _agree(function: Any, *arguments: Any) -> Any:
     if refusal is not None:
         raise UserError(refusal)
     return result
+
+
+def _refuse_damaged(problems: list[str]) -> None:
+    """Raise UserError on every rank if the token files are not what the manifest says on any."""
+    everywhere: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(everywhere, problems)
+    if found := [problem for of_rank in everywhere for problem in of_rank]:
+        raise UserError(
+            "\n".join(["The token files are not those that were made:", *(f"  - {line}" for line in found)])
+        )
 
 
 def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int) -> TrainState:

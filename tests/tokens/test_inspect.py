@@ -38,7 +38,7 @@ def made(corpus: Path, stages: list[str]) -> RunConfig:
 
 
 def show(config: RunConfig, capsys: pytest.CaptureFixture[str], **question: Any) -> str:
-    options = {name: question.pop(name, False) for name in ("tokenizer", "with_ids", "as_json")}
+    options = {name: question.pop(name, False) for name in ("tokenizer", "verify", "with_ids", "as_json")}
     capsys.readouterr()
     inspect(config, Question(**question), **options)
     return capsys.readouterr().out
