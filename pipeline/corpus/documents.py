@@ -141,10 +141,11 @@ class ShardWriter:
         self._writer.close()
         self._file.fsync()
         self._file.close()
-        keys, name = f"{self._stem()}{key_file.SUFFIX}", f"{self._stem()}.parquet"
-        self._records[keys] = self._keys.write(self._folder / keys)
-        self._temporary.replace(self._folder / name)  # last: no shard stands there without its keys
-        self._records[name] = self._file.record()
+        shard = self._folder / f"{self._stem()}.parquet"
+        keys = key_file.keys_path(shard)
+        self._records[keys.name] = self._keys.write(keys)
+        self._temporary.replace(shard)  # last: no shard stands there without its keys
+        self._records[shard.name] = self._file.record()
         self._writer = self._file = self._temporary = None
         self._keys = key_file.ShardKeys()
         self._parts += 1
@@ -170,7 +171,8 @@ def remove_task_outputs(folder: Path, key: str) -> None:
 
 
 def _shard_files(folder: Path, split: str, key: str, part: int) -> list[Path]:
-    return [folder / f"{split}_{key}_{part:03d}{suffix}" for suffix in (".parquet", key_file.SUFFIX)]
+    shard = folder / f"{split}_{key}_{part:03d}.parquet"
+    return [shard, key_file.keys_path(shard)]
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:

@@ -19,13 +19,17 @@ import xxhash
 from pipeline.artifacts import MANIFEST, ChecksummedFile, temporary_path
 from pipeline.errors import DataError
 
-SUFFIX = ".keys"
 MAGIC = b"DOC-KEYS"
 VERSION = 1
 HEADER = struct.Struct("<8sQQ")
 HASH, ROW = np.dtype("<u8"), np.dtype("<u4")
 LIKELY_DEVIATIONS = 4
 """A hash is looked for, at first, so many standard deviations around where it should stand."""
+
+
+def keys_path(shard: Path) -> Path:
+    """Return the place of a shard's `.keys` file."""
+    return shard.with_suffix(".keys")
 
 
 def original_keys(meta: bytes) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipeline.corpus.documents import SPLITS, read_documents, shard_paths
-from pipeline.corpus.key_file import SUFFIX, damaged, find_rows, original_keys
+from pipeline.corpus.key_file import damaged, find_rows, keys_path, original_keys
 
 DOCUMENT_ID = re.compile(rf"([^/]+)/((?:{'|'.join(SPLITS)})_\w+)/(0|[1-9][0-9]{{0,9}})")
 THREADS = 16
@@ -46,13 +46,13 @@ def _find_in_shards(paths: Sequence[Path], key: str) -> list[str]:
 
 
 def _find_in_shard(path: Path, key: str) -> list[str]:
-    rows = find_rows(path.with_suffix(SUFFIX), key)
+    rows = find_rows(keys_path(path), key)
     if not rows:
         return []
     try:
         metas = [document["meta"] for document in read_documents(path, rows, ["meta"])]
     except IndexError as error:
-        raise damaged(path.with_suffix(SUFFIX), f"does not fit its shard ({error})") from None
+        raise damaged(keys_path(path), f"does not fit its shard ({error})") from None
     # Other keys may have the same hash.
     return [
         f"{path.parent.name}/{path.stem}/{row}"
