@@ -20,7 +20,7 @@ STAGES = (
         folder=lambda config: config.paths.data_dir / "documents",
         settings=("sources", "prepare.validation_fraction", "prepare.on_broken_file", "prepare.shard_text_bytes"),
         outside="pipeline.corpus.sources:inventory",
-        version=2,
+        version=3,
         shared=True,
         on_workers=True,
     ),
@@ -162,7 +162,9 @@ def inspect(
     source: Annotated[str | None, typer.Option(help="Only this source.", metavar="NAME")] = None,
     document: Annotated[int | None, typer.Option(help="Show the N-th document, from 0.", metavar="N")] = None,
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
-    id: Annotated[str | None, typer.Option(help="Show this document.", metavar="SOURCE/SHARD/ROW")] = None,
+    id: Annotated[
+        str | None, typer.Option(help="Show the document of this id, original id or url.", metavar="ID")
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Show N documents of each source.", metavar="N")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is picked as samples.")] = 1,
     characters: Annotated[int, typer.Option(min=1, help="Cut longer documents there.")] = 2000,

@@ -16,7 +16,7 @@ def written(folder: Path) -> dict[str, int]:
     return {
         path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
         for path in folder.rglob("*")
-        if path.suffix in (".parquet", ".bin", ".idx", ".doc") or path.name == "tokenizer.json"
+        if path.suffix in (".parquet", ".keys", ".bin", ".idx", ".doc") or path.name == "tokenizer.json"
     }
 
 

@@ -1,11 +1,12 @@
 """Documents on disk: Parquet shards that any Parquet reader opens, their writer and their readers.
 
-`data_dir/documents/<source>/<split>_<key>_PPP.parquet`: part P of the task with that key. A document's id is
-`source/shard stem/row`.
+`data_dir/documents/<source>/<split>_<key>_PPP.parquet`: part P of the task with that key, and beside it the original ids
+and urls of its documents as `.keys` (`key_file.py`). A document's id is `source/shard stem/row`.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import ChecksummedFile, temporary_path
+from pipeline.corpus import key_file
 
 SPLITS = ("train", "validation")
 SCHEMA = pa.schema(
@@ -54,6 +56,8 @@ class ShardWriter:
         self._prefix = f"{split}_{key}"
         self._shard_text_bytes = shard_text_bytes
         self._records: dict[str, dict[str, Any]] = {}
+        self._parts = 0
+        self._keys = key_file.ShardKeys()
         self._temporary: Path | None = None
         self._file: ChecksummedFile | None = None
         self._writer: pq.ParquetWriter | None = None
@@ -96,7 +100,7 @@ class ShardWriter:
                 path.unlink(missing_ok=True)
 
     def _stem(self) -> str:
-        return f"{self._prefix}_{len(self._records):03d}"
+        return f"{self._prefix}_{self._parts:03d}"
 
     def _write_row_group(self) -> None:
         if self._writer is None:
@@ -116,6 +120,7 @@ class ShardWriter:
         texts, metas, files, origin_rows = zip(*self._waiting, strict=True)
         waiting_bytes = self._waiting_bytes
         self._waiting, self._waiting_bytes = [], 0
+        self._keys.add(metas, first)
         shard = f"{self._folder.name}/{self._stem()}"
         columns = [
             pa.array([f"{shard}/{row}" for row in range(first, first + rows)], pa.string()),
@@ -136,10 +141,14 @@ class ShardWriter:
         self._writer.close()
         self._file.fsync()
         self._file.close()
-        name = f"{self._stem()}.parquet"
-        self._temporary.replace(self._folder / name)
-        self._records[name] = self._file.record()
+        shard = self._folder / f"{self._stem()}.parquet"
+        keys = key_file.keys_path(shard)
+        self._records[keys.name] = self._keys.write(keys)
+        self._temporary.replace(shard)  # last: no shard stands there without its keys
+        self._records[shard.name] = self._file.record()
         self._writer = self._file = self._temporary = None
+        self._keys = key_file.ShardKeys()
+        self._parts += 1
         self._shard_bytes = self._shard_rows = 0
 
 
@@ -154,15 +163,26 @@ def remove_task_outputs(folder: Path, key: str) -> None:
     """Delete the finished shards of one task; looks at their names only, as the folder may hold those of thousands."""
     for split in SPLITS:
         parts = 0
-        while (folder / f"{split}_{key}_{parts:03d}.parquet").exists():
+        while any(path.exists() for path in _shard_files(folder, split, key, parts)):
             parts += 1
         for part in reversed(range(parts)):  # what is left if it is interrupted begins with part 0 again
-            (folder / f"{split}_{key}_{part:03d}.parquet").unlink(missing_ok=True)
+            for path in _shard_files(folder, split, key, part):
+                path.unlink(missing_ok=True)
+
+
+def _shard_files(folder: Path, split: str, key: str, part: int) -> list[Path]:
+    shard = folder / f"{split}_{key}_{part:03d}.parquet"
+    return [shard, key_file.keys_path(shard)]
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
     """Return a source's shards of a split in their order, which is by task key; empty if it has none."""
     return sorted((documents_dir / source).glob(f"{split}_*.parquet"))
+
+
+def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the shards among the files that the manifest of `prepare` lists, by name."""
+    return {name: record for name, record in sorted(files.items()) if name.endswith(".parquet")}
 
 
 def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tuple[str, str]]:
@@ -173,3 +193,25 @@ def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tupl
                 table = shard.read_row_group(group, columns=["id", "text"])
                 for key, text in zip(table["id"], table["text"], strict=True):
                     yield key.as_py(), text.as_py()
+
+
+def read_documents(path: Path, rows: Sequence[int], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return some rows of a shard in the order asked for, as `{column: value}`, all columns or those named.
+
+    Reads only the row groups that hold them, one at a time. Raises IndexError for a row that the shard has not.
+    """
+    with pq.ParquetFile(path) as shard:
+        sizes = [shard.metadata.row_group(group).num_rows for group in range(shard.num_row_groups)]
+        ends = list(accumulate(sizes))
+        if rows and not 0 <= min(rows) <= max(rows) < sum(sizes):
+            raise IndexError(f"{path.name} has {sum(sizes):,} rows; asked for: {min(rows)} to {max(rows)}")
+        wanted: dict[int, list[int]] = {}
+        for row in dict.fromkeys(rows):
+            wanted.setdefault(bisect_right(ends, row), []).append(row)
+        found = {}
+        for group, of_group in sorted(wanted.items()):
+            table = shard.read_row_group(group, columns=columns, use_threads=False)
+            first = ends[group] - sizes[group]
+            values = table.take(pa.array([row - first for row in of_group])).to_pylist()
+            found |= zip(of_group, values, strict=True)
+    return [found[row] for row in rows]

@@ -19,8 +19,8 @@ from pipeline.errors import DataError, TasksFailed
 from pipeline.executor import Task, run_tasks
 from pipeline.logs import human_bytes, warn
 
-FORMAT_VERSION = 2
-"""Raised when the same raw files give other documents."""
+FORMAT_VERSION = 3
+"""Raised when the same raw files give other bytes."""
 LEFTOVERS = ("*/.*.partial", "*/rejected/.*")
 """What an attempt that was killed leaves, each under a name of its own."""
 
@@ -55,7 +55,7 @@ def prepare(config: RunConfig) -> Result:
     _check(config, sources)
     outputs = {path: record for result in results.values() for path, record in result["files"].items()}
     samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
-    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/rejected/*.jsonl", *LEFTOVERS])
+    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
     return Result({"headline": _headline(sources), "sources": sources}, outputs)
 
 

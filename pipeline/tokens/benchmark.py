@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.artifacts import read_json, read_manifest, write_json
 from pipeline.benchmarks import Process, rounds, run_process, run_python, show_table, write_results
 from pipeline.config import RunConfig
+from pipeline.corpus.documents import shard_records
 from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
 from pipeline.executor import RECORDS, core_count
@@ -224,7 +225,7 @@ def _repeated(bench: Bench, repeat: int) -> Path:
     folder = Path(tempfile.mkdtemp(dir=bench.scratch))
     manifest = read_json(bench.documents / "manifest.json")
     files = {}
-    for name, record in manifest["files"].items():
+    for name, record in shard_records(manifest["files"]).items():
         for copy in range(repeat):
             path = folder / name.replace(".parquet", f"r{copy:02d}.parquet")
             path.parent.mkdir(exist_ok=True)

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import MANIFEST, read_manifest
 from pipeline.config import RunConfig
-from pipeline.corpus.documents import SPLITS, shard_paths
+from pipeline.corpus.documents import SPLITS, read_documents, shard_paths
+from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
+from pipeline.logs import note
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
@@ -30,6 +32,8 @@ TEXT_BYTES = 8_000_000
 MOST_ENCODED_CHARACTERS = 1_000_000
 """Of a document that has no tokens on disk, this much is encoded to look at it."""
 
+MOST_FOUND = 20
+"""Documents shown of those that share an original id or url."""
 SAMPLE_CHARACTERS = 240
 """Of the document that the overview shows for each source."""
 
@@ -43,6 +47,7 @@ class Question:
     """Place in the source's split, from 0."""
     split: str = "train"
     id: str | None = None
+    """Of a document, or what its meta calls its id or url."""
     samples: int | None = None
     """Documents to pick in each source."""
     seed: int = 1
@@ -132,7 +137,7 @@ def overview(data: Data, question: Question) -> dict[str, Any]:
 def documents(data: Data, question: Question) -> list[dict[str, Any]]:
     """Return the documents that are asked for. Raises UserError, saying what there is, where one does not exist."""
     if question.id is not None:
-        return [_by_id(data, question)]
+        return _by_id(data, question)
     sources = _sources(data, question)
     if question.document is None:
         return [found for source in sources for found in _picked(data, source, question, question.samples or 1)]
@@ -246,24 +251,32 @@ def _by_number(data: Data, source: str, number: int, question: Question) -> dict
     return _document(data, found[0], question.split, found[1], question.characters)
 
 
-def _by_id(data: Data, question: Question) -> dict[str, Any]:
-    """Find `source/shard/row`."""
-    source, stem, row = [*str(question.id).split("/"), "", "", ""][:3]
-    if source not in data.counts or str(question.id).count("/") != 2:
+def _by_id(data: Data, question: Question) -> list[dict[str, Any]]:
+    """Find `source/shard/row`, or all documents with this original id or url."""
+    key = str(question.id)
+    found = find_documents(data.folder / "documents", key, [name for name in data.counts if name not in data.existing])
+    if len(found) > MOST_FOUND:
+        note(f"{len(found):,} documents have the original id or url {key}; these are the first {MOST_FOUND}")
+    return [_by_own_id(data, own, question.characters) for own in found[:MOST_FOUND] or [key]]
+
+
+def _by_own_id(data: Data, identity: str, characters: int) -> dict[str, Any]:
+    source, stem, row = [*identity.split("/"), "", "", ""][:3]
+    if source not in data.counts or identity.count("/") != 2:
         raise UserError(
-            f"--id {question.id}: an id is source/shard/row; sources are {', '.join(data.counts)}, for example "
-            f"{_example(data)}"
+            f"--id {identity}: an id is source/shard/row; sources are {', '.join(data.counts)}, for example "
+            f"{_example(data)}. Nor is it the original id or url of a document: in no meta is it `id`, `url` or `*_id`."
         )
     paths = {path.stem: (path, split) for split in SPLITS for path in data.shards(source, split)}
     if stem not in paths:
         names = list(paths)
         range_of = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        raise UserError(f"--id {question.id}: source {source} has no shard {stem}; it has {len(names)}, {range_of}")
+        raise UserError(f"--id {identity}: source {source} has no shard {stem}; it has {len(names)}, {range_of}")
     path, split = paths[stem]
     rows = _rows(path)
     if not (row.isascii() and row.isdigit() and int(row) < rows):
-        raise UserError(f"--id {question.id}: {source}/{stem} has the rows 0 to {rows - 1:,}")
-    return _document(data, path, split, int(row), question.characters)
+        raise UserError(f"--id {identity}: {source}/{stem} has the rows 0 to {rows - 1:,}")
+    return _document(data, path, split, int(row), characters)
 
 
 def _example(data: Data) -> str:
@@ -280,7 +293,7 @@ def _prefix(data: Data, path: Path) -> Path:
 
 def _document(data: Data, path: Path, split: str, row: int, characters: int) -> dict[str, Any]:
     """Read one row of a shard, with its tokens."""
-    record = _decoded(data, path, row) if path.suffix == ".idx" else _read_row(path, row)
+    record = _decoded(data, path, row) if path.suffix == ".idx" else read_documents(path, [row])[0]
     text = record.pop("text")
     shown = text[:characters]
     return {
@@ -308,14 +321,6 @@ def _decoded(data: Data, path: Path, row: int) -> dict[str, Any]:
         "origin_file": str(path.resolve()),
         "origin_row": row,
     }
-
-
-def _read_row(path: Path, row: int) -> dict[str, Any]:
-    with pq.ParquetFile(path) as shard:
-        group = 0
-        while row >= (rows := shard.metadata.row_group(group).num_rows):
-            group, row = group + 1, row - rows
-        return shard.read_row_group(group).slice(row, 1).to_pylist()[0]
 
 
 def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import xxhash
 
 from pipeline.artifacts import Result, fingerprint, read_manifest, remove_unlisted
 from pipeline.config import RunConfig
-from pipeline.corpus.documents import SPLITS
+from pipeline.corpus.documents import SPLITS, shard_records
 from pipeline.executor import Task, map_ahead, report_progress, run_tasks
 from pipeline.logs import human_bytes, note, warn
 from pipeline.tokens import existing, indexed_dataset
@@ -38,13 +38,14 @@ def tokenize(config: RunConfig) -> Result:
     tokenizer = config.paths.data_dir / "tokenizer"
     written, learned = read_manifest(documents / "manifest.json"), read_manifest(tokenizer / "manifest.json")
     assert written is not None and learned is not None, "run_stage checks the inputs"
+    shards = shard_records(written["files"])
     pairs = existing.find_pairs(config)
     kind = config.tokens.encoder
-    if kind == "auto" and written["files"] and (reason := why_reference(tokenizer, config.tokens.parse_special_tokens)):
+    if kind == "auto" and shards and (reason := why_reference(tokenizer, config.tokens.parse_special_tokens)):
         kind = "reference"
         warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
     tasks = []
-    for name, record in sorted(written["files"].items()):
+    for name, record in shards.items():
         arguments = {
             "shard": documents / name,
             "prefix": folder / name.removesuffix(".parquet"),

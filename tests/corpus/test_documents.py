@@ -8,7 +8,15 @@ import pytest
 
 from pipeline.artifacts import file_record
 from pipeline.corpus import documents
-from pipeline.corpus.documents import Document, ShardWriter, iterate_texts, remove_task_outputs, shard_paths
+from pipeline.corpus.documents import (
+    Document,
+    ShardWriter,
+    iterate_texts,
+    read_documents,
+    remove_task_outputs,
+    shard_paths,
+    shard_records,
+)
 
 
 def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str = "0a") -> list[Path]:
@@ -19,7 +27,9 @@ def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str
     records = writer.close()
     assert records == {name: file_record(folder / name) for name in records}
     assert (writer.documents, writer.text_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
-    return [folder / name for name in records]
+    shards = [name for name in records if name.endswith(".parquet")]
+    assert {Path(name).with_suffix(suffix).name for name in shards for suffix in (".parquet", ".keys")} == set(records)
+    return [folder / name for name in shards]
 
 
 def test_a_shard_ends_with_the_document_that_reaches_its_bytes(tmp_path: Path) -> None:
@@ -60,7 +70,36 @@ def test_only_one_tasks_outputs_are_removed(tmp_path: Path) -> None:
     write(tmp_path / "web", ["a", "b", "c"], shard_text_bytes=1, key="01")
     (kept,) = write(tmp_path / "web", ["b"], key="012")
     remove_task_outputs(tmp_path / "web", "01")
-    assert list((tmp_path / "web").iterdir()) == [kept]
+    assert sorted((tmp_path / "web").iterdir()) == [kept.with_suffix(".keys"), kept]
+
+
+@pytest.mark.parametrize("left", ["train_01_001.parquet", "train_01_001.keys"])
+def test_what_an_interrupted_removal_left_is_removed(tmp_path: Path, left: str) -> None:
+    write(tmp_path / "web", ["a", "b"], shard_text_bytes=1, key="01")
+    for suffix in {".parquet", ".keys"} - {Path(left).suffix}:
+        (tmp_path / "web" / left).with_suffix(suffix).unlink()
+    remove_task_outputs(tmp_path / "web", "01")
+    assert list((tmp_path / "web").iterdir()) == []
+
+
+def test_rows_are_read_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "ROW_GROUP_BYTES", 3 * (documents.ROW_BYTES + 8))
+    (path,) = write(tmp_path / "web", list("abcdefgh"))  # in row groups of 3, 3, 2
+    assert [row["text"] for row in read_documents(path, [7, 0, 3, 2, 7])] == ["h", "a", "d", "c", "h"]
+    whole = {"id": "web/train_0a_000/5", "text": "f", "meta": '{"n":1}', "origin_file": "raw.jsonl", "origin_row": 5}
+    assert read_documents(path, [5]) == [whole]
+    assert read_documents(path, [5], ["origin_row"]) == [{"origin_row": 5}]
+    assert read_documents(path, []) == []
+    for row in (-1, 8):
+        with pytest.raises(IndexError, match=r"train_0a_000\.parquet has 8 rows"):
+            read_documents(path, [0, row])
+
+
+def test_only_shards_are_taken_from_a_manifest() -> None:
+    records = {name: {"bytes": 1, "checksum": name} for name in ("web/b.parquet", "web/b.keys", "web/a.parquet")}
+    assert list(shard_records(records).items()) == [
+        (name, records[name]) for name in ("web/a.parquet", "web/b.parquet")
+    ]
 
 
 def test_two_attempts_at_once_write_to_files_of_their_own(tmp_path: Path) -> None:
@@ -81,7 +120,7 @@ def test_what_is_discarded_leaves_nothing(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
     for row, size in enumerate((2, 1)):
         writer.add(Document(b"x" * size * documents.ROW_GROUP_BYTES, b"{}", "raw.jsonl", row))
-    assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".parquet", ".partial"]
+    assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".keys", ".parquet", ".partial"]
     writer.discard()
     assert list((tmp_path / "web").iterdir()) == []
 
@@ -90,6 +129,8 @@ def test_hugging_face_datasets_reads_the_shards(tmp_path: Path) -> None:
     paths = write(tmp_path / "web", ["a", "b", "c"], shard_text_bytes=2)
     files = [str(path) for path in paths]
     loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    folder = datasets.load_dataset(str(tmp_path / "web"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert folder[:] == loaded[:]
     assert loaded[2] == {
         "id": "web/train_0a_001/0",
         "text": "c",

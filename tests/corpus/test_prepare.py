@@ -41,8 +41,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def outputs(folder: Path) -> set[str]:
+    shards = {path.relative_to(folder) for path in folder.rglob("*.parquet")}
+    files = {path.relative_to(folder) for suffix in ("parquet", "keys") for path in folder.rglob(f"*.{suffix}")}
+    assert files == {path.with_suffix(suffix) for path in shards for suffix in (".parquet", ".keys")}
+    return {path.as_posix() for path in files}
+
+
 def write_jsonl(path: Path, texts: list[object]) -> None:
-    lines = "".join(json.dumps({"text": text, "meta": {"site": str(i // 2)}}) + "\n" for i, text in enumerate(texts))
+    lines = "".join(
+        json.dumps({"text": text, "meta": {"site": str(i // 2), "id": i}}) + "\n" for i, text in enumerate(texts)
+    )
     packed = zstandard.ZstdCompressor().compress(lines.encode()) if path.suffix == ".zst" else lines.encode()
     path.write_bytes(packed)
 
@@ -65,7 +74,7 @@ def test_every_row_becomes_a_document_of_one_split_with_its_origin(run_file: Pat
     (first,) = pq.read_table(shard_paths(folder, "web", "train")[0]).slice(0, 1).to_pylist()
     row = int(first["text"].split()[1])
     assert (first["id"], first["origin_file"], first["origin_row"]) == (f"web/train_{WEB}_000/0", "web.jsonl", row)
-    assert set(result.files) == {p.relative_to(folder).as_posix() for p in folder.glob("*/*.parquet")}
+    assert set(result.files) == outputs(folder)
     assert result.counts["headline"].startswith("40 documents, 1.")
 
 
@@ -107,7 +116,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(run_file: Path, monkey
     monkeypatch.chdir(run_file.parent)
     alone = run(run_file, *settings, "paths.data_dir=alone")
     together = run(run_file, *settings, "paths.data_dir=together", "executor.workers=2")
-    assert alone == together and len(alone.files) > 8
+    assert alone == together and len(alone.files) > 16
     assert contents(run_file.parent / "alone" / "documents") == contents(run_file.parent / "together" / "documents")
 
 
@@ -117,11 +126,11 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is(run_file: Path, m
     setting = f"sources.web.paths=[{run_file.parent}/*.jsonl]"
     before = run(run_file, setting)
     folder = run_file.parent / "data" / "documents"
-    written = {path: path.stat().st_mtime_ns for path in folder.glob("web/*.parquet")}
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("web/*.*")}
     assert run(run_file, setting) == before
     assert {path: path.stat().st_mtime_ns for path in written} == written
     (folder / ".tasks" / f"web~{WEB}.json").unlink()
-    for path in folder.glob(f"web/*_{WEB}_*.parquet"):
+    for path in folder.glob(f"web/*_{WEB}_*.*"):
         path.write_bytes(b"half")
     assert run(run_file, setting) == before
     changed = {path.name for path in written if path.stat().st_mtime_ns != written[path]}
@@ -187,7 +196,7 @@ def test_killed_at_any_step_and_started_again_it_gives_the_same_bytes(run_file: 
     while not survives(lambda: run(run_file, *settings), kills):
         kills += 1
         (documents / ".tasks" / f"web~{WEB}.json").unlink(missing_ok=True)  # so that every child does everything
-    assert len(whole.files) == 4 and kills > 3 * 4, kills
+    assert len(whole.files) == 8 and kills > 3 * 8, kills
     assert run(run_file, *settings) == whole
     assert contents(documents) == contents(run_file.parent / "whole" / "documents")
 
@@ -243,8 +252,8 @@ def test_outputs_of_former_settings_are_removed(run_file: Path) -> None:
     )
     result = run(run_file)
     folder = run_file.parent / "data" / "documents"
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.parquet")} == set(result.files)
-    assert len(result.files) == 2
+    assert outputs(folder) == set(result.files)
+    assert len(result.files) == 4
 
 
 MEMORY = """

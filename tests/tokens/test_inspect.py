@@ -27,7 +27,10 @@ SETTINGS = ["prepare.validation_fraction=0", "tokenizer.vocab_size=258"]
 @pytest.fixture
 def corpus(run_file: Path) -> Path:
     """Return a run file whose one source has TEXTS, in their order, all to train on."""
-    rows = [json.dumps({"text": text, "meta": {"place": place}}) + "\n" for place, text in enumerate(TEXTS)]
+    rows = [
+        json.dumps({"text": text, "meta": {"place": place, "url": f"http://x/{place % 7}"}}) + "\n"
+        for place, text in enumerate(TEXTS)
+    ]
     (run_file.parent / "web.jsonl").write_text("".join(rows))
     return run_file
 
@@ -56,7 +59,7 @@ def test_documents_before_tokenization(corpus: Path, capsys: pytest.CaptureFixtu
     summary = {"median": 4, "mean": sum(sizes) / 8, "p99": 100, "max": 100}
     assert found == {"unit": "bytes", "documents": 8, "of_documents": 8, **summary}
     (document,) = documents(data, Question(source="web", document=3))
-    assert (document["text"], document["meta"], document["origin_row"]) == ("dddd", '{"place":3}', 3)
+    assert (document["text"], document["meta"], document["origin_row"]) == ("dddd", '{"place":3,"url":"http://x/3"}', 3)
     assert document["tokens"] is None
     assert "4 bytes, 4 characters, no tokens yet\ndddd\n" in show(config, capsys, document=3)
 
@@ -74,6 +77,20 @@ def test_documents_are_found_in_any_shard_and_row_group(corpus: Path) -> None:
     run_stages(corpus, ["prepare"], [*SETTINGS, "prepare.shard_text_bytes=5"])
     assert len(open_data(config).shards("web", "train")) > 2
     assert texts(config) == TEXTS
+
+
+def test_an_original_url_shows_every_document_that_has_it(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = made(corpus, STAGES)
+    data = open_data(config)
+    stem = data.shards("web", "train")[0].stem
+    assert documents(data, Question(id="http://x/3")) == documents(data, Question(id=f"web/{stem}/3"))
+    shared = documents(data, Question(id="http://x/0"))
+    assert [document["id"] for document in shared] == [f"web/{stem}/0", f"web/{stem}/7"]
+    monkeypatch.setattr("pipeline.tokens.inspect.MOST_FOUND", 1)
+    assert documents(data, Question(id="http://x/0")) == shared[:1]
+    assert "2 documents have the original id or url http://x/0; these are the first 1" in capsys.readouterr().err
 
 
 def test_tokens_are_those_that_training_reads(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +163,10 @@ def test_samples_are_the_same_for_a_seed_and_in_order(corpus: Path) -> None:
         ({"document": 0, "split": "validation"}, r"in validation .*there: none; in train: 8 documents"),
         ({"split": "test"}, r"--split test: there are train and validation"),
         ({"id": "web"}, r"--id web: an id is source/shard/row; sources are web, for example web/train_\w+/0"),
+        (
+            {"id": "http://x/9"},
+            r"--id http://x/9: an id is .*Nor is it the original id or url of a document: in no meta",
+        ),
         ({"id": "../../x/0"}, r"--id \.\./\.\./x/0: an id is source/shard/row"),
         ({"id": "web/nope/0"}, r"--id web/nope/0: source web has no shard nope; it has 1, train_"),
         ({"id": "web/SHARD/8"}, r"has the rows 0 to 7"),

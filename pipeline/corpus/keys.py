@@ -1,0 +1,61 @@
+"""Original ids and urls to documents, by the `.keys` file that `prepare` writes beside each shard."""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline.corpus.documents import SPLITS, read_documents, shard_paths
+from pipeline.corpus.key_file import damaged, find_rows, keys_path, original_keys
+
+DOCUMENT_ID = re.compile(rf"([^/]+)/((?:{'|'.join(SPLITS)})_\w+)/(0|[1-9][0-9]{{0,9}})")
+THREADS = 16
+"""They wait for a file system elsewhere; on a local disk fewer would do."""
+SHARDS_AT_ONCE = 64
+"""That a thread looks into."""
+
+
+def find_documents(documents_dir: Path, key: str, sources: Sequence[str]) -> list[str]:
+    """Return the ids (`source/shard/row`) of all documents with this original id or url, in the order of the corpus.
+
+    That is by source as given, split, shard and row; none if there is no such document. A document's own id is
+    returned as it is, if that document exists. Raises DataError if the index of a shard is missing or damaged.
+    """
+    if _is_document(documents_dir, key, sources):
+        return [key]
+    paths = [path for source in sources for split in SPLITS for path in shard_paths(documents_dir, source, split)]
+    parts = [paths[start : start + SHARDS_AT_ONCE] for start in range(0, len(paths), SHARDS_AT_ONCE)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [found for part in pool.map(partial(_find_in_shards, key=key), parts) for found in part]
+
+
+def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:
+    parts = DOCUMENT_ID.fullmatch(key)
+    if parts and parts[1] in sources:
+        with suppress(OSError):  # no such file, or one that no file could have
+            return int(parts[3]) < pq.read_metadata(documents_dir / parts[1] / f"{parts[2]}.parquet").num_rows
+    return False
+
+
+def _find_in_shards(paths: Sequence[Path], key: str) -> list[str]:
+    return [found for path in paths for found in _find_in_shard(path, key)]
+
+
+def _find_in_shard(path: Path, key: str) -> list[str]:
+    rows = find_rows(keys_path(path), key)
+    if not rows:
+        return []
+    try:
+        metas = [document["meta"] for document in read_documents(path, rows, ["meta"])]
+    except IndexError as error:
+        raise damaged(keys_path(path), f"does not fit its shard ({error})") from None
+    # Other keys may have the same hash.
+    return [
+        f"{path.parent.name}/{path.stem}/{row}"
+        for row, meta in zip(rows, metas, strict=True)
+        if key in original_keys(meta.encode())
+    ]
