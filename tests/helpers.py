@@ -23,13 +23,13 @@ def run_stages(run_file: Path, names: list[str], overrides: list[str]) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the checksum of every finished file below a folder, by its path; no manifests, no hidden files."""
+    """Return the checksum of every finished file below a folder, by its path; no manifests; of hidden files the indexes."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     names = {path.relative_to(folder): path for path in files}
     return {
         name.as_posix(): file_record(path)["checksum"]
         for name, path in sorted(names.items())
-        if path.name != "manifest.json" and not any(part.startswith(".") for part in name.parts)
+        if path.name != "manifest.json" and (path.suffix == ".keys" or not any(p.startswith(".") for p in name.parts))
     }
 
 

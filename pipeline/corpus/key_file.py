@@ -28,8 +28,8 @@ LIKELY_DEVIATIONS = 4
 
 
 def keys_path(shard: Path) -> Path:
-    """Return the place of a shard's `.keys` file."""
-    return shard.with_suffix(".keys")
+    """Return the place of a shard's `.keys` file: hidden, so that readers of a folder of Parquet do not open it."""
+    return shard.with_name(f".{shard.stem}.keys")
 
 
 def original_keys(meta: bytes) -> list[str]:

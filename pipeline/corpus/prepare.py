@@ -55,7 +55,7 @@ def prepare(config: RunConfig) -> Result:
     _check(config, sources)
     outputs = {path: record for result in results.values() for path, record in result["files"].items()}
     samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
-    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
+    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
     return Result({"headline": _headline(sources), "sources": sources}, outputs)
 
 

@@ -238,7 +238,9 @@ def _tasks(config: RunConfig, tokens: Path, folder: Path, files: Mapping[str, Ma
             "prefix": tokens / prefix,
             "path": rows_path(folder, source, shard),
             "sequence_length": config.data.sequence_length,
-            "remedy": f"Copy {' and '.join(links)} again." if all(links) else indexed_dataset.REMEDY,
+            "remedy": f"Copy {' and '.join(links)} again."
+            if all(links)
+            else indexed_dataset.made_again((tokens / prefix).with_suffix(".bin")),
         }
         contents = [record.get("checksum") or record["identity"] for record in records]
         key = fingerprint([PACKING_VERSION, FORMAT_VERSION, config.data.sequence_length, contents])

@@ -17,6 +17,7 @@ from pipeline.corpus.documents import (
     shard_paths,
     shard_records,
 )
+from pipeline.corpus.key_file import keys_path
 
 
 def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str = "0a") -> list[Path]:
@@ -28,7 +29,7 @@ def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str
     assert records == {name: file_record(folder / name) for name in records}
     assert (writer.documents, writer.text_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
     shards = [name for name in records if name.endswith(".parquet")]
-    assert {Path(name).with_suffix(suffix).name for name in shards for suffix in (".parquet", ".keys")} == set(records)
+    assert {*shards, *(keys_path(Path(name)).name for name in shards)} == set(records)
     return [folder / name for name in shards]
 
 
@@ -70,14 +71,14 @@ def test_only_one_tasks_outputs_are_removed(tmp_path: Path) -> None:
     write(tmp_path / "web", ["a", "b", "c"], shard_text_bytes=1, key="01")
     (kept,) = write(tmp_path / "web", ["b"], key="012")
     remove_task_outputs(tmp_path / "web", "01")
-    assert sorted((tmp_path / "web").iterdir()) == [kept.with_suffix(".keys"), kept]
+    assert sorted((tmp_path / "web").iterdir()) == [keys_path(kept), kept]
 
 
-@pytest.mark.parametrize("left", ["train_01_001.parquet", "train_01_001.keys"])
+@pytest.mark.parametrize("left", ["train_01_001.parquet", ".train_01_001.keys"])
 def test_what_an_interrupted_removal_left_is_removed(tmp_path: Path, left: str) -> None:
     write(tmp_path / "web", ["a", "b"], shard_text_bytes=1, key="01")
-    for suffix in {".parquet", ".keys"} - {Path(left).suffix}:
-        (tmp_path / "web" / left).with_suffix(suffix).unlink()
+    for name in {"train_01_001.parquet", ".train_01_001.keys"} - {left}:
+        (tmp_path / "web" / name).unlink()
     remove_task_outputs(tmp_path / "web", "01")
     assert list((tmp_path / "web").iterdir()) == []
 
@@ -96,7 +97,7 @@ def test_rows_are_read_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytes
 
 
 def test_only_shards_are_taken_from_a_manifest() -> None:
-    records = {name: {"bytes": 1, "checksum": name} for name in ("web/b.parquet", "web/b.keys", "web/a.parquet")}
+    records = {name: {"bytes": 1, "checksum": name} for name in ("web/b.parquet", "web/.b.keys", "web/a.parquet")}
     assert list(shard_records(records).items()) == [
         (name, records[name]) for name in ("web/a.parquet", "web/b.parquet")
     ]

@@ -175,7 +175,7 @@ def damage(content: bytes, how: str) -> bytes | None:
 )
 def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, how: str, why: str) -> None:
     write(tmp_path, [{"id": "a"}])
-    path = tmp_path / "web" / "train_0a_000.keys"
+    path = tmp_path / "web" / ".train_0a_000.keys"
     content = damage(path.read_bytes(), how)
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(DataError) as raised:
@@ -193,11 +193,11 @@ def test_the_remedy_works(run_file: Path) -> None:
     settings = ["prepare.validation_fraction=0"]
     run_stages(run_file, ["prepare"], settings)
     folder = run_file.parent / "data" / "documents"
-    before, (path,) = digests(folder), folder.glob("web/*.keys")
+    before, (path,) = digests(folder), folder.glob("web/.*.keys")
     path.write_bytes(b"")
     path.unlink()
     (folder / "manifest.json").unlink()
     run_stages(run_file, ["prepare"], settings)
     assert digests(folder) == before
-    assert find_documents(folder, "u", ["web"]) == [f"web/{path.stem}/0"]
-    assert documents.shard_paths(folder, "web", "train") == [path.with_suffix(".parquet")]
+    (shard,) = documents.shard_paths(folder, "web", "train")
+    assert find_documents(folder, "u", ["web"]) == [f"web/{shard.stem}/0"]

@@ -19,6 +19,7 @@ import zstandard
 from pipeline.artifacts import Result
 from pipeline.corpus.documents import iterate_texts, shard_paths
 from pipeline.corpus.groups import group_files
+from pipeline.corpus.key_file import keys_path
 from pipeline.corpus.prepare import prepare
 from pipeline.corpus.read_task import ReadSettings, choose_split, read_files
 from pipeline.corpus.sources import find_files
@@ -43,9 +44,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def outputs(folder: Path) -> set[str]:
     shards = {path.relative_to(folder) for path in folder.rglob("*.parquet")}
-    files = {path.relative_to(folder) for suffix in ("parquet", "keys") for path in folder.rglob(f"*.{suffix}")}
-    assert files == {path.with_suffix(suffix) for path in shards for suffix in (".parquet", ".keys")}
-    return {path.as_posix() for path in files}
+    keys = {path.relative_to(folder) for path in folder.rglob(".*.keys")}
+    assert keys == set(map(keys_path, shards))
+    return {path.as_posix() for path in shards | keys}
 
 
 def write_jsonl(path: Path, texts: list[object]) -> None:
