@@ -150,9 +150,10 @@ def _disordered(shard: Shard, remedy: str) -> DataError:
     )
 
 
-def pack_shard(prefix: Path, path: Path, sequence_length: int, remedy: str) -> dict[str, Any]:
+def pack_shard(prefix: Path, path: Path, sequence_length: int, remedy: str | None) -> dict[str, Any]:
     """Write the rows of one tokens shard (`prefix`.bin, .idx) to `path`. Raises DataError for a broken shard."""
     shard = indexed_dataset.read(prefix, remedy)
+    remedy = remedy or indexed_dataset.made_again(indexed_dataset.with_suffix(prefix, ".idx"))
     positions_in_all = cut_documents = 0
     with RowsWriter(path, sequence_length) as writer:
         for starts, positions in document_groups(shard, max(GROUP_POSITIONS, GROUP_ROWS * sequence_length), remedy):
@@ -238,9 +239,7 @@ def _tasks(config: RunConfig, tokens: Path, folder: Path, files: Mapping[str, Ma
             "prefix": tokens / prefix,
             "path": rows_path(folder, source, shard),
             "sequence_length": config.data.sequence_length,
-            "remedy": f"Copy {' and '.join(links)} again."
-            if all(links)
-            else indexed_dataset.made_again((tokens / prefix).with_suffix(".bin")),
+            "remedy": f"Copy {' and '.join(links)} again." if all(links) else None,
         }
         contents = [record.get("checksum") or record["identity"] for record in records]
         key = fingerprint([PACKING_VERSION, FORMAT_VERSION, config.data.sequence_length, contents])
