@@ -1,11 +1,13 @@
 """Whether and from where a run goes on, and which settings may have changed since it began. Free of torch."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import MANIFEST, differences, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.sampling.dataset import phase_starts
 
 RUN_RECORD = "run.json"
 
@@ -61,13 +63,22 @@ def check(config: RunConfig) -> None:
     ]
     if now[length] < before[length]:
         problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
+    elif phase_starts(config) != phase_starts(_with_length(config, before[length])):
+        problems.append(
+            f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another length changes what was "
+            f"read before; set it back to {before[length]}, or choose another paths.run_dir"
+        )
     if problems:
         raise ConfigError(problems)
 
 
+def _with_length(config: RunConfig, train_tokens: int) -> RunConfig:
+    return config.model_copy(update={"train": config.train.model_copy(update={"train_tokens": train_tokens})})
+
+
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return everything that makes this run what it is, flat."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"sources": list(config.sources)}  # the order of samples also depends on theirs
     for dotted in (*FIXED, "train.train_tokens"):
         value: Any = config.model_dump()
         for part in dotted.split("."):
@@ -76,4 +87,4 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     for folder in ("tokenizer", "tokens"):
         manifest = read_manifest(config.paths.data_dir / folder / "manifest.json")
         settings[f"output of {folder}"] = manifest["output"] if manifest else None
-    return settings
+    return json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
