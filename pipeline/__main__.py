@@ -67,6 +67,7 @@ STAGES = (
             "optimizer",
             "schedule",
             "batch.global_batch_tokens",
+            "batch.ramp",
             "precision",
             "train.train_tokens",
             "train.seed",

@@ -181,9 +181,8 @@ def _stop_signals(ranks: _Ranks) -> Iterator[None]:
 def _watch(config: RunConfig, ranks: _Ranks) -> None:
     """Show progress until the launcher ends, or until all ranks have ended without it."""
     metrics = _Tail(config.paths.run_dir / "metrics.jsonl")
-    total = config.total_steps * config.batch.global_batch_tokens
     outcome_seen: float | None = None
-    with progress("train", total, "tokens") as update:
+    with progress("train", config.step_plan.total_tokens, "tokens") as update:
         while not ranks.has_ended():
             time.sleep(POLL_SECONDS)
             ranks.pass_on_stop()

@@ -77,6 +77,20 @@ def read_batch(sources: Sequence[Source], places: Places, shape: Shape) -> Batch
     return Batch(inputs, targets, None if begins is None else _positions(begins, targets), checksum & _CHECKSUM_MASK)
 
 
+def cut_rows(batch: Batch, length: int) -> Batch:
+    """Return a batch with every row cut into rows of `length`, which divides it, one after another.
+
+    The same tokens have the same targets; what changes is how far back the model sees from them. Where there are
+    positions, they also count from 0 in each new row.
+    """
+    if batch.inputs.shape[1] == length:
+        return batch
+    inputs, targets = batch.inputs.reshape(-1, length), batch.targets.reshape(-1, length)
+    # A document that begins in the row has counted fewer places than the row, one that began before it more.
+    positions = None if batch.positions is None else np.minimum(batch.positions.reshape(-1, length), np.arange(length))
+    return Batch(inputs, targets, positions, batch.checksum)
+
+
 def _read(source: Source, rows: np.ndarray, pieces: Pieces) -> np.ndarray:
     """Return the ids of all pieces, each with its last target, one after another."""
     if source.blocks is not None:

@@ -1,7 +1,7 @@
 """Batches for one rank, read in the background.
 
-The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), in the same global order on any
-number of ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x micro of it.
+The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), or as `batch.ramp` has it, in the
+same global order on any number of ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x micro of it.
 """
 
 import queue
@@ -14,8 +14,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from pipeline.sampling.batches import Batch, Shape, Source, read_batch
-from pipeline.sampling.order import Order
+from pipeline.sampling.batches import Batch, Shape, Source, cut_rows, read_batch
+from pipeline.sampling.order import Order, Places
+from pipeline.step_plan import StepPlan
 
 T = TypeVar("T")
 PREFETCHED_STEPS = 4
@@ -32,16 +33,15 @@ class Share:
     rank: int
     ranks: int
     micro_batch: int
-    global_batch: int
+    plan: StepPlan
 
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches per step."""
-        return self.global_batch // (self.ranks * self.micro_batch)
+    def accumulation(self, step: int) -> int:
+        """Return the micro-batches of a step."""
+        return self.plan.samples(step) // (self.ranks * self.micro_batch)
 
     def positions(self, step: int, micro: int) -> range:
         """Return the run's positions of one micro-batch of a step (steps count from 1, micro-batches from 0)."""
-        first = (step - 1) * self.global_batch + (micro * self.ranks + self.rank) * self.micro_batch
+        first = self.plan.first_position(step) + (micro * self.ranks + self.rank) * self.micro_batch
         return range(first, first + self.micro_batch)
 
 
@@ -95,27 +95,31 @@ class Loader(Generic[T]):
 
     def _plan_ahead(self) -> None:
         try:
-            accumulation = self._share.accumulation
-            rows = accumulation * self._share.micro_batch
-            together = max(1, LOCATED_AT_ONCE // rows)
-            for first in range(0, len(self._steps), together):
-                for step in self._located(self._steps[first : first + together], rows):
-                    if not self._put([self._pool.submit(self._read, positions) for positions in step]):
+            ahead = self._steps
+            while ahead:
+                rows = self._share.accumulation(ahead[0]) * self._share.micro_batch
+                together = max(1, LOCATED_AT_ONCE // rows)
+                for step, places in self._located(ahead[:together]):
+                    length = self._share.plan.sequence_length(step)
+                    if not self._put([self._pool.submit(self._read, part, length) for part in places]):
                         return
+                ahead = ahead[together:]
             self._put(None)
         except BaseException as error:  # handed to the iterating thread
             self._put(error)
 
-    def _located(self, steps: range, rows: int) -> Iterator[list]:
-        share = self._share
-        positions = [share.positions(step, micro) for step in steps for micro in range(share.accumulation)]
+    def _located(self, steps: range) -> Iterator[tuple[int, list[Places]]]:
+        share, first = self._share, 0
+        positions = [share.positions(step, micro) for step in steps for micro in range(share.accumulation(step))]
         places = self._data.order.locate(np.concatenate([np.arange(p.start, p.stop) for p in positions]))
-        for first in range(0, len(steps) * rows, rows):
-            starts = range(first, first + rows, share.micro_batch)
-            yield [places.take(slice(start, start + share.micro_batch)) for start in starts]
+        for step in steps:
+            end = first + share.accumulation(step) * share.micro_batch
+            starts = range(first, end, share.micro_batch)
+            yield step, [places.take(slice(start, start + share.micro_batch)) for start in starts]
+            first = end
 
-    def _read(self, places) -> T:
-        return self._convert(read_batch(self._data.sources, places, self._data.shape))
+    def _read(self, places: Places, length: int) -> T:
+        return self._convert(cut_rows(read_batch(self._data.sources, places, self._data.shape), length))
 
     def _put(self, item: list[Future[T]] | BaseException | None) -> bool:
         while not self._stop.is_set():

@@ -35,8 +35,8 @@ class Files:
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
         """Fill a buffer from a byte offset on; returns the bytes that were there. Raises DataError where it cannot."""
         try:
-            # A file that another thread drops meanwhile stays open until this reference to it ends.
-            return os.preadv(self._get(path).fileno(), [buffer], offset)
+            file = self._get(path)  # kept in a name: another thread may drop it, and the last reference closes it
+            return os.preadv(file.fileno(), [buffer], offset)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}). {made_again(path)}") from None
 
