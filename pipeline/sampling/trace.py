@@ -76,8 +76,8 @@ class Run:
 
     def positions(self, step: int) -> range:
         """Return the run's positions that a step consumes."""
-        size = self.config.global_batch_sequences
-        return range((step - 1) * size, step * size)
+        plan = self.config.step_plan
+        return range(plan.first_position(step), plan.first_position(step + 1))
 
 
 def read_run(config: RunConfig) -> Run:
@@ -168,16 +168,16 @@ def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
         return {"held_out": False, "tokens": 0, "times": []}
     cut, count = run.data.sources[index].rows, run.config.total_samples
     rows = cut.overlapping(*where) if cut.count else np.zeros(0, np.int64)
-    size, times = run.config.global_batch_sequences, []
+    plan, times = run.config.step_plan, []
     for epoch, positions in run.data.order.find(source, rows, count).items():
         for sequence, position in zip(rows.tolist(), positions.tolist(), strict=True):
             if position >= 0:
-                step = position // size + 1
+                step = plan.step_of(position)
                 part = [s for s in _documents_of(run, index, sequence) if (s["shard"], s["row"]) == (shard, row)]
                 times.append(
                     {
                         "step": step,
-                        "row": position % size,
+                        "row": position - plan.first_position(step),
                         "epoch": epoch,
                         "sequence": sequence,
                         "spans": [[s["first"], s["end"]] for s in part],

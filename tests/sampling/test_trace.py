@@ -23,6 +23,7 @@ DATA = {
     "block": ["data.shuffle=block"],
     "best-fit": ["data.packing=best-fit"],
     "stages": ["data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"],
+    "ramp": ["batch.ramp=[{until_tokens: 1024, global_batch_tokens: 128}]", "batch.micro_batch_sequences=1"],
     "many epochs": ["data.mixture={prose: 0, sums: 1}", "train.train_tokens=51200"],
 }
 
