@@ -52,12 +52,17 @@ def test_simulated_ranks_read_together_what_one_reads(tmp_path: Path, ranks: int
     assert found == data.read(np.arange(96)).inputs.tolist()
 
 
-def test_resuming_at_any_step_reads_on_as_if_never_stopped(tmp_path: Path) -> None:
-    data, share = make_data({"a": write_stream(tmp_path, [101])}), Share(1, 2, 2, equal_steps(8))
-    with Loader(data, share, range(1, 13), keep) as loader:
+@pytest.mark.parametrize(
+    ("share", "steps"), [(Share(1, 2, 2, equal_steps(8)), 12), (Share(0, 1, 1, equal_steps(1)), 60)]
+)
+def test_resuming_at_any_step_or_sample_reads_on_as_if_never_stopped(tmp_path: Path, share: Share, steps: int) -> None:
+    data = make_data(
+        {"a": write_stream(tmp_path / "a", [101]), "tiny": write_stream(tmp_path / "tiny", [3], start=900)}
+    )
+    with Loader(data, share, range(1, steps + 1), keep) as loader:
         whole = [[batch.inputs.tolist() for batch in step] for step in loader]
-    for start in range(1, 13):
-        with Loader(data, share, range(start, 13), keep) as loader:
+    for start in range(1, steps + 1):
+        with Loader(data, share, range(start, steps + 1), keep) as loader:
             assert [[batch.inputs.tolist() for batch in step] for step in loader] == whole[start - 1 :]
 
 
