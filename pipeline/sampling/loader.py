@@ -7,7 +7,7 @@ number of ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x mi
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.sampling.batches import Batch, Shape, Source, read_batch
 from pipeline.sampling.order import Order
+from pipeline.sampling.readers import Readers
 
 T = TypeVar("T")
 PREFETCHED_STEPS = 4
@@ -70,7 +71,7 @@ class Loader(Generic[T]):
         self._data, self._share, self._steps, self._convert = data, share, steps, convert
         self._queue: queue.Queue[list[Future[T]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(READING_THREADS, "read")
+        self._readers = Readers(READING_THREADS)
         self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
 
     def __enter__(self) -> "Loader[T]":
@@ -82,7 +83,7 @@ class Loader(Generic[T]):
     ) -> None:
         self._stop.set()
         self._planner.join()
-        self._pool.shutdown(cancel_futures=True)
+        self._readers.close()
 
     def __iter__(self) -> Iterator[list[T]]:
         while True:
@@ -91,6 +92,7 @@ class Loader(Generic[T]):
                 raise item
             if item is None:
                 return
+            item[-1].exception()  # the one that is read last: woken once a step, not for each micro-batch
             yield [future.result() for future in item]
 
     def _plan_ahead(self) -> None:
@@ -100,7 +102,7 @@ class Loader(Generic[T]):
             together = max(1, LOCATED_AT_ONCE // rows)
             for first in range(0, len(self._steps), together):
                 for step in self._located(self._steps[first : first + together], rows):
-                    if not self._put([self._pool.submit(self._read, positions) for positions in step]):
+                    if not self._put([self._readers.submit(self._read, positions) for positions in step]):
                         return
             self._put(None)
         except BaseException as error:  # handed to the iterating thread
