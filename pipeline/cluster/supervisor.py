@@ -49,7 +49,8 @@ def train(config: RunConfig) -> Result:
     run_dir = config.paths.run_dir
     run_file = run_dir / "config.yaml"
     write_atomic(run_file, dump(config))
-    write_json(run_dir / DATA_OUTLOOK, look_ahead(config))
+    outlook = look_ahead(config)
+    write_json(run_dir / DATA_OUTLOOK, outlook)
     (run_dir / "outcome.json").unlink(missing_ok=True)
     for log in (run_dir / "logs").glob("*.log"):
         log.replace(log.with_suffix(".previous"))
@@ -74,7 +75,7 @@ def train(config: RunConfig) -> Result:
     if manifest is None:
         raise DataError(f"{run_dir / 'checkpoints' / checkpoint}: has vanished after training")
     files = {f"{checkpoint}/{name}": record for name, record in manifest["files"].items()}
-    return Result(outcome["counts"], files)
+    return Result({**outcome["counts"], "data": outlook}, files)
 
 
 class _Ranks:

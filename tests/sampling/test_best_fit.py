@@ -274,7 +274,9 @@ def test_a_broken_shard_is_named_and_the_others_are_not_packed_again(make_tokens
     shard = config.paths.data_dir / "tokens" / "web" / "train_0.idx"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(TasksFailed, match=r"train_0\.idx: cannot be read.*Delete .*train_0\.idx and .*then run `pipeline tokenize`"):
+    with pytest.raises(
+        TasksFailed, match=r"train_0\.idx: cannot be read.*Delete .*train_0\.idx and .*then run `pipeline tokenize`"
+    ):
         prepare_packing(config)
     folder = best_fit.packing_folder(config.paths.data_dir, 8)
     assert [path.name for path in (folder / "web").iterdir()] == ["train_1.rows"]
