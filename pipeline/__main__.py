@@ -229,6 +229,17 @@ def benchmark_tokenize(
     benchmark.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
 
 
+@benchmarks.command("loader")
+def benchmark_loader(
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are shown.")] = 3,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-loader.json"),
+) -> None:
+    """Tokens to batches: start-up at 2.4 TB, tokens/s from memory, waiting for slow files. Needs no run file."""
+    from pipeline.sampling import benchmark
+
+    benchmark.benchmark_loader(rounds, output)
+
+
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
     # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning

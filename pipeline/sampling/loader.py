@@ -7,7 +7,7 @@ same global order on any number of ranks; rank r's micro-batch a holds the rows 
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.sampling.batches import Batch, Shape, Source, cut_rows, read_batch
 from pipeline.sampling.order import Order, Places
+from pipeline.sampling.readers import Readers
 from pipeline.step_plan import StepPlan
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class Loader(Generic[T]):
         self._data, self._share, self._steps, self._convert = data, share, steps, convert
         self._queue: queue.Queue[list[Future[T]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(READING_THREADS, "read")
+        self._readers = Readers(READING_THREADS)
         self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
 
     def __enter__(self) -> "Loader[T]":
@@ -82,7 +83,7 @@ class Loader(Generic[T]):
     ) -> None:
         self._stop.set()
         self._planner.join()
-        self._pool.shutdown(cancel_futures=True)
+        self._readers.close()
 
     def __iter__(self) -> Iterator[list[T]]:
         while True:
@@ -91,6 +92,7 @@ class Loader(Generic[T]):
                 raise item
             if item is None:
                 return
+            item[-1].exception()  # the one that is read last: woken once a step, not for each micro-batch
             yield [future.result() for future in item]
 
     def _plan_ahead(self) -> None:
@@ -101,7 +103,7 @@ class Loader(Generic[T]):
                 together = max(1, LOCATED_AT_ONCE // rows)
                 for step, places in self._located(ahead[:together]):
                     length = self._share.plan.sequence_length(step)
-                    if not self._put([self._pool.submit(self._read, part, length) for part in places]):
+                    if not self._put([self._readers.submit(self._read, part, length) for part in places]):
                         return
                 ahead = ahead[together:]
             self._put(None)
