@@ -74,7 +74,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     steps = range(state.step + 1, config.total_steps + 1)
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
-        check_document_mask(engine)
+        check_document_mask(engine, config.data.sequence_length)
     with Loader(data, share, steps, Mover(engine.device)) as loader:
         run = Run(config, engine, loader, held_out, stop, metrics, per_token, peak_flops(_device_name()))
         state = train(run, state)

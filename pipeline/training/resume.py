@@ -72,6 +72,11 @@ def _changes(config: RunConfig) -> list[str]:
     ]
     if now[length] < before[length]:
         problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
+    if now[length] > before[length] and config.data.stages:
+        problems.append(
+            f"{length} = {now[length]}: data.stages stand at fractions of {before[length]} tokens, so that a longer run "
+            "would have read other text before; set it back, or choose another paths.run_dir"
+        )
     return problems
 
 

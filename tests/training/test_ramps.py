@@ -2,21 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from plain_training import PlainBatch, train_plainly
 from ranks import run_ranks
-from transformers import AutoModelForCausalLM
 
 from pipeline.config import RunConfig
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training.metrics import read_metrics
-from pipeline.training.model import initialise, model_config
-from pipeline.training.schedules import learning_rate
 
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full
@@ -34,30 +32,18 @@ LENGTHS = [8, 8, 16, 16, 16, 32, 32, 32, 32, 32]
 
 
 def reference_losses(config: RunConfig) -> tuple[list[float], list[float]]:
-    """Train in plain PyTorch on whole batches cut here, without the plan: losses and gradient norms."""
-    data, mask = open_data(config), config.data.document_mask
-    model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    plain = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-8)
-    found, norms, first = [], [], 0
-    for step, (sequences, length) in enumerate(zip(SEQUENCES, LENGTHS, strict=True), 1):
+    """Train plainly on whole batches cut here, without the plan: losses and gradient norms."""
+    return train_plainly(config, batches(config))
+
+
+def batches(config: RunConfig) -> Iterator[PlainBatch]:
+    data, first = open_data(config), 0
+    for sequences, length in zip(SEQUENCES, LENGTHS, strict=True):
         batch = data.read(np.arange(first, first + sequences))
         first += sequences
         inputs, targets = (torch.from_numpy(part).reshape(-1, length) for part in (batch.inputs, batch.targets))
-        places = positions(inputs.tolist(), data.shape.end_of_document) if mask else None
-        logits = model(input_ids=inputs, position_ids=places, use_cache=False).logits
-        total = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
-        (total / targets.numel()).backward()
-        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        optimizer.step()
-        optimizer.zero_grad()
-        found.append(total.item() / int((targets != -100).sum()))
-    return found, norms
+        masked = config.data.document_mask
+        yield inputs, targets, positions(inputs.tolist(), data.shape.end_of_document) if masked else None
 
 
 def positions(rows: list[list[int]], end_of_document: int) -> torch.Tensor:
