@@ -46,26 +46,37 @@ class Mover:
 
     def __call__(self, batch: Batch) -> DeviceBatch:
         if self._stream is None:
-            positions = None if batch.positions is None else torch.from_numpy(batch.positions)
-            return DeviceBatch(
-                torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets), positions, batch.checksum
-            )
+            return DeviceBatch(*self._tensors(batch), batch.checksum)
+        # A new thread's device is GPU 0; leaving the stream's context would go back there and so open a context, of
+        # hundreds of MB, for every rank of the node.
+        torch.cuda.set_device(self._device)
         with torch.cuda.stream(self._stream):
-            inputs, targets = self._copy(batch.inputs), self._copy(batch.targets)
-            positions = None if batch.positions is None else self._copy(batch.positions)
+            tensors = self._tensors(batch)
             copied = torch.cuda.Event()
             copied.record(self._stream)
-        return DeviceBatch(inputs, targets, positions, batch.checksum, copied)
+        return DeviceBatch(*tensors, batch.checksum, copied)
 
-    def _copy(self, part: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(part).pin_memory().to(self._device, non_blocking=True)
+    def _tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        positions = None if batch.positions is None else self._move(batch.positions)
+        return self._move(batch.inputs), self._move(batch.targets), positions
+
+    def _move(self, part: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(part)
+        if self._stream is None:
+            return tensor.to(self._device)
+        # The pinned copy is dropped at once: PyTorch uses its memory again only after the copy that was queued here.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
 
 def predict(engine: Any, inputs: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
     """Return the logits `(rows, sequence_length, vocabulary)`.
 
-    transformers sees by positions that count from 0 again where a document begins, and masks attention accordingly;
-    flash-attention's variable-length form does so for one row, so there all rows are given as one.
+    transformers sees by positions that count from 0 again where a document begins, and masks attention accordingly, as
+    long as neither a mask nor a cache is given. Flash-attention takes no mask: transformers gives it the documents'
+    lengths, also from the positions, but for a batch of one row only. So there all rows are given as one, in which each
+    begins at 0 and is thus apart from the others.
+    Source: transformers 5.23, masking_utils.py (find_packed_sequence_indices), modeling_flash_attention_utils.py
+    (_is_packed_sequence).
     """
     if positions is None:
         return engine(input_ids=inputs, use_cache=False).logits
