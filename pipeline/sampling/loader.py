@@ -23,6 +23,9 @@ T = TypeVar("T")
 PREFETCHED_STEPS = 4
 READING_THREADS = 16
 """Reads that a slow file system answers at the same time; they sleep where reading takes no time."""
+ROWS_AT_ONCE = 64
+"""Rows that a thread reads together, and then divides into micro-batches: numpy's cost per call is shared by them. Where
+reads are slow it takes one micro-batch, so that more of them are waited for at the same time."""
 LOCATED_AT_ONCE = 2048
 """Samples whose places are computed together: numpy's cost per call is then none per sample."""
 
@@ -69,7 +72,7 @@ class Loader(Generic[T]):
     def __init__(self, data: Data, share: Share, steps: range, convert: Callable[[Batch], T]) -> None:
         """Take what is to be read; `convert` is called by the reading threads."""
         self._data, self._share, self._steps, self._convert = data, share, steps, convert
-        self._queue: queue.Queue[list[Future[T]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
+        self._queue: queue.Queue[list[Future[list[T]]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
         self._stop = threading.Event()
         self._readers = Readers(READING_THREADS)
         self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
@@ -92,8 +95,8 @@ class Loader(Generic[T]):
                 raise item
             if item is None:
                 return
-            item[-1].exception()  # the one that is read last: woken once a step, not for each micro-batch
-            yield [future.result() for future in item]
+            item[-1].exception()  # the one that is read last: woken once a step, not for each task
+            yield [made for future in item for made in future.result()]
 
     def _plan_ahead(self) -> None:
         try:
@@ -103,27 +106,34 @@ class Loader(Generic[T]):
                 together = max(1, LOCATED_AT_ONCE // rows)
                 for step, places in self._located(ahead[:together]):
                     length = self._share.plan.sequence_length(step)
-                    if not self._put([self._readers.submit(self._read, part, length) for part in places]):
+                    if not self._put([self._readers.submit(self._read, part, length) for part in self._tasks(places)]):
                         return
                 ahead = ahead[together:]
             self._put(None)
         except BaseException as error:  # handed to the iterating thread
             self._put(error)
 
-    def _located(self, steps: range) -> Iterator[tuple[int, list[Places]]]:
+    def _located(self, steps: range) -> Iterator[tuple[int, Places]]:
         share, first = self._share, 0
         positions = [share.positions(step, micro) for step in steps for micro in range(share.accumulation(step))]
         places = self._data.order.locate(np.concatenate([np.arange(p.start, p.stop) for p in positions]))
         for step in steps:
             end = first + share.accumulation(step) * share.micro_batch
-            starts = range(first, end, share.micro_batch)
-            yield step, [places.take(slice(start, start + share.micro_batch)) for start in starts]
+            yield step, places.take(slice(first, end))
             first = end
 
-    def _read(self, places: Places, length: int) -> T:
-        return self._convert(cut_rows(read_batch(self._data.sources, places, self._data.shape), length))
+    def _tasks(self, places: Places) -> Iterator[Places]:
+        """Divide a step's places into what a thread reads at once: whole micro-batches."""
+        micro = self._share.micro_batch
+        rows = max(1, ROWS_AT_ONCE // micro) * micro if self._readers.need_not_wait else micro
+        return (places.take(slice(first, first + rows)) for first in range(0, len(places.row), rows))
 
-    def _put(self, item: list[Future[T]] | BaseException | None) -> bool:
+    def _read(self, places: Places, length: int) -> list[T]:
+        batch, micro = read_batch(self._data.sources, places, self._data.shape), self._share.micro_batch
+        parts = (batch.take(slice(first, first + micro)) for first in range(0, len(places.row), micro))
+        return [self._convert(cut_rows(part, length)) for part in parts]
+
+    def _put(self, item: list[Future[list[T]]] | BaseException | None) -> bool:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.2)

@@ -36,6 +36,12 @@ class Readers:
         self._growing = threading.Lock()
         self._closed = False
         self._excess = 0.0
+        self._has_read = False
+
+    @property
+    def need_not_wait(self) -> bool:
+        """Whether what was read so far took no waiting; not known before anything was read."""
+        return self._has_read and len(self._threads) == 1
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Have `work(*arguments)` done; what it raises is raised by the future."""
@@ -74,3 +80,4 @@ class Readers:
                 self._excess = excess(self._excess, waited)
                 if self._excess > MOST_EXCESS_SECONDS:
                     self._grow_to(self._most)
+                self._has_read = True

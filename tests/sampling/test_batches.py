@@ -67,7 +67,7 @@ def test_positions_count_from_0_at_a_cut_and_at_every_document_as_before(tmp_pat
     assert cut.positions is not None
     assert cut.positions.tolist() == [[0, 1], [0, 0], [0, 1], [0, 0], [0, 1], [0, 1]]
     row = np.arange(8)[None]
-    longer = cut_rows(Batch(row, row + 1, np.array([[0, 1, 0, 1, 2, 3, 0, 1]]), 0), 4)
+    longer = cut_rows(Batch(row, row + 1, np.array([[0, 1, 0, 1, 2, 3, 0, 1]]), np.zeros(1, np.uint64)), 4)
     assert longer.positions is not None
     assert longer.positions.tolist() == [[0, 1, 0, 1], [0, 1, 0, 1]]
 

@@ -50,8 +50,8 @@ def whole_batches(config: RunConfig) -> Iterator[PlainBatch]:
     data, plan = open_data(config), config.step_plan
     for step in range(1, plan.total_steps + 1):
         batch = data.read(range(plan.first_position(step), plan.first_position(step + 1)))
-        positions = None if batch.positions is None else torch.from_numpy(batch.positions)
-        yield torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets), positions
+        positions = None if batch.positions is None else torch.from_numpy(batch.positions).long()
+        yield torch.from_numpy(batch.inputs).long(), torch.from_numpy(batch.targets).long(), positions
 
 
 @pytest.mark.parametrize(

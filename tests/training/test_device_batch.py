@@ -127,7 +127,9 @@ def test_ignored_targets_cost_nothing_and_teach_nothing() -> None:
 
 
 def test_a_batch_arrives_as_it_was_read() -> None:
-    batch = Batch(np.arange(6).reshape(2, 3), np.arange(6).reshape(2, 3) + 1, np.zeros((2, 3), int), 99)
+    batch = Batch(
+        np.arange(6).reshape(2, 3), np.arange(6).reshape(2, 3) + 1, np.zeros((2, 3), int), np.array([90, 9], np.uint64)
+    )
     moved = Mover(torch.device("cpu"))(batch)
     moved.wait()
     assert moved.positions is not None

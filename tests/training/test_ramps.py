@@ -41,7 +41,7 @@ def batches(config: RunConfig) -> Iterator[PlainBatch]:
     for sequences, length in zip(SEQUENCES, LENGTHS, strict=True):
         batch = data.read(np.arange(first, first + sequences))
         first += sequences
-        inputs, targets = (torch.from_numpy(part).reshape(-1, length) for part in (batch.inputs, batch.targets))
+        inputs, targets = (torch.from_numpy(part).long().reshape(-1, length) for part in (batch.inputs, batch.targets))
         masked = config.data.document_mask
         yield inputs, targets, positions(inputs.tolist(), data.shape.end_of_document) if masked else None
 
