@@ -67,6 +67,7 @@ STAGES = (
             "optimizer",
             "schedule",
             "batch.global_batch_tokens",
+            "batch.ramp",
             "precision",
             "train.train_tokens",
             "train.seed",
@@ -183,6 +184,24 @@ def inspect(
 
 
 @app.command(rich_help_panel="Around them")
+def trace(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
+    overrides: Overrides = None,
+    *,
+    step: Annotated[int | None, typer.Option(help="List the documents of this step.", metavar="N")] = None,
+    document: Annotated[str | None, typer.Option(help="List the steps that see it.", metavar="ID|URL")] = None,
+    rank: Annotated[int | None, typer.Option(help="Of the step, only this rank's rows.", metavar="R")] = None,
+    row: Annotated[int | None, typer.Option(help="Of the step, only this row of the batch.", metavar="B")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Print at most so many rows; 0 for all.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which documents made a step, and which steps saw a document; also while training runs."""
+    from pipeline.sampling import trace_view
+
+    trace_view.trace(run, overrides or [], step=step, document=document, rank=rank, row=row, limit=limit, as_json=json)
+
+
+@app.command(rich_help_panel="Around them")
 def config(run_file: RunFile, overrides: Overrides = None) -> None:
     """Print the resolved settings as YAML."""
     from pipeline import commands
@@ -208,6 +227,17 @@ def benchmark_tokenize(
     from pipeline.tokens import benchmark
 
     benchmark.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
+
+
+@benchmarks.command("loader")
+def benchmark_loader(
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are shown.")] = 3,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-loader.json"),
+) -> None:
+    """Tokens to batches: start-up at 2.4 TB, tokens/s from memory, waiting for slow files. Needs no run file."""
+    from pipeline.sampling import benchmark
+
+    benchmark.benchmark_loader(rounds, output)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from pipeline.step_plan import StepPlan, plan_steps
 from pipeline.yaml_files import FromCommandLine
 
 VOCAB_MULTIPLE = 128
@@ -140,9 +141,19 @@ class DataStage(Proportions):
     """Fraction of the run's samples after which this holds, until the next one."""
 
 
+class LengthStep(Section):
+    until_tokens: int = Field(ge=1)
+    """A step that begins before so many tokens of the run, and not before those of the entry above, is of this length."""
+    sequence_length: int = Field(ge=2)
+    """Tokens that the model sees at once; divides `data.sequence_length`."""
+
+
 class Data(Proportions):
     sequence_length: int = Field(ge=2)
     """Tokens that the model sees at once, and predicts."""
+    length_ramp: tuple[LengthStep, ...] = ()
+    """Shorter sequences at first (Li et al. 2022, arXiv:2108.06084): the same sequences in the same order, each cut into
+    several, in as large a batch. Validation stays at the full length."""
     stages: tuple[DataStage, ...] = ()
     """Other proportions from some progress on, for example better data for the last tenth (annealing). One from 0 on
     takes the place of `mixture` or `epochs`."""
@@ -186,9 +197,19 @@ class Schedule(Section):
     """Learning rate at the end, as a fraction of the peak."""
 
 
+class BatchStep(Section):
+    until_tokens: int = Field(ge=1)
+    """A step that begins before so many tokens of the run, and not before those of the entry above, is of this size."""
+    global_batch_tokens: int = Field(ge=1)
+    """Tokens in one optimizer step, over all ranks; a multiple of `data.sequence_length`."""
+
+
 class Batch(Section):
     global_batch_tokens: int = Field(ge=1)
     """Tokens in one optimizer step, over all ranks; a multiple of `data.sequence_length`."""
+    ramp: tuple[BatchStep, ...] = ()
+    """Other global batches at first, as a rule smaller ones (Brown et al. 2020, appendix B), in ascending order of
+    `until_tokens`; then `global_batch_tokens`. The order of the samples stays the same."""
     micro_batch_sequences: int = Field(ge=1)
     """Sequences that one rank puts through the model at once. Changes memory and speed, not the result."""
 
@@ -298,13 +319,30 @@ class RunConfig(Section):
 
     @property
     def global_batch_sequences(self) -> int:
-        """Sequences in one optimizer step, over all ranks."""
+        """Sequences in one optimizer step after `batch.ramp`, over all ranks."""
         return self.batch.global_batch_tokens // self.data.sequence_length
 
     @property
+    def batch_sizes(self) -> Sequence[tuple[str, int]]:
+        """Tokens of a global batch, by the name of the setting: `batch.global_batch_tokens` and those of `batch.ramp`."""
+        ramp = [(f"batch.ramp.{i}.global_batch_tokens", s.global_batch_tokens) for i, s in enumerate(self.batch.ramp)]
+        return [("batch.global_batch_tokens", self.batch.global_batch_tokens), *ramp]
+
+    @property
+    def step_plan(self) -> StepPlan:
+        """How the run's samples are divided among its steps."""
+        return plan_steps(
+            self.data.sequence_length,
+            self.batch.global_batch_tokens,
+            self.train.train_tokens,
+            [(step.until_tokens, step.global_batch_tokens) for step in self.batch.ramp],
+            [(step.until_tokens, step.sequence_length) for step in self.data.length_ramp],
+        )
+
+    @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up."""
-        return -(-self.train.train_tokens // self.batch.global_batch_tokens)
+        """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up, where nothing ramps."""
+        return self.step_plan.total_steps
 
     @property
     def proportions(self) -> Sequence[tuple[float, str, Proportions]]:
@@ -314,15 +352,15 @@ class RunConfig(Section):
 
     @property
     def total_samples(self) -> int:
-        """Sequences that the whole run consumes."""
-        return self.total_steps * self.global_batch_sequences
+        """Sequences of `data.sequence_length` that the whole run consumes."""
+        return self.step_plan.total_samples
 
     def model_vocab_size(self, ids: int) -> int:
         """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else rounded up."""
         return self.model.config.get("vocab_size", round_up_vocabulary(ids))
 
     def accumulation(self, ranks: int) -> int:
-        """Micro-batches per rank and step: global = ranks x micro x accumulation."""
+        """Micro-batches per rank and step, after `batch.ramp`: global = ranks x micro x accumulation."""
         return self.global_batch_sequences // (ranks * self.batch.micro_batch_sequences)
 
 

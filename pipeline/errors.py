@@ -55,6 +55,12 @@ class WorkerLost(UserError):
     """A worker process was killed again and again over the same task."""
 
 
+def nearest_multiples(value: int, unit: int) -> str:
+    """Return what a value that is no multiple of `unit` could be instead: the multiples around it, both above 0."""
+    low = max(1, value // unit) * unit
+    return f"{low} or {low + unit}"
+
+
 def out_of_space(error: OSError, folder: object) -> OutOfSpace | None:
     """Return what to tell the user if `error` says that the disk is full, else None."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):

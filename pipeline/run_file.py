@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import RunConfig, resolve_location
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, nearest_multiples
 from pipeline.yaml_files import apply_override, merge, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
@@ -81,7 +81,7 @@ def _name_mixtures(data: Any) -> None:
 def _mismatches(config: RunConfig) -> list[str]:
     """Check what spans several fields; each problem is one line with its remedy."""
     problems = _source_mismatches(config)
-    tokenizer, batch, sequence = config.tokenizer, config.batch, config.data.sequence_length
+    tokenizer = config.tokenizer
     if tokenizer.kind == "pretrained" and (tokenizer.path is None or tokenizer.vocab_size is not None):
         problems.append("tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no vocab_size")
     if tokenizer.kind != "pretrained" and (tokenizer.path is not None or tokenizer.vocab_size is None):
@@ -92,18 +92,7 @@ def _mismatches(config: RunConfig) -> list[str]:
         problems.append(
             f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes {' or '.join(usable)}"
         )
-    if batch.global_batch_tokens % sequence:
-        low = max(1, batch.global_batch_tokens // sequence) * sequence
-        problems.append(
-            f"batch.global_batch_tokens = {batch.global_batch_tokens}: must be a multiple of data.sequence_length = "
-            f"{sequence}; set {low} or {low + sequence}"
-        )
-    elif config.global_batch_sequences % batch.micro_batch_sequences:
-        problems.append(
-            f"batch.micro_batch_sequences = {batch.micro_batch_sequences}: must divide the "
-            f"{config.global_batch_sequences} sequences of a global batch "
-            f"(batch.global_batch_tokens / data.sequence_length)"
-        )
+    problems += _batch_mismatches(config)
     if (config.schedule.kind == "wsd") != (config.schedule.decay_tokens is not None):
         problems.append(
             f"schedule.decay_tokens = {config.schedule.decay_tokens}: given exactly when schedule.kind is wsd"
@@ -120,6 +109,42 @@ def _mismatches(config: RunConfig) -> list[str]:
             "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
             "and 0 in evaluation.shots"
         )
+    return problems
+
+
+def _batch_mismatches(config: RunConfig) -> list[str]:
+    """Check the size of every step, and the lengths into which its sequences are cut."""
+    problems, micro, sequence = [], config.batch.micro_batch_sequences, config.data.sequence_length
+    for setting, tokens in config.batch_sizes:
+        in_ramp = setting != "batch.global_batch_tokens"
+        if tokens % sequence:
+            problems.append(
+                f"{setting} = {tokens}: must be a multiple of data.sequence_length = {sequence}; "
+                f"set {nearest_multiples(tokens, micro * sequence if in_ramp else sequence)}"
+            )
+        elif tokens // sequence % micro and in_ramp:
+            problems.append(
+                f"{setting} = {tokens}: its {tokens // sequence} sequences must be a multiple of "
+                f"batch.micro_batch_sequences = {micro}; set {nearest_multiples(tokens, micro * sequence)}"
+            )
+        elif tokens // sequence % micro:
+            problems.append(
+                f"batch.micro_batch_sequences = {micro}: must divide the {tokens // sequence} sequences of a global batch "
+                f"({setting} / data.sequence_length)"
+            )
+    for number, step in enumerate(config.data.length_ramp):
+        if sequence % step.sequence_length:
+            divisors = [n for n in range(2, sequence + 1) if sequence % n == 0]
+            around = [max((n for n in divisors if n < step.sequence_length), default=None)]
+            around.append(min((n for n in divisors if n > step.sequence_length), default=None))
+            problems.append(
+                f"data.length_ramp.{number}.sequence_length = {step.sequence_length}: must divide data.sequence_length = "
+                f"{sequence}; set {' or '.join(str(n) for n in around if n is not None)}"
+            )
+    for setting, ramp in (("batch.ramp", config.batch.ramp), ("data.length_ramp", config.data.length_ramp)):
+        until = [step.until_tokens for step in ramp]
+        if any(later <= earlier for earlier, later in itertools.pairwise(until)):
+            problems.append(f"{setting}: until_tokens must rise from entry to entry, not {until}")
     return problems
 
 

@@ -58,6 +58,35 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
             "batch.global_batch_tokens=5",
             "batch.global_batch_tokens = 5: must be a multiple of data.sequence_length = 8; set 8 or 16",
         ),
+        (
+            "batch.ramp=[{until_tokens: 64, global_batch_tokens: 20}]",
+            "batch.ramp.0.global_batch_tokens = 20: must be a multiple of data.sequence_length = 8; set 16 or 32",
+        ),
+        (
+            "batch.ramp=[{until_tokens: 64, global_batch_tokens: 24}]",
+            "batch.ramp.0.global_batch_tokens = 24: its 3 sequences must be a multiple of "
+            "batch.micro_batch_sequences = 2; set 16 or 32",
+        ),
+        (
+            "batch.ramp=[{until_tokens: 64, global_batch_tokens: 16}, {until_tokens: 64, global_batch_tokens: 16}]",
+            "batch.ramp: until_tokens must rise from entry to entry, not [64, 64]",
+        ),
+        (
+            "data.length_ramp=[{until_tokens: 64, sequence_length: 3}]",
+            "data.length_ramp.0.sequence_length = 3: must divide data.sequence_length = 8; set 2 or 4",
+        ),
+        (
+            "data.length_ramp=[{until_tokens: 64, sequence_length: 16}]",
+            "data.length_ramp.0.sequence_length = 16: must divide data.sequence_length = 8; set 8",
+        ),
+        (
+            "data.length_ramp=[{until_tokens: 64, sequence_length: 4}, {until_tokens: 8, sequence_length: 2}]",
+            "data.length_ramp: until_tokens must rise from entry to entry, not [64, 8]",
+        ),
+        (
+            "batch.ramp=[{until_tokens: 64, global_batch_token: 16, global_batch_tokens: 16}]",
+            "batch.ramp.0.global_batch_token: unknown key; did you mean global_batch_tokens?",
+        ),
         ("schedule.kind=wsd", "schedule.decay_tokens = None: given exactly when schedule.kind is wsd"),
         ("schedule.decay_tokens=8", "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd"),
         (
@@ -111,6 +140,19 @@ def test_wsd_counts_warmup_and_decay_together(run_file: Path) -> None:
     wsd = ("schedule.kind=wsd", "schedule.decay_tokens=288")
     assert load(run_file, wsd).schedule.decay_tokens == 288  # 32 + 288 = 320
     assert len(problems(run_file, "schedule.kind=wsd", "schedule.decay_tokens=289")) == 1
+
+
+def test_ramps_decide_steps_and_samples(run_file: Path) -> None:
+    """Of 320 tokens: 0, 16, 32, 48 | 64, 96, ... 288 and no further: 4 + 8 steps, 64 + 256 tokens."""
+    ramps = [
+        "batch.ramp=[{until_tokens: 64, global_batch_tokens: 16}]",
+        "data.length_ramp=[{until_tokens: 32, sequence_length: 4}]",
+    ]
+    config = load(run_file, ramps)
+    assert (config.total_steps, config.total_samples) == (12, 40)
+    assert [config.step_plan.sequence_length(step) for step in (1, 2, 3)] == [4, 4, 8]
+    run_file.write_text(dump(config))
+    assert load(run_file) == config
 
 
 def test_the_order_of_precedence(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ SUPPORT = (
     "errors",
     "logs",
     "yaml_files",
+    "step_plan",
     "config",
     "run_file",
     "artifacts",

@@ -1,5 +1,6 @@
 """How ranks are started: the command, its environment, the number of ranks."""
 
+import math
 import os
 import re
 import shutil
@@ -114,8 +115,9 @@ def gpu_count() -> int:
 
 
 def dividing_ranks(config: RunConfig, available: int) -> int:
-    """Return the largest number of ranks, at most `available`, that divides a global batch's micro-batches."""
-    micro_batches = config.global_batch_sequences // config.batch.micro_batch_sequences
+    """Return the largest number of ranks, at most `available`, that divides the micro-batches of every global batch."""
+    pass_tokens = config.batch.micro_batch_sequences * config.data.sequence_length
+    micro_batches = math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
     return next(ranks for ranks in range(min(available, micro_batches), 0, -1) if micro_batches % ranks == 0)
 
 

@@ -49,7 +49,8 @@ def train(config: RunConfig) -> Result:
     run_dir = config.paths.run_dir
     run_file = run_dir / "config.yaml"
     write_atomic(run_file, dump(config))
-    write_json(run_dir / DATA_OUTLOOK, look_ahead(config))
+    outlook = look_ahead(config)
+    write_json(run_dir / DATA_OUTLOOK, outlook)
     (run_dir / "outcome.json").unlink(missing_ok=True)
     for log in (run_dir / "logs").glob("*.log"):
         log.replace(log.with_suffix(".previous"))
@@ -74,7 +75,7 @@ def train(config: RunConfig) -> Result:
     if manifest is None:
         raise DataError(f"{run_dir / 'checkpoints' / checkpoint}: has vanished after training")
     files = {f"{checkpoint}/{name}": record for name, record in manifest["files"].items()}
-    return Result(outcome["counts"], files)
+    return Result({**outcome["counts"], "data": outlook}, files)
 
 
 class _Ranks:
@@ -180,9 +181,8 @@ def _stop_signals(ranks: _Ranks) -> Iterator[None]:
 def _watch(config: RunConfig, ranks: _Ranks) -> None:
     """Show progress until the launcher ends, or until all ranks have ended without it."""
     metrics = _Tail(config.paths.run_dir / "metrics.jsonl")
-    total = config.total_steps * config.batch.global_batch_tokens
     outcome_seen: float | None = None
-    with progress("train", total, "tokens") as update:
+    with progress("train", config.step_plan.total_tokens, "tokens") as update:
         while not ranks.has_ended():
             time.sleep(POLL_SECONDS)
             ranks.pass_on_stop()

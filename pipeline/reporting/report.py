@@ -180,6 +180,28 @@ def _data(run: RunData) -> str:
             figures.composition(run), "Share of each source in documents, bytes of text and tokens, held-out included."
         ),
         _table(head, rows),
+        _what_was_read(run),
+    )
+
+
+def _what_was_read(run: RunData) -> str:
+    data = run.counts["train"]["data"]
+    rows = [
+        [
+            name,
+            f"{seen['share']:.1%}",
+            f"{seen['samples']:,}",
+            f"{seen['epochs']:.2f}",
+            UNKNOWN if seen["cut_documents"] is None else f"{seen['cut_documents']:.1%}",
+            f"{seen['padding']:.2%}",
+        ]
+        for name, seen in data["sources"].items()
+    ]
+    return (
+        "<h3>What the run read</h3>"
+        + _table(["source", "share of run", "sequences", "epochs", "documents cut", "padding"], rows)
+        + f"<p class=note>Packing: {escape(data['packing'])}. Any step's documents, and any document's steps, are told by "
+        "<code>pipeline trace</code>.</p>"
     )
 
 

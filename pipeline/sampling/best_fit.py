@@ -211,7 +211,8 @@ def prepare_packing(config: RunConfig) -> dict[str, Any]:
         if done := _finished(folder, made_from):
             return done
         (folder / MANIFEST).unlink(missing_ok=True)
-        results = run_tasks(tasks, folder, config.executor, "pack rows")
+        # Here, also where text work is sent to Slurm: a job that trains should not wait in the queue for it.
+        results = run_tasks(tasks, folder, config.executor.model_copy(update={"kind": "local"}), "pack rows")
         files = [name for result in results.values() for name in result["files"]]
         remove_unlisted(folder, files, ["*/*.rows", "*/.*.partial"])
         sources = {source: _add_up(source, results, config.data.sequence_length) for source in config.sources}

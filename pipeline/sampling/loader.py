@@ -1,26 +1,31 @@
 """Batches for one rank, read in the background.
 
-The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), in the same global order on any
-number of ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x micro of it.
+The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), or as `batch.ramp` has it, in the
+same global order on any number of ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x micro of it.
 """
 
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from pipeline.sampling.batches import Batch, Shape, Source, read_batch
-from pipeline.sampling.order import Order
+from pipeline.sampling.batches import Batch, Shape, Source, cut_rows, read_batch
+from pipeline.sampling.order import Order, Places
+from pipeline.sampling.readers import Readers
+from pipeline.step_plan import StepPlan
 
 T = TypeVar("T")
 PREFETCHED_STEPS = 4
 READING_THREADS = 16
 """Reads that a slow file system answers at the same time; they sleep where reading takes no time."""
+ROWS_AT_ONCE = 64
+"""Rows that a thread reads together, and then divides into micro-batches: numpy's cost per call is shared by them. Where
+reads are slow it takes one micro-batch, so that more of them are waited for at the same time."""
 LOCATED_AT_ONCE = 2048
 """Samples whose places are computed together: numpy's cost per call is then none per sample."""
 
@@ -32,16 +37,15 @@ class Share:
     rank: int
     ranks: int
     micro_batch: int
-    global_batch: int
+    plan: StepPlan
 
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches per step."""
-        return self.global_batch // (self.ranks * self.micro_batch)
+    def accumulation(self, step: int) -> int:
+        """Return the micro-batches of a step."""
+        return self.plan.samples(step) // (self.ranks * self.micro_batch)
 
     def positions(self, step: int, micro: int) -> range:
         """Return the run's positions of one micro-batch of a step (steps count from 1, micro-batches from 0)."""
-        first = (step - 1) * self.global_batch + (micro * self.ranks + self.rank) * self.micro_batch
+        first = self.plan.first_position(step) + (micro * self.ranks + self.rank) * self.micro_batch
         return range(first, first + self.micro_batch)
 
 
@@ -68,9 +72,9 @@ class Loader(Generic[T]):
     def __init__(self, data: Data, share: Share, steps: range, convert: Callable[[Batch], T]) -> None:
         """Take what is to be read; `convert` is called by the reading threads."""
         self._data, self._share, self._steps, self._convert = data, share, steps, convert
-        self._queue: queue.Queue[list[Future[T]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
+        self._queue: queue.Queue[list[Future[list[T]]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(READING_THREADS, "read")
+        self._readers = Readers(READING_THREADS)
         self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
 
     def __enter__(self) -> "Loader[T]":
@@ -82,7 +86,7 @@ class Loader(Generic[T]):
     ) -> None:
         self._stop.set()
         self._planner.join()
-        self._pool.shutdown(cancel_futures=True)
+        self._readers.close()
 
     def __iter__(self) -> Iterator[list[T]]:
         while True:
@@ -91,33 +95,45 @@ class Loader(Generic[T]):
                 raise item
             if item is None:
                 return
-            yield [future.result() for future in item]
+            item[-1].exception()  # the one that is read last: woken once a step, not for each task
+            yield [made for future in item for made in future.result()]
 
     def _plan_ahead(self) -> None:
         try:
-            accumulation = self._share.accumulation
-            rows = accumulation * self._share.micro_batch
-            together = max(1, LOCATED_AT_ONCE // rows)
-            for first in range(0, len(self._steps), together):
-                for step in self._located(self._steps[first : first + together], rows):
-                    if not self._put([self._pool.submit(self._read, positions) for positions in step]):
+            ahead = self._steps
+            while ahead:
+                rows = self._share.accumulation(ahead[0]) * self._share.micro_batch
+                together = max(1, LOCATED_AT_ONCE // rows)
+                for step, places in self._located(ahead[:together]):
+                    length = self._share.plan.sequence_length(step)
+                    if not self._put([self._readers.submit(self._read, part, length) for part in self._tasks(places)]):
                         return
+                ahead = ahead[together:]
             self._put(None)
         except BaseException as error:  # handed to the iterating thread
             self._put(error)
 
-    def _located(self, steps: range, rows: int) -> Iterator[list]:
-        share = self._share
-        positions = [share.positions(step, micro) for step in steps for micro in range(share.accumulation)]
+    def _located(self, steps: range) -> Iterator[tuple[int, Places]]:
+        share, first = self._share, 0
+        positions = [share.positions(step, micro) for step in steps for micro in range(share.accumulation(step))]
         places = self._data.order.locate(np.concatenate([np.arange(p.start, p.stop) for p in positions]))
-        for first in range(0, len(steps) * rows, rows):
-            starts = range(first, first + rows, share.micro_batch)
-            yield [places.take(slice(start, start + share.micro_batch)) for start in starts]
+        for step in steps:
+            end = first + share.accumulation(step) * share.micro_batch
+            yield step, places.take(slice(first, end))
+            first = end
 
-    def _read(self, places) -> T:
-        return self._convert(read_batch(self._data.sources, places, self._data.shape))
+    def _tasks(self, places: Places) -> Iterator[Places]:
+        """Divide a step's places into what a thread reads at once: whole micro-batches."""
+        micro = self._share.micro_batch
+        rows = max(1, ROWS_AT_ONCE // micro) * micro if self._readers.need_not_wait else micro
+        return (places.take(slice(first, first + rows)) for first in range(0, len(places.row), rows))
 
-    def _put(self, item: list[Future[T]] | BaseException | None) -> bool:
+    def _read(self, places: Places, length: int) -> list[T]:
+        batch, micro = read_batch(self._data.sources, places, self._data.shape), self._share.micro_batch
+        parts = (batch.take(slice(first, first + micro)) for first in range(0, len(places.row), micro))
+        return [self._convert(cut_rows(part, length)) for part in parts]
+
+    def _put(self, item: list[Future[list[T]]] | BaseException | None) -> bool:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.2)

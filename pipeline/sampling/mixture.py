@@ -6,6 +6,7 @@ are looked up, whatever i is.
 Source: Tijdeman 1980, "The chairman assignment problem", Discrete Mathematics 32.
 """
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,16 +76,30 @@ def _interleave(counts: np.ndarray) -> np.ndarray:
     With k sources and share w, a source's next sample (number x + 1) may come at place t once
     w * t - x >= 1 / (2k - 2), and must come before w * t - x exceeds 1 - 1 / (2k - 2).
     """
-    present = np.flatnonzero(counts)
+    present = np.flatnonzero(counts).tolist()
     if len(present) == 1:
         return np.full(PERIOD, present[0])
-    shares, slack = counts[present] / PERIOD, 1 / (2 * len(present) - 2)
-    used = np.zeros(len(present), np.int64)
-    order = np.empty(PERIOD, np.int64)
+    twice = 2 * len(present) - 2  # slack is 1 / twice; in whole numbers, so that nothing hangs on a rounding
+    of_source = {source: _times(int(counts[source]), twice) for source in present}
+    coming: list[list[tuple[float, int, int]]] = [[] for _ in range(PERIOD)]  # by the first place they may come at
+    for source in present:
+        first, deadline = of_source[source][0]
+        coming[first].append((deadline, source, 0))
+    order, ready = np.empty(PERIOD, np.int64), []
     for place in range(PERIOD):
-        ready = (shares * (place + 1) - used >= slack - 1e-9) & (used < counts[present])
-        deadline = np.where(ready, (used + 1 - slack) / shares, np.inf)
-        chosen = int(np.argmin(deadline))
-        order[place] = present[chosen]
-        used[chosen] += 1
+        for sample in coming[place]:
+            heapq.heappush(ready, sample)
+        _, order[place], used = heapq.heappop(ready)
+        times = of_source[int(order[place])]
+        if used + 1 < len(times):
+            first, deadline = times[used + 1]
+            coming[max(first, place + 1)].append((deadline, int(order[place]), used + 1))
     return order
+
+
+def _times(count: int, twice: int) -> list[tuple[int, float]]:
+    """Return of each of a source's samples the first place that it may come at, and its deadline."""
+    numbers = np.arange(count)
+    first = -(-(numbers * twice + 1) * PERIOD // (count * twice)) - 1
+    deadline = (numbers + 1 - 1 / twice) / (count / PERIOD)
+    return list(zip(first.tolist(), deadline.tolist(), strict=True))

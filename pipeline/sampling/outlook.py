@@ -104,6 +104,9 @@ def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
         f"train: {config.total_samples:,} sequences of {config.data.sequence_length:,} tokens "
         f"({config.data.packing}, {config.data.shuffle} shuffle)"
     )
+    sizes = [f"{steps:,} of {tokens:,} tokens" for steps, tokens in config.step_plan.sizes()]
+    if len(sizes) > 1:
+        note(f"  steps: {', then '.join(sizes)}")
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         note("  " + "  ".join([row[0].ljust(widths[0]), *cells]))

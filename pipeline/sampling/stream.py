@@ -35,8 +35,8 @@ class Files:
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
         """Fill a buffer from a byte offset on; returns the bytes that were there. Raises DataError where it cannot."""
         try:
-            # A file that another thread drops meanwhile stays open until this reference to it ends.
-            return os.preadv(self._get(path).fileno(), [buffer], offset)
+            file = self._get(path)  # kept in a name: another thread may drop it, and the last reference closes it
+            return os.preadv(file.fileno(), [buffer], offset)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}). {made_again(path)}") from None
 
@@ -124,11 +124,14 @@ def open_streams(
     manifest = read_manifest(tokens_dir / "manifest.json")
     if manifest is None:
         raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
+    names: dict[str, list[str]] = {source: [] for source in sources}
+    for name in manifest["files"]:
+        source, _, shard = name.partition("/")
+        if source in names and shard.startswith(f"{split}_") and shard.endswith(".bin"):
+            names[source].append(name)
     streams = {}
-    for source in sources:
+    for source, own in names.items():
         dtype = np.dtype(manifest["counts"]["dtypes"][source])
-        prefix = f"{source}/{split}_"
-        names = sorted(n for n in manifest["files"] if n.startswith(prefix) and n.endswith(".bin"))
-        shards = [(tokens_dir / n, manifest["files"][n]["bytes"] // dtype.itemsize) for n in names]
+        shards = [(tokens_dir / name, manifest["files"][name]["bytes"] // dtype.itemsize) for name in sorted(own)]
         streams[source] = TokenStream(shards, dtype, files)
     return streams

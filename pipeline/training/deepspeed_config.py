@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, nearest_multiples
 
 OWNED_BY_YAML = {
     "train_batch_size": "batch.global_batch_tokens",
@@ -99,7 +99,7 @@ def resolve(
     zero = {"stage": 0, **template.get("zero_optimization", {})}
     resolved = {key: value for key, value in template.items() if key in EXECUTION_KEYS}
     resolved |= {
-        "train_batch_size": config.global_batch_sequences,
+        "train_batch_size": config.global_batch_sequences,  # the loop sets that of each step, see batch.ramp
         "train_micro_batch_size_per_gpu": config.batch.micro_batch_sequences,
         "gradient_accumulation_steps": config.accumulation(world_size),
         "gradient_clipping": config.optimizer.max_gradient_norm,
@@ -171,13 +171,22 @@ def template_problems(template: dict[str, Any]) -> list[str]:
 
 
 def _batch_problems(config: RunConfig, world_size: int) -> list[str]:
-    per_pass = world_size * config.batch.micro_batch_sequences
-    if config.global_batch_sequences % per_pass == 0:
-        return []
-    return [
-        f"launch.ranks = {world_size} x batch.micro_batch_sequences = {config.batch.micro_batch_sequences}: must divide the "
-        f"{config.global_batch_sequences} sequences of a global batch (batch.global_batch_tokens / data.sequence_length)"
-    ]
+    micro, sequence = config.batch.micro_batch_sequences, config.data.sequence_length
+    per_pass, problems = f"launch.ranks = {world_size} x batch.micro_batch_sequences = {micro}", []
+    for setting, tokens in config.batch_sizes:
+        if tokens // sequence % (world_size * micro) == 0:
+            continue
+        if setting == "batch.global_batch_tokens":
+            problems.append(
+                f"{per_pass}: must divide the {tokens // sequence} sequences of a global batch "
+                f"({setting} / data.sequence_length)"
+            )
+        else:
+            problems.append(
+                f"{setting} = {tokens}: its {tokens // sequence} sequences must be a multiple of {per_pass}; "
+                f"set {nearest_multiples(tokens, world_size * micro * sequence)}"
+            )
+    return problems
 
 
 def _unknown(key: str, known: set[str]) -> str:

@@ -63,9 +63,9 @@ class Mover:
     def _move(self, part: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(part)
         if self._stream is None:
-            return tensor.to(self._device)
+            return tensor.to(self._device, torch.int64)
         # The pinned copy is dropped at once: PyTorch uses its memory again only after the copy that was queued here.
-        return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.pin_memory().to(self._device, non_blocking=True).long()
 
 
 def predict(engine: Any, inputs: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:

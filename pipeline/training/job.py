@@ -5,6 +5,7 @@ import os
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
     state = _go_on(engine, candidates, config, rank)
     parameters = count_parameters(architecture)
-    share = Share(rank, ranks, config.batch.micro_batch_sequences, config.global_batch_sequences)
+    share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         epochs = data.order.epochs(config.total_samples)
@@ -67,8 +68,8 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
             run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config)
         )
     looked_up = 0 if architecture.tie_word_embeddings else architecture.vocab_size * architecture.hidden_size
-    per_token = flops_per_token(
-        parameters - looked_up, architecture.num_hidden_layers, architecture.hidden_size, config.data.sequence_length
+    per_token = partial(
+        flops_per_token, parameters - looked_up, architecture.num_hidden_layers, architecture.hidden_size
     )
     steps = range(state.step + 1, config.total_steps + 1)
     data = replace(data, order=data.order.skipping(state.skipped))

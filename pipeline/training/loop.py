@@ -1,6 +1,7 @@
 """The training loop, run by every rank: step, log, validate, save, stop."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,8 @@ class Run:
     stop: StopSignal
     metrics: MetricsFile | None
     """Only rank 0 writes."""
-    flops_per_token: float
+    flops_per_token: Callable[[int], float]
+    """Of the sequence length."""
     peak_flops: float | None
 
 
@@ -49,18 +51,20 @@ def train(run: Run, state: TrainState) -> TrainState:
 
     Raises NotFinite on every rank at the same step.
     """
-    config, waited_from = run.config, time.perf_counter()
+    config, plan, waited_from = run.config, run.config.step_plan, time.perf_counter()
     for micro_batches in run.loader:
         started = time.perf_counter()
-        rate = learning_rate(config, state.step + 1)
+        step = state.step + 1
+        rate = learning_rate(config, step)
         set_learning_rate(run.engine, rate)
-        loss, norm, stop, checksum = train_step(run, micro_batches, state.step + 1)
-        state = state.after_step(config.batch.global_batch_tokens)
-        is_last = state.step == config.total_steps
+        run.engine.set_train_batch_size(plan.samples(step))
+        loss, norm, stop, checksum = train_step(run, micro_batches, step)
+        state = state.after_step(plan.tokens(step))
+        is_last = state.step == plan.total_steps
         now = time.perf_counter()
         record = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": norm, "learning_rate": rate}
         record |= {"data_checksum": checksum}
-        record |= _speed(run, seconds=now - waited_from, waited=started - waited_from)
+        record |= _speed(run, step, seconds=now - waited_from, waited=started - waited_from)
         if is_last or state.step % config.train.validate_every_steps == 0:
             overall, by_source = validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
             record |= {"validation_loss": overall, "validation_loss_by_source": by_source}
@@ -85,13 +89,15 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> tuple[f
     total = torch.zeros(2, dtype=torch.float64, device=engine.device)
     checksum = 0
     for i, batch in enumerate(micro_batches):
+        is_last = i + 1 == len(micro_batches)
+        engine.set_gradient_accumulation_boundary(is_last)  # its own count loses the boundary where the batch changes
         batch.wait()
         losses = token_losses(predict(engine, batch.inputs, batch.positions), batch.targets)
         engine.backward(losses.sum() / losses.numel())  # divides by the accumulation steps
         total[0] += losses.detach().sum(dtype=torch.float64)
         total[1] += (batch.targets != IGNORED).sum()
         checksum += batch.checksum
-        if i + 1 < len(micro_batches):
+        if not is_last:
             engine.step()  # counts the micro-batch; weights change after the last one
     mean, stop, data_checksum = _agree(total, run.stop.requested, checksum)
     if not np.isfinite(mean):
@@ -141,9 +147,10 @@ def probe(run: Run) -> dict[str, np.ndarray]:
     return {"input_ids": ids.cpu().numpy(), "logits": logits}
 
 
-def _speed(run: Run, seconds: float, waited: float) -> dict[str, Any]:
-    rate = run.config.batch.global_batch_tokens / seconds
-    mfu = model_flops_utilisation(rate, run.flops_per_token, dist.get_world_size(), run.peak_flops)
+def _speed(run: Run, step: int, seconds: float, waited: float) -> dict[str, Any]:
+    plan = run.config.step_plan
+    rate, per_token = plan.tokens(step) / seconds, run.flops_per_token(plan.sequence_length(step))
+    mfu = model_flops_utilisation(rate, per_token, dist.get_world_size(), run.peak_flops)
     return {"tokens_per_second": rate, "mfu": mfu, "step_seconds": seconds, "data_wait_seconds": waited}
 
 

@@ -11,7 +11,7 @@ from pipeline.sampling.dataset import phase_starts
 
 RUN_RECORD = "run.json"
 
-FIXED = ("model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "precision", "train.seed")
+FIXED = ("model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "batch.ramp", "precision", "train.seed")
 """Settings that stay as they were: any of them would turn the run into another one. README.md says what may change."""
 
 
@@ -36,7 +36,10 @@ def begin(config: RunConfig) -> list[Path]:
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError where `train.resume` forbids to go on, or where a fixed setting differs from the run's."""
+    """Raise ConfigError where `train.resume` forbids to go on, or where a fixed setting differs from the run's.
+
+    Also where the newest checkpoint has seen other tokens than the steps before it take.
+    """
     run_dir, mode = config.paths.run_dir, config.train.resume
     checkpoints = complete_checkpoints(run_dir / "checkpoints")
     if mode == "required" and not checkpoints:
@@ -50,9 +53,16 @@ def check(config: RunConfig) -> None:
                 "from there, or choose another paths.run_dir"
             ]
         )
+    if checkpoints and (problems := _changes(config) or _misplaced(config, checkpoints[-1])):
+        raise ConfigError(problems)
+
+
+def _changes(config: RunConfig) -> list[str]:
+    """Name the fixed settings that differ from those that were recorded."""
+    run_dir = config.paths.run_dir
     before = read_json(run_dir / RUN_RECORD)
-    if not checkpoints or before is None:
-        return
+    if before is None:
+        return []
     now, length = settings_of(config), "train.train_tokens"
     for name, digest in now.items():
         if digest is None and name.startswith("output of "):  # about to be made; compared again before training
@@ -65,11 +75,24 @@ def check(config: RunConfig) -> None:
         problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
     elif phase_starts(config) != phase_starts(_with_length(config, before[length])):
         problems.append(
-            f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another length changes what was "
-            f"read before; set it back to {before[length]}, or choose another paths.run_dir"
+            f"{length} = {now[length]}: data.stages stand at fractions of {before[length]} tokens, so that a longer run "
+            "would have read other text before; set it back, or choose another paths.run_dir"
         )
-    if problems:
-        raise ConfigError(problems)
+    return problems
+
+
+def _misplaced(config: RunConfig, checkpoint: Path) -> list[str]:
+    """Say where a checkpoint has seen other tokens than the config's steps take, whatever was recorded."""
+    state = read_json(checkpoint / MANIFEST)["state"]
+    planned = config.step_plan.tokens_after(state["step"])
+    if state["tokens"] == planned:
+        return []
+    ramp = [(step.until_tokens, step.global_batch_tokens) for step in config.batch.ramp]
+    return [
+        f"batch.global_batch_tokens = {config.batch.global_batch_tokens}, batch.ramp = {ramp}: step {state['step']} ends "
+        f"after {planned} tokens, in {checkpoint} after {state['tokens']}; set these back to what they were, or choose "
+        "another paths.run_dir"
+    ]
 
 
 def _with_length(config: RunConfig, train_tokens: int) -> RunConfig:

@@ -13,8 +13,9 @@ def learning_rate(config: RunConfig, step: int) -> float:
     `decay_tokens` (Hu et al. 2024).
     """
     schedule, peak = config.schedule, config.optimizer.peak_learning_rate
-    total = config.total_steps * config.batch.global_batch_tokens
-    tokens = min(step * config.batch.global_batch_tokens, total)
+    plan = config.step_plan
+    total = plan.total_tokens
+    tokens = min(plan.tokens_after(step), total)
     if tokens < schedule.warmup_tokens:
         return peak * tokens / schedule.warmup_tokens
     final = schedule.final_learning_rate_fraction

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pipeline.sampling.batches import IGNORED, Shape, Source, read_batch
+from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
-from pipeline.training.device_batch import predict, token_losses
+from pipeline.training.device_batch import Mover, predict, token_losses
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,8 @@ class HeldOut:
     sources: tuple[str, ...]
     source: np.ndarray
     """`(sequences,) int64`: index into `sources`."""
-    inputs: np.ndarray
-    """`(sequences, sequence_length) int64`."""
-    targets: np.ndarray
-    """`(sequences, sequence_length) int64`, IGNORED where nothing is to be predicted."""
-    positions: np.ndarray | None
-    """`(sequences, sequence_length) int64` where documents do not see each other."""
+    batch: Batch
+    """All sequences."""
 
 
 def choose_held_out(streams: Mapping[str, TokenStream], shape: Shape, at_most: int) -> HeldOut:
@@ -42,7 +38,7 @@ def choose_held_out(streams: Mapping[str, TokenStream], shape: Shape, at_most: i
     row = [i * cut[name].count // count for name, count in zip(names, counts, strict=True) for i in range(count)]
     sources = [Source(name, streams[name], cut[name]) for name in names]
     batch = read_batch(sources, Places(np.arange(len(row)), source, np.zeros(len(row), int), np.array(row, int)), shape)
-    return HeldOut(names, source, batch.inputs, batch.targets, batch.positions)
+    return HeldOut(names, source, batch)
 
 
 def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
@@ -51,8 +47,10 @@ def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
     It is the lowest cross-entropy that any model without context can reach on them: -sum p log p with their own
     frequencies p.
     """
-    by_source = {name: _entropy(held_out.targets[held_out.source == i]) for i, name in enumerate(held_out.sources)}
-    return (_entropy(held_out.targets) if by_source else None), by_source
+    by_source = {
+        name: _entropy(held_out.batch.targets[held_out.source == i]) for i, name in enumerate(held_out.sources)
+    }
+    return (_entropy(held_out.batch.targets) if by_source else None), by_source
 
 
 def _entropy(targets: np.ndarray) -> float:
@@ -73,18 +71,15 @@ def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> tuple[float | 
     rows = np.arange(rank, len(held_out.source), ranks)
     passes = -(-len(held_out.source) // (ranks * micro_batch))
     sums = torch.zeros(len(held_out.sources), 2, dtype=torch.float64, device=engine.device)
+    move = Mover(engine.device)
     engine.eval()
     for i in range(passes):
         chosen = rows[i * micro_batch : (i + 1) * micro_batch]
         taken = chosen if len(chosen) else np.zeros(1, np.int64)  # only to take part
-        inputs, targets = (
-            torch.from_numpy(part[taken]).to(engine.device) for part in (held_out.inputs, held_out.targets)
-        )
-        positions = (
-            None if held_out.positions is None else torch.from_numpy(held_out.positions[taken]).to(engine.device)
-        )
-        losses = token_losses(predict(engine, inputs, positions), targets).double().sum(1)
-        counts = (targets != IGNORED).sum(1)
+        batch = move(held_out.batch.take(taken))
+        batch.wait()
+        losses = token_losses(predict(engine, batch.inputs, batch.positions), batch.targets).double().sum(1)
+        counts = (batch.targets != IGNORED).sum(1)
         for row, loss, count in zip(chosen, losses, counts, strict=False):
             sums[held_out.source[row], 0] += loss
             sums[held_out.source[row], 1] += count

@@ -157,6 +157,8 @@ def test_resume_required_needs_a_checkpoint(run_file: Path) -> None:
 def test_ranks_are_as_many_as_divide_the_batch(run_file: Path) -> None:
     config = load(run_file)  # 8 sequences in micro-batches of 2
     assert [dividing_ranks(config, available) for available in (1, 2, 3, 4, 8)] == [1, 2, 2, 4, 4]
+    ramped = load(run_file, ["batch.ramp=[{until_tokens: 512, global_batch_tokens: 384}]"])  # 12 sequences: 6 portions
+    assert [dividing_ranks(ramped, available) for available in (1, 2, 3, 4, 8)] == [1, 2, 2, 2, 2]
 
 
 def test_visible_devices_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ def write_fake_run(config: RunConfig, steps: int = 195, cloze: float = 0.51, los
     write_byte_level_tokenizer(config.paths.data_dir / "tokenizer")
     write(config.paths.data_dir / "tokenizer", {"vocab_size": 259}, 20.0, wrap=False)
     write(config.paths.data_dir / "tokens", dict.fromkeys(sources, tokens), 3.2)
+    outlook = {"share": 0.5, "samples": 4321, "epochs": 1.25, "cut_documents": None, "padding": 0.0123}
     by_source = {name: loss + place / 10 for place, name in enumerate(sources)}
     train = {
         "step": steps,
@@ -61,6 +62,7 @@ def write_fake_run(config: RunConfig, steps: int = 195, cloze: float = 0.51, los
         "device": "cpu",
         "tokens_per_second": 9100.0,
         "checkpoint": f"step_{steps:08d}",
+        "data": {"packing": "concatenate", "sources": dict.fromkeys(sources, outlook)},
     }
     write(config.paths.run_dir / "checkpoints", train, 181.0, wrap=False)
     export = {

@@ -60,6 +60,13 @@ def test_page_is_whole_and_has_every_section(run_file: Path) -> None:
     assert outline.pictures == 7  # loss, rate, throughput, two of few-shot bars, validation per source, composition
 
 
+def test_the_page_says_what_the_run_read(run_file: Path) -> None:
+    page = page_of(run_file)
+    row = "".join(f'<td class="figure">{value}</td>' for value in ("50.0%", "4,321", "1.25", "\u2014", "1.23%"))
+    assert page.count(row) == len(load(run_file).sources)
+    assert "Packing: concatenate." in page
+
+
 def test_page_asks_no_network_and_runs_no_script(run_file: Path) -> None:
     text = page_of(run_file)
     assert "http" not in text

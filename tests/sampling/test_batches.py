@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from token_files import END, make_data, write_ids, write_stream
 
-from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
+from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, cut_rows, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated, Packed
 from pipeline.sampling.stream import Files
@@ -46,6 +46,30 @@ def test_positions_count_from_0_after_every_end_of_document(tmp_path: Path) -> N
 def test_no_first_token_is_predicted_from_another_document_unless_wanted(tmp_path: Path) -> None:
     batch = read_rows(tmp_path, [1, 2, END, 4, 5, END, 7, 8, 9], [0, 1], after_end=False)
     assert batch.targets.tolist() == [[2, END, X, 5], [END, X, 8, 9]]
+
+
+def test_rows_are_cut_in_order_and_keep_their_targets(tmp_path: Path) -> None:
+    batch = read_rows(tmp_path, [1, 2, 3, 4, 5, 6, 7], [1, 0])
+    cut = cut_rows(batch, 2)
+    assert cut.inputs.tolist() == [[5, 6], [END, END], [1, 2], [3, 4]]
+    assert cut.targets.tolist() == [[6, 7], [X, X], [2, 3], [4, 5]]
+    assert cut.positions is None
+    assert cut.checksum == batch.checksum
+    assert cut_rows(batch, 4) is batch
+
+
+def test_positions_count_from_0_at_a_cut_and_at_every_document_as_before(tmp_path: Path) -> None:
+    ids = [1, 2, END, 4, 5, END, END, 8, 9, 10, 11, 12]
+    batch = read_rows(tmp_path, ids, [0, 1, 2], mask=True)
+    assert batch.positions is not None
+    assert batch.positions.tolist() == [[0, 1, 2, 0], [0, 1, 0, 0], [0, 1, 2, 3]]
+    cut = cut_rows(batch, 2)
+    assert cut.positions is not None
+    assert cut.positions.tolist() == [[0, 1], [0, 0], [0, 1], [0, 0], [0, 1], [0, 1]]
+    row = np.arange(8)[None]
+    longer = cut_rows(Batch(row, row + 1, np.array([[0, 1, 0, 1, 2, 3, 0, 1]]), np.zeros(1, np.uint64)), 4)
+    assert longer.positions is not None
+    assert longer.positions.tolist() == [[0, 1, 0, 1], [0, 1, 0, 1]]
 
 
 def test_packed_documents_have_positions_of_their_own(tmp_path: Path) -> None:

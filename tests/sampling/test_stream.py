@@ -1,6 +1,7 @@
 """Several files read as one array, with a bounded number of them open."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,13 @@ def test_a_hundred_thousand_files_are_one_stream(tmp_path: Path) -> None:
     ids = tokens.read_pieces(starts, np.full(2000, 20)).reshape(2000, 20)
     np.testing.assert_array_equal(ids, (starts[:, None] + np.arange(20)) % 8)
     assert open_files() <= before + 64
+
+
+def test_a_file_that_other_threads_drop_is_open_while_it_is_read(tmp_path: Path) -> None:
+    """With room for one open file, every read closes the one that another thread has just got."""
+    files = Files(1)
+    tokens = write_stream(tmp_path, [4, 4, 4], files=files)
+    with ThreadPoolExecutor(8) as pool:
+        starts = [4 * (i % 3) for i in range(3000)]
+        for start, found in zip(starts, pool.map(lambda start: tokens.read(start, 4).tolist(), starts), strict=True):
+            assert found == list(range(start, start + 4))

@@ -88,6 +88,15 @@ def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -
         assert expected in found
 
 
+def test_every_step_of_a_ramp_must_divide_among_the_ranks(run_file: Path) -> None:
+    config = load(run_file, ["batch.ramp=[{until_tokens: 64, global_batch_tokens: 16}]"])
+    assert problems({}, config, ranks=2) == [
+        "batch.ramp.0.global_batch_tokens = 16: its 2 sequences must be a multiple of launch.ranks = 2 x "
+        "batch.micro_batch_sequences = 2; set 32 or 64"
+    ]
+    assert resolve({}, config, 1)["gradient_accumulation_steps"] == 2  # 4 sequences after the ramp = 1 x 2 x 2
+
+
 def test_resolving_changes_neither_template_nor_config(config: RunConfig) -> None:
     template = {"zero_optimization": {"stage": 1}}
     before = json.dumps(template)

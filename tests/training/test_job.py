@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plain_training import train_plainly
 from ranks import run_ranks
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM
@@ -20,7 +21,6 @@ from pipeline.sampling.loader import Data
 from pipeline.sampling.stream import open_streams
 from pipeline.training.metrics import read_metrics
 from pipeline.training.model import initialise, model_config
-from pipeline.training.schedules import learning_rate
 
 MakeRun = Callable[..., Path]
 STEPS = 20
@@ -31,28 +31,10 @@ def losses(run_file: Path) -> list[float]:
 
 
 def reference_losses(config: RunConfig) -> tuple[list[float], list[float]]:
-    """Train in plain PyTorch, one process, whole batches: the losses and gradient norms that every engine must give."""
-    data = open_data(config)
-    model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    plain = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-8)
-    batch = config.global_batch_sequences
-    found, norms = [], []
-    for step in range(1, STEPS + 1):
-        inputs, targets = windows(data, range((step - 1) * batch, step * batch))
-        logits = model(input_ids=inputs).logits
-        total = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
-        (total / targets.numel()).backward()
-        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        optimizer.step()
-        optimizer.zero_grad()
-        found.append(total.item() / int((targets != -100).sum()))
-    return found, norms
+    """Train plainly on windows read here: the losses and gradient norms that every engine must give."""
+    data, batch = open_data(config), config.global_batch_sequences
+    steps = range(1, STEPS + 1)
+    return train_plainly(config, ((*windows(data, range((s - 1) * batch, s * batch)), None) for s in steps))
 
 
 def windows(data: Data, positions: range) -> tuple[torch.Tensor, torch.Tensor]:

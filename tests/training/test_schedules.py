@@ -42,3 +42,11 @@ def test_a_run_that_does_not_divide_is_rounded_up_to_whole_steps(run_file: Path)
     found = rates(run_file, "train.train_tokens=321")
     assert len(found) == 11
     assert found[-1] == pytest.approx(0.1)
+
+
+def test_under_a_ramp_the_rate_follows_the_tokens(run_file: Path) -> None:
+    """Steps end after 16, 32, 64, 96, ... 320 tokens; the warm-up takes 64, the decay the last 128."""
+    ramp = "batch.ramp=[{until_tokens: 32, global_batch_tokens: 16}]"
+    wsd = ("schedule.kind=wsd", "schedule.decay_tokens=128", "schedule.final_learning_rate_fraction=0")
+    found = rates(run_file, ramp, "schedule.warmup_tokens=64", *wsd)
+    assert found == pytest.approx([0.25, 0.5, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])

@@ -1,0 +1,88 @@
+"""Corpora to measure reading with: simulated ones as large as the largest, which take no disk, and a real one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts import MANIFEST, write_json
+from pipeline.config import RunConfig
+from pipeline.run_file import PRESETS
+from pipeline.tokens.indexed_dataset import SUFFIXES, ShardWriter
+from pipeline.yaml_files import read_yaml
+
+DTYPE = np.dtype(np.uint16)
+END_OF_DOCUMENT = 0
+VOCAB_SIZE = 50_257
+DOCUMENTS_AT_ONCE = 10_000
+
+
+def llama_mixture() -> dict[str, float]:
+    """Return LLaMA's seven sources and their weights."""
+    return read_yaml(PRESETS / "mixtures" / "llama.yaml")
+
+
+def simulate(data_dir: Path, tokens: int, files: int) -> None:
+    """Write token files that are holes, in LLaMA's proportions, and a manifest as `tokenize` would; it takes no disk.
+
+    Only the `.bin` files exist: opening a run's data reads no others.
+    """
+    weights = llama_mixture()
+    records: dict[str, dict[str, Any]] = {}
+    for source, weight in weights.items():
+        share = weight / sum(weights.values())
+        count = max(1, round(files * share))
+        (data_dir / "tokens" / source).mkdir(parents=True)
+        for number in range(count):
+            name = f"{source}/train_{number:06d}_000"
+            size = round(tokens * share / count) * DTYPE.itemsize
+            with (data_dir / "tokens" / f"{name}.bin").open("wb") as file:
+                file.truncate(size)
+            records |= {f"{name}{suffix}": _invented_record(size, suffix) for suffix in SUFFIXES}
+    _write_manifests(data_dir, records, weights)
+
+
+def _invented_record(size: int, suffix: str) -> dict[str, Any]:
+    """Return a record as long as a real one."""
+    return {"bytes": size, "checksum": "0" * 32} | ({} if suffix == ".doc" else {"samples": "0" * 32})
+
+
+def write_real(data_dir: Path, tokens: int, mean_document: int) -> None:
+    """Write one file of random ids, in documents of exponentially distributed lengths, each with its end."""
+    dice = np.random.default_rng(1)
+    with ShardWriter(data_dir / "tokens" / "web" / "train_000000_000", DTYPE) as writer:
+        while writer.tokens < tokens:
+            lengths = np.minimum(dice.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20)
+            lengths = lengths[np.cumsum(lengths) - lengths < tokens - writer.tokens]
+            ids = dice.integers(1, VOCAB_SIZE, lengths.sum(), DTYPE.type)
+            ids[np.cumsum(lengths) - 1] = END_OF_DOCUMENT
+            writer.add(ids, lengths, writer.documents + np.arange(len(lengths)))
+        files = {f"web/train_000000_000{suffix}": record for suffix, record in writer.finish().items()}
+    _write_manifests(data_dir, files, {"web": 1.0})
+
+
+def _write_manifests(data_dir: Path, files: Mapping[str, Any], sources: Mapping[str, float]) -> None:
+    counts = {"dtypes": dict.fromkeys(sources, DTYPE.name), "vocab_size": VOCAB_SIZE}
+    write_json(data_dir / "tokens" / MANIFEST, {"output": "benchmark", "counts": counts, "files": files})
+    report = {"vocab_size": VOCAB_SIZE, "end_of_document_id": END_OF_DOCUMENT}
+    write_json(data_dir / "tokenizer" / "report.json", report)
+
+
+def make_config(data_dir: Path, mixture: Mapping[str, float], data: Mapping[str, Any]) -> RunConfig:
+    """Return settings that read a corpus; `data` is that section of a run file, without `mixture`."""
+    return RunConfig.model_validate(
+        {
+            "paths": {"data_dir": data_dir, "run_dir": data_dir / "run"},
+            "sources": {name: {"kind": "jsonl", "paths": [data_dir]} for name in mixture},
+            "tokenizer": {"kind": "byte-level-bpe", "vocab_size": VOCAB_SIZE},
+            "model": {"architecture": "llama", "config": {}},
+            "data": {"mixture": dict(mixture), **data},
+            "optimizer": {"peak_learning_rate": 1e-3},
+            "schedule": {"warmup_tokens": 0},
+            "batch": {"global_batch_tokens": data["sequence_length"], "micro_batch_sequences": 1},
+            "train": {"train_tokens": 1},
+            "executor": {"workers": 1},
+            "deepspeed": data_dir,
+        }
+    )

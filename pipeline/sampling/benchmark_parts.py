@@ -1,0 +1,252 @@
+"""Parts of the way from token files to batches, each measured alone in a fresh process: `python -m` this, part, JSON.
+
+The JSON holds the part's arguments; it prints one JSON line. Rates are tokens per second, sizes bytes.
+"""
+
+import json
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts import MANIFEST
+from pipeline.sampling.batches import Batch, read_batch
+from pipeline.sampling.benchmark_corpora import DTYPE, llama_mixture, make_config
+from pipeline.sampling.best_fit import packing_folder, prepare_packing
+from pipeline.sampling.dataset import open_data
+from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share
+from pipeline.sampling.stream import Files
+from pipeline.step_plan import plan_steps
+
+ROWS = 32
+"""Of a batch that one thread reads."""
+MICRO_BATCH, GLOBAL_BATCH = 8, 256
+SLOW_BATCH = 32
+"""Sequences of a step in front of a slow file system: micro-batches of 8, four of them."""
+
+
+def memory(what: str) -> int:
+    """Return `VmRSS` or `VmHWM` (its highest) of this process.
+
+    Not `ru_maxrss`, which begins with what the parent had when it started this process.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
+
+
+def _share(batch: int, steps: int) -> Share:
+    """All of a run of so many steps of `batch` sequences, whatever their length."""
+    return Share(0, 1, MICRO_BATCH, plan_steps(1, batch, batch * steps))
+
+
+def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float]:
+    """From after imports to the first step, which holds a sample of the run, of a simulated corpus."""
+    config = make_config(folder, llama_mixture(), data)
+    step = sample // GLOBAL_BATCH + 1
+    imported, started = memory("VmRSS"), time.perf_counter()
+    opened = open_data(config)
+    open_seconds = time.perf_counter() - started
+    with Loader(opened, _share(GLOBAL_BATCH, step + 1000), range(step, step + 1000), _keep) as loader:
+        next(iter(loader))
+        seconds = time.perf_counter() - started
+    manifest_bytes = (folder / "tokens" / MANIFEST).stat().st_size
+    return {
+        "seconds": seconds,
+        "open_seconds": open_seconds,
+        "imported_bytes": imported,
+        "peak_bytes": memory("VmHWM"),
+        "manifest_bytes": manifest_bytes,
+    }
+
+
+def bare(folder: Path, batches: int, length: int) -> dict[str, float]:
+    """Copy rows from a memory-mapped file at random multiples of their length into one array, and do nothing else."""
+    batch = np.empty((ROWS, length + 1), np.int64)
+
+    def copy(mapped: np.ndarray, places: list[int]) -> None:
+        for row, place in enumerate(places):
+            batch[row] = mapped[place : place + length + 1]
+
+    return _bare(folder, batches, length, copy)
+
+
+def bare_kept(folder: Path, batches: int, length: int) -> dict[str, float]:
+    """The same into new arrays of inputs and targets, of which as many are kept as a loader keeps."""
+    kept: deque[np.ndarray] = deque(maxlen=(PREFETCHED_STEPS + 1) * GLOBAL_BATCH // ROWS)
+
+    def copy(mapped: np.ndarray, places: list[int]) -> None:
+        inputs, targets = batch = np.empty((2, ROWS, length), np.int64)
+        for row, place in enumerate(places):
+            ids = mapped[place : place + length + 1]
+            inputs[row], targets[row] = ids[:-1], ids[1:]
+        kept.append(batch)
+
+    return _bare(folder, batches, length, copy)
+
+
+def _bare(folder: Path, batches: int, length: int, copy: Callable[[np.ndarray, list[int]], None]) -> dict[str, float]:
+    (path,) = folder.glob("tokens/web/*.bin")
+    tokens = path.stat().st_size // DTYPE.itemsize
+    offsets = np.random.default_rng(1).integers(0, (tokens - 1) // length, (batches, ROWS)) * length
+    started = time.perf_counter()
+    mapped = np.memmap(path, DTYPE, "r")
+    for places in offsets:
+        copy(mapped, places.tolist())
+    return {"tokens_per_second": batches * ROWS * length / (time.perf_counter() - started)}
+
+
+def read(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
+    """Read batches in one thread, each by its positions."""
+    opened = _open_real(folder, data)
+    return _rate(lambda batch: opened.read(np.arange(batch * ROWS, (batch + 1) * ROWS)), batches, opened)
+
+
+def read_located(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
+    """The same, with the places of many batches computed together, as the loader does."""
+    opened, together = _open_real(folder, data), LOCATED_AT_ONCE // ROWS
+    places = opened.order.locate(np.arange(0))
+
+    def one(batch: int) -> None:
+        nonlocal places
+        first = batch % together * ROWS
+        if not first:
+            places = opened.order.locate(np.arange(batch * ROWS, batch * ROWS + LOCATED_AT_ONCE))
+        read_batch(opened.sources, places.take(slice(first, first + ROWS)), opened.shape)
+
+    return _rate(one, batches, opened)
+
+
+def loader(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
+    """Take steps from a loader as fast as it gives them."""
+    opened, steps = _open_real(folder, data), max(2, batches * ROWS // GLOBAL_BATCH)
+    with Loader(opened, _share(GLOBAL_BATCH, steps + 1), range(1, steps + 2), _keep) as given:
+        iterator = iter(given)
+        next(iterator)
+        started = time.perf_counter()
+        for _ in iterator:
+            pass
+        seconds = time.perf_counter() - started
+    return {"tokens_per_second": steps * GLOBAL_BATCH * opened.shape.sequence_length / seconds}
+
+
+def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
+    """Make the index of best-fit packing anew, in this process."""
+    config = make_config(folder, {"web": 1.0}, data)
+    index = packing_folder(folder, config.data.sequence_length)
+    shutil.rmtree(index, ignore_errors=True)
+    started = time.perf_counter()
+    counts = prepare_packing(config)["sources"]["web"]
+    seconds = time.perf_counter() - started
+    size = sum(path.stat().st_size for path in index.glob("web/*.rows"))
+    tokens = counts["positions"] + counts["documents"]
+    return {
+        "tokens_per_second": tokens / seconds,
+        "index_bytes_per_token": size / tokens,
+        "peak_bytes": memory("VmHWM"),
+        "cut_documents": counts["cut_documents"] / counts["documents"],
+    }
+
+
+class SlowFiles(Files):
+    """Every read takes a while, as on a parallel file system under load; several are answered at once."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(1024)
+        self._seconds = seconds
+
+    def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
+        time.sleep(self._seconds)
+        return super().read_into(path, buffer, offset)
+
+
+def slow(
+    folder: Path, steps: int, step_seconds: float, read_seconds: float, data: Mapping[str, Any]
+) -> dict[str, float]:
+    """Wait for steps in front of a slow file system, as a loop whose steps take a while."""
+    opened = open_data(make_config(folder, llama_mixture(), data), SlowFiles(read_seconds))
+    waits = []
+    with Loader(opened, _share(SLOW_BATCH, steps), range(1, steps + 1), _keep) as given:
+        iterator = iter(given)
+        for _ in range(steps):
+            started = time.perf_counter()
+            next(iterator)
+            waits.append(time.perf_counter() - started)
+            time.sleep(step_seconds)
+    rest = sum(waits[1:])
+    return {
+        "first_wait_seconds": waits[0],
+        "longest_wait_seconds": max(waits[1:]),
+        "waited": rest / (rest + (steps - 1) * step_seconds),
+    }
+
+
+class CountingFiles(Files):
+    """Counts reads and their bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(1024)
+        self.reads = self.bytes = 0
+        self._counting = threading.Lock()
+
+    def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
+        with self._counting:
+            self.reads, self.bytes = self.reads + 1, self.bytes + len(buffer)
+        return super().read_into(path, buffer, offset)
+
+
+def reads(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
+    """Count what an epoch reads."""
+    files = CountingFiles()
+    opened = open_data(make_config(folder, {"web": 1.0}, data), files)
+    rows = opened.sources[0].rows.count
+    for first in range(0, rows, ROWS):
+        opened.read(np.arange(first, min(first + ROWS, rows)))
+    return {"rows": rows, "reads": files.reads, "bytes": files.bytes, "mean_bytes": files.bytes / files.reads}
+
+
+def warm(folder: Path) -> dict[str, float]:
+    """Bring the real corpus into the page cache."""
+    size, block = 0, bytearray(4 << 20)
+    for path in folder.glob("tokens/web/*"):
+        with path.open("rb", buffering=0) as file:
+            while found := file.readinto(block):
+                size += found
+    return {"bytes": size}
+
+
+def _open_real(folder: Path, data: Mapping[str, Any]) -> Data:
+    return open_data(make_config(folder, {"web": 1.0}, data))
+
+
+def _rate(work: Callable[[int], object], batches: int, opened: Data) -> dict[str, float]:
+    work(0)  # opens files and index
+    started = time.perf_counter()
+    for batch in range(batches):
+        work(batch)
+    seconds = time.perf_counter() - started
+    return {"tokens_per_second": batches * ROWS * opened.shape.sequence_length / seconds}
+
+
+def _keep(batch: Batch) -> Batch:
+    return batch
+
+
+PARTS: dict[str, Callable[..., dict[str, float]]] = {
+    part.__name__: part for part in (start, bare, bare_kept, read, read_located, loader, pack, slow, reads, warm)
+}
+
+
+def main() -> None:
+    """Run one part and print what it measured."""
+    arguments = json.loads(sys.argv[2])
+    print(json.dumps(PARTS[sys.argv[1]](Path(arguments.pop("folder")), **arguments)))
+
+
+if __name__ == "__main__":
+    main()

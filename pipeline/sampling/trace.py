@@ -1,0 +1,294 @@
+"""`pipeline trace`: which documents made a step, and which steps saw a document.
+
+Both are computed from the order of the run; no corpus is searched and nothing was written down for it while training.
+Reads the run folder (config.yaml, metrics.jsonl, events.jsonl, the newest checkpoint's manifest) and data_dir.
+Returns JSON values; `trace_view` prints them.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pipeline.artifacts import MANIFEST, read_json, read_json_lines
+from pipeline.config import RunConfig
+from pipeline.corpus.documents import read_documents
+from pipeline.corpus.keys import find_documents
+from pipeline.errors import DataError, UserError
+from pipeline.run_file import load
+from pipeline.sampling.dataset import open_data
+from pipeline.sampling.documents_of_tokens import TokenDocuments
+from pipeline.sampling.loader import Data
+from pipeline.tokens.pieces import Pieces, as_text, load_pieces
+
+EXCERPT_TOKENS = 60
+"""Of each part of a document, this many of its first tokens are shown as text."""
+ORIGIN = ("id", "meta", "origin_file", "origin_row")
+
+
+def open_run(run: Path, overrides: Sequence[str]) -> RunConfig:
+    """Return the config of a run, given by its folder or by a run file that names it.
+
+    Raises DataError where nothing was trained there yet.
+    """
+    if run.is_dir():
+        folder, changes = run, [*overrides]
+    else:  # what it names now may have been moved, and changed, since the run began
+        config = load(run, overrides)
+        folder, changes = config.paths.run_dir, [f"paths.data_dir={config.paths.data_dir}"]
+    if not (folder / "config.yaml").is_file():
+        raise DataError(f"{folder}: holds no run (no config.yaml). Name a folder in which `pipeline train` has begun.")
+    config = load(folder / "config.yaml", [f"paths.run_dir={folder.absolute()}", *changes])
+    if not (config.paths.data_dir / "tokens" / MANIFEST).is_file():
+        raise DataError(
+            f"{config.paths.data_dir}: the run's tokens are not there. If they have been moved, say where to: "
+            "paths.data_dir=FOLDER"
+        )
+    return config
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's data, and how far it has come."""
+
+    config: RunConfig
+    data: Data
+    completed: int
+    """Steps."""
+
+    @cached_property
+    def documents(self) -> list[TokenDocuments]:
+        """Of each source, in the order of the data's sources."""
+        return [
+            TokenDocuments(source.name, source.stream, self.config.sources[source.name].has_documents)
+            for source in self.data.sources
+        ]
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The tokenizer's vocabulary."""
+        return load_pieces(self.config.paths.data_dir / "tokenizer" / "tokenizer.json")
+
+    def positions(self, step: int) -> range:
+        """Return the run's positions that a step consumes."""
+        plan = self.config.step_plan
+        return range(plan.first_position(step), plan.first_position(step + 1))
+
+
+def read_run(config: RunConfig) -> Run:
+    """Open a run's data and read how far it has come. Raises DataError where the tokens are others than it trains on."""
+    run_dir = config.paths.run_dir
+    before, tokens = read_json(run_dir / "run.json"), read_json(config.paths.data_dir / "tokens" / MANIFEST)
+    if before and tokens and before["output of tokens"] != tokens["output"]:
+        raise DataError(
+            f"{config.paths.data_dir / 'tokens'}: holds other tokens now than the run in {run_dir} was trained on, so its "
+            "samples cannot be told. Name the folder of those tokens: paths.data_dir=FOLDER."
+        )
+    data = open_data(config)
+    states = [read_json(path)["state"] for path in sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))]
+    skipped = tuple((first, end) for first, end in states[-1]["skipped"]) if states else ()
+    last = _last_record(run_dir / "metrics.jsonl")
+    order = data.order.skipping(skipped)
+    return Run(config, Data(order, data.sources, data.shape), last["step"] if last else 0)
+
+
+def trace_step(
+    run: Run, step: int, rank: int | None = None, row: int | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """Return the rows of a step's global batch, or those of one rank or one row, with the documents in them.
+
+    Of many rows the first `limit`, if there is one.
+
+    Raises UserError for a step, rank or row that does not exist, saying which do.
+    """
+    total = run.config.total_steps
+    if not 1 <= step <= total:
+        raise UserError(f"--step {step}: the run has steps 1 to {total:,}, of which {run.completed:,} are done")
+    positions = run.positions(step)
+    ranks = _ranks_at(run.config.paths.run_dir, step)
+    asked = _chosen_rows(run.config, len(positions), ranks, rank, row)
+    chosen = asked[:limit]
+    places = run.data.order.locate(positions.start + np.array(chosen))
+    rows = []
+    for place, number in enumerate(chosen):
+        source = run.data.sources[int(places.source[place])]
+        rows.append(
+            {
+                "row": number,
+                "rank": _rank_of(run.config, number, ranks),
+                "sample": int(places.sample[place]),
+                "source": source.name,
+                "epoch": int(places.epoch[place]),
+                "sequence": int(places.row[place]),
+                "documents": _documents_of(run, int(places.source[place]), int(places.row[place])),
+            }
+        )
+    _add_origins(run, rows)
+    return {
+        "run": str(run.config.paths.run_dir),
+        "step": step,
+        "done": step <= run.completed,
+        "ranks": ranks,
+        "row_count": len(asked),
+        "rows": rows,
+        "data": _compare_checksum(run, step) if step <= run.completed else None,
+    }
+
+
+def trace_document(run: Run, key: str) -> dict[str, Any]:
+    """Return, for each document with this id (ours, an original one, or a url), the steps that see it.
+
+    Raises UserError where there is no such document.
+    """
+    documents_dir = run.config.paths.data_dir / "documents"
+    with_text = [name for name, source in run.config.sources.items() if source.has_documents]
+    ids = find_documents(documents_dir, key, with_text) or _in_existing_pairs(run, key)
+    if not ids:
+        raise UserError(
+            f"--document {key}: no document of the run's sources ({', '.join(run.config.sources)}) has this id or url"
+        )
+    found = []
+    for identity in ids:
+        source, shard, row = identity.split("/")
+        found.append({"id": identity, **_origin(run, source, shard, int(row)), **_seen(run, source, shard, int(row))})
+    return {"run": str(run.config.paths.run_dir), "completed_steps": run.completed, "documents": found}
+
+
+def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
+    if shard.startswith("validation_"):
+        return {"held_out": True, "tokens": None, "times": []}
+    index = run.data.order.names.index(source)
+    where = run.documents[index].find(shard, row)
+    if where is None:
+        return {"held_out": False, "tokens": 0, "times": []}
+    cut, count = run.data.sources[index].rows, run.config.total_samples
+    rows = cut.overlapping(*where) if cut.count else np.zeros(0, np.int64)
+    plan, times = run.config.step_plan, []
+    for epoch, positions in run.data.order.find(source, rows, count).items():
+        for sequence, position in zip(rows.tolist(), positions.tolist(), strict=True):
+            if position >= 0:
+                step = plan.step_of(position)
+                part = [s for s in _documents_of(run, index, sequence) if (s["shard"], s["row"]) == (shard, row)]
+                times.append(
+                    {
+                        "step": step,
+                        "row": position - plan.first_position(step),
+                        "epoch": epoch,
+                        "sequence": sequence,
+                        "spans": [[s["first"], s["end"]] for s in part],
+                        "done": step <= run.completed,
+                    }
+                )
+    return {
+        "held_out": False,
+        "tokens": where[1] - where[0],
+        "times": sorted(times, key=lambda t: (t["step"], t["row"])),
+    }
+
+
+def _documents_of(run: Run, source: int, sequence: int) -> list[dict[str, Any]]:
+    """Return the parts of documents that a row reads, the last target included, with the beginning of their text."""
+    pieces, spans = run.data.sources[source].rows.pieces(np.array([sequence])), []
+    stream = run.data.sources[source].stream
+    for start, length in zip(pieces.start.tolist(), pieces.length.tolist(), strict=True):
+        at = start
+        for span in run.documents[source].of(start, start + length + 1):
+            ids = stream.read(at, min(span.end - span.first, EXCERPT_TOKENS))
+            spans.append({**asdict(span), "excerpt": _decode(run.pieces, ids)})
+            at += span.end - span.first
+    return spans
+
+
+def _decode(pieces: Pieces, ids: np.ndarray) -> str:
+    known = len(pieces.of_id)
+    return as_text(b"".join(pieces.of_id[i] if i < known else b"<%d>" % i for i in ids.tolist()))
+
+
+def _add_origins(run: Run, rows: list[dict[str, Any]]) -> None:
+    """Put id, meta and origin of each document into its parts, reading each shard once."""
+    wanted: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        for part in row["documents"]:
+            wanted.setdefault((row["source"], part["shard"]), []).append(part)
+    for (source, shard), parts in wanted.items():
+        for part, origin in zip(parts, _origins(run, source, shard, [part["row"] for part in parts]), strict=True):
+            part |= origin
+
+
+def _origin(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
+    return next(_origins(run, source, shard, [row]))
+
+
+def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dict[str, Any]]:
+    path = run.config.paths.data_dir / "documents" / source / f"{shard}.parquet"
+    if not path.is_file():  # ids that existed already, or documents that were deleted to save space
+        yield from ({"meta": None, "origin_file": None, "origin_row": None} for _ in rows)
+        return
+    for document in read_documents(path, rows, ORIGIN):
+        yield {
+            "meta": orjson.loads(document["meta"]),
+            "origin_file": document["origin_file"],
+            "origin_row": document["origin_row"],
+        }
+
+
+def _in_existing_pairs(run: Run, key: str) -> list[str]:
+    """Return the key if it is `source/pair/number` of a document of ids that existed already."""
+    source, _, rest = key.partition("/")
+    shard, _, number = rest.partition("/")
+    if source not in run.config.sources or run.config.sources[source].has_documents or not number.isdecimal():
+        return []
+    found = run.documents[run.data.order.names.index(source)].find(shard, int(number))
+    return [key] if found else []
+
+
+def _ranks_at(run_dir: Path, step: int) -> int | None:
+    """Return how many ranks trained a step, by the last start before it; None where none is known."""
+    starts = [e for e in read_json_lines(run_dir / "events.jsonl") if e["event"] == "start" and e["step"] < step]
+    return starts[-1]["ranks"] if starts else None
+
+
+def _rank_of(config: RunConfig, row: int, ranks: int | None) -> int | None:
+    return None if ranks is None else row // config.batch.micro_batch_sequences % ranks
+
+
+def _chosen_rows(config: RunConfig, size: int, ranks: int | None, rank: int | None, row: int | None) -> list[int]:
+    if row is not None and not 0 <= row < size:
+        raise UserError(f"--row {row}: a global batch has rows 0 to {size - 1}")
+    if rank is not None and ranks is None:
+        raise UserError(f"--rank {rank}: the run has not started yet, so how many ranks there will be is not known")
+    if rank is not None and not 0 <= rank < (ranks or 0):
+        raise UserError(f"--rank {rank}: the step was made by ranks 0 to {(ranks or 0) - 1}")
+    rows = range(size) if row is None else [row]
+    return [number for number in rows if rank is None or _rank_of(config, number, ranks) == rank]
+
+
+def _compare_checksum(run: Run, step: int) -> dict[str, Any]:
+    """Read the step's samples again and compare their checksum with the one that training logged."""
+    record = next((r for r in _records(run.config.paths.run_dir / "metrics.jsonl", step)), None)
+    logged = record.get("data_checksum") if record else None
+    now = f"{run.data.read(run.positions(step)).checksum:016x}"
+    return {"checksum": now, "logged": logged, "same": None if logged is None else now == logged}
+
+
+def _records(path: Path, step: int) -> Iterator[dict[str, Any]]:
+    """Yield the record of a step; looks at the beginning of each line only, as there may be millions."""
+    begins = f'{{"step": {step},'.encode()
+    if path.exists():
+        with path.open("rb") as file:
+            yield from (json.loads(line) for line in file if line.startswith(begins))
+
+
+def _last_record(path: Path) -> dict[str, Any] | None:
+    """Return the last whole line of metrics.jsonl; training may be writing the next one."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        lines = file.read().rpartition(b"\n")[0].splitlines()
+    return json.loads(lines[-1]) if lines else None

@@ -1,0 +1,168 @@
+"""Tracing, both ways, against what is found by going through everything."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ranks import run_ranks
+
+from pipeline.artifacts import write_json
+from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
+from pipeline.errors import DataError, UserError
+from pipeline.run_file import dump, load
+from pipeline.sampling.outlook import look_ahead
+from pipeline.sampling.trace import Run, open_run, read_run, trace_document, trace_step
+
+MakeRun = Callable[..., Path]
+DATA = {
+    "windows": [],
+    "block": ["data.shuffle=block"],
+    "best-fit": ["data.packing=best-fit"],
+    "stages": ["data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"],
+    "ramp": ["batch.ramp=[{until_tokens: 1024, global_batch_tokens: 128}]", "batch.micro_batch_sequences=1"],
+    "many epochs": ["data.mixture={prose: 0, sums: 1}", "train.train_tokens=51200"],
+}
+
+
+def begin(run_file: Path, overrides: list[str], completed: int = 12) -> Run:
+    """Leave what `train` would after some steps on 2 ranks, and open it."""
+    config = load(run_file, overrides)
+    look_ahead(config)
+    run_dir = config.paths.run_dir
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / "config.yaml").write_text(dump(config))
+    (run_dir / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": s, "loss": 1}) + "\n" for s in range(1, completed + 1))
+    )
+    (run_dir / "events.jsonl").write_text('{"event": "start", "step": 0, "ranks": 2}\n')
+    return read_run(open_run(run_dir, []))
+
+
+@pytest.mark.parametrize("overrides", DATA.values(), ids=DATA.keys())
+def test_both_ways_agree_over_a_whole_run(make_run: MakeRun, overrides: list[str]) -> None:
+    run = begin(make_run(), overrides)
+    config = run.config
+    seen: dict[str, list[tuple[int, int, int, int]]] = {}
+    for step in range(1, config.total_steps + 1):
+        for row in trace_step(run, step)["rows"]:
+            for part in row["documents"]:
+                seen.setdefault(part["id"], []).append((step, row["row"], part["first"], part["end"]))
+    assert seen, "nothing was traced"
+    documents = config.paths.data_dir / "documents"
+    for source in config.sources:
+        for identity, _ in [*iterate_texts(documents, source, "train")][:40]:
+            (found,) = trace_document(run, identity)["documents"]
+            times = [(t["step"], t["row"], first, end) for t in found["times"] for first, end in t["spans"]]
+            assert sorted(times) == sorted(seen.get(identity, []))
+            assert all(t["done"] == (t["step"] <= 12) for t in found["times"])
+
+
+def test_a_step_names_the_documents_whose_text_its_rows_hold(make_run: MakeRun) -> None:
+    run = begin(make_run(), [])
+    documents = run.config.paths.data_dir / "documents"
+    for row in trace_step(run, 3)["rows"]:
+        ids = run.data.read([2 * 8 + row["row"]])
+        spans = row["documents"]
+        read = sum(span["end"] - span["first"] for span in spans)
+        assert read == int((ids.targets != -100).sum()) + 1
+        for span in spans:
+            (document,) = read_documents(documents / row["source"] / f"{span['shard']}.parquet", [span["row"]])
+            assert document["id"] == span["id"]
+            assert span["origin_file"] == f"{row['source']}.jsonl"
+            assert span["excerpt"].removesuffix("<|endoftext|>") in document["text"]
+
+
+def test_ranks_and_rows_narrow_a_step_down(make_run: MakeRun) -> None:
+    """Batches of 8 in micro-batches of 2 on 2 ranks: rank 0 has rows 0 1 4 5, rank 1 rows 2 3 6 7."""
+    run = begin(make_run(), [])
+    assert [row["row"] for row in trace_step(run, 1, rank=1)["rows"]] == [2, 3, 6, 7]
+    (only,) = trace_step(run, 1, row=6)["rows"]
+    assert (only["row"], only["rank"]) == (6, 1)
+    assert trace_step(run, 1, rank=0, row=6)["rows"] == []
+    assert trace_step(run, 1, limit=3)["row_count"] == 8
+    for wrong, message in (({"row": 8}, "rows 0 to 7"), ({"rank": 2}, "ranks 0 to 1")):
+        with pytest.raises(UserError, match=message):
+            trace_step(run, 1, **wrong)
+    for step in (0, 21):
+        with pytest.raises(UserError, match="the run has steps 1 to 20, of which 12 are done"):
+            trace_step(run, step)
+
+
+def test_what_is_held_out_has_no_weight_or_is_unknown(make_run: MakeRun) -> None:
+    run = begin(make_run(), ["data.mixture={prose: 1, sums: 0}"])
+    documents = run.config.paths.data_dir / "documents"
+    held_out = next(iterate_texts(documents, "prose", "validation"))[0]
+    (found,) = trace_document(run, held_out)["documents"]
+    assert (found["held_out"], found["times"]) == (True, [])
+    unseen = next(iterate_texts(documents, "sums", "train"))[0]
+    (found,) = trace_document(run, unseen)["documents"]
+    assert (found["held_out"], found["times"]) == (False, [])
+    with pytest.raises(UserError, match=r"no document of the run's sources \(prose, sums\) has this id or url"):
+        trace_document(run, "prose/train_none_000/0")
+
+
+def test_skipped_samples_are_honoured(make_run: MakeRun) -> None:
+    run_file = make_run()
+    plain = begin(run_file, [])
+    write_json(
+        plain.config.paths.run_dir / "checkpoints" / "step_00000010" / "manifest.json",
+        {"state": {"step": 10, "tokens": 2560, "skipped": [[16, 24]]}},
+    )
+    skipping = read_run(plain.config)
+    samples = {step: [row["sample"] for row in trace_step(skipping, step)["rows"]] for step in (2, 3)}
+    assert samples == {2: list(range(8, 16)), 3: list(range(24, 32))}
+    lost = {part["id"] for row in trace_step(plain, 3)["rows"] for part in row["documents"]}
+    for identity in lost:
+        (found,) = trace_document(skipping, identity)["documents"]
+        for time in found["times"]:
+            rows = trace_step(skipping, time["step"], row=time["row"])["rows"]
+            assert identity in {part["id"] for part in rows[0]["documents"]}
+
+
+def test_a_real_run_is_traced_from_its_folder_and_its_data_are_those_it_logged(make_run: MakeRun) -> None:
+    run_file = make_run()
+    run_ranks(run_file, 2)
+    config = load(run_file)
+    (config.paths.run_dir / "config.yaml").write_text(dump(config))
+    command = [sys.executable, "-m", "pipeline", "trace", str(config.paths.run_dir), "--json", "--step", "7"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+    traced = json.loads(ended.stdout)
+    assert (traced["done"], traced["ranks"], traced["data"]["same"]) == (True, 2, True)
+    assert [row["row"] for row in traced["rows"]] == list(range(8))
+    source = next(iter(config.sources))
+    (shard,) = (config.paths.data_dir / "tokens" / source).glob("train_*.bin")
+    ids = np.fromfile(shard, np.uint16)
+    ids[::3] += 1
+    ids.tofile(shard)
+    assert trace_step(read_run(config), 7)["data"]["same"] is False
+    (config.paths.data_dir / "tokens" / "manifest.json").unlink()
+    with pytest.raises(DataError, match="If they have been moved, say where to: paths"):
+        open_run(config.paths.run_dir, [])
+
+
+def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
+    make_run: MakeRun, capsys: pytest.CaptureFixture
+) -> None:
+    from pipeline.sampling.trace_view import trace
+
+    run_file = make_run()
+    run = begin(run_file, [])
+    nothing = {"step": None, "document": None, "rank": None, "row": None, "limit": 20, "as_json": False}
+    trace(run_file, [], **{**nothing, "step": 2, "limit": 2})
+    printed = capsys.readouterr()
+    assert "step 2 (done, made by 2 ranks): 8 rows" in printed.out
+    assert "row 1, rank 0: sample 9," in printed.out
+    assert "6 more rows: --limit 0 shows all" in printed.err
+    identity = trace_step(run, 2)["rows"][0]["documents"][0]["id"]
+    trace(run_file, [], **{**nothing, "document": identity})
+    assert "step 2, row 0, epoch 0: tokens" in capsys.readouterr().out
+    for wrong in ({}, {"step": 1, "document": "x"}, {"document": "x", "rank": 1}):
+        with pytest.raises(UserError, match="--step"):
+            trace(run_file, [], **{**nothing, **wrong})
+    with pytest.raises(DataError, match="holds no run"):
+        trace(run_file.parent, [], **{**nothing, "step": 1})
+    assert shard_paths(run.config.paths.data_dir / "documents", "prose", "train")
