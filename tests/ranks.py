@@ -5,9 +5,11 @@ import multiprocessing
 import os
 import socket
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from pipeline.config import RunConfig
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # The fork server starts with the first job and imports these once; it never runs a thread, so forking it is safe.
@@ -16,15 +18,33 @@ FORKING.set_forkserver_preload(["pipeline.training.job", "pipeline.training.work
 
 SECONDS = 240
 
+Work = Callable[[RunConfig], dict[str, Any]]
+
 
 def run_ranks(run_file: Path, ranks: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Run a job as `ranks` gloo ranks and return rank 0's outcome; a refusal comes back as its message."""
+    return _run(run_file, ranks, overrides, _job)
+
+
+def in_one_rank(run_file: Path, work: Work, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Call a function of a test module as the only rank of a job would be, and return its JSON value."""
+    return _run(run_file, 1, overrides, work)
+
+
+def _job(config: RunConfig) -> dict[str, Any]:
+    from pipeline.training.job import run_job
+    from pipeline.training.stop import StopSignal
+
+    return run_job(config, StopSignal())
+
+
+def _run(run_file: Path, ranks: int, overrides: Sequence[str], work: Work) -> dict[str, Any]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     outcome = run_file.with_name(f"outcome-{port}.json")
     processes = [
-        FORKING.Process(target=_rank, args=(run_file, list(overrides), rank, ranks, port, outcome))
+        FORKING.Process(target=_rank, args=(run_file, list(overrides), rank, ranks, port, outcome, work))
         for rank in range(ranks)
     ]
     for process in processes:
@@ -40,7 +60,7 @@ def run_ranks(run_file: Path, ranks: int, overrides: Sequence[str] = ()) -> dict
     return json.loads(outcome.read_text())
 
 
-def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int, outcome: Path) -> None:
+def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int, outcome: Path, work: Work) -> None:
     environment = {
         "RANK": rank,
         "LOCAL_RANK": rank,
@@ -59,11 +79,9 @@ def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int
         torch.set_num_threads(1)
         from pipeline.errors import UserError
         from pipeline.run_file import load
-        from pipeline.training.job import run_job
-        from pipeline.training.stop import StopSignal
 
         try:
-            result = run_job(load(run_file, overrides), StopSignal())
+            result = work(load(run_file, overrides))
         except UserError as error:
             print(error, flush=True)  # into the rank's log: all ranks refuse, and with one message
             result = {"status": "refused", "message": str(error)}

@@ -95,9 +95,18 @@ def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int,
         ]
         if not any(weights.values()):
             problems.append(f"{setting}: none of its sources has a token to predict; add text")
-        phases.append((math.ceil(Fraction(str(progress)) * config.total_samples), [weights[name] for name in rows]))
+        phases.append((_first_sample(config, progress), [weights[name] for name in rows]))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return [
         phase for phase, following in zip_longest(phases, phases[1:]) if following is None or phase[0] < following[0]
     ]
+
+
+def phase_starts(config: RunConfig) -> list[int]:
+    """Return the first sample of every part of the run that has proportions of its own."""
+    return [_first_sample(config, progress) for progress, _, _ in config.proportions]
+
+
+def _first_sample(config: RunConfig, progress: float) -> int:
+    return math.ceil(Fraction(str(progress)) * config.total_samples)

@@ -99,15 +99,17 @@ def token_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def check_document_mask(engine: Any, sequence_length: int) -> None:
     """Put two rows through the model that differ in their first document only; every rank calls it.
 
-    Raises ConfigError where the second document's logits differ: not every architecture masks by positions.
+    Draws no random number and leaves the engine as it was. Raises ConfigError where the second document's logits
+    differ: not every architecture masks by positions.
     """
-    length, vocabulary = min(8, sequence_length // 2), engine.module.config.vocab_size
-    inputs = torch.arange(1, 2 * length + 1, device=engine.device).repeat(2, 1)
-    inputs[1, :length] += length
+    length = min(8, sequence_length)  # there may be no more positions than that
+    inputs = torch.arange(2 * length, device=engine.device).repeat(2, 1)
+    inputs[1, :length] += 1
+    inputs %= engine.module.config.vocab_size
     positions = torch.arange(length, device=engine.device).repeat(2, 2)
     engine.eval()
     try:
-        logits = predict(engine, inputs % vocabulary, positions).float()[:, length:]
+        logits = predict(engine, inputs, positions).float()[:, length:]
         keeps_apart = torch.allclose(logits[0], logits[1], rtol=0, atol=1e-5 * float(logits.abs().max()))
     except TypeError:  # it takes no positions
         keeps_apart = False

@@ -18,6 +18,9 @@ from pipeline.artifacts import read_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
 
+ATTENTION = "attn_implementation"
+"""Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
+
 
 def model_config(config: RunConfig) -> PretrainedConfig:
     """Return the transformers config. Raises ConfigError for an unknown architecture or key, or too small a vocabulary."""
@@ -28,7 +31,7 @@ def model_config(config: RunConfig) -> PretrainedConfig:
             ]
         )
     kind = CONFIG_MAPPING[config.model.architecture]
-    known = {*kind().to_dict(), *kind.attribute_map}
+    known = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
     problems = [
         f"model.config.{key}: {config.model.architecture} has no such setting; it has {', '.join(sorted(known))}"
         for key in config.model.config
@@ -44,6 +47,7 @@ def model_config(config: RunConfig) -> PretrainedConfig:
     if problems:
         raise ConfigError(problems)
     settings = {**config.model.config, "vocab_size": vocab_size, "bos_token_id": end, "eos_token_id": end}
+    settings.pop(ATTENTION, None)
     model = kind(**settings)
     positions = getattr(model, "max_position_embeddings", None)
     if positions is not None and positions < config.data.sequence_length:
@@ -73,10 +77,21 @@ def count_parameters(config: PretrainedConfig) -> int:
 
 
 def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any]) -> PreTrainedModel:
-    """Build the model in fp32 with its initial weights; sharded over the ranks at ZeRO stage 3."""
+    """Build the model in fp32 with its initial weights; sharded over the ranks at ZeRO stage 3.
+
+    Raises ConfigError where its attention cannot run as asked, for example for want of a library.
+    """
     # transformers shards the construction itself while this object lives; `zero.Init` alone would skip the initialisation.
     sharded = HfDeepSpeedConfig(resolved) if resolved["zero_optimization"]["stage"] == 3 else None
-    model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)
+    attention = {ATTENTION: config.model.config[ATTENTION]} if ATTENTION in config.model.config else {}
+    try:
+        model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32, **attention)
+    except (ImportError, ValueError) as error:
+        if not attention:
+            raise
+        raise ConfigError(
+            [f"model.config.{ATTENTION} = {attention[ATTENTION]!r}: {error}; leave it out for transformers' own choice"]
+        ) from None
     del sharded
     initialise(model, config.train.seed, is_sharded=resolved["zero_optimization"]["stage"] == 3)
     if config.train.activation_checkpointing:

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.artifacts import MANIFEST, differences, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.sampling.dataset import phase_starts
 
 RUN_RECORD = "run.json"
 
@@ -72,10 +73,10 @@ def _changes(config: RunConfig) -> list[str]:
     ]
     if now[length] < before[length]:
         problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
-    if now[length] > before[length] and config.data.stages:
+    elif phase_starts(config) != phase_starts(_with_length(config, before[length])):
         problems.append(
-            f"{length} = {now[length]}: data.stages stand at fractions of {before[length]} tokens, so that a longer run "
-            "would have read other text before; set it back, or choose another paths.run_dir"
+            f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another length changes what was "
+            f"read before; set it back to {before[length]}, or choose another paths.run_dir"
         )
     return problems
 
@@ -94,9 +95,13 @@ def _misplaced(config: RunConfig, checkpoint: Path) -> list[str]:
     ]
 
 
+def _with_length(config: RunConfig, train_tokens: int) -> RunConfig:
+    return config.model_copy(update={"train": config.train.model_copy(update={"train_tokens": train_tokens})})
+
+
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return everything that makes this run what it is, flat."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"sources": list(config.sources)}  # the order of samples also depends on theirs
     for dotted in (*FIXED, "train.train_tokens"):
         value: Any = config.model_dump()
         for part in dotted.split("."):

@@ -1,51 +1,44 @@
-"""Documents kept apart by their positions, in every architecture that can; losses of targets that count."""
+"""Documents that stay apart in the model, losses of ignored targets, and the check before training."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MambaConfig,
-    MptConfig,
-    Qwen3Config,
-)
+from ranks import in_one_rank
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_flash_attention_utils
 
+from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.batches import IGNORED, Batch
 from pipeline.training.device_batch import Mover, check_document_mask, predict, token_losses
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
-CONFIGS = {
-    "llama": LlamaConfig(**SIZES, intermediate_size=64, max_position_embeddings=64),
-    "gpt_neox": GPTNeoXConfig(**SIZES, intermediate_size=64, max_position_embeddings=64),
-    "qwen3": Qwen3Config(**SIZES, intermediate_size=64, num_key_value_heads=2, head_dim=8, max_position_embeddings=64),
-    "gpt2": GPT2Config(
-        n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
-    ),
+MakeRun = Callable[..., Path]
+VOCABULARY = 64
+LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = {**LLAMA, "num_key_value_heads": 2}
+SIZES: dict[str, dict[str, Any]] = {
+    "llama": GROUPED,
+    "gpt_neox": LLAMA,
+    "qwen2": GROUPED,
+    "qwen3": {**GROUPED, "head_dim": 8},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16},
 }
-FIRST, SECOND, THIRD = 5, 1, 7
-"""Lengths of the documents in a row; the second one is a single token."""
+ROWS = ((5, 1, 7, 3), (1, 2, 9, 4))
+"""Lengths of the documents in two rows of 16."""
 
 
-class Engine:
-    """A model with the few names of a DeepSpeed engine that are used here."""
+class PlainEngine:
+    """A transformers model, called as an engine is."""
 
-    def __init__(self, config: Any, attention: str = "sdpa") -> None:
-        torch.manual_seed(0)
-        self.module = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
-        with torch.no_grad():
-            for parameter in self.module.parameters():
-                parameter.mul_(3)  # initial weights are so small that attention hardly moves a logit
-        self.module.eval()
-        self.device = torch.device("cpu")
+    def __init__(self, module: PreTrainedModel) -> None:
+        self.module, self.device = module, torch.device("cpu")
 
-    def __call__(self, **arguments: Any) -> Any:
-        return self.module(**arguments)
+    def __call__(self, **inputs: Any) -> Any:
+        return self.module(**inputs)
 
     def eval(self) -> None:
         self.module.eval()
@@ -54,89 +47,233 @@ class Engine:
         self.module.train()
 
 
-def rows() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return two rows of three documents, alike but for the second and third one, and their positions."""
-    generator = torch.Generator().manual_seed(1)
-    inputs = torch.randint(1, 100, (1, FIRST + SECOND + THIRD), generator=generator).repeat(2, 1)
-    inputs[1, :FIRST] = torch.randint(1, 100, (FIRST,), generator=generator)
-    positions = torch.cat([torch.arange(n) for n in (FIRST, SECOND, THIRD)]).repeat(2, 1)
-    return inputs, positions
+def make_engine(architecture: str, attention: str = "sdpa", vocabulary: int = VOCABULARY, **sizes: Any) -> PlainEngine:
+    """Build one whose attention is far from uniform, so that nothing of another document goes unnoticed."""
+    torch.manual_seed(1)
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    settings = {**SIZES.get(architecture, {}), **sizes}
+    config = AutoConfig.for_model(architecture, vocab_size=vocabulary, **ends, **settings)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5 if parameter.dim() >= 2 else 1)
+    return PlainEngine(model)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("name", CONFIGS)
+def make_rows() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random ids and the positions of the documents in ROWS, `(2, 16)` each."""
+    positions = torch.stack([torch.cat([torch.arange(length) for length in row]) for row in ROWS])
+    ids = torch.randint(VOCABULARY, positions.shape, generator=torch.Generator().manual_seed(2))
+    return ids, positions
+
+
+def documents() -> list[tuple[int, slice]]:
+    """Return row and columns of every document."""
+    return [(i, slice(sum(row[:j]), sum(row[: j + 1]))) for i, row in enumerate(ROWS) for j in range(len(row))]
+
+
+def largest(difference: torch.Tensor) -> float:
+    return float(difference.abs().max())
+
+
+MODELS = [(architecture, attention) for architecture in SIZES for attention in ("sdpa", "eager")]
+
+
 @torch.no_grad()
-def test_another_document_in_the_row_changes_no_logit(name: str, attention: str) -> None:
-    engine, (inputs, positions) = Engine(CONFIGS[name], attention), rows()
-    logits = predict(engine, inputs, positions)
-    torch.testing.assert_close(logits[0, FIRST:], logits[1, FIRST:], rtol=0, atol=1e-6)
-    assert (logits[0, :FIRST] - logits[1, :FIRST]).abs().max() > 0.01
-    alone = predict(engine, inputs[:1, FIRST + SECOND :], None)
-    torch.testing.assert_close(logits[:1, FIRST + SECOND :], alone, rtol=0, atol=1e-5)
-    unmasked = predict(engine, inputs, None)
-    assert (unmasked[0, FIRST:] - unmasked[1, FIRST:]).abs().max() > 0.01
+@pytest.mark.parametrize(
+    ("architecture", "attention"), [*MODELS, pytest.param("llama", "flex_attention", marks=pytest.mark.full)]
+)
+def test_a_document_is_predicted_as_if_it_were_alone(
+    architecture: str, attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if attention == "flex_attention":  # is compiled, and leaves nothing
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+        monkeypatch.setattr("torch._inductor.config.cpp_cache_precompile_headers", False)
+    engine = make_engine(architecture, attention)
+    ids, positions = make_rows()
+    logits, unmasked = predict(engine, ids, positions), predict(engine, ids, None)
+    assert logits.shape == (2, 16, VOCABULARY)
+    for row, where in documents():
+        alone = predict(engine, ids[row : row + 1, where], None)[0]
+        assert largest(alone) > 0.1
+        assert largest(logits[row, where] - alone) < 1e-5
+        if where.start:
+            assert largest(unmasked[row, where] - alone) > 1e-2
 
 
-@pytest.mark.parametrize("name", CONFIGS)
 @torch.no_grad()
-def test_all_rows_as_one_give_what_rows_give(name: str) -> None:
-    """As flash-attention's variable-length form takes them; here the same positions mask plain attention."""
-    engine, (inputs, positions) = Engine(CONFIGS[name]), rows()
-    logits = predict(engine, inputs, positions)
-    engine.module.config._attn_implementation_internal = "sdpa"
-    one_row = engine(input_ids=inputs.reshape(1, -1), position_ids=positions.reshape(1, -1), use_cache=False).logits
-    torch.testing.assert_close(one_row.view_as(logits), logits, rtol=0, atol=1e-5)
+@pytest.mark.parametrize(("architecture", "attention"), MODELS)
+def test_another_text_in_one_document_changes_no_logit_of_the_others(architecture: str, attention: str) -> None:
+    engine = make_engine(architecture, attention)
+    ids, positions = make_rows()
+    logits, unmasked = predict(engine, ids, positions), predict(engine, ids, None)
+    for row, where in documents():
+        changed = ids.clone()
+        changed[row, where] = (changed[row, where] + 1) % VOCABULARY
+        others = torch.ones_like(ids, dtype=torch.bool)
+        others[row, where] = False
+        assert largest((predict(engine, changed, positions) - logits)[others]) < 1e-6
+        assert largest((predict(engine, changed, positions) - logits)[~others]) > 1e-2
+        if where.stop < 16:
+            assert largest((predict(engine, changed, None) - unmasked)[row, where.stop :]) > 1e-2
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("sequence_length", [2, 3, 16, 64])
-def test_the_check_at_the_start_passes_what_keeps_documents_apart(name: str, sequence_length: int) -> None:
-    engine = Engine(CONFIGS[name])
+@torch.no_grad()
+@pytest.mark.parametrize(("architecture", "attention"), MODELS)
+def test_rows_one_after_another_are_the_same_as_rows_in_a_batch(architecture: str, attention: str) -> None:
+    engine = make_engine(architecture, attention)
+    ids, positions = make_rows()
+    one_row = predict(engine, ids.reshape(1, -1), positions.reshape(1, -1)).view(2, 16, -1)
+    assert largest(one_row - predict(engine, ids, positions)) < 1e-5
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, softmax_scale: float) -> torch.Tensor:
+    """Compute causal attention as flash-attention's kernels do, `(batch, length, heads, size)`, heads in groups."""
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+    grouped = q.shape[1] != k.shape[1]
+    out = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, is_causal=True, scale=softmax_scale, enable_gqa=grouped
+    )
+    return out.transpose(1, 2)
+
+
+def attend_by_lengths(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor,
+    softmax_scale: float,
+) -> torch.Tensor:
+    """Do so for texts one after another, `(all tokens, heads, size)`, that begin where `cu_seqlens` says."""
+    assert torch.equal(cu_seqlens_q, cu_seqlens_k)
+    parts = [x.split(cu_seqlens_q.diff().tolist()) for x in (query, key, value)]
+    return torch.cat([attend(q[None], k[None], v[None], softmax_scale)[0] for q, k, v in zip(*parts, strict=True)])
+
+
+@pytest.fixture
+def flash_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have transformers find kernels that compute on CPUs what flash-attention's compute, below its own dispatch."""
+
+    def arguments(**given: Any) -> dict[str, Any]:
+        assert given["is_causal"]
+        return {"softmax_scale": given["softmax_scale"]}
+
+    found = ((attend, attend_by_lengths, None, None, None), (arguments, dict))
+    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda implementation: found)
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("flash_kernels")
+@pytest.mark.parametrize("architecture", SIZES)
+def test_flash_attention_keeps_documents_apart_for_all_rows_as_one(architecture: str) -> None:
+    engine = make_engine(architecture)
+    engine.module.double()  # what is in fp32 transformers would cast, as the real kernels take half precision only
+    ids, positions = make_rows()
+    expected, unmasked = predict(engine, ids, positions), predict(engine, ids, None)
+    engine.module.config._attn_implementation = "flash_attention_2"
+    assert largest(predict(engine, ids, positions) - expected) < 1e-5
+    assert largest(predict(engine, ids[:1], positions[:1]) - expected[:1]) < 1e-5
+    assert largest(predict(engine, ids, None) - unmasked) < 1e-5
+    whole = torch.arange(16).repeat(2, 1)
+    assert largest(predict(engine, ids, whole) - unmasked) < 1e-5, "each row one document"
+    in_a_batch = engine(input_ids=ids, position_ids=positions, use_cache=False).logits
+    assert largest(in_a_batch - expected) > 1e-2, "transformers sees documents in batches now: predict can be simpler"
+    check_document_mask(engine, 16)
+
+
+def test_ignored_targets_cost_nothing_and_move_nothing() -> None:
+    """Of two equally likely tokens one costs log 2."""
+    logits = torch.zeros(1, 3, 2, dtype=torch.bfloat16, requires_grad=True)
+    losses = token_losses(logits, torch.tensor([[1, IGNORED, 0]]))
+    assert losses.tolist() == [[pytest.approx(np.log(2)), 0, pytest.approx(np.log(2))]]
+    assert losses.dtype == torch.float32
+    losses.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [[[0.5, -0.5], [0, 0], [-0.5, 0.5]]]
+
+
+def test_a_batch_is_moved_whole() -> None:
+    parts = [np.arange(6).reshape(2, 3) + i for i in range(3)]
+    moved = Mover(torch.device("cpu"))(Batch(parts[0], parts[1], parts[2], np.array([3, 4], np.uint64)))
+    moved.wait()
+    assert moved.positions is not None
+    found = [moved.inputs.tolist(), moved.targets.tolist(), moved.positions.tolist()]
+    assert (found, moved.checksum) == ([part.tolist() for part in parts], 7)
+    assert Mover(torch.device("cpu"))(Batch(parts[0], parts[1], None, np.zeros(2, np.uint64))).positions is None
+
+
+@pytest.mark.parametrize("architecture", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_architectures_that_keep_documents_apart_pass_the_check(architecture: str, dtype: torch.dtype) -> None:
+    engine = make_engine(architecture)
+    engine.module.to(dtype=dtype)  # pyright: ignore[reportCallIssue]
+    engine.train()
     before = torch.get_rng_state()
-    check_document_mask(engine, sequence_length)
+    check_document_mask(engine, 16)
     assert torch.equal(torch.get_rng_state(), before)
     assert engine.module.training
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    "config",
+    ("architecture", "sizes"),
     [
-        MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=100, state_size=4),
-        MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=100, max_seq_len=64),
+        ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
+        ("mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4}),
+        ("rwkv", {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2}),
     ],
-    ids=["mamba", "mpt"],
 )
-def test_the_check_refuses_what_does_not(config: Any) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"data\.document_mask = true: {config.model_type} does not keep documents apart"
-    ):
-        check_document_mask(Engine(config, "eager"), 16)
+def test_architectures_that_let_documents_see_each_other_are_refused(
+    architecture: str, sizes: dict[str, int], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(1)
+    config = AutoConfig.for_model(architecture, vocab_size=VOCABULARY, **sizes)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # with the weights that training begins with
+    with pytest.raises(ConfigError, match=rf"data\.document_mask = true: {architecture} does not keep documents apart"):
+        check_document_mask(PlainEngine(model), 16)
 
 
-def test_ignored_targets_cost_nothing_and_teach_nothing() -> None:
-    logits = torch.randn(2, 3, 5, requires_grad=True)
-    targets = torch.tensor([[1, IGNORED, 4], [IGNORED, IGNORED, 0]])
-    losses = token_losses(logits, targets)
-    for row, column in ((0, 0), (0, 2), (1, 2)):
-        expected = -torch.log_softmax(logits[row, column], -1)[targets[row, column]]
-        torch.testing.assert_close(losses[row, column], expected)
-    assert losses[targets == IGNORED].tolist() == [0, 0, 0]
-    losses.sum().backward()
-    assert logits.grad is not None
-    assert logits.grad[targets == IGNORED].abs().max() == 0
+@pytest.mark.parametrize(("vocabulary", "length"), [(2, 2), (3, 16), (17, 4)])
+def test_the_check_stays_within_a_small_vocabulary_and_few_positions(vocabulary: int, length: int) -> None:
+    check_document_mask(make_engine("gpt2", vocabulary=vocabulary, n_positions=length), length)
+    bloom = make_engine("bloom", "eager", vocabulary, hidden_size=32, n_layer=2, n_head=4)
+    with pytest.raises(ConfigError, match="does not keep documents apart"):
+        check_document_mask(bloom, length)
 
 
-def test_a_batch_arrives_as_it_was_read() -> None:
-    batch = Batch(
-        np.arange(6).reshape(2, 3), np.arange(6).reshape(2, 3) + 1, np.zeros((2, 3), int), np.array([90, 9], np.uint64)
-    )
-    moved = Mover(torch.device("cpu"))(batch)
-    moved.wait()
-    assert moved.positions is not None
-    for there, here in (
-        (moved.inputs, batch.inputs),
-        (moved.targets, batch.targets),
-        (moved.positions, batch.positions),
-    ):
-        assert there.tolist() == here.tolist()
-    assert moved.checksum == 99
+def state_around_the_check(config: RunConfig) -> dict[str, Any]:
+    """Return what the check must not change in an engine, before and after it; runs on a rank."""
+    from pipeline.training.deepspeed_config import read_template, resolve
+    from pipeline.training.engine import make_engine
+    from pipeline.training.job import join_process_group
+    from pipeline.training.model import build_model, model_config
+
+    join_process_group()
+    resolved = resolve(read_template(config.deepspeed), config, 1)
+    engine = make_engine(config, resolved, build_model(config, model_config(config), resolved))
+
+    def state() -> dict[str, Any]:
+        parameters = list(engine.module.parameters())
+        return {
+            "held": [str(p.ds_status) for p in parameters],
+            "elements": [p.numel() for p in parameters],
+            "gradients": [p.grad is not None for p in parameters],
+            "training": [module.training for module in engine.module.modules()],
+            "counters": [engine.micro_steps, engine.global_steps, engine.global_samples, engine.skipped_steps],
+            "random": torch.get_rng_state().tolist(),
+        }
+
+    before = state()
+    check_document_mask(engine, config.data.sequence_length)
+    return {"before": before, "after": state()}
+
+
+def test_the_check_leaves_a_sharded_engine_as_it_was(make_run: MakeRun, tmp_path: Path) -> None:
+    template = {"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}
+    (tmp_path / "sharded.json").write_text(json.dumps(template))
+    overrides = [f"deepspeed={tmp_path / 'sharded.json'}", "model.config.attention_dropout=0.1"]
+    states = in_one_rank(make_run(), state_around_the_check, overrides)
+    assert set(states["before"]["held"]) == {"ZeroParamStatus.NOT_AVAILABLE"}
+    assert all(states["before"]["training"])
+    assert states["after"] == states["before"]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.errors import ConfigError
 from pipeline.run_file import load
-from pipeline.training.model import count_parameters, initialise, model_config
+from pipeline.training.model import build_model, count_parameters, initialise, model_config
 
 MakeRun = Callable[..., Path]
 
@@ -84,3 +85,24 @@ def test_other_architectures_are_built_the_same_way(make_run: MakeRun) -> None:
         weight = state[f"transformer.h.0.{name}.weight"]
         assert weight.std().item() == pytest.approx(0.02 / 2**0.5, rel=4 / (2 * weight.numel()) ** 0.5), name
     assert state["transformer.h.0.mlp.c_fc.weight"].std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def built(make_run: MakeRun, attention: str) -> PreTrainedModel:
+    config = load(make_run(), [f"model.config.attn_implementation={attention}"])
+    return build_model(config, model_config(config), {"zero_optimization": {"stage": 0}})
+
+
+def test_how_attention_runs_is_chosen_and_not_exported(make_run: MakeRun) -> None:
+    assert built(make_run, "eager").config._attn_implementation == "eager"
+    assert built(make_run, "sdpa").config._attn_implementation == "sdpa"
+    config = model_config(load(make_run(), ["model.config.attn_implementation=eager"]))
+    assert config.to_dict() == model_config(load(make_run())).to_dict()
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_9", "flash_attention_2"])
+def test_attention_that_cannot_run_is_refused(make_run: MakeRun, attention: str) -> None:
+    """There is no such implementation; the library is not installed where there is no GPU."""
+    if attention == "flash_attention_2" and is_flash_attn_2_available():
+        pytest.skip("flash-attention is installed")
+    with pytest.raises(ConfigError, match=rf"model\.config\.attn_implementation = '{attention}': .*leave it out"):
+        built(make_run, attention)

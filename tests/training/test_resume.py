@@ -1,0 +1,108 @@
+"""What may change when a run goes on, on folders that look like a run's; no rank is started."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.artifacts import write_json
+from pipeline.errors import ConfigError
+from pipeline.run_file import load
+from pipeline.sampling.dataset import open_data
+from pipeline.training import resume
+
+MakeRun = Callable[..., Path]
+HALFWAY = "data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"
+
+
+def begin(run_file: Path, *overrides: str) -> None:
+    """Begin a run, and let it have a checkpoint."""
+    config = load(run_file, overrides)
+    resume.begin(config)
+    state = {"step": 10, "tokens": 10 * config.batch.global_batch_tokens}
+    write_json(config.paths.run_dir / "checkpoints" / "step_00000010" / "manifest.json", {"state": state})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "data.sequence_length=16",
+        "data.mixture={prose: 1, sums: 1}",
+        "data.epochs={prose: 1, sums: 1}",
+        HALFWAY,
+        "data.packing=best-fit",
+        "data.shuffle=block",
+        "data.document_mask=true",
+        "data.loss_after_end_of_document=false",
+        "data.validation_sequences=6",
+        "train.seed=2",
+    ],
+)
+def test_another_value_of_what_decides_the_data_is_refused(make_run: MakeRun, setting: str) -> None:
+    run_file, replaced = make_run(), ["data.mixture=null"] if "epochs" in setting else []
+    begin(run_file)
+    with pytest.raises(ConfigError, match=rf"{setting.partition('=')[0]}.*began with the first value: set it back"):
+        resume.check(load(run_file, [*replaced, setting]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        [HALFWAY],
+        ["data.mixture=null", "data.epochs={prose: 1, sums: 0.5}"],
+        ["data.packing=best-fit", "data.shuffle=block", "data.document_mask=true"],
+        ["model.config.rope_parameters={rope_type: default, rope_theta: 5000.0}"],
+    ],
+)
+def test_the_same_settings_go_on(make_run: MakeRun, settings: list[str]) -> None:
+    run_file = make_run()
+    begin(run_file, *settings)
+    resume.check(load(run_file, settings))
+    assert [path.name for path in resume.begin(load(run_file, settings))] == ["step_00000010"]
+
+
+def test_a_run_with_stages_keeps_its_length(make_run: MakeRun) -> None:
+    """20 steps of 8 sequences, the second mixture from sample 80 on; 22 steps would have it begin at 88."""
+    run_file = make_run()
+    begin(run_file, HALFWAY)
+    with pytest.raises(
+        ConfigError,
+        match=r"train\.train_tokens = 5632: data\.stages begin at fractions.*set it back to 5120, or choose another paths",
+    ):
+        resume.check(load(run_file, [HALFWAY, "train.train_tokens=5632"]))
+    with pytest.raises(ConfigError, match=r"train\.train_tokens = 4864: may only grow on resume; the run has 5120"):
+        resume.check(load(run_file, [HALFWAY, "train.train_tokens=4864"]))
+
+
+@pytest.mark.parametrize(
+    ("stages", "before", "after"),
+    [
+        ("[]", 5120, 10240),
+        ("[{from_progress: 0, mixture: {prose: 0, sums: 1}}]", 5120, 10240),
+        ("[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]", 5000, 5120),
+    ],
+    ids=["no stages", "one that begins with the run", "no step more"],
+)
+def test_a_run_whose_data_stays_what_it_was_may_grow(make_run: MakeRun, stages: str, before: int, after: int) -> None:
+    run_file = make_run()
+    config = [f"data.stages={stages}", *(["data.mixture=null"] if "progress: 0," in stages else [])]
+    begin(run_file, *config, f"train.train_tokens={before}")
+    resume.check(load(run_file, [*config, f"train.train_tokens={after}"]))
+
+
+def test_another_order_of_sources_is_refused(make_run: MakeRun) -> None:
+    """With the same weights it would be another order of samples."""
+    run_file = make_run()
+    content = yaml.safe_load(run_file.read_text())
+    turned = run_file.with_name("turned.yaml")
+    turned.write_text(
+        yaml.safe_dump(content | {"sources": dict(reversed(content["sources"].items()))}, sort_keys=False)
+    )
+    equal = "data.mixture={prose: 1, sums: 1}"
+    first = [open_data(load(path, [equal])).read(range(8)).checksum for path in (run_file, turned)]
+    assert first[0] != first[1]
+    begin(run_file, equal)
+    with pytest.raises(ConfigError, match=r'sources: \["prose", "sums"\] -> \["sums", "prose"\]; .*set it back'):
+        resume.check(load(turned, [equal]))
