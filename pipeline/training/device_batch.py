@@ -108,9 +108,13 @@ def check_document_mask(engine: Any, sequence_length: int) -> None:
     inputs %= engine.module.config.vocab_size
     positions = torch.arange(length, device=engine.device).repeat(2, 2)
     engine.eval()
-    logits = predict(engine, inputs, positions).float()
+    try:
+        logits = predict(engine, inputs, positions).float()[:, length:]
+        keeps_apart = torch.allclose(logits[0], logits[1], rtol=0, atol=1e-5 * float(logits.abs().max()))
+    except TypeError:  # it takes no positions
+        keeps_apart = False
     engine.train()
-    if not torch.allclose(logits[0, length:], logits[1, length:], rtol=0, atol=1e-5 * float(logits.abs().max())):
+    if not keeps_apart:
         raise ConfigError(
             [
                 f"data.document_mask = true: {engine.module.config.model_type} does not keep documents apart by their "

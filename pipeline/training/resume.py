@@ -75,8 +75,8 @@ def _changes(config: RunConfig) -> list[str]:
         problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
     elif phase_starts(config) != phase_starts(_with_length(config, before[length])):
         problems.append(
-            f"{length} = {now[length]}: data.stages stand at fractions of {before[length]} tokens, so that a longer run "
-            "would have read other text before; set it back, or choose another paths.run_dir"
+            f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another length changes what was "
+            f"read before; set it back to {before[length]}, or choose another paths.run_dir"
         )
     return problems
 

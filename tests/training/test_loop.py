@@ -150,6 +150,24 @@ def logged(run_dir: Path) -> tuple[list[str], list[float]]:
 
 
 STAGES = "data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"
+FEATURES = {
+    "stages": [STAGES],
+    "epochs": ["data.mixture=null", "data.epochs={prose: 0.5, sums: 2}"],
+    "block": ["data.shuffle=block"],
+    "best-fit": ["data.packing=best-fit"],
+}
+
+
+@pytest.mark.parametrize(("ranks", "feature"), [(1, "stages"), (2, "epochs"), (2, "block"), (4, "best-fit")])
+def test_every_rank_count_reads_what_the_run_file_says(
+    short_documents: Path, tmp_path: Path, ranks: int, feature: str
+) -> None:
+    settings = [*FEATURES[feature], f"paths.run_dir={tmp_path}"]
+    config = load(short_documents, settings)
+    if feature == "best-fit":
+        prepare_packing(config)
+    run_ranks(short_documents, ranks, settings)
+    assert logged(tmp_path)[0] == checksums(config)
 
 
 def test_a_run_reads_on_after_a_change_of_ranks_as_if_never_stopped(short_documents: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_run_with_stages_keeps_its_length(make_run: MakeRun) -> None:
     begin(run_file, HALFWAY)
     with pytest.raises(
         ConfigError,
-        match=r"train\.train_tokens = 5632: data\.stages stand at fractions of 5120 tokens.*set it back, or choose another",
+        match=r"train\.train_tokens = 5632: data\.stages begin at fractions.*set it back to 5120, or choose another paths",
     ):
         resume.check(load(run_file, [HALFWAY, "train.train_tokens=5632"]))
     with pytest.raises(ConfigError, match=r"train\.train_tokens = 4864: may only grow on resume; the run has 5120"):
