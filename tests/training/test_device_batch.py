@@ -79,16 +79,19 @@ def largest(difference: torch.Tensor) -> float:
 MODELS = [(architecture, attention) for architecture in SIZES for attention in ("sdpa", "eager")]
 
 
+@pytest.mark.full
+def test_flex_attention_keeps_documents_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is compiled, in half a minute; nothing is left in the compiler's own folders."""
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with config.patch(cpp_cache_precompile_headers=False):
+        test_a_document_is_predicted_as_if_it_were_alone("llama", "flex_attention")
+
+
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("architecture", "attention"), [*MODELS, pytest.param("llama", "flex_attention", marks=pytest.mark.full)]
-)
-def test_a_document_is_predicted_as_if_it_were_alone(
-    architecture: str, attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if attention == "flex_attention":  # is compiled, and leaves nothing
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-        monkeypatch.setattr("torch._inductor.config.cpp_cache_precompile_headers", False)
+@pytest.mark.parametrize(("architecture", "attention"), MODELS)
+def test_a_document_is_predicted_as_if_it_were_alone(architecture: str, attention: str) -> None:
     engine = make_engine(architecture, attention)
     ids, positions = make_rows()
     logits, unmasked = predict(engine, ids, positions), predict(engine, ids, None)
@@ -204,13 +207,17 @@ def test_a_batch_is_moved_whole() -> None:
 
 
 @pytest.mark.parametrize("architecture", SIZES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_architectures_that_keep_documents_apart_pass_the_check(architecture: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("length", "dtype"), [(2, torch.float32), (3, torch.float32), (16, torch.float32), (16, torch.bfloat16)]
+)
+def test_architectures_that_keep_documents_apart_pass_the_check(
+    architecture: str, length: int, dtype: torch.dtype
+) -> None:
     engine = make_engine(architecture)
     engine.module.to(dtype=dtype)  # pyright: ignore[reportCallIssue]
     engine.train()
     before = torch.get_rng_state()
-    check_document_mask(engine, 16)
+    check_document_mask(engine, length)
     assert torch.equal(torch.get_rng_state(), before)
     assert engine.module.training
 
@@ -221,6 +228,7 @@ def test_architectures_that_keep_documents_apart_pass_the_check(architecture: st
     [
         ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
         ("mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4}),
+        ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}),
         ("rwkv", {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2}),
     ],
 )
