@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import run_stages
 
-from pipeline.corpus.documents import Document, ShardWriter
+from pipeline.corpus.documents import Document, ShardWriter, shard_records
 from pipeline.errors import DataError
 from pipeline.run_file import load
 from pipeline.tokens.sample import Sample, _row_groups, choose, share_out
@@ -59,7 +59,7 @@ def test_of_a_large_source_only_a_part_is_read(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     for i in range(60):
         writer.add(Document(bytes([97 + i % 26]) * 2**20, b"{}", "f", i))
-    shards = [tmp_path / "web" / name for name in writer.close()]
+    shards = [tmp_path / "web" / name for name in shard_records(writer.close())]
     assert len(_row_groups(shards, 10**9)) == 9  # 7 of 1 MiB and their meta make a row group of less than 8 MiB
     # A document counts as 100 kB at most: a group of 7 could give 700 kB, and ten times 100 kB is wanted.
     assert len(_row_groups(shards, 100_000)) == 2
