@@ -45,6 +45,12 @@ def test_two_nodes_train_like_two_local_ranks(slurm: dict[str, str], make_run: C
     assert [r["loss"] for r in ours] == [r["loss"] for r in theirs]
 
 
+def starts_now(slurm: dict[str, str], job: str) -> bool:
+    """Ask for the job's start again and again: Slurm sets it two minutes later when it has cleaned up after the requeue."""
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, env=slurm)
+    return state(slurm, job) == "RUNNING"
+
+
 def test_a_job_told_to_stop_saves_and_returns_to_the_queue(
     slurm: dict[str, str], make_run: Callable[..., Path]
 ) -> None:
@@ -58,7 +64,7 @@ def test_a_job_told_to_stop_saves_and_returns_to_the_queue(
     assert saved["status"] == "interrupted"
     assert (run_dir / "checkpoints" / f"step_{saved['step']:08d}" / "manifest.json").exists()
     assert f"putting job {job} back into the queue" in (run_file.parent / f"slurm-{job}.out").read_text()
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True, env=slurm)
+    wait_for(lambda: starts_now(slurm, job), 60, run_file.parent)
     wait_for(lambda: len(read_metrics(run_dir)) > saved["step"] + 3, 180, run_file.parent)
     subprocess.run(["scancel", job], check=True, env=slurm)
     wait_for(lambda: state(slurm, job) == "CANCELLED", 60, run_file.parent)
