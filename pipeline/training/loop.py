@@ -121,7 +121,7 @@ def _agree(total: torch.Tensor, stop: bool, checksum: int) -> tuple[float, bool,
     agreed = torch.cat([total, total.new_tensor([float(stop), *halves])])
     dist.all_reduce(agreed)
     loss, targets, stops, low, high = agreed.tolist()
-    return loss / targets, stops > 0, f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
+    return loss / max(1.0, targets), stops > 0, f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
 
 
 def save(run: Run, state: TrainState) -> None:
