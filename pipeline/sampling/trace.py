@@ -22,7 +22,7 @@ from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.documents_of_tokens import TokenDocuments
+from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
 from pipeline.sampling.loader import Data
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
@@ -90,8 +90,8 @@ def read_run(config: RunConfig) -> Run:
             "samples cannot be told. Name the folder of those tokens: paths.data_dir=FOLDER."
         )
     data = open_data(config)
-    states = [read_json(path)["state"] for path in sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))]
-    skipped = tuple((first, end) for first, end in states[-1]["skipped"]) if states else ()
+    newest = sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))[-1:]
+    skipped = tuple((first, end) for path in newest for first, end in read_json(path)["state"]["skipped"])
     last = _last_record(run_dir / "metrics.jsonl")
     order = data.order.skipping(skipped)
     return Run(config, Data(order, data.sources, data.shape), last["step"] if last else 0)
@@ -173,14 +173,14 @@ def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
         for sequence, position in zip(rows.tolist(), positions.tolist(), strict=True):
             if position >= 0:
                 step = plan.step_of(position)
-                part = [s for s in _documents_of(run, index, sequence) if (s["shard"], s["row"]) == (shard, row)]
+                part = [s for _, s in _spans(run, index, sequence) if (s.shard, s.row) == (shard, row)]
                 times.append(
                     {
                         "step": step,
                         "row": position - plan.first_position(step),
                         "epoch": epoch,
                         "sequence": sequence,
-                        "spans": [[s["first"], s["end"]] for s in part],
+                        "spans": [[s.first, s.end] for s in part],
                         "done": step <= run.completed,
                     }
                 )
@@ -191,17 +191,23 @@ def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
     }
 
 
-def _documents_of(run: Run, source: int, sequence: int) -> list[dict[str, Any]]:
-    """Return the parts of documents that a row reads, the last target included, with the beginning of their text."""
-    pieces, spans = run.data.sources[source].rows.pieces(np.array([sequence])), []
-    stream = run.data.sources[source].stream
+def _spans(run: Run, source: int, sequence: int) -> Iterator[tuple[int, Span]]:
+    """Yield the parts of documents that a row reads, the last target included, each with its first token of the stream."""
+    pieces = run.data.sources[source].rows.pieces(np.array([sequence]))
     for start, length in zip(pieces.start.tolist(), pieces.length.tolist(), strict=True):
         at = start
         for span in run.documents[source].of(start, start + length + 1):
-            ids = stream.read(at, min(span.end - span.first, EXCERPT_TOKENS))
-            spans.append({**asdict(span), "excerpt": _decode(run.pieces, ids)})
+            yield at, span
             at += span.end - span.first
-    return spans
+
+
+def _documents_of(run: Run, source: int, sequence: int) -> list[dict[str, Any]]:
+    """Return the parts of documents that a row reads, with the beginning of their text."""
+    stream, parts = run.data.sources[source].stream, []
+    for at, span in _spans(run, source, sequence):
+        ids = stream.read(at, min(span.end - span.first, EXCERPT_TOKENS))
+        parts.append({**asdict(span), "excerpt": _decode(run.pieces, ids)})
+    return parts
 
 
 def _decode(pieces: Pieces, ids: np.ndarray) -> str:
