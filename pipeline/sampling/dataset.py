@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import zip_longest
+from pathlib import Path
 
 from pipeline.artifacts import MANIFEST, read_json, read_manifest
 from pipeline.config import RunConfig
@@ -68,15 +69,16 @@ def make_shuffle(config: RunConfig, rows: Rows) -> Shuffle:
 
 def make_shape(config: RunConfig) -> Shape:
     """Return what the rows of a run look like. Raises DataError where there is no tokenizer."""
-    report = read_json(config.paths.data_dir / "tokenizer" / "report.json")
+    data, (_, end) = config.data, tokenizer_size(config.paths.data_dir / "tokenizer")
+    return Shape(data.sequence_length, end, data.document_mask, data.loss_after_end_of_document)
+
+
+def tokenizer_size(folder: Path) -> tuple[int, int]:
+    """Return the number of ids and the end-of-document id that `train-tokenizer` reported."""
+    report = read_json(folder / "report.json")
     if report is None:
-        raise DataError(
-            f"{config.paths.data_dir / 'tokenizer'}: holds no tokenizer. Run `pipeline train-tokenizer` first."
-        )
-    data = config.data
-    return Shape(
-        data.sequence_length, report["end_of_document_id"], data.document_mask, data.loss_after_end_of_document
-    )
+        raise DataError(f"{folder}: holds no tokenizer. Run `pipeline train-tokenizer` first.")
+    return report["vocab_size"], report["end_of_document_id"]
 
 
 def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int, list[float]]]:

@@ -6,7 +6,6 @@ Every module's initial weights are drawn by transformers' own rule for that arch
 
 import hashlib
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from accelerate import init_empty_weights
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
-from pipeline.artifacts import read_json
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError
+from pipeline.sampling.dataset import tokenizer_size
 
 ATTENTION = "attn_implementation"
 """Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
@@ -58,14 +57,6 @@ def model_config(config: RunConfig) -> PretrainedConfig:
             ]
         )
     return model
-
-
-def tokenizer_size(folder: Path) -> tuple[int, int]:
-    """Return the number of ids and the end-of-document id that `train-tokenizer` reported."""
-    report = read_json(folder / "report.json")
-    if report is None:
-        raise DataError(f"{folder}: holds no tokenizer. Run `pipeline train-tokenizer` first.")
-    return report["vocab_size"], report["end_of_document_id"]
 
 
 def count_parameters(config: PretrainedConfig) -> int:

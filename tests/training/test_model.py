@@ -103,6 +103,6 @@ def test_how_attention_runs_is_chosen_and_not_exported(make_run: MakeRun) -> Non
 def test_attention_that_cannot_run_is_refused(make_run: MakeRun, attention: str) -> None:
     """There is no such implementation; the library is not installed where there is no GPU."""
     if attention == "flash_attention_2" and is_flash_attn_2_available():
-        pytest.skip("flash-attention is installed")
+        pytest.skip("flash-attention is installed, so that flash_attention_2 can run here")
     with pytest.raises(ConfigError, match=rf"model\.config\.attn_implementation = '{attention}': .*leave it out"):
         built(make_run, attention)
