@@ -59,12 +59,18 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     prose = [" ".join(generator.choices(words, k=40)) for _ in range(120)]
     sums = [" ".join(f"{i} and {j} make {i + j}." for i, j in [(k % 10, k % 7)] * 6) for k in range(120)]
+    tokenize_texts(folder, prose, sums)
+    return folder
+
+
+def tokenize_texts(folder: Path, prose: list[str], sums: list[str]) -> Path:
+    """Write two sources and RUN_FILE into a folder, do the data stages, and return the run file."""
     for name, texts in (("prose", prose), ("sums", sums)):
         (folder / f"{name}.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
     run_file = folder / "run.yaml"
     run_file.write_text(RUN_FILE.replace("TEMPLATES", str(TEMPLATES)))
     run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [])
-    return folder
+    return run_file
 
 
 @pytest.fixture

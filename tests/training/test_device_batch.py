@@ -1,7 +1,7 @@
 """Documents that stay apart in the model, losses of ignored targets, and the check before training."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +79,24 @@ def largest(difference: torch.Tensor) -> float:
 MODELS = [(architecture, attention) for architecture in SIZES for attention in ("sdpa", "eager")]
 
 
-@pytest.mark.full
-def test_flex_attention_keeps_documents_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is compiled, in half a minute; nothing is left in the compiler's own folders."""
+@pytest.fixture
+def compiler_folder(attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave nothing in the compiler's own folders; flex_attention is compiled, in half a minute."""
+    if attention != "flex_attention":
+        yield
+        return
     from torch._inductor import config
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with config.patch(cpp_cache_precompile_headers=False):
-        test_a_document_is_predicted_as_if_it_were_alone("llama", "flex_attention")
+        yield
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("architecture", "attention"), MODELS)
+@pytest.mark.usefixtures("compiler_folder")
+@pytest.mark.parametrize(
+    ("architecture", "attention"), [*MODELS, pytest.param("llama", "flex_attention", marks=pytest.mark.full)]
+)
 def test_a_document_is_predicted_as_if_it_were_alone(architecture: str, attention: str) -> None:
     engine = make_engine(architecture, attention)
     ids, positions = make_rows()

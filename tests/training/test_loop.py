@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 import xxhash
-from helpers import run_stages
 from ranks import run_ranks
-from training_data import RUN_FILE, TEMPLATES
+from training_data import TEMPLATES, tokenize_texts
 from transformers import AutoModelForCausalLM
 
 from pipeline.config import RunConfig
@@ -40,12 +39,7 @@ def short_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [f"{start}{end}" for start in ("ba", "ke", "mi", "so") for end in ("n", "rat", "lo", "tum")]
     prose = [" ".join(draw.choices(words, k=draw.randint(18, 24))) for _ in range(250)]
     sums = [f"{i % 10} and {i % 7} make {i % 10 + i % 7}." for i in range(250)]
-    for name, texts in (("prose", prose), ("sums", sums)):
-        (folder / f"{name}.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
-    run_file = folder / "run.yaml"
-    run_file.write_text(RUN_FILE.replace("TEMPLATES", str(TEMPLATES)))
-    run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [])
-    return run_file
+    return tokenize_texts(folder, prose, sums)
 
 
 def read_documents(data: Data, position: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -89,7 +89,9 @@ def test_a_run_whose_data_stays_what_it_was_may_grow(make_run: MakeRun, stages: 
     run_file = make_run()
     config = [f"data.stages={stages}", *(["data.mixture=null"] if "progress: 0," in stages else [])]
     begin(run_file, *config, f"train.train_tokens={before}")
-    resume.check(load(run_file, [*config, f"train.train_tokens={after}"]))
+    longer = load(run_file, [*config, f"train.train_tokens={after}"])
+    resume.check(longer)
+    assert [path.name for path in resume.begin(longer)] == ["step_00000010"]
 
 
 def test_another_order_of_sources_is_refused(make_run: MakeRun) -> None:
