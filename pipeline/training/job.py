@@ -27,6 +27,7 @@ from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
 from pipeline.training.device_batch import Mover, check_document_mask
 from pipeline.training.engine import Engine, make_engine
+from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
 from pipeline.training.model import build_model, count_parameters, model_config
@@ -55,7 +56,8 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
-    engine = make_engine(config, resolved, build_model(config, architecture, resolved))
+    model = LanguageModel(build_model(config, architecture, resolved), config.optimizer.z_loss_weight)
+    engine = make_engine(config, resolved, model)
     _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
     state = _go_on(engine, candidates, config, rank)
@@ -82,11 +84,10 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     if metrics:
         metrics.close()
         write_event(run_dir, "end" if finished else "stop", step=state.step)
-    return {
-        "status": "done" if finished else "interrupted",
-        "step": state.step,
-        "counts": _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {},
-    }
+    counts = _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {}
+    if counts and config.train.compile:
+        counts["compiled_graphs"] = compiled_graphs()
+    return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
 
 
 def join_process_group() -> None:
