@@ -75,6 +75,11 @@ def gradient_norm(engine: Engine) -> float | None:
     return None if norm is None else float(norm)
 
 
+def loss_scale(engine: Engine) -> float | None:
+    """Return the factor by which fp16 losses are scaled after the last step; None in other formats."""
+    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None
+
+
 def plain_gradient_norm(engine: Engine) -> float:
     """Return the norm of the reduced gradients that lie in `.grad` (ZeRO stage 0)."""
     gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
