@@ -273,6 +273,15 @@ class Evaluation(Section):
     """The command fails unless held-out cloze at k=0 (acc_mutual_info) is this many standard errors above chance."""
 
 
+class Logging(Section):
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where each step's figures also go, beside `metrics.jsonl`: `run_dir/tensorboard`, `run_dir/wandb`."""
+    project: str = Field(default="pipeline", min_length=1)
+    """W&B only: the project that the run belongs to."""
+    wandb_mode: Literal["offline", "online"] = "offline"
+    """`offline`: files that `wandb sync` uploads later. `online`: uploaded while training."""
+
+
 class Launch(Section):
     kind: Literal["local", "slurm"] = "local"
     """`local`: the deepspeed launcher on this machine. `slurm`: `srun` inside the job's allocation."""
@@ -325,6 +334,7 @@ class RunConfig(Section):
     train: Train
     checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
+    logging: Logging = Logging()
     launch: Launch = Launch()
     executor: Executor = Executor()
     deepspeed: Location

@@ -86,3 +86,8 @@ def gradient_norm(engine: Engine) -> float:
     Infinite where a gradient was not finite: DeepSpeed has then left the weights as they were, on all ranks.
     """
     return float(engine.get_global_grad_norm())
+
+
+def loss_scale(engine: Engine) -> float | None:
+    """Return the factor by which fp16 losses are scaled after the last step; None in other formats."""
+    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None

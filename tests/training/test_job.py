@@ -11,6 +11,7 @@ import pytest
 import torch
 from plain_training import train_plainly
 from ranks import run_ranks
+from tokenizers import Tokenizer
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM
 
@@ -126,11 +127,21 @@ def test_a_loss_that_is_no_number_stops_all_ranks_before_the_weights(make_run: M
 
 
 def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun) -> None:
-    """Recomputed here, sequence by sequence, with the weights of a run whose learning rate is next to nothing."""
+    """Recomputed here, sequence by sequence, with the weights of a run whose learning rate is next to nothing.
+
+    The text of the targets is what the tokenizer decodes; bits are theirs over its bytes. 1, 2 and 4 ranks agree.
+    """
     run_file = make_run()
     overrides = ["optimizer.peak_learning_rate=1e-30", "train.train_tokens=256", "schedule.warmup_tokens=0"]
     counts = run_ranks(run_file, 2, overrides)["counts"]
-    config = load(run_file)
+    measured = ("validation_loss", "validation_bits_per_byte")
+    for ranks in (1, 4):
+        others = run_ranks(make_run(f"ranks{ranks}"), ranks, overrides)["counts"]
+        for name in measured:
+            assert others[name] == pytest.approx(counts[name], abs=1e-6)
+            assert others[f"{name}_by_source"] == pytest.approx(counts[f"{name}_by_source"], abs=1e-6)
+    config, bits, text_bytes = load(run_file), 0.0, 0
+    tokenizer = Tokenizer.from_file(str(config.paths.data_dir / "tokenizer" / "tokenizer.json"))
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
     initialise(model, config.train.seed, is_sharded=False)
     streams = open_streams(config.paths.data_dir / "tokens", ["prose", "sums"], "validation")
@@ -142,7 +153,12 @@ def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun
             logits = model(input_ids=ids[:, :-1]).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         assert counts["validation_loss_by_source"][name] == pytest.approx(loss.item(), abs=1e-5)
+        text = "".join(tokenizer.decode(row[1:].tolist()) for row in ids).encode()
+        source_bits = loss.item() / math.log(2) * 160
+        assert counts["validation_bits_per_byte_by_source"][name] == pytest.approx(source_bits / len(text), rel=1e-6)
+        bits, text_bytes = bits + source_bits, text_bytes + len(text)
         frequencies = torch.bincount(ids[:, 1:].flatten()) / 160
         entropy = -sum(p * math.log(p) for p in frequencies.tolist() if p)
         assert counts["unigram_entropy_by_source"][name] == pytest.approx(entropy)
     assert counts["validation_loss"] == pytest.approx(np.mean(list(counts["validation_loss_by_source"].values())))
+    assert counts["validation_bits_per_byte"] == pytest.approx(bits / text_bytes, rel=1e-6)
