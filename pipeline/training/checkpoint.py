@@ -8,7 +8,7 @@ DeepSpeed's own `latest` file is not used: it is written before all ranks have f
 
 import random
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.errors import DataError
 from pipeline.sampling.order import Ranges
 from pipeline.training import reshard
 from pipeline.training.engine import Engine
+from pipeline.training.noise_scale import NoiseScale
 from pipeline.training.resume import complete_checkpoints, name_of
 
 PROBE = "probe.npz"
@@ -36,15 +37,18 @@ class TrainState:
     """Tokens trained on."""
     skipped: Ranges = ()
     """Samples that the run does not consume."""
+    noise_scale: NoiseScale = field(default_factory=NoiseScale)
+    """Running averages; they decide nothing."""
 
-    def after_step(self, tokens: int) -> "TrainState":
+    def after_step(self, tokens: int, noise_scale: NoiseScale) -> "TrainState":
         """Return the state after one more step of so many tokens."""
-        return replace(self, step=self.step + 1, tokens=self.tokens + tokens)
+        return replace(self, step=self.step + 1, tokens=self.tokens + tokens, noise_scale=noise_scale)
 
     @staticmethod
     def read(record: dict[str, Any]) -> "TrainState":
         """Return the state that a checkpoint's manifest holds."""
-        return TrainState(**{**record, "skipped": tuple((first, end) for first, end in record["skipped"])})
+        skipped = tuple((first, end) for first, end in record["skipped"])
+        return TrainState(**{**record, "skipped": skipped, "noise_scale": NoiseScale(**record["noise_scale"])})
 
 
 def save(engine: Engine, state: TrainState, folder: Path, keep_last: int, probe: dict[str, np.ndarray]) -> Path:

@@ -59,8 +59,8 @@ def head_losses(
     """Return the objective's sum and each row's cross-entropy, of logits `hidden @ weight.T + bias`.
 
     `(rows, hidden)`, `(vocabulary, hidden)`, `(vocabulary,)`, `(rows,) int64` -> `() float32`, `(rows,) float32`, 0
-    where the target is IGNORED. `kernel` is `chunk_losses`, or that compiled. The objective adds `z_loss_weight * log(Z)^2`, Z the sum of exponentials (Chowdhery et
-    al. 2022, PaLM, section 5); only it has a gradient.
+    where the target is IGNORED. `kernel` is `chunk_losses`, or that compiled. The objective
+    adds `z_loss_weight * log(Z)^2`, Z the sum of exponentials (Chowdhery et al. 2022, PaLM, section 5); only it has a gradient.
     """
     return _HeadLosses.apply(hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses)  # pyright: ignore[reportReturnType]
 

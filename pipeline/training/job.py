@@ -30,6 +30,7 @@ from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
 from pipeline.training.model import build_model, count_parameters, model_config, model_size
+from pipeline.training.noise_scale import MicroBatchGradients
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers
 from pipeline.training.validation import bytes_of_ids, choose_held_out, unigram_entropy
@@ -77,7 +78,8 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         check_document_mask(engine, config.data.sequence_length)
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
         size = model_size(architecture, parameters)
-        run = Run(config, engine, loader, held_out, stop, metrics, trackers, size, peak)
+        gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
+        run = Run(config, engine, loader, held_out, stop, metrics, trackers, gradients, size, peak)
         state = train(run, state)
     finished = state.step == config.total_steps
     if metrics:

@@ -19,6 +19,7 @@ from pipeline.training.costs import ModelSize, flops_utilisation
 from pipeline.training.device_batch import DeviceBatch
 from pipeline.training.engine import Engine, clip_gradients, gradient_norm, loss_scale
 from pipeline.training.metrics import MetricsFile, write_event
+from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale
 from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.schedules import learning_rate
 from pipeline.training.stop import StopSignal
@@ -44,6 +45,7 @@ class Run:
     metrics: MetricsFile | None
     """Only rank 0 writes."""
     trackers: Trackers
+    gradients: MicroBatchGradients
     size: ModelSize
     peak_flops: float | None
 
@@ -58,6 +60,8 @@ class StepResult:
     data_checksum: str
     peak_memory_bytes: int
     """Of the rank that needed most."""
+    micro_square: float
+    """Sum of the squared norms of the gradients of all ranks' micro-batches, each divided by the accumulation."""
     grad_norm: float | None = None
 
 
@@ -74,12 +78,13 @@ def train(run: Run, state: TrainState) -> TrainState:
         set_learning_rate(run.engine, rate)
         run.engine.set_train_batch_size(plan.samples(step))
         result = train_step(run, micro_batches, step)
-        state = state.after_step(plan.tokens(step))
+        state = state.after_step(plan.tokens(step), _noise_scale(run, state, result))
         is_last = state.step == plan.total_steps
         now = time.perf_counter()
         record: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "loss": result.loss}
         record |= {"grad_norm": result.grad_norm, "learning_rate": rate, "data_checksum": result.data_checksum}
         record |= {"peak_memory_bytes": result.peak_memory_bytes, "loss_scale": loss_scale(run.engine)}
+        record |= {"gradient_noise_scale_tokens": state.noise_scale.tokens}
         record |= _speed(run, step, seconds=now - waited_from, waited=started - waited_from)
         if is_last or state.step % config.train.validate_every_steps == 0:
             record |= validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
@@ -101,7 +106,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     Every target has the same weight in every step: the gradient is that of the sum of losses over the places for them.
     """
     engine = run.engine
-    total = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    total = torch.zeros(3, dtype=torch.float64, device=engine.device)  # of losses, of targets, of squared gradients
     checksum = 0
     for i, batch in enumerate(micro_batches):
         is_last = i + 1 == len(micro_batches)
@@ -114,6 +119,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
         checksum += batch.checksum
         if not is_last:
             engine.step()  # counts the micro-batch; weights change after the last one
+    total[2] = run.gradients.take() / (loss_scale(engine) or 1.0) ** 2
     agreed = _agree(total, run.stop.requested, checksum)
     if not np.isfinite(agreed.loss):
         raise NotFinite(_not_finite("loss", agreed.loss, step))
@@ -133,7 +139,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
 
 
 def _agree(total: torch.Tensor, stop: bool, checksum: int) -> StepResult:
-    """Add up over the ranks, in one reduction, the losses and their number `(2,) float64`, wishes to stop, checksums.
+    """Add up over the ranks, in one reduction, the totals `(3,) float64` of a step, wishes to stop, checksums.
 
     Each rank's peak of memory has a place of its own in it, so that the sum holds them all.
     """
@@ -143,9 +149,20 @@ def _agree(total: torch.Tensor, stop: bool, checksum: int) -> StepResult:
     peaks[dist.get_rank()] = float(_peak_memory_bytes(total.device))
     agreed = torch.cat([total, total.new_tensor([float(stop), *halves, *peaks])])
     dist.all_reduce(agreed)
-    loss, targets, stops, low, high, *peaks = agreed.tolist()
+    loss, targets, micro_square, stops, low, high, *peaks = agreed.tolist()
     data_checksum = f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
-    return StepResult(loss / max(1.0, targets), stops > 0, data_checksum, int(max(peaks)))
+    return StepResult(loss / max(1.0, targets), stops > 0, data_checksum, int(max(peaks)), micro_square)
+
+
+def _noise_scale(run: Run, state: TrainState, result: StepResult) -> NoiseScale:
+    """Return the running noise scale after a step; as it was where the batch is one micro-batch, or was skipped."""
+    plan, step, ranks = run.config.step_plan, state.step + 1, dist.get_world_size()
+    micro_batches = plan.samples(step) // run.config.batch.micro_batch_sequences
+    if micro_batches == 1 or result.grad_norm is None:
+        return state.noise_scale
+    accumulation, tokens = micro_batches // ranks, plan.tokens(step)  # by the first DeepSpeed has divided the loss
+    small = result.micro_square * accumulation**2 / micro_batches
+    return state.noise_scale.after_step(small, tokens // micro_batches, result.grad_norm**2, tokens)
 
 
 def _peak_memory_bytes(device: torch.device) -> int:

@@ -1,0 +1,84 @@
+"""The noise scale against gradients whose signal and noise are known."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ranks import run_ranks
+from transformers import AutoModelForCausalLM
+
+from pipeline.run_file import load
+from pipeline.sampling.dataset import open_data
+from pipeline.training.metrics import read_metrics
+from pipeline.training.model import initialise, model_config
+from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale
+
+
+def test_two_batch_sizes_give_signal_and_noise() -> None:
+    """A true gradient of squared norm 9 and one token's variance 40: 9 + 40 / 10 over ten tokens, 9 + 40 / 40 over forty."""
+    scale = NoiseScale().after_step(small=13, small_tokens=10, large=10, large_tokens=40)
+    assert scale.signal == pytest.approx(0.05 * 9)
+    assert scale.noise == pytest.approx(0.05 * 40)
+    assert scale.tokens == pytest.approx(40 / 9)
+
+
+def test_single_steps_are_averaged_before_the_ratio_is_taken() -> None:
+    """Steps whose signals are 1 and 3 and whose noises are 10 and 50: the newer one weighs 1 / 0.95 of the older."""
+    scale = NoiseScale()
+    for signal, noise in ((1, 10), (3, 50)):
+        scale = scale.after_step(signal + noise / 2, 2, signal + noise / 4, 4)
+    assert scale.tokens == pytest.approx((0.95 * 10 + 50) / (0.95 * 1 + 3))
+
+
+def test_estimates_that_make_no_sense_have_no_scale() -> None:
+    assert NoiseScale().tokens is None
+    assert NoiseScale().after_step(small=100, small_tokens=1, large=1, large_tokens=2).tokens is None
+
+
+def test_many_noisy_gradients_give_the_scale_they_were_made_with() -> None:
+    """Signal 4 in 50 dimensions, variance 2 in each, so noise 100 and scale 25; four tokens against sixteen."""
+    generator = torch.Generator().manual_seed(1)
+    true = torch.zeros(50)
+    true[0] = 2
+    scale = NoiseScale()
+    for _ in range(2000):
+        small = true + (2 / 4) ** 0.5 * torch.randn(4, 50, generator=generator)
+        scale = scale.after_step(float(small.square().sum(1).mean()), 4, float(small.mean(0).square().sum()), 16)
+    assert scale.tokens == pytest.approx(25, rel=0.35)
+
+
+def test_gradients_are_seen_once_per_backward_pass_whatever_is_tied() -> None:
+    """x w + w: the gradient of w is the sum over both uses, 3 and 1."""
+    weight = torch.nn.Parameter(torch.ones(1))
+    seen = MicroBatchGradients([weight], torch.device("cpu"))
+    for _ in range(2):
+        (3 * weight + weight).sum().backward()
+    assert seen.take().item() == 2 * 16
+    assert seen.take().item() == 0
+
+
+@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
+def test_a_run_logs_what_single_gradients_give(make_run: Callable[..., Path], zero: str) -> None:
+    """Of the first step: 8 sequences in 4 micro-batches, whose gradients are computed here one by one."""
+    run_file = make_run(zero=zero)
+    run_ranks(run_file, 2, ["train.train_tokens=256", "schedule.warmup_tokens=0"])
+    config = load(run_file)
+    (record,) = read_metrics(config.paths.run_dir)
+    model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
+    initialise(model, config.train.seed, is_sharded=False)
+    batch = open_data(config).read(np.arange(8))
+    inputs, targets = torch.from_numpy(batch.inputs).long(), torch.from_numpy(batch.targets).long()
+    gradients = []
+    for first, end in itertools.pairwise(range(0, 10, 2)):
+        logits = model(input_ids=inputs[first:end]).logits.flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, targets[first:end].flatten(), reduction="sum") / (2 * 32)
+        found = torch.autograd.grad(loss, list(model.parameters()))
+        gradients.append(torch.cat([gradient.flatten() for gradient in found]))
+    together = torch.stack(gradients)
+    small, large = float(together.square().sum(1).mean()), float(together.mean(0).square().sum())
+    expected = NoiseScale().after_step(small, 64, large, 256).tokens
+    assert expected is not None
+    assert record["gradient_noise_scale_tokens"] == pytest.approx(expected, rel=1e-3)
