@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ranks import in_one_rank
+from ranks import in_ranks
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_flash_attention_utils
 
 from pipeline.config import RunConfig
@@ -279,7 +279,7 @@ def test_the_check_leaves_a_sharded_engine_as_it_was(make_run: MakeRun, tmp_path
     template = {"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}
     (tmp_path / "sharded.json").write_text(json.dumps(template))
     overrides = [f"deepspeed={tmp_path / 'sharded.json'}", "model.config.attention_dropout=0.1"]
-    states = in_one_rank(make_run(), state_around_the_check, overrides)
+    states = in_ranks(make_run(), 1, state_around_the_check, overrides)
     assert set(states["before"]["held"]) == {"ZeroParamStatus.NOT_AVAILABLE"}
     assert all(states["before"]["training"])
     assert states["after"] == states["before"]
