@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
@@ -53,18 +52,11 @@ def model_config(config: RunConfig) -> PretrainedConfig:
         raise ConfigError(
             [
                 f"model.config.max_position_embeddings = {positions}: must be at least data.sequence_length = "
-                f"{config.data.sequence_length}"
+                f"{config.data.sequence_length}; raise it, leave it out for the architecture's own, or set "
+                f"data.sequence_length = {positions}"
             ]
         )
     return model
-
-
-def count_parameters(config: PretrainedConfig) -> int:
-    """Return the number of trainable parameters, tied ones once, without allocating any."""
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(config)
-    model.tie_weights()
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any]) -> PreTrainedModel:
