@@ -209,6 +209,17 @@ def config(run_file: RunFile, overrides: Overrides = None) -> None:
     commands.show_config(run_file, overrides or [])
 
 
+@app.command(rich_help_panel="Around them")
+def presets(
+    vocab_size: Annotated[int, typer.Option(help="Rows of the embedding to count with.", metavar="N")] = 32_000,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the shipped models: parameters, sequence length, batch, learning rate."""
+    from pipeline.training.preset_table import show_presets
+
+    show_presets(vocab_size, json)
+
+
 benchmarks = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
 

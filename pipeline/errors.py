@@ -4,6 +4,7 @@ Anything else that escapes a command is a bug: it shows a traceback and exits wi
 """
 
 import errno
+import math
 import os
 from collections.abc import Sequence
 
@@ -59,6 +60,13 @@ def nearest_multiples(value: int, unit: int) -> str:
     """Return what a value that is no multiple of `unit` could be instead: the multiples around it, both above 0."""
     low = max(1, value // unit) * unit
     return f"{low} or {low + unit}"
+
+
+def nearest_divisors(value: int, number: int, least: int = 1) -> str:
+    """Return what a value that does not divide `number` could be instead: the divisors around it, none below `least`."""
+    divisors = sorted({n for i in range(1, math.isqrt(number) + 1) if number % i == 0 for n in (i, number // i)})
+    below = [n for n in divisors if least <= n < value][-1:]
+    return " or ".join(map(str, [*below, *[n for n in divisors if n > max(value, least - 1)][:1]]))
 
 
 def out_of_space(error: OSError, folder: object) -> OutOfSpace | None:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import RunConfig, resolve_location
-from pipeline.errors import ConfigError, nearest_multiples
+from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
 from pipeline.yaml_files import apply_override, merge, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
@@ -32,7 +32,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         apply_override(document, override)
     layers = []
     if (preset := document.get("preset")) is not None:
-        layers.append(read_yaml(_preset_path(str(preset))))
+        layers.append(read_preset(str(preset)))
     tokenizer = document.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(recipe := tokenizer.get("recipe"), str):
         layers.append({"tokenizer": read_yaml(resolve_location(recipe, path.absolute().parent))})
@@ -57,6 +57,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 def dump(config: RunConfig) -> str:
     """Return the resolved config as YAML, readable by `load`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Return a preset's settings, merged over those of the preset that it names as its base (`preset:`), if any.
+
+    Raises ConfigError for an unknown name.
+    """
+    settings = read_yaml(_preset_path(name))
+    base = settings.pop("preset", None)
+    return settings if base is None else merge(read_preset(base), settings)
 
 
 def _preset_path(name: str, setting: str = "preset", below: str = ".") -> Path:
@@ -130,16 +140,14 @@ def _batch_mismatches(config: RunConfig) -> list[str]:
         elif tokens // sequence % micro:
             problems.append(
                 f"batch.micro_batch_sequences = {micro}: must divide the {tokens // sequence} sequences of a global batch "
-                f"({setting} / data.sequence_length)"
+                f"({setting} / data.sequence_length); set {nearest_divisors(micro, tokens // sequence)}, "
+                f"or {setting} to {nearest_multiples(tokens, micro * sequence)}"
             )
     for number, step in enumerate(config.data.length_ramp):
         if sequence % step.sequence_length:
-            divisors = [n for n in range(2, sequence + 1) if sequence % n == 0]
-            around = [max((n for n in divisors if n < step.sequence_length), default=None)]
-            around.append(min((n for n in divisors if n > step.sequence_length), default=None))
             problems.append(
                 f"data.length_ramp.{number}.sequence_length = {step.sequence_length}: must divide data.sequence_length = "
-                f"{sequence}; set {' or '.join(str(n) for n in around if n is not None)}"
+                f"{sequence}; set {nearest_divisors(step.sequence_length, sequence, least=2)}"
             )
     for setting, ramp in (("batch.ramp", config.batch.ramp), ("data.length_ramp", config.data.length_ramp)):
         until = [step.until_tokens for step in ramp]

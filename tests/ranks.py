@@ -31,6 +31,11 @@ def in_ranks(run_file: Path, ranks: int, work: Work, overrides: Sequence[str] = 
     return _run(run_file, ranks, overrides, work)
 
 
+def in_ranks(run_file: Path, ranks: int, work: Work, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Call a function of a test module as each rank of a job would be, and return rank 0's JSON value."""
+    return _run(run_file, ranks, overrides, work)
+
+
 def _job(config: RunConfig) -> dict[str, Any]:
     from pipeline.training.job import run_job
     from pipeline.training.stop import StopSignal

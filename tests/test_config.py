@@ -110,7 +110,7 @@ def test_each_broken_rule_has_its_message(run_file: Path, override: str, message
 def test_rules_with_long_messages(run_file: Path) -> None:
     assert problems(run_file, "batch.micro_batch_sequences=3") == [
         "batch.micro_batch_sequences = 3: must divide the 4 sequences of a global batch "
-        + "(batch.global_batch_tokens / data.sequence_length)"
+        + "(batch.global_batch_tokens / data.sequence_length); set 2 or 4, or batch.global_batch_tokens to 24 or 48"
     ]
     assert problems(run_file, "evaluation={require_cloze_standard_errors: 3, shots: [1]}") == [
         "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError, nearest_multiples
+from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
 
 OWNED_BY_YAML = {
     "train_batch_size": "batch.global_batch_tokens",
@@ -208,7 +208,7 @@ def _batch_problems(config: RunConfig, world_size: int) -> list[str]:
         if setting == "batch.global_batch_tokens":
             problems.append(
                 f"{per_pass}: must divide the {tokens // sequence} sequences of a global batch "
-                f"({setting} / data.sequence_length)"
+                f"({setting} / data.sequence_length); set {_batches_that_work(tokens, sequence, world_size, micro)}"
             )
         else:
             problems.append(
@@ -216,6 +216,17 @@ def _batch_problems(config: RunConfig, world_size: int) -> list[str]:
                 f"set {nearest_multiples(tokens, world_size * micro * sequence)}"
             )
     return problems
+
+
+def _batches_that_work(tokens: int, sequence: int, ranks: int, micro: int) -> str:
+    """Name the nearest value of each setting that works while the others stay."""
+    samples, ways = tokens // sequence, []
+    if samples % micro == 0:
+        ways.append(f"launch.ranks to {nearest_divisors(ranks, samples // micro)}")
+    if samples % ranks == 0:
+        ways.append(f"batch.micro_batch_sequences to {nearest_divisors(micro, samples // ranks)}")
+    ways.append(f"batch.global_batch_tokens to {nearest_multiples(tokens, ranks * micro * sequence)}")
+    return ", or ".join(ways)
 
 
 def _unknown(key: str, known: set[str]) -> str:

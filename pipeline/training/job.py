@@ -14,13 +14,14 @@ import torch.distributed as dist
 
 from pipeline.artifacts import write_json
 from pipeline.config import RunConfig
-from pipeline.errors import UserError
+from pipeline.errors import ConfigError, UserError
 from pipeline.run_file import dump
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import checkpoint, resume
+from pipeline.training.capacity import problems_of_rank
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
@@ -29,8 +30,9 @@ from pipeline.training.engine import Engine, make_engine
 from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
-from pipeline.training.model import build_model, count_parameters, model_config, model_size
+from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
+from pipeline.training.sizes import Sizes, count_parameters
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers
 from pipeline.training.validation import bytes_of_ids, choose_held_out, unigram_entropy
@@ -54,6 +56,9 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         bytes_of_ids(config.paths.data_dir / "tokenizer", data.shape.end_of_document),
     )
     join_process_group()
+    sizes = count_parameters(architecture)
+    if problems := _on_any_rank(problems_of_rank(config, resolved, architecture, sizes)):
+        raise ConfigError(problems)
     candidates = _agree(resume.begin, config)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
@@ -63,21 +68,20 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
     state = _go_on(engine, candidates, config, rank)
-    parameters, peak = count_parameters(architecture), peak_flops(_device_name())
+    peak = peak_flops(_device_name())
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         epochs = data.order.epochs(config.total_samples)
         details = {"epochs": epochs, "mfu_formula": MFU_FORMULA, "hfu_formula": HFU_FORMULA, "peak_flops": peak}
-        write_event(
-            run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, **details, config=dump(config)
-        )
+        details |= _parameter_counts(sizes)
+        write_event(run_dir, "start", step=state.step, ranks=ranks, **details, config=dump(config))
     steps = range(state.step + 1, config.total_steps + 1)
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
         check_document_mask(engine, config.data.sequence_length)
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
-        size = model_size(architecture, parameters)
+        size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
         run = Run(config, engine, loader, held_out, stop, metrics, trackers, gradients, size, peak)
         state = train(run, state)
@@ -85,7 +89,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     if metrics:
         metrics.close()
         write_event(run_dir, "end" if finished else "stop", step=state.step)
-    counts = _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {}
+    counts = _counts(config, state, sizes, ranks, resolved, held_out) if finished and rank == 0 else {}
     if counts and config.train.compile:
         counts["compiled_graphs"] = compiled_graphs()
     return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
@@ -114,11 +118,16 @@ def _agree(function: Any, *arguments: Any) -> Any:
     return result
 
 
-def _refuse_damaged(problems: list[str]) -> None:
-    """Raise UserError on every rank if the token files are not what the manifest says on any."""
+def _on_any_rank(problems: list[str]) -> list[str]:
+    """Return the problems of all ranks, each once, on every rank."""
     everywhere: list[list[str]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(everywhere, problems)
-    if found := [problem for of_rank in everywhere for problem in of_rank]:
+    return list(dict.fromkeys(problem for of_rank in everywhere for problem in of_rank))
+
+
+def _refuse_damaged(problems: list[str]) -> None:
+    """Raise UserError on every rank if the token files are not what the manifest says on any."""
+    if found := _on_any_rank(problems):
         raise UserError(
             "\n".join(["The token files are not those that were made:", *(f"  - {line}" for line in found)])
         )
@@ -148,12 +157,20 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
     return TrainState()
 
 
+def _parameter_counts(sizes: Sizes) -> dict[str, int]:
+    return {
+        "parameters": sizes.total,
+        "embedding_parameters": sizes.embedding,
+        "non_embedding_parameters": sizes.non_embedding,
+    }
+
+
 def _device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
 def _counts(
-    config: RunConfig, state: TrainState, parameters: int, ranks: int, resolved: dict[str, Any], held_out: Any
+    config: RunConfig, state: TrainState, sizes: Sizes, ranks: int, resolved: dict[str, Any], held_out: Any
 ) -> dict[str, Any]:
     records = read_metrics(config.paths.run_dir)
     last = records[-1]
@@ -164,7 +181,7 @@ def _counts(
         "headline": f"step {state.step:,}, {state.tokens:,} tokens, loss {last['loss']:.3f}{shown}",
         "step": state.step,
         "tokens": state.tokens,
-        "parameters": parameters,
+        **_parameter_counts(sizes),
         "loss": last["loss"],
         "validation_loss": validation,
         "validation_loss_by_source": last.get("validation_loss_by_source", {}),

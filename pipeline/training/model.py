@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
@@ -17,6 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.training.costs import ModelSize
+from pipeline.training.sizes import Sizes
 
 ATTENTION = "attn_implementation"
 """Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
@@ -54,28 +54,20 @@ def model_config(config: RunConfig) -> PretrainedConfig:
         raise ConfigError(
             [
                 f"model.config.max_position_embeddings = {positions}: must be at least data.sequence_length = "
-                f"{config.data.sequence_length}"
+                f"{config.data.sequence_length}; raise it, leave it out for the architecture's own, or set "
+                f"data.sequence_length = {positions}"
             ]
         )
     return model
 
 
-def count_parameters(config: PretrainedConfig) -> int:
-    """Return the number of trainable parameters, tied ones once, without allocating any."""
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(config)
-    model.tie_weights()
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def model_size(config: PretrainedConfig, parameters: int) -> ModelSize:
-    """Return what decides the FLOPs of a model of so many parameters."""
-    head = config.vocab_size * config.hidden_size
-    looked_up = 0 if config.tie_word_embeddings else head
+def model_size(config: PretrainedConfig, sizes: Sizes) -> ModelSize:
+    """Return what decides the FLOPs of a model."""
     heads = getattr(config, "num_attention_heads", 0)
     # Some architectures (Qwen3) have heads of another width than hidden_size / heads.
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
-    return ModelSize(parameters - looked_up, head, config.num_hidden_layers, width)
+    head = config.vocab_size * config.hidden_size
+    return ModelSize(sizes.total - sizes.looked_up, head, config.num_hidden_layers, width)
 
 
 def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any]) -> PreTrainedModel:

@@ -83,7 +83,8 @@ def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -
         "zero_optimization.zero_quantized_gradients: does not belong here: it changes the result",
         'zero_optimization.allgather_bucket_size = "auto": give a value',
         "zero_optimization.offload_param.devise: unknown key (DeepSpeed would ignore it); did you mean device?",
-        "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide the 4 sequences of a global batch",
+        "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide the 4 sequences of a global batch "
+        "(batch.global_batch_tokens / data.sequence_length); set launch.ranks to 2, or batch.global_batch_tokens to 48 or 96",
     ):
         assert expected in found
 
@@ -95,6 +96,20 @@ def test_every_step_of_a_ramp_must_divide_among_the_ranks(run_file: Path) -> Non
         "batch.micro_batch_sequences = 2; set 32 or 64"
     ]
     assert resolve({}, config, 1)["gradient_accumulation_steps"] == 2  # 4 sequences after the ramp = 1 x 2 x 2
+
+
+@pytest.mark.parametrize(
+    ("ranks", "micro", "remedy"),
+    [
+        # 4 sequences of 8 tokens. 3 ranks x 1: 2 or 4 ranks; 3 does not divide 4, so no micro-batch; 24 = 3 x 1 x 8.
+        (3, 1, "set launch.ranks to 2 or 4, or batch.global_batch_tokens to 24 or 48"),
+        # 4 ranks x 2: 2 ranks of 2, or 4 of 1; 64 = 4 x 2 x 8.
+        (4, 2, "set launch.ranks to 2, or batch.micro_batch_sequences to 1, or batch.global_batch_tokens to 64 or 128"),
+    ],
+)
+def test_a_batch_that_does_not_divide_names_what_would(run_file: Path, ranks: int, micro: int, remedy: str) -> None:
+    (found,) = problems({}, load(run_file, [f"batch.micro_batch_sequences={micro}"]), ranks)
+    assert found.endswith(remedy)
 
 
 def test_resolving_changes_neither_template_nor_config(config: RunConfig) -> None:

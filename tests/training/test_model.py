@@ -10,7 +10,8 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.errors import ConfigError
 from pipeline.run_file import load
-from pipeline.training.model import build_model, count_parameters, initialise, model_config
+from pipeline.training.model import build_model, initialise, model_config
+from pipeline.training.sizes import count_parameters
 
 MakeRun = Callable[..., Path]
 
@@ -23,7 +24,7 @@ def test_a_vocabulary_is_derived_and_rounded_up(make_run: MakeRun) -> None:
 
 def test_parameters_by_hand(make_run: MakeRun) -> None:
     embedding, attention, mlp, norms = 384 * 32, 4 * 32 * 32, 3 * 32 * 64, 2 * 32
-    assert count_parameters(model_config(load(make_run()))) == embedding + 2 * (attention + mlp + norms) + 32
+    assert count_parameters(model_config(load(make_run()))).total == embedding + 2 * (attention + mlp + norms) + 32
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_parameters_by_hand(make_run: MakeRun) -> None:
         ("model.architecture=lama", r"model\.architecture = 'lama': transformers knows no such model type"),
         ("model.config.hidden_sise=8", r"model\.config\.hidden_sise: llama has no such setting; it has .*hidden_size"),
         ("model.config.vocab_size=299", r"model\.config\.vocab_size = 299: the tokenizer has 300 ids"),
-        ("model.config.max_position_embeddings=16", "must be at least data.sequence_length = 32"),
+        ("model.config.max_position_embeddings=16", "must be at least data.sequence_length = 32; raise it"),
     ],
 )
 def test_what_does_not_fit_is_refused(make_run: MakeRun, override: str, message: str) -> None:
@@ -76,7 +77,7 @@ def test_other_architectures_are_built_the_same_way(make_run: MakeRun) -> None:
         + text[end:]
     )
     config = model_config(load(path))
-    assert count_parameters(config) == 384 * 32 + 32 * 32 + (12 * 32 * 32 + 13 * 32) + 2 * 32
+    assert count_parameters(config).total == 384 * 32 + 32 * 32 + (12 * 32 * 32 + 13 * 32) + 2 * 32
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     initialise(model, 1, is_sharded=False)
     state = model.state_dict()

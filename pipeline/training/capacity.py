@@ -1,0 +1,163 @@
+"""What a rank's device can do: its free memory and number formats, held against what the run asks for."""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed as dist
+from transformers import PretrainedConfig
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.training.chunked_loss import rows_at_once
+from pipeline.training.deepspeed_config import offloads_optimizer
+from pipeline.training.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
+from pipeline.training.sizes import Sizes
+
+CGROUPS = Path("/sys/fs/cgroup")
+BUCKET_ELEMENTS = 500_000_000
+"""DeepSpeed's default of `reduce_bucket_size`."""
+
+
+def problems_of_rank(
+    config: RunConfig, resolved: dict[str, Any], architecture: PretrainedConfig, sizes: Sizes
+) -> list[str]:
+    """Return why this rank cannot run the model: number format, memory. Process groups must exist; allocates nothing."""
+    hosts: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(hosts, socket.gethostname())
+    on_gpu = torch.cuda.is_available()
+    capability = torch.cuda.get_device_capability() if on_gpu else None
+    problems = precision_problems(config.precision.dtype, capability)
+    shape, setting = shape_of(architecture, sizes), setting_of(config, resolved, len(hosts), on_gpu)
+    if config.optimizer.kind == "muon":  # its one momentum for hidden matrices, AdamW's two moments for the rest
+        setting = replace(setting, moment_bytes=8.0 - 4.0 * sizes.non_embedding / sizes.total)
+    tokens = setting.micro_batch_sequences * setting.sequence_length
+    logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
+    where = (
+        f"on {torch.cuda.get_device_name()}" if on_gpu else f"into a rank's share of {socket.gethostname()}'s memory"
+    )
+    try:
+        refuse_if_too_big(shape, setting, _room(hosts.count(socket.gethostname())), where, logit_tokens)
+    except ConfigError as error:
+        problems += error.problems
+    return problems
+
+
+def precision_problems(dtype: str, capability: tuple[int, int] | None) -> list[str]:
+    """Name what is wrong with a number format on a CUDA device of this compute capability; None is a CPU, which has all.
+
+    Source: NVIDIA, CUDA C++ Programming Guide, "Compute Capabilities": bf16 from 8.0 (Ampere) on.
+    """
+    if dtype != "bf16" or capability is None or capability >= (8, 0):
+        return []
+    found = ".".join(map(str, capability))
+    return [
+        f"precision.dtype = bf16: this GPU has compute capability {found}, and bf16 needs 8.0; set fp16 (with loss "
+        "scaling) or fp32"
+    ]
+
+
+def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
+    """Read what the sums need from a transformers config, by the names that most architectures share."""
+    hidden, heads = architecture.hidden_size, architecture.num_attention_heads
+    head = getattr(architecture, "head_dim", None) or hidden // heads
+    return Shape(
+        parameters=sizes.total,
+        layers=architecture.num_hidden_layers,
+        hidden=hidden,
+        heads=heads,
+        attention=heads * head,
+        key_value=(getattr(architecture, "num_key_value_heads", None) or heads) * head,
+        feed_forward=getattr(architecture, "intermediate_size", None) or 4 * hidden,
+        is_gated=getattr(architecture, "hidden_act", "") in ("silu", "swish"),
+        vocabulary=architecture.vocab_size,
+        normalises_heads=architecture.model_type.startswith("qwen3"),  # a part of the architecture, not of its config
+    )
+
+
+def setting_of(config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: bool) -> Setting:
+    """Put together what the sums need of a run."""
+    zero = resolved["zero_optimization"]
+    offloads = [zero.get(key, {}).get("device", "none") for key in ("offload_optimizer", "offload_param")]
+    return Setting(
+        dtype=config.precision.dtype,
+        zero_stage=zero["stage"],
+        ranks=ranks,
+        micro_batch_sequences=config.batch.micro_batch_sequences,
+        global_batch_sequences=config.global_batch_sequences,
+        sequence_length=config.data.sequence_length,
+        activation_checkpointing=config.train.activation_checkpointing,
+        stores_scores=config.model.config.get("attn_implementation") == "eager",
+        offloads_optimizer=offloads_optimizer(resolved),
+        offloads_parameters=offloads[1] != "none",
+        to_nvme="nvme" in offloads,
+        # On a CPU the buffers' pages are not there until they are written to: the gradients' own size at most.
+        bucket_bytes=_bucket_bytes(zero, config.precision.dtype) if on_gpu else 0,
+    )
+
+
+def _bucket_bytes(zero: dict[str, Any], dtype: str) -> int:
+    """Return the size of the buffers in which DeepSpeed gathers gradients: two where communication overlaps."""
+    stage = zero["stage"]
+    if stage == 0 or (stage == 1 and dtype == "bf16") or not zero.get("contiguous_gradients", True):
+        return 0
+    buffers = 2 if stage < 3 and zero.get("overlap_comm", False) else 1
+    return int(zero.get("reduce_bucket_size", BUCKET_ELEMENTS)) * WIDTH[dtype] * buffers
+
+
+def _room(ranks_here: int) -> Room:
+    host = free_host_memory() / ranks_here
+    if torch.cuda.is_available():
+        return Room(float(torch.cuda.mem_get_info()[0]), host, is_shared=False)
+    return Room(host, host, is_shared=True)
+
+
+def free_host_memory() -> int:
+    """Return bytes of memory that processes here may still take: what the machine has, within every cgroup's limit."""
+    own = Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.exists() else []
+    return min([psutil.virtual_memory().available, *left_in_cgroups(CGROUPS, lines)])
+
+
+def left_in_cgroups(root: Path, own: Sequence[str]) -> list[int]:
+    """Return what each cgroup of this process leaves it; `own` are the lines of /proc/self/cgroup.
+
+    Reads version 2 (`memory.max`) and 1 (`memory/.../memory.limit_in_bytes`); pages of files count as free.
+    """
+    left = []
+    for line in own:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        base = root / controllers
+        names = (
+            ("memory.max", "memory.current") if not controllers else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        )
+        folder = base / path.lstrip("/")
+        for level in (folder, *folder.parents):
+            limit, used = (_number(level / name) for name in names)
+            if limit is not None and used is not None:
+                left.append(max(0, limit - used + _file_pages(level)))
+            if level == base:
+                break
+    return left
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None  # "max": no limit
+
+
+def _file_pages(level: Path) -> int:
+    try:
+        stat = dict(line.split() for line in (level / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))

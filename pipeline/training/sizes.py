@@ -1,0 +1,48 @@
+"""How many parameters a model has: counted on torch's meta device, where nothing is allocated."""
+
+import warnings
+from dataclasses import dataclass
+
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig
+
+from pipeline.run_file import read_preset
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters of a model; tied ones count once."""
+
+    total: int
+    embedding: int
+    """Of tables that are looked up (tokens, learned positions) and of the output head, tied to one of them or not."""
+    looked_up: int
+    """Of tables that are looked up and no matrix product reads: not the token embedding where the head is tied to it."""
+
+    @property
+    def non_embedding(self) -> int:
+        """Parameters of everything between embedding and head: the N of Kaplan et al. 2020 (arXiv:2001.08361)."""
+        return self.total - self.embedding
+
+
+def count_parameters(config: PretrainedConfig) -> Sizes:
+    """Count the parameters of a causal language model."""
+    with init_empty_weights(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that drawing initial weights on the meta device does nothing
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    tables = {id(p): p.numel() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    output = model.get_output_embeddings()
+    head = {id(p): p.numel() for p in output.parameters()} if output is not None else {}
+    return Sizes(
+        total=sum(parameter.numel() for parameter in model.parameters()),
+        embedding=sum((tables | head).values()),
+        looked_up=sum(count for table, count in tables.items() if table not in head),
+    )
+
+
+def preset_sizes(name: str, vocab_size: int) -> Sizes:
+    """Count the parameters of a preset's model with an embedding of `vocab_size` rows."""
+    model = read_preset(name)["model"]
+    return count_parameters(CONFIG_MAPPING[model["architecture"]](**{"vocab_size": vocab_size, **model["config"]}))

@@ -1,0 +1,98 @@
+"""Parameter counts: by hand, as the presets state them, as the models' authors published them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import CONFIG_MAPPING
+
+from pipeline.errors import ConfigError
+from pipeline.run_file import PRESETS, load, read_preset
+from pipeline.training.sizes import Sizes, count_parameters, preset_sizes
+
+NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+STATED = re.compile(r"with ([\d,]+) ids: ([\d,]+) parameters = ([\d,]+) embedding \+ ([\d,]+) others$")
+
+PUBLISHED = {
+    # In all. Pythia: the published weights; Llama, Qwen3: the same (safetensors metadata, the tied head once).
+    "llama3-8b": 8_030_261_248,
+    "llama3-70b": 70_553_706_496,
+    "llama3-1b": 1_235_814_400,
+    "qwen3-0.6b": 596_049_920,
+    "pythia-70m": 70_426_624,
+    "pythia-12b": 11_846_072_320,
+}
+PYTHIA_NON_EMBEDDING = {
+    # Biderman et al. 2023 (arXiv:2304.01373), table 1.
+    "pythia-70m": 18_915_328,
+    "pythia-160m": 85_056_000,
+    "pythia-410m": 302_311_424,
+    "pythia-1b": 805_736_448,
+    "pythia-1.4b": 1_208_602_624,
+    "pythia-2.8b": 2_517_652_480,
+    "pythia-6.9b": 6_444_163_072,
+    "pythia-12b": 11_327_027_200,
+}
+
+
+def stated(name: str) -> list[int]:
+    """Return vocabulary, total, embedding and others as a preset's first line has them."""
+    first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
+    found = STATED.search(first)
+    assert found, f"{name}: the first line does not state the parameters: {first}"
+    return [int(number.replace(",", "")) for number in found.groups()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_states_its_parameters(name: str) -> None:
+    vocabulary, *counts = stated(name)
+    sizes = preset_sizes(name, vocabulary)
+    assert [sizes.total, sizes.embedding, sizes.non_embedding] == counts
+
+
+def test_counts_are_the_published_ones() -> None:
+    assert {name: stated(name)[1] for name in PUBLISHED} == PUBLISHED
+    assert {name: stated(name)[3] for name in PYTHIA_NON_EMBEDDING} == PYTHIA_NON_EMBEDDING
+
+
+def test_the_families_are_complete() -> None:
+    families = {
+        family: sum(name.startswith(family) for name in NAMES) for family in ("gpt3", "llama3", "qwen3", "pythia")
+    }
+    assert families == {"gpt3": 8, "llama3": 3, "qwen3": 4, "pythia": 10}
+
+
+def test_counts_by_hand() -> None:
+    """gpt2, 2 layers 8 wide, 10 ids, 6 positions. A layer: 4 x 64 + 32 attention, 8 x 64 + 40 MLP, 32 norms = 872."""
+    sizes = count_parameters(CONFIG_MAPPING["gpt2"](n_embd=8, n_layer=2, n_head=2, vocab_size=10, n_positions=6))
+    assert sizes == Sizes(total=2 * 872 + 16 + 128, embedding=80 + 48, looked_up=48)
+    assert sizes.non_embedding == 2 * 872 + 16
+    untied = CONFIG_MAPPING["llama"](
+        hidden_size=8, intermediate_size=4, num_hidden_layers=1, num_attention_heads=2, vocab_size=10
+    )
+    assert count_parameters(untied) == Sizes(total=2 * 80 + 4 * 64 + 3 * 32 + 3 * 8, embedding=160, looked_up=80)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_makes_a_run(run_file: Path, name: str) -> None:
+    settings = read_preset(name)
+    document = yaml.safe_load(run_file.read_text())
+    document = {key: document[key] for key in ("paths", "sources", "tokenizer", "deepspeed")} | {"preset": name}
+    run_file.write_text(yaml.safe_dump(document))
+    config = load(run_file)
+    assert config.preset == name
+    assert config.model.config == settings["model"]["config"]
+    assert config.model.config["max_position_embeddings"] >= config.data.sequence_length
+    assert config.global_batch_sequences % config.batch.micro_batch_sequences == 0
+    assert "preset" not in settings
+
+
+def test_a_preset_may_name_another_as_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.run_file.PRESETS", tmp_path)
+    (tmp_path / "a.yaml").write_text("optimizer: {beta1: 0.1, beta2: 0.1, epsilon: 0.1}")
+    (tmp_path / "b.yaml").write_text("preset: a\noptimizer: {beta1: 0.2, beta2: 0.2}")
+    (tmp_path / "c.yaml").write_text("preset: b\noptimizer: {beta1: 0.3}")
+    assert read_preset("c") == {"optimizer": {"beta1": 0.3, "beta2": 0.2, "epsilon": 0.1}}
+    with pytest.raises(ConfigError, match="preset = 'd': no such preset; there are a, b, c"):
+        read_preset("d")
