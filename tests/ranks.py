@@ -28,7 +28,12 @@ def run_ranks(run_file: Path, ranks: int, overrides: Sequence[str] = ()) -> dict
 
 def in_one_rank(run_file: Path, work: Work, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Call a function of a test module as the only rank of a job would be, and return its JSON value."""
-    return _run(run_file, 1, overrides, work)
+    return in_ranks(run_file, 1, work, overrides)
+
+
+def in_ranks(run_file: Path, ranks: int, work: Work, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Call a function of a test module as each of a job's ranks would be, and return rank 0's JSON value."""
+    return _run(run_file, ranks, overrides, work)
 
 
 def _job(config: RunConfig) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training import deepspeed_config, resume
+from pipeline.training import deepspeed_config, parametrisation, resume
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of the DeepSpeed template, the batch, the vocabulary and the resume."""
+    """Raise ConfigError with every problem of the DeepSpeed template, the batch, the vocabulary, muP and the resume."""
     problems: list[str] = []
-    for part in (deepspeed_config.check, resume.check):
+    for part in (deepspeed_config.check, parametrisation.check, resume.check):
         try:
             part(config)
         except ConfigError as error:

@@ -16,7 +16,7 @@ PlainBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 def train_plainly(config: RunConfig, batches: Iterable[PlainBatch]) -> tuple[list[float], list[float]]:
     """Do one step a batch; returns the mean losses over the targets, and the gradient norms before clipping."""
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
+    initialise(model, config, is_sharded=False)
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     plain = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]

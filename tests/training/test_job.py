@@ -158,7 +158,7 @@ def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun
     counts = run_ranks(run_file, 2, overrides)["counts"]
     config = load(run_file)
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
+    initialise(model, config, is_sharded=False)
     streams = open_streams(config.paths.data_dir / "tokens", ["prose", "sums"], "validation")
     for name, stream in streams.items():
         sequences = -(-(len(stream) - 1) // 32)
