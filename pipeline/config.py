@@ -122,7 +122,8 @@ class Model(Section):
     """Scale initial weights, learning rates and weight decay of each parameter by width, so that a `peak_learning_rate`
     tuned on a narrow model holds for this one (Yang et al. 2022, arXiv:2203.03466; `pipeline/training/README.md`)."""
     mup_base_width: int | None = Field(default=None, ge=1)
-    """With `mup`: hidden size of the model on which the learning rate was tuned. There, every factor is 1."""
+    """With `mup`: hidden size of the model on which the learning rate was tuned. There, every factor is 1. A narrow one
+    wants a larger `config.initializer_range` than 0.02."""
     mup_base_head_dim: int | None = Field(default=None, ge=1)
     """With `mup`: width of an attention head in that model. Default: as here, where wider means more heads."""
 
