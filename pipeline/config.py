@@ -115,6 +115,17 @@ class Model(Section):
     """Sizes and options as that architecture's transformers config names them.
 
     `vocab_size` defaults to the tokenizer's, rounded up to 128."""
+    scale_residual_init: bool = True
+    """Begin with the projections that write into the residual stream smaller by sqrt(2 layers), so that its variance does
+    not grow with depth (Radford et al. 2019). `false`: the architecture's own rule, which in gpt2 is the same."""
+    mup: bool = False
+    """Scale initial weights, learning rates and weight decay of each parameter by width, so that a `peak_learning_rate`
+    tuned on a narrow model holds for this one (Yang et al. 2022, arXiv:2203.03466; `pipeline/training/README.md`)."""
+    mup_base_width: int | None = Field(default=None, ge=1)
+    """With `mup`: hidden size of the model on which the learning rate was tuned. There, every factor is 1. A narrow one
+    wants a larger `config.initializer_range` than 0.02."""
+    mup_base_head_dim: int | None = Field(default=None, ge=1)
+    """With `mup`: width of an attention head in that model. Default: as here, where wider means more heads."""
 
 
 Weights = dict[str, Annotated[float, Field(ge=0)]]

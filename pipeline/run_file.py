@@ -113,6 +113,14 @@ def _mismatches(config: RunConfig) -> list[str]:
             f"than train.train_tokens = {config.train.train_tokens}"
         )
     problems += _proportion_mismatches(config)
+    if config.model.mup and config.model.mup_base_width is None:
+        problems.append(
+            "model.mup_base_width: is required with model.mup = true; set the hidden size of the model on which "
+            "optimizer.peak_learning_rate was tuned"
+        )
+    for setting in ("mup_base_width", "mup_base_head_dim"):
+        if not config.model.mup and (value := getattr(config.model, setting)) is not None:
+            problems.append(f"model.{setting} = {value}: is for model.mup = true; set that, or leave this out")
     scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
     if config.evaluation.require_cloze_standard_errors is not None and not scored:
         problems.append(

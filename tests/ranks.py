@@ -27,12 +27,7 @@ def run_ranks(run_file: Path, ranks: int, overrides: Sequence[str] = ()) -> dict
 
 
 def in_ranks(run_file: Path, ranks: int, work: Work, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Call a function of a test module on every rank of a job, and return rank 0's JSON value."""
-    return _run(run_file, ranks, overrides, work)
-
-
-def in_ranks(run_file: Path, ranks: int, work: Work, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Call a function of a test module as each rank of a job would be, and return rank 0's JSON value."""
+    """Call a function of a test module as each of a job's ranks would be, and return rank 0's JSON value."""
     return _run(run_file, ranks, overrides, work)
 
 

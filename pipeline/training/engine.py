@@ -35,7 +35,7 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageMode
     """Initialise DeepSpeed; process groups must exist. Raises AssertionError if the engine is not what was asked for."""
     # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong positions.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-    optimizer = make_optimizer(config.optimizer, model, resolved)
+    optimizer = make_optimizer(config, model, resolved)
     engine: Engine = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)[0]
     for name, buffer in engine.module.named_buffers():
         if name in buffers:

@@ -1,11 +1,13 @@
 """The model: any causal language model of transformers, from its config, with weights that depend on the seed alone.
 
 Every module's initial weights are drawn by transformers' own rule for that architecture from a generator seeded by
-(seed, module name): the same on any number of ranks and at every ZeRO stage, also where ZeRO 3 builds it sharded.
+(seed, module name), then scaled as `parametrisation` says: the same on any number of ranks and at every ZeRO stage, also
+where ZeRO 3 builds it sharded.
 """
 
 import hashlib
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.training.costs import ModelSize
+from pipeline.training.parametrisation import scalings
 from pipeline.training.sizes import Sizes
 
 ATTENTION = "attn_implementation"
@@ -73,7 +76,8 @@ def model_size(config: PretrainedConfig, sizes: Sizes) -> ModelSize:
 def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any]) -> PreTrainedModel:
     """Build the model in fp32 with its initial weights; sharded over the ranks at ZeRO stage 3.
 
-    Raises ConfigError where its attention cannot run as asked, for example for want of a library.
+    Raises ConfigError where its attention cannot run as asked, for example for want of a library, and where
+    `parametrisation.scalings` does.
     """
     # transformers shards the construction itself while this object lives; `zero.Init` alone would skip the initialisation.
     sharded = HfDeepSpeedConfig(resolved) if resolved["zero_optimization"]["stage"] == 3 else None
@@ -87,7 +91,7 @@ def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dic
             [f"model.config.{ATTENTION} = {attention[ATTENTION]!r}: {error}; leave it out for transformers' own choice"]
         ) from None
     del sharded
-    initialise(model, config.train.seed, is_sharded=resolved["zero_optimization"]["stage"] == 3)
+    initialise(model, config, is_sharded=resolved["zero_optimization"]["stage"] == 3)
     if config.train.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
@@ -95,23 +99,44 @@ def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dic
 
 
 @torch.no_grad()
-def initialise(model: PreTrainedModel, seed: int, is_sharded: bool) -> None:
-    """Draw every parameter anew, module by module, by the architecture's rule. Leaves torch's random state changed."""
-    drawn: set[int] = set()
-    # Children first, as transformers does: some architectures scale their children's weights in a module's own rule.
+def initialise(model: PreTrainedModel, config: RunConfig, is_sharded: bool) -> None:
+    """Draw every parameter anew, module by module, by the architecture's rule, and scale it as `scalings` says.
+
+    Leaves torch's random state changed.
+    """
+    scale, named = scalings(config, model), dict(model.named_parameters())
+    factors, drawn = {id(named[name]): scaling.init for name, scaling in scale.items()}, set[int]()
+    # Children first, as transformers does: some architectures draw their children's weights again in a module's own rule.
     for name, module in reversed(list(model.named_modules())):
         own = list(module.parameters(recurse=False))
         if own and all(id(parameter) in drawn for parameter in own):  # the second name of tied weights
             continue
         drawn.update(map(id, own))
         below = [p for child in module.children() for p in child.parameters(recurse=False)]
-        with _gathered([*own, *below]) if is_sharded and (own or below) else nullcontext():
-            digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+        with _whole_on_host([*own, *below]) if is_sharded and (own or below) else nullcontext():
+            digest = hashlib.blake2b(f"{config.train.seed}/{name}".encode(), digest_size=8).digest()
             torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+            versions = [parameter._version for parameter in below]  # counts writes
             model._init_weights(module)
+            again = [p for p, version in zip(below, versions, strict=True) if p._version != version]
+            for parameter in [*own, *again]:
+                if factors[id(parameter)] != 1:
+                    parameter.mul_(factors[id(parameter)])
 
 
-def _gathered(parameters: list[torch.nn.Parameter]) -> Any:
+@contextmanager
+def _whole_on_host(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+    """Gather sharded parameters and let them be written in fp32 on the CPU; rank 0's values are divided anew.
+
+    ZeRO 3 holds them in the format and on the device of training, where the same seed draws other numbers.
+    """
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+        held = [parameter.data for parameter in parameters]
+        for parameter in parameters:
+            parameter.data = parameter.data.to("cpu", torch.float32)
+        yield
+        for parameter, data in zip(parameters, held, strict=True):
+            data.copy_(parameter.data)
+            parameter.data = data

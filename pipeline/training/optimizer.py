@@ -6,30 +6,34 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.config import Optimizer
+from pipeline.config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
 from pipeline.training.language_model import LanguageModel
 from pipeline.training.muon import Layout, Muon
+from pipeline.training.parametrisation import scalings
 from pipeline.training.shards import flat_tensors, group_shapes, slots_of_ranks
 
 Groups = list[dict[str, Any]]
 
 
-def parameter_groups(settings: Optimizer, model: LanguageModel) -> Groups:
-    """Divide the parameters by who updates them and how much they decay.
+def parameter_groups(config: RunConfig, model: LanguageModel) -> Groups:
+    """Divide the parameters by who updates them, how fast, and how much they decay.
 
     Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Muon takes the matrices between
     embeddings and head: there a row or column is not one token's (Jordan et al. 2024). `lr_scale` multiplies the
-    schedule's learning rate.
+    schedule's learning rate (muP).
     """
-    tables = _token_tables(model)
-    groups: dict[tuple[str, float], dict[str, Any]] = {}
-    for parameter in model.parameters():
+    settings, tables = config.optimizer, _token_tables(model)
+    scaling = scalings(config, model.causal_lm)
+    groups: dict[tuple[str, float, float], dict[str, Any]] = {}
+    for name, parameter in model.causal_lm.named_parameters():
         shape = getattr(parameter, "ds_shape", parameter.shape)  # a parameter sharded by ZeRO 3 shows shape (0,)
         is_hidden_matrix = len(shape) == 2 and id(parameter) not in tables
         kind = "muon" if settings.kind == "muon" and is_hidden_matrix else "adamw"
-        decay = settings.weight_decay if len(shape) >= 2 else 0.0
-        group = groups.setdefault((kind, decay), {"params": [], "kind": kind, "lr_scale": 1.0, "weight_decay": decay})
+        decay = settings.weight_decay * scaling[name].weight_decay if len(shape) >= 2 else 0.0
+        rate = scaling[name].learning_rate
+        fresh: dict[str, Any] = {"params": [], "kind": kind, "lr_scale": rate, "weight_decay": decay}
+        group = groups.setdefault((kind, decay, rate), fresh)
         group["params"].append(parameter)
     return list(groups.values())
 
@@ -41,9 +45,9 @@ def _token_tables(model: LanguageModel) -> set[int]:
     return {id(parameter) for module in modules if module is not None for parameter in module.parameters()}
 
 
-def make_optimizer(settings: Optimizer, model: LanguageModel, resolved: dict[str, Any]) -> torch.optim.Optimizer:
+def make_optimizer(config: RunConfig, model: LanguageModel, resolved: dict[str, Any]) -> torch.optim.Optimizer:
     """Return the optimizer for a resolved DeepSpeed config. `preflight` has refused what does not go together."""
-    groups = parameter_groups(settings, model)
+    settings, groups = config.optimizer, parameter_groups(config, model)
     common = {"lr": settings.peak_learning_rate, "betas": (settings.beta1, settings.beta2), "eps": settings.epsilon}
     if settings.kind == "muon":
         for group in groups:

@@ -2,13 +2,13 @@
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training import deepspeed_config, resume, trackers
+from pipeline.training import deepspeed_config, parametrisation, resume, trackers
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of the DeepSpeed template, the batch, the vocabulary, the resume, the trackers."""
+    """Raise ConfigError with every problem of the template, the batch, the vocabulary, muP, the resume, the trackers."""
     problems: list[str] = []
-    for part in (deepspeed_config.check, resume.check, trackers.check):
+    for part in (deepspeed_config.check, parametrisation.check, resume.check, trackers.check):
         try:
             part(config)
         except ConfigError as error:

@@ -40,7 +40,7 @@ class PlainMuon:
 def train_plainly(config: RunConfig, batches: Iterable[PlainBatch]) -> tuple[list[float], list[float]]:
     """Do one step a batch; returns the mean losses over the targets, and the gradient norms before clipping."""
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
+    initialise(model, config, is_sharded=False)
     tables = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
     hidden = [p for p in model.parameters() if p.dim() == 2 and id(p) not in tables]
     muon = PlainMuon(hidden if config.optimizer.kind == "muon" else [], 0.95)

@@ -143,7 +143,7 @@ def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun
     config, bits, text_bytes = load(run_file), 0.0, 0
     tokenizer = Tokenizer.from_file(str(config.paths.data_dir / "tokenizer" / "tokenizer.json"))
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
+    initialise(model, config, is_sharded=False)
     streams = open_streams(config.paths.data_dir / "tokens", ["prose", "sums"], "validation")
     for name, stream in streams.items():
         sequences = -(-(len(stream) - 1) // 32)

@@ -60,7 +60,7 @@ def train_each_document_alone(config: RunConfig) -> tuple[list[float], list[floa
     """Train in plain PyTorch; returns losses, gradient norms, and the share of places without a target."""
     data, batch, length = open_data(config), config.global_batch_sequences, config.data.sequence_length
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
+    initialise(model, config, is_sharded=False)
     groups = [
         {"params": [p for p in model.parameters() if (p.dim() >= 2) is matrix], "weight_decay": 0.1 * matrix}
         for matrix in (True, False)

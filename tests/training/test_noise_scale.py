@@ -68,7 +68,7 @@ def test_a_run_logs_what_single_gradients_give(make_run: Callable[..., Path], ze
     config = load(run_file)
     (record,) = read_metrics(config.paths.run_dir)
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
-    initialise(model, config.train.seed, is_sharded=False)
+    initialise(model, config, is_sharded=False)
     batch = open_data(config).read(np.arange(8))
     inputs, targets = torch.from_numpy(batch.inputs).long(), torch.from_numpy(batch.targets).long()
     gradients = []
