@@ -35,6 +35,14 @@ def print_wide(shown: RenderableType, least_width: int) -> None:
     Console(file=console.file, highlight=False, width=max(console.width, least_width)).print(shown)
 
 
+def short(value: float) -> str:
+    """Return a number with at most three digits and k, M, B or T."""
+    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
 def human_bytes(count: float) -> str:
     """Return a size with a decimal unit, for example `3.2 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -54,8 +62,11 @@ def human_seconds(seconds: float) -> str:
 
 
 @contextmanager
-def progress(label: str, total: float, unit: str = "") -> Iterator[Callable[[float, str], None]]:
-    """Show a bar with rate and time left; yields `update(completed, detail)`, cheap enough to call often."""
+def progress(label: str, total: float, unit: str = "", has_bar: bool = True) -> Iterator[Callable[[float, str], None]]:
+    """Show a bar with rate and time left; yields `update(completed, detail)`, cheap enough to call often.
+
+    Without the bar there are `columns_for_detail(label)` for the detail.
+    """
     if not messages.is_terminal or os.environ.get("CI"):
         yield _plain_updates(label, total, unit)
         return
@@ -63,7 +74,7 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Callable[[flo
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        *([BarColumn(bar_width=30)] if has_bar else []),
         TaskProgressColumn(),
         TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
@@ -75,6 +86,13 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Callable[[flo
             bar.update(task, completed=completed, detail=detail)
 
         yield update
+
+
+def columns_for_detail(label: str) -> int | None:
+    """Return how many columns a detail may take beside a label, its percentage and the time left; None: no terminal."""
+    if not messages.is_terminal or os.environ.get("CI"):
+        return None
+    return messages.width - len(f"{label} 100%  00:00:00")
 
 
 def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str], None]:

@@ -20,10 +20,11 @@ import psutil
 
 from pipeline.artifacts import Result, read_json, write_atomic, write_json
 from pipeline.cluster.launch import WORKER, Launch, plan_launch
+from pipeline.cluster.live_line import LiveLine, course_so_far
 from pipeline.config import RunConfig
 from pipeline.errors import DataError, Interrupted, UserError
 from pipeline.lease import process_start_time
-from pipeline.logs import note, progress
+from pipeline.logs import columns_for_detail, note, progress
 from pipeline.run_file import dump
 from pipeline.sampling.outlook import look_ahead
 
@@ -180,15 +181,17 @@ def _stop_signals(ranks: _Ranks) -> Iterator[None]:
 
 def _watch(config: RunConfig, ranks: _Ranks) -> None:
     """Show progress until the launcher ends, or until all ranks have ended without it."""
-    metrics = _Tail(config.paths.run_dir / "metrics.jsonl")
-    outcome_seen: float | None = None
-    with progress("train", config.step_plan.total_tokens, "tokens") as update:
+    path, outcome_seen = config.paths.run_dir / "metrics.jsonl", None
+    line, metrics = LiveLine(course_so_far(path), config.total_steps), _Tail(path)
+    with progress("train", config.step_plan.total_tokens, "tokens", has_bar=False) as update:
         while not ranks.has_ended():
             time.sleep(POLL_SECONDS)
             ranks.pass_on_stop()
-            for record in metrics.new_records():
-                detail = f"step {record['step']} loss {record['loss']:.3f} {record['tokens_per_second']:,.0f} tokens/s"
-                update(record["tokens"], detail)
+            records = metrics.new_records()
+            for record in records:
+                line.add(record)
+            if records:
+                update(records[-1]["tokens"], line.text(columns_for_detail("train")))
             if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
                 outcome_seen = time.monotonic()
             if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:

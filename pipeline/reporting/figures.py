@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from pipeline.logs import short
 from pipeline.reporting.run_data import RunData
 
 COLOURS = ("#2f6fb3", "#d9762b", "#3a9a62", "#b8458b", "#8a6fc2", "#8f8a2a", "#3aa3b5", "#c4524a", "#6b7d8f", "#a07850")
@@ -70,7 +71,7 @@ def over_tokens(run: RunData, field: str, label: str) -> str:
         axes.plot(tokens, [row[field] for row in rows], color=COLOURS[0], **_line_style(tokens))
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
-        axes.yaxis.set_major_formatter(FuncFormatter(short))
+        axes.yaxis.set_major_formatter(FuncFormatter(_short_tick))
         _token_axis(axes)
         return _svg(figure)
 
@@ -185,15 +186,11 @@ def _line_style(points: Sequence[Any]) -> dict[str, Any]:
 def _token_axis(axes: Axes) -> None:
     axes.set_xlabel("tokens")
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(FuncFormatter(short))
+    axes.xaxis.set_major_formatter(FuncFormatter(_short_tick))
 
 
-def short(value: float, _position: int = 0) -> str:
-    """Return a number with at most three digits and k, M, B or T."""
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"
+def _short_tick(value: float, _position: int) -> str:
+    return short(value)
 
 
 def _svg(figure: Figure) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.artifacts import Result, file_record, write_atomic
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
-from pipeline.logs import human_bytes, human_seconds
+from pipeline.logs import human_bytes, human_seconds, short
 from pipeline.reporting import figures
 from pipeline.reporting.page import CSS
 from pipeline.reporting.run_data import UNKNOWN, RunData, mean_and_error, read_run
@@ -66,9 +66,9 @@ def _header(run: RunData) -> str:
     train = run.counts["train"]
     tiles = [
         (f"{train['loss']:.3f}", "training loss", "nats per token, last step"),
-        (figures.short(train["parameters"]), "parameters", f"{train['parameters']:,}"),
-        (figures.short(train["tokens"]), "training tokens", f"{train['step']:,} steps"),
-        (figures.short(train["tokens_per_second"]), "tokens per second", f"{train['ranks']} ranks, {train['device']}"),
+        (short(train["parameters"]), "parameters", f"{train['parameters']:,}"),
+        (short(train["tokens"]), "training tokens", f"{train['step']:,} steps"),
+        (short(train["tokens_per_second"]), "tokens per second", f"{train['ranks']} ranks, {train['device']}"),
     ]
     if run.gain_over_unigram is not None:
         tiles[:1] = [
@@ -101,7 +101,22 @@ def _learning(run: RunData) -> str:
             figures.over_tokens(run, "tokens_per_second", "tokens per second"),
             "Throughput of all ranks together, tokens per second, at every step.",
         )
+        + _figure(
+            figures.over_tokens(run, "grad_norm", "gradient norm"),
+            "Norm of the gradient of all weights before it is clipped, at every step.",
+        )
+        + _utilisation(run)
         + "</div>",
+    )
+
+
+def _utilisation(run: RunData) -> str:
+    if run.counts["train"]["mfu"] is None:  # the device's peak is not known, as on CPUs
+        return ""
+    return _figure(
+        figures.over_tokens(run, "mfu", "model FLOPs utilisation"),
+        f"Share of the devices' peak that the model's FLOPs make, at every step; median {run.counts['train']['mfu']:.1%}. "
+        "A token counts 6 N + 6 L d T: causal attention, nothing that is computed twice.",
     )
 
 
@@ -142,13 +157,16 @@ def _held_out(run: RunData) -> str:
         entropy = train["unigram_entropy_by_source"].get(source)
         gain = f"{1 - figure / entropy:.1%}" if figure is not None and entropy else ""
         size = human_bytes(entry["bytes"]) if entry else ""
-        rows.append([source, _decimal(entry.get("value")), size, _decimal(figure), _decimal(entropy), gain])
+        in_training = train["validation_bits_per_byte_by_source"].get(source)
+        row = [_decimal(entry.get("value")), size, _decimal(in_training), _decimal(figure), _decimal(entropy), gain]
+        rows.append([source, *row])
     if not train["validation_loss_by_source"]:
         return _section(
             "Held-out text, source by source",
             "<p>Nothing is held out (prepare.validation_fraction, validation_paths).</p>",
         )
-    head = ["source", "bits per byte", "of text", "validation loss", "unigram entropy", "below it"]
+    head = ["source", "bits per byte, documents", "of text", "bits per byte, validation", "validation loss"]
+    head += ["unigram entropy", "below it"]
     return _section(
         "Held-out text, source by source",
         _figure(
@@ -158,7 +176,8 @@ def _held_out(run: RunData) -> str:
         ),
         _table(head, rows),
         "<p class=note>Bits per byte do not depend on the tokenizer and can be compared across models; losses in nats "
-        "per token cannot.</p>",
+        "per token cannot. Those of documents were measured by the few-shot harness on the exported model, whole documents "
+        "from their beginning; those of validation in the training loop, on the sequences of the validation loss.</p>",
     )
 
 

@@ -115,11 +115,12 @@ def _figures(run: RunData) -> Table:
 def _sources(run: RunData) -> Table:
     train, bits = run.counts["train"], run.counts["evaluate"]["bits_per_byte"]
     table = Table("source", box=None, pad_edge=False, header_style="dim")
-    for heading in ("bits per byte", "validation loss", "unigram entropy"):
+    for heading in ("bits per byte", "validation bits per byte", "validation loss", "unigram entropy"):
         table.add_column(heading, justify="right")
     for source in run.counts["prepare"]["sources"]:
         figures = (
             bits.get(source, {}).get("value"),
+            train["validation_bits_per_byte_by_source"].get(source),
             train["validation_loss_by_source"].get(source),
             train["unigram_entropy_by_source"].get(source),
         )

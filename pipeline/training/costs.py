@@ -1,5 +1,7 @@
 """Cost arithmetic: FLOPs of a step, peak FLOP/s of devices, model FLOPs utilisation."""
 
+from dataclasses import dataclass
+
 PEAK_BF16_FLOPS = {
     # Dense bf16 tensor-core FLOP/s from NVIDIA's data sheets; first matching part of the device's name counts.
     "H200": 989e12,
@@ -11,14 +13,36 @@ PEAK_BF16_FLOPS = {
     "V100": 125e12,  # fp16: Volta has no bf16
 }
 
+MFU_FORMULA = "(6 N + 6 L d T) FLOPs a token / peak bf16: causal attention; N without the look-up of embeddings"
+HFU_FORMULA = "(6 N + 6 L d T + 2 (N - N_head) + 2 L d T) FLOPs a token / peak bf16: the layers computed once more"
 
-def flops_per_token(parameters: int, layers: int, hidden: int, sequence_length: int) -> float:
-    """Return training FLOPs per token, forward and backward: 6 N + 12 L d T.
 
-    N counts every parameter that multiplies (the input embedding's look-up does not; a tied one does, as the output
-    head). Source: Chowdhery et al. 2022 (PaLM), appendix B, with H Q = d; causal masking is not subtracted.
-    """
-    return 6.0 * parameters + 12.0 * layers * hidden * sequence_length
+@dataclass(frozen=True)
+class ModelSize:
+    """What decides a model's FLOPs."""
+
+    parameters: int
+    """N: those that multiply. The input embedding's look-up does not; a tied one does, as the output head."""
+    head_parameters: int
+    """Those of the output head, which are among them."""
+    layers: int
+    """L."""
+    attention_width: int
+    """d: attention heads x their width; 0 without attention."""
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Return training FLOPs per token, forward and backward: 6 N + 6 L d T.
+
+        Source: Chowdhery et al. 2022 (PaLM), appendix B, but for half of its attention, 12 L d T: under a causal mask a
+        token attends to half of the others on average, and kernels skip the rest.
+        """
+        return 6.0 * self.parameters + 6.0 * self.layers * self.attention_width * sequence_length
+
+    def recomputing_flops_per_token(self, sequence_length: int) -> float:
+        """Return the FLOPs per token that the device does where the layers' forward pass is done twice."""
+        layers_forward = 2.0 * (self.parameters - self.head_parameters)
+        attention_forward = 2.0 * self.layers * self.attention_width * sequence_length
+        return self.flops_per_token(sequence_length) + layers_forward + attention_forward
 
 
 def peak_flops(device_name: str) -> float | None:
@@ -26,8 +50,6 @@ def peak_flops(device_name: str) -> float | None:
     return next((peak for name, peak in PEAK_BF16_FLOPS.items() if name in device_name), None)
 
 
-def model_flops_utilisation(
-    tokens_per_second: float, per_token: float, devices: int, peak: float | None
-) -> float | None:
-    """Return the share of the devices' peak that the model's FLOPs reach, None where the peak is unknown."""
+def flops_utilisation(tokens_per_second: float, per_token: float, devices: int, peak: float | None) -> float | None:
+    """Return the share of the devices' peak that so many FLOPs per token make, None where the peak is unknown."""
     return None if peak is None else tokens_per_second * per_token / (devices * peak)

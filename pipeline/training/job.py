@@ -5,7 +5,6 @@ import os
 import statistics
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,17 @@ from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import checkpoint, resume
 from pipeline.training.checkpoint import TrainState
-from pipeline.training.costs import flops_per_token, peak_flops
+from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
 from pipeline.training.device_batch import Mover, check_document_mask
 from pipeline.training.engine import Engine, make_engine
+from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
-from pipeline.training.model import build_model, count_parameters, model_config
+from pipeline.training.model import build_model, count_parameters, model_config, model_size
 from pipeline.training.stop import StopSignal
-from pipeline.training.validation import choose_held_out, unigram_entropy
+from pipeline.training.trackers import Trackers
+from pipeline.training.validation import bytes_of_ids, choose_held_out, unigram_entropy
 
 
 def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
@@ -49,44 +50,43 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         open_streams(config.paths.data_dir / "tokens", sources, "validation"),
         data.shape,
         config.data.validation_sequences,
+        bytes_of_ids(config.paths.data_dir / "tokenizer", data.shape.end_of_document),
     )
     join_process_group()
     candidates = _agree(resume.begin, config)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
-    engine = make_engine(config, resolved, build_model(config, architecture, resolved))
+    model = LanguageModel(build_model(config, architecture, resolved), config.optimizer.z_loss_weight)
+    engine = make_engine(config, resolved, model)
     _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
     state = _go_on(engine, candidates, config, rank)
-    parameters = count_parameters(architecture)
+    parameters, peak = count_parameters(architecture), peak_flops(_device_name())
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         epochs = data.order.epochs(config.total_samples)
+        details = {"epochs": epochs, "mfu_formula": MFU_FORMULA, "hfu_formula": HFU_FORMULA, "peak_flops": peak}
         write_event(
-            run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config)
+            run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, **details, config=dump(config)
         )
-    looked_up = 0 if architecture.tie_word_embeddings else architecture.vocab_size * architecture.hidden_size
-    per_token = partial(
-        flops_per_token, parameters - looked_up, architecture.num_hidden_layers, architecture.hidden_size
-    )
     steps = range(state.step + 1, config.total_steps + 1)
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
         check_document_mask(engine, config.data.sequence_length)
-    with Loader(data, share, steps, Mover(engine.device)) as loader:
-        run = Run(config, engine, loader, held_out, stop, metrics, per_token, peak_flops(_device_name()))
+    with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
+        size = model_size(architecture, parameters)
+        run = Run(config, engine, loader, held_out, stop, metrics, trackers, size, peak)
         state = train(run, state)
     finished = state.step == config.total_steps
     if metrics:
         metrics.close()
         write_event(run_dir, "end" if finished else "stop", step=state.step)
-    return {
-        "status": "done" if finished else "interrupted",
-        "step": state.step,
-        "counts": _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {},
-    }
+    counts = _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {}
+    if counts and config.train.compile:
+        counts["compiled_graphs"] = compiled_graphs()
+    return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
 
 
 def join_process_group() -> None:
@@ -166,11 +166,14 @@ def _counts(
         "loss": last["loss"],
         "validation_loss": validation,
         "validation_loss_by_source": last.get("validation_loss_by_source", {}),
+        "validation_bits_per_byte": last.get("validation_bits_per_byte"),
+        "validation_bits_per_byte_by_source": last.get("validation_bits_per_byte_by_source", {}),
         "unigram_entropy": entropy,
         "unigram_entropy_by_source": entropy_by_source,
         "ranks": ranks,
         "zero_stage": resolved["zero_optimization"]["stage"],
         "device": _device_name(),
         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in records),
+        "mfu": statistics.median(known) if (known := [r["mfu"] for r in records if r["mfu"] is not None]) else None,
         "checkpoint": resume.name_of(state.step),
     }

@@ -1,8 +1,8 @@
 """The training loop, run by every rank: step, log, validate, save, stop."""
 
+import resource
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from pipeline.sampling.batches import IGNORED
 from pipeline.sampling.loader import Loader
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TrainState
-from pipeline.training.costs import model_flops_utilisation
-from pipeline.training.device_batch import DeviceBatch, predict, token_losses
-from pipeline.training.engine import Engine, gradient_norm, plain_gradient_norm, set_learning_rate
+from pipeline.training.costs import ModelSize, flops_utilisation
+from pipeline.training.device_batch import DeviceBatch
+from pipeline.training.engine import Engine, clip_gradients, gradient_norm, loss_scale
 from pipeline.training.metrics import MetricsFile, write_event
+from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.schedules import learning_rate
 from pipeline.training.stop import StopSignal
+from pipeline.training.trackers import Trackers
 from pipeline.training.validation import HeldOut, validate
 
 PROBE_TOKENS = 32
@@ -41,9 +43,22 @@ class Run:
     stop: StopSignal
     metrics: MetricsFile | None
     """Only rank 0 writes."""
-    flops_per_token: Callable[[int], float]
-    """Of the sequence length."""
+    trackers: Trackers
+    size: ModelSize
     peak_flops: float | None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What the ranks agree on about a step, and the norm of its gradient."""
+
+    loss: float
+    """Mean in nats over the targets of the global batch."""
+    stop: bool
+    data_checksum: str
+    peak_memory_bytes: int
+    """Of the rank that needed most."""
+    grad_norm: float | None = None
 
 
 def train(run: Run, state: TrainState) -> TrainState:
@@ -58,31 +73,31 @@ def train(run: Run, state: TrainState) -> TrainState:
         rate = learning_rate(config, step)
         set_learning_rate(run.engine, rate)
         run.engine.set_train_batch_size(plan.samples(step))
-        loss, norm, stop, checksum = train_step(run, micro_batches, step)
+        result = train_step(run, micro_batches, step)
         state = state.after_step(plan.tokens(step))
         is_last = state.step == plan.total_steps
         now = time.perf_counter()
-        record = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": norm, "learning_rate": rate}
-        record |= {"data_checksum": checksum}
+        record: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "loss": result.loss}
+        record |= {"grad_norm": result.grad_norm, "learning_rate": rate, "data_checksum": result.data_checksum}
+        record |= {"peak_memory_bytes": result.peak_memory_bytes, "loss_scale": loss_scale(run.engine)}
         record |= _speed(run, step, seconds=now - waited_from, waited=started - waited_from)
         if is_last or state.step % config.train.validate_every_steps == 0:
-            overall, by_source = validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
-            record |= {"validation_loss": overall, "validation_loss_by_source": by_source}
+            record |= validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
         if run.metrics:
             run.metrics.write(record)
-        if is_last or stop or state.step % config.checkpoint.save_every_steps == 0:
+        run.trackers.write(record)
+        if is_last or result.stop or state.step % config.checkpoint.save_every_steps == 0:
             save(run, state)
-        if stop and not is_last:
+        if result.stop and not is_last:
             break
         waited_from = time.perf_counter()
     return state
 
 
-def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> tuple[float, float | None, bool, str]:
+def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepResult:
     """Do one optimizer step.
 
-    Returns the mean loss in nats over the targets of the global batch, the gradient norm, whether to stop, and the
-    checksum of what was read. The ranks agree on the loss and the wish to stop before the weights are touched.
+    The ranks agree on the loss and the wish to stop before the weights are touched.
     Every target has the same weight in every step: the gradient is that of the sum of losses over the places for them.
     """
     engine = run.engine
@@ -92,36 +107,54 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> tuple[f
         is_last = i + 1 == len(micro_batches)
         engine.set_gradient_accumulation_boundary(is_last)  # its own count loses the boundary where the batch changes
         batch.wait()
-        losses = token_losses(predict(engine, batch.inputs, batch.positions), batch.targets)
-        engine.backward(losses.sum() / losses.numel())  # divides by the accumulation steps
-        total[0] += losses.detach().sum(dtype=torch.float64)
+        objective, losses = engine(batch.inputs, batch.targets, batch.positions)
+        engine.backward(objective / losses.numel())  # divides by the accumulation steps
+        total[0] += losses.sum(dtype=torch.float64)
         total[1] += (batch.targets != IGNORED).sum()
         checksum += batch.checksum
         if not is_last:
             engine.step()  # counts the micro-batch; weights change after the last one
-    mean, stop, data_checksum = _agree(total, run.stop.requested, checksum)
-    if not np.isfinite(mean):
-        raise NotFinite(_not_finite("loss", mean, step))
-    norm = (
-        plain_gradient_norm(engine) if run.config.precision.dtype == "fp32" and not engine.zero_optimization() else None
-    )
-    engine.step()
-    norm = norm if norm is not None else gradient_norm(engine)
-    if norm is not None and not np.isfinite(norm):
-        if run.config.precision.dtype != "fp16":
+    agreed = _agree(total, run.stop.requested, checksum)
+    if not np.isfinite(agreed.loss):
+        raise NotFinite(_not_finite("loss", agreed.loss, step))
+    if engine.zero_optimization_stage() == 0:
+        norm = float(clip_gradients(engine, run.config.optimizer.max_gradient_norm))
+        if not np.isfinite(norm):
             raise NotFinite(_not_finite("gradient norm", norm, step))
-        norm = None  # the loss scaler has skipped the step
-    return mean, norm, stop, data_checksum
+        engine.step()
+    else:
+        engine.step()  # leaves the weights as they are where the norm is not finite, on every rank
+        norm = gradient_norm(engine)
+        if not np.isfinite(norm):
+            if run.config.precision.dtype != "fp16":
+                raise NotFinite(_not_finite("gradient norm", norm, step))
+            norm = None  # the loss scaler has skipped the step
+    return replace(agreed, grad_norm=norm)
 
 
-def _agree(total: torch.Tensor, stop: bool, checksum: int) -> tuple[float, bool, str]:
-    """Add up over the ranks, in one reduction, the losses and their number `(2,) float64`, wishes to stop, checksums."""
+def _agree(total: torch.Tensor, stop: bool, checksum: int) -> StepResult:
+    """Add up over the ranks, in one reduction, the losses and their number `(2,) float64`, wishes to stop, checksums.
+
+    Each rank's peak of memory has a place of its own in it, so that the sum holds them all.
+    """
     # 64-bit checksums are added as two halves: sums of 32-bit numbers are exact in float64.
     halves = (checksum % 2**32, checksum // 2**32 % 2**32)
-    agreed = torch.cat([total, total.new_tensor([float(stop), *halves])])
+    peaks = [0.0] * dist.get_world_size()
+    peaks[dist.get_rank()] = float(_peak_memory_bytes(total.device))
+    agreed = torch.cat([total, total.new_tensor([float(stop), *halves, *peaks])])
     dist.all_reduce(agreed)
-    loss, targets, stops, low, high = agreed.tolist()
-    return loss / max(1.0, targets), stops > 0, f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
+    loss, targets, stops, low, high, *peaks = agreed.tolist()
+    data_checksum = f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
+    return StepResult(loss / max(1.0, targets), stops > 0, data_checksum, int(max(peaks)))
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    """Return the most bytes of GPU memory since the last call, or of the process's memory since it began on a CPU."""
+    if device.type != "cuda":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts it in KiB
+    peak = torch.cuda.max_memory_allocated(device)  # counters on the host: the device is not waited for
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
 
 
 def save(run: Run, state: TrainState) -> None:
@@ -142,16 +175,25 @@ def probe(run: Run) -> dict[str, np.ndarray]:
     positions = min(PROBE_TOKENS, run.config.data.sequence_length)
     ids = torch.arange(1, positions + 1, device=run.engine.device)[None] * 7919 % vocabulary
     run.engine.eval()
-    logits = run.engine(input_ids=ids, use_cache=False).logits.float().cpu().numpy()
+    logits = run.engine(ids).float().cpu().numpy()
     run.engine.train()
     return {"input_ids": ids.cpu().numpy(), "logits": logits}
 
 
 def _speed(run: Run, step: int, seconds: float, waited: float) -> dict[str, Any]:
-    plan = run.config.step_plan
-    rate, per_token = plan.tokens(step) / seconds, run.flops_per_token(plan.sequence_length(step))
-    mfu = model_flops_utilisation(rate, per_token, dist.get_world_size(), run.peak_flops)
-    return {"tokens_per_second": rate, "mfu": mfu, "step_seconds": seconds, "data_wait_seconds": waited}
+    length, devices = run.config.step_plan.sequence_length(step), dist.get_world_size()
+    rate, per_token = run.config.step_plan.tokens(step) / seconds, run.size.flops_per_token(length)
+    hfu = None
+    if run.config.train.activation_checkpointing:
+        hfu = flops_utilisation(rate, run.size.recomputing_flops_per_token(length), devices, run.peak_flops)
+    return {
+        "tokens_per_second": rate,
+        "tflops": rate * per_token / devices / 1e12,
+        "mfu": flops_utilisation(rate, per_token, devices, run.peak_flops),
+        "hfu": hfu,
+        "step_seconds": seconds,
+        "data_wait_seconds": waited,
+    }
 
 
 def _not_finite(what: str, value: float, step: int) -> str:

@@ -16,6 +16,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import tokenizer_size
+from pipeline.training.costs import ModelSize
 
 ATTENTION = "attn_implementation"
 """Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
@@ -65,6 +66,16 @@ def count_parameters(config: PretrainedConfig) -> int:
         model = AutoModelForCausalLM.from_config(config)
     model.tie_weights()
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def model_size(config: PretrainedConfig, parameters: int) -> ModelSize:
+    """Return what decides the FLOPs of a model of so many parameters."""
+    head = config.vocab_size * config.hidden_size
+    looked_up = 0 if config.tie_word_embeddings else head
+    heads = getattr(config, "num_attention_heads", 0)
+    # Some architectures (Qwen3) have heads of another width than hidden_size / heads.
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
+    return ModelSize(parameters - looked_up, head, config.num_hidden_layers, width)
 
 
 def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any]) -> PreTrainedModel:

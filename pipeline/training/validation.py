@@ -1,7 +1,12 @@
-"""The held-out loss per source, and what a model that knows only word frequencies could reach at best."""
+"""The held-out loss per source, in nats per token and bits per byte of text.
 
-from collections.abc import Mapping
+And what a model that knows only word frequencies could reach at best.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,8 @@ from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
-from pipeline.training.device_batch import Mover, predict, token_losses
+from pipeline.tokens.pieces import load_pieces
+from pipeline.training.device_batch import Mover
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,29 @@ class HeldOut:
     """`(sequences,) int64`: index into `sources`."""
     batch: Batch
     """All sequences."""
+    text_bytes: tuple[int, ...] | None
+    """Of each source: bytes of the text that its targets stand for; None where the tokenizer does not tell."""
 
 
-def choose_held_out(streams: Mapping[str, TokenStream], shape: Shape, at_most: int) -> HeldOut:
+def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:
+    """Return the bytes of text that each id of a tokenizer folder stands for, `(ids,) int64`; 0 for the end of a document.
+
+    None where the vocabulary writes pieces in another way than byte-level or SentencePiece's.
+    """
+    pieces = load_pieces(tokenizer / "tokenizer.json")
+    if pieces.kind == "other":
+        return None
+    lengths = np.array([len(piece) for piece in pieces.of_id], np.int64)
+    lengths[end_of_document] = 0
+    return lengths
+
+
+def choose_held_out(
+    streams: Mapping[str, TokenStream], shape: Shape, at_most: int, id_bytes: np.ndarray | None
+) -> HeldOut:
     """Take windows evenly spread over each source's validation stream, whatever the packing of the training text.
 
-    Sources without a token to predict are left out.
+    `id_bytes`: see `bytes_of_ids`. Sources without a token to predict are left out.
     """
     cut = {name: Concatenated(len(s), shape.sequence_length, s.dtype.itemsize) for name, s in streams.items()}
     names = tuple(name for name, rows in cut.items() if rows.count)
@@ -38,7 +61,11 @@ def choose_held_out(streams: Mapping[str, TokenStream], shape: Shape, at_most: i
     row = [i * cut[name].count // count for name, count in zip(names, counts, strict=True) for i in range(count)]
     sources = [Source(name, streams[name], cut[name]) for name in names]
     batch = read_batch(sources, Places(np.arange(len(row)), source, np.zeros(len(row), int), np.array(row, int)), shape)
-    return HeldOut(names, source, batch)
+    text_bytes = None
+    if id_bytes is not None:
+        of_source = [batch.targets[source == i] for i in range(len(names))]
+        text_bytes = tuple(int(id_bytes[targets[targets != IGNORED]].sum()) for targets in of_source)
+    return HeldOut(names, source, batch, text_bytes)
 
 
 def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
@@ -60,13 +87,16 @@ def _entropy(targets: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> tuple[float | None, dict[str, float]]:
-    """Return the mean loss in nats per token, overall and by source; every rank calls it and gets the same.
+def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> dict[str, Any]:
+    """Measure the mean loss in nats per token and its bits per byte of text, overall and by source, as metrics.jsonl
+    names them; every rank calls it and gets the same.
 
-    Overall is the mean over all validated tokens. All ranks run the same number of forward passes, as ZeRO 3 needs.
+    Overall is the mean over all validated tokens, or bytes. Bits per byte: nats of all targets / ln 2 / bytes of the
+    text that they stand for; the end of a document stands for none, but its nats count.
+    All ranks run the same number of forward passes, as ZeRO 3 needs.
     """
     if not held_out.sources:
-        return None, {}
+        return _figures(held_out, [], [])
     rank, ranks = dist.get_rank(), dist.get_world_size()
     rows = np.arange(rank, len(held_out.source), ranks)
     passes = -(-len(held_out.source) // (ranks * micro_batch))
@@ -78,13 +108,32 @@ def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> tuple[float | 
         taken = chosen if len(chosen) else np.zeros(1, np.int64)  # only to take part
         batch = move(held_out.batch.take(taken))
         batch.wait()
-        losses = token_losses(predict(engine, batch.inputs, batch.positions), batch.targets).double().sum(1)
+        losses = engine(batch.inputs, batch.targets, batch.positions)[1].double().sum(1)
         counts = (batch.targets != IGNORED).sum(1)
         for row, loss, count in zip(chosen, losses, counts, strict=False):
             sums[held_out.source[row], 0] += loss
             sums[held_out.source[row], 1] += count
     engine.train()
     dist.all_reduce(sums)
-    overall = sums.sum(0)
-    by_source = {name: float(sums[i, 0] / sums[i, 1]) for i, name in enumerate(held_out.sources)}
-    return float(overall[0] / overall[1]), by_source
+    nats, targets = sums.T.tolist()
+    return _figures(held_out, nats, targets)
+
+
+def _figures(held_out: HeldOut, nats: list[float], targets: list[float]) -> dict[str, Any]:
+    """Divide each source's nats by its targets, and its bits by its bytes; None where there is nothing to divide by."""
+
+    def together(amounts: Sequence[float], units: Sequence[float]) -> tuple[float | None, dict[str, float]]:
+        by_source = {
+            name: amount / unit for name, amount, unit in zip(held_out.sources, amounts, units, strict=True) if unit
+        }
+        return (sum(amounts) / sum(units) if sum(units) else None), by_source
+
+    loss, loss_by_source = together(nats, targets)
+    text_bytes = held_out.text_bytes if held_out.text_bytes is not None else [0] * len(nats)
+    bits, bits_by_source = together([n / math.log(2) for n in nats], text_bytes)
+    return {
+        "validation_loss": loss,
+        "validation_loss_by_source": loss_by_source,
+        "validation_bits_per_byte": bits,
+        "validation_bits_per_byte_by_source": bits_by_source,
+    }

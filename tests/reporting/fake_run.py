@@ -19,7 +19,9 @@ ENVIRONMENT = {
 }
 
 
-def write_fake_run(config: RunConfig, steps: int = 195, cloze: float = 0.51, loss: float = 4.0) -> None:
+def write_fake_run(
+    config: RunConfig, steps: int = 195, cloze: float = 0.51, loss: float = 4.0, mfu: float | None = None
+) -> None:
     """Write every manifest and metrics.jsonl below the config's folders; the last loss is `loss`, the entropy is 5."""
     sources = list(config.sources)
     tokens = {
@@ -55,6 +57,9 @@ def write_fake_run(config: RunConfig, steps: int = 195, cloze: float = 0.51, los
         "loss": loss,
         "validation_loss": loss,
         "validation_loss_by_source": by_source,
+        "validation_bits_per_byte": 2.5,
+        "validation_bits_per_byte_by_source": dict.fromkeys(sources, 2.5),
+        "mfu": mfu,
         "unigram_entropy": 5.0,
         "unigram_entropy_by_source": dict.fromkeys(sources, 5.0),
         "ranks": 2,
@@ -97,7 +102,7 @@ def write_fake_run(config: RunConfig, steps: int = 195, cloze: float = 0.51, los
     bits = {name: {"value": 2.0 + place, "bytes": 50_000} for place, name in enumerate(sources)}
     evaluation = {"scores": scores, "bits_per_byte": bits, "harness": "0.4.13"}
     write(config.paths.run_dir / "evaluation", evaluation, 55.0, wrap=False)
-    _write_metrics(config.paths.run_dir / "metrics.jsonl", steps, loss, by_source)
+    _write_metrics(config.paths.run_dir / "metrics.jsonl", steps, loss, by_source, mfu)
 
 
 def _writer(config: RunConfig) -> Any:
@@ -118,7 +123,7 @@ def _writer(config: RunConfig) -> Any:
     return write
 
 
-def _write_metrics(path: Path, steps: int, loss: float, by_source: dict[str, float]) -> None:
+def _write_metrics(path: Path, steps: int, loss: float, by_source: dict[str, float], mfu: float | None) -> None:
     rows = []
     for step in range(1, steps + 1):
         above = 4.3 * math.exp(-step / 40) + 0.05 * math.sin(step * 1.7)
@@ -129,7 +134,7 @@ def _write_metrics(path: Path, steps: int, loss: float, by_source: dict[str, flo
             "grad_norm": 1.0,
             "learning_rate": 3e-3 * min(step / 12, 0.55 + 0.45 * math.cos(math.pi * step / steps)),
             "tokens_per_second": 9100 + 300 * math.sin(step),
-            "mfu": None,
+            "mfu": mfu,
             "step_seconds": 0.9,
             "data_wait_seconds": 0.01,
         }

@@ -57,7 +57,23 @@ def test_page_is_whole_and_has_every_section(run_file: Path) -> None:
     outline = Outline(page_of(run_file))
     assert outline.open == []
     assert outline.headings == list(SECTIONS)
-    assert outline.pictures == 7  # loss, rate, throughput, two of few-shot bars, validation per source, composition
+    # loss, rate, throughput, gradient norm, two of few-shot bars, validation per source, composition
+    assert outline.pictures == 8
+
+
+def test_utilisation_is_shown_where_it_is_known(run_file: Path) -> None:
+    config = load(run_file)
+    write_fake_run(config, mfu=0.456)
+    report(config)
+    page = (config.paths.run_dir / "report.html").read_text()
+    assert Outline(page).pictures == 9
+    assert "median 45.6%" in page
+
+
+def test_bits_per_byte_of_documents_and_of_validation_stand_apart(run_file: Path) -> None:
+    page = page_of(run_file)
+    row = "".join(f'<td class="figure">{value}</td>' for value in ("2.000", "50.0 kB", "2.500", "4.000"))
+    assert row in page
 
 
 def test_the_page_says_what_the_run_read(run_file: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from plain_training import train_plainly
 from ranks import run_ranks
+from tokenizers import Tokenizer
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM
 
@@ -30,11 +31,12 @@ def losses(run_file: Path) -> list[float]:
     return [record["loss"] for record in read_metrics(load(run_file).paths.run_dir)]
 
 
-def reference_losses(config: RunConfig) -> tuple[list[float], list[float]]:
+def reference_losses(config: RunConfig, steps: int = STEPS) -> tuple[list[float], list[float]]:
     """Train plainly on windows read here: the losses and gradient norms that every engine must give."""
     data, batch = open_data(config), config.global_batch_sequences
-    steps = range(1, STEPS + 1)
-    return train_plainly(config, ((*windows(data, range((s - 1) * batch, s * batch)), None) for s in steps))
+    return train_plainly(
+        config, ((*windows(data, range((s - 1) * batch, s * batch)), None) for s in range(1, steps + 1))
+    )
 
 
 def windows(data: Data, positions: range) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,33 +51,6 @@ def windows(data: Data, positions: range) -> tuple[torch.Tensor, torch.Tensor]:
         ids = torch.from_numpy(stream.read(row * length, count + 1))
         inputs[i, :count], targets[i, :count] = ids[:-1], ids[1:]
     return inputs, targets
-
-
-@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero2", "zero3"])
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_every_zero_stage_and_rank_count_trains_like_plain_pytorch(make_run: MakeRun, zero: str, ranks: int) -> None:
-    run_file = make_run(zero=zero)
-    outcome = run_ranks(run_file, ranks)
-    assert outcome["status"] == "done"
-    expected, norms = reference_losses(load(run_file))
-    records = read_metrics(load(run_file).paths.run_dir)
-    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
-    np.testing.assert_allclose([r["loss"] for r in records], expected, rtol=0, atol=1e-4)
-    np.testing.assert_allclose([r["grad_norm"] for r in records], norms, rtol=1e-3)
-    assert expected[0] - expected[-1] > 1, "the reference itself must learn, or equality says little"
-
-
-@pytest.mark.parametrize(("ranks", "micro"), [(1, 8), (1, 1), (2, 4), (4, 2)])
-def test_micro_batches_and_ranks_only_divide_the_same_batch(make_run: MakeRun, ranks: int, micro: int) -> None:
-    run_file = make_run()
-    run_ranks(run_file, ranks, [f"batch.micro_batch_sequences={micro}"])
-    np.testing.assert_allclose(losses(run_file), reference_losses(load(run_file))[0], rtol=0, atol=1e-4)
-
-
-def test_activation_checkpointing_changes_no_loss(make_run: MakeRun) -> None:
-    run_file = make_run()
-    run_ranks(run_file, 1, ["train.activation_checkpointing=true"])
-    np.testing.assert_allclose(losses(run_file), reference_losses(load(run_file))[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("zero", ["zero1", "zero3"])
@@ -152,11 +127,21 @@ def test_a_loss_that_is_no_number_stops_all_ranks_before_the_weights(make_run: M
 
 
 def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun) -> None:
-    """Recomputed here, sequence by sequence, with the weights of a run whose learning rate is next to nothing."""
+    """Recomputed here, sequence by sequence, with the weights of a run whose learning rate is next to nothing.
+
+    The text of the targets is what the tokenizer decodes; bits are theirs over its bytes. 1, 2 and 4 ranks agree.
+    """
     run_file = make_run()
     overrides = ["optimizer.peak_learning_rate=1e-30", "train.train_tokens=256", "schedule.warmup_tokens=0"]
     counts = run_ranks(run_file, 2, overrides)["counts"]
-    config = load(run_file)
+    measured = ("validation_loss", "validation_bits_per_byte")
+    for ranks in (1, 4):
+        others = run_ranks(make_run(f"ranks{ranks}"), ranks, overrides)["counts"]
+        for name in measured:
+            assert others[name] == pytest.approx(counts[name], abs=1e-6)
+            assert others[f"{name}_by_source"] == pytest.approx(counts[f"{name}_by_source"], abs=1e-6)
+    config, bits, text_bytes = load(run_file), 0.0, 0
+    tokenizer = Tokenizer.from_file(str(config.paths.data_dir / "tokenizer" / "tokenizer.json"))
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
     initialise(model, config.train.seed, is_sharded=False)
     streams = open_streams(config.paths.data_dir / "tokens", ["prose", "sums"], "validation")
@@ -168,7 +153,12 @@ def test_validation_is_the_mean_loss_of_the_held_out_sequences(make_run: MakeRun
             logits = model(input_ids=ids[:, :-1]).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         assert counts["validation_loss_by_source"][name] == pytest.approx(loss.item(), abs=1e-5)
+        text = "".join(tokenizer.decode(row[1:].tolist()) for row in ids).encode()
+        source_bits = loss.item() / math.log(2) * 160
+        assert counts["validation_bits_per_byte_by_source"][name] == pytest.approx(source_bits / len(text), rel=1e-6)
+        bits, text_bytes = bits + source_bits, text_bytes + len(text)
         frequencies = torch.bincount(ids[:, 1:].flatten()) / 160
         entropy = -sum(p * math.log(p) for p in frequencies.tolist() if p)
         assert counts["unigram_entropy_by_source"][name] == pytest.approx(entropy)
     assert counts["validation_loss"] == pytest.approx(np.mean(list(counts["validation_loss_by_source"].values())))
+    assert counts["validation_bits_per_byte"] == pytest.approx(bits / text_bytes, rel=1e-6)
