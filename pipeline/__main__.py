@@ -256,7 +256,7 @@ def benchmark_recipe(
     from pipeline.run_file import load
     from pipeline.training import benchmark_recipe as benchmark
 
-    rates = rate or [1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
+    rates = rate or [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
     sizes = benchmark.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs)
     benchmark.benchmark_recipe(load(run_file, overrides or []), sizes, folder, output, figure)
 
