@@ -251,6 +251,27 @@ def benchmark_loader(
     benchmark.benchmark_loader(rounds, output)
 
 
+@benchmarks.command("recipe")
+def benchmark_recipe(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    rate: Annotated[list[float] | None, typer.Option(help="Baseline's peak learning rates.")] = None,
+    fraction: Annotated[list[float] | None, typer.Option(help="Of the baseline's tokens, for the recipe.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Of each, from train.seed on.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; above 1 each has one rank.")] = 1,
+    folder: Annotated[Path, typer.Option(help="Where they are kept: run again to go on.")] = Path("benchmark-recipe"),
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-recipe.json"),
+    figure: Annotated[Path, typer.Option(help="SVG file of the curves.")] = Path("benchmark-recipe.svg"),
+) -> None:
+    """The run file's recipe against a tuned AdamW with cosine: tokens to the same loss. Trains some 16 times."""
+    from pipeline.run_file import load
+    from pipeline.training import benchmark_recipe as benchmark
+
+    rates = rate or [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
+    sizes = benchmark.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs)
+    benchmark.benchmark_recipe(load(run_file, overrides or []), sizes, folder, output, figure)
+
+
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
     # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning

@@ -1,0 +1,268 @@
+"""`pipeline benchmark recipe`: how many tokens the run file's recipe needs to reach a tuned AdamW.
+
+Each training is a `pipeline train` of its own below a folder that is kept: what is done there is not done again, what was
+interrupted goes on from its checkpoint. The baseline is AdamW with a cosine at nanoGPT's settings, its learning rate tuned
+with the first seed; model, data, batch, precision and validation tokens are those of the run file. The recipe is the run
+file itself, at fractions of its tokens, with warm-up and decay as long in proportion.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.artifacts import fingerprint, write_atomic
+from pipeline.benchmarks import run_python, show_table, write_results
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.logs import console, note
+from pipeline.run_file import dump
+from pipeline.training.benchmark_recipe_figure import Curve, draw
+from pipeline.training.metrics import read_metrics
+
+BASELINE_OPTIMIZER = {"kind": "adamw", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "max_gradient_norm": 1.0}
+"""Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping: train.py)."""
+BASELINE_WARMUP = 0.05
+"""Of the tokens: 100 steps of 2,000 (nanoGPT's README, the small model on a CPU)."""
+BASELINE_FINAL_RATE = 0.1
+"""Of the peak (nanoGPT: "min_lr = learning_rate / 10 usually")."""
+MOST_TOKENS = 0.6
+"""The fraction of the baseline's tokens in which the recipe is to reach its loss."""
+VALIDATIONS = 16
+"""Points of each curve."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    learning_rates: Sequence[float]
+    """Peaks that the baseline is tuned over."""
+    fractions: Sequence[float]
+    """Of the baseline's tokens, for the recipe."""
+    seeds: int
+    jobs: int
+    """Trainings at a time; above 1 each has one rank."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of the comparison."""
+
+    name: str
+    """Of its folder: no two of a comparison have the same."""
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training's metrics tell."""
+
+    tokens: Sequence[int]
+    """Consumed at each validation."""
+    losses: Sequence[float]
+    """In nats per token, at each validation."""
+
+    @property
+    def final(self) -> float:
+        return self.losses[-1]
+
+
+def benchmark_recipe(config: RunConfig, sizes: Sizes, folder: Path, output: Path, figure: Path) -> None:
+    """Train, print tables, write JSON and the figure.
+
+    Raises ConfigError for a fraction or rate that cannot be, DataError where there is no held-out text.
+    """
+    _check(sizes)
+    first = config.train.seed
+    seeds = range(first, first + sizes.seeds)
+    rates = sorted(sizes.learning_rates)
+    tuned = _train([baseline(config, rate, first) for rate in rates], sizes.jobs, folder)
+    finals = {rate: learned.final for rate, learned in zip(rates, tuned, strict=True)}
+    best = min(finals, key=lambda rate: finals[rate])
+    fractions = sorted(sizes.fractions)
+    plan = [recipe(config, fraction, seed) for fraction in fractions for seed in seeds]
+    others = [baseline(config, best, seed) for seed in seeds[1:]]
+    learned = _train([*others, *plan], sizes.jobs, folder)
+    base = [tuned[rates.index(best)], *learned[: len(others)]]
+    rest = learned[len(others) :]
+    recipes = {fraction: rest[i * sizes.seeds : (i + 1) * sizes.seeds] for i, fraction in enumerate(fractions)}
+    results = summarise(finals, [run.final for run in base], {f: [r.final for r in rs] for f, rs in recipes.items()})
+    results |= {
+        "train_tokens": config.train.train_tokens,
+        "seeds": list(seeds),
+        "recipe_settings": {
+            name: getattr(config, name).model_dump(mode="json") for name in ("optimizer", "schedule", "batch")
+        },
+        "curves": {
+            "baseline": [_curve(run) for run in base],
+            "recipe": {str(fraction): [_curve(run) for run in runs] for fraction, runs in recipes.items()},
+        },
+    }
+    _show(results)
+    write_results(output, results)
+    curves = [Curve(f"AdamW + cosine, peak {best:g}", run.tokens, run.losses) for run in base]
+    for fraction, runs in recipes.items():
+        curves += [Curve(f"recipe, {fraction:.0%} of the tokens", run.tokens, run.losses) for run in runs]
+    write_atomic(figure, draw(curves, results["baseline_mean"]))
+    note(f"benchmark: wrote {figure}")
+
+
+def baseline(config: RunConfig, rate: float, seed: int) -> Training:
+    """Return AdamW with a cosine at nanoGPT's settings, on the run file's model, data and batch."""
+    optimizer = BASELINE_OPTIMIZER | {"peak_learning_rate": rate}
+    schedule = {
+        "kind": "cosine",
+        "warmup_tokens": round(BASELINE_WARMUP * config.train.train_tokens),
+        "final_learning_rate_fraction": BASELINE_FINAL_RATE,
+    }
+    return _training(f"adamw-{rate:g}", config, config.train.train_tokens, seed, optimizer, schedule)
+
+
+def recipe(config: RunConfig, fraction: float, seed: int) -> Training:
+    """Return the run file's own recipe at a fraction of its tokens; warm-up and decay are as long in proportion."""
+    schedule = config.schedule.model_dump(mode="json")
+    for name in ("warmup_tokens", "decay_tokens"):
+        if schedule[name] is not None:
+            schedule[name] = round(fraction * schedule[name])
+    tokens = round(fraction * config.train.train_tokens)
+    optimizer = config.optimizer.model_dump(mode="json")
+    return _training(f"recipe-{fraction:g}", config, tokens, seed, optimizer, schedule)
+
+
+def _training(
+    name: str, config: RunConfig, tokens: int, seed: int, optimizer: Mapping[str, Any], schedule: Mapping[str, Any]
+) -> Training:
+    """Return a training whose folder is named after its settings, so that one of other settings is another."""
+    document = config.model_dump(mode="json")
+    document |= {"preset": None, "optimizer": dict(optimizer), "schedule": dict(schedule)}
+    document["train"] |= {"train_tokens": tokens, "seed": seed}
+    steps = RunConfig.model_validate(document).total_steps
+    document["train"]["validate_every_steps"] = max(1, round(steps / VALIDATIONS))
+    document["checkpoint"] = {"save_every_steps": max(1, round(steps / 2)), "keep_last": 1}
+    decisive = {section: document[section] for section in ("model", "data", "batch", "precision")}
+    digest = fingerprint([decisive, optimizer, schedule, document["train"], str(config.paths.data_dir)])[:8]
+    return Training(f"{name}-seed{seed}-{digest}", RunConfig.model_validate(document))
+
+
+def _train(trainings: Sequence[Training], jobs: int, folder: Path) -> list[Learned]:
+    """Run those that are not done, some at a time, and return what all of them learned, in order."""
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(_train_one, training, jobs, folder) for training in trainings]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # those that have begun end by themselves
+            raise
+
+
+def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
+    home = (folder / training.name).absolute()
+    document = yaml.safe_load(dump(training.config))
+    document["paths"]["run_dir"] = str(home / "run")
+    if jobs > 1:
+        document["launch"]["ranks"] = 1
+    home.mkdir(parents=True, exist_ok=True)
+    run_file = home / "run.yaml"
+    write_atomic(run_file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    note(f"benchmark: {training.name}")
+    run_python("pipeline", "train", str(run_file))
+    measured = [row for row in read_metrics(home / "run") if row.get("validation_loss") is not None]
+    if not measured:
+        raise DataError(f"{training.config.paths.data_dir}: holds no validation text to compare by")
+    learned = Learned([row["tokens"] for row in measured], [row["validation_loss"] for row in measured])
+    note(f"benchmark: {training.name}: {learned.final:.4f} nats per token after {learned.tokens[-1]:,} tokens")
+    return learned
+
+
+def summarise(
+    tuning: Mapping[float, float], base: Sequence[float], recipes: Mapping[float, Sequence[float]]
+) -> dict[str, Any]:
+    """Return what final validation losses amount to, in nats per token.
+
+    `tuning`: baseline's peak learning rate -> loss of the first seed; `base`: its best rate, by seed; `recipes`: fraction
+    of the baseline's tokens -> loss by seed.
+    """
+    best = min(tuning, key=lambda rate: tuning[rate])
+    mean = statistics.mean(base)
+    means = {fraction: statistics.mean(losses) for fraction, losses in recipes.items()}
+    needed = tokens_needed(means, mean)
+    within = [fraction for fraction in means if fraction <= MOST_TOKENS]
+    return {
+        "tuning": {f"{rate:g}": loss for rate, loss in sorted(tuning.items())},
+        "best_rate": best,
+        "best_rate_is_inside": min(tuning) < best < max(tuning),
+        "baseline": list(base),
+        "baseline_mean": mean,
+        "recipe": {str(fraction): list(losses) for fraction, losses in recipes.items()},
+        "recipe_means": {str(fraction): loss for fraction, loss in means.items()},
+        "tokens_needed": needed,
+        "every_seed_reaches": [f for f in sorted(recipes) if max(recipes[f]) <= mean],
+        "met": bool(within) and means[max(within)] <= mean,
+    }
+
+
+def tokens_needed(means: Mapping[float, float], goal: float) -> float | None:
+    """Return the fraction of tokens at which the mean final loss is `goal`; None where no training reaches it.
+
+    Each fraction is a training of its own, to the end of its schedule; between two neighbours the loss is taken to be
+    linear. Where the smallest fraction reaches the goal, it is returned as it is.
+    """
+    points = sorted(means.items())
+    for number, (fraction, loss) in enumerate(points):
+        if loss <= goal:
+            if number == 0:
+                return fraction
+            before, above = points[number - 1]
+            return before + (fraction - before) * (above - goal) / (above - loss)
+    return None
+
+
+def _check(sizes: Sizes) -> None:
+    problems = [
+        f"--fraction = {fraction:g}: must be above 0 and at most 1, as a share of the baseline's tokens"
+        for fraction in sizes.fractions
+        if not 0 < fraction <= 1
+    ]
+    problems += [f"--rate = {rate:g}: a learning rate must be above 0" for rate in sizes.learning_rates if rate <= 0]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _curve(run: Learned) -> dict[str, Any]:
+    return {"tokens": list(run.tokens), "losses": list(run.losses)}
+
+
+def _show(results: Mapping[str, Any]) -> None:
+    tokens = results["train_tokens"]
+    show_table(
+        "AdamW + cosine, first seed",
+        ("peak learning rate", "validation loss", ""),
+        [
+            (rate, f"{loss:.4f}", "best" if float(rate) == results["best_rate"] else "")
+            for rate, loss in results["tuning"].items()
+        ],
+    )
+    if not results["best_rate_is_inside"]:
+        console.print("The best rate is the first or last of those tried: try more beyond it (--rate)\n")
+    rows = [("AdamW + cosine", f"{tokens:,}", "", *_losses(results["baseline"]))]
+    rows += [
+        (f"recipe, {float(fraction):.0%}", f"{round(float(fraction) * tokens):,}", fraction, *_losses(losses))
+        for fraction, losses in results["recipe"].items()
+    ]
+    seeds = [f"seed {seed}" for seed in results["seeds"]]
+    show_table("Validation loss at the end", ("", "tokens", "fraction", "mean", *seeds), rows)
+    needed = results["tokens_needed"]
+    console.print(
+        "The recipe reaches the baseline's mean in "
+        + (f"{needed:.0%} of its tokens" if needed is not None else "none of the fractions measured")
+        + f"; demanded within {MOST_TOKENS:.0%}: {'met' if results['met'] else 'MISSED'}"
+    )
+
+
+def _losses(losses: Sequence[float]) -> list[str]:
+    return [f"{loss:.4f}" for loss in (statistics.mean(losses), *losses)]

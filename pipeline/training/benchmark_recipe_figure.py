@@ -1,0 +1,64 @@
+"""The curves of `pipeline benchmark recipe` as a small SVG file that a README can show."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+COLOURS = ("#6b7d8f", "#d9762b", "#2f6fb3", "#3a9a62", "#b8458b", "#8a6fc2")
+STYLE: Any = {
+    "svg.hashsalt": "pipeline",  # element ids would be random
+    "svg.fonttype": "none",  # text stays text: a small file
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+HIGHEST_LOSS_ABOVE_GOAL = 1.2
+"""Nats: what lies higher is the first fast fall, in which all trainings look alike."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The validation loss of one training."""
+
+    label: str
+    """The same for all seeds of a setting: they share colour and legend."""
+    tokens: Sequence[int]
+    losses: Sequence[float]
+    """Nats per token."""
+
+
+def draw(curves: Sequence[Curve], goal: float) -> str:
+    """Return an SVG document: loss over tokens, a line a training, and the goal in nats. The same bytes for the same numbers."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import EngFormatter
+
+    labels = list(dict.fromkeys(curve.label for curve in curves))
+    with mpl.rc_context(STYLE):
+        figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+        for curve in curves:
+            number = labels.index(curve.label)
+            is_first = next(other for other in curves if other.label == curve.label) is curve
+            style: Any = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.3, "alpha": 0.85}
+            axes.plot(curve.tokens, curve.losses, label=curve.label if is_first else None, **style)
+            axes.plot(curve.tokens[-1:], curve.losses[-1:], "o", markersize=4, **style)
+        axes.axhline(goal, color=COLOURS[0], linestyle="--", linewidth=1, label="baseline's mean at its end")
+        lowest = min(min(curve.losses) for curve in curves)
+        axes.set_ylim(min(lowest, goal) - 0.05, goal + HIGHEST_LOSS_ABOVE_GOAL)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("tokens")
+        axes.set_ylabel("validation loss, nats per token")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.legend()
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    return "".join(line.rstrip() + "\n" for line in buffer.getvalue().splitlines())
