@@ -171,9 +171,19 @@ class Data(Proportions):
     """Held-out sequences per source at most, the same ones at every validation."""
 
 
+class LearningRateScaling(Section):
+    rule: Literal["linear", "square-root"]
+    """Peak x K (Goyal et al. 2017, arXiv:1706.02677), or x sqrt(K) (Krizhevsky 2014, arXiv:1404.5997; for Adam Malladi et
+    al. 2022, arXiv:2205.10287). K = `batch.global_batch_tokens`, after its ramp, / `reference_batch_tokens`."""
+    reference_batch_tokens: int = Field(ge=1)
+    """The batch for which `peak_learning_rate` was found."""
+
+
 class Optimizer(Section):
     peak_learning_rate: float = Field(gt=0)
     """Learning rate after warm-up."""
+    learning_rate_scaling: LearningRateScaling | None = None
+    """For another batch than that for which the peak was found. Default: the peak as it stands."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of AdamW's first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
@@ -187,14 +197,17 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    kind: Literal["cosine", "wsd"] = "cosine"
-    """`cosine` to the end, or `wsd`: warm-up, stable, linear decay (Hu et al. 2024, arXiv:2404.06395)."""
+    kind: Literal["cosine", "wsd", "linear", "inverse-square-root", "constant"] = "cosine"
+    """After the warm-up: `cosine` or `linear` to the end of the run; `wsd`: stable, then a decay (Hu et al. 2024,
+    arXiv:2404.06395); `inverse-square-root` of the tokens (Vaswani et al. 2017, arXiv:1706.03762); `constant`."""
     warmup_tokens: int = Field(ge=0)
     """Tokens of linear warm-up from zero."""
     decay_tokens: int | None = Field(default=None, ge=0)
     """`wsd` only: tokens of the final decay."""
+    decay_shape: Literal["one-minus-sqrt", "linear"] = "one-minus-sqrt"
+    """`wsd` only: fall by the square root of the decay's progress (Hägele et al. 2024, arXiv:2405.18392), or in a line."""
     final_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
-    """Learning rate at the end, as a fraction of the peak."""
+    """Learning rate at the end, as a fraction of the peak; `cosine`, `wsd` and `linear` only."""
 
 
 class BatchStep(Section):
@@ -354,6 +367,15 @@ class RunConfig(Section):
     def total_samples(self) -> int:
         """Sequences of `data.sequence_length` that the whole run consumes."""
         return self.step_plan.total_samples
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What `optimizer.peak_learning_rate` is multiplied by: K, its square root, or 1."""
+        scaling = self.optimizer.learning_rate_scaling
+        if scaling is None:
+            return 1.0
+        ratio = self.batch.global_batch_tokens / scaling.reference_batch_tokens
+        return ratio if scaling.rule == "linear" else ratio**0.5
 
     def model_vocab_size(self, ids: int) -> int:
         """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else rounded up."""

@@ -90,6 +90,22 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ("schedule.kind=wsd", "schedule.decay_tokens = None: given exactly when schedule.kind is wsd"),
         ("schedule.decay_tokens=8", "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd"),
         (
+            "schedule.decay_shape=linear",
+            "schedule.decay_shape = linear: kind cosine has none, only wsd; leave it out",
+        ),
+        (
+            "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0}",
+            "schedule.final_learning_rate_fraction = 0.0: kind constant has none, only cosine, wsd, linear; leave it out",
+        ),
+        (
+            "schedule={kind: inverse-square-root, warmup_tokens: 0}",
+            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies at its end",
+        ),
+        (
+            "optimizer.learning_rate_scaling={rule: sqrt, reference_batch_tokens: 8}",
+            "optimizer.learning_rate_scaling.rule = 'sqrt': input should be 'linear' or 'square-root'",
+        ),
+        (
             "schedule.warmup_tokens=321",
             "schedule.warmup_tokens = 321: warm-up and decay together must not be longer than train.train_tokens = 320",
         ),
