@@ -109,12 +109,15 @@ class Tokens(Section):
 
 
 class Model(Section):
-    architecture: str
-    """Model type of transformers, for example `llama` or `gpt_neox`."""
-    config: dict[str, Any]
+    architecture: str | None = None
+    """Model type of transformers, for example `llama` or `gpt_neox`; its weights are drawn by `train.seed`."""
+    pretrained: Location | None = None
+    """In the place of `architecture`: a transformers folder (config.json, safetensors, tokenizer) to train on."""
+    config: dict[str, Any] = {}
     """Sizes and options as that architecture's transformers config names them.
 
-    `vocab_size` defaults to the tokenizer's, rounded up to 128."""
+    `vocab_size` defaults to the tokenizer's, rounded up to 128. With `pretrained` only how it is run: dropout,
+    `attn_implementation`, positions."""
 
 
 Weights = dict[str, Annotated[float, Field(ge=0)]]
@@ -239,6 +242,12 @@ class Train(Section):
     """Seed of the initial weights, the order of the data and dropout."""
     resume: Literal["auto", "never", "required"] = "auto"
     """`auto`: go on from the newest intact checkpoint, if any. `never`: stop if there is one. `required`: if none."""
+    init_from: Location | None = None
+    """Another run's folder, `RUN@STEP` or `RUN` for its newest checkpoint: where this run begins while it has no
+    checkpoint of its own."""
+    init_take: Literal["weights", "everything"] = "weights"
+    """`weights`: a new run with those weights (fp32). `everything`: also optimizer, step and place in the data, so that it
+    goes on as that run would, with another schedule or length."""
     validate_every_steps: int = Field(default=500, ge=1)
     """Steps between measurements of the held-out loss; also measured at the end."""
     activation_checkpointing: bool = False

@@ -93,6 +93,8 @@ def _mismatches(config: RunConfig) -> list[str]:
             f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes {' or '.join(usable)}"
         )
     problems += _batch_mismatches(config)
+    if (config.model.architecture is None) == (config.model.pretrained is None):
+        problems.append("model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one")
     problems += _schedule_mismatches(config)
     problems += _proportion_mismatches(config)
     scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots

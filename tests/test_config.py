@@ -106,6 +106,14 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
             "optimizer.learning_rate_scaling.rule = 'sqrt': input should be 'linear' or 'square-root'",
         ),
         (
+            "model.pretrained=somewhere",
+            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one",
+        ),
+        (
+            "model.architecture=null",
+            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one",
+        ),
+        (
             "schedule.warmup_tokens=321",
             "schedule.warmup_tokens = 321: warm-up and decay together must not be longer than train.train_tokens = 320",
         ),

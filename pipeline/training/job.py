@@ -21,8 +21,9 @@ from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
-from pipeline.training import checkpoint, resume
+from pipeline.training import checkpoint, resume, start
 from pipeline.training.checkpoint import TrainState
+from pipeline.training.checkpoint_names import name_of
 from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
 from pipeline.training.device_batch import Mover, check_document_mask
@@ -52,21 +53,26 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     )
     join_process_group()
     candidates = _agree(resume.begin, config)
+    about = _agree(start.describe, config, architecture)
+    origin = None if candidates else start.choose_origin(config, about, _agree)
+    weights = None if candidates else start.weights_to_begin_with(config, architecture, origin, _agree)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
-    engine = make_engine(config, resolved, build_model(config, architecture, resolved))
+    engine = make_engine(config, resolved, build_model(config, architecture, resolved, weights))
     _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
-    state = _go_on(engine, candidates, config, rank)
+    del weights
+    state = _go_on(engine, candidates, config, rank) if candidates else start.begin(engine, config, origin, about)
     parameters = count_parameters(architecture)
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         epochs = data.order.epochs(config.total_samples)
-        write_event(
-            run_dir, "start", step=state.step, ranks=ranks, parameters=parameters, epochs=epochs, config=dump(config)
-        )
+        peak, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
+        record = {"step": state.step, "ranks": ranks, "parameters": parameters, "epochs": epochs}
+        record["learning_rate"] = {"peak": peak, "factor": factor, "scaled_peak": peak * factor}
+        write_event(run_dir, "start", **record, config=dump(config))
     looked_up = 0 if architecture.tie_word_embeddings else architecture.vocab_size * architecture.hidden_size
     per_token = partial(
         flops_per_token, parameters - looked_up, architecture.num_hidden_layers, architecture.hidden_size
@@ -76,7 +82,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     if config.data.document_mask:
         check_document_mask(engine, config.data.sequence_length)
     with Loader(data, share, steps, Mover(engine.device)) as loader:
-        run = Run(config, engine, loader, held_out, stop, metrics, per_token, peak_flops(_device_name()))
+        run = Run(config, engine, loader, held_out, stop, metrics, per_token, peak_flops(_device_name()), about)
         state = train(run, state)
     finished = state.step == config.total_steps
     if metrics:
@@ -85,7 +91,9 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     return {
         "status": "done" if finished else "interrupted",
         "step": state.step,
-        "counts": _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {},
+        "counts": _counts(config, state, parameters, ranks, resolved, held_out) | {"lineage": about["lineage"]}
+        if finished and rank == 0
+        else {},
     }
 
 
@@ -138,12 +146,10 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
         if rank == 0:
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state
-    if candidates:
-        raise UserError(
-            f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl names how). "
-            "Restore one from a copy, or choose another paths.run_dir."
-        )
-    return TrainState()
+    raise UserError(
+        f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl names how). "
+        "Restore one from a copy, or choose another paths.run_dir."
+    )
 
 
 def _device_name() -> str:
@@ -172,5 +178,5 @@ def _counts(
         "zero_stage": resolved["zero_optimization"]["stage"],
         "device": _device_name(),
         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in records),
-        "checkpoint": resume.name_of(state.step),
+        "checkpoint": name_of(state.step),
     }

@@ -44,6 +44,8 @@ class Run:
     flops_per_token: Callable[[int], float]
     """Of the sequence length."""
     peak_flops: float | None
+    about: dict[str, Any]
+    """What the manifest of every checkpoint says of the run: `model`, `tokenizer`, `lineage`."""
 
 
 def train(run: Run, state: TrainState) -> TrainState:
@@ -127,9 +129,8 @@ def _agree(total: torch.Tensor, stop: bool, checksum: int) -> tuple[float, bool,
 def save(run: Run, state: TrainState) -> None:
     """Write a checkpoint with the engine's logits for a few tokens."""
     started = time.perf_counter()
-    path = checkpoint.save(
-        run.engine, state, run.config.paths.run_dir / "checkpoints", run.config.checkpoint.keep_last, probe(run)
-    )
+    folder, keep_last = run.config.paths.run_dir / "checkpoints", run.config.checkpoint.keep_last
+    path = checkpoint.save(run.engine, state, folder, keep_last, probe(run), run.about)
     if run.metrics:
         seconds = round(time.perf_counter() - started, 3)
         write_event(run.config.paths.run_dir, "save", step=state.step, checkpoint=path.name, seconds=seconds)

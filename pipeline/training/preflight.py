@@ -2,13 +2,13 @@
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training import deepspeed_config, resume
+from pipeline.training import branch, deepspeed_config, resume
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of the DeepSpeed template, the batch, the vocabulary and the resume."""
+    """Raise ConfigError with every problem of the DeepSpeed template, the batch, the vocabulary, the resume and the branch."""
     problems: list[str] = []
-    for part in (deepspeed_config.check, resume.check):
+    for part in (deepspeed_config.check, resume.check, branch.check):
         try:
             part(config)
         except ConfigError as error:

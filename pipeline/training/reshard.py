@@ -7,7 +7,7 @@ function with which DeepSpeed loads shards. Nothing is written to disk.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,36 @@ def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
             buffer.copy_(model_states["module"][name])
     for counter in COUNTERS:
         setattr(engine, counter, model_states[counter])
+
+
+def master_weights(
+    checkpoint: Path, stage: int, ranks: int
+) -> tuple[dict[str, torch.Size], Callable[[str], torch.Tensor]]:
+    """Return the shapes of a checkpoint's parameters, and a function that copies one of them, in fp32, by its name."""
+    states = _model_states(checkpoint, stage)
+    if stage == 0:
+        whole = states["module"]
+        if any(value.dtype != torch.float32 for value in whole.values()):
+            raise DataError(
+                f"{checkpoint}: ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3"
+            )
+        return {name: value.shape for name, value in whole.items()}, whole.__getitem__
+    weights = FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS
+    shards = [
+        _open(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")[OPTIMIZER_STATE_DICT][weights]
+        for rank in range(ranks)
+    ]
+    shapes = states[PARAM_SHAPES]
+    parts = [flat.numel() for flat in shards[0]]
+    slots = even_slots(shapes, ranks) if stage == 3 else vector_slots(shapes, parts, ranks)
+    sizes = {name: shape for named in shapes for name, shape in named.items()}
+
+    def read(name: str) -> torch.Tensor:
+        size = sizes[name].numel()
+        pieces = [[slot for slot in its if slot.name == name] for its in slots]
+        return copy_slots([size], [Slot(name, 0, size, 0, 0)], pieces, shards)[0].view(sizes[name])
+
+    return sizes, read
 
 
 def vector_slots(shapes: Sequence[Mapping[str, torch.Size]], parts: Sequence[int], ranks: int) -> list[list[Slot]]:
