@@ -14,8 +14,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import RunConfig, resolve_location
+from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
+from pipeline.sections import resolve_location
 from pipeline.yaml_files import apply_override, merge, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
@@ -103,15 +104,9 @@ def _mismatches(config: RunConfig) -> list[str]:
             f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes {' or '.join(usable)}"
         )
     problems += _batch_mismatches(config)
-    if (config.schedule.kind == "wsd") != (config.schedule.decay_tokens is not None):
-        problems.append(
-            f"schedule.decay_tokens = {config.schedule.decay_tokens}: given exactly when schedule.kind is wsd"
-        )
-    if config.schedule.warmup_tokens + (config.schedule.decay_tokens or 0) > config.train.train_tokens:
-        problems.append(
-            f"schedule.warmup_tokens = {config.schedule.warmup_tokens}: warm-up and decay together must not be longer "
-            f"than train.train_tokens = {config.train.train_tokens}"
-        )
+    if (config.model.architecture is None) == (config.model.pretrained is None):
+        problems.append("model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one")
+    problems += _schedule_mismatches(config)
     problems += _proportion_mismatches(config)
     if config.model.mup and config.model.mup_base_width is None:
         problems.append(
@@ -126,6 +121,30 @@ def _mismatches(config: RunConfig) -> list[str]:
         problems.append(
             "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
             "and 0 in evaluation.shots"
+        )
+    return problems
+
+
+def _schedule_mismatches(config: RunConfig) -> list[str]:
+    """Check which settings the kind of schedule takes, and that its parts fit into the run."""
+    schedule, problems = config.schedule, []
+    if (schedule.kind == "wsd") != (schedule.decay_tokens is not None):
+        problems.append(f"schedule.decay_tokens = {schedule.decay_tokens}: given exactly when schedule.kind is wsd")
+    ended = ("cosine", "wsd", "linear")
+    for name, kinds in (("decay_shape", ("wsd",)), ("final_learning_rate_fraction", ended)):
+        value = getattr(schedule, name)
+        if schedule.kind not in kinds and value != type(schedule).model_fields[name].default:
+            problems.append(
+                f"schedule.{name} = {value}: kind {schedule.kind} has none, only {', '.join(kinds)}; leave it out"
+            )
+    if schedule.kind == "inverse-square-root" and schedule.warmup_tokens == 0:
+        problems.append(
+            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies at its end"
+        )
+    if schedule.warmup_tokens + (schedule.decay_tokens or 0) > config.train.train_tokens:
+        problems.append(
+            f"schedule.warmup_tokens = {schedule.warmup_tokens}: warm-up and decay together must not be longer "
+            f"than train.train_tokens = {config.train.train_tokens}"
         )
     return problems
 

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import RunConfig, Section
+from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.run_file import PRESETS, dump, load
+from pipeline.sections import Section
 
 JOBS = Path(__file__).parents[1] / "jobs"
 
@@ -89,6 +90,30 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ),
         ("schedule.kind=wsd", "schedule.decay_tokens = None: given exactly when schedule.kind is wsd"),
         ("schedule.decay_tokens=8", "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd"),
+        (
+            "schedule.decay_shape=linear",
+            "schedule.decay_shape = linear: kind cosine has none, only wsd; leave it out",
+        ),
+        (
+            "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0}",
+            "schedule.final_learning_rate_fraction = 0.0: kind constant has none, only cosine, wsd, linear; leave it out",
+        ),
+        (
+            "schedule={kind: inverse-square-root, warmup_tokens: 0}",
+            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies at its end",
+        ),
+        (
+            "optimizer.learning_rate_scaling={rule: sqrt, reference_batch_tokens: 8}",
+            "optimizer.learning_rate_scaling.rule = 'sqrt': input should be 'linear' or 'square-root'",
+        ),
+        (
+            "model.pretrained=somewhere",
+            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one",
+        ),
+        (
+            "model.architecture=null",
+            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one",
+        ),
         (
             "schedule.warmup_tokens=321",
             "schedule.warmup_tokens = 321: warm-up and decay together must not be longer than train.train_tokens = 320",

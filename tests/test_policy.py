@@ -21,6 +21,7 @@ SUPPORT = (
     "logs",
     "yaml_files",
     "step_plan",
+    "sections",
     "config",
     "run_file",
     "artifacts",

@@ -58,6 +58,8 @@ def train(config: RunConfig) -> Result:
     launch = plan_launch(config, run_file)
     (run_dir / "logs").mkdir(exist_ok=True)
     note(f"train: starting {launch.ranks} {launch.device} ranks; their logs are in {run_dir / 'logs'}")
+    if scaled := scaled_learning_rate(config):
+        note(f"train: {scaled}")
     with _Ranks(launch, run_dir) as ranks, _stop_signals(ranks):
         _watch(config, ranks)
     outcome = read_json(run_dir / "outcome.json")
@@ -77,6 +79,18 @@ def train(config: RunConfig) -> Result:
         raise DataError(f"{run_dir / 'checkpoints' / checkpoint}: has vanished after training")
     files = {f"{checkpoint}/{name}": record for name, record in manifest["files"].items()}
     return Result({**outcome["counts"], "data": outlook}, files)
+
+
+def scaled_learning_rate(config: RunConfig) -> str | None:
+    """Say what `optimizer.learning_rate_scaling` did, None where it is not set."""
+    scaling = config.optimizer.learning_rate_scaling
+    if scaling is None:
+        return None
+    peak, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
+    return (
+        f"learning rate {peak:.4g} x {factor:.4g} ({scaling.rule}, batch {config.batch.global_batch_tokens:,} of reference "
+        f"{scaling.reference_batch_tokens:,} tokens) = {peak * factor:.4g}"
+    )
 
 
 class _Ranks:

@@ -87,7 +87,7 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
         source = config.paths.data_dir / "tokenizer" / file
         if source.exists():
             shutil.copyfile(source, target / file)
-    (target / "README.md").write_text(_model_card(config, counts), encoding="utf-8")
+    (target / "README.md").write_text(_model_card(config, counts, architecture.model_type), encoding="utf-8")
 
 
 def _weights(checkpoint: Path) -> dict[str, Any]:
@@ -137,13 +137,21 @@ def continue_prompt(folder: Path, prompt: str) -> str:
     return tokenizer.decode(generated[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def _model_card(config: RunConfig, counts: dict[str, Any]) -> str:
+def _beginning(lineage: list[dict[str, Any]]) -> str:
+    if not lineage:
+        return "Trained from scratch"
+    last = lineage[-1]
+    place = last["pretrained"] if "pretrained" in last else f"{last['run']}@{last['step']}"
+    return f"Trained on from `{place}`"
+
+
+def _model_card(config: RunConfig, counts: dict[str, Any], name: str) -> str:
     sources = ", ".join(config.sources)
     loss = counts["validation_loss"]
     shown = "not measured" if loss is None else f"{loss:.4f} nats per token"
-    return f"""# {config.model.architecture}, {counts["parameters"]:,} parameters
+    return f"""# {name}, {counts["parameters"]:,} parameters
 
-Trained from scratch with `pipeline train`.
+{_beginning(counts["lineage"])} with `pipeline train`.
 
 | | |
 | --- | --- |

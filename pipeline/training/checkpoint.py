@@ -20,9 +20,9 @@ from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
 from pipeline.errors import DataError
 from pipeline.sampling.order import Ranges
 from pipeline.training import reshard
+from pipeline.training.checkpoint_names import complete_checkpoints, name_of
 from pipeline.training.engine import Engine
 from pipeline.training.noise_scale import NoiseScale
-from pipeline.training.resume import complete_checkpoints, name_of
 
 PROBE = "probe.npz"
 
@@ -51,8 +51,18 @@ class TrainState:
         return TrainState(**{**record, "skipped": skipped, "noise_scale": NoiseScale(**record["noise_scale"])})
 
 
-def save(engine: Engine, state: TrainState, folder: Path, keep_last: int, probe: dict[str, np.ndarray]) -> Path:
-    """Write a checkpoint; every rank calls it. Older ones beyond `keep_last` are deleted afterwards."""
+def save(
+    engine: Engine,
+    state: TrainState,
+    folder: Path,
+    keep_last: int,
+    probe: dict[str, np.ndarray],
+    about: dict[str, Any],
+) -> Path:
+    """Write a checkpoint; every rank calls it. Older ones beyond `keep_last` are deleted afterwards.
+
+    `about` goes into its manifest: the model, its tokenizer, and the checkpoints before the run's first step.
+    """
     rank = dist.get_rank()
     target, partial = folder / name_of(state.step), folder / ".partial"
     if rank == 0:
@@ -71,6 +81,7 @@ def save(engine: Engine, state: TrainState, folder: Path, keep_last: int, probe:
             "state": asdict(state),
             "ranks": dist.get_world_size(),
             "zero_stage": engine.zero_optimization_stage(),
+            **about,
         }
         write_json(partial / target.name / MANIFEST, {**manifest, "files": records})
         (partial / target.name).rename(target)

@@ -20,9 +20,10 @@ from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
-from pipeline.training import checkpoint, resume
+from pipeline.training import checkpoint, resume, start
 from pipeline.training.capacity import problems_of_rank
 from pipeline.training.checkpoint import TrainState
+from pipeline.training.checkpoint_names import name_of
 from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
 from pipeline.training.device_batch import Mover, check_document_mask
@@ -60,20 +61,26 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     if problems := _on_any_rank(problems_of_rank(config, resolved, architecture, sizes)):
         raise ConfigError(problems)
     candidates = _agree(resume.begin, config)
+    about = _agree(start.describe, config, architecture)
+    origin = None if candidates else start.choose_origin(config, about, _agree)
+    weights = None if candidates else start.weights_to_begin_with(config, architecture, origin, _agree)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
-    model = LanguageModel(build_model(config, architecture, resolved), config.optimizer.z_loss_weight)
+    model = LanguageModel(build_model(config, architecture, resolved, weights), config.optimizer.z_loss_weight)
     engine = make_engine(config, resolved, model)
     _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
-    state = _go_on(engine, candidates, config, rank)
+    del weights
+    state = _go_on(engine, candidates, config, rank) if candidates else start.begin(engine, config, origin, about)
     peak = peak_flops(_device_name())
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         epochs = data.order.epochs(config.total_samples)
+        highest, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
         details = {"epochs": epochs, "mfu_formula": MFU_FORMULA, "hfu_formula": HFU_FORMULA, "peak_flops": peak}
+        details["learning_rate"] = {"peak": highest, "factor": factor, "scaled_peak": highest * factor}
         details |= _parameter_counts(sizes)
         write_event(run_dir, "start", step=state.step, ranks=ranks, **details, config=dump(config))
     steps = range(state.step + 1, config.total_steps + 1)
@@ -83,15 +90,16 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
         size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
-        run = Run(config, engine, loader, held_out, stop, metrics, trackers, gradients, size, peak)
+        run = Run(config, engine, loader, held_out, stop, metrics, trackers, gradients, size, peak, about)
         state = train(run, state)
     finished = state.step == config.total_steps
     if metrics:
         metrics.close()
         write_event(run_dir, "end" if finished else "stop", step=state.step)
     counts = _counts(config, state, sizes, ranks, resolved, held_out) if finished and rank == 0 else {}
-    if counts and config.train.compile:
-        counts["compiled_graphs"] = compiled_graphs()
+    if counts:
+        counts["lineage"] = about["lineage"]
+        counts |= {"compiled_graphs": compiled_graphs()} if config.train.compile else {}
     return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
 
 
@@ -149,12 +157,10 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
         if rank == 0:
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state
-    if candidates:
-        raise UserError(
-            f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl names how). "
-            "Restore one from a copy, or choose another paths.run_dir."
-        )
-    return TrainState()
+    raise UserError(
+        f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl names how). "
+        "Restore one from a copy, or choose another paths.run_dir."
+    )
 
 
 def _parameter_counts(sizes: Sizes) -> dict[str, int]:
@@ -194,5 +200,5 @@ def _counts(
         "device": _device_name(),
         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in records),
         "mfu": statistics.median(known) if (known := [r["mfu"] for r in records if r["mfu"] is not None]) else None,
-        "checkpoint": resume.name_of(state.step),
+        "checkpoint": name_of(state.step),
     }

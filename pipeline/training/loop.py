@@ -48,6 +48,8 @@ class Run:
     gradients: MicroBatchGradients
     size: ModelSize
     peak_flops: float | None
+    about: dict[str, Any]
+    """What the manifest of every checkpoint says of the run: `model`, `tokenizer`, `lineage`."""
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,8 @@ def _peak_memory_bytes(device: torch.device) -> int:
 def save(run: Run, state: TrainState) -> None:
     """Write a checkpoint with the engine's logits for a few tokens."""
     started = time.perf_counter()
-    path = checkpoint.save(
-        run.engine, state, run.config.paths.run_dir / "checkpoints", run.config.checkpoint.keep_last, probe(run)
-    )
+    folder, keep_last = run.config.paths.run_dir / "checkpoints", run.config.checkpoint.keep_last
+    path = checkpoint.save(run.engine, state, folder, keep_last, probe(run), run.about)
     if run.metrics:
         seconds = round(time.perf_counter() - started, 3)
         write_event(run.config.paths.run_dir, "save", step=state.step, checkpoint=path.name, seconds=seconds)

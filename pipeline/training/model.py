@@ -11,15 +11,24 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import tokenizer_size
+from pipeline.training.branch import RUN_TIME_SETTINGS
 from pipeline.training.costs import ModelSize
 from pipeline.training.parametrisation import scalings
 from pipeline.training.sizes import Sizes
+from pipeline.training.starting_weights import Weights, gathered, put_weights
 
 ATTENTION = "attn_implementation"
 """Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
@@ -27,13 +36,27 @@ ATTENTION = "attn_implementation"
 
 def model_config(config: RunConfig) -> PretrainedConfig:
     """Return the transformers config. Raises ConfigError for an unknown architecture or key, or too small a vocabulary."""
-    if config.model.architecture not in CONFIG_MAPPING:
+    model = _pretrained_config(config) if config.model.pretrained else _new_config(config)
+    positions = getattr(model, "max_position_embeddings", None)
+    if positions is not None and positions < config.data.sequence_length:
+        raise ConfigError(
+            [
+                f"model.config.max_position_embeddings = {positions}: must be at least data.sequence_length = "
+                f"{config.data.sequence_length}"
+            ]
+        )
+    return model
+
+
+def _new_config(config: RunConfig) -> PretrainedConfig:
+    architecture = config.model.architecture
+    if architecture is None or architecture not in CONFIG_MAPPING:
         raise ConfigError(
             [
                 f"model.architecture = {config.model.architecture!r}: transformers knows no such model type; for example llama"
             ]
         )
-    kind = CONFIG_MAPPING[config.model.architecture]
+    kind = CONFIG_MAPPING[architecture]
     known = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
     problems = [
         f"model.config.{key}: {config.model.architecture} has no such setting; it has {', '.join(sorted(known))}"
@@ -51,16 +74,42 @@ def model_config(config: RunConfig) -> PretrainedConfig:
         raise ConfigError(problems)
     settings = {**config.model.config, "vocab_size": vocab_size, "bos_token_id": end, "eos_token_id": end}
     settings.pop(ATTENTION, None)
-    model = kind(**settings)
-    positions = getattr(model, "max_position_embeddings", None)
-    if positions is not None and positions < config.data.sequence_length:
+    return kind(**settings)
+
+
+def _pretrained_config(config: RunConfig) -> PretrainedConfig:
+    """Return the config in a transformers folder, with what the run file says of how the model is run.
+
+    Raises ConfigError where there is none of a causal language model that transformers itself knows, or where an entry of
+    `model.config` would make another model of it.
+    """
+    folder = config.model.pretrained
+    assert folder is not None
+    known = "name a transformers folder of a causal language model"
+    try:  # no code of the folder's own is ever run
+        model = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
         raise ConfigError(
-            [
-                f"model.config.max_position_embeddings = {positions}: must be at least data.sequence_length = "
-                f"{config.data.sequence_length}; raise it, leave it out for the architecture's own, or set "
-                f"data.sequence_length = {positions}"
-            ]
-        )
+            [f"model.pretrained = {folder}: has no config that can be read ({reason}); {known}"]
+        ) from None
+    if type(model) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError([f"model.pretrained = {folder}: {model.model_type} is no causal language model; {known}"])
+    names = {*model.to_dict(), *model.attribute_map, ATTENTION}
+    problems = [
+        f"model.config.{key}: {'would make another model of' if key in names else 'is no setting of'} that in "
+        f"model.pretrained = {folder}; remove it"
+        for key in config.model.config
+        if key not in names or not RUN_TIME_SETTINGS.fullmatch(key)
+    ]
+    needed, _ = tokenizer_size(config.paths.data_dir / "tokenizer")
+    if model.vocab_size < needed:
+        problems.append(f"model.pretrained = {folder}: has {model.vocab_size} rows for the tokenizer's {needed} ids")
+    if problems:
+        raise ConfigError(problems)
+    for key, value in config.model.config.items():
+        if key != ATTENTION:
+            setattr(model, key, value)
     return model
 
 
@@ -73,8 +122,10 @@ def model_size(config: PretrainedConfig, sizes: Sizes) -> ModelSize:
     return ModelSize(sizes.total - sizes.looked_up, head, config.num_hidden_layers, width)
 
 
-def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any]) -> PreTrainedModel:
-    """Build the model in fp32 with its initial weights; sharded over the ranks at ZeRO stage 3.
+def build_model(
+    config: RunConfig, architecture: PretrainedConfig, resolved: dict[str, Any], weights: Weights | None = None
+) -> PreTrainedModel:
+    """Build the model in fp32 with given or initial weights; sharded over the ranks at ZeRO stage 3.
 
     Raises ConfigError where its attention cannot run as asked, for example for want of a library, and where
     `parametrisation.scalings` does.
@@ -91,7 +142,11 @@ def build_model(config: RunConfig, architecture: PretrainedConfig, resolved: dic
             [f"model.config.{ATTENTION} = {attention[ATTENTION]!r}: {error}; leave it out for transformers' own choice"]
         ) from None
     del sharded
-    initialise(model, config, is_sharded=resolved["zero_optimization"]["stage"] == 3)
+    is_sharded = resolved["zero_optimization"]["stage"] == 3
+    if weights is None:
+        initialise(model, config, is_sharded)
+    else:
+        put_weights(model, weights, is_sharded)
     if config.train.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
@@ -130,9 +185,7 @@ def _whole_on_host(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
 
     ZeRO 3 holds them in the format and on the device of training, where the same seed draws other numbers.
     """
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+    with gathered(parameters):
         held = [parameter.data for parameter in parameters]
         for parameter in parameters:
             parameter.data = parameter.data.to("cpu", torch.float32)

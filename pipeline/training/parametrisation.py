@@ -99,6 +99,10 @@ the root of the width, granite and cohere by constants, olmo2 normalises what ea
 
 def check(config: RunConfig) -> None:
     """Raise ConfigError if muP is asked for where it is not offered. What hangs on sizes, `scalings` refuses."""
+    if config.model.mup and config.model.pretrained is not None:
+        raise ConfigError(
+            ["model.mup = true: scales how a model begins, and model.pretrained has begun; set model.mup to false"]
+        )
     if config.model.mup and config.model.architecture not in ARCHITECTURES:
         raise ConfigError(
             [
@@ -115,7 +119,8 @@ def scalings(config: RunConfig, model: "PreTrainedModel") -> dict[str, Scaling]:
     """
     check(config)
     dimensions = {name: len(getattr(p, "ds_shape", p.shape)) for name, p in model.named_parameters()}
-    residual = _residual_factors(model) if config.model.scale_residual_init else {}
+    draws = config.model.pretrained is None  # else the weights are given
+    residual = _residual_factors(model) if draws and config.model.scale_residual_init else {}
     by_width = _by_width(config, model.config, dimensions) if config.model.mup else {}
     found = {}
     for name in dimensions:
@@ -161,6 +166,7 @@ def _by_width(config: RunConfig, architecture: "PretrainedConfig", dimensions: d
 
     Source: Yang et al. 2022, arXiv:2203.03466, tables 3 and 8; for Muon Yang, Simon and Bernstein 2023, arXiv:2310.17813.
     """
+    assert config.model.architecture is not None
     names, base = ARCHITECTURES[config.model.architecture], config.model.mup_base_width
     assert base is not None, "checked when the run file was loaded"
     width = architecture.hidden_size / base

@@ -2,13 +2,15 @@
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training import deepspeed_config, parametrisation, resume, trackers
+from pipeline.training import branch, deepspeed_config, parametrisation, resume, trackers
+
+PARTS = (deepspeed_config.check, parametrisation.check, resume.check, branch.check, trackers.check)
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of the template, the batch, the vocabulary, muP, the resume, the trackers."""
+    """Raise ConfigError with every problem of template, batch, vocabulary, muP, resume, branch and trackers."""
     problems: list[str] = []
-    for part in (deepspeed_config.check, parametrisation.check, resume.check, trackers.check):
+    for part in PARTS:
         try:
             part(config)
         except ConfigError as error:

@@ -6,7 +6,7 @@ the old ranks' shards, which are mapped into memory and not read whole, into a s
 function with which DeepSpeed loads shards. Nothing is written to disk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,35 @@ def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
             buffer.copy_(model_states["module"][name])
     for counter in COUNTERS:
         setattr(engine, counter, model_states[counter])
+
+
+def master_weights(
+    checkpoint: Path, stage: int, ranks: int
+) -> tuple[dict[str, torch.Size], Callable[[str], torch.Tensor]]:
+    """Return the shapes of a checkpoint's parameters, and a function that copies one of them, in fp32, by its name."""
+    states = _model_states(checkpoint, stage)
+    if stage == 0:
+        whole = states["module"]
+        if any(value.dtype != torch.float32 for value in whole.values()):
+            raise DataError(
+                f"{checkpoint}: ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3"
+            )
+        return {name: value.shape for name, value in whole.items()}, whole.__getitem__
+    weights = FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS
+    shards = [
+        _open(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")[OPTIMIZER_STATE_DICT][weights]
+        for rank in range(ranks)
+    ]
+    shapes = states[PARAM_SHAPES]
+    slots = slots_of_ranks(stage, shapes, [flat.numel() for flat in shards[0]], ranks)
+    sizes = {name: shape for named in shapes for name, shape in named.items()}
+
+    def read(name: str) -> torch.Tensor:
+        size = sizes[name].numel()
+        pieces = [[slot for slot in its if slot.name == name] for its in slots]
+        return copy_slots([size], [Slot(name, 0, size, 0, 0)], pieces, shards)[0].view(sizes[name])
+
+    return sizes, read
 
 
 def copy_slots(

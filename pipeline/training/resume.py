@@ -1,6 +1,7 @@
 """Whether and from where a run goes on, and which settings may have changed since it began. Free of torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,16 @@ from pipeline.artifacts import MANIFEST, differences, flatten, read_json, read_m
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import phase_starts
+from pipeline.training.checkpoint_names import complete_checkpoints
+from pipeline.training.origin import inventory
 
 RUN_RECORD = "run.json"
 
-FIXED = ("model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "batch.ramp", "precision", "train.seed")
+FIXED = (
+    "model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "batch.ramp", "precision", "train.seed",
+    "train.init_from", "train.init_take",
+)  # fmt: skip
 """Settings that stay as they were: any of them would turn the run into another one. README.md says what may change."""
-
-
-def name_of(step: int) -> str:
-    """Return a checkpoint's folder name, which sorts by step."""
-    return f"step_{step:08d}"
-
-
-def complete_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
 
 
 def begin(config: RunConfig) -> list[Path]:
@@ -31,7 +27,8 @@ def begin(config: RunConfig) -> list[Path]:
     Raises ConfigError as `check` does.
     """
     check(config)
-    write_json(config.paths.run_dir / RUN_RECORD, settings_of(config))
+    record = config.paths.run_dir / RUN_RECORD
+    write_json(record, _known(config, read_json(record) or {}))
     return complete_checkpoints(config.paths.run_dir / "checkpoints")[::-1]
 
 
@@ -63,7 +60,7 @@ def _changes(config: RunConfig) -> list[str]:
     before = read_json(run_dir / RUN_RECORD)
     if before is None:
         return []
-    now, length = settings_of(config), "train.train_tokens"
+    now, length = _known(config, before), "train.train_tokens"
     for name, digest in now.items():
         if digest is None and name.startswith("output of "):  # about to be made; compared again before training
             before[name] = None
@@ -95,6 +92,12 @@ def _misplaced(config: RunConfig, checkpoint: Path) -> list[str]:
     ]
 
 
+def _known(config: RunConfig, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings, with what was recorded of that from which the run began where it has been moved away since."""
+    moved = [name for name, content in inventory(config).items() if content is None]
+    return settings_of(config) | {name: before[name] for name in moved if name in before}
+
+
 def _with_length(config: RunConfig, train_tokens: int) -> RunConfig:
     return config.model_copy(update={"train": config.train.model_copy(update={"train_tokens": train_tokens})})
 
@@ -107,6 +110,7 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
         for part in dotted.split("."):
             value = value[part]
         settings |= flatten(value, dotted)
+    settings |= inventory(config)
     for folder in ("tokenizer", "tokens"):
         manifest = read_manifest(config.paths.data_dir / folder / "manifest.json")
         settings[f"output of {folder}"] = manifest["output"] if manifest else None

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from pipeline.cluster.launch import dividing_ranks, gpu_count, plan_launch
+from pipeline.cluster.supervisor import scaled_learning_rate
 from pipeline.errors import ConfigError, UserError
 from pipeline.run_file import load
 
@@ -190,3 +191,18 @@ def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) ->
     assert ended.returncode == 2
     assert f"each would do the whole of `pipeline {command}`" in ended.stderr
     assert "Only prepare and tokenize share the tasks of a step" in ended.stderr
+
+
+def test_a_scaled_learning_rate_is_told(run_file: Path) -> None:
+    assert scaled_learning_rate(load(run_file)) is None
+    batch = ["batch.global_batch_tokens=2097152", "train.train_tokens=2097152", "optimizer.peak_learning_rate=6e-4"]
+    linear, root = (
+        f"optimizer.learning_rate_scaling={{rule: {rule}, reference_batch_tokens: 524288}}"
+        for rule in ("linear", "square-root")
+    )
+    assert scaled_learning_rate(load(run_file, [*batch, linear])) == (
+        "learning rate 0.0006 x 4 (linear, batch 2,097,152 of reference 524,288 tokens) = 0.0024"
+    )
+    assert scaled_learning_rate(load(run_file, [*batch, root])) == (
+        "learning rate 0.0006 x 2 (square-root, batch 2,097,152 of reference 524,288 tokens) = 0.0012"
+    )

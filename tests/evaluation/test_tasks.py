@@ -5,9 +5,9 @@ import pytest
 import yaml
 from heldout import write_heldout
 
-from pipeline.config import Evaluation
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.evaluation.tasks import write_tasks
+from pipeline.sections import Evaluation
 
 
 def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:

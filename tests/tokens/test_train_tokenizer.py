@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
-from pipeline.config import Tokenizer
 from pipeline.errors import DataError
 from pipeline.run_file import load
+from pipeline.sections import Tokenizer
 from pipeline.tokens import byte_level_bpe
 from pipeline.tokens.learning import elapsed, learn
 from pipeline.tokens.sample import Sample

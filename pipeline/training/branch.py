@@ -1,0 +1,79 @@
+"""What must agree between a run and the checkpoint of another one that it begins from. Free of torch."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.artifacts import differences, read_json
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.training.checkpoint_names import complete_checkpoints
+from pipeline.training.deepspeed_config import read_template
+from pipeline.training.origin import Origin, find_origin
+from pipeline.training.resume import RUN_RECORD, settings_of
+
+RUN_TIME_SETTINGS = re.compile(r"attn_implementation|.*(dropout|pdrop).*|use_cache|max_position_embeddings|rope_.*")
+"""Settings of a model that say how it is run, or how far it sees: its weights fit with other values too."""
+BOOKKEEPING = re.compile(r"_.*|dtype|torch_dtype|transformers_version|architectures|(bos|eos|pad)_token_id")
+"""Entries of a transformers config that say nothing of the function."""
+
+
+def check(config: RunConfig) -> None:
+    """Raise ConfigError where a run that has yet to begin cannot begin from what `train.init_from` names."""
+    if complete_checkpoints(config.paths.run_dir / "checkpoints"):
+        return
+    if config.model.pretrained is not None and not (config.model.pretrained / "config.json").is_file():
+        raise ConfigError(
+            [f"model.pretrained = {config.model.pretrained}: holds no config.json; name a transformers folder"]
+        )
+    origin = find_origin(config)
+    if origin is None or config.train.init_take == "weights":
+        return
+    state, stage = origin.manifest["state"], origin.manifest["zero_stage"]
+    problems, plan = [], config.step_plan
+    own_stage = read_template(config.deepspeed).get("zero_optimization", {}).get("stage", 0)
+    if own_stage != stage:
+        problems.append(
+            f"deepspeed (its zero_optimization.stage = {own_stage}): {origin.checkpoint} was written at stage {stage}, and "
+            "train.init_take = everything takes the optimizer as it is; set it to match, or train.init_take to weights"
+        )
+    if (planned := plan.tokens_after(state["step"])) != state["tokens"]:
+        problems.append(
+            f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, in {origin.checkpoint} after "
+            f"{state['tokens']}; set them to those of {origin.run}, or train.init_take to weights"
+        )
+    if plan.total_steps <= state["step"]:
+        problems.append(
+            f"train.train_tokens = {config.train.train_tokens}: must be above the {state['tokens']} tokens that "
+            f"{origin.checkpoint} has seen, which count"
+        )
+    before = read_json(origin.run / RUN_RECORD) or {}
+    for name in ("precision.dtype", "optimizer.kind"):
+        own: Any = config.model_dump()
+        for part in name.split("."):
+            own = own.get(part, {})
+        if name in before and own and before[name] != own:
+            problems.append(
+                f"{name} = {own}: {origin.run} has {before[name]}; set it back, or train.init_take to weights"
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def model_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Name the entries of two transformers configs between which the same weights are another function."""
+
+    def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in settings.items()
+            if not RUN_TIME_SETTINGS.fullmatch(name) and not BOOKKEEPING.fullmatch(name)
+        }
+
+    return differences(decisive(before), decisive(after))
+
+
+def changed_settings(config: RunConfig, origin: Origin) -> list[str]:
+    """Name every setting that differs from those of the run that a branch begins from, data and schedule included."""
+    before = read_json(origin.run / RUN_RECORD) or {}
+    return differences(before, settings_of(config))

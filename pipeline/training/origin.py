@@ -1,0 +1,102 @@
+"""What a run begins from: another run's checkpoint (`train.init_from`) or a transformers folder (`model.pretrained`).
+
+Reads manifests, and of weights a sample; free of torch. The other run is never written to.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from pipeline.artifacts import MANIFEST, file_record, read_json
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.training.checkpoint_names import complete_checkpoints, name_of
+
+EDGE_BYTES = 1 << 20
+"""Of each file of weights so much of its beginning and end is read to tell it from another one."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a run begins from."""
+
+    checkpoint: Path
+    manifest: dict[str, Any]
+
+    @property
+    def run(self) -> Path:
+        return self.checkpoint.parents[1]
+
+    def lineage(self) -> list[dict[str, Any]]:
+        """Return the checkpoints that led here, the oldest first."""
+        state, record = self.manifest["state"], file_record(self.checkpoint / MANIFEST)
+        last = {"run": str(self.run), "step": state["step"], "checkpoint": record["checksum"]}
+        return [*self.manifest.get("lineage", []), last]
+
+
+def find_origin(config: RunConfig) -> Origin | None:
+    """Return what `train.init_from` names, None where it is not set. Raises ConfigError naming the steps that there are."""
+    if config.train.init_from is None:
+        return None
+    run, step = _run_and_step(config.train.init_from)
+    setting = f"train.init_from = {config.train.init_from}"
+    if run == config.paths.run_dir:
+        raise ConfigError([f"{setting}: is this run's own folder; choose another paths.run_dir for the branch"])
+    checkpoints = complete_checkpoints(run / "checkpoints")
+    if not checkpoints:
+        raise ConfigError([f"{setting}: {run / 'checkpoints'} holds no complete checkpoint; name the folder of a run"])
+    chosen = checkpoints[-1] if step is None else run / "checkpoints" / name_of(step)
+    if chosen not in checkpoints:
+        raise ConfigError([f"{setting}: no such checkpoint; there are those of step {_steps(checkpoints)}"])
+    return Origin(chosen, read_json(chosen / MANIFEST))
+
+
+def refuse_damaged(origin: Origin, damage: list[str]) -> None:
+    """Raise DataError where a checkpoint is not what was written."""
+    if damage:
+        others = [path for path in complete_checkpoints(origin.checkpoint.parent) if path != origin.checkpoint]
+        remedy = f"name another step with train.init_from: {_steps(others)}" if others else "it is the only one there"
+        raise DataError(f"{origin.checkpoint}: is damaged: {', '.join(damage)}; {remedy}")
+
+
+def inventory(config: RunConfig) -> dict[str, Any]:
+    """Describe what a run begins from by content, for the stage's fingerprint; None for what has been moved away.
+
+    `RUN` without a step is `newest`: a run that has begun stays what it is when that run goes on.
+    """
+    described: dict[str, Any] = {}
+    if config.train.init_from is not None:
+        run, step = _run_and_step(config.train.init_from)
+        manifest = run / "checkpoints" / name_of(step or 0) / MANIFEST
+        described["train.init_from"] = (
+            "newest" if step is None else file_record(manifest)["checksum"] if manifest.is_file() else None
+        )
+    if (folder := config.model.pretrained) is not None:
+        files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+        found = all(file.is_file() for file in files)
+        described["model.pretrained"] = _content(files) if found else None
+    return described
+
+
+def _content(files: list[Path]) -> str:
+    digest = xxhash.xxh3_128()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}/{size}/".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(EDGE_BYTES))
+            file.seek(max(0, size - EDGE_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _run_and_step(location: Path) -> tuple[Path, int | None]:
+    named = re.fullmatch(r"(.+)@(\d+)", str(location))
+    return (Path(named[1]), int(named[2])) if named else (location, None)
+
+
+def _steps(checkpoints: list[Path]) -> str:
+    return ", ".join(str(int(path.name.partition("_")[2])) for path in checkpoints)

@@ -1,0 +1,117 @@
+"""How a run that has no checkpoint yet begins, on its ranks: what it is, what it takes over, and from where."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+from transformers import PretrainedConfig
+
+from pipeline.artifacts import MANIFEST, read_json
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.sampling.dataset import tokenizer_size
+from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
+from pipeline.training import branch, checkpoint, origin, reshard
+from pipeline.training.checkpoint import TrainState
+from pipeline.training.checkpoint_names import complete_checkpoints
+from pipeline.training.engine import Engine
+from pipeline.training.language_model import PREFIX
+from pipeline.training.metrics import write_event
+from pipeline.training.origin import Origin
+from pipeline.training.starting_weights import Weights, on_rank_0, pretrained_weights
+
+Agree = Callable[..., Any]
+"""Calls a function on rank 0 and gives every rank its result, or raises its UserError everywhere."""
+
+
+def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any]:
+    """Return what every checkpoint's manifest says of the run: its model, its tokenizer, and where it comes from.
+
+    Raises ConfigError where a pretrained model's tokenizer gives other ids than those of the tokens.
+    """
+    folder = config.paths.data_dir / "tokenizer"
+    ours = own_ids(folder, tokenizer_size(folder)[1])
+    checkpoints = complete_checkpoints(config.paths.run_dir / "checkpoints")
+    lineage: list[dict[str, Any]] = []
+    if checkpoints:
+        lineage = read_json(checkpoints[-1] / MANIFEST).get("lineage", [])
+    elif (pretrained := config.model.pretrained) is not None:
+        if problems := disagreements(ours, folder_ids(pretrained)):
+            raise ConfigError(
+                [
+                    f"model.pretrained = {pretrained}: its tokenizer is not that of {folder}: {'; '.join(problems)}. Set "
+                    f"tokenizer: {{kind: pretrained, path: {pretrained}}}, and a paths.data_dir of its own"
+                ]
+            )
+        lineage = [{"pretrained": str(pretrained), "content": origin.inventory(config)["model.pretrained"]}]
+    return {
+        "model": json.loads(architecture.to_json_string(use_diff=False)),
+        "tokenizer": ours.digest(),
+        "lineage": lineage,
+    }
+
+
+def choose_origin(config: RunConfig, about: dict[str, Any], agree: Agree) -> Origin | None:
+    """Return the checkpoint to begin from, intact and of the same model and tokenizer; every rank calls it.
+
+    Raises UserError where it is missing or damaged, or where something of it does not fit.
+    """
+    found: Origin | None = agree(origin.find_origin, config)
+    if found is None:
+        return None
+    problems = [
+        f"model: {change}; {found.checkpoint} has the first value: set it back"
+        for change in branch.model_differences(found.manifest["model"], about["model"])
+    ]
+    if found.manifest["tokenizer"] != about["tokenizer"]:
+        problems.append(
+            f"tokenizer: {found.checkpoint} was trained with one that gives other ids. Set tokenizer: {{kind: pretrained, "
+            "path: data_dir/tokenizer of that run}, and a paths.data_dir of its own"
+        )
+    if problems:
+        raise ConfigError(problems, f"train.init_from = {config.train.init_from}")
+    origin.refuse_damaged(found, checkpoint.damage(found.checkpoint))
+    return found
+
+
+def weights_to_begin_with(
+    config: RunConfig, architecture: PretrainedConfig, found: Origin | None, agree: Agree
+) -> Weights | None:
+    """Return the weights to put into the model, None where they are drawn or come with `everything`."""
+    if found is not None:
+        take_all = config.train.init_take == "everything"
+        return None if take_all else on_rank_0(lambda: checkpoint_weights(found), agree)
+    if (folder := config.model.pretrained) is not None:
+        return on_rank_0(lambda: pretrained_weights(folder, architecture), agree)
+    return None
+
+
+def checkpoint_weights(found: Origin) -> Weights:
+    """Open the fp32 weights of a checkpoint, of whichever ZeRO stage, number of ranks and precision."""
+    manifest = found.manifest
+    shapes, read = reshard.master_weights(found.checkpoint, manifest["zero_stage"], manifest["ranks"])
+    known = {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
+    return Weights(str(found.checkpoint), known, lambda name: read(PREFIX + name))
+
+
+def begin(engine: Engine, config: RunConfig, found: Origin | None, about: dict[str, Any]) -> TrainState:
+    """Return the state of a run without a checkpoint of its own, and record in events.jsonl that it branches."""
+    if found is None:
+        return TrainState()
+    about["lineage"] = found.lineage()
+    state = TrainState()
+    if config.train.init_take == "everything":
+        own = [{key: value for key, value in g.items() if key != "params"} for g in engine.optimizer.param_groups]
+        state = checkpoint.load(engine, found.checkpoint, config.train.seed)
+        for group, settings in zip(engine.optimizer.param_groups, own, strict=True):
+            group.update(settings)  # a checkpoint brings those of the other run
+    if dist.get_rank() == 0:
+        write_event(
+            config.paths.run_dir,
+            "branch",
+            take=config.train.init_take,
+            lineage=about["lineage"],
+            changed=branch.changed_settings(config, found),
+        )
+    return state

@@ -1,0 +1,283 @@
+"""Runs that begin from another run's checkpoint, on real DeepSpeed engines and gloo ranks."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers import digests
+from ranks import run_ranks
+from transformers import AutoModelForCausalLM
+
+from pipeline.artifacts import file_record, flatten, read_json, write_json
+from pipeline.errors import ConfigError
+from pipeline.run_file import load
+from pipeline.sampling.dataset import open_data
+from pipeline.training import branch, resume
+from pipeline.training.metrics import read_metrics
+from pipeline.training.model import model_config
+from pipeline.training.origin import find_origin, inventory
+from pipeline.training.reshard import master_weights
+
+MakeRun = Callable[..., Path]
+README = Path(branch.__file__).with_name("README.md")
+CONSTANT, DROPOUT = "schedule.kind=constant", "model.config.attention_dropout=0.1"
+COOL_DOWN = {
+    "paths": {"run_dir": "cooldown"},
+    "schedule": {"kind": "wsd", "warmup_tokens": 1024, "decay_tokens": 1280, "final_learning_rate_fraction": 0},
+    "train": {"init_from": "run@10", "init_take": "everything", "train_tokens": 3840},
+}
+"""From step 10 of 256 tokens over 5 steps to nothing."""
+
+
+def records(run_file: Path, overrides: list[str] | None = None) -> list[dict[str, Any]]:
+    return read_metrics(load(run_file, overrides or []).paths.run_dir)
+
+
+def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    return [event for event in found if event["event"] == kind]
+
+
+def write_cool_down(base: Path) -> Path:
+    """Write the run file of the base with the sections of COOL_DOWN changed."""
+    document = yaml.safe_load(base.read_text())
+    for section, values in COOL_DOWN.items():
+        document[section] |= values
+    path = base.with_name("cooldown.yaml")
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def test_the_readmes_cool_down_has_the_settings_that_are_tested() -> None:
+    (block,) = re.findall(r"```yaml\n(# A cool-down.*?)```", README.read_text(), re.DOTALL)
+    shown = {name for section, values in yaml.safe_load(block).items() for name in flatten(values, section)}
+    tested = {name for section, values in COOL_DOWN.items() for name in flatten(values, section)}
+    assert shown == tested
+
+
+@pytest.mark.parametrize("zero", ["zero1", pytest.param("zero3", marks=pytest.mark.full)])
+def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str) -> None:
+    """To the bit: weights, moments, data and dropout are those of the base; then the rate falls by 1 - sqrt(n / 5)."""
+    base = make_run(zero=zero)
+    run_ranks(base, 2, [CONSTANT, DROPOUT])
+    base_dir = load(base).paths.run_dir
+    before, whole = digests(base_dir), records(base)
+    run_file = write_cool_down(base)
+    settings = [DROPOUT, "checkpoint.save_every_steps=3"]
+    assert run_ranks(run_file, 2, settings)["status"] == "done"
+    run_dir, found = load(run_file).paths.run_dir, records(run_file)
+    assert [r["step"] for r in found] == [11, 12, 13, 14, 15]
+    for key in ("tokens", "data_checksum"):
+        assert [r[key] for r in found] == [r[key] for r in whole[10:15]]
+    assert found[0]["loss"] == whole[10]["loss"]
+    assert found[0]["grad_norm"] == whole[10]["grad_norm"]
+    assert found[1]["loss"] != whole[11]["loss"]  # after a step of another rate
+    assert [r["learning_rate"] / 1e-2 for r in found] == pytest.approx([1 - (n / 5) ** 0.5 for n in range(1, 6)])
+    assert digests(base_dir) == before, "nothing is written to the base"
+
+    origin = base_dir / "checkpoints" / "step_00000010" / "manifest.json"
+    lineage = [{"run": str(base_dir), "step": 10, "checkpoint": file_record(origin)["checksum"]}]
+    (event,) = events(run_dir, "branch")
+    assert (event["lineage"], event["take"]) == (lineage, "everything")
+    assert 'schedule.kind: "constant" -> "wsd"' in event["changed"]
+    assert not any(change.startswith("data.") for change in event["changed"])
+
+    shutil.rmtree(run_dir / "checkpoints" / "step_00000015")
+    shutil.move(base_dir, base_dir.with_name("moved"))  # a branch that has begun needs its base no more
+    outcome = run_ranks(run_file, 2, settings)
+    assert records(run_file) == [*found[:2], *records(run_file)[2:]]
+    assert [r["loss"] for r in records(run_file)] == [r["loss"] for r in found]
+    assert outcome["counts"]["lineage"] == lineage
+    assert read_json(run_dir / "checkpoints" / "step_00000015" / "manifest.json")["lineage"] == lineage
+    assert len(events(run_dir, "branch")) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "ranks", "dtype", "target"),
+    [
+        ("zero1", 2, "bf16", "zero3"),
+        ("zero3", 2, "fp32", "zero1"),
+        *(
+            pytest.param(*case, marks=pytest.mark.full)
+            for case in (("zero0", 1, "fp32", "zero2"), ("zero2", 4, "fp16", "zero0"))
+        ),
+    ],
+)
+def test_weights_are_the_fp32_ones_whatever_wrote_them(
+    make_run: MakeRun, source: str, ranks: int, dtype: str, target: str
+) -> None:
+    """Against DeepSpeed's own merging of shards, or the rounded weights beside them, and a plain model's loss for the
+    first batch of the order."""
+    base = make_run(zero=source)
+    run_ranks(base, ranks, [f"precision.dtype={dtype}", "train.train_tokens=2560"])
+    checkpoint = load(base).paths.run_dir / "checkpoints" / "step_00000010"
+    shapes, read = master_weights(checkpoint, int(source[-1]), ranks)
+    plain = AutoModelForCausalLM.from_config(model_config(load(base)), dtype=torch.float32)
+    merged, found = merge(checkpoint, source, dtype), {name: read(name) for name in shapes}
+    assert found.keys() == merged.keys() - ({"lm_head.weight"} if source != "zero0" else set())
+    for name, weight in found.items():
+        assert torch.equal(weight.to(merged[name].dtype), merged[name]), name
+        assert weight.dtype == torch.float32
+        assert dtype == "fp32" or not torch.equal(weight, merged[name].float()), f"{name} is rounded"
+    plain.load_state_dict(found, strict=False)
+    plain.tie_weights()
+
+    run_file, overrides = make_run(name="branch", zero=target), ["train.init_from=" + str(load(base).paths.run_dir)]
+    overrides += ["train.train_tokens=256", "schedule.warmup_tokens=0"]
+    assert run_ranks(run_file, 2, overrides)["status"] == "done"
+    config = load(run_file, overrides)
+    batch = open_data(config).read(np.arange(8))
+    inputs, targets = (torch.from_numpy(part).long() for part in (batch.inputs, batch.targets))
+    with torch.no_grad():
+        logits = plain(input_ids=inputs).logits
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
+    (record,) = records(run_file)
+    assert (record["step"], record["tokens"]) == (1, 256)
+    assert record["loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def merge(checkpoint: Path, zero: str, dtype: str) -> dict[str, torch.Tensor]:
+    """Return fp32 weights at ZeRO 1 to 3 as DeepSpeed merges them, else those of the forward pass."""
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    if zero == "zero0" or dtype != "fp32":  # DeepSpeed cannot merge what it writes at stage 1 in bf16
+        return torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name))
+
+
+def test_a_branch_trains_by_its_own_settings(make_run: MakeRun) -> None:
+    """Stronger weight decay than the optimizer state was saved with acts from the first step on; another seed, another
+    order of the data."""
+    base = make_run()
+    run_ranks(base, 1, [CONSTANT])
+    whole = records(base)
+    origin = f"train.init_from={load(base).paths.run_dir}@10"
+    take = [CONSTANT, origin, "train.init_take=everything", "train.train_tokens=3072"]
+    losses = {}
+    for name, settings in {"same": [], "decay": ["optimizer.weight_decay=5"], "seed": ["train.seed=2"]}.items():
+        run_file = make_run(name=name)
+        run_ranks(run_file, 1, [*take, *settings])
+        losses[name] = [r["loss"] for r in records(run_file)]
+    assert losses["same"] == [r["loss"] for r in whole[10:12]]
+    assert losses["decay"][0] == losses["same"][0]
+    assert losses["decay"][1] != losses["same"][1]
+    assert losses["seed"][0] != losses["same"][0]
+    (event,) = events(load(run_file).paths.run_dir, "branch")
+    assert "train.seed: 1 -> 2" in event["changed"]
+
+
+def test_what_is_no_longer_as_it_was_written_is_refused(make_run: MakeRun) -> None:
+    base = make_run()
+    run_ranks(base, 1, ["checkpoint.save_every_steps=5"])
+    base_dir = load(base).paths.run_dir
+    shard = next((base_dir / "checkpoints" / "step_00000015").glob("*optim_states.pt"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    run_file = make_run(name="branch")
+    outcome = run_ranks(run_file, 2, [f"train.init_from={base_dir}@15"])
+    assert outcome["status"] == "refused"
+    assert f"step_00000015: is damaged: {shard.name} has other bytes than were written; " in outcome["message"]
+    assert "name another step with train.init_from: 10, 20" in outcome["message"]
+    outcome = run_ranks(run_file, 1, [f"train.init_from={base_dir}@10", "model.config.num_attention_heads=2"])
+    assert "model: num_attention_heads: 4 -> 2; " in outcome["message"]
+    assert "set it back" in outcome["message"]
+
+
+def pretend(make_run: MakeRun, **state: int) -> Path:
+    """Write what is looked at, before any rank is started, of a run with a checkpoint at step 10."""
+    config = load(make_run())
+    manifest = {"state": {"step": 10, "tokens": 2560, "skipped": []} | state, "ranks": 1, "zero_stage": 1}
+    write_json(config.paths.run_dir / "checkpoints" / "step_00000010" / "manifest.json", manifest)
+    resume.begin(config)
+    return config.paths.run_dir
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [
+        ("run@11", r"train\.init_from = .*run@11: no such checkpoint; there are those of step 10$"),
+        ("nowhere@10", r"train\.init_from = .*nowhere@10: .*nowhere/checkpoints holds no complete checkpoint"),
+        ("branch@10", r"train\.init_from = .*branch@10: is this run's own folder; choose another paths\.run_dir"),
+    ],
+)
+def test_an_origin_that_is_not_there_is_named(make_run: MakeRun, origin: str, message: str) -> None:
+    folder = pretend(make_run).parent
+    with pytest.raises(ConfigError, match=message):
+        branch.check(load(make_run(name="branch"), [f"train.init_from={folder / origin}"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "batch.global_batch_tokens=512",
+            r"step 10 ends after 5120 tokens, in .*step_00000010 after 2560; set them to",
+        ),
+        ("train.train_tokens=2560", r"train\.train_tokens = 2560: must be above the 2560 tokens that .* has seen"),
+        (
+            "precision.dtype=bf16",
+            r"precision\.dtype = bf16: .*run has fp32; set it back, or train\.init_take to weights",
+        ),
+        (
+            "deepspeed=zero2",
+            r"zero_optimization\.stage = 2\): .*step_00000010 was written at stage 1, and .*set it to match",
+        ),
+    ],
+)
+def test_everything_asks_for_more_agreement_than_weights(make_run: MakeRun, override: str, message: str) -> None:
+    origin = f"train.init_from={pretend(make_run)}@10"
+    if override == "deepspeed=zero2":
+        run_file, settings = make_run(name="branch", zero="zero2"), [origin]
+    else:
+        run_file, settings = make_run(name="branch"), [origin, override]
+    branch.check(load(run_file, settings))
+    with pytest.raises(ConfigError, match=message):
+        branch.check(load(run_file, [*settings, "train.init_take=everything"]))
+
+
+def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> None:
+    """By its content: the same checkpoint may lie elsewhere, or be gone."""
+    folder = pretend(make_run)
+    other = shutil.copytree(folder, folder.with_name("other"))
+    write_json(other / "checkpoints" / "step_00000010" / "manifest.json", {"state": {"step": 10, "tokens": 2561}})
+    same = shutil.copytree(folder, folder.with_name("same"))
+    run_file = make_run(name="branch")
+    config = load(run_file, [f"train.init_from={folder}@10"])
+    resume.begin(config)
+    state = {"state": {"step": 5, "tokens": 1280}}
+    write_json(config.paths.run_dir / "checkpoints" / "step_00000005" / "manifest.json", state)
+    resume.check(load(run_file, [f"train.init_from={same}@10"]))
+    with pytest.raises(ConfigError, match=r"train\.init_from: .*began with the first value"):
+        resume.check(load(run_file, [f"train.init_from={other}@10"]))
+    with pytest.raises(ConfigError, match=r"train\.init_take: \"weights\" -> \"everything\""):
+        resume.check(load(run_file, [f"train.init_from={folder}@10", "train.init_take=everything"]))
+    shutil.rmtree(folder)
+    assert inventory(config) == {"train.init_from": None}
+    for _ in range(2):  # nor is what was recorded forgotten
+        resume.begin(config)
+        branch.check(config)
+    with pytest.raises(ConfigError, match=r"train\.init_from: .*began with the first value"):
+        resume.check(load(run_file, [f"train.init_from={other}@10"]))
+
+
+def test_the_newest_checkpoint_is_the_default(make_run: MakeRun) -> None:
+    folder = pretend(make_run)
+    write_json(folder / "checkpoints" / "step_00000020" / "manifest.json", {"state": {"step": 20, "tokens": 5120}})
+    origin = find_origin(load(make_run(name="branch"), [f"train.init_from={folder}"]))
+    assert origin is not None
+    assert origin.checkpoint.name == "step_00000020"
+
+
+def test_models_are_compared_by_what_makes_another_function() -> None:
+    one = {"hidden_size": 32, "num_attention_heads": 4, "attention_dropout": 0.0, "rope_theta": 1e4, "dtype": "float32"}
+    same = one | {"attention_dropout": 0.1, "rope_theta": 5e5, "max_position_embeddings": 99, "dtype": "bfloat16"}
+    assert branch.model_differences(one, same) == []
+    assert branch.model_differences(one, one | {"num_attention_heads": 2}) == ["num_attention_heads: 4 -> 2"]
