@@ -81,7 +81,10 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         highest, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
         details = {"epochs": epochs, "mfu_formula": MFU_FORMULA, "hfu_formula": HFU_FORMULA, "peak_flops": peak}
         details["learning_rate"] = {"peak": highest, "factor": factor, "scaled_peak": highest * factor}
-        details |= _parameter_counts(sizes)
+        details |= _parameter_counts(sizes) | {
+            "attention": engine.module.attention,
+            "message": _how_it_runs(engine, sizes),
+        }
         write_event(run_dir, "start", step=state.step, ranks=ranks, **details, config=dump(config))
     steps = range(state.step + 1, config.total_steps + 1)
     data = replace(data, order=data.order.skipping(state.skipped))
@@ -169,6 +172,17 @@ def _parameter_counts(sizes: Sizes) -> dict[str, int]:
         "embedding_parameters": sizes.embedding,
         "non_embedding_parameters": sizes.non_embedding,
     }
+
+
+def _how_it_runs(engine: Engine, sizes: Sizes) -> str:
+    """Return what was chosen by what is at hand, in a line that the supervisor shows."""
+    model: LanguageModel = engine.module
+    losses = "logits a chunk at a time" if model.chunks_logits else "all logits at once"
+    return (
+        f"{model.config.model_type}, {sizes.total:,} parameters ({sizes.non_embedding:,} without embeddings), ZeRO "
+        f"{engine.zero_optimization_stage()} on {dist.get_world_size()} ranks of {_device_name()}, "
+        f"{type(engine.basic_optimizer).__name__}, attention by {model.attention}, {losses}"
+    )
 
 
 def _device_name() -> str:

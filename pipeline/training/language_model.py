@@ -40,6 +40,16 @@ class LanguageModel(nn.Module):
         """The config of transformers."""
         return self.causal_lm.config
 
+    @property
+    def attention(self) -> str:
+        """How attention is computed, as transformers names it."""
+        return str(self.config._attn_implementation)
+
+    @property
+    def chunks_logits(self) -> bool:
+        """Whether the logits of a micro-batch are never there all at once."""
+        return self._head is not None and self._head_makes_logits
+
     def forward(
         self, inputs: torch.Tensor, targets: torch.Tensor | None = None, positions: torch.Tensor | None = None
     ) -> Any:
@@ -71,7 +81,7 @@ class LanguageModel(nn.Module):
         """
         if positions is None:
             return module(input_ids=inputs, use_cache=False)
-        if "flash" not in str(self.config._attn_implementation):
+        if "flash" not in self.attention:
             return module(input_ids=inputs, position_ids=positions, use_cache=False)
         output = module(input_ids=inputs.reshape(1, -1), position_ids=positions.reshape(1, -1), use_cache=False)
         for name in ("logits", "last_hidden_state"):

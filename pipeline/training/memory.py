@@ -74,7 +74,7 @@ def state_parts(parameters: int, setting: Setting) -> list[Part]:
     Bytes a parameter, with K ranks (moments 8; the larger of two):
 
     | | fp32 | bf16 | fp16 |
-    | stage 0 | 16 | 20 | 20 |
+    | stage 0 | 16 | refused | refused |
     | stage 1 | 8 + 12/K or 4 + 20/K | 8 + 12/K | 4 + 12/K or 2 + 18/K |
     | stage 2 | 4 + 20/K | 2 + 16/K | 2 + 18/K |
     | stage 3 | 24/K | 22/K | 20/K |

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
@@ -42,7 +43,8 @@ def model_config(config: RunConfig) -> PretrainedConfig:
         raise ConfigError(
             [
                 f"model.config.max_position_embeddings = {positions}: must be at least data.sequence_length = "
-                f"{config.data.sequence_length}"
+                f"{config.data.sequence_length}; raise it, leave it out for the architecture's own, or set "
+                f"data.sequence_length = {positions}"
             ]
         )
     return model
@@ -132,15 +134,14 @@ def build_model(
     """
     # transformers shards the construction itself while this object lives; `zero.Init` alone would skip the initialisation.
     sharded = HfDeepSpeedConfig(resolved) if resolved["zero_optimization"]["stage"] == 3 else None
-    attention = {ATTENTION: config.model.config[ATTENTION]} if ATTENTION in config.model.config else {}
     try:
-        model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32, **attention)
+        model = _from_config(architecture, attention_choice(config))
     except (ImportError, ValueError) as error:
-        if not attention:
-            raise
-        raise ConfigError(
-            [f"model.config.{ATTENTION} = {attention[ATTENTION]!r}: {error}; leave it out for transformers' own choice"]
-        ) from None
+        if (asked := config.model.config.get(ATTENTION)) is not None:
+            raise ConfigError(
+                [f"model.config.{ATTENTION} = {asked!r}: {error}; leave it out for what is at hand"]
+            ) from None
+        model = _from_config(architecture, None)  # this architecture has no flash-attention
     del sharded
     is_sharded = resolved["zero_optimization"]["stage"] == 3
     if weights is None:
@@ -151,6 +152,22 @@ def build_model(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
     return model
+
+
+def attention_choice(config: RunConfig) -> str | None:
+    """Return how attention runs: as asked, else flash-attention where its library is and documents are masked on a GPU.
+
+    There a mask would keep SDPA from its own flash kernel. None is transformers' choice: SDPA where the model has it.
+    """
+    if (asked := config.model.config.get(ATTENTION)) is not None:
+        return asked
+    is_masked = config.data.document_mask and config.precision.dtype != "fp32" and torch.cuda.is_available()
+    return "flash_attention_2" if is_masked and is_flash_attn_2_available() else None
+
+
+def _from_config(architecture: PretrainedConfig, attention: str | None) -> PreTrainedModel:
+    chosen = {} if attention is None else {ATTENTION: attention}
+    return AutoModelForCausalLM.from_config(architecture, dtype=torch.float32, **chosen)
 
 
 @torch.no_grad()

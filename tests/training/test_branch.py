@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training import branch, resume
+from pipeline.training.language_model import PREFIX
 from pipeline.training.metrics import read_metrics
 from pipeline.training.model import model_config
 from pipeline.training.origin import find_origin, inventory
@@ -120,7 +121,8 @@ def test_weights_are_the_fp32_ones_whatever_wrote_them(
     checkpoint = load(base).paths.run_dir / "checkpoints" / "step_00000010"
     shapes, read = master_weights(checkpoint, int(source[-1]), ranks)
     plain = AutoModelForCausalLM.from_config(model_config(load(base)), dtype=torch.float32)
-    merged, found = merge(checkpoint, source, dtype), {name: read(name) for name in shapes}
+    merged = {name.removeprefix(PREFIX): weight for name, weight in merge(checkpoint, source, dtype).items()}
+    found = {name.removeprefix(PREFIX): read(name) for name in shapes}
     assert found.keys() == merged.keys() - ({"lm_head.weight"} if source != "zero0" else set())
     for name, weight in found.items():
         assert torch.equal(weight.to(merged[name].dtype), merged[name]), name

@@ -76,7 +76,7 @@ def test_buffers_of_each_template(run_file: Path, template: str, dtype: str, on_
 
 
 def test_what_is_offloaded_is_read_from_the_template(run_file: Path) -> None:
-    config = load(run_file)
+    config = load(run_file, ["optimizer.kind=adamw"])
     resolved = resolve(read_template(TEMPLATES / "zero3_offload.json"), config, 2)
     setting = setting_of(config, resolved, 2, on_gpu=False)
     assert (setting.offloads_optimizer, setting.offloads_parameters, setting.to_nvme) == (True, True, False)

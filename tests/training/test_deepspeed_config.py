@@ -35,14 +35,34 @@ def problems(template: dict[str, Any], config: RunConfig, ranks: int = 1) -> lis
 
 @pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.json")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
-def test_every_shipped_template_resolves_completely(path: Path, dtype: str, run_file: Path) -> None:
-    resolved = resolve(read_template(path), load(run_file, [f"precision.dtype={dtype}"]), 2)
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_every_shipped_template_resolves_completely(path: Path, dtype: str, kind: str, run_file: Path) -> None:
+    config = load(run_file, [f"precision.dtype={dtype}", f"optimizer.kind={kind}"])
+    refused = [
+        f"precision.dtype = {dtype}: at ZeRO stage 0" if path.stem == "zero0" and dtype != "fp32" else "",
+        "optimizer.kind = muon: orthogonalises on the device" if "offload" in path.stem and kind == "muon" else "",
+    ]
+    if any(refused):
+        (found,) = problems(read_template(path), config, 2)
+        assert found.startswith("".join(refused))
+        return
+    resolved = resolve(read_template(path), config, 2)
     assert "auto" not in json.dumps(resolved)
     assert (resolved["train_batch_size"], resolved["train_micro_batch_size_per_gpu"]) == (4, 2)
     assert resolved["gradient_accumulation_steps"] == 1
-    assert resolved["gradient_clipping"] == 1.0
+    assert resolved["gradient_clipping"] == (0.0 if path.stem == "zero0" else 1.0)  # at stage 0 the loop clips
     assert [key for key in ("bf16", "fp16") if key in resolved] == ([] if dtype == "fp32" else [dtype])
     assert offloads_optimizer(resolved) == ("offload" in path.stem)
+
+
+def test_kernels_that_exclude_each_other_are_refused(run_file: Path) -> None:
+    config = load(run_file, ["optimizer.adamw_kernel=deepspeed"])
+    assert problems({"zero_optimization": {"stage": 1}}, config) == [
+        "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave it out"
+    ]
+    config = load(run_file, ["optimizer.kind=adamw", "optimizer.adamw_kernel=deepspeed"])
+    (found,) = problems({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}, config)
+    assert found.startswith("optimizer.adamw_kernel = deepspeed: is for optimizer states on the device")
 
 
 def test_auto_is_the_same_as_absent(config: RunConfig) -> None:
@@ -95,7 +115,9 @@ def test_every_step_of_a_ramp_must_divide_among_the_ranks(run_file: Path) -> Non
         "batch.ramp.0.global_batch_tokens = 16: its 2 sequences must be a multiple of launch.ranks = 2 x "
         "batch.micro_batch_sequences = 2; set 32 or 64"
     ]
-    assert resolve({}, config, 1)["gradient_accumulation_steps"] == 2  # 4 sequences after the ramp = 1 x 2 x 2
+    assert (
+        resolve({"zero_optimization": {"stage": 1}}, config, 1)["gradient_accumulation_steps"] == 2
+    )  # 4 sequences after the ramp = 1 x 2 x 2
 
 
 @pytest.mark.parametrize(
