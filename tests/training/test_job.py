@@ -65,12 +65,18 @@ def test_bf16_follows_fp32_within_a_band(make_run: MakeRun, zero: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "zero", ["zero1", "zero3", *(pytest.param(zero, marks=pytest.mark.full) for zero in ("zero0", "zero2"))]
+    ("zero", "kind"),
+    [
+        ("zero1", "adamw"),
+        ("zero1", "muon"),
+        ("zero3", "muon"),
+        *(pytest.param(f"zero{z}", k, marks=pytest.mark.full) for z in range(4) for k in ("adamw", "muon")),
+    ],
 )
-def test_resuming_equals_not_stopping(make_run: MakeRun, zero: str) -> None:
+def test_resuming_equals_not_stopping(make_run: MakeRun, zero: str, kind: str) -> None:
     """Lose everything after step 10 of 20, as a crash would, and go on: every later loss and the final logits are the
     same to the last bit. With dropout, so that the random state counts too."""
-    run_file, dropout = make_run(zero=zero), ["model.config.attention_dropout=0.1"]
+    run_file, dropout = make_run(zero=zero), ["model.config.attention_dropout=0.1", f"optimizer.kind={kind}"]
     run_ranks(run_file, 2, dropout)
     run_dir = load(run_file).paths.run_dir
     whole, final = losses(run_file), np.load(run_dir / "checkpoints" / "step_00000020" / "probe.npz")["logits"]

@@ -68,7 +68,18 @@ def test_another_number_of_ranks_continues_the_losses(
     assert (counters["global_steps"], counters["global_samples"], counters["skipped_steps"]) == (20, 160, 0)
 
 
-@pytest.mark.parametrize("zero", ["zero2", *(pytest.param(f"zero{stage}", marks=FULL) for stage in (0, 1, 3))])
+@pytest.mark.parametrize(
+    ("zero", "after"),
+    [("zero1", 4), ("zero3", 1), *(pytest.param(f"zero{z}", r, marks=FULL) for z in (1, 2, 3) for r in (1, 4))],
+)
+def test_muons_momentum_comes_along(make_run: MakeRun, zero: str, after: int) -> None:
+    run_file, muon = make_run(zero=zero), ["optimizer.kind=muon"]
+    run_ranks(run_file, 2, muon)
+    whole = losses(run_file)
+    assert largest_difference(whole, go_on(run_file, after, muon)) < 1e-5
+
+
+@pytest.mark.parametrize("zero", ["zero2", *(pytest.param(f"zero{stage}", marks=FULL) for stage in (1, 3))])
 def test_another_number_of_ranks_continues_bf16_within_a_band(make_run: MakeRun, zero: str) -> None:
     """Gradients of other portions of the batch are rounded to bf16 separately, so that a step differs by 2^-9 of itself:
     6e-4 was seen over ten steps."""
@@ -113,7 +124,7 @@ def test_dropout_begins_anew_from_seed_step_and_rank(make_run: MakeRun) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
+@pytest.mark.parametrize("zero", ["zero1", "zero2", "zero3"])
 def test_fp16_with_its_loss_scaler_goes_on_too(make_run: MakeRun, zero: str) -> None:
     run_file, overrides = make_run(zero=zero), ["precision.dtype=fp16"]
     run_ranks(run_file, 2, overrides)

@@ -1,0 +1,52 @@
+"""Who updates which parameter, how fast and with how much decay."""
+
+from pathlib import Path
+
+import pytest
+from small_models import small_config, small_model
+
+from pipeline.training.language_model import LanguageModel
+from pipeline.training.optimizer import parameter_groups
+
+EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
+MATRIX = "model.layers.0.mlp.up_proj.weight"
+
+
+def treated(run_file: Path, is_tied: bool, *overrides: str) -> dict[str, tuple[str, float, float]]:
+    """Return kind, decay and factor of the learning rate by parameter of a small llama."""
+    config = small_config(run_file, "llama", *overrides)
+    model = small_model(config, 64, is_tied=is_tied)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(config, LanguageModel(model))
+    found = {names[id(p)]: (g["kind"], g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
+    assert found.keys() == set(names.values())
+    assert len({tuple(value for key, value in g.items() if key != "params") for g in groups}) == len(groups)
+    return found
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_muon_takes_the_matrices_between_embeddings_and_head(run_file: Path, is_tied: bool) -> None:
+    found = treated(run_file, is_tied, "optimizer.kind=muon")
+    assert found[EMBEDDING] == ("adamw", 0.1, 1.0)
+    assert found[NORM] == ("adamw", 0.0, 1.0)
+    assert found[MATRIX] == ("muon", 0.1, 1.0)
+    assert is_tied or found[HEAD] == ("adamw", 0.1, 1.0)
+    assert sum(kind == "muon" for kind, _, _ in found.values()) == 2 * 7  # of each layer: q k v o gate up down
+
+
+def test_adamw_takes_all_and_vectors_do_not_decay(run_file: Path) -> None:
+    found = treated(run_file, False, "optimizer.kind=adamw", "optimizer.weight_decay=0.3")
+    assert {kind for kind, _, _ in found.values()} == {"adamw"}
+    assert (found[MATRIX], found[EMBEDDING], found[NORM]) == (("adamw", 0.3, 1.0),) * 2 + (("adamw", 0.0, 1.0),)
+
+
+def test_mup_has_rates_and_decays_of_its_own(run_file: Path) -> None:
+    """Four times as wide as the base: AdamW's hidden matrices at a quarter of the rate, Muon's at half."""
+    mup = ["model.mup=true", "model.mup_base_width=16"]
+    found = treated(run_file, False, *mup)
+    assert (found[MATRIX], found[EMBEDDING], found[HEAD]) == (
+        ("adamw", pytest.approx(0.4), 0.25),
+        ("adamw", pytest.approx(0.1), 1.0),
+        ("adamw", pytest.approx(0.4), 0.25),
+    )
+    assert treated(run_file, False, *mup, "optimizer.kind=muon")[MATRIX] == ("muon", pytest.approx(0.2), 0.5)
