@@ -90,6 +90,7 @@ class _Ranks:
 
     def __enter__(self) -> "_Ranks":
         identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
+        identity["times"] = [psutil.Process().create_time(), time.time()]  # of the command and of the launcher
         environment = self._launch.environment | {"PIPELINE_SUPERVISOR": json.dumps(identity)}
         with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
@@ -181,6 +182,7 @@ def _stop_signals(ranks: _Ranks) -> Iterator[None]:
 def _watch(config: RunConfig, ranks: _Ranks) -> None:
     """Show progress until the launcher ends, or until all ranks have ended without it."""
     metrics = _Tail(config.paths.run_dir / "metrics.jsonl")
+    events = _Tail(config.paths.run_dir / "events.jsonl")
     outcome_seen: float | None = None
     with progress("train", config.step_plan.total_tokens, "tokens") as update:
         while not ranks.has_ended():
@@ -189,6 +191,9 @@ def _watch(config: RunConfig, ranks: _Ranks) -> None:
             for record in metrics.new_records():
                 detail = f"step {record['step']} loss {record['loss']:.3f} {record['tokens_per_second']:,.0f} tokens/s"
                 update(record["tokens"], detail)
+            for event in events.new_records():
+                if "message" in event:
+                    note(f"train: {event['message']}")
             if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
                 outcome_seen = time.monotonic()
             if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:

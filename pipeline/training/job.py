@@ -21,7 +21,7 @@ from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
-from pipeline.training import checkpoint, resume
+from pipeline.training import checkpoint, extensions, resume
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
@@ -30,6 +30,7 @@ from pipeline.training.engine import Engine, make_engine
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
 from pipeline.training.model import build_model, count_parameters, model_config
+from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.validation import choose_held_out, unigram_entropy
 
@@ -42,6 +43,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     run_dir, rank, ranks = config.paths.run_dir, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+    started = StartUp()
     architecture = model_config(config)
     sources = list(config.sources)
     data = open_data(config)
@@ -50,12 +52,18 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         data.shape,
         config.data.validation_sequences,
     )
+    started.mark("data")
+    _provide_operators(resolved, run_dir, rank)
     join_process_group()
     candidates = _agree(resume.begin, config)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
-    engine = make_engine(config, resolved, build_model(config, architecture, resolved))
+    started.mark("process_group")
+    model = build_model(config, architecture, resolved)
+    started.mark("model")
+    engine = make_engine(config, resolved, model)
+    started.mark("engine")
     _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
     state = _go_on(engine, candidates, config, rank)
@@ -75,8 +83,9 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
         check_document_mask(engine, config.data.sequence_length)
+    started.mark("checks_and_resume")
     with Loader(data, share, steps, Mover(engine.device)) as loader:
-        run = Run(config, engine, loader, held_out, stop, metrics, per_token, peak_flops(_device_name()))
+        run = Run(config, engine, loader, held_out, stop, metrics, started, per_token, peak_flops(_device_name()))
         state = train(run, state)
     finished = state.step == config.total_steps
     if metrics:
@@ -87,6 +96,15 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         "step": state.step,
         "counts": _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {},
     }
+
+
+def _provide_operators(resolved: dict[str, Any], run_dir: Path, rank: int) -> None:
+    """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would look like a hang."""
+    for operator in extensions.needed(resolved):
+        missing = not extensions.is_built(operator)
+        if missing and rank == 0:
+            write_event(run_dir, "build", operator=operator.name, message=operator.announcement)
+        extensions.provide(operator)
 
 
 def join_process_group() -> None:

@@ -20,6 +20,7 @@ from pipeline.training.device_batch import DeviceBatch, predict, token_losses
 from pipeline.training.engine import Engine, gradient_norm, plain_gradient_norm, set_learning_rate
 from pipeline.training.metrics import MetricsFile, write_event
 from pipeline.training.schedules import learning_rate
+from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.validation import HeldOut, validate
 
@@ -41,6 +42,7 @@ class Run:
     stop: StopSignal
     metrics: MetricsFile | None
     """Only rank 0 writes."""
+    start_up: StartUp
     flops_per_token: Callable[[int], float]
     """Of the sequence length."""
     peak_flops: float | None
@@ -70,6 +72,7 @@ def train(run: Run, state: TrainState) -> TrainState:
             record |= {"validation_loss": overall, "validation_loss_by_source": by_source}
         if run.metrics:
             run.metrics.write(record)
+            run.start_up.first_step(config.paths.run_dir)
         if is_last or stop or state.step % config.checkpoint.save_every_steps == 0:
             save(run, state)
         if stop and not is_last:
