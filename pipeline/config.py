@@ -172,8 +172,16 @@ class Data(Proportions):
 
 
 class Optimizer(Section):
+    kind: Literal["muon", "adamw"] = "muon"
+    """`muon`: orthogonalised momentum for the hidden matrices (Jordan et al. 2024), AdamW for embeddings, head and
+    vectors; `adamw` for all."""
     peak_learning_rate: float = Field(gt=0)
-    """Learning rate after warm-up."""
+    """Learning rate after warm-up. Muon's updates have the root mean square of AdamW's: one rate serves both."""
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of Muon's momentum, which is Nesterov's."""
+    adamw_kernel: Literal["torch", "deepspeed"] = "torch"
+    """Fused AdamW of torch or of DeepSpeed, which builds it once. Optimizer states in host memory take DeepSpeed's own
+    for CPUs. Changes the speed, the result only by rounding."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of AdamW's first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
@@ -184,6 +192,9 @@ class Optimizer(Section):
     """Decoupled weight decay of matrices; vectors (norms, biases) get none (Brown et al. 2020, appendix B)."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Global gradient norm above which gradients are scaled down (Brown et al. 2020, appendix B)."""
+    z_loss_weight: float = Field(default=0.0, ge=0)
+    """Added to each target's loss: this times log(Z)^2, Z the sum of the exponentials of its logits, which keeps logits
+    from drifting; 1e-4 is usual (Chowdhery et al. 2022, section 5). The logged loss is without it."""
 
 
 class Schedule(Section):
@@ -230,6 +241,8 @@ class Train(Section):
     """Steps between measurements of the held-out loss; also measured at the end."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
+    compile: bool = False
+    """Compile the model with torch.compile: faster steps after a first one that takes a minute or more."""
 
 
 class Checkpoint(Section):

@@ -27,7 +27,7 @@ model:
     max_position_embeddings: 64
     tie_word_embeddings: true
 data: {sequence_length: 32, mixture: {prose: 2, sums: 1}, validation_sequences: 5}
-optimizer: {peak_learning_rate: 1e-2}
+optimizer: {kind: adamw, peak_learning_rate: 1e-2}
 schedule: {warmup_tokens: 1024}
 batch: {global_batch_tokens: 256, micro_batch_sequences: 2}
 precision: {dtype: fp32}

@@ -95,12 +95,15 @@ def _weights(checkpoint: Path) -> dict[str, Any]:
     import torch
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
+    from pipeline.training.language_model import PREFIX
+
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if read_json(checkpoint / "manifest.json")["zero_stage"] == 3:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints and draws a bar
             merged: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
-        return merged
-    return torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    else:
+        merged = torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    return {name.removeprefix(PREFIX): weight for name, weight in merged.items()}
 
 
 def max_logit_difference(folder: Path, probe: Path) -> float:

@@ -96,36 +96,65 @@ def resolve(
     """
     if problems := [*template_problems(template), *_batch_problems(config, world_size)]:
         raise ConfigError(problems, where)
+    if problems := _combination_problems(template, config):
+        raise ConfigError(problems)
     zero = {"stage": 0, **template.get("zero_optimization", {})}
     resolved = {key: value for key, value in template.items() if key in EXECUTION_KEYS}
     resolved |= {
         "train_batch_size": config.global_batch_sequences,  # the loop sets that of each step, see batch.ramp
         "train_micro_batch_size_per_gpu": config.batch.micro_batch_sequences,
         "gradient_accumulation_steps": config.accumulation(world_size),
-        "gradient_clipping": config.optimizer.max_gradient_norm,
+        "gradient_clipping": config.optimizer.max_gradient_norm if zero["stage"] else 0.0,  # there the loop clips
         "zero_optimization": zero,
         "steps_per_print": template.get("steps_per_print", 2**31 - 1),  # metrics.jsonl has every step
     }
+    if config.precision.dtype != "fp32":
+        resolved["data_types"] = {"grad_accum_dtype": "fp32"}
+    if config.optimizer.kind == "muon":
+        resolved["zero_allow_untested_optimizer"] = True  # tests/training/test_parity.py tests it
     if config.precision.dtype == "bf16":
         resolved["bf16"] = {"enabled": True}
-        if zero["stage"] > 0:  # stage 0 refuses the key: it accumulates in bf16
-            resolved["data_types"] = {"grad_accum_dtype": "fp32"}
     elif config.precision.dtype == "fp16":
         # Dynamic loss scaling from 2^16, raised after 1,000 good steps (DeepSpeed's defaults, written out).
         resolved["fp16"] = {"enabled": True, "loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000}
     return resolved
 
 
-def offloads_optimizer(resolved: dict[str, Any]) -> bool:
-    """Tell whether optimizer states live in host memory or on NVMe: DeepSpeed then needs its CPU optimizer."""
-    return resolved["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
+def offloads_optimizer(settings: dict[str, Any]) -> bool:
+    """Tell of a template or resolved config whether optimizer states live in host memory or on NVMe."""
+    offload = settings.get("zero_optimization", {}).get("offload_optimizer") or {}
+    return offload.get("device", "none") != "none"
+
+
+def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[str]:
+    """Name what the run file and a valid template ask for, each for itself, and DeepSpeed cannot do together."""
+    problems, precision = [], config.precision.dtype
+    if template.get("zero_optimization", {}).get("stage", 0) == 0 and precision != "fp32":
+        problems.append(
+            f"precision.dtype = {precision}: at ZeRO stage 0 DeepSpeed adds up gradients in {precision}; set deepspeed to "
+            "ds_configs/zero1.json (as fast, also on one rank, and exact), or precision.dtype to fp32"
+        )
+    if offloads_optimizer(template) and config.optimizer.kind == "muon":
+        problems.append(
+            "optimizer.kind = muon: orthogonalises on the device, and the DeepSpeed template puts optimizer states "
+            "elsewhere (zero_optimization.offload_optimizer); set optimizer.kind to adamw, or take a template without it"
+        )
+    if offloads_optimizer(template) and config.optimizer.adamw_kernel == "deepspeed":
+        problems.append(
+            "optimizer.adamw_kernel = deepspeed: is for optimizer states on the device, and the DeepSpeed template puts "
+            "them elsewhere (zero_optimization.offload_optimizer); leave it out"
+        )
+    if config.optimizer.kind == "muon" and config.optimizer.adamw_kernel == "deepspeed":
+        problems.append("optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave it out")
+    return problems
 
 
 def check(config: RunConfig) -> None:
     """Check before anything starts what training could only refuse later. Raises ConfigError with every problem."""
     ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else 1
-    problems = [f"{config.deepspeed}: {p}" for p in template_problems(read_template(config.deepspeed))]
-    problems += _batch_problems(config, ranks)
+    template = read_template(config.deepspeed)
+    problems = [f"{config.deepspeed}: {p}" for p in template_problems(template)]
+    problems += _batch_problems(config, ranks) + ([] if problems else _combination_problems(template, config))
     size, needed = config.model.config.get("vocab_size"), config.tokenizer.vocab_size
     if size is not None and needed is not None and size < needed:
         problems.append(

@@ -1,14 +1,13 @@
-"""Batches on the device: copied beside the computation, and put through the model so that documents stay apart."""
+"""Batches on the device, copied beside the computation, and a check that the model keeps their documents apart."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from pipeline.errors import ConfigError
-from pipeline.sampling.batches import IGNORED, Batch
+from pipeline.sampling.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -68,33 +67,6 @@ class Mover:
         return tensor.pin_memory().to(self._device, non_blocking=True).long()
 
 
-def predict(engine: Any, inputs: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
-    """Return the logits `(rows, sequence_length, vocabulary)`.
-
-    transformers sees by positions that count from 0 again where a document begins, and masks attention accordingly, as
-    long as neither a mask nor a cache is given. Flash-attention takes no mask: transformers gives it the documents'
-    lengths, also from the positions, but for a batch of one row only. So there all rows are given as one, in which each
-    begins at 0 and is thus apart from the others.
-    Source: transformers 5.23, masking_utils.py (find_packed_sequence_indices), modeling_flash_attention_utils.py
-    (_is_packed_sequence).
-    """
-    if positions is None:
-        return engine(input_ids=inputs, use_cache=False).logits
-    if "flash" in str(engine.module.config._attn_implementation):
-        one_row = engine(input_ids=inputs.reshape(1, -1), position_ids=positions.reshape(1, -1), use_cache=False)
-        return one_row.logits.view(*inputs.shape, -1)
-    return engine(input_ids=inputs, position_ids=positions, use_cache=False).logits
-
-
-def token_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy in nats of each target, 0 where it is IGNORED.
-
-    `(rows, length, vocabulary)`, `(rows, length)` -> `(rows, length)`.
-    """
-    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED)
-    return losses.view_as(targets)
-
-
 @torch.no_grad()
 def check_document_mask(engine: Any, sequence_length: int) -> None:
     """Put two rows through the model that differ in their first document only; every rank calls it.
@@ -108,7 +80,7 @@ def check_document_mask(engine: Any, sequence_length: int) -> None:
     inputs %= engine.module.config.vocab_size
     positions = torch.arange(length, device=engine.device).repeat(2, 2)
     engine.eval()
-    logits = predict(engine, inputs, positions).float()[:, length:]
+    logits = engine(inputs, positions=positions).float()[:, length:]
     engine.train()
     if not torch.allclose(logits[0], logits[1], rtol=0, atol=1e-5 * float(logits.abs().max())):
         raise ConfigError(

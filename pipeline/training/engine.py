@@ -4,78 +4,85 @@ from typing import Any
 
 import deepspeed
 import torch
-from transformers import PreTrainedModel
 
 from pipeline.config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
+from pipeline.training.language_model import LanguageModel
+from pipeline.training.optimizer import lay_out, make_optimizer
+from pipeline.training.shards import flat_tensors
 
 Engine = Any
 """A `deepspeed.DeepSpeedEngine`; its own annotations are too incomplete for a type checker."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def make_engine(config: RunConfig, resolved: dict[str, Any], model: PreTrainedModel) -> Engine:
-    """Initialise DeepSpeed with AdamW; process groups must exist. Raises AssertionError if the engine differs."""
+WRAPPERS = {
+    ("fp32", 0): "fp32",
+    ("fp32", 1): "DeepSpeedZeroOptimizer",
+    ("fp32", 2): "DeepSpeedZeroOptimizer",
+    ("fp32", 3): "DeepSpeedZeroOptimizer_Stage3",
+    ("bf16", 1): "BF16_Optimizer",
+    ("bf16", 2): "DeepSpeedZeroOptimizer",
+    ("bf16", 3): "DeepSpeedZeroOptimizer_Stage3",
+    ("fp16", 1): "DeepSpeedZeroOptimizer",
+    ("fp16", 2): "DeepSpeedZeroOptimizer",
+    ("fp16", 3): "DeepSpeedZeroOptimizer_Stage3",
+}
+"""What DeepSpeed 0.19.8 puts around the optimizer. In fp32 at stage 0 nothing; with offload BF16_Optimizer never."""
+
+
+def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageModel) -> Engine:
+    """Initialise DeepSpeed; process groups must exist. Raises AssertionError if the engine is not what was asked for."""
     # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong positions.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-    engine: Engine = deepspeed.initialize(
-        model=model, optimizer=_make_optimizer(config, model, offloads_optimizer(resolved)), config=resolved
-    )[0]
+    optimizer = make_optimizer(config.optimizer, model, resolved)
+    engine: Engine = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)[0]
     for name, buffer in engine.module.named_buffers():
         if name in buffers:
             buffer.data = buffers[name].to(engine.device)
     _verify(config, resolved, engine)
+    lay_out(engine)
+    engine.module.find_head()
+    if config.train.compile:
+        engine.module.compile_model()
     return engine
-
-
-def _make_optimizer(config: RunConfig, model: PreTrainedModel, on_host: bool) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only (Brown et al. 2020, appendix B)."""
-    matrices, vectors = [], []
-    for parameter in model.parameters():
-        shape = getattr(parameter, "ds_shape", parameter.shape)  # a parameter sharded by ZeRO 3 shows shape (0,)
-        (matrices if len(shape) >= 2 else vectors).append(parameter)
-    settings = config.optimizer
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    common = {"lr": settings.peak_learning_rate, "betas": (settings.beta1, settings.beta2), "eps": settings.epsilon}
-    if on_host:
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        return DeepSpeedCPUAdam(groups, adamw_mode=True, **common)
-    return torch.optim.AdamW(groups, fused=torch.cuda.is_available(), **common)
 
 
 def _verify(config: RunConfig, resolved: dict[str, Any], engine: Engine) -> None:
     """DeepSpeed replaces some settings in silence; training must not begin with others than those recorded."""
+    precision, stage = config.precision.dtype, resolved["zero_optimization"]["stage"]
     found = {
         "train_batch_size": engine.train_batch_size(),
         "train_micro_batch_size_per_gpu": engine.train_micro_batch_size_per_gpu(),
         "gradient_accumulation_steps": engine.gradient_accumulation_steps(),
         "gradient_clipping": engine.gradient_clipping(),
         "stage": engine.zero_optimization_stage(),
-        "dtype": next(engine.module.parameters()).dtype,
+        "weights": next(engine.module.parameters()).dtype,
+        "gradients": engine.get_data_types()[1],
+        "master weights": {p.dtype for p in _stepped_on(engine)},
+        "wrapper": type(engine.optimizer).__name__ if engine.optimizer is not engine.basic_optimizer else "fp32",
     }
     wanted = {key: resolved[key] for key in found if key in resolved}
-    wanted |= {"stage": resolved["zero_optimization"]["stage"], "dtype": DTYPES[config.precision.dtype]}
+    wanted |= {"stage": stage, "weights": DTYPES[precision], "gradients": torch.float32}
+    wanted |= {"master weights": {torch.float32}, "wrapper": WRAPPERS[precision, stage]}
+    if offloads_optimizer(resolved) and wanted["wrapper"] == "BF16_Optimizer":
+        wanted["wrapper"] = "DeepSpeedZeroOptimizer"
     assert found == wanted, f"DeepSpeed runs with {found}, asked for {wanted}"
 
 
-def set_learning_rate(engine: Engine, value: float) -> None:
-    """Set the learning rate of the next optimizer step."""
-    for group in engine.optimizer.param_groups:
-        group["lr"] = value
+def _stepped_on(engine: Engine) -> list[torch.Tensor]:
+    """Return the tensors that the inner optimizer updates."""
+    return list(engine.module.parameters()) if engine.zero_optimization_stage() == 0 else flat_tensors(engine)
 
 
-def gradient_norm(engine: Engine) -> float | None:
-    """Return the global gradient norm that DeepSpeed measured at its last step, before clipping.
+def clip_gradients(engine: Engine, largest: float) -> torch.Tensor:
+    """Scale the reduced gradients that lie in `.grad` (ZeRO 0) down to a norm; returns their norm before, `()`."""
+    return torch.nn.utils.clip_grad_norm_(engine.module.parameters(), largest)
 
-    None at ZeRO stage 0 in fp32, where it keeps none: call `plain_gradient_norm` before the step.
+
+def gradient_norm(engine: Engine) -> float:
+    """Return the global gradient norm, before clipping, that DeepSpeed measured at its last step (ZeRO 1 to 3).
+
+    Infinite where a gradient was not finite: DeepSpeed has then left the weights as they were, on all ranks.
     """
-    norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
-
-
-def plain_gradient_norm(engine: Engine) -> float:
-    """Return the norm of the reduced gradients that lie in `.grad` (ZeRO stage 0)."""
-    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+    return float(engine.get_global_grad_norm())

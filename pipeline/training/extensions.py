@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import Optimizer
 from pipeline.errors import UserError
 
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
@@ -71,11 +72,24 @@ ASYNC_IO = Operator(
 )
 
 
-def needed(resolved: dict[str, Any]) -> list[Operator]:
-    """Return what a DeepSpeed config makes every rank load."""
+FUSED_ADAM = Operator(
+    "fused_adam",
+    "DeepSpeed's fused AdamW",
+    "from deepspeed.accelerator import get_accelerator as a; a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
+    usual="2 minutes",
+    remedy="install the compiler that torch was made with (nvcc, on GPUs), or leave optimizer.adamw_kernel out",
+)
+
+
+def needed(resolved: dict[str, Any], optimizer: Optimizer) -> list[Operator]:
+    """Return what a DeepSpeed config and an optimizer make every rank load."""
     zero = resolved["zero_optimization"]
     devices = [zero.get(key, {}).get("device", "none") for key in ("offload_optimizer", "offload_param")]
-    found = [CPU_ADAM] if devices[0] != "none" else []
+    found = []
+    if optimizer.kind == "adamw" and devices[0] != "none":
+        found = [CPU_ADAM]
+    elif optimizer.kind == "adamw" and optimizer.adamw_kernel == "deepspeed":
+        found = [FUSED_ADAM]
     return [*found, ASYNC_IO] if "nvme" in devices else found
 
 

@@ -27,6 +27,7 @@ from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
 from pipeline.training.device_batch import Mover, check_document_mask
 from pipeline.training.engine import Engine, make_engine
+from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
 from pipeline.training.model import build_model, count_parameters, model_config
@@ -53,14 +54,14 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         config.data.validation_sequences,
     )
     started.mark("data")
-    _provide_operators(resolved, run_dir, rank)
+    _provide_operators(config, resolved, rank)
     join_process_group()
     candidates = _agree(resume.begin, config)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
     started.mark("process_group")
-    model = build_model(config, architecture, resolved)
+    model = LanguageModel(build_model(config, architecture, resolved), config.optimizer.z_loss_weight)
     started.mark("model")
     engine = make_engine(config, resolved, model)
     started.mark("engine")
@@ -91,19 +92,18 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     if metrics:
         metrics.close()
         write_event(run_dir, "end" if finished else "stop", step=state.step)
-    return {
-        "status": "done" if finished else "interrupted",
-        "step": state.step,
-        "counts": _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {},
-    }
+    counts = _counts(config, state, parameters, ranks, resolved, held_out) if finished and rank == 0 else {}
+    if counts and config.train.compile:
+        counts["compiled_graphs"] = compiled_graphs()
+    return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
 
 
-def _provide_operators(resolved: dict[str, Any], run_dir: Path, rank: int) -> None:
+def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -> None:
     """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would look like a hang."""
-    for operator in extensions.needed(resolved):
+    for operator in extensions.needed(resolved, config.optimizer):
         missing = not extensions.is_built(operator)
         if missing and rank == 0:
-            write_event(run_dir, "build", operator=operator.name, message=operator.announcement)
+            write_event(config.paths.run_dir, "build", operator=operator.name, message=operator.announcement)
         extensions.provide(operator)
 
 

@@ -16,9 +16,10 @@ from pipeline.sampling.loader import Loader
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import model_flops_utilisation
-from pipeline.training.device_batch import DeviceBatch, predict, token_losses
-from pipeline.training.engine import Engine, gradient_norm, plain_gradient_norm, set_learning_rate
+from pipeline.training.device_batch import DeviceBatch
+from pipeline.training.engine import Engine, clip_gradients, gradient_norm
 from pipeline.training.metrics import MetricsFile, write_event
+from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.schedules import learning_rate
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
@@ -95,9 +96,9 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> tuple[f
         is_last = i + 1 == len(micro_batches)
         engine.set_gradient_accumulation_boundary(is_last)  # its own count loses the boundary where the batch changes
         batch.wait()
-        losses = token_losses(predict(engine, batch.inputs, batch.positions), batch.targets)
-        engine.backward(losses.sum() / losses.numel())  # divides by the accumulation steps
-        total[0] += losses.detach().sum(dtype=torch.float64)
+        objective, losses = engine(batch.inputs, batch.targets, batch.positions)
+        engine.backward(objective / losses.numel())  # divides by the accumulation steps
+        total[0] += losses.sum(dtype=torch.float64)
         total[1] += (batch.targets != IGNORED).sum()
         checksum += batch.checksum
         if not is_last:
@@ -105,15 +106,18 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> tuple[f
     mean, stop, data_checksum = _agree(total, run.stop.requested, checksum)
     if not np.isfinite(mean):
         raise NotFinite(_not_finite("loss", mean, step))
-    norm = (
-        plain_gradient_norm(engine) if run.config.precision.dtype == "fp32" and not engine.zero_optimization() else None
-    )
-    engine.step()
-    norm = norm if norm is not None else gradient_norm(engine)
-    if norm is not None and not np.isfinite(norm):
-        if run.config.precision.dtype != "fp16":
+    if engine.zero_optimization_stage() == 0:
+        norm = float(clip_gradients(engine, run.config.optimizer.max_gradient_norm))
+        if not np.isfinite(norm):
             raise NotFinite(_not_finite("gradient norm", norm, step))
-        norm = None  # the loss scaler has skipped the step
+        engine.step()
+    else:
+        engine.step()  # leaves the weights as they are where the norm is not finite, on every rank
+        norm = gradient_norm(engine)
+        if not np.isfinite(norm):
+            if run.config.precision.dtype != "fp16":
+                raise NotFinite(_not_finite("gradient norm", norm, step))
+            norm = None  # the loss scaler has skipped the step
     return mean, norm, stop, data_checksum
 
 
@@ -145,7 +149,7 @@ def probe(run: Run) -> dict[str, np.ndarray]:
     positions = min(PROBE_TOKENS, run.config.data.sequence_length)
     ids = torch.arange(1, positions + 1, device=run.engine.device)[None] * 7919 % vocabulary
     run.engine.eval()
-    logits = run.engine(input_ids=ids, use_cache=False).logits.float().cpu().numpy()
+    logits = run.engine(ids).float().cpu().numpy()
     run.engine.train()
     return {"input_ids": ids.cpu().numpy(), "logits": logits}
 

@@ -1,15 +1,13 @@
 """Loading a checkpoint of ZeRO 1, 2 or 3 that is divided otherwise: by another number of ranks, or by other groups.
 
-ZeRO keeps fp32 weights and Adam's moments as flat tensors cut among the ranks. Where each stretch of each parameter
+ZeRO keeps fp32 weights and the optimizer's moments as flat tensors cut among the ranks. Where each stretch of each parameter
 lies follows from the parameters' shapes and order, which a checkpoint holds. So every rank copies what it needs from
 the old ranks' shards, which are mapped into memory and not read whole, into a shard of its own, and hands that to the
 function with which DeepSpeed loads shards. Nothing is written to disk.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +24,12 @@ from deepspeed.checkpoint.constants import (
 
 from pipeline.errors import DataError
 from pipeline.training.engine import Engine
+from pipeline.training.shards import Slot, flat_tensors, group_shapes, slots_of_ranks
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+"""AdamW's two, Muon's one."""
 SCALER_KEYS = (LOSS_SCALER, "dynamic_loss_scale", "overflow")
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where a stretch of one parameter, taken as a vector, lies in one rank's flat tensors. All in elements."""
-
-    name: str
-    start: int
-    """Its first element in the parameter."""
-    length: int
-    group: int
-    """Which of the rank's flat tensors."""
-    offset: int
-    """Its first element in that tensor."""
 
 
 def is_divided_alike(engine: Engine, checkpoint: Path, ranks: int) -> bool:
@@ -54,7 +40,7 @@ def is_divided_alike(engine: Engine, checkpoint: Path, ranks: int) -> bool:
     stage = engine.zero_optimization_stage()
     if stage == 0:
         return True  # every rank has everything, and one file holds it
-    return ranks == dist.get_world_size() and _model_states(checkpoint, stage)[PARAM_SHAPES] == _shapes(engine)
+    return ranks == dist.get_world_size() and _model_states(checkpoint, stage)[PARAM_SHAPES] == group_shapes(engine)
 
 
 def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
@@ -76,15 +62,10 @@ def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
     if stage == 3:
         optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
     mine = optimizer.state_dict()  # the form of this rank's shard
-    sizes = _flat_sizes(optimizer, mine, stage)
-    if stage == 3:
-        before = even_slots(model_states[PARAM_SHAPES], ranks)
-        after = even_slots(_shapes(engine), dist.get_world_size())
-    else:
-        parts = [flat.numel() for flat in shards[0][weights]]
-        before = vector_slots(model_states[PARAM_SHAPES], parts, ranks)
-        after = vector_slots(_shapes(engine), sizes, dist.get_world_size())
-    _fill(mine, sizes, after[dist.get_rank()], shards, before)
+    sizes = [flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))]
+    before = slots_of_ranks(stage, model_states[PARAM_SHAPES], [flat.numel() for flat in shards[0][weights]], ranks)
+    after = slots_of_ranks(stage, group_shapes(engine), sizes, dist.get_world_size())
+    _fill(mine, sizes, after, shards, before)
     optimizer.load_state_dict([mine] * dist.get_world_size(), load_from_fp32_weights=True)
     if stage == 3:
         optimizer.checkpoint_event_epilogue()
@@ -95,42 +76,6 @@ def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
             buffer.copy_(model_states["module"][name])
     for counter in COUNTERS:
         setattr(engine, counter, model_states[counter])
-
-
-def vector_slots(shapes: Sequence[Mapping[str, torch.Size]], parts: Sequence[int], ranks: int) -> list[list[Slot]]:
-    """Return each rank's slots at ZeRO 1 and 2, from `[{name: shape}]` and the length of a part, by group.
-
-    There a group of parameters is one vector, cut into equal parts wherever the cuts fall.
-    DeepSpeed's own record of it, `param_slice_mappings`, is wrong under `round_robin_gradients`: the order is another one.
-    """
-    slots: list[list[Slot]] = [[] for _ in range(ranks)]
-    for group, (named, part) in enumerate(zip(shapes, parts, strict=True)):
-        begin = 0
-        for name, shape in named.items():
-            end = begin + shape.numel()
-            for rank in range(begin // part, (end - 1) // part + 1):
-                first, last = max(begin, rank * part), min(end, (rank + 1) * part)
-                slots[rank].append(Slot(name, first - begin, last - first, group, first - rank * part))
-            begin = end
-    return slots
-
-
-def even_slots(shapes: Sequence[Mapping[str, torch.Size]], ranks: int) -> list[list[Slot]]:
-    """Return each rank's slots at ZeRO 3, from `[{name: shape}]` by group.
-
-    There every parameter is cut into equal parts; the last ones are padded, so that some may hold nothing.
-    """
-    slots: list[list[Slot]] = [[] for _ in range(ranks)]
-    for group, named in enumerate(shapes):
-        offset = 0
-        for name, shape in named.items():
-            part = math.ceil(shape.numel() / ranks)
-            for rank in range(ranks):
-                length = min(part, shape.numel() - rank * part)
-                if length > 0:
-                    slots[rank].append(Slot(name, rank * part, length, group, offset))
-            offset += part
-    return slots
 
 
 def copy_slots(
@@ -162,38 +107,40 @@ def copy_slots(
 
 
 def _fill(
-    mine: dict[str, Any], sizes: list[int], slots: list[Slot], shards: list[dict[str, Any]], before: list[list[Slot]]
+    mine: dict[str, Any],
+    sizes: list[int],
+    slots: list[list[Slot]],
+    shards: list[dict[str, Any]],
+    before: list[list[Slot]],
 ) -> None:
-    """Replace the content of this rank's shard."""
+    """Replace the content of this rank's shard; `slots` are those of all ranks now, `before` those of the checkpoint."""
     weights = FP32_FLAT_GROUPS if FP32_FLAT_GROUPS in mine else SINGLE_PARTITION_OF_FP32_GROUPS
     inner = OPTIMIZER_STATE_DICT if FP32_FLAT_GROUPS in mine else BASE_OPTIMIZER_STATE
-    mine[weights] = copy_slots(sizes, slots, before, [shard[weights] for shard in shards])
+    own = slots[dist.get_rank()]
+    mine[weights] = copy_slots(sizes, own, before, [shard[weights] for shard in shards])
     mine.update({key: shards[0][key] for key in SCALER_KEYS if key in shards[0]})
     old = [shard[inner]["state"] for shard in shards]
     if not old[0]:  # fp16 has skipped every step so far
         return
-    state: dict[int, dict[str, Any]] = {
-        # Adam's step, which corrects its bias. Each group counts in its own tensor: a shared one would count double.
-        group: {"step": deepcopy(old[0][0]["step"])}
-        for group in range(len(sizes))
-    }
+    state: dict[int, dict[str, Any]] = {group: {} for group in range(len(sizes))}
     for moment in MOMENTS:
-        flat = [[groups[group][moment] for group in sorted(groups)] for groups in old]
-        for group, values in enumerate(copy_slots(sizes, slots, before, flat)):
-            state[group][moment] = values
+        # Muon's groups have other moments than AdamW's; which a parameter has goes by its old group.
+        names = {
+            slot.name for its, groups in zip(before, old, strict=True) for slot in its if moment in groups[slot.group]
+        }
+        wanted = [slot for slot in own if slot.name in names]
+        pieces = [[slot for slot in its if slot.name in names] for its in before]
+        flat = [[groups[group].get(moment) for group in sorted(groups)] for groups in old]
+        having = {slot.group for its in slots for slot in its if slot.name in names}
+        values = copy_slots(sizes, wanted, pieces, flat)
+        for group in having:
+            state[group][moment] = values[group]
+    steps = [its["step"] for its in old[0].values() if "step" in its]
+    for its in state.values():
+        if MOMENTS[0] in its:
+            # Adam's step, which corrects its bias. Each group counts in its own tensor: a shared one would count double.
+            its["step"] = deepcopy(steps[0])
     mine[inner]["state"] = state
-
-
-def _flat_sizes(optimizer: Any, shard: dict[str, Any], stage: int) -> list[int]:
-    """Return the lengths of this rank's flat tensors, padding included."""
-    if stage == 3:
-        return [flat.numel() for flat in shard[FP32_FLAT_GROUPS]]
-    return [group["params"][0].numel() for group in optimizer.param_groups]
-
-
-def _shapes(engine: Engine) -> list[Mapping[str, torch.Size]]:
-    """Return `[{name: shape}]` by group, in the order in which the engine's flat tensors hold them."""
-    return engine._get_zero_param_shapes()
 
 
 def _model_states(checkpoint: Path, stage: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
-from pipeline.training.device_batch import Mover, predict, token_losses
+from pipeline.training.device_batch import Mover
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> tuple[float | 
         taken = chosen if len(chosen) else np.zeros(1, np.int64)  # only to take part
         batch = move(held_out.batch.take(taken))
         batch.wait()
-        losses = token_losses(predict(engine, batch.inputs, batch.positions), batch.targets).double().sum(1)
+        losses = engine(batch.inputs, batch.targets, batch.positions)[1].double().sum(1)
         counts = (batch.targets != IGNORED).sum(1)
         for row, loss, count in zip(chosen, losses, counts, strict=False):
             sums[held_out.source[row], 0] += loss

@@ -1,4 +1,4 @@
-"""Documents that stay apart in the model, losses of ignored targets, and the check before training."""
+"""Documents that stay apart in the model, and the check before training."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, mode
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.sampling.batches import IGNORED, Batch
-from pipeline.training.device_batch import Mover, check_document_mask, predict, token_losses
+from pipeline.sampling.batches import Batch
+from pipeline.training.device_batch import Mover, check_document_mask
+from pipeline.training.language_model import LanguageModel
 
 MakeRun = Callable[..., Path]
 VOCABULARY = 64
@@ -32,13 +33,13 @@ ROWS = ((5, 1, 7, 3), (1, 2, 9, 4))
 
 
 class PlainEngine:
-    """A transformers model, called as an engine is."""
+    """A model, called as an engine is."""
 
-    def __init__(self, module: PreTrainedModel) -> None:
-        self.module, self.device = module, torch.device("cpu")
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.module, self.device = LanguageModel(model), torch.device("cpu")
 
-    def __call__(self, **inputs: Any) -> Any:
-        return self.module(**inputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self.module(*inputs, **named)
 
     def eval(self) -> None:
         self.module.eval()
@@ -100,10 +101,10 @@ def compiler_folder(attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_document_is_predicted_as_if_it_were_alone(architecture: str, attention: str) -> None:
     engine = make_engine(architecture, attention)
     ids, positions = make_rows()
-    logits, unmasked = predict(engine, ids, positions), predict(engine, ids, None)
+    logits, unmasked = engine(ids, positions=positions), engine(ids)
     assert logits.shape == (2, 16, VOCABULARY)
     for row, where in documents():
-        alone = predict(engine, ids[row : row + 1, where], None)[0]
+        alone = engine(ids[row : row + 1, where])[0]
         assert largest(alone) > 0.1
         assert largest(logits[row, where] - alone) < 1e-5
         if where.start:
@@ -115,16 +116,16 @@ def test_a_document_is_predicted_as_if_it_were_alone(architecture: str, attentio
 def test_another_text_in_one_document_changes_no_logit_of_the_others(architecture: str, attention: str) -> None:
     engine = make_engine(architecture, attention)
     ids, positions = make_rows()
-    logits, unmasked = predict(engine, ids, positions), predict(engine, ids, None)
+    logits, unmasked = engine(ids, positions=positions), engine(ids)
     for row, where in documents():
         changed = ids.clone()
         changed[row, where] = (changed[row, where] + 1) % VOCABULARY
         others = torch.ones_like(ids, dtype=torch.bool)
         others[row, where] = False
-        assert largest((predict(engine, changed, positions) - logits)[others]) < 1e-6
-        assert largest((predict(engine, changed, positions) - logits)[~others]) > 1e-2
+        assert largest((engine(changed, positions=positions) - logits)[others]) < 1e-6
+        assert largest((engine(changed, positions=positions) - logits)[~others]) > 1e-2
         if where.stop < 16:
-            assert largest((predict(engine, changed, None) - unmasked)[row, where.stop :]) > 1e-2
+            assert largest((engine(changed) - unmasked)[row, where.stop :]) > 1e-2
 
 
 @torch.no_grad()
@@ -132,8 +133,8 @@ def test_another_text_in_one_document_changes_no_logit_of_the_others(architectur
 def test_rows_one_after_another_are_the_same_as_rows_in_a_batch(architecture: str, attention: str) -> None:
     engine = make_engine(architecture, attention)
     ids, positions = make_rows()
-    one_row = predict(engine, ids.reshape(1, -1), positions.reshape(1, -1)).view(2, 16, -1)
-    assert largest(one_row - predict(engine, ids, positions)) < 1e-5
+    one_row = engine(ids.reshape(1, -1), positions=positions.reshape(1, -1)).view(2, 16, -1)
+    assert largest(one_row - engine(ids, positions=positions)) < 1e-5
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, softmax_scale: float) -> torch.Tensor:
@@ -179,27 +180,18 @@ def test_flash_attention_keeps_documents_apart_for_all_rows_as_one(architecture:
     engine = make_engine(architecture)
     engine.module.double()  # what is in fp32 transformers would cast, as the real kernels take half precision only
     ids, positions = make_rows()
-    expected, unmasked = predict(engine, ids, positions), predict(engine, ids, None)
+    expected, unmasked = engine(ids, positions=positions), engine(ids)
     engine.module.config._attn_implementation = "flash_attention_2"
-    assert largest(predict(engine, ids, positions) - expected) < 1e-5
-    assert largest(predict(engine, ids[:1], positions[:1]) - expected[:1]) < 1e-5
-    assert largest(predict(engine, ids, None) - unmasked) < 1e-5
+    assert largest(engine(ids, positions=positions) - expected) < 1e-5
+    assert largest(engine(ids[:1], positions=positions[:1]) - expected[:1]) < 1e-5
+    assert largest(engine(ids) - unmasked) < 1e-5
     whole = torch.arange(16).repeat(2, 1)
-    assert largest(predict(engine, ids, whole) - unmasked) < 1e-5, "each row one document"
-    in_a_batch = engine(input_ids=ids, position_ids=positions, use_cache=False).logits
-    assert largest(in_a_batch - expected) > 1e-2, "transformers sees documents in batches now: predict can be simpler"
+    assert largest(engine(ids, positions=whole) - unmasked) < 1e-5, "each row one document"
+    in_a_batch = engine.module.causal_lm(input_ids=ids, position_ids=positions, use_cache=False).logits
+    assert largest(in_a_batch - expected) > 1e-2, (
+        "transformers sees documents in batches now: LanguageModel can be simpler"
+    )
     check_document_mask(engine, 16)
-
-
-def test_ignored_targets_cost_nothing_and_move_nothing() -> None:
-    """Of two equally likely tokens one costs log 2."""
-    logits = torch.zeros(1, 3, 2, dtype=torch.bfloat16, requires_grad=True)
-    losses = token_losses(logits, torch.tensor([[1, IGNORED, 0]]))
-    assert losses.tolist() == [[pytest.approx(np.log(2)), 0, pytest.approx(np.log(2))]]
-    assert losses.dtype == torch.float32
-    losses.sum().backward()
-    assert logits.grad is not None
-    assert logits.grad.tolist() == [[[0.5, -0.5], [0, 0], [-0.5, 0.5]]]
 
 
 def test_a_batch_is_moved_whole() -> None:
@@ -265,7 +257,7 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
 
     join_process_group()
     resolved = resolve(read_template(config.deepspeed), config, 1)
-    engine = make_engine(config, resolved, build_model(config, model_config(config), resolved))
+    engine = make_engine(config, resolved, LanguageModel(build_model(config, model_config(config), resolved)))
 
     def state() -> dict[str, Any]:
         parameters = list(engine.module.parameters())

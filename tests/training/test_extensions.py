@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import Optimizer
 from pipeline.errors import UserError
 from pipeline.training import extensions
-from pipeline.training.extensions import ASYNC_IO, CPU_ADAM, Operator
+from pipeline.training.extensions import ASYNC_IO, CPU_ADAM, FUSED_ADAM, Operator
 
 FAKE = """\
 import os, sys, time
@@ -112,12 +113,16 @@ def test_the_default_is_a_private_folder_on_this_machines_disk(tmp_path: Path, m
 
 def test_what_a_template_needs() -> None:
     def needed(**zero: object) -> list[Operator]:
-        return extensions.needed({"zero_optimization": {"stage": 3, **zero}})
+        return extensions.needed({"zero_optimization": {"stage": 3, **zero}}, adamw)
+
+    adamw = Optimizer(peak_learning_rate=1e-3)
 
     assert needed() == needed(offload_param={"device": "cpu"}) == needed(offload_optimizer={"device": "none"}) == []
     assert needed(offload_optimizer={"device": "cpu"}) == [CPU_ADAM]
     assert needed(offload_optimizer={"device": "nvme"}) == [CPU_ADAM, ASYNC_IO]
     assert needed(offload_param={"device": "nvme"}) == [ASYNC_IO]
+    adamw = Optimizer(peak_learning_rate=1e-3, adamw_kernel="deepspeed")
+    assert needed() == [FUSED_ADAM]
 
 
 @pytest.mark.full

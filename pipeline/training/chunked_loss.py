@@ -1,0 +1,134 @@
+"""Cross-entropy of a language model's head, a few rows of logits at a time: all logits at once would be the largest
+tensor of a training step.
+
+Logits of a chunk are turned in place into their gradient, and that into the gradients of hidden states and head, while
+the forward pass is at it: nothing of the vocabulary's width is kept for the backward pass, and nothing is computed twice.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pipeline.sampling.batches import IGNORED
+
+LEAST_ROWS = 16
+"""Matrix products of fewer rows waste most of a processor."""
+
+
+def rows_at_once(rows: int, hidden: int, layers: int, vocabulary: int) -> int:
+    """Return how many rows of logits are computed together, so that they take no more memory than the activations.
+
+    The least that a forward pass keeps is one hidden state per layer, of two bytes an entry, as with activation
+    checkpointing; logits are fp32: rows x hidden x layers x 2 = chunk x vocabulary x 4.
+    """
+    return min(rows, max(LEAST_ROWS, rows * hidden * layers // (2 * vocabulary)))
+
+
+Kernel = Callable[[torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+def chunk_losses(
+    logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float, needs_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the cross-entropies `(rows,)`, the sum of what z-loss adds `()`, and the logits turned into their gradient.
+
+    All fp32. Without compiling, each line goes over the logits in memory; compiled, they are one or two kernels.
+    """
+    counted, place = targets != IGNORED, targets.clamp(min=0)[:, None]
+    log_z = logits.logsumexp(1)
+    losses = torch.where(counted, log_z - logits.gather(1, place)[:, 0], 0.0)
+    extra = z_loss_weight * torch.where(counted, log_z.square(), 0.0).sum()
+    if not needs_gradient:
+        return losses, extra, logits
+    # d/dlogits of (log Z - logit of the target) + w (log Z)^2 is softmax (1 + 2 w log Z) - one-hot.
+    gradient = logits.sub_(log_z[:, None]).exp_()
+    gradient *= torch.where(counted, 1 + 2 * z_loss_weight * log_z, 0.0)[:, None]
+    return losses, extra, gradient.scatter_add_(1, place, -counted.float()[:, None])
+
+
+def head_losses(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    z_loss_weight: float,
+    chunk: int,
+    kernel: Kernel | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the objective's sum and each row's cross-entropy, of logits `hidden @ weight.T + bias`.
+
+    `(rows, hidden)`, `(vocabulary, hidden)`, `(vocabulary,)`, `(rows,) int64` -> `() float32`, `(rows,) float32`, 0
+    where the target is IGNORED. `kernel` is `chunk_losses`, or that compiled. The objective adds `z_loss_weight * log(Z)^2`, Z the sum of exponentials (Chowdhery et
+    al. 2022, PaLM, section 5); only it has a gradient.
+    """
+    return _HeadLosses.apply(hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses)  # pyright: ignore[reportReturnType]
+
+
+def logit_losses(
+    logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same of logits `(rows, vocabulary)` that are there already."""
+    logits, counted = logits.float(), targets != IGNORED
+    log_z = logits.logsumexp(1)
+    picked = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    losses = torch.where(counted, log_z - picked, 0.0)
+    objective = losses.sum()
+    if z_loss_weight:
+        objective = objective + z_loss_weight * torch.where(counted, log_z.square(), 0.0).sum()
+    return objective, losses.detach()
+
+
+class _HeadLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        z_loss_weight: float,
+        chunk: int,
+        kernel: Kernel,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        needs_gradient = any(ctx.needs_input_grad)
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        objective = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for_hidden = torch.empty_like(hidden) if needs_gradient else None
+        for_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        for_bias = None if bias is None or not needs_gradient else torch.zeros_like(bias, dtype=torch.float32)
+        for first in range(0, len(hidden), chunk):
+            rows, wanted = hidden[first : first + chunk], targets[first : first + chunk]
+            logits = torch.nn.functional.linear(rows, weight, bias).float()
+            losses[first : first + chunk], extra, gradient = kernel(logits, wanted, z_loss_weight, needs_gradient)
+            objective += extra
+            if for_hidden is None or for_weight is None:
+                continue
+            narrow = gradient.to(hidden.dtype)
+            torch.mm(narrow, weight, out=for_hidden[first : first + chunk])
+            if narrow.dtype == torch.float32:
+                for_weight.addmm_(narrow.T, rows)
+            else:
+                for_weight += narrow.T @ rows
+            if for_bias is not None:
+                for_bias += gradient.sum(0)
+        objective += losses.sum()
+        ctx.mark_non_differentiable(losses)
+        if for_hidden is not None and for_weight is not None:
+            ctx.save_for_backward(for_hidden, for_weight, for_bias)
+            ctx.formats = weight.dtype, None if bias is None else bias.dtype
+        return objective, losses
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        for_hidden, for_weight, for_bias = ctx.saved_tensors
+        scale, (weight_format, bias_format) = outputs[0], ctx.formats
+        return (
+            for_hidden * scale.to(for_hidden.dtype),
+            (for_weight * scale).to(weight_format),
+            None if for_bias is None else (for_bias * scale).to(bias_format),
+            None,
+            None,
+            None,
+            None,
+        )

@@ -1,0 +1,80 @@
+"""The optimizer that DeepSpeed shards: AdamW, or Muon with AdamW for what is no hidden matrix."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.config import Optimizer
+from pipeline.training.deepspeed_config import offloads_optimizer
+from pipeline.training.language_model import LanguageModel
+from pipeline.training.muon import Layout, Muon
+from pipeline.training.shards import flat_tensors, group_shapes, slots_of_ranks
+
+Groups = list[dict[str, Any]]
+
+
+def parameter_groups(settings: Optimizer, model: LanguageModel) -> Groups:
+    """Divide the parameters by who updates them and how much they decay.
+
+    Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Muon takes the matrices between
+    embeddings and head: there a row or column is not one token's (Jordan et al. 2024). `lr_scale` multiplies the
+    schedule's learning rate.
+    """
+    tables = _token_tables(model)
+    groups: dict[tuple[str, float], dict[str, Any]] = {}
+    for parameter in model.parameters():
+        shape = getattr(parameter, "ds_shape", parameter.shape)  # a parameter sharded by ZeRO 3 shows shape (0,)
+        is_hidden_matrix = len(shape) == 2 and id(parameter) not in tables
+        kind = "muon" if settings.kind == "muon" and is_hidden_matrix else "adamw"
+        decay = settings.weight_decay if len(shape) >= 2 else 0.0
+        group = groups.setdefault((kind, decay), {"params": [], "kind": kind, "lr_scale": 1.0, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _token_tables(model: LanguageModel) -> set[int]:
+    """Return the ids of the parameters that have a row for each token or position: embeddings, and the head."""
+    modules: list[Any] = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    modules.append(model.causal_lm.get_output_embeddings())
+    return {id(parameter) for module in modules if module is not None for parameter in module.parameters()}
+
+
+def make_optimizer(settings: Optimizer, model: LanguageModel, resolved: dict[str, Any]) -> torch.optim.Optimizer:
+    """Return the optimizer for a resolved DeepSpeed config. `preflight` has refused what does not go together."""
+    groups = parameter_groups(settings, model)
+    common = {"lr": settings.peak_learning_rate, "betas": (settings.beta1, settings.beta2), "eps": settings.epsilon}
+    if settings.kind == "muon":
+        for group in groups:
+            group |= {"momentum": settings.muon_momentum} if group["kind"] == "muon" else common
+        return Muon(groups, settings.peak_learning_rate)
+    if offloads_optimizer(resolved):
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **common)
+    if settings.adamw_kernel == "deepspeed":
+        from deepspeed.ops.adam import FusedAdam
+
+        return FusedAdam(groups, adam_w_mode=True, **common)
+    return torch.optim.AdamW(groups, fused=True, **common)
+
+
+def lay_out(engine: Any) -> None:
+    """Tell Muon which matrices lie in the shards that DeepSpeed has made of its parameters."""
+    muon, stage = engine.basic_optimizer, engine.zero_optimization_stage()
+    if not isinstance(muon, Muon) or stage == 0:
+        return
+    shapes, flat = group_shapes(engine), flat_tensors(engine)
+    slots = slots_of_ranks(stage, shapes, [tensor.numel() for tensor in flat], engine.world_size)
+    muon.lay_out([(tensor, Layout(shapes[i], _of_group(slots, i))) for i, tensor in enumerate(flat)])
+
+
+def _of_group(slots: Sequence[Sequence[Any]], group: int) -> list[list[Any]]:
+    return [[slot for slot in its if slot.group == group] for its in slots]
+
+
+def set_learning_rate(engine: Any, value: float) -> None:
+    """Set the learning rate of the next optimizer step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = value * group["lr_scale"]
