@@ -55,6 +55,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     )
     started.mark("data")
     _provide_operators(config, resolved, rank)
+    started.mark("operators")
     join_process_group()
     candidates = _agree(resume.begin, config)
     if rank == 0:

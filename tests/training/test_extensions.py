@@ -115,13 +115,13 @@ def test_what_a_template_needs() -> None:
     def needed(**zero: object) -> list[Operator]:
         return extensions.needed({"zero_optimization": {"stage": 3, **zero}}, adamw)
 
-    adamw = Optimizer(peak_learning_rate=1e-3)
+    adamw = Optimizer(kind="adamw", peak_learning_rate=1e-3)
 
     assert needed() == needed(offload_param={"device": "cpu"}) == needed(offload_optimizer={"device": "none"}) == []
     assert needed(offload_optimizer={"device": "cpu"}) == [CPU_ADAM]
     assert needed(offload_optimizer={"device": "nvme"}) == [CPU_ADAM, ASYNC_IO]
     assert needed(offload_param={"device": "nvme"}) == [ASYNC_IO]
-    adamw = Optimizer(peak_learning_rate=1e-3, adamw_kernel="deepspeed")
+    adamw = Optimizer(kind="adamw", peak_learning_rate=1e-3, adamw_kernel="deepspeed")
     assert needed() == [FUSED_ADAM]
 
 
