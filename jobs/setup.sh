@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv in the repository root and install the pinned versions of constraints.txt into it.
 #   bash jobs/setup.sh        what the pipeline needs to run
-#   bash jobs/setup.sh dev    also the tools of jobs/test.sh
+#   bash jobs/setup.sh dev    also the tools of jobs/test.sh, and DeepSpeed's CPU optimizer, compiled for this machine
 # A second call finds its stamp and returns at once; an interrupted one is repaired by the next call.
 # PYTHON=... chooses the interpreter (3.11 or newer). uv is used where it is installed, else pip.
 set -euo pipefail
@@ -19,14 +19,23 @@ extra=${1:-runtime}
 # The scripts in .venv/bin hold the folder's path, so a moved checkout is set up anew.
 wanted=$({ printf '%s\n' "$root"; cat pyproject.toml constraints.txt jobs/setup.sh; } | sha256sum | cut -d' ' -f1)
 stamped() { [[ -x $venv/bin/python && -f $venv/stamp.$1 && $(<"$venv/stamp.$1") == "$wanted" ]]; }
+build_operators() {   # on this machine's own disk, which outlives neither a new machine nor every restart: asked each time
+    [[ $extra == runtime ]] || "$venv/bin/python" -m pipeline.training.extensions >&2 || say "tests of CPU offload will fail"
+}
 ready() { stamped dev || { [[ $extra == runtime ]] && stamped runtime; }; }
 
-ready && exit 0
+if ready; then
+    build_operators
+    exit 0
+fi
 
 if command -v flock >/dev/null; then
     exec 9<"$root"
     flock -n 9 || { say "another set-up is at work in this folder; waiting for it"; flock 9; }
-    ready && exit 0
+    if ready; then
+        build_operators
+        exit 0
+    fi
 fi
 trap 'say "interrupted; run the same command again to go on"; exit 130' INT TERM
 
@@ -125,4 +134,5 @@ else
     step "install the pinned packages" install -e .
 fi
 printf '%s' "$wanted" >"$venv/stamp.$extra"
+build_operators
 say "ready after $SECONDS s"

@@ -275,6 +275,23 @@ def benchmark_recipe(
     benchmark.benchmark_recipe(load(run_file, overrides or []), sizes, folder, output, figure)
 
 
+@benchmarks.command("train")
+def benchmark_train(
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="[RUN.YAML]", help="Its model, else built-in ones.")
+    ] = None,
+    overrides: Overrides = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are shown.")] = 3,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-train.json"),
+) -> None:
+    """Our loop beside plain PyTorch, two ranks beside one; on GPUs also MFU. Makes its own tokens."""
+    from pipeline.cluster.launch import gpu_count
+    from pipeline.run_file import load
+    from pipeline.training import benchmark
+
+    benchmark.benchmark_train(load(run_file, overrides or []) if run_file else None, rounds, output, gpu_count())
+
+
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
     # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning

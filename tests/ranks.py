@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig
+from pipeline.training import extensions
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+extensions.use_folder()
 # The fork server starts with the first job and imports these once; it never runs a thread, so forking it is safe.
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["pipeline.training.job", "pipeline.training.worker"])

@@ -105,6 +105,7 @@ class _Ranks:
 
     def __enter__(self) -> "_Ranks":
         identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
+        identity["times"] = [psutil.Process().create_time(), time.time()]  # of the command and of the launcher
         environment = self._launch.environment | {"PIPELINE_SUPERVISOR": json.dumps(identity)}
         with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
@@ -197,6 +198,7 @@ def _watch(config: RunConfig, ranks: _Ranks) -> None:
     """Show progress until the launcher ends, or until all ranks have ended without it."""
     path, outcome_seen = config.paths.run_dir / "metrics.jsonl", None
     line, metrics = LiveLine(course_so_far(path), config.total_steps), _Tail(path)
+    events = _Tail(config.paths.run_dir / "events.jsonl")
     with progress("train", config.step_plan.total_tokens, "tokens", has_bar=False) as update:
         while not ranks.has_ended():
             time.sleep(POLL_SECONDS)
@@ -206,6 +208,9 @@ def _watch(config: RunConfig, ranks: _Ranks) -> None:
                 line.add(record)
             if records:
                 update(records[-1]["tokens"], line.text(columns_for_detail("train")))
+            for event in events.new_records():
+                if "message" in event:
+                    note(f"train: {event['message']}")
             if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
                 outcome_seen = time.monotonic()
             if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:

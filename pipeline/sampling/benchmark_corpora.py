@@ -48,24 +48,26 @@ def _invented_record(size: int, suffix: str) -> dict[str, Any]:
     return {"bytes": size, "checksum": "0" * 32} | ({} if suffix == ".doc" else {"samples": "0" * 32})
 
 
-def write_real(data_dir: Path, tokens: int, mean_document: int) -> None:
+def write_real(data_dir: Path, tokens: int, mean_document: int, vocab_size: int = VOCAB_SIZE) -> None:
     """Write one file of random ids, in documents of exponentially distributed lengths, each with its end."""
     dice = np.random.default_rng(1)
     with ShardWriter(data_dir / "tokens" / "web" / "train_000000_000", DTYPE) as writer:
         while writer.tokens < tokens:
             lengths = np.minimum(dice.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20)
             lengths = lengths[np.cumsum(lengths) - lengths < tokens - writer.tokens]
-            ids = dice.integers(1, VOCAB_SIZE, lengths.sum(), DTYPE.type)
+            ids = dice.integers(1, vocab_size, lengths.sum(), DTYPE.type)
             ids[np.cumsum(lengths) - 1] = END_OF_DOCUMENT
             writer.add(ids, lengths, writer.documents + np.arange(len(lengths)))
         files = {f"web/train_000000_000{suffix}": record for suffix, record in writer.finish().items()}
-    _write_manifests(data_dir, files, {"web": 1.0})
+    _write_manifests(data_dir, files, {"web": 1.0}, vocab_size)
 
 
-def _write_manifests(data_dir: Path, files: Mapping[str, Any], sources: Mapping[str, float]) -> None:
-    counts = {"dtypes": dict.fromkeys(sources, DTYPE.name), "vocab_size": VOCAB_SIZE}
+def _write_manifests(
+    data_dir: Path, files: Mapping[str, Any], sources: Mapping[str, float], vocab_size: int = VOCAB_SIZE
+) -> None:
+    counts = {"dtypes": dict.fromkeys(sources, DTYPE.name), "vocab_size": vocab_size}
     write_json(data_dir / "tokens" / MANIFEST, {"output": "benchmark", "counts": counts, "files": files})
-    report = {"vocab_size": VOCAB_SIZE, "end_of_document_id": END_OF_DOCUMENT}
+    report = {"vocab_size": vocab_size, "end_of_document_id": END_OF_DOCUMENT}
     write_json(data_dir / "tokenizer" / "report.json", report)
 
 

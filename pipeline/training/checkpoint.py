@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from deepspeed.ops.adam import DeepSpeedCPUAdam
 
 from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
 from pipeline.errors import DataError
@@ -120,6 +121,7 @@ def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
         assert path is not None, f"DeepSpeed did not load {checkpoint}"
     else:
         reshard.load(engine, checkpoint, manifest["ranks"])
+    _repeat_bias_corrections(engine)
     if same_ranks:
         _restore_random_state(torch.load(checkpoint / f"random_state_{rank:05d}.pt", weights_only=False))
     else:
@@ -130,6 +132,20 @@ def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
 def ranks_of(checkpoint: Path) -> int:
     """Return how many ranks wrote a checkpoint."""
     return read_json(checkpoint / MANIFEST)["ranks"]
+
+
+def _repeat_bias_corrections(engine: Engine) -> None:
+    """Bring DeepSpeed's CPU optimizer to the bias corrections that it had: products, in float, of one factor a step.
+
+    After a jump in the steps it takes a power, which rounds otherwise; the steps after a resume would have other bits.
+    Source: deepspeed 0.19.8, csrc/includes/cpu_adam.h (IncrementStep).
+    """
+    adam = getattr(engine.optimizer, "optimizer", None)
+    if not isinstance(adam, DeepSpeedCPUAdam):
+        return
+    group, number = adam.param_groups[0], [torch.zeros(1) for _ in range(4)]
+    for step in range(1, max((state.get("step", 0) for state in adam.state.values()), default=0) + 1):
+        adam.ds_opt_adam.adam_update(adam.opt_id, step, 0.0, *group["betas"], group["eps"], 0.0, True, *number)
 
 
 def damage(checkpoint: Path) -> list[str]:

@@ -20,7 +20,7 @@ from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
-from pipeline.training import checkpoint, resume, start
+from pipeline.training import checkpoint, extensions, resume, start
 from pipeline.training.capacity import problems_of_rank
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_names import name_of
@@ -34,6 +34,7 @@ from pipeline.training.metrics import MetricsFile, read_metrics, write_event
 from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
 from pipeline.training.sizes import Sizes, count_parameters
+from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers
 from pipeline.training.validation import bytes_of_ids, choose_held_out, unigram_entropy
@@ -47,6 +48,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     run_dir, rank, ranks = config.paths.run_dir, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+    started = StartUp()
     architecture = model_config(config)
     sources = list(config.sources)
     data = open_data(config)
@@ -56,6 +58,9 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         config.data.validation_sequences,
         bytes_of_ids(config.paths.data_dir / "tokenizer", data.shape.end_of_document),
     )
+    started.mark("data")
+    _provide_operators(config, resolved, rank)
+    started.mark("operators")
     join_process_group()
     sizes = count_parameters(architecture)
     if problems := _on_any_rank(problems_of_rank(config, resolved, architecture, sizes)):
@@ -67,8 +72,11 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
+    started.mark("process_group")
     model = LanguageModel(build_model(config, architecture, resolved, weights), config.optimizer.z_loss_weight)
+    started.mark("model")
     engine = make_engine(config, resolved, model)
+    started.mark("engine")
     _refuse_damaged(check.finish())
     torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
     del weights
@@ -90,10 +98,11 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
         check_document_mask(engine, config.data.sequence_length)
+    started.mark("checks_and_resume")
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
         size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
-        run = Run(config, engine, loader, held_out, stop, metrics, trackers, gradients, size, peak, about)
+        run = Run(config, engine, loader, held_out, stop, metrics, trackers, gradients, started, size, peak, about)
         state = train(run, state)
     finished = state.step == config.total_steps
     if metrics:
@@ -104,6 +113,15 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         counts["lineage"] = about["lineage"]
         counts |= {"compiled_graphs": compiled_graphs()} if config.train.compile else {}
     return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
+
+
+def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -> None:
+    """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would look like a hang."""
+    for operator in extensions.needed(resolved, config.optimizer):
+        missing = not extensions.is_built(operator)
+        if missing and rank == 0:
+            write_event(config.paths.run_dir, "build", operator=operator.name, message=operator.announcement)
+        extensions.provide(operator)
 
 
 def join_process_group() -> None:

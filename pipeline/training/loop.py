@@ -22,6 +22,7 @@ from pipeline.training.metrics import MetricsFile, write_event
 from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale
 from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.schedules import learning_rate
+from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers
 from pipeline.training.validation import HeldOut, validate
@@ -46,6 +47,7 @@ class Run:
     """Only rank 0 writes."""
     trackers: Trackers
     gradients: MicroBatchGradients
+    start_up: StartUp
     size: ModelSize
     peak_flops: float | None
     about: dict[str, Any]
@@ -92,6 +94,7 @@ def train(run: Run, state: TrainState) -> TrainState:
             record |= validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
         if run.metrics:
             run.metrics.write(record)
+            run.start_up.first_step(config.paths.run_dir)
         run.trackers.write(record)
         if is_last or result.stop or state.step % config.checkpoint.save_every_steps == 0:
             save(run, state)

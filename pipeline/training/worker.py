@@ -16,6 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.lease import LEASE
 from pipeline.run_file import load
+from pipeline.training import extensions
 from pipeline.training.stop import StopSignal, exit_when_orphaned
 
 OUTCOME = "outcome.json"
@@ -24,6 +25,7 @@ OUTCOME = "outcome.json"
 def main() -> None:
     """Run this rank to its end; the exit code is 0 unless it is a bug, since launchers kill the others otherwise."""
     stop = StopSignal()
+    extensions.use_folder()
     _adopt_slurm_environment()
     run_file = Path(sys.argv[-1])
     config = load(run_file)

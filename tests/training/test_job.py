@@ -88,7 +88,7 @@ def test_resuming_equals_not_stopping(make_run: MakeRun, zero: str, kind: str) -
     abandoned = (run_dir / "metrics.abandoned.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in abandoned] == list(range(11, 21))
     events = [json.loads(line)["event"] for line in (run_dir / "events.jsonl").read_text().splitlines()]
-    assert events == ["start", "save", "save", "end", "resume", "start", "save", "end"]
+    assert events == ["start", "first step", "save", "save", "end", "resume", "start", "first step", "save", "end"]
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_named(make_run: MakeRun) -> None:

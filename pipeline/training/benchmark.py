@@ -1,0 +1,252 @@
+"""`pipeline benchmark train`: our loop beside a plain PyTorch loop on the same model and batch, and ranks beside one rank.
+
+Needs no corpus: random tokens are written to a scratch folder, which is removed. Parts are measured in fresh processes of
+their own (`benchmark_parts`). On GPUs also model FLOPs utilisation, beside what the GPU makes of one large matrix product.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.benchmarks import rounds, run_python, show_table, write_results
+from pipeline.config import RunConfig, round_up_vocabulary
+from pipeline.logs import note
+from pipeline.run_file import PRESETS
+from pipeline.sampling.benchmark_corpora import write_real
+from pipeline.yaml_files import read_yaml
+
+PARTS_MODULE = "pipeline.training.benchmark_parts"
+TEMPLATES = Path(__file__).parents[2] / "ds_configs"
+STAGES = ("zero0", "zero1", "zero2", "zero3")
+GPU_PRESETS = ("gpt3-125m", "gpt3-1.3b")
+CORPUS_TOKENS = 2_000_000
+LEAST_OF_PLAIN = {"zero0": 0.97, "zero1": 0.93}
+LEAST_SCALING = 0.85
+LEAST_MFU = {"gpt3-125m": 0.45, "gpt3-1.3b": 0.55}
+"""By the best template, on one H200."""
+
+
+def llama(hidden: int, layers: int, vocabulary: int, positions: int) -> dict[str, Any]:
+    """Return the section `model` of a Llama with heads of 64 and tied embeddings."""
+    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": hidden // 64}
+    sizes |= {"intermediate_size": hidden * 8 // 3 // 32 * 32, "vocab_size": vocabulary}
+    return {
+        "architecture": "llama",
+        "config": {**sizes, "max_position_embeddings": positions, "tie_word_embeddings": True},
+    }
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained: sections of a run file that decide the cost of a step."""
+
+    model: Mapping[str, Any]
+    sequence_length: int
+    micro_batch_sequences: int
+    global_batch_tokens: int
+    dtype: str = "fp32"
+    compile: bool = False
+    kind: str = "adamw"
+
+    def write(self, folder: Path, template: str, name: str) -> Path:
+        """Write the settings as JSON for a part; the corpus is in `folder`."""
+        path = folder / f"{name}.json"
+        path.write_text(self.config(folder, template).model_dump_json())
+        return path
+
+    def config(self, folder: Path, template: str) -> RunConfig:
+        """Return the settings of a run on the random corpus in `folder`."""
+        return RunConfig.model_validate(
+            {
+                "paths": {"data_dir": folder, "run_dir": folder / "run"},
+                "sources": {"web": {"kind": "jsonl", "paths": [folder]}},
+                "tokenizer": {"kind": "byte-level-bpe", "vocab_size": self.model["config"]["vocab_size"]},
+                "model": self.model,
+                "data": {"sequence_length": self.sequence_length},
+                "optimizer": {"kind": self.kind, "peak_learning_rate": 1e-4},
+                "schedule": {"warmup_tokens": 0},
+                "batch": {
+                    "global_batch_tokens": self.global_batch_tokens,
+                    "micro_batch_sequences": self.micro_batch_sequences,
+                },
+                "precision": {"dtype": self.dtype},
+                "train": {"train_tokens": 10**12, "compile": self.compile},
+                "deepspeed": TEMPLATES / f"{template}.json",
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    one: Work
+    """On one rank, beside plain PyTorch."""
+    scaling: Work
+    """Per rank."""
+    templates: Sequence[str] = STAGES
+    blocks: int = 8
+    block_steps: int = 2
+    scaling_steps: int = 2
+
+
+BUILT_IN = Sizes(
+    one=Work(llama(256, 4, 4096, 256), 256, 4, 2048),
+    scaling=Work(llama(320, 6, 8192, 256), 256, 8, 8192),
+)
+"""4 million parameters, 2,048 tokens a step; 10 million, 8,192 tokens a step and rank."""
+
+
+def work_of(config: RunConfig) -> Work:
+    """Return what a run file trains. With AdamW, which is what plain PyTorch has."""
+    vocabulary = config.model.config.get("vocab_size") or round_up_vocabulary(config.tokenizer.vocab_size or 50_257)
+    return Work(
+        {"architecture": config.model.architecture, "config": {**config.model.config, "vocab_size": vocabulary}},
+        config.data.sequence_length,
+        config.batch.micro_batch_sequences,
+        config.batch.global_batch_tokens,
+        config.precision.dtype,
+        config.train.compile,
+    )
+
+
+def benchmark_train(config: RunConfig | None, count: int, output: Path, gpus: int, sizes: Sizes | None = None) -> None:
+    """Measure, print tables and write JSON; of a run file its own model, else built-in ones."""
+    works = {} if config is None else {"the run file": work_of(config)}
+    with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
+        folder = Path(scratch)
+        if gpus:
+            results = _on_gpu(works or {name: _preset(name) for name in GPU_PRESETS}, folder, count)
+        else:
+            sizes = sizes or (Sizes(works["the run file"], works["the run file"]) if works else BUILT_IN)
+            results = _on_cpu(sizes, folder, count)
+    write_results(output, results)
+
+
+def _preset(name: str) -> Work:
+    preset = read_yaml(PRESETS / f"{name}.yaml")
+    vocabulary = round_up_vocabulary(50_257)
+    model = {**preset["model"], "config": {**preset["model"]["config"], "vocab_size": vocabulary}}
+    return Work(model, 2048, 8, 8 * 2048 * 4, "bf16", compile=True)
+
+
+def _part(name: str, on_cpu: bool = True, **arguments: Any) -> Callable[[], Mapping[str, Any]]:
+    given = json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()})
+    environment = {"DS_ACCELERATOR": "cpu"} if on_cpu else {}
+    return lambda: run_python(PARTS_MODULE, name, given, environment=environment).result
+
+
+def _corpus(folder: Path, name: str, work: Work) -> Path:
+    corpus = folder / name.replace(" ", "-")
+    if not corpus.exists():
+        write_real(corpus, CORPUS_TOKENS, 800, min(work.model["config"]["vocab_size"], 50_257))
+    return corpus
+
+
+def _on_cpu(sizes: Sizes, folder: Path, count: int) -> dict[str, Any]:
+    corpus = _corpus(folder, "one", sizes.one)
+    files = {template: sizes.one.write(corpus, template, template) for template in sizes.templates}
+    turns = rounds(
+        count,
+        {
+            template: _part("turns", config=path, blocks=sizes.blocks, block_steps=sizes.block_steps)
+            for template, path in files.items()
+        },
+    )
+    note("benchmark: which part of a step takes which time")
+    shares = {template: dict(_part("shares", config=path, steps=4)()) for template, path in files.items()}
+    corpus = _corpus(folder, "scaling", sizes.scaling)
+    scaling: dict[str, Callable[[], Mapping[str, float]]] = {}
+    for ranks in (1, 2):
+        work = Work(**{**vars(sizes.scaling), "global_batch_tokens": sizes.scaling.global_batch_tokens * ranks})
+        path = work.write(corpus, "zero1", f"ranks-{ranks}")
+        scaling[f"{ranks} ranks"] = _part("ranks", config=path, count=ranks, steps=sizes.scaling_steps)
+    rates = rounds(count, scaling)
+    efficiency = rates["2 ranks"]["tokens_per_second"] / (2 * rates["1 ranks"]["tokens_per_second"])
+    limits = {f"{t} of plain PyTorch": (turns[t]["ratio"], least) for t, least in LEAST_OF_PLAIN.items() if t in turns}
+    limits["2 ranks of twice 1 rank"] = (efficiency, LEAST_SCALING)
+    _show_cpu(turns, shares, rates, efficiency, count)
+    return {"rounds": count, "turns": turns, "shares": shares, "scaling": rates} | _limits(limits)
+
+
+def _on_gpu(works: Mapping[str, Work], folder: Path, count: int) -> dict[str, Any]:
+    """Measure every template that fits; the figures have their own machine's matrix product beside them."""
+    results: dict[str, Any] = {"rounds": count, "matmul": dict(_part("matmul", on_cpu=False)()), "turns": {}}
+    peak = results["matmul"]["peak_flops"]
+    limits: dict[str, tuple[float, float]] = {}
+    for name, work in works.items():
+        corpus, rows = _corpus(folder, name, work), []
+        turns = rounds(
+            count,
+            {
+                template: _part("turns", False, config=work.write(corpus, template, template), blocks=5, block_steps=5)
+                for template in STAGES
+                if not (template == "zero0" and work.dtype != "fp32")  # stage 0 is for fp32 only
+            },
+        )
+        figures: dict[str, dict[str, Any]] = {}
+        for template, found in turns.items():
+            flops = {side: found[side] * found["flops_per_token"] for side in ("ours", "plain")}
+            figures[template] = {**found, "mfu": flops["ours"] / peak if peak else None}
+            share = f"{flops['ours'] / peak:.1%}" if peak else "unknown peak"
+            of_matmul = (f"{flops[side] / results['matmul']['flops']:.1%}" for side in ("ours", "plain"))
+            rows.append((template, f"{found['ours']:,.0f}", share, *of_matmul, f"{found['ratio']:.3f}"))
+        show_table(
+            f"{name}, {work.sequence_length:,} tokens, {work.dtype}; FLOPs: 6 N + 6 L d T a token (causal attention); "
+            f"a {8192}^3 product: {results['matmul']['flops'] / 1e12:.0f} TFLOP/s",
+            ("", "tokens/s", "MFU", "of the product", "plain's", "of plain"),
+            rows,
+        )
+        results["turns"][name] = figures
+        if peak and name in LEAST_MFU:
+            limits[f"{name}: MFU"] = (max(found["mfu"] for found in figures.values()), LEAST_MFU[name])
+    return results | _limits(limits)
+
+
+def _limits(found: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    show_table(
+        "Limits",
+        ("", "measured", "at least", ""),
+        [(n, f"{m:.3f}", f"{least}", "met" if m >= least else "MISSED") for n, (m, least) in found.items()],
+    )
+    return {"limits": {n: {"measured": m, "at_least": least, "met": m >= least} for n, (m, least) in found.items()}}
+
+
+def _show_cpu(
+    turns: Mapping[str, Any], shares: Mapping[str, Any], rates: Mapping[str, Any], efficiency: float, count: int
+) -> None:
+    show_table(
+        f"One rank and a plain PyTorch loop in turns, medians of {count} rounds",
+        ("", "tokens/s", "plain, tokens/s", "of plain", "lowest block", "highest"),
+        [
+            (
+                template,
+                f"{t['ours']:,.0f}",
+                f"{t['plain']:,.0f}",
+                *(f"{t[key]:.3f}" for key in ("ratio", "lowest_ratio", "highest_ratio")),
+            )
+            for template, t in turns.items()
+        ],
+    )
+    parts = [
+        (f"{template}, {side}", sum(seconds.values()), part, value)
+        for template, sides in shares.items()
+        for side, seconds in sides.items()
+        for part, value in seconds.items()
+    ]
+    show_table(
+        "Where the time of a step goes",
+        ("", "part", "ms", "share"),
+        [(who, part, f"{value * 1e3:.1f}", f"{value / total:.1%}") for who, total, part, value in parts],
+    )
+    show_table(
+        "Ranks, each on a core of its own",
+        ("", "tokens/s", "of ideal"),
+        [
+            ("1 rank", f"{rates['1 ranks']['tokens_per_second']:,.0f}", ""),
+            ("2 ranks", f"{rates['2 ranks']['tokens_per_second']:,.0f}", f"{efficiency:.3f}"),
+        ],
+    )

@@ -1,0 +1,257 @@
+"""Training measured in a fresh process: `python -m` this, part, JSON of its arguments; the last line printed is JSON.
+
+Our side is what a run does: `build_model`, `make_engine`, `Loader`, `train_step`. The other is a plain PyTorch loop, with
+fused AdamW and one synchronisation a step, whose batches lie ready in memory. Both take turns, block by block.
+"""
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from pipeline.config import RunConfig
+from pipeline.sampling.dataset import open_data
+from pipeline.sampling.loader import Loader, Share
+from pipeline.training.costs import peak_flops
+from pipeline.training.deepspeed_config import read_template, resolve
+from pipeline.training.device_batch import DeviceBatch, Mover
+from pipeline.training.engine import make_engine
+from pipeline.training.job import join_process_group
+from pipeline.training.language_model import LanguageModel
+from pipeline.training.loop import Run, train_step
+from pipeline.training.model import build_model, model_config, model_size
+from pipeline.training.noise_scale import MicroBatchGradients
+from pipeline.training.optimizer import set_learning_rate
+from pipeline.training.sizes import count_parameters
+from pipeline.training.start_up import StartUp
+
+MATMUL_SIZE = 8192
+RATE = 1e-4
+"""Learning rate on both sides."""
+
+
+class _NoStop:
+    requested = False
+
+
+class Ours:
+    """The loop of a run, one step at a time, on random tokens."""
+
+    def __init__(self, config: RunConfig, steps: int) -> None:
+        rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+        join_process_group()
+        self.architecture = model_config(config)
+        model = LanguageModel(build_model(config, self.architecture, resolved), config.optimizer.z_loss_weight)
+        self.engine = make_engine(config, resolved, model)
+        share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
+        loader = Loader(open_data(config), share, range(1, steps + 1), Mover(self.engine.device))
+        self._steps: Iterator[Any] = iter(loader)
+        nothing: Any = None  # what a single step does not look at
+        stop: Any = _NoStop()
+        gradients = MicroBatchGradients(self.engine.module.parameters(), self.engine.device)
+        self._run = Run(
+            config, self.engine, loader, nothing, stop, None, nothing, gradients, StartUp(), nothing, None, {}
+        )
+        self._step = 0
+
+    def step(self) -> None:
+        """Do what the loop does at each step."""
+        self._step += 1
+        micro_batches: list[DeviceBatch] = next(self._steps)
+        set_learning_rate(self.engine, RATE)
+        self.engine.set_train_batch_size(self._run.config.step_plan.samples(self._step))
+        train_step(self._run, micro_batches, self._step)
+
+
+class Plain:
+    """The same model and batch in plain PyTorch."""
+
+    def __init__(self, config: RunConfig, device: torch.device) -> None:
+        architecture = model_config(config)
+        self._model: Any = build_model(config, architecture, {"zero_optimization": {"stage": 0}})
+        self._model.to(device).train()
+        self._predict: Any = torch.compile(self._model) if config.train.compile else self._model
+        groups = [
+            {"params": [p for p in self._model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
+            {"params": [p for p in self._model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
+        rows, length = config.batch.micro_batch_sequences, config.data.sequence_length
+        self._accumulation = config.accumulation(1)
+        self._batch = torch.randint(1, architecture.vocab_size, (rows, length + 1), device=device)
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision.dtype)
+        self._cast: Callable[[], Any] = lambda: torch.autocast(device.type, half) if half else nullcontext()
+
+    def step(self, parts: "Timer | None" = None) -> None:
+        """Do one optimizer step."""
+        timed = parts or (lambda name: nullcontext())
+        total = torch.zeros((), device=self._batch.device)
+        for _ in range(self._accumulation):
+            with timed("forward"), self._cast():
+                logits = self._predict(input_ids=self._batch[:, :-1], use_cache=False).logits
+                loss = F.cross_entropy(logits.float().flatten(0, 1), self._batch[:, 1:].flatten()) / self._accumulation
+            with timed("backward"):
+                loss.backward()
+            total += loss.detach()
+        with timed("clip and update"):
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+        total.item()
+
+
+class Timer:
+    """Adds up seconds by name; for CPUs, where a call returns when its work is done."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str) -> "_Stretch":
+        """Return a context whose time counts under a name."""
+        return _Stretch(self.seconds, name)
+
+
+class _Stretch:
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._started
+
+
+def turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, Any]:
+    """Let one rank of ours and the plain loop take turns; every block is timed with the device idle at both ends."""
+    _be_rank(0, 1, _free_port())
+    ours = Ours(config, (blocks + 1) * block_steps)
+    plain = Plain(config, ours.engine.device)
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    for block in range(blocks + 1):
+        for name, step in (("ours", ours.step), ("plain", plain.step)):
+            took = _seconds(step, block_steps)
+            if block:  # the first one warms up
+                seconds[name].append(took / block_steps)
+    tokens = config.batch.global_batch_tokens
+    ratios = [b / a for a, b in zip(seconds["ours"], seconds["plain"], strict=True)]
+    result: dict[str, Any] = {name: tokens / statistics.median(found) for name, found in seconds.items()}
+    result |= {"ratio": statistics.median(ratios), "lowest_ratio": min(ratios), "highest_ratio": max(ratios)}
+    sizes = count_parameters(ours.architecture)
+    per_token = model_size(ours.architecture, sizes).flops_per_token(config.data.sequence_length)
+    return result | {"parameters": sizes.total, "flops_per_token": per_token}
+
+
+def shares(config: RunConfig, steps: int) -> dict[str, Any]:
+    """Say which part of a step takes which seconds, on each side. Only on CPUs."""
+    _be_rank(0, 1, _free_port())
+    ours, plain = Ours(config, 2 * steps), Plain(config, torch.device("cpu"))
+    for _ in range(steps):
+        ours.step()
+        plain.step()
+    timers = {"ours": Timer(), "plain": Timer()}
+    for name, method in (("forward", "forward"), ("backward", "backward"), ("update and gradients' care", "step")):
+        setattr(ours.engine, method, _timed(timers["ours"], name, getattr(ours.engine, method)))
+    totals = dict.fromkeys(timers, 0.0)
+    for _ in range(steps):
+        totals["ours"] += _seconds(ours.step, 1)
+        totals["plain"] += _seconds(lambda: plain.step(timers["plain"]), 1)
+    return {
+        name: {part: seconds / steps for part, seconds in timer.seconds.items()}
+        | {"rest": (totals[name] - sum(timer.seconds.values())) / steps}
+        for name, timer in timers.items()
+    }
+
+
+def _timed(timer: Timer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **named: Any) -> Any:
+        with timer(name):
+            return function(*arguments, **named)
+
+    return call
+
+
+def ranks(config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 0) -> dict[str, Any]:
+    """Measure a step of `count` ranks, each on a core and in a thread of its own; the process is the first of them."""
+    port = port or _free_port()
+    others = [
+        subprocess.Popen([sys.executable, "-m", __spec__.name, "ranks", json.dumps({**_arguments(), "rank": r, "port": port})],
+                         stdout=subprocess.DEVNULL)
+        for r in range(1, count if rank == 0 else 1)
+    ]  # fmt: skip
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    torch.set_num_threads(1)
+    _be_rank(rank, count, port)
+    ours = Ours(config, steps + 1)
+    ours.step()
+    seconds = [_seconds(ours.step, 1) for _ in range(steps)]
+    for process in others:
+        process.wait()
+    return {"tokens_per_second": config.batch.global_batch_tokens / statistics.median(seconds)}
+
+
+def matmul() -> dict[str, Any]:
+    """Measure what this GPU makes of one large product of bf16 matrices."""
+    a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    _seconds(lambda: torch.mm(a, b), 20)
+    seconds = statistics.median(_seconds(lambda: torch.mm(a, b), 50) / 50 for _ in range(5))
+    return {"flops": 2 * MATMUL_SIZE**3 / seconds, "peak_flops": peak_flops(torch.cuda.get_device_name())}
+
+
+def _seconds(step: Callable[[], object], count: int) -> float:
+    _finish()
+    started = time.perf_counter()
+    for _ in range(count):
+        step()
+    _finish()
+    return time.perf_counter() - started
+
+
+def _finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _be_rank(rank: int, ranks: int, port: int) -> None:
+    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in named.items()})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _arguments() -> dict[str, Any]:
+    return json.loads(sys.argv[2])
+
+
+PARTS: Mapping[str, Callable[..., dict[str, Any]]] = {part.__name__: part for part in (turns, shares, ranks, matmul)}
+
+
+def main() -> None:
+    """Run one part and print what it measured."""
+    arguments = _arguments()
+    if "config" in arguments:
+        arguments["config"] = RunConfig.model_validate(json.loads(Path(arguments["config"]).read_text()))
+    result = PARTS[sys.argv[1]](**arguments)
+    print(json.dumps(result), flush=True)
+    os._exit(0)  # reading threads and DeepSpeed's may outlive the interpreter's shutdown
+
+
+if __name__ == "__main__":
+    main()

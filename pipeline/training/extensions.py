@@ -1,0 +1,219 @@
+"""DeepSpeed's operators that are compiled on the machine that needs them: once, on its own disk, before they are used.
+
+Left alone, DeepSpeed compiles one at its first use, in a folder below $HOME, under a lock that is a mere file: a process
+killed meanwhile leaves it there, and all later ones wait for ever. Here an operator is compiled in a folder of its own, which
+gets its name when it is complete, under a lock that the system releases when its holder dies. Free of torch.
+
+`python -m pipeline.training.extensions` compiles what training on CPUs may need (`jobs/setup.sh dev`).
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Optimizer
+from pipeline.errors import UserError
+
+FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
+"""Where torch looks for compiled extensions."""
+BATON = "lock"
+"""torch's own lock, in an operator's folder: who could create it builds, the others wait until it is gone.
+Source: torch 2.13, utils/file_baton.py."""
+SECOND_LOOK_SECONDS = 0.5
+OUTPUT_CHARACTERS = 3000
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator as DeepSpeed builds it."""
+
+    name: str
+    """Of its folder."""
+    what: str
+    """What the user is told that it is."""
+    program: str
+    """Python that compiles it below TORCH_EXTENSIONS_DIR."""
+    usual: str
+    """What it takes on two cores."""
+    remedy: str
+    """What to do where it cannot be compiled."""
+
+    @property
+    def announcement(self) -> str:
+        """What the user is told before it is built."""
+        return f"building {self.what} once on this machine, about {self.usual}"
+
+
+CPU_ADAM = Operator(
+    "cpu_adam",
+    "DeepSpeed's CPU optimizer",
+    "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load(verbose=True)",
+    usual="2 minutes",
+    remedy="install a C++ compiler (Debian: apt install g++), or use a template without offload_optimizer",
+)
+ASYNC_IO = Operator(
+    "async_io",
+    "DeepSpeed's reader and writer of NVMe disks",
+    "from deepspeed.ops.op_builder import AsyncIOBuilder; AsyncIOBuilder().load(verbose=True)",
+    usual="1 minute",
+    remedy="install libaio and a C++ compiler (Debian: apt install libaio-dev g++), or offload to device cpu",
+)
+
+
+FUSED_ADAM = Operator(
+    "fused_adam",
+    "DeepSpeed's fused AdamW",
+    "from deepspeed.accelerator import get_accelerator as a; a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
+    usual="2 minutes",
+    remedy="install the compiler that torch was made with (nvcc, on GPUs), or leave optimizer.adamw_kernel out",
+)
+
+
+def needed(resolved: dict[str, Any], optimizer: Optimizer) -> list[Operator]:
+    """Return what a DeepSpeed config and an optimizer make every rank load."""
+    zero = resolved["zero_optimization"]
+    devices = [zero.get(key, {}).get("device", "none") for key in ("offload_optimizer", "offload_param")]
+    found = []
+    if optimizer.kind == "adamw" and devices[0] != "none":
+        found = [CPU_ADAM]
+    elif optimizer.kind == "adamw" and optimizer.adamw_kernel == "deepspeed":
+        found = [FUSED_ADAM]
+    return [*found, ASYNC_IO] if "nvme" in devices else found
+
+
+def use_folder() -> Path:
+    """Tell torch, in this process and those it starts, where compiled operators are; call before they are loaded.
+
+    Raises UserError where the default folder is not this user's alone: what lies in it is executed.
+    """
+    if not os.environ.get(FOLDER_VARIABLE):
+        base = Path(tempfile.gettempdir()) / f"pipeline-extensions-{os.getuid()}"
+        base.mkdir(mode=0o700, exist_ok=True)
+        state = base.lstat()
+        if state.st_uid != os.getuid() or state.st_mode & 0o022 or base.is_symlink():
+            raise UserError(
+                f"{base}: others may write there, and what lies in it would be executed; remove it, or set "
+                f"{FOLDER_VARIABLE} to a folder on this machine's own disk"
+            )
+        os.environ[FOLDER_VARIABLE] = str(base / _fitting())
+    return Path(os.environ[FOLDER_VARIABLE])
+
+
+def _fitting() -> str:
+    """Name the folder of operators that fit this Python, these libraries and this processor's instructions."""
+    versions = f"py{platform.python_version()}-torch{version('torch')}-deepspeed{version('deepspeed')}"
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        instructions = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        # With what else stands in the compiler's command: another one would build it again, in the same folder.
+        accelerator = os.environ.get("DS_ACCELERATOR", "")
+        key = f"{sys.prefix} {accelerator} {platform.machine()} {instructions}"
+        return f"{versions}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
+    return versions
+
+
+def is_built(operator: Operator) -> bool:
+    """Tell whether an operator is complete on this machine."""
+    return (use_folder() / operator.name).is_dir()
+
+
+def provide(operator: Operator) -> None:
+    """Compile an operator unless this machine has it; of several processes one does and the others wait for it.
+
+    Raises UserError with the compiler's last words where it cannot be compiled.
+    """
+    folder = use_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / f".{operator.name}.lock"):
+        if not is_built(operator):
+            _build(operator, folder)
+        _drop_dead_baton(folder / operator.name / BATON)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when this process ends, however it ends
+        yield
+
+
+def _build(operator: Operator, folder: Path) -> None:
+    for unfinished in folder.glob(f".{operator.name}.building-*"):  # of a build that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{operator.name}.building-", dir=folder))
+    process = subprocess.Popen(
+        [sys.executable, "-c", operator.program],
+        env=os.environ | {FOLDER_VARIABLE: str(building)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output = process.communicate()[0]
+        if process.returncode or not (building / operator.name).is_dir():
+            raise UserError(
+                f"{operator.what} could not be compiled on {platform.node()} (exit code {process.returncode}): "
+                f"{operator.remedy}.\n{output[-OUTPUT_CHARACTERS:]}"
+            )
+        (building / operator.name).rename(folder / operator.name)
+    finally:
+        process.kill()
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _drop_dead_baton(baton: Path) -> None:
+    """Remove torch's lock where no process holds it any more: one killed while loading has left it."""
+    while baton.exists():
+        before = _identity(baton)
+        if _is_open(baton):
+            time.sleep(SECOND_LOOK_SECONDS)
+            continue
+        # Its holder closes it first and removes it then, so an unheld one may be about to go.
+        time.sleep(SECOND_LOOK_SECONDS)
+        if before is not None and _identity(baton) == before and not _is_open(baton):
+            baton.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        state = path.stat()
+        return state.st_ino, state.st_mtime_ns
+    return None
+
+
+def _is_open(path: Path) -> bool:
+    """Tell whether any process of this user on this machine has a file open."""
+    wanted = str(path.resolve())
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if str(link.readlink()) == wanted:
+                return True
+    return False
+
+
+def main() -> None:
+    """Compile DeepSpeed's CPU optimizer for this machine, unless it is there, and say what takes so long."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    if is_built(CPU_ADAM):
+        return
+    print(CPU_ADAM.announcement, flush=True)
+    started = time.monotonic()
+    provide(CPU_ADAM)
+    print(f"built in {time.monotonic() - started:.0f} s in {use_folder()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Where the time from the command to the first step went: measured in every run, in events.jsonl and on the screen."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import psutil
+
+from pipeline.training.metrics import write_event
+
+
+class StartUp:
+    """Names the stretches of time between the command and the first step; made when a rank has imported everything."""
+
+    def __init__(self) -> None:
+        """Begin with what came before: the command, its launcher, this process and its imports.
+
+        Processes on two machines measure by their own clocks. Without a supervisor (in tests) it begins with this process.
+        """
+        born = psutil.Process().create_time()
+        supervisor = json.loads(os.environ.get("PIPELINE_SUPERVISOR", "{}"))
+        self._began, launched = supervisor.get("times", (born, born))
+        self._last = time.time()
+        self.seconds = {"command": launched - self._began, "launcher": born - launched, "imports": self._last - born}
+        self._is_over = False
+
+    def mark(self, phase: str) -> None:
+        """Give the time since the last mark a name."""
+        now = time.time()
+        self.seconds[phase], self._last = now - self._last, now
+
+    def first_step(self, run_dir: Path) -> None:
+        """Record the first completed step, once; later calls do nothing."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self.mark("first_step")
+        total = self._last - self._began
+        largest = sorted(self.seconds.items(), key=lambda item: -item[1])[:3]
+        shares = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in largest)
+        write_event(
+            run_dir,
+            "first step",
+            seconds=round(total, 2),
+            phases={name: round(seconds, 3) for name, seconds in self.seconds.items()},
+            message=f"first step {total:.1f} s after the command ({shares}, ...)",
+        )

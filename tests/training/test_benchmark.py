@@ -1,0 +1,35 @@
+"""The benchmark of training runs through at small sizes; its arithmetic by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.run_file import load
+from pipeline.training.benchmark import Sizes, Work, benchmark_train, llama, work_of
+
+
+def test_causal_attention_counts_half() -> None:
+    """6 x 10 weights, and 6 x 2 layers x 4 wide x 8 tokens = 384."""
+    from pipeline.training.benchmark_parts import causal_flops_per_token
+
+    assert causal_flops_per_token(10, 2, 4, 8) == 60 + 384
+
+
+def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:
+    work = work_of(load(run_file, ["precision.dtype=fp32"]))
+    assert work.model["config"]["vocab_size"] == 384  # 270 ids, rounded up to 128
+    assert (work.sequence_length, work.micro_batch_sequences, work.global_batch_tokens) == (8, 2, 32)
+
+
+def test_it_runs_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = Work(llama(64, 1, 384, 32), 32, 2, 128)
+    sizes = Sizes(work, work, templates=("zero1",), blocks=2, block_steps=1, scaling_steps=1)
+    benchmark_train(None, 1, tmp_path / "found.json", gpus=0, sizes=sizes)
+    found = json.loads((tmp_path / "found.json").read_text())
+    turn = found["turns"]["zero1"]
+    assert turn["lowest_ratio"] <= turn["ratio"] <= turn["highest_ratio"]
+    assert set(found["limits"]) == {"zero1 of plain PyTorch", "2 ranks of twice 1 rank"}
+    ours = found["shares"]["zero1"]["ours"]
+    assert all(seconds > 0 for seconds in ours.values())
+    assert "Where the time of a step goes" in capsys.readouterr().out

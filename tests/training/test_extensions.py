@@ -1,0 +1,143 @@
+"""Operators compiled once on a machine: by one of several processes, never half, and not stopped by locks of the dead."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Optimizer
+from pipeline.errors import UserError
+from pipeline.training import extensions
+from pipeline.training.extensions import ASYNC_IO, CPU_ADAM, FUSED_ADAM, Operator
+
+FAKE = """\
+import os, sys, time
+from pathlib import Path
+folder = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "fake"
+folder.mkdir()
+(folder / "lock").touch()
+(folder / "fake.so").write_text("half")
+with open({log!r}, "a") as log:
+    log.write("built\\n")
+time.sleep({seconds})
+(folder / "fake.so").write_text("whole")
+(folder / "lock").unlink()
+"""
+
+
+def fake(folder: Path, seconds: float = 0.0, program: str = FAKE) -> Operator:
+    """An operator whose compiler is a few lines, which notes each start in `folder/builds`."""
+    return Operator("fake", "a fake", program.format(log=str(folder / "builds"), seconds=seconds), "no time", "give up")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(extensions.FOLDER_VARIABLE, str(tmp_path / "extensions"))
+    return tmp_path
+
+
+def start(operator: Operator) -> subprocess.Popen[bytes]:
+    code = f"from pipeline.training.extensions import *; provide({operator!r})"
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} does not appear"
+        time.sleep(0.02)
+
+
+def test_one_process_builds_and_the_others_wait(folder: Path) -> None:
+    operator = fake(folder, seconds=0.5)
+    processes = [start(operator) for _ in range(3)]
+    assert [process.wait(30) for process in processes] == [0, 0, 0]
+    assert (folder / "builds").read_text() == "built\n"
+    assert [path.name for path in (folder / "extensions").iterdir() if path.is_dir()] == ["fake"]
+    assert (folder / "extensions" / "fake" / "fake.so").read_text() == "whole"
+
+
+def test_after_a_killed_build_the_next_one_builds_anew(folder: Path) -> None:
+    process = start(fake(folder, seconds=60))
+    wait_for(folder / "builds")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list((folder / "extensions").glob(".fake.building-*/fake/lock")), "it was in the middle"
+    assert not extensions.is_built(fake(folder))
+    extensions.provide(fake(folder))
+    assert (folder / "extensions" / "fake" / "fake.so").read_text() == "whole"
+    assert not list((folder / "extensions").glob(".fake.building-*"))
+
+
+def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_for(folder: Path) -> None:
+    operator = fake(folder)
+    extensions.provide(operator)
+    baton = folder / "extensions" / "fake" / "lock"
+    baton.touch()
+    extensions.provide(operator)
+    assert not baton.exists()
+    with baton.open("w"):
+        process = start(operator)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        assert baton.exists()
+    assert process.wait(30) == 0
+    assert not baton.exists()
+    assert (folder / "builds").read_text() == "built\n"
+
+
+def test_a_failing_compiler_is_shown_with_the_remedy(folder: Path) -> None:
+    operator = fake(folder, program='print("no such header"); raise SystemExit(3)')
+    with pytest.raises(UserError, match=r"exit code 3\): give up.\nno such header"):
+        extensions.provide(operator)
+    assert not extensions.is_built(operator)
+
+
+def test_the_default_is_a_private_folder_on_this_machines_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(extensions.FOLDER_VARIABLE, "")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = extensions.use_folder()
+    assert folder.parent == tmp_path / f"pipeline-extensions-{os.getuid()}"
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert os.environ[extensions.FOLDER_VARIABLE] == str(folder)
+    folder.parent.chmod(0o777)
+    monkeypatch.setenv(extensions.FOLDER_VARIABLE, "")
+    with pytest.raises(UserError, match="others may write there"):
+        extensions.use_folder()
+
+
+def test_what_a_template_needs() -> None:
+    def needed(**zero: object) -> list[Operator]:
+        return extensions.needed({"zero_optimization": {"stage": 3, **zero}}, adamw)
+
+    adamw = Optimizer(kind="adamw", peak_learning_rate=1e-3)
+
+    assert needed() == needed(offload_param={"device": "cpu"}) == needed(offload_optimizer={"device": "none"}) == []
+    assert needed(offload_optimizer={"device": "cpu"}) == [CPU_ADAM]
+    assert needed(offload_optimizer={"device": "nvme"}) == [CPU_ADAM, ASYNC_IO]
+    assert needed(offload_param={"device": "nvme"}) == [ASYNC_IO]
+    adamw = Optimizer(kind="adamw", peak_learning_rate=1e-3, adamw_kernel="deepspeed")
+    assert needed() == [FUSED_ADAM]
+
+
+@pytest.mark.full
+def test_the_real_optimizer_builds_after_a_kill_and_a_planted_lock(folder: Path) -> None:
+    process = start(CPU_ADAM)
+    end = time.monotonic() + 60
+    while not list((folder / "extensions").glob(".cpu_adam.building-*/cpu_adam/build.ninja")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    extensions.provide(CPU_ADAM)
+    (folder / "extensions" / "cpu_adam" / "lock").touch()
+    extensions.provide(CPU_ADAM)
+    probe = "import json, torch; from deepspeed.ops.adam import DeepSpeedCPUAdam as A; p = torch.nn.Parameter(torch.ones(1))"
+    probe += "; a = A([p], lr=0.5, weight_decay=0); p.grad = torch.ones(1); a.step(); print(json.dumps(p.tolist()))"
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(found.stdout.splitlines()[-1]) == pytest.approx([0.5], abs=1e-5)  # Adam's first step is the rate
