@@ -9,13 +9,6 @@ from pipeline.run_file import load
 from pipeline.training.benchmark import Sizes, Work, benchmark_train, llama, work_of
 
 
-def test_causal_attention_counts_half() -> None:
-    """6 x 10 weights, and 6 x 2 layers x 4 wide x 8 tokens = 384."""
-    from pipeline.training.benchmark_parts import causal_flops_per_token
-
-    assert causal_flops_per_token(10, 2, 4, 8) == 60 + 384
-
-
 def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:
     work = work_of(load(run_file, ["precision.dtype=fp32"]))
     assert work.model["config"]["vocab_size"] == 384  # 270 ids, rounded up to 128
