@@ -56,6 +56,7 @@ class Ours:
         self.engine = make_engine(config, resolved, model)
         share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
         loader = Loader(open_data(config), share, range(1, steps + 1), Mover(self.engine.device))
+        loader.__enter__()  # its threads end with the process
         self._steps: Iterator[Any] = iter(loader)
         nothing: Any = None  # what a single step does not look at
         stop: Any = _NoStop()
