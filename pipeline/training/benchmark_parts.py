@@ -33,7 +33,6 @@ from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
 from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.sizes import count_parameters
-from pipeline.training.start_up import StartUp
 
 MATMUL_SIZE = 8192
 RATE = 1e-4
@@ -62,7 +61,7 @@ class Ours:
         stop: Any = _NoStop()
         gradients = MicroBatchGradients(self.engine.module.parameters(), self.engine.device)
         self._run = Run(
-            config, self.engine, loader, nothing, stop, None, nothing, gradients, StartUp(), nothing, None, {}
+            config, self.engine, loader, nothing, stop, None, nothing, gradients, nothing, nothing, None, {}
         )
         self._step = 0
 
@@ -209,7 +208,11 @@ def matmul() -> dict[str, Any]:
     a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     _seconds(lambda: torch.mm(a, b), 20)
     seconds = statistics.median(_seconds(lambda: torch.mm(a, b), 50) / 50 for _ in range(5))
-    return {"flops": 2 * MATMUL_SIZE**3 / seconds, "peak_flops": peak_flops(torch.cuda.get_device_name())}
+    return {
+        "size": MATMUL_SIZE,
+        "flops": 2 * MATMUL_SIZE**3 / seconds,
+        "peak_flops": peak_flops(torch.cuda.get_device_name()),
+    }
 
 
 def _seconds(step: Callable[[], object], count: int) -> float:
