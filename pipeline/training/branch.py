@@ -8,7 +8,7 @@ from pipeline.artifacts import differences, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training.checkpoint_names import complete_checkpoints
-from pipeline.training.deepspeed_config import read_template
+from pipeline.training.deepspeed_config import read_template, zero_stage
 from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import RUN_RECORD, settings_of
 
@@ -31,8 +31,7 @@ def check(config: RunConfig) -> None:
         return
     state, stage = origin.manifest["state"], origin.manifest["zero_stage"]
     problems, plan = [], config.step_plan
-    own_stage = read_template(config.deepspeed).get("zero_optimization", {}).get("stage", 0)
-    if own_stage != stage:
+    if (own_stage := zero_stage(read_template(config.deepspeed))) != stage:
         problems.append(
             f"deepspeed (its zero_optimization.stage = {own_stage}): {origin.checkpoint} was written at stage {stage}, and "
             "train.init_take = everything takes the optimizer as it is; set it to match, or train.init_take to weights"
@@ -48,11 +47,8 @@ def check(config: RunConfig) -> None:
             f"{origin.checkpoint} has seen, which count"
         )
     before = read_json(origin.run / RUN_RECORD) or {}
-    for name in ("precision.dtype", "optimizer.kind"):
-        own: Any = config.model_dump()
-        for part in name.split("."):
-            own = own.get(part, {})
-        if name in before and own and before[name] != own:
+    for name, own in (("precision.dtype", config.precision.dtype), ("optimizer.kind", config.optimizer.kind)):
+        if name in before and before[name] != own:
             problems.append(
                 f"{name} = {own}: {origin.run} has {before[name]}; set it back, or train.init_take to weights"
             )

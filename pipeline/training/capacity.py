@@ -14,7 +14,8 @@ from transformers import PretrainedConfig
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training.chunked_loss import rows_at_once
-from pipeline.training.deepspeed_config import offloads_optimizer
+from pipeline.training.costs import head_width
+from pipeline.training.deepspeed_config import offload_device
 from pipeline.training.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
 from pipeline.training.sizes import Sizes
 
@@ -63,8 +64,7 @@ def precision_problems(dtype: str, capability: tuple[int, int] | None) -> list[s
 
 def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
     """Read what the sums need from a transformers config, by the names that most architectures share."""
-    hidden, heads = architecture.hidden_size, architecture.num_attention_heads
-    head = getattr(architecture, "head_dim", None) or hidden // heads
+    hidden, heads, head = architecture.hidden_size, architecture.num_attention_heads, head_width(architecture)
     return Shape(
         parameters=sizes.total,
         layers=architecture.num_hidden_layers,
@@ -82,7 +82,7 @@ def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
 def setting_of(config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: bool) -> Setting:
     """Put together what the sums need of a run."""
     zero = resolved["zero_optimization"]
-    offloads = [zero.get(key, {}).get("device", "none") for key in ("offload_optimizer", "offload_param")]
+    devices = [offload_device(resolved, what) for what in ("optimizer", "param")]
     return Setting(
         dtype=config.precision.dtype,
         zero_stage=zero["stage"],
@@ -92,9 +92,9 @@ def setting_of(config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: 
         sequence_length=config.data.sequence_length,
         activation_checkpointing=config.train.activation_checkpointing,
         stores_scores=config.model.config.get("attn_implementation") == "eager",
-        offloads_optimizer=offloads_optimizer(resolved),
-        offloads_parameters=offloads[1] != "none",
-        to_nvme="nvme" in offloads,
+        offloads_optimizer=devices[0] != "none",
+        offloads_parameters=devices[1] != "none",
+        to_nvme="nvme" in devices,
         # On a CPU the buffers' pages are not there until they are written to: the gradients' own size at most.
         bucket_bytes=_bucket_bytes(zero, config.precision.dtype) if on_gpu else 0,
     )

@@ -1,6 +1,7 @@
 """Cost arithmetic: FLOPs of a step, peak FLOP/s of devices, model FLOPs utilisation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 PEAK_BF16_FLOPS = {
     # Dense bf16 tensor-core FLOP/s from NVIDIA's data sheets; first matching part of the device's name counts.
@@ -43,6 +44,11 @@ class ModelSize:
         layers_forward = 2.0 * (self.parameters - self.head_parameters)
         attention_forward = 2.0 * self.layers * self.attention_width * sequence_length
         return self.flops_per_token(sequence_length) + layers_forward + attention_forward
+
+
+def head_width(architecture: Any) -> int:
+    """Return the width of an attention head of a transformers config: some (Qwen3) name one that is not width / heads."""
+    return getattr(architecture, "head_dim", None) or architecture.hidden_size // architecture.num_attention_heads
 
 
 def peak_flops(device_name: str) -> float | None:

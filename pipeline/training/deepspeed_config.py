@@ -120,16 +120,26 @@ def resolve(
     return resolved
 
 
+def zero_stage(settings: dict[str, Any]) -> int:
+    """Return the ZeRO stage of a template or resolved config."""
+    return settings.get("zero_optimization", {}).get("stage", 0)
+
+
+def offload_device(settings: dict[str, Any], what: str) -> str:
+    """Return where a template or resolved config puts `optimizer` states or a `param`: none, cpu or nvme."""
+    offload = settings.get("zero_optimization", {}).get(f"offload_{what}") or {}
+    return offload.get("device", "none")
+
+
 def offloads_optimizer(settings: dict[str, Any]) -> bool:
     """Tell of a template or resolved config whether optimizer states live in host memory or on NVMe."""
-    offload = settings.get("zero_optimization", {}).get("offload_optimizer") or {}
-    return offload.get("device", "none") != "none"
+    return offload_device(settings, "optimizer") != "none"
 
 
 def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[str]:
     """Name what the run file and a valid template ask for, each for itself, and DeepSpeed cannot do together."""
     problems, precision = [], config.precision.dtype
-    if template.get("zero_optimization", {}).get("stage", 0) == 0 and precision != "fp32":
+    if zero_stage(template) == 0 and precision != "fp32":
         problems.append(
             f"precision.dtype = {precision}: at ZeRO stage 0 DeepSpeed adds up gradients in {precision}; set deepspeed to "
             "ds_configs/zero1.json (as fast, also on one rank, and exact), or precision.dtype to fp32"

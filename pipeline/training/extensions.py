@@ -25,6 +25,7 @@ from typing import Any
 
 from pipeline.config import Optimizer
 from pipeline.errors import UserError
+from pipeline.training.deepspeed_config import offload_device
 
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
 """Where torch looks for compiled extensions."""
@@ -83,8 +84,7 @@ FUSED_ADAM = Operator(
 
 def needed(resolved: dict[str, Any], optimizer: Optimizer) -> list[Operator]:
     """Return what a DeepSpeed config and an optimizer make every rank load."""
-    zero = resolved["zero_optimization"]
-    devices = [zero.get(key, {}).get("device", "none") for key in ("offload_optimizer", "offload_param")]
+    devices = [offload_device(resolved, what) for what in ("optimizer", "param")]
     found = []
     if optimizer.kind == "adamw" and devices[0] != "none":
         found = [CPU_ADAM]

@@ -26,7 +26,8 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.training.branch import RUN_TIME_SETTINGS
-from pipeline.training.costs import ModelSize
+from pipeline.training.costs import ModelSize, head_width
+from pipeline.training.deepspeed_config import zero_stage
 from pipeline.training.parametrisation import scalings
 from pipeline.training.sizes import Sizes
 from pipeline.training.starting_weights import Weights, gathered, put_weights
@@ -118,8 +119,7 @@ def _pretrained_config(config: RunConfig) -> PretrainedConfig:
 def model_size(config: PretrainedConfig, sizes: Sizes) -> ModelSize:
     """Return what decides the FLOPs of a model."""
     heads = getattr(config, "num_attention_heads", 0)
-    # Some architectures (Qwen3) have heads of another width than hidden_size / heads.
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
+    width = heads * head_width(config) if heads else 0
     head = config.vocab_size * config.hidden_size
     return ModelSize(sizes.total - sizes.looked_up, head, config.num_hidden_layers, width)
 
@@ -133,7 +133,8 @@ def build_model(
     `parametrisation.scalings` does.
     """
     # transformers shards the construction itself while this object lives; `zero.Init` alone would skip the initialisation.
-    sharded = HfDeepSpeedConfig(resolved) if resolved["zero_optimization"]["stage"] == 3 else None
+    is_sharded = zero_stage(resolved) == 3
+    sharded = HfDeepSpeedConfig(resolved) if is_sharded else None
     try:
         model = _from_config(architecture, attention_choice(config))
     except (ImportError, ValueError) as error:
@@ -143,7 +144,6 @@ def build_model(
             ) from None
         model = _from_config(architecture, None)  # this architecture has no flash-attention
     del sharded
-    is_sharded = resolved["zero_optimization"]["stage"] == 3
     if weights is None:
         initialise(model, config, is_sharded)
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.training.costs import head_width
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -195,7 +196,7 @@ def _by_width(config: RunConfig, architecture: "PretrainedConfig", dimensions: d
 
 def _query_factor(config: RunConfig, architecture: "PretrainedConfig", names: Names) -> float:
     """Return what makes 1 / sqrt(head_dim) in the attention muP's sqrt(base head_dim) / head_dim."""
-    size = getattr(architecture, "head_dim", None) or architecture.hidden_size // architecture.num_attention_heads
+    size = head_width(architecture)
     base = config.model.mup_base_head_dim or size
     if base != size and names.query is None:
         raise ConfigError(
