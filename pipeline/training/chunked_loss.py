@@ -35,16 +35,24 @@ def chunk_losses(
 
     All fp32. Without compiling, each line goes over the logits in memory; compiled, they are one or two kernels.
     """
-    counted, place = targets != IGNORED, targets.clamp(min=0)[:, None]
-    log_z = logits.logsumexp(1)
-    losses = torch.where(counted, log_z - logits.gather(1, place)[:, 0], 0.0)
-    extra = z_loss_weight * torch.where(counted, log_z.square(), 0.0).sum()
+    losses, extra, log_z = _row_losses(logits, targets, z_loss_weight)
     if not needs_gradient:
         return losses, extra, logits
     # d/dlogits of (log Z - logit of the target) + w (log Z)^2 is softmax (1 + 2 w log Z) - one-hot.
+    counted, place = targets != IGNORED, targets.clamp(min=0)[:, None]
     gradient = logits.sub_(log_z[:, None]).exp_()
     gradient *= torch.where(counted, 1 + 2 * z_loss_weight * log_z, 0.0)[:, None]
     return losses, extra, gradient.scatter_add_(1, place, -counted.float()[:, None])
+
+
+def _row_losses(
+    logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the cross-entropies `(rows,)`, 0 where IGNORED, the sum of what z-loss adds `()`, and log(Z) `(rows,)`."""
+    counted, log_z = targets != IGNORED, logits.logsumexp(1)
+    picked = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    extra = z_loss_weight * torch.where(counted, log_z.square(), 0.0).sum()
+    return torch.where(counted, log_z - picked, 0.0), extra, log_z
 
 
 def head_losses(
@@ -69,14 +77,8 @@ def logit_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the same of logits `(rows, vocabulary)` that are there already."""
-    logits, counted = logits.float(), targets != IGNORED
-    log_z = logits.logsumexp(1)
-    picked = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
-    losses = torch.where(counted, log_z - picked, 0.0)
-    objective = losses.sum()
-    if z_loss_weight:
-        objective = objective + z_loss_weight * torch.where(counted, log_z.square(), 0.0).sum()
-    return objective, losses.detach()
+    losses, extra, _ = _row_losses(logits.float(), targets, z_loss_weight)
+    return losses.sum() + extra, losses.detach()
 
 
 class _HeadLosses(torch.autograd.Function):
