@@ -21,6 +21,7 @@ from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import checkpoint, extensions, resume, start
+from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.capacity import problems_of_rank
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_names import name_of
@@ -63,12 +64,12 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     started.mark("operators")
     join_process_group()
     sizes = count_parameters(architecture)
-    if problems := _on_any_rank(problems_of_rank(config, resolved, architecture, sizes)):
+    if problems := on_any_rank(problems_of_rank(config, resolved, architecture, sizes)):
         raise ConfigError(problems)
-    candidates = _agree(resume.begin, config)
-    about = _agree(start.describe, config, architecture)
-    origin = None if candidates else start.choose_origin(config, about, _agree)
-    weights = None if candidates else start.weights_to_begin_with(config, architecture, origin, _agree)
+    candidates = from_rank_0(resume.begin, config)
+    about = from_rank_0(start.describe, config, architecture)
+    origin = None if candidates else start.choose_origin(config, about)
+    weights = None if candidates else start.weights_to_begin_with(config, architecture, origin)
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
@@ -132,31 +133,9 @@ def join_process_group() -> None:
     deepspeed.init_distributed(verbose=False)
 
 
-def _agree(function: Any, *arguments: Any) -> Any:
-    """Call a function on rank 0 only and give every rank its result, or raise its UserError everywhere."""
-    box: list[Any] = [None]
-    if dist.get_rank() == 0:
-        try:
-            box = [(function(*arguments), None)]
-        except UserError as error:
-            box = [(None, str(error))]
-    dist.broadcast_object_list(box)
-    result, refusal = box[0]
-    if refusal is not None:
-        raise UserError(refusal)
-    return result
-
-
-def _on_any_rank(problems: list[str]) -> list[str]:
-    """Return the problems of all ranks, each once, on every rank."""
-    everywhere: list[list[str]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(everywhere, problems)
-    return list(dict.fromkeys(problem for of_rank in everywhere for problem in of_rank))
-
-
 def _refuse_damaged(problems: list[str]) -> None:
     """Raise UserError on every rank if the token files are not what the manifest says on any."""
-    if found := _on_any_rank(problems):
+    if found := on_any_rank(problems):
         raise UserError(
             "\n".join(["The token files are not those that were made:", *(f"  - {line}" for line in found)])
         )

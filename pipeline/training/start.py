@@ -1,7 +1,6 @@
 """How a run that has no checkpoint yet begins, on its ranks: what it is, what it takes over, and from where."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
@@ -13,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import branch, checkpoint, origin, reshard
+from pipeline.training.agreement import from_rank_0
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_names import complete_checkpoints
 from pipeline.training.engine import Engine
@@ -20,9 +20,6 @@ from pipeline.training.language_model import PREFIX
 from pipeline.training.metrics import write_event
 from pipeline.training.origin import Origin
 from pipeline.training.starting_weights import Weights, on_rank_0, pretrained_weights
-
-Agree = Callable[..., Any]
-"""Calls a function on rank 0 and gives every rank its result, or raises its UserError everywhere."""
 
 
 def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any]:
@@ -52,12 +49,12 @@ def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any
     }
 
 
-def choose_origin(config: RunConfig, about: dict[str, Any], agree: Agree) -> Origin | None:
+def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
     """Return the checkpoint to begin from, intact and of the same model and tokenizer; every rank calls it.
 
     Raises UserError where it is missing or damaged, or where something of it does not fit.
     """
-    found: Origin | None = agree(origin.find_origin, config)
+    found: Origin | None = from_rank_0(origin.find_origin, config)
     if found is None:
         return None
     problems = [
@@ -75,15 +72,13 @@ def choose_origin(config: RunConfig, about: dict[str, Any], agree: Agree) -> Ori
     return found
 
 
-def weights_to_begin_with(
-    config: RunConfig, architecture: PretrainedConfig, found: Origin | None, agree: Agree
-) -> Weights | None:
+def weights_to_begin_with(config: RunConfig, architecture: PretrainedConfig, found: Origin | None) -> Weights | None:
     """Return the weights to put into the model, None where they are drawn or come with `everything`."""
     if found is not None:
         take_all = config.train.init_take == "everything"
-        return None if take_all else on_rank_0(lambda: checkpoint_weights(found), agree)
+        return None if take_all else on_rank_0(lambda: checkpoint_weights(found))
     if (folder := config.model.pretrained) is not None:
-        return on_rank_0(lambda: pretrained_weights(folder, architecture), agree)
+        return on_rank_0(lambda: pretrained_weights(folder, architecture))
     return None
 
 

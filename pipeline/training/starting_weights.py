@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import DataError
+from pipeline.training.agreement import from_rank_0
 
 SHOWN = 5
 
@@ -99,7 +100,7 @@ def gathered(parameters: list[torch.nn.Parameter]) -> Any:
     return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)
 
 
-def on_rank_0(read: Callable[[], Weights], agree: Callable[..., Any]) -> Weights:
+def on_rank_0(read: Callable[[], Weights]) -> Weights:
     """Open weights on rank 0 only; the other ranks learn the shapes, or what was wrong."""
     opened: list[Weights] = []
 
@@ -107,7 +108,7 @@ def on_rank_0(read: Callable[[], Weights], agree: Callable[..., Any]) -> Weights
         opened.append(read())
         return opened[0].where, dict(opened[0].shapes)
 
-    where, known = agree(shapes)
+    where, known = from_rank_0(shapes)
     return opened[0] if dist.get_rank() == 0 else Weights(where, known, None)
 
 
