@@ -52,9 +52,10 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def write_event(run_dir: Path, kind: str, **details: Any) -> None:
-    """Append one event with its time; a start also carries the environment."""
+    """Append one event with its time; a start also carries the environment. The run folder may be yet to be made."""
     record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
     if kind == "start":
         record["environment"] = environment()
+    run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / EVENTS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
