@@ -67,7 +67,7 @@ def progress(label: str, total: float, unit: str = "", has_bar: bool = True) -> 
 
     Without the bar there are `columns_for_detail(label)` for the detail.
     """
-    if not messages.is_terminal or os.environ.get("CI"):
+    if not _redraws():
         yield _plain_updates(label, total, unit)
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -88,9 +88,14 @@ def progress(label: str, total: float, unit: str = "", has_bar: bool = True) -> 
         yield update
 
 
+def _redraws() -> bool:
+    """Tell whether progress is drawn in place; elsewhere it is plain lines."""
+    return messages.is_terminal and not os.environ.get("CI")
+
+
 def columns_for_detail(label: str) -> int | None:
     """Return how many columns a detail may take beside a label, its percentage and the time left; None: no terminal."""
-    if not messages.is_terminal or os.environ.get("CI"):
+    if not _redraws():
         return None
     return messages.width - len(f"{label} 100%  00:00:00")
 

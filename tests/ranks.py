@@ -3,12 +3,12 @@
 import json
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.cluster.launch import free_port
 from pipeline.config import RunConfig
 from pipeline.training import extensions
 
@@ -41,9 +41,7 @@ def _job(config: RunConfig) -> dict[str, Any]:
 
 
 def _run(run_file: Path, ranks: int, overrides: Sequence[str], work: Work) -> dict[str, Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     outcome = run_file.with_name(f"outcome-{port}.json")
     processes = [
         FORKING.Process(target=_rank, args=(run_file, list(overrides), rank, ranks, port, outcome, work))

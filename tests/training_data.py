@@ -1,5 +1,6 @@
 """Fixtures: a tokenized corpus for training tests, made once, and run files beside it."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,9 @@ import pytest
 from helpers import run_stages
 
 TEMPLATES = Path(__file__).parents[1] / "ds_configs"
+
+OFFLOAD = {"zero3_offload": None, "zero2_offload": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
+"""Templates with optimizer states in host memory: shipped, and not."""
 
 RUN_FILE = """\
 paths: {data_dir: data, run_dir: run}
@@ -87,3 +91,14 @@ def make_run(tokenized: Path, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+def choose_template(make_run: Callable[..., Path], zero: str) -> tuple[Path, list[str]]:
+    """Return a run file of make_run and the overrides that have it use a template, shipped or of OFFLOAD."""
+    settings = OFFLOAD.get(zero)
+    if settings is None:
+        return make_run(zero=zero), []
+    run_file = make_run()
+    template = run_file.with_name(f"{zero}.json")
+    template.write_text(json.dumps({"zero_optimization": settings}))
+    return run_file, [f"deepspeed={template}"]

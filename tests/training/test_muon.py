@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from pipeline.cluster.launch import free_port
 from pipeline.training.muon import Layout, Muon, orthogonalise, owners_of, update_scale
 from pipeline.training.shards import even_slots, vector_slots
 
@@ -115,7 +116,7 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
 
 @pytest.mark.parametrize(("ranks", "even"), [(2, False), (3, False), (3, True)])
 def test_shards_cut_anywhere_follow_whole_matrices(ranks: int, even: bool, tmp_path: Path) -> None:
-    context, port = multiprocessing.get_context("spawn"), 29_600 + 10 * ranks + even
+    context, port = multiprocessing.get_context("spawn"), free_port()
     processes = [context.Process(target=flat_steps, args=(r, ranks, even, port, tmp_path)) for r in range(ranks)]
     for process in processes:
         process.start()

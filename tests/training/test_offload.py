@@ -1,34 +1,22 @@
 """Optimizer states and weights in host memory: the same losses, also after a resume. Needs DeepSpeed's CPU optimizer."""
 
-import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ranks import run_ranks
 from test_job import STEPS, MakeRun, losses, reference_losses
+from training_data import OFFLOAD, choose_template
 
 from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
-
-OFFLOAD = {"zero3_offload": None, "zero2_offload": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
-
-
-def offloading(make_run: MakeRun, tmp_path: Path, template: str) -> tuple[Path, list[str]]:
-    zero = OFFLOAD[template]
-    if zero is None:
-        return make_run(zero=template), []
-    path = tmp_path / f"{template}.json"
-    path.write_text(json.dumps({"zero_optimization": zero}))
-    return make_run(), [f"deepspeed={path}"]
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("template", list(OFFLOAD))
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_offloading_trains_like_plain_pytorch(make_run: MakeRun, tmp_path: Path, template: str, ranks: int) -> None:
-    run_file, overrides = offloading(make_run, tmp_path, template)
+def test_offloading_trains_like_plain_pytorch(make_run: MakeRun, template: str, ranks: int) -> None:
+    run_file, overrides = choose_template(make_run, template)
     assert run_ranks(run_file, ranks, overrides)["status"] == "done"
     expected, norms = reference_losses(load(run_file))
     records = read_metrics(load(run_file).paths.run_dir)
@@ -38,8 +26,8 @@ def test_offloading_trains_like_plain_pytorch(make_run: MakeRun, tmp_path: Path,
 
 @pytest.mark.full
 @pytest.mark.parametrize("template", list(OFFLOAD))
-def test_offloading_in_bf16_follows_fp32(make_run: MakeRun, tmp_path: Path, template: str) -> None:
-    run_file, overrides = offloading(make_run, tmp_path, template)
+def test_offloading_in_bf16_follows_fp32(make_run: MakeRun, template: str) -> None:
+    run_file, overrides = choose_template(make_run, template)
     run_ranks(run_file, 2, [*overrides, "precision.dtype=bf16"])
     expected = reference_losses(load(run_file))[0]
     assert max(abs(a - b) for a, b in zip(losses(run_file), expected, strict=True)) < 0.1
@@ -48,10 +36,8 @@ def test_offloading_in_bf16_follows_fp32(make_run: MakeRun, tmp_path: Path, temp
 @pytest.mark.full
 @pytest.mark.parametrize("template", list(OFFLOAD))
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_resuming_with_offload_equals_not_stopping(
-    make_run: MakeRun, tmp_path: Path, template: str, dtype: str
-) -> None:
-    run_file, overrides = offloading(make_run, tmp_path, template)
+def test_resuming_with_offload_equals_not_stopping(make_run: MakeRun, template: str, dtype: str) -> None:
+    run_file, overrides = choose_template(make_run, template)
     overrides += [f"precision.dtype={dtype}"]
     run_ranks(run_file, 2, overrides)
     whole = losses(run_file)
