@@ -172,6 +172,12 @@ def test_every_module_class_and_public_function_has_a_docstring() -> None:
     assert missing == []
 
 
+def test_no_two_test_modules_have_one_name() -> None:
+    """They are imported by their bare names: the second would keep the whole suite from being collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert [name for name in set(names) if names.count(name) > 1] == []
+
+
 HEADING = "## The tree"
 LISTED_IN_FULL = ("pipeline", "ds_configs", "tokenizer", "jobs")
 
