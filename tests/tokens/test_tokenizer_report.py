@@ -143,6 +143,8 @@ def test_what_the_vocabulary_costs(run_file: Path) -> None:
     manifest.parent.mkdir(parents=True)
     model = {
         "model.architecture": "llama",
+        "model.scale_residual_init": True,
+        "model.mup": False,
         **{f"model.config.{key}": value for key, value in config.model.config.items()},
     }
     manifest.write_text(json.dumps({"inputs": model, "counts": {"parameters": 384 * 16 + 2048}}))
