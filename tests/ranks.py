@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.cluster.launch import free_port
 from pipeline.config import RunConfig
 from pipeline.training import extensions
+from pipeline.training.capacity import cpu_has_fp16
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 extensions.use_folder()
@@ -19,6 +22,7 @@ FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["pipeline.training.job", "pipeline.training.worker"])
 
 SECONDS = 240
+NEEDS_FP16 = pytest.mark.skipif(not cpu_has_fp16(), reason="this machine's CPU does not compute in fp16")
 
 Work = Callable[[RunConfig], dict[str, Any]]
 

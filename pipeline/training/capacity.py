@@ -32,7 +32,7 @@ def problems_of_rank(
     dist.all_gather_object(hosts, socket.gethostname())
     on_gpu = torch.cuda.is_available()
     capability = torch.cuda.get_device_capability() if on_gpu else None
-    problems = precision_problems(config.precision.dtype, capability)
+    problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
     shape, setting = shape_of(architecture, sizes), setting_of(config, resolved, len(hosts), on_gpu)
     if config.optimizer.kind == "muon":  # its one momentum for hidden matrices, AdamW's two moments for the rest
         setting = replace(setting, moment_bytes=8.0 - 4.0 * sizes.non_embedding / sizes.total)
@@ -48,11 +48,18 @@ def problems_of_rank(
     return problems
 
 
-def precision_problems(dtype: str, capability: tuple[int, int] | None) -> list[str]:
-    """Name what is wrong with a number format on a CUDA device of this compute capability; None is a CPU, which has all.
+def cpu_has_fp16() -> bool:
+    """Tell whether this machine's CPU computes in fp16, as DeepSpeed asks (0.19.8, cpu_accelerator.py)."""
+    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16: bool) -> list[str]:
+    """Name what is wrong with a number format on a CUDA device of this compute capability; None is a CPU.
 
     Source: NVIDIA, CUDA C++ Programming Guide, "Compute Capabilities": bf16 from 8.0 (Ampere) on.
     """
+    if dtype == "fp16" and capability is None and not cpu_fp16:
+        return ["precision.dtype = fp16: this CPU does not compute in fp16; set bf16 or fp32"]
     if dtype != "bf16" or capability is None or capability >= (8, 0):
         return []
     found = ".".join(map(str, capability))

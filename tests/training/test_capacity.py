@@ -16,13 +16,17 @@ from pipeline.training.sizes import Sizes
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 
 
-def test_bf16_needs_ampere() -> None:
-    assert precision_problems("bf16", (7, 5)) == [
+def test_number_formats_need_hardware() -> None:
+    assert precision_problems("bf16", (7, 5), False) == [
         "precision.dtype = bf16: this GPU has compute capability 7.5, and bf16 needs 8.0; set fp16 (with loss scaling) "
         "or fp32"
     ]
+    assert precision_problems("fp16", None, False) == [
+        "precision.dtype = fp16: this CPU does not compute in fp16; set bf16 or fp32"
+    ]
     fine = [("bf16", (8, 0)), ("bf16", (9, 0)), ("bf16", None), ("fp16", (7, 0)), ("fp32", (6, 1))]
-    assert [precision_problems(dtype, capability) for dtype, capability in fine] == [[]] * 5
+    assert [precision_problems(dtype, capability, False) for dtype, capability in fine] == [[]] * 5
+    assert precision_problems("fp16", None, True) == []
 
 
 def test_the_tightest_cgroup_counts(tmp_path: Path) -> None:

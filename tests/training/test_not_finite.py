@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import in_ranks
+from ranks import NEEDS_FP16, in_ranks
 
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
@@ -78,6 +78,7 @@ def test_a_gradient_that_is_no_number_on_one_rank_stops_all(
     assert f"at step {POISONED_STEP}. The checkpoints are those before it." in found["said"][0]
 
 
+@NEEDS_FP16
 def test_fp16_skips_the_step_and_lowers_its_scale(make_run: MakeRun) -> None:
     """The poison stays for all later steps, each of which is skipped."""
     found = in_ranks(make_run(zero="zero2"), 2, train_with_poison, ["precision.dtype=fp16", "train.train_tokens=1024"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import run_ranks
+from ranks import NEEDS_FP16, run_ranks
 
 from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
@@ -123,6 +123,7 @@ def test_dropout_begins_anew_from_seed_step_and_rank(make_run: MakeRun) -> None:
     assert go_on(run_file, 1, dropout) == once
 
 
+@NEEDS_FP16
 @pytest.mark.full
 @pytest.mark.parametrize("zero", ["zero1", "zero2", "zero3"])
 def test_fp16_with_its_loss_scaler_goes_on_too(make_run: MakeRun, zero: str) -> None:
