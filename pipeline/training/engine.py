@@ -37,6 +37,8 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageMode
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
     optimizer = make_optimizer(config, model, resolved)
     engine: Engine = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)[0]
+    if engine.zero_optimization_stage() == 0 and engine.world_size == 1:
+        engine.enable_backward_allreduce = False  # it would copy all gradients to a buffer and back
     for name, buffer in engine.module.named_buffers():
         if name in buffers:
             buffer.data = buffers[name].to(engine.device)

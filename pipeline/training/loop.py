@@ -19,7 +19,7 @@ from pipeline.training.costs import ModelSize, flops_utilisation
 from pipeline.training.device_batch import DeviceBatch
 from pipeline.training.engine import Engine, clip_gradients, gradient_norm, loss_scale
 from pipeline.training.metrics import MetricsFile, write_event
-from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale
+from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale, is_measured
 from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.schedules import learning_rate
 from pipeline.training.start_up import StartUp
@@ -113,6 +113,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     engine = run.engine
     total = torch.zeros(3, dtype=torch.float64, device=engine.device)  # of losses, of targets, of squared gradients
     checksum = 0
+    run.gradients.is_watching = is_measured(step, len(micro_batches) * dist.get_world_size())
     for i, batch in enumerate(micro_batches):
         is_last = i + 1 == len(micro_batches)
         engine.set_gradient_accumulation_boundary(is_last)  # its own count loses the boundary where the batch changes
@@ -160,10 +161,10 @@ def _agree(total: torch.Tensor, stop: bool, checksum: int) -> StepResult:
 
 
 def _noise_scale(run: Run, state: TrainState, result: StepResult) -> NoiseScale:
-    """Return the running noise scale after a step; as it was where the batch is one micro-batch, or was skipped."""
+    """Return the running noise scale after a step; as it was where the step was not measured, or was skipped."""
     plan, step, ranks = run.config.step_plan, state.step + 1, dist.get_world_size()
     micro_batches = plan.samples(step) // run.config.batch.micro_batch_sequences
-    if micro_batches == 1 or result.grad_norm is None:
+    if not is_measured(step, micro_batches) or result.grad_norm is None:
         return state.noise_scale
     accumulation, tokens = micro_batches // ranks, plan.tokens(step)  # by the first DeepSpeed has divided the loss
     small = result.micro_square * accumulation**2 / micro_batches

@@ -11,20 +11,31 @@ from dataclasses import dataclass
 import torch
 
 SMOOTHING = 0.95
-"""What each step keeps of the averages so far: single steps say little."""
+"""What each measurement keeps of the averages so far: single steps say little."""
+EVERY_STEPS = 4
+"""Steps from one measurement to the next: it reads every gradient of every micro-batch once more."""
+
+
+def is_measured(step: int, micro_batches: int) -> bool:
+    """Tell whether a step, from 1, is measured: one in EVERY_STEPS, if its batch is more than one micro-batch."""
+    return micro_batches > 1 and step % EVERY_STEPS == 1
 
 
 class MicroBatchGradients:
     """Adds up the squared norms of this rank's gradients of single micro-batches, before anything is reduced."""
 
+    is_watching = True
+    """Whether gradients are looked at."""
+
     def __init__(self, parameters: Iterable[torch.nn.Parameter], device: torch.device) -> None:
-        """Watch the parameters' gradients as autograd makes them, whatever ZeRO does with them afterwards."""
+        """See the parameters' gradients as autograd makes them, whatever ZeRO does with them afterwards."""
         self._square = torch.zeros((), dtype=torch.float32, device=device)
         for parameter in parameters:
             parameter.register_hook(self._add)
 
     def _add(self, gradient: torch.Tensor) -> None:
-        self._square += torch.linalg.vector_norm(gradient, dtype=torch.float32).square()
+        if self.is_watching:
+            self._square += torch.linalg.vector_norm(gradient, dtype=torch.float32).square()
 
     def take(self) -> torch.Tensor:
         """Return the sum since the last call, `()`, of gradients as they were scaled for the backward pass."""
