@@ -47,7 +47,7 @@ def train(config: RunConfig) -> Result:
     Raises Interrupted after a signal, when the ranks have saved; UserError with the ranks' message where they refuse;
     TrainingFailed where one of them died.
     """
-    run_dir = config.paths.run_dir
+    began, run_dir = time.time(), config.paths.run_dir
     run_file = run_dir / "config.yaml"
     write_atomic(run_file, dump(config))
     outlook = look_ahead(config)
@@ -60,7 +60,7 @@ def train(config: RunConfig) -> Result:
     note(f"train: starting {launch.ranks} {launch.device} ranks; their logs are in {run_dir / 'logs'}")
     if scaled := scaled_learning_rate(config):
         note(f"train: {scaled}")
-    with _Ranks(launch, run_dir) as ranks, _stop_signals(ranks):
+    with _Ranks(launch, run_dir, began) as ranks, _stop_signals(ranks):
         _watch(config, ranks)
     outcome = read_json(run_dir / "outcome.json")
     if outcome is None:
@@ -96,8 +96,9 @@ def scaled_learning_rate(config: RunConfig) -> str | None:
 class _Ranks:
     """The launcher and everything below it; leaving the context ends and cleans up all of it."""
 
-    def __init__(self, launch: Launch, run_dir: Path) -> None:
-        self._launch = launch
+    def __init__(self, launch: Launch, run_dir: Path, began: float) -> None:
+        """Take also when the stage began, in seconds of the epoch: ranks tell where the time since then went."""
+        self._launch, self._began = launch, began
         self._run_dir = run_dir
         self._told: set[int] = set()
         self.stop_requested = False
@@ -105,7 +106,7 @@ class _Ranks:
 
     def __enter__(self) -> "_Ranks":
         identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
-        identity["times"] = [psutil.Process().create_time(), time.time()]  # of the command and of the launcher
+        identity["times"] = [psutil.Process().create_time(), self._began, time.time()]  # command, stage, launcher
         environment = self._launch.environment | {"PIPELINE_SUPERVISOR": json.dumps(identity)}
         with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only

@@ -14,15 +14,16 @@ class StartUp:
     """Names the stretches of time between the command and the first step; made when a rank has imported everything."""
 
     def __init__(self) -> None:
-        """Begin with what came before: the command, its launcher, this process and its imports.
+        """Begin with what came before: the command and stages before this one, the launcher, this process, its imports.
 
         Processes on two machines measure by their own clocks. Without a supervisor (in tests) it begins with this process.
         """
         born = psutil.Process().create_time()
         supervisor = json.loads(os.environ.get("PIPELINE_SUPERVISOR", "{}"))
-        self._began, launched = supervisor.get("times", (born, born))
+        self._commanded, self._began, launched = supervisor.get("times", (born, born, born))
         self._last = time.time()
-        self.seconds = {"command": launched - self._began, "launcher": born - launched, "imports": self._last - born}
+        self.seconds = {"before_train": self._began - self._commanded, "plan": launched - self._began}
+        self.seconds |= {"launcher": born - launched, "imports": self._last - born}
         self._is_over = False
 
     def mark(self, phase: str) -> None:
@@ -36,13 +37,14 @@ class StartUp:
             return
         self._is_over = True
         self.mark("first_step")
-        total = self._last - self._began
-        largest = sorted(self.seconds.items(), key=lambda item: -item[1])[:3]
+        total, own = self._last - self._commanded, self._last - self._began
+        phases = [item for item in self.seconds.items() if item[0] != "before_train"]
+        largest = sorted(phases, key=lambda item: -item[1])[:3]
         shares = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in largest)
         write_event(
             run_dir,
             "first step",
             seconds=round(total, 2),
             phases={name: round(seconds, 3) for name, seconds in self.seconds.items()},
-            message=f"first step {total:.1f} s after the command ({shares}, ...)",
+            message=f"first step {own:.1f} s after train began ({shares}, ...), {total:.1f} s after the command",
         )
