@@ -19,6 +19,7 @@ from pipeline.artifacts import fingerprint, write_atomic
 from pipeline.benchmarks import run_python, show_table, write_results
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.executor import core_count
 from pipeline.logs import console, note
 from pipeline.run_file import dump
 from pipeline.training.benchmark_recipe_figure import Curve, draw
@@ -170,7 +171,8 @@ def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
     run_file = home / "run.yaml"
     write_atomic(run_file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     note(f"benchmark: {training.name}")
-    run_python("pipeline", "train", str(run_file))
+    threads = {"OMP_NUM_THREADS": str(max(1, core_count() // jobs))} if jobs > 1 else {}
+    run_python("pipeline", "train", str(run_file), environment=threads)
     measured = [row for row in read_metrics(home / "run") if row.get("validation_loss") is not None]
     if not measured:
         raise DataError(f"{training.config.paths.data_dir}: holds no validation text to compare by")
