@@ -274,6 +274,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def sync_folder(path: Path) -> None:
+    """Bring a folder's own entries, names made and renamed, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     write_atomic(path, json.dumps(value, indent=1) + "\n")

@@ -278,7 +278,15 @@ class Checkpoint(Section):
     save_every_steps: int = Field(default=500, ge=1)
     """Steps between checkpoints; one is also written at the end and when stopped by a signal."""
     keep_last: int = Field(default=3, ge=1)
-    """Checkpoints kept in the run folder; older ones are deleted after a newer one is complete."""
+    """Newest checkpoints kept in the run folder; older ones are deleted after a newer one is complete."""
+    keep_every_steps: int | None = Field(default=None, ge=1)
+    """Checkpoints at multiples of so many steps are also made, and never deleted."""
+    keep_log_spaced: bool = False
+    """Checkpoints at steps 1, 2, 4, 8, ... are also made, and never deleted: for studies of how a model learns."""
+    asynchronous: bool = True
+    """Training goes on while a checkpoint is written from a copy in host memory. `false`: it waits, and needs no copy."""
+    verify: Literal["checksums", "sizes"] = "checksums"
+    """What of a checkpoint's files is compared with its manifest before it is loaded."""
 
 
 class Evaluation(Section):

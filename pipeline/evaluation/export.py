@@ -19,6 +19,7 @@ from pipeline.artifacts import Result, file_record, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import console, note
+from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest accepted difference of a logit. fp32: rounding of another summation order. The half formats: a few units in
@@ -98,7 +99,7 @@ def _weights(checkpoint: Path) -> dict[str, Any]:
     from pipeline.training.language_model import PREFIX
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if read_json(checkpoint / "manifest.json")["zero_stage"] == 3:
+    if read_checkpoint_manifest(checkpoint)["zero_stage"] == 3:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints and draws a bar
             merged: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
     else:

@@ -43,6 +43,10 @@ class _NoStop:
     requested = False
 
 
+class _NoSaver:
+    is_pending, has_written = False, True
+
+
 class Ours:
     """The loop of a run, one step at a time, on random tokens."""
 
@@ -59,9 +63,10 @@ class Ours:
         self._steps: Iterator[Any] = iter(loader)
         nothing: Any = None  # what a single step does not look at
         stop: Any = _NoStop()
+        saver: Any = _NoSaver()
         gradients = MicroBatchGradients(self.engine.module.parameters(), self.engine.device)
         self._run = Run(
-            config, self.engine, loader, nothing, stop, None, nothing, gradients, nothing, nothing, None, {}
+            config, self.engine, loader, nothing, saver, stop, None, nothing, gradients, nothing, nothing, None
         )
         self._step = 0
 

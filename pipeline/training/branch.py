@@ -7,8 +7,7 @@ from typing import Any
 from pipeline.artifacts import differences, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training.checkpoint_names import complete_checkpoints
-from pipeline.training.deepspeed_config import read_template, zero_stage
+from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import RUN_RECORD, settings_of
 
@@ -29,13 +28,8 @@ def check(config: RunConfig) -> None:
     origin = find_origin(config)
     if origin is None or config.train.init_take == "weights":
         return
-    state, stage = origin.manifest["state"], origin.manifest["zero_stage"]
-    problems, plan = [], config.step_plan
-    if (own_stage := zero_stage(read_template(config.deepspeed))) != stage:
-        problems.append(
-            f"deepspeed (its zero_optimization.stage = {own_stage}): {origin.checkpoint} was written at stage {stage}, and "
-            "train.init_take = everything takes the optimizer as it is; set it to match, or train.init_take to weights"
-        )
+    state, plan = origin.manifest["state"], config.step_plan
+    problems = []
     if (planned := plan.tokens_after(state["step"])) != state["tokens"]:
         problems.append(
             f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, in {origin.checkpoint} after "

@@ -1,14 +1,13 @@
-"""Checkpoints: complete or absent, verified before they are used.
+"""Checkpoints as they are read: verified, then loaded, whatever ZeRO stage and number of ranks wrote them.
 
-A checkpoint is written into `checkpoints/.partial/step_N`, checksummed, given its manifest, and only then renamed to
-`checkpoints/step_N`: whatever has that name is complete. It holds DeepSpeed's shards, every rank's random state, and
-`probe.npz`, the engine's logits for a few tokens, with which the export is compared.
-DeepSpeed's own `latest` file is not used: it is written before all ranks have finished.
+One holds DeepSpeed's shards, every rank's random state, and `probe.npz`, the engine's logits for a few tokens, with which
+the export is compared. `saver.py` writes them.
 """
 
 import random
-import shutil
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.artifacts import MANIFEST, file_record, read_json, write_json
-from pipeline.errors import DataError
+from pipeline.artifacts import MANIFEST, file_record
 from pipeline.sampling.order import Ranges
 from pipeline.training import reshard
-from pipeline.training.checkpoint_names import complete_checkpoints, name_of
+from pipeline.training.agreement import on_any_rank
+from pipeline.training.checkpoint_files import load_file
+from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 from pipeline.training.engine import Engine
 from pipeline.training.noise_scale import NoiseScale
 
@@ -52,86 +53,63 @@ class TrainState:
         return TrainState(**{**record, "skipped": skipped, "noise_scale": NoiseScale(**record["noise_scale"])})
 
 
-def save(
-    engine: Engine,
-    state: TrainState,
-    folder: Path,
-    keep_last: int,
-    probe: dict[str, np.ndarray],
-    about: dict[str, Any],
-) -> Path:
-    """Write a checkpoint; every rank calls it. Older ones beyond `keep_last` are deleted afterwards.
-
-    `about` goes into its manifest: the model, its tokenizer, and the checkpoints before the run's first step.
-    """
-    rank = dist.get_rank()
-    target, partial = folder / name_of(state.step), folder / ".partial"
-    if rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)  # of an abandoned line of the run, after a rollback
-        (partial / target.name).mkdir(parents=True)
-    dist.barrier()
-    engine.save_checkpoint(str(partial), tag=target.name, save_latest=False)
-    torch.save(_random_state(), partial / target.name / f"random_state_{rank:05d}.pt")
-    if rank == 0:
-        np.savez(partial / target.name / PROBE, **probe)  # pyright: ignore[reportArgumentType]
-    dist.barrier()
-    records = _checksums(partial / target.name)
-    if rank == 0:
-        manifest = {
-            "state": asdict(state),
-            "ranks": dist.get_world_size(),
-            "zero_stage": engine.zero_optimization_stage(),
-            **about,
-        }
-        write_json(partial / target.name / MANIFEST, {**manifest, "files": records})
-        (partial / target.name).rename(target)
-        shutil.rmtree(partial)
-        for old in surplus(complete_checkpoints(folder), target, keep_last):
-            (old / MANIFEST).unlink()  # first, so that a half-deleted folder is no checkpoint
-            shutil.rmtree(old)
-    dist.barrier()
-    return target
-
-
-def surplus(checkpoints: list[Path], saved: Path, keep_last: int) -> list[Path]:
-    """Return which checkpoints to delete now that `saved` is complete: all but the `keep_last` newest up to it.
-
-    Later ones were damaged, so that the run went back behind them; they must not push out good ones.
-    """
-    older = checkpoints[: checkpoints.index(saved)]
-    return [*older[: max(0, len(older) + 1 - keep_last)], *checkpoints[len(older) + 1 :]]
-
-
 def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
     """Load weights, optimizer and random state; every rank calls it. The checkpoint has been verified.
 
-    The ranks may be fewer or more than wrote it; the random state then begins anew, from (seed, step, rank).
-    Raises DataError where it was written at another ZeRO stage.
+    Ranks and ZeRO stage may be others than wrote it; with other ranks the random state begins anew, from (seed, step, rank).
+    Raises DataError where optimizer states on NVMe would have to be divided anew.
     """
-    manifest, stage, rank = read_json(checkpoint / MANIFEST), engine.zero_optimization_stage(), dist.get_rank()
-    if manifest["zero_stage"] != stage:
-        raise DataError(
-            f"{checkpoint}: was written with zero_stage = {manifest['zero_stage']}, this job has {stage}. "
-            "Set deepspeed (its zero_optimization.stage) to match."
-        )
+    manifest, rank = read_checkpoint_manifest(checkpoint), dist.get_rank()
     state, same_ranks = TrainState.read(manifest["state"]), manifest["ranks"] == dist.get_world_size()
-    if reshard.is_divided_alike(engine, checkpoint, manifest["ranks"]):
-        path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+    if reshard.is_divided_alike(engine, checkpoint, manifest["zero_stage"], manifest["ranks"]):
+        with _loading_safely(engine):
+            path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
         assert path is not None, f"DeepSpeed did not load {checkpoint}"
     else:
-        reshard.load(engine, checkpoint, manifest["ranks"])
+        reshard.load(engine, checkpoint, manifest["zero_stage"], manifest["ranks"])
     _repeat_bias_corrections(engine)
     if same_ranks:
-        _restore_random_state(torch.load(checkpoint / f"random_state_{rank:05d}.pt", weights_only=False))
+        _restore_random_state(load_file(checkpoint / random_state_file(rank)))
     else:
         _begin_random_state(seed, state.step, rank)
     return state
 
 
-def ranks_of(checkpoint: Path) -> int:
-    """Return how many ranks wrote a checkpoint."""
-    return read_json(checkpoint / MANIFEST)["ranks"]
+class _SafeLoading(TorchCheckpointEngine):
+    """In the place of DeepSpeed's reader, which would run whatever code a file holds."""
+
+    def __init__(self) -> None: ...
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        return load_file(Path(path), map_location)
+
+
+@contextmanager
+def _loading_safely(engine: Engine) -> Iterator[None]:
+    real, engine.checkpoint_engine = engine.checkpoint_engine, _SafeLoading()
+    try:
+        yield
+    finally:
+        engine.checkpoint_engine = real
+
+
+def written_by(checkpoint: Path) -> tuple[int, int]:
+    """Return the ZeRO stage and the number of ranks that wrote a checkpoint."""
+    manifest = read_checkpoint_manifest(checkpoint)
+    return manifest["zero_stage"], manifest["ranks"]
+
+
+def parameter_names(engine: Engine) -> list[str]:
+    """Return the names of the parameters in the order of the optimizer's states at ZeRO 0; above, shards say it themselves."""
+    if engine.zero_optimization_stage() > 0:
+        return []
+    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
+    return [names[id(parameter)] for group in engine.optimizer.param_groups for parameter in group["params"]]
+
+
+def random_state_file(rank: int) -> str:
+    """Return the name of the file with a rank's random state."""
+    return f"random_state_{rank:05d}.pt"
 
 
 def _repeat_bias_corrections(engine: Engine) -> None:
@@ -148,12 +126,18 @@ def _repeat_bias_corrections(engine: Engine) -> None:
         adam.ds_opt_adam.adam_update(adam.opt_id, step, 0.0, *group["betas"], group["eps"], 0.0, True, *number)
 
 
-def damage(checkpoint: Path) -> list[str]:
+def damage(checkpoint: Path, by_checksum: bool = True) -> list[str]:
     """Return what differs from the checkpoint's manifest; every rank calls it and gets the same answer."""
-    expected = read_json(checkpoint / MANIFEST)["files"]
+    expected = read_checkpoint_manifest(checkpoint)["files"]
     missing = [f"{name} is missing" for name in expected if not (checkpoint / name).is_file()]
-    if missing:
-        return missing
+    sizes = {name: (checkpoint / name).stat().st_size for name in expected if (checkpoint / name).is_file()}
+    wrong = [
+        f"{name} has {sizes[name]:,} bytes instead of {record['bytes']:,}"
+        for name, record in expected.items()
+        if name in sizes and sizes[name] != record["bytes"]
+    ]
+    if missing or wrong or not by_checksum:
+        return on_any_rank(missing + wrong)  # network file systems may show ranks different things for a while
     found = _checksums(checkpoint)
     return [f"{name} has other bytes than were written" for name, record in expected.items() if found[name] != record]
 
@@ -168,16 +152,23 @@ def _checksums(folder: Path) -> dict[str, Any]:
     return dict(sorted(merged.items()))
 
 
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
+def random_state() -> dict[str, Any]:
+    """Return the state of all generators of this process, in types that can be loaded without running code."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "python": random.getstate(),
+    }
 
 
 def _restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-    np.random.set_state(state["numpy"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     random.setstate(state["python"])
 
 

@@ -24,7 +24,7 @@ from pipeline.training import checkpoint, extensions, resume, start
 from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.capacity import problems_of_rank
 from pipeline.training.checkpoint import TrainState
-from pipeline.training.checkpoint_names import name_of
+from pipeline.training.checkpoint_folders import broken_checkpoints, name_of, point_to, pointed_at
 from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.training.deepspeed_config import read_template, resolve
 from pipeline.training.device_batch import Mover, check_document_mask
@@ -34,6 +34,7 @@ from pipeline.training.loop import Run, train
 from pipeline.training.metrics import MetricsFile, read_metrics, write_event
 from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
+from pipeline.training.saver import Saver
 from pipeline.training.sizes import Sizes, count_parameters
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
@@ -103,7 +104,8 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
         size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
-        run = Run(config, engine, loader, held_out, stop, metrics, trackers, gradients, started, size, peak, about)
+        saver = Saver(engine, run_dir, config.checkpoint, about)
+        run = Run(config, engine, loader, held_out, saver, stop, metrics, trackers, gradients, started, size, peak)
         state = train(run, state)
     finished = state.step == config.total_steps
     if metrics:
@@ -144,16 +146,20 @@ def _refuse_damaged(problems: list[str]) -> None:
 def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int) -> TrainState:
     """Load the newest intact checkpoint; damaged ones are passed over and named in events.jsonl."""
     run_dir, ranks = config.paths.run_dir, dist.get_world_size()
+    if rank == 0:
+        _look_over(run_dir, candidates[0])
     for path in candidates:
-        if damage := checkpoint.damage(path):
+        if damage := checkpoint.damage(path, config.checkpoint.verify == "checksums"):
             if rank == 0:
-                write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage)
+                message = f"{path.name} is damaged and passed over: {', '.join(damage)}"
+                write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage, message=message)
             continue
-        started, before = time.perf_counter(), checkpoint.ranks_of(path)
+        started, before, now = time.perf_counter(), checkpoint.written_by(path), engine.zero_optimization_stage()
         state = checkpoint.load(engine, path, config.train.seed)
-        if rank == 0 and before != ranks:
+        if rank == 0 and before != (now, ranks):
             seconds = round(time.perf_counter() - started, 3)
-            write_event(run_dir, "convert", checkpoint=path.name, from_ranks=before, to_ranks=ranks, seconds=seconds)
+            stages = {"from_zero_stage": before[0], "to_zero_stage": now, "from_ranks": before[1], "to_ranks": ranks}
+            write_event(run_dir, "convert", checkpoint=path.name, **stages, seconds=seconds)
         if rank == 0:
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state
@@ -161,6 +167,17 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
         f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl names how). "
         "Restore one from a copy, or choose another paths.run_dir."
     )
+
+
+def _look_over(run_dir: Path, newest: Path) -> None:
+    """Say what beside the newest complete checkpoint is not as a save leaves it, and mend `latest`."""
+    for path, flaw in broken_checkpoints(newest.parent).items():
+        message = f"{path.name} is passed over: {flaw}"
+        write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=[flaw], message=message)
+    if (named := pointed_at(newest.parent)) != newest.name:
+        message = f"`latest` names {named or 'nothing'} and the newest complete checkpoint is {newest.name}: mended"
+        write_event(run_dir, "pointer mended", named=named, checkpoint=newest.name, message=message)
+        point_to(newest)
 
 
 def _parameter_counts(sizes: Sizes) -> dict[str, int]:

@@ -13,14 +13,15 @@ from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.sampling.batches import IGNORED
 from pipeline.sampling.loader import Loader
-from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import ModelSize, flops_utilisation
 from pipeline.training.device_batch import DeviceBatch
 from pipeline.training.engine import Engine, clip_gradients, gradient_norm, loss_scale
-from pipeline.training.metrics import MetricsFile, write_event
+from pipeline.training.metrics import MetricsFile
 from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale, is_measured
 from pipeline.training.optimizer import set_learning_rate
+from pipeline.training.retention import is_saved
+from pipeline.training.saver import Saver
 from pipeline.training.schedules import learning_rate
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
@@ -42,6 +43,7 @@ class Run:
     engine: Engine
     loader: Loader[DeviceBatch]
     held_out: HeldOut
+    saver: Saver
     stop: StopSignal
     metrics: MetricsFile | None
     """Only rank 0 writes."""
@@ -50,8 +52,6 @@ class Run:
     start_up: StartUp
     size: ModelSize
     peak_flops: float | None
-    about: dict[str, Any]
-    """What the manifest of every checkpoint says of the run: `model`, `tokenizer`, `lineage`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class StepResult:
     loss: float
     """Mean in nats over the targets of the global batch."""
     stop: bool
+    saved: bool
+    """Whether the files of the checkpoint before have been written on all ranks."""
     data_checksum: str
     peak_memory_bytes: int
     """Of the rank that needed most."""
@@ -96,11 +98,14 @@ def train(run: Run, state: TrainState) -> TrainState:
             run.metrics.write(record)
             run.start_up.first_step(config.paths.run_dir)
         run.trackers.write(record)
-        if is_last or result.stop or state.step % config.checkpoint.save_every_steps == 0:
-            save(run, state)
+        if result.saved:
+            run.saver.publish()
+        if is_last or result.stop or is_saved(state.step, config.checkpoint):
+            run.saver.save(state, probe(run))
         if result.stop and not is_last:
             break
         waited_from = time.perf_counter()
+    run.saver.finish()
     return state
 
 
@@ -126,7 +131,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
         if not is_last:
             engine.step()  # counts the micro-batch; weights change after the last one
     total[2] = run.gradients.take() / (loss_scale(engine) or 1.0) ** 2
-    agreed = _agree(total, run.stop.requested, checksum)
+    agreed = _agree(total, run.stop.requested, run.saver, checksum)
     if not np.isfinite(agreed.loss):
         raise NotFinite(_not_finite("loss", agreed.loss, step))
     if engine.zero_optimization_stage() == 0:
@@ -144,7 +149,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     return replace(agreed, grad_norm=norm)
 
 
-def _agree(total: torch.Tensor, stop: bool, checksum: int) -> StepResult:
+def _agree(total: torch.Tensor, stop: bool, saver: Saver, checksum: int) -> StepResult:
     """Add up over the ranks, in one reduction, the totals `(3,) float64` of a step, wishes to stop, checksums.
 
     Each rank's peak of memory has a place of its own in it, so that the sum holds them all.
@@ -153,11 +158,12 @@ def _agree(total: torch.Tensor, stop: bool, checksum: int) -> StepResult:
     halves = (checksum % 2**32, checksum // 2**32 % 2**32)
     peaks = [0.0] * dist.get_world_size()
     peaks[dist.get_rank()] = float(_peak_memory_bytes(total.device))
-    agreed = torch.cat([total, total.new_tensor([float(stop), *halves, *peaks])])
+    agreed = torch.cat([total, total.new_tensor([float(stop), float(saver.has_written), *halves, *peaks])])
     dist.all_reduce(agreed)
-    loss, targets, micro_square, stops, low, high, *peaks = agreed.tolist()
+    loss, targets, micro_square, stops, written, low, high, *peaks = agreed.tolist()
     data_checksum = f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
-    return StepResult(loss / max(1.0, targets), stops > 0, data_checksum, int(max(peaks)), micro_square)
+    saved = saver.is_pending and written == len(peaks)
+    return StepResult(loss / max(1.0, targets), stops > 0, saved, data_checksum, int(max(peaks)), micro_square)
 
 
 def _noise_scale(run: Run, state: TrainState, result: StepResult) -> NoiseScale:
@@ -178,16 +184,6 @@ def _peak_memory_bytes(device: torch.device) -> int:
     peak = torch.cuda.max_memory_allocated(device)  # counters on the host: the device is not waited for
     torch.cuda.reset_peak_memory_stats(device)
     return peak
-
-
-def save(run: Run, state: TrainState) -> None:
-    """Write a checkpoint with the engine's logits for a few tokens."""
-    started = time.perf_counter()
-    folder, keep_last = run.config.paths.run_dir / "checkpoints", run.config.checkpoint.keep_last
-    path = checkpoint.save(run.engine, state, folder, keep_last, probe(run), run.about)
-    if run.metrics:
-        seconds = round(time.perf_counter() - started, 3)
-        write_event(run.config.paths.run_dir, "save", step=state.step, checkpoint=path.name, seconds=seconds)
 
 
 @torch.no_grad()

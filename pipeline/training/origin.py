@@ -10,10 +10,10 @@ from typing import Any
 
 import xxhash
 
-from pipeline.artifacts import MANIFEST, file_record, read_json
+from pipeline.artifacts import MANIFEST, file_record
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.checkpoint_names import complete_checkpoints, name_of
+from pipeline.training.checkpoint_folders import complete_checkpoints, name_of, read_checkpoint_manifest
 
 EDGE_BYTES = 1 << 20
 """Of each file of weights so much of its beginning and end is read to tell it from another one."""
@@ -51,7 +51,7 @@ def find_origin(config: RunConfig) -> Origin | None:
     chosen = checkpoints[-1] if step is None else run / "checkpoints" / name_of(step)
     if chosen not in checkpoints:
         raise ConfigError([f"{setting}: no such checkpoint; there are those of step {_steps(checkpoints)}"])
-    return Origin(chosen, read_json(chosen / MANIFEST))
+    return Origin(chosen, read_checkpoint_manifest(chosen))
 
 
 def refuse_damaged(origin: Origin, damage: list[str]) -> None:

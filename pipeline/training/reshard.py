@@ -1,13 +1,14 @@
-"""Loading a checkpoint of ZeRO 1, 2 or 3 that is divided otherwise: by another number of ranks, or by other groups.
+"""Loading a checkpoint that is divided otherwise: by another ZeRO stage, another number of ranks, or other groups.
 
 ZeRO keeps fp32 weights and the optimizer's moments as flat tensors cut among the ranks. Where each stretch of each parameter
 lies follows from the parameters' shapes and order, which a checkpoint holds. So every rank copies what it needs from
 the old ranks' shards, which are mapped into memory and not read whole, into a shard of its own, and hands that to the
-function with which DeepSpeed loads shards. Nothing is written to disk.
+function with which DeepSpeed loads shards. Nothing is written to disk. At ZeRO 0 every parameter is a flat tensor of its own,
+which every rank has: the same copying, from there and to there.
 """
 
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from deepspeed.checkpoint.constants import (
 )
 
 from pipeline.errors import DataError
+from pipeline.training.checkpoint_files import load_file
 from pipeline.training.engine import Engine
 from pipeline.training.shards import Slot, flat_tensors, group_shapes, slots_of_ranks
 
@@ -32,79 +34,106 @@ SCALER_KEYS = (LOSS_SCALER, "dynamic_loss_scale", "overflow")
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 
 
-def is_divided_alike(engine: Engine, checkpoint: Path, ranks: int) -> bool:
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint holds of weights and moments, whoever wrote it; its tensors are mapped into memory, not read."""
+
+    shapes: Mapping[str, torch.Size]
+    slots: Sequence[Sequence[Slot]]
+    """By rank."""
+    weights: Sequence[Sequence[torch.Tensor]]
+    """fp32, by rank and group."""
+    states: Sequence[Mapping[int, Mapping[str, Any]]]
+    """The optimizer's, by rank and group: moments as flat as the weights, and Adam's step. Empty before the first step."""
+    scaler: Mapping[str, Any]
+    """What fp16's loss scaler goes on from."""
+    model: Mapping[str, Any]
+    """DeepSpeed's file of what is not divided."""
+
+
+def is_divided_alike(engine: Engine, checkpoint: Path, stage: int, ranks: int) -> bool:
     """Tell whether what `ranks` ranks have saved lies as the engine's own shards do, so that DeepSpeed can load it.
 
     A template decides too: ZeRO 3's `sub_group_size` and `round_robin_gradients` change groups and order.
     """
-    stage = engine.zero_optimization_stage()
+    if stage != engine.zero_optimization_stage():
+        return False
     if stage == 0:
         return True  # every rank has everything, and one file holds it
     return ranks == dist.get_world_size() and _model_states(checkpoint, stage)[PARAM_SHAPES] == group_shapes(engine)
 
 
-def load(engine: Engine, checkpoint: Path, ranks: int) -> None:
-    """Load what `ranks` ranks have saved at the engine's ZeRO stage; every rank calls it. The random state is left.
+def load(engine: Engine, checkpoint: Path, stage: int, ranks: int) -> None:
+    """Load what `ranks` ranks have saved at a ZeRO stage; every rank calls it. The random state is left.
 
     Raises DataError where optimizer states lie on NVMe, outside the shards.
     """
     if engine.zero_nvme_offload_optimizer() or (checkpoint / "offloaded_tensors").exists():
         raise DataError(
-            f"{checkpoint}: was written with ranks = {ranks}, this job has {dist.get_world_size()}, and optimizer states "
-            "on NVMe cannot be divided anew. Set launch.ranks to match, and leave the deepspeed template as it was."
+            f"{checkpoint}: was written with ranks = {ranks} at ZeRO stage {stage}, this job has {dist.get_world_size()} at "
+            f"{engine.zero_optimization_stage()}, and optimizer states on NVMe cannot be divided anew. Set launch.ranks to "
+            "match, and leave the deepspeed template as it was."
         )
-    stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
-    weights = FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS
-    model_states = _model_states(checkpoint, stage)
+    stored = open_stored(checkpoint, stage, ranks)
+    if engine.zero_optimization_stage() == 0:
+        _load_whole(engine, stored)
+    else:
+        _load_shards(engine, stored)
+    for name, buffer in engine.module.named_buffers():
+        if name in stored.model["module"]:
+            buffer.copy_(stored.model["module"][name])
+    for counter in COUNTERS:
+        setattr(engine, counter, stored.model[counter])
+
+
+def open_stored(checkpoint: Path, stage: int, ranks: int) -> Stored:
+    """Open a checkpoint. Raises DataError where its fp32 weights cannot be told."""
+    model = _model_states(checkpoint, stage)
+    if stage == 0:
+        return _open_whole(checkpoint, model)
     shards = [
         _open(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")[OPTIMIZER_STATE_DICT] for rank in range(ranks)
     ]
-    if stage == 3:
-        optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
-    mine = optimizer.state_dict()  # the form of this rank's shard
-    sizes = [flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))]
-    before = slots_of_ranks(stage, model_states[PARAM_SHAPES], [flat.numel() for flat in shards[0][weights]], ranks)
-    after = slots_of_ranks(stage, group_shapes(engine), sizes, dist.get_world_size())
-    _fill(mine, sizes, after, shards, before)
-    optimizer.load_state_dict([mine] * dist.get_world_size(), load_from_fp32_weights=True)
-    if stage == 3:
-        optimizer.checkpoint_event_epilogue()
-    else:
-        optimizer.update_lp_params()  # the weights of the forward pass follow the fp32 ones
-    for name, buffer in engine.module.named_buffers():
-        if name in model_states["module"]:
-            buffer.copy_(model_states["module"][name])
-    for counter in COUNTERS:
-        setattr(engine, counter, model_states[counter])
+    weights = [shard[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS] for shard in shards]
+    inner = OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE
+    return Stored(
+        {name: shape for named in model[PARAM_SHAPES] for name, shape in named.items()},
+        slots_of_ranks(stage, model[PARAM_SHAPES], [flat.numel() for flat in weights[0]], ranks),
+        weights,
+        [shard[inner]["state"] for shard in shards],
+        {key: shards[0][key] for key in SCALER_KEYS if key in shards[0]},
+        model,
+    )
+
+
+def _open_whole(checkpoint: Path, model: dict[str, Any]) -> Stored:
+    whole, names = model["module"], model["parameter_names"]
+    if any(whole[name].dtype != torch.float32 for name in names):
+        raise DataError(f"{checkpoint}: ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3")
+    states = {
+        group: {key: value.flatten() if key in MOMENTS else value for key, value in its.items()}
+        for group, its in model["optimizer"]["state"].items()
+    }
+    shapes = {name: whole[name].shape for name in names}
+    return Stored(shapes, [_whole_slots(shapes)], [[whole[name].flatten() for name in names]], [states], {}, model)
+
+
+def _whole_slots(shapes: Mapping[str, torch.Size]) -> list[Slot]:
+    return [Slot(name, 0, shape.numel(), group, 0) for group, (name, shape) in enumerate(shapes.items())]
 
 
 def master_weights(
     checkpoint: Path, stage: int, ranks: int
-) -> tuple[dict[str, torch.Size], Callable[[str], torch.Tensor]]:
+) -> tuple[Mapping[str, torch.Size], Callable[[str], torch.Tensor]]:
     """Return the shapes of a checkpoint's parameters, and a function that copies one of them, in fp32, by its name."""
-    states = _model_states(checkpoint, stage)
-    if stage == 0:
-        whole = states["module"]
-        if any(value.dtype != torch.float32 for value in whole.values()):
-            raise DataError(
-                f"{checkpoint}: ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3"
-            )
-        return {name: value.shape for name, value in whole.items()}, whole.__getitem__
-    weights = FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS
-    shards = [
-        _open(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")[OPTIMIZER_STATE_DICT][weights]
-        for rank in range(ranks)
-    ]
-    shapes = states[PARAM_SHAPES]
-    slots = slots_of_ranks(stage, shapes, [flat.numel() for flat in shards[0]], ranks)
-    sizes = {name: shape for named in shapes for name, shape in named.items()}
+    stored = open_stored(checkpoint, stage, ranks)
 
     def read(name: str) -> torch.Tensor:
-        size = sizes[name].numel()
-        pieces = [[slot for slot in its if slot.name == name] for its in slots]
-        return copy_slots([size], [Slot(name, 0, size, 0, 0)], pieces, shards)[0].view(sizes[name])
+        size = stored.shapes[name].numel()
+        pieces = [[slot for slot in its if slot.name == name] for its in stored.slots]
+        return copy_slots([size], [Slot(name, 0, size, 0, 0)], pieces, stored.weights)[0].view(stored.shapes[name])
 
-    return sizes, read
+    return stored.shapes, read
 
 
 def copy_slots(
@@ -135,41 +164,75 @@ def copy_slots(
     return new
 
 
-def _fill(
-    mine: dict[str, Any],
-    sizes: list[int],
-    slots: list[list[Slot]],
-    shards: list[dict[str, Any]],
-    before: list[list[Slot]],
-) -> None:
-    """Replace the content of this rank's shard; `slots` are those of all ranks now, `before` those of the checkpoint."""
-    weights = FP32_FLAT_GROUPS if FP32_FLAT_GROUPS in mine else SINGLE_PARTITION_OF_FP32_GROUPS
-    inner = OPTIMIZER_STATE_DICT if FP32_FLAT_GROUPS in mine else BASE_OPTIMIZER_STATE
+def _load_shards(engine: Engine, stored: Stored) -> None:
+    stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
+    if stage == 3:
+        optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
+    mine = optimizer.state_dict()  # the form of this rank's shard
+    sizes = [flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))]
+    slots = slots_of_ranks(stage, group_shapes(engine), sizes, dist.get_world_size())
     own = slots[dist.get_rank()]
-    mine[weights] = copy_slots(sizes, own, before, [shard[weights] for shard in shards])
-    mine.update({key: shards[0][key] for key in SCALER_KEYS if key in shards[0]})
-    old = [shard[inner]["state"] for shard in shards]
-    if not old[0]:  # fp16 has skipped every step so far
+    mine[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS] = copy_slots(
+        sizes, own, stored.slots, stored.weights
+    )
+    mine.update({key: value for key, value in stored.scaler.items() if key in mine})
+    if stored.states[0]:  # fp16 may have skipped every step so far
+        state = _states(engine, stored, sizes, own, [slot for its in slots for slot in its])
+        mine[OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE]["state"] = state
+    optimizer.load_state_dict([mine] * dist.get_world_size(), load_from_fp32_weights=True)
+    if stage == 3:
+        optimizer.checkpoint_event_epilogue()
+    else:
+        optimizer.update_lp_params()  # the weights of the forward pass follow the fp32 ones
+
+
+@torch.no_grad()
+def _load_whole(engine: Engine, stored: Stored) -> None:
+    optimizer = engine.optimizer
+    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    slots = _whole_slots({names[id(parameter)]: parameter.shape for parameter in parameters})
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, weights in zip(parameters, copy_slots(sizes, slots, stored.slots, stored.weights), strict=True):
+        parameter.copy_(weights.view_as(parameter))
+    if not stored.states[0]:
         return
+    states = _states(engine, stored, sizes, slots, slots)
+    for group, parameter in enumerate(parameters):
+        optimizer.state[parameter] = {
+            key: value.view_as(parameter).to(parameter.device) if key in MOMENTS else value
+            for key, value in states[group].items()
+        }
+
+
+def _states(
+    engine: Engine, stored: Stored, sizes: list[int], own: list[Slot], everywhere: list[Slot]
+) -> dict[int, dict[str, Any]]:
+    """Return the optimizer's state by group of this rank, whose slots are `own`, of `everywhere` those of all ranks."""
     state: dict[int, dict[str, Any]] = {group: {} for group in range(len(sizes))}
     for moment in MOMENTS:
         # Muon's groups have other moments than AdamW's; which a parameter has goes by its old group.
         names = {
-            slot.name for its, groups in zip(before, old, strict=True) for slot in its if moment in groups[slot.group]
+            slot.name
+            for its, groups in zip(stored.slots, stored.states, strict=True)
+            for slot in its
+            if moment in groups[slot.group]
         }
         wanted = [slot for slot in own if slot.name in names]
-        pieces = [[slot for slot in its if slot.name in names] for its in before]
-        flat = [[groups[group].get(moment) for group in sorted(groups)] for groups in old]
-        having = {slot.group for its in slots for slot in its if slot.name in names}
+        pieces = [[slot for slot in its if slot.name in names] for its in stored.slots]
+        flat: Any = [
+            [groups.get(group, {}).get(moment) for group in range(1 + max(groups))] for groups in stored.states
+        ]
         values = copy_slots(sizes, wanted, pieces, flat)
-        for group in having:
+        for group in {slot.group for slot in everywhere if slot.name in names}:
             state[group][moment] = values[group]
-    steps = [its["step"] for its in old[0].values() if "step" in its]
+    step = next((float(its["step"]) for its in stored.states[0].values() if "step" in its), None)
+    counts_in_tensors = type(engine.basic_optimizer).__module__.startswith(("torch.", "pipeline."))
     for its in state.values():
-        if MOMENTS[0] in its:
+        if MOMENTS[0] in its and step is not None:
             # Adam's step, which corrects its bias. Each group counts in its own tensor: a shared one would count double.
-            its["step"] = deepcopy(steps[0])
-    mine[inner]["state"] = state
+            its["step"] = torch.tensor(step) if counts_in_tensors else int(step)
+    return state
 
 
 def _model_states(checkpoint: Path, stage: int) -> dict[str, Any]:
@@ -179,4 +242,4 @@ def _model_states(checkpoint: Path, stage: int) -> dict[str, Any]:
 def _open(checkpoint: Path, name: str) -> dict[str, Any]:
     """Return a file's content, its tensors mapped into memory. In bf16 DeepSpeed begins some names with `bf16_`."""
     (path,) = [path for path in (checkpoint / f"{name}.pt", checkpoint / f"bf16_{name}.pt") if path.is_file()]
-    return torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+    return load_file(path, mmap=True)

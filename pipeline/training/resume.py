@@ -5,11 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, differences, flatten, read_json, read_manifest, write_json
+from pipeline.artifacts import differences, flatten, read_json, read_json_lines, read_manifest, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import phase_starts
-from pipeline.training.checkpoint_names import complete_checkpoints
+from pipeline.training.checkpoint_folders import (
+    broken_checkpoints,
+    complete_checkpoints,
+    pointed_at,
+    read_checkpoint_manifest,
+)
+from pipeline.training.metrics import EVENTS
 from pipeline.training.origin import inventory
 
 RUN_RECORD = "run.json"
@@ -32,6 +38,22 @@ def begin(config: RunConfig) -> list[Path]:
     return complete_checkpoints(config.paths.run_dir / "checkpoints")[::-1]
 
 
+def _lost(config: RunConfig) -> list[str]:
+    """Say where a run had checkpoints and has none that is complete: it must not begin again from nothing by itself."""
+    folder = config.paths.run_dir / "checkpoints"
+    found = [f"{path.name}: {flaw}" for path, flaw in broken_checkpoints(folder).items()]
+    named = pointed_at(folder)
+    saved = [e["step"] for e in read_json_lines(config.paths.run_dir / EVENTS) if e.get("event") == "save"]
+    if not found and named is None and not saved:
+        return []
+    found += [] if named is None else [f"`latest` names {named or 'nothing'}"]
+    found += [f"{EVENTS} tells of a save at step {saved[-1]}"] if saved else []
+    return [
+        f"paths.run_dir = {config.paths.run_dir}: had checkpoints, and none of them is complete ({'; '.join(found)}). Restore "
+        "one from a copy; or, to begin anew, choose another paths.run_dir"
+    ]
+
+
 def check(config: RunConfig) -> None:
     """Raise ConfigError where `train.resume` forbids to go on, or where a fixed setting differs from the run's.
 
@@ -50,6 +72,8 @@ def check(config: RunConfig) -> None:
                 "from there, or choose another paths.run_dir"
             ]
         )
+    if not checkpoints and (problems := _lost(config)):
+        raise ConfigError(problems)
     if checkpoints and (problems := _changes(config) or _misplaced(config, checkpoints[-1])):
         raise ConfigError(problems)
 
@@ -80,7 +104,7 @@ def _changes(config: RunConfig) -> list[str]:
 
 def _misplaced(config: RunConfig, checkpoint: Path) -> list[str]:
     """Say where a checkpoint has seen other tokens than the config's steps take, whatever was recorded."""
-    state = read_json(checkpoint / MANIFEST)["state"]
+    state = read_checkpoint_manifest(checkpoint)["state"]
     planned = config.step_plan.tokens_after(state["step"])
     if state["tokens"] == planned:
         return []

@@ -6,7 +6,6 @@ from typing import Any
 import torch.distributed as dist
 from transformers import PretrainedConfig
 
-from pipeline.artifacts import MANIFEST, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.dataset import tokenizer_size
@@ -14,7 +13,7 @@ from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import branch, checkpoint, origin, reshard
 from pipeline.training.agreement import from_rank_0
 from pipeline.training.checkpoint import TrainState
-from pipeline.training.checkpoint_names import complete_checkpoints
+from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.training.engine import Engine
 from pipeline.training.language_model import PREFIX
 from pipeline.training.metrics import write_event
@@ -32,7 +31,7 @@ def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any
     checkpoints = complete_checkpoints(config.paths.run_dir / "checkpoints")
     lineage: list[dict[str, Any]] = []
     if checkpoints:
-        lineage = read_json(checkpoints[-1] / MANIFEST).get("lineage", [])
+        lineage = read_checkpoint_manifest(checkpoints[-1]).get("lineage", [])
     elif (pretrained := config.model.pretrained) is not None:
         if problems := disagreements(ours, folder_ids(pretrained)):
             raise ConfigError(

@@ -15,11 +15,12 @@ from helpers import digests
 from ranks import NEEDS_FP16, run_ranks
 from transformers import AutoModelForCausalLM
 
-from pipeline.artifacts import file_record, flatten, read_json, write_json
+from pipeline.artifacts import file_record, flatten, read_json
 from pipeline.errors import ConfigError
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training import branch, resume
+from pipeline.training.checkpoint_folders import write_checkpoint_manifest
 from pipeline.training.language_model import PREFIX
 from pipeline.training.metrics import read_metrics
 from pipeline.training.model import model_config
@@ -195,7 +196,7 @@ def pretend(make_run: MakeRun, **state: int) -> Path:
     """Write what is looked at, before any rank is started, of a run with a checkpoint at step 10."""
     config = load(make_run())
     manifest = {"state": {"step": 10, "tokens": 2560, "skipped": []} | state, "ranks": 1, "zero_stage": 1}
-    write_json(config.paths.run_dir / "checkpoints" / "step_00000010" / "manifest.json", manifest)
+    write_checkpoint_manifest(config.paths.run_dir / "checkpoints" / "step_00000010", manifest)
     resume.begin(config)
     return config.paths.run_dir
 
@@ -247,13 +248,13 @@ def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> 
     """By its content: the same checkpoint may lie elsewhere, or be gone."""
     folder = pretend(make_run)
     other = shutil.copytree(folder, folder.with_name("other"))
-    write_json(other / "checkpoints" / "step_00000010" / "manifest.json", {"state": {"step": 10, "tokens": 2561}})
+    write_checkpoint_manifest(other / "checkpoints" / "step_00000010", {"state": {"step": 10, "tokens": 2561}})
     same = shutil.copytree(folder, folder.with_name("same"))
     run_file = make_run(name="branch")
     config = load(run_file, [f"train.init_from={folder}@10"])
     resume.begin(config)
     state = {"state": {"step": 5, "tokens": 1280}}
-    write_json(config.paths.run_dir / "checkpoints" / "step_00000005" / "manifest.json", state)
+    write_checkpoint_manifest(config.paths.run_dir / "checkpoints" / "step_00000005", state)
     resume.check(load(run_file, [f"train.init_from={same}@10"]))
     with pytest.raises(ConfigError, match=r"train\.init_from: .*began with the first value"):
         resume.check(load(run_file, [f"train.init_from={other}@10"]))
@@ -270,7 +271,7 @@ def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> 
 
 def test_the_newest_checkpoint_is_the_default(make_run: MakeRun) -> None:
     folder = pretend(make_run)
-    write_json(folder / "checkpoints" / "step_00000020" / "manifest.json", {"state": {"step": 20, "tokens": 5120}})
+    write_checkpoint_manifest(folder / "checkpoints" / "step_00000020", {"state": {"step": 20, "tokens": 5120}})
     origin = find_origin(load(make_run(name="branch"), [f"train.init_from={folder}"]))
     assert origin is not None
     assert origin.checkpoint.name == "step_00000020"

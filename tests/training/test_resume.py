@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.artifacts import write_json
 from pipeline.errors import ConfigError
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training import resume
+from pipeline.training.checkpoint_folders import write_checkpoint_manifest
 
 MakeRun = Callable[..., Path]
 HALFWAY = "data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"
@@ -21,7 +21,7 @@ def begin(run_file: Path, *overrides: str) -> None:
     config = load(run_file, overrides)
     resume.begin(config)
     state = {"step": 10, "tokens": 10 * config.batch.global_batch_tokens}
-    write_json(config.paths.run_dir / "checkpoints" / "step_00000010" / "manifest.json", {"state": state})
+    write_checkpoint_manifest(config.paths.run_dir / "checkpoints" / "step_00000010", {"state": state})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import NEEDS_FP16, run_ranks
+from training_data import TEMPLATES
 
 from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
@@ -113,6 +114,38 @@ def test_another_layout_of_the_same_stage_comes_along(
         assert largest_difference(whole, go_on(run_file, ranks, overrides[1])) < 1e-5
 
 
+PAIRS = [(before, after) for before in range(4) for after in range(4) if before != after]
+CHOSEN = [(1, 3), (3, 0), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        *((*pair, "muon") for pair in CHOSEN),
+        *(pytest.param(*pair, kind, marks=FULL) for pair in PAIRS for kind in ("adamw", "muon")),
+    ],
+)
+def test_another_zero_stage_continues_the_losses(make_run: MakeRun, before: int, after: int, kind: str) -> None:
+    """Also with another number of ranks at the same time."""
+    run_file, optimizer = make_run(zero=f"zero{before}"), [f"optimizer.kind={kind}"]
+    run_ranks(run_file, 2, optimizer)
+    whole = losses(run_file)
+    for ranks in (2, 1):
+        found = go_on(run_file, ranks, [*optimizer, f"deepspeed={TEMPLATES / f'zero{after}.json'}"])
+        assert largest_difference(whole, found) < 1e-5
+
+
+@pytest.mark.full
+def test_optimizer_states_move_to_host_memory_and_back(make_run: MakeRun) -> None:
+    """DeepSpeed's CPU optimizer counts its steps in plain numbers, torch's in tensors."""
+    run_file = make_run(zero="zero1")
+    run_ranks(run_file, 2)
+    whole = losses(run_file)
+    for template in ("zero3_offload", "zero1"):
+        found = go_on(run_file, 2, [f"deepspeed={TEMPLATES / f'{template}.json'}"])
+        assert largest_difference(whole, found) < 1e-5
+
+
 def test_dropout_begins_anew_from_seed_step_and_rank(make_run: MakeRun) -> None:
     """It cannot be what it was, as other ranks draw it; but it is the same at each attempt."""
     run_file, dropout = make_run(zero="zero0"), ["model.config.attention_dropout=0.1"]
@@ -140,5 +173,8 @@ def test_optimizer_states_outside_the_shards_are_refused(make_run: MakeRun) -> N
     (load(run_file).paths.run_dir / "checkpoints" / "step_00000001" / "offloaded_tensors").mkdir()  # as NVMe has them
     outcome = run_ranks(run_file, 2, no_warmup)
     assert outcome["status"] == "refused"
-    assert "ranks = 1, this job has 2, and optimizer states on NVMe cannot be divided" in outcome["message"]
+    assert (
+        "ranks = 1 at ZeRO stage 1, this job has 2 at 1, and optimizer states on NVMe cannot be divided"
+        in outcome["message"]
+    )
     assert "Set launch.ranks to match" in outcome["message"]

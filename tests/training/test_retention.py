@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.training.checkpoint import surplus
+from pipeline.sections import Checkpoint
+from pipeline.training.retention import surplus
 
 
 @pytest.mark.parametrize(
@@ -22,5 +23,5 @@ def test_damaged_later_checkpoints_never_push_out_good_ones(
     steps: list[int], saved: int, keep_last: int, deleted: list[int]
 ) -> None:
     paths = [Path(f"step_{step:08d}") for step in steps]
-    found = surplus(paths, Path(f"step_{saved:08d}"), keep_last)
+    found = surplus(paths, Path(f"step_{saved:08d}"), Checkpoint(keep_last=keep_last))
     assert found == [Path(f"step_{step:08d}") for step in deleted]

@@ -1,0 +1,267 @@
+"""Saving checkpoints beside training: copied to host memory, written by a thread, published when every rank has written.
+
+`checkpoints/.partial/TOKEN/step_N` takes the files, each checksummed while it is written and brought to the disk. When the
+ranks have agreed that all is there, rank 0 adds the manifest, renames the folder to `checkpoints/step_N`, and then lets
+`checkpoints/latest` name it: a folder of that name is complete, at whatever moment anything dies. A checkpoint
+that cannot be written costs no other: it is dropped, and said.
+"""
+
+import io
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+from pipeline.artifacts import MANIFEST, ChecksummedFile, sync_folder
+from pipeline.errors import UserError
+from pipeline.sections import Checkpoint
+from pipeline.training.agreement import from_rank_0, on_any_rank
+from pipeline.training.checkpoint import PROBE, TrainState, parameter_names, random_state, random_state_file
+from pipeline.training.checkpoint_folders import (
+    PARTIAL,
+    complete_checkpoints,
+    name_of,
+    point_to,
+    write_checkpoint_manifest,
+)
+from pipeline.training.engine import Engine
+from pipeline.training.metrics import write_event
+from pipeline.training.retention import surplus
+from pipeline.training.snapshot import HostMemory
+
+Records = dict[str, dict[str, Any]]
+
+
+@dataclass
+class _Pending:
+    """A checkpoint whose files are being written."""
+
+    state: TrainState
+    folder: Path
+    began: float
+    stalled: float
+    """Seconds that training waited for the copies."""
+    written: Future[Records]
+
+
+class Saver:
+    """Every rank has one and calls the same methods after the same steps."""
+
+    def __init__(self, engine: Engine, run_dir: Path, settings: Checkpoint, about: dict[str, Any]) -> None:
+        """Take the run's folder, and what every manifest says of the run. Removes what a killed job has left unfinished."""
+        self._engine, self._run_dir, self._settings, self._about = engine, run_dir, settings, about
+        self._folder = run_dir / "checkpoints"
+        self._memory = HostMemory()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: _Pending | None = None
+        self._published: Future[None] | None = None
+        self._failure: str | None = None
+        self._token: str = from_rank_0(self._clean)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a checkpoint is yet to be published; the same on all ranks."""
+        return self._pending is not None
+
+    @property
+    def has_written(self) -> bool:
+        """Whether this rank has nothing left to write."""
+        return self._pending is None or self._pending.written.done()
+
+    def save(self, state: TrainState, probe: Mapping[str, np.ndarray]) -> None:
+        """Copy everything that continues the run and begin to write it; waits for a save that still goes on."""
+        if self._pending:
+            waited = self._since(self._pending.began)
+            self.publish()
+            if dist.get_rank() == 0:
+                message = (
+                    f"the checkpoint before step {state.step} was still being written after {waited:.0f} s: training waited "
+                    "for it; raise checkpoint.save_every_steps"
+                )
+                write_event(self._run_dir, "slow save", step=state.step, message=message)
+        began, folder = time.monotonic(), self._folder / PARTIAL / self._token / name_of(state.step)
+        if problems := on_any_rank(self._make(folder)):
+            self._give_up(state.step, folder, problems)
+            return
+        self._memory.begin()
+        states: dict[str, Any] = {}
+        keep = self._memory.copy if self._settings.asynchronous else lambda value: value
+        with self._captured(states, keep):
+            names = {"parameter_names": parameter_names(self._engine)}
+            self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False, client_state=names)
+        states[random_state_file(dist.get_rank())] = random_state()
+        if dist.get_rank() == 0:
+            content = io.BytesIO()
+            np.savez(content, **probe)  # pyright: ignore[reportArgumentType]
+            states[PROBE] = content.getvalue()
+        self._memory.wait()
+        written = self._thread.submit(write_files, folder, states)
+        self._pending = _Pending(state, folder, began, self._since(began), written)
+        if not self._settings.asynchronous:
+            self.publish()
+
+    def publish(self) -> None:
+        """Make what all ranks have written a checkpoint, or drop it if one of them could not; waits for those that write."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        records, problem = _outcome(pending.written)
+        parts: list[tuple[Records, str | None]] = [({}, None)] * dist.get_world_size()
+        dist.all_gather_object(parts, (records, problem))
+        if problems := list(dict.fromkeys(problem for _, problem in parts if problem)):
+            self._give_up(pending.state.step, pending.folder, problems)
+            return
+        self._failure = None
+        if dist.get_rank() == 0:
+            files = {name: record for part, _ in parts for name, record in part.items()}
+            self._published = self._thread.submit(self._publish, pending, dict(sorted(files.items())))
+
+    def finish(self) -> None:
+        """Wait until all is on the disk. Raises UserError on every rank where the last save has failed."""
+        self.publish()
+
+        def problem() -> str | None:
+            return (_outcome(self._published)[1] if self._published else None) or self._failure
+
+        if failure := from_rank_0(problem):
+            newest = [path.name for path in from_rank_0(complete_checkpoints, self._folder)]
+            stands = f"the newest checkpoint is {newest[-1]}" if newest else "there is no checkpoint yet"
+            raise UserError(
+                f"{failure}. Nothing before it was lost: {stands}. Mend that and run the same command again."
+            )
+
+    def _publish(self, pending: _Pending, files: Records) -> None:
+        manifest = {
+            "state": asdict(pending.state),
+            "ranks": dist.get_world_size(),
+            "zero_stage": self._engine.zero_optimization_stage(),
+            **self._about,
+            "files": files,
+        }
+        target = self._folder / pending.folder.name
+        try:
+            write_checkpoint_manifest(pending.folder, manifest)
+            sync_folder(pending.folder)
+            replaced = pending.folder.with_name(f"replaced_{target.name}")
+            if target.exists():  # of an abandoned line of the run
+                target.rename(replaced)
+            pending.folder.rename(target)
+            sync_folder(self._folder)
+            point_to(target)
+            shutil.rmtree(replaced, ignore_errors=True)
+            for old in surplus(complete_checkpoints(self._folder), target, self._settings):
+                remove(old)
+            _remove_empty(self._folder / PARTIAL / self._token, self._folder / PARTIAL)
+        except OSError as error:
+            message = _cannot(pending.state.step, [str(error)])
+            self._say_failed(pending.state.step, message)
+            raise UserError(message) from None
+        seconds, stalled = round(self._since(pending.began), 3), round(pending.stalled, 3)
+        size = sum(record["bytes"] for record in files.values())
+        write_event(
+            self._run_dir, "save", step=pending.state.step, checkpoint=target.name, seconds=seconds,
+            stalled_seconds=stalled, bytes=size,
+        )  # fmt: skip
+
+    def _give_up(self, step: int, folder: Path, problems: list[str]) -> None:
+        self._failure = _cannot(step, problems)
+        if dist.get_rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._say_failed(step, self._failure)
+
+    def _say_failed(self, step: int, message: str) -> None:
+        try:
+            write_event(self._run_dir, "save failed", step=step, message=message)
+        except OSError as error:  # the same full disk
+            print(f"{message} ({error})", flush=True)
+
+    def _clean(self) -> str:
+        shutil.rmtree(self._folder / PARTIAL, ignore_errors=True)
+        return secrets.token_hex(4)
+
+    def _make(self, folder: Path) -> list[str]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return [str(error)]
+        return []
+
+    @contextmanager
+    def _captured(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> Iterator[None]:
+        """Have what DeepSpeed would write come here, by the names of its files."""
+        engine, real = self._engine, self._engine.checkpoint_engine
+        engine.checkpoint_engine = _Capture(states, keep)
+        engine._copy_recovery_script = lambda path: (
+            None
+        )  # a script of its own beside each checkpoint: `export` does that
+        try:
+            yield
+        finally:
+            engine.checkpoint_engine = real
+
+    def _since(self, began: float) -> float:
+        return time.monotonic() - began
+
+
+class _Capture(TorchCheckpointEngine):
+    """In the place of DeepSpeed's writer: keeps states instead of writing them."""
+
+    def __init__(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> None:
+        self._states, self._keep = states, keep
+
+    def save(self, state_dict: Any, path: str) -> None:
+        self._states[Path(path).name] = self._keep(state_dict)
+
+
+def write_files(folder: Path, states: Mapping[str, Any]) -> Records:
+    """Write states, or bytes, by name and bring them to the disk; returns size and checksum of each."""
+    records: Records = {}
+    for name, state in states.items():
+        with ChecksummedFile(folder / name) as file:
+            if isinstance(state, bytes):
+                file.write(state)
+            else:
+                _serialise(state, file)
+            file.fsync()
+            records[name] = file.record()
+    return records
+
+
+def _serialise(state: Any, file: ChecksummedFile) -> None:
+    torch.serialization.set_crc32_options(False)  # a second checksum, which nothing would look at
+    torch.save(state, file)  # pyright: ignore[reportArgumentType]
+
+
+def remove(checkpoint: Path) -> None:
+    """Delete a checkpoint; its manifest first, so that a half-deleted folder is none."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
+
+
+def _remove_empty(*folders: Path) -> None:
+    with suppress(OSError):  # another checkpoint has begun
+        for folder in folders:
+            folder.rmdir()
+
+
+def _outcome(future: Future[Any]) -> tuple[Any, str | None]:
+    """Wait, and return the result, or why there is none."""
+    try:
+        return future.result(), None
+    except (OSError, UserError, RuntimeError) as error:  # PyTorch turns an OSError of the file into a RuntimeError
+        cause = error.__cause__ or error.__context__
+        return {}, str(cause if isinstance(cause, OSError) else error)
+
+
+def _cannot(step: int, problems: list[str]) -> str:
+    return f"the checkpoint of step {step} could not be written: {'; '.join(problems)}"

@@ -1,0 +1,72 @@
+"""Copies of a state in host memory, so that training changes its tensors while the copies are written."""
+
+import copy
+from typing import Any
+
+import torch
+
+
+class HostMemory:
+    """Holds the copies of one state; the next ones take the same memory, which by then is mapped and, on GPUs, pinned."""
+
+    def __init__(self) -> None:
+        self._storages: list[torch.UntypedStorage] = []
+        self._used = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all copies."""
+        return sum(storage.nbytes() for storage in self._storages)
+
+    def begin(self) -> None:
+        """Let go of the copies so far: the next ones overwrite them."""
+        self._used = 0
+
+    def copy(self, state: Any) -> Any:
+        """Return a nest of dicts, lists and tuples with all tensors copied; call `wait` before they are read.
+
+        Views of one storage stay views of one. Whatever is no container and no tensor is copied deeply.
+        """
+        return self._copied(state, {})
+
+    def wait(self) -> None:
+        """Wait until what a GPU copies has arrived."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    def _copied(self, value: Any, seen: dict[tuple[torch.device, int], torch.UntypedStorage]) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value.detach(), seen)
+        if type(value) in (list, tuple):
+            return type(value)(self._copied(item, seen) for item in value)
+        if isinstance(value, dict):
+            return {key: self._copied(item, seen) for key, item in value.items()}
+        return copy.deepcopy(value)
+
+    def _tensor(self, value: torch.Tensor, seen: dict[tuple[torch.device, int], torch.UntypedStorage]) -> torch.Tensor:
+        storage = value.untyped_storage()
+        key = value.device, storage.data_ptr()
+        if storage.nbytes() == 0 or key not in seen:
+            seen[key] = self._storage(storage, value.device)
+        copied = torch.empty(0, dtype=value.dtype)
+        return copied.set_(seen[key], value.storage_offset(), value.size(), value.stride())
+
+    def _storage(self, source: torch.UntypedStorage, device: torch.device) -> torch.UntypedStorage:
+        size = source.nbytes()
+        if self._used == len(self._storages):
+            self._storages.append(_new_storage(size, device))
+        elif self._storages[self._used].nbytes() != size:
+            self._storages[self._used] = _new_storage(size, device)
+        target = self._storages[self._used]
+        self._used += 1
+        if size:
+            _bytes_of(target, torch.device("cpu")).copy_(_bytes_of(source, device), non_blocking=True)
+        return target
+
+
+def _new_storage(size: int, device: torch.device) -> torch.UntypedStorage:
+    return torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda").untyped_storage()
+
+
+def _bytes_of(storage: torch.UntypedStorage, device: torch.device) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=device).set_(storage)
