@@ -194,11 +194,15 @@ class Optimizer(Section):
     """`muon`: orthogonalised momentum for the hidden matrices (Jordan et al. 2024), AdamW for embeddings, head and
     vectors; `adamw` for all."""
     peak_learning_rate: float = Field(gt=0)
-    """Learning rate after warm-up. Muon's updates have the root mean square of AdamW's: one rate serves both."""
+    """Learning rate after warm-up, of AdamW and Muon."""
     learning_rate_scaling: LearningRateScaling | None = None
     """For another batch than that for which the peak was found. Default: the peak as it stands."""
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
     """Decay of Muon's momentum, which is Nesterov's."""
+    muon_update_rms: float = Field(default=0.05, gt=0)
+    """Root mean square of the entries of Muon's update at a learning rate of 1. AdamW's is about 0.2 (Liu et al. 2025,
+    arXiv:2502.16982, section 2.2): with 0.2 a rate tuned for AdamW can be taken over. Less lets embeddings and head, which
+    AdamW updates, learn faster than the matrices; 0.05 was best of those tried (`pipeline/training/README.md`)."""
     adamw_kernel: Literal["torch", "deepspeed"] = "torch"
     """Fused AdamW of torch or of DeepSpeed, which builds it once. Optimizer states in host memory take DeepSpeed's own
     for CPUs. Changes the speed, the result only by rounding."""
@@ -218,16 +222,17 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    kind: Literal["cosine", "wsd", "linear", "inverse-square-root", "constant"] = "cosine"
-    """After the warm-up: `cosine` or `linear` to the end of the run; `wsd`: stable, then a decay (Hu et al. 2024,
-    arXiv:2404.06395); `inverse-square-root` of the tokens (Vaswani et al. 2017, arXiv:1706.03762); `constant`."""
+    kind: Literal["linear", "cosine", "wsd", "inverse-square-root", "constant"] = "linear"
+    """After the warm-up: `linear` (to zero: Bergsma et al. 2025, arXiv:2502.15938) or `cosine` to the end of the run; `wsd`:
+    stable, then a decay (Hu et al. 2024, arXiv:2404.06395); `inverse-square-root` of the tokens (Vaswani et al. 2017,
+    arXiv:1706.03762); `constant`."""
     warmup_tokens: int = Field(ge=0)
     """Tokens of linear warm-up from zero."""
     decay_tokens: int | None = Field(default=None, ge=0)
     """`wsd` only: tokens of the final decay."""
     decay_shape: Literal["one-minus-sqrt", "linear"] = "one-minus-sqrt"
     """`wsd` only: fall by the square root of the decay's progress (Hägele et al. 2024, arXiv:2405.18392), or in a line."""
-    final_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
+    final_learning_rate_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate at the end, as a fraction of the peak; `cosine`, `wsd` and `linear` only."""
 
 

@@ -92,11 +92,11 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ("schedule.decay_tokens=8", "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd"),
         (
             "schedule.decay_shape=linear",
-            "schedule.decay_shape = linear: kind cosine has none, only wsd; leave it out",
+            "schedule.decay_shape = linear: kind linear has none, only wsd; leave it out",
         ),
         (
-            "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0}",
-            "schedule.final_learning_rate_fraction = 0.0: kind constant has none, only cosine, wsd, linear; leave it out",
+            "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0.1}",
+            "schedule.final_learning_rate_fraction = 0.1: kind constant has none, only cosine, wsd, linear; leave it out",
         ),
         (
             "schedule={kind: inverse-square-root, warmup_tokens: 0}",

@@ -71,7 +71,7 @@ def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
     if same_ranks:
         _restore_random_state(load_file(checkpoint / random_state_file(rank)))
     else:
-        _begin_random_state(seed, state.step, rank)
+        begin_random_state(seed, state.step, rank)
     return state
 
 
@@ -172,7 +172,8 @@ def _restore_random_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
 
 
-def _begin_random_state(*key: int) -> None:
+def begin_random_state(*key: int) -> None:
+    """Begin all generators of this process from some numbers."""
     words = [int(word) for word in np.random.SeedSequence(key).generate_state(3)]  # 32 bits each
     torch.manual_seed(words[0])  # on GPUs too
     np.random.seed(words[1])

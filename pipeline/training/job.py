@@ -80,7 +80,7 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     engine = make_engine(config, resolved, model)
     started.mark("engine")
     _refuse_damaged(check.finish())
-    torch.manual_seed(config.train.seed * 65_537 + rank)  # dropout differs between ranks
+    checkpoint.begin_random_state(config.train.seed, 0, rank)  # dropout differs between ranks
     del weights
     state = _go_on(engine, candidates, config, rank) if candidates else start.begin(engine, config, origin, about)
     peak = peak_flops(_device_name())

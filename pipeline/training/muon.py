@@ -24,9 +24,6 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz iteration; five steps bring singular values into 0.7 to 1.2. Source: Jordan et al. 2024,
 kellerjordan.github.io/posts/muon."""
 ITERATIONS = 5
-RMS = 0.2
-"""Root mean square of the entries of an update per unit of learning rate, about AdamW's, so that both share one learning
-rate. Source: Liu et al. 2025 (Moonlight), arXiv:2502.16982, section 2.2."""
 BATCHED_ELEMENTS = 2**26
 """Matrices of one shape are orthogonalised together, up to so many elements."""
 
@@ -46,12 +43,12 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     return x.mT if tall else x
 
 
-def update_scale(shape: Sequence[int]) -> float:
-    """Return what an orthogonal matrix of this shape is multiplied by so that its entries have root mean square RMS.
+def update_scale(shape: Sequence[int], rms: float) -> float:
+    """Return what an orthogonal matrix of this shape is multiplied by so that its entries have this root mean square.
 
     Its squares sum to min(rows, columns), so that their mean is 1 / max(rows, columns).
     """
-    return RMS * math.sqrt(max(shape))
+    return rms * math.sqrt(max(shape))
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,10 @@ class Layout:
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups have `kind` muon or adamw. Give the layout of flat tensors before the first step."""
+    """Groups have `kind` muon or adamw; those of Muon `rms`, that of an update's entries at a learning rate of 1.
+
+    Give the layout of flat tensors before the first step.
+    """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
         super().__init__(groups, {"lr": lr})
@@ -122,11 +122,11 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             p.mul_(1 - group["lr"] * group["weight_decay"])
         if parameters and parameters[0].dim() == 2:
-            for p, update in zip(parameters, _updates([_working(b) for b in blends]), strict=True):
+            for p, update in zip(parameters, _updates([_working(b) for b in blends], group["rms"]), strict=True):
                 p.add_(update, alpha=-group["lr"])
         else:
             for p, blend in zip(parameters, blends, strict=True):
-                p.add_(self._exchanges[id(p)].update(_working(blend)).to(p.dtype), alpha=-group["lr"])
+                p.add_(self._exchanges[id(p)].update(_working(blend), group["rms"]).to(p.dtype), alpha=-group["lr"])
 
 
 class _Exchange:
@@ -143,12 +143,12 @@ class _Exchange:
         self._received = [[s for s in layout.slots[rank] if owners[s.name] == self._rank] for rank in ranks]
         """By the rank that they come from."""
 
-    def update(self, blend: torch.Tensor) -> torch.Tensor:
+    def update(self, blend: torch.Tensor, rms: float) -> torch.Tensor:
         """Return the update `(elements,)` of this rank's flat tensor, 0 in its padding."""
         sent = _joined([blend.narrow(0, s.offset, s.length) for slots in self._sent for s in slots], blend)
         pieces = self._pieces(self._travel(sent, self._sent, self._received))
         matrices = {name: torch.cat(found).view(self._shapes[name]) for name, found in pieces.items()}
-        updates = dict(zip(matrices, _updates(list(matrices.values())), strict=True))
+        updates = dict(zip(matrices, _updates(list(matrices.values()), rms), strict=True))
         back = [updates[s.name].reshape(-1).narrow(0, s.start, s.length) for slots in self._received for s in slots]
         returned = self._travel(_joined(back, blend), self._received, self._sent)
         result, first = torch.zeros_like(blend), 0
@@ -200,7 +200,7 @@ def _joined(parts: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts) if parts else like.new_empty(0)
 
 
-def _updates(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+def _updates(matrices: list[torch.Tensor], rms: float) -> list[torch.Tensor]:
     """Return the update of each matrix, those of one shape computed together."""
     by_shape: dict[torch.Size, list[int]] = {}
     for index, matrix in enumerate(matrices):
@@ -210,6 +210,6 @@ def _updates(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
         at_once = max(1, BATCHED_ELEMENTS // shape.numel())
         for first in range(0, len(indices), at_once):
             part = indices[first : first + at_once]
-            done = orthogonalise(torch.stack([matrices[index] for index in part])) * update_scale(shape)
+            done = orthogonalise(torch.stack([matrices[index] for index in part])) * update_scale(shape, rms)
             updates.update(zip(part, done.unbind(), strict=True))
     return [updates[index] for index in range(len(matrices))]

@@ -51,7 +51,8 @@ def make_optimizer(config: RunConfig, model: LanguageModel, resolved: dict[str, 
     common = {"lr": settings.peak_learning_rate, "betas": (settings.beta1, settings.beta2), "eps": settings.epsilon}
     if settings.kind == "muon":
         for group in groups:
-            group |= {"momentum": settings.muon_momentum} if group["kind"] == "muon" else common
+            own = {"momentum": settings.muon_momentum, "rms": settings.muon_update_rms}
+            group |= own if group["kind"] == "muon" else common
         return Muon(groups, settings.peak_learning_rate)
     if offloads_optimizer(resolved):
         from deepspeed.ops.adam import DeepSpeedCPUAdam

@@ -186,7 +186,9 @@ class Saver:
             print(f"{message} ({error})", flush=True)
 
     def _clean(self) -> str:
-        shutil.rmtree(self._folder / PARTIAL, ignore_errors=True)
+        partial = self._folder / PARTIAL
+        with suppress(OSError):  # what cannot be removed is said by the first save
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
         return secrets.token_hex(4)
 
     def _make(self, folder: Path) -> list[str]:

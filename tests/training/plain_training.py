@@ -19,8 +19,8 @@ PlainBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 class PlainMuon:
     """Muon on whole matrices, one after another, as its inventor describes it."""
 
-    def __init__(self, matrices: list[torch.nn.Parameter], momentum: float) -> None:
-        self.matrices, self.beta = matrices, momentum
+    def __init__(self, matrices: list[torch.nn.Parameter], momentum: float, rms: float) -> None:
+        self.matrices, self.beta, self.rms = matrices, momentum, rms
         self.momentum = [torch.zeros_like(m) for m in matrices]
 
     @torch.no_grad()
@@ -34,7 +34,7 @@ class PlainMuon:
             for _ in range(5):
                 x = 3.4445 * x - 4.7750 * (x @ x.T) @ x + 2.0315 * (x @ x.T) @ (x @ x.T) @ x
             x = x if x.shape == matrix.shape else x.T
-            matrix.copy_(matrix * (1 - rate * decay) - rate * 0.2 * max(matrix.shape) ** 0.5 * x)
+            matrix.copy_(matrix * (1 - rate * decay) - rate * self.rms * max(matrix.shape) ** 0.5 * x)
 
 
 def train_plainly(config: RunConfig, batches: Iterable[PlainBatch]) -> tuple[list[float], list[float]]:
@@ -43,7 +43,7 @@ def train_plainly(config: RunConfig, batches: Iterable[PlainBatch]) -> tuple[lis
     initialise(model, config, is_sharded=False)
     tables = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
     hidden = [p for p in model.parameters() if p.dim() == 2 and id(p) not in tables]
-    muon = PlainMuon(hidden if config.optimizer.kind == "muon" else [], 0.95)
+    muon = PlainMuon(hidden if config.optimizer.kind == "muon" else [], 0.95, config.optimizer.muon_update_rms)
     rest = [p for p in model.parameters() if not any(p is m for m in muon.matrices)]
     groups = [{"params": [p for p in rest if (p.dim() == 2) == is_matrix]} for is_matrix in (True, False)]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)

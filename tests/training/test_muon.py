@@ -37,7 +37,7 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
 def test_entries_of_an_update_have_one_root_mean_square() -> None:
     for shape in [(8, 8), (4, 16), (16, 4)]:
         q = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(1)), full_matrices=False)
-        update = q[0] @ q[2] * update_scale(shape)
+        update = q[0] @ q[2] * update_scale(shape, 0.2)
         assert update.square().mean().sqrt().item() == pytest.approx(0.2)
 
 
@@ -46,7 +46,7 @@ def test_whole_matrices_follow_torchs_muon_in_the_rounding_of_its_bf16() -> None
     start = gradients(0)
     mine = [torch.nn.Parameter(value.clone()) for value in start.values()]
     theirs = [torch.nn.Parameter(value.clone()) for value in start.values()]
-    own = Muon([{"params": mine, "kind": "muon", "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}], 0.1)
+    own = Muon([{"params": mine, "kind": "muon", "rms": 0.2, "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}], 0.1)
     other = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw")
     for step in range(STEPS):
         for parameters in (mine, theirs):
@@ -81,7 +81,14 @@ def test_the_rank_with_most_of_a_matrix_owns_it_and_equal_ranks_share_the_work()
 def whole_steps() -> dict[str, torch.Tensor]:
     """Return the matrices after some steps of one process that holds them whole."""
     parameters = {name: torch.nn.Parameter(value) for name, value in gradients(0).items()}
-    group = {"params": list(parameters.values()), "kind": "muon", "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}
+    group = {
+        "params": list(parameters.values()),
+        "kind": "muon",
+        "rms": 0.2,
+        "momentum": 0.9,
+        "weight_decay": 0.1,
+        "lr": 0.1,
+    }
     muon = Muon([group], 0.1)
     for step in range(STEPS):
         for name, gradient in gradients(step + 1).items():
@@ -105,7 +112,7 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
         return made
 
     shard = torch.nn.Parameter(flat(gradients(0)))
-    muon = Muon([{"params": [shard], "kind": "muon", "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}], 0.1)
+    muon = Muon([{"params": [shard], "kind": "muon", "rms": 0.2, "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}], 0.1)
     muon.lay_out([(shard, Layout(SHAPES, slots))])
     for step in range(STEPS):
         shard.grad = flat(gradients(step + 1))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.sections import Checkpoint
-from pipeline.training.retention import surplus
+from pipeline.training.checkpoint_folders import step_of
+from pipeline.training.retention import is_saved, most_kept, surplus
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,19 @@ def test_damaged_later_checkpoints_never_push_out_good_ones(
     paths = [Path(f"step_{step:08d}") for step in steps]
     found = surplus(paths, Path(f"step_{saved:08d}"), Checkpoint(keep_last=keep_last))
     assert found == [Path(f"step_{step:08d}") for step in deleted]
+
+
+def test_some_stay_for_ever() -> None:
+    """Every 6 and powers of two are made beside every 5, and stay; the newest two too."""
+    settings = Checkpoint(save_every_steps=5, keep_last=2, keep_every_steps=6, keep_log_spaced=True)
+    saved = [step for step in range(1, 21) if is_saved(step, settings)]
+    assert saved == [1, 2, 4, 5, 6, 8, 10, 12, 15, 16, 18, 20]
+    there: list[Path] = []
+    most = 0
+    for step in saved:
+        there.append(Path(f"step_{step:08d}"))
+        most = max(most, len(there))
+        gone = surplus(there, there[-1], settings)
+        there = [path for path in there if path not in gone]
+    assert [step_of(path) for path in there] == [1, 2, 4, 6, 8, 12, 16, 18, 20]
+    assert most <= most_kept(20, settings)

@@ -1,0 +1,171 @@
+"""Saving beside training: what is written is the state at the save, and a save that fails costs no other."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import in_ranks, run_ranks
+
+from pipeline.config import RunConfig
+from pipeline.run_file import load
+from pipeline.training.checkpoint_files import load_file
+from pipeline.training.checkpoint_folders import read_checkpoint_manifest
+from pipeline.training.metrics import read_metrics
+from pipeline.training.snapshot import HostMemory
+
+MakeRun = Callable[..., Path]
+CONSTANT = "schedule.kind=constant"
+"""A longer run has the same learning rates."""
+
+
+def run_dir_of(run_file: Path) -> Path:
+    return load(run_file).paths.run_dir
+
+
+def losses(run_dir: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(run_dir)]
+
+
+def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    return [event for event in found if event["event"] == kind]
+
+
+def test_copies_keep_their_values_views_and_memory() -> None:
+    memory, whole = HostMemory(), torch.arange(6.0)
+    state = {"whole": whole, "views": [whole[2:4], whole.view(2, 3)], "step": 3, "empty": torch.empty(0)}
+    copied = memory.copy(state)
+    whole.zero_()
+    assert copied["views"][0].tolist() == [2, 3]
+    assert copied["views"][1].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert copied["whole"].untyped_storage().data_ptr() == copied["views"][0].untyped_storage().data_ptr()
+    assert (copied["step"], copied["empty"].numel(), memory.held_bytes) == (3, 0, 24)
+    before = copied["whole"].data_ptr()
+    memory.begin()
+    assert memory.copy(state)["whole"].data_ptr() == before
+    assert copied["whole"].tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
+def test_what_is_written_beside_training_is_what_would_be_written_at_once(make_run: MakeRun, zero: str) -> None:
+    """Step 10 of 20: the thread may write while steps 11 and 12 change the weights."""
+    found = []
+    for name, setting in (("at-once", "false"), ("beside", "true")):
+        run_file = make_run(name=name, zero=zero)
+        run_ranks(run_file, 2, [f"checkpoint.asynchronous={setting}"])
+        folder = run_dir_of(run_file) / "checkpoints" / "step_00000010"
+        names = [name for name in read_checkpoint_manifest(folder)["files"] if name.endswith(".pt")]
+        found.append({name: flat(load_file(folder / name)) for name in names})
+    assert found[0].keys() == found[1].keys()
+    assert len(found[0]) >= 3
+    for name, values in found[0].items():
+        assert values == found[1][name], name
+
+
+def flat(value: object) -> list[object]:
+    """Return all that a nest of containers holds, in order; of plain objects their attributes."""
+    if isinstance(value, torch.Tensor):
+        return [value.dtype, value.shape, value.tolist()]
+    if isinstance(value, dict):
+        return [part for key, item in value.items() for part in (key, *flat(item))]
+    if isinstance(value, (list, tuple)):
+        return [part for item in value for part in flat(item)]
+    return (
+        flat(vars(value)) if type(value).__module__.startswith("deepspeed") and hasattr(value, "__dict__") else [value]
+    )
+
+
+def slow_work(config: RunConfig) -> dict[str, Any]:
+    """Train with writes that take a second, on one rank only."""
+    from pipeline.training import saver
+    from pipeline.training.job import run_job
+    from pipeline.training.stop import StopSignal
+
+    write = saver.write_files
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(1.0 if os.environ["RANK"] == "1" else 0.0)
+        return write(*arguments)
+
+    saver.write_files = slowly
+    return run_job(config, StopSignal())
+
+
+def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRun) -> None:
+    run_file, often = make_run(), ["checkpoint.save_every_steps=2", "checkpoint.keep_last=20"]
+    assert in_ranks(run_file, 2, slow_work, often)["status"] == "done"
+    run_dir = run_dir_of(run_file)
+    assert [event["step"] for event in events(run_dir, "save")] == list(range(2, 21, 2))
+    slow = events(run_dir, "slow save")
+    assert slow
+    assert "training waited for it; raise checkpoint.save_every_steps" in slow[0]["message"]
+    undisturbed = make_run(name="undisturbed")
+    run_ranks(undisturbed, 2)
+    assert losses(run_dir) == losses(run_dir_of(undisturbed))
+
+
+def test_a_folder_that_cannot_be_made_costs_the_save_alone(make_run: MakeRun) -> None:
+    run_file = make_run()
+    run_ranks(run_file, 2, [CONSTANT])
+    run_dir = run_dir_of(run_file)
+    (run_dir / "checkpoints" / ".partial").write_text("in the way")
+    longer = [CONSTANT, "train.train_tokens=7680"]  # to step 30
+    blocked = in_ranks(run_file, 2, blocked_work, longer)
+    assert "the checkpoint of step 30 could not be written: [Errno 20] Not a directory" in blocked["said"]
+    assert "the newest checkpoint is step_00000020. Mend that and run the same command again." in blocked["said"]
+    assert len(losses(run_dir)) == 30
+    assert run_ranks(run_file, 2, longer)["status"] == "done"
+    whole = make_run(name="whole")
+    run_ranks(whole, 2, longer)
+    assert losses(run_dir) == losses(run_dir_of(whole))
+
+
+def blocked_work(config: RunConfig) -> dict[str, Any]:
+    """Train while a file lies where the folder of unfinished checkpoints has to be."""
+    from pipeline.errors import UserError
+    from pipeline.training import saver
+    from pipeline.training.job import run_job
+    from pipeline.training.stop import StopSignal
+
+    saver.Saver._clean = lambda self: "token"
+    try:
+        return run_job(config, StopSignal())
+    except UserError as error:
+        return {"said": str(error)}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount 8 MB of memory as a disk."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_costs_the_save_alone(make_run: MakeRun, small_disk: Path) -> None:
+    run_file, run_dir = make_run(), small_disk / "run"
+    place = [CONSTANT, f"paths.run_dir={run_dir}"]
+    assert run_ranks(run_file, 2, place)["status"] == "done"
+    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+    (small_disk / "filler").write_bytes(bytes(free - 150_000))  # for metrics; a checkpoint takes more
+    longer = [*place, "train.train_tokens=7680"]
+    outcome = run_ranks(run_file, 2, longer)
+    assert outcome["status"] == "refused"
+    assert "the checkpoint of step 30 could not be written: [Errno 28] No space left on device" in outcome["message"]
+    assert "the newest checkpoint is step_00000020" in outcome["message"]
+    assert [event["step"] for event in events(run_dir, "save failed")] == [30]
+    (small_disk / "filler").unlink()
+    assert run_ranks(run_file, 2, longer)["status"] == "done"
+    whole = make_run(name="whole")
+    run_ranks(whole, 2, [CONSTANT, "train.train_tokens=7680"])
+    assert losses(run_dir) == losses(run_dir_of(whole))
+    assert not (run_dir / "checkpoints" / ".partial").exists()
