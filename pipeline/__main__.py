@@ -262,6 +262,9 @@ def benchmark_recipe(
     fraction: Annotated[list[float] | None, typer.Option(help="Of the baseline's tokens, for the recipe.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of each, from train.seed on.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; above 1 each has one rank.")] = 1,
+    baseline_sequences: Annotated[
+        int | None, typer.Option(min=1, help="In the baseline's batch; else as in the run file.")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where they are kept: run again to go on.")] = Path("benchmark-recipe"),
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-recipe.json"),
     figure: Annotated[Path, typer.Option(help="SVG file of the curves.")] = Path("benchmark-recipe.svg"),
@@ -271,7 +274,7 @@ def benchmark_recipe(
     from pipeline.training import benchmark_recipe as benchmark
 
     rates = rate or [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
-    sizes = benchmark.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs)
+    sizes = benchmark.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs, baseline_sequences)
     benchmark.benchmark_recipe(load(run_file, overrides or []), sizes, folder, output, figure)
 
 

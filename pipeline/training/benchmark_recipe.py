@@ -2,7 +2,7 @@
 
 Each training is a `pipeline train` of its own below a folder that is kept: what is done there is not done again, what was
 interrupted goes on from its checkpoint. The baseline is AdamW with a cosine at nanoGPT's settings, its learning rate tuned
-with the first seed; model, data, batch, precision and validation tokens are those of the run file. The recipe is the run
+with the first seed; model, data, precision and validation tokens are those of the run file. The recipe is the run
 file itself, at fractions of its tokens, with warm-up and decay as long in proportion.
 """
 
@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.executor import core_count
 from pipeline.logs import console, note
 from pipeline.run_file import dump
+from pipeline.sections import Batch
 from pipeline.training.benchmark_recipe_figure import Curve, draw
 from pipeline.training.metrics import read_metrics
 
@@ -48,6 +49,8 @@ class Sizes:
     seeds: int
     jobs: int
     """Trainings at a time; above 1 each has one rank."""
+    baseline_sequences: int | None = None
+    """In the baseline's batch; None: as the run file has it."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,13 @@ def benchmark_recipe(config: RunConfig, sizes: Sizes, folder: Path, output: Path
     first = config.train.seed
     seeds = range(first, first + sizes.seeds)
     rates = sorted(sizes.learning_rates)
-    tuned = _train([baseline(config, rate, first) for rate in rates], sizes.jobs, folder)
+    batch = sizes.baseline_sequences
+    tuned = _train([baseline(config, rate, first, batch) for rate in rates], sizes.jobs, folder)
     finals = {rate: learned.final for rate, learned in zip(rates, tuned, strict=True)}
     best = min(finals, key=lambda rate: finals[rate])
     fractions = sorted(sizes.fractions)
     plan = [recipe(config, fraction, seed) for fraction in fractions for seed in seeds]
-    others = [baseline(config, best, seed) for seed in seeds[1:]]
+    others = [baseline(config, best, seed, batch) for seed in seeds[1:]]
     learned = _train([*others, *plan], sizes.jobs, folder)
     base = [tuned[rates.index(best)], *learned[: len(others)]]
     rest = learned[len(others) :]
@@ -113,8 +117,12 @@ def benchmark_recipe(config: RunConfig, sizes: Sizes, folder: Path, output: Path
     note(f"benchmark: wrote {figure}")
 
 
-def baseline(config: RunConfig, rate: float, seed: int) -> Training:
-    """Return AdamW with a cosine at nanoGPT's settings, on the run file's model, data and batch."""
+def baseline(config: RunConfig, rate: float, seed: int, sequences: int | None = None) -> Training:
+    """Return AdamW with a cosine at nanoGPT's settings, on the run file's model and data, with so many in a batch."""
+    if sequences is not None:
+        micro = max(n for n in range(1, config.batch.micro_batch_sequences + 1) if sequences % n == 0)
+        batch = {"global_batch_tokens": sequences * config.data.sequence_length, "micro_batch_sequences": micro}
+        config = config.model_copy(update={"batch": Batch.model_validate(batch)})
     optimizer = BASELINE_OPTIMIZER | {"peak_learning_rate": rate}
     schedule = {
         "kind": "cosine",

@@ -51,6 +51,12 @@ def test_the_baseline_takes_nothing_of_the_run_files_recipe(make_run: MakeRun) -
     assert (made.config.model, made.config.data, made.config.batch) == (config.model, config.data, config.batch)
 
 
+def test_the_baseline_may_have_a_batch_of_its_own(make_run: MakeRun) -> None:
+    config = load(make_run(), ["batch.micro_batch_sequences=4"])  # of 32 tokens
+    batch = baseline(config, 2e-3, 8, 6).config.batch
+    assert (batch.global_batch_tokens, batch.micro_batch_sequences) == (192, 3)
+
+
 def test_the_recipe_is_the_run_file_in_proportion(make_run: MakeRun) -> None:
     config = load(make_run(), WSD)
     made = recipe(config, 0.5, 7)
