@@ -223,6 +223,62 @@ def presets(
     show_presets(vocab_size, json)
 
 
+checkpoints = typer.Typer(help="What a run has saved: list, verify, prune, convert.", no_args_is_help=True)
+app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Around them")
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")]
+Step = Annotated[int | None, typer.Option(help="Only the checkpoint of this step.", metavar="N")]
+
+
+@checkpoints.command("list")
+def list_checkpoints(run: Run, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every checkpoint: tokens, ZeRO stage, ranks, size, time; and folders that are none."""
+    from pipeline.training import checkpoint_commands
+
+    checkpoint_commands.list_checkpoints(_run_dir(run), json)
+
+
+@checkpoints.command("verify")
+def verify_checkpoints(run: Run, step: Step = None) -> None:
+    """Compare every byte with what was written."""
+    from pipeline.training import checkpoint_commands
+
+    checkpoint_commands.verify_checkpoints(_run_dir(run), step)
+
+
+@checkpoints.command("prune")
+def prune_checkpoints(
+    run: Run,
+    keep_last: Annotated[int, typer.Option(min=1, help="Newest that stay.")],
+    keep_every_steps: Annotated[int | None, typer.Option(min=1, help="Multiples of it stay.", metavar="N")] = None,
+    keep_log_spaced: Annotated[bool, typer.Option("--keep-log-spaced", help="1, 2, 4, 8, ... stay.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted.")] = False,
+) -> None:
+    """Delete checkpoints; never before the newest has been verified."""
+    from pipeline.sections import Checkpoint
+    from pipeline.training import checkpoint_commands
+
+    kept = Checkpoint(keep_last=keep_last, keep_every_steps=keep_every_steps, keep_log_spaced=keep_log_spaced)
+    checkpoint_commands.prune_checkpoints(_run_dir(run), kept, dry_run)
+
+
+@checkpoints.command("convert")
+def convert_checkpoint(
+    run: Run,
+    output: Annotated[Path, typer.Option(help="Folder that is to be made.")],
+    step: Step = None,
+) -> None:
+    """Write fp32 weights and moments, whole and by name, as safetensors: free of pickles, ranks and ZeRO stages."""
+    from pipeline.training import checkpoint_commands
+
+    checkpoint_commands.convert_checkpoint(_run_dir(run), step, output)
+
+
+def _run_dir(run: Path) -> Path:
+    from pipeline.run_file import load
+
+    return run if run.is_dir() else load(run).paths.run_dir
+
+
 benchmarks = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
 

@@ -1,5 +1,6 @@
 """Folders of checkpoints: their names, manifests, and which of them are complete. Free of torch."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ def _flaw(checkpoint: Path) -> str | None:
     except DataError:
         return f"its {MANIFEST} is damaged" if (checkpoint / MANIFEST).is_file() else f"has no {MANIFEST}"
     return None
+
+
+def remove(checkpoint: Path) -> None:
+    """Delete a checkpoint; its manifest first, so that a half-deleted folder is none."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
 
 
 def point_to(checkpoint: Path) -> None:

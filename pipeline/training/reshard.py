@@ -50,6 +50,39 @@ class Stored:
     model: Mapping[str, Any]
     """DeepSpeed's file of what is not divided."""
 
+    @property
+    def adam_step(self) -> float | None:
+        """What Adam's bias corrections go by; None before the first step."""
+        return next((float(its["step"]) for its in self.states[0].values() if "step" in its), None)
+
+    def names_with(self, moment: str) -> list[str]:
+        """Return the parameters that have a moment; Muon's have others than AdamW's."""
+        names = {
+            slot.name
+            for its, groups in zip(self.slots, self.states, strict=True)
+            for slot in its
+            if moment in groups.get(slot.group, {})
+        }
+        return [name for name in self.shapes if name in names]
+
+    def flat_moments(self, moment: str) -> list[list[Any]]:
+        """Return a moment by rank and group, None in groups without it."""
+        return [[groups.get(g, {}).get(moment) for g in range(1 + max(groups))] for groups in self.states]
+
+    def weight(self, name: str) -> torch.Tensor:
+        """Return a copy of one parameter, in fp32."""
+        return self._whole(name, self.weights)
+
+    def moment_reader(self, moment: str) -> Callable[[str], torch.Tensor]:
+        """Return a function that copies a moment of one parameter."""
+        flat = self.flat_moments(moment)
+        return lambda name: self._whole(name, flat)
+
+    def _whole(self, name: str, flat: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        size = self.shapes[name].numel()
+        pieces = [[slot for slot in its if slot.name == name] for its in self.slots]
+        return copy_slots([size], [Slot(name, 0, size, 0, 0)], pieces, flat)[0].view(self.shapes[name])
+
 
 def is_divided_alike(engine: Engine, checkpoint: Path, stage: int, ranks: int) -> bool:
     """Tell whether what `ranks` ranks have saved lies as the engine's own shards do, so that DeepSpeed can load it.
@@ -127,13 +160,7 @@ def master_weights(
 ) -> tuple[Mapping[str, torch.Size], Callable[[str], torch.Tensor]]:
     """Return the shapes of a checkpoint's parameters, and a function that copies one of them, in fp32, by its name."""
     stored = open_stored(checkpoint, stage, ranks)
-
-    def read(name: str) -> torch.Tensor:
-        size = stored.shapes[name].numel()
-        pieces = [[slot for slot in its if slot.name == name] for its in stored.slots]
-        return copy_slots([size], [Slot(name, 0, size, 0, 0)], pieces, stored.weights)[0].view(stored.shapes[name])
-
-    return stored.shapes, read
+    return stored.shapes, stored.weight
 
 
 def copy_slots(
@@ -212,21 +239,13 @@ def _states(
     state: dict[int, dict[str, Any]] = {group: {} for group in range(len(sizes))}
     for moment in MOMENTS:
         # Muon's groups have other moments than AdamW's; which a parameter has goes by its old group.
-        names = {
-            slot.name
-            for its, groups in zip(stored.slots, stored.states, strict=True)
-            for slot in its
-            if moment in groups[slot.group]
-        }
+        names = set(stored.names_with(moment))
         wanted = [slot for slot in own if slot.name in names]
         pieces = [[slot for slot in its if slot.name in names] for its in stored.slots]
-        flat: Any = [
-            [groups.get(group, {}).get(moment) for group in range(1 + max(groups))] for groups in stored.states
-        ]
-        values = copy_slots(sizes, wanted, pieces, flat)
+        values = copy_slots(sizes, wanted, pieces, stored.flat_moments(moment))
         for group in {slot.group for slot in everywhere if slot.name in names}:
             state[group][moment] = values[group]
-    step = next((float(its["step"]) for its in stored.states[0].values() if "step" in its), None)
+    step = stored.adam_step
     counts_in_tensors = type(engine.basic_optimizer).__module__.startswith(("torch.", "pipeline."))
     for its in state.values():
         if MOMENTS[0] in its and step is not None:

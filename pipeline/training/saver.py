@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.artifacts import MANIFEST, ChecksummedFile, sync_folder
+from pipeline.artifacts import ChecksummedFile, sync_folder
 from pipeline.errors import UserError
 from pipeline.sections import Checkpoint
 from pipeline.training.agreement import from_rank_0, on_any_rank
@@ -32,6 +32,7 @@ from pipeline.training.checkpoint_folders import (
     complete_checkpoints,
     name_of,
     point_to,
+    remove,
     write_checkpoint_manifest,
 )
 from pipeline.training.engine import Engine
@@ -242,12 +243,6 @@ def write_files(folder: Path, states: Mapping[str, Any]) -> Records:
 def _serialise(state: Any, file: ChecksummedFile) -> None:
     torch.serialization.set_crc32_options(False)  # a second checksum, which nothing would look at
     torch.save(state, file)  # pyright: ignore[reportArgumentType]
-
-
-def remove(checkpoint: Path) -> None:
-    """Delete a checkpoint; its manifest first, so that a half-deleted folder is none."""
-    (checkpoint / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint)
 
 
 def _remove_empty(*folders: Path) -> None:
