@@ -33,26 +33,33 @@ def chunk_losses(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the cross-entropies `(rows,)`, the sum of what z-loss adds `()`, and the logits turned into their gradient.
 
-    All fp32. Without compiling, each line goes over the logits in memory; compiled, they are one or two kernels.
+    The first two fp32, as is what is computed between; the gradient in the logits' own format. Without compiling, each line
+    goes over the logits in memory; compiled, two kernels read them and one writes.
     """
-    losses, extra, log_z = _row_losses(logits, targets, z_loss_weight)
+    wide = logits.float()
+    losses, extra, log_z, picked = _row_losses(wide, targets, z_loss_weight)
     if not needs_gradient:
         return losses, extra, logits
     # d/dlogits of (log Z - logit of the target) + w (log Z)^2 is softmax (1 + 2 w log Z) - one-hot.
     counted, place = targets != IGNORED, targets.clamp(min=0)[:, None]
-    gradient = logits.sub_(log_z[:, None]).exp_()
-    gradient *= torch.where(counted, 1 + 2 * z_loss_weight * log_z, 0.0)[:, None]
-    return losses, extra, gradient.scatter_add_(1, place, -counted.float()[:, None])
+    scale = torch.where(counted, 1 + 2 * z_loss_weight * log_z, 0.0)
+    gradient = wide.sub_(log_z[:, None]).exp_()
+    gradient *= scale[:, None]
+    at_target = (picked - log_z).exp() * scale - counted.float()  # in fp32: little is left of 1 - 0.999 in bf16
+    return losses, extra, gradient.to(logits.dtype).scatter_(1, place, at_target[:, None].to(logits.dtype))
 
 
 def _row_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the cross-entropies `(rows,)`, 0 where IGNORED, the sum of what z-loss adds `()`, and log(Z) `(rows,)`."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the cross-entropies, 0 where IGNORED, the sum of what z-loss adds, log(Z) and the targets' logits.
+
+    All `(rows,)` but the sum, which is `()`.
+    """
     counted, log_z = targets != IGNORED, logits.logsumexp(1)
     picked = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
     extra = z_loss_weight * torch.where(counted, log_z.square(), 0.0).sum()
-    return torch.where(counted, log_z - picked, 0.0), extra, log_z
+    return torch.where(counted, log_z - picked, 0.0), extra, log_z, picked
 
 
 def head_losses(
@@ -77,8 +84,18 @@ def logit_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the same of logits `(rows, vocabulary)` that are there already."""
-    losses, extra, _ = _row_losses(logits.float(), targets, z_loss_weight)
+    losses, extra, *_ = _row_losses(logits.float(), targets, z_loss_weight)
     return losses.sum() + extra, losses.detach()
+
+
+def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """Add a product of matrices to an fp32 sum, without rounding it first where the device can."""
+    if a.dtype == torch.float32:
+        total.addmm_(a, b)
+    elif total.is_cuda:
+        torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
+    else:
+        total += a @ b
 
 
 class _HeadLosses(torch.autograd.Function):
@@ -101,19 +118,15 @@ class _HeadLosses(torch.autograd.Function):
         for_bias = None if bias is None or not needs_gradient else torch.zeros_like(bias, dtype=torch.float32)
         for first in range(0, len(hidden), chunk):
             rows, wanted = hidden[first : first + chunk], targets[first : first + chunk]
-            logits = torch.nn.functional.linear(rows, weight, bias).float()
+            logits = torch.nn.functional.linear(rows, weight, bias)
             losses[first : first + chunk], extra, gradient = kernel(logits, wanted, z_loss_weight, needs_gradient)
             objective += extra
             if for_hidden is None or for_weight is None:
                 continue
-            narrow = gradient.to(hidden.dtype)
-            torch.mm(narrow, weight, out=for_hidden[first : first + chunk])
-            if narrow.dtype == torch.float32:
-                for_weight.addmm_(narrow.T, rows)
-            else:
-                for_weight += narrow.T @ rows
+            torch.mm(gradient, weight, out=for_hidden[first : first + chunk])
+            _add_product(for_weight, gradient.T, rows)
             if for_bias is not None:
-                for_bias += gradient.sum(0)
+                for_bias += gradient.sum(0, dtype=torch.float32)
         objective += losses.sum()
         ctx.mark_non_differentiable(losses)
         if for_hidden is not None and for_weight is not None:

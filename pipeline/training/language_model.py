@@ -10,6 +10,7 @@ import deepspeed
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.training.chunked_loss import Kernel, chunk_losses, head_losses, logit_losses, rows_at_once
 
@@ -108,12 +109,30 @@ class LanguageModel(nn.Module):
         return self._head_makes_logits
 
     def compile_model(self) -> None:
-        """Have torch compile what the training step runs, at its first call; after `find_head`."""
-        if self._head is not None and self._head_makes_logits:
+        """Have torch compile what the training step runs, at its first call; after `find_head`.
+
+        Layer by layer where the architecture has layers: all alike, they are compiled once. And transformers, when the
+        whole model is compiled, spells causal masks out (masking_utils.py, "is_tracing"), which costs attention on an
+        H100 2.8 times its time.
+        """
+        layers = [module for module in self.causal_lm.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not layers:
             self.causal_lm.base_model.compile()
+        # Where layers differ by a number, each is compiled for itself; beyond the limit torch would run them as they are.
+        dynamo = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * len(layers))
+        for module in [*layers, *self._norms_outside(layers)]:
+            module.compile()
+        if self._head is not None:
             self._head.kernel = torch.compile(chunk_losses)
-        else:
-            self.causal_lm.compile()
+
+    def _norms_outside(self, layers: list[GradientCheckpointingLayer]) -> list[nn.Module]:
+        """Return the modules of vectors only that lie directly in the base model, as the last norm does."""
+        if not layers:
+            return []
+        children = self.causal_lm.base_model.children()
+        found = [(child, [getattr(p, "ds_shape", p.shape) for p in child.parameters()]) for child in children]
+        return [child for child, shapes in found if shapes and all(len(shape) == 1 for shape in shapes)]
 
 
 class _Head(nn.Module):
