@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Set .venv up, then format, lint, types and tests; stops at the first tool that fails.
-#   bash jobs/test.sh [--full] [--cluster] [pytest arguments]
-# --full adds the expensive grids and long fault runs; --cluster the tests on a Slurm of this machine's own, whose
-# packages it installs (Debian, as root). Without them pytest's summary says how many were left out. No network is used
-# after the set-up.
+#   bash jobs/test.sh [--full] [--faults] [--cluster] [pytest arguments]
+# --full adds the expensive grids; --faults a hundred kills of one run, about half an hour; --cluster the tests on a Slurm and on
+# nodes of this machine's own, whose packages it installs (Debian, as root). Without them pytest's summary says how many were
+# left out. No network is used after these set-ups.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,7 @@ bash jobs/setup.sh dev
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 export TOKENIZERS_PARALLELISM=false
-# Tests run two ranks at most; with one thread each they do not wait for each other on a small machine.
+# Tests run two ranks, seldom four; with one thread each they do not wait for each other on a small machine.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export PATH=$PWD/.venv/bin:$PATH
 
@@ -25,16 +25,16 @@ check() {   # check "what" command...: run it; its output is shown only when it 
     printf 'test: %s passed\n' "$what"
 }
 
-needs_slurm() {
+needs_cluster() {
     local program
-    for program in munged slurmctld slurmd sbatch srun; do
+    for program in munged slurmctld slurmd sbatch srun pdsh sshd ip; do
         command -v "$program" >/dev/null || return 0
     done
     return 1
 }
 
-if [[ " $* " == *" --cluster "* ]] && needs_slurm; then
-    packages=(slurmctld slurmd slurm-client munge)
+if [[ " $* " == *" --cluster "* ]] && needs_cluster; then
+    packages=(slurmctld slurmd slurm-client munge pdsh openssh-server iproute2)
     if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
         printf 'test: --cluster needs root and the Debian packages %s\n' "${packages[*]}" >&2
         exit 2
@@ -47,4 +47,4 @@ fi
 check format ruff format --check --quiet .
 check lint ruff check --quiet .
 check types basedpyright --level error pipeline
-exec pytest "$@"
+exec pytest --numprocesses 2 "$@"

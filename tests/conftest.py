@@ -1,10 +1,13 @@
 """What all tests share: the options that bring in expensive tests, and a run file small enough to read."""
 
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-ASKED_FOR = {"full": "--full", "cluster": "--cluster"}
+ASKED_FOR = {"full": "--full", "faults": "--faults", "cluster": "--cluster"}
 """Marker -> the option that brings its tests in."""
 
 RUN_FILE = """\
@@ -26,10 +29,20 @@ deepspeed: zero1.json
 pytest_plugins = ["training_data"]
 
 left_out = pytest.StashKey[dict[str, int]]()
+"""Marker -> how many tests, as each process that collects them counts."""
+
+
+class FilesScheduling(LoadScopeScheduling):
+    """Tests of one file share fixtures, so one process takes them; those of tests/cluster share ports and processes, too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder, _, _ = nodeid.rpartition("/test_")
+        return folder if folder == "tests/cluster" else nodeid.split("::")[0]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="also run the expensive grids and long fault runs")
+    parser.addoption("--full", action="store_true", help="also run the expensive grids")
+    parser.addoption("--faults", action="store_true", help="also run the long form of the fault suite")
     parser.addoption("--cluster", action="store_true", help="also run the tests that need a cluster")
 
 
@@ -44,10 +57,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in unwanted]
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesScheduling:
+    config.option.loadscopereorder = False  # tests/cluster, the longest, comes first
+    return FilesScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Note the faults of tests marked `fault` in their reports: all of a test's are survived, or, where it fails, none."""
+    report = yield
+    marker = item.get_closest_marker("fault")
+    if marker and report.when == "call":
+        report.user_properties.append(("fault", [marker.args[0], marker.kwargs.get("tried", 1)]))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(left_out, {})
+
+
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[left_out] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for marker, count in config.stash.get(left_out, {}).items():
         if count:
             terminalreporter.write_line(f"left out: {count} {marker} tests; run them with `{ASKED_FOR[marker]}`")
+    faults: dict[str, list[int]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for kind, tried in (value for name, value in report.user_properties if name == "fault"):
+                counts = faults.setdefault(kind, [0, 0])
+                counts[0] += tried
+                counts[1] += tried if outcome == "passed" else 0
+    for kind, (tried, survived) in sorted(faults.items()):
+        terminalreporter.write_line(f"faults: {kind}: tried {tried}, survived {survived}, lost {tried - survived}")
 
 
 @pytest.fixture
