@@ -17,10 +17,18 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.errors import LeaseError
+from pipeline.logs import note
 
 LEASE = ".lease.json"
+START = ".start.json"
+"""File in a run folder that names the present start of its ranks, whose others end, and says whether they shall stop.
+
+One file that is always there: network file systems show a change of it when it is opened, but a new file only later.
+"""
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
+"""For the end of the same Slurm job's earlier start: until it is stale, or Slurm's KillWait is over."""
 
 
 class Lease:
@@ -40,11 +48,22 @@ class Lease:
                 f"{self.path.parent}: cannot be made ({error.strerror}). "
                 f"Give paths.run_dir or paths.data_dir another folder."
             ) from None
-        for _ in range(10):  # a race for a dead holder's lease is settled by who creates the file
+        has_said = False
+        races, deadline = 0, time.monotonic() + PATIENCE_SECONDS
+        while races < 10:  # for a dead holder's lease; settled by who creates the file
             try:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
-                self._remove_if_dead()
+                holder = self._remove_if_dead()
+                if holder is None:
+                    races += 1
+                    continue
+                if not _is_of_this_job(holder) or time.monotonic() > deadline:
+                    raise LeaseError(self._in_use(holder)) from None
+                if not has_said:
+                    note(f"{self.path.parent}: waiting for the end of this Slurm job's earlier start")
+                    has_said = True
+                time.sleep(1)
                 continue
             except OSError as error:
                 raise LeaseError(
@@ -78,11 +97,12 @@ class Lease:
                 if self._is_ours():
                     os.utime(self.path)
 
-    def _remove_if_dead(self) -> None:
+    def _remove_if_dead(self) -> dict[str, Any] | None:
+        """Return the holder if it lives."""
         try:
             text = self.path.read_text()
         except FileNotFoundError:
-            return
+            return None
         try:
             holder = json.loads(text)
         except ValueError:  # being written right now, or left empty by a full disk
@@ -90,23 +110,28 @@ class Lease:
             holder = {}
         age = heartbeat_age(self.path)
         if age is None:
-            return
+            return None
         here = holder.get("host") == socket.gethostname() and holder.get("boot") == _boot_id()
         if not _is_alive(holder) if here else age > STALE_SECONDS:
             grave = self.path.with_name(f"{LEASE}.{os.getpid()}")
             try:
                 self.path.rename(grave)
             except FileNotFoundError:
-                return
+                return None
             if grave.read_text() != text:  # somebody was quicker: this is the new holder's, given back
                 with contextlib.suppress(FileExistsError):
                     os.link(grave, self.path)
             grave.unlink()
-            return
+            return None
+        return holder
+
+    def _in_use(self, holder: dict[str, Any]) -> str:
         job = f", Slurm job {holder['job']}" if holder.get("job") else ""
-        raise LeaseError(
+        age = heartbeat_age(self.path)
+        seen = "" if age is None else f", last sign of life {age:.0f} s ago"
+        return (
             f"{self.path.parent} is in use by `{holder.get('purpose', 'another command')}`: "
-            f"process {holder.get('pid')} on {holder.get('host')}{job}, last sign of life {age:.0f} s ago. "
+            f"process {holder.get('pid')} on {holder.get('host')}{job}{seen}. "
             f"Wait for it or stop it; or give this command another folder (paths.run_dir, paths.data_dir)."
         )
 
@@ -134,6 +159,11 @@ def _identity() -> dict[str, Any]:
         "started": process_start_time(os.getpid()),
         "job": os.environ.get("SLURM_JOB_ID"),
     }
+
+
+def _is_of_this_job(holder: dict[str, Any]) -> bool:
+    """Tell whether a requeue has started this Slurm job again while its first start is ending, or has died with its node."""
+    return holder.get("job") is not None and holder["job"] == os.environ.get("SLURM_JOB_ID")
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:

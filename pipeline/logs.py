@@ -4,13 +4,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, RenderableType
 
 console = Console(highlight=False, soft_wrap=True)
 """Results go to standard output."""
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Messages(Console):
+    def on_broken_pipe(self) -> None:
+        """Say no more where nobody reads: a training job outlives the terminal that it was started from."""
+        self.quiet = True
+
+
+messages = _Messages(stderr=True, highlight=False, soft_wrap=True)
 """Progress, notes and errors go to standard error."""
 
 PLAIN_LINE_SECONDS = 10.0
@@ -18,8 +26,9 @@ PLAIN_LINE_SECONDS = 10.0
 
 
 def note(text: str) -> None:
-    """Print one line about what is going on."""
-    messages.print(text, markup=False)
+    """Print one line about what is going on; a terminal that is gone ends nothing."""
+    with suppress(OSError):
+        messages.print(text, markup=False)
 
 
 def warn(text: str) -> None:

@@ -14,7 +14,7 @@ class FromCommandLine(str):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 6e-4 as a number and refuses a key given twice."""
+    """Safe YAML that reads 6e-4 as a number, 12:30:00 as text, and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # pyright: ignore[reportUnknownMemberType]
@@ -26,6 +26,11 @@ class _Loader(yaml.SafeLoader):
 
 _SCIENTIFIC = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
+_SEXAGESIMAL = re.compile(
+    r"^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$"
+)  # a number in YAML 1.1, not any more in 1.2
+for _first in "-+0123456789":
+    _Loader.yaml_implicit_resolvers[_first].insert(0, ("tag:yaml.org,2002:str", _SEXAGESIMAL))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

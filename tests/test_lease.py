@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,23 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LeaseError, match=r"file/run: cannot be made \(Not a directory\)\. Give paths\.run_dir"):
         Lease(tmp_path / "file" / "run", "x").__enter__()
+
+
+def test_a_requeued_job_waits_for_the_end_of_its_earlier_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4242")
+    holder = start_holder(tmp_path)
+    threading.Timer(1.5, holder.terminate).start()
+    began = time.monotonic()
+    with Lease(tmp_path, "pipeline train"):
+        assert time.monotonic() - began > 1
+    holder.wait()
+    assert capsys.readouterr().err.count("waiting for the end of this Slurm job's earlier start") == 1
+    foreign_lease(tmp_path, STALE_SECONDS - 1)
+    with Lease(tmp_path, "pipeline train"):  # its node is gone
+        assert leftovers(tmp_path) == [LEASE]
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0)
+    foreign_lease(tmp_path, 0)
+    with pytest.raises(LeaseError, match="Slurm job 4242"), Lease(tmp_path, "pipeline train"):
+        pass

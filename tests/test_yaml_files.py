@@ -110,3 +110,10 @@ def test_merge_goes_into_sections_and_replaces_values() -> None:
     above = {"a": {"y": [3]}, "b": {"z": 1}, "c": None}
     assert merge(below, above) == {"a": {"x": 1, "y": [3]}, "b": {"z": 1}, "c": None}
     assert below["a"] == {"x": 1, "y": [1, 2]}
+
+
+def test_times_are_text() -> None:
+    document: dict[str, object] = {}
+    apply_override(document, "a.limit=12:30:00")
+    apply_override(document, "a.minutes=90")
+    assert document == {"a": {"limit": "12:30:00", "minutes": 90}}

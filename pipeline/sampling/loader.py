@@ -77,6 +77,11 @@ class Loader(Generic[T]):
         self._readers = Readers(READING_THREADS)
         self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
 
+    @property
+    def data(self) -> Data:
+        """What is read."""
+        return self._data
+
     def __enter__(self) -> "Loader[T]":
         self._planner.start()
         return self

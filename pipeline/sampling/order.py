@@ -71,6 +71,10 @@ class Order:
             samples[samples >= first] += end - first
         return samples
 
+    def sample_at(self, position: int) -> int:
+        """Return the sample that the run consumes at one position."""
+        return int(self.samples(np.array([position]))[0])
+
     def locate(self, positions: np.ndarray) -> Places:
         """Return where the samples at positions `(n,)` of the run lie, for any from 0."""
         samples = self.samples(positions)
