@@ -5,13 +5,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.run_sections import Checkpoint, Executor, Guard, Launch
 from pipeline.sections import (
     Batch,
-    Checkpoint,
     Data,
     Evaluation,
-    Executor,
-    Launch,
     Location,
     Logging,
     Model,
@@ -52,6 +50,7 @@ class RunConfig(Section):
     precision: Precision = Precision()
     train: Train
     checkpoint: Checkpoint = Checkpoint()
+    guard: Guard = Guard()
     evaluation: Evaluation = Evaluation()
     logging: Logging = Logging()
     launch: Launch = Launch()

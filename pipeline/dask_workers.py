@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.lease import process_start_time
 from pipeline.logs import note, warn
-from pipeline.sections import Executor
+from pipeline.run_sections import Executor
 
 WORKER_SETTINGS = {
     "distributed.worker.memory.terminate": False,  # a large document is no leak

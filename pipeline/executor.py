@@ -21,7 +21,7 @@ from pipeline.artifacts import read_json, write_json
 from pipeline.dask_workers import connect
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import human_bytes, progress
-from pipeline.sections import Executor
+from pipeline.run_sections import Executor
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -179,6 +179,8 @@ class Data(Proportions):
     """With `concatenate`, predict a document's first token from the end of the one before it."""
     validation_sequences: int = Field(default=64, ge=1)
     """Held-out sequences per source at most, the same ones at every validation."""
+    skipped_samples: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]], ...] = ()
+    """Samples `[first, end)` that are not read: those of another run's `rollback` events, to repeat what it became."""
 
 
 class LearningRateScaling(Section):
@@ -276,22 +278,7 @@ class Train(Section):
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     compile: bool = False
-    """Compile the model with torch.compile: faster steps after a first one that takes a minute or more."""
-
-
-class Checkpoint(Section):
-    save_every_steps: int = Field(default=500, ge=1)
-    """Steps between checkpoints; one is also written at the end and when stopped by a signal."""
-    keep_last: int = Field(default=3, ge=1)
-    """Newest checkpoints kept in the run folder; older ones are deleted after a newer one is complete."""
-    keep_every_steps: int | None = Field(default=None, ge=1)
-    """Checkpoints at multiples of so many steps are also made, and never deleted."""
-    keep_log_spaced: bool = False
-    """Checkpoints at steps 1, 2, 4, 8, ... are also made, and never deleted: for studies of how a model learns."""
-    asynchronous: bool = True
-    """Training goes on while a checkpoint is written from a copy in host memory. `false`: it waits, and needs no copy."""
-    verify: Literal["checksums", "sizes"] = "checksums"
-    """What of a checkpoint's files is compared with its manifest before it is loaded."""
+    """Compile the layers with torch.compile: faster steps after a first one that takes 10 to 20 s more."""
 
 
 class Evaluation(Section):
@@ -310,9 +297,9 @@ class Evaluation(Section):
     prompt: str = "The "
     """Text that the exported model continues, as a first look."""
     require_gain_over_unigram: float | None = None
-    """The command fails unless the validation loss is this fraction below the unigram entropy of the same tokens."""
+    """`pipeline run` fails unless the validation loss is this fraction below the unigram entropy of the same tokens."""
     require_cloze_standard_errors: float | None = None
-    """The command fails unless held-out cloze at k=0 (acc_mutual_info) is this many standard errors above chance."""
+    """`pipeline run` fails unless held-out cloze at k=0 (acc_mutual_info) is this many standard errors above chance."""
 
 
 class Logging(Section):
@@ -322,35 +309,3 @@ class Logging(Section):
     """W&B only: the project that the run belongs to."""
     wandb_mode: Literal["offline", "online"] = "offline"
     """`offline`: files that `wandb sync` uploads later. `online`: uploaded while training."""
-
-
-class Launch(Section):
-    kind: Literal["local", "slurm"] = "local"
-    """`local`: the deepspeed launcher on this machine. `slurm`: `srun` inside the job's allocation."""
-    ranks: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """`auto`: every GPU, else 2 CPU ranks, as many as divide the batch. Under Slurm the allocation's tasks."""
-    master_port: int = Field(default=0, ge=0, lt=65536)
-    """TCP port where ranks meet; 0 takes a free one."""
-
-
-class Executor(Section):
-    kind: Literal["local", "slurm"] = "local"
-    """`local`: this machine. `slurm`: the tasks of the srun step this runs in, else jobs sent to Slurm from here."""
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Worker processes for `prepare` and `tokenize`; 1 works in this process.
-
-    `auto`: threads of this process for small work, else one process per core that it may use. In an srun step its
-    tasks less two; for jobs sent to Slurm a number is required.
-    """
-    workers_per_job: int = Field(default=1, ge=1)
-    """Jobs sent to Slurm: worker processes in each, one core each."""
-    memory_per_worker: int = Field(default=4_000_000_000, ge=10**9)
-    """Jobs sent to Slurm: bytes of memory per worker. One needs 1 GB and 6 times its largest document."""
-    partition: str | None = None
-    """Jobs sent to Slurm: partition; default: the cluster's."""
-    account: str | None = None
-    """Jobs sent to Slurm: account to charge."""
-    time_limit: str = "12:00:00"
-    """Jobs sent to Slurm: time limit of each, as sbatch takes it; another job follows one that ended at it."""
-    job_options: tuple[str, ...] = ()
-    """Jobs sent to Slurm: further options of sbatch, for example `--qos=long`."""

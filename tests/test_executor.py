@@ -17,7 +17,7 @@ import pytest
 from pipeline.artifacts import read_json
 from pipeline.errors import DataError, OutOfSpace, UserError
 from pipeline.executor import RECORDS, Task, report_progress, run_tasks
-from pipeline.sections import Executor
+from pipeline.run_sections import Executor
 
 HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)
 
@@ -126,7 +126,7 @@ def test_a_killed_worker_is_replaced_and_its_task_repeated(tmp_path: Path) -> No
 INTERRUPTED = """
 import sys, time
 from pathlib import Path
-from pipeline.sections import Executor
+from pipeline.run_sections import Executor
 from pipeline.executor import Task, report_progress, run_tasks
 
 def slow(number):

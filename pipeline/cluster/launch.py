@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,17 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, UserError
 
 WORKER = "pipeline.training.worker"
+ENVIRONMENT_FILE = "launch_environment"
+"""File in the run folder with the variables that the ranks on other hosts get."""
+CARRIED = (
+    "CUDA_DEVICE", "DS_ACCELERATOR", "GLOO_", "HF_", "LD_LIBRARY_PATH", "NCCL_", "OMP_", "PATH", "PIPELINE_", "PYTHON",
+    "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TRITON_", "UCX_", "WANDB_",
+)  # fmt: skip
+"""Beginnings of the names of those variables."""
+REACH_SECONDS, LOGIN_SECONDS = 10, 30
+"""Time for a host to be connected with, and for a command on it to end."""
+SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
+"""Ends of the names of variables that no file or command line gets; on each host they come from where their owners keep them."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +35,18 @@ class Launch:
     command: list[str]
     environment: dict[str, str]
     ranks: int
-    device: str
+    where: str
+    """What a person calls the ranks."""
     port: int
+    hosts: tuple[str, ...] = ()
+    """Those that ssh has to reach."""
 
 
 def plan_launch(config: RunConfig, run_file: Path) -> Launch:
-    """Decide ranks, device, port and command for `launch.kind`. Raises UserError where it cannot work."""
+    """Decide ranks, port and command for `launch.kind`. Raises UserError where it cannot work."""
     port = config.launch.master_port or free_port()
-    return _slurm(config, run_file, port) if config.launch.kind == "slurm" else _local(config, run_file, port)
+    kinds = {"local": _local, "slurm": _slurm, "hostfile": _hosts}
+    return kinds[config.launch.kind](config, run_file, port)
 
 
 def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
@@ -38,16 +54,21 @@ def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
     ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else dividing_ranks(config, gpus or 2)
     if gpus and ranks > gpus:
         raise ConfigError([f"launch.ranks = {ranks}: this machine has {gpus} GPUs; set it to at most that"])
-    deepspeed = Path(sys.executable).with_name("deepspeed")
-    command = [str(deepspeed) if deepspeed.exists() else "deepspeed", "--hostfile", os.devnull]
+    command = [_deepspeed(), "--hostfile", os.devnull]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") if gpus else None
+    if visible and not re.fullmatch(r"\d+(,\d+)*", visible):
+        raise ConfigError(
+            [
+                f"CUDA_VISIBLE_DEVICES = {visible}: the deepspeed launcher takes numbers alone, as in `0,1` (see nvidia-smi -L)"
+            ]
+        )
     if visible:  # with --num_gpus, deepspeed would ignore it and take the first GPUs of the machine
         command += ["--include", "localhost:" + ",".join(visible.split(",")[:ranks])]
     else:
         command += ["--num_nodes", "1", "--num_gpus", str(ranks)]
     command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
     command += ["--module", WORKER, str(run_file)]
-    return Launch(command, _environment(gpus, ranks), ranks, "GPU" if gpus else "CPU", port)
+    return Launch(command, _environment(gpus, ranks), ranks, "GPU ranks" if gpus else "CPU ranks", port)
 
 
 def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
@@ -59,7 +80,7 @@ def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
             "`pipeline train` runs once per job, from the batch script, not inside srun: it calls srun itself"
         )
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
-    per_node = int(re.match(r"\d+", os.environ.get("SLURM_NTASKS_PER_NODE", "1")).group())  # type: ignore[union-attr]
+    per_node = _tasks_per_node(nodes)
     ranks = nodes * per_node
     if isinstance(config.launch.ranks, int) and config.launch.ranks != ranks:
         raise ConfigError(
@@ -73,9 +94,109 @@ def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
     gpus = gpu_count()
     environment = _environment(gpus, per_node)
     environment |= {"MASTER_ADDR": master_address(names.stdout.split()[0]), "MASTER_PORT": str(port)}
-    command = ["srun", "--kill-on-bad-exit=1", f"--ntasks={ranks}", f"--ntasks-per-node={per_node}"]
+    if cores := os.environ.get("SLURM_CPUS_PER_TASK"):  # from Slurm 22.05 on srun does not take it from the batch job
+        environment.setdefault("SRUN_CPUS_PER_TASK", cores)
+    command = [
+        "srun",
+        f"--job-name={step_name(port)}",
+        "--kill-on-bad-exit=1",
+        f"--ntasks={ranks}",
+        f"--ntasks-per-node={per_node}",
+    ]
     command += [sys.executable, "-m", WORKER, str(run_file)]
-    return Launch(command, environment, ranks, "GPU" if gpus else "CPU", port)
+    return Launch(command, environment, ranks, "GPU ranks" if gpus else "CPU ranks", port)
+
+
+def _tasks_per_node(nodes: int) -> int:
+    if per_node := re.match(r"\d+", os.environ.get("SLURM_NTASKS_PER_NODE", "")):
+        return int(per_node.group())
+    tasks = int(os.environ.get("SLURM_NTASKS", nodes))
+    if tasks % nodes:
+        raise ConfigError(
+            [f"the allocation has {tasks} tasks on {nodes} nodes: ask for as many on each, --ntasks-per-node"]
+        )
+    return tasks // nodes
+
+
+def _hosts(config: RunConfig, run_file: Path, port: int) -> Launch:
+    """Start the deepspeed launcher on every host of the hostfile; MASTER_ADDR is the first one."""
+    slots = read_hostfile(config)
+    ranks = sum(slots.values())
+    if isinstance(config.launch.ranks, int) and config.launch.ranks != ranks:
+        raise ConfigError(
+            [
+                f"launch.ranks = {config.launch.ranks}: launch.hostfile has {ranks} slots; leave it auto, or change the slots"
+            ]
+        )
+    if not shutil.which("pdsh"):
+        raise ConfigError(["launch.kind = hostfile: needs pdsh (Debian: apt install pdsh) and ssh without a password"])
+    environment = _environment(1, max(slots.values())) | {"DS_ENV_FILE": str(config.paths.run_dir / ENVIRONMENT_FILE)}
+    if "OMP_NUM_THREADS" not in os.environ:  # cores are counted where the ranks are
+        environment.pop("OMP_NUM_THREADS")
+    command = [_deepspeed(), "--hostfile", str(config.launch.hostfile), "--force_multi"]
+    command += ["--master_addr", next(iter(slots)), "--master_port", str(port), "--module", WORKER, str(run_file)]
+    return Launch(command, environment, ranks, f"ranks on {len(slots)} hosts", port, tuple(slots))
+
+
+def read_hostfile(config: RunConfig) -> dict[str, int]:
+    """Return the ranks of each host of `launch.hostfile`, in its order. Raises ConfigError where it is none."""
+    path = config.launch.hostfile
+    if path is None:
+        raise ConfigError(["launch.kind = hostfile: needs launch.hostfile, a file with lines `HOST slots=N`"])
+    slots: dict[str, int] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError([f"launch.hostfile = {path}: cannot be read ({error.strerror})"]) from None
+    for number, line in enumerate(lines, 1):
+        if not (text := line.partition("#")[0].strip()):
+            continue
+        found = re.fullmatch(r"(\S+)\s+slots=([1-9]\d*)", text)
+        if not found or found[1] in slots:
+            why = "stands there twice" if found else "is no `HOST slots=N`"
+            raise ConfigError([f"launch.hostfile = {path}: line {number}, {text!r}, {why}"])
+        slots[found[1]] = int(found[2])
+    if not slots:
+        raise ConfigError([f"launch.hostfile = {path}: names no host"])
+    return slots
+
+
+def hosts_out_of_reach(launch: Launch) -> str | None:
+    """Return which hosts pdsh gets no answer from, None where all answer: it would wait for the others' ranks, they for these."""
+    if not launch.hosts:
+        return None
+    limits = ["-t", str(REACH_SECONDS), "-u", str(LOGIN_SECONDS)]  # a login may hang on a home folder, too
+    command = ["pdsh", "-S", *limits, "-f", "1024", "-w", ",".join(launch.hosts), "true"]
+    asked = subprocess.run(
+        command,
+        env=launch.environment | {"PDSH_RCMD_TYPE": "ssh"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode == 0:
+        return None
+    said = [line for line in asked.stderr.splitlines() if line.strip()]
+    silent = [host for host in launch.hosts if any(f" {host}: " in line and line.startswith("pdsh@") for line in said)]
+    return "\n".join([f"no answer by ssh from {', '.join(silent) or 'a host'} of launch.hostfile", *said])
+
+
+def environment_of_hosts(launch: Launch, more: Mapping[str, str]) -> str:
+    """Return what ssh does not carry, as lines that the launcher turns into `export NAME="VALUE"` on every host.
+
+    What means something between double quotes is escaped: DeepSpeed 0.19.8 does not (launcher/multinode_runner.py).
+    """
+    known = launch.environment.items()
+    carried = {name: value for name, value in known if name.startswith(CARRIED) and not name.endswith(SECRETS)}
+    carried |= more
+    quoted = {name: re.sub(r'([\\"$`])', r"\\\1", value) for name, value in carried.items() if "\n" not in value}
+    return "".join(f"{name}={value}\n" for name, value in sorted(quoted.items()))
+
+
+def step_name(port: int) -> str:
+    """Return the name of the Slurm job step of one start's ranks."""
+    return f"pipeline-ranks-{port}"
 
 
 def master_address(node: str) -> str:
@@ -87,6 +208,11 @@ def master_address(node: str) -> str:
         if address := re.search(r"NodeAddr=(\S+)", found):
             return address.group(1)
     return node
+
+
+def _deepspeed() -> str:
+    beside = Path(sys.executable).with_name("deepspeed")
+    return str(beside) if beside.exists() else "deepspeed"
 
 
 def _environment(gpus: int, ranks_here: int) -> dict[str, str]:

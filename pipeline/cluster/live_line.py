@@ -69,7 +69,8 @@ def course_so_far(path: Path) -> Course:
                 record = json.loads(file.readline())
             except ValueError:  # past the last line, or torn by a crash
                 continue
-            losses[record["step"]] = record["loss"]
+            if record["loss"] is not None:
+                losses[record["step"]] = record["loss"]
     return Course(list(losses.values()), max(1, max(losses, default=1) // max(1, len(losses))))
 
 
@@ -83,7 +84,8 @@ class LiveLine:
 
     def add(self, record: dict[str, Any]) -> None:
         """Take one record of metrics.jsonl."""
-        self._course.add(record["loss"])
+        if record["loss"] is not None:
+            self._course.add(record["loss"])
         self._rates.append(record["tokens_per_second"])
         self._last = record
 
@@ -94,7 +96,7 @@ class LiveLine:
         """
         last, mfu = self._last, self._last["mfu"]
         loss, others = (
-            f"loss {last['loss']:.3f}",
+            f"loss {last['loss']:.3f}" if last["loss"] is not None else "loss not finite",
             [
                 f"{short(statistics.median(self._rates))} tokens/s",
                 f"step {last['step']:,}/{self._total_steps:,}",

@@ -1,29 +1,29 @@
-"""The `train` stage: start the ranks, watch them, pass signals on, leave nothing behind.
+"""The `train` stage: start the ranks, watch them, pass signals on, start them again where they die or hang.
 
 Ranks write their own logs; what is shown here comes from metrics.jsonl, the same way on one machine and on many nodes.
 Imports no torch.
 """
 
-import json
-import os
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import psutil
 
+from pipeline import heartbeat
 from pipeline.artifacts import Result, read_json, write_atomic, write_json
-from pipeline.cluster.launch import WORKER, Launch, plan_launch
-from pipeline.cluster.live_line import LiveLine, course_so_far
+from pipeline.cluster.launch import Launch, hosts_out_of_reach, plan_launch
+from pipeline.cluster.live_line import Course, LiveLine, course_so_far
+from pipeline.cluster.ranks import Ranks, end_leftovers, refuse_if_taken_over
+from pipeline.cluster.stall import StallWatch, keep_stacks
+from pipeline.cluster.tail import Tail
+from pipeline.cluster.time_limit import GIVEN_UP, OUT_OF_TIME, TimeLimit, jobs_without_progress, tell_batch_script
 from pipeline.config import RunConfig
 from pipeline.errors import DataError, Interrupted, UserError
-from pipeline.lease import process_start_time
+from pipeline.events import read_events, write_event
 from pipeline.logs import columns_for_detail, note, progress
 from pipeline.run_file import dump
 from pipeline.sampling.outlook import look_ahead
@@ -31,42 +31,62 @@ from pipeline.sampling.outlook import look_ahead
 DATA_OUTLOOK = "data.json"
 """File in the run folder: tokens, epochs, cut documents and padding of each source."""
 POLL_SECONDS = 0.2
+HOSTS_SECONDS, ASK_AGAIN_SECONDS = 900.0, 5.0
+"""Time for a host to come back that a run has had, and between asking it."""
 LAUNCHER_GRACE_SECONDS = 15.0
 """Time for the launcher to notice that its ranks have ended."""
+ROLLED_BACK = "rolled back"
+"""Status in outcome.json: ranks have ended in order to go on from a checkpoint."""
+STACKS_SECONDS = 3.0
+"""Time for hung ranks to write where they stand."""
 
 
 class TrainingFailed(UserError):
-    """A rank crashed or was killed; the message holds the end of its log."""
+    """Ranks crashed, were killed or hung, again and again; the message holds the end of a log."""
 
     exit_code = 1
 
 
+class StopRequest:
+    """What signals or the time limit have asked for, over all starts of the ranks."""
+
+    count = 0
+    """1: save and end. More: end at once."""
+    is_out_of_time = False
+    """Whether by a time limit: the supervisor's own, or SIGUSR1, with which a batch system warns of its."""
+    _is_asked_to_end = False
+
+    def take(self, number: int) -> None:
+        """Take a signal. Who presses Ctrl-C once more wants the end at once; a batch system that warns, and then begins to end
+        the job, does not: the save that the first signal began is what it gives time for."""
+        is_once_more = number == signal.SIGINT or (number == signal.SIGTERM and self._is_asked_to_end)
+        self.count = self.count + 1 if is_once_more else max(self.count, 1)
+        self._is_asked_to_end |= number in (signal.SIGINT, signal.SIGTERM)
+        self.is_out_of_time |= number == signal.SIGUSR1
+
+
 def train(config: RunConfig) -> Result:
-    """Run one training job to its end.
+    """Run one training job to its end, starting the ranks again where they die or hang.
 
     Raises Interrupted after a signal, when the ranks have saved; UserError with the ranks' message where they refuse;
-    TrainingFailed where one of them died.
+    TrainingFailed where they died `guard.max_restarts` times more without a new checkpoint.
     """
     began, run_dir = time.time(), config.paths.run_dir
+    limit = TimeLimit(config, psutil.Process().create_time())
+    _refuse_vain_chain(config)
     run_file = run_dir / "config.yaml"
     write_atomic(run_file, dump(config))
     outlook = look_ahead(config)
     write_json(run_dir / DATA_OUTLOOK, outlook)
-    (run_dir / "outcome.json").unlink(missing_ok=True)
-    for log in (run_dir / "logs").glob("*.log"):
-        log.replace(log.with_suffix(".previous"))
-    launch = plan_launch(config, run_file)
-    (run_dir / "logs").mkdir(exist_ok=True)
-    note(f"train: starting {launch.ranks} {launch.device} ranks; their logs are in {run_dir / 'logs'}")
     if scaled := scaled_learning_rate(config):
         note(f"train: {scaled}")
-    with _Ranks(launch, run_dir, began) as ranks, _stop_signals(ranks):
-        _watch(config, ranks)
+    with _stop_signals() as stop:
+        try:
+            _run_to_an_outcome(config, run_file, stop, limit, began)
+        finally:
+            if stop.is_out_of_time:
+                tell_batch_script()
     outcome = read_json(run_dir / "outcome.json")
-    if outcome is None:
-        if ranks.killed or (ranks.stop_requested and not _tracebacks(run_dir)):
-            raise Interrupted("before the first new checkpoint; run the same command again to go on")
-        raise TrainingFailed(_why_it_failed(run_dir, ranks.process.returncode))
     if outcome["status"] == "refused":
         raise UserError(outcome["message"])
     if outcome["status"] == "interrupted":
@@ -81,6 +101,147 @@ def train(config: RunConfig) -> Result:
     return Result({**outcome["counts"], "data": outlook}, files)
 
 
+def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, limit: TimeLimit, began: float) -> None:
+    """Start the ranks, again where they died, hung or went back, until outcome.json says how the job ended."""
+    run_dir, most = config.paths.run_dir, config.guard.max_restarts
+    restarts, saves, is_again = 0, len(read_events(run_dir, "save")), False
+    while True:
+        failure = _start_once(config, run_file, stop, limit, began, is_again)
+        is_again = True
+        if failure is None and (read_json(run_dir / "outcome.json") or {})["status"] != ROLLED_BACK:
+            return
+        if stop.count:
+            why = f" ({failure.splitlines()[0]})" if failure and stop.count == 1 else ""
+            raise Interrupted(
+                f"ended without saving{why}; run the same command again to go on from the newest checkpoint"
+            )
+        if failure is None:  # so often at most as guard.max_rollbacks says
+            continue
+        saved_before, saves = saves, len(read_events(run_dir, "save"))
+        restarts = 0 if saves > saved_before else restarts
+        if restarts == most:
+            again = f"started again {most} times without a new checkpoint (guard.max_restarts); " if most else ""
+            raise TrainingFailed(f"{failure}\n{again}run the same command again to go on from the newest checkpoint")
+        restarts += 1
+        reason = failure.splitlines()[0]
+        write_event(run_dir, "restart", reason=reason, number=restarts)
+        note(f"train: {reason}; starting again from the newest checkpoint ({restarts} of {most})")
+
+
+def _refuse_vain_chain(config: RunConfig) -> None:
+    """Raise TrainingFailed where the jobs before have all run out of time without a new checkpoint, the next time not."""
+    run_dir, jobs = config.paths.run_dir, jobs_without_progress(config.paths.run_dir)
+    if jobs <= config.guard.max_restarts:
+        return
+    write_event(run_dir, GIVEN_UP, jobs=jobs)
+    raise TrainingFailed(
+        f"{jobs} jobs in a row ran out of time before a new checkpoint was complete: a job has to be longer than start-up, a "
+        "step and a save together. Raise its time limit (sbatch --time, launch.time_limit), then run the same command again"
+    )
+
+
+def _start_once(
+    config: RunConfig, run_file: Path, stop: StopRequest, limit: TimeLimit, began: float, is_again: bool
+) -> str | None:
+    """Start the ranks and watch them to their end; returns why there is no outcome, None where there is one."""
+    run_dir = config.paths.run_dir
+    if is_again:
+        refuse_if_taken_over(run_dir, None)
+        if config.train.resume == "never":  # is said of what there was before this command
+            config = config.model_copy(update={"train": config.train.model_copy(update={"resume": "auto"})})
+            write_atomic(run_file, dump(config))
+    end_leftovers(run_file)
+    (run_dir / "outcome.json").unlink(missing_ok=True)
+    for log in (run_dir / "logs").glob("*.log"):
+        log.replace(log.with_suffix(".previous"))
+    heartbeat.clear(run_dir)
+    launch = plan_launch(config, run_file)
+    (run_dir / "logs").mkdir(exist_ok=True)
+    _wait_for_hosts(launch, limit, stop, HOSTS_SECONDS if is_again else 0.0)
+    note(f"train: starting {launch.ranks} {launch.where}; their logs are in {run_dir / 'logs'}")
+    with Ranks(launch, run_dir, began) as ranks:
+        stalled = _watch(config, ranks, StallWatch(run_dir, launch.ranks, config.guard), limit, stop)
+        if stalled:
+            _show_where_they_hang(run_dir, ranks, launch.ranks, stalled)
+    if (run_dir / "outcome.json").exists():
+        return None
+    return stalled or _why_it_failed(run_dir, ranks.process.returncode)
+
+
+def _wait_for_hosts(launch: Launch, limit: TimeLimit, stop: StopRequest, seconds: float) -> None:
+    """Ask until all hosts answer, for as long as that. Raises UserError naming those that do not, Interrupted at a stop."""
+    until, has_said = time.monotonic() + seconds, False
+    while why := hosts_out_of_reach(launch):
+        _look_at_time(limit, stop)
+        if stop.count:
+            raise Interrupted("not all hosts answer; run the same command again to go on")
+        if time.monotonic() > until:
+            raise UserError(f"{why}\nMend that, or take the host out of the hostfile; the same command goes on")
+        if not has_said:
+            note(f"train: {why.splitlines()[0]}; waiting up to {seconds / 60:.0f} min")
+            has_said = True
+        time.sleep(ASK_AGAIN_SECONDS)
+
+
+def _look_at_time(limit: TimeLimit, stop: StopRequest) -> None:
+    if limit.is_near() and not stop.count:
+        stop.count, stop.is_out_of_time = 1, True
+        note(f"train: the time limit is {limit.margin:.0f} s away")
+
+
+def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit, stop: StopRequest) -> str | None:
+    """Show progress until the launcher ends, all ranks have ended without it, or none gets on: then says how they hang."""
+    path, outcome_seen, has_warned = config.paths.run_dir / "metrics.jsonl", None, False
+    metrics, events = Tail(path), Tail(config.paths.run_dir / "events.jsonl")
+    line, start = LiveLine(Course(), config.total_steps), config.total_steps
+    with progress("train", config.step_plan.total_tokens, "tokens", has_bar=False) as update:
+        while not ranks.has_ended():
+            time.sleep(POLL_SECONDS)
+            _look_at_time(limit, stop)
+            if stop.is_out_of_time and not has_warned:
+                has_warned = True
+                write_event(config.paths.run_dir, OUT_OF_TIME)
+            ranks.pass_on(stop.count)
+            ranks.refuse_if_taken_over()
+            records = metrics.new_records()
+            happened = events.new_records()  # read later, so that the start of any step read is among them
+            for event in happened:
+                if event["event"] == "start":  # the steps after it have just been dropped from metrics.jsonl
+                    line, start = LiveLine(course_so_far(path), config.total_steps), event["step"]
+            records = [record for record in records if record["step"] > start]
+            for record in records:
+                line.add(record)
+                watch.saw_step(record["step_seconds"])
+                limit.saw_step(record["step_seconds"])
+            if records:
+                update(records[-1]["tokens"], line.text(columns_for_detail("train")))
+            for event in happened:
+                if event["event"] == "save":
+                    limit.saw_save(event["seconds"])
+                if "message" in event:
+                    note(f"train: {event['message']}")
+            if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
+                outcome_seen = time.monotonic()
+            if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:
+                return None
+            if outcome_seen is None and (stalled := watch.stalled()):
+                return stalled
+    return None
+
+
+def _show_where_they_hang(run_dir: Path, ranks: Ranks, count: int, stalled: str) -> None:
+    heartbeat.ask_for_stacks(run_dir)
+    ranks.ask_for_stacks()
+    time.sleep(STACKS_SECONDS)
+    folder, silent = keep_stacks(run_dir, count, f"stacks_{time.strftime('%Y%m%d_%H%M%S')}")
+    without = (
+        f"; none from rank {', '.join(map(str, silent))}, which may be stopped, or its node gone" if silent else ""
+    )
+    message = f"{stalled}: ended. Where they stood is in {folder}{without}"
+    write_event(run_dir, "stall", reason=stalled, stacks=folder.name, without=silent)
+    note(f"train: {message}")
+
+
 def scaled_learning_rate(config: RunConfig) -> str | None:
     """Say what `optimizer.learning_rate_scaling` did, None where it is not set."""
     scaling = config.optimizer.learning_rate_scaling
@@ -93,149 +254,23 @@ def scaled_learning_rate(config: RunConfig) -> str | None:
     )
 
 
-class _Ranks:
-    """The launcher and everything below it; leaving the context ends and cleans up all of it."""
-
-    def __init__(self, launch: Launch, run_dir: Path, began: float) -> None:
-        """Take also when the stage began, in seconds of the epoch: ranks tell where the time since then went."""
-        self._launch, self._began = launch, began
-        self._run_dir = run_dir
-        self._told: set[int] = set()
-        self.stop_requested = False
-        self.killed = False
-
-    def __enter__(self) -> "_Ranks":
-        identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
-        identity["times"] = [psutil.Process().create_time(), self._began, time.time()]  # command, stage, launcher
-        environment = self._launch.environment | {"PIPELINE_SUPERVISOR": json.dumps(identity)}
-        with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
-            self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
-                self._launch.command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._members():
-            _quietly(process.kill)
-        self.process.wait()
-        for leftover in Path("/dev/shm").glob(f"deepspeed_*_{self._launch.port}_*"):
-            leftover.unlink(missing_ok=True)
-
-    def _members(self) -> list[psutil.Process]:
-        """All processes of the launcher's session; ranks stay in it when a launcher dies."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.process.pid:
-                    found.append(process)
-            except (OSError, psutil.Error):
-                continue
-        return found
-
-    def request_stop(self) -> None:
-        """Ask every rank to save and end; a second time, end them at once."""
-        if self.stop_requested:
-            note("train: ending at once")
-            self.killed = True
-            for process in self._members():
-                _quietly(process.kill)
-            return
-        self.stop_requested = True
-        note("train: stopping after this step and a checkpoint (once more: at once)")
-        if self._launch.command[0] == "srun":
-            # A signal to srun itself would end the step at once; this one reaches the job's tasks on every node.
-            subprocess.run(["scancel", "--signal=TERM", os.environ["SLURM_JOB_ID"]], check=False)
-
-    def pass_on_stop(self) -> None:
-        """Tell every rank to stop that has not been told yet: launchers take seconds before there are any."""
-        if not self.stop_requested or self._launch.command[0] == "srun":
-            return
-        # DeepSpeed's launchers would kill the ranks on a signal, so it goes to the ranks alone.
-        for process in self._members():
-            if process.pid not in self._told and _is_rank(process):
-                self._told.add(process.pid)
-                _quietly(process.terminate)
-
-    def has_ended(self) -> bool:
-        """Tell whether the launcher is gone."""
-        return self.process.poll() is not None
-
-
-def _is_rank(process: psutil.Process) -> bool:
-    try:
-        command = process.cmdline()
-    except psutil.Error:
-        return False
-    return WORKER in command and not any(part.startswith("deepspeed.launcher") for part in command) and "-m" in command
-
-
-def _quietly(action: Any) -> None:
-    with suppress(psutil.Error):
-        action()
-
-
 @contextmanager
-def _stop_signals(ranks: _Ranks) -> Iterator[None]:
-    """Pass SIGINT, SIGTERM and SIGUSR1 on as a request to stop."""
+def _stop_signals() -> Iterator[StopRequest]:
+    """Count SIGINT, SIGTERM, SIGUSR1 and, of a terminal that is closed, SIGHUP as requests to stop."""
+    stop = StopRequest()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        ranks.request_stop()
+        stop.take(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield
+        yield stop
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _watch(config: RunConfig, ranks: _Ranks) -> None:
-    """Show progress until the launcher ends, or until all ranks have ended without it."""
-    path, outcome_seen = config.paths.run_dir / "metrics.jsonl", None
-    line, metrics = LiveLine(course_so_far(path), config.total_steps), _Tail(path)
-    events = _Tail(config.paths.run_dir / "events.jsonl")
-    with progress("train", config.step_plan.total_tokens, "tokens", has_bar=False) as update:
-        while not ranks.has_ended():
-            time.sleep(POLL_SECONDS)
-            ranks.pass_on_stop()
-            records = metrics.new_records()
-            for record in records:
-                line.add(record)
-            if records:
-                update(records[-1]["tokens"], line.text(columns_for_detail("train")))
-            for event in events.new_records():
-                if "message" in event:
-                    note(f"train: {event['message']}")
-            if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
-                outcome_seen = time.monotonic()
-            if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:
-                return
-
-
-class _Tail:
-    """New whole lines of a growing JSON-lines file, from its present end on."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = path.stat().st_size if path.exists() else 0
-
-    def new_records(self) -> list[dict[str, Any]]:
-        try:
-            size = self._path.stat().st_size
-        except FileNotFoundError:
-            return []
-        self._offset = 0 if size < self._offset else self._offset  # cut back by a resume
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            whole = file.read().rpartition(b"\n")[0]
-        self._offset += len(whole) + 1 if whole else 0
-        return [json.loads(line) for line in whole.splitlines()]
 
 
 def _tracebacks(run_dir: Path) -> list[Path]:
@@ -248,7 +283,4 @@ def _why_it_failed(run_dir: Path, code: int | None) -> str:
     """Return the end of the log that explains it: the first rank with a traceback, else the launcher."""
     log = [*_tracebacks(run_dir), run_dir / "logs" / "launcher.log"][0]
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
-    return (
-        f"a rank ended without a result (launcher's exit code {code}). The end of {log}:\n{tail}\n"
-        "Run the same command again to go on from the newest checkpoint."
-    )
+    return f"a rank ended without a result (launcher's exit code {code})\nThe end of {log}:\n{tail}"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.training.metrics import write_event
+from pipeline.events import write_event
+from pipeline.heartbeat import Heartbeat, NoHeartbeat
 
 
 class StartUp:
     """Names the stretches of time between the command and the first step; made when a rank has imported everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: Heartbeat | NoHeartbeat) -> None:
         """Begin with what came before: the command and stages before this one, the launcher, this process, its imports.
 
         Processes on two machines measure by their own clocks. Without a supervisor (in tests) it begins with this process.
@@ -24,12 +25,14 @@ class StartUp:
         self._last = time.time()
         self.seconds = {"before_train": self._began - self._commanded, "plan": launched - self._began}
         self.seconds |= {"launcher": born - launched, "imports": self._last - born}
-        self._is_over = False
+        self._is_over, self._heartbeat = False, heartbeat
+        heartbeat.beat("start: imported")
 
     def mark(self, phase: str) -> None:
         """Give the time since the last mark a name."""
         now = time.time()
         self.seconds[phase], self._last = now - self._last, now
+        self._heartbeat.beat(f"start: done with {phase}")
 
     def first_step(self, run_dir: Path) -> None:
         """Record the first completed step, once; later calls do nothing."""

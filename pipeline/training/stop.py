@@ -1,18 +1,25 @@
 """How a rank learns that it should stop: by a signal, or because the supervisor is gone."""
 
+import json
 import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.lease import heartbeat_age, process_start_time
+import psutil
+
+from pipeline.lease import LEASE, START, heartbeat_age, process_start_time
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 POLL_SECONDS = 2.0
 LOST_AFTER_SECONDS = 25.0
 """Ranks of a supervisor that died end within 30 s; its lease is refreshed every 5 s."""
+NOT_OURS_SECONDS, UNREADABLE_SECONDS = 10.0, 120.0
+"""Network file systems may show another machine's file late, and fail for a while."""
+STOOD_STILL_SECONDS = 10.0
 
 
 class StopSignal:
@@ -27,25 +34,58 @@ class StopSignal:
         self.requested = True
 
 
-def exit_when_orphaned(supervisor: dict[str, Any], lease: Path) -> None:
-    """Watch the supervisor from a thread and end this process when it is gone.
+def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal) -> None:
+    """Watch the supervisor from a thread: end this process when it is gone, stop when it says so.
 
-    On the supervisor's host by its process, on others by its heartbeat on the run's lease.
+    Whether it is gone is seen on its own host by its process, on others by its heartbeat on the run's lease, and by the file
+    that names the present start of the ranks.
     """
+    lease = run_dir / LEASE
 
     def watch() -> None:
-        last_seen = time.monotonic()
+        is_here = supervisor["host"] == os.uname().nodename
+        last_seen = last_ours = last_look = time.monotonic()
         while True:
             time.sleep(POLL_SECONDS)
-            if supervisor["host"] == os.uname().nodename:
-                alive = process_start_time(supervisor["pid"]) == supervisor["started"]
-                if not alive:
-                    os._exit(1)
-                continue
-            age = heartbeat_age(lease)
-            if age is not None and age < LOST_AFTER_SECONDS:
-                last_seen = time.monotonic()
-            elif time.monotonic() - last_seen > LOST_AFTER_SECONDS:
+            told, age = _read(run_dir / START), None if is_here else heartbeat_age(lease)
+            now = time.monotonic()
+            if now - last_look > STOOD_STILL_SECONDS:  # this machine, or its file system: what was read is old
+                last_seen = last_ours = now
+            last_look = now
+            if told and told.get("start") == supervisor["start"]:
+                last_ours = now
+                stop.requested |= told["stop"]
+            elif now - last_ours > (UNREADABLE_SECONDS if told is None else NOT_OURS_SECONDS):
+                os._exit(1)
+            if is_here:
+                is_alive = process_start_time(supervisor["pid"]) == supervisor["started"]
+            else:
+                last_seen = last_seen if age is None else max(last_seen, now - age)
+                is_alive = now - last_seen < LOST_AFTER_SECONDS
+            if not is_alive:
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_older_starts(run_file: Path, start: str) -> None:
+    """End what is left on this machine of earlier starts of a run: a stopped process cannot see that it is not wanted."""
+    told = _read(run_file.parent / START)
+    if told is None or told.get("start") != start:  # this one is an earlier one itself
+        return
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ValueError, KeyError):
+            if str(run_file) not in process.cmdline():
+                continue
+            if json.loads(process.environ()["PIPELINE_SUPERVISOR"])["start"] != start:
+                process.kill()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what the file says, nothing where there is none; None where it cannot be told."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return None

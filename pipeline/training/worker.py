@@ -14,10 +14,10 @@ from typing import Any
 from pipeline.artifacts import read_json, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.lease import LEASE
+from pipeline.heartbeat import Heartbeat, give_stacks_when_asked
 from pipeline.run_file import load
 from pipeline.training import extensions
-from pipeline.training.stop import StopSignal, exit_when_orphaned
+from pipeline.training.stop import POLL_SECONDS, StopSignal, end_older_starts, watch_supervisor
 
 OUTCOME = "outcome.json"
 
@@ -31,11 +31,15 @@ def main() -> None:
     config = load(run_file)
     rank = int(os.environ["RANK"])
     _redirect_output(config.paths.run_dir / "logs" / f"rank_{rank:05d}.log")
-    exit_when_orphaned(json.loads(os.environ["PIPELINE_SUPERVISOR"]), config.paths.run_dir / LEASE)
+    give_stacks_when_asked(config.paths.run_dir, rank, POLL_SECONDS)
+    supervisor = json.loads(os.environ["PIPELINE_SUPERVISOR"])
+    if os.environ["LOCAL_RANK"] == "0":
+        end_older_starts(run_file, supervisor["start"])
+    watch_supervisor(supervisor, config.paths.run_dir, stop)
     try:
         from pipeline.training.job import run_job
 
-        outcome = run_job(config, stop)
+        outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))
     except UserError as error:
         outcome = {"status": "refused", "message": str(error)}
     except BaseException:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts import write_atomic
 from pipeline.cluster.live_line import MOST_POINTS, Course, LiveLine, course_so_far, sparkline
+from pipeline.cluster.tail import Tail
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,15 @@ def test_an_unknown_mfu_is_left_out_and_the_rate_is_a_median() -> None:
     for rate in (1e6, 1.3e6, 100.0):
         line.add(record(1) | {"tokens_per_second": rate})
     assert line.text(None) == "loss 9.000  1M tokens/s  step 1/1,000,000"
+
+
+def test_a_file_that_another_takes_the_place_of_is_read_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    tail = Tail(path)
+    assert tail.new_records() == []
+    with path.open("a") as file:
+        file.write('{"step": 3}\n{"st')
+    assert tail.new_records() == [{"step": 3}]
+    write_atomic(path, '{"step": 1}\n{"step": 2, "longer": "than all that has been read before"}\n{"step": 3}\n')
+    assert [record["step"] for record in tail.new_records()] == [1, 2, 3]

@@ -9,64 +9,27 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from supervised import (
+    END_SECONDS,
+    LONG,
+    finish,
+    processes_of,
+    ranks_of,
+    shared_memory,
+    start,
+    steps,
+    steps_seen,
+    wait_for,
+    wait_for_steps,
+)
 
-from pipeline.cluster.launch import dividing_ranks, gpu_count, plan_launch
-from pipeline.cluster.supervisor import scaled_learning_rate
-from pipeline.errors import ConfigError, UserError
+from pipeline.cluster import supervisor
+from pipeline.cluster.launch import Launch, _tasks_per_node, dividing_ranks, gpu_count, plan_launch
+from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
+from pipeline.cluster.time_limit import TimeLimit
+from pipeline.errors import ConfigError, Interrupted, UserError
 from pipeline.run_file import load
-
-LONG = ["train.train_tokens=25600000", "checkpoint.save_every_steps=20", "train.validate_every_steps=100000"]
-"""A run that outlasts the test."""
-END_SECONDS = 30
-
-
-def start(run_file: Path, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipeline", "train", str(run_file), *overrides]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=120)
-    return process.returncode, output
-
-
-def processes_of(run_file: Path) -> list[psutil.Process]:
-    """All launchers and ranks of a run, by the resolved run file on their command lines."""
-    marker, found = str(run_file.parent / "run" / "config.yaml"), []
-    for process in psutil.process_iter():
-        try:
-            if any(marker in part for part in process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def ranks_of(run_file: Path) -> list[psutil.Process]:
-    return [p for p in processes_of(run_file) if any("local_rank" in part for part in p.cmdline())]
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.2)
-
-
-def steps(run_file: Path) -> int:
-    path = run_file.parent / "run" / "metrics.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def wait_for_steps(process: subprocess.Popen[str], run_file: Path, count: int) -> None:
-    wait_for(lambda: steps(run_file) >= count or process.poll() is not None, 120, f"step {count}")
-    assert process.poll() is None, process.communicate()[0]
-
-
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("deepspeed_*")}
 
 
 @pytest.fixture
@@ -96,24 +59,12 @@ def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Pa
     assert processes_of(run_file) == []
 
     job = start(run_file, *LONG)
-    wait_for_steps(job, run_file, saved + 3)
-    ranks_of(run_file)[1].send_signal(signal.SIGKILL)
-    code, output = finish(job)
-    assert code == 1, output
-    assert "Run the same command again to go on from the newest checkpoint" in output
-    assert "Traceback" not in output.split("The end of")[0]
-    assert processes_of(run_file) == []
-
-    job = start(run_file, *LONG)
     wait_for(lambda: len(ranks_of(run_file)) == 2, 60, "two ranks")
     wait_for_steps(job, run_file, saved + 3)
     job.send_signal(signal.SIGKILL)
     wait_for(lambda: not processes_of(run_file), END_SECONDS, "the end of orphaned ranks")
 
-    steps_seen = [
-        json.loads(line)["step"] for line in (run_file.parent / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps_seen == list(range(1, len(steps_seen) + 1))
+    assert steps_seen(run_file) == list(range(1, steps(run_file) + 1))
     assert shared_memory() == before
 
 
@@ -166,6 +117,45 @@ def test_visible_devices_are_counted_without_torch(monkeypatch: pytest.MonkeyPat
     for visible, count in (("", 0), ("0", 1), ("0,3", 2), ("-1", 0), ("GPU-8f,GPU-9a", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert gpu_count() == count
+
+
+def test_gpus_named_in_a_way_that_the_launcher_does_not_take_are_refused(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f,GPU-9a")
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES = GPU-8f,GPU-9a: the deepspeed launcher takes numbers"):
+        plan_launch(load(run_file), run_file)
+
+
+def test_tasks_of_a_slurm_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_NTASKS_PER_NODE", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert _tasks_per_node(2) == 1
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert (_tasks_per_node(1), _tasks_per_node(2)) == (8, 4)
+    with pytest.raises(ConfigError, match="8 tasks on 3 nodes: ask for as many on each"):
+        _tasks_per_node(3)
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3(x2)")
+    assert _tasks_per_node(2) == 3
+
+
+def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, limit, stop = (
+        Launch([], {}, 2, "ranks", 1, ("a", "b")),
+        TimeLimit(load(run_file), time.time()),
+        StopRequest(),
+    )
+    answers = iter(["no answer by ssh from b", None, *["no answer by ssh from b"] * 2])
+    monkeypatch.setattr(supervisor, "hosts_out_of_reach", lambda _: next(answers))
+    monkeypatch.setattr(supervisor, "ASK_AGAIN_SECONDS", 0.0)
+    _wait_for_hosts(launch, limit, stop, 60.0)
+    with pytest.raises(UserError, match="from b\nMend that, or take the host out of the hostfile"):
+        _wait_for_hosts(launch, limit, stop, -1.0)
+    stop.count = 1
+    with pytest.raises(Interrupted, match="not all hosts answer"):
+        _wait_for_hosts(launch, limit, stop, 60.0)
 
 
 def test_slurm_needs_an_allocation_and_no_step(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

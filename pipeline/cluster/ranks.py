@@ -1,0 +1,169 @@
+"""The launcher of a training job and the ranks below it: started, signalled, ended, cleaned up after."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from pipeline.artifacts import write_atomic, write_json
+from pipeline.cluster.launch import WORKER, Launch, environment_of_hosts, step_name
+from pipeline.errors import LeaseError
+from pipeline.heartbeat import DUMP_SIGNAL
+from pipeline.lease import START, process_start_time
+from pipeline.logs import note
+
+LOOK_SECONDS = 5.0
+
+
+class Ranks:
+    """The launcher and everything below it; leaving the context ends and cleans up all of it."""
+
+    def __init__(self, launch: Launch, run_dir: Path, began: float) -> None:
+        """Take also when the stage began, in seconds of the epoch: ranks tell where the time since then went."""
+        self._launch, self._began = launch, began
+        self._run_dir = run_dir
+        self._told: set[int] = set()
+        self._has_said = False
+        self._ended_at_once = False
+        self._looked = time.monotonic()
+
+    def __enter__(self) -> "Ranks":
+        identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
+        identity["times"] = [psutil.Process().create_time(), self._began, time.time()]  # command, stage, launcher
+        identity["start"] = self._start = secrets.token_hex(4)
+        write_json(self._run_dir / START, {"start": self._start, "stop": False})
+        told = {"PIPELINE_SUPERVISOR": json.dumps(identity)}
+        environment = self._launch.environment | told
+        if "DS_ENV_FILE" in environment:
+            write_atomic(Path(environment["DS_ENV_FILE"]), environment_of_hosts(self._launch, told))
+            Path(environment["DS_ENV_FILE"]).chmod(0o600)
+        with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
+            self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
+                self._launch.command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if _present_start(self._run_dir) == self._start:
+            (self._run_dir / START).unlink(missing_ok=True)  # ranks on other machines end when they see it
+        for process in self._members():
+            _quietly(process.kill)
+        self.process.wait()
+        if self._launch.command[0] == "srun":
+            _end_step(step_name(self._launch.port))
+        for leftover in Path("/dev/shm").glob(f"deepspeed_*_{self._launch.port}_*"):
+            leftover.unlink(missing_ok=True)
+
+    def _members(self) -> list[psutil.Process]:
+        """All processes of the launcher's session; ranks stay in it when a launcher dies."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid:
+                    found.append(process)
+            except (OSError, psutil.Error):
+                continue
+        return found
+
+    def pass_on(self, stops: int) -> None:
+        """Have every rank save and end, once told to stop; more often, end all at once.
+
+        Asked again and again: launchers take seconds before there are any ranks to tell.
+        """
+        if stops > 1 and not self._ended_at_once:
+            note("train: ending at once")
+            self._ended_at_once = True
+            for process in self._members():
+                _quietly(process.kill)
+        elif stops:
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._has_said:
+            self._has_said = True
+            note("train: stopping after this step and a checkpoint (once more: at once)")
+            write_json(self._run_dir / START, {"start": self._start, "stop": True})  # for ranks on other machines
+        # DeepSpeed's launchers and srun would kill the ranks on a signal, so it goes to the ranks alone.
+        for process in self._members():
+            if process.pid not in self._told and _is_rank(process):
+                self._told.add(process.pid)
+                _quietly(process.terminate)
+
+    def refuse_if_taken_over(self) -> None:
+        """Raise LeaseError, every few seconds at most, where another supervisor has started ranks of the same run."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            refuse_if_taken_over(self._run_dir, self._start)
+
+    def ask_for_stacks(self) -> None:
+        """Have the ranks on this machine write their stacks, whatever holds Python's lock in them."""
+        for process in self._members():
+            if _is_rank(process):
+                _quietly(lambda process=process: process.send_signal(DUMP_SIGNAL))
+
+    def has_ended(self) -> bool:
+        """Tell whether the launcher is gone."""
+        return self.process.poll() is not None
+
+
+def refuse_if_taken_over(run_dir: Path, start: str | None) -> None:
+    """Raise LeaseError where the present start is another one than this supervisor's last, None when that has ended.
+
+    Two supervisors would end each other's ranks for ever. It happens to one whose machine stood still or lost the file
+    system for so long that its lease was taken over.
+    """
+    if (present := _present_start(run_dir)) not in (start, None):
+        raise LeaseError(f"{run_dir}: another `pipeline train` has taken the run over (start {present}); this one ends")
+
+
+def _present_start(run_dir: Path) -> str | None:
+    with suppress(OSError, ValueError):
+        return json.loads((run_dir / START).read_text())["start"]
+    return None
+
+
+def _end_step(name: str) -> None:
+    """End what is left of a Slurm job step: it outlives a killed `srun` for as long as a rank does, and lets none begin."""
+    command = ["squeue", "--steps", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%i %j"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    steps = [words[0] for words in map(str.split, listed.splitlines()) if words[1:] == [name]]
+    if steps:
+        subprocess.run(["scancel", "--signal=KILL", *steps], check=False)
+
+
+def end_leftovers(run_file: Path) -> None:
+    """End ranks of this run that a killed supervisor has left on this machine, before others write where they do."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            if WORKER in command and str(run_file) in command:
+                process.kill()
+                found.append(process)
+    psutil.wait_procs(found, timeout=10)
+
+
+def _is_rank(process: psutil.Process) -> bool:
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return False
+    is_launcher = command[:1] == ["srun"] or any(part.startswith("deepspeed.launcher") for part in command)
+    return WORKER in command and "-m" in command and not is_launcher
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    with suppress(psutil.Error):
+        action()

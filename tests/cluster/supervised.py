@@ -1,0 +1,72 @@
+"""`pipeline train` as a process of its own, with the real deepspeed launcher, and what is seen of it from outside."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.events import read_events
+
+LONG = ["train.train_tokens=25600000", "checkpoint.save_every_steps=20", "train.validate_every_steps=100000"]
+"""A run that outlasts the test."""
+END_SECONDS = 30
+
+
+def start(run_file: Path, *overrides: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [*prefix, sys.executable, "-m", "pipeline", "train", str(run_file), *overrides]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+def processes_of(run_file: Path, run: str = "run") -> list[psutil.Process]:
+    """All launchers and ranks of a run, by the resolved run file on their command lines."""
+    marker = str(run_file.parent / run / "config.yaml")
+    return [p for p in psutil.process_iter(["cmdline"]) if any(marker in part for part in arguments(p))]
+
+
+def ranks_of(run_file: Path) -> list[psutil.Process]:
+    return [p for p in processes_of(run_file) if any("local_rank" in part for part in arguments(p))]
+
+
+def arguments(process: psutil.Process) -> list[str]:
+    """Return a command line as `process_iter(["cmdline"])` saw it; of one that has ended, nothing."""
+    return process.info["cmdline"] or []
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str, every: float = 0.2) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(every)
+
+
+def steps(run_file: Path) -> int:
+    path = run_file.parent / "run" / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def wait_for_steps(process: subprocess.Popen[str], run_file: Path, count: int) -> None:
+    wait_for(lambda: steps(run_file) >= count or process.poll() is not None, 120, f"step {count}")
+    assert process.poll() is None, process.communicate()[0]
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("deepspeed_*")}
+
+
+def steps_seen(run_file: Path) -> list[int]:
+    lines = (run_file.parent / "run" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def events(run_file: Path, kind: str) -> list[dict[str, Any]]:
+    return read_events(run_file.parent / "run", kind)
