@@ -24,6 +24,7 @@ from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
 from pipeline.sampling.loader import Data
+from pipeline.sampling.skipped import skipped_samples
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
 EXCERPT_TOKENS = 60
@@ -93,7 +94,7 @@ def read_run(config: RunConfig) -> Run:
     newest = sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))[-1:]
     skipped = tuple((first, end) for path in newest for first, end in read_json(path)["state"]["skipped"])
     last = _last_record(run_dir / "metrics.jsonl")
-    order = data.order.skipping(skipped)
+    order = data.order.skipping(skipped_samples(config, skipped))
     return Run(config, Data(order, data.sources, data.shape), last["step"] if last else 0)
 
 

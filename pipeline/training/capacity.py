@@ -15,13 +15,11 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training.chunked_loss import rows_at_once
 from pipeline.training.costs import head_width
-from pipeline.training.deepspeed_config import offload_device
+from pipeline.training.deepspeed_config import BUCKET_ELEMENTS, offload_device
 from pipeline.training.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
 from pipeline.training.sizes import Sizes
 
 CGROUPS = Path("/sys/fs/cgroup")
-BUCKET_ELEMENTS = 500_000_000
-"""DeepSpeed's default of `reduce_bucket_size`."""
 
 
 def problems_of_rank(
@@ -34,8 +32,7 @@ def problems_of_rank(
     capability = torch.cuda.get_device_capability() if on_gpu else None
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
     shape, setting = shape_of(architecture, sizes), setting_of(config, resolved, len(hosts), on_gpu)
-    if config.optimizer.kind == "muon":  # its one momentum for hidden matrices, AdamW's two moments for the rest
-        setting = replace(setting, moment_bytes=8.0 - 4.0 * sizes.non_embedding / sizes.total)
+    setting = replace(setting, moment_bytes=moment_bytes(config, sizes))
     tokens = setting.micro_batch_sequences * setting.sequence_length
     logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
     where = (
@@ -46,6 +43,11 @@ def problems_of_rank(
     except ConfigError as error:
         problems += error.problems
     return problems
+
+
+def moment_bytes(config: RunConfig, sizes: Sizes) -> float:
+    """Return the optimizer's states in bytes a parameter: Muon has one momentum for hidden matrices, AdamW two moments."""
+    return 8.0 - 4.0 * sizes.non_embedding / sizes.total if config.optimizer.kind == "muon" else 8.0
 
 
 def cpu_has_fp16() -> bool:
@@ -102,6 +104,7 @@ def setting_of(config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: 
         offloads_optimizer=devices[0] != "none",
         offloads_parameters=devices[1] != "none",
         to_nvme="nvme" in devices,
+        copies_saves=config.checkpoint.asynchronous,
         # On a CPU the buffers' pages are not there until they are written to: the gradients' own size at most.
         bucket_bytes=_bucket_bytes(zero, config.precision.dtype) if on_gpu else 0,
     )

@@ -24,6 +24,7 @@ from pipeline.training.agreement import on_any_rank
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 from pipeline.training.engine import Engine
+from pipeline.training.guard import GuardState
 from pipeline.training.noise_scale import NoiseScale
 
 PROBE = "probe.npz"
@@ -41,16 +42,19 @@ class TrainState:
     """Samples that the run does not consume."""
     noise_scale: NoiseScale = field(default_factory=NoiseScale)
     """Running averages; they decide nothing."""
+    guard: GuardState = field(default_factory=GuardState)
 
-    def after_step(self, tokens: int, noise_scale: NoiseScale) -> "TrainState":
+    def after_step(self, tokens: int, noise_scale: NoiseScale, guard: GuardState) -> "TrainState":
         """Return the state after one more step of so many tokens."""
-        return replace(self, step=self.step + 1, tokens=self.tokens + tokens, noise_scale=noise_scale)
+        return replace(self, step=self.step + 1, tokens=self.tokens + tokens, noise_scale=noise_scale, guard=guard)
 
     @staticmethod
     def read(record: dict[str, Any]) -> "TrainState":
         """Return the state that a checkpoint's manifest holds."""
         skipped = tuple((first, end) for first, end in record["skipped"])
-        return TrainState(**{**record, "skipped": skipped, "noise_scale": NoiseScale(**record["noise_scale"])})
+        guard = GuardState(tuple(record["guard"]["losses"]), record["guard"]["not_made"])
+        noise_scale = NoiseScale(**record["noise_scale"])
+        return TrainState(**{**record, "skipped": skipped, "noise_scale": noise_scale, "guard": guard})
 
 
 def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:

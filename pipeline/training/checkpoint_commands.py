@@ -12,7 +12,7 @@ from pipeline.artifacts import MANIFEST, file_record
 from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, note, print_wide, progress
-from pipeline.sections import Checkpoint
+from pipeline.run_sections import Checkpoint
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
     complete_checkpoints,

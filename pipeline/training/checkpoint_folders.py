@@ -1,7 +1,9 @@
 """Folders of checkpoints: their names, manifests, and which of them are complete. Free of torch."""
 
+import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +64,13 @@ def _flaw(checkpoint: Path) -> str | None:
 
 
 def remove(checkpoint: Path) -> None:
-    """Delete a checkpoint; its manifest first, so that a half-deleted folder is none."""
-    (checkpoint / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint)
+    """Delete a checkpoint; under another name, so that a half-deleted folder is none and the next start removes it."""
+    grave = checkpoint.parent / PARTIAL / f"removed_{checkpoint.name}_{secrets.token_hex(4)}"
+    grave.parent.mkdir(exist_ok=True)
+    checkpoint.rename(grave)
+    shutil.rmtree(grave)
+    with suppress(OSError):  # others are in it
+        grave.parent.rmdir()
 
 
 def point_to(checkpoint: Path) -> None:

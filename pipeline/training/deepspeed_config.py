@@ -51,6 +51,9 @@ ZERO_KEYS = {
 }  # fmt: skip
 """Keys of `zero_optimization` in DeepSpeed 0.19.8 that do not change the result."""
 
+BUCKET_ELEMENTS = 500_000_000
+"""DeepSpeed's default of `reduce_bucket_size`."""
+
 QUANTISING_ZERO_KEYS = {
     "zero_quantized_weights", "zero_quantized_gradients", "zero_quantized_nontrainable_weights", "zenflow",
     "compute_grad_norm",
@@ -118,6 +121,17 @@ def resolve(
         # Dynamic loss scaling from 2^16, raised after 1,000 good steps (DeepSpeed's defaults, written out).
         resolved["fp16"] = {"enabled": True, "loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000}
     return resolved
+
+
+def fit_buckets(resolved: dict[str, Any], parameters: int) -> dict[str, Any]:
+    """Return the config with a gradient bucket no larger than all gradients, whose order of reduction stays.
+
+    DeepSpeed allocates the whole bucket, at stages 1 and 2 anew for every micro-batch: on a CPU its pages are then faulted
+    in again each time, on a GPU it is memory that nothing else gets.
+    """
+    zero = resolved["zero_optimization"]
+    elements = int(zero.get("reduce_bucket_size", BUCKET_ELEMENTS))
+    return resolved | {"zero_optimization": zero | {"reduce_bucket_size": min(elements, parameters)}}
 
 
 def zero_stage(settings: dict[str, Any]) -> int:

@@ -15,23 +15,28 @@ import torch.distributed as dist
 from pipeline.artifacts import write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, UserError
+from pipeline.events import write_event
+from pipeline.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.run_file import dump
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
+from pipeline.sampling.skipped import skipped_samples
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens.verify import BackgroundCheck
-from pipeline.training import checkpoint, extensions, resume, start
+from pipeline.training import checkpoint, extensions, resume, rollback, start
 from pipeline.training.agreement import from_rank_0, on_any_rank
-from pipeline.training.capacity import problems_of_rank
+from pipeline.training.capacity import moment_bytes, problems_of_rank
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_folders import broken_checkpoints, name_of, point_to, pointed_at
 from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
-from pipeline.training.deepspeed_config import read_template, resolve
+from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve, zero_stage
 from pipeline.training.device_batch import Mover, check_document_mask
+from pipeline.training.disk import disk_need
 from pipeline.training.engine import Engine, make_engine
 from pipeline.training.language_model import LanguageModel, compiled_graphs
-from pipeline.training.loop import Run, train
-from pipeline.training.metrics import MetricsFile, read_metrics, write_event
+from pipeline.training.loop import GoBack, Run, train
+from pipeline.training.memory import checkpoint_bytes
+from pipeline.training.metrics import MetricsFile, read_metrics
 from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
 from pipeline.training.saver import Saver
@@ -42,15 +47,15 @@ from pipeline.training.trackers import Trackers
 from pipeline.training.validation import bytes_of_ids, choose_held_out, unigram_entropy
 
 
-def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
-    """Train until the end or a stop signal; returns `{"status": "done" | "interrupted", "counts": ...}`.
+def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT) -> dict[str, Any]:
+    """Train until the end, a stop signal or trouble; returns `{"status": "done" | "interrupted" | "rolled back", ...}`.
 
     Raises UserError, the same on every rank, where the settings or what is on disk do not allow it.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     run_dir, rank, ranks = config.paths.run_dir, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
-    started = StartUp()
+    started = StartUp(heartbeat)
     architecture = model_config(config)
     sources = list(config.sources)
     data = open_data(config)
@@ -65,7 +70,10 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     started.mark("operators")
     join_process_group()
     sizes = count_parameters(architecture)
-    if problems := on_any_rank(problems_of_rank(config, resolved, architecture, sizes)):
+    resolved = fit_buckets(resolved, sizes.total)
+    each = checkpoint_bytes(sizes.total, config.precision.dtype, zero_stage(resolved), moment_bytes(config, sizes))
+    disk, problems = from_rank_0(disk_need, config, each)
+    if problems := [*on_any_rank(problems_of_rank(config, resolved, architecture, sizes)), *problems]:
         raise ConfigError(problems)
     candidates = from_rank_0(resume.begin, config)
     about = from_rank_0(start.describe, config, architecture)
@@ -93,10 +101,11 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
         details["learning_rate"] = {"peak": highest, "factor": factor, "scaled_peak": highest * factor}
         details |= _parameter_counts(sizes) | {
             "attention": engine.module.attention,
-            "message": _how_it_runs(engine, sizes),
+            "message": f"{_how_it_runs(engine, sizes)}; {disk}",
         }
         write_event(run_dir, "start", step=state.step, ranks=ranks, **details, config=dump(config))
     steps = range(state.step + 1, config.total_steps + 1)
+    state = replace(state, skipped=from_rank_0(skipped_samples, config, state.skipped))
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
         check_document_mask(engine, config.data.sequence_length)
@@ -104,9 +113,14 @@ def run_job(config: RunConfig, stop: StopSignal) -> dict[str, Any]:
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
         size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
-        saver = Saver(engine, run_dir, config.checkpoint, about)
-        run = Run(config, engine, loader, held_out, saver, stop, metrics, trackers, gradients, started, size, peak)
-        state = train(run, state)
+        saver = Saver(engine, run_dir, config.checkpoint, about, heartbeat)
+        run = Run(
+            config, engine, loader, held_out, saver, stop, heartbeat, metrics, trackers, gradients, started, size, peak
+        )
+        try:
+            state = train(run, state)
+        except GoBack as trouble:
+            return rollback.go_back(run, trouble)
     finished = state.step == config.total_steps
     if metrics:
         metrics.close()
@@ -208,11 +222,12 @@ def _counts(
 ) -> dict[str, Any]:
     records = read_metrics(config.paths.run_dir)
     last = records[-1]
+    loss = next((record["loss"] for record in reversed(records) if record["loss"] is not None), float("nan"))
     entropy, entropy_by_source = unigram_entropy(held_out)
     validation = last.get("validation_loss")
     shown = f", validation loss {validation:.3f}" if validation is not None else ""
     return {
-        "headline": f"step {state.step:,}, {state.tokens:,} tokens, loss {last['loss']:.3f}{shown}",
+        "headline": f"step {state.step:,}, {state.tokens:,} tokens, loss {loss:.3f}{shown}",
         "step": state.step,
         "tokens": state.tokens,
         **_parameter_counts(sizes),

@@ -11,12 +11,15 @@ import torch.distributed as dist
 
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.events import write_event
+from pipeline.heartbeat import Heartbeat, NoHeartbeat
 from pipeline.sampling.batches import IGNORED
 from pipeline.sampling.loader import Loader
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.costs import ModelSize, flops_utilisation
 from pipeline.training.device_batch import DeviceBatch
 from pipeline.training.engine import Engine, clip_gradients, gradient_norm, loss_scale
+from pipeline.training.guard import GuardState, Trouble, is_new_level, judge
 from pipeline.training.metrics import MetricsFile
 from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale, is_measured
 from pipeline.training.optimizer import set_learning_rate
@@ -32,7 +35,15 @@ PROBE_TOKENS = 32
 
 
 class NotFinite(UserError):
-    """The loss or the gradient is not a number; nothing was written after the last checkpoint."""
+    """The loss is not a number and the gradient is: the weights have been touched. Nothing was written after that."""
+
+
+class GoBack(Exception):
+    """The run has to go back to a checkpoint. Raised on every rank after the same step."""
+
+    def __init__(self, step: int, trouble: Trouble) -> None:
+        super().__init__(trouble.reason)
+        self.step, self.trouble = step, trouble
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class Run:
     held_out: HeldOut
     saver: Saver
     stop: StopSignal
+    heartbeat: Heartbeat | NoHeartbeat
     metrics: MetricsFile | None
     """Only rank 0 writes."""
     trackers: Trackers
@@ -69,12 +81,15 @@ class StepResult:
     micro_square: float
     """Sum of the squared norms of the gradients of all ranks' micro-batches, each divided by the accumulation."""
     grad_norm: float | None = None
+    """None where it is not finite."""
+    is_made: bool = True
+    """Whether the weights were updated, or would have been but for the scale of fp16's losses."""
 
 
 def train(run: Run, state: TrainState) -> TrainState:
     """Train from `state` to the end, or until told to stop; the returned state has been saved.
 
-    Raises NotFinite on every rank at the same step.
+    Raises GoBack, and NotFinite, on every rank at the same step.
     """
     config, plan, waited_from = run.config, run.config.step_plan, time.perf_counter()
     for micro_batches in run.loader:
@@ -84,20 +99,29 @@ def train(run: Run, state: TrainState) -> TrainState:
         set_learning_rate(run.engine, rate)
         run.engine.set_train_batch_size(plan.samples(step))
         result = train_step(run, micro_batches, step)
-        state = state.after_step(plan.tokens(step), _noise_scale(run, state, result))
+        loss = result.loss if np.isfinite(result.loss) else None
+        known = GuardState() if is_new_level(config, run.loader.data.order, step) else state.guard
+        guard, trouble = judge(known, loss, result.is_made, config.guard)
+        state = state.after_step(plan.tokens(step), _noise_scale(run, state, result), guard)
         is_last = state.step == plan.total_steps
         now = time.perf_counter()
-        record: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "loss": result.loss}
+        record: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "loss": loss}
         record |= {"grad_norm": result.grad_norm, "learning_rate": rate, "data_checksum": result.data_checksum}
         record |= {"peak_memory_bytes": result.peak_memory_bytes, "loss_scale": loss_scale(run.engine)}
         record |= {"gradient_noise_scale_tokens": state.noise_scale.tokens}
         record |= _speed(run, step, seconds=now - waited_from, waited=started - waited_from)
-        if is_last or state.step % config.train.validate_every_steps == 0:
-            record |= validate(run.engine, run.held_out, config.batch.micro_batch_sequences)
+        run.heartbeat.beat(f"step {state.step} done")
+        if not result.is_made and run.metrics:
+            message = f"step {step}: loss or gradient is not finite; its update is not made"
+            write_event(config.paths.run_dir, "update not made", step=step, loss=loss, message=message)
+        if not trouble and (is_last or state.step % config.train.validate_every_steps == 0):
+            record |= validate(run.engine, run.held_out, config.batch.micro_batch_sequences, run.heartbeat)
         if run.metrics:
             run.metrics.write(record)
             run.start_up.first_step(config.paths.run_dir)
         run.trackers.write(record)
+        if trouble:
+            raise GoBack(state.step, trouble)
         if result.saved:
             run.saver.publish()
         if is_last or result.stop or is_saved(state.step, config.checkpoint):
@@ -132,21 +156,24 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
             engine.step()  # counts the micro-batch; weights change after the last one
     total[2] = run.gradients.take() / (loss_scale(engine) or 1.0) ** 2
     agreed = _agree(total, run.stop.requested, run.saver, checksum)
-    if not np.isfinite(agreed.loss):
-        raise NotFinite(_not_finite("loss", agreed.loss, step))
     if engine.zero_optimization_stage() == 0:
         norm = float(clip_gradients(engine, run.config.optimizer.max_gradient_norm))
-        if not np.isfinite(norm):
-            raise NotFinite(_not_finite("gradient norm", norm, step))
+        if not np.isfinite([norm, agreed.loss]).all():
+            engine.optimizer.zero_grad(set_to_none=True)  # without gradients a step changes nothing
+            norm = np.nan
         engine.step()
     else:
         engine.step()  # leaves the weights as they are where the norm is not finite, on every rank
         norm = gradient_norm(engine)
-        if not np.isfinite(norm):
-            if run.config.precision.dtype != "fp16":
-                raise NotFinite(_not_finite("gradient norm", norm, step))
-            norm = None  # the loss scaler has skipped the step
-    return replace(agreed, grad_norm=norm)
+        if np.isfinite(norm) and not np.isfinite(agreed.loss):
+            raise NotFinite(
+                f"the loss is {agreed.loss} at step {step} and its gradient a number: none of the guards can help. The "
+                "checkpoints are those before it. Look at the model."
+            )
+    if np.isfinite(norm):
+        return replace(agreed, grad_norm=norm)
+    is_scalers = run.config.precision.dtype == "fp16" and np.isfinite(agreed.loss)
+    return replace(agreed, is_made=is_scalers)
 
 
 def _agree(total: torch.Tensor, stop: bool, saver: Saver, checksum: int) -> StepResult:
@@ -212,10 +239,3 @@ def _speed(run: Run, step: int, seconds: float, waited: float) -> dict[str, Any]
         "step_seconds": seconds,
         "data_wait_seconds": waited,
     }
-
-
-def _not_finite(what: str, value: float, step: int) -> str:
-    return (
-        f"the {what} is {value} at step {step}. The checkpoints are those before it. Lower optimizer.peak_learning_rate, "
-        "lengthen schedule.warmup_tokens, or use precision.dtype = bf16 or fp32 instead of fp16."
-    )

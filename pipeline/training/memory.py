@@ -57,6 +57,8 @@ class Setting:
     """Buffers that gradients are gathered in on their way to the other ranks."""
     moment_bytes: float = 8.0
     """Optimizer states per parameter, in bytes: AdamW's two fp32 moments."""
+    copies_saves: bool = False
+    """Whether a checkpoint is written from a copy in host memory (`checkpoint.asynchronous`)."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,21 @@ def parts(shape: Shape, setting: Setting, logit_tokens: int | None = None) -> li
         found.append(Part("gathered weights", min(at_once, shape.parameters) * WIDTH[setting.dtype]))
     if setting.bucket_bytes:
         found.append(Part("communication buffers", float(setting.bucket_bytes)))
+    if setting.copies_saves:
+        copy = checkpoint_bytes(shape.parameters, setting.dtype, setting.zero_stage, setting.moment_bytes)
+        found.append(Part("copy of a checkpoint", 0.0, copy / setting.ranks))
     return found
+
+
+def checkpoint_bytes(parameters: int, dtype: str, zero_stage: int, moment_bytes: float) -> float:
+    """Return the bytes of a checkpoint, over all ranks, but for names and random states.
+
+    Weights as the forward pass has them, fp32 master weights, optimizer states (`moment_bytes` a parameter; AdamW: 8).
+    In fp32 at stage 0 the weights are the master weights. Measured by `tests/training/test_disk.py`.
+    """
+    master = 0 if zero_stage == 0 else 4
+    weights = 0 if zero_stage == 3 else WIDTH[dtype]
+    return parameters * (weights + master + moment_bytes)
 
 
 @dataclass(frozen=True)
@@ -184,12 +200,14 @@ def remedies(shape: Shape, setting: Setting, room: Room, logit_tokens: int | Non
         return room.fits(parts(shape, changed, logit_tokens))
 
     found = []
-    for kind in (_smaller_batches, _checkpointing, _higher_stages, _more_ranks):
+    for kind in (_no_copy, _smaller_batches, _checkpointing, _higher_stages, _more_ranks):
         found += [text for text, changed in kind(setting) if fits(changed)][:1]
     if found:
         return found
-    least = replace(setting, micro_batch_sequences=1, activation_checkpointing=True, zero_stage=3)
-    wish = "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of ZeRO stage 3"
+    least = replace(setting, micro_batch_sequences=1, activation_checkpointing=True, zero_stage=3, copies_saves=False)
+    wish = (
+        "checkpoint.asynchronous = false, " if setting.copies_saves else ""
+    ) + "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of ZeRO stage 3"
     if fits(least):
         return [wish]
     return [f"{wish}, and {text}" for text, changed in _more_ranks(least) if fits(changed)][:1]
@@ -199,6 +217,11 @@ def _smaller_batches(setting: Setting) -> Iterator[tuple[str, Setting]]:
     micro = setting.micro_batch_sequences
     for size in (n for n in range(micro - 1, 0, -1) if micro % n == 0):
         yield f"batch.micro_batch_sequences = {size}", replace(setting, micro_batch_sequences=size)
+
+
+def _no_copy(setting: Setting) -> Iterator[tuple[str, Setting]]:
+    if setting.copies_saves:
+        yield "checkpoint.asynchronous = false", replace(setting, copies_saves=False)
 
 
 def _checkpointing(setting: Setting) -> Iterator[tuple[str, Setting]]:

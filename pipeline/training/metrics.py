@@ -1,14 +1,12 @@
-"""metrics.jsonl: every completed step exactly once. events.jsonl: what happened to the run."""
+"""metrics.jsonl: every completed step exactly once."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import environment, read_json_lines, write_atomic
+from pipeline.artifacts import read_json_lines, write_atomic
 
 METRICS = "metrics.jsonl"
-EVENTS = "events.jsonl"
 ABANDONED = "metrics.abandoned.jsonl"
 
 
@@ -49,13 +47,3 @@ def _drop_after(path: Path, side: Path, completed_steps: int) -> None:
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Return all step records, oldest first."""
     return read_json_lines(run_dir / METRICS)
-
-
-def write_event(run_dir: Path, kind: str, **details: Any) -> None:
-    """Append one event with its time; a start also carries the environment. The run folder may be yet to be made."""
-    record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
-    if kind == "start":
-        record["environment"] = environment()
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / EVENTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")

@@ -93,7 +93,10 @@ def is_divided_alike(engine: Engine, checkpoint: Path, stage: int, ranks: int) -
         return False
     if stage == 0:
         return True  # every rank has everything, and one file holds it
-    return ranks == dist.get_world_size() and _model_states(checkpoint, stage)[PARAM_SHAPES] == group_shapes(engine)
+    if ranks != dist.get_world_size():
+        return False
+    before, now = _model_states(checkpoint, stage)[PARAM_SHAPES], group_shapes(engine)
+    return [list(named.items()) for named in before] == [list(named.items()) for named in now]  # dicts ignore the order
 
 
 def load(engine: Engine, checkpoint: Path, stage: int, ranks: int) -> None:
@@ -104,8 +107,8 @@ def load(engine: Engine, checkpoint: Path, stage: int, ranks: int) -> None:
     if engine.zero_nvme_offload_optimizer() or (checkpoint / "offloaded_tensors").exists():
         raise DataError(
             f"{checkpoint}: was written with ranks = {ranks} at ZeRO stage {stage}, this job has {dist.get_world_size()} at "
-            f"{engine.zero_optimization_stage()}, and optimizer states on NVMe cannot be divided anew. Set launch.ranks to "
-            "match, and leave the deepspeed template as it was."
+            f"{engine.zero_optimization_stage()}, and optimizer states on NVMe cannot be divided anew. Start as many "
+            "ranks as before, and leave the deepspeed template as it was."
         )
     stored = open_stored(checkpoint, stage, ranks)
     if engine.zero_optimization_stage() == 0:

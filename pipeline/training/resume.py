@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import differences, flatten, read_json, read_json_lines, read_manifest, write_json
+from pipeline.artifacts import differences, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.events import EVENTS, read_events
 from pipeline.sampling.dataset import phase_starts
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
@@ -15,7 +16,6 @@ from pipeline.training.checkpoint_folders import (
     pointed_at,
     read_checkpoint_manifest,
 )
-from pipeline.training.metrics import EVENTS
 from pipeline.training.origin import inventory
 
 RUN_RECORD = "run.json"
@@ -43,7 +43,7 @@ def _lost(config: RunConfig) -> list[str]:
     folder = config.paths.run_dir / "checkpoints"
     found = [f"{path.name}: {flaw}" for path, flaw in broken_checkpoints(folder).items()]
     named = pointed_at(folder)
-    saved = [e["step"] for e in read_json_lines(config.paths.run_dir / EVENTS) if e.get("event") == "save"]
+    saved = [event["step"] for event in read_events(config.paths.run_dir, "save")]
     if not found and named is None and not saved:
         return []
     found += [] if named is None else [f"`latest` names {named or 'nothing'}"]
@@ -63,7 +63,9 @@ def check(config: RunConfig) -> None:
     checkpoints = complete_checkpoints(run_dir / "checkpoints")
     if mode == "required" and not checkpoints:
         raise ConfigError(
-            [f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; set it to auto"]
+            [
+                f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; to begin one, set it to auto"
+            ]
         )
     if mode == "never" and checkpoints:
         raise ConfigError(

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,9 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 
 from pipeline.artifacts import ChecksummedFile, sync_folder
 from pipeline.errors import UserError
-from pipeline.sections import Checkpoint
+from pipeline.events import write_event
+from pipeline.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.run_sections import Checkpoint
 from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.checkpoint import PROBE, TrainState, parameter_names, random_state, random_state_file
 from pipeline.training.checkpoint_folders import (
@@ -36,7 +38,6 @@ from pipeline.training.checkpoint_folders import (
     write_checkpoint_manifest,
 )
 from pipeline.training.engine import Engine
-from pipeline.training.metrics import write_event
 from pipeline.training.retention import surplus
 from pipeline.training.snapshot import HostMemory
 
@@ -58,11 +59,18 @@ class _Pending:
 class Saver:
     """Every rank has one and calls the same methods after the same steps."""
 
-    def __init__(self, engine: Engine, run_dir: Path, settings: Checkpoint, about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        run_dir: Path,
+        settings: Checkpoint,
+        about: dict[str, Any],
+        heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
+    ) -> None:
         """Take the run's folder, and what every manifest says of the run. Removes what a killed job has left unfinished."""
         self._engine, self._run_dir, self._settings, self._about = engine, run_dir, settings, about
         self._folder = run_dir / "checkpoints"
-        self._memory = HostMemory()
+        self._memory, self._heartbeat = HostMemory(), heartbeat
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: _Pending | None = None
         self._published: Future[None] | None = None
@@ -87,7 +95,7 @@ class Saver:
             if dist.get_rank() == 0:
                 message = (
                     f"the checkpoint before step {state.step} was still being written after {waited:.0f} s: training waited "
-                    "for it; raise checkpoint.save_every_steps"
+                    "for it; save less often (checkpoint.save_every_steps, keep_every_steps, keep_log_spaced)"
                 )
                 write_event(self._run_dir, "slow save", step=state.step, message=message)
         began, folder = time.monotonic(), self._folder / PARTIAL / self._token / name_of(state.step)
@@ -116,7 +124,7 @@ class Saver:
         pending, self._pending = self._pending, None
         if pending is None:
             return
-        records, problem = _outcome(pending.written)
+        records, problem = self._outcome(pending.written)
         parts: list[tuple[Records, str | None]] = [({}, None)] * dist.get_world_size()
         dist.all_gather_object(parts, (records, problem))
         if problems := list(dict.fromkeys(problem for _, problem in parts if problem)):
@@ -132,7 +140,9 @@ class Saver:
         self.publish()
 
         def problem() -> str | None:
-            return (_outcome(self._published)[1] if self._published else None) or self._failure
+            failure = (self._outcome(self._published)[1] if self._published else None) or self._failure
+            _remove_empty(self._folder / PARTIAL / self._token, self._folder / PARTIAL)
+            return failure
 
         if failure := from_rank_0(problem):
             newest = [path.name for path in from_rank_0(complete_checkpoints, self._folder)]
@@ -151,6 +161,7 @@ class Saver:
         }
         target = self._folder / pending.folder.name
         try:
+            _check_sizes(pending.folder, files)
             write_checkpoint_manifest(pending.folder, manifest)
             sync_folder(pending.folder)
             replaced = pending.folder.with_name(f"replaced_{target.name}")
@@ -160,19 +171,26 @@ class Saver:
             sync_folder(self._folder)
             point_to(target)
             shutil.rmtree(replaced, ignore_errors=True)
-            for old in surplus(complete_checkpoints(self._folder), target, self._settings):
-                remove(old)
-            _remove_empty(self._folder / PARTIAL / self._token, self._folder / PARTIAL)
         except OSError as error:
             message = _cannot(pending.state.step, [str(error)])
             self._say_failed(pending.state.step, message)
             raise UserError(message) from None
-        seconds, stalled = round(self._since(pending.began), 3), round(pending.stalled, 3)
+        self._remove_surplus(target)
+        seconds = round(self._since(pending.began), 3)
+        stalled = round(pending.stalled, 3) if self._settings.asynchronous else seconds
         size = sum(record["bytes"] for record in files.values())
         write_event(
             self._run_dir, "save", step=pending.state.step, checkpoint=target.name, seconds=seconds,
             stalled_seconds=stalled, bytes=size,
         )  # fmt: skip
+
+    def _remove_surplus(self, target: Path) -> None:
+        try:
+            for old in surplus(complete_checkpoints(self._folder), target, self._settings):
+                remove(old)
+        except OSError as error:  # as where somebody reads it on a network file system; tried again after the next save
+            message = f"{target.name} is saved, an older checkpoint could not be removed: {error}"
+            write_event(self._run_dir, "removal failed", checkpoint=target.name, message=message)
 
     def _give_up(self, step: int, folder: Path, problems: list[str]) -> None:
         self._failure = _cannot(step, problems)
@@ -211,6 +229,16 @@ class Saver:
             yield
         finally:
             engine.checkpoint_engine = real
+
+    def _outcome(self, future: Future[Any]) -> tuple[Any, str | None]:
+        """Wait, and return the result, or why there is none. A slow disk is no hung rank: it is waited for with beats."""
+        while not wait([future], timeout=LEAST_SECONDS).done:
+            self._heartbeat.beat("writing a checkpoint")
+        try:
+            return future.result(), None
+        except (OSError, UserError, RuntimeError) as error:  # PyTorch turns an OSError of the file into a RuntimeError
+            cause = error.__cause__ or error.__context__
+            return {}, str(cause if isinstance(cause, OSError) else error)
 
     def _since(self, began: float) -> float:
         return time.monotonic() - began
@@ -251,13 +279,11 @@ def _remove_empty(*folders: Path) -> None:
             folder.rmdir()
 
 
-def _outcome(future: Future[Any]) -> tuple[Any, str | None]:
-    """Wait, and return the result, or why there is none."""
-    try:
-        return future.result(), None
-    except (OSError, UserError, RuntimeError) as error:  # PyTorch turns an OSError of the file into a RuntimeError
-        cause = error.__cause__ or error.__context__
-        return {}, str(cause if isinstance(cause, OSError) else error)
+def _check_sizes(folder: Path, files: Records) -> None:
+    """Raise OSError where files are not there as they were written: somebody has removed them, or the folder."""
+    for name, record in files.items():
+        if (size := (folder / name).stat().st_size) != record["bytes"]:
+            raise OSError(f"{folder / name}: has {size:,} bytes of {record['bytes']:,} after it was written")
 
 
 def _cannot(step: int, problems: list[str]) -> str:

@@ -1,6 +1,7 @@
 """How a run that has no checkpoint yet begins, on its ranks: what it is, what it takes over, and from where."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch.distributed as dist
@@ -8,6 +9,7 @@ from transformers import PretrainedConfig
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.events import write_event
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import branch, checkpoint, origin, reshard
@@ -15,10 +17,13 @@ from pipeline.training.agreement import from_rank_0
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.training.engine import Engine
+from pipeline.training.guard import GuardState
 from pipeline.training.language_model import PREFIX
-from pipeline.training.metrics import write_event
 from pipeline.training.origin import Origin
 from pipeline.training.starting_weights import Weights, on_rank_0, pretrained_weights
+
+BRANCH = "branch"
+"""The event of a run that begins from another one's checkpoint."""
 
 
 def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any]:
@@ -98,12 +103,13 @@ def begin(engine: Engine, config: RunConfig, found: Origin | None, about: dict[s
     if config.train.init_take == "everything":
         own = [{key: value for key, value in g.items() if key != "params"} for g in engine.optimizer.param_groups]
         state = checkpoint.load(engine, found.checkpoint, config.train.seed)
+        state = replace(state, guard=GuardState())  # the base's losses may be of other data
         for group, settings in zip(engine.optimizer.param_groups, own, strict=True):
             group.update(settings)  # a checkpoint brings those of the other run
     if dist.get_rank() == 0:
         write_event(
             config.paths.run_dir,
-            "branch",
+            BRANCH,
             take=config.train.init_take,
             lineage=about["lineage"],
             changed=branch.changed_settings(config, found),

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.artifacts import write_atomic
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training.metrics import write_event
+from pipeline.events import write_event
 
 RUN_ID = "run_id"
 """File in `run_dir/wandb` with the id under which every part of the run is logged."""

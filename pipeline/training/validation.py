@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from pipeline.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
@@ -87,7 +88,9 @@ def _entropy(targets: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> dict[str, Any]:
+def validate(
+    engine: Any, held_out: HeldOut, micro_batch: int, heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT
+) -> dict[str, Any]:
     """Measure the mean loss in nats per token and its bits per byte of text, overall and by source, as metrics.jsonl
     names them; every rank calls it and gets the same.
 
@@ -104,6 +107,7 @@ def validate(engine: Any, held_out: HeldOut, micro_batch: int) -> dict[str, Any]
     move = Mover(engine.device)
     engine.eval()
     for i in range(passes):
+        heartbeat.beat(f"validation, pass {i + 1} of {passes}")
         chosen = rows[i * micro_batch : (i + 1) * micro_batch]
         taken = chosen if len(chosen) else np.zeros(1, np.int64)  # only to take part
         batch = move(held_out.batch.take(taken))

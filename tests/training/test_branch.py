@@ -26,6 +26,7 @@ from pipeline.training.metrics import read_metrics
 from pipeline.training.model import model_config
 from pipeline.training.origin import find_origin, inventory
 from pipeline.training.reshard import master_weights
+from pipeline.training.rollback import begun_at
 
 MakeRun = Callable[..., Path]
 README = Path(branch.__file__).with_name("README.md")
@@ -90,6 +91,8 @@ def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str)
     assert (event["lineage"], event["take"]) == (lineage, "everything")
     assert 'schedule.kind: "constant" -> "wsd"' in event["changed"]
     assert not any(change.startswith("data.") for change in event["changed"])
+    assert begun_at(run_dir) == 10, "where a rollback before the first own checkpoint goes to"
+    assert begun_at(base_dir) == 0
 
     shutil.rmtree(run_dir / "checkpoints" / "step_00000015")
     shutil.move(base_dir, base_dir.with_name("moved"))  # a branch that has begun needs its base no more
@@ -160,7 +163,9 @@ def merge(checkpoint: Path, zero: str, dtype: str) -> dict[str, torch.Tensor]:
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     if zero == "zero0" or dtype != "fp32":  # DeepSpeed cannot merge what it writes at stage 1 in bf16
-        return torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+        states = torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)
+        names = states["parameter_names"] or states["module"]  # at ZeRO 0 tied ones are named once
+        return {name: states["module"][name] for name in names}
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name))
 
 

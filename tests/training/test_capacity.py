@@ -9,7 +9,7 @@ from transformers import CONFIG_MAPPING
 
 from pipeline.run_file import load
 from pipeline.training.capacity import left_in_cgroups, precision_problems, setting_of, shape_of
-from pipeline.training.deepspeed_config import read_template, resolve
+from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.training.memory import Shape
 from pipeline.training.sizes import Sizes
 
@@ -77,6 +77,9 @@ def test_buffers_of_each_template(run_file: Path, template: str, dtype: str, on_
     config = load(run_file, [f"precision.dtype={dtype}"])
     resolved = resolve(read_template(TEMPLATES / f"{template}.json"), config, 2)
     assert setting_of(config, resolved, 2, on_gpu).bucket_bytes == buckets
+    of_small_model = setting_of(config, fit_buckets(resolved, 1000), 2, on_gpu).bucket_bytes
+    assert of_small_model == (buckets and buckets // (50_000_000 if template == "zero3" else 500_000_000) * 1000)
+    assert fit_buckets(resolved, 10**12)["zero_optimization"].items() >= resolved["zero_optimization"].items()
 
 
 def test_what_is_offloaded_is_read_from_the_template(run_file: Path) -> None:

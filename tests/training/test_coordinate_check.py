@@ -15,6 +15,7 @@ from small_models import VOCABULARY, small_config, small_model
 from transformers import PreTrainedModel
 
 from pipeline.config import RunConfig
+from pipeline.training.muon import Muon
 from pipeline.training.parametrisation import scalings
 
 WIDTHS = (64, 128, 256, 512)
@@ -52,7 +53,9 @@ def make_optimizers(model: PreTrainedModel, config: RunConfig, kind: Kind) -> li
         )
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups["adamw"], betas=(0.9, 0.95), eps=1e-8)]
     if groups["muon"]:
-        optimizers.append(torch.optim.Muon(groups["muon"], adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(
+            Muon([{**group, "kind": "muon", "momentum": 0.95, "rms": 0.2} for group in groups["muon"]], 0.0)
+        )
     return optimizers
 
 

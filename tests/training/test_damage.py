@@ -115,6 +115,7 @@ def leftover(made: Made) -> None:
         (leftover, "", NEWEST),
     ],
 )
+@pytest.mark.fault("damage to checkpoints")
 def test_the_run_goes_on_from_the_newest_good_checkpoint(
     made: Made, do: Callable[[Made], None], said: str, goes_on_from: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_the_run_goes_on_from_the_newest_good_checkpoint(
     assert (made.checkpoints / "latest").read_text() == "step_00000022\n"
 
 
+@pytest.mark.fault("damage to checkpoints")
 def test_a_run_that_lost_all_its_checkpoints_does_not_begin_from_nothing(made: Made) -> None:
     (made.checkpoints / OLDER / "manifest.json").unlink()
     truncate_manifest(made)
@@ -147,6 +149,7 @@ def test_a_run_that_lost_all_its_checkpoints_does_not_begin_from_nothing(made: M
     assert losses(made.run_file) == made.losses
 
 
+@pytest.mark.fault("damage to checkpoints")
 def test_all_damaged_is_said_with_the_way_out(made: Made) -> None:
     for name in (OLDER, NEWEST):
         next((made.checkpoints / name).glob("*optim_states.pt")).write_bytes(b"")

@@ -99,11 +99,13 @@ def test_only_the_newest_checkpoints_are_kept(make_run: MakeRun) -> None:
     assert (folder / "latest").read_text() == "step_00000020\n"
 
 
-def test_a_loss_that_is_no_number_stops_all_ranks_before_the_weights(make_run: MakeRun) -> None:
+def test_weights_that_no_guard_can_save_are_given_up_with_what_to_do(make_run: MakeRun) -> None:
     run_file = make_run()
-    outcome = run_ranks(run_file, 2, ["optimizer.peak_learning_rate=1e30", "schedule.warmup_tokens=0"])
+    hopeless = ["optimizer.peak_learning_rate=1e30", "schedule.warmup_tokens=0", "guard.max_rollbacks=0"]
+    outcome = run_ranks(run_file, 2, hopeless)
     assert outcome["status"] == "refused"
-    assert "Lower optimizer.peak_learning_rate" in outcome["message"]
+    assert "loss or gradient was not finite in 4 steps in a row" in outcome["message"]
+    assert "with a lower optimizer.peak_learning_rate" in outcome["message"]
     assert not list((load(run_file).paths.run_dir / "checkpoints").glob("step_*"))
 
 

@@ -229,3 +229,16 @@ def test_a_refusal_shows_the_sum() -> None:
     assert lines[7].split()[-2:] == ["19.00", "GiB"]  # 95 % of 20
     assert lines[8].strip() == "would fit: batch.micro_batch_sequences = 2; or train.activation_checkpointing = true"
     assert refuse_if_too_big(BILLION, USUAL, Room(80 * GIB, 0, is_shared=False), "on a GPU")
+
+
+def test_the_copy_of_a_checkpoint_counts_on_the_host_and_can_be_done_without() -> None:
+    """10 parameters in bf16 at stage 2 on 2 ranks: (2 + 4 + 8) x 10 / 2 bytes each."""
+    shape = replace(SHAPE, parameters=10)
+    setting = replace(SETTING, dtype="bf16", zero_stage=2, ranks=2, copies_saves=True)
+    (copy,) = [part for part in parts(shape, setting) if part.name == "copy of a checkpoint"]
+    assert (copy.device, copy.host) == (0, 70)
+    without = parts(shape, replace(setting, copies_saves=False))
+    device = sum(part.device for part in without)
+    room = Room(device / 0.95 + 1, host=10, is_shared=False)
+    assert not room.fits(parts(shape, setting))
+    assert remedies(shape, setting, room)[0] == "checkpoint.asynchronous = false"

@@ -90,14 +90,13 @@ def test_another_number_of_ranks_continues_bf16_within_a_band(make_run: MakeRun,
     assert largest_difference(whole, go_on(run_file, 4, overrides)) < 3e-3
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({"stage": 3, "sub_group_size": 5000}, {"stage": 3}),
-        ({"stage": 3}, {"stage": 3, "sub_group_size": 5000}),
+        pytest.param({"stage": 3, "sub_group_size": 5000}, {"stage": 3}, marks=FULL),
+        pytest.param({"stage": 3}, {"stage": 3, "sub_group_size": 5000}, marks=FULL),
         ({"stage": 2}, {"stage": 2, "round_robin_gradients": True}),
-        ({"stage": 2, "round_robin_gradients": True}, {"stage": 2}),
+        pytest.param({"stage": 2, "round_robin_gradients": True}, {"stage": 2}, marks=FULL),
     ],
 )
 def test_another_layout_of_the_same_stage_comes_along(
@@ -177,4 +176,19 @@ def test_optimizer_states_outside_the_shards_are_refused(make_run: MakeRun) -> N
         "ranks = 1 at ZeRO stage 1, this job has 2 at 1, and optimizer states on NVMe cannot be divided"
         in outcome["message"]
     )
-    assert "Set launch.ranks to match" in outcome["message"]
+    assert "Start as many ranks as before" in outcome["message"]
+
+
+@pytest.mark.fault("other ranks and ZeRO stages on the way", tried=3)
+def test_a_run_that_changes_ranks_and_stage_again_and_again_keeps_its_course(make_run: MakeRun) -> None:
+    """Killed after each part: what was not saved is gone, and other ranks at another stage go on."""
+    run_file, whole = make_run(), make_run(name="whole")
+    constant = ["schedule.kind=constant", "checkpoint.save_every_steps=5"]
+    for part, (ranks, stage) in enumerate([(2, 1), (1, 3), (4, 2), (2, 1)], 1):
+        overrides = [*constant, f"train.train_tokens={part * 10 * 256}", f"deepspeed={TEMPLATES}/zero{stage}.json"]
+        assert run_ranks(run_file, ranks, overrides)["status"] == "done"
+        if part < 4:
+            shutil.rmtree(load(run_file).paths.run_dir / "checkpoints" / f"step_{part * 10:08d}")
+    assert run_ranks(whole, 2, [*constant, f"train.train_tokens={40 * 256}"])["status"] == "done"
+    assert len(losses(run_file)) == len(losses(whole)) == 40
+    assert max(abs(a - b) for a, b in zip(losses(run_file), losses(whole), strict=True)) < 1e-5

@@ -15,8 +15,9 @@ from ranks import in_ranks, run_ranks
 from pipeline.config import RunConfig
 from pipeline.run_file import load
 from pipeline.training.checkpoint_files import load_file
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest
+from pipeline.training.checkpoint_folders import read_checkpoint_manifest, remove
 from pipeline.training.metrics import read_metrics
+from pipeline.training.saver import _check_sizes
 from pipeline.training.snapshot import HostMemory
 
 MakeRun = Callable[..., Path]
@@ -97,6 +98,7 @@ def slow_work(config: RunConfig) -> dict[str, Any]:
     return run_job(config, StopSignal())
 
 
+@pytest.mark.fault("disk")
 def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRun) -> None:
     run_file, often = make_run(), ["checkpoint.save_every_steps=2", "checkpoint.keep_last=20"]
     assert in_ranks(run_file, 2, slow_work, often)["status"] == "done"
@@ -104,12 +106,38 @@ def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRu
     assert [event["step"] for event in events(run_dir, "save")] == list(range(2, 21, 2))
     slow = events(run_dir, "slow save")
     assert slow
-    assert "training waited for it; raise checkpoint.save_every_steps" in slow[0]["message"]
+    assert "training waited for it; save less often (checkpoint.save_every_steps," in slow[0]["message"]
     undisturbed = make_run(name="undisturbed")
     run_ranks(undisturbed, 2)
     assert losses(run_dir) == losses(run_dir_of(undisturbed))
 
 
+def unremovable_work(config: RunConfig) -> dict[str, Any]:
+    """Train where an old checkpoint cannot be removed, as while somebody reads it on a network file system."""
+    from pipeline.training import saver
+    from pipeline.training.job import run_job
+    from pipeline.training.stop import StopSignal
+
+    def refuse(path: Path) -> None:
+        raise OSError(39, "Directory not empty", str(path))
+
+    saver.remove = refuse
+    return run_job(config, StopSignal())
+
+
+@pytest.mark.fault("disk")
+def test_an_old_checkpoint_that_cannot_be_removed_costs_no_save(make_run: MakeRun) -> None:
+    run_file = make_run()
+    settings = ["checkpoint.save_every_steps=5", "checkpoint.keep_last=1"]
+    assert in_ranks(run_file, 2, unremovable_work, settings)["status"] == "done"
+    run_dir = run_dir_of(run_file)
+    assert [event["step"] for event in events(run_dir, "save")] == [5, 10, 15, 20]
+    failed = events(run_dir, "removal failed")
+    assert [event["checkpoint"] for event in failed] == [f"step_{step:08d}" for step in (10, 15, 20)]
+    assert "step_00000010 is saved, an older checkpoint could not be removed: [Errno 39]" in failed[0]["message"]
+
+
+@pytest.mark.fault("disk")
 def test_a_folder_that_cannot_be_made_costs_the_save_alone(make_run: MakeRun) -> None:
     run_file = make_run()
     run_ranks(run_file, 2, [CONSTANT])
@@ -150,7 +178,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+def train_trusting_the_disk(config: RunConfig) -> dict[str, Any]:
+    """Train as if the disk had had room for all checkpoints when the run began."""
+    from pipeline.training import job
+    from pipeline.training.stop import StopSignal
+
+    job.disk_need = lambda *_: ("", [])
+    return job.run_job(config, StopSignal())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.fault("disk")
 def test_a_full_disk_costs_the_save_alone(make_run: MakeRun, small_disk: Path) -> None:
     run_file, run_dir = make_run(), small_disk / "run"
     place = [CONSTANT, f"paths.run_dir={run_dir}"]
@@ -158,7 +196,9 @@ def test_a_full_disk_costs_the_save_alone(make_run: MakeRun, small_disk: Path) -
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "filler").write_bytes(bytes(free - 150_000))  # for metrics; a checkpoint takes more
     longer = [*place, "train.train_tokens=7680"]
-    outcome = run_ranks(run_file, 2, longer)
+    before = run_ranks(run_file, 2, [*longer, "checkpoint.keep_last=100"])
+    assert "set checkpoint.keep_last lower" in before["message"], "seen before training"
+    outcome = in_ranks(run_file, 2, train_trusting_the_disk, longer)
     assert outcome["status"] == "refused"
     assert "the checkpoint of step 30 could not be written: [Errno 28] No space left on device" in outcome["message"]
     assert "the newest checkpoint is step_00000020" in outcome["message"]
@@ -169,3 +209,19 @@ def test_a_full_disk_costs_the_save_alone(make_run: MakeRun, small_disk: Path) -
     run_ranks(whole, 2, [CONSTANT, "train.train_tokens=7680"])
     assert losses(run_dir) == losses(run_dir_of(whole))
     assert not (run_dir / "checkpoints" / ".partial").exists()
+
+
+def test_files_that_have_vanished_or_are_shorter_make_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "shard").write_bytes(b"12345")
+    _check_sizes(tmp_path, {"shard": {"bytes": 5}})
+    with pytest.raises(OSError, match="has 5 bytes of 6"):
+        _check_sizes(tmp_path, {"shard": {"bytes": 6}})
+    with pytest.raises(FileNotFoundError):
+        _check_sizes(tmp_path, {"gone": {"bytes": 6}})
+
+
+def test_a_removed_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "step_00000001").mkdir()
+    (tmp_path / "step_00000001" / "shard").write_bytes(b"12345")
+    remove(tmp_path / "step_00000001")
+    assert list(tmp_path.iterdir()) == []

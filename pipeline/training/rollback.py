@@ -1,0 +1,82 @@
+"""Going back behind trouble: what is written down of it, and the samples that the run does not see again.
+
+The ranks end; the supervisor starts them again, and they go on from the newest checkpoint without those samples.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import write_json
+from pipeline.errors import UserError
+from pipeline.events import read_events, write_event
+from pipeline.sampling import trace
+from pipeline.sampling.skipped import ROLLBACK
+from pipeline.training.agreement import from_rank_0
+from pipeline.training.checkpoint_folders import complete_checkpoints, point_to, remove, step_of
+from pipeline.training.guard import suspected_samples
+from pipeline.training.loop import GoBack, Run
+from pipeline.training.start import BRANCH
+
+MOST_NAMED = 50
+"""Documents in the event itself; all are in the file beside it."""
+
+
+def go_back(run: Run, trouble: GoBack) -> dict[str, Any]:
+    """Write down what happened; returns the job's outcome. Raises UserError on every rank where it happens too often."""
+    with suppress(UserError):  # a save that failed has been said; there are those before it
+        run.saver.finish()
+    outcome: dict[str, Any] = from_rank_0(_record, run, trouble)
+    if outcome["status"] == "refused":
+        raise UserError(outcome["message"])
+    return outcome
+
+
+def _trusted(saved: list[Path], trouble: GoBack) -> list[Path]:
+    """Remove the checkpoints with suspected weights, unless there are no others; returns those that stay, oldest first."""
+    if not trouble.trouble.is_in_weights:
+        return saved
+    good = [path for path in saved if step_of(path) <= trouble.step - trouble.trouble.steps]
+    if not good or len(good) == len(saved):
+        return saved
+    point_to(good[-1])
+    for path in saved[len(good) :]:
+        remove(path)
+    return good
+
+
+def begun_at(run_dir: Path) -> int:
+    """Return the step at which a run without a checkpoint of its own begins: a branch may begin at its base's."""
+    branches = [event for event in read_events(run_dir, BRANCH) if event["take"] == "everything"]
+    return branches[-1]["lineage"][-1]["step"] if branches else 0
+
+
+def _record(run: Run, trouble: GoBack) -> dict[str, Any]:
+    config, run_dir, step = run.config, run.config.paths.run_dir, trouble.step
+    reason = f"step {step}: {trouble.trouble.reason}"
+    saved = _trusted(complete_checkpoints(run_dir / "checkpoints"), trouble)
+    back_to = step_of(saved[-1]) if saved else begun_at(run_dir)
+    times = len(read_events(run_dir, ROLLBACK))
+    if times >= config.guard.max_rollbacks:
+        message = (
+            f"{reason}; the run has gone back {times} times (guard.max_rollbacks), the newest checkpoint is that of step "
+            f"{back_to}. Begin a new run, perhaps from a checkpoint (train.init_from), with a lower optimizer.peak_learning_rate "
+            "or a longer schedule.warmup_tokens; or look at the documents that the rollback events name"
+        )
+        return {"status": "refused", "message": message}
+    first, end = suspected_samples(config, run.loader.data.order, step, trouble.trouble.steps, back_to)
+    steps = range(max(step - trouble.trouble.steps, back_to) + 1, step + 1)
+    traced = trace.Run(config, run.loader.data, completed=0)
+    read = [trace.trace_step(traced, number) for number in steps]
+    file = run_dir / "rollbacks" / f"step_{step:08d}_{times + 1}.json"
+    write_json(file, {"reason": reason, "samples": [first, end], "steps": read})
+    documents = list(dict.fromkeys(part["id"] for one in read for row in one["rows"] for part in row["documents"]))
+    message = (
+        f"{reason}: going back to step {back_to}, without samples {first:,} to {end - 1:,} ({len(documents):,} documents, in "
+        f"{file.relative_to(run_dir)})"
+    )
+    write_event(
+        run_dir, ROLLBACK, step=step, to_step=back_to, reason=trouble.trouble.reason, samples=[first, end],
+        documents=documents[:MOST_NAMED], file=str(file.relative_to(run_dir)), message=message,
+    )  # fmt: skip
+    return {"status": "rolled back", "step": back_to}
