@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.benchmarks import rounds, run_python, show_table, write_results
 from pipeline.config import RunConfig, round_up_vocabulary
+from pipeline.errors import ConfigError
 from pipeline.logs import note
 from pipeline.run_file import read_preset
 from pipeline.sampling.benchmark_corpora import write_real
@@ -22,6 +23,9 @@ TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 STAGES = ("zero0", "zero1", "zero2", "zero3")
 GPU_PRESETS = ("gpt3-125m", "gpt3-1.3b")
 CORPUS_TOKENS = 2_000_000
+MOST_BATCH_TOKENS = 262_144
+"""Enough for the update to cost little, as in the presets' larger batches."""
+GPU_STEPS = 3
 LEAST_OF_PLAIN = {"zero0": 0.97, "zero1": 0.93}
 LEAST_SCALING = 0.85
 LEAST_MFU = {"gpt3-125m": 0.45, "gpt3-1.3b": 0.55}
@@ -112,25 +116,42 @@ def work_of(config: RunConfig) -> Work:
     )
 
 
-def benchmark_train(config: RunConfig | None, count: int, output: Path, gpus: int, sizes: Sizes | None = None) -> None:
-    """Measure, print tables and write JSON; of a run file its own model, else built-in ones."""
+def benchmark_train(
+    config: RunConfig | None,
+    count: int,
+    output: Path,
+    gpus: int,
+    presets: Sequence[str] = (),
+    templates: Sequence[str] = (),
+    sizes: Sizes | None = None,
+) -> None:
+    """Measure, print tables and write JSON; of a run file its own model, else built-in ones.
+
+    On a GPU `presets` and `templates` choose what is measured. Raises ConfigError for one that is not shipped.
+    """
+    if unknown := [name for name in templates if name not in STAGES]:
+        raise ConfigError([f"--template {name}: is none of {', '.join(STAGES)}" for name in unknown])
     works = {} if config is None else {"the run file": work_of(config)}
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         folder = Path(scratch)
         if gpus:
-            results = _on_gpu(works or {name: preset_work(name) for name in GPU_PRESETS}, folder, count)
+            works = works or {name: preset_work(name) for name in presets or GPU_PRESETS}
+            _on_gpu(works, templates or STAGES, folder, count, output)
         else:
             sizes = sizes or (Sizes(works["the run file"], works["the run file"]) if works else BUILT_IN)
-            results = _on_cpu(sizes, folder, count)
-    write_results(output, results)
+            write_results(output, _on_cpu(sizes, folder, count))
 
 
 def preset_work(name: str) -> Work:
-    """Return what a shipped preset trains, as it is measured on a GPU: bf16, compiled, 2,048 tokens."""
+    """Return what a shipped preset trains, as it is measured on a GPU: bf16, compiled, its own lengths and batch.
+
+    Of a batch no more than MOST_BATCH_TOKENS.
+    """
     preset = read_preset(name)
-    vocabulary = round_up_vocabulary(50_257)
+    vocabulary, length = round_up_vocabulary(50_257), preset["data"]["sequence_length"]
     model = {**preset["model"], "config": {**preset["model"]["config"], "vocab_size": vocabulary}}
-    return Work(model, 2048, 8, 8 * 2048 * 4, "bf16", compile=True)
+    batch = min(preset["batch"]["global_batch_tokens"], MOST_BATCH_TOKENS)
+    return Work(model, length, preset["batch"]["micro_batch_sequences"], batch, "bf16", compile=True)
 
 
 def _part(name: str, on_cpu: bool = True, **arguments: Any) -> Callable[[], Mapping[str, Any]]:
@@ -172,38 +193,49 @@ def _on_cpu(sizes: Sizes, folder: Path, count: int) -> dict[str, Any]:
     return {"rounds": count, "turns": turns, "shares": shares, "scaling": rates} | _limits(limits)
 
 
-def _on_gpu(works: Mapping[str, Work], folder: Path, count: int) -> dict[str, Any]:
-    """Measure every template that fits; the figures have their own machine's matrix product beside them."""
-    results: dict[str, Any] = {"rounds": count, "matmul": dict(_part("matmul", on_cpu=False)()), "turns": {}}
-    peak = results["matmul"]["peak_flops"]
+def _on_gpu(works: Mapping[str, Work], templates: Sequence[str], folder: Path, count: int, output: Path) -> None:
+    """Measure every template; the figures have their own machine's matrix product and plain PyTorch beside them."""
+    matmul = dict(_part("matmul", on_cpu=False)())
+    results: dict[str, Any] = {"rounds": count, "matmul": matmul, "rates": {}}
     limits: dict[str, tuple[float, float]] = {}
     for name, work in works.items():
-        corpus, rows = _corpus(folder, name, work), []
-        turns = rounds(
-            count,
-            {
-                template: _part("turns", False, config=work.write(corpus, template, template), blocks=5, block_steps=5)
-                for template in STAGES
-                if not (template == "zero0" and work.dtype != "fp32")  # stage 0 is for fp32 only
-            },
-        )
-        figures: dict[str, dict[str, Any]] = {}
-        for template, found in turns.items():
-            flops = {side: found[side] * found["flops_per_token"] for side in ("ours", "plain")}
-            figures[template] = {**found, "mfu": flops["ours"] / peak if peak else None}
-            share = f"{flops['ours'] / peak:.1%}" if peak else "unknown peak"
-            of_matmul = (f"{flops[side] / results['matmul']['flops']:.1%}" for side in ("ours", "plain"))
-            rows.append((template, f"{found['ours']:,.0f}", share, *of_matmul, f"{found['ratio']:.3f}"))
-        show_table(
-            f"{name}, {work.sequence_length:,} tokens, {work.dtype}; FLOPs: 6 N + 6 L d T a token (causal attention); "
-            f"a {results['matmul']['size']}^3 product: {results['matmul']['flops'] / 1e12:.0f} TFLOP/s",
-            ("", "tokens/s", "MFU", "of the product", "plain's", "of plain"),
-            rows,
-        )
-        results["turns"][name] = figures
-        if peak and name in LEAST_MFU:
-            limits[f"{name}: MFU"] = (max(found["mfu"] for found in figures.values()), LEAST_MFU[name])
-    return results | _limits(limits)
+        corpus = _corpus(folder, name, work)
+        chosen = [t for t in templates if not (t == "zero0" and work.dtype != "fp32")]  # stage 0 is for fp32 only
+        files = {template: work.write(corpus, template, template) for template in chosen}
+        parts = {t: _part("rate", False, config=path, is_plain=False, steps=GPU_STEPS) for t, path in files.items()}
+        parts["plain"] = _part("rate", False, config=files[chosen[0]], is_plain=True, steps=GPU_STEPS)
+        found: dict[str, dict[str, Any]] = dict(rounds(count, parts))
+        for side in found.values():
+            side["flops"] = side["tokens_per_second"] * side["flops_per_token"]
+            side["mfu"] = side["flops"] / matmul["peak_flops"] if matmul["peak_flops"] else None
+        _show_gpu(name, work, found, matmul)
+        results["rates"][name] = found
+        if matmul["peak_flops"] and name in LEAST_MFU:
+            limits[f"{name}: MFU"] = (max(found[template]["mfu"] for template in chosen), LEAST_MFU[name])
+        write_results(output, results)
+    write_results(output, results | _limits(limits))
+
+
+def _show_gpu(name: str, work: Work, found: Mapping[str, Mapping[str, Any]], matmul: Mapping[str, Any]) -> None:
+    plain = found["plain"]["tokens_per_second"]
+    show_table(
+        f"{name}, {work.sequence_length:,} tokens, {work.dtype}, {work.micro_batch_sequences} sequences at a time, "
+        f"{work.global_batch_tokens:,} tokens a step; FLOPs: 6 N + 6 L d T a token (causal attention); a "
+        f"{matmul['size']}^3 product: {matmul['flops'] / 1e12:.0f} TFLOP/s",
+        ("", "tokens/s", "MFU", "of the product", "of plain", "GiB", "first step, s"),
+        [
+            (
+                side,
+                f"{f['tokens_per_second']:,.0f}",
+                "unknown peak" if f["mfu"] is None else f"{f['mfu']:.1%}",
+                f"{f['flops'] / matmul['flops']:.1%}",
+                f"{f['tokens_per_second'] / plain:.3f}",
+                f"{f['peak_gib']:.1f}",
+                f"{f['first_step_seconds']:.0f}",
+            )
+            for side, f in found.items()
+        ],
+    )
 
 
 def _limits(found: Mapping[str, tuple[float, float]]) -> dict[str, Any]:

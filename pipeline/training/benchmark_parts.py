@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.config import RunConfig
+from pipeline.heartbeat import NO_HEARTBEAT
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
+from pipeline.training import benchmark_checkpoint
 from pipeline.training.costs import peak_flops
-from pipeline.training.deepspeed_config import read_template, resolve
+from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.training.device_batch import DeviceBatch, Mover
 from pipeline.training.engine import make_engine
 from pipeline.training.job import join_process_group
@@ -53,8 +56,10 @@ class Ours:
     def __init__(self, config: RunConfig, steps: int) -> None:
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+        self.config = config
         join_process_group()
         self.architecture = model_config(config)
+        resolved = fit_buckets(resolved, count_parameters(self.architecture).total)
         model = LanguageModel(build_model(config, self.architecture, resolved), config.optimizer.z_loss_weight)
         self.engine = make_engine(config, resolved, model)
         share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
@@ -65,18 +70,34 @@ class Ours:
         stop: Any = _NoStop()
         saver: Any = _NoSaver()
         gradients = MicroBatchGradients(self.engine.module.parameters(), self.engine.device)
-        self._run = Run(
-            config, self.engine, loader, nothing, saver, stop, None, nothing, gradients, nothing, nothing, None
+        self.run = Run(
+            config,
+            self.engine,
+            loader,
+            nothing,
+            saver,
+            stop,
+            NO_HEARTBEAT,
+            None,
+            nothing,
+            gradients,
+            nothing,
+            nothing,
+            None,
         )
         self._step = 0
+
+    def use(self, saver: Any) -> None:
+        """Have the ranks agree on what a real saver has written."""
+        self.run = replace(self.run, saver=saver)
 
     def step(self) -> None:
         """Do what the loop does at each step."""
         self._step += 1
         micro_batches: list[DeviceBatch] = next(self._steps)
         set_learning_rate(self.engine, RATE)
-        self.engine.set_train_batch_size(self._run.config.step_plan.samples(self._step))
-        train_step(self._run, micro_batches, self._step)
+        self.engine.set_train_batch_size(self.run.config.step_plan.samples(self._step))
+        train_step(self.run, micro_batches, self._step)
 
 
 class Plain:
@@ -158,6 +179,28 @@ def turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, Any]:
     return result | {"parameters": sizes.total, "flops_per_token": per_token}
 
 
+def rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, Any]:
+    """Measure one side alone on a GPU, two steps after its first, which compiles."""
+    _be_rank(0, 1, _free_port())
+    began = time.perf_counter()
+    side = Plain(config, torch.device("cuda")) if is_plain else Ours(config, steps + 3)
+    built = time.perf_counter()
+    first = _seconds(side.step, 1)
+    _seconds(side.step, 2)
+    torch.cuda.reset_peak_memory_stats()
+    seconds = statistics.median(_seconds(side.step, 1) for _ in range(steps))
+    architecture = model_config(config)
+    sizes = count_parameters(architecture)
+    return {
+        "tokens_per_second": config.batch.global_batch_tokens / seconds,
+        "flops_per_token": model_size(architecture, sizes).flops_per_token(config.data.sequence_length),
+        "parameters": sizes.total,
+        "build_seconds": built - began,
+        "first_step_seconds": first,
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+    }
+
+
 def shares(config: RunConfig, steps: int) -> dict[str, Any]:
     """Say which part of a step takes which seconds, on each side. Only on CPUs."""
     _be_rank(0, 1, _free_port())
@@ -208,6 +251,12 @@ def ranks(config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 
     return {"tokens_per_second": config.batch.global_batch_tokens / statistics.median(seconds)}
 
 
+def saves(config: RunConfig, count: int) -> dict[str, Any]:
+    """Measure what saves cost a rank."""
+    _be_rank(0, 1, _free_port())
+    return benchmark_checkpoint.measure(Ours(config, 10_000), config.paths.run_dir, count)
+
+
 def matmul() -> dict[str, Any]:
     """Measure what this GPU makes of one large product of bf16 matrices."""
     a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
@@ -249,7 +298,9 @@ def _arguments() -> dict[str, Any]:
     return json.loads(sys.argv[2])
 
 
-PARTS: Mapping[str, Callable[..., dict[str, Any]]] = {part.__name__: part for part in (turns, shares, ranks, matmul)}
+PARTS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    part.__name__: part for part in (turns, rate, shares, ranks, saves, matmul)
+}
 
 
 def main() -> None:
