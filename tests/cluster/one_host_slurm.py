@@ -5,10 +5,11 @@ Needs root and the Debian packages slurmctld, slurmd, slurm-client and munge.
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 KillWait=10
+SlurmdTimeout=20
 """
 
 
@@ -73,8 +75,8 @@ def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
         subprocess.run(["munged", "--force", *options, f"--seed-file={folder / 'munged.seed'}"], check=True)
         subprocess.run(["slurmctld", "-f", config], check=True, env=environment)
         for i in range(1, nodes + 1):
-            subprocess.run(["slurmd", "-N", f"n{i}", "-f", config], check=True, env=environment)
-        _wait_until_idle(nodes, environment)
+            start_node(environment, i)
+        _wait_until_idle(environment, nodes)
         yield environment
     finally:
         subprocess.run(["scancel", "--full", "--user=root"], env=environment, timeout=20)
@@ -87,7 +89,24 @@ def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
             daemon.kill()
 
 
-def _wait_until_idle(nodes: int, environment: dict[str, str]) -> None:
+def start_node(environment: dict[str, str], number: int) -> None:
+    """Start a node's daemon, also one that was killed."""
+    subprocess.run(["slurmd", "-N", f"n{number}", "-f", environment["SLURM_CONF"]], check=True, env=environment)
+
+
+def kill_node(environment: dict[str, str], number: int) -> None:
+    """Kill a node's daemon and all that runs on it, as a power failure would."""
+    killed = {int((Path(environment["SLURM_CONF"]).parent / f"slurmd-n{number}.pid").read_text())}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("SLURMD_NODENAME") == f"n{number}":
+                killed |= {process.pid, *(p.pid for p in process.parents() if p.name() == "slurmstepd")}
+    for pid in killed:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _wait_until_idle(environment: dict[str, str], nodes: int) -> None:
     for _ in range(200):
         shown = subprocess.run(
             ["sinfo", "-h", "-o", "%D", "-t", "idle"], capture_output=True, text=True, env=environment

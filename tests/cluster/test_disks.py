@@ -1,0 +1,86 @@
+"""A disk that fills up or becomes read-only while `pipeline train` writes to it, and folders that it may not write to."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from supervised import finish, processes_of, start, steps_seen, wait_for_steps
+
+from pipeline.training.metrics import read_metrics
+
+MakeRun = Callable[..., Path]
+SETTINGS = ["train.train_tokens=153600", "checkpoint.save_every_steps=20", "train.validate_every_steps=1000"]
+"""600 steps."""
+WITHOUT_POWERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+"""To root, too, a folder's permissions apply."""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk needs root")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount 16 MB of memory as the run's disk."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def forbid(disk: Path) -> Callable[[], object]:
+    folders = [disk, *(folder for folder in disk.rglob("*") if folder.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    return lambda: [folder.chmod(0o755) for folder in folders]
+
+
+def make_read_only(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+
+def fill(disk: Path) -> Callable[[], object]:
+    with (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(1024))
+            except OSError:
+                return (disk / "filler").unlink
+
+
+@pytest.mark.fault("disk")
+@pytest.mark.parametrize(("spoil", "said"), [(fill, "No space left on device|MiB more"), (forbid, "Permission denied")])
+def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
+    make_run: MakeRun, disk: Path, spoil: Callable[[Path], Callable[[], object]], said: str
+) -> None:
+    run_file = make_run()
+    job = start(run_file, *SETTINGS, prefix=WITHOUT_POWERS)
+    wait_for_steps(job, run_file, 50)
+    mend = spoil(disk)
+    code, output = finish(job)
+    assert code in (1, 2), output
+    assert re.search(said, output)
+    assert processes_of(run_file) == []
+    mend()
+    code, output = finish(start(run_file, *SETTINGS))
+    assert code == 0, output
+    assert steps_seen(run_file) == list(range(1, 601))
+    whole = make_run(name="whole")
+    code, output = finish(start(whole, *SETTINGS))
+    assert code == 0, output
+    ours, theirs = (read_metrics(run_file.parent / name) for name in ("run", "whole"))
+    assert [r["loss"] for r in ours] == [r["loss"] for r in theirs]
+
+
+@pytest.mark.fault("disk")
+@pytest.mark.parametrize(("spoil", "said"), [(make_read_only, "Read-only file system"), (forbid, "Permission denied")])
+def test_a_folder_that_cannot_be_written_is_refused_at_once(
+    make_run: MakeRun, disk: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    spoil(disk)
+    code, output = finish(start(make_run(), *SETTINGS, prefix=WITHOUT_POWERS))
+    assert code == 2, output
+    assert f"run: cannot be written ({said})" in output
+    assert "make this one writable" in output

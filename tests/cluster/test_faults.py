@@ -1,0 +1,147 @@
+"""SIGKILL to any process of a run at any moment, again and again: the run comes to the weights of an undisturbed one.
+
+The short form is part of every test run; `bash jobs/test.sh --faults` runs the long one. Both print what was tried.
+"""
+
+import collections
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from supervised import END_SECONDS, finish, processes_of, ranks_of, shared_memory, start, steps, steps_seen, wait_for
+
+from pipeline.verify_resume import difference
+
+MakeRun = Callable[..., Path]
+SAVE_EVERY = 20
+STEPS_PER_FAULT = 60
+WIDER = ["model.config.hidden_size=128", "model.config.intermediate_size=256"]
+"""So that writing a checkpoint takes long enough to be hit."""
+
+
+@pytest.fixture
+def run_file(make_run: MakeRun) -> Iterator[Path]:
+    path = make_run()
+    yield path
+    for process in processes_of(path):
+        process.kill()
+
+
+class Attack:
+    """One run under fire; `job` is its supervisor, started again whenever it is gone."""
+
+    def __init__(self, run_file: Path, settings: list[str], dice: random.Random) -> None:
+        self._run_file, self._settings, self._dice = run_file, settings, dice
+        self.hit: collections.Counter[str] = collections.Counter()
+        """Faults by moment and by victim."""
+        self.job = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._started = time.monotonic()
+        return start(self._run_file, *self._settings)
+
+    def strike(self, moment: str, victim: str) -> None:
+        """Wait for a moment, kill a victim, and start the supervisor again if it was that."""
+        wait_for(self._is_training, 120, "training")
+        if moment == "start-up":  # a start-up of its own: of the launcher that follows a kill
+            self._kill("launcher")
+            wait_for(lambda: not self._is_training(), 30, "the end of the ranks")
+            time.sleep(self._dice.uniform(0, 8))
+        elif moment == "save":
+            wait_for(self._is_saving, 60, "a save", every=0.0005)
+        else:
+            time.sleep(self._dice.uniform(0, 1.5))
+        was_starting = not self._is_training()
+        self._kill(victim)
+        seen = "start-up" if was_starting else "save" if self._is_saving() else "training"
+        self.hit.update([seen, victim, "all"])
+        if victim == "supervisor":
+            self.job.communicate(timeout=END_SECONDS)
+            wait_for(lambda: not processes_of(self._run_file), END_SECONDS, "the end of orphaned ranks")
+            self.job = self._start()
+
+    def _kill(self, victim: str) -> None:
+        if victim == "supervisor":
+            self.job.send_signal(signal.SIGKILL)
+            return
+        members: list[psutil.Process] = []
+
+        def are_there() -> bool:
+            members[:] = self._members(victim)
+            return bool(members) or self._has_ended()
+
+        wait_for(are_there, 60, f"a {victim}")
+        with suppress(psutil.Error):
+            self._dice.choice(members).send_signal(signal.SIGKILL)
+
+    def _members(self, victim: str) -> list[psutil.Process]:
+        ranks = ranks_of(self._run_file)
+        others = [process for process in processes_of(self._run_file) if process not in ranks]
+        return sorted(ranks if victim == "rank" else others, key=lambda process: process.pid)
+
+    def _has_ended(self) -> bool:
+        assert self.job.poll() is None, self.job.communicate()[0]
+        return False
+
+    def _is_training(self) -> bool:
+        self._has_ended()
+        with suppress(FileNotFoundError):  # cleared for the next start
+            beats = list((self._run_file.parent / "run" / "heartbeat").glob("rank_*"))
+            return len(beats) == 2 and all('"doing": "step' in path.read_text() for path in beats)
+        return False
+
+    def _is_saving(self) -> bool:
+        with suppress(FileNotFoundError):  # renamed at this moment
+            return any((self._run_file.parent / "run" / "checkpoints" / ".partial").glob("*/step_*/*"))
+        return False
+
+
+def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
+    """Return how many faults the run has survived; all that it comes to is compared with an undisturbed one."""
+    dice, count = random.Random(len(moments)), len(moments)
+    settings = [
+        *WIDER,
+        f"train.train_tokens={256 * STEPS_PER_FAULT * count}",
+        f"checkpoint.save_every_steps={SAVE_EVERY}",
+    ]
+    settings += ["train.validate_every_steps=1000000", "guard.max_restarts=1000"]
+    before = shared_memory()
+    under_fire = Attack(run_file, settings, dice)
+    victims = ["rank", "rank", "launcher", "supervisor"]
+    for number, moment in enumerate(moments):
+        under_fire.strike(moment, victims[number % 4])
+    done = steps(run_file)
+    code, output = finish(under_fire.job, seconds=120 + 10 * count)
+    assert code == 0, output
+    assert steps_seen(run_file) == list(range(1, STEPS_PER_FAULT * count + 1))
+    assert processes_of(run_file) == []
+    assert shared_memory() == before
+    whole = make_run(name="whole")
+    code, output = finish(start(whole, *settings), seconds=120 + 10 * count)
+    assert code == 0, output
+    found = difference(whole.parent / "whole", run_file.parent / "run")
+    hit = dict(under_fire.hit)
+    print(f"faults: {hit}, the last before step {done}; differences from the undisturbed run: {found}")
+    assert found.largest == 0
+    assert hit.get("save", 0) >= 0.3 * count, "too few hit a save to count"
+    assert hit.get("start-up", 0) >= 0.2 * count, "too few hit a start-up to count"
+    return hit["all"]
+
+
+@pytest.mark.fault("kill or stop of processes", tried=5)
+def test_five_kills(run_file: Path, make_run: MakeRun) -> None:
+    assert attack(run_file, make_run, ["save", "training", "start-up", "save", "save"]) == 5
+
+
+@pytest.mark.faults
+@pytest.mark.fault("kill or stop of processes", tried=100)
+def test_a_hundred_kills(run_file: Path, make_run: MakeRun) -> None:
+    moments = ["save"] * 50 + ["start-up"] * 22 + ["training"] * 28
+    random.Random(1).shuffle(moments)
+    assert attack(run_file, make_run, moments) == 100
