@@ -22,21 +22,28 @@ SUPPORT = (
     "yaml_files",
     "step_plan",
     "sections",
+    "run_sections",
     "config",
     "run_file",
     "artifacts",
+    "events",
+    "heartbeat",
     "lease",
     "dask_workers",
     "executor",
     "benchmarks",
     "commands",
+    "verify_resume",
+    "command_groups",
     "__main__",
 )
 """Support modules: each imports from those before it."""
-COMMON = frozenset(SUPPORT) - {"commands", "__main__"}
+COMMON = frozenset(SUPPORT) - {"commands", "verify_resume", "command_groups", "__main__"}
 """Support modules that every folder may import."""
 STRINGS_RESOLVED_BY = ("__main__", "commands", "artifacts")
 """Modules whose "module:function" strings are imported when a command runs."""
+ABOVE_ALL = (*STRINGS_RESOLVED_BY, "verify_resume", "command_groups")
+"""Support modules that may import from folders."""
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
@@ -69,7 +76,7 @@ def allowed(importer: Path, module: str) -> bool:
     home, target = relative.parts[0].removesuffix(".py"), part(module)
     if len(relative.parts) == 1:  # a support module
         if target in (*ORDER, *ENDS):
-            return home in STRINGS_RESOLVED_BY
+            return home in ABOVE_ALL
         return target == "__init__" or target in SUPPORT[: SUPPORT.index(home)]
     if target in (home, "__init__") or target in COMMON:
         return True
