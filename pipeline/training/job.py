@@ -95,15 +95,9 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
-        epochs = data.order.epochs(config.total_samples)
-        highest, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
-        details = {"epochs": epochs, "mfu_formula": MFU_FORMULA, "hfu_formula": HFU_FORMULA, "peak_flops": peak}
-        details["learning_rate"] = {"peak": highest, "factor": factor, "scaled_peak": highest * factor}
-        details |= _parameter_counts(sizes) | {
-            "attention": engine.module.attention,
-            "message": f"{_how_it_runs(engine, sizes)}; {disk}",
-        }
-        write_event(run_dir, "start", step=state.step, ranks=ranks, **details, config=dump(config))
+        _record_start(
+            engine, config, sizes, state.step, ranks, epochs=data.order.epochs(config.total_samples), disk=disk
+        )
     steps = range(state.step + 1, config.total_steps + 1)
     state = replace(state, skipped=from_rank_0(skipped_samples, config, state.skipped))
     data = replace(data, order=data.order.skipping(state.skipped))
@@ -130,6 +124,28 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
         counts["lineage"] = about["lineage"]
         counts |= {"compiled_graphs": compiled_graphs()} if config.train.compile else {}
     return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
+
+
+def _record_start(
+    engine: Engine, config: RunConfig, sizes: Sizes, step: int, ranks: int, *, epochs: dict[str, float], disk: str
+) -> None:
+    """Write what this start of the run is to events.jsonl."""
+    highest, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
+    write_event(
+        config.paths.run_dir,
+        "start",
+        step=step,
+        ranks=ranks,
+        epochs=epochs,
+        mfu_formula=MFU_FORMULA,
+        hfu_formula=HFU_FORMULA,
+        peak_flops=peak_flops(_device_name()),
+        learning_rate={"peak": highest, "factor": factor, "scaled_peak": highest * factor},
+        **_parameter_counts(sizes),
+        attention=engine.module.attention,
+        message=f"{_how_it_runs(engine, sizes)}; {disk}",
+        config=dump(config),
+    )
 
 
 def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -> None:
