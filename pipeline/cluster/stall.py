@@ -35,10 +35,14 @@ class StallWatch:
     @property
     def limit(self) -> float:
         """Seconds without a beat of any rank after which the job counts as hung."""
-        if not self._steps or any(doing.startswith("start") for doing in self._doing.values()):
+        if all(
+            doing.startswith("start") for doing in self._doing.values()
+        ):  # who has done a step has done it with all others
             return self._guard.start_up_seconds
         if self._guard.stall_seconds is not None:
             return self._guard.stall_seconds
+        if not self._steps:
+            return self._guard.start_up_seconds
         return max(LEAST_LIMIT, STEPS_PER_LIMIT * statistics.median(self._steps))
 
     def stalled(self) -> str | None:

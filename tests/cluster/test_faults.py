@@ -48,13 +48,13 @@ class Attack:
 
     def strike(self, moment: str, victim: str) -> None:
         """Wait for a moment, kill a victim, and start the supervisor again if it was that."""
-        wait_for(self._is_training, 120, "training")
+        wait_for(self._is_training, 300, "training")
         if moment == "start-up":  # a start-up of its own: of the launcher that follows a kill
             self._kill("launcher")
             wait_for(lambda: not self._is_training(), 30, "the end of the ranks")
             time.sleep(self._dice.uniform(0, 8))
         elif moment == "save":
-            wait_for(self._is_saving, 60, "a save", every=0.0005)
+            wait_for(self._is_saving, 180, "a save", every=0.0005)
         else:
             time.sleep(self._dice.uniform(0, 1.5))
         was_starting = not self._is_training()
@@ -76,7 +76,7 @@ class Attack:
             members[:] = self._members(victim)
             return bool(members) or self._has_ended()
 
-        wait_for(are_there, 60, f"a {victim}")
+        wait_for(are_there, 180, f"a {victim}")
         with suppress(psutil.Error):
             self._dice.choice(members).send_signal(signal.SIGKILL)
 
@@ -117,13 +117,13 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
     for number, moment in enumerate(moments):
         under_fire.strike(moment, victims[number % 4])
     done = steps(run_file)
-    code, output = finish(under_fire.job, seconds=120 + 10 * count)
+    code, output = finish(under_fire.job, seconds=300 + 10 * count)
     assert code == 0, output
     assert steps_seen(run_file) == list(range(1, STEPS_PER_FAULT * count + 1))
     assert processes_of(run_file) == []
     assert shared_memory() == before
     whole = make_run(name="whole")
-    code, output = finish(start(whole, *settings), seconds=120 + 10 * count)
+    code, output = finish(start(whole, *settings), seconds=300 + 10 * count)
     assert code == 0, output
     found = difference(whole.parent / "whole", run_file.parent / "run")
     hit = dict(under_fire.hit)
