@@ -215,6 +215,25 @@ def test_a_checksummed_file_is_a_sink_for_parquet(tmp_path: Path) -> None:
     assert pq.read_table(path) == table
 
 
+@pytest.mark.parametrize("stays_cached", [True, False])
+def test_a_file_that_nobody_reads_soon_lets_go_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stays_cached: bool
+) -> None:
+    calls: list[tuple[str, int]] = []
+    monkeypatch.setattr(artifacts, "PORTION_BYTES", 100)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(("sync", os.fstat(descriptor).st_size)))
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda descriptor, *_: calls.append(("drop", os.fstat(descriptor).st_size))
+    )
+    content = bytes(range(256)) * 2
+    path = tmp_path / "x"
+    with artifacts.ChecksummedFile(path, stays_cached) as file:
+        assert [file.write(part) for part in (content[:30], content[30:300], content[300:])] == [30, 270, 212]
+        assert calls == ([] if stays_cached else [(what, n) for n in (130, 230, 400, 500) for what in ("sync", "drop")])
+    assert path.read_bytes() == content
+    assert file.record() == artifacts.file_record(path)
+
+
 def test_a_full_disk_is_an_error_of_the_operating_system() -> None:
     file = artifacts.ChecksummedFile(Path("/dev/full"))
     with pytest.raises(OSError, match="No space left on device") as raised:

@@ -258,7 +258,7 @@ def write_files(folder: Path, states: Mapping[str, Any]) -> Records:
     """Write states, or bytes, by name and bring them to the disk; returns size and checksum of each."""
     records: Records = {}
     for name, state in states.items():
-        with ChecksummedFile(folder / name) as file:
+        with ChecksummedFile(folder / name, stays_cached=False) as file:
             if isinstance(state, bytes):
                 file.write(state)
             else:
