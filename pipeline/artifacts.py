@@ -209,7 +209,7 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
-PORTION_BYTES = 64 << 20
+PORTION_BYTES = 16 << 20
 """What is given to the operating system at once, and the most that a file which does not stay cached has in its memory."""
 
 

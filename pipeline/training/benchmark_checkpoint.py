@@ -49,7 +49,10 @@ def benchmark_checkpoint(count: int, folder: Path | None, output: Path, work: Wo
 
 
 def measure(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
-    """Let saves of both kinds take turns; `ours` is `benchmark_parts.Ours`. One save of each before, which counts for nothing."""
+    """Let saves of both kinds take turns; `ours` is `benchmark_parts.Ours`. One save of each before, which counts for nothing.
+
+    The disk comes to rest after each: no save waits for what another has left to write or to remove.
+    """
     from pipeline.training.checkpoint import TrainState
     from pipeline.training.loop import probe
     from pipeline.training.saver import Saver
@@ -69,6 +72,7 @@ def measure(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
             beside.append(_seconds(ours.step))
         publish = _seconds(saver.publish)
         saver.finish()
+        os.sync()
         lost = stall + sum(beside) - len(beside) * step + publish
         found = {"lost": lost, "stall": stall, "slowdown": sum(beside) - len(beside) * step, "publish": publish}
         rounds.append({"ours": found, "deepspeed": {"lost": deepspeeds}, "step": step})
@@ -91,6 +95,7 @@ def _deepspeeds(engine: Any, folder: Path) -> float:
             os.close(descriptor)
     seconds = time.perf_counter() - began
     shutil.rmtree(folder)
+    os.sync()
     return seconds
 
 

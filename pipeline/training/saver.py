@@ -7,8 +7,10 @@ that cannot be written costs no other: it is dropped, and said.
 """
 
 import io
+import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -71,7 +73,7 @@ class Saver:
         self._engine, self._run_dir, self._settings, self._about = engine, run_dir, settings, about
         self._folder = run_dir / "checkpoints"
         self._memory, self._heartbeat = HostMemory(), heartbeat
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_yield_to_training)
         self._pending: _Pending | None = None
         self._published: Future[None] | None = None
         self._failure: str | None = None
@@ -288,3 +290,8 @@ def _check_sizes(folder: Path, files: Records) -> None:
 
 def _cannot(step: int, problems: list[str]) -> str:
     return f"the checkpoint of step {step} could not be written: {'; '.join(problems)}"
+
+
+def _yield_to_training() -> None:
+    """Have this thread take the cores that training leaves idle: every operation of a CPU's waits for its slowest core."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
