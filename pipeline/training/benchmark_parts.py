@@ -6,7 +6,6 @@ fused AdamW and one synchronisation a step, whose batches lie ready in memory. B
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from pipeline.cluster.launch import free_port
 from pipeline.config import RunConfig
 from pipeline.heartbeat import NO_HEARTBEAT
 from pipeline.sampling.dataset import open_data
@@ -161,7 +161,7 @@ class _Stretch:
 
 def turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, Any]:
     """Let one rank of ours and the plain loop take turns; every block is timed with the device idle at both ends."""
-    _be_rank(0, 1, _free_port())
+    _be_rank(0, 1, free_port())
     ours = Ours(config, (blocks + 1) * block_steps)
     plain = Plain(config, ours.engine.device)
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
@@ -181,7 +181,7 @@ def turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, Any]:
 
 def rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, Any]:
     """Measure one side alone on a GPU, two steps after its first, which compiles."""
-    _be_rank(0, 1, _free_port())
+    _be_rank(0, 1, free_port())
     began = time.perf_counter()
     side = Plain(config, torch.device("cuda")) if is_plain else Ours(config, steps + 3)
     built = time.perf_counter()
@@ -203,7 +203,7 @@ def rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, Any]:
 
 def shares(config: RunConfig, steps: int) -> dict[str, Any]:
     """Say which part of a step takes which seconds, on each side. Only on CPUs."""
-    _be_rank(0, 1, _free_port())
+    _be_rank(0, 1, free_port())
     ours, plain = Ours(config, 2 * steps), Plain(config, torch.device("cpu"))
     for _ in range(steps):
         ours.step()
@@ -232,7 +232,7 @@ def _timed(timer: Timer, name: str, function: Callable[..., Any]) -> Callable[..
 
 def ranks(config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 0) -> dict[str, Any]:
     """Measure a step of `count` ranks, each on a core and in a thread of its own; the process is the first of them."""
-    port = port or _free_port()
+    port = port or free_port()
     others = [
         subprocess.Popen([sys.executable, "-m", __spec__.name, "ranks", json.dumps({**_arguments(), "rank": r, "port": port})],
                          stdout=subprocess.DEVNULL)
@@ -253,7 +253,7 @@ def ranks(config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 
 
 def saves(config: RunConfig, count: int) -> dict[str, Any]:
     """Measure what saves cost a rank."""
-    _be_rank(0, 1, _free_port())
+    _be_rank(0, 1, free_port())
     return benchmark_checkpoint.measure(Ours(config, 10_000), config.paths.run_dir, count)
 
 
@@ -286,12 +286,6 @@ def _finish() -> None:
 def _be_rank(rank: int, ranks: int, port: int) -> None:
     named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in named.items()})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _arguments() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def forbid(disk: Path) -> Callable[[], object]:
-    folders = [disk, *(folder for folder in disk.rglob("*") if folder.is_dir())]
-    for folder in folders:
-        folder.chmod(0o555)
-    return lambda: [folder.chmod(0o755) for folder in folders]
+    def allow(mode: int) -> None:
+        for folder, *_ in os.walk(disk):
+            with suppress(FileNotFoundError):  # the run renames and removes some meanwhile
+                Path(folder).chmod(mode)
+
+    allow(0o555)
+    return lambda: allow(0o755)
 
 
 def make_read_only(disk: Path) -> None:

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,16 +49,18 @@ class Attack:
     def strike(self, moment: str, victim: str) -> None:
         """Wait for a moment, kill a victim, and start the supervisor again if it was that."""
         wait_for(self._is_training, 300, "training")
+        victims: list[psutil.Process] = []
         if moment == "start-up":  # a start-up of its own: of the launcher that follows a kill
             self._kill("launcher")
             wait_for(lambda: not self._is_training(), 30, "the end of the ranks")
             time.sleep(self._dice.uniform(0, 8))
         elif moment == "save":
+            victims = self._members(victim)  # looking for them can take longer than the save
             wait_for(self._is_saving, 180, "a save", every=0.0005)
         else:
             time.sleep(self._dice.uniform(0, 1.5))
         was_starting = not self._is_training()
-        self._kill(victim)
+        self._kill(victim, victims)
         seen = "start-up" if was_starting else "save" if self._is_saving() else "training"
         self.hit.update([seen, victim, "all"])
         if victim == "supervisor":
@@ -66,19 +68,19 @@ class Attack:
             wait_for(lambda: not processes_of(self._run_file), END_SECONDS, "the end of orphaned ranks")
             self.job = self._start()
 
-    def _kill(self, victim: str) -> None:
+    def _kill(self, victim: str, members: Sequence[psutil.Process] = ()) -> None:
         if victim == "supervisor":
             self.job.send_signal(signal.SIGKILL)
             return
-        members: list[psutil.Process] = []
+        found = list(members)
 
         def are_there() -> bool:
-            members[:] = self._members(victim)
-            return bool(members) or self._has_ended()
+            found[:] = found or self._members(victim)
+            return bool(found) or self._has_ended()
 
         wait_for(are_there, 180, f"a {victim}")
         with suppress(psutil.Error):
-            self._dice.choice(members).send_signal(signal.SIGKILL)
+            self._dice.choice(found).send_signal(signal.SIGKILL)
 
     def _members(self, victim: str) -> list[psutil.Process]:
         ranks = ranks_of(self._run_file)

@@ -1,5 +1,6 @@
 """Time limits: when a run stops by itself, and chains of jobs that get nowhere."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -76,11 +77,11 @@ def test_a_run_saves_before_its_time_is_over_and_a_vain_chain_is_ended_once(make
     run_file = make_run()
     settings = ["train.train_tokens=25600000", "checkpoint.save_every_steps=1000000", "guard.max_restarts=1"]
     began = time.monotonic()
-    code, output = finish(start(run_file, *settings, "launch.time_limit=1:00"))
+    code, output = finish(start(run_file, *settings, "launch.time_limit=1:30"))
     assert code == 75, output
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 90
     assert f"saved at step {steps(run_file)} of" in output
-    assert "the time limit is 30 s away" in output
+    assert re.search("the time limit is 3[0-9] s away", output), output
     assert len(events(run_file, OUT_OF_TIME)) == 1
     for _ in range(2):
         write_event(run_file.parent / "run", OUT_OF_TIME)  # two jobs that were killed in their start-up
