@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.launch import free_port
 from pipeline.config import RunConfig
+from pipeline.ports import free_port
 from pipeline.training import extensions
 from pipeline.training.capacity import cpu_has_fp16
 

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from pipeline import artifacts
+from pipeline import artifacts, checksummed_file
 from pipeline.artifacts import Result, Stage, temporary_path
+from pipeline.checksummed_file import ChecksummedFile
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.run_file import load
@@ -188,7 +189,7 @@ def test_a_file_record_is_its_size_and_checksum(tmp_path: Path) -> None:
 
 def test_a_checksummed_file_records_what_its_sinks_wrote(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    file = artifacts.ChecksummedFile(path)
+    file = ChecksummedFile(path)
     assert file.record() == artifacts.file_record(path)  # of nothing
     assert [file.write(content) for content in (b"", b"abc", memoryview(b"xdex")[1:3], array("i", [1, 2]))] == [
         0,
@@ -208,7 +209,7 @@ def test_a_checksummed_file_records_what_its_sinks_wrote(tmp_path: Path) -> None
 def test_a_checksummed_file_is_a_sink_for_parquet(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     table = pa.table({"text": ["a" * 5_000_000, "b"]})
-    file = artifacts.ChecksummedFile(path)
+    file = ChecksummedFile(path)
     pq.write_table(table, file, compression="none")
     file.close()
     assert file.record() == artifacts.file_record(path)
@@ -220,14 +221,14 @@ def test_a_file_that_nobody_reads_soon_lets_go_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stays_cached: bool
 ) -> None:
     calls: list[tuple[str, int]] = []
-    monkeypatch.setattr(artifacts, "PORTION_BYTES", 100)
+    monkeypatch.setattr(checksummed_file, "PORTION_BYTES", 100)
     monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(("sync", os.fstat(descriptor).st_size)))
     monkeypatch.setattr(
         os, "posix_fadvise", lambda descriptor, *_: calls.append(("drop", os.fstat(descriptor).st_size))
     )
     content = bytes(range(256)) * 2
     path = tmp_path / "x"
-    with artifacts.ChecksummedFile(path, stays_cached) as file:
+    with ChecksummedFile(path, stays_cached) as file:
         assert [file.write(part) for part in (content[:30], content[30:300], content[300:])] == [30, 270, 212]
         assert calls == ([] if stays_cached else [(what, n) for n in (130, 230, 400, 500) for what in ("sync", "drop")])
     assert path.read_bytes() == content
@@ -235,7 +236,7 @@ def test_a_file_that_nobody_reads_soon_lets_go_of_memory(
 
 
 def test_a_full_disk_is_an_error_of_the_operating_system() -> None:
-    file = artifacts.ChecksummedFile(Path("/dev/full"))
+    file = ChecksummedFile(Path("/dev/full"))
     with pytest.raises(OSError, match="No space left on device") as raised:
         file.write(b"x")
     assert (raised.value.errno, file.tell()) == (errno.ENOSPC, 0)

@@ -26,6 +26,8 @@ SUPPORT = (
     "config",
     "run_file",
     "artifacts",
+    "checksummed_file",
+    "ports",
     "events",
     "heartbeat",
     "lease",

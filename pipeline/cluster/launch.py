@@ -2,19 +2,18 @@
 
 import math
 import os
-import random
 import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, UserError
+from pipeline.ports import free_port
 
 WORKER = "pipeline.training.worker"
 ENVIRONMENT_FILE = "launch_environment"
@@ -24,8 +23,6 @@ CARRIED = (
     "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TRITON_", "UCX_", "WANDB_",
 )  # fmt: skip
 """Beginnings of the names of those variables."""
-PORTS = range(20_000, 32_000)
-"""Below those that Linux gives to outgoing connections by itself, from 32,768 on."""
 REACH_SECONDS, LOGIN_SECONDS = 10, 30
 """Time for a host to be connected with, and for a command on it to end."""
 SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
@@ -249,15 +246,3 @@ def dividing_ranks(config: RunConfig, available: int) -> int:
     pass_tokens = config.batch.micro_batch_sequences * config.data.sequence_length
     micro_batches = math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
     return next(ranks for ranks in range(min(available, micro_batches), 0, -1) if micro_batches % ranks == 0)
-
-
-def free_port() -> int:
-    """Return a TCP port that is free now, one of PORTS: ranks listen on it only seconds later.
-
-    Raises UserError where none is found.
-    """
-    for port in random.SystemRandom().sample(PORTS, 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("", port))
-            return port
-    raise UserError(f"no free TCP port among 100 of {PORTS.start} to {PORTS.stop - 1}; name one in launch.master_port")

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import ChecksummedFile, temporary_path
+from pipeline.artifacts import temporary_path
+from pipeline.checksummed_file import ChecksummedFile
 from pipeline.corpus import key_file
 
 SPLITS = ("train", "validation")

@@ -16,7 +16,8 @@ import numpy as np
 import orjson
 import xxhash
 
-from pipeline.artifacts import MANIFEST, ChecksummedFile, temporary_path
+from pipeline.artifacts import MANIFEST, temporary_path
+from pipeline.checksummed_file import ChecksummedFile
 from pipeline.errors import DataError
 
 MAGIC = b"DOC-KEYS"

@@ -12,7 +12,8 @@ import orjson
 import xxhash
 import zstandard
 
-from pipeline.artifacts import MANIFEST, ChecksummedFile, read_json, write_json
+from pipeline.artifacts import MANIFEST, read_json, write_json
+from pipeline.checksummed_file import ChecksummedFile
 from pipeline.corpus import installed_texts
 from pipeline.corpus.installed_texts import Installation, Text
 from pipeline.logs import human_bytes, note, progress

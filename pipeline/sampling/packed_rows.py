@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from pipeline.artifacts import MANIFEST, ChecksummedFile, temporary_path
+from pipeline.artifacts import MANIFEST, temporary_path
+from pipeline.checksummed_file import ChecksummedFile
 from pipeline.errors import DataError
 
 MAGIC = b"BESTFIT\x00"

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.artifacts import MANIFEST, ChecksummedFile, temporary_path
+from pipeline.artifacts import MANIFEST, temporary_path
+from pipeline.checksummed_file import ChecksummedFile
 from pipeline.errors import DataError
 
 MAGIC = b"MMIDIDX\x00\x00"

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipeline.cluster.launch import free_port
 from pipeline.config import RunConfig
 from pipeline.heartbeat import NO_HEARTBEAT
+from pipeline.ports import free_port
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.training import benchmark_checkpoint

@@ -24,7 +24,8 @@ import torch
 import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.artifacts import ChecksummedFile, sync_folder
+from pipeline.artifacts import sync_folder
+from pipeline.checksummed_file import ChecksummedFile
 from pipeline.errors import UserError
 from pipeline.events import write_event
 from pipeline.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
@@ -171,12 +172,14 @@ class Saver:
                 target.rename(replaced)
             pending.folder.rename(target)
             sync_folder(self._folder)
-            point_to(target)
             shutil.rmtree(replaced, ignore_errors=True)
         except OSError as error:
+            shutil.rmtree(pending.folder, ignore_errors=True)
             message = _cannot(pending.state.step, [str(error)])
             self._say_failed(pending.state.step, message)
             raise UserError(message) from None
+        with suppress(OSError):  # the checkpoint is there whatever `latest` names, and a resume mends that
+            point_to(target)
         self._remove_surplus(target)
         seconds = round(self._since(pending.began), 3)
         stalled = round(pending.stalled, 3) if self._settings.asynchronous else seconds

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from pipeline.cluster.launch import free_port
+from pipeline.ports import free_port
 from pipeline.training.muon import Layout, Muon, orthogonalise, owners_of, update_scale
 from pipeline.training.shards import even_slots, vector_slots
 
