@@ -9,7 +9,7 @@ import typer
 
 from pipeline.artifacts import Stage
 from pipeline.command_groups import Overrides, RunFile, benchmarks, checkpoints
-from pipeline.errors import Interrupted, UserError, out_of_space
+from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 
 STAGES = (
     Stage(
@@ -254,10 +254,10 @@ def main() -> None:
         sys.stderr.write(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}\n")
         sys.exit(error.exit_code)
     except OSError as error:
-        if not (full := out_of_space(error, "a file")):
+        if not (told := out_of_space(error, "a file") or out_of_reach(error)):
             raise
-        sys.stderr.write(f"error: {full}\n")
-        sys.exit(full.exit_code)
+        sys.stderr.write(f"error: {told}\n")
+        sys.exit(told.exit_code)
     except SystemExit as end:
         if end.code != 130:  # what Typer makes of Ctrl-C
             raise

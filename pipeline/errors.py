@@ -77,3 +77,12 @@ def out_of_space(error: OSError, folder: object) -> OutOfSpace | None:
         f"{error.filename or folder}: cannot be written: {os.strerror(error.errno)}. Free some space, or put paths.data_dir "
         f"and paths.run_dir on a larger disk; then run the same command again: what was finished is kept."
     )
+
+
+def out_of_reach(error: OSError) -> UserError | None:
+    """Return what to tell the user if `error` says that a file may not be used, or that its file system is in trouble."""
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE) or not error.filename:
+        return None
+    return UserError(
+        f"{error.filename}: {os.strerror(error.errno)}. Mend that, then run the same command again: what was finished is kept."
+    )

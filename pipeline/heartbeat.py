@@ -77,6 +77,7 @@ def give_stacks_when_asked(run_dir: Path, rank: int, poll_seconds: float) -> Non
             time.sleep(poll_seconds)
             if (folder / WANTED).exists():
                 faulthandler.dump_traceback(file=file, all_threads=True)
+                os.fsync(file.fileno())  # for a supervisor on another machine
                 return
 
     threading.Thread(target=watch, daemon=True).start()

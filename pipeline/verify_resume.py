@@ -26,6 +26,7 @@ from pipeline.cluster.ranks import end_leftovers
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, RequirementError, UserError
 from pipeline.events import read_events
+from pipeline.lease import LEASE, START
 from pipeline.logs import note
 from pipeline.run_file import dump
 from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
@@ -73,7 +74,8 @@ def verify_resume(config: RunConfig, steps: int, other_ranks: int | None, folder
     for count in [ranks, *([other] if other else [])]:
         note(f"verify-resume: going on with {count} ranks" + ("" if count == ranks else f" instead of {ranks}"))
         resumed = folder / f"resumed-on-{count}-ranks"
-        shutil.copytree(folder / "killed", resumed, copy_function=_link_or_copy)
+        who_holds_it = shutil.ignore_patterns(f"{LEASE}*", START)  # ranks elsewhere may still be looking at these
+        shutil.copytree(folder / "killed", resumed, copy_function=_link_or_copy, ignore=who_holds_it)
         _train(config, steps, count, resumed)
         found = difference(whole, resumed / "run")
         allowed = (
@@ -196,7 +198,7 @@ def _train(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
 
 def _link_or_copy(source: str, target: str) -> None:
     """Give files of checkpoints, which nothing writes to once they are complete, another name; copy others."""
-    if "checkpoints" in Path(source).parts:
+    if Path(source).parent.parent.name == "checkpoints":
         with suppress(OSError):  # a file system without hard links
             os.link(source, target)
             return

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, messages, exit codes."""
 
+import errno
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import STAGES
+from pipeline.errors import out_of_reach
 from pipeline.lease import Lease
 
 ROOT = Path(__file__).parents[1]
@@ -114,3 +116,10 @@ def test_ctrl_c_says_how_to_go_on() -> None:
     )
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (process.returncode, process.stderr) == (75, "\nstopped: run the same command again to go on\n")
+
+
+def test_files_out_of_reach_are_told_without_a_traceback() -> None:
+    told = out_of_reach(PermissionError(errno.EACCES, "Permission denied", "/disk/run/events.jsonl"))
+    assert str(told).startswith("/disk/run/events.jsonl: Permission denied. Mend that")
+    assert out_of_reach(OSError(errno.EACCES, "Permission denied")) is None, "of which file is not known"
+    assert out_of_reach(FileNotFoundError(errno.ENOENT, "No such file", "/x")) is None

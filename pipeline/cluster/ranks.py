@@ -57,7 +57,8 @@ class Ranks:
 
     def __exit__(self, *_: object) -> None:
         if _present_start(self._run_dir) == self._start:
-            (self._run_dir / START).unlink(missing_ok=True)  # ranks on other machines end when they see it
+            with suppress(OSError):  # where nothing can be written any more, the rest is ended all the same
+                (self._run_dir / START).unlink(missing_ok=True)  # ranks on other machines end when they see it
         for process in self._members():
             _quietly(process.kill)
         self.process.wait()

@@ -212,7 +212,7 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
             for record in records:
                 line.add(record)
                 watch.saw_step(record["step_seconds"])
-                limit.saw_step(record["step_seconds"])
+                limit.saw_step(record["step_seconds"], record.get("validation_seconds", 0.0))
             if records:
                 update(records[-1]["tokens"], line.text(columns_for_detail("train")))
             for event in happened:

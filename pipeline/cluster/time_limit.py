@@ -35,11 +35,12 @@ class TimeLimit:
         self._most = 0.0 if self.end is None else (self.end - began) / 2
         saves = read_events(config.paths.run_dir, "save")[-RECENT_SAVES:]
         self._save = max((event["seconds"] for event in saves), default=0.0)
-        self._step = 0.0
+        self._step = self._validation = 0.0
 
-    def saw_step(self, seconds: float) -> None:
-        """Take the length of one more step."""
+    def saw_step(self, seconds: float, validation_seconds: float) -> None:
+        """Take the length of one more step and of the validation after it."""
         self._step = max(self._step, seconds)
+        self._validation = max(self._validation, validation_seconds)
 
     def saw_save(self, seconds: float) -> None:
         """Take the length of one more save."""
@@ -47,8 +48,11 @@ class TimeLimit:
 
     @property
     def margin(self) -> float:
-        """Seconds before the end at which to stop: the step that is under way and a save, twice, but half the time at most."""
-        return min(self._most, SPARE_SECONDS + 2 * self._step + 2 * self._save)
+        """Seconds before the end at which to stop, half the time at most.
+
+        The step that is under way, a validation after it and a save, each twice.
+        """
+        return min(self._most, SPARE_SECONDS + 2 * (self._step + self._validation + self._save))
 
     def is_near(self) -> bool:
         """Tell whether it is time to stop and save."""

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.artifacts import MANIFEST, read_json, read_json_lines
+from pipeline.artifacts import MANIFEST, read_json
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
+from pipeline.events import read_events
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
@@ -256,7 +257,7 @@ def _in_existing_pairs(run: Run, key: str) -> list[str]:
 
 def _ranks_at(run_dir: Path, step: int) -> int | None:
     """Return how many ranks trained a step, by the last start before it; None where none is known."""
-    starts = [e for e in read_json_lines(run_dir / "events.jsonl") if e["event"] == "start" and e["step"] < step]
+    starts = [event for event in read_events(run_dir, "start") if event["step"] < step]
     return starts[-1]["ranks"] if starts else None
 
 

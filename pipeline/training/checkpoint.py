@@ -5,7 +5,7 @@ the export is compared. `saver.py` writes them.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.artifacts import MANIFEST, file_record
+from pipeline.artifacts import file_record
 from pipeline.sampling.order import Ranges
 from pipeline.training import reshard
 from pipeline.training.agreement import on_any_rank
@@ -131,29 +131,35 @@ def _repeat_bias_corrections(engine: Engine) -> None:
 
 
 def damage(checkpoint: Path, by_checksum: bool = True) -> list[str]:
-    """Return what differs from the checkpoint's manifest; every rank calls it and gets the same answer."""
-    expected = read_checkpoint_manifest(checkpoint)["files"]
-    missing = [f"{name} is missing" for name in expected if not (checkpoint / name).is_file()]
-    sizes = {name: (checkpoint / name).stat().st_size for name in expected if (checkpoint / name).is_file()}
-    wrong = [
-        f"{name} has {sizes[name]:,} bytes instead of {record['bytes']:,}"
-        for name, record in expected.items()
-        if name in sizes and sizes[name] != record["bytes"]
-    ]
-    if missing or wrong or not by_checksum:
-        return on_any_rank(missing + wrong)  # network file systems may show ranks different things for a while
-    found = _checksums(checkpoint)
-    return [f"{name} has other bytes than were written" for name, record in expected.items() if found[name] != record]
+    """Return what differs from the checkpoint's manifest; every rank calls it and gets the same answer.
+
+    A file that cannot be read is as good as none. Each rank reads its part of the files for their checksums.
+    """
+    expected: dict[str, Any] = read_checkpoint_manifest(checkpoint)["files"]
+    wrong = [flaw for name, record in expected.items() if (flaw := _wrong_size(checkpoint / name, record))]
+    found = on_any_rank(wrong)  # network file systems may show ranks different things for a while
+    if found or not by_checksum:
+        return found
+    mine = sorted(expected)[dist.get_rank() :: dist.get_world_size()]
+    return on_any_rank([flaw for name in mine if (flaw := _wrong_content(checkpoint / name, expected[name]))])
 
 
-def _checksums(folder: Path) -> dict[str, Any]:
-    """Checksum all files, each rank its part of them."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
-    mine = {name: file_record(folder / name) for name in names[dist.get_rank() :: dist.get_world_size()]}
-    parts: list[dict[str, Any] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, mine)
-    merged = {name: record for part in parts if part for name, record in part.items()}
-    return dict(sorted(merged.items()))
+def _wrong_size(file: Path, record: Mapping[str, Any]) -> str | None:
+    try:
+        size = file.stat().st_size
+    except FileNotFoundError:
+        return f"{file.name} is missing"
+    except OSError as error:
+        return f"{file.name} cannot be read ({error.strerror})"
+    return None if size == record["bytes"] else f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
+
+
+def _wrong_content(file: Path, record: Mapping[str, Any]) -> str | None:
+    try:
+        is_as_written = file_record(file) == record
+    except OSError as error:
+        return f"{file.name} cannot be read ({error.strerror})"
+    return None if is_as_written else f"{file.name} has other bytes than were written"
 
 
 def random_state() -> dict[str, Any]:

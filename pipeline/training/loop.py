@@ -116,6 +116,7 @@ def train(run: Run, state: TrainState) -> TrainState:
             write_event(config.paths.run_dir, "update not made", step=step, loss=loss, message=message)
         if not trouble and (is_last or state.step % config.train.validate_every_steps == 0):
             record |= validate(run.engine, run.held_out, config.batch.micro_batch_sequences, run.heartbeat)
+            record["validation_seconds"] = time.perf_counter() - now
         if run.metrics:
             run.metrics.write(record)
             run.start_up.first_step(config.paths.run_dir)
@@ -125,6 +126,8 @@ def train(run: Run, state: TrainState) -> TrainState:
         if result.saved:
             run.saver.publish()
         if is_last or result.stop or is_saved(state.step, config.checkpoint):
+            if run.metrics:
+                run.metrics.sync()
             run.saver.save(state, probe(run))
         if result.stop and not is_last:
             break

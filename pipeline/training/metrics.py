@@ -1,6 +1,7 @@
 """metrics.jsonl: every completed step exactly once."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ class MetricsFile:
         """Append one step, visible to readers at once."""
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """Bring what is written to the disk: before a checkpoint, after which its steps are not trained again."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

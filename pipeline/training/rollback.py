@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pyarrow import ArrowException
+
 from pipeline.artifacts import write_json
 from pipeline.errors import UserError
 from pipeline.events import read_events, write_event
@@ -67,13 +69,19 @@ def _record(run: Run, trouble: GoBack) -> dict[str, Any]:
     first, end = suspected_samples(config, run.loader.data.order, step, trouble.trouble.steps, back_to)
     steps = range(max(step - trouble.trouble.steps, back_to) + 1, step + 1)
     traced = trace.Run(config, run.loader.data, completed=0)
-    read = [trace.trace_step(traced, number) for number in steps]
+    read, unread = [], ""
+    try:
+        for number in steps:
+            run.heartbeat.beat(f"tracing step {number}")
+            read.append(trace.trace_step(traced, number))
+    except (OSError, ArrowException, UserError) as error:  # the samples are left out all the same
+        unread = f"; not all documents could be named: {error}"
     file = run_dir / "rollbacks" / f"step_{step:08d}_{times + 1}.json"
     write_json(file, {"reason": reason, "samples": [first, end], "steps": read})
     documents = list(dict.fromkeys(part["id"] for one in read for row in one["rows"] for part in row["documents"]))
     message = (
         f"{reason}: going back to step {back_to}, without samples {first:,} to {end - 1:,} ({len(documents):,} documents, in "
-        f"{file.relative_to(run_dir)})"
+        f"{file.relative_to(run_dir)}){unread}"
     )
     write_event(
         run_dir, ROLLBACK, step=step, to_step=back_to, reason=trouble.trouble.reason, samples=[first, end],

@@ -48,10 +48,10 @@ def test_it_stops_early_enough_for_what_it_has_seen(run_file: Path, monkeypatch:
     limit = TimeLimit(load(run_file, ["launch.time_limit='1:00:00'"]), now)
     assert limit.end == now + 3600
     assert limit.margin == SPARE_SECONDS
-    limit.saw_step(10)
+    limit.saw_step(10, 30)
     limit.saw_save(100)
-    limit.saw_step(5)
-    assert limit.margin == SPARE_SECONDS + 2 * 10 + 2 * 100
+    limit.saw_step(5, 0)
+    assert limit.margin == SPARE_SECONDS + 2 * (10 + 30 + 100)
     limit.saw_save(10_000)
     assert limit.margin == 1800, "half of the time at most"
     assert not limit.is_near()

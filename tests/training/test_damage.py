@@ -13,6 +13,7 @@ from ranks import run_ranks
 
 from pipeline.errors import DataError
 from pipeline.run_file import load
+from pipeline.training import checkpoint
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.metrics import read_metrics
 
@@ -185,3 +186,13 @@ def test_sizes_alone_can_be_asked_for(made: Made) -> None:
     run_ranks(made.run_file, 1, [CONSTANT, "train.train_tokens=5632", "checkpoint.verify=sizes"])
     (resumed,) = [event for event in made.events() if event["event"] == "resume"]
     assert resumed["checkpoint"] == NEWEST
+
+
+def test_what_cannot_be_read_is_damage_and_no_crash(tmp_path: Path) -> None:
+    file = tmp_path / "folder"
+    file.mkdir()
+    record = {"bytes": file.stat().st_size, "checksum": ""}
+    assert checkpoint._wrong_content(file, record) == "folder cannot be read (Is a directory)"
+    (tmp_path / "file").touch()
+    assert checkpoint._wrong_size(tmp_path / "file" / "x", record) == "x cannot be read (Not a directory)"
+    assert checkpoint._wrong_size(tmp_path / "x", record) == "x is missing"

@@ -162,6 +162,20 @@ def test_weights_that_the_garbage_has_made_are_not_gone_back_to(make_run: MakeRu
 
 
 @pytest.mark.fault("bad numbers and bad data")
+def test_documents_that_cannot_be_read_keep_no_run_from_going_back(make_run: MakeRun) -> None:
+    run_file = make_run()
+    paths = load(run_file).paths
+    spoiled = [path.write_bytes(b"no parquet") for path in (paths.data_dir / "documents").rglob("*.parquet")]
+    assert spoiled
+    paths.run_dir.mkdir()
+    (paths.run_dir / "events.jsonl").write_text('{"time": "2026-01-01", "ev\n')  # torn
+    assert in_ranks(run_file, 1, train_on_garbage, SETTINGS)["status"] == "rolled back"
+    (event,) = read_events(paths.run_dir, ROLLBACK)
+    assert event["samples"] == [GARBAGE.start - BATCH, GARBAGE.stop]
+    assert "not all documents could be named" in event["message"]
+
+
+@pytest.mark.fault("bad numbers and bad data")
 def test_it_goes_back_so_often_and_no_more(make_run: MakeRun) -> None:
     refused = in_ranks(make_run(), 1, refuse_garbage, [*SETTINGS, "guard.max_rollbacks=0"])
     assert "the run has gone back 0 times (guard.max_rollbacks), the newest checkpoint is that of step 20" in refused
