@@ -297,4 +297,5 @@ def _cannot(step: int, problems: list[str]) -> str:
 
 def _yield_to_training() -> None:
     """Have this thread take the cores that training leaves idle: every operation of a CPU's waits for its slowest core."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    with suppress(OSError):  # only on Linux has a thread a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
