@@ -72,7 +72,7 @@ class ChecksummedFile:
         return {"bytes": self._size, "checksum": self._digest.hexdigest()}
 
     def _let_go(self) -> None:
-        os.fsync(self._file.fileno())
+        self.fsync()
         if hasattr(os, "posix_fadvise"):  # not on macOS
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._uncached = self._size

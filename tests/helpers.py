@@ -1,6 +1,8 @@
 """What tests of several folders call."""
 
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,3 +68,14 @@ def _save(tokenizer: Tokenizer, folder: Path, special: Sequence[str]) -> None:
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@contextmanager
+def memory_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """Mount memory of that size as a disk at a new folder; needs root."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)

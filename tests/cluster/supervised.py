@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ def processes_of(run_file: Path, run: str = "run") -> list[psutil.Process]:
 
 def ranks_of(run_file: Path) -> list[psutil.Process]:
     return [p for p in processes_of(run_file) if any("local_rank" in part for part in arguments(p))]
+
+
+@contextmanager
+def killed_at_the_end(run_file: Path) -> Iterator[Path]:
+    """Leave no process of a run behind, whatever became of the test."""
+    try:
+        yield run_file
+    finally:
+        for process in processes_of(run_file):
+            process.kill()
 
 
 def arguments(process: psutil.Process) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers import memory_disk
 from supervised import finish, processes_of, start, steps_seen, wait_for_steps
 
 from pipeline.training.metrics import read_metrics
@@ -24,11 +25,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk needs
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount 16 MB of memory as the run's disk."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with memory_disk(tmp_path / "run", 16) as folder:
+        yield folder
 
 
 def forbid(disk: Path) -> Callable[[], object]:

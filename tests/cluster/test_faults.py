@@ -14,7 +14,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from supervised import END_SECONDS, finish, processes_of, ranks_of, shared_memory, start, steps, steps_seen, wait_for
+from supervised import (
+    END_SECONDS,
+    finish,
+    killed_at_the_end,
+    processes_of,
+    ranks_of,
+    shared_memory,
+    start,
+    steps,
+    steps_seen,
+    wait_for,
+)
 
 from pipeline.verify_resume import difference
 
@@ -27,10 +38,8 @@ WIDER = ["model.config.hidden_size=128", "model.config.intermediate_size=256"]
 
 @pytest.fixture
 def run_file(make_run: MakeRun) -> Iterator[Path]:
-    path = make_run()
-    yield path
-    for process in processes_of(path):
-        process.kill()
+    with killed_at_the_end(make_run()) as path:
+        yield path
 
 
 class Attack:

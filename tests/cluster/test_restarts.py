@@ -10,6 +10,7 @@ from supervised import (
     arguments,
     events,
     finish,
+    killed_at_the_end,
     processes_of,
     ranks_of,
     start,
@@ -29,10 +30,8 @@ SETTINGS = [f"train.train_tokens={STEPS * 256}", "checkpoint.save_every_steps=10
 
 @pytest.fixture
 def run_file(make_run: MakeRun) -> Iterator[Path]:
-    path = make_run()
-    yield path
-    for process in processes_of(path):
-        process.kill()
+    with killed_at_the_end(make_run()) as path:
+        yield path
 
 
 def losses(run_file: Path) -> list[float]:

@@ -14,6 +14,7 @@ from supervised import (
     END_SECONDS,
     LONG,
     finish,
+    killed_at_the_end,
     processes_of,
     ranks_of,
     shared_memory,
@@ -34,10 +35,8 @@ from pipeline.run_file import load
 
 @pytest.fixture
 def run_file(make_run: Callable[..., Path]) -> Iterator[Path]:
-    path = make_run()
-    yield path
-    for process in processes_of(path):
-        process.kill()
+    with killed_at_the_end(make_run()) as path:
+        yield path
 
 
 def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Path) -> None:

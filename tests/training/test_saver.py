@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import memory_disk
 from ranks import in_ranks, run_ranks
 
 from pipeline.config import RunConfig
@@ -171,11 +171,8 @@ def blocked_work(config: RunConfig) -> dict[str, Any]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount 8 MB of memory as a disk."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with memory_disk(tmp_path / "small", 8) as folder:
+        yield folder
 
 
 def train_trusting_the_disk(config: RunConfig) -> dict[str, Any]:
