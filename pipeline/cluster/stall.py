@@ -35,13 +35,11 @@ class StallWatch:
     @property
     def limit(self) -> float:
         """Seconds without a beat of any rank after which the job counts as hung."""
-        if all(
-            doing.startswith("start") for doing in self._doing.values()
-        ):  # who has done a step has done it with all others
-            return self._guard.start_up_seconds
-        if self._guard.stall_seconds is not None:
+        # Who has done a step has done it with all others.
+        is_starting = all(doing.startswith("start") for doing in self._doing.values())
+        if self._guard.stall_seconds is not None and not is_starting:
             return self._guard.stall_seconds
-        if not self._steps:
+        if is_starting or not self._steps:
             return self._guard.start_up_seconds
         return max(LEAST_LIMIT, STEPS_PER_LIMIT * statistics.median(self._steps))
 
