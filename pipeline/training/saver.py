@@ -97,7 +97,7 @@ class Saver:
             self.publish()
             if dist.get_rank() == 0:
                 message = (
-                    f"the checkpoint before step {state.step} was still being written after {waited:.0f} s: training waited "
+                    f"the checkpoint before step {state.step} was still being written after {waited:.1f} s: training waited "
                     "for it; save less often (checkpoint.save_every_steps, keep_every_steps, keep_log_spaced)"
                 )
                 write_event(self._run_dir, "slow save", step=state.step, message=message)

@@ -86,7 +86,8 @@ def test_resuming_equals_not_stopping(make_run: MakeRun, zero: str, kind: str) -
     np.testing.assert_array_equal(again, final)
     abandoned = (run_dir / "metrics.abandoned.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in abandoned] == list(range(11, 21))
-    events = [json.loads(line)["event"] for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    lines = (run_dir / "events.jsonl").read_text().splitlines()
+    events = [event for line in lines if (event := json.loads(line)["event"]) != "slow save"]  # as the disk pleases
     first = ["start", "first step", "save", "save", "end"]
     assert events == [*first, "pointer mended", "resume", "start", "first step", "save", "end"]
 
