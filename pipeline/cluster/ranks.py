@@ -29,9 +29,7 @@ class Ranks:
         """Take also when the stage began, in seconds of the epoch: ranks tell where the time since then went."""
         self._launch, self._began = launch, began
         self._run_dir = run_dir
-        self._told: set[int] = set()
-        self._has_said = False
-        self._ended_at_once = False
+        self._told = 0
         self._looked = time.monotonic()
 
     def __enter__(self) -> "Ranks":
@@ -81,26 +79,17 @@ class Ranks:
     def pass_on(self, stops: int) -> None:
         """Have every rank save and end, once told to stop; more often, end all at once.
 
-        Asked again and again: launchers take seconds before there are any ranks to tell.
+        Ranks read it in a file, wherever they are: launchers would kill them on a signal, and so would a signal that meets
+        one before it listens.
         """
-        if stops > 1 and not self._ended_at_once:
+        if stops > 1 and self._told < 2:
             note("train: ending at once")
-            self._ended_at_once = True
             for process in self._members():
                 _quietly(process.kill)
-        elif stops:
-            self._tell()
-
-    def _tell(self) -> None:
-        if not self._has_said:
-            self._has_said = True
+        elif stops and not self._told:
             note("train: stopping after this step and a checkpoint (once more: at once)")
-            write_json(self._run_dir / START, {"start": self._start, "stop": True})  # for ranks on other machines
-        # DeepSpeed's launchers and srun would kill the ranks on a signal, so it goes to the ranks alone.
-        for process in self._members():
-            if process.pid not in self._told and _is_rank(process):
-                self._told.add(process.pid)
-                _quietly(process.terminate)
+            write_json(self._run_dir / START, {"start": self._start, "stop": True})
+        self._told = stops
 
     def refuse_if_taken_over(self) -> None:
         """Raise LeaseError, every few seconds at most, where another supervisor has started ranks of the same run."""

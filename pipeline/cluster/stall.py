@@ -48,7 +48,7 @@ class StallWatch:
         now = time.monotonic()
         if now - self._last_look < LOOK_SECONDS:
             return None
-        if now - self._last_look > 10 * LOOK_SECONDS:  # it was the supervisor that stood still
+        if now - self._last_look > min(10 * LOOK_SECONDS, self.limit / 2):  # it was the supervisor that stood still
             self._last_change = now
         self._last_look = now
         for rank in range(self._ranks):

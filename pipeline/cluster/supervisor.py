@@ -195,8 +195,10 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
     metrics, events = Tail(path), Tail(config.paths.run_dir / "events.jsonl")
     line, start = LiveLine(Course(), config.total_steps), config.total_steps
     with progress("train", config.step_plan.total_tokens, "tokens", has_bar=False) as update:
-        while not ranks.has_ended():
+        has_ended = False
+        while not has_ended:
             time.sleep(POLL_SECONDS)
+            has_ended = ranks.has_ended()  # looked at first: what they said at their end is shown, too
             _look_at_time(limit, stop)
             if stop.is_out_of_time and not has_warned:
                 has_warned = True
@@ -224,7 +226,7 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
                 outcome_seen = time.monotonic()
             if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:
                 return None
-            if outcome_seen is None and (stalled := watch.stalled()):
+            if outcome_seen is None and not has_ended and (stalled := watch.stalled()):
                 return stalled
     return None
 
