@@ -107,7 +107,7 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
         size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
-        saver = Saver(engine, run_dir, config.checkpoint, about, heartbeat)
+        saver = Saver(engine, run_dir, config.checkpoint, about, heartbeat, metrics)
         run = Run(
             config, engine, loader, held_out, saver, stop, heartbeat, metrics, trackers, gradients, started, size, peak
         )

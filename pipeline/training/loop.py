@@ -126,8 +126,6 @@ def train(run: Run, state: TrainState) -> TrainState:
         if result.saved:
             run.saver.publish()
         if is_last or result.stop or is_saved(state.step, config.checkpoint):
-            if run.metrics:
-                run.metrics.sync()
             run.saver.save(state, probe(run))
         if result.stop and not is_last:
             break

@@ -26,7 +26,7 @@ class MetricsFile:
         self._file.flush()
 
     def sync(self) -> None:
-        """Bring what is written to the disk: before a checkpoint, after which its steps are not trained again."""
+        """Bring what is written to the disk; from any thread."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ from pipeline.training.checkpoint_folders import (
     write_checkpoint_manifest,
 )
 from pipeline.training.engine import Engine
+from pipeline.training.metrics import MetricsFile
 from pipeline.training.retention import surplus
 from pipeline.training.snapshot import HostMemory
 
@@ -69,11 +70,15 @@ class Saver:
         settings: Checkpoint,
         about: dict[str, Any],
         heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
+        metrics: MetricsFile | None = None,
     ) -> None:
-        """Take the run's folder, and what every manifest says of the run. Removes what a killed job has left unfinished."""
+        """Take the run's folder, and what every manifest says of the run. Removes what a killed job has left unfinished.
+
+        Steps are on the disk in `metrics` before the checkpoint that follows them: no start trains and writes them again.
+        """
         self._engine, self._run_dir, self._settings, self._about = engine, run_dir, settings, about
         self._folder = run_dir / "checkpoints"
-        self._memory, self._heartbeat = HostMemory(), heartbeat
+        self._memory, self._heartbeat, self._metrics = HostMemory(), heartbeat, metrics
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_yield_to_training)
         self._pending: _Pending | None = None
         self._published: Future[None] | None = None
@@ -165,6 +170,8 @@ class Saver:
         target = self._folder / pending.folder.name
         try:
             _check_sizes(pending.folder, files)
+            if self._metrics:
+                self._metrics.sync()
             write_checkpoint_manifest(pending.folder, manifest)
             sync_folder(pending.folder)
             replaced = pending.folder.with_name(f"replaced_{target.name}")

@@ -1,8 +1,7 @@
 """Saving beside training: what is written is the state at the save, and a save that fails costs no other."""
 
-import json
 import os
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from helpers import memory_disk
 from ranks import in_ranks, run_ranks
 
 from pipeline.config import RunConfig
+from pipeline.events import read_events
 from pipeline.run_file import load
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest, remove
@@ -34,8 +34,7 @@ def losses(run_dir: Path) -> list[float]:
 
 
 def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
-    return [event for event in found if event["event"] == kind]
+    return read_events(run_dir, kind)
 
 
 def test_copies_keep_their_values_views_and_memory() -> None:
@@ -83,18 +82,23 @@ def flat(value: object) -> list[object]:
 
 
 def slow_work(config: RunConfig) -> dict[str, Any]:
-    """Train with writes that take a second, on one rank only."""
+    """Train with writes that end only when training waits for them, on one rank only."""
     from pipeline.training import saver
     from pipeline.training.job import run_job
     from pipeline.training.stop import StopSignal
 
-    write = saver.write_files
+    write, publish, is_waited_for = saver.write_files, saver.Saver.publish, threading.Event()
 
     def slowly(*arguments: Any) -> Any:
-        time.sleep(1.0 if os.environ["RANK"] == "1" else 0.0)
+        assert os.environ["RANK"] == "0" or is_waited_for.wait(600)
+        is_waited_for.clear()
         return write(*arguments)
 
-    saver.write_files = slowly
+    def publish_at_last(self: saver.Saver) -> None:
+        is_waited_for.set()
+        publish(self)
+
+    saver.write_files, saver.Saver.publish = slowly, publish_at_last
     return run_job(config, StopSignal())
 
 
@@ -105,11 +109,34 @@ def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRu
     run_dir = run_dir_of(run_file)
     assert [event["step"] for event in events(run_dir, "save")] == list(range(2, 21, 2))
     slow = events(run_dir, "slow save")
-    assert slow
+    assert [event["step"] for event in slow] == list(range(4, 21, 2))
     assert "training waited for it; save less often (checkpoint.save_every_steps," in slow[0]["message"]
     undisturbed = make_run(name="undisturbed")
     run_ranks(undisturbed, 2)
     assert losses(run_dir) == losses(run_dir_of(undisturbed))
+
+
+def unsynced_work(config: RunConfig) -> dict[str, Any]:
+    """Train where the steps before a checkpoint cannot be brought to the disk."""
+    from pipeline.training.job import run_job
+    from pipeline.training.metrics import MetricsFile
+    from pipeline.training.stop import StopSignal
+
+    def refuse(self: MetricsFile) -> None:
+        raise OSError(5, "Input/output error")
+
+    MetricsFile.sync = refuse
+    return run_job(config, StopSignal())
+
+
+@pytest.mark.fault("disk")
+def test_there_is_no_checkpoint_whose_steps_may_be_lost(make_run: MakeRun) -> None:
+    run_file = make_run()
+    outcome = in_ranks(run_file, 2, unsynced_work)
+    assert outcome["status"] == "refused"
+    assert "Input/output error" in outcome["message"]
+    assert [event["step"] for event in events(run_dir_of(run_file), "save failed")] == [10, 20]
+    assert not list((run_dir_of(run_file) / "checkpoints").glob("step_*"))
 
 
 def unremovable_work(config: RunConfig) -> dict[str, Any]:
