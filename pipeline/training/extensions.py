@@ -96,7 +96,9 @@ def needed(resolved: dict[str, Any], optimizer: Optimizer) -> list[Operator]:
 def use_folder() -> Path:
     """Tell torch, in this process and those it starts, where compiled operators are; call before they are loaded.
 
-    Raises UserError where the default folder is not this user's alone: what lies in it is executed.
+    Torch asks ninja at every load whether to compile again, and another ninja than built an operator says yes: the one that
+    is installed beside this Python comes first. Raises UserError where the default folder is not this user's alone: what
+    lies in it is executed.
     """
     if not os.environ.get(FOLDER_VARIABLE):
         base = Path(tempfile.gettempdir()) / f"pipeline-extensions-{os.getuid()}"
@@ -108,6 +110,8 @@ def use_folder() -> Path:
                 f"{FOLDER_VARIABLE} to a folder on this machine's own disk"
             )
         os.environ[FOLDER_VARIABLE] = str(base / _fitting())
+    beside, *others = str(Path(sys.executable).parent), *os.get_exec_path()
+    os.environ["PATH"] = os.pathsep.join([beside, *(folder for folder in others if folder != beside)])
     return Path(os.environ[FOLDER_VARIABLE])
 
 
