@@ -4,8 +4,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+from pipeline import ports
 
 ASKED_FOR = {"full": "--full", "faults": "--faults", "cluster": "--cluster"}
 """Marker -> the option that brings its tests in."""
@@ -28,6 +31,9 @@ deepspeed: zero1.json
 
 pytest_plugins = ["training_data"]
 
+hypothesis.settings.register_profile("suite", deadline=None)  # a machine may stand still in any example
+hypothesis.settings.load_profile("suite")
+
 left_out = pytest.StashKey[dict[str, int]]()
 """Marker -> how many tests, as each process that collects them counts."""
 
@@ -44,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the expensive grids")
     parser.addoption("--faults", action="store_true", help="also run the long form of the fault suite")
     parser.addoption("--cluster", action="store_true", help="also run the tests that need a cluster")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of the processes that run tests ports of its own: a free one is bound only seconds after it was looked for."""
+    if worker := getattr(config, "workerinput", None):
+        ports.PORTS = ports.PORTS[int(worker["workerid"][2:]) :: worker["workercount"]]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -21,7 +21,8 @@ extensions.use_folder()
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["pipeline.training.job", "pipeline.training.worker"])
 
-SECONDS = 240
+SECONDS = 1200
+"""For a job that hangs. Its first one on a machine also compiles."""
 NEEDS_FP16 = pytest.mark.skipif(not cpu_has_fp16(), reason="this machine's CPU does not compute in fp16")
 
 Work = Callable[[RunConfig], dict[str, Any]]

@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo")
-CONTROLLER_PORT = 26817
-FIRST_NODE_PORT = 27001
+CONTROLLER_PORT = 16817
+FIRST_NODE_PORT = 17001
+"""Both outside `pipeline.ports`."""
 
 CONFIG = """\
 ClusterName=test

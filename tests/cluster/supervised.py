@@ -23,7 +23,7 @@ def start(run_file: Path, *overrides: str, prefix: Sequence[str] = ()) -> subpro
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 1200) -> tuple[int, str]:
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
@@ -66,7 +66,7 @@ def steps(run_file: Path) -> int:
 
 
 def wait_for_steps(process: subprocess.Popen[str], run_file: Path, count: int) -> None:
-    wait_for(lambda: steps(run_file) >= count or process.poll() is not None, 300, f"step {count}")
+    wait_for(lambda: steps(run_file) >= count or process.poll() is not None, 600, f"step {count}")
     assert process.poll() is None, process.communicate()[0]
 
 

@@ -50,9 +50,10 @@ def test_a_killed_rank_a_killed_launcher_and_a_hung_rank_cost_steps_and_nothing_
 
     def strike(victim: Callable[[], psutil.Process], number: signal.Signals) -> None:
         restarts, starts = len(events(run_file, "restart")), len(events(run_file, "first step"))
+        wait_for(lambda: len(ranks_of(run_file)) == 2, 600, "two ranks")
         victim().send_signal(number)
-        wait_for(lambda: len(events(run_file, "restart")) > restarts or job.poll() is not None, 180, "a restart")
-        wait_for(lambda: len(events(run_file, "first step")) > starts or job.poll() is not None, 180, "a first step")
+        wait_for(lambda: len(events(run_file, "restart")) > restarts or job.poll() is not None, 600, "a restart")
+        wait_for(lambda: len(events(run_file, "first step")) > starts or job.poll() is not None, 600, "a first step")
 
     wait_for_steps(job, run_file, 12)
     strike(lambda: ranks_of(run_file)[1], signal.SIGKILL)
@@ -90,7 +91,7 @@ def test_a_run_that_dies_at_once_again_and_again_is_given_up(run_file: Path) -> 
                     continue
         return job.poll() is not None
 
-    wait_for(kill_new, 300, "the end")
+    wait_for(kill_new, 1200, "the end")
     code, output = finish(job)
     assert code == 1, output
     assert "started again 1 times without a new checkpoint (guard.max_restarts)" in output

@@ -103,7 +103,8 @@ def test_a_step_that_loses_a_worker_goes_on(slurm: dict[str, str], run_file: Pat
     while step.poll() is None and not killed:
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if any("spawn_main" in part for part in process.cmdline()) and str(run_file) not in process.cmdline():
+                is_worker = any("spawn_main" in part for part in process.cmdline())
+                if is_worker and process.environ().get("SLURM_CONF") == slurm["SLURM_CONF"]:
                     process.kill()
                     killed = True
                     break

@@ -1,9 +1,11 @@
 """How long ranks may be still before they count as hung, by what their heartbeats say."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pipeline import heartbeat
 from pipeline.cluster import stall
 from pipeline.cluster.stall import LEAST_LIMIT, STEPS_PER_LIMIT, StallWatch
 from pipeline.heartbeat import Heartbeat
@@ -20,7 +22,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(stall.time, "monotonic", found)
+    for module in (stall, heartbeat):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=found))
     return found
 
 

@@ -58,18 +58,18 @@ def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Pa
     assert processes_of(run_file) == []
 
     job = start(run_file, *LONG)
-    wait_for(lambda: len(ranks_of(run_file)) == 2, 180, "two ranks")
+    wait_for(lambda: len(ranks_of(run_file)) == 2, 600, "two ranks")
     wait_for_steps(job, run_file, saved + 3)
     job.send_signal(signal.SIGKILL)
     wait_for(lambda: not processes_of(run_file), END_SECONDS, "the end of orphaned ranks")
 
     assert steps_seen(run_file) == list(range(1, steps(run_file) + 1))
-    assert shared_memory() == before
+    assert shared_memory() <= before
 
 
 def test_a_stop_before_there_are_ranks_is_not_lost(run_file: Path) -> None:
     job = start(run_file, *LONG)
-    wait_for(lambda: processes_of(run_file), 120, "the launcher")
+    wait_for(lambda: processes_of(run_file), 600, "the launcher")
     job.send_signal(signal.SIGINT)
     code, output = finish(job)
     assert code == 75, output

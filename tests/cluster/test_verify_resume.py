@@ -20,18 +20,18 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
 ) -> None:
     run_file = make_run()
     folder = run_file.parent / "proof"
-    command = [sys.executable, "-m", "pipeline", "verify-resume", str(run_file), "--folder", str(folder), "--steps=200"]
+    command = [sys.executable, "-m", "pipeline", "verify-resume", str(run_file), "--folder", str(folder), "--steps=400"]
     done = subprocess.run(command, capture_output=True, text=True)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert "2 ranks, killed, 2 ranks" in output
     assert "2 ranks, killed, 1 ranks" in output
     assert output.count("passed") == 2
-    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 2, "the folder is there already"
+    assert subprocess.run(command, capture_output=True, timeout=600).returncode == 2, "the folder is there already"
     assert verify.difference(folder / "undisturbed" / "run", folder / "resumed-on-2-ranks" / "run").largest == 0
 
     config = load(run_file, ["train.seed=2"])
-    other = verify._train(config, 200, 1, run_file.parent / "other")
+    other = verify._train(config, 400, 1, run_file.parent / "other")
     found = verify.difference(folder / "undisturbed" / "run", other)
     assert min(found.loss, found.weight, found.moment) > 0
 

@@ -1,6 +1,5 @@
 """Runs that begin from another run's checkpoint, on real DeepSpeed engines and gloo ranks."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.artifacts import file_record, flatten, read_json
 from pipeline.errors import ConfigError
+from pipeline.events import read_events
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training import branch, resume
@@ -44,8 +44,7 @@ def records(run_file: Path, overrides: list[str] | None = None) -> list[dict[str
 
 
 def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
-    return [event for event in found if event["event"] == kind]
+    return read_events(run_dir, kind)
 
 
 def write_cool_down(base: Path) -> Path:

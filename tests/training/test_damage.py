@@ -1,6 +1,5 @@
 """Every byte-level damage to the newest checkpoint: the run goes on from the right place or says exactly what is wrong."""
 
-import json
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import torch
 from ranks import run_ranks
 
 from pipeline.errors import DataError
+from pipeline.events import all_events
 from pipeline.run_file import load
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_files import load_file
@@ -37,7 +37,7 @@ class Made:
         return next((self.checkpoints / NEWEST).glob("*optim_states.pt"))
 
     def events(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in (self.checkpoints.parent / "events.jsonl").read_text().splitlines()]
+        return all_events(self.checkpoints.parent)
 
 
 def losses(run_file: Path) -> list[float]:
@@ -164,17 +164,20 @@ class Code:
     """What runs when a pickle of it is loaded."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (Path("/tmp/never-made-by-a-checkpoint"),)
+        return Path.touch, (Path("made-by-a-checkpoint"),)
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     torch.save({"module": Code()}, tmp_path / "mp_rank_00_model_states.pt")
     with pytest.raises(DataError, match="cannot be read as a checkpoint's file"):
         load_file(tmp_path / "mp_rank_00_model_states.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Code()))
     with pytest.raises(DataError, match="cannot be read as a checkpoint's file"):
         load_file(tmp_path / "plain.pt")
-    assert not Path("/tmp/never-made-by-a-checkpoint").exists()
+    assert not Path("made-by-a-checkpoint").exists()
+    pickle.loads((tmp_path / "plain.pt").read_bytes())
+    assert Path("made-by-a-checkpoint").exists(), "it would have"
 
 
 def test_sizes_alone_can_be_asked_for(made: Made) -> None:

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from pipeline.config import RunConfig
+from pipeline.events import all_events
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
@@ -86,8 +87,7 @@ def test_resuming_equals_not_stopping(make_run: MakeRun, zero: str, kind: str) -
     np.testing.assert_array_equal(again, final)
     abandoned = (run_dir / "metrics.abandoned.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in abandoned] == list(range(11, 21))
-    lines = (run_dir / "events.jsonl").read_text().splitlines()
-    events = [event for line in lines if (event := json.loads(line)["event"]) != "slow save"]  # as the disk pleases
+    events = [event["event"] for event in all_events(run_dir) if event["event"] != "slow save"]  # as the disk pleases
     first = ["start", "first step", "save", "save", "end"]
     assert events == [*first, "pointer mended", "resume", "start", "first step", "save", "end"]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import SECONDS
 
 from pipeline.ports import free_port
 from pipeline.training.muon import Layout, Muon, orthogonalise, owners_of, update_scale
@@ -128,8 +129,11 @@ def test_shards_cut_anywhere_follow_whole_matrices(ranks: int, even: bool, tmp_p
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * ranks
+        process.join(SECONDS)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * ranks
     expected, covered = whole_steps(), 0
     for rank in range(ranks):
         shard, slots = torch.load(tmp_path / f"{rank}.pt", weights_only=False)

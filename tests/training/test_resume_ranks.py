@@ -10,6 +10,7 @@ import torch
 from ranks import NEEDS_FP16, run_ranks
 from training_data import TEMPLATES
 
+from pipeline.events import all_events
 from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
 
@@ -35,7 +36,7 @@ def largest_difference(whole: list[float], resumed: list[float]) -> float:
 
 
 def conversions(run_file: Path) -> list[tuple[int, int]]:
-    events = [json.loads(line) for line in (load(run_file).paths.run_dir / "events.jsonl").read_text().splitlines()]
+    events = all_events(load(run_file).paths.run_dir)
     converted = [event for event in events if event["event"] == "convert"]
     assert all(event["checkpoint"] == "step_00000010" and event["seconds"] > 0 for event in converted)
     return [(event["from_ranks"], event["to_ranks"]) for event in converted]

@@ -11,6 +11,7 @@ import pytest
 from ranks import run_ranks
 
 from pipeline.errors import ConfigError
+from pipeline.events import all_events
 from pipeline.run_file import load
 from pipeline.training import trackers
 from pipeline.training.metrics import read_metrics
@@ -106,7 +107,7 @@ def test_a_tracker_that_fails_is_named_and_training_goes_on(make_run: MakeRun) -
     (run_dir / "tensorboard").write_text("in the way")
     assert run_ranks(run_file, 1, ["logging.trackers=[tensorboard]"])["status"] == "done"
     assert len(read_metrics(run_dir)) == 20
-    events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    events = all_events(run_dir)
     (failure,) = [event for event in events if event["event"] == "tracker failed"]
     assert failure["tracker"] == "tensorboard" and "FileExistsError" in failure["error"]
 
