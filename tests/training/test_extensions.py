@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,17 @@ def test_the_default_is_a_private_folder_on_this_machines_disk(tmp_path: Path, m
         extensions.use_folder()
 
 
+def test_an_operator_is_loaded_with_the_ninja_that_built_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the virtual environment is active."""
+    beside = Path(sys.executable).parent / "ninja"
+    other = folder / "other" / "ninja"
+    other.parent.mkdir()
+    other.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{other.parent}:{beside.parent}")
+    extensions.use_folder()
+    assert shutil.which("ninja") == str(beside)
+
+
 def test_what_a_template_needs() -> None:
     def needed(**zero: object) -> list[Operator]:
         return extensions.needed({"zero_optimization": {"stage": 3, **zero}}, adamw)
@@ -139,5 +151,5 @@ def test_the_real_optimizer_builds_after_a_kill_and_a_planted_lock(folder: Path)
     extensions.provide(CPU_ADAM)
     probe = "import json, torch; from deepspeed.ops.adam import DeepSpeedCPUAdam as A; p = torch.nn.Parameter(torch.ones(1))"
     probe += "; a = A([p], lr=0.5, weight_decay=0); p.grad = torch.ones(1); a.step(); print(json.dumps(p.tolist()))"
-    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=600)
     assert json.loads(found.stdout.splitlines()[-1]) == pytest.approx([0.5], abs=1e-5)  # Adam's first step is the rate
