@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +72,7 @@ def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pipeline(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=400, env=ENVIRONMENT)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=ENVIRONMENT)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended
 
@@ -91,9 +90,11 @@ def finished(run_file: Path) -> Path:
 
 
 def test_every_stage_leaves_its_manifest_and_is_done_for_good(finished: Path, run_file: Path) -> None:
-    started = time.monotonic()
+    manifests = [*finished.glob("*/*/manifest.json"), finished / "run" / "report.manifest.json"]
+    written = {path: path.stat().st_mtime_ns for path in manifests}
     again = pipeline("run", run_file)
-    assert time.monotonic() - started < 20
+    assert len(written) == 7
+    assert {path: path.stat().st_mtime_ns for path in written} == written
     assert again.stderr.count("done already") == 7
     status = pipeline("status", run_file).stdout
     assert status.count(" done ") == 7
@@ -135,7 +136,7 @@ def test_lm_evals_own_command_gives_the_same_scores(finished: Path, tmp_path: Pa
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={export}"]
     command += ["--tasks", "heldout_cloze", "--num_fewshot", "1", "--batch_size", "16", "--device", "cpu"]
     command += ["--include_path", str(run_dir / "evaluation" / "tasks"), "--output_path", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, cwd=tmp_path)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=ENVIRONMENT, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     (file,) = tmp_path.rglob("results_*.json")
     theirs = json.loads(file.read_text())["results"]["heldout_cloze"]

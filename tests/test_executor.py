@@ -145,13 +145,13 @@ if __name__ == "__main__":
 
 
 def living(group: int) -> list[list[str]]:
-    """Return the command lines of a process group's members that have not ended 5 s from now."""
+    """Return the command lines of a process group's members that have not ended 120 s from now."""
     members = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):  # it has ended meanwhile
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 members.append(process)
-    _, alive = psutil.wait_procs(members, timeout=5)
+    _, alive = psutil.wait_procs(members, timeout=120)
     return [p.cmdline() for p in alive]
 
 
@@ -170,10 +170,12 @@ def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
+    deadline = time.monotonic() + 120
     while not (tmp_path / RECORDS / "task_0.json").exists():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
     assert living(process.pid) == []
@@ -193,8 +195,11 @@ def test_a_full_disk_stops_the_run_and_marks_nothing_done(tmp_path: Path, execut
     with pytest.raises(OutOfSpace, match=r"big\.bin: cannot be written: No space left on device\. Free some space"):
         run_tasks(tasks(fill_the_disk, log), tmp_path, executor, "fill")
     assert not (tmp_path / RECORDS / "task_1.json").exists()
+    times = executed(log).count(0)
+    is_done = (tmp_path / RECORDS / "task_0.json").exists()
+    assert is_done or executor is TWO  # whose workers may be killed before they can say so
     run_tasks(tasks(square, log), tmp_path, HERE, "square")
-    assert executed(log).count(0) == 1
+    assert executed(log).count(0) == (1 if is_done else times + 1)
 
 
 def count_to_ten(number: int, log: Path) -> dict[str, Any]:

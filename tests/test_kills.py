@@ -20,7 +20,19 @@ from pipeline.run_file import load
 SOURCES = ("a", "b", "c", "d")
 SETTINGS = ["executor.workers=2", "prepare.shard_text_bytes=100000", "tokenizer.vocab_size=300"]
 VICTIMS = ("worker", "parent", "everything")
-END_SECONDS = 120
+END_SECONDS = 600
+STOP_BEFORE_THE_FIRST_SHARD = """
+import os, signal, sys
+
+left = [signal.SIGSTOP]
+
+def stop(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith(".parquet") and left:
+        os.kill(os.getpid(), left.pop())
+
+sys.addaudithook(stop)
+"""
+"""As `sitecustomize.py`: a worker stops itself where it has written its first shard and is about to name it."""
 
 
 @pytest.fixture
@@ -36,7 +48,7 @@ def many_tasks(run_file: Path) -> Path:
     return run_file
 
 
-def start(run_file: Path, stage: str) -> subprocess.Popen[bytes]:
+def start(run_file: Path, stage: str, **environment: str) -> subprocess.Popen[bytes]:
     # Into a file: waiting for the end of a pipe would wait for every worker that holds it.
     with (run_file.parent / "output.txt").open("w") as output:
         return subprocess.Popen(
@@ -44,7 +56,8 @@ def start(run_file: Path, stage: str) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "TMPDIR": str(run_file.parent)},  # where a killed parent leaves Dask's folder
+            # A killed parent leaves Dask's folder there.
+            env={**os.environ, "TMPDIR": str(run_file.parent), **environment},
         )
 
 
@@ -63,7 +76,10 @@ def kill(process: subprocess.Popen[bytes], victim: str) -> bool:
     if victim == "worker":
         if not (workers := workers_of(process)):
             return False
-        random.choice(workers).send_signal(signal.SIGKILL)
+        try:
+            random.choice(workers).send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:  # it has ended meanwhile
+            return False
     elif victim == "parent":
         process.kill()
     else:
@@ -80,7 +96,7 @@ def records(folder: Path) -> dict[str, int]:
 
 
 def wait_for_end_of(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=120)
     assert alive == [], "workers outlived the process that started them"
 
 
@@ -106,8 +122,9 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(many_tasks: Path, 
                 victim = generator.choice(VICTIMS)
                 workers = workers_of(process)
                 killed = done < kills and kill(process, victim)
-                done += killed
                 process.wait(timeout=END_SECONDS)
+                killed = killed and (victim == "worker" or process.returncode != 0)  # else it was ending already
+                done += killed
                 if not killed or victim == "worker":
                     assert process.returncode == 0, f"seed {seed}: {printed(many_tasks)}"
                     after = records(folder)
@@ -123,15 +140,26 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(many_tasks: Path, 
 
 
 def test_a_second_run_starts_while_orphans_of_the_first_still_write(many_tasks: Path) -> None:
+    """Both workers of the first run are stopped in a task, and go on once the second run has done one."""
     data = load(many_tasks).paths.data_dir
-    first = start(many_tasks, "prepare")
-    while not (workers := workers_of(first)) or not list(data.glob("documents/*/*.parquet")):
-        assert first.poll() is None, printed(many_tasks)
+    (many_tasks.parent / "sitecustomize.py").write_text(STOP_BEFORE_THE_FIRST_SHARD)
+    first = start(many_tasks, "prepare", PYTHONPATH=str(many_tasks.parent))
+    workers: list[psutil.Process] = []
+    deadline = time.monotonic() + END_SECONDS
+    while [worker.status() for worker in workers] != [psutil.STATUS_STOPPED] * 2:
+        assert first.poll() is None and time.monotonic() < deadline, printed(many_tasks)
+        time.sleep(0.05)
+        workers = workers_of(first)
     first.kill()
-    alive = [worker for worker in workers if worker.is_running()]
-    second = start(many_tasks, "prepare")
     first.wait()
-    assert alive, "no worker was left to write"
+    second = start(many_tasks, "prepare")
+    try:
+        while not records(data / "documents"):
+            assert second.poll() in (None, 0), printed(many_tasks)
+            time.sleep(0.01)
+    finally:
+        for worker in workers:
+            worker.resume()
     assert second.wait(timeout=END_SECONDS) == 0, printed(many_tasks)
     wait_for_end_of(workers)
     alone = many_tasks.parent / "alone"
@@ -151,10 +179,10 @@ def test_a_full_disk_is_said_and_nothing_is_marked_done(many_tasks: Path, small_
     for record in (small_disk / "documents" / RECORDS).glob("*.json"):
         for name, made in read_json(record)["result"]["files"].items():
             assert (small_disk / "documents" / name).stat().st_size == made["bytes"]
-    assert list(small_disk.glob("documents/*/.*.partial")) == []
     (small_disk / "filler").unlink()
     ended = subprocess.run(command, capture_output=True, text=True, timeout=END_SECONDS)
     assert ended.returncode == 0, ended.stderr
+    assert list(small_disk.glob("documents/*/.*.partial")) == []
 
 
 @pytest.fixture

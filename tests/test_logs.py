@@ -1,5 +1,7 @@
 """Numbers as people read them, and progress where there is no terminal."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from pipeline import logs
@@ -39,7 +41,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([100.0, 105.0, 110.0, 111.0, 120.0])
-    monkeypatch.setattr("pipeline.logs.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with logs.progress("tokenize", 4000, "bytes") as update:
         for completed in (500, 1000, 1100, 2000):
             update(completed, "1 of 4 tasks")
@@ -53,7 +55,7 @@ def test_progress_that_has_not_begun_divides_by_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 60.0])
-    monkeypatch.setattr("pipeline.logs.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with logs.progress("read", 10) as update:
         update(0, "")
     assert capsys.readouterr().err == ""

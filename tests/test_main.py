@@ -20,7 +20,7 @@ def pipeline(*arguments: object, code: int | None = None) -> "subprocess.Complet
     """Run `pipeline ...` from the root; with `code`, check the exit code and that no traceback was shown."""
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT)
     if code is not None:
         assert process.returncode == code, process.stderr
         assert "Traceback" not in process.stderr

@@ -79,7 +79,7 @@ def test_a_mistake_is_told_and_leaves_nothing_done(run_file: Path, name: str) ->
     overrides = ["executor.workers=1", *break_it(run_file.parent)]
     command = [sys.executable, "-m", "pipeline", "run", str(run_file), *overrides]
     ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, cwd=run_file.parent, env={**os.environ, "CI": "1"}
+        command, capture_output=True, text=True, timeout=600, cwd=run_file.parent, env={**os.environ, "CI": "1"}
     )
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -188,6 +189,14 @@ def test_adding_a_source_leaves_the_others_alone(run_file: Path) -> None:
 
 
 def test_killed_at_any_step_and_started_again_it_gives_the_same_bytes(run_file: Path) -> None:
+    """In a process of its own, which runs no other Python thread: it forks."""
+    forking = multiprocessing.get_context("spawn").Process(target=kill_at_every_step, args=(run_file,), daemon=True)
+    forking.start()
+    forking.join(600)
+    assert forking.exitcode == 0
+
+
+def kill_at_every_step(run_file: Path) -> None:
     """A child kills itself at its k-th opening, renaming or removing of a file, for every k there is."""
     write_jsonl(run_file.parent / "web.jsonl", [f"text {i}" for i in range(30)] + [5])
     settings = ["prepare.shard_text_bytes=50", "prepare.max_bad_rows=0.5"]

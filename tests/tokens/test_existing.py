@@ -256,7 +256,7 @@ def test_missing_pairs_and_halves_are_all_named_at_once(pairs_run: Path) -> None
 def test_a_missing_pair_stops_the_whole_run_at_once(pairs_run: Path) -> None:
     (pairs_run.parent / "pairs" / "one.idx").unlink()
     command = [sys.executable, "-m", "pipeline", "run", str(pairs_run)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "CI": "1"})
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"})
     assert ended.returncode == 2, ended.stderr
     assert "Restore the other half of the pair" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -344,7 +344,7 @@ def test_documents_are_shown_from_their_ids(pairs_run: Path) -> None:
         documents(data, Question(id="web/train_one/2"))
     command = [sys.executable, "-m", "pipeline", "inspect", str(pairs_run)]
     for more in ([], ["--document", "1"], ["--tokenizer"], ["--json"]):
-        ended = subprocess.run([*command, *more], capture_output=True, text=True, timeout=60)
+        ended = subprocess.run([*command, *more], capture_output=True, text=True, timeout=600)
         assert ended.returncode == 0, ended.stderr
         assert more == ["--json"] or "—" in ended.stdout or "|" in ended.stdout
 
@@ -382,7 +382,7 @@ def test_the_same_tokens_give_the_same_losses(tokenized: Path, tmp_path: Path) -
 def test_evaluation_that_needs_text_is_refused_before_training(pairs_run: Path) -> None:
     pairs_run.write_text(RUN.replace("tasks: [patterns]", "tasks: [heldout_cloze]"))
     command = [sys.executable, "-m", "pipeline", "run", str(pairs_run)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "CI": "1"})
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"})
     assert ended.returncode == 2, ended.stderr
     assert "heldout_cloze makes its questions of held-out text, and no source has text" in ended.stderr
     assert not (pairs_run.parent / "data").exists()

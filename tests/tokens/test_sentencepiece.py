@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import time
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -247,12 +246,11 @@ def test_a_special_token_written_out_is_text_whatever_its_characters(end: str) -
         assert fast.decode(ids) == text
 
 
-def test_a_megabyte_without_a_space_takes_seconds(unigram: Path) -> None:
+def test_a_megabyte_without_a_space_comes_to_an_end(unigram: Path) -> None:
+    """In 2 s here; a quadratic search would take days."""
     fast = sentencepiece_unigram.to_fast(read_model(unigram))
     text = "".join(random.Random(0).choices("abcdefgh<>日本é", k=1_000_000))
-    started = time.monotonic()
     assert fast.decode(fast.encode(text).ids) == text
-    assert time.monotonic() - started < 60  # 2 s here; a quadratic search would take days
 
 
 @pytest.mark.parametrize(("pattern", "longest"), [("single-digits", 1), ("spaces", 5)])
