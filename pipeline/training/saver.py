@@ -46,6 +46,9 @@ from pipeline.training.retention import surplus
 from pipeline.training.snapshot import HostMemory
 
 Records = dict[str, dict[str, Any]]
+NICE = 10
+"""Of the thread that writes. With 19, the most there is, a save never ends where other programs keep all cores busy, and
+training waits for a thread that holds Python's lock and gets no core."""
 
 
 @dataclass
@@ -98,14 +101,15 @@ class Saver:
     def save(self, state: TrainState, probe: Mapping[str, np.ndarray]) -> None:
         """Copy everything that continues the run and begin to write it; waits for a save that still goes on."""
         if self._pending:
-            waited = self._since(self._pending.began)
+            began = time.monotonic()
             self.publish()
             if dist.get_rank() == 0:
+                waited = round(self._since(began), 3)
                 message = (
-                    f"the checkpoint before step {state.step} was still being written after {waited:.1f} s: training waited "
+                    f"the checkpoint before that of step {state.step} was still being written: training waited {waited:.1f} s "
                     "for it; save less often (checkpoint.save_every_steps, keep_every_steps, keep_log_spaced)"
                 )
-                write_event(self._run_dir, "slow save", step=state.step, message=message)
+                write_event(self._run_dir, "slow save", step=state.step, seconds=waited, message=message)
         began, folder = time.monotonic(), self._folder / PARTIAL / self._token / name_of(state.step)
         if problems := on_any_rank(self._make(folder)):
             self._give_up(state.step, folder, problems)
@@ -305,4 +309,4 @@ def _cannot(step: int, problems: list[str]) -> str:
 def _yield_to_training() -> None:
     """Have this thread take the cores that training leaves idle: every operation of a CPU's waits for its slowest core."""
     with suppress(OSError):  # only on Linux has a thread a priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
