@@ -42,7 +42,7 @@ def test_the_tasks_of_a_step_share_the_work(slurm: dict[str, str], run_file: Pat
     submitted = subprocess.run(command, capture_output=True, text=True, env=slurm, cwd=run_file.parent)
     assert submitted.returncode == 0, submitted.stderr
     job = submitted.stdout.strip()
-    wait_for(lambda: job_state(slurm, job) not in ("PENDING", "RUNNING"), 120, output)
+    wait_for(lambda: job_state(slurm, job) not in ("PENDING", "RUNNING"), 600, output)
     printed = output.read_text()
     assert job_state(slurm, job) == "COMPLETED", printed
     assert "Traceback" not in printed and "Error" not in printed, printed
