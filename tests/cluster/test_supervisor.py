@@ -27,9 +27,11 @@ from supervised import (
 
 from pipeline.cluster import supervisor
 from pipeline.cluster.launch import Launch, _tasks_per_node, dividing_ranks, gpu_count, plan_launch
+from pipeline.cluster.stall import StallWatch
 from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.errors import ConfigError, Interrupted, UserError
+from pipeline.events import write_event
 from pipeline.run_file import load
 
 
@@ -136,6 +138,23 @@ def test_tasks_of_a_slurm_node(monkeypatch: pytest.MonkeyPatch) -> None:
         _tasks_per_node(3)
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3(x2)")
     assert _tasks_per_node(2) == 3
+
+
+def test_what_ranks_say_as_they_end_is_shown(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load(run_file)
+
+    class Ending:
+        def has_ended(self) -> bool:
+            write_event(config.paths.run_dir, "save failed", message="the disk is full")
+            return True
+
+        def pass_on(self, stops: int) -> None: ...
+
+        def refuse_if_taken_over(self) -> None: ...
+
+    watch, limit = StallWatch(config.paths.run_dir, 2, config.guard), TimeLimit(config, time.time())
+    assert supervisor._watch(config, Ending(), watch, limit, StopRequest()) is None
+    assert "train: the disk is full\n" in "".join(capsys.readouterr())
 
 
 def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
