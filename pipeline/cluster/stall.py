@@ -48,7 +48,8 @@ class StallWatch:
         now = time.monotonic()
         if now - self._last_look < LOOK_SECONDS:
             return None
-        if now - self._last_look > min(10 * LOOK_SECONDS, self.limit / 2):  # it was the supervisor that stood still
+        stood_still = min(10 * LOOK_SECONDS, max(3 * LOOK_SECONDS, self.limit / 2))
+        if now - self._last_look > stood_still:  # it was the supervisor, perhaps with the whole machine
             self._last_change = now
         self._last_look = now
         for rank in range(self._ranks):
