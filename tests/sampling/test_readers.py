@@ -37,7 +37,7 @@ def test_a_slow_task_brings_all_threads() -> None:
     before, readers, together = set(threading.enumerate()), Readers(6), threading.Barrier(6)
     assert set(threading.enumerate()) <= before
     readers.submit(time.sleep, 3 * MOST_EXCESS_SECONDS)
-    futures = [readers.submit(together.wait, 20) for _ in range(6)]  # passed by six at once, or by none
+    futures = [readers.submit(together.wait, 600) for _ in range(6)]  # passed by six at once, or by none
     assert sorted(future.result() for future in futures) == list(range(6))
     readers.close()
     assert set(threading.enumerate()) <= before
@@ -45,9 +45,9 @@ def test_a_slow_task_brings_all_threads() -> None:
 
 def test_closing_finishes_what_is_begun_and_begins_nothing_more() -> None:
     readers, go, started = Readers(1), threading.Event(), threading.Event()
-    first = readers.submit(lambda: started.set() or go.wait(20))
+    first = readers.submit(lambda: started.set() or go.wait(600))
     others = [readers.submit(int) for _ in range(20)]
-    started.wait(20)
+    started.wait(600)
     closing = threading.Thread(target=readers.close)
     closing.start()
     while not readers._closed:
