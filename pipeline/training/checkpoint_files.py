@@ -4,6 +4,7 @@ They are pickles, which can name any function. PyTorch's restricted unpickler ma
 them, and beside those only the classes named here; a file with anything else is refused.
 """
 
+import copyreg
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from pipeline.errors import DataError
 
 ALLOWED: list[Any] = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
 """Plain classes of DeepSpeed that its shards hold: numbers with names."""
+copyreg.pickle(
+    ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,))
+)  # Python 3.11.2 would write a call of `getattr`
 
 
 def load_file(path: Path, map_location: Any = "cpu", *, mmap: bool = False) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from ranks import run_ranks
 
 from pipeline.errors import DataError
@@ -16,6 +17,7 @@ from pipeline.run_file import load
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.metrics import read_metrics
+from pipeline.training.saver import _serialise
 
 OLDER, NEWEST = "step_00000010", "step_00000020"
 CONSTANT = "schedule.kind=constant"
@@ -178,6 +180,16 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
     assert not Path("made-by-a-checkpoint").exists()
     pickle.loads((tmp_path / "plain.pt").read_bytes())
     assert Path("made-by-a-checkpoint").exists(), "it would have"
+
+
+def test_what_is_saved_can_be_read_whatever_python_makes_of_enums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11.2, which is Debian 12's, makes `getattr(ZeroStageEnum, name)` of one, and none may call that."""
+    monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda self, _: (getattr, (ZeroStageEnum, self.name)))
+    with (tmp_path / "shard.pt").open("wb") as file:
+        _serialise({"zero_stage": ZeroStageEnum.gradients}, file)
+    assert load_file(tmp_path / "shard.pt") == {"zero_stage": ZeroStageEnum.gradients}
 
 
 def test_sizes_alone_can_be_asked_for(made: Made) -> None:
