@@ -88,7 +88,10 @@ class ShardWriter:
         return self._records
 
     def discard(self) -> None:
-        """Remove what was written, after an error and whatever it was."""
+        """Remove what has no final name yet, after an error and whatever it was.
+
+        What has one stays: of a worker that outlived its run the next run may have written it, too.
+        """
         if self._writer is not None and self._writer.is_open:
             # It would write its footer, into a closed file, when it is deleted.
             with contextlib.suppress(OSError, pa.ArrowException):
@@ -96,9 +99,8 @@ class ShardWriter:
             self._writer.is_open = False
         if self._file is not None:
             self._file.close()
-        for path in [self._temporary, *(self._folder / name for name in self._records)]:
-            if path is not None:
-                path.unlink(missing_ok=True)
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
 
     def _stem(self) -> str:
         return f"{self._prefix}_{self._parts:03d}"

@@ -90,9 +90,12 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
         shards = {name: record for split in SPLITS for name, record in writers[split].close().items()}
         if task.samples:
             write_atomic(rejected, b"\n".join([*task.samples, b""]))
-    except BaseException:
+    except BaseException as error:
         for writer in writers.values():
             writer.discard()
+        # What it was writing has gone where it outlived its run: the shards are the next run's.
+        if not isinstance(error, FileNotFoundError):
+            remove_task_outputs(folder, key)
         raise
     task.report()
     return {

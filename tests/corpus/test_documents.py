@@ -116,14 +116,33 @@ def test_two_attempts_at_once_write_to_files_of_their_own(tmp_path: Path) -> Non
     assert (tmp_path / "web" / "train_0a_000.parquet").read_bytes() == whole
 
 
-def test_what_is_discarded_leaves_nothing(tmp_path: Path) -> None:
+def test_an_attempt_that_outlived_its_run_removes_nothing_of_the_next(tmp_path: Path) -> None:
+    """The next run has removed what it was writing and written the same shards."""
+    (tmp_path / "web").mkdir()
+    orphan = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
+    document = Document(b"x" * documents.ROW_GROUP_BYTES, b"{}", "raw.jsonl", 0)
+    for _ in range(3):
+        orphan.add(document)
+    for partial in (tmp_path / "web").glob(".*.partial"):
+        partial.unlink()
+    following = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
+    for _ in range(3):
+        following.add(document)
+    records = following.close()
+    with pytest.raises(FileNotFoundError):
+        orphan.close()
+    orphan.discard()
+    assert {path.name: file_record(path) for path in (tmp_path / "web").iterdir()} == records
+
+
+def test_what_is_discarded_leaves_what_is_complete(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     writer = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
     for row, size in enumerate((2, 1)):
         writer.add(Document(b"x" * size * documents.ROW_GROUP_BYTES, b"{}", "raw.jsonl", row))
     assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".keys", ".parquet", ".partial"]
     writer.discard()
-    assert list((tmp_path / "web").iterdir()) == []
+    assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".keys", ".parquet"]
 
 
 def test_hugging_face_datasets_reads_the_shards(tmp_path: Path) -> None:
