@@ -1,5 +1,6 @@
 """What tests of several folders call."""
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,11 @@ from tokenizers.models import BPE
 
 from pipeline.artifacts import file_record
 from pipeline.corpus.documents import SCHEMA
+
+
+def without_progress(stderr: str) -> str:
+    """Return what a command printed without the lines that it prints of a stage which takes 10 s and more."""
+    return re.sub(r".* left\)\n", "", stderr)
 
 
 def run_stages(run_file: Path, names: list[str], overrides: list[str]) -> None:

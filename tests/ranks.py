@@ -54,15 +54,20 @@ def _run(run_file: Path, ranks: int, overrides: Sequence[str], work: Work) -> di
     ]
     for process in processes:
         process.start()
+    codes = exit_codes(processes)
+    logs = "".join(log.read_text() for log in run_file.parent.glob(f"rank-*-{port}.log"))
+    assert codes == [0] * ranks, f"ranks ended with {codes}:\n{logs[-6000:]}"
+    return json.loads(outcome.read_text())
+
+
+def exit_codes(processes: Sequence[multiprocessing.process.BaseProcess]) -> list[int | None]:
+    """Wait for processes and return how each ended; None for those that hang, which are killed."""
     for process in processes:
         process.join(SECONDS)
     codes = [process.exitcode for process in processes]
     for process in processes:
-        if process.is_alive():
-            process.kill()
-    logs = "".join(log.read_text() for log in run_file.parent.glob(f"rank-*-{port}.log"))
-    assert codes == [0] * ranks, f"ranks ended with {codes}:\n{logs[-6000:]}"
-    return json.loads(outcome.read_text())
+        process.kill()
+    return codes
 
 
 def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int, outcome: Path, work: Work) -> None:

@@ -18,9 +18,8 @@ from pipeline.errors import DataError
 
 ALLOWED: list[Any] = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
 """Plain classes of DeepSpeed that its shards hold: numbers with names."""
-copyreg.pickle(
-    ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,))
-)  # Python 3.11.2 would write a call of `getattr`
+# Python 3.11.2 would write a call of `getattr`, which no restricted reader makes.
+copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
 
 
 def load_file(path: Path, map_location: Any = "cpu", *, mmap: bool = False) -> Any:

@@ -18,8 +18,10 @@ LONG = ["train.train_tokens=25600000", "checkpoint.save_every_steps=20", "train.
 END_SECONDS = 30
 
 
-def start(run_file: Path, *overrides: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
-    command = [*prefix, sys.executable, "-m", "pipeline", "train", str(run_file), *overrides]
+def start(
+    run_file: Path, *overrides: str, prefix: Sequence[str] = (), program: Sequence[str] = ("-m", "pipeline")
+) -> subprocess.Popen[str]:
+    command = [*prefix, sys.executable, *program, "train", str(run_file), *overrides]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

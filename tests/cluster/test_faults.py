@@ -60,6 +60,7 @@ class Attack:
         victims: list[psutil.Process] = []
         if moment == "start-up":  # a start-up of its own: of the launcher that follows a kill
             self._kill("launcher")
+            wait_for(lambda: self._present_start() != self._struck, 30, "the end of the ranks")
             time.sleep(self._dice.uniform(0, 8))
         elif moment == "save":
             victims = self._members(victim)  # looking for them can take longer than the save

@@ -122,17 +122,17 @@ def test_time_limit_scancel_requeue_and_a_dead_node_cost_steps_and_nothing_else(
     started_again(job)
 
     subprocess.run(["scancel", job], check=True, env=slurm)
-    wait_for(lambda: state(slurm, job) == "CANCELLED" and nothing_left(), 600, run_file.parent)
+    wait_for(lambda: state(slurm, job) == "CANCELLED" and nothing_left(), 60, run_file.parent)
     job = submit(slurm, run_file, *settings)
     started_again(job)
 
     subprocess.run(["scontrol", "requeue", job], check=True, env=slurm)
-    wait_for(lambda: state(slurm, job) != "RUNNING" and nothing_left(), 600, run_file.parent)
+    wait_for(lambda: state(slurm, job) != "RUNNING" and nothing_left(), 60, run_file.parent)
     started_again(job)
 
     kill_node(slurm, 2)
     wait_for(lambda: state(slurm, job) == "PENDING", 600, run_file.parent)
-    wait_for(lambda: nothing_left(), 600, run_file.parent)
+    wait_for(lambda: nothing_left(), 60, run_file.parent)
     start_node(slurm, 2)
     started_again(
         job, at_once=False

@@ -1,8 +1,6 @@
 """Time limits: when a run stops by itself, and chains of jobs that get nowhere."""
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,8 +95,7 @@ def test_a_run_saves_before_its_time_is_over_and_a_vain_chain_is_ended_once(
     settings = ["train.train_tokens=25600000", "checkpoint.save_every_steps=1000000", "guard.max_restarts=1"]
     program = tmp_path / "out_of_time_after_three_steps.py"
     program.write_text(OUT_OF_TIME_AFTER_THREE_STEPS.format(metrics=str(run_file.parent / "run" / "metrics.jsonl")))
-    command = [sys.executable, str(program), "train", str(run_file), *settings, "launch.time_limit=10:00:00"]
-    code, output = finish(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    code, output = finish(start(run_file, *settings, "launch.time_limit=10:00:00", program=[str(program)]))
     assert code == 75, output
     assert steps(run_file) >= 3
     assert f"saved at step {steps(run_file)} of" in output

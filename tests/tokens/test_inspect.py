@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_stages
+from helpers import run_stages, without_progress
 from tokenizers import Tokenizer
 
 from pipeline.config import RunConfig
@@ -253,7 +252,7 @@ def test_the_command_line_is_light_and_its_mistakes_exit_2(corpus: Path) -> None
         command = [sys.executable, "-c", script, *options]
         environment = {**os.environ, "NO_COLOR": "1"}
         ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600)
-        ended.stderr = re.sub(r".* left\)\n", "", ended.stderr)  # progress, where it takes 10 s
+        ended.stderr = without_progress(ended.stderr)
         return ended
 
     shown = run()

@@ -43,10 +43,6 @@ def records(run_file: Path, overrides: list[str] | None = None) -> list[dict[str
     return read_metrics(load(run_file, overrides or []).paths.run_dir)
 
 
-def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
-    return read_events(run_dir, kind)
-
-
 def write_cool_down(base: Path) -> Path:
     """Write the run file of the base with the sections of COOL_DOWN changed."""
     document = yaml.safe_load(base.read_text())
@@ -86,7 +82,7 @@ def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str)
 
     origin = base_dir / "checkpoints" / "step_00000010" / "manifest.json"
     lineage = [{"run": str(base_dir), "step": 10, "checkpoint": file_record(origin)["checksum"]}]
-    (event,) = events(run_dir, "branch")
+    (event,) = read_events(run_dir, "branch")
     assert (event["lineage"], event["take"]) == (lineage, "everything")
     assert 'schedule.kind: "constant" -> "wsd"' in event["changed"]
     assert not any(change.startswith("data.") for change in event["changed"])
@@ -100,7 +96,7 @@ def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str)
     assert [r["loss"] for r in records(run_file)] == [r["loss"] for r in found]
     assert outcome["counts"]["lineage"] == lineage
     assert read_json(run_dir / "checkpoints" / "step_00000015" / "manifest.json")["lineage"] == lineage
-    assert len(events(run_dir, "branch")) == 1
+    assert len(read_events(run_dir, "branch")) == 1
 
 
 def test_a_cool_down_at_another_zero_stage_goes_on_with_the_optimizer(make_run: MakeRun) -> None:
@@ -185,7 +181,7 @@ def test_a_branch_trains_by_its_own_settings(make_run: MakeRun) -> None:
     assert losses["decay"][0] == losses["same"][0]
     assert losses["decay"][1] != losses["same"][1]
     assert losses["seed"][0] != losses["same"][0]
-    (event,) = events(load(run_file).paths.run_dir, "branch")
+    (event,) = read_events(load(run_file).paths.run_dir, "branch")
     assert "train.seed: 1 -> 2" in event["changed"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import SECONDS
+from ranks import exit_codes
 
 from pipeline.ports import free_port
 from pipeline.training.muon import Layout, Muon, orthogonalise, owners_of, update_scale
@@ -128,12 +128,7 @@ def test_shards_cut_anywhere_follow_whole_matrices(ranks: int, even: bool, tmp_p
     processes = [context.Process(target=flat_steps, args=(r, ranks, even, port, tmp_path)) for r in range(ranks)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(SECONDS)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert codes == [0] * ranks
+    assert exit_codes(processes) == [0] * ranks
     expected, covered = whole_steps(), 0
     for rank in range(ranks):
         shard, slots = torch.load(tmp_path / f"{rank}.pt", weights_only=False)

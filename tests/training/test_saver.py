@@ -33,10 +33,6 @@ def losses(run_dir: Path) -> list[float]:
     return [record["loss"] for record in read_metrics(run_dir)]
 
 
-def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
-    return read_events(run_dir, kind)
-
-
 def test_copies_keep_their_values_views_and_memory() -> None:
     memory, whole = HostMemory(), torch.arange(6.0)
     state = {"whole": whole, "views": [whole[2:4], whole.view(2, 3)], "step": 3, "empty": torch.empty(0)}
@@ -107,8 +103,8 @@ def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRu
     run_file, often = make_run(), ["checkpoint.save_every_steps=2", "checkpoint.keep_last=20"]
     assert in_ranks(run_file, 2, slow_work, often)["status"] == "done"
     run_dir = run_dir_of(run_file)
-    assert [event["step"] for event in events(run_dir, "save")] == list(range(2, 21, 2))
-    slow = events(run_dir, "slow save")
+    assert [event["step"] for event in read_events(run_dir, "save")] == list(range(2, 21, 2))
+    slow = read_events(run_dir, "slow save")
     assert [event["step"] for event in slow] == list(range(4, 21, 2))
     assert all(event["seconds"] >= 0 for event in slow)
     assert f"training waited {slow[0]['seconds']:.1f} s for it; save less often (checkpoint" in slow[0]["message"]
@@ -136,7 +132,7 @@ def test_there_is_no_checkpoint_whose_steps_may_be_lost(make_run: MakeRun) -> No
     outcome = in_ranks(run_file, 2, unsynced_work)
     assert outcome["status"] == "refused"
     assert "Input/output error" in outcome["message"]
-    assert [event["step"] for event in events(run_dir_of(run_file), "save failed")] == [10, 20]
+    assert [event["step"] for event in read_events(run_dir_of(run_file), "save failed")] == [10, 20]
     assert not list((run_dir_of(run_file) / "checkpoints").glob("step_*"))
 
 
@@ -159,8 +155,8 @@ def test_an_old_checkpoint_that_cannot_be_removed_costs_no_save(make_run: MakeRu
     settings = ["checkpoint.save_every_steps=5", "checkpoint.keep_last=1"]
     assert in_ranks(run_file, 2, unremovable_work, settings)["status"] == "done"
     run_dir = run_dir_of(run_file)
-    assert [event["step"] for event in events(run_dir, "save")] == [5, 10, 15, 20]
-    failed = events(run_dir, "removal failed")
+    assert [event["step"] for event in read_events(run_dir, "save")] == [5, 10, 15, 20]
+    failed = read_events(run_dir, "removal failed")
     assert [event["checkpoint"] for event in failed] == [f"step_{step:08d}" for step in (10, 15, 20)]
     assert "step_00000010 is saved, an older checkpoint could not be removed: [Errno 39]" in failed[0]["message"]
 
@@ -227,7 +223,7 @@ def test_a_full_disk_costs_the_save_alone(make_run: MakeRun, small_disk: Path) -
     assert outcome["status"] == "refused"
     assert "the checkpoint of step 30 could not be written: [Errno 28] No space left on device" in outcome["message"]
     assert "the newest checkpoint is step_00000020" in outcome["message"]
-    assert [event["step"] for event in events(run_dir, "save failed")] == [30]
+    assert [event["step"] for event in read_events(run_dir, "save failed")] == [30]
     (small_disk / "filler").unlink()
     assert run_ranks(run_file, 2, longer)["status"] == "done"
     whole = make_run(name="whole")
