@@ -41,7 +41,7 @@ class Paths(Section):
 
 class Source(Section):
     kind: Literal["jsonl", "parquet", "text", "local-machine", "megatron"]
-    """`jsonl` (also .gz, .zst), `parquet`, `text` (one document a file), or `local-machine` (text of this Python).
+    """`jsonl` (also .gz, .zst, .xz, .bz2), `parquet`, `text` (one document a file), or `local-machine` (text of this Python).
 
     `megatron`: token ids that exist already, as pairs of `.bin` and `.idx` files made by `tokenizer.path`."""
     paths: tuple[Location, ...] = ()

@@ -7,7 +7,6 @@ format its name says) is an error of the file, never a row and never silence.
 import codecs
 import json
 import sys
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,21 +14,14 @@ from typing import Any, Literal, NamedTuple
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
-from pipeline.errors import DataError
+from pipeline.corpus.raw_files import BLOCK_BYTES, CONTENT_BYTES, FileBroken, check_beginning, content_blocks
+from pipeline.corpus.recognised import Kind
 
-Kind = Literal["jsonl", "parquet", "text"]
 Reason = Literal[
     "broken-json", "invalid-utf8", "not-an-object", "no-text", "text-not-a-string", "empty-text", "too-long"
 ]
 
-BLOCK_BYTES = 512 * 2**10
-"""Raw bytes taken from a file at once."""
-PACKED_BYTES = 8 * 2**10
-"""Compressed bytes given to a decompressor at once: zstd may make 131072 bytes of 4 (RFC 8878, an RLE block)."""
-CONTENT_BYTES = 2**20
-"""Content handed on at once."""
 LONGEST_BYTES = 2**29
 """A line, text file or Parquet text beyond is rejected: it is no document but a file with other separators. Memory grows
 with the longest, and a page of Parquet ends at 2 GiB."""
@@ -37,7 +29,6 @@ PARQUET_BATCH_ROWS = 256
 PARQUET_BATCH_BYTES = 8 * 2**20
 """Decoded at once, by the average row of the row group."""
 EXCERPT_CHARACTERS = 300
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Row(NamedTuple):
@@ -60,14 +51,6 @@ class Reject(NamedTuple):
     """At most `EXCERPT_CHARACTERS` of it."""
 
 
-class FileBroken(DataError):
-    """A file cannot be read to its end."""
-
-    def __init__(self, file: Path, why: str) -> None:
-        self.file, self.why = file, why
-        super().__init__(f"{file}: {why}")
-
-
 def read_rows(
     file: Path, kind: Kind, text_field: str, advance: Callable[[int], None] = lambda count: None
 ) -> Generator[Row | Reject]:
@@ -80,73 +63,15 @@ def read_rows(
         if kind == "parquet":
             yield from _parquet_rows(file, text_field, advance)
         elif kind == "text":
-            yield _text_row(bytes(next(_lines(_blocks(file, advance), separator=None))))
+            yield _text_row(bytes(next(_lines(content_blocks(file, kind, advance), separator=None))))
         else:
             number = -1
-            for line in _lines(_blocks(file, advance)):
+            for line in _lines(content_blocks(file, kind, advance)):
                 number += 1  # no `enumerate`, which holds on to a line until it has the next
                 if line and not line.isspace():
                     yield _json_row(line, number, text_field)
     except OSError as error:  # the file's own: what the caller does between rows is not raised in here
         raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
-
-
-def _blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield a file's content, decompressed as its name says, without a byte order mark."""
-    suffix = file.suffix.lower()
-    raw = _raw_blocks(file, advance)
-    if suffix == ".gz":
-        content = _decompressed(file, raw, lambda: zlib.decompressobj(wbits=31))  # 16 + 15: gzip, largest window
-    elif suffix in (".zst", ".zstd"):
-        # 2 GiB: what `zstd --long=31`, as used for large dumps, needs for reading.
-        content = _decompressed(file, raw, zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj)
-    else:
-        content = raw
-    head = b""
-    for block in content:
-        head += block
-        if len(head) >= len(BYTE_ORDER_MARK):
-            yield head.removeprefix(BYTE_ORDER_MARK)
-            break
-    else:
-        yield head
-    yield from content
-
-
-def _raw_blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
-    with file.open("rb", buffering=0) as opened:
-        while block := opened.read(BLOCK_BYTES):
-            yield block
-            advance(len(block))
-
-
-def _decompressed(file: Path, blocks: Iterable[bytes], new_decompressor: Callable[[], Any]) -> Iterator[bytes]:
-    """Yield the content of concatenated frames; the end of the file within a frame is an error."""
-    decompressor = None
-    position = frames = 0
-    for block in _pieces(blocks, PACKED_BYTES):
-        position += len(block)
-        while block:
-            decompressor = decompressor or new_decompressor()
-            try:
-                content = decompressor.decompress(block)
-            except (zlib.error, zstandard.ZstdError) as error:
-                where = f"the frame before byte {position:,}" if position > PACKED_BYTES or frames else "its beginning"
-                raise FileBroken(file, f"not valid {file.suffix} data in {where} ({error})") from None
-            yield from _pieces((content,), CONTENT_BYTES)
-            block = b""
-            if decompressor.eof:
-                block, decompressor, frames = decompressor.unused_data, None, frames + 1
-    if position == 0:
-        raise FileBroken(file, f"is empty, which no {file.suffix} file is")
-    if decompressor is not None:
-        raise FileBroken(file, f"is truncated: its {file.suffix} data ends after {position:,} bytes within a frame")
-
-
-def _pieces(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    for block in blocks:
-        for start in range(0, len(block), most_bytes):
-            yield block[start : start + most_bytes]
 
 
 def _lines(blocks: Iterable[bytes], separator: bytes | None = b"\n") -> Iterator[bytes | bytearray]:
@@ -185,6 +110,7 @@ def _text_row(content: bytes) -> Row | Reject:
 
 
 def _parquet_rows(file: Path, text_field: str, advance: Callable[[int], None]) -> Iterator[Row | Reject]:
+    check_beginning(file, "parquet")
     size, number = file.stat().st_size, 0
     try:
         # With a buffer, column chunks are read as they are decoded; without one, each as a whole.

@@ -10,12 +10,11 @@ from typing import Any
 from pipeline.artifacts import fingerprint
 from pipeline.config import RunConfig
 from pipeline.corpus.local_machine import GATHERER_VERSION
+from pipeline.corpus.raw_files import COMPRESSIONS
 from pipeline.errors import DataError
 
 FOLDER_SUFFIXES = {
-    "jsonl": tuple(
-        f"{form}{packed}" for form in (".jsonl", ".json", ".ndjson") for packed in ("", ".gz", ".zst", ".zstd")
-    ),
+    "jsonl": tuple(f"{form}{packed}" for form in (".jsonl", ".json", ".ndjson") for packed in ("", *COMPRESSIONS)),
     "parquet": (".parquet",),
     "text": ("",),
 }

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +11,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.corpus.rows import FileBroken, Kind, Reject, Row, _decompressed, _lines, read_rows
+from pipeline.corpus.raw_files import FileBroken
+from pipeline.corpus.recognised import Kind
+from pipeline.corpus.rows import Reject, Row, _lines, read_rows
 
 
 def rows_of(path: Path, content: bytes, kind: Kind = "jsonl", text_field: str = "text") -> list[Row | Reject]:
@@ -100,70 +101,9 @@ def test_the_text_field_can_have_another_name(tmp_path: Path) -> None:
     assert row == Row(b"a", b'{"url":"u"}', 0)
 
 
-def frames(*contents: bytes) -> bytes:
-    return b"".join(zstandard.ZstdCompressor().compress(content) for content in contents)
-
-
-SKIPPABLE = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"
-"""A frame without content, as `pzstd` and seekable zstd files have: magic, length 3 (little-endian), 3 bytes."""
-
-
-@pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_concatenated_frames_are_one_file_even_where_a_line_spans_them(tmp_path: Path, suffix: str) -> None:
-    halves = b'{"text": "on', b'e"}\n{"text": "two"}\n'
-    packed = frames(*halves) if suffix == "zst" else b"".join(map(gzip.compress, halves))
-    assert rows_of(tmp_path / f"a.jsonl.{suffix}", packed) == [Row(b"one", b"{}", 0), Row(b"two", b"{}", 1)]
-
-
-def test_skippable_frames_have_no_content(tmp_path: Path) -> None:
-    content = SKIPPABLE + frames(b'{"text": "one"}') + SKIPPABLE
-    assert rows_of(tmp_path / "a.jsonl.zst", content) == [Row(b"one", b"{}", 0)]
-
-
-@pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_every_truncation_of_a_compressed_file_is_an_error_of_the_file(tmp_path: Path, suffix: str) -> None:
-    lines = b'{"text": "one"}\n{"text": "two"}\n'
-    whole = frames(lines) if suffix == "zst" else gzip.compress(lines)
-    path = tmp_path / f"a.jsonl.{suffix}"
-    for length in range(len(whole)):
-        with pytest.raises(FileBroken, match="is truncated" if length else "is empty"):
-            rows_of(path, whole[:length])
-    assert len(rows_of(path, whole)) == 2
-
-
-def test_rows_before_a_break_are_given_and_the_half_line_at_it_is_no_row(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl.zst"
-    path.write_bytes(frames(b'{"text": "one"}\n{"text": "tw') + frames(b'o"}\n')[:-3])
-    rows = read_rows(path, "jsonl", "text")
-    assert next(rows) == Row(b"one", b"{}", 0)
-    with pytest.raises(FileBroken, match=r"a\.jsonl\.zst: is truncated: its \.zst data ends after 43 bytes") as raised:
-        next(rows)
-    assert raised.value.file == path
-
-
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.zst", b'{"text": "plain"}'), ("a.gz", frames(b"x")), ("b.zst", b"\0" * 9)]
-)
-def test_a_file_that_is_not_what_its_name_says_is_broken(tmp_path: Path, name: str, content: bytes) -> None:
-    with pytest.raises(FileBroken, match=rf"not valid {Path(name).suffix} data in its beginning"):
-        rows_of(tmp_path / name, content)
-
-
-def test_flipped_bytes_in_a_frame_with_a_checksum_are_found(tmp_path: Path) -> None:
-    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(os.urandom(400_000)))
-    packed[200_000] ^= 1
-    with pytest.raises(FileBroken, match=r"not valid \.zst data in the frame before byte"):
-        rows_of(tmp_path / "a.zst", bytes(packed), "text")
-
-
-def test_an_unreadable_file_is_broken(tmp_path: Path) -> None:
-    with pytest.raises(FileBroken, match=r"gone\.jsonl: cannot be read: No such file or directory"):
-        list(read_rows(tmp_path / "gone.jsonl", "jsonl", "text"))
-
-
 def test_a_line_of_30_megabytes_is_one_row(tmp_path: Path) -> None:
     long = "0123456789" * 3_000_000
-    rows = rows_of(tmp_path / "a.jsonl.zst", frames(b'{"text": "%s"}\n{"text": "b"}\n' % long.encode()))
+    rows = rows_of(tmp_path / "a.jsonl.zst", zstandard.compress(b'{"text": "%s"}\n{"text": "b"}\n' % long.encode()))
     assert rows == [Row(long.encode(), b"{}", 0), Row(b"b", b"{}", 1)]
 
 
@@ -171,7 +111,9 @@ def test_what_is_too_long_is_rejected_and_its_neighbours_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.corpus.rows.LONGEST_BYTES", 16)
-    monkeypatch.setattr("pipeline.corpus.rows.BLOCK_BYTES", 5)  # of the long line, what is after 20 bytes is not kept
+    monkeypatch.setattr(
+        "pipeline.corpus.raw_files.BLOCK_BYTES", 5
+    )  # of the long line, what is after 20 bytes is not kept
     fits, long = b'{"text": "1234"}', b'{"text": "' + b"x" * 50 + b'"}'
     rows = rows_of(tmp_path / "a.jsonl", b"\n".join([fits, long, fits, long]))
     kept = [row.excerpt for row in rows if isinstance(row, Reject)]
@@ -188,31 +130,9 @@ def test_what_is_too_long_is_rejected_and_its_neighbours_are_read(
     assert longer == [Row(b"x" * 16, b"{}", 0), Reject("too-long", 1, "x" * 17)]
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.jsonl.gz", "a.parquet"])
-def test_the_bytes_read_add_up_to_the_files_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("pipeline.corpus.rows.BLOCK_BYTES", 100)
-    path, lines = tmp_path / name, b'{"text": "%s"}\n' % os.urandom(500).hex().encode()
-    packed = {".zst": frames, ".gz": gzip.compress}.get(path.suffix, bytes)
-    path.write_bytes(packed(lines))
-    if path.suffix == ".parquet":
-        pq.write_table(pa.table({"text": ["one", "two"]}), path)
-    counts: list[int] = []
-    list(read_rows(path, "parquet" if path.suffix == ".parquet" else "jsonl", "text", counts.append))
-    assert sum(counts) == path.stat().st_size
-    assert path.suffix == ".parquet" or max(counts) == 100
-
-
 @given(st.lists(st.binary(max_size=5).map(lambda block: block.replace(b"0", b"\n")), max_size=8))
 def test_lines_do_not_depend_on_where_blocks_end(blocks: list[bytes]) -> None:
     assert list(_lines(blocks)) == b"".join(blocks).split(b"\n")
-
-
-@given(st.lists(st.binary(max_size=9), min_size=1, max_size=4), st.integers(1, 7))
-def test_decompression_does_not_depend_on_where_blocks_end(contents: list[bytes], size: int) -> None:
-    packed = frames(*contents)
-    blocks = [packed[start : start + size] for start in range(0, len(packed), size)]
-    decompressor = zstandard.ZstdDecompressor().decompressobj
-    assert b"".join(_decompressed(Path("a.zst"), blocks, decompressor)) == b"".join(contents)
 
 
 def test_a_text_file_is_one_document(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Whole files that hold no rows of the kind they are read as, recognised by their first bytes."""
+
+import json
+import re
+from typing import Literal
+
+import orjson
+
+Kind = Literal["jsonl", "parquet", "text"]
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""Source: git-lfs, docs/spec.md."""
+PARQUET = b"PAR1"
+SIGNATURES = (
+    (b"\x1f\x8b", ".gz"),
+    (b"\x28\xb5\x2f\xfd", ".zst"),
+    (b"\xfd7zXZ\0", ".xz"),
+    (b"BZh", ".bz2"),
+)
+"""First bytes of compressed data, by the suffix that would have it decompressed."""
+WIDE_MARKS = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+"""Byte order marks; UTF-16's is the beginning of one of UTF-32's."""
+ZEROS_OF_WIDE: dict[tuple[int, ...], str] = {
+    (0, 1, 0, 1): "UTF-16LE",
+    (1, 0, 1, 0): "UTF-16BE",
+    (0, 1, 1, 1): "UTF-32LE",
+    (1, 1, 1, 0): "UTF-32BE",
+}
+"""Which of the first four bytes are zero, in JSON without such a mark. Source: RFC 4627, section 3."""
+WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
+SPREAD_OBJECT = re.compile(rb'\s*\{[ \t]*\r?\n\s*["}]')
+"""An object whose first key stands on another line than its brace."""
+
+
+def why_unreadable(head: bytes, kind: Kind) -> str | None:
+    """Return why no row of a file that begins so can be read, and what to do about it; None where nothing is wrong.
+
+    `head`: its content, decompressed; of a longer file at least the first kilobytes.
+    """
+    if head.startswith(LFS_POINTER):
+        return "is a pointer of git-lfs and not the file itself: fetch it with `git lfs pull`"
+    if kind == "text" or (kind == "parquet" and head.startswith(PARQUET)):
+        return None
+    if kind == "jsonl" and head.startswith(PARQUET):
+        return "is Parquet: read it with `kind: parquet`, in a source of its own"
+    return _other_format(head) or (_other_json(head) if kind == "jsonl" else None)
+
+
+def _other_format(head: bytes) -> str | None:
+    for signature, suffix in SIGNATURES:
+        if head.startswith(signature):
+            return f"holds {suffix} data, which its name does not say: decompress it, or let its name end in {suffix}"
+    if head.startswith(b"PK\x03\x04") or head[257:262] == b"ustar":
+        return "is an archive of files: unpack it, and name what was in it"
+    marked = [encoding for mark, encoding in WIDE_MARKS if head.startswith(mark)]
+    encoding = marked[0] if marked else ZEROS_OF_WIDE.get(tuple(int(byte == 0) for byte in head[:4]))
+    if encoding:
+        return f"is {encoding} and must be UTF-8: convert it with `iconv -f {encoding} -t UTF-8`"
+    if head and not head.strip(b"\0"):
+        return "begins with zero bytes, perhaps as a download that was not finished: fetch it again"
+    if WEB_PAGE.match(head):
+        return "is a web page or XML, perhaps in the place of a file that could not be downloaded: fetch it again"
+    return None
+
+
+def _other_json(head: bytes) -> str | None:
+    convert = "one object a line is read: convert it"
+    if _is_array(head.strip()):
+        return f"is one JSON array; {convert} with `jq -c '.[]'`"
+    if SPREAD_OBJECT.match(head) or _first_object_spans_lines(head):
+        return f"holds JSON objects that are spread over several lines; {convert} with `jq -c .`"
+    first, _, others = head.partition(b"\r")
+    if others.strip() and b"\n" not in head and _is_json(first, dict):
+        return f"ends its lines with a carriage return alone; {convert} with `tr '\\r' '\\n'`"
+    return None
+
+
+def _is_array(head: bytes) -> bool:
+    """Tell whether an array is all there is, and not one of several lines that are arrays."""
+    first_line = head.partition(b"\n")[0]
+    return head.startswith(b"[") and (first_line == head or not _is_json(first_line, list))
+
+
+def _first_object_spans_lines(head: bytes) -> bool:
+    first_line = head.lstrip().partition(b"\n")[0]
+    if not first_line.startswith(b"{") or first_line == head.lstrip() or _is_json(first_line, dict):
+        return False
+    text = head.decode(errors="ignore").lstrip()
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return "\n" in text[:end]
+
+
+def _is_json(line: bytes, kind: type) -> bool:
+    try:
+        return isinstance(orjson.loads(line), kind)
+    except orjson.JSONDecodeError:
+        return False
