@@ -78,6 +78,7 @@ STAGES = (
         inputs=("train-tokenizer", "tokenize"),
         outside="pipeline.training.origin:inventory",
         check="pipeline.training.preflight:check",
+        version=2,
         grows=True,
     ),
     Stage(

@@ -127,7 +127,7 @@ class Model(Section):
     """With `mup`: width of an attention head in that model. Default: as here, where wider means more heads."""
 
 
-Weights = dict[str, Annotated[float, Field(ge=0)]]
+Weights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class Proportions(Section):

@@ -1,105 +1,149 @@
-"""Which source a sample comes from: weights that hold over every window, without dice.
+"""Which source a sample comes from: exact shares at any sample, without dice and without a table.
 
-Sources are interleaved over a period by Tijdeman's rule, which keeps each source's count within 1 of its exact share
-after every sample; the period repeats. So the source of sample i, and how many samples of that source came before,
-are looked up, whatever i is.
-Source: Tijdeman 1980, "The chairman assignment problem", Discrete Mathematics 32.
+A binary tree divides the samples among the sources, its leaves. Of the first m samples that arrive at a node whose left
+child has the share p, round(m p) go left and the others right, so each child differs from its share by at most 1/2.
+A sample is located by going down from the root, and found again by going up from its source's leaf.
+
+The bound: let w be a source's share of all samples and v, v', ... those of the nodes above it, without the root. A
+node's own error reaches the source in the proportion of their shares, so after every sample
+
+    |count - n w| <= 1/2 (1 + w/v + w/v' + ...)
+
+In Huffman's tree, which joins the two lightest nodes again and again, every node is at least as heavy as its child and
+its grandchild together. So v/w, v'/w, ... are at least 1, 2, 3, 5, 8, ...: the sum is below 3.36 for any weights of any
+number of sources. It is also the tree with the fewest steps from the root to a sample's leaf.
+Sources: Huffman 1952, "A method for the construction of minimum-redundancy codes"; Tijdeman 1980, "The chairman
+assignment problem", Discrete Mathematics 32 (a bound of 1, with a table of the whole period).
 """
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-PERIOD = 1 << 14
-"""Samples after which the interleaving repeats; weights are rounded to multiples of 1 / PERIOD."""
+LARGEST_DEVIATION = 1.68
+"""Half the sum of the reciprocal Fibonacci numbers: each source's count is closer than this to its exact share."""
+LARGEST_TOTAL = 1 << 60
+"""Weights whose common denominator is larger than this are rounded to one part in it."""
+LARGEST_SAMPLE = 1 << 50
+"""Sample numbers below this are computed exactly: 10^18 tokens at a sequence length of 1,024."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A node of the tree that divides its samples between two children."""
+
+    node: int
+    left: int
+    right: int
+    left_weight: int
+    right_weight: int
+
+    @property
+    def weight(self) -> int:
+        """Weight of the node: that of its children together."""
+        return self.left_weight + self.right_weight
+
+    def divide(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of the node's samples `(n,)` go left, and the number of each among its child's samples."""
+        left_before, rest = _divide(numbers, 2 * self.left_weight, self.weight, 2 * self.weight)
+        goes_left = rest >= 2 * self.right_weight
+        return goes_left, np.where(goes_left, left_before, numbers - left_before)
+
+    def join(self, child: int, numbers: np.ndarray) -> np.ndarray:
+        """Return the numbers `(n,)` that the samples of a child have among the node's: the inverse of `divide`."""
+        halves = 2 * numbers + 1
+        if child == self.right:
+            return _divide(halves, self.weight, 0, 2 * self.right_weight)[0]
+        # The first m + 1 with round((m + 1) p) above the number: rounded up, as (m + 1) p may end in exactly 1/2.
+        return _divide(halves, self.weight, -1, 2 * self.left_weight)[0]
+
+    def left_before(self, number: int) -> int:
+        """Return how many of the node's first samples go left."""
+        return (2 * number * self.left_weight + self.weight) // (2 * self.weight)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The interleaving of one period."""
+    """The tree: leaves are numbered as the sources, splits after them, the root last."""
 
-    counts: np.ndarray
-    """`(sources,) int64`: samples of each source in a period; they sum to PERIOD."""
-    source: np.ndarray
-    """`(PERIOD,) int64`: source of each sample."""
-    rank: np.ndarray
-    """`(PERIOD,) int64`: samples of that source earlier in the period."""
-    places: tuple[np.ndarray, ...]
-    """Of each source `(counts,) int64`: its samples' places in the period."""
+    weights: tuple[int, ...]
+    """Whole numbers in the exact proportion of the sources' weights."""
+    splits: tuple[Split, ...]
+    """From the root down: a node comes before its children."""
+    root: int
 
     def locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the sources `(n,)` of samples `(n,)`, and each one's number among that source's samples."""
-        periods, offsets = np.divmod(np.asarray(indices, np.int64), PERIOD)
-        sources = self.source[offsets]
-        return sources, periods * self.counts[sources] + self.rank[offsets]
+        numbers = np.array(indices, np.int64)
+        sources = np.empty_like(numbers)
+        none = np.zeros(0, np.int64)
+        arrived = {self.root: np.arange(len(numbers))}
+        for split in self.splits:
+            here = arrived.pop(split.node, none)
+            if not len(here):
+                continue
+            goes_left, numbers[here] = split.divide(numbers[here])
+            arrived[split.left] = here[goes_left]
+            arrived[split.right] = here[~goes_left]
+        for source, here in arrived.items():
+            sources[here] = source
+        return sources, numbers
 
     def find(self, source: int, numbers: np.ndarray) -> np.ndarray:
         """Return which samples `(n,)` are a source's samples with these numbers; the source has weight."""
-        periods, ranks = np.divmod(np.asarray(numbers, np.int64), self.counts[source])
-        return periods * PERIOD + self.places[source][ranks]
+        found = np.array(numbers, np.int64)
+        node = source
+        for split in reversed(self.splits):
+            if node in (split.left, split.right):
+                found = split.join(node, found)
+                node = split.node
+        return found
 
     def samples_before(self, index: int) -> np.ndarray:
         """Return how many of the samples below `index` come from each source, `(sources,) int64`."""
-        period, offset = divmod(index, PERIOD)
-        return period * self.counts + np.bincount(self.source[:offset], minlength=len(self.counts))
+        before = dict.fromkeys(range(len(self.weights)), 0) | {self.root: index}
+        for split in self.splits:
+            before[split.left] = split.left_before(before[split.node])
+            before[split.right] = before[split.node] - before[split.left]
+        return np.array([before[source] for source in range(len(self.weights))], np.int64)
 
 
-def make_mixture(weights: Sequence[float]) -> Mixture:
-    """Build the interleaving for weights, which need not sum to 1; sources of weight 0 never come."""
-    shares = np.array(weights, np.float64)
-    counts = _round_to_period(shares / shares.sum())
-    source = _interleave(counts)
-    places = tuple(np.flatnonzero(source == i) for i in range(len(counts)))
-    rank = np.zeros(PERIOD, np.int64)
-    for place in places:
-        rank[place] = np.arange(len(place))
-    return Mixture(counts, source, rank, places)
+def make_mixture(weights: Sequence[float | Fraction]) -> Mixture:
+    """Build the tree for weights, which need not sum to 1; sources of weight 0 never come."""
+    whole = _whole_numbers(weights)
+    nodes = [(weight, source) for source, weight in enumerate(whole) if weight > 0]
+    heapq.heapify(nodes)
+    splits: list[Split] = []
+    while len(nodes) > 1:
+        lighter_weight, lighter = heapq.heappop(nodes)
+        heavier_weight, heavier = heapq.heappop(nodes)
+        split = Split(len(whole) + len(splits), heavier, lighter, heavier_weight, lighter_weight)
+        splits.append(split)
+        heapq.heappush(nodes, (split.weight, split.node))
+    return Mixture(whole, tuple(reversed(splits)), nodes[0][1])
 
 
-def _round_to_period(shares: np.ndarray) -> np.ndarray:
-    """Largest remainders, but at least one sample for every source that has weight."""
-    exact = shares * PERIOD
-    least = (shares > 0).astype(np.int64)
-    counts = np.maximum(np.floor(exact).astype(np.int64), least)
-    while (missing := PERIOD - int(counts.sum())) != 0:
-        step = 1 if missing > 0 else -1
-        may = (least == 1) & (counts + step >= least)
-        counts[int(np.argmax(np.where(may, (exact - counts) * step, -np.inf)))] += step
-    return counts
+def _whole_numbers(weights: Sequence[float | Fraction]) -> tuple[int, ...]:
+    """Return the weights as whole numbers in the same proportion; decimal fractions are taken as they are written."""
+    exact = [weight if isinstance(weight, Fraction) else Fraction(str(weight)) for weight in weights]
+    scale = Fraction(math.lcm(*(weight.denominator for weight in exact)))
+    scale /= math.gcd(*(int(weight * scale) for weight in exact))
+    if (total := sum(exact)) * scale <= LARGEST_TOTAL:
+        return tuple(int(weight * scale) for weight in exact)
+    return tuple(max(1, round(weight * LARGEST_TOTAL / total)) if weight > 0 else 0 for weight in exact)
 
 
-def _interleave(counts: np.ndarray) -> np.ndarray:
-    """Assign each place of the period: among the sources that may come now, the one whose deadline is nearest.
+def _divide(numbers: np.ndarray, times: int, plus: int, by: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return quotients and remainders `(n,) int64` of `(numbers x times + plus) / by`, exactly.
 
-    With k sources and share w, a source's next sample (number x + 1) may come at place t once
-    w * t - x >= 1 / (2k - 2), and must come before w * t - x exceeds 1 - 1 / (2k - 2).
+    `by` is at most 2 x LARGEST_TOTAL, and so is `times`; quotients are below LARGEST_SAMPLE. The quotient in floating point
+    is then off by 2 at most, so what is left over is below 2^63, and comes out right though each product wraps at 2^64.
     """
-    present = np.flatnonzero(counts).tolist()
-    if len(present) == 1:
-        return np.full(PERIOD, present[0])
-    twice = 2 * len(present) - 2  # slack is 1 / twice; in whole numbers, so that nothing hangs on a rounding
-    of_source = {source: _times(int(counts[source]), twice) for source in present}
-    coming: list[list[tuple[float, int, int]]] = [[] for _ in range(PERIOD)]  # by the first place they may come at
-    for source in present:
-        first, deadline = of_source[source][0]
-        coming[first].append((deadline, source, 0))
-    order, ready = np.empty(PERIOD, np.int64), []
-    for place in range(PERIOD):
-        for sample in coming[place]:
-            heapq.heappush(ready, sample)
-        _, order[place], used = heapq.heappop(ready)
-        times = of_source[int(order[place])]
-        if used + 1 < len(times):
-            first, deadline = times[used + 1]
-            coming[max(first, place + 1)].append((deadline, int(order[place]), used + 1))
-    return order
-
-
-def _times(count: int, twice: int) -> list[tuple[int, float]]:
-    """Return of each of a source's samples the first place that it may come at, and its deadline."""
-    numbers = np.arange(count)
-    first = -(-(numbers * twice + 1) * PERIOD // (count * twice)) - 1
-    deadline = (numbers + 1 - 1 / twice) / (count / PERIOD)
-    return list(zip(first.tolist(), deadline.tolist(), strict=True))
+    near = (numbers * (times / by)).astype(np.int64)
+    rest = numbers * times + plus - near * by
+    more, rest = np.divmod(rest, by)
+    return near + more, rest

@@ -7,13 +7,21 @@ samples in their order, but for ranges that it has been told to skip: so its sta
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.sampling.mixture import Mixture, make_mixture
 from pipeline.sampling.permutation import Key, derive_key
 from pipeline.sampling.shuffle import Shuffle
+
+VERSION = 2
+"""Raised whenever samples come in another order for the same settings: a run that has begun in one cannot go on in another."""
+VERSION_RECORD = "order of samples"
+"""Name of the version among the settings that a run records at its start; version 1 recorded none."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Samples `[first, end)`, ascending, apart from each other."""
@@ -136,6 +144,14 @@ class Order:
         return _epoch_key(self.seed, self.names[source], epoch)
 
 
+def other_version(recorded: Mapping[str, Any], run_dir: Path) -> str | None:
+    """Say that a run was begun with samples in another order than they come in now, by what it recorded; None if not."""
+    version = recorded.get(VERSION_RECORD, 1)
+    if version == VERSION:
+        return None
+    return f"paths.run_dir = {run_dir}: was begun with version {version} of the order of samples; it is {VERSION} now"
+
+
 @lru_cache(maxsize=1024)
 def _epoch_key(seed: int, source: str, epoch: int) -> Key:
     return derive_key(seed, source, epoch)
@@ -145,7 +161,7 @@ def make_order(
     seed: int,
     shuffles: Mapping[str, Shuffle],
     counts: Mapping[str, int],
-    weights: Sequence[tuple[int, Sequence[float]]],
+    weights: Sequence[tuple[int, Sequence[float | Fraction]]],
 ) -> Order:
     """Build the order of a run from `(first sample, weight of each source)` of its phases; the first begins at 0."""
     phases: list[Phase] = []

@@ -92,7 +92,7 @@ def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
         (
             name,
             f"{seen.tokens:,}",
-            f"{seen.share:.1%}",
+            f"{100 * seen.share:.3g}%",
             f"{seen.epochs:.2f}",
             "-" if seen.cut_documents is None else f"{seen.cut_documents:.1%}",
             f"{seen.padding:.2%}",

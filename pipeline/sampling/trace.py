@@ -25,6 +25,7 @@ from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
 from pipeline.sampling.loader import Data
+from pipeline.sampling.order import other_version
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
@@ -86,6 +87,8 @@ def read_run(config: RunConfig) -> Run:
     """Open a run's data and read how far it has come. Raises DataError where the tokens are others than it trains on."""
     run_dir = config.paths.run_dir
     before, tokens = read_json(run_dir / "run.json"), read_json(config.paths.data_dir / "tokens" / MANIFEST)
+    if before and (problem := other_version(before, run_dir)):
+        raise DataError(f"{problem}, so its samples are not known. Trace it with the version that began it.")
     if before and tokens and before["output of tokens"] != tokens["output"]:
         raise DataError(
             f"{config.paths.data_dir / 'tokens'}: holds other tokens now than the run in {run_dir} was trained on, so its "

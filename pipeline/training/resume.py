@@ -9,6 +9,7 @@ from pipeline.artifacts import differences, flatten, read_json, read_manifest, w
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.events import EVENTS, read_events
+from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
@@ -25,6 +26,9 @@ FIXED = (
     "train.init_from", "train.init_take",
 )  # fmt: skip
 """Settings that stay as they were: any of them would turn the run into another one. README.md says what may change."""
+
+NOT_IN_A_BRANCH = ("model.", "output of tokenizer:", "train.init_")
+"""Settings in which a branch cannot differ from the run that it begins from, or that name what that run began from."""
 
 
 def begin(config: RunConfig) -> list[Path]:
@@ -86,12 +90,18 @@ def _changes(config: RunConfig) -> list[str]:
     before = read_json(run_dir / RUN_RECORD)
     if before is None:
         return []
+    if problem := order.other_version(before, run_dir):
+        return [
+            f"{problem}, so the run cannot go on. Finish it with the version of the pipeline that began it, or choose "
+            f"another paths.run_dir{_or_branch(run_dir)}"
+        ]
     now, length = _known(config, before), "train.train_tokens"
     for name, digest in now.items():
         if digest is None and name.startswith("output of "):  # about to be made; compared again before training
             before[name] = None
     problems = [
         f"{change}; the run in {run_dir} began with the first value: set it back, or choose another paths.run_dir"
+        + ("" if change.startswith(NOT_IN_A_BRANCH) else _or_branch(run_dir))
         for change in differences(before | {length: 0}, now | {length: 0})
     ]
     if now[length] < before[length]:
@@ -99,7 +109,7 @@ def _changes(config: RunConfig) -> list[str]:
     elif phase_starts(config) != phase_starts(_with_length(config, before[length])):
         problems.append(
             f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another length changes what was "
-            f"read before; set it back to {before[length]}, or choose another paths.run_dir"
+            f"read before; set it back to {before[length]}, or choose another paths.run_dir{_or_branch(run_dir)}"
         )
     return problems
 
@@ -114,8 +124,12 @@ def _misplaced(config: RunConfig, checkpoint: Path) -> list[str]:
     return [
         f"batch.global_batch_tokens = {config.batch.global_batch_tokens}, batch.ramp = {ramp}: step {state['step']} ends "
         f"after {planned} tokens, in {checkpoint} after {state['tokens']}; set these back to what they were, or choose "
-        "another paths.run_dir"
+        f"another paths.run_dir{_or_branch(config.paths.run_dir)}"
     ]
+
+
+def _or_branch(run_dir: Path) -> str:
+    return f", with train.init_from = {run_dir} to begin from its newest checkpoint"
 
 
 def _known(config: RunConfig, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +144,8 @@ def _with_length(config: RunConfig, train_tokens: int) -> RunConfig:
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return everything that makes this run what it is, flat."""
-    settings: dict[str, Any] = {"sources": list(config.sources)}  # the order of samples also depends on theirs
+    settings: dict[str, Any] = {order.VERSION_RECORD: order.VERSION}
+    settings["sources"] = list(config.sources)  # the order of samples also depends on theirs
     for dotted in (*FIXED, "train.train_tokens"):
         value: Any = config.model_dump()
         for part in dotted.split("."):

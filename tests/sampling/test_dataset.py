@@ -74,6 +74,15 @@ def test_epochs_asked_for_are_the_epochs_seen_when_the_run_is_as_long(make: Make
     assert epochs["wiki"] == pytest.approx(20, abs=1.1 / 6)
 
 
+def test_a_run_as_long_as_its_text_reads_every_row_once(make: Make) -> None:
+    order = open_data(make("data.mixture=null", f"train.train_tokens={(9 + 6) * 8}")).order
+    places = order.locate(np.arange(9 + 6))
+    assert set(places.epoch.tolist()) == {0}
+    assert sorted(zip(places.source.tolist(), places.row.tolist(), strict=True)) == [
+        (source, row) for source, rows in enumerate((9, 6)) for row in range(rows)
+    ]
+
+
 def test_stages_begin_at_their_progress_rounded_up(make: Make) -> None:
     """The run has 800 samples."""
     stage = "{from_progress: 0.9, mixture: {web: 0, wiki: 1, none: 0}}"
@@ -108,6 +117,8 @@ def test_a_source_of_weight_without_tokens_is_named(make: Make, override: str) -
             ["data.mixture={web: 1, wiki: 1, none: 0, wikl: 1}"],
             "data.mixture.wikl: no such source; sources are web, wiki",
         ),
+        (["data.mixture={web: .inf, wiki: 1, none: 0}"], "data.mixture.web"),
+        (["data.mixture={web: 1, wiki: .nan, none: 0}"], "data.mixture.wiki"),
         (["data.mixture=llama3"], "data.mixture = 'llama3': no such preset; there are gpt3, llama, redpajama-v1"),
         (["data.stages=[{from_progress: 0.5}]"], "data.stages.0: needs `mixture` or `epochs`"),
         (

@@ -71,6 +71,18 @@ def test_epochs_and_counts_before_a_sample_are_those_counted() -> None:
         assert order.epochs(2000)["huge"] == np.bincount(places.source)[0] / 1000
 
 
+@pytest.mark.parametrize("first", [0, 1_234_567], ids=["the whole run", "a stage"])
+@pytest.mark.parametrize("epochs", [[1, 1, 1], [1, 2.5, 3], [0.1, 20, 0]], ids=str)
+def test_sources_of_any_size_are_read_as_often_as_asked_for(epochs: list[float], first: int) -> None:
+    """Neither a row more of the smallest beside millions, nor of any in a stage of its own proportions."""
+    counts = {"huge": 9_000_000, "small": 100, "one": 10}
+    wanted = [round(often * rows) for often, rows in zip(epochs, counts.values(), strict=True)]
+    before = [(0, [1, 0, 0])] if first else []
+    order = order_of(counts, [*before, (first, wanted)])
+    seen = order.samples_before(first + sum(wanted)) - order.samples_before(first)
+    assert seen.tolist() == wanted
+
+
 def test_a_stage_goes_on_in_the_epoch_where_the_one_before_it_ended() -> None:
     order = order_of({"a": 100, "b": 100}, [(0, [1.0, 1.0]), (60, [0.0, 1.0])])
     places = order.locate(np.arange(130))

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.errors import ConfigError
-from pipeline.run_file import load
+from pipeline.artifacts import MANIFEST, read_json, write_json
+from pipeline.errors import ConfigError, DataError
+from pipeline.run_file import dump, load
+from pipeline.sampling import order
 from pipeline.sampling.dataset import open_data
+from pipeline.sampling.trace import open_run, read_run
 from pipeline.training import resume
 from pipeline.training.checkpoint_folders import write_checkpoint_manifest
 
@@ -92,6 +95,58 @@ def test_a_run_whose_data_stays_what_it_was_may_grow(make_run: MakeRun, stages: 
     longer = load(run_file, [*config, f"train.train_tokens={after}"])
     resume.check(longer)
     assert [path.name for path in resume.begin(longer)] == ["step_00000010"]
+
+
+@pytest.mark.parametrize("recorded", [None, 1, order.VERSION + 1])
+def test_a_run_that_began_with_another_order_of_samples_is_refused(make_run: MakeRun, recorded: int | None) -> None:
+    run_file = make_run()
+    begin(run_file)
+    config = load(run_file)
+    record = config.paths.run_dir / resume.RUN_RECORD
+    before = read_json(record)
+    assert before[order.VERSION_RECORD] == order.VERSION
+    del before[order.VERSION_RECORD]
+    write_json(record, before if recorded is None else before | {order.VERSION_RECORD: recorded})
+    with pytest.raises(ConfigError) as error:
+        resume.check(config)
+    (problem,) = error.value.problems  # set back it cannot be
+    assert f"version {recorded or 1} " in problem
+    assert f"train.init_from = {config.paths.run_dir}" in problem
+    (config.paths.run_dir / "config.yaml").write_text(dump(config))
+    with pytest.raises(DataError, match="order of samples"):
+        read_run(open_run(config.paths.run_dir, []))
+
+
+@pytest.mark.parametrize(
+    ("setting", "can_branch"),
+    [
+        ("data.mixture={prose: 1, sums: 1}", True),
+        ("schedule.warmup_tokens=512", True),
+        ("train.seed=2", True),
+        ("batch.global_batch_tokens=512", True),
+        ("model.config.num_hidden_layers=3", False),
+    ],
+)
+def test_a_refusal_names_the_branch_that_would_do(make_run: MakeRun, setting: str, can_branch: bool) -> None:
+    run_file = make_run()
+    begin(run_file)
+    config = load(run_file, [setting])
+    with pytest.raises(ConfigError) as error:
+        resume.check(config)
+    assert (f"train.init_from = {config.paths.run_dir}" in str(error.value)) == can_branch
+
+
+def test_text_that_was_added_is_refused_and_the_branch_is_named(make_run: MakeRun) -> None:
+    run_file = make_run()
+    begin(run_file)
+    config = load(run_file)
+    manifest = config.paths.data_dir / "tokens" / MANIFEST
+    write_json(manifest, read_json(manifest) | {"output": "with another source"})
+    with pytest.raises(ConfigError) as error:
+        resume.check(config)
+    (problem,) = error.value.problems
+    assert problem.startswith("output of tokens")
+    assert f"train.init_from = {config.paths.run_dir}" in problem
 
 
 def test_another_order_of_sources_is_refused(make_run: MakeRun) -> None:
