@@ -86,11 +86,17 @@ class Result:
     """What a stage function returns; the caller writes it into the manifest."""
 
     counts: dict[str, Any]
-    """What was made, for `status`, the summary and the report: JSON values."""
+    """What was made, for `status`, the summary and the report: JSON values.
+
+    `headline` is the line that the stage ends with: what it made, held out, rejected; in documents, bytes, tokens."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Path below the stage's folder -> `{"bytes": size, "checksum": xxh3}`.
 
     A link to a file that is somebody else's has `"identity"` instead: what can be said without reading it."""
+    closing: list[str] = field(default_factory=list)
+    """Lines that follow the headline, each about something that the user may want to look into; empty where all is well.
+
+    They are shown when the stage ends and again whenever it is found done."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +296,7 @@ def write_manifest(
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "counts": result.counts,
+        "closing": result.closing,
         "inputs": inputs,
         "made_from": made_from,
         "environment": environment(),

@@ -55,7 +55,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
     """Run a stage unless it is done, holding its folder, and write its manifest last."""
     before = artifacts.states(table, config)[stage.name]
     if before.kind == "done":  # no lease: finished data may be read-only, and shared
-        note(f"{stage.name}: done already")
+        _print_result(stage, "done already", before.manifest)
         for line in _outlived(stage, config, table, before.manifest):
             note(line)
         return
@@ -70,7 +70,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
                     + f"\nRun `pipeline {name}` with the same run file first, or `pipeline run` for all in order."
                 )
         if state.kind == "done":
-            note(f"{stage.name}: done already")
+            _print_result(stage, "done already", state.manifest)
             return
         _check(stage, config)
         inputs = artifacts.expected_inputs(stage, config, table)
@@ -83,8 +83,15 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         started = time.monotonic()
         result = artifacts.resolve(stage.function)(config)
         seconds = time.monotonic() - started
-        artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
-        note(f"{stage.name}: done in {human_seconds(seconds)}")
+        manifest = artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
+        _print_result(stage, f"done in {human_seconds(seconds)}", manifest)
+
+
+def _print_result(stage: Stage, how: str, manifest: Any) -> None:
+    """Print the line that a stage ends with, and those that follow it."""
+    note(f"{stage.name}: {how}: {manifest['counts']['headline']}")
+    for line in manifest.get("closing", []):
+        note(f"{stage.name}: {line}")
 
 
 def _check(stage: Stage, config: RunConfig) -> None:

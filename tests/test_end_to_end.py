@@ -96,6 +96,9 @@ def test_every_stage_leaves_its_manifest_and_is_done_for_good(finished: Path, ru
     assert len(written) == 7
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert again.stderr.count("done already") == 7
+    for path in written:
+        made = json.loads(path.read_text())
+        assert f"{made['stage']}: done already: {made['counts']['headline']}\n" in again.stderr
     status = pipeline("status", run_file).stdout
     assert status.count(" done ") == 7
     assert "stale" not in status

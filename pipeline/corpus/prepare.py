@@ -4,7 +4,7 @@ Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -56,7 +56,8 @@ def prepare(config: RunConfig) -> Result:
     outputs = {path: record for result in results.values() for path, record in result["files"].items()}
     samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
     remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
-    return Result({"headline": _headline(sources), "sources": sources}, outputs)
+    counts = {"headline": _headline(sources), "sources": sources}
+    return Result(counts, outputs, closing=_closing_lines(sources))
 
 
 def _all_files(config: RunConfig) -> dict[str, list[InputFile]]:
@@ -115,7 +116,7 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
         documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
         rows = documents + rejected
         if rejected > config.prepare.max_bad_rows * rows:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts["rejected"].items()))
+            reasons = _listed(counts["rejected"])
             problems.append(
                 f"source {name}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
                 f"prepare.max_bad_rows = {config.prepare.max_bad_rows} allows: {reasons}. Samples: "
@@ -130,8 +131,6 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
     if problems:
         raise DataError("\n".join(problems))
     for name, counts in sources.items():
-        for file, why in counts["broken_files"].items():
-            warn(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")
         can_hold_out = config.prepare.validation_fraction > 0 and config.sources[name].has_documents
         if can_hold_out and counts["documents"]["validation"] == 0:
             warn(
@@ -142,9 +141,34 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
 
 def _headline(sources: dict[str, dict[str, Any]]) -> str:
     documents = {split: sum(counts["documents"][split] for counts in sources.values()) for split in SPLITS}
-    size = sum(sum(counts["text_bytes"].values()) for counts in sources.values())
-    rejected = sum(sum(counts["rejected"].values()) for counts in sources.values())
+    sizes = {split: sum(counts["text_bytes"][split] for counts in sources.values()) for split in SPLITS}
+    rejected: Counter[str] = Counter()
+    for counts in sources.values():
+        rejected.update(counts["rejected"])
+    reasons = f" ({_listed(rejected)})" if rejected else ""
     return (
-        f"{sum(documents.values()):,} documents, {human_bytes(size)} of text; {documents['validation']:,} held out, "
-        f"{rejected:,} rows rejected"
+        f"{sum(documents.values()):,} documents, {human_bytes(sum(sizes.values()))} of text; "
+        f"{documents['validation']:,} held out ({human_bytes(sizes['validation'])}); "
+        f"{sum(rejected.values()):,} rows rejected{reasons}"
     )
+
+
+def _closing_lines(sources: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what was left out of each source, a line for each kind of loss."""
+    lines = []
+    for name, counts in sources.items():
+        if counts["rejected"]:
+            rows = sum(counts["rejected"].values()) + sum(counts["documents"].values())
+            lines.append(
+                f"source {name}: rejected {_listed(counts['rejected'])} of {rows:,} rows; samples in "
+                f"documents/{name}/rejected below data_dir"
+            )
+        for file, why in counts["broken_files"].items():
+            lines.append(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")
+    return lines
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Return counts by name as a list in words, the largest first."""
+    largest_first = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{count:,} {name}" for name, count in largest_first)

@@ -30,7 +30,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.questions import CHANCE
 from pipeline.evaluation.tasks import BITS_PER_BYTE, BUILT_IN, SEED, write_tasks
-from pipeline.logs import human_seconds, note, warn
+from pipeline.logs import human_bytes, human_seconds, note, warn
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,12 @@ def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pi
 def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
     scores: list[dict[str, Any]] = []
     bits: dict[str, dict[str, Any]] = {}
+    questions: dict[str, int] = {}
     for piece in pieces:
         result = read_json(folder / f"{piece.name}.json")
         if piece.name != "bits_per_byte":
             scores += score_rows(result, piece.shots)
+            questions |= {task: count["effective"] for task, count in result["n-samples"].items()}
             continue
         for task in piece.tasks:
             lines = (folder / "tasks" / f"{task}.jsonl").read_text("utf-8").split("\n")
@@ -162,9 +164,11 @@ def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
     parts = []
     if scores:
         shots = ", ".join(str(k) for k in sorted({row["shots"] for row in scores}))
-        parts.append(f"{len({row['task'] for row in scores})} tasks at k = {shots}")
+        parts.append(f"{len(questions)} tasks, {sum(questions.values()):,} questions at k = {shots}")
     if bits:
-        parts.append(f"{sum(entry['value'] for entry in bits.values()) / len(bits):.2f} bits per byte")
+        size = human_bytes(sum(entry["bytes"] for entry in bits.values()))
+        mean = sum(entry["value"] for entry in bits.values()) / len(bits)
+        parts.append(f"{mean:.2f} bits per byte on {size} of held-out text of {len(bits)} sources")
     return {
         "headline": "; ".join(parts) or "nothing asked for",
         "scores": scores,

@@ -18,7 +18,7 @@ from rich.text import Text
 from pipeline.artifacts import Result, file_record, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
-from pipeline.logs import console, note
+from pipeline.logs import console, human_bytes, note
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
@@ -53,8 +53,12 @@ def export(config: RunConfig) -> Result:
     note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
     console.print(Text(config.evaluation.prompt) + Text(continuation, style="bold"))
     files = {f"{name}/{path.name}": file_record(path) for path in sorted((folder / name).iterdir())}
+    size = sum(record["bytes"] for record in files.values())
     counts = {
-        "headline": f"{name}, logits equal the engine's to {difference:.1g}",
+        "headline": (
+            f"{name}, {trained['counts']['parameters']:,} parameters, {human_bytes(size)}; logits equal the engine's to "
+            f"{difference:.1g}"
+        ),
         "step": trained["counts"]["step"],
         "folder": name,
         "parameters": trained["counts"]["parameters"],

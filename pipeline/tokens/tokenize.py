@@ -19,7 +19,7 @@ from pipeline.artifacts import Result, fingerprint, read_manifest, remove_unlist
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import SPLITS, shard_records
 from pipeline.executor import Task, map_ahead, report_progress, run_tasks
-from pipeline.logs import human_bytes, note, warn
+from pipeline.logs import human_bytes, warn
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
 
@@ -145,7 +145,6 @@ def _collect(folder: Path, results: dict[str, dict[str, Any]], dtypes: dict[str,
         encoders[result.get("encoder", "existing pairs")] += 1
         files |= result["files"]
     remove_unlisted(folder, list(files), [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES] + ["*/.*.partial"])
-    note(f"tokenize: shards by {' and '.join(f'{name}: {count}' for name, count in sorted(encoders.items()))}")
     counts = {
         "headline": _headline(sources),
         "dtypes": dtypes,
@@ -155,14 +154,19 @@ def _collect(folder: Path, results: dict[str, dict[str, Any]], dtypes: dict[str,
         },
         "encoders": dict(encoders),
     }
-    return Result(counts, files)
+    slow = encoders["reference"]
+    closing = [f"{slow:,} of {len(results):,} shards were encoded by the slow reference"] if slow else []
+    return Result(counts, files, closing=closing)
 
 
 def _headline(sources: dict[str, dict[str, Counter[str]]]) -> str:
     counts = [split for source in sources.values() for split in source.values()]
-    tokens, text = (sum(count[key] for count in counts) for key in ("tokens", "text_bytes"))
+    documents, tokens, text = (sum(count[key] for count in counts) for key in COUNTS)
     of_text = sum(count["tokens"] for count in counts if count["text_bytes"])
-    shown = f"{tokens:,} tokens"
+    shown = f"{tokens:,} tokens, {documents:,} documents"
     if text:
-        shown += f", {text / of_text:.2f} bytes of text each, {human_bytes(text)} of text"
-    return shown + (f"; {tokens - of_text:,} of them existed" if of_text < tokens else "")
+        shown += f", {human_bytes(text)} of text, {text / of_text:.2f} bytes a token"
+    held_out = [source["validation"] for source in sources.values()]
+    shown += f"; {sum(count['tokens'] for count in held_out):,} tokens held out"
+    shown += f" ({sum(count['documents'] for count in held_out):,} documents)"
+    return shown + (f"; {tokens - of_text:,} tokens existed" if of_text < tokens else "")

@@ -62,6 +62,9 @@ def train_tokenizer(config: RunConfig) -> Result:
         report["strings_that_sentencepiece_cuts_differently"] = differing
     write_json(folder / "report.json", report)
     headline = f"{report['vocab_size']:,} ids ({kind}), exact on {len(strings):,} strings"
+    if "sample" in report:
+        documents = sum(given["documents"] for given in report["sample"].values())
+        headline += f", learned from {human_bytes(report['training_bytes'])} of {documents:,} documents"
     files = {path.name: file_record(path) for path in sorted(folder.iterdir()) if path.is_file()}
     return Result({"headline": headline, **report}, files)
 

@@ -242,6 +242,8 @@ def _counts(
     entropy, entropy_by_source = unigram_entropy(held_out)
     validation = last.get("validation_loss")
     shown = f", validation loss {validation:.3f}" if validation is not None else ""
+    if skipped := sum(end - first for first, end in state.skipped):
+        shown += f"; {skipped:,} samples skipped"
     return {
         "headline": f"step {state.step:,}, {state.tokens:,} tokens, loss {loss:.3f}{shown}",
         "step": state.step,

@@ -107,7 +107,8 @@ def test_a_pair_is_linked_not_copied_and_never_changed(pairs_run: Path) -> None:
         "validation": {"documents": 1, "tokens": 2, "text_bytes": 0},
     }
     assert manifest["counts"]["dtypes"] == {"web": "uint16"}
-    assert manifest["counts"]["headline"] == "7 tokens; 7 of them existed"
+    headline = manifest["counts"]["headline"]
+    assert headline.startswith("7 tokens, 3 documents; 2 tokens held out") and headline.endswith("7 tokens existed")
     record = manifest["files"]["web/train_one.bin"]
     assert (record["bytes"], record["link_to"]) == (10, str(folder / "pairs" / "one.bin"))
     assert record["identity"].startswith("name, size, time: ")
