@@ -44,7 +44,7 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
         "from pipeline.__main__ import main\n"
         "try:\n    main()\n"
         "finally:\n"
-        "    heavy = {'torch', 'deepspeed', 'numpy', 'pyarrow', 'yaml', 'pydantic'} & set(sys.modules)\n"
+        "    heavy = {'torch', 'deepspeed', 'transformers', 'numpy', 'pyarrow', 'yaml', 'pydantic'} & set(sys.modules)\n"
         "    sys.stderr.write(f'heavy: {sorted(heavy)}')\n"
     )
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)

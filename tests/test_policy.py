@@ -26,6 +26,7 @@ SUPPORT = (
     "config",
     "run_file",
     "artifacts",
+    "pretrained_folders",
     "checksummed_file",
     "ports",
     "events",
@@ -138,6 +139,20 @@ def test_the_cluster_folder_is_free_of_torch() -> None:
         if module.split(".")[0] in heavy
     ]
     assert wrong == []
+
+
+def test_one_module_loads_transformers_folders() -> None:
+    """Whoever else called these might let transformers ask on the terminal whether to run a folder's code."""
+    loaders = {"from_pretrained", "from_config", "trust_remote_code", "local_files_only"}
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr in loaders)
+        or (isinstance(node, ast.keyword) and node.arg in loaders)
+        or (isinstance(node, ast.Constant) and node.value in loaders)
+    }
+    assert users == {"pretrained_folders.py"}
 
 
 def test_string_references_can_be_imported() -> None:

@@ -19,6 +19,7 @@ from pipeline.artifacts import Result, file_record, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import console, human_bytes, note
+from pipeline.pretrained_folders import new_model, open_model, open_tokenizer
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
@@ -72,7 +73,6 @@ def export(config: RunConfig) -> Result:
 
 def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, Any]) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     from pipeline.training.engine import DTYPES
@@ -81,7 +81,7 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
     transformers_logging.disable_progress_bar()
     architecture = model_config(config)
     with torch.device("cpu"):
-        model = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)
+        model = new_model(architecture, dtype=torch.float32)
     missing, unexpected = model.load_state_dict(_weights(checkpoint), strict=False)
     tied = set(model.all_tied_weights_keys)
     if set(missing) - tied or unexpected:
@@ -114,10 +114,9 @@ def _weights(checkpoint: Path) -> dict[str, Any]:
 def max_logit_difference(folder: Path, probe: Path) -> float:
     """Load an exported folder and return the largest difference to the engine's logits in a checkpoint's probe."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     expected = np.load(probe)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    model = open_model(folder, str(folder), dtype="auto").eval()
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(expected["input_ids"])).logits.float().numpy()
     return float(np.abs(logits - expected["logits"]).max())
@@ -125,13 +124,13 @@ def max_logit_difference(folder: Path, probe: Path) -> float:
 
 def continue_prompt(folder: Path, prompt: str) -> str:
     """Return what the exported model writes after `prompt`, drawn with temperature 0.8 from a fixed seed."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import set_seed
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    tokenizer = open_tokenizer(folder, str(folder))
+    model = open_model(folder, str(folder), dtype="auto").eval()
     inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     set_seed(0)
-    generated = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+    generated = model.generate(
         **inputs,
         max_new_tokens=CONTINUATION_TOKENS,
         do_sample=True,

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.logs import progress
+from pipeline.pretrained_folders import opening_options
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
 """The strings, the context's tokens, the answer's tokens."""
@@ -36,9 +37,11 @@ class Model(_HarnessModel):
     """lm-eval's transformers model as it is, with one progress bar a call and a check of lengths."""
 
     def __init__(self, folder: Path, batch_sequences: int) -> None:
+        """Load an exported folder. Raises DataError where it brings code."""
+        options = opening_options(folder, str(folder))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with quiet():
-            super().__init__(pretrained=str(folder), batch_size=batch_sequences, device=device)
+            super().__init__(pretrained=str(folder), batch_size=batch_sequences, device=device, **options)
         self.label = ""
         self.cut_requests = 0
         self._completed = 0

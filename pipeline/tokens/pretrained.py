@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.artifacts import file_record
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
+from pipeline.pretrained_folders import open_tokenizer, refuse_code
 
 FOLDER_FILES = (
     "tokenizer.json",
@@ -33,11 +34,13 @@ def inventory(config: RunConfig) -> dict[str, Any]:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a `tokenizer.path` that names no tokenizer, or one without an exact fast form. Raises DataError."""
+    """Refuse a `tokenizer.path` that names no tokenizer, one without an exact fast form, or code. Raises DataError."""
     path = config.tokenizer.path
     if config.tokenizer.kind != "pretrained" or path is None:
         return
     _files(config)
+    if path.is_dir():
+        refuse_code(path, f"tokenizer.path = {path}")
     if _is_sentencepiece(path):
         _read_sentencepiece(path)
     else:
@@ -78,10 +81,10 @@ def take(config: RunConfig, folder: Path) -> Callable[[str], list[int]]:
 
 
 def _load_folder(path: Path) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = open_tokenizer(path, f"tokenizer.path = {path}")
+    except DataError:
+        raise
     except Exception as error:  # whatever transformers makes of a broken folder
         raise DataError(f"tokenizer.path = {path}: transformers cannot load it ({_first_line(error)})") from None
     if not tokenizer.is_fast:

@@ -12,6 +12,7 @@ from pipeline.config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
 from pipeline.logs import progress, warn
+from pipeline.pretrained_folders import open_tokenizer
 from pipeline.tokens.sentencepiece_file import SPACE
 
 PROOF_STRINGS = 2400
@@ -48,9 +49,7 @@ def write(fast: Tokenizer, folder: Path, end: str, begin: str, unknown: str | No
 
 def load_exported(folder: Path) -> Any:
     """Load a tokenizer folder as any user of transformers would."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return open_tokenizer(folder, str(folder))
 
 
 def prove(folder: Path, kind: str, reference: Callable[[str], list[int]], strings: Sequence[str]) -> dict[str, int]:

@@ -14,8 +14,6 @@ import torch
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -24,6 +22,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.pretrained_folders import new_model, open_config
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.training.branch import RUN_TIME_SETTINGS
 from pipeline.training.costs import ModelSize, head_width
@@ -84,13 +83,13 @@ def _pretrained_config(config: RunConfig) -> PretrainedConfig:
     """Return the config in a transformers folder, with what the run file says of how the model is run.
 
     Raises ConfigError where there is none of a causal language model that transformers itself knows, or where an entry of
-    `model.config` would make another model of it.
+    `model.config` would make another model of it; DataError where the folder brings code.
     """
     folder = config.model.pretrained
     assert folder is not None
     known = "name a transformers folder of a causal language model"
-    try:  # no code of the folder's own is ever run
-        model = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        model = open_config(folder, f"model.pretrained = {folder}")
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ConfigError(
@@ -167,7 +166,7 @@ def attention_choice(config: RunConfig) -> str | None:
 
 def _from_config(architecture: PretrainedConfig, attention: str | None) -> PreTrainedModel:
     chosen = {} if attention is None else {ATTENTION: attention}
-    return AutoModelForCausalLM.from_config(architecture, dtype=torch.float32, **chosen)
+    return new_model(architecture, dtype=torch.float32, **chosen)
 
 
 @torch.no_grad()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig
 
+from pipeline.pretrained_folders import new_model
 from pipeline.run_file import read_preset
 
 
@@ -30,7 +31,7 @@ def count_parameters(config: PretrainedConfig) -> Sizes:
     """Count the parameters of a causal language model."""
     with init_empty_weights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that drawing initial weights on the meta device does nothing
-        model = AutoModelForCausalLM.from_config(config)
+        model = new_model(config)
     model.tie_weights()
     tables = {id(p): p.numel() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     output = model.get_output_embeddings()

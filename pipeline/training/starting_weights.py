@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import DataError
+from pipeline.pretrained_folders import open_model
 from pipeline.training.agreement import from_rank_0
 
 SHOWN = 5
@@ -65,18 +66,16 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
 def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
     """Read a transformers folder's safetensors as transformers does, old names of weights included.
 
-    Raises DataError where a weight is missing, left over, of another shape, or the folder has no safetensors.
+    Raises DataError where a weight is missing, left over, of another shape, or the folder has no safetensors or brings code.
     """
     where = f"model.pretrained = {folder}"
     transformers_logging.disable_progress_bar()
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+        model, loaded = open_model(
             folder,
+            where,
             config=architecture,
             dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # named below, with the others
             output_loading_info=True,
         )

@@ -1,0 +1,136 @@
+"""Folders of a tokenizer or a model that others made: code in them is refused by name, and none of it is run or copied."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import run_stages, write_byte_level_tokenizer
+from transformers import LlamaConfig
+
+from pipeline.errors import DataError
+from pipeline.pretrained_folders import opening_options
+from pipeline.run_file import load
+from pipeline.training.model import model_config
+
+MARK = "code_has_run"
+
+
+def with_code(folder: Path, file: str, content: dict[str, object]) -> None:
+    """Put code beside a tokenizer, and an entry that names it."""
+    (folder / "own.py").write_text(
+        f"open({str(folder / MARK)!r}, 'w')\n"
+        "from transformers import LlamaConfig, PreTrainedTokenizerFast\n"
+        "class Own(PreTrainedTokenizerFast):\n    pass\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+    )
+    path = folder / file
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**kept, **content}))
+
+
+def of_the_tokenizer(folder: Path) -> str:
+    with_code(
+        folder, "tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "own.Own"]}, "tokenizer_class": "Own"}
+    )
+    return "tokenizer_config.json"
+
+
+def of_the_model(folder: Path) -> str:
+    with_code(folder, "config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}})
+    return "config.json"
+
+
+def of_another_version(folder: Path) -> str:
+    """transformers reads the file that is named for its version in the place of config.json."""
+    with_code(folder, "config.4.0.0.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}})
+    (folder / "config.json").write_text(json.dumps({"model_type": "own", "configuration_files": ["config.4.0.0.json"]}))
+    return "config.4.0.0.json"
+
+
+def of_a_part(folder: Path) -> str:
+    inner = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    with_code(folder, "config.json", {"model_type": "llava", "text_config": inner})
+    return "config.json"
+
+
+def of_generation(folder: Path) -> str:
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_text(f"open({str(folder / MARK)!r}, 'w')\n")
+    return "custom_generate/generate.py"
+
+
+def of_a_kernel(folder: Path) -> str:
+    LlamaConfig().save_pretrained(folder)
+    with_code(folder, "config.json", {"attn_implementation": "somebody/kernel"})
+    return "config.json"
+
+
+CODE = (of_the_tokenizer, of_the_model, of_another_version, of_a_part, of_generation, of_a_kernel)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tokenizer folder without code, and a person who would answer `y` to any question."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 9))
+    write_byte_level_tokenizer(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+@pytest.mark.parametrize("add", CODE)
+def test_a_tokenizer_with_code_is_refused_by_name(
+    run_file: Path, folder: Path, add: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = add(folder)
+    run_stages(run_file, ["prepare"], [])
+    taken = [f"tokenizer={{kind: pretrained, path: {folder}}}"]
+    with pytest.raises(DataError) as refused:
+        run_stages(run_file, ["train-tokenizer"], taken)
+    assert refused.value.exit_code == 2
+    assert f"tokenizer.path = {folder}: " in str(refused.value)
+    assert file in str(refused.value)
+    assert "[y/N]" not in capsys.readouterr().out
+    assert not (folder / MARK).exists()
+    assert not (load(run_file).paths.data_dir / "tokenizer" / "tokenizer.json").exists()
+    assert not [name for name in sys.modules if name.startswith("transformers_modules")]
+
+
+@pytest.mark.parametrize("add", CODE)
+def test_a_model_with_code_is_refused_by_name(run_file: Path, folder: Path, add: Callable[[Path], str]) -> None:
+    LlamaConfig(vocab_size=512).save_pretrained(folder)
+    file = add(folder)
+    model = load(run_file, [f"model={{pretrained: {folder}}}"])
+    with pytest.raises(DataError) as refused:
+        model_config(model)
+    assert f"model.pretrained = {folder}: " in str(refused.value)
+    assert file in str(refused.value)
+    with pytest.raises(DataError, match=file):
+        opening_options(folder, "the harness")
+    assert not (folder / MARK).exists()
+
+
+def test_a_pipe_in_the_folder_is_named_and_not_waited_for(run_file: Path, folder: Path) -> None:
+    os.mkfifo(folder / "chat_template.jinja")
+    run_stages(run_file, ["prepare"], [])
+    with pytest.raises(DataError, match=r"theirs: chat_template\.jinja is neither a file nor a folder"):
+        run_stages(run_file, ["train-tokenizer"], [f"tokenizer={{kind: pretrained, path: {folder}}}"])
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "\udcff"])
+def test_a_config_that_is_no_json_is_named(folder: Path, content: str) -> None:
+    (folder / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=r"theirs: config\.json is no JSON that can be read"):
+        opening_options(folder, str(folder))
+
+
+def test_a_file_of_such_a_folder_is_taken(run_file: Path, folder: Path) -> None:
+    """`tokenizers` alone reads it, which knows no code."""
+    of_the_tokenizer(folder)
+    run_stages(
+        run_file, ["prepare", "train-tokenizer"], [f"tokenizer={{kind: pretrained, path: {folder}/tokenizer.json}}"]
+    )
+    assert not (folder / MARK).exists()
+    assert not list(load(run_file).paths.data_dir.rglob("*.py"))
