@@ -10,6 +10,7 @@ import typer
 from pipeline.artifacts import Stage
 from pipeline.command_groups import Overrides, RunFile, benchmarks, checkpoints
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
+from pipeline.logs import say_plainly, show_traceback
 
 STAGES = (
     Stage(
@@ -249,20 +250,21 @@ def main() -> None:
     # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning
     # ones take the core that the working one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.excepthook = show_traceback
     try:
         app()
     except UserError as error:
-        sys.stderr.write(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}\n")
+        say_plainly(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         if not (told := out_of_space(error, "a file") or out_of_reach(error)):
             raise
-        sys.stderr.write(f"error: {told}\n")
+        say_plainly(f"error: {told}")
         sys.exit(told.exit_code)
     except SystemExit as end:
         if end.code != 130:  # what Typer makes of Ctrl-C
             raise
-        sys.stderr.write("\nstopped: run the same command again to go on\n")
+        say_plainly("\nstopped: run the same command again to go on")
         sys.exit(Interrupted.exit_code)
 
 

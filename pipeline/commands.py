@@ -121,10 +121,10 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     print_wide(shown, LEAST_WIDTH)
     for stage in stages:
         for reason in states[stage.name].reasons:
-            console.print(f"{stage.name} is stale: {reason}", markup=False)
+            console.print(f"{stage.name} is stale: {reason}")
         if states[stage.name].manifest:
             for line in _outlived(stage, config, {s.name: s for s in stages}, states[stage.name].manifest):
-                console.print(line, markup=False)
+                console.print(line)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
 
 
@@ -143,4 +143,4 @@ def _outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest
 
 def show_config(run_file: Path, overrides: Sequence[str]) -> None:
     """Print the resolved settings."""
-    print(dump(load(run_file, overrides)), end="")
+    console.print(dump(load(run_file, overrides)), end="")

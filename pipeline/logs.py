@@ -1,24 +1,52 @@
-"""What the person at the terminal sees: messages, progress bars, and plain lines where there is no terminal."""
+"""What the person at the terminal sees: results, messages, progress, and plain lines where there is no terminal.
 
+All that is printed goes through here, so that no text from a file, a folder or a model can act on the terminal.
+"""
+
+import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+from pipeline.visible import harmless, visible
+
+
+class _Terminal(Console):
+    """A console on which text is nothing but text: no markup, no emoji codes, no characters that a terminal acts on."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as it will be shown, so that columns are as wide as that."""
+        return super().render_str(harmless(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the pieces of anything printed, those of rich's own `Text` and tables included."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+
+console = _Terminal(soft_wrap=True)
 """Results go to standard output."""
 
 
-class _Messages(Console):
+class _Messages(_Terminal):
     def on_broken_pipe(self) -> None:
         """Say no more where nobody reads: a training job outlives the terminal that it was started from."""
         self.quiet = True
 
 
-messages = _Messages(stderr=True, highlight=False, soft_wrap=True)
+messages = _Messages(stderr=True, soft_wrap=True)
 """Progress, notes and errors go to standard error."""
 
 PLAIN_LINE_SECONDS = 10.0
@@ -28,12 +56,33 @@ PLAIN_LINE_SECONDS = 10.0
 def note(text: str) -> None:
     """Print one line about what is going on; a terminal that is gone ends nothing."""
     with suppress(OSError):
-        messages.print(text, markup=False)
+        messages.print(text)
 
 
 def warn(text: str) -> None:
     """Print one line that the user should not miss."""
-    messages.print(f"warning: {text}", style="yellow", markup=False)
+    messages.print(f"warning: {text}", style="yellow")
+
+
+def styled(text: str, style: str = "") -> Text:
+    """Return text in a style. (Rich's own `Text` drops some characters that would act, instead of showing them.)"""
+    return Text(harmless(text), style)
+
+
+def say_plainly(text: str) -> None:
+    """Write lines to standard error as they are, neither wrapped nor coloured: what a command ends with."""
+    sys.stderr.write(harmless(text) + "\n")
+    sys.stderr.flush()
+
+
+def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the traceback of a bug: what it quotes may come from a file. Takes the place of `sys.excepthook`."""
+    say_plainly("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON in printable ASCII: whatever else a string holds is written as `\\uNNNN`."""
+    sys.stdout.write(json.dumps(value, indent=1).replace("\x7f", "\\u007f") + "\n")
 
 
 def print_wide(shown: RenderableType, least_width: int) -> None:
@@ -41,7 +90,7 @@ def print_wide(shown: RenderableType, least_width: int) -> None:
 
     (Rich's own `width` never exceeds the terminal's, or 80 where there is none, and cuts figures.)
     """
-    Console(file=console.file, highlight=False, width=max(console.width, least_width)).print(shown)
+    _Terminal(file=console.file, width=max(console.width, least_width)).print(shown)
 
 
 def short(value: float) -> str:
@@ -82,17 +131,17 @@ def progress(label: str, total: float, unit: str = "", has_bar: bool = True) -> 
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *([BarColumn(bar_width=30)] if has_bar else []),
         TaskProgressColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=messages, transient=True) as bar:
-        task = bar.add_task(label, total=total, detail="")
+        task = bar.add_task(visible(label), total=total, detail="")
 
         def update(completed: float, detail: str = "") -> None:
-            bar.update(task, completed=completed, detail=detail)
+            bar.update(task, completed=completed, detail=visible(detail))
 
         yield update
 
@@ -121,10 +170,24 @@ def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str]
             return
         last = now
         left = (now - first[0]) / (completed - first[1]) * (total - completed)
-        print(
-            f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} left)",
-            file=sys.stderr,
-            flush=True,
-        )
+        say_plainly(f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} left)")
 
     return update
+
+
+@contextmanager
+def elapsed(label: str) -> Iterator[Callable[[], None]]:
+    """Show how long something without a measure of progress has taken; yields `tick()`, to be called often."""
+    started = last = time.monotonic()
+    if _redraws():
+        with messages.status(Text(visible(label))) as status:
+            yield lambda: status.update(Text(f"{visible(label)}, {human_seconds(time.monotonic() - started)}"))
+        return
+
+    def tick() -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_LINE_SECONDS:
+            last = time.monotonic()
+            say_plainly(f"{label}, {human_seconds(last - started)}")
+
+    yield tick

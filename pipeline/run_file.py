@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
 from pipeline.sections import resolve_location
+from pipeline.visible import harmless
 from pipeline.yaml_files import apply_override, merge, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
@@ -56,8 +57,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def dump(config: RunConfig) -> str:
-    """Return the resolved config as YAML, readable by `load`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Return the resolved config as YAML, readable by `load`; what a terminal would act on is escaped in it."""
+    settings = config.model_dump(mode="json")
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return text if harmless(text) == text else yaml.safe_dump(settings, sort_keys=False)
 
 
 def read_preset(name: str) -> dict[str, Any]:

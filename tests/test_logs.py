@@ -1,10 +1,22 @@
-"""Numbers as people read them, and progress where there is no terminal."""
+"""Numbers as people read them, progress where there is no terminal, and text that must not act on one."""
 
+import io
+import json
+import unicodedata
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 
 from pipeline import logs
+from pipeline.visible import INVISIBLE, visible
+
+HOSTILE = "\x1b[31m\u202e[/red]x:smile:\x9b2J\r\x07\x7fend"
+"""As a file, column, source or token may be named: colours, direction, markup, an emoji code, cursor, bell, delete."""
+SHOWN = "<1B>[31m<U+202E>[/red]x:smile:<U+009B>2J<0D><07><7F>end"
 
 
 @pytest.mark.parametrize(
@@ -67,3 +79,85 @@ def test_messages_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == "a [bold]file[/bold] " + "x" * 200 + "\nwarning: [red]careful[/red]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain [bold]", "plain [bold]"),
+        ("\x1b[31m\x07\x00\x7f\r", "<1B>[31m<07><00><7F><0D>"),
+        ("\x9b31m", "<U+009B>31m"),
+        ("a\tb\nc", "a⇥b↵c"),
+        ("\u202eright\u2028", "<U+202E>right<U+2028>"),
+        ("naïve 日本 🙂", "naïve 日本 🙂"),
+    ],
+)
+def test_nothing_acts_on_the_terminal(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def table_of(text: str) -> Table:
+    table = Table("name")
+    table.add_row(text)
+    table.add_row(logs.styled(text))
+    return table
+
+
+def raise_and_show(text: str) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        logs.show_traceback(ValueError, error, error.__traceback__)
+
+
+WAYS: dict[str, tuple[Callable[[str], Any], int]] = {
+    "note": (logs.note, 1),
+    "warning": (logs.warn, 1),
+    "result": (logs.console.print, 1),
+    "styled result": (lambda text: logs.console.print(logs.styled(text, "bold")), 1),
+    "table": (lambda text: logs.print_wide(table_of(text), 100), 2),
+    "error": (logs.say_plainly, 1),
+    "traceback": (raise_and_show, 1),
+}
+"""What prints, and how often it prints the text."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_text_acts_on_the_terminal_whatever_prints_it(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show, times = WAYS[way]
+    show(HOSTILE)
+    printed = "".join(capsys.readouterr())
+    assert {c for c in printed if unicodedata.category(c) in INVISIBLE} == {"\n"}
+    assert printed.count(SHOWN) == times
+
+
+def test_rich_text_made_elsewhere_does_not_act_either(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.console.print(Text(HOSTILE, style="bold"))
+    printed = "".join(capsys.readouterr())
+    assert {c for c in printed if unicodedata.category(c) in INVISIBLE} == {"\n"}
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_shows_names_as_they_are(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(logs, "messages", type(logs.messages)(file=file, force_terminal=is_terminal, width=500))
+    monkeypatch.setattr(logs.sys, "stderr", file)
+    monkeypatch.setattr(logs, "PLAIN_LINE_SECONDS", 0)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with logs.progress(HOSTILE, 4) as update:
+        update(1, HOSTILE)
+        update(2, HOSTILE)
+    with logs.elapsed(HOSTILE) as tick:
+        tick()
+    printed = file.getvalue()
+    assert printed.count(SHOWN) >= 3
+    assert [acts for acts in ("\x1b[31m\u202e", "\u202e", "\x9b", "\x07", "\x7f") if acts in printed] == []
+
+
+def test_json_is_printable_ascii_and_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.print_json({HOSTILE: ["\udcff é", HOSTILE]})
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert json.loads(printed) == {HOSTILE: ["\udcff é", HOSTILE]}

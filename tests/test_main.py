@@ -3,15 +3,19 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.__main__ import STAGES
+from pipeline.__main__ import STAGES, main
 from pipeline.errors import out_of_reach
 from pipeline.lease import Lease
+from pipeline.run_file import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,3 +127,64 @@ def test_files_out_of_reach_are_told_without_a_traceback() -> None:
     assert str(told).startswith("/disk/run/events.jsonl: Permission denied. Mend that")
     assert out_of_reach(OSError(errno.EACCES, "Permission denied")) is None, "of which file is not known"
     assert out_of_reach(FileNotFoundError(errno.ENOENT, "No such file", "/x")) is None
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run `pipeline ...` in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def moved_to(name: str, run_file: Path) -> Path:
+    """Move a run file with all that it names into a folder of that name."""
+    folder = run_file.parent / name
+    folder.mkdir(parents=True)
+    for path in [path for path in run_file.parent.iterdir() if path.is_file()]:
+        shutil.move(path, folder)
+    return folder / run_file.name
+
+
+def test_names_of_folders_are_neither_markup_nor_commands_to_the_terminal(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = moved_to("d[/red]x\x1b[31m", run_file)
+    assert run_here(monkeypatch, "status", path) == 0
+    printed = capsys.readouterr().out
+    assert "d[/red]x<1B>[31m/data\n" in printed
+    assert "\x1b" not in printed
+    path.unlink()
+    assert run_here(monkeypatch, "status", path) == 2
+    assert "\x1b" not in capsys.readouterr().err
+    path.write_text('paths: "\\u202e"\n"\\e[2J": 1\n')
+    assert run_here(monkeypatch, "config", path) == 2
+    printed = capsys.readouterr().err
+    assert not {"\x1b", "\u202e"} & set(printed)
+    assert "<1B>[2J" in printed
+
+
+def test_settings_are_printed_as_yaml_that_does_not_act(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    prompt = "right \u202e to left \x1b[2J"
+    run_file.write_text(run_file.read_text() + 'evaluation: {prompt: "right \\u202e to left \\e[2J"}\n')
+    assert run_here(monkeypatch, "config", run_file) == 0
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    (tmp_path / "again.yaml").write_text(printed)
+    assert load(tmp_path / "again.yaml").evaluation.prompt == prompt
+
+
+def test_a_name_in_a_data_file_does_not_act_on_the_terminal(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run_file.parent / "a\x1b[31m\x9bb.parquet"
+    pq.write_table(pa.table({"\x1b]0;title\x07": ["text"]}), file)
+    settings = [f"sources.web={{kind: parquet, paths: [{run_file.parent}/*.parquet]}}", "executor.workers=1"]
+    assert run_here(monkeypatch, "prepare", run_file, *settings) == 2
+    printed = capsys.readouterr().err
+    assert not {"\x1b", "\x9b", "\x07"} & set(printed)
+    assert "<1B>]0;title<07>" in printed
+    assert "a<1B>[31m<U+009B>b.parquet" in printed

@@ -18,6 +18,7 @@ ENDS = ("planning", "reporting", "cluster")
 """Folders that only `__main__` and themselves may import; of `training` they may import its cost arithmetic."""
 SUPPORT = (
     "errors",
+    "visible",
     "logs",
     "yaml_files",
     "step_plan",
@@ -247,3 +248,57 @@ def test_the_tree_is_read_as_it_is_written() -> None:
             readme_tree(f"{HEADING}\n```text\n{wrong}```\n")
     with pytest.raises(AssertionError, match="has no ```text block"):
         readme_tree("# X\n")
+
+
+PRINTS_TO_ITS_PARENT = (
+    "corpus/compiled_docstrings.py",
+    "tokens/benchmark_parts.py",
+    "sampling/benchmark_parts.py",
+    "training/benchmark_parts.py",
+)
+"""Programs of a process of their own, whose one line of JSON another process reads."""
+
+
+def ways_around_logs(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of all that would print without `logs`, or have rich take text for markup."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "input"):
+            yield node.lineno, node.func.id
+        elif isinstance(node, ast.ImportFrom) and node.module == "rich.console":
+            makes = {alias.name for alias in node.names} & {"Console"}
+            yield from ((node.lineno, name) for name in makes)
+        elif isinstance(node, ast.ImportFrom) and node.module in ("rich", "rich.markup", "rich.progress", "rich.live"):
+            yield node.lineno, node.module
+        elif isinstance(node, ast.Attribute) and node.attr in ("from_markup", "from_ansi", "out", "stdout", "stderr"):
+            on = ast.unparse(node)
+            if node.attr.startswith("from_") or on in ("console.out", "messages.out", "sys.stdout", "sys.stderr"):
+                yield node.lineno, on
+
+
+def test_nothing_prints_around_logs() -> None:
+    """There all text is made visible: whatever a file, a folder or a model holds, it cannot act on the terminal."""
+    wrong = []
+    for path in FILES:
+        name = str(path.relative_to(PACKAGE))
+        for line, what in ways_around_logs(ast.parse(path.read_text())) if name != "logs.py" else ():
+            text = path.read_text().splitlines()[line - 1].strip()
+            to_parent = name in PRINTS_TO_ITS_PARENT and text.startswith("print(json.dumps(")
+            if not to_parent and not text.endswith(".flush()"):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} {what}: use pipeline.logs")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "print(name)",
+        "from rich.console import Console",
+        "from rich import print",
+        "sys.stderr.write(str(error))",
+        "Text.from_markup(name)",
+        "console.out(name)",
+        "input(name)",
+    ],
+)
+def test_the_rule_of_printing(line: str) -> None:
+    assert len(list(ways_around_logs(ast.parse(line)))) == 1

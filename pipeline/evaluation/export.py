@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.text import Text
 
 from pipeline.artifacts import Result, file_record, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
-from pipeline.logs import console, human_bytes, note
+from pipeline.logs import console, human_bytes, note, styled
 from pipeline.pretrained_folders import new_model, open_model, open_tokenizer
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 
@@ -52,7 +51,7 @@ def export(config: RunConfig) -> Result:
     (folder / f".{name}").rename(folder / name)
     continuation = continue_prompt(folder / name, config.evaluation.prompt)
     note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
-    console.print(Text(config.evaluation.prompt) + Text(continuation, style="bold"))
+    console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
     files = {f"{name}/{path.name}": file_record(path) for path in sorted((folder / name).iterdir())}
     size = sum(record["bytes"] for record in files.values())
     counts = {

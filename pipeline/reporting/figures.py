@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.logs import short
+from pipeline.reporting.page import escape
 from pipeline.reporting.run_data import RunData
 
 COLOURS = ("#2f6fb3", "#d9762b", "#3a9a62", "#b8458b", "#8a6fc2", "#8f8a2a", "#3aa3b5", "#c4524a", "#6b7d8f", "#a07850")
@@ -24,6 +25,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: selectable, and drawn in the page's font
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,  # names of tasks are no formulas
     "text.color": "#111111",
     "axes.labelcolor": GREY,
     "axes.edgecolor": GREY,
@@ -197,7 +199,7 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     pyplot.close(figure)
-    text = buffer.getvalue()
+    text = re.sub(r"[^\n\t -~]", lambda found: escape(found[0]), buffer.getvalue())  # markup is escaped already
     text = text[text.index("<svg") :]  # without the XML head, which names a document type on the network
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")  # HTML knows what svg is

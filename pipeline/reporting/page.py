@@ -1,4 +1,14 @@
-"""The report's style sheet: one column, system fonts, light or dark as the reader's screen asks."""
+"""What makes text a page: escaping, and a style sheet of one column, light or dark as the reader's screen asks."""
+
+import html
+
+from pipeline.visible import harmless
+
+
+def escape(text: str) -> str:
+    """Return text for the page: neither markup nor direction marks nor control characters in it act."""
+    return html.escape(harmless(text))
+
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5d6570; --paper: #fbfbf9; --card: #ffffff; --line: #e1e3e6; }

@@ -5,7 +5,6 @@ asks no network. All text that comes from data is escaped.
 """
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, human_seconds, short
 from pipeline.reporting import figures
-from pipeline.reporting.page import CSS
+from pipeline.reporting.page import CSS, escape
 from pipeline.reporting.run_data import UNKNOWN, RunData, mean_and_error, read_run
 from pipeline.run_file import dump
 from pipeline.tokens.tokenizer_report import tokenizer_report

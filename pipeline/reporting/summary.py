@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pipeline.config import RunConfig
 from pipeline.errors import RequirementError
-from pipeline.logs import console, human_bytes, human_seconds
+from pipeline.logs import console, human_bytes, human_seconds, styled
 from pipeline.reporting.run_data import RunData, mean_and_error, read_run
 
 LEAST_WIDTH = 100
@@ -23,7 +23,7 @@ def print_summary(config: RunConfig) -> None:
     """
     run = read_run(config)
     parts: list[RenderableType] = [
-        Text(f"\n{run.name}", style="bold"),
+        styled(f"\n{run.name}", "bold"),
         _figures(run),
         _heading("Held-out text per source"),
         _sources(run),
@@ -34,13 +34,11 @@ def print_summary(config: RunConfig) -> None:
             _scores(run),
         ]
     parts += [_heading("Seconds per stage"), _seconds(run), _heading("Continuation of the prompt"), _continuation(run)]
-    parts.append(Text(f"\nreport {config.paths.run_dir / 'report.html'}"))
+    parts.append(styled(f"\nreport {config.paths.run_dir / 'report.html'}"))
     console.print(Group(*parts), width=max(console.width, LEAST_WIDTH))
     checks = requirements(config, run)
     for reached, text in checks:
-        console.print(
-            f"{'reached' if reached else 'NOT REACHED'}: {text}", style="green" if reached else "red", markup=False
-        )
+        console.print(f"{'reached' if reached else 'NOT REACHED'}: {text}", style="green" if reached else "red")
     if not all(reached for reached, _ in checks):
         lines = [f"{'reached' if reached else 'not reached'}: {text}" for reached, text in checks]
         raise RequirementError(
@@ -87,7 +85,7 @@ def _cloze_requirement(run: RunData, required: float) -> tuple[bool, str]:
 
 
 def _heading(text: str) -> Text:
-    return Text(f"\n{text}", style="bold")
+    return styled(f"\n{text}", "bold")
 
 
 def _figures(run: RunData) -> Table:
@@ -153,6 +151,4 @@ def _seconds(run: RunData) -> Table:
 
 def _continuation(run: RunData) -> Text:
     export = run.counts["export"]
-    text = Text(export["prompt"], style="bold")
-    text.append(export["continuation"].removeprefix(export["prompt"]), style="not bold")
-    return text
+    return styled(export["prompt"], "bold") + styled(export["continuation"].removeprefix(export["prompt"]))

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.logs import console, note
+from pipeline.logs import console, note, print_json
 from pipeline.sampling.trace import open_run, read_run, trace_document, trace_step
-from pipeline.tokens.pieces import visible
+from pipeline.visible import visible
 
 EXCERPT_CHARACTERS = 160
 META_CHARACTERS = 160
@@ -35,7 +35,7 @@ def trace(
     else:
         found = trace_document(traced, document or "")
     if as_json:
-        console.print(json.dumps(found, indent=1, ensure_ascii=False), markup=False)
+        print_json(found)
     elif step is not None:
         _print_step(found, limit)
     else:
@@ -62,20 +62,17 @@ def _print_step(found: dict[str, Any], limit: int) -> None:
             f"\nrow {row['row']}{rank}: sample {row['sample']:,}, {row['source']}, epoch {row['epoch']}, "
             f"sequence {row['sequence']:,}",
             style="bold",
-            markup=False,
         )
         for part in row["documents"]:
-            console.print(
-                f"  {part['id']}  tokens {part['first']:,} to {part['end']:,} of {part['tokens']:,}", markup=False
-            )
+            console.print(f"  {part['id']}  tokens {part['first']:,} to {part['end']:,} of {part['tokens']:,}")
             _print_origin(part)
-            console.print(f"    {_cut(visible(part['excerpt']), EXCERPT_CHARACTERS)}", style="dim", markup=False)
+            console.print(f"    {_cut(visible(part['excerpt']), EXCERPT_CHARACTERS)}", style="dim")
     _say_what_is_left(found["row_count"], limit, "rows")
 
 
 def _print_document(found: dict[str, Any], limit: int) -> None:
     for document in found["documents"]:
-        console.print(document["id"], style="bold", markup=False)
+        console.print(document["id"], style="bold")
         _print_origin(document)
         times = document["times"]
         if document["held_out"]:
@@ -92,7 +89,6 @@ def _print_document(found: dict[str, Any], limit: int) -> None:
             state = "" if time["done"] else "  (not done yet)"
             console.print(
                 f"  step {time['step']:,}, row {time['row']}, epoch {time['epoch']}: tokens {spans}{state}",
-                markup=False,
             )
         _say_what_is_left(len(times), limit, "times")
 
@@ -101,7 +97,7 @@ def _print_origin(part: dict[str, Any]) -> None:
     if part["origin_file"] is not None:
         meta = json.dumps(part["meta"], ensure_ascii=False)
         origin = f"{part['origin_file']}, row {part['origin_row']}"
-        console.print(f"    {visible(origin)}  {_cut(visible(meta), META_CHARACTERS)}", markup=False)
+        console.print(f"    {visible(origin)}  {_cut(visible(meta), META_CHARACTERS)}")
 
 
 def _cut(text: str, most: int) -> str:

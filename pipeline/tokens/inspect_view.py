@@ -3,7 +3,6 @@
 Everything that comes from documents passes `visible`, so that no text can act on the terminal.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +14,9 @@ from rich.text import Text
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError, UserError
-from pipeline.logs import console, human_bytes
+from pipeline.logs import console, human_bytes, print_json
 from pipeline.tokens.inspect import Question, documents, open_data, overview
-from pipeline.tokens.pieces import visible
+from pipeline.visible import visible
 
 BAR_COLUMNS = 40
 ROOMY_COLUMNS = 100
@@ -47,20 +46,20 @@ def inspect(
         from pipeline.tokens.tokenizer_report import tokenizer_report
 
         report = tokenizer_report(config)
-        _print_json(report) if as_json else _print_report(report)
+        print_json(report) if as_json else _print_report(report)
         return
     data = open_data(config)
     if asked:
         found = documents(data, question)
         if as_json:
-            _print_json({"documents": found, "notes": list(data.notes)})
+            print_json({"documents": found, "notes": list(data.notes)})
         for place, document in enumerate([] if as_json else found):
             if place:
                 console.print()
             _print_document(document, with_ids)
     else:
         whole = overview(data, question)
-        _print_json(whole) if as_json else _print_overview(whole)
+        print_json(whole) if as_json else _print_overview(whole)
     if not as_json:
         _print_notes(data.notes)
 
@@ -72,27 +71,23 @@ def _verify(data_dir: Path, as_json: bool) -> None:
     checked = check_fully(data_dir)
     problems = [problem for folder in checked for problem in folder.problems]
     if as_json:
-        _print_json({"folders": [asdict(folder) | {"folder": str(folder.folder)} for folder in checked]})
+        print_json({"folders": [asdict(folder) | {"folder": str(folder.folder)} for folder in checked]})
     for folder in [] if as_json else checked:
         rate = folder.bytes / 1e9 / max(folder.seconds, 1e-3)
         line = f"{folder.folder}: {folder.files:,} files, {human_bytes(folder.bytes)}, {rate:.2f} GB/s"
         if folder.links:
             line += f"; of {folder.links:,} links size, time and 16 blocks: there is no checksum of all their bytes"
-        console.print(f"{line}; {len(folder.problems) or 'no'} problems", markup=False)
+        console.print(f"{line}; {len(folder.problems) or 'no'} problems")
     for name in [] if as_json else FOLDERS:
         if data_dir / name not in [folder.folder for folder in checked]:
-            console.print(f"{data_dir / name}: is not finished, so there is nothing to compare with", markup=False)
+            console.print(f"{data_dir / name}: is not finished, so there is nothing to compare with")
     if problems:
         raise DataError("\n".join([f"{len(problems)} problems in {data_dir}:", *(f"  - {line}" for line in problems)]))
 
 
-def _print_json(value: Any) -> None:
-    console.out(json.dumps(value, indent=1), highlight=False)  # ASCII: nothing in it acts on a terminal
-
-
 def _print_notes(notes: Sequence[str]) -> None:
     for text in notes:
-        console.print(f"\nnote: {text}", style="yellow", markup=False)
+        console.print(f"\nnote: {text}", style="yellow")
 
 
 def _print_overview(whole: dict[str, Any]) -> None:
@@ -124,7 +119,7 @@ def _print_source(name: str, source: dict[str, Any], split: str) -> None:
         style="dim",
     )
     for line in histogram(found["buckets"], max(10, min(BAR_COLUMNS, console.width - 40))):
-        console.print(line, markup=False)
+        console.print(line)
     if sample := source["sample"]:
         tokens = (sample["tokens"] or {}).get("shown")
         start = "".join(token["text"] for token in tokens) if tokens else sample["text"]

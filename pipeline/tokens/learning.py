@@ -1,14 +1,10 @@
 """Vocabulary training in C++ or Rust, which says nothing meanwhile: the terminal shows what is read, then the time."""
 
-import os
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
-from pipeline.logs import PLAIN_LINE_SECONDS, human_bytes, human_seconds, messages, progress
+from pipeline.logs import elapsed, human_bytes, progress
 from pipeline.tokens.sample import Sample
 
 Learned = TypeVar("Learned")
@@ -46,21 +42,3 @@ def learn(train: Callable[[Iterator[str]], Learned], sample: Sample, vocab_size:
     if errors:
         raise errors[0]
     return outcome[0]
-
-
-@contextmanager
-def elapsed(label: str) -> Iterator[Callable[[], None]]:
-    """Show how long something without a measure of progress has taken; yields `tick()`, to be called often."""
-    started = last = time.monotonic()
-    if messages.is_terminal and not os.environ.get("CI"):
-        with messages.status(label) as status:
-            yield lambda: status.update(f"{label}, {human_seconds(time.monotonic() - started)}")
-        return
-
-    def tick() -> None:
-        nonlocal last
-        if time.monotonic() - last >= PLAIN_LINE_SECONDS:
-            last = time.monotonic()
-            print(f"{label}, {human_seconds(last - started)}", file=sys.stderr, flush=True)
-
-    yield tick

@@ -1,9 +1,8 @@
-"""What each id of a tokenizer stands for, in bytes, and how text is shown so that nothing in it acts on the terminal.
+"""What each id of a tokenizer stands for, in bytes.
 
 Reads tokenizer.json alone: no tokenizer is built, so that looking at a few documents takes no time.
 """
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +16,6 @@ from pipeline.errors import DataError
 
 SPACE = "▁"
 """SentencePiece's symbol for a space (U+2581)."""
-INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-"""Unicode categories shown as codes: controls, formats (direction marks, joiners), surrogates, line separators."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +72,9 @@ def as_text(piece: bytes) -> str:
     return text if text.isascii() else "".join(map(_lone_byte, text))
 
 
-def visible(text: str, newline: str = "↵") -> str:
-    """Return text with every character that a terminal would act on, or would not show, made visible.
-
-    A control character becomes `<1B>` or `<U+202E>`, a tab `⇥`, a line feed `newline`.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_visible(character, newline) for character in text)
-
-
 def _lone_byte(character: str) -> str:
     """Undo "surrogateescape", which carries a byte that is no character as U+DC80 and following."""
     return f"<{ord(character) - 0xDC00:02X}>" if "\udc80" <= character <= "\udcff" else character
-
-
-@lru_cache(maxsize=4096)
-def _visible(character: str, newline: str) -> str:
-    if character == "\n":
-        return newline
-    if character == "\t":
-        return "⇥"
-    if unicodedata.category(character) not in INVISIBLE:
-        return character
-    code = ord(character)
-    return f"<{code:02X}>" if code < 0x80 else f"<U+{code:04X}>"
 
 
 def _types(node: Any) -> Iterator[str]:

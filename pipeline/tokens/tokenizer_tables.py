@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.logs import human_bytes
-from pipeline.tokens.pieces import visible
+from pipeline.visible import visible
 
 PIECE_CHARACTERS = 48
 """A longer piece is cut in the tables."""

@@ -3,7 +3,6 @@
 Free of torch but for `convert`.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from pipeline.artifacts import MANIFEST, file_record
 from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
-from pipeline.logs import console, human_bytes, note, print_wide, progress
+from pipeline.logs import console, human_bytes, note, print_json, print_wide, progress
 from pipeline.run_sections import Checkpoint
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
@@ -34,7 +33,7 @@ def list_checkpoints(run_dir: Path, as_json: bool) -> None:
     records += [{"checkpoint": path.name, "flaw": flaw} for path, flaw in broken_checkpoints(folder).items()]
     records.sort(key=lambda record: record["checkpoint"])
     if as_json:
-        print(json.dumps({"checkpoints": records, "latest": pointed_at(folder)}, indent=2))
+        print_json({"checkpoints": records, "latest": pointed_at(folder)})
         return
     from rich.table import Table
 
@@ -114,7 +113,7 @@ def prune_checkpoints(run_dir: Path, settings: Checkpoint, dry_run: bool) -> Non
             size = _record(path)["bytes"]
             if not dry_run:
                 remove(path)
-            console.print(f"{'would delete' if dry_run else 'deleted'} {path.name}, {human_bytes(size)}", markup=False)
+            console.print(f"{'would delete' if dry_run else 'deleted'} {path.name}, {human_bytes(size)}")
         if not going:
             note(f"nothing to delete: {len(checkpoints)} checkpoints, all of which stay")
 

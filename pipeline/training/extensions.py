@@ -25,6 +25,7 @@ from typing import Any
 
 from pipeline.config import Optimizer
 from pipeline.errors import UserError
+from pipeline.logs import note
 from pipeline.training.deepspeed_config import offload_device
 
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
@@ -213,10 +214,10 @@ def main() -> None:
     os.environ["DS_ACCELERATOR"] = "cpu"
     if is_built(CPU_ADAM):
         return
-    print(CPU_ADAM.announcement, flush=True)
+    note(CPU_ADAM.announcement)
     started = time.monotonic()
     provide(CPU_ADAM)
-    print(f"built in {time.monotonic() - started:.0f} s in {use_folder()}")
+    note(f"built in {time.monotonic() - started:.0f} s in {use_folder()}")
 
 
 if __name__ == "__main__":

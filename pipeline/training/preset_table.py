@@ -1,10 +1,9 @@
 """The command `pipeline presets`: every shipped model with its sizes, counted, and its recipe in short."""
 
-import json
 from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.logs import print_wide, progress
+from pipeline.logs import print_json, print_wide, progress
 from pipeline.run_file import PRESETS, read_preset
 
 LEAST_WIDTH = 150
@@ -21,7 +20,7 @@ def show_presets(vocab_size: int, as_json: bool) -> None:
             update(len(records), name)
     records.sort(key=lambda record: (record["name"].split("-")[0], record["parameters"]))
     if as_json:
-        print(json.dumps({"vocab_size": vocab_size, "presets": records}, indent=2))
+        print_json({"vocab_size": vocab_size, "presets": records})
     else:
         _print(records, vocab_size)
 

@@ -29,6 +29,7 @@ from pipeline.checksummed_file import ChecksummedFile
 from pipeline.errors import UserError
 from pipeline.events import write_event
 from pipeline.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.logs import note
 from pipeline.run_sections import Checkpoint
 from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.checkpoint import PROBE, TrainState, parameter_names, random_state, random_state_file
@@ -218,7 +219,7 @@ class Saver:
         try:
             write_event(self._run_dir, "save failed", step=step, message=message)
         except OSError as error:  # the same full disk
-            print(f"{message} ({error})", flush=True)
+            note(f"{message} ({error})")
 
     def _clean(self) -> str:
         partial = self._folder / PARTIAL

@@ -139,3 +139,21 @@ def test_a_cleared_data_dir_leaves_the_rest_of_the_page(run_file: Path) -> None:
     text = (config.paths.run_dir / "report.html").read_text()
     assert Outline(text).headings == list(SECTIONS)
     assert "Not measured: " in text and "tokenizer.json" in text
+
+
+def test_no_text_acts_on_the_page(run_file: Path) -> None:
+    """Neither markup nor direction marks nor formulas, in the text of the page as in that of its pictures."""
+    config = load(run_file)
+    write_fake_run(config)
+    for folder, old, new in (
+        ("export", "a <script>list", "\\u202e\\u001b <script>list"),
+        ("evaluation", "pattern_copy", "$\\\\nonsense$ \\u202e<b>"),
+    ):
+        path = config.paths.run_dir / folder / "manifest.json"
+        path.write_text(path.read_text().replace(old, new))
+    report(config)
+    page = (config.paths.run_dir / "report.html").read_text()
+    assert not {"\u202e", "\x1b"} & set(page)
+    assert "&lt;U+202E&gt;&lt;1B&gt; &lt;script&gt;list" in page
+    assert page.count("$\\nonsense$ &lt;U+202E&gt;&lt;b&gt;") == 4  # two rows of the table, two pictures
+    assert Outline(page).open == []

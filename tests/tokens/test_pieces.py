@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import Unigram
 
 from pipeline.errors import DataError
-from pipeline.tokens.pieces import as_text, load_pieces, visible
+from pipeline.tokens.pieces import as_text, load_pieces
 
 WRITERS = [write_byte_level_tokenizer, write_sentencepiece_tokenizer]
 
@@ -59,21 +59,6 @@ def test_what_is_no_tokenizer_is_named(tmp_path: Path, content: bytes | None) ->
         file.write_bytes(content)
     with pytest.raises(DataError, match=r"tokenizer\.json: is not a fast tokenizer"):
         load_pieces(file)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain [bold]", "plain [bold]"),
-        ("\x1b[31m\x07\x00\x7f\r", "<1B>[31m<07><00><7F><0D>"),
-        ("\x9b31m", "<U+009B>31m"),
-        ("a\tb\nc", "a⇥b↵c"),
-        ("\u202eright\u2028", "<U+202E>right<U+2028>"),
-        ("naïve 日本 🙂", "naïve 日本 🙂"),
-    ],
-)
-def test_nothing_acts_on_the_terminal(text: str, shown: str) -> None:
-    assert visible(text) == shown
 
 
 def test_bytes_that_are_no_character() -> None:

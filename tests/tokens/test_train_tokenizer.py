@@ -9,10 +9,11 @@ import pytest
 from helpers import run_stages
 
 from pipeline.errors import DataError
+from pipeline.logs import elapsed
 from pipeline.run_file import load
 from pipeline.sections import Tokenizer
 from pipeline.tokens import byte_level_bpe
-from pipeline.tokens.learning import elapsed, learn
+from pipeline.tokens.learning import learn
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenizer_folder import PROOF_STRINGS, load_exported, proof_strings, prove
 from pipeline.yaml_files import read_yaml
@@ -150,7 +151,7 @@ def test_the_time_is_shown_line_by_line_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([100.0, 109.0, 110.0, 110.0, 119.0, 121.0, 121.0])  # read once a tick, twice where it prints
-    monkeypatch.setattr("pipeline.tokens.learning.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("pipeline.logs.time", SimpleNamespace(monotonic=lambda: next(clock)))
     with elapsed("learning 300 ids from 1 kB") as tick:
         for _ in range(4):
             tick()
