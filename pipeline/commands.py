@@ -1,6 +1,5 @@
 """What the commands do: decide which stages have to run, run them, show where things stand."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, human_seconds, note, print_wide
 from pipeline.run_file import dump, load
+from pipeline.stage_clock import StageClock
 
 LEAST_WIDTH = 100
 """Columns of the status table: a narrower terminal breaks lines rather than words."""
@@ -59,7 +59,8 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         for line in _outlived(stage, config, table, before.manifest):
             note(line)
         return
-    with Lease(config.paths.data_dir if stage.shared else config.paths.run_dir, f"pipeline {stage.name}"):
+    root = config.paths.data_dir if stage.shared else config.paths.run_dir
+    with Lease(root, f"pipeline {stage.name}"):
         states = artifacts.states(table, config)
         state = states[stage.name]
         for name in stage.inputs:
@@ -80,11 +81,13 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         note(f"{stage.name}: {stage.help}")
         if not stage.grows:
             stage.manifest_path(config).unlink(missing_ok=True)
-        started = time.monotonic()
-        result = artifacts.resolve(stage.function)(config)
-        seconds = time.monotonic() - started
+        made_of = artifacts.fingerprint(inputs)
+        with StageClock(root, stage.name, stage.folder(config), made_of, grows=stage.grows) as clock:
+            result = artifacts.resolve(stage.function)(config)
+        seconds = clock.finish()
         manifest = artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
-        _print_result(stage, f"done in {human_seconds(seconds)}", manifest)
+        in_all = "" if seconds == clock.job_seconds else f" ({human_seconds(seconds)} in all its jobs)"
+        _print_result(stage, f"done in {human_seconds(clock.job_seconds)}{in_all}", manifest)
 
 
 def _print_result(stage: Stage, how: str, manifest: Any) -> None:

@@ -35,6 +35,7 @@ SUPPORT = (
     "lease",
     "dask_workers",
     "executor",
+    "stage_clock",
     "benchmarks",
     "commands",
     "verify_resume",
