@@ -62,8 +62,8 @@ class StageClock:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self.job_seconds = time.monotonic() - self._started
         self._save()
+        self.job_seconds = self._spent["seconds"] - self._seconds_before
 
     def finish(self) -> float:
         """Return the seconds of all jobs whose work is in the stage's output; those of the others are dropped."""
