@@ -21,6 +21,7 @@ from pipeline.artifacts import read_json, write_json
 from pipeline.dask_workers import connect
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import human_bytes, progress
+from pipeline.recent_rate import RecentRate
 from pipeline.run_sections import Executor
 
 Item = TypeVar("Item")
@@ -273,7 +274,7 @@ class _Board:
         self._fractions: dict[str, float] = {}
         self._counts: dict[str, dict[str, int]] = {}
         self._left = len(sizes)
-        self._started: float | None = None
+        self._text_rate = RecentRate()
         self._show()
 
     def sender(self, task: Task) -> Callable[[float, dict[str, int]], None]:
@@ -281,7 +282,6 @@ class _Board:
 
     def report(self, task: str, fraction: float, counts: dict[str, int]) -> None:
         with self._lock:
-            self._started = self._started or time.monotonic()
             self._fractions[task], self._counts[task] = max(fraction, self._fractions.get(task, 0.0)), counts
             self._show()
 
@@ -297,8 +297,12 @@ class _Board:
             for name, count in counts.items():
                 total[name] = total.get(name, 0) + count
         parts = [f"{count:,} {name}" for name, count in total.items() if name != "text_bytes"]
-        if self._started and (seconds := time.monotonic() - self._started) > 1 and "text_bytes" in total:
-            parts.append(f"{human_bytes(total['text_bytes'] / seconds)}/s")
+        if "text_bytes" in total:
+            now = time.monotonic()
+            self._text_rate.add(now, total["text_bytes"])
+            rate = self._text_rate.per_second(now)
+            if rate:
+                parts.append(f"{human_bytes(rate)}/s")
         parts.append(f"{self._tasks - self._left:,} of {self._tasks:,} tasks")
         completed = self._done_bytes + sum(self._sizes[name] * part for name, part in self._fractions.items())
         self._update(completed, ", ".join(parts))

@@ -17,6 +17,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from pipeline.recent_rate import RecentRate
 from pipeline.visible import harmless, visible
 
 
@@ -128,22 +129,36 @@ def progress(label: str, total: float, unit: str = "", has_bar: bool = True) -> 
     if not _redraws():
         yield _plain_updates(label, total, unit)
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+
+    rate = RecentRate()
+
+    class TimeLeftColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            left = None if task.finished else rate.seconds_left(time.monotonic(), total)
+            return Text("" if left is None else _as_on_a_clock(left), style="progress.remaining")
 
     columns = (
         TextColumn("{task.description}", markup=False),
         *([BarColumn(bar_width=30)] if has_bar else []),
         TaskProgressColumn(),
         TextColumn("{task.fields[detail]}", markup=False),
-        TimeRemainingColumn(),
+        TimeLeftColumn(),
     )
     with Progress(*columns, console=messages, transient=True) as bar:
         task = bar.add_task(visible(label), total=total, detail="")
 
         def update(completed: float, detail: str = "") -> None:
+            rate.add(time.monotonic(), completed)
             bar.update(task, completed=completed, detail=visible(detail))
 
         yield update
+
+
+def _as_on_a_clock(seconds: float) -> str:
+    """Return a duration as `0:00:15`."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
 def _redraws() -> bool:
@@ -160,16 +175,16 @@ def columns_for_detail(label: str) -> int | None:
 
 def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str], None]:
     last = time.monotonic()
-    first: tuple[float, float] | None = None
+    rate = RecentRate()
 
     def update(completed: float, detail: str = "") -> None:
-        nonlocal last, first
+        nonlocal last
         now = time.monotonic()
-        first = first or (now, completed)  # what was done before, and the time to get going, say nothing about the rate
-        if now - last < PLAIN_LINE_SECONDS or completed <= first[1]:
+        rate.add(now, completed)
+        left = rate.seconds_left(now, total)
+        if now - last < PLAIN_LINE_SECONDS or left is None:
             return
         last = now
-        left = (now - first[0]) / (completed - first[1]) * (total - completed)
         say_plainly(f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} left)")
 
     return update

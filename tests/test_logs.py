@@ -161,3 +161,22 @@ def test_json_is_printable_ascii_and_says_the_same(capsys: pytest.CaptureFixture
     assert printed.isascii()
     assert all(line.isprintable() for line in printed.splitlines())
     assert json.loads(printed) == {HOSTILE: ["\udcff é", HOSTILE]}
+
+
+@pytest.mark.parametrize(("is_terminal", "shown"), [(True, "0:00:40"), (False, "(40.0 s left)")])
+def test_the_time_left_is_that_of_the_rate_now(is_terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 a second for ten minutes, then 25: by the average of all, 1,000 more would take 11 s."""
+    file, now = io.StringIO(), 0.0
+    monkeypatch.setattr(logs, "messages", type(logs.messages)(file=file, force_terminal=is_terminal, width=200))
+    monkeypatch.setattr(logs.sys, "stderr", file)
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    completed = 0
+    with logs.progress("train", 62_500, "tokens") as update:
+        for second in range(1, 661):
+            now += 1
+            completed += 100 if second <= 600 else 25
+            before_last = len(file.getvalue())
+            update(completed)
+    assert shown in file.getvalue()[before_last:]  # a bar is drawn once more at its end

@@ -19,6 +19,7 @@ ENDS = ("planning", "reporting", "cluster")
 SUPPORT = (
     "errors",
     "visible",
+    "recent_rate",
     "logs",
     "yaml_files",
     "step_plan",
