@@ -11,10 +11,12 @@ from typing import Any
 from pipeline.artifacts import Result, fingerprint, remove_unlisted
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import SPLITS
+from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.read_task import ReadSettings, read_files
-from pipeline.corpus.sources import InputFile, find_files, input_files
+from pipeline.corpus.search_notes import left_out_lines, left_out_of, point_out
+from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
 from pipeline.errors import DataError, TasksFailed
 from pipeline.executor import Task, run_tasks
 from pipeline.logs import human_bytes, warn
@@ -34,7 +36,8 @@ def prepare(config: RunConfig) -> Result:
     """
     folder = config.paths.data_dir / "documents"
     files = _all_files(config)
-    tasks: dict[str, list[Task]] = {name: list(_tasks(config, name, files.get(name, []))) for name in config.sources}
+    point_out(files)
+    tasks: dict[str, list[Task]] = {name: list(_tasks(config, name, files[name].files)) for name in config.sources}
     remove_unlisted(folder, [], LEFTOVERS)
     try:
         results = run_tasks(
@@ -49,24 +52,29 @@ def prepare(config: RunConfig) -> Result:
             f"prepare.on_broken_file=keep-readable-rows to take the rows before its break."
         ) from None
     sources = {}
+    left_out = left_out_of(files)
     for name, of_source in tasks.items():
         counts = _add_up([results[task.name] for task in of_source])
-        sources[name] = counts | {"input_files": len(files.get(name, []))}
+        counts["input_files"] = len(files[name].files)
+        counts["left_out"] = count_left_out(left_out[name])
+        sources[name] = counts
     _check(config, sources)
     outputs = {path: record for result in results.values() for path, record in result["files"].items()}
     samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
     remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
     counts = {"headline": _headline(sources), "sources": sources}
-    return Result(counts, outputs, closing=_closing_lines(sources))
+    return Result(counts, outputs, closing=[*_closing_lines(sources), *left_out_lines(left_out)])
 
 
-def _all_files(config: RunConfig) -> dict[str, list[InputFile]]:
+def _all_files(config: RunConfig) -> dict[str, SourceFiles]:
     files = input_files(config)  # first: what is missing is said before minutes of gathering
     for name, source in config.sources.items():
         if source.kind == "local-machine":
             slices = gather_once(config.paths.data_dir / "raw" / "local-machine")
             assert source.slice is not None
-            files[name] = find_files(name, "jsonl", [slices[source.slice]])
+            files[name] = search_files(name, "jsonl", [slices[source.slice]])
+        elif source.kind == "megatron":
+            files[name] = NO_FILES
     return files
 
 

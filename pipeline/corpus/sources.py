@@ -2,15 +2,18 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import fingerprint
 from pipeline.config import RunConfig
+from pipeline.corpus import layouts
+from pipeline.corpus.folders import Entry, count_left_out, expand_pattern, search_folder, shown_counts
 from pipeline.corpus.local_machine import GATHERER_VERSION
-from pipeline.corpus.raw_files import COMPRESSIONS
+from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.errors import DataError
 
 FOLDER_SUFFIXES = {
@@ -39,41 +42,79 @@ class InputFile:
         return self.name, self.size, self.modified_ns
 
 
+@dataclass(frozen=True)
+class SourceFiles:
+    """What the paths of a source hold."""
+
+    files: list[InputFile]
+    """Sorted by name."""
+    left_out: list[Entry]
+    """What a folder that was searched holds besides."""
+    held_out: list[Path]
+    """Those of `files` that folders or globs gave, and whose names say that others hold them out."""
+
+
+NO_FILES = SourceFiles([], [], [])
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A file as an entry of `paths` gives it."""
+
+    name: str
+    path: Path
+    below: Path | None
+    """Where it lies below the folder that was searched, or where a glob begins; None where the entry is the file."""
+
+
 def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]:
-    """Expand files, globs and folders to files sorted by name, each file once.
+    """Return the files of `search_files`."""
+    return search_files(source, kind, paths).files
+
+
+def search_files(source: str, kind: str, paths: Sequence[Path], own: Sequence[Path] = ()) -> SourceFiles:
+    """Expand files, globs and folders to files sorted by name, each file once; nothing below the folders `own`.
 
     A file that several entries give has its name from the first of them; one that an entry gives twice, through links,
-    the first of its names. Raises DataError naming each entry that gives nothing, and each name of two files.
+    the first of its names. Raises DataError naming each entry that gives nothing, each name of two files, each file
+    that stands there twice (plain and compressed), what is no file, and trees whose other folders hold no documents.
     """
-    files: dict[Path, tuple[str, Path]] = {}  # by path without links
+    files: dict[str, _Named] = {}  # by path without links
+    left_out: dict[Path, Entry] = {}
     problems = []
     for entry in paths:
         try:
-            found = sorted(_expand(entry, kind))
+            named, others = _expand(entry, kind, own)
         except OSError as error:
             problems.append(
                 f"sources.{source}.paths: {error.filename} cannot be read: {error.strerror}. Correct its permissions."
             )
             continue
-        if not found:
-            problems.append(f"sources.{source}.paths: {_why_nothing(entry, kind)}")
-        for name, path in found:
-            files.setdefault(path.resolve(), (name, path))
-    problems += _same_names(source, files.values())
+        if not named:
+            problems.append(f"sources.{source}.paths: {_why_nothing(entry, kind, others)}")
+        for file in sorted(named, key=lambda file: file.name):
+            files.setdefault(os.path.realpath(file.path), file)
+        left_out |= {other.path: other for other in others}
+    found = list(files.values())
+    problems += _same_names(source, found)
+    problems += _same_content(source, found)
+    searched = [(file.path, file.below) for file in found if file.below is not None]
+    problems += layouts.side_folders(source, searched)
     if problems:
         raise DataError("\n".join(problems))
-    return [_described(source, path, name) for name, path in sorted(files.values())]
+    held_out = layouts.held_out_files(searched) if kind != "text" else []  # test_x.py is code, not a split
+    return SourceFiles(_described(source, found), list(left_out.values()), held_out)
 
 
-def input_files(config: RunConfig) -> dict[str, list[InputFile]]:
+def input_files(config: RunConfig) -> dict[str, SourceFiles]:
     """Return the files of each source that names paths; raises one DataError with all that is missing."""
-    files: dict[str, list[InputFile]] = {}
+    files: dict[str, SourceFiles] = {}
     problems = []
     for name, source in config.sources.items():
         if source.kind == "local-machine" or not source.has_documents:
             continue
         try:
-            files[name] = find_files(name, source.kind, source.paths)
+            files[name] = search_files(name, source.kind, source.paths, _own_folders(config))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -93,49 +134,68 @@ def inventory(config: RunConfig) -> dict[str, Any]:
         if source.kind == "local-machine":
             described[f"files of {name}"] = f"gathered by version {GATHERER_VERSION}"
         elif source.has_documents:
-            described[f"files of {name}"] = _identity_of(name, source.kind, source.paths)
+            described[f"files of {name}"] = _identity_of(name, source.kind, source.paths, _own_folders(config))
     return described
 
 
-def _identity_of(name: str, kind: str, paths: Sequence[Path]) -> str | None:
+def _own_folders(config: RunConfig) -> list[Path]:
+    """Return the folders of text that the pipeline itself writes: searched, they would give every text again."""
+    data_dir = config.paths.data_dir
+    below = ("documents", "tokenizer", "tokens", "raw/local-machine")
+    return [config.paths.run_dir, *(data_dir / name for name in below)]
+
+
+def _identity_of(name: str, kind: str, paths: Sequence[Path], own: Sequence[Path]) -> str | None:
     try:
-        return fingerprint([file.identity for file in find_files(name, kind, paths)])
+        return fingerprint([file.identity for file in search_files(name, kind, paths, own).files])
     except DataError as error:
-        return str(error) if any(_has_files(path, kind) for path in paths) else None
+        return str(error) if any(_has_files(path, kind, own) for path in paths) else None
 
 
-def _has_files(path: Path, kind: str) -> bool:
+def _has_files(path: Path, kind: str, own: Sequence[Path]) -> bool:
     try:
-        return next(_expand(path, kind), None) is not None
+        return bool(_expand(path, kind, own)[0])
     except OSError:  # something is there, and cannot be read
         return True
 
 
-def _expand(entry: Path, kind: str) -> Iterator[tuple[str, Path]]:
-    """Yield `(name, path)` of the files of an entry of `paths`."""
-    base, matches = entry.parent, [entry]
-    if not entry.exists():
-        # An absolute pattern has no folder for Path.glob to start from.
-        matches = [Path(match) for match in glob.glob(str(entry), recursive=True)]  # noqa: PTH207
-        while glob.has_magic(str(base)):
-            base = base.parent
+def _expand(entry: Path, kind: str, own: Sequence[Path]) -> tuple[list[_Named], list[Entry]]:
+    """Return the files of an entry of `paths`, and what a folder that is searched for it holds besides."""
+    base, matches = expand_pattern(entry)
+    others_folders = [folder for folder in own if not base.is_relative_to(folder)]
+    files, left_out = [], []
     for match in matches:
-        for path in walk_files(match, FOLDER_SUFFIXES[kind]) if match.is_dir() else [match]:
+        if match != entry and any(match.is_relative_to(folder) for folder in others_folders):
+            continue
+        found = search_folder(match, FOLDER_SUFFIXES[kind], others_folders) if match.is_dir() else [Entry(match)]
+        for item in found:
+            if item.left_out is not None:
+                left_out.append(item)
+                continue
             # Names of files are bytes, those of documents' origins text; what is no UTF-8 is shown escaped.
-            yield os.fsencode(path.relative_to(base)).decode(errors="backslashreplace"), path
+            name = os.fsencode(item.path.relative_to(base)).decode(errors="backslashreplace")
+            below = None if item.path == entry else item.path.relative_to(entry if match == entry else base)
+            files.append(_Named(name, item.path, below))
+    return files, left_out
 
 
-def _why_nothing(entry: Path, kind: str) -> str:
-    what = "matches no file" if glob.has_magic(str(entry)) else "does not exist"
+def _why_nothing(entry: Path, kind: str, left_out: Sequence[Entry]) -> str:
+    base, _ = expand_pattern(entry)
+    what = "matches no file" if glob.has_magic(str(entry.relative_to(base))) else "does not exist"
     if entry.is_dir():
         what = f"holds no file named {' or '.join(f'*{suffix}' for suffix in FOLDER_SUFFIXES[kind])}"
-    return f"{entry} {what}. Correct the path in the run file, or put the text there."
+    beside = f" ({shown_counts(count_left_out(left_out))} there)" if left_out else ""
+    return f"{entry} {what}{beside}. Correct the path in the run file, or put the text there."
 
 
-def _same_names(source: str, files: Iterable[tuple[str, Path]]) -> list[str]:
+def _same_names(source: str, files: Iterable[_Named]) -> list[str]:
     """Describe the first two files that have one name, if any; there may be as many as files."""
     first: dict[str, Path] = {}
-    clashes = [(name, before, path) for name, path in files if (before := first.setdefault(name, path)) is not path]
+    clashes = []
+    for file in files:
+        before = first.setdefault(file.name, file.path)
+        if before is not file.path:
+            clashes.append((file.name, before, file.path))
     if not clashes:
         return []
     name, before, path = clashes[0]
@@ -146,32 +206,39 @@ def _same_names(source: str, files: Iterable[tuple[str, Path]]) -> list[str]:
     ]
 
 
-def walk_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the files below a folder whose names end so in either case, through links, each folder once.
+def _same_content(source: str, files: Iterable[_Named]) -> list[str]:
+    """Describe the first file that lies there plain and compressed, or compressed twice: its text would be doubled."""
+    first: dict[tuple[Path, str], Path] = {}
+    clashes = []
+    for file in files:
+        name = file.path.name.lower()
+        suffix = Path(name).suffix
+        key = file.path.parent, name.removesuffix(suffix) if suffix in COMPRESSIONS else name
+        before = first.setdefault(key, file.path)
+        if before is not file.path and before.name.lower() != name:
+            clashes.append((before, file.path))
+    if not clashes:
+        return []
+    before, path = clashes[0]
+    more = f" ({len(clashes) - 1} more such pairs)" if len(clashes) > 1 else ""
+    return [
+        f"sources.{source}.paths: {before} and {path} lie beside each other{more}, one text in two forms, and would be "
+        f"read twice. Remove or move one of them, rename it if its text is another, or let a glob match one form only."
+    ]
 
-    Hidden ones are no data. Raises OSError for a folder that cannot be read.
-    """
 
-    def stop(error: OSError) -> None:
-        raise error
-
-    seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        status = Path(root).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
+def _described(source: str, files: Sequence[_Named]) -> list[InputFile]:
+    described, problems = [], []
+    for file in sorted(files, key=lambda file: (file.name, file.path)):
+        try:
+            status = file.path.stat()
+        except OSError as error:
+            problems.append(f"{file.path} cannot be read: {error.strerror}. Restore the file or remove it.")
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(suffixes):
-                yield Path(root) / name
-
-
-def _described(source: str, path: Path, name: str) -> InputFile:
-    try:
-        status = path.stat()
-    except OSError as error:
-        message = f"sources.{source}.paths: {path} cannot be read: {error.strerror}. Restore the file or remove it."
-        raise DataError(message) from None
-    return InputFile(path, name, status.st_size, status.st_mtime_ns)
+        if stat.S_ISREG(status.st_mode):
+            described.append(InputFile(file.path, file.name, status.st_size, status.st_mtime_ns))
+        else:
+            problems.append(f"{file.path} is {kind_of_file(status.st_mode)}. Write its content into a file.")
+    if problems:
+        raise DataError("\n".join(f"sources.{source}.paths: {problem}" for problem in problems))
+    return described

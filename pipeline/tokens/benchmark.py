@@ -187,7 +187,7 @@ def _seconds(process: Process) -> dict[str, float]:
 
 def _raw_list(bench: Bench) -> Path | None:
     """Write the list of raw JSON-lines files, which `prepare` and its barest loop both read; None without any."""
-    files = [file.path for found in input_files(bench.config).values() for file in found]
+    files = [file.path for found in input_files(bench.config).values() for file in found.files]
     if not files or any(path.suffix not in (".zst", ".jsonl") for path in files):
         return None
     listed = bench.scratch / "raw.txt"

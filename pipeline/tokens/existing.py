@@ -5,7 +5,6 @@ Reads pairs of `.bin` and `.idx` files where they lie; writes links to them in d
 stands for it in the manifest is the identity of name, size and time of change, and a checksum of 16 blocks.
 """
 
-import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ import numpy as np
 
 from pipeline.artifacts import fingerprint, temporary_path
 from pipeline.config import RunConfig
-from pipeline.corpus.sources import walk_files
+from pipeline.corpus.folders import expand_pattern, walk_files
 from pipeline.errors import DataError
 from pipeline.executor import Task, report_progress
 from pipeline.logs import warn
@@ -198,11 +197,10 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
         files = list(_pair_files(path))
     elif path.suffix in PAIR and path.exists():
         files = [path]
-    else:  # a prefix, or a glob; an absolute pattern has no folder for Path.glob to start from
-        forms = [str(path), *(f"{path}{suffix}" for suffix in PAIR)]
-        is_plain = any(Path(form).exists() for form in forms)
-        found = forms if is_plain else [m for form in forms for m in glob.glob(form, recursive=True)]  # noqa: PTH207
-        matches = [Path(match) for match in found]
+    else:  # a prefix, or a glob
+        forms = [path, *(Path(f"{path}{suffix}") for suffix in PAIR)]
+        is_plain = any(form.exists() for form in forms)
+        matches = forms if is_plain else [match for form in forms for match in expand_pattern(form)[1]]
         files = [match for match in matches if match.suffix in PAIR and match.is_file()]
         files += [file for match in matches if match.is_dir() for file in _pair_files(match)]
     if not files:

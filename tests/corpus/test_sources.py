@@ -1,15 +1,17 @@
 """Finding and naming raw files."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from helpers import run_stages
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import states
+from pipeline.artifacts import read_manifest, states
+from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.prepare import prepare
-from pipeline.corpus.sources import InputFile, find_files, inventory
+from pipeline.corpus.sources import InputFile, find_files, inventory, search_files
 from pipeline.errors import DataError
 from pipeline.run_file import load
 
@@ -83,6 +85,172 @@ def test_a_dead_link_is_named(tmp_path: Path) -> None:
     (tmp_path / "dead.jsonl").symlink_to(tmp_path / "gone")
     with pytest.raises(DataError, match=r"sources\.s\.paths: .*dead\.jsonl cannot be read: No such file"):
         find_files("s", "jsonl", [tmp_path])
+
+
+def test_what_a_searched_folder_holds_besides_is_counted_by_what_it_is(tmp_path: Path) -> None:
+    corpus = fill(tmp_path / "c", "a.jsonl", "b.jsonl.part", "b.csv", "x/c.CSV", "x/README", ".d.jsonl", ".git/e.jsonl")
+    fill(corpus, "f.tar.gz", "f.long-and-strange-suffix", "g.\x1b[31m")
+    os.mkfifo(corpus / "h.jsonl")
+    os.mkfifo(corpus / "pipe")
+    (corpus / "i.jsonl").symlink_to("/dev/zero")
+    (corpus / "elsewhere").symlink_to(corpus / "gone")
+    found = search_files("s", "jsonl", [corpus])
+    assert names(found.files) == ["c/a.jsonl"]
+    assert count_left_out(found.left_out) == {
+        ".csv": 2,
+        "a FIFO": 2,
+        "hidden": 2,
+        "other names": 4,
+        ".gz": 1,
+        ".part": 1,
+        "a device": 1,
+    }
+    (corpus / "elsewhere").unlink()
+    text = search_files("s", "text", [corpus])
+    assert "c/b.jsonl.part" not in names(text.files) and count_left_out(text.left_out)[".part"] == 1
+    assert not search_files("s", "jsonl", [corpus / "a.jsonl", corpus / "*.jsonl.part"]).left_out
+
+
+def test_a_file_that_another_source_takes_is_not_left_out(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = fill(run_file.parent / "corpus", "b.txt", "c.part", ".d", "e.jsonl.part")
+    (corpus / "a.jsonl").write_text('{"text": "one"}\n')
+    settings = [
+        f"sources.web.paths=[{corpus}]",
+        f"sources.notes={{kind: text, paths: ['{corpus}/*.txt']}}",
+        "prepare.validation_fraction=0",
+    ]
+    run_stages(run_file, ["prepare"], settings)
+    counts = read_manifest(run_file.parent / "data/documents/manifest.json")["counts"]["sources"]
+    assert counts["web"]["left_out"] == {".part": 2, "hidden": 1} and counts["notes"]["left_out"] == {}
+    assert "2 .part, 1 hidden" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_no_file_is_refused_where_it_is_named_and_named_where_it_is_found(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = fill(run_file.parent / "corpus", "a.jsonl")
+    os.mkfifo(corpus / "b.jsonl")
+    here = Path.cwd()
+    os.chdir(corpus)  # a socket's address is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("c.jsonl")
+    os.chdir(here)
+    (corpus / "d.jsonl").symlink_to("/dev/null")
+    for name in ("b.jsonl", "c.jsonl", "d.jsonl", "[bc].jsonl"):
+        with pytest.raises(DataError, match=r"sources\.web\.paths: .* is a (FIFO|socket|device)"):
+            find_files("web", "jsonl", [corpus / name])
+    (corpus / "a.jsonl").write_text('{"text": "one"}\n')
+    result = prepare(load(run_file, [f"sources.web.paths=[{corpus}]", "prepare.validation_fraction=0"]))
+    assert result.counts["sources"]["web"]["left_out"] == {"a FIFO": 1, "a device": 1, "a socket": 1}
+    told = capsys.readouterr().err
+    assert all(f"{corpus}/{name}.jsonl" in told for name in "bcd")
+
+
+def test_links_that_lead_nowhere_or_to_themselves_are_named(tmp_path: Path) -> None:
+    corpus = fill(tmp_path / "c", "a.jsonl")
+    (corpus / "itself.jsonl").symlink_to("itself.jsonl")
+    (corpus / "one.jsonl").symlink_to("other.jsonl")
+    (corpus / "other.jsonl").symlink_to("one.jsonl")
+    (corpus / "gone.jsonl").symlink_to("elsewhere")
+    with pytest.raises(DataError) as raised:
+        find_files("s", "jsonl", [corpus])
+    lines = str(raised.value).splitlines()
+    assert [Path(line.split()[1]).stem for line in lines] == ["gone", "itself", "one", "other"]
+    for name in ("itself.jsonl", "gone.jsonl"):
+        with pytest.raises(DataError, match=rf"{name} cannot be read"):
+            find_files("s", "jsonl", [corpus / name])
+
+
+def test_folders_that_link_to_each_other_are_searched_once(tmp_path: Path) -> None:
+    corpus = fill(tmp_path / "c", "x/a.jsonl", "y/b.jsonl")
+    (corpus / "x" / "y").symlink_to(corpus / "y")
+    (corpus / "y" / "x").symlink_to(corpus / "x")
+    (corpus / "z").symlink_to("z")
+    assert names(find_files("s", "jsonl", [corpus])) == ["c/x/a.jsonl", "c/x/y/b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("jsonl", "x.jsonl", "x.jsonl.gz"),
+        ("jsonl", "x.jsonl.zst", "x.jsonl.gz"),
+        ("jsonl", "X.JSON.xz", "x.json"),
+        ("text", "x.txt", "x.txt.bz2"),
+    ],
+)
+def test_one_text_in_two_forms_beside_each_other_is_an_error(tmp_path: Path, kind: str, one: str, other: str) -> None:
+    corpus = fill(tmp_path / "c", one, other, f"elsewhere/{one}", "y.jsonl")
+    for paths in ([corpus], [corpus / one, corpus / other], [corpus / "[xX]*"]):
+        with pytest.raises(DataError) as raised:
+            find_files("s", kind, paths)
+        assert {str(corpus / one), str(corpus / other)} <= set(str(raised.value).split())
+    (corpus / other).unlink()
+    assert len(find_files("s", kind, [corpus])) == 3
+
+
+def test_what_the_pipeline_itself_writes_is_not_read_as_text(run_file: Path) -> None:
+    """A corpus beside its `data_dir`, searched from above: the second time, the first one's documents lie there, too."""
+    folder = run_file.parent
+    settings = ["prepare.validation_fraction=0", "prepare.max_bad_rows=0.5"]
+    here = [*settings, f"sources.web.paths=[{folder}]"]
+    pattern = [*settings, f"sources.web.paths=['{folder}/**/*.jsonl']"]
+    with (folder / "web.jsonl").open("a") as file:
+        file.write("{\n")  # so that there is a file of rejected rows
+    (folder / "zero1.json").rename(folder / "zero1.template")
+    for overrides in (here, pattern):
+        first, second = (prepare(load(run_file, overrides)).counts for _ in range(2))
+        assert list((folder / "data").rglob("rejected/*.jsonl"))
+        assert first["sources"]["web"]["input_files"] == second["sources"]["web"]["input_files"] == 1
+        assert sum(second["sources"]["web"]["documents"].values()) == 40
+    assert names(find_files("s", "parquet", [folder / "data" / "documents"]))  # asked for by name
+
+
+def test_a_pattern_below_a_folder_with_magic_characters_in_its_name_matches(tmp_path: Path) -> None:
+    for folder in ("d[1]", "d1", "e*"):
+        fill(tmp_path / folder, "a.jsonl", "sub[x]/b.jsonl", "c[0].jsonl")
+    assert names(find_files("s", "jsonl", [tmp_path / "d[1]" / "*.jsonl"])) == ["a.jsonl", "c[0].jsonl"]
+    assert names(find_files("s", "jsonl", [tmp_path / "d[1]" / "**" / "b.jsonl"])) == ["sub[x]/b.jsonl"]
+    assert names(find_files("s", "jsonl", [tmp_path / "e*" / "sub[x]" / "?.jsonl"])) == ["b.jsonl"]
+    assert names(find_files("s", "jsonl", [tmp_path / "d[1]" / "c[0].jsonl"])) == ["c[0].jsonl"]
+    assert names(find_files("s", "jsonl", [tmp_path / "d[0-9]" / "a.jsonl"])) == ["d1/a.jsonl"]
+
+
+def test_side_folders_of_published_corpora_are_refused_with_the_folder_to_take(tmp_path: Path) -> None:
+    two = fill(tmp_path / "rp2", "documents/2023-06/0/en_head.json.gz", "minhash/2023-06/0/en_head.minhash.parquet")
+    fill(two, "quality_signals/2023-06/0/en_head.signals.json.gz", "duplicates/2023-06/0/en_head.duplicates.parquet")
+    dolma = fill(tmp_path / "dolma", "v1/documents/a.jsonl.gz", "v1/attributes/tagger/a.jsonl.gz")
+    for path in (two, two / "*" / "**" / "*.json.gz", tmp_path):
+        with pytest.raises(DataError, match=rf"quality_signals/ .* text_field: raw_content: {two}/documents"):
+            find_files("s", "jsonl", [path])
+    with pytest.raises(DataError, match=r"duplicates/ and minhash/"):
+        find_files("s", "parquet", [two])
+    with pytest.raises(DataError, match=rf"attributes/ .* documents/ folder: {dolma}/v1/documents"):
+        find_files("s", "jsonl", [dolma])
+    assert len(find_files("s", "jsonl", [two / "documents", dolma / "v1" / "documents"])) == 2
+    assert len(find_files("s", "jsonl", [dolma / "v1" / "attributes"])) == 1  # asked for by name
+    assert len(find_files("s", "jsonl", [fill(tmp_path / "own", "attributes/a.jsonl", "b.jsonl")])) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "held_out"),
+    [
+        (["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"], ["test-00000-of-00001.parquet"]),
+        (["validation.parquet", "a.parquet"], ["validation.parquet"]),
+        (["train/a.parquet", "test/c.parquet", "dev/b.parquet"], ["dev/b.parquet", "test/c.parquet"]),
+        (["c4-train.0.parquet", "c4-validation.0.parquet"], ["c4-validation.0.parquet"]),
+        (["latest.parquet", "testimony.parquet", "android-dev.parquet", "evaluated.parquet"], []),
+        (["train/VAL_01.parquet"], ["train/VAL_01.parquet"]),
+    ],
+)
+def test_files_named_as_held_out_splits_are_pointed_out_and_taken(
+    tmp_path: Path, files: list[str], held_out: list[str]
+) -> None:
+    corpus = fill(tmp_path / "test", *files)  # the folder's own name was asked for
+    for paths in ([corpus], [corpus / "**" / "*.parquet"]):
+        found = search_files("s", "parquet", paths)
+        assert sorted(found.held_out) == [corpus / name for name in held_out]
+        assert len(found.files) == len(files)
+    assert not search_files("s", "parquet", [corpus / name for name in files]).held_out
 
 
 def test_the_inventory_changes_with_a_file_and_not_with_an_installed_package(run_file: Path) -> None:

@@ -1,0 +1,41 @@
+"""What the person at the terminal is told about the search for raw files: what may not be meant so, what was left out."""
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.corpus.folders import Entry, count_left_out, shown_counts
+from pipeline.corpus.sources import SourceFiles
+from pipeline.logs import warn
+
+SHOWN_NAMES = 3
+"""File names in a warning, at most."""
+
+
+def point_out(files: Mapping[str, SourceFiles]) -> None:
+    """Warn, before hours of reading, of what a search took or left that may not be meant so."""
+    for name, found in files.items():
+        special = [f"{entry.path} ({entry.left_out})" for entry in found.left_out if entry.is_special]
+        if special:
+            warn(f"source {name}: not read, as they are no files: {_some(special)}")
+        if found.held_out:
+            warn(
+                f"source {name}: {len(found.held_out):,} of its {len(found.files):,} files are named as splits that are "
+                f"held out, and are trained on like the others: {_some(list(map(str, found.held_out)))}. If they shall "
+                f"not, name the others in sources.{name}.paths, as a folder or a glob."
+            )
+
+
+def left_out_of(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
+    """Return what the search of each source left out and no other source takes."""
+    taken = {file.path for found in files.values() for file in found.files}
+    return {name: [e for e in found.left_out if e.path not in taken] for name, found in files.items()}
+
+
+def left_out_lines(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:
+    """Return one line that counts all of it by suffix, each file once; none where nothing was left out."""
+    counts = count_left_out({entry.path: entry for entries in left_out.values() for entry in entries}.values())
+    return [f"not read in the folders that were searched: {shown_counts(counts)}"] if counts else []
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
