@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts import MANIFEST, read_json, read_manifest
 from pipeline.config import RunConfig
@@ -22,12 +23,12 @@ from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
 from pipeline.sampling.stream import Files, TokenStream, open_streams
 
 
-def open_data(config: RunConfig, files: Files | None = None) -> Data:
-    """Open a run's training data; its files are opened when they are read.
+def open_data(config: RunConfig, files: Files | None = None, recorded: Mapping[str, Any] | None = None) -> Data:
+    """Open a run's training data, all that data_dir has or what the run has recorded; files are opened when they are read.
 
     Raises ConfigError for a source that has weight and no tokens; DataError where tokens or their index are missing.
     """
-    streams = open_streams(config.paths.data_dir / "tokens", list(config.sources), "train", files)
+    streams = open_streams(config.paths.data_dir / "tokens", list(config.sources), "train", files, recorded)
     rows = cut_into_rows(config, streams)
     counts = {name: cut.count for name, cut in rows.items()}
     order = make_order(
@@ -58,7 +59,8 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
     for name, stream in streams.items():
         shards = packing["sources"][name]["shards"]
         files = [(tokens / name / f"{shard}.bin", rows_path(folder, name, shard), count) for shard, count in shards]
-        rows[name] = Packed(stream, data.sequence_length, files)
+        of_stream = set(stream.paths)  # text may have been added, and packed, since the run recorded its own
+        rows[name] = Packed(stream, data.sequence_length, [file for file in files if file[0] in of_stream])
     return rows
 
 

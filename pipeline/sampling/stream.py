@@ -8,11 +8,12 @@ import os
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from io import FileIO
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -118,10 +119,17 @@ class TokenStream:
 
 
 def open_streams(
-    tokens_dir: Path, sources: Sequence[str], split: str, files: Files | None = None
+    tokens_dir: Path,
+    sources: Sequence[str],
+    split: str,
+    files: Files | None = None,
+    recorded: Mapping[str, Any] | None = None,
 ) -> dict[str, TokenStream]:
-    """Open each source's stream of a split (`train` or `validation`) from the tokens' manifest."""
-    manifest = read_manifest(tokens_dir / "manifest.json")
+    """Open each source's stream of a split (`train` or `validation`) from the tokens' manifest.
+
+    Or from what a run has recorded of it (`recorded_tokens.py`): the manifest may have more files now.
+    """
+    manifest = recorded or read_manifest(tokens_dir / "manifest.json")
     if manifest is None:
         raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
     names: dict[str, list[str]] = {source: [] for source in sources}

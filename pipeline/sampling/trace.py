@@ -26,6 +26,7 @@ from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
 from pipeline.sampling.loader import Data
 from pipeline.sampling.order import other_version
+from pipeline.sampling.recorded_tokens import tokens_of_run
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
@@ -84,17 +85,12 @@ class Run:
 
 
 def read_run(config: RunConfig) -> Run:
-    """Open a run's data and read how far it has come. Raises DataError where the tokens are others than it trains on."""
+    """Open a run's data and read how far it has come. Raises DataError where tokens that it trains on are gone."""
     run_dir = config.paths.run_dir
-    before, tokens = read_json(run_dir / "run.json"), read_json(config.paths.data_dir / "tokens" / MANIFEST)
+    before = read_json(run_dir / "run.json")
     if before and (problem := other_version(before, run_dir)):
         raise DataError(f"{problem}, so its samples are not known. Trace it with the version that began it.")
-    if before and tokens and before["output of tokens"] != tokens["output"]:
-        raise DataError(
-            f"{config.paths.data_dir / 'tokens'}: holds other tokens now than the run in {run_dir} was trained on, so its "
-            "samples cannot be told. Name the folder of those tokens: paths.data_dir=FOLDER."
-        )
-    data = open_data(config)
+    data = open_data(config, recorded=tokens_of_run(config))
     newest = sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))[-1:]
     skipped = tuple((first, end) for path in newest for first, end in read_json(path)["state"]["skipped"])
     last = _last_record(run_dir / "metrics.jsonl")

@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.events import EVENTS, read_events
 from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
+from pipeline.sampling.recorded_tokens import record_tokens
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
     complete_checkpoints,
@@ -39,6 +40,7 @@ def begin(config: RunConfig) -> list[Path]:
     check(config)
     record = config.paths.run_dir / RUN_RECORD
     write_json(record, _known(config, read_json(record) or {}))
+    record_tokens(config)
     return complete_checkpoints(config.paths.run_dir / "checkpoints")[::-1]
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run_stages
 from ranks import run_ranks
 
-from pipeline.artifacts import write_json
+from pipeline.artifacts import read_json, write_json
+from pipeline.corpus import groups
 from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
 from pipeline.errors import DataError, UserError
 from pipeline.run_file import dump, load
 from pipeline.sampling.outlook import look_ahead
 from pipeline.sampling.trace import Run, open_run, read_run, trace_document, trace_step
+from pipeline.training import resume
 
 MakeRun = Callable[..., Path]
 DATA = {
@@ -40,6 +43,67 @@ def begin(run_file: Path, overrides: list[str], completed: int = 12) -> Run:
     )
     (run_dir / "events.jsonl").write_text('{"event": "start", "step": 0, "ranks": 2}\n')
     return read_run(open_run(run_dir, []))
+
+
+def add_text(run_file: Path, change: str) -> None:
+    """Add text to the data of a run file: another source, or another file of one, and pack what is packed."""
+    rows = [f'{{"text": "more text than there was, {i} times {i}"}}\n' for i in range(50)]
+    (run_file.parent / "more.jsonl").write_text("".join(rows))
+    text = run_file.read_text().replace("run_dir: run", "run_dir: other")
+    if change == "a source":
+        text = text.replace("sources:\n", "sources:\n  more: {kind: jsonl, paths: [more.jsonl]}\n")
+        text = text.replace("prose: 2,", "prose: 2, more: 1,")
+    else:
+        text = text.replace("paths: [prose.jsonl]", "paths: [prose.jsonl, more.jsonl]")
+    other = run_file.with_name("other.yaml")
+    other.write_text(text)
+    run_stages(other, ["prepare", "train-tokenizer", "tokenize"], [])
+    look_ahead(load(other, ["data.packing=best-fit"]))
+
+
+@pytest.mark.parametrize("change", ["a source", "a file"])
+@pytest.mark.parametrize("packing", ["concatenate", "best-fit"])
+def test_a_run_is_traced_as_before_after_text_was_added(
+    make_run: MakeRun, change: str, packing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "GROUP_BYTES", 1)  # a file is a shard, as large ones are
+    run_file = make_run()
+    run = begin(run_file, [f"data.packing={packing}"])
+    resume.begin(run.config)
+    identity = trace_step(run, 5)["rows"][0]["documents"][0]["id"]
+    before = [trace_step(run, 5), trace_document(run, identity)]
+    add_text(run_file, change)
+    run = read_run(open_run(run.config.paths.run_dir, []))
+    assert [trace_step(run, 5), trace_document(run, identity)] == before
+    tokens = run.config.paths.data_dir / "tokens"
+    added = {path.relative_to(tokens).as_posix() for path in tokens.glob("*/train_*.bin")} - {
+        path.relative_to(tokens).as_posix() for source in run.data.sources for path in source.stream.paths
+    }
+    assert added
+    if change == "a file":  # what came later was not seen
+        shard = added.pop().removesuffix(".bin")
+        (found,) = trace_document(run, f"{shard}/0")["documents"]
+        assert found["times"] == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "another", "not listed"])
+def test_a_run_whose_tokens_are_gone_is_not_traced_and_they_are_named(make_run: MakeRun, damage: str) -> None:
+    run = begin(make_run(), [])
+    resume.begin(run.config)
+    tokens = run.config.paths.data_dir / "tokens"
+    manifest = read_json(tokens / "manifest.json")
+    (name,) = (name for name in manifest["files"] if name.startswith("sums/train_") and name.endswith(".bin"))
+    if damage == "missing":
+        (tokens / name).unlink()
+    elif damage == "another":
+        manifest["files"][name]["checksum"] = "0" * 32
+    else:
+        del manifest["files"][name]
+    write_json(tokens / "manifest.json", manifest)
+    with pytest.raises(DataError) as error:
+        read_run(run.config)
+    assert name in str(error.value)
+    assert "prose" not in str(error.value)
 
 
 @pytest.mark.parametrize("overrides", DATA.values(), ids=DATA.keys())

@@ -1,0 +1,62 @@
+"""Which token files a run reads, as it has recorded them at its start: data_dir may have more of them now.
+
+Writes `tokens.json` in the run folder.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import MANIFEST, read_json, read_manifest, write_json
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+
+TOKENS_RECORD = "tokens.json"
+CONTENT = ("bytes", "checksum", "identity")
+"""Of what the tokens' manifest says of a file: what it holds, not where it was linked from."""
+MOST_NAMED = 5
+"""Files that an error names."""
+
+
+def record_tokens(config: RunConfig) -> None:
+    """Write down the training shards of the run's sources, unless they are recorded already."""
+    path = config.paths.run_dir / TOKENS_RECORD
+    manifest = read_manifest(config.paths.data_dir / "tokens" / MANIFEST)
+    recorded = read_json(path)
+    if manifest is None or (recorded is not None and recorded["output"] == manifest["output"]):
+        return
+    files = {
+        name: {key: record[key] for key in CONTENT if key in record}
+        for name, record in manifest["files"].items()
+        if name.endswith(".bin") and name.partition("/")[2].startswith("train_")
+    }
+    write_json(path, {"output": manifest["output"], "counts": {"dtypes": manifest["counts"]["dtypes"]}, "files": files})
+
+
+def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
+    """Return what a run has recorded of its tokens, where they are still as they were; None where it recorded nothing.
+
+    Raises DataError naming the files that are missing in data_dir, or others now.
+    """
+    tokens_dir = config.paths.data_dir / "tokens"
+    recorded, manifest = read_json(config.paths.run_dir / TOKENS_RECORD), read_manifest(tokens_dir / MANIFEST)
+    if recorded is None or manifest is None:
+        return None
+    changed = [
+        name for name, record in recorded["files"].items() if not _is_the_same(tokens_dir, name, record, manifest)
+    ]
+    if changed:
+        named = ", ".join(changed[:MOST_NAMED]) + (", ..." if len(changed) > MOST_NAMED else "")
+        raise DataError(
+            f"{tokens_dir}: {len(changed)} of the {len(recorded['files'])} token files that the run in "
+            f"{config.paths.run_dir} was trained on are missing there, or hold other tokens now: {named}. So its samples "
+            "cannot be told. Name the folder that has them: paths.data_dir=FOLDER"
+        )
+    return recorded
+
+
+def _is_the_same(tokens_dir: Path, name: str, recorded: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    now = manifest["files"].get(name)
+    if now is None or any(now.get(key) != value for key, value in recorded.items()):
+        return False
+    return (tokens_dir / name).is_file()
