@@ -22,7 +22,7 @@ STAGES = (
         folder=lambda config: config.paths.data_dir / "documents",
         settings=("sources", "prepare.validation_fraction", "prepare.on_broken_file", "prepare.shard_text_bytes"),
         outside="pipeline.corpus.sources:inventory",
-        version=3,
+        version=4,
         shared=True,
         on_workers=True,
     ),

@@ -225,6 +225,11 @@ def _source_mismatches(config: RunConfig) -> list[str]:
             )
         if source.kind != "local-machine" and (source.slice is not None or not source.paths):
             problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
+        if source.kind != "text" and source.line_ends is not None:
+            problems.append(
+                f"sources.{name}.line_ends = {source.line_ends}: only for kind text; of {source.kind}, text is never "
+                "changed; leave it out"
+            )
         if source.kind != "megatron" and source.validation_paths:
             problems.append(
                 f"sources.{name}.validation_paths: only for kind megatron; of {source.kind}, "

@@ -52,6 +52,8 @@ class Source(Section):
     """Name of the JSON key or Parquet column that holds the document."""
     split_by: str = "text"
     """What is hashed to choose train or validation: `text`, or a key of `meta` whose documents must stay together."""
+    line_ends: Literal["lf", "as-they-are"] | None = None
+    """`text` only: `lf`, the default, makes CRLF LF. A CR alone stays, and what JSON or Parquet holds is never changed."""
     slice: Literal["code", "readmes", "reference"] | None = None
     """`local-machine` only: standard-library sources, READMEs of installed distributions, docstrings, help topics."""
 

@@ -17,11 +17,12 @@ from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.search_notes import left_out_lines, left_out_of, point_out
 from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
+from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
 from pipeline.executor import Task, run_tasks
 from pipeline.logs import human_bytes, warn
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised when the same raw files give other bytes."""
 LEFTOVERS = ("*/.*.partial", "*/rejected/.*")
 """What an attempt that was killed leaves, each under a name of its own."""
@@ -90,6 +91,7 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
         validation_fraction=chosen.validation_fraction,
         on_broken_file=chosen.on_broken_file,
         shard_text_bytes=chosen.shard_text_bytes,
+        line_ends=source.line_ends or "lf",
     )
     for group in group_files(files):
         yield Task(
@@ -113,6 +115,9 @@ def _add_up(results: list[dict[str, Any]]) -> dict[str, Any]:
         for result in results:
             added.update(result[count])
         total[count] = dict(added)
+    total["crlf_line_ends"] = sum(result["crlf_line_ends"] for result in results)
+    total["smallest_hash"] = min((result["smallest_hash"] for result in results), default=1.0)
+    total["largest_hash"] = max((result["largest_hash"] for result in results), default=0.0)
     total["broken_files"] = {file: why for result in results for file, why in result["broken_files"].items()}
     return total
 
@@ -139,12 +144,11 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
     if problems:
         raise DataError("\n".join(problems))
     for name, counts in sources.items():
-        can_hold_out = config.prepare.validation_fraction > 0 and config.sources[name].has_documents
-        if can_hold_out and counts["documents"]["validation"] == 0:
-            warn(
-                f"source {name}: none of its {counts['documents']['train']:,} documents is held out, so it will have "
-                f"no validation loss. Raise prepare.validation_fraction (now {config.prepare.validation_fraction})."
-            )
+        if config.sources[name].has_documents:
+            fraction = config.prepare.validation_fraction
+            advice = empty_split_advice(counts["documents"], counts["smallest_hash"], counts["largest_hash"], fraction)
+            if advice:
+                warn(f"source {name}: {advice}")
 
 
 def _headline(sources: dict[str, dict[str, Any]]) -> str:
@@ -170,6 +174,10 @@ def _closing_lines(sources: dict[str, dict[str, Any]]) -> list[str]:
             lines.append(
                 f"source {name}: rejected {_listed(counts['rejected'])} of {rows:,} rows; samples in "
                 f"documents/{name}/rejected below data_dir"
+            )
+        if counts["crlf_line_ends"]:
+            lines.append(
+                f"source {name}: {counts['crlf_line_ends']:,} CRLF line ends became LF (sources.{name}.line_ends)"
             )
         for file, why in counts["broken_files"].items():
             lines.append(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")

@@ -9,6 +9,7 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -38,6 +39,16 @@ class FileBroken(DataError):
     def __init__(self, file: Path, why: str) -> None:
         self.file, self.why = file, why
         super().__init__(f"{file}: {why}")
+
+
+class FileChanged(DataError):
+    """A file is not any more what it was when the files were listed: what was read of it is of no use."""
+
+    def __init__(self, file: Path, how: str) -> None:
+        super().__init__(
+            f"{file}: {how} since the files were listed. Nothing that was read beside it is kept; run the command again when "
+            f"nothing writes to it any more."
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,44 @@ def content_blocks(file: Path, kind: Kind, advance: Callable[[int], None]) -> It
         raise FileBroken(file, why)
     yield head.removeprefix(BYTE_ORDER_MARK)
     yield from content
+
+
+@contextmanager
+def held_unchanged(file: Path, size: int, modified_ns: int) -> Iterator[None]:
+    """Raise FileChanged unless a file is as it was listed, before what is done in here and after it, failed or not.
+
+    Raises FileBroken where it cannot be opened.
+    """
+    try:
+        held = open_regular(file)
+    except OSError as error:
+        raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
+    with held:  # so that its inode is not given to another file
+        before = os.fstat(held.fileno())
+        _compare(file, before, size, modified_ns)
+        try:
+            yield
+        finally:
+            after = check_unchanged(file, size, modified_ns)
+            if (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
+                raise FileChanged(file, "was replaced")
+
+
+def check_unchanged(file: Path, size: int, modified_ns: int) -> os.stat_result:
+    """Return a file's status; raises FileChanged where its size or its time of change is another, or it is gone."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        raise FileChanged(file, "was removed") from None
+    _compare(file, status, size, modified_ns)
+    return status
+
+
+def _compare(file: Path, status: os.stat_result, size: int, modified_ns: int) -> None:
+    if status.st_size != size:
+        raise FileChanged(file, f"changed from {size:,} to {status.st_size:,} bytes")
+    if status.st_mtime_ns != modified_ns:
+        raise FileChanged(file, "was written to")
 
 
 def check_beginning(file: Path, kind: Kind) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-import xxhash
 
 from pipeline.artifacts import write_atomic
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
-from pipeline.corpus.rows import FileBroken, Kind, Reject, Row, read_rows
+from pipeline.corpus.raw_files import FileBroken, check_unchanged, held_unchanged
+from pipeline.corpus.recognised import Kind
+from pipeline.corpus.rows import Reject, Row, read_rows
 from pipeline.corpus.sources import InputFile
+from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
 from pipeline.executor import report_progress
 
@@ -36,6 +38,7 @@ class ReadSettings:
     validation_fraction: float
     on_broken_file: Literal["stop", "keep-readable-rows"]
     shard_text_bytes: int
+    line_ends: Literal["lf", "as-they-are"]
 
 
 @dataclass
@@ -51,6 +54,11 @@ class _Task:
     rejected: Counter[str] = field(default_factory=Counter)
     samples: list[bytes] = field(default_factory=list)
     broken_files: dict[str, str] = field(default_factory=dict)
+    smallest_hash: float = 1.0
+    largest_hash: float = 0.0
+    """Of what decides the split; of all documents."""
+    crlf_line_ends: int = 0
+    """Made LF."""
 
     def advance(self, count: int) -> None:
         self.read_bytes += count
@@ -68,7 +76,8 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
     """Write the documents of `files` and return counts and file records; `key` stands in the names of the shards.
 
     Raises DataError, after reading every file and leaving no output, if one is broken and `on_broken_file` is `stop`;
-    at once if a row lacks the key of `split_by`. An error of writing, such as a full disk, leaves as OSError.
+    at once, as FileChanged, if one is not as `files` describes it before and after it is read; at once if a row lacks the
+    key of `split_by`. An error of writing, such as a full disk, leaves as OSError.
     """
     folder = documents_dir / settings.source
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,10 +90,13 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
     try:
         for file in files:
             try:
-                _read_file(file, task)
+                with held_unchanged(file.path, file.size, file.modified_ns):
+                    _read_file(file, task)
             except FileBroken as error:
                 task.broken_files[file.name] = error.why
                 problems.append(f"source {settings.source}: {error}")
+        for file in files:  # which may have changed after it was read, while others were
+            check_unchanged(file.path, file.size, file.modified_ns)
         if problems and settings.on_broken_file == "stop":
             raise DataError("\n".join(problems))
         shards = {name: record for split in SPLITS for name, record in writers[split].close().items()}
@@ -104,6 +116,9 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
         "text_bytes": {split: writers[split].text_bytes for split in SPLITS},
         "rejected": dict(sorted(task.rejected.items())),
         "broken_files": task.broken_files,
+        "smallest_hash": task.smallest_hash,
+        "largest_hash": task.largest_hash,
+        "crlf_line_ends": task.crlf_line_ends,
     }
 
 
@@ -114,8 +129,13 @@ def _read_file(file: InputFile, task: _Task) -> None:
             if isinstance(row, Reject):
                 _reject(row, file.name, task)
             else:
+                if settings.kind == "text" and settings.line_ends == "lf":
+                    row = _with_lf(row, task)
                 key = row.text if settings.split_by == "text" else _split_key(row, file.path, settings)
-                split = choose_split(key, settings.validation_fraction)
+                position = hash_position(key)
+                task.smallest_hash = min(task.smallest_hash, position)
+                task.largest_hash = max(task.largest_hash, position)
+                split = choose_split(position, settings.validation_fraction)
                 task.writers[split].add(Document(row.text, row.meta, file.name, row.origin_row))
                 del key
             del row  # else it would live while the next is parsed
@@ -130,9 +150,11 @@ def _reject(row: Reject, name: str, task: _Task) -> None:
         task.samples.append(orjson.dumps(sample))
 
 
-def choose_split(key: bytes, validation_fraction: float) -> str:
-    """Return `validation` for that fraction of all keys, whatever stands before or after them."""
-    return "validation" if xxhash.xxh3_64_intdigest(key) / 2**64 < validation_fraction else "train"
+def _with_lf(row: Row, task: _Task) -> Row:
+    """Return a row with LF in the place of CRLF, and count those."""
+    line_ends = row.text.count(b"\r\n")
+    task.crlf_line_ends += line_ends
+    return row._replace(text=row.text.replace(b"\r\n", b"\n")) if line_ends else row
 
 
 def _split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:

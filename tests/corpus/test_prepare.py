@@ -1,15 +1,18 @@
 """The stage as a whole: split, rejects, broken files, resuming, and the same bytes whatever the workers."""
 
 import errno
+import gzip
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +25,10 @@ from pipeline.corpus.documents import iterate_texts, shard_paths
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.key_file import keys_path
 from pipeline.corpus.prepare import prepare
-from pipeline.corpus.read_task import ReadSettings, choose_split, read_files
-from pipeline.corpus.sources import find_files
-from pipeline.errors import DataError
+from pipeline.corpus.read_task import ReadSettings, read_files
+from pipeline.corpus.sources import InputFile, find_files
+from pipeline.corpus.split import choose_split, hash_position
+from pipeline.errors import ConfigError, DataError
 from pipeline.run_file import load
 
 WEB = "%012x" % (xxhash.xxh3_64_intdigest(b"web.jsonl") >> 16)
@@ -72,18 +76,12 @@ def test_every_row_becomes_a_document_of_one_split_with_its_origin(run_file: Pat
     texts = {split: [text for _, text in iterate_texts(folder, "web", split)] for split in ("train", "validation")}
     assert len({*texts["train"], *texts["validation"]}) == 40
     assert sum(len(t) for t in texts["train"]) == counts["text_bytes"]["train"]
-    assert all(choose_split(text.encode(), 0.2) == split for split in texts for text in texts[split])
+    assert all(choose_split(hash_position(text.encode()), 0.2) == split for split in texts for text in texts[split])
     (first,) = pq.read_table(shard_paths(folder, "web", "train")[0]).slice(0, 1).to_pylist()
     row = int(first["text"].split()[1])
     assert (first["id"], first["origin_file"], first["origin_row"]) == (f"web/train_{WEB}_000/0", "web.jsonl", row)
     assert set(result.files) == outputs(folder)
     assert result.counts["headline"].startswith("40 documents, 1.")
-
-
-def test_a_fraction_of_all_keys_is_held_out() -> None:
-    assert choose_split(b"any", 0) == "train"
-    held_out = sum(choose_split(str(i).encode(), 0.1) == "validation" for i in range(10_000))
-    assert abs(held_out - 1000) < 4 * 30  # a standard deviation is sqrt(10000 x 0.1 x 0.9) = 30
 
 
 def test_documents_that_share_the_split_key_stay_together(run_file: Path) -> None:
@@ -239,7 +237,7 @@ def test_a_full_disk_is_no_broken_file_and_leaves_nothing(run_file: Path) -> Non
     """The limit of a file's size fails like a full disk: in a write, with an error of the operating system."""
     write_jsonl(run_file.parent / "web.jsonl", ["x" * 500, "y" * 500, os.urandom(4000).hex()])
     (file,) = find_files("web", "jsonl", [run_file.parent / "web.jsonl"])
-    settings = ReadSettings("web", "jsonl", "text", "text", 0, "keep-readable-rows", 500)
+    settings = ReadSettings("web", "jsonl", "text", "text", 0, "keep-readable-rows", 500, "lf")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))  # two shards fit, the third does not
     code = None
@@ -278,7 +276,7 @@ def peak():
 
 folder = Path(sys.argv[1])
 before = peak()
-settings = ReadSettings("web", sys.argv[2], "text", "text", 0.0, "stop", 1 << 30)
+settings = ReadSettings("web", sys.argv[2], "text", "text", 0.0, "stop", 1 << 30, "lf")
 read_files(folder / "documents", "0a", find_files("web", sys.argv[2], [Path(sys.argv[3])]), settings)
 print(peak() - before)
 """
@@ -340,10 +338,144 @@ def test_a_source_without_documents_is_an_error(run_file: Path) -> None:
         run(run_file)
 
 
-def test_a_source_with_nothing_held_out_is_said(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_jsonl(run_file.parent / "web.jsonl", ["a"])
+def test_a_source_with_nothing_held_out_is_told_the_number_that_would_do(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["a", "b", "c"]
+    write_jsonl(run_file.parent / "web.jsonl", texts)
+    assert run(run_file, "prepare.validation_fraction=0.001").counts["sources"]["web"]["documents"]["validation"] == 0
+    (number,) = re.findall(r"validation_fraction to (\S+) or more", capsys.readouterr().err)
+    counts = run(run_file, f"prepare.validation_fraction={number}").counts["sources"]["web"]
+    assert counts["documents"]["validation"] >= 1 and counts["documents"]["train"] >= 1
+    assert counts["smallest_hash"] == min(hash_position(text.encode()) for text in texts) < float(number)
+    assert "validation_fraction" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("texts", [["a"], ["a", "a"]])
+def test_a_source_of_one_document_is_told_that_no_number_holds_it_out(
+    run_file: Path, capsys: pytest.CaptureFixture[str], texts: list[object]
+) -> None:
+    write_jsonl(run_file.parent / "web.jsonl", texts)
     run(run_file, "prepare.validation_fraction=0.001")
-    assert "warning: source web: none of its 1 documents is held out" in capsys.readouterr().err
+    assert "No prepare.validation_fraction" in capsys.readouterr().err
+
+
+def one_group(folder: Path, names: Sequence[str], texts: int = 3) -> list[InputFile]:
+    for name in names:
+        write_jsonl(folder / name, [f"{name} {i}" for i in range(texts)])
+    return find_files("web", "jsonl", [folder / name for name in names])
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b'{"text": "one more"}\n')
+
+
+def write_at_the_same_size(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b'{"text": "B')
+    os.utime(path, ns=(0, 10**9))
+
+
+def replace_at_the_same_size_and_time(path: Path) -> None:
+    status, other = path.stat(), path.with_suffix(".new")
+    other.write_bytes(path.read_bytes())
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize("on_broken_file", ["stop", "keep-readable-rows"])
+@pytest.mark.parametrize(
+    ("changed", "change"),
+    [
+        ("a.jsonl", append),
+        ("a.jsonl", write_at_the_same_size),
+        ("a.jsonl", truncate),
+        ("a.jsonl", Path.unlink),
+        ("b.jsonl", append),
+        ("b.jsonl", replace_at_the_same_size_and_time),
+        ("c.jsonl", append),
+        ("c.jsonl", Path.unlink),
+    ],
+)
+def test_a_file_that_changes_while_its_group_is_read_fails_the_task_by_name(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+    change: Callable[[Path], object],
+    on_broken_file: Literal["stop", "keep-readable-rows"],
+) -> None:
+    """While b.jsonl is read: one that was read before, this one, or one that comes after it."""
+    files = one_group(tmp_path, ["a.jsonl", "b.jsonl", "c.jsonl"])
+    reports = []
+
+    def report(fraction: float, **counts: int) -> None:
+        if not reports and counts["documents"] > 3:
+            reports.append(counts)
+            change(tmp_path / changed)
+
+    monkeypatch.setattr("pipeline.corpus.raw_files.BLOCK_BYTES", 40)
+    monkeypatch.setattr("pipeline.corpus.read_task.report_progress", report)
+    settings = ReadSettings("web", "jsonl", "text", "text", 0.0, on_broken_file, 50, "lf")
+    with pytest.raises(DataError, match=rf"{changed}: (was|changed)"):
+        read_files(tmp_path / "documents", "0a", files, settings)
+    assert reports and list((tmp_path / "documents" / "web").iterdir()) == []
+
+
+def test_a_stage_over_a_file_that_grew_fails_and_reads_it_anew_when_it_is_started_again(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
+    one_group(run_file.parent, ["web.jsonl", "other.jsonl"], texts=30)
+    setting = f"sources.web.paths=['{run_file.parent}/*.jsonl']"
+    with monkeypatch.context() as patched:
+        once = iter([None])
+        patched.setattr(
+            "pipeline.corpus.read_task.report_progress",
+            lambda fraction, **counts: [append(run_file.parent / "web.jsonl") for _ in once],
+        )
+        patched.setattr("pipeline.corpus.raw_files.BLOCK_BYTES", 200)
+        with pytest.raises(DataError, match=r"web\.jsonl: changed from"):
+            run(run_file, setting)
+    documents = run_file.parent / "data" / "documents"
+    assert not list(documents.glob(f"web/*{WEB}*")) and not list(documents.glob(f".tasks/*{WEB}*"))
+    assert sum(run(run_file, setting).counts["sources"]["web"]["documents"].values()) == 61
+
+
+def test_line_ends_of_text_files_become_lf_and_are_counted_unless_they_shall_stay(run_file: Path) -> None:
+    notes = run_file.parent / "notes"
+    notes.mkdir()
+    contents = {
+        "a.txt": b"a\r\nb\r\n",
+        "b.txt": b"c\rd\n\r\n",
+        "c.txt.gz": gzip.compress(b"f\r\r\n\n\r"),
+        "d.txt": b"e\n",
+    }
+    for name, content in contents.items():
+        (notes / name).write_bytes(content)
+    whole = [f"sources.notes={{kind: text, paths: ['{notes}']}}", "prepare.validation_fraction=0"]
+    folder = run_file.parent / "data" / "documents"
+
+    def texts() -> list[str]:
+        return sorted(text for _, text in iterate_texts(folder, "notes", "train"))
+
+    result = run(run_file, *whole)
+    assert result.counts["sources"]["notes"]["crlf_line_ends"] == 4 and "4 CRLF" in " ".join(result.closing)
+    assert texts() == sorted(["a\nb\n", "c\rd\n\n", "f\r\n\n\r", "e\n"])
+    kept = run(run_file, *whole, "sources.notes.line_ends=as-they-are")
+    assert kept.counts["sources"]["notes"]["crlf_line_ends"] == 0
+    assert texts() == sorted(["a\r\nb\r\n", "c\rd\n\r\n", "f\r\r\n\n\r", "e\n"])
+    with pytest.raises(ConfigError, match=r"sources\.web\.line_ends"):
+        load(run_file, ["sources.web.line_ends=lf"])
+
+
+def test_line_ends_within_json_text_stay_as_they_came(run_file: Path) -> None:
+    lines = [json.dumps({"text": f"row {i}\r\nof two\rlines"}) for i in range(3)]
+    (run_file.parent / "web.jsonl").write_bytes("\r\n".join([*lines, ""]).encode())
+    counts = run(run_file, "prepare.validation_fraction=0").counts["sources"]["web"]
+    assert counts["documents"]["train"] == 3 and counts["rejected"] == {} and counts["crlf_line_ends"] == 0
+    folder = run_file.parent / "data" / "documents"
+    assert next(text for _, text in iterate_texts(folder, "web", "train")) == "row 0\r\nof two\rlines"
 
 
 def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,54 @@
+"""Who is held out, and what to set where a split is empty."""
+
+import re
+
+import pytest
+
+from pipeline.corpus.split import choose_split, empty_split_advice, hash_position
+
+
+def test_a_fraction_of_all_keys_is_held_out() -> None:
+    assert choose_split(hash_position(b"any"), 0) == "train"
+    held_out = sum(choose_split(hash_position(str(i).encode()), 0.1) == "validation" for i in range(10_000))
+    assert abs(held_out - 1000) < 4 * 30  # a standard deviation is sqrt(10000 x 0.1 x 0.9) = 30
+
+
+@pytest.mark.parametrize(
+    ("smallest", "largest", "number"),
+    [
+        (0.0123, 0.9, 0.02),
+        (0.0123, 0.0125, 0.0124),
+        (0.0199999, 0.02, 0.02),
+        (0.1, 0.7, 0.2),
+        (0.25, 0.26, 0.26),
+        (0.0, 0.9, 1e-12),
+        (0.0100000000001, 0.01000000000011, 0.01000000000011),
+        (0.4444, 0.5, 0.45),
+    ],
+)
+def test_the_number_that_would_do_holds_out_one_and_leaves_one(smallest: float, largest: float, number: float) -> None:
+    advice = empty_split_advice({"train": 2, "validation": 0}, smallest, largest, 0.001)
+    assert advice is not None
+    (told,) = re.findall(r"validation_fraction to (\S+) or more", advice)
+    assert float(told) == number
+    assert choose_split(smallest, number) == "validation" and choose_split(largest, number) == "train"
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(0.3, 0.3), (0.5, 0.9), (0.497, 0.4971), (0.4999999, 0.9)])
+def test_where_no_number_would_do_none_is_told(smallest: float, largest: float) -> None:
+    advice = empty_split_advice({"train": 2, "validation": 0}, smallest, largest, 0.001)
+    assert advice is not None
+    told = re.findall(r"validation_fraction to (\S+) or more", advice)
+    assert all(smallest < float(number) <= largest and float(number) < 0.5 for number in told)
+    assert bool(told) == (smallest < 0.5 and smallest < largest)
+
+
+def test_a_source_that_is_held_out_whole_is_told_how_to_get_something_to_train_on() -> None:
+    advice = empty_split_advice({"train": 0, "validation": 2}, 0.1, 0.237, 0.3)
+    assert advice is not None and "0.23 or less" in advice
+    assert choose_split(0.237, 0.23) == "train"
+
+
+def test_nothing_is_said_where_both_splits_have_documents_or_none_is_wanted() -> None:
+    assert empty_split_advice({"train": 1, "validation": 1}, 0.1, 0.9, 0.2) is None
+    assert empty_split_advice({"train": 1, "validation": 0}, 0.1, 0.1, 0) is None
