@@ -37,7 +37,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         layers.append(read_preset(str(preset)))
     tokenizer = document.get("tokenizer")
     if isinstance(tokenizer, dict) and isinstance(recipe := tokenizer.get("recipe"), str):
-        layers.append({"tokenizer": read_yaml(resolve_location(recipe, path.absolute().parent))})
+        layers.append({"tokenizer": read_yaml(_recipe_path(recipe, path.absolute().parent))})
     merged: dict[str, Any] = {}
     for layer in [*layers, document]:
         merged = merge(merged, layer)
@@ -54,6 +54,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if problems := problems + _mismatches(config):
         raise ConfigError(problems, str(path))
     return config
+
+
+def _recipe_path(recipe: str, base: Path) -> Path:
+    try:
+        return resolve_location(recipe, base)
+    except ValueError as error:
+        raise ConfigError([f"tokenizer.recipe = {recipe!r}: {error}"]) from None
 
 
 def dump(config: RunConfig) -> str:

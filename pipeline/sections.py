@@ -1,25 +1,58 @@
 """The sections of a run file, each with its fields: typed, frozen, unknown keys refused."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from pipeline.yaml_files import FromCommandLine
+
+VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
+"""`$NAME` or `${NAME}`, as `os.path.expandvars` takes them."""
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, (str, Path)):
         return value
-    return resolve_location(value, (info.context or {}).get("base", Path.cwd()))
+    try:
+        return resolve_location(value, (info.context or {}).get("base", Path.cwd()))
+    except ValueError as error:
+        raise PydanticCustomError("location", "{why}", {"why": str(error)}) from None
 
 
 def resolve_location(location: str | Path, base: Path) -> Path:
-    """Return an absolute path: relative to `base`, or to the current folder where it was given on the command line."""
+    """Return an absolute path: relative to `base`, or to the current folder where it was given on the command line.
+
+    `$NAME`, `${NAME}` and `~` are replaced. Raises ValueError for a variable that is not set or empty, unless there is a
+    file or folder of that very name; for the home of a user who is not known; for what cannot be a path.
+    """
     base = Path.cwd() if isinstance(location, FromCommandLine) else base
-    return Path(os.path.normpath(base / Path(os.path.expandvars(location)).expanduser()))
+    if "\0" in str(location):
+        raise ValueError("holds a zero byte, which no path may have; remove it")
+    expanded = Path(_with_variables(str(location), base))
+    try:
+        expanded = expanded.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder for {expanded.parts[0]}; write the path in full") from None
+    return Path(os.path.normpath(base / expanded))
+
+
+def _with_variables(location: str, base: Path) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match[1].strip("{}")
+        if os.environ.get(name):
+            return os.environ[name]
+        end = location.find("/", match.end())
+        if os.path.lexists(base / location[: end if end >= 0 else None]):
+            return match[0]
+        state = "empty" if name in os.environ else "not set"
+        raise ValueError(f"the environment variable {name} is {state}; set it, or write the path in full")
+
+    return VARIABLE.sub(value, location)
 
 
 Location = Annotated[Path, BeforeValidator(_absolute)]

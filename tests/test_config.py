@@ -222,6 +222,55 @@ def test_paths_start_at_the_run_file_and_at_the_current_folder(
     assert load(Path("../run.yaml")) == load(run_file)
 
 
+LOCATIONS = (
+    "paths.run_dir={}",
+    "sources.web.paths=[{}]",
+    "tokenizer.recipe={}",
+    "tokenizer.path={}",
+    "tokenizer.compare=[{}]",
+    "model.pretrained={}",
+    "train.init_from={}",
+    "evaluation.task_paths=[a, {}]",
+    "launch.hostfile={}",
+    "deepspeed={}",
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "location", "word"),
+    [
+        *((override, "$NOT_SET_HERE/x", "NOT_SET_HERE") for override in LOCATIONS),
+        ("paths.data_dir={}", "a/${NOT_SET_HERE}x", "NOT_SET_HERE"),
+        ("paths.data_dir={}", "$EMPTY/x", "EMPTY"),
+        ("paths.data_dir={}", "~nobody_of_this_name/x", "nobody_of_this_name"),
+        ("paths.data_dir={}", "a\\0b", "zero byte"),
+    ],
+)
+def test_a_location_that_cannot_be_resolved_names_setting_and_reason(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, override: str, location: str, word: str
+) -> None:
+    monkeypatch.setenv("EMPTY", "")
+    setting = override.partition("=")[0]
+    with pytest.raises(ConfigError) as raised:
+        load(run_file, [override.format(f'"{location}"')])
+    assert any(line.startswith(f"  - {setting}") and word in line for line in str(raised.value).splitlines())
+
+
+def test_variables_are_replaced_and_a_name_with_a_dollar_sign_that_exists_is_taken(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "s$cratch"))
+    monkeypatch.chdir(tmp_path)
+    assert load(run_file, ["paths.run_dir=${SCRATCH}/x"]).paths.run_dir == tmp_path / "s$cratch" / "x"
+    (tmp_path / "a$b" / "c").mkdir(parents=True)
+    copy = tmp_path / "a$b" / "run.yaml"
+    copy.write_text(run_file.read_text())
+    config = load(copy, ["train.init_from=a$b/c/gone"])
+    assert config.paths.data_dir == tmp_path / "a$b" / "data"
+    copy.write_text(dump(config))
+    assert load(copy) == config
+
+
 def test_dump_and_load_give_the_same_config(run_file: Path, tmp_path: Path) -> None:
     config = load(run_file, ["schedule.kind=wsd", "schedule.decay_tokens=8", "data.mixture={web: 2}"])
     copy = tmp_path / "other" / "copy.yaml"
