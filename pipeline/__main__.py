@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.artifacts import Stage
+from pipeline.artifacts import Check, Stage
 from pipeline.command_groups import Overrides, RunFile, benchmarks, checkpoints
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import say_plainly, show_traceback
@@ -36,7 +36,7 @@ STAGES = (
         settings=("tokenizer",),
         inputs=("prepare",),
         outside="pipeline.tokens.pretrained:inventory",
-        check="pipeline.tokens.pretrained:check",
+        checks=(Check("pipeline.tokens.pretrained:check", is_ahead=True),),
         version=2,
         shared=True,
         keeps=True,  # added text must not change the ids of what is tokenized
@@ -51,7 +51,7 @@ STAGES = (
         settings=("tokens",),
         inputs=("prepare", "train-tokenizer"),
         outside="pipeline.tokens.existing:inventory",
-        check="pipeline.tokens.existing:check",
+        checks=(Check("pipeline.tokens.existing:check"),),
         version=3,
         shared=True,
         on_workers=True,
@@ -78,7 +78,13 @@ STAGES = (
         ),
         inputs=("train-tokenizer", "tokenize"),
         outside="pipeline.training.origin:inventory",
-        check="pipeline.training.preflight:check",
+        checks=(
+            Check("pipeline.training.preflight:check_settings", is_ahead=True),
+            Check("pipeline.training.preflight:check_start"),
+            Check("pipeline.cluster.launch:check_launch"),
+            Check("pipeline.training.preflight:check_model", is_ahead=True, is_heavy=True),
+            Check("pipeline.training.preflight:check_disk", is_heavy=True),
+        ),
         version=2,
         grows=True,
     ),
@@ -101,7 +107,9 @@ STAGES = (
         folder=lambda config: config.paths.run_dir / "evaluation",
         settings=("evaluation.tasks", "evaluation.shots", "evaluation.items", "evaluation.heldout_bytes"),
         inputs=("prepare", "export"),
-        check="pipeline.evaluation.evaluate:check",
+        checks=(
+            Check("pipeline.evaluation.evaluate:check"),
+        ),
     ),
     Stage(
         name="report",
@@ -113,7 +121,7 @@ STAGES = (
         settings=(),
         inputs=("prepare", "tokenize", "train", "export", "evaluate"),
         outside="pipeline.tokens.tokenizer_report:compared_inventory",
-        check="pipeline.tokens.tokenizer_report:compared_inventory",
+        checks=(Check("pipeline.tokens.tokenizer_report:compared_inventory"),),
         manifest="report.manifest.json",
     ),
 )

@@ -45,6 +45,18 @@ LIBRARIES = (
 
 
 @dataclass(frozen=True)
+class Check:
+    """What refuses a mistake of the user before it has cost anything."""
+
+    function: str
+    """`module:function`, called with the run's settings; raises UserError."""
+    is_ahead: bool = False
+    """It holds for settings wherever they are used, so also before an earlier stage that is called by itself."""
+    is_heavy: bool = False
+    """It may take seconds, so what can be said at once is said first."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """One row of the table in `__main__`: what a stage reads and writes, and what decides that it is done."""
 
@@ -62,8 +74,8 @@ class Stage:
     """Names of the stages whose output it reads."""
     outside: str | None = None
     """`module:function` that describes what it reads from outside, as `{name: value}`."""
-    check: str | None = None
-    """`module:function` that refuses wrong settings, at once and before any stage starts."""
+    checks: tuple[Check, ...] = ()
+    """What refuses to let it start; `pipeline run` asks all stages that have to run before the first one starts."""
     version: int = 1
     """Raised when the format or the meaning of its output changes."""
     manifest: str = MANIFEST

@@ -1,14 +1,15 @@
 """What the commands do: decide which stages have to run, run them, show where things stand."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline import artifacts
-from pipeline.artifacts import Stage
+from pipeline.artifacts import Check, Stage, State
 from pipeline.config import RunConfig
 from pipeline.dask_workers import allocation, in_srun_step
-from pipeline.errors import DataError, UserError
+from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, human_seconds, note, print_wide
 from pipeline.run_file import dump, load
@@ -23,9 +24,9 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     config = load(run_file, overrides)
     _refuse_srun_step(stages, "run")
     table = {stage.name: stage for stage in stages}
-    for name, state in artifacts.states(table, config).items():
-        if state.kind != "done":
-            _check(table[name], config)
+    waiting = [table[name] for name, state in artifacts.states(table, config).items() if state.kind != "done"]
+    refuse_unwritable(config, waiting)
+    refuse_mistakes((check for stage in waiting for check in stage.checks), config)
     for stage in stages:
         run_stage(stage, config, table, rebuild_inputs=True)
     summary: Any = artifacts.resolve("pipeline.reporting.summary:print_summary")
@@ -73,7 +74,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         if state.kind == "done":
             _print_result(stage, "done already", state.manifest)
             return
-        _check(stage, config)
+        refuse_mistakes([*stage.checks, *_checks_ahead(stage, table, states)], config)
         inputs = artifacts.expected_inputs(stage, config, table)
         made_from = artifacts.outputs_of(stage.inputs, config, table)
         for reason in state.reasons:
@@ -97,9 +98,53 @@ def _print_result(stage: Stage, how: str, manifest: Any) -> None:
         note(f"{stage.name}: {line}")
 
 
-def _check(stage: Stage, config: RunConfig) -> None:
-    if stage.check:
-        artifacts.resolve(stage.check)(config)
+def _checks_ahead(stage: Stage, table: dict[str, Stage], states: dict[str, State]) -> list[Check]:
+    """Return what can be asked now of the stages that come after this one and have to run."""
+    names = list(table)
+    later = [table[name] for name in names[names.index(stage.name) + 1 :] if states[name].kind != "done"]
+    return [check for stage in later for check in stage.checks if check.is_ahead]
+
+
+def refuse_mistakes(checks: Iterable[Check], config: RunConfig) -> None:
+    """Run checks, those first that answer at once; raise what all of these refuse as one UserError."""
+    asked = list(checks)
+    for is_heavy in (False, True):
+        errors: list[UserError] = []
+        for check in asked:
+            if check.is_heavy != is_heavy:
+                continue
+            try:
+                artifacts.resolve(check.function)(config)
+            except UserError as error:
+                errors.append(error)
+        _raise_together(errors)
+
+
+def _raise_together(errors: Sequence[UserError]) -> None:
+    """Raise what some checks refuse as one error: a list of settings where all of it is about settings."""
+    texts = dict.fromkeys(str(error) for error in errors)
+    of_settings = [error for error in errors if type(error) is ConfigError]
+    bugs = [error for error in errors if error.exit_code != UserError.exit_code]
+    if bugs or len(texts) == 1:
+        raise (bugs or errors)[0]
+    if errors and len(of_settings) == len(errors):
+        raise ConfigError(list(dict.fromkeys(problem for error in of_settings for problem in error.problems)))
+    if errors:
+        raise UserError("\n".join(texts))
+
+
+def refuse_unwritable(config: RunConfig, waiting: Sequence[Stage]) -> None:
+    """Raise ConfigError where a folder that waiting stages write to, or would make, cannot be written."""
+    problems = []
+    for name in sorted({"data_dir" if stage.shared else "run_dir" for stage in waiting}):
+        folder: Path = getattr(config.paths, name)
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not there.is_dir():
+            problems.append(f"paths.{name} = {folder}: {there} is no folder; name another place")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            problems.append(f"paths.{name} = {folder}: {there} may not be written; name another place")
+    if problems:
+        raise ConfigError(problems)
 
 
 def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:

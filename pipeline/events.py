@@ -9,6 +9,8 @@ from typing import Any
 from pipeline.artifacts import environment
 
 EVENTS = "events.jsonl"
+FIRST_STEP = "first step"
+"""Kind of the event that each start of the ranks writes when its first step is complete."""
 
 
 def write_event(run_dir: Path, kind: str, **details: Any) -> None:

@@ -1,5 +1,6 @@
 """Where ranks meet."""
 
+import errno
 import random
 import socket
 from contextlib import suppress
@@ -20,3 +21,14 @@ def free_port() -> int:
             probe.bind(("", port))
             return port
     raise UserError(f"no free TCP port among 100 of {PORTS.start} to {PORTS.stop - 1}; name one in launch.master_port")
+
+
+def is_occupied(port: int) -> bool:
+    """Tell whether a program of this machine listens on a TCP port. Connections that have just ended do not count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the ranks' own socket has it
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+        return False

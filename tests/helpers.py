@@ -14,6 +14,8 @@ from tokenizers.models import BPE
 from pipeline.artifacts import file_record
 from pipeline.corpus.documents import SCHEMA
 
+DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
+
 
 def without_progress(stderr: str) -> str:
     """Return what a command printed without the lines that it prints of a stage which takes 10 s and more."""
@@ -21,13 +23,13 @@ def without_progress(stderr: str) -> str:
 
 
 def run_stages(run_file: Path, names: list[str], overrides: list[str]) -> None:
-    """Run stages in this process as the command line would, with one worker."""
+    """Run stages in this process as the command line would, with one worker; of later stages nothing is asked."""
     from pipeline import commands
     from pipeline.__main__ import STAGES
 
-    table = {stage.name: stage for stage in STAGES}
+    table = {stage.name: stage for stage in STAGES if stage.name in DATA_STAGES}
     for name in names:
-        commands.run_one(STAGES, table[name], run_file, ["executor.workers=1", *overrides])
+        commands.run_one(list(table.values()), table[name], run_file, ["executor.workers=1", *overrides])
 
 
 def digests(folder: Path) -> dict[str, str]:

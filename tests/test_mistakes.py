@@ -1,8 +1,9 @@
-"""The mistakes a user makes, each on the real command line: one clear message with the remedy, exit code 2, no
-traceback, and nothing that a later run takes for done."""
+"""The mistakes a user makes: one clear message with the remedy, exit code 2, and nothing that a later run takes for done."""
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from pipeline import commands, separate_checks
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import states
+from pipeline.errors import UserError
+from pipeline.ports import is_occupied
 from pipeline.run_file import load
 
 Break = Callable[[Path], list[str]]
@@ -69,21 +73,65 @@ MISTAKES: dict[str, tuple[Break, str]] = {
     ),
     "misspelt DeepSpeed key": (wrong_template(gradient_cliping=1), "did you mean gradient_clipping?"),
     "batch size in the template": (wrong_template(train_batch_size=8), "set batch.global_batch_tokens in the run YAML"),
+    "ranks that an allocation would need": (
+        settings("launch.kind=slurm"),
+        "launch.kind = slurm: there is no allocation",
+    ),
+    "task folder that is none": (settings("evaluation.task_paths=[tasks]"), "evaluation.task_paths: "),
+    "task twice": (settings("evaluation.tasks=[patterns, pattern_copy]"), "pattern_copy is a part of patterns"),
     "unknown architecture's sizes": (settings("model.config=5"), "model.config"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_and_leaves_nothing_done(run_file: Path, name: str) -> None:
+def test_a_mistake_is_told_and_leaves_nothing_done(run_file: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run_file.parent)
+    facts = {"parameters": 1, "moment_bytes": 8.0, "positions": None}
+    monkeypatch.setattr(separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts})  # the model is right
     break_it, expected = MISTAKES[name]
-    overrides = ["executor.workers=1", *break_it(run_file.parent)]
-    command = [sys.executable, "-m", "pipeline", "run", str(run_file), *overrides]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=600, cwd=run_file.parent, env={**os.environ, "CI": "1"}
-    )
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert expected in ended.stderr
+    with pytest.raises(UserError, match=re.escape(expected)) as told:
+        commands.run_all(STAGES, run_file, ["executor.workers=1", *break_it(run_file.parent)])
+    assert told.value.exit_code == 2
+    assert_nothing_is_done(run_file)
+
+
+def assert_nothing_is_done(run_file: Path) -> None:
     assert not list(run_file.parent.rglob("manifest.json"))
     table = {stage.name: stage for stage in STAGES}
     assert {state.kind for state in states(table, load(run_file)).values()} == {"missing"}
+
+
+def pipeline(run_file: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    environment = {**os.environ, "CI": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=run_file.parent, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("command", "mistake", "expected"),
+    [
+        ("run", "deepspeed=nowhere.json", "nowhere.json: cannot be read"),
+        ("prepare", "model.config.hiden_size=16", "did you mean hidden_size?"),
+    ],
+)
+def test_the_command_line_shows_it_with_exit_code_2_and_no_traceback(
+    run_file: Path, command: str, mistake: str, expected: str
+) -> None:
+    ended = pipeline(run_file, command, str(run_file), "executor.workers=1", mistake)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert expected in ended.stderr
+    assert_nothing_is_done(run_file)
+
+
+def test_an_occupied_port_is_refused_before_anything_starts(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        other.listen()
+        assert is_occupied(port)
+        with pytest.raises(UserError, match=rf"launch\.master_port = {port}") as told:
+            commands.run_all(STAGES, run_file, ["executor.workers=1", f"launch.master_port={port}"])
+    assert told.value.exit_code == 2
+    assert_nothing_is_done(run_file)
+    assert not is_occupied(port)

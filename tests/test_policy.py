@@ -34,6 +34,7 @@ SUPPORT = (
     "events",
     "heartbeat",
     "lease",
+    "separate_checks",
     "dask_workers",
     "executor",
     "stage_clock",

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
+from pipeline.run_file import load
+from pipeline.training.model_facts import model_facts
+
 TEMPLATES = Path(__file__).parents[1] / "ds_configs"
 
 OFFLOAD = {"zero3_offload": None, "zero2_offload": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
@@ -63,7 +66,8 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     prose = [" ".join(generator.choices(words, k=40)) for _ in range(120)]
     sums = [" ".join(f"{i} and {j} make {i + j}." for i, j in [(k % 10, k % 7)] * 6) for k in range(120)]
-    tokenize_texts(folder, prose, sums)
+    run_file = tokenize_texts(folder, prose, sums)
+    model_facts(load(run_file))  # kept in data_dir, and copied with it: no run has to build this model again
     return folder
 
 

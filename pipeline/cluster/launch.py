@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError, UserError
-from pipeline.ports import free_port
+from pipeline.errors import ConfigError, UserError, nearest_multiples
+from pipeline.ports import free_port, is_occupied
 
 WORKER = "pipeline.training.worker"
 ENVIRONMENT_FILE = "launch_environment"
@@ -48,6 +48,34 @@ def plan_launch(config: RunConfig, run_file: Path) -> Launch:
     port = config.launch.master_port or free_port()
     kinds = {"local": _local, "slurm": _slurm, "hostfile": _hosts}
     return kinds[config.launch.kind](config, run_file, port)
+
+
+def check_launch(config: RunConfig) -> None:
+    """Raise UserError for ranks that cannot be started from here: GPUs, allocation, hosts, batch, an occupied port."""
+    launch = plan_launch(config, config.paths.run_dir / "config.yaml")
+    problems = _indivisible_batches(config, launch.ranks)
+    port = config.launch.master_port
+    if port and config.launch.kind == "local" and is_occupied(port):
+        problems.append(
+            f"launch.master_port = {port}: another program listens there (see `ss -ltnp`); name another one, or leave it out "
+            "to have a free one taken"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _indivisible_batches(config: RunConfig, ranks: int) -> list[str]:
+    """Name the batches that this number of ranks does not divide, where not `launch.ranks` but an allocation says it."""
+    per_pass = ranks * config.batch.micro_batch_sequences * config.data.sequence_length
+    if config.launch.ranks != "auto":  # its own check names more remedies
+        return []
+    return [
+        f"{setting} = {tokens}: must be a multiple of {ranks} ranks x batch.micro_batch_sequences = "
+        f"{config.batch.micro_batch_sequences} x data.sequence_length = {config.data.sequence_length}; set "
+        f"{nearest_multiples(tokens, per_pass)}, or start another number of ranks"
+        for setting, tokens in config.batch_sizes
+        if tokens % per_pass
+    ]
 
 
 def _local(config: RunConfig, run_file: Path, port: int) -> Launch:

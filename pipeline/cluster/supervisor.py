@@ -19,11 +19,12 @@ from pipeline.cluster.launch import Launch, hosts_out_of_reach, plan_launch
 from pipeline.cluster.live_line import Course, LiveLine, course_so_far
 from pipeline.cluster.ranks import Ranks, end_leftovers, refuse_if_taken_over
 from pipeline.cluster.stall import StallWatch, keep_stacks
+from pipeline.cluster.start_failures import Failure, common_failure
 from pipeline.cluster.tail import Tail
 from pipeline.cluster.time_limit import GIVEN_UP, OUT_OF_TIME, TimeLimit, jobs_without_progress, tell_batch_script
 from pipeline.config import RunConfig
 from pipeline.errors import DataError, Interrupted, UserError
-from pipeline.events import read_events, write_event
+from pipeline.events import FIRST_STEP, read_events, write_event
 from pipeline.logs import columns_for_detail, note, progress
 from pipeline.run_file import dump
 from pipeline.sampling.outlook import look_ahead
@@ -105,8 +106,10 @@ def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, lim
     """Start the ranks, again where they died, hung or went back, until outcome.json says how the job ended."""
     run_dir, most = config.paths.run_dir, config.guard.max_restarts
     restarts, saves, is_again = 0, len(read_events(run_dir, "save")), False
+    common: Failure | None = None
     while True:
-        failure = _start_once(config, run_file, stop, limit, began, is_again)
+        first_steps = len(read_events(run_dir, FIRST_STEP))
+        failure, ranks = _start_once(config, run_file, stop, limit, began, is_again)
         is_again = True
         if failure is None and (read_json(run_dir / "outcome.json") or {})["status"] != ROLLED_BACK:
             return
@@ -117,6 +120,14 @@ def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, lim
             )
         if failure is None:  # so often at most as guard.max_rollbacks says
             continue
+        has_stepped = len(read_events(run_dir, FIRST_STEP)) > first_steps
+        before = common
+        common = None if has_stepped else common_failure(run_dir / "logs", ranks)
+        if common is not None and common.comes_again(before):
+            raise TrainingFailed(
+                f"{failure}\nEvery rank ended there before its first step, and would end there again: not started again. The "
+                f"traceback is a bug, or a setting that nothing has refused"
+            )
         saved_before, saves = saves, len(read_events(run_dir, "save"))
         restarts = 0 if saves > saved_before else restarts
         if restarts == most:
@@ -142,8 +153,9 @@ def _refuse_vain_chain(config: RunConfig) -> None:
 
 def _start_once(
     config: RunConfig, run_file: Path, stop: StopRequest, limit: TimeLimit, began: float, is_again: bool
-) -> str | None:
-    """Start the ranks and watch them to their end; returns why there is no outcome, None where there is one."""
+) -> tuple[str | None, int]:
+    """Start the ranks and watch them to their end; returns why there is no outcome, None where there is one, and how many
+    ranks they were."""
     run_dir = config.paths.run_dir
     if is_again:
         refuse_if_taken_over(run_dir, None)
@@ -164,8 +176,8 @@ def _start_once(
         if stalled:
             _show_where_they_hang(run_dir, ranks, launch.ranks, stalled)
     if (run_dir / "outcome.json").exists():
-        return None
-    return stalled or _why_it_failed(run_dir, ranks.process.returncode)
+        return None, launch.ranks
+    return stalled or _why_it_failed(run_dir, ranks.process.returncode), launch.ranks
 
 
 def _wait_for_hosts(launch: Launch, limit: TimeLimit, stop: StopRequest, seconds: float) -> None:

@@ -63,6 +63,18 @@ def _files(config: RunConfig) -> list[Path]:
     return [path / name for name in FOLDER_FILES if (path / name).is_file()]
 
 
+def expected_ids(config: RunConfig) -> int:
+    """Return how many ids the tokenizer in `tokenizer.path` has. Raises DataError as `check` does."""
+    from pipeline.tokens.encode import id_count
+
+    _files(config)
+    path = config.tokenizer.path
+    assert path is not None, "the run file is checked for it"
+    if _is_sentencepiece(path):
+        return len(_read_sentencepiece(path).pieces)
+    return id_count(_read_fast(path / "tokenizer.json" if path.is_dir() else path))
+
+
 def take(config: RunConfig, folder: Path) -> Callable[[str], list[int]]:
     """Write the tokenizer that `tokenizer.path` names to `folder`; returns its own encoding, to compare with.
 

@@ -23,26 +23,30 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.pretrained_folders import new_model, open_config
-from pipeline.sampling.dataset import tokenizer_size
 from pipeline.training.branch import RUN_TIME_SETTINGS
 from pipeline.training.costs import ModelSize, head_width
 from pipeline.training.deepspeed_config import zero_stage
+from pipeline.training.model_rules import ATTENTION, architecture_problems, setting_problems
 from pipeline.training.parametrisation import scalings
 from pipeline.training.sizes import Sizes
 from pipeline.training.starting_weights import Weights, gathered, put_weights
-
-ATTENTION = "attn_implementation"
-"""Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
+from pipeline.training.vocabulary import finished_vocabulary
 
 
-def model_config(config: RunConfig) -> PretrainedConfig:
-    """Return the transformers config. Raises ConfigError for an unknown architecture or key, or too small a vocabulary."""
-    model = _pretrained_config(config) if config.model.pretrained else _new_config(config)
+def model_config(config: RunConfig, vocabulary: tuple[int, int] | None = None) -> PretrainedConfig:
+    """Return the transformers config for a number of ids and an end-of-document id, by default the tokenizer's.
+
+    Raises ConfigError for an unknown architecture or key, values that transformers refuses, heads that do not fit the
+    width, too small a vocabulary, and fewer positions than `data.sequence_length`.
+    """
+    ids, end = vocabulary or finished_vocabulary(config)
+    model = _pretrained_config(config, ids) if config.model.pretrained else _new_config(config, ids, end)
     positions = getattr(model, "max_position_embeddings", None)
     if positions is not None and positions < config.data.sequence_length:
+        setting = model.attribute_map.get("max_position_embeddings", "max_position_embeddings")
         raise ConfigError(
             [
-                f"model.config.max_position_embeddings = {positions}: must be at least data.sequence_length = "
+                f"model.config.{setting} = {positions}: must be at least data.sequence_length = "
                 f"{config.data.sequence_length}; raise it, leave it out for the architecture's own, or set "
                 f"data.sequence_length = {positions}"
             ]
@@ -50,36 +54,35 @@ def model_config(config: RunConfig) -> PretrainedConfig:
     return model
 
 
-def _new_config(config: RunConfig) -> PretrainedConfig:
-    architecture = config.model.architecture
-    if architecture is None or architecture not in CONFIG_MAPPING:
-        raise ConfigError(
-            [
-                f"model.architecture = {config.model.architecture!r}: transformers knows no such model type; for example llama"
-            ]
-        )
-    kind = CONFIG_MAPPING[architecture]
-    known = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
-    problems = [
-        f"model.config.{key}: {config.model.architecture} has no such setting; it has {', '.join(sorted(known))}"
-        for key in config.model.config
-        if key not in known
-    ]
-    needed, end = tokenizer_size(config.paths.data_dir / "tokenizer")
-    vocab_size = config.model_vocab_size(needed)
-    if vocab_size < needed:
+def _new_config(config: RunConfig, ids: int, end: int) -> PretrainedConfig:
+    architecture, settings = config.model.architecture, config.model.config
+    if problems := architecture_problems(architecture):
+        raise ConfigError(problems)
+    assert architecture is not None, "refused above"
+    problems = setting_problems(architecture, settings)
+    vocab_size = config.model_vocab_size(ids)
+    if isinstance(vocab_size, int) and vocab_size < ids:
         problems.append(
-            f"model.config.vocab_size = {vocab_size}: the tokenizer has {needed} ids; make it at least as large, "
+            f"model.config.vocab_size = {vocab_size}: the tokenizer has {ids} ids; make it at least as large, "
             "or leave it out to have it derived"
         )
     if problems:
         raise ConfigError(problems)
-    settings = {**config.model.config, "vocab_size": vocab_size, "bos_token_id": end, "eos_token_id": end}
-    settings.pop(ATTENTION, None)
-    return kind(**settings)
+    values = {**settings, "vocab_size": vocab_size, "bos_token_id": end, "eos_token_id": end}
+    values.pop(ATTENTION, None)
+    try:
+        return CONFIG_MAPPING[architecture](**values)
+    except Exception as error:  # whatever the architecture's own checks raise
+        raise ConfigError([f"model.config: {architecture} refuses it: {told_by(error)}"]) from None
 
 
-def _pretrained_config(config: RunConfig) -> PretrainedConfig:
+def told_by(error: Exception) -> str:
+    """Return what an exception of transformers says, on one line and with its type where it says little."""
+    text = " ".join(str(error).split())[:400]
+    return text if " " in text else f"{type(error).__name__}: {text}"
+
+
+def _pretrained_config(config: RunConfig, ids: int) -> PretrainedConfig:
     """Return the config in a transformers folder, with what the run file says of how the model is run.
 
     Raises ConfigError where there is none of a causal language model that transformers itself knows, or where an entry of
@@ -104,9 +107,8 @@ def _pretrained_config(config: RunConfig) -> PretrainedConfig:
         for key in config.model.config
         if key not in names or not RUN_TIME_SETTINGS.fullmatch(key)
     ]
-    needed, _ = tokenizer_size(config.paths.data_dir / "tokenizer")
-    if model.vocab_size < needed:
-        problems.append(f"model.pretrained = {folder}: has {model.vocab_size} rows for the tokenizer's {needed} ids")
+    if model.vocab_size < ids:
+        problems.append(f"model.pretrained = {folder}: has {model.vocab_size} rows for the tokenizer's {ids} ids")
     if problems:
         raise ConfigError(problems)
     for key, value in config.model.config.items():

@@ -1,16 +1,45 @@
 """What `train` refuses before anything is started. Free of torch, so that the answer comes at once."""
 
+from collections.abc import Callable, Iterable
+
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training import branch, deepspeed_config, parametrisation, resume, trackers
+from pipeline.training.deepspeed_config import read_template, zero_stage
+from pipeline.training.disk import disk_need
+from pipeline.training.memory import checkpoint_bytes
+from pipeline.training.model_facts import model_facts
 
-PARTS = (deepspeed_config.check, parametrisation.check, resume.check, branch.check, trackers.check)
+Part = Callable[[RunConfig], None]
 
 
-def check(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of template, batch, vocabulary, muP, resume, branch and trackers."""
+def check_settings(config: RunConfig) -> None:
+    """Raise ConfigError with every problem of template, batch, vocabulary and muP: wrong wherever the run is trained."""
+    _all_of((deepspeed_config.check, parametrisation.check), config)
+
+
+def check_start(config: RunConfig) -> None:
+    """Raise ConfigError with every problem of resume, branch and trackers: of what this machine and run_dir hold now."""
+    _all_of((resume.check, branch.check, trackers.check), config)
+
+
+def check_model(config: RunConfig) -> None:
+    """Raise ConfigError with every problem of `model`, found by building it without values (`model_check`)."""
+    model_facts(config)
+
+
+def check_disk(config: RunConfig) -> None:
+    """Raise ConfigError where run_dir's disk has too little free for the checkpoints that the run will keep."""
+    facts, template = model_facts(config), read_template(config.deepspeed)
+    each = checkpoint_bytes(facts.parameters, config.precision.dtype, zero_stage(template), facts.moment_bytes)
+    _, problems = disk_need(config, each)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _all_of(parts: Iterable[Part], config: RunConfig) -> None:
     problems: list[str] = []
-    for part in PARTS:
+    for part in parts:
         try:
             part(config)
         except ConfigError as error:

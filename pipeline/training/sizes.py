@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
 
 from pipeline.pretrained_folders import new_model
 from pipeline.run_file import read_preset
@@ -27,12 +27,22 @@ class Sizes:
         return self.total - self.embedding
 
 
-def count_parameters(config: PretrainedConfig) -> Sizes:
-    """Count the parameters of a causal language model."""
+def build_on_meta(config: PretrainedConfig) -> PreTrainedModel:
+    """Build a causal language model whose parameters have shapes and no values."""
     with init_empty_weights(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that drawing initial weights on the meta device does nothing
         model = new_model(config)
     model.tie_weights()
+    return model
+
+
+def count_parameters(config: PretrainedConfig) -> Sizes:
+    """Count the parameters of a causal language model."""
+    return sizes_of(build_on_meta(config))
+
+
+def sizes_of(model: PreTrainedModel) -> Sizes:
+    """Count the parameters of a model that is built, on whatever device."""
     tables = {id(p): p.numel() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     output = model.get_output_embeddings()
     head = {id(p): p.numel() for p in output.parameters()} if output is not None else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.events import write_event
+from pipeline.events import FIRST_STEP, write_event
 from pipeline.heartbeat import Heartbeat, NoHeartbeat
 
 
@@ -46,7 +46,7 @@ class StartUp:
         shares = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in largest)
         write_event(
             run_dir,
-            "first step",
+            FIRST_STEP,
             seconds=round(total, 2),
             phases={name: round(seconds, 3) for name, seconds in self.seconds.items()},
             message=f"first step {own:.1f} s after train began ({shares}, ...), {total:.1f} s after the command",

@@ -31,7 +31,7 @@ def test_parameters_by_hand(make_run: MakeRun) -> None:
     ("override", "message"),
     [
         ("model.architecture=lama", r"model\.architecture = 'lama': transformers knows no such model type"),
-        ("model.config.hidden_sise=8", r"model\.config\.hidden_sise: llama has no such setting; it has .*hidden_size"),
+        ("model.config.hidden_sise=8", r"model\.config\.hidden_sise: .*did you mean hidden_size"),
         ("model.config.vocab_size=299", r"model\.config\.vocab_size = 299: the tokenizer has 300 ids"),
         ("model.config.max_position_embeddings=16", "must be at least data.sequence_length = 32; raise it"),
     ],

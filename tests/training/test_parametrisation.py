@@ -149,7 +149,7 @@ def test_mup_is_refused_where_it_is_not_offered(make_run: MakeRun) -> None:
     with pytest.raises(
         ConfigError, match=r"model\.mup = true: offered for llama, .*, not for model\.architecture = gemma"
     ):
-        preflight.check(load(make_run(), ["model.architecture=gemma", *MUP]))
+        preflight.check_settings(load(make_run(), ["model.architecture=gemma", *MUP]))
 
 
 @pytest.mark.parametrize(

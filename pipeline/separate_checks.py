@@ -1,0 +1,97 @@
+"""Checks that need torch or lm-eval: each runs in a process of its own, and what it found is kept.
+
+So the command that starts them stays light, and what a library prints or breaks stays in that process. A check that
+found nothing wrong is not repeated: what it found out lies in data_dir/.checked, under the fingerprint of all that
+decides it. Where that folder cannot be written, the check runs again the next time.
+"""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import LIBRARIES, fingerprint, read_json, write_json
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.logs import note
+
+KEPT = ".checked"
+"""Folder of data_dir with a file for each check that found nothing wrong."""
+TAIL_LINES = 25
+
+
+class CheckCrashed(UserError):
+    """A check ended without a verdict: a bug, or a library that does not work here."""
+
+    exit_code = 1
+
+
+def found_by(module: str, config: RunConfig, decides: Mapping[str, Any], subject: str) -> dict[str, Any]:
+    """Return what `python -m module` finds out about a run file, or found out before.
+
+    `decides` holds JSON values: all that decides the verdict besides the versions of the libraries. Raises ConfigError
+    with every problem that the check found, CheckCrashed where it ended without a verdict.
+    """
+    path = config.paths.data_dir / KEPT / f"{fingerprint([module, decides, _versions()])}.json"
+    with suppress(DataError):  # a damaged one is made again
+        if (kept := read_json(path)) is not None:
+            return kept
+    note(f"checking {subject}")
+    verdict = _ask(module, config)
+    if verdict["problems"]:
+        raise ConfigError(verdict["problems"])
+    with suppress(OSError):  # data_dir is shared, and may be read-only
+        write_json(path, verdict["facts"])
+    return verdict["facts"]
+
+
+def answer(find: Callable[[RunConfig], dict[str, Any]]) -> None:
+    """Be that process: read the settings from standard input, write the verdict to standard output.
+
+    `find` returns JSON values, or raises UserError where something is wrong.
+    """
+    verdicts = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print must not come between
+    config = RunConfig.model_validate(json.loads(sys.stdin.read()))
+    problems: list[str] = []
+    facts: dict[str, Any] = {}
+    try:
+        facts = find(config)
+    except ConfigError as error:
+        problems = error.problems
+    except UserError as error:
+        problems = [str(error)]
+    verdicts.write(json.dumps({"problems": problems, "facts": facts}))
+    verdicts.close()
+
+
+def _ask(module: str, config: RunConfig) -> dict[str, Any]:
+    package_root = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    process = subprocess.run(
+        [sys.executable, "-m", module],
+        input=config.model_dump_json(),
+        env={**quiet, **os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if process.returncode != 0 or not process.stdout:
+        tail = "\n".join(process.stderr.splitlines()[-TAIL_LINES:])
+        raise CheckCrashed(f"{module} ended without a verdict (exit code {process.returncode}):\n{tail}")
+    return json.loads(process.stdout)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for library in (*LIBRARIES, "accelerate"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[library] = importlib.metadata.version(library)
+    return versions

@@ -1,0 +1,60 @@
+"""Builds the model of a run file on torch's meta device and says what is wrong with it: `separate_checks` runs this.
+
+Nothing is allocated and no data are needed; ranks would find the same, after the stages that make the data.
+"""
+
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import logging
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.separate_checks import answer
+from pipeline.training.capacity import moment_bytes
+from pipeline.training.model import model_config, told_by
+from pipeline.training.model_rules import ATTENTION
+from pipeline.training.parametrisation import scalings
+from pipeline.training.sizes import build_on_meta, sizes_of
+from pipeline.training.vocabulary import expected_vocabulary
+
+
+def check_model(config: RunConfig) -> dict[str, Any]:
+    """Return the fields of `model_facts.ModelFacts`. Raises ConfigError with all that is wrong with the model's settings."""
+    logging.set_verbosity_error()
+    if problems := _attention_problems(config):
+        raise ConfigError(problems)
+    architecture = model_config(config, expected_vocabulary(config))
+    model = _build(config, architecture)
+    scalings(config, model)  # refuses what the architecture has no place for
+    sizes = sizes_of(model)
+    return {
+        "parameters": sizes.total,
+        "moment_bytes": moment_bytes(config, sizes),
+        "positions": getattr(architecture, "max_position_embeddings", None),
+    }
+
+
+def _build(config: RunConfig, architecture: PretrainedConfig) -> PreTrainedModel:
+    try:
+        return build_on_meta(architecture)
+    except Exception as error:  # whatever the modelling code raises: no user can read its traceback
+        setting = "config" if config.model.pretrained is None else "pretrained"
+        raise ConfigError(
+            [f"model.{setting}: transformers cannot build this {architecture.model_type} ({told_by(error)})"]
+        ) from None
+
+
+def _attention_problems(config: RunConfig) -> list[str]:
+    """Refuse a name that transformers does not know. Whether its library is there, the machine that trains decides."""
+    asked = config.model.config.get(ATTENTION)
+    flash = [f"flash_attention_{version}" for version in (2, 3, 4)]
+    known = sorted({"eager", *ALL_ATTENTION_FUNCTIONS, *flash})
+    if asked is None or asked in known:
+        return []
+    return [f"model.config.{ATTENTION} = {asked!r}: transformers has {', '.join(known)}; or leave it out"]
+
+
+if __name__ == "__main__":
+    answer(check_model)

@@ -1,0 +1,45 @@
+"""What is known of the run's model before there are data, tokenizer or ranks. Free of torch: a process of its own builds it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import RunConfig
+from pipeline.separate_checks import found_by
+from pipeline.training.origin import inventory
+from pipeline.training.vocabulary import expected_vocabulary
+
+VERSION = 1
+"""Raised when `model_check` refuses more or tells more, so that kept verdicts are not taken for new ones."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Sizes of the model that the run file asks for."""
+
+    parameters: int
+    moment_bytes: float
+    """Optimizer states, in bytes a parameter."""
+    positions: int | None
+    """Tokens that it can see at once; None where the architecture has no limit."""
+
+
+def model_facts(config: RunConfig) -> ModelFacts:
+    """Build the model without values, or take what was found when it was built before.
+
+    Raises ConfigError with all that is wrong with `model`, and DataError where a pretrained tokenizer, whose size counts,
+    cannot be read.
+    """
+    return ModelFacts(
+        **found_by("pipeline.training.model_check", config, _what_decides(config), "the model's settings")
+    )
+
+
+def _what_decides(config: RunConfig) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "model": config.model.model_dump(mode="json", exclude={"pretrained"}),
+        "pretrained": inventory(config).get("model.pretrained"),
+        "ids": expected_vocabulary(config)[0],
+        "sequence_length": config.data.sequence_length,
+        "optimizer": config.optimizer.kind,
+    }

@@ -1,0 +1,71 @@
+"""What `model.architecture` and `model.config` may say: names that transformers knows, heads that fit the width.
+
+The rules look at the settings before a config is made of them, so that a refusal names the run file's own setting.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
+
+from pipeline.errors import nearest_divisors
+
+ATTENTION = "attn_implementation"
+"""Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
+
+
+def architecture_problems(name: str | None) -> list[str]:
+    """Name what is wrong with `model.architecture`: unknown to transformers, or no causal language model."""
+    if name is not None and name in CONFIG_MAPPING and CONFIG_MAPPING[name] in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return []
+    causal = sorted(key for key, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING)
+    close = difflib.get_close_matches(name or "", causal, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "for example llama"
+    reason = "is no causal language model" if name in CONFIG_MAPPING else "transformers knows no such model type"
+    return [f"model.architecture = {name!r}: {reason}; {hint}"]
+
+
+def setting_problems(name: str, settings: Mapping[str, Any]) -> list[str]:
+    """Name every entry of `model.config` that the architecture does not have, and heads that do not fit."""
+    kind = CONFIG_MAPPING[name]
+    known = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
+    problems = [_unknown(name, key, known) for key in settings if key not in known]
+    return problems or _head_problems(kind, settings)
+
+
+def _unknown(name: str, key: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(known), n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}"
+    return f"model.config.{key}: {name} has no such setting; {hint}"
+
+
+def _head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> list[str]:
+    """Compare heads with the width, and key heads with heads, where both are numbers that can be compared."""
+    width_name, width = _value(kind, settings, "hidden_size")
+    heads_name, heads = _value(kind, settings, "num_attention_heads")
+    groups_name, groups = _value(kind, settings, "num_key_value_heads")
+    if heads is None:
+        return []
+    if heads < 1:
+        return [f"model.config.{heads_name} = {heads}: must be at least 1"]
+    problems = []
+    has_own_width = settings.get("head_dim", getattr(kind, "head_dim", None)) is not None
+    if width is not None and width % heads and not has_own_width:
+        problems.append(
+            f"model.config.{heads_name} = {heads}: must divide model.config.{width_name} = {width}; "
+            f"set {nearest_divisors(heads, width)}"
+        )
+    if groups is not None and (groups < 1 or heads % groups):
+        problems.append(
+            f"model.config.{groups_name} = {groups}: must divide model.config.{heads_name} = {heads}; "
+            f"set {nearest_divisors(max(groups, 1), heads)}"
+        )
+    return problems
+
+
+def _value(kind: type[PretrainedConfig], settings: Mapping[str, Any], name: str) -> tuple[str, int | None]:
+    """Return a setting as the architecture spells it, and its value: given, else the architecture's own."""
+    own = kind.attribute_map.get(name, name)
+    value = settings.get(own, settings.get(name, getattr(kind, own, None)))
+    return own, value if type(value) is int else None

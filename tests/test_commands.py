@@ -1,0 +1,126 @@
+"""Which checks are asked before which stage, and how what they refuse is put together."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline import commands
+from pipeline.__main__ import STAGES
+from pipeline.artifacts import Check, Stage
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.run_file import load
+from pipeline.separate_checks import CheckCrashed
+
+HERE = __name__
+asked: list[str] = []
+"""Names of the checks that were asked, in their order."""
+
+
+def light(config: RunConfig) -> None:
+    asked.append("light")
+
+
+def refusing(config: RunConfig) -> None:
+    asked.append("refusing")
+    raise ConfigError(["one.setting = 1: is wrong"])
+
+
+def also_refusing(config: RunConfig) -> None:
+    asked.append("also refusing")
+    raise ConfigError(["one.setting = 1: is wrong", "another = 2: is wrong, too"])
+
+
+def without_data(config: RunConfig) -> None:
+    asked.append("without data")
+    raise DataError("a folder is missing")
+
+
+def crashing(config: RunConfig) -> None:
+    asked.append("crashing")
+    raise CheckCrashed("no verdict")
+
+
+def heavy(config: RunConfig) -> None:
+    asked.append("heavy")
+
+
+def check(function: Callable[[RunConfig], None], **flags: bool) -> Check:
+    return Check(f"{HERE}:{function.__name__}", **flags)
+
+
+@pytest.fixture(autouse=True)
+def nothing_asked_yet() -> None:
+    asked.clear()
+
+
+def test_what_answers_at_once_is_asked_first_and_spares_the_rest(run_file: Path) -> None:
+    config = load(run_file)
+    commands.refuse_mistakes([check(heavy, is_heavy=True), check(light)], config)
+    assert asked == ["light", "heavy"]
+    asked.clear()
+    with pytest.raises(ConfigError):
+        commands.refuse_mistakes([check(heavy, is_heavy=True), check(refusing), check(light)], config)
+    assert asked == ["refusing", "light"]
+
+
+def test_all_that_is_refused_comes_in_one_error(run_file: Path) -> None:
+    config = load(run_file)
+    with pytest.raises(ConfigError) as told:
+        commands.refuse_mistakes([check(refusing), check(also_refusing)], config)
+    assert told.value.problems == ["one.setting = 1: is wrong", "another = 2: is wrong, too"]
+    with pytest.raises(UserError) as told:
+        commands.refuse_mistakes([check(refusing), check(without_data)], config)
+    assert (told.value.exit_code, "one.setting" in str(told.value), "a folder" in str(told.value)) == (2, True, True)
+    with pytest.raises(UserError) as told:
+        commands.refuse_mistakes([check(refusing), check(crashing)], config)
+    assert told.value.exit_code == 1, "a check that ends without a verdict is no mistake of the user"
+
+
+def with_checks(name: str, *checks: Check) -> list[Stage]:
+    """Return the real table with other checks of one stage, and none of the others."""
+    return [replace(stage, checks=checks if stage.name == name else ()) for stage in STAGES]
+
+
+def test_a_stage_alone_asks_for_later_stages_what_holds_for_their_settings(run_file: Path) -> None:
+    stages = with_checks("train", check(refusing, is_ahead=True), check(without_data))
+    with pytest.raises(ConfigError, match=r"one\.setting = 1"):
+        commands.run_one(stages, stages[0], run_file, ["executor.workers=1"])
+    assert asked == ["refusing"]
+    assert not list(run_file.parent.rglob("manifest.json"))
+    asked.clear()
+    with pytest.raises(UserError, match="a folder is missing"):
+        commands.run_all(stages, run_file, ["executor.workers=1"])
+    assert asked == ["refusing", "without data"]
+
+
+def test_an_earlier_stage_that_is_missing_is_named_before_anything_is_asked(run_file: Path) -> None:
+    stages = with_checks("train", check(refusing, is_ahead=True))
+    with pytest.raises(DataError, match="train-tokenizer reads the output of prepare, which is missing"):
+        commands.run_one(stages, stages[1], run_file, [])
+    assert asked == []
+
+
+def test_a_finished_stage_asks_nothing(run_file: Path) -> None:
+    quiet, refuses = with_checks("train"), with_checks("train", check(refusing, is_ahead=True))
+    commands.run_one(quiet, quiet[0], run_file, ["executor.workers=1"])
+    commands.run_one(refuses, refuses[0], run_file, ["executor.workers=1"])
+    assert asked == []
+
+
+@pytest.mark.parametrize(("setting", "waiting"), [("data_dir", "prepare"), ("run_dir", "train")])
+def test_a_folder_that_cannot_be_made_is_refused_at_once(run_file: Path, setting: str, waiting: str) -> None:
+    (run_file.parent / "file").write_text("")
+    config = load(run_file, [f"paths.{setting}={run_file.parent / 'file' / 'below'}"])
+    stages = {stage.name: stage for stage in STAGES}
+    with pytest.raises(ConfigError, match=rf"paths\.{setting} = .*/file/below: .*/file is no folder"):
+        commands.refuse_unwritable(config, [stages[waiting]])
+    other = "train" if waiting == "prepare" else "prepare"
+    commands.refuse_unwritable(config, [stages[other]])
+
+
+def test_the_real_table_asks_for_model_and_tasks_before_prepare() -> None:
+    ahead = {check.function.partition(":")[2] for stage in STAGES[1:] for check in stage.checks if check.is_ahead}
+    assert {"check_settings", "check_model", "check_named_tasks", "check_built_tasks"} <= ahead
