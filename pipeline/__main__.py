@@ -109,6 +109,8 @@ STAGES = (
         inputs=("prepare", "export"),
         checks=(
             Check("pipeline.evaluation.evaluate:check"),
+            Check("pipeline.evaluation.task_facts:check_named_tasks", is_ahead=True),
+            Check("pipeline.evaluation.task_facts:check_built_tasks", is_ahead=True, is_heavy=True),
         ),
     ),
     Stage(

@@ -28,9 +28,11 @@ from pipeline.artifacts import (
 )
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.questions import CHANCE
-from pipeline.evaluation.tasks import BITS_PER_BYTE, BUILT_IN, SEED, write_tasks
+from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import human_bytes, human_seconds, note, warn
+
+ACCURACIES = ("acc", "exact_match")
+"""How metrics begin that count right answers, so that guessing among the choices scores the share of right ones."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,11 @@ def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pi
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from pipeline.evaluation import harness
+    from pipeline.evaluation.known_tasks import find_tasks
 
     folder, settings = config.paths.run_dir / "evaluation", config.evaluation
     task_names = list(dict.fromkeys(name for piece in pieces for name in piece.tasks))
-    manager = harness.find_tasks(task_names, [folder / "tasks", *settings.task_paths])
+    manager = find_tasks(task_names, [folder / "tasks", *settings.task_paths])
     model = harness.Model(model_folder, settings.batch_sequences)
     for piece in pieces:
         started = time.monotonic()
@@ -134,15 +137,15 @@ def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pi
             "batch_sequences": settings.batch_sequences,
             "device": str(model.device),
             "task_seed": SEED,
-            "cut_requests": model.cut_requests,
+            "cut_requests": {task: count for task, count in model.cut_requests.items() if count},
             "environment": environment(),
         }
         write_json(folder / f"{piece.name}.json", result)
         note(f"{piece.label}: {len(piece.tasks)} tasks in {human_seconds(time.monotonic() - started)}")
-        if model.cut_requests and piece.shots:
+        for task, count in result["provenance"]["cut_requests"].items():
             warn(
-                f"{piece.label}: {model.cut_requests:,} sequences were longer than the model's {model.max_length} "
-                f"tokens and lost the beginning of their first example"
+                f"{piece.label}: {count:,} of {model.requests[task]:,} sequences of {task} were longer than the model's "
+                f"{model.max_length} tokens and lost their beginning"
             )
 
 
@@ -153,7 +156,9 @@ def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
     for piece in pieces:
         result = read_json(folder / f"{piece.name}.json")
         if piece.name != "bits_per_byte":
-            scores += score_rows(result, piece.shots)
+            seen = {(row["task"], row["metric"], row["shots"]) for row in scores}
+            rows = score_rows(result, piece.shots)  # a task that fixes its number of examples comes again with every k
+            scores += [row for row in rows if (row["task"], row["metric"], row["shots"]) not in seen]
             questions |= {task: count["effective"] for task, count in result["n-samples"].items()}
             continue
         for task in piece.tasks:
@@ -178,11 +183,17 @@ def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
 
 
 def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
-    """Return one row for every metric of every task and group in the harness's result, in its order."""
+    """Return one row for every metric of every task and group in the harness's result, in its order.
+
+    The harness's own account of the examples shown counts (`n-shot`); `shots`, those asked for, for groups whose tasks
+    differ in it.
+    """
     rows = []
     for task, values in result["results"].items():
         members = result.get("group_subtasks", {}).get(task) or [task]
-        items = sum(result["n-samples"][member]["effective"] for member in members if member in result["n-samples"])
+        items = {
+            member: result["n-samples"][member]["effective"] for member in members if member in result["n-samples"]
+        }
         for key, value in values.items():
             metric, comma, filter_name = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
@@ -191,12 +202,20 @@ def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "task": task,
-                    "shots": shots,
+                    "shots": result.get("n-shot", {}).get(task, shots),
                     "metric": metric if filter_name == "none" else f"{metric} ({filter_name})",
                     "value": value,
                     "standard_error": error if isinstance(error, (int, float)) else None,
-                    "items": items,
-                    "chance": CHANCE if task in BUILT_IN else None,
+                    "items": sum(items.values()),
+                    "chance": _chance(result, items) if metric.startswith(ACCURACIES) else None,
                 }
             )
     return rows
+
+
+def _chance(result: Mapping[str, Any], items: Mapping[str, int]) -> float | None:
+    """Return what guessing scores in some tasks together, None where one of them offers no choices."""
+    known = {task: result.get("chance", {}).get(task) for task in items}
+    if not items or None in known.values():
+        return None
+    return sum(known[task] * count for task, count in items.items()) / sum(items.values())

@@ -122,22 +122,40 @@ def max_logit_difference(folder: Path, probe: Path) -> float:
 
 
 def continue_prompt(folder: Path, prompt: str) -> str:
-    """Return what the exported model writes after `prompt`, drawn with temperature 0.8 from a fixed seed."""
+    """Return what the exported model writes after `prompt`, drawn with temperature 0.8 from a fixed seed.
+
+    After an empty one it begins a document. A prompt that leaves no room in the model's context loses its beginning.
+    """
+    import torch
     from transformers import set_seed
 
     tokenizer = open_tokenizer(folder, str(folder))
     model = open_model(folder, str(folder), dtype="auto").eval()
-    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    ids = tokenizer(prompt, return_token_type_ids=False)["input_ids"] or [tokenizer.eos_token_id]
+    kept, written = fit_prompt(len(ids), getattr(model.config, "max_position_embeddings", None))
+    inputs = torch.tensor([ids[len(ids) - kept :]])
     set_seed(0)
     generated = model.generate(
-        **inputs,
-        max_new_tokens=CONTINUATION_TOKENS,
+        input_ids=inputs,
+        attention_mask=torch.ones_like(inputs),
+        max_new_tokens=written,
         do_sample=True,
         temperature=0.8,
         top_k=50,
         pad_token_id=tokenizer.eos_token_id,
     )
-    return tokenizer.decode(generated[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return tokenizer.decode(generated[0, inputs.shape[1] :], skip_special_tokens=True)
+
+
+def fit_prompt(prompt_tokens: int, positions: int | None) -> tuple[int, int]:
+    """Return how many of the prompt's last tokens are kept, and how many are written after them, within `positions`.
+
+    What is written gets at least half of the context where it needs that, the prompt at least one token.
+    """
+    if positions is None:
+        return prompt_tokens, CONTINUATION_TOKENS
+    written = min(CONTINUATION_TOKENS, max(1, positions - prompt_tokens, positions // 2))
+    return min(prompt_tokens, max(1, positions - written)), written
 
 
 def _beginning(lineage: list[dict[str, Any]]) -> str:

@@ -3,22 +3,22 @@
 Imports torch and lm-eval: import this module only when scores are to be made.
 """
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lm_eval.api.task
+import lm_eval.evaluator
 import torch
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.artifacts import environment
+from pipeline.errors import DataError
+from pipeline.evaluation.known_tasks import build_tasks, generated_tokens, quiet
 from pipeline.logs import progress
 from pipeline.pretrained_folders import opening_options
 
@@ -40,18 +40,41 @@ class Model(_HarnessModel):
         """Load an exported folder. Raises DataError where it brings code."""
         options = opening_options(folder, str(folder))
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        transformers_logging.disable_progress_bar()
         with quiet():
             super().__init__(pretrained=str(folder), batch_size=batch_sequences, device=device, **options)
         self.label = ""
-        self.cut_requests = 0
+        self.cut_requests: Counter[str] = Counter()
+        """Sequences that were too long for the model and lost their beginning, by task."""
+        self.requests: Counter[str] = Counter()
+        """All sequences, by task."""
+        self._asked_by: list[str] = []
         self._completed = 0
         self._update: Callable[[float, str], None] = lambda completed, detail: None
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Score]:
+        self._asked_by = [request.task_name for request in requests]
+        self.requests.update(self._asked_by)
         with self._progress(len(requests), "sequences"):
             return super().loglikelihood(requests, disable_tqdm=True)
 
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        for request in requests:
+            text, settings = request.args
+            room = self.max_length - generated_tokens(settings)
+            if room < 1:
+                raise DataError(
+                    f"{self.pretrained}: the model sees {self.max_length} tokens, and {request.task_name} has it write as "
+                    f"many: nothing is left for the question. Take a model with a longer context "
+                    f"(max_position_embeddings), or other tasks (evaluation.tasks)."
+                )
+            self.requests[request.task_name] += 1
+            self.cut_requests[request.task_name] += len(self.tok_encode(text)) > room
+        with self._progress(len(requests), "answers"):
+            return super().generate_until(requests, disable_tqdm=True)
+
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        self._asked_by = []  # windows are made to fit
         windows = sum(-(-len(self.tok_encode(request.args[0])) // self.max_length) for request in requests)
         with self._progress(windows, "windows"):
             return super().loglikelihood_rolling(requests, disable_tqdm=True)
@@ -65,8 +88,9 @@ class Model(_HarnessModel):
                 f"{self.pretrained}: the model sees {self.max_length} tokens and an answer has {longest}. Take a model "
                 f"with a longer context (max_position_embeddings), or other tasks (evaluation.tasks)."
             )
-        # The last token is only predicted, never read: so one more than the context fits.
-        self.cut_requests += sum(len(context) + len(answer) > self.max_length + 1 for _, context, answer in requests)
+        for task, (_, context, answer) in zip(self._asked_by, requests, strict=False):
+            # The last token is only predicted, never read: so one more than the context fits.
+            self.cut_requests[task] += len(context) + len(answer) > self.max_length + 1
         return super()._loglikelihood_tokens(requests, True, override_bs)
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -75,6 +99,12 @@ class Model(_HarnessModel):
         self._update(self._completed, "")
         return logits
 
+    def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        written = super()._model_generate(context, *args, **kwargs)
+        self._completed += len(context)
+        self._update(self._completed, "")
+        return written
+
     @contextmanager
     def _progress(self, total: int, unit: str) -> Iterator[None]:
         self._completed = 0
@@ -82,36 +112,22 @@ class Model(_HarnessModel):
             yield
 
 
-def find_tasks(
-    names: Sequence[str], folders: Sequence[Path], collections: Sequence[bool] = (False, True)
-) -> TaskManager:
-    """Return a manager that knows the tasks; lm-eval's own collection is searched only for names not in the folders.
-
-    Raises ConfigError naming those that are nowhere.
-    """
-    unknown = list(names)
-    for with_collection in collections:  # indexing lm-eval's takes 20 s
-        manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=with_collection)
-        unknown = [name for name in names if name not in manager.all_tasks]
-        if not unknown:
-            return manager
-    raise ConfigError(
-        [
-            f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not a task of lm-eval"
-            for name in unknown
-        ]
-    )
-
-
 def score(model: Model, manager: TaskManager, names: Sequence[str], shots: int | None, label: str) -> dict[str, Any]:
-    """Return the harness's results of the tasks at `shots` solved examples (None: as each task says)."""
-    model.label, model.cut_requests = label, 0
-    with quiet():
+    """Return the harness's results of the tasks at `shots` solved examples (None: as each task says).
+
+    `chance` is added: of each task with choices, the share that guessing gets right. Raises ConfigError for a task that
+    cannot be built.
+    """
+    model.label = label
+    model.cut_requests.clear()
+    model.requests.clear()
+    with quiet(), _our_commit():
+        asked, tasks = build_tasks(manager, names)
         # Standard errors of means come in closed form, but the harness leaves them out at bootstrap_iters = 0; a few
         # iterations are enough for metrics that really need the bootstrap.
         results = _simple_evaluate(
             model=model,
-            tasks=list(names),
+            tasks=asked,
             num_fewshot=shots,
             batch_size=model.batch_size,
             device=str(model.device),
@@ -120,7 +136,32 @@ def score(model: Model, manager: TaskManager, names: Sequence[str], shots: int |
             log_samples=False,
         )
     assert results is not None  # None comes back on ranks above 0 only
-    return plain(results)
+    return plain({**results, "chance": {name: _chance(task) for name, task in tasks.items()}})
+
+
+def _chance(task: Any) -> float | None:
+    """Return the mean share of right answers among a question's choices; None where there is nothing to choose from."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return None
+    docs: Mapping[int, Any] = {instance.doc_id: instance.doc for instance in task.instances}
+    shares = []
+    for doc in docs.values():
+        target = task.doc_to_target(doc)
+        right = len(set(target)) if isinstance(target, list) else 1
+        shares.append(right / len(task.doc_to_choice(doc)))
+    return sum(shares) / len(shares)
+
+
+@contextmanager
+def _our_commit() -> Iterator[None]:
+    """Have the harness record the commit of this code: it would run git in the current folder, whatever that is."""
+    state = environment()["git"]
+    asks_git = lm_eval.evaluator.get_git_commit_hash
+    lm_eval.evaluator.get_git_commit_hash = lambda: state["commit"] if state else None
+    try:
+        yield
+    finally:
+        lm_eval.evaluator.get_git_commit_hash = asks_git
 
 
 def plain(value: Any) -> Any:
@@ -132,21 +173,3 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return float(value) if isinstance(value, float) else value  # np.float64 is a float of another type
     return value.item() if hasattr(value, "item") else str(value)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the harness's log lines, warnings and bars from the terminal; errors still come through."""
-    before, bar = logging.root.manager.disable, lm_eval.api.task.tqdm
-    logging.disable(logging.WARNING)
-    lm_eval.api.task.tqdm = partial(tqdm, disable=True)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-        lm_eval.api.task.tqdm = bar

@@ -9,7 +9,6 @@ from random import Random
 
 CHOICES = 4
 """Answers to choose from in every built-in task."""
-CHANCE = 1 / CHOICES
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes, human_seconds, short
 from pipeline.reporting import figures
 from pipeline.reporting.page import CSS, escape
-from pipeline.reporting.run_data import UNKNOWN, RunData, mean_and_error, read_run
+from pipeline.reporting.run_data import UNKNOWN, RunData, chance_of, mean_and_error, read_run
 from pipeline.run_file import dump
 from pipeline.tokens.tokenizer_report import tokenizer_report
 from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
@@ -75,7 +75,8 @@ def _header(run: RunData) -> str:
             (f"{run.gain_over_unigram:.1%}", "below unigram entropy", f"{train['unigram_entropy']:.3f} nats"),
         ]
     if row := run.score("heldout_cloze", "acc_mutual_info", 0):
-        tiles.insert(-3, (f"{row['value']:.3f}", "cloze, k = 0", f"± {row['standard_error'] or 0:.3f}; chance 0.25"))
+        detail = f"± {row['standard_error'] or 0:.3f}; chance {chance_of([row])}"
+        tiles.insert(-3, (f"{row['value']:.3f}", "cloze, k = 0", detail))
     shown = "".join(
         f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span><small>{escape(detail)}</small></div>"
         for value, name, detail in tiles
@@ -141,8 +142,8 @@ def _few_shot(run: RunData) -> str:
     for task, metric in run.score_names:
         cells = [run.score(task, metric, shots) for shots in run.shots]
         known = next(row for row in cells if row)
-        chance = "" if known["chance"] is None else f"{known['chance']:.2f}"
-        rows.append([task, metric, *(mean_and_error(row) for row in cells), chance, f"{known['items']:,}"])
+        figures_of_task = [mean_and_error(row) for row in cells]
+        rows.append([task, metric, *figures_of_task, chance_of(cells), f"{known['items']:,}"])
     head = ["task", "metric", *(f"k = {shots}" for shots in run.shots), "chance", "questions"]
     table = _table(head, rows, text_columns=2)
     return _section("Few-shot scores", *pictures, table)

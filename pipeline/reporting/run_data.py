@@ -4,6 +4,7 @@ Reads the stages' manifests (data_dir/{documents,tokenizer,tokens}, run_dir/{che
 run_dir/metrics.jsonl.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,9 @@ def mean_and_error(row: dict[str, Any] | None) -> str:
         return ""
     error = row["standard_error"]
     return f"{row['value']:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+
+
+def chance_of(rows: Sequence[dict[str, Any] | None]) -> str:
+    """Return what guessing scores in a task, or nothing where there is nothing to choose from; `rows` are its scores."""
+    known = next((row["chance"] for row in rows if row is not None), None)
+    return "" if known is None else f"{known:.2f}"

@@ -10,7 +10,7 @@ from rich.text import Text
 from pipeline.config import RunConfig
 from pipeline.errors import RequirementError
 from pipeline.logs import console, human_bytes, human_seconds, styled
-from pipeline.reporting.run_data import RunData, mean_and_error, read_run
+from pipeline.reporting.run_data import RunData, chance_of, mean_and_error, read_run
 
 LEAST_WIDTH = 100
 """Columns of the tables: a narrower terminal breaks lines rather than that figures are left out."""
@@ -30,7 +30,7 @@ def print_summary(config: RunConfig) -> None:
     ]
     if run.score_names:
         parts += [
-            _heading("Few-shot scores by number of solved examples k, ± standard error (chance: 0.25)"),
+            _heading("Few-shot scores by number of solved examples k, ± standard error"),
             _scores(run),
         ]
     parts += [_heading("Seconds per stage"), _seconds(run), _heading("Continuation of the prompt"), _continuation(run)]
@@ -132,10 +132,12 @@ def _scores(run: RunData) -> Table:
         table.add_column(heading, no_wrap=True)
     for shots in run.shots:
         table.add_column(f"k = {shots}", justify="right", no_wrap=True)
+    table.add_column("chance", justify="right", no_wrap=True)
     previous = None
     for task, metric in run.score_names:
-        cells = [mean_and_error(run.score(task, metric, shots)) for shots in run.shots]
-        table.add_row("" if task == previous else task, metric, *cells)
+        rows = [run.score(task, metric, shots) for shots in run.shots]
+        cells = [mean_and_error(row) for row in rows]
+        table.add_row("" if task == previous else task, metric, *cells, chance_of(rows))
         previous = task
     return table
 

@@ -1,0 +1,107 @@
+"""Tasks of lm-eval by their names: found, and built with their data. Imports lm-eval, no torch of its own."""
+
+import difflib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lm_eval.api.task
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.tasks import TaskManager
+from tqdm import tqdm
+
+from pipeline.errors import ConfigError
+
+BRING = (
+    "To bring them, run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 where there is a network, or copy "
+    "the folder of Hugging Face's cache (HF_HOME) from such a machine; or leave the task out"
+)
+"""What to do about data that are not on this machine."""
+
+
+def find_tasks(
+    names: Sequence[str], folders: Sequence[Path], collections: Sequence[bool] = (False, True)
+) -> TaskManager:
+    """Return a manager that knows the tasks; lm-eval's own collection is searched only for names not in the folders.
+
+    Raises ConfigError naming those that are nowhere, with names that are close.
+    """
+    unknown = list(names)
+    known: list[str] = []
+    for with_collection in collections:  # indexing lm-eval's takes 20 s
+        manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=with_collection)
+        known = manager.all_tasks
+        unknown = [name for name in names if name not in known]
+        if not unknown:
+            return manager
+    raise ConfigError([_unknown(name, known) for name in unknown])
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return (
+        f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not a task of lm-eval{hint}"
+    )
+
+
+def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """Return what each name stands for, tasks and groups, and every single task by its name, with their data.
+
+    Raises ConfigError naming each that cannot be built here: its data are missing, or its own code fails.
+    """
+    asked: list[Any] = []
+    single: dict[str, Any] = {}
+    problems = []
+    for name in names:
+        try:
+            loaded = manager.load([name])
+        except Exception as error:  # whatever a task's own code, datasets or the hub raise
+            problems.append(_cannot_be_built(name, error))
+            continue
+        group = (loaded.get("groups") or {}).get(name)
+        asked += list(loaded["tasks"].values()) if group is None else [group]
+        problems += [
+            f"evaluation.tasks: {twice} comes twice, once within {name}; leave one of them out"
+            for twice in loaded["tasks"]
+            if twice in single
+        ]
+        single |= loaded["tasks"]
+    if problems:
+        raise ConfigError(problems)
+    return asked, single
+
+
+def generated_tokens(settings: dict[str, Any]) -> int:
+    """Return how many tokens a task's `generation_kwargs` let the model write: 256 where they do not say."""
+    known: dict[str, Any] = {**normalize_gen_kwargs(settings)}
+    return known["max_gen_toks"]
+
+
+def _cannot_be_built(name: str, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"evaluation.tasks: {name!r} cannot be built here ({reason}). Where its data are missing: {BRING}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep log lines, warnings and bars of lm-eval and datasets from the terminal; errors still come through."""
+    before, bar = logging.root.manager.disable, lm_eval.api.task.tqdm
+    logging.disable(logging.WARNING)
+    lm_eval.api.task.tqdm = partial(tqdm, disable=True)
+    has_bars = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        lm_eval.api.task.tqdm = bar
+        if has_bars:
+            enable_progress_bars()

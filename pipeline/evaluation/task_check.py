@@ -1,0 +1,63 @@
+"""Builds the tasks of `evaluation.tasks` that are not built in, with their data: `separate_checks` runs this."""
+
+from typing import Any
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.evaluation.known_tasks import build_tasks, find_tasks, generated_tokens, quiet
+from pipeline.evaluation.task_facts import foreign_tasks
+from pipeline.separate_checks import answer
+
+
+def check_tasks(config: RunConfig) -> dict[str, Any]:
+    """Return the fields of `task_facts.TaskFacts`. Raises ConfigError with all that keeps the tasks from being scored."""
+    names = foreign_tasks(config)
+    with quiet():
+        _, tasks = build_tasks(find_tasks(names, config.evaluation.task_paths), names)
+        problems = [problem for name, task in tasks.items() for problem in _problems_of(name, task, config)]
+    if problems:
+        raise ConfigError(problems)
+    return {
+        "generated_tokens": {
+            name: generated_tokens(task.config.generation_kwargs or {})
+            for name, task in tasks.items()
+            if _generates(task)
+        }
+    }
+
+
+def _problems_of(name: str, task: Any, config: RunConfig) -> list[str]:
+    if getattr(task, "UNSAFE_CODE", False):
+        return [f"evaluation.tasks: {name!r} runs code that the model writes, which is not offered; leave it out"]
+    if getattr(task, "MULTIMODAL", False):
+        return [
+            f"evaluation.tasks: {name!r} shows pictures or sounds to the model, which only reads text; leave it out"
+        ]
+    is_fixed = task.get_config("num_fewshot") == 0  # lm-eval then takes no other number
+    for shots in sorted({0} if is_fixed else set(config.evaluation.shots)):
+        if problem := _cannot_ask(name, task, shots):
+            return [problem]
+    return []
+
+
+def _cannot_ask(name: str, task: Any, shots: int) -> str | None:
+    """Put the first question together as the evaluation will."""
+    task.set_config(key="num_fewshot", value=shots)
+    task.set_fewshot_seed(seed=0)
+    try:
+        task.build_all_requests(limit=1, rank=0, world_size=1)
+    except Exception as error:  # whatever templates, samplers and the task's own code raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return (
+            f"evaluation.shots = {shots}: {name!r} cannot put a question together with so many examples ({reason}); "
+            "set fewer, or leave the task out"
+        )
+    return None
+
+
+def _generates(task: Any) -> bool:
+    return task.OUTPUT_TYPE == "generate_until"
+
+
+if __name__ == "__main__":
+    answer(check_tasks)

@@ -1,0 +1,86 @@
+"""What is known of the evaluation's tasks before there is a model. Free of lm-eval: a process of its own builds them."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
+from pipeline.separate_checks import found_by
+from pipeline.training.model_facts import model_facts
+
+VERSION = 1
+"""Raised when `task_check` refuses more or tells more, so that kept verdicts are not taken for new ones."""
+DATA_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+"""Environment variables that decide where data are looked for."""
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What the run file's tasks will ask of the model."""
+
+    generated_tokens: dict[str, int]
+    """Of each task that has the model write, the most tokens that it may."""
+
+
+def foreign_tasks(config: RunConfig) -> list[str]:
+    """Return the tasks of the run file that this project does not make itself."""
+    return [name for name in dict.fromkeys(config.evaluation.tasks) if name not in BUILT_IN]
+
+
+def check_named_tasks(config: RunConfig) -> None:
+    """Raise ConfigError for what can be said at once: folders that are not there, tasks that would be scored twice."""
+    problems = [
+        f"evaluation.task_paths: {folder} is no folder; name one with task files of lm-eval, or leave it out"
+        for folder in config.evaluation.task_paths
+        if not folder.is_dir()
+    ]
+    names = config.evaluation.tasks
+    problems += [
+        f"evaluation.tasks: {name} is a part of patterns, which is there, too; leave one of them out"
+        for name in dict.fromkeys(names)
+        if name in PATTERN_TASKS and "patterns" in names
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_built_tasks(config: RunConfig) -> None:
+    """Raise ConfigError for tasks that are nowhere, lack their data, or write more than the model sees at once."""
+    if not foreign_tasks(config) or not config.evaluation.shots:
+        return
+    decides = _what_decides(config)
+    facts = TaskFacts(**found_by("pipeline.evaluation.task_check", config, decides, "the evaluation's tasks"))
+    if not facts.generated_tokens:
+        return
+    positions = model_facts(config).positions
+    problems = [
+        f"evaluation.tasks: {name!r} has the model write up to {count} tokens, and it sees {positions} at once, question "
+        "included; raise model.config.max_position_embeddings, give the task fewer (max_gen_toks), or leave it out"
+        for name, count in facts.generated_tokens.items()
+        if positions is not None and count >= positions
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _what_decides(config: RunConfig) -> dict[str, Any]:
+    settings = config.evaluation
+    return {
+        "version": VERSION,
+        "tasks": foreign_tasks(config),
+        "shots": sorted(set(settings.shots)),
+        "files": {str(folder): list(_files_below(folder)) for folder in settings.task_paths},
+        "environment": {name: os.environ.get(name) for name in DATA_VARIABLES},
+        "current folder": str(Path.cwd()),  # a task's own data_files are relative to it
+    }
+
+
+def _files_below(folder: Path) -> Iterator[tuple[str, int, int]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            known = path.stat()
+            yield str(path.relative_to(folder)), known.st_size, known.st_mtime_ns
