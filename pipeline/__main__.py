@@ -112,6 +112,7 @@ STAGES = (
             Check("pipeline.evaluation.task_facts:check_named_tasks", is_ahead=True),
             Check("pipeline.evaluation.task_facts:check_built_tasks", is_ahead=True, is_heavy=True),
         ),
+        version=2,
     ),
     Stage(
         name="report",

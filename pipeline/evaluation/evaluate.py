@@ -31,6 +31,8 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import human_bytes, human_seconds, note, warn
 
+FORMAT = 2
+"""Raised when a result file says more or something else, so that those of before are made again."""
 ACCURACIES = ("acc", "exact_match")
 """How metrics begin that count right answers, so that guessing among the choices scores the share of right ones."""
 
@@ -96,7 +98,7 @@ def exported_model(run_dir: Path) -> Path:
 
 def _pieces(config: RunConfig, weights: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
     def piece(name: str, label: str, names: Sequence[str], shots: int) -> Piece:
-        identity = {"weights": weights, "tasks": tasks, "names": names, "shots": shots}
+        identity = {"format": FORMAT, "weights": weights, "tasks": tasks, "names": names, "shots": shots}
         return Piece(name, label, tuple(names), shots, fingerprint(json.loads(json.dumps(identity))))
 
     settings = config.evaluation

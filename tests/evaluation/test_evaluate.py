@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from heldout import write_heldout
+from own_tasks import GENERATION, QUESTIONS, write_task
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -15,10 +16,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pipeline.artifacts import Result, read_json
+from pipeline.artifacts import Result, environment, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.evaluate import evaluate, score_rows
+from pipeline.evaluation.known_tasks import find_tasks
 from pipeline.run_file import load
 
 END = "<|endoftext|>"
@@ -101,7 +103,8 @@ def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
         log_samples=False,
     )
     assert results is not None
-    theirs = {(r["task"], r["metric"]): r for r in score_rows(results, 2) if r["metric"] != "bits_per_byte"}
+    rows = [row for row in score_rows(results, 2) if row["metric"] != "bits_per_byte"]
+    theirs = {(r["task"], r["metric"]): {**r, "chance": 0.25} for r in rows}  # which it does not say
     ours = {(r["task"], r["metric"]): r for r in scored[1].counts["scores"] if r["shots"] == 2}
     assert theirs == ours
     bits = results["results"]["heldout_bpb_web"]["bits_per_byte,none"]
@@ -176,7 +179,7 @@ def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> 
     )
     result = evaluate(run_config(run_file, made, *overrides, "evaluation.shots=[0]", "evaluation.heldout_bytes=0"))
     found = row(result, "sums", "acc", 0)
-    assert (found["items"], found["chance"]) == (24, None)
+    assert (found["items"], found["chance"]) == (24, 0.25)
     assert set(result.files) == {"shots_0.json", "tasks/jsonl_task.py"}
 
 
@@ -194,11 +197,10 @@ def test_an_answer_longer_than_the_model_sees_is_refused(made: Path, run_file: P
 
 
 def test_unknown_tasks_are_named(made: Path) -> None:
-    from pipeline.evaluation.harness import find_tasks
-
     folder = made / "run" / "evaluation" / "tasks"
-    with pytest.raises(ConfigError, match="'no_such_task' is no built-in task"):
-        find_tasks(["arithmetic", "no_such_task"], [folder], collections=(False,))
+    with pytest.raises(ConfigError, match="'no_such_task' is no built-in task") as told:
+        find_tasks(["arithmetic", "no_such_task", "arithmetik"], [folder], collections=(False,))
+    assert [("did you mean arithmetic?" in problem) for problem in told.value.problems] == [False, True]
 
 
 def test_a_source_without_text_is_left_out_and_said(
@@ -215,3 +217,79 @@ def test_a_source_without_text_is_left_out_and_said(
     assert {json.loads(line)["origin"].split("/")[0] for line in questions} == {"web"}
     with pytest.raises(ConfigError, match="heldout_cloze makes its questions of held-out text, and no source has text"):
         evaluate(run_config(run_file, tmp_path, *settings, "sources.web={kind: megatron, paths: [pairs]}"))
+
+
+@pytest.fixture
+def own(made: Path, run_file: Path, tmp_path: Path) -> RunConfig:
+    """Return a run with an export of 48 tokens' context and two tasks of its own, one of them fixed at no examples."""
+    write_model(tmp_path / "run" / "export" / "step_00000010", max_tokens=48)
+    shutil.copy(made / "run" / "export" / "manifest.json", tmp_path / "run" / "export")
+    write_task(tmp_path / "own", "parity", num_fewshot=0)
+    questions = {"questions": str(tmp_path / "own" / "questions.jsonl")}
+    read_by_datasets = {"data_files": questions, "cache_dir": str(tmp_path / "cache")}
+    write_task(tmp_path / "own", "parity_shown", dataset_path="json", dataset_kwargs=read_by_datasets)
+    write_task(tmp_path / "own", "parity_written", **GENERATION)
+    settings = (
+        "evaluation.tasks=[parity, parity_shown, parity_written, arithmetic]",
+        "evaluation.shots=[2, 0]",
+        "evaluation.items=4",
+        "evaluation.heldout_bytes=0",
+    )
+    folders = (f"evaluation.task_paths=[{tmp_path / 'own'}]", f"paths.run_dir={tmp_path / 'run'}")
+    return run_config(run_file, made, *folders, *settings)
+
+
+def test_tasks_are_reported_as_they_were_asked(
+    own: RunConfig, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own.paths.run_dir)  # no git repository
+    capfd.readouterr()
+    result = evaluate(own)
+    rows = {(r["task"], r["metric"], r["shots"]): r for r in result.counts["scores"]}
+    assert len(rows) == len(result.counts["scores"]), "a task that is always asked without examples has one row"
+    assert {shots for task, _, shots in rows if task == "parity"} == {0}
+    assert {shots for task, _, shots in rows if task == "parity_shown"} == {0, 2}
+    # Three questions of two choices, three of three: (3 / 2 + 3 / 3) / 6.
+    assert rows["parity", "acc", 0]["chance"] == rows["parity_shown", "acc", 2]["chance"] == pytest.approx(5 / 12)
+    assert rows["parity_written", "exact_match", 0]["chance"] is None
+    assert rows["arithmetic", "acc_mutual_info", 2]["chance"] == 0.25
+
+    # A byte is a token. `Is 1 odd?` fits into 48 of them alone, and does not after two of its like; of the sums, which are
+    # longer, the context and the answer are 12 to 14 tokens without examples.
+    files = {k: read_json(own.paths.run_dir / "evaluation" / f"shots_{k}.json") for k in (0, 2)}
+    cut = {k: file["provenance"]["cut_requests"] for k, file in files.items()}
+    assert cut[0] == {}
+    assert cut[2]["arithmetic"] > 0
+    printed = capfd.readouterr()
+    assert "k = 2: " in printed.err
+    assert "sequences of arithmetic were longer than the model's 48 tokens" in printed.err
+    assert "git repository" not in printed.out + printed.err
+    assert "examples/s" not in printed.out + printed.err, "the bar of datasets that reads a file"
+    assert files[0]["git_hash"] == (environment()["git"] or {"commit": None})["commit"]
+
+
+def test_questions_that_are_cut_without_examples_are_counted(
+    own: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = own.paths.run_dir / "export" / "step_00000010"
+    write_model(folder, max_tokens=10)  # `Is 1 odd?` and ` yes`: 13 tokens, of which 12 are read
+    settings = own.evaluation.model_copy(update={"tasks": ("parity",), "shots": (0,)})
+    evaluate(own.model_copy(update={"evaluation": settings}))
+    result = read_json(own.paths.run_dir / "evaluation" / "shots_0.json")
+    choices = [choice for question in QUESTIONS for choice in question["choices"]]
+    too_long = sum(len("Is 1 odd?") + len(f" {choice}") > 10 + 1 for choice in choices)
+    assert result["provenance"]["cut_requests"] == {"parity": too_long}
+    assert f"k = 0: {too_long} of {len(choices)} sequences of parity were longer" in capsys.readouterr().err
+
+
+def test_no_room_for_the_question_is_no_traceback(own: RunConfig) -> None:
+    write_model(own.paths.run_dir / "export" / "step_00000010", max_tokens=8)
+    settings = own.evaluation.model_copy(update={"tasks": ("parity_written",), "shots": (0,)})
+    with pytest.raises(DataError, match="the model sees 8 tokens, and parity_written has it write as many"):
+        evaluate(own.model_copy(update={"evaluation": settings}))
+
+
+def test_a_task_whose_data_have_gone_since_is_no_traceback(own: RunConfig) -> None:
+    (own.evaluation.task_paths[0] / "questions.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"evaluation\.tasks: 'parity' cannot be built here \(FileNotFoundError"):
+        evaluate(own)

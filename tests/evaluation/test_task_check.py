@@ -1,0 +1,109 @@
+"""Tasks that cannot be scored are refused before there is a model: misspelt, without data, with too many examples."""
+
+from pathlib import Path
+
+import pytest
+from own_tasks import GENERATION, write_task
+
+from pipeline import separate_checks
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.evaluation import known_tasks, task_check, task_facts
+from pipeline.evaluation.task_check import check_tasks
+from pipeline.evaluation.task_facts import check_built_tasks, check_named_tasks
+from pipeline.run_file import load
+
+
+@pytest.fixture
+def tasks(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder for task files; lm-eval's own collection, whose index takes 20 s, counts as empty."""
+
+    def find(names: list[str], folders: list[Path]) -> object:
+        return known_tasks.find_tasks(names, folders, collections=(False,))
+
+    monkeypatch.setattr(task_check, "find_tasks", find)
+    folder = run_file.parent / "tasks"
+    folder.mkdir()
+    return folder
+
+
+def settings(run_file: Path, names: str, *overrides: str) -> RunConfig:
+    return load(
+        run_file, [f"evaluation.tasks=[{names}]", f"evaluation.task_paths=[{run_file.parent / 'tasks'}]", *overrides]
+    )
+
+
+def test_tasks_that_can_be_scored_tell_what_they_will_ask(run_file: Path, tasks: Path) -> None:
+    write_task(tasks, "parity")
+    write_task(tasks, "parity_in_words", **GENERATION)
+    assert check_tasks(settings(run_file, "arithmetic, parity, parity_in_words")) == {
+        "generated_tokens": {"parity_in_words": 8}
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "setting", "reason"),
+    [
+        ({}, "paritty", r"evaluation\.tasks: 'paritty'", r"did you mean parity"),
+        ({"dataset_path": "nobody/has-these-questions"}, "parity", r"evaluation\.tasks: 'parity'", "HF_DATASETS_OFFLINE=0"),
+        ({"test_split": "exam"}, "parity", r"evaluation\.tasks: 'parity'", "KeyError: 'exam'"),
+        ({"doc_to_choice": "{{options}}"}, "parity", r"evaluation\.tasks: 'parity'", "cannot be built here"),
+        ({"metric_list": [{"metric": "accc"}]}, "parity", r"evaluation\.tasks: 'parity'", "cannot be built here"),
+        ({"unsafe_code": True}, "parity", r"evaluation\.tasks: 'parity'", "code that the model writes"),
+        # Six questions, of which one is the asked one.
+        ({}, "parity", r"evaluation\.shots = 6: 'parity'", "set fewer"),
+    ],
+)  # fmt: skip
+def test_a_task_that_cannot_be_scored_is_refused(
+    run_file: Path, tasks: Path, changes: dict[str, object], names: str, setting: str, reason: str
+) -> None:
+    write_task(tasks, "parity", **changes)
+    with pytest.raises(ConfigError, match=f"{setting}.*{reason}"):
+        check_tasks(settings(run_file, names, "evaluation.shots=[0, 6]"))
+
+
+def test_a_task_that_fixes_its_examples_is_asked_with_these_alone(run_file: Path, tasks: Path) -> None:
+    write_task(tasks, "parity", num_fewshot=0)
+    check_tasks(settings(run_file, "parity", "evaluation.shots=[6]"))
+
+
+def test_a_group_and_its_member_are_one_too_many(run_file: Path, tasks: Path) -> None:
+    write_task(tasks, "parity")
+    (tasks / "all.yaml").write_text("group: all_of_them\ntask: [parity]\n")
+    check_tasks(settings(run_file, "all_of_them", "evaluation.shots=[0]"))
+    with pytest.raises(ConfigError, match=r"evaluation\.tasks: parity comes twice"):
+        check_tasks(settings(run_file, "parity, all_of_them", "evaluation.shots=[0]"))
+    with pytest.raises(ConfigError, match=r"evaluation\.tasks: pattern_copy is a part of patterns"):
+        check_named_tasks(settings(run_file, "pattern_copy, patterns"))
+    with pytest.raises(ConfigError, match=r"evaluation\.task_paths: .*/nowhere is no folder"):
+        check_named_tasks(load(run_file, [f"evaluation.task_paths=[{run_file.parent / 'nowhere'}]"]))
+
+
+def test_what_is_generated_has_to_leave_room_for_the_question(
+    run_file: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(module: str, config: RunConfig) -> dict[str, object]:
+        asked.append(module.rpartition(".")[2])
+        positions = config.model.config.get("max_position_embeddings")
+        facts = {"parameters": 1, "moment_bytes": 8.0, "positions": positions}
+        return {"problems": [], "facts": facts if "model" in asked[-1] else {"generated_tokens": {"parity": 8}}}
+
+    monkeypatch.setattr(separate_checks, "_ask", ask)
+    check_built_tasks(settings(run_file, "arithmetic"))
+    assert asked == [], "nothing has to be built for the tasks of this project"
+    for positions, refused in ((8, True), (9, False), ("null", False)):
+        config = settings(run_file, "parity", f"model.config.max_position_embeddings={positions}")
+        if not refused:
+            check_built_tasks(config)
+            continue
+        with pytest.raises(ConfigError, match=r"evaluation\.tasks: 'parity' .* 8 tokens, and it sees 8"):
+            check_built_tasks(config)
+    assert asked == ["task_check", "model_check", "model_check", "model_check"]
+    write_task(tasks, "parity")  # another file in a folder of tasks
+    check_built_tasks(settings(run_file, "parity"))
+    monkeypatch.setenv("HF_HOME", str(tasks))
+    check_built_tasks(settings(run_file, "parity"))
+    assert asked.count("task_check") == 3
+    assert task_facts.foreign_tasks(settings(run_file, "parity, parity, heldout_cloze")) == ["parity"]
