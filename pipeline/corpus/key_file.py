@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import xxhash
 
 from pipeline.artifacts import MANIFEST, temporary_path
 from pipeline.checksummed_file import ChecksummedFile
+from pipeline.corpus.exact_json import loads_exactly
 from pipeline.errors import DataError
 
 MAGIC = b"DOC-KEYS"
@@ -37,7 +37,7 @@ def original_keys(meta: bytes) -> list[str]:
     """Return what a document's meta, a JSON object, gives as `id`, `url` and every `*_id`: strings and integers."""
     if b'"url"' not in meta and b'id"' not in meta:  # neither have RedPajama's books and code
         return []
-    named = orjson.loads(meta).items()
+    named = loads_exactly(meta).items()
     values = [value for name, value in named if name == "url" or name == "id" or name.endswith("_id")]
     return list(dict.fromkeys(str(value) for value in values if type(value) in (str, int) and value != ""))
 

@@ -4,7 +4,7 @@ Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.corpus.documents import SPLITS
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
+from pipeline.corpus.losses import add_up_losses, explain_too_many_rejects, listed, loss_lines
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.search_notes import left_out_lines, left_out_of, point_out
 from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
@@ -64,7 +65,7 @@ def prepare(config: RunConfig) -> Result:
     samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
     remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
     counts = {"headline": _headline(sources), "sources": sources}
-    return Result(counts, outputs, closing=[*_closing_lines(sources), *left_out_lines(left_out)])
+    return Result(counts, outputs, closing=[*_closing_lines(config, sources), *left_out_lines(left_out)])
 
 
 def _all_files(config: RunConfig) -> dict[str, SourceFiles]:
@@ -110,11 +111,12 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
 
 def _add_up(results: list[dict[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
-    for count in ("documents", "text_bytes", "rejected"):
-        added: Counter[str] = Counter({} if count == "rejected" else dict.fromkeys(SPLITS, 0))
+    for count in ("documents", "text_bytes"):
+        added: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
         for result in results:
             added.update(result[count])
         total[count] = dict(added)
+    total |= add_up_losses(results)
     total["crlf_line_ends"] = sum(result["crlf_line_ends"] for result in results)
     total["smallest_hash"] = min((result["smallest_hash"] for result in results), default=1.0)
     total["largest_hash"] = max((result["largest_hash"] for result in results), default=0.0)
@@ -129,13 +131,9 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
         documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
         rows = documents + rejected
         if rejected > config.prepare.max_bad_rows * rows:
-            reasons = _listed(counts["rejected"])
-            problems.append(
-                f"source {name}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
-                f"prepare.max_bad_rows = {config.prepare.max_bad_rows} allows: {reasons}. Samples: "
-                f"{folder / name / 'rejected'}. Correct the files; or sources.{name}.text_field, now "
-                f"{config.sources[name].text_field!r}, if the text has another name; or raise prepare.max_bad_rows."
-            )
+            samples, source = folder / name / "rejected", config.sources[name]
+            most = config.prepare.max_bad_rows
+            problems.append(explain_too_many_rejects(name, counts, most, samples, source.kind, source.text_field))
         elif documents == 0 and config.sources[name].has_documents:
             problems.append(
                 f"source {name}: its {counts['input_files']} input files hold no document. Correct "
@@ -157,7 +155,7 @@ def _headline(sources: dict[str, dict[str, Any]]) -> str:
     rejected: Counter[str] = Counter()
     for counts in sources.values():
         rejected.update(counts["rejected"])
-    reasons = f" ({_listed(rejected)})" if rejected else ""
+    reasons = f" ({listed(rejected)})" if rejected else ""
     return (
         f"{sum(documents.values()):,} documents, {human_bytes(sum(sizes.values()))} of text; "
         f"{documents['validation']:,} held out ({human_bytes(sizes['validation'])}); "
@@ -165,16 +163,11 @@ def _headline(sources: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _closing_lines(sources: dict[str, dict[str, Any]]) -> list[str]:
+def _closing_lines(config: RunConfig, sources: dict[str, dict[str, Any]]) -> list[str]:
     """Return what was left out of each source, a line for each kind of loss."""
-    lines = []
+    lines: list[str] = []
     for name, counts in sources.items():
-        if counts["rejected"]:
-            rows = sum(counts["rejected"].values()) + sum(counts["documents"].values())
-            lines.append(
-                f"source {name}: rejected {_listed(counts['rejected'])} of {rows:,} rows; samples in "
-                f"documents/{name}/rejected below data_dir"
-            )
+        lines += loss_lines(name, counts, config.sources[name].text_field)
         if counts["crlf_line_ends"]:
             lines.append(
                 f"source {name}: {counts['crlf_line_ends']:,} CRLF line ends became LF (sources.{name}.line_ends)"
@@ -182,9 +175,3 @@ def _closing_lines(sources: dict[str, dict[str, Any]]) -> list[str]:
         for file, why in counts["broken_files"].items():
             lines.append(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")
     return lines
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    """Return counts by name as a list in words, the largest first."""
-    largest_first = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ", ".join(f"{count:,} {name}" for name, count in largest_first)

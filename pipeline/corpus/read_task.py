@@ -5,16 +5,15 @@ Reads raw files; writes `<source>/<split>_*.parquet` and, where rows were reject
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
-
 from pipeline.artifacts import write_atomic
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
+from pipeline.corpus.exact_json import loads_exactly
+from pipeline.corpus.losses import Losses
 from pipeline.corpus.raw_files import FileBroken, check_unchanged, held_unchanged
 from pipeline.corpus.recognised import Kind
 from pipeline.corpus.rows import Reject, Row, read_rows
@@ -22,9 +21,6 @@ from pipeline.corpus.sources import InputFile
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
 from pipeline.executor import report_progress
-
-SAMPLES_PER_REASON = 20
-"""Rejected rows that a task keeps of each reason; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,7 @@ class _Task:
     """Of its raw files."""
     read_bytes: int = 0
     reported_bytes: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    samples: list[bytes] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
     broken_files: dict[str, str] = field(default_factory=dict)
     smallest_hash: float = 1.0
     largest_hash: float = 0.0
@@ -100,8 +95,8 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
         if problems and settings.on_broken_file == "stop":
             raise DataError("\n".join(problems))
         shards = {name: record for split in SPLITS for name, record in writers[split].close().items()}
-        if task.samples:
-            write_atomic(rejected, b"\n".join([*task.samples, b""]))
+        if samples := task.losses.samples():
+            write_atomic(rejected, samples)
     except BaseException as error:
         for writer in writers.values():
             writer.discard()
@@ -114,7 +109,7 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
         "files": {f"{settings.source}/{name}": record for name, record in shards.items()},
         "documents": {split: writers[split].documents for split in SPLITS},
         "text_bytes": {split: writers[split].text_bytes for split in SPLITS},
-        "rejected": dict(sorted(task.rejected.items())),
+        **task.losses.counts(),
         "broken_files": task.broken_files,
         "smallest_hash": task.smallest_hash,
         "largest_hash": task.largest_hash,
@@ -127,8 +122,9 @@ def _read_file(file: InputFile, task: _Task) -> None:
     with contextlib.closing(read_rows(file.path, settings.kind, settings.text_field, task.advance)) as rows:
         for row in rows:
             if isinstance(row, Reject):
-                _reject(row, file.name, task)
+                task.losses.reject(row, file.name)
             else:
+                task.losses.keep(row)
                 if settings.kind == "text" and settings.line_ends == "lf":
                     row = _with_lf(row, task)
                 key = row.text if settings.split_by == "text" else _split_key(row, file.path, settings)
@@ -143,13 +139,6 @@ def _read_file(file: InputFile, task: _Task) -> None:
                 task.report()
 
 
-def _reject(row: Reject, name: str, task: _Task) -> None:
-    task.rejected[row.reason] += 1
-    if task.rejected[row.reason] <= SAMPLES_PER_REASON:
-        sample = {"file": name, "row": row.origin_row, "reason": row.reason, "excerpt": row.excerpt}
-        task.samples.append(orjson.dumps(sample))
-
-
 def _with_lf(row: Row, task: _Task) -> Row:
     """Return a row with LF in the place of CRLF, and count those."""
     line_ends = row.text.count(b"\r\n")
@@ -158,7 +147,7 @@ def _with_lf(row: Row, task: _Task) -> Row:
 
 
 def _split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:
-    meta = orjson.loads(row.meta)
+    meta = loads_exactly(row.meta)
     if settings.split_by not in meta:
         raise DataError(
             f"sources.{settings.source}.split_by = {settings.split_by!r}: row {row.origin_row} of {path} has no such "

@@ -5,18 +5,19 @@ format its name says) is an error of the file, never a row and never silence.
 """
 
 import codecs
-import json
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.corpus.raw_files import BLOCK_BYTES, CONTENT_BYTES, FileBroken, check_beginning, content_blocks
+from pipeline.corpus.exact_json import is_utf8, parse
+from pipeline.corpus.meta import exact_meta, plain_meta
+from pipeline.corpus.parquet_rows import ParquetRow, parquet_rows
+from pipeline.corpus.raw_files import CONTENT_BYTES, FileBroken, content_blocks
 from pipeline.corpus.recognised import Kind
+from pipeline.errors import UserError
 
 Reason = Literal[
     "broken-json", "invalid-utf8", "not-an-object", "no-text", "text-not-a-string", "empty-text", "too-long"
@@ -25,10 +26,11 @@ Reason = Literal[
 LONGEST_BYTES = 2**29
 """A line, text file or Parquet text beyond is rejected: it is no document but a file with other separators. Memory grows
 with the longest, and a page of Parquet ends at 2 GiB."""
-PARQUET_BATCH_ROWS = 256
-PARQUET_BATCH_BYTES = 8 * 2**20
-"""Decoded at once, by the average row of the row group."""
 EXCERPT_CHARACTERS = 300
+MOST_KEYS = 20
+KEY_CHARACTERS = 60
+"""Of the keys that a row without text has, and of each of them."""
+_MISSING = object()
 
 
 class Row(NamedTuple):
@@ -40,6 +42,8 @@ class Row(NamedTuple):
     """JSON object: the row's `meta`, and every other key except the text."""
     origin_row: int
     """Counted from 0: the line (blank ones count too), the Parquet row, or 0 for a text file."""
+    nulls: tuple[str, ...] = ()
+    """Keys of meta of which something became null because JSON or Python cannot hold it."""
 
 
 class Reject(NamedTuple):
@@ -49,6 +53,8 @@ class Reject(NamedTuple):
     origin_row: int
     excerpt: str
     """At most `EXCERPT_CHARACTERS` of it."""
+    keys: tuple[str, ...] = ()
+    """What an object without text has in its stead; at most `MOST_KEYS` of them."""
 
 
 def read_rows(
@@ -61,7 +67,8 @@ def read_rows(
     """
     try:
         if kind == "parquet":
-            yield from _parquet_rows(file, text_field, advance)
+            for number, row in enumerate(parquet_rows(file, text_field, advance)):
+                yield _parquet_row(row, number)
         elif kind == "text":
             yield _text_row(bytes(next(_lines(content_blocks(file, kind, advance), separator=None))))
         else:
@@ -72,6 +79,10 @@ def read_rows(
                     yield _json_row(line, number, text_field)
     except OSError as error:  # the file's own: what the caller does between rows is not raised in here
         raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # one file that nobody has thought of ends no stage
+        raise FileBroken(file, f"cannot be read: {type(error).__name__}: {error}") from None
 
 
 def _lines(blocks: Iterable[bytes], separator: bytes | None = b"\n") -> Iterator[bytes | bytearray]:
@@ -95,12 +106,37 @@ def _json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Re
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return Reject("broken-json" if _is_utf8(line) else "invalid-utf8", number, _excerpt(line))
+        return _odd_json_row(line, number, text_field)
     if type(fields) is not dict:
         return Reject("not-an-object", number, _excerpt(line))
-    text = fields.pop(text_field, None)
+    text = fields.pop(text_field, _MISSING)
     if type(text) is str and text and not text.isspace():
-        return Row(text.encode(), _meta(fields), number)
+        meta = plain_meta(fields)
+        return _odd_json_row(line, number, text_field) if meta is None else Row(text.encode(), meta, number)
+    return _without_text(text, fields, line, number)
+
+
+def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Reject:
+    """Return the row of a line with values that orjson refuses, or does not keep as they are."""
+    try:
+        fields, stand_ins = parse(bytes(line))
+    except orjson.JSONDecodeError:
+        return Reject("broken-json" if is_utf8(line) else "invalid-utf8", number, _excerpt(line))
+    if type(fields) is not dict:
+        return Reject("not-an-object", number, _excerpt(line))
+    text = fields.pop(text_field, _MISSING)
+    if type(text) is str and text in stand_ins:
+        return Reject(stand_ins[text].problem, number, _excerpt(line))
+    if type(text) is str and text and not text.isspace():
+        meta, nulls = exact_meta(fields, stand_ins)
+        return Row(text.encode(), meta, number, nulls)
+    return _without_text(text, fields, line, number)
+
+
+def _without_text(text: Any, others: dict[str, Any], line: bytes | bytearray, number: int) -> Reject:
+    if text is _MISSING:
+        keys = tuple(name[:KEY_CHARACTERS] for name in islice(others, MOST_KEYS))
+        return Reject("no-text", number, _excerpt(line), keys)
     return Reject(_text_problem(text), number, _excerpt(line))
 
 
@@ -109,47 +145,15 @@ def _text_row(content: bytes) -> Row | Reject:
     return Reject(reason, 0, _excerpt(content)) if reason else Row(content, b"{}", 0)
 
 
-def _parquet_rows(file: Path, text_field: str, advance: Callable[[int], None]) -> Iterator[Row | Reject]:
-    check_beginning(file, "parquet")
-    size, number = file.stat().st_size, 0
-    try:
-        # With a buffer, column chunks are read as they are decoded; without one, each as a whole.
-        with pq.ParquetFile(file, buffer_size=BLOCK_BYTES) as parquet:
-            columns = parquet.schema_arrow.names
-            if text_field not in columns:
-                why = f"has no column {text_field!r} but {', '.join(columns)}: set the source's text_field"
-                raise FileBroken(file, why)
-            for group in range(parquet.num_row_groups):
-                described = parquet.metadata.row_group(group)
-                fitting = PARQUET_BATCH_BYTES * described.num_rows // max(1, described.total_byte_size)
-                batch_rows = min(PARQUET_BATCH_ROWS, max(1, fitting))
-                for batch in parquet.iter_batches(batch_rows, row_groups=[group], use_threads=False):
-                    for row in range(batch.num_rows):
-                        yield _parquet_row(batch, row, number, text_field)
-                        number += 1
-                    advance(size * batch.num_rows // parquet.metadata.num_rows)
-    except pa.ArrowException as error:
-        raise FileBroken(file, f"not readable as Parquet: {str(error).splitlines()[0]}") from None
-
-
-def _parquet_row(batch: pa.RecordBatch, row: int, number: int, text_field: str) -> Row | Reject:
-    try:
-        text = _undecoded(batch[text_field])[row].as_py()
-        fields = {name: batch[name][row].as_py() for name in batch.schema.names if name != text_field}
-    except UnicodeDecodeError as error:  # Parquet's writers need not check what they call a string
-        return Reject("invalid-utf8", number, _excerpt(error.object))
-    if isinstance(text, str):  # of a dictionary
-        text = text.encode()
+def _parquet_row(row: ParquetRow, number: int) -> Row | Reject:
+    text = row.text.encode() if isinstance(row.text, str) else row.text  # of a dictionary
     if not isinstance(text, bytes):
         return Reject(_text_problem(text), number, str(text)[:EXCERPT_CHARACTERS])
     if reason := _content_problem(text):
         return Reject(reason, number, _excerpt(text))
-    return Row(text, _meta(fields), number)
-
-
-def _undecoded(column: pa.Array) -> pa.Array:
-    views = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
-    return column.view(views[column.type]) if column.type in views else column
+    plain = plain_meta(row.fields)
+    meta, nulls = exact_meta(row.fields, {}) if plain is None else (plain, ())
+    return Row(text, meta, number, row.nulls + nulls)
 
 
 def _text_problem(text: Any) -> Reason:
@@ -172,37 +176,6 @@ def _content_problem(content: bytes) -> Reason | None:
     except UnicodeDecodeError:
         return "invalid-utf8"
     return "empty-text" if blank else None
-
-
-def _meta(fields: dict[str, Any]) -> bytes:
-    """Join `meta` (an object, or a string that holds one) with the other fields; of a key in both, meta's stays."""
-    meta = fields.get("meta")
-    if isinstance(meta, str):
-        try:
-            meta = orjson.loads(meta)
-        except orjson.JSONDecodeError:
-            meta = None
-    if isinstance(meta, dict):
-        others = len(fields) > 1  # of RedPajama v1's rows none has
-        fields = {**meta, **{k: v for k, v in fields.items() if k not in meta and k != "meta"}} if others else meta
-    try:
-        # A copy, as orjson's own result, cut from a buffer of some kilobytes, keeps the allocator from using the rest.
-        return memoryview(orjson.dumps(fields, default=str)).tobytes()
-    except TypeError:  # nested more than 254 deep; orjson reads up to 1024
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(limit + 10_000)  # else it would depend on the caller's own depth how much is written
-        try:
-            return json.dumps(fields, default=str).encode()
-        finally:
-            sys.setrecursionlimit(limit)
-
-
-def _is_utf8(content: bytes | bytearray) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _excerpt(content: bytes | bytearray) -> str:

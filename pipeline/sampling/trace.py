@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from pipeline.artifacts import MANIFEST, read_json
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import read_documents
+from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.events import read_events
@@ -238,7 +238,7 @@ def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dic
         return
     for document in read_documents(path, rows, ORIGIN):
         yield {
-            "meta": orjson.loads(document["meta"]),
+            "meta": loads_exactly(document["meta"].encode()),
             "origin_file": document["origin_file"],
             "origin_row": document["origin_row"],
         }

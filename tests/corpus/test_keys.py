@@ -36,6 +36,7 @@ def write(folder: Path, metas: Sequence[dict[str, Any]], source: str = "web", sp
     [
         ({"id": "a", "url": "http://x", "arxiv_id": "1203.5362", "name": "n"}, ["a", "http://x", "1203.5362"]),
         ({"id": 17, "doc_id": -1, "big_id": 2**63}, ["17", "-1", str(2**63)]),
+        ({"id": 2**64, "big_id": -(10**40), "n": 0.5}, [str(2**64), str(-(10**40))]),
         ({"id": "", "url": None, "a_id": True, "b_id": 1.5, "c_id": ["x"], "d_id": {"id": "y"}}, []),
         ({"id": "same", "url": "same"}, ["same"]),
         ({"paid": "id", "urls": "url", "ids": 1, "_id": "x"}, ["x"]),

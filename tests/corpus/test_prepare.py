@@ -318,12 +318,16 @@ def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again
     write_jsonl(run_file.parent / "web.jsonl", ["a", "b", "", None, 5, ""])
     with pytest.raises(DataError) as raised:
         run(run_file)
-    assert str(raised.value) == (
-        "source web: 4 of 6 rows (66.67%) are no documents, more than prepare.max_bad_rows = 0.01 allows: "
-        f"2 empty-text, 1 no-text, 1 text-not-a-string. Samples: {run_file.parent}/data/documents/web/rejected. "
-        "Correct the files; or sources.web.text_field, now 'text', if the text has another name; or raise "
-        "prepare.max_bad_rows."
-    )
+    message = str(raised.value)
+    for part in (
+        "source web: 4 of 6 rows (66.67%)",
+        "prepare.max_bad_rows = 0.01",
+        "2 empty-text, 1 no-text, 1 text-not-a-string",
+        f"{run_file.parent}/data/documents/web/rejected",
+        "sources.web.text_field, now 'text'",
+        "or raise prepare.max_bad_rows",
+    ):
+        assert part in message
     record = run_file.parent / f"data/documents/.tasks/web~{WEB}.json"
     written = record.stat().st_mtime_ns
     assert run(run_file, "prepare.max_bad_rows=0.7").counts["headline"].startswith("2 documents")

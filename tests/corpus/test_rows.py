@@ -27,6 +27,10 @@ def rows_of(path: Path, content: bytes, kind: Kind = "jsonl", text_field: str = 
         (b'{"text": "cut', "broken-json"),
         (b'{"text": "half a pair \\ud800"}', "broken-json"),
         (b'{"text": "\xff\xfe"}', "invalid-utf8"),
+        (b'{"text": "a", "b\xff', "invalid-utf8"),
+        (b'{"text": NaN}', "no-text"),
+        (b'{"text": 123456789012345678901234567890}', "text-not-a-string"),
+        (b'{"text": "a", "n": 00123456789012345678901}', "broken-json"),
         (b'["text"]', "not-an-object"),
         (b"null", "not-an-object"),
         (b'{"meta": {}}', "no-text"),
@@ -40,8 +44,9 @@ def rows_of(path: Path, content: bytes, kind: Kind = "jsonl", text_field: str = 
 def test_a_bad_line_is_rejected_with_its_reason_and_its_neighbours_are_read(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
-    rows = rows_of(tmp_path / "a.jsonl", b'{"text": "one"}\n' + line + b'\n{"text": "two"}')
-    assert rows == [Row(b"one", b"{}", 0), Reject(reason, 1, line.decode(errors="replace")), Row(b"two", b"{}", 2)]  # type: ignore[arg-type]
+    one, bad, two = rows_of(tmp_path / "a.jsonl", b'{"text": "one"}\n' + line + b'\n{"text": "two"}')
+    assert (one, two) == (Row(b"one", b"{}", 0), Row(b"two", b"{}", 2))
+    assert bad[:3] == (reason, 1, line.decode(errors="replace"))
 
 
 def test_an_excerpt_has_at_most_300_characters(tmp_path: Path) -> None:
@@ -49,12 +54,20 @@ def test_an_excerpt_has_at_most_300_characters(tmp_path: Path) -> None:
     assert row == Reject("broken-json", 0, '"' + "ä" * 299)
 
 
-def test_half_a_surrogate_pair_is_rejected_in_the_text_and_in_the_meta(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_rejected_in_the_text_and_becomes_null_in_the_meta(tmp_path: Path) -> None:
     """JSON's grammar allows it (RFC 8259, section 8.2); UTF-8 does not."""
     lines = rb'{"text": "\ud83d\ude00"}', rb'{"text": "\ude00\ud83d"}', rb'{"text": "a", "meta": {"b": "\ud800"}}'
-    whole, *halves = rows_of(tmp_path / "a.jsonl", b"\n".join(lines))
-    assert whole == Row("\U0001f600".encode(), b"{}", 0)
-    assert halves == [Reject("broken-json", number, lines[number].decode()) for number in (1, 2)]
+    assert rows_of(tmp_path / "a.jsonl", b"\n".join(lines)) == [
+        Row("\U0001f600".encode(), b"{}", 0),
+        Reject("broken-json", 1, lines[1].decode()),
+        Row(b"a", b'{"b":null}', 2, ("b",)),
+    ]
+
+
+def test_an_object_without_text_says_which_keys_it_has(tmp_path: Path) -> None:
+    lines = b'{"raw_content": "a", "url": "u"}\n{"text": null, "url": "u"}\n{"raw": NaN}\n{"%s": 1}' % (b"k" * 99)
+    rows = rows_of(tmp_path / "a.jsonl", lines)
+    assert [row.keys for row in rows if isinstance(row, Reject)] == [("raw_content", "url"), (), ("raw",), ("k" * 60,)]
 
 
 def test_meta_nested_as_deeply_as_is_read_is_written(tmp_path: Path) -> None:

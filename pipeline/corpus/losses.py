@@ -1,0 +1,164 @@
+"""What raw rows lose: rejected rows, and values of meta that became null. Counted by tasks, put into words by the stage."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from pipeline.corpus.rows import Reject, Row
+
+SAMPLES_PER_REASON = 20
+"""Rejected rows that a task keeps of each reason; all are counted."""
+NAMED_FILES = 3
+"""Files named of those that have rows rejected for a reason; all are counted."""
+NAMED_KEYS = 50
+"""Keys and columns that are counted by name; what is met after them is counted under `OTHERS`."""
+SHOWN_KEYS = 10
+OTHERS = "(others)"
+
+
+class Losses:
+    """The count of one task, whose files are read one after another."""
+
+    def __init__(self) -> None:
+        self._rejected: Counter[str] = Counter()
+        self._files: dict[str, list[str]] = {}
+        self._samples: dict[str, dict[str, list[bytes]]] = {}
+        self._keys: Counter[str] = Counter()
+        self._nulls: Counter[str] = Counter()
+
+    def reject(self, row: Reject, file: str) -> None:
+        """Count a rejected row, and keep it as a sample where there is room for it."""
+        self._rejected[row.reason] += 1
+        files = self._files.setdefault(row.reason, [])
+        if file not in files[-1:]:
+            files.append(file)
+        for key in row.keys:
+            _count(self._keys, key, 1)
+        samples = self._samples.setdefault(row.reason, {})
+        if sum(map(len, samples.values())) >= SAMPLES_PER_REASON and not _make_room(samples, file):
+            return
+        sample = {"file": file, "row": row.origin_row, "reason": row.reason, "excerpt": row.excerpt}
+        samples.setdefault(file, []).append(orjson.dumps(sample))
+
+    def keep(self, row: Row) -> None:
+        """Count the columns of a document of which something became null."""
+        for column in row.nulls:
+            _count(self._nulls, column, 1)
+
+    def samples(self) -> bytes:
+        """Return the kept rows as JSON lines, in the order of their reasons and files."""
+        lines = [line for files in self._samples.values() for of_file in files.values() for line in of_file]
+        return b"".join(line + b"\n" for line in lines)
+
+    def counts(self) -> dict[str, Any]:
+        """Return all counts as JSON values, as `add_up_losses` takes them."""
+        files = {
+            reason: {"count": len(names), "first": names[:NAMED_FILES]} for reason, names in sorted(self._files.items())
+        }
+        return {
+            "rejected": dict(sorted(self._rejected.items())),
+            "rejected_in_files": files,
+            "keys_without_text": dict(self._keys),
+            "null_values": dict(self._nulls),
+        }
+
+
+def _make_room(samples: dict[str, list[bytes]], file: str) -> bool:
+    """Drop the last sample of the file that has most of them, in favour of one that would have fewer."""
+    fullest = max(samples, key=lambda name: len(samples[name]))
+    if len(samples[fullest]) <= len(samples.get(file, [])) + 1:
+        return False
+    samples[fullest].pop()
+    return True
+
+
+def _count(counter: Counter[str], name: str, count: int) -> None:
+    counter[name if name in counter or len(counter) < NAMED_KEYS else OTHERS] += count
+
+
+def add_up_losses(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the counts of several tasks together, in the same form."""
+    rejected: Counter[str] = Counter()
+    files: dict[str, dict[str, Any]] = {}
+    keys: Counter[str] = Counter()
+    nulls: Counter[str] = Counter()
+    for result in results:
+        rejected.update(result["rejected"])
+        for reason, of_task in result["rejected_in_files"].items():
+            together = files.setdefault(reason, {"count": 0, "first": []})
+            together["count"] += of_task["count"]
+            together["first"] = (together["first"] + of_task["first"])[:NAMED_FILES]
+        for counter, counts in ((keys, result["keys_without_text"]), (nulls, result["null_values"])):
+            for name, count in counts.items():
+                _count(counter, name, count)
+    return {
+        "rejected": dict(rejected),
+        "rejected_in_files": files,
+        "keys_without_text": dict(keys),
+        "null_values": dict(nulls),
+    }
+
+
+def loss_lines(source: str, counts: Mapping[str, Any], text_field: str) -> list[str]:
+    """Return what a source lost, a line for each kind of loss; none where it lost nothing."""
+    lines = []
+    if counts["rejected"]:
+        rows = sum(counts["rejected"].values()) + sum(counts["documents"].values())
+        lines.append(
+            f"source {source}: rejected {listed(counts['rejected'])} of {rows:,} rows; {_in_files(counts)}; samples in "
+            f"documents/{source}/rejected below data_dir"
+        )
+    if counts["keys_without_text"]:
+        lines.append(f"source {source}: rows without {text_field!r} have the keys {_keys(counts['keys_without_text'])}")
+    if counts["null_values"]:
+        rows_by_column = ", ".join(f"{name} in {count:,} rows" for name, count in counts["null_values"].items())
+        lines.append(f"source {source}: values of meta that JSON cannot hold became null: {rows_by_column}")
+    return lines
+
+
+def explain_too_many_rejects(
+    source: str, counts: Mapping[str, Any], most: float, samples: object, kind: str, text_field: str
+) -> str:
+    """Return what is wrong with a source of which more than `most` of the rows are rejected, and what to do."""
+    rejected, documents = sum(counts["rejected"].values()), sum(counts["documents"].values())
+    rows = rejected + documents
+    remedies = []
+    if counts["keys_without_text"]:
+        remedies.append(
+            f"Rows without {text_field!r} have the keys {_keys(counts['keys_without_text'])}: set "
+            f"sources.{source}.text_field to the one that holds the text"
+        )
+    elif kind in ("jsonl", "parquet") and {"no-text", "text-not-a-string"} & counts["rejected"].keys():
+        remedies.append(f"Set sources.{source}.text_field, now {text_field!r}, if the text has another name")
+    remedies.append("Correct the files" if not remedies else "correct the files")
+    if documents:
+        remedies.append("raise prepare.max_bad_rows")
+    return (
+        f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
+        f"prepare.max_bad_rows = {most} allows: {listed(counts['rejected'])}; {_in_files(counts)}. Samples: {samples}. "
+        f"{'; or '.join(remedies)}."
+    )
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return counts by name as a list in words, the largest first."""
+    largest_first = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{count:,} {name}" for name, count in largest_first)
+
+
+def _in_files(counts: Mapping[str, Any]) -> str:
+    reasons = counts["rejected_in_files"]
+    parts = []
+    for reason in sorted(reasons, key=lambda reason: -counts["rejected"][reason]):
+        count, first = reasons[reason]["count"], reasons[reason]["first"]
+        more = f" and {count - len(first):,} more files" if count > len(first) else ""
+        parts.append(f"{reason} in {', '.join(first)}{more}")
+    return "; ".join(parts)
+
+
+def _keys(counts: Mapping[str, int]) -> str:
+    most_first = sorted(counts, key=lambda name: (name == OTHERS, -counts[name]))
+    more = f" and {len(counts) - SHOWN_KEYS:,} more" if len(counts) > SHOWN_KEYS else ""
+    return ", ".join(most_first[:SHOWN_KEYS]) + more
