@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, UserError, WorkerLost
-from pipeline.lease import process_start_time
 from pipeline.logs import note, warn
+from pipeline.processes import process_start_time
 from pipeline.run_sections import Executor
 
 WORKER_SETTINGS = {

@@ -2,19 +2,23 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline import lease
+from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.errors import LeaseError
-from pipeline.lease import LEASE, STALE_SECONDS, Lease
+from pipeline.lease import LEASE, STALE_SECONDS, START, Lease
 from pipeline.logs import note
+from pipeline.processes import own_identity
 
 HOLDER = """
 import sys, time, pathlib
@@ -164,3 +168,142 @@ def test_a_requeued_job_waits_for_the_end_of_its_earlier_start(
     foreign_lease(tmp_path, 0)
     with pytest.raises(LeaseError, match="Slurm job 4242"), Lease(tmp_path, "pipeline train"):
         pass
+
+
+def leave_lease(folder: Path, age: float, **changes: object) -> Path:
+    """Write what a process of this host that has ended left, with some fields changed."""
+    path = folder / LEASE
+    path.write_text(json.dumps(own_identity() | {"pid": 2**22 + 1, "purpose": "pipeline train"} | changes))
+    stamp = path.stat().st_mtime - age
+    os.utime(path, (stamp, stamp))
+    return path
+
+
+@pytest.mark.parametrize("field", ["pid_namespace", "boot", "host"])
+def test_a_process_that_would_not_be_seen_from_here_is_not_taken_for_dead(tmp_path: Path, field: str) -> None:
+    """As in another container: the same host name and boot, and process numbers that count anew."""
+    leave_lease(tmp_path, 0, **{field: "another"})
+    with pytest.raises(LeaseError):
+        Lease(tmp_path, "x").__enter__()
+    leave_lease(tmp_path, STALE_SECONDS + 5, **{field: "another"})
+    with Lease(tmp_path, "x"):
+        pass
+    leave_lease(tmp_path, 0)
+    with Lease(tmp_path, "x"):
+        pass
+    assert leftovers(tmp_path) == []
+
+
+DAMAGED = {
+    "list": b"[1]",
+    "number": b"17",
+    "not UTF-8": b'{"host": "\xff\xfe"}',
+    "nested": b"[" * 50_000,
+    "long": b'{"host": "' + b"x" * 10**6,
+    "other types": b'{"host": [], "boot": {}, "pid": "1", "started": 5, "job": [], "purpose": {"a": []}}',
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_lease_is_respected_until_it_is_stale(tmp_path: Path, name: str) -> None:
+    path = tmp_path / LEASE
+    path.write_bytes(DAMAGED[name])
+    with pytest.raises(LeaseError) as error:
+        Lease(tmp_path, "x").__enter__()
+    assert error.value.exit_code == 2
+    assert len(str(error.value)) < 1000
+    os.utime(path, (0, 0))
+    with Lease(tmp_path, "x"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / LEASE)
+    with pytest.raises(LeaseError, match=re.escape(str(tmp_path / LEASE))):
+        Lease(tmp_path, "x").__enter__()
+
+
+def test_a_lease_dated_in_the_future_does_not_hold_for_ever(tmp_path: Path) -> None:
+    path = foreign_lease(tmp_path, -(10**6))
+    assert lease.heartbeat_age(path) is None  # no sign of life: ranks on other hosts end without one
+    with pytest.raises(LeaseError):
+        Lease(tmp_path, "x").__enter__()
+    age = lease.heartbeat_age(path)
+    assert age is not None
+    assert age < STALE_SECONDS
+    foreign_lease(tmp_path, STALE_SECONDS + 5)
+    with Lease(tmp_path, "x"):
+        assert json.loads(path.read_text())["purpose"] == "x"
+
+
+ROUNDS = """
+import os, pathlib, random, sys, time
+from pipeline import lease
+from pipeline.cluster.ranks import refuse_if_taken_over
+from pipeline.errors import LeaseError
+
+FILE_EVENTS = {"open", "os.rename", "os.link", "os.remove"}
+folder, rounds, dying = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "dying"
+
+def start(number, go, told, end):
+    os.close(go[1])
+    os.close(end[1])
+    os.read(go[0], 1)  # until the parent closes it: all at once
+    # Processes meet in any order at each step.
+    sys.addaudithook(lambda event, _: time.sleep(random.random() * 0.004) if event in FILE_EVENTS else None)
+    if dying and number == 0:
+        lease.write_atomic = lambda *_: os._exit(0)  # killed between its claim and the lease
+    try:
+        lease.Lease(folder, f"starter {number}").__enter__()
+        answer = b"+"
+    except LeaseError:
+        answer = b"-"
+    if dying and number == 0:
+        os._exit(0)
+    os.write(told[1], answer)
+    os.read(end[0], 1)  # nobody ends before all have tried
+    os._exit(0)  # as killed: the lease stays
+
+for round in range(rounds):
+    go, told, end = os.pipe(), os.pipe(), os.pipe()
+    children = []
+    for number in range(3):
+        if (child := os.fork()) == 0:
+            start(number, go, told, end)
+        children.append(child)
+    for descriptor in (go[0], go[1], told[1], end[0]):
+        os.close(descriptor)
+    if dying:
+        os.waitpid(children.pop(0), 0)
+    answers = b""
+    while len(answers) < len(children):
+        answers += os.read(told[0], 3) or sys.exit("a starter died")
+    os.close(end[1])
+    os.close(told[0])
+    for child in children:
+        os.waitpid(child, 0)
+    print(answers.count(b"+"), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["whole", "dying"])
+def test_of_three_that_start_after_the_holder_died_exactly_one_gets_it(tmp_path: Path, kind: str) -> None:
+    """In each round the last one's holder has just died. `dying`: one is killed in the middle of taking over."""
+    leave_lease(tmp_path, 0)
+    rounds = 25
+    command = [sys.executable, "-c", ROUNDS, str(tmp_path), str(rounds), kind]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+    got = [int(line) for line in ended.stdout.split()]
+    assert len(got) == rounds
+    assert set(got) == {1} if kind == "whole" else set(got) <= {0, 1}
+    with Lease(tmp_path, "x"):
+        assert leftovers(tmp_path) == [LEASE]
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"17", b"\xff", b'{"stop": true}', b""])
+def test_a_damaged_start_file_is_no_start(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / START).write_bytes(content)
+    refuse_if_taken_over(tmp_path, "mine")

@@ -33,6 +33,7 @@ SUPPORT = (
     "ports",
     "events",
     "heartbeat",
+    "processes",
     "lease",
     "separate_checks",
     "dask_workers",

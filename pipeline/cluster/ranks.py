@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,8 +15,9 @@ from pipeline.artifacts import write_atomic, write_json
 from pipeline.cluster.launch import WORKER, Launch, environment_of_hosts, step_name
 from pipeline.errors import LeaseError
 from pipeline.heartbeat import DUMP_SIGNAL
-from pipeline.lease import START, process_start_time
+from pipeline.lease import START
 from pipeline.logs import note
+from pipeline.processes import own_identity
 
 LOOK_SECONDS = 5.0
 
@@ -33,7 +33,7 @@ class Ranks:
         self._looked = time.monotonic()
 
     def __enter__(self) -> "Ranks":
-        identity = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start_time(os.getpid())}
+        identity = own_identity()
         identity["times"] = [psutil.Process().create_time(), self._began, time.time()]  # command, stage, launcher
         identity["start"] = self._start = secrets.token_hex(4)
         write_json(self._run_dir / START, {"start": self._start, "stop": False})
@@ -119,8 +119,8 @@ def refuse_if_taken_over(run_dir: Path, start: str | None) -> None:
 
 
 def _present_start(run_dir: Path) -> str | None:
-    with suppress(OSError, ValueError):
-        return json.loads((run_dir / START).read_text())["start"]
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return json.loads((run_dir / START).read_bytes())["start"]
     return None
 
 

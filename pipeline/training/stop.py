@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 
-from pipeline.lease import LEASE, START, heartbeat_age, process_start_time
+from pipeline.lease import LEASE, START, heartbeat_age
+from pipeline.processes import can_be_seen, is_running
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 POLL_SECONDS = 2.0
@@ -37,13 +38,13 @@ class StopSignal:
 def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal) -> None:
     """Watch the supervisor from a thread: end this process when it is gone, stop when it says so.
 
-    Whether it is gone is seen on its own host by its process, on others by its heartbeat on the run's lease, and by the file
-    that names the present start of the ranks.
+    Whether it is gone is seen by its process where that can be seen from here, elsewhere by its heartbeat on the run's
+    lease, and by the file that names the present start of the ranks.
     """
     lease = run_dir / LEASE
 
     def watch() -> None:
-        is_here = supervisor["host"] == os.uname().nodename
+        is_here = can_be_seen(supervisor)
         last_seen = last_ours = last_look = time.monotonic()
         while True:
             time.sleep(POLL_SECONDS)
@@ -58,7 +59,7 @@ def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal
             elif now - last_ours > (UNREADABLE_SECONDS if told is None else NOT_OURS_SECONDS):
                 os._exit(1)
             if is_here:
-                is_alive = process_start_time(supervisor["pid"]) == supervisor["started"]
+                is_alive = is_running(supervisor)
             else:
                 last_seen = last_seen if age is None else max(last_seen, now - age)
                 is_alive = now - last_seen < LOST_AFTER_SECONDS
@@ -84,8 +85,9 @@ def end_older_starts(run_file: Path, start: str) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return what the file says, nothing where there is none; None where it cannot be told."""
     try:
-        return json.loads(path.read_text())
+        told = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+    return told if isinstance(told, dict) and isinstance(told.get("stop"), bool) else None
