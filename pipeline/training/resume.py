@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.artifacts import differences, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.events import EVENTS, read_events
+from pipeline.events import EVENTS, read_events, write_event
 from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
@@ -18,9 +18,11 @@ from pipeline.training.checkpoint_folders import (
     pointed_at,
     read_checkpoint_manifest,
 )
+from pipeline.training.longer import LENGTHENED, describe_jump, find_jump, with_length
 from pipeline.training.origin import inventory
 
 RUN_RECORD = "run.json"
+LENGTH = "train.train_tokens"
 
 FIXED = (
     "model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "batch.ramp", "precision", "train.seed",
@@ -39,7 +41,11 @@ def begin(config: RunConfig) -> list[Path]:
     """
     check(config)
     record = config.paths.run_dir / RUN_RECORD
-    write_json(record, _known(config, read_json(record) or {}))
+    before = read_json(record) or {}
+    jump = find_jump(config, before.get(LENGTH, config.train.train_tokens))
+    if jump is not None:
+        write_event(config.paths.run_dir, LENGTHENED, **jump.event(), message=describe_jump(config, jump))
+    write_json(record, _known(config, before))
     record_tokens(config)
     return complete_checkpoints(config.paths.run_dir / "checkpoints")[::-1]
 
@@ -97,7 +103,7 @@ def _changes(config: RunConfig) -> list[str]:
             f"{problem}, so the run cannot go on. Finish it with the version of the pipeline that began it, or choose "
             f"another paths.run_dir{_or_branch(run_dir)}"
         ]
-    now, length = _known(config, before), "train.train_tokens"
+    now, length = _known(config, before), LENGTH
     for name, digest in now.items():
         if digest is None and name.startswith("output of "):  # about to be made; compared again before training
             before[name] = None
@@ -108,7 +114,7 @@ def _changes(config: RunConfig) -> list[str]:
     ]
     if now[length] < before[length]:
         problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
-    elif phase_starts(config) != phase_starts(_with_length(config, before[length])):
+    elif phase_starts(config) != phase_starts(with_length(config, before[length])):
         problems.append(
             f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another length changes what was "
             f"read before; set it back to {before[length]}, or choose another paths.run_dir{_or_branch(run_dir)}"
@@ -140,15 +146,11 @@ def _known(config: RunConfig, before: Mapping[str, Any]) -> dict[str, Any]:
     return settings_of(config) | {name: before[name] for name in moved if name in before}
 
 
-def _with_length(config: RunConfig, train_tokens: int) -> RunConfig:
-    return config.model_copy(update={"train": config.train.model_copy(update={"train_tokens": train_tokens})})
-
-
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return everything that makes this run what it is, flat."""
     settings: dict[str, Any] = {order.VERSION_RECORD: order.VERSION}
     settings["sources"] = list(config.sources)  # the order of samples also depends on theirs
-    for dotted in (*FIXED, "train.train_tokens"):
+    for dotted in (*FIXED, LENGTH):
         value: Any = config.model_dump()
         for part in dotted.split("."):
             value = value[part]

@@ -31,8 +31,9 @@ from pipeline.cluster.stall import StallWatch
 from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.errors import ConfigError, Interrupted, UserError
-from pipeline.events import write_event
+from pipeline.events import read_events, write_event
 from pipeline.run_file import load
+from pipeline.training.longer import LENGTHENED
 
 
 @pytest.fixture
@@ -95,6 +96,9 @@ def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> N
     code, output = finish(start(run_file, "train.train_tokens=2048", "schedule.warmup_tokens=512"))
     assert code == 0, output
     assert steps(run_file) == 8
+    (event,) = read_events(load(run_file).paths.run_dir, LENGTHENED)
+    assert (event["step"], event["rate_before"]) == (4, 0)
+    assert f"train: {event['message']}\n" in output
     code, output = finish(
         start(run_file, "train.train_tokens=4096", "schedule.warmup_tokens=512", "train.resume=never")
     )

@@ -1,0 +1,87 @@
+"""What a larger `train.train_tokens` does to the learning rate of a run that has begun. Free of torch."""
+
+from dataclasses import asdict, dataclass
+
+from pipeline.config import RunConfig
+from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
+from pipeline.training.schedules import learning_rate
+
+LENGTHENED = "lengthened"
+"""Event of a run whose learning rate has jumped so."""
+LEAST_JUMP = 1e-6
+"""Fraction of the peak below which it has not."""
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Where a run goes on with another learning rate than that which it had come to."""
+
+    train_tokens_before: int
+    train_tokens: int
+    step: int
+    """The newest checkpoint's, the last one by the schedule of the earlier length."""
+    rate_before: float
+    """At that step."""
+    rate_after: float
+    """At the step after it."""
+    step_before_decay: int | None
+    """The newest checkpoint from which the run goes on as if it had been this long from the start; None where none has
+    been kept, or the schedule depends on the length everywhere."""
+
+    def event(self) -> dict[str, int | float | None]:
+        """Return it for events.jsonl."""
+        return asdict(self)
+
+
+def with_length(config: RunConfig, train_tokens: int) -> RunConfig:
+    """Return the same run with another length."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"train_tokens": train_tokens})})
+
+
+def find_jump(config: RunConfig, train_tokens_before: int) -> Jump | None:
+    """Return the jump of the learning rate at a resume of a run that was to be shorter; None where there is none."""
+    checkpoints = complete_checkpoints(config.paths.run_dir / "checkpoints")
+    steps = [read_checkpoint_manifest(path)["state"]["step"] for path in checkpoints]
+    if not steps or config.train.train_tokens <= train_tokens_before or steps[-1] >= config.total_steps:
+        return None
+    shorter = with_length(config, train_tokens_before)
+    if _had_the_same_rate(shorter, config, steps[-1]):
+        return None
+    same = [step for step in steps if _had_the_same_rate(shorter, config, step)]
+    return Jump(
+        train_tokens_before,
+        config.train.train_tokens,
+        steps[-1],
+        learning_rate(shorter, steps[-1]),
+        learning_rate(config, steps[-1] + 1),
+        max(same) if same and config.schedule.kind == "wsd" else None,
+    )
+
+
+def describe_jump(config: RunConfig, jump: Jump) -> str:
+    """Say what happens to the learning rate, and what to do instead."""
+    kind, run_dir = config.schedule.kind, config.paths.run_dir
+    what = (
+        f"train.train_tokens {jump.train_tokens_before:,} -> {jump.train_tokens:,}: schedule.kind {kind} ends later, so the "
+        f"learning rate, {jump.rate_before:.3g} at step {jump.step}, is {jump.rate_after:.3g} at step {jump.step + 1}. "
+    )
+    if jump.step_before_decay is not None:
+        return what + (
+            f"To go on from before the decay, choose another paths.run_dir, with train.init_from = "
+            f"{run_dir}@{jump.step_before_decay} and train.init_take = everything"
+        )
+    if kind == "wsd":
+        return what + (
+            "No checkpoint from before the decay has been kept (checkpoint.keep_every_steps). To go on from these weights "
+            f"with a warm-up, choose another paths.run_dir, with train.init_from = {run_dir}"
+        )
+    return what + (
+        "The steps before were trained by the schedule of the shorter run: to compare with a run of this length, train one "
+        f"from the start in another paths.run_dir; to go on from these weights with a warm-up, add train.init_from = {run_dir}. "
+        "A run that may be lengthened has schedule.kind wsd or constant"
+    )
+
+
+def _had_the_same_rate(shorter: RunConfig, longer: RunConfig, step: int) -> bool:
+    peak = longer.optimizer.peak_learning_rate * longer.learning_rate_factor
+    return abs(learning_rate(shorter, step) - learning_rate(longer, step)) <= LEAST_JUMP * peak
