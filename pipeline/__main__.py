@@ -37,7 +37,7 @@ STAGES = (
         inputs=("prepare",),
         outside="pipeline.tokens.pretrained:inventory",
         checks=(Check("pipeline.tokens.pretrained:check", is_ahead=True),),
-        version=2,
+        version=3,
         shared=True,
         keeps=True,  # added text must not change the ids of what is tokenized
     ),

@@ -128,6 +128,9 @@ class Tokenizer(Section):
     the text, in documents chosen by hash."""
     path: Location | None = None
     """`pretrained` only: a transformers folder, a `tokenizer.json`, or a SentencePiece BPE `.model`."""
+    max_lost_share: float = Field(default=0.01, ge=0, le=1)
+    """`pretrained` only: largest share of a source that may be lost: of its ids, those of the unknown token; of its letters,
+    those that decoding does not give back (whatever their case, accents and Unicode form)."""
     compare: tuple[Location, ...] = ()
     """Further tokenizers that the report measures on the same text: folders with `tokenizer.json`, or such files."""
 

@@ -1,13 +1,17 @@
 """`kind: pretrained`: a transformers folder, a `tokenizer.json`, or a SentencePiece `.model`, taken as it is."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import file_record
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.pretrained_folders import open_tokenizer, refuse_code
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 FOLDER_FILES = (
     "tokenizer.json",
@@ -80,16 +84,42 @@ def take(config: RunConfig, folder: Path) -> Callable[[str], list[int]]:
 
     Raises DataError where it cannot be read, has no exact fast form, or has no end-of-document token.
     """
+    from pipeline.tokens import tokenizer_folder
+
     path = config.tokenizer.path
     assert path is not None, "the run file is checked for it"
     if _is_sentencepiece(path):
         return _take_sentencepiece(path, config.tokenizer.end_of_document, folder)
-    tokenizer = _load_folder(path) if path.is_dir() else _load_file(path)
+    if path.is_dir():
+        return _take_folder(path, config.tokenizer.end_of_document, folder)
+    fast = _read_fast(path)
+    _demand(fast.get_vocab(), config.tokenizer.end_of_document, path)
+    tokenizer_folder.write(fast, folder, config.tokenizer.end_of_document, unknown_token(fast))
+    fast.encode_special_tokens = True
+    fast.no_truncation()
+    fast.no_padding()
+    return lambda text: fast.encode(text, add_special_tokens=False).ids
+
+
+def _take_folder(path: Path, end_of_document: str, folder: Path) -> Callable[[str], list[int]]:
+    from pipeline.tokens import tokenizer_folder
+
+    tokenizer = _load_folder(path)
+    fast: Tokenizer = tokenizer.backend_tokenizer
     if tokenizer.eos_token_id is None:
-        _demand(tokenizer.get_vocab(), config.tokenizer.end_of_document, path)
-        tokenizer.eos_token = config.tokenizer.end_of_document
-    tokenizer.save_pretrained(folder)
+        _demand(fast.get_vocab(), end_of_document, path)
+    end = end_of_document if tokenizer.eos_token_id is None else tokenizer.eos_token
+    tokenizer_folder.write(fast, folder, end, tokenizer.unk_token or unknown_token(fast))
     return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def unknown_token(fast: "Tokenizer") -> str | None:
+    """Return the token that stands for text which the vocabulary lacks; None where there is none."""
+    model = json.loads(fast.to_str())["model"]
+    if model.get("unk_id") is not None:  # unigram
+        return model["vocab"][model["unk_id"]][0]
+    token = model.get("unk_token")
+    return token if token is not None and fast.token_to_id(token) is not None else None
 
 
 def _load_folder(path: Path) -> Any:
@@ -104,13 +134,7 @@ def _load_folder(path: Path) -> Any:
     return tokenizer
 
 
-def _load_file(path: Path) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(tokenizer_object=_read_fast(path), clean_up_tokenization_spaces=False)
-
-
-def _read_fast(path: Path) -> Any:
+def _read_fast(path: Path) -> "Tokenizer":
     from tokenizers import Tokenizer
 
     try:
@@ -151,10 +175,7 @@ def _take_sentencepiece(path: Path, end_of_document: str, folder: Path) -> Calla
         _demand(model.pieces, end_of_document, path)
         end = model.pieces.index(end_of_document)
     fast = sentencepiece_bpe.to_fast(model)
-    begin = processor.bos_id()
-    tokenizer_folder.write(
-        fast, folder, model.pieces[end], model.pieces[begin if begin >= 0 else end], model.pieces[model.unknown_id]
-    )
+    tokenizer_folder.write(fast, folder, model.pieces[end], model.pieces[model.unknown_id])
     (folder / "tokenizer.model").write_bytes(path.read_bytes())
     return processor.encode  # pyright: ignore[reportReturnType]
 

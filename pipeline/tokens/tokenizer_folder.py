@@ -1,13 +1,15 @@
 """The tokenizer folder: written, loaded as a user would, and proven on thousands of strings."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, processors
 
+from pipeline.artifacts import write_json
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
@@ -31,20 +33,40 @@ LONG_LINE_CHARACTERS = 100_000
 """One string is a line of this length without a space."""
 
 
-def write(fast: Tokenizer, folder: Path, end: str, begin: str, unknown: str | None) -> None:
-    """Save a fast tokenizer as a transformers folder; `end` is also the padding token."""
-    from transformers import PreTrainedTokenizerFast
+def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
+    """Save a tokenizer as a transformers folder that gives the same ids in versions 4 and 5.
 
-    fast.encode_special_tokens = False  # a user who writes a special token means it
-    PreTrainedTokenizerFast(
-        tokenizer_object=fast,
-        bos_token=begin,
-        eos_token=end,
-        pad_token=end,
-        unk_token=unknown,
-        clean_up_tokenization_spaces=False,
-    ).save_pretrained(folder)
-    fast.encode_special_tokens = True
+    `end` is also the padding and the first token: what stands before a document in training is the end of another one.
+    Nothing is put before or after a text and none is cut, whatever the tokenizer did before; code and chat templates of
+    the folder that it came from are not in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = Tokenizer.from_str(fast.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    plain.post_processor = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
+    names = [end] if unknown is None else [end, unknown]
+    known = {token.content for token in plain.get_added_tokens_decoder().values()}
+    plain.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names if name not in known])
+    plain.save(str(folder / "tokenizer.json"))
+    settings: dict[str, Any] = {
+        "bos_token": end,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": end,
+        "pad_token": end,
+        "tokenizer_class": "PreTrainedTokenizerFast",  # version 4 does not know the name that 5 writes
+        **_space_in_front(plain),
+    }
+    if unknown is not None:
+        settings["unk_token"] = unknown
+    write_json(folder / "tokenizer_config.json", settings)
+
+
+def _space_in_front(fast: Tokenizer) -> dict[str, bool]:
+    """Return what version 4 would otherwise set to false in the tokenizer that it has read."""
+    state = {} if fast.pre_tokenizer is None else json.loads(fast.pre_tokenizer.__getstate__())
+    name = "add_prefix_space"
+    return {name: state[name]} if name in state else {}
 
 
 def load_exported(folder: Path) -> Any:

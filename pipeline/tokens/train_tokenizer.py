@@ -17,6 +17,7 @@ from pipeline.logs import human_bytes, note
 from pipeline.tokens import pretrained, tokenizer_folder
 from pipeline.tokens.encode import prove_fast_encoder
 from pipeline.tokens.learning import learn
+from pipeline.tokens.lost_text import refuse_lost_text
 from pipeline.tokens.sample import Sample
 
 Encode = Callable[[str], list[int]]
@@ -37,7 +38,8 @@ def train_tokenizer(config: RunConfig) -> Result:
     """Train or take the tokenizer, export it, prove the export exact.
 
     Raises DataError where there is too little text for the vocabulary, or a pretrained tokenizer cannot be taken; where
-    the exported folder gives other ids than the reference; where decoding does not give the text back.
+    the exported folder gives other ids than the reference; where decoding does not give the text back, or of a pretrained
+    tokenizer's too little.
     """
     folder = config.paths.data_dir / "tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,8 +62,12 @@ def train_tokenizer(config: RunConfig) -> Result:
     if made.other:
         differing = sum(made.other(text) != made.reference(text) for text in strings)
         report["strings_that_sentencepiece_cuts_differently"] = differing
+    if kind == "pretrained":
+        report["lost_text"] = refuse_lost_text(config, folder)
     write_json(folder / "report.json", report)
     headline = f"{report['vocab_size']:,} ids ({kind}), exact on {len(strings):,} strings"
+    if kind == "pretrained":
+        headline += f", of which {report['strings_decoded_to_themselves']:,} decode to themselves"
     if "sample" in report:
         documents = sum(given["documents"] for given in report["sample"].values())
         headline += f", learned from {human_bytes(report['training_bytes'])} of {documents:,} documents"
@@ -85,7 +91,7 @@ def _train(config: RunConfig, folder: Path) -> Made:
             f"{fast.get_vocab_size()} ids. Take a smaller vocabulary or more text (tokenizer.sample_bytes, sources)."
         )
     end = config.tokenizer.end_of_document
-    tokenizer_folder.write(fast, folder, end, end, unknown)
+    tokenizer_folder.write(fast, folder, end, unknown)
     note(f"train-tokenizer: learned {fast.get_vocab_size():,} ids from {human_bytes(sample.bytes)} of text")
     return Made(reference, {"training_bytes": sample.bytes, "sample": sample.report()}, other)
 

@@ -45,11 +45,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp(request.param)
     config = TokenizerConfig(kind=request.param, vocab_size=2000)
     if request.param == "byte-level-bpe":
-        write(byte_level_bpe.train(iter(real_texts()), config), path, END, END, None)
+        write(byte_level_bpe.train(iter(real_texts()), config), path, END, None)
     else:
         model = sentencepiece_training.train(iter(real_texts()), config)
         (path / "tokenizer.model").write_bytes(model)
-        write(sentencepiece_bpe.to_fast(parse_model(model)), path, END, END, "<unk>")
+        write(sentencepiece_bpe.to_fast(parse_model(model)), path, END, "<unk>")
     return path
 
 

@@ -129,7 +129,7 @@ def stage_shard(request: pytest.FixtureRequest, run_file: Path) -> Path:
     pieces = ["<|endoftext|>", *extra, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     fast = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, []))
     fast.pre_tokenizer, fast.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer_folder.write(fast, folder / "made", "<|endoftext|>", "<|endoftext|>", None)
+    tokenizer_folder.write(fast, folder / "made", "<|endoftext|>", None)
     settings = ["tokenizer.kind=pretrained", "tokenizer.vocab_size=null", f"tokenizer.path={folder / 'made'}"]
     run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [*settings, "prepare.validation_fraction=0"])
     (index,) = (folder / "data" / "tokens" / "web").glob("*.idx")

@@ -70,13 +70,13 @@ def test_a_tokenizer_json_needs_a_token_for_the_end(run_file: Path, json_file: P
 
 
 def test_a_sentencepiece_model_keeps_its_ids_and_special_tokens(run_file: Path, tmp_path: Path) -> None:
-    """Llama 2's options: a space in front, spaces kept, bytes for what is unknown, `<s>` and `</s>`."""
+    """Llama 2's options: a space in front, spaces kept, bytes for what is unknown. Training sees `</s>`, never `<s>`."""
     path = model_file(tmp_path, remove_extra_whitespaces=False)
     folder = take(run_file, path)
     tokenizer, processor = load_exported(folder), sentencepiece.SentencePieceProcessor(model_file=str(path))
     assert tokenizer(TEXT, add_special_tokens=False)["input_ids"] == processor.encode(TEXT)
     assert tokenizer.decode(processor.encode(TEXT)) == TEXT
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token) == ("<s>", "</s>", "<unk>")
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token) == ("</s>", "</s>", "<unk>")
     assert (folder / "tokenizer.model").read_bytes() == path.read_bytes()
 
 
