@@ -97,6 +97,7 @@ STAGES = (
         folder=lambda config: config.paths.run_dir / "export",
         settings=("evaluation.prompt",),
         inputs=("train-tokenizer", "train"),
+        version=2,
     ),
     Stage(
         name="evaluate",

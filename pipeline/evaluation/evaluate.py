@@ -35,6 +35,8 @@ FORMAT = 2
 """Raised when a result file says more or something else, so that those of before are made again."""
 ACCURACIES = ("acc", "exact_match")
 """How metrics begin that count right answers, so that guessing among the choices scores the share of right ones."""
+READ_BESIDE_WEIGHTS = ("config.json", "tokenizer.json", "tokenizer_config.json")
+"""Files of an exported folder that decide the scores, too."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Piece:
     tasks: tuple[str, ...]
     shots: int
     fingerprint: str
-    """Of the weights, the questions, the tasks' names and the shots."""
+    """Of the weights, config and tokenizer, the questions, the tasks' names and the shots."""
 
 
 def evaluate(config: RunConfig) -> Result:
@@ -66,7 +68,8 @@ def evaluate(config: RunConfig) -> Result:
     names = write_tasks(folder / "tasks", config.paths.data_dir / "documents", with_text, settings)
     files = {f"tasks/{name}": file_record(folder / "tasks" / name) for name in names}
     weights = {path.name: file_record(path)["checksum"] for path in sorted(model_folder.glob("*.safetensors"))}
-    pieces = _pieces(config, weights, {name: record["checksum"] for name, record in files.items()})
+    model = weights | {name: file_record(model_folder / name)["checksum"] for name in READ_BESIDE_WEIGHTS}
+    pieces = _pieces(config, model, {name: record["checksum"] for name, record in files.items()})
     missing = [piece for piece in pieces if not _is_done(folder, piece)]
     if missing:
         _score(config, model_folder, weights, missing)
@@ -96,9 +99,9 @@ def exported_model(run_dir: Path) -> Path:
     return run_dir / "export" / manifest["counts"]["folder"]
 
 
-def _pieces(config: RunConfig, weights: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
+def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
     def piece(name: str, label: str, names: Sequence[str], shots: int) -> Piece:
-        identity = {"format": FORMAT, "weights": weights, "tasks": tasks, "names": names, "shots": shots}
+        identity = {"format": FORMAT, "model": model, "tasks": tasks, "names": names, "shots": shots}
         return Piece(name, label, tuple(names), shots, fingerprint(json.loads(json.dumps(identity))))
 
     settings = config.evaluation

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.artifacts import Result, file_record, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
+from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled
 from pipeline.pretrained_folders import new_model, open_model, open_tokenizer
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
@@ -25,7 +26,6 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest accepted difference of a logit. fp32: rounding of another summation order. The half formats: a few units in
 the last place (2^-8 and 2^-11) of logits around 10, since the engine may have run on another device."""
 CONTINUATION_TOKENS = 48
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
 
 
 def export(config: RunConfig) -> Result:
@@ -87,11 +87,9 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
         raise DataError(f"{checkpoint}: does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
     model.tie_weights()
     model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
-    for file in TOKENIZER_FILES:
-        source = config.paths.data_dir / "tokenizer" / file
-        if source.exists():
-            shutil.copyfile(source, target / file)
-    (target / "README.md").write_text(_model_card(config, counts, architecture.model_type), encoding="utf-8")
+    misreading = publish(config, target)
+    card = _model_card(config, counts, architecture.model_type, misreading)
+    (target / "README.md").write_text(card, encoding="utf-8")
 
 
 def _weights(checkpoint: Path) -> dict[str, Any]:
@@ -166,10 +164,11 @@ def _beginning(lineage: list[dict[str, Any]]) -> str:
     return f"Trained on from `{place}`"
 
 
-def _model_card(config: RunConfig, counts: dict[str, Any], name: str) -> str:
+def _model_card(config: RunConfig, counts: dict[str, Any], name: str, misreading: str | None) -> str:
     sources = ", ".join(config.sources)
     loss = counts["validation_loss"]
     shown = "not measured" if loss is None else f"{loss:.4f} nats per token"
+    versions = "4 and 5" if misreading is None else f"5 only: of version 4, {misreading}"
     return f"""# {name}, {counts["parameters"]:,} parameters
 
 {_beginning(counts["lineage"])} with `pipeline train`.
@@ -182,4 +181,5 @@ def _model_card(config: RunConfig, counts: dict[str, Any], name: str) -> str:
 | sequence length | {config.data.sequence_length} |
 | precision | {config.precision.dtype} |
 | held-out loss | {shown} |
+| transformers | {versions} |
 """

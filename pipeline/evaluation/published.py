@@ -1,6 +1,6 @@
 """What the JSON files of an exported folder say, so that others read the same tokenizer and the same model from it.
 
-transformers 4 and 5, vLLM and `lm_eval --model hf` load the folder unchanged. transformers 5 alone writes files that 4
+transformers 4 and 5, vLLM and `lm_eval --model hf` load the folder unchanged. By itself transformers 5 writes files that 4
 refuses (the tokenizer's class) or, in silence, takes for another model (the rotary settings).
 """
 
@@ -11,12 +11,45 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import read_json, write_json
+from pipeline.config import RunConfig
+from pipeline.errors import DataError
+from pipeline.logs import warn
+from pipeline.pretrained_folders import open_tokenizer
+from pipeline.sampling.dataset import tokenizer_size
+from pipeline.tokens.agreement import PROBE_TEXTS
+from pipeline.tokens.encode import load_reference
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-SCALING_EXCEPT = ("rope_theta", "partial_rotary_factor")
-"""Entries of `rope_parameters` that transformers 4 reads beside `rope_scaling`, not in it."""
-GPT_NEOX = ("gpt_neox", "gpt_neox_japanese")
-"""Architectures that in transformers 4 have names of their own for the rotary base and the rotated share."""
+PARTIAL = "partial_rotary_factor"
+BASE = "rope_theta"
+GPT_NEOX = {BASE: "rotary_emb_base", PARTIAL: "rotary_pct"}
+"""Names of its own that gpt_neox has in transformers 4."""
+OWN_NAMES = {"gpt_neox": GPT_NEOX, "gpt_neox_japanese": GPT_NEOX, "modernbert-decoder": {BASE: "global_rope_theta"}}
+SLIDING_BASE = {
+    "gemma3_text": "rope_local_base_freq",
+    "gemma3n_text": "rope_local_base_freq",
+    "modernbert-decoder": "local_rope_theta",
+}
+"""Architectures that in transformers 4 have another rotary base for layers with a sliding window, and its name."""
+WITHOUT_SCALING = ("nemotron", "modernbert-decoder")
+"""Architectures that in transformers 4 leave rotary scaling out without a word."""
+
+
+def publish(config: RunConfig, folder: Path) -> str | None:
+    """Write the tokenizer into an exported folder, and complete its configs.
+
+    Returns what transformers 4 makes of the model where that is another one, which is also warned of; else None. Raises
+    DataError where transformers gives other ids for the folder than `tokenize` gave.
+    """
+    tokenizer = config.paths.data_dir / "tokenizer"
+    _, end_of_document = tokenizer_size(tokenizer)
+    publish_tokenizer(tokenizer, folder, config.tokens.parse_special_tokens)
+    publish_config(folder, end_of_document)
+    refuse_other_ids(tokenizer, folder, config.tokens.parse_special_tokens)
+    misreading = version_4_misreading(read_json(folder / "config.json"))
+    if misreading is not None:
+        warn(f"export: transformers 4 makes another model of {folder.name}: {misreading}. Load it with transformers 5.")
+    return misreading
 
 
 def publish_tokenizer(source: Path, folder: Path, parse_special_tokens: bool) -> None:
@@ -29,6 +62,23 @@ def publish_tokenizer(source: Path, folder: Path, parse_special_tokens: bool) ->
             shutil.copyfile(source / name, folder / name)
     settings = read_json(folder / "tokenizer_config.json")
     write_json(folder / "tokenizer_config.json", settings | {"split_special_tokens": not parse_special_tokens})
+
+
+def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> None:
+    """Compare what a user of the exported folder gets with what `tokenize` encoded. Raises DataError at a difference.
+
+    transformers chooses a tokenizer's class by the model's type, too: a class that builds a tokenizer of its own would be
+    noticed here.
+    """
+    loaded = open_tokenizer(folder, str(folder))
+    reference = load_reference(source, parse_special_tokens)
+    for text in PROBE_TEXTS:
+        expected = reference.encode(text, add_special_tokens=False).ids
+        if loaded(text)["input_ids"] != expected or loaded.encode(text) != expected:
+            raise DataError(
+                f"{folder}: transformers gives other ids than {source} for {text[:40]!r}, so that nobody would score the "
+                f"model that was trained. Its class here is {type(loaded).__name__}."
+            )
 
 
 def publish_config(folder: Path, end_of_document: int) -> None:
@@ -44,7 +94,10 @@ def publish_config(folder: Path, end_of_document: int) -> None:
         settings["eos_token_id"] = with_end(settings.get("eos_token_id"), end_of_document)
         if name == "config.json":
             settings |= version_4_entries(settings)
-        _write_settings(folder / name, settings)
+            text = settings.get("text_config")
+            if isinstance(text, dict):
+                settings["text_config"] = text | version_4_entries(text)
+        (folder / name).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def with_end(ends: Any, end_of_document: int) -> int | list[int]:
@@ -55,25 +108,45 @@ def with_end(ends: Any, end_of_document: int) -> int | list[int]:
 
 
 def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rotary settings of a config.json under the names by which transformers 4 reads them.
+    """Return what a config.json of transformers 5 must also say for 4 to compute the same.
 
-    transformers 5 keeps them in `rope_parameters`: one set, or one for each type of layer. 4 does not know that entry and
-    takes its own defaults without a word. 5 reads both and prefers `rope_parameters`.
+    5 keeps the rotary settings in `rope_parameters`: one set, or one for each type of layer. 4 does not know that entry and
+    takes its own defaults without a word. 5 reads the old names, too, so both say the same.
     """
-    parameters: dict[str, Any] = settings.get("rope_parameters") or {}
-    of_layers = {name: value for name, value in parameters.items() if isinstance(value, dict)}
-    main = of_layers.get("full_attention") or parameters
-    entries = {name: main[name] for name in SCALING_EXCEPT if name in main}
-    if main.get("rope_type", "default") != "default":
-        entries["rope_scaling"] = {name: value for name, value in main.items() if name not in SCALING_EXCEPT}
-    if "sliding_attention" in of_layers:  # gemma3
-        entries["rope_local_base_freq"] = of_layers["sliding_attention"]["rope_theta"]
-    if settings["model_type"] in GPT_NEOX:
-        names = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
-        entries |= {names[name]: value for name, value in entries.items() if name in names}
+    model_type = settings["model_type"]
+    main, sliding = _rotary(settings)
+    entries = {name: main[name] for name in (BASE, PARTIAL) if name in main}
+    own_names = OWN_NAMES.get(model_type, {})
+    entries |= {own_names[name]: value for name, value in entries.items() if name in own_names}
+    if _is_scaled(main) and model_type not in WITHOUT_SCALING:
+        entries["rope_scaling"] = {name: value for name, value in main.items() if name not in (BASE, PARTIAL)}
+    if sliding and model_type in SLIDING_BASE:
+        entries[SLIDING_BASE[model_type]] = sliding[BASE]
+    if settings.get("attn_logit_softcapping"):
+        entries["attn_implementation"] = "eager"  # the default of 4, torch's own attention, leaves the cap out
     return entries
 
 
-def _write_settings(file: Path, settings: Mapping[str, Any]) -> None:
-    """Write as `save_pretrained` does: two spaces, sorted."""
-    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
+    """Return why transformers 4 computes another model from a config.json that it loads; None where it does not."""
+    model_type = settings["model_type"]
+    main, sliding = _rotary(settings)
+    if _is_scaled(main) and model_type in WITHOUT_SCALING:
+        return f"its {model_type} has no rotary scaling"
+    if sliding and _is_scaled(sliding):
+        return f"its {model_type} has no rotary scaling for layers with a sliding window"
+    if sliding and sliding[BASE] != main[BASE] and model_type not in SLIDING_BASE:
+        return f"its {model_type} has one rotary base for all layers"
+    return None
+
+
+def _rotary(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the rotary settings of most layers and, where they are apart, of those with a sliding window."""
+    parameters: dict[str, Any] = settings.get("rope_parameters") or {}
+    if not any(isinstance(value, dict) for value in parameters.values()):
+        return parameters, {}
+    return parameters.get("full_attention") or {}, parameters.get("sliding_attention") or {}
+
+
+def _is_scaled(rotary: Mapping[str, Any]) -> bool:
+    return rotary.get("rope_type", "default") != "default"

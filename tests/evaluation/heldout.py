@@ -7,8 +7,13 @@ from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.evaluation.patterns import WORDS
 
 
-def write_heldout(documents_dir: Path, sources: dict[str, int], words: int = 400) -> dict[str, str]:
-    """Write `{source: number of documents}` of random words as validation shards; return `{id: text}`."""
+def write_heldout(
+    documents_dir: Path, sources: dict[str, int], words: int = 400, also: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Write `{source: number of documents}` of random words as validation shards; return `{id: text}`.
+
+    `also`: further words, for example the text of a special token.
+    """
     texts = {}
     for source, count in sources.items():
         folder = documents_dir / source
@@ -16,7 +21,7 @@ def write_heldout(documents_dir: Path, sources: dict[str, int], words: int = 400
         writer = ShardWriter(folder, "validation", "0a", 1 << 27)
         rng = random.Random(source)
         for row in range(count):
-            text = " ".join(rng.choices(WORDS, k=words))
+            text = " ".join(rng.choices((*WORDS, *also), k=words))
             writer.add(Document(text.encode(), b"{}", "file", row))
             texts[f"{source}/validation_0a_000/{row}"] = text
         writer.close()

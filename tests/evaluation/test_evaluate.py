@@ -21,7 +21,9 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.evaluate import evaluate, score_rows
 from pipeline.evaluation.known_tasks import find_tasks
+from pipeline.evaluation.published import publish_tokenizer
 from pipeline.run_file import load
+from pipeline.tokens.tokenizer_folder import write
 
 END = "<|endoftext|>"
 
@@ -32,8 +34,8 @@ def write_model(folder: Path, max_tokens: int = 512, seed: int = 0) -> None:
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate([END, *alphabet])}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END)
-    fast.save_pretrained(folder)
+    write(tokenizer, folder / "tokenizer", END, None)
+    publish_tokenizer(folder / "tokenizer", folder, parse_special_tokens=False)
     torch.manual_seed(seed)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = LlamaConfig(**sizes, vocab_size=257, max_position_embeddings=max_tokens, bos_token_id=0, eos_token_id=0)
@@ -44,7 +46,7 @@ def write_model(folder: Path, max_tokens: int = 512, seed: int = 0) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with held-out documents and an exported model."""
     root = tmp_path_factory.mktemp("evaluation")
-    write_heldout(root / "data" / "documents", {"web": 30, "code": 30})
+    write_heldout(root / "data" / "documents", {"web": 30, "code": 30}, also=(END,))  # in a document: text
     write_model(root / "run" / "export" / "step_00000010")
     (root / "run" / "export" / "manifest.json").write_text(json.dumps({"counts": {"folder": "step_00000010"}}))
     return root
