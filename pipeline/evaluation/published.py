@@ -31,6 +31,10 @@ SLIDING_BASE = {
     "modernbert-decoder": "local_rope_theta",
 }
 """Architectures that in transformers 4 have another rotary base for layers with a sliding window, and its name."""
+EAGER_ONLY = ("attn_logit_softcapping", "scale_attn_by_inverse_layer_idx")
+"""Settings that transformers 4 leaves out in its default, torch's own attention: gemma2's cap, and gpt2's scale by layer."""
+NOT_TAKEN = {("qwen2_moe", "use_sliding_window"), ("xlstm", "tie_word_embeddings")}
+"""(architecture, setting) that transformers 4 does not act on."""
 WITHOUT_SCALING = ("nemotron", "modernbert-decoder")
 """Architectures that in transformers 4 leave rotary scaling out without a word."""
 
@@ -122,8 +126,8 @@ def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
         entries["rope_scaling"] = {name: value for name, value in main.items() if name not in (BASE, PARTIAL)}
     if sliding and model_type in SLIDING_BASE:
         entries[SLIDING_BASE[model_type]] = sliding[BASE]
-    if settings.get("attn_logit_softcapping"):
-        entries["attn_implementation"] = "eager"  # the default of 4, torch's own attention, leaves the cap out
+    if any(settings.get(name) for name in EAGER_ONLY):
+        entries["attn_implementation"] = "eager"
     return entries
 
 
@@ -131,6 +135,9 @@ def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
     """Return why transformers 4 computes another model from a config.json that it loads; None where it does not."""
     model_type = settings["model_type"]
     main, sliding = _rotary(settings)
+    for name in (name for architecture, name in sorted(NOT_TAKEN) if architecture == model_type):
+        if settings.get(name):
+            return f"its {model_type} does not act on {name}"
     if _is_scaled(main) and model_type in WITHOUT_SCALING:
         return f"its {model_type} has no rotary scaling"
     if sliding and _is_scaled(sliding):

@@ -13,6 +13,7 @@ from transformers import CONFIG_MAPPING, GPT2Config, PreTrainedTokenizerFast
 from pipeline.artifacts import read_json
 from pipeline.errors import DataError
 from pipeline.evaluation.published import (
+    NOT_TAKEN,
     publish_config,
     publish_tokenizer,
     refuse_other_ids,
@@ -162,8 +163,13 @@ def test_without_rotary_positions_nothing_is_added() -> None:
     assert version_4_entries(GPT2Config().to_dict()) == {}
 
 
-def test_a_capped_attention_is_read_by_the_code_that_caps() -> None:
-    settings = CONFIG_MAPPING["gemma2"]().to_dict()
+@pytest.mark.parametrize(
+    ("model_type", "changes"), [("gemma2", {}), ("gpt2", {"scale_attn_by_inverse_layer_idx": True})]
+)
+def test_attention_that_version_4_simplifies_is_read_by_its_exact_code(
+    model_type: str, changes: dict[str, Any]
+) -> None:
+    settings = CONFIG_MAPPING[model_type](**changes).to_dict()
     assert version_4_entries(settings)["attn_implementation"] == "eager"
 
 
@@ -175,10 +181,16 @@ def test_a_capped_attention_is_read_by_the_code_that_caps() -> None:
         ("gemma3_text", {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e6, **LLAMA3}}),
     ],
 )
-def test_what_version_4_cannot_hold_is_named(model_type: str, rope: dict[str, Any]) -> None:
+def test_rotary_settings_that_version_4_cannot_hold_are_named(model_type: str, rope: dict[str, Any]) -> None:
     misreading = version_4_misreading({"model_type": model_type, "rope_parameters": rope})
     assert misreading is not None
     assert model_type in misreading
+
+
+@pytest.mark.parametrize(("model_type", "name"), sorted(NOT_TAKEN))
+def test_settings_that_version_4_does_not_act_on_are_named(model_type: str, name: str) -> None:
+    assert version_4_misreading({"model_type": model_type, name: False}) is None
+    assert name in str(version_4_misreading({"model_type": model_type, name: True}))
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, 7), (3, 7), (7, 7), ([3, 7], [3, 7]), ([3], 7)])
