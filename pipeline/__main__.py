@@ -23,6 +23,7 @@ STAGES = (
         settings=("sources", "prepare.validation_fraction", "prepare.on_broken_file", "prepare.shard_text_bytes"),
         outside="pipeline.corpus.sources:inventory",
         version=4,
+        is_asked=lambda config: any(source.has_documents for source in config.sources.values()),
         shared=True,
         on_workers=True,
     ),

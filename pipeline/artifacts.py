@@ -86,6 +86,8 @@ class Stage:
     """Its output is only ever added to, so that an older manifest stays true while it runs."""
     keeps: bool = False
     """Once made, it stays as it is when its inputs change: only its own settings make it stale."""
+    is_asked: Callable[[RunConfig], bool] = lambda config: True
+    """Whether the run file asks anything of it; if not, it is made in passing and takes no time."""
     on_workers: bool = False
     """It is a list of tasks, which `executor` may give to workers elsewhere."""
 

@@ -54,9 +54,13 @@ def _refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
 
 def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:
     """Run a stage unless it is done, holding its folder, and write its manifest last."""
-    before = artifacts.states(table, config)[stage.name]
+    earlier = artifacts.states(table, config)
+    for name in stage.inputs:
+        if earlier[name].kind == "missing" and not table[name].is_asked(config):
+            run_stage(table[name], config, table, rebuild_inputs)
+    before = earlier[stage.name]
     if before.kind == "done":  # no lease: finished data may be read-only, and shared
-        _print_result(stage, "done already", before.manifest)
+        _print_result(stage, config, "done already", before.manifest)
         for line in _outlived(stage, config, table, before.manifest):
             note(line)
         return
@@ -72,14 +76,15 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
                     + f"\nRun `pipeline {name}` with the same run file first, or `pipeline run` for all in order."
                 )
         if state.kind == "done":
-            _print_result(stage, "done already", state.manifest)
+            _print_result(stage, config, "done already", state.manifest)
             return
         refuse_mistakes([*stage.checks, *_checks_ahead(stage, table, states)], config)
         inputs = artifacts.expected_inputs(stage, config, table)
         made_from = artifacts.outputs_of(stage.inputs, config, table)
         for reason in state.reasons:
             note(f"{stage.name}: stale, {reason}")
-        note(f"{stage.name}: {stage.help}")
+        if stage.is_asked(config):
+            note(f"{stage.name}: {stage.help}")
         if not stage.grows:
             stage.manifest_path(config).unlink(missing_ok=True)
         made_of = artifacts.fingerprint(inputs)
@@ -88,11 +93,14 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         seconds = clock.finish()
         manifest = artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
         in_all = "" if seconds == clock.job_seconds else f" ({human_seconds(seconds)} in all its jobs)"
-        _print_result(stage, f"done in {human_seconds(clock.job_seconds)}{in_all}", manifest)
+        _print_result(stage, config, f"done in {human_seconds(clock.job_seconds)}{in_all}", manifest)
 
 
-def _print_result(stage: Stage, how: str, manifest: Any) -> None:
+def _print_result(stage: Stage, config: RunConfig, how: str, manifest: Any) -> None:
     """Print the line that a stage ends with, and those that follow it."""
+    if not stage.is_asked(config):
+        note(f"{stage.name}: not asked for")
+        return
     note(f"{stage.name}: {how}: {manifest['counts']['headline']}")
     for line in manifest.get("closing", []):
         note(f"{stage.name}: {line}")
@@ -161,7 +169,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
         seconds = manifest["seconds"]
         shown.add_row(
             stage.name,
-            state.kind,
+            state.kind if stage.is_asked(config) else "not asked for",
             str(manifest["counts"].get("headline", "")),
             human_bytes(size) if state.manifest else "",
             f"{seconds:.1f}" if seconds is not None else "",

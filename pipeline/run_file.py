@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
-from pipeline.sections import resolve_location
+from pipeline.sections import Evaluation, resolve_location
 from pipeline.visible import harmless
 from pipeline.yaml_files import apply_override, merge, read_yaml
 
@@ -42,6 +42,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     for layer in [*layers, document]:
         merged = merge(merged, layer)
     _name_mixtures(merged.get("data"))
+    _leave_out_cloze(merged)
     context = {"base": path.absolute().parent}
     try:
         config, problems = RunConfig.model_validate(merged, context=context), []
@@ -97,6 +98,17 @@ def _name_mixtures(data: Any) -> None:
     for part in [data, *(stages if isinstance(stages, list) else [])]:
         if isinstance(part, dict) and isinstance(name := part.get("mixture"), str):
             part["mixture"] = read_yaml(_preset_path(name, "data.mixture", "mixtures"))
+
+
+def _leave_out_cloze(document: dict[str, Any]) -> None:
+    """Where no source has text, and the run file names no tasks, leave out the one that is made of text."""
+    sources, evaluation = document.get("sources"), document.setdefault("evaluation", {})
+    if not isinstance(sources, dict) or not isinstance(evaluation, dict) or "tasks" in evaluation:
+        return
+    kinds = [source.get("kind") if isinstance(source, dict) else None for source in sources.values()]
+    if kinds and all(kind == "megatron" for kind in kinds):
+        default = Evaluation.model_fields["tasks"].default
+        evaluation["tasks"] = [task for task in default if task != "heldout_cloze"]
 
 
 def _mismatches(config: RunConfig) -> list[str]:

@@ -321,7 +321,8 @@ class Train(Section):
 
 class Evaluation(Section):
     tasks: tuple[str, ...] = ("heldout_cloze", "patterns", "arithmetic")
-    """Built-in few-shot tasks, or any task of lm-eval found in `task_paths`."""
+    """Built-in few-shot tasks, or any task of lm-eval found in `task_paths`. Without a source of text the default has no
+    `heldout_cloze`."""
     shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 5)
     """Numbers of solved examples before each question."""
     items: int = Field(default=200, ge=1)

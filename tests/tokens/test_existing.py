@@ -1,6 +1,7 @@
 """Pairs that somebody else made: found, checked, linked, trained on as if their documents were here."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from helpers import run_stages
 from ranks import run_ranks
 from training_data import RUN_FILE, TEMPLATES
 
+from pipeline import commands
 from pipeline.__main__ import STAGES as TABLE
 from pipeline.artifacts import read_json, states
 from pipeline.errors import ConfigError, DataError, UserError
@@ -378,6 +381,56 @@ def test_the_same_tokens_give_the_same_losses(tokenized: Path, tmp_path: Path) -
     assert losses[0] == losses[1]
     assert len(losses[0]) == 4
     assert np.isfinite(losses[0][-1]).all()
+
+
+def test_a_run_of_ids_alone_needs_no_prepare(pairs_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stages(pairs_run, ["train-tokenizer", "tokenize"], [])
+    assert tokens_of(pairs_run) == [66, 67, END, 67, END]
+    assert "Read raw text" not in capsys.readouterr().err
+    commands.show_status(TABLE, pairs_run, [])
+    shown = capsys.readouterr().out
+    assert next(line for line in shown.splitlines() if line.startswith("prepare")).split()[1:4] == [
+        "not",
+        "asked",
+        "for",
+    ]
+    found = states({stage.name: stage for stage in TABLE}, load(pairs_run))
+    assert [found[name].kind for name in STAGES] == ["done"] * 3
+
+
+def test_documents_of_an_earlier_run_file_are_not_removed_in_passing(pairs_run: Path) -> None:
+    folder = pairs_run.parent
+    pairs_run.write_text(RUN.replace("kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [web.jsonl]"))
+    run_stages(pairs_run, STAGES, ["prepare.validation_fraction=0"])
+    before = list((folder / "data" / "documents").rglob("*.parquet"))
+    pairs_run.write_text(RUN)
+    with pytest.raises(DataError, match="prepare, which is stale"):
+        run_stages(pairs_run, ["tokenize"], ["prepare.validation_fraction=0"])
+    assert before and all(path.exists() for path in before)
+
+
+def test_the_readmes_example_of_ids_alone_runs_as_it_stands(pairs_run: Path, tmp_path: Path) -> None:
+    """The quickstart's run file, changed as README.md says."""
+    root = Path(__file__).parents[2]
+    example = re.search(r"\n    sources:\n      pile: (.|\n)*?(?=\n\n)", (root / "README.md").read_text())
+    assert example is not None
+    document = yaml.safe_load((root / "jobs" / "quickstart.yaml").read_text()) | yaml.safe_load(example[0])
+    document["paths"] = {"data_dir": "../mine/data", "run_dir": "../mine/run"}
+    del document["data"]["mixture"]
+    document["evaluation"] = {k: v for k, v in document["evaluation"].items() if not k.startswith("require_")}
+    document["deepspeed"] = str(root / "ds_configs" / "zero1.json")
+    mine = tmp_path / "jobs" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text(yaml.safe_dump(document))
+    write_pair(tmp_path / "ids" / "pile_00", [[66, 67, END]])
+    write_pair(tmp_path / "ids" / "pile_val", [[67, END]])
+    shutil.copytree("made", tmp_path / "models" / "neox")
+    config = load(mine)
+    assert config.evaluation.tasks == ("patterns", "arithmetic")
+    run_stages(mine, ["train-tokenizer", "tokenize"], [])
+    assert tokens_of(mine, "validation", "pile") == [67, END]
+    for stage in TABLE:
+        commands.refuse_mistakes([check for check in stage.checks if not check.is_heavy], config)
 
 
 def test_evaluation_that_needs_text_is_refused_before_training(pairs_run: Path) -> None:
