@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from pipeline import artifacts
 from pipeline.artifacts import Check, Stage, State
 from pipeline.config import RunConfig
 from pipeline.dask_workers import allocation, in_srun_step
+from pipeline.data_readers import live_readers, marked_as_reader
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.lease import Lease
-from pipeline.logs import console, human_bytes, human_seconds, note, print_wide
+from pipeline.logs import console, human_bytes, human_seconds, note, print_wide, warn
 from pipeline.run_file import dump, load
 from pipeline.stage_clock import StageClock
 
@@ -83,17 +85,31 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         made_from = artifacts.outputs_of(stage.inputs, config, table)
         for reason in state.reasons:
             note(f"{stage.name}: stale, {reason}")
+        if stage.shared:
+            _warn_of_readers(stage, config)
         if stage.is_asked(config):
             note(f"{stage.name}: {stage.help}")
         if not stage.grows:
             stage.manifest_path(config).unlink(missing_ok=True)
         made_of = artifacts.fingerprint(inputs)
-        with StageClock(root, stage.name, stage.folder(config), made_of, grows=stage.grows) as clock:
+        mark = nullcontext() if stage.shared else marked_as_reader(config.paths.data_dir, config.paths.run_dir)
+        with mark, StageClock(root, stage.name, stage.folder(config), made_of, grows=stage.grows) as clock:
             result = artifacts.resolve(stage.function)(config)
         seconds = clock.finish()
         manifest = artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
         in_all = "" if seconds == clock.job_seconds else f" ({human_seconds(seconds)} in all its jobs)"
         _print_result(stage, config, f"done in {human_seconds(clock.job_seconds)}{in_all}", manifest)
+
+
+def _warn_of_readers(stage: Stage, config: RunConfig) -> None:
+    """Say which runs work with the data that a stage is about to change."""
+    readers = live_readers(config.paths.data_dir)
+    if readers:
+        warn(
+            f"{stage.name}: {config.paths.data_dir} is in use by {', '.join(map(str, readers))}, which goes on with the "
+            f"files that it has open. Started again, a run refuses other tokens than those that it began with: if this "
+            f"changes them, give it a paths.data_dir of its own."
+        )
 
 
 def _print_result(stage: Stage, config: RunConfig, how: str, manifest: Any) -> None:

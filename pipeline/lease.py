@@ -203,6 +203,16 @@ def read_holder(path: Path) -> Holder | None:
     return None if text is None else Holder(text, says)
 
 
+def living_holder(folder: Path) -> dict[str, Any] | None:
+    """Return what the lease of a folder says of its holder; None where nobody is known to hold it."""
+    path = folder / LEASE
+    try:
+        holder = read_holder(path)
+    except (LeaseError, OSError):
+        return None
+    return holder.says if holder is not None and _is_alive(path, holder) else None
+
+
 def _text_of(path: Path) -> str | None:
     """Return what stands in a lease file, None where it is gone; nothing where this user may not read it."""
     try:

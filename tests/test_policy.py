@@ -35,6 +35,7 @@ SUPPORT = (
     "heartbeat",
     "processes",
     "lease",
+    "data_readers",
     "separate_checks",
     "dask_workers",
     "executor",
