@@ -2,6 +2,7 @@
 # Make .venv in the repository root and install the pinned versions of constraints.txt into it.
 #   bash jobs/setup.sh        what the pipeline needs to run
 #   bash jobs/setup.sh dev    also the tools of jobs/test.sh, and DeepSpeed's CPU optimizer, compiled for this machine
+#   bash jobs/setup.sh full   also the versions of jobs/transformers4.txt, in .venv/transformers4, for `jobs/test.sh --full`
 # A second call finds its stamp and returns at once; an interrupted one is repaired by the next call.
 # PYTHON=... chooses the interpreter (3.11 or newer). uv is used where it is installed, else pip.
 set -euo pipefail
@@ -14,15 +15,21 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 2; }
 
 extra=${1:-runtime}
-[[ $# -le 1 && ( $extra == runtime || $extra == dev ) ]] || fail "unknown argument; usage: bash jobs/setup.sh [dev]"
+[[ $# -le 1 && $extra =~ ^(runtime|dev|full)$ ]] || fail "unknown argument; usage: bash jobs/setup.sh [dev|full]"
 
 # The scripts in .venv/bin hold the folder's path, so a moved checkout is set up anew.
-wanted=$({ printf '%s\n' "$root"; cat pyproject.toml constraints.txt jobs/setup.sh; } | sha256sum | cut -d' ' -f1)
+wanted=$({ printf '%s\n' "$root"; cat pyproject.toml constraints.txt jobs/transformers4.txt jobs/setup.sh; } | sha256sum | cut -d' ' -f1)
 stamped() { [[ -x $venv/bin/python && -f $venv/stamp.$1 && $(<"$venv/stamp.$1") == "$wanted" ]]; }
 build_operators() {   # on this machine's own disk, which outlives neither a new machine nor every restart: asked each time
     [[ $extra == runtime ]] || "$venv/bin/python" -m pipeline.training.extensions >&2 || say "tests of CPU offload will fail"
 }
-ready() { stamped dev || { [[ $extra == runtime ]] && stamped runtime; }; }
+ready() {
+    case $extra in
+        runtime) stamped runtime || stamped dev ;;
+        dev) stamped dev ;;
+        full) stamped dev && stamped full ;;
+    esac
+}
 
 if ready; then
     build_operators
@@ -94,6 +101,17 @@ install() {
     fi
 }
 
+install_transformers4() {   # without dependencies: all others, torch too, are those of .venv
+    local folder=$venv/transformers4
+    rm -rf "$folder"
+    if [[ $uv ]]; then
+        "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --target "$folder" -r jobs/transformers4.txt
+    else
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-compile --no-deps --target "$folder" \
+            -r jobs/transformers4.txt
+    fi
+}
+
 install_torch() {
     install torch && return
     [[ $uv ]] || return 1
@@ -127,11 +145,16 @@ uv=
 step "make .venv with $("$python" --version)" make_venv
 forget_unfinished
 choose_installer
-step "install torch" install_torch
-if [[ $extra == dev ]]; then
-    step "install the pinned packages and the development tools" install -e '.[dev]'
-else
+if [[ $extra == runtime ]]; then
+    step "install torch" install_torch
     step "install the pinned packages" install -e .
+elif ! stamped dev; then
+    step "install torch" install_torch
+    step "install the pinned packages and the development tools" install -e '.[dev]'
+    printf '%s' "$wanted" >"$venv/stamp.dev"
+fi
+if [[ $extra == full ]]; then
+    step "install transformers 4 beside it, which tests of exports read with" install_transformers4
 fi
 printf '%s' "$wanted" >"$venv/stamp.$extra"
 build_operators

@@ -33,8 +33,12 @@ SLIDING_BASE = {
 """Architectures that in transformers 4 have another rotary base for layers with a sliding window, and its name."""
 EAGER_ONLY = ("attn_logit_softcapping", "scale_attn_by_inverse_layer_idx")
 """Settings that transformers 4 leaves out in its default, torch's own attention: gemma2's cap, and gpt2's scale by layer."""
-NOT_TAKEN = {("qwen2_moe", "use_sliding_window"), ("xlstm", "tie_word_embeddings")}
-"""(architecture, setting) that transformers 4 does not act on."""
+READ_OTHERWISE = {
+    ("apertus", "hidden_act"): "rounds the parameters of the activation to bfloat16",
+    ("qwen2_moe", "use_sliding_window"): "does not act on use_sliding_window",
+    ("xlstm", "tie_word_embeddings"): "does not act on tie_word_embeddings",
+}
+"""(architecture, setting) -> what transformers 4 does where the setting is set."""
 WITHOUT_SCALING = ("nemotron", "modernbert-decoder")
 """Architectures that in transformers 4 leave rotary scaling out without a word."""
 
@@ -127,7 +131,7 @@ def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
     if sliding and model_type in SLIDING_BASE:
         entries[SLIDING_BASE[model_type]] = sliding[BASE]
     if any(settings.get(name) for name in EAGER_ONLY):
-        entries["attn_implementation"] = "eager"
+        entries["_attn_implementation"] = "eager"  # without the underscore 4 would not read it
     return entries
 
 
@@ -135,9 +139,9 @@ def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
     """Return why transformers 4 computes another model from a config.json that it loads; None where it does not."""
     model_type = settings["model_type"]
     main, sliding = _rotary(settings)
-    for name in (name for architecture, name in sorted(NOT_TAKEN) if architecture == model_type):
-        if settings.get(name):
-            return f"its {model_type} does not act on {name}"
+    for (architecture, name), reading in READ_OTHERWISE.items():
+        if architecture == model_type and settings.get(name):
+            return f"its {model_type} {reading}"
     if _is_scaled(main) and model_type in WITHOUT_SCALING:
         return f"its {model_type} has no rotary scaling"
     if sliding and _is_scaled(sliding):
