@@ -69,6 +69,11 @@ def nearest_divisors(value: int, number: int, least: int = 1) -> str:
     return " or ".join(map(str, [*below, *[n for n in divisors if n > max(value, least - 1)][:1]]))
 
 
+def is_missing(error: OSError) -> bool:
+    """Tell whether an error says that there is no such file, not that it may not or cannot be read just now."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+
+
 def out_of_space(error: OSError, folder: object) -> OutOfSpace | None:
     """Return what to tell the user if `error` says that the disk is full, else None."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):

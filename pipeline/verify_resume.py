@@ -29,7 +29,7 @@ from pipeline.events import read_events
 from pipeline.lease import LEASE, START
 from pipeline.logs import note
 from pipeline.run_file import dump
-from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
+from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.metrics import read_metrics
 
 LEAST_STEPS = 4
@@ -108,19 +108,17 @@ def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> Non
 
 def difference(a: Path, b: Path) -> Difference:
     """Return the largest differences of two finished runs of the same steps. Raises UserError where steps are missing."""
-    from pipeline.training import reshard
+    from pipeline.training.stored_weights import MOMENTS, open_stored
 
     losses = [{record["step"]: record["loss"] for record in read_metrics(run)} for run in (a, b)]
     if losses[0].keys() != losses[1].keys():
         raise UserError(f"{a} and {b}: have trained other steps: {sorted(losses[0].keys() ^ losses[1].keys())}")
     stored: list[Any] = []
     for run in (a, b):
-        newest = complete_checkpoints(run / "checkpoints")[-1]
-        manifest = read_checkpoint_manifest(newest)
-        stored.append(reshard.open_stored(newest, manifest["zero_stage"], manifest["ranks"]))
+        stored.append(open_stored(complete_checkpoints(run / "checkpoints")[-1]))
 
     def moments() -> Iterator[float]:
-        for moment in reshard.MOMENTS:
+        for moment in MOMENTS:
             readers = [one.moment_reader(moment) for one in stored]
             for name in stored[0].names_with(moment):
                 yield float((readers[0](name) - readers[1](name)).abs().max())

@@ -13,6 +13,7 @@ from tokenizers.models import BPE
 
 from pipeline.artifacts import file_record
 from pipeline.corpus.documents import SCHEMA
+from pipeline.training.checkpoint_folders import name_of, write_checkpoint_manifest
 
 DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
 
@@ -76,6 +77,19 @@ def _save(tokenizer: Tokenizer, folder: Path, special: Sequence[str]) -> None:
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def pretend_checkpoint(run_dir: Path, step: int, tokens: int, **state: object) -> Path:
+    """Write the manifest of a checkpoint without files: all that is looked at before a rank is started."""
+    checkpoint = run_dir / "checkpoints" / name_of(step)
+    manifest = {
+        "state": {"step": step, "tokens": tokens, "skipped": []} | state,
+        "ranks": 1,
+        "zero_stage": 1,
+        "files": {},
+    }
+    write_checkpoint_manifest(checkpoint, manifest)
+    return checkpoint
 
 
 @contextmanager

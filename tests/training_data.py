@@ -85,16 +85,18 @@ def tokenize_texts(folder: Path, prose: list[str], sums: list[str]) -> Path:
 def make_run(tokenized: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a run file of its own run_dir on the shared data."""
 
-    def make(name: str = "run", zero: str = "zero1") -> Path:
-        shutil.copytree(tokenized / "data", tmp_path / "data", dirs_exist_ok=True)
-        text = RUN_FILE.replace("TEMPLATES/zero1", f"{TEMPLATES}/{zero}").replace("run_dir: run", f"run_dir: {name}")
-        for source in ("prose", "sums"):
-            shutil.copy2(tokenized / f"{source}.jsonl", tmp_path)
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(text)
-        return path
+    return lambda name="run", zero="zero1": write_run(tokenized, tmp_path, name, zero)
 
-    return make
+
+def write_run(tokenized: Path, folder: Path, name: str = "run", zero: str = "zero1") -> Path:
+    """Write a run file of its own run_dir into a folder, beside a copy of the shared data."""
+    shutil.copytree(tokenized / "data", folder / "data", dirs_exist_ok=True)
+    for source in ("prose", "sums"):
+        shutil.copy2(tokenized / f"{source}.jsonl", folder)
+    text = RUN_FILE.replace("TEMPLATES/zero1", f"{TEMPLATES}/{zero}").replace("run_dir: run", f"run_dir: {name}")
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
 
 
 def choose_template(make_run: Callable[..., Path], zero: str) -> tuple[Path, list[str]]:

@@ -17,15 +17,19 @@ import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.artifacts import file_record
+from pipeline.artifacts import MANIFEST
+from pipeline.errors import DataError
 from pipeline.sampling.order import Ranges
 from pipeline.training import reshard
 from pipeline.training.agreement import on_any_rank
-from pipeline.training.checkpoint_files import load_file
+from pipeline.training.checkpoint_files import decoding, load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
+from pipeline.training.checkpoint_integrity import content_flaw, size_flaw
 from pipeline.training.engine import Engine
 from pipeline.training.guard import GuardState
 from pipeline.training.noise_scale import NoiseScale
+from pipeline.training.shards import group_shapes
+from pipeline.training.stored_weights import Stored, open_stored, parameter_groups
 
 PROBE = "probe.npz"
 
@@ -61,22 +65,53 @@ def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
     """Load weights, optimizer and random state; every rank calls it. The checkpoint has been verified.
 
     Ranks and ZeRO stage may be others than wrote it; with other ranks the random state begins anew, from (seed, step, rank).
-    Raises DataError where optimizer states on NVMe would have to be divided anew.
+    Raises DataError where it is of another model, or optimizer states on NVMe would have to be divided anew.
     """
     manifest, rank = read_checkpoint_manifest(checkpoint), dist.get_rank()
-    state, same_ranks = TrainState.read(manifest["state"]), manifest["ranks"] == dist.get_world_size()
-    if reshard.is_divided_alike(engine, checkpoint, manifest["zero_stage"], manifest["ranks"]):
-        with _loading_safely(engine):
-            path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
-        assert path is not None, f"DeepSpeed did not load {checkpoint}"
+    state = TrainState.read(manifest["state"])
+    if engine.zero_nvme_offload_optimizer() or _lies_on_nvme(checkpoint):
+        _load_as_it_lies(engine, checkpoint, manifest)
     else:
-        reshard.load(engine, checkpoint, manifest["zero_stage"], manifest["ranks"])
+        stored = open_stored(checkpoint)
+        if flaw := model_flaw(engine, stored):
+            raise DataError(f"{checkpoint}: {flaw}")
+        reshard.load(engine, stored)
     _repeat_bias_corrections(engine)
-    if same_ranks:
-        _restore_random_state(load_file(checkpoint / random_state_file(rank)))
+    if manifest["ranks"] == dist.get_world_size():
+        read_random_state(checkpoint / random_state_file(rank)).restore()
     else:
         begin_random_state(seed, state.step, rank)
     return state
+
+
+def model_flaw(engine: Engine, stored: Stored) -> str | None:
+    """Say where a checkpoint has other parameters than an engine's model."""
+    if engine.zero_optimization_stage() == 0:
+        own = {name: parameter.shape for name, parameter in engine.module.named_parameters()}
+    else:
+        own = {name: shape for named in group_shapes(engine) for name, shape in named.items()}
+    different = sorted(name for name in {*own, *stored.shapes} if own.get(name) != stored.shapes.get(name))
+    return f"has other parameters than the model: {ascii(different[0])[:100]}" if different else None
+
+
+def _lies_on_nvme(checkpoint: Path) -> bool:
+    return (checkpoint / "offloaded_tensors").exists()
+
+
+def _load_as_it_lies(engine: Engine, checkpoint: Path, manifest: Mapping[str, Any]) -> None:
+    """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards: as they were divided."""
+    stage, ranks = manifest["zero_stage"], manifest["ranks"]
+    now, world = engine.zero_optimization_stage(), dist.get_world_size()
+    groups = [list(named.items()) for named in group_shapes(engine)] if now else []
+    if (stage, ranks) != (now, world) or [list(named.items()) for named in parameter_groups(checkpoint)] != groups:
+        raise DataError(
+            f"{checkpoint}: was written with ranks = {ranks} at ZeRO stage {stage}, this job has {world} at "
+            f"{now}, and optimizer states on NVMe cannot be divided anew. Start as many "
+            "ranks as before, and leave the deepspeed template as it was."
+        )
+    with _loading_safely(engine):
+        path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+    assert path is not None, f"DeepSpeed did not load {checkpoint}"
 
 
 class _SafeLoading(TorchCheckpointEngine):
@@ -85,7 +120,7 @@ class _SafeLoading(TorchCheckpointEngine):
     def __init__(self) -> None: ...
 
     def load(self, path: str, map_location: Any = None) -> Any:
-        return load_file(Path(path), map_location)
+        return load_file(Path(path))
 
 
 @contextmanager
@@ -130,36 +165,38 @@ def _repeat_bias_corrections(engine: Engine) -> None:
         adam.ds_opt_adam.adam_update(adam.opt_id, step, 0.0, *group["betas"], group["eps"], 0.0, True, *number)
 
 
-def damage(checkpoint: Path, by_checksum: bool = True) -> list[str]:
-    """Return what differs from the checkpoint's manifest; every rank calls it and gets the same answer.
+def damage(checkpoint: Path, by_checksum: bool = True, engine: Engine | None = None) -> list[str]:
+    """Return what of a checkpoint differs from its manifest or cannot be read; every rank calls it and gets the same answer.
 
-    A file that cannot be read is as good as none. Each rank reads its part of the files for their checksums.
+    Each rank reads its part of the files for their checksums, and then of every file what its tensors are, which have to be
+    an engine's where one is given.
+    Raises OSError where the disk does not tell, on that rank alone: the file may be good.
     """
     expected: dict[str, Any] = read_checkpoint_manifest(checkpoint)["files"]
-    wrong = [flaw for name, record in expected.items() if (flaw := _wrong_size(checkpoint / name, record))]
+    wrong = [flaw for name, record in expected.items() if (flaw := size_flaw(checkpoint / name, record))]
     found = on_any_rank(wrong)  # network file systems may show ranks different things for a while
-    if found or not by_checksum:
-        return found
     mine = sorted(expected)[dist.get_rank() :: dist.get_world_size()]
-    return on_any_rank([flaw for name in mine if (flaw := _wrong_content(checkpoint / name, expected[name]))])
+    if by_checksum and not found:
+        found = on_any_rank([flaw for name in mine if (flaw := content_flaw(checkpoint / name, expected[name]))])
+    return found or on_any_rank(_unreadable(checkpoint, engine))
 
 
-def _wrong_size(file: Path, record: Mapping[str, Any]) -> str | None:
+def _unreadable(checkpoint: Path, engine: Engine | None) -> list[str]:
+    """Say what of this rank's part of a checkpoint is not what a save writes, though no checksum may tell."""
+    manifest = read_checkpoint_manifest(checkpoint)
     try:
-        size = file.stat().st_size
-    except FileNotFoundError:
-        return f"{file.name} is missing"
-    except OSError as error:
-        return f"{file.name} cannot be read ({error.strerror})"
-    return None if size == record["bytes"] else f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
-
-
-def _wrong_content(file: Path, record: Mapping[str, Any]) -> str | None:
-    try:
-        is_as_written = file_record(file) == record
-    except OSError as error:
-        return f"{file.name} cannot be read ({error.strerror})"
-    return None if is_as_written else f"{file.name} has other bytes than were written"
+        with decoding(checkpoint / MANIFEST):
+            TrainState.read(manifest["state"])
+        stored = None if _lies_on_nvme(checkpoint) else open_stored(checkpoint)
+        for rank in range(manifest["ranks"])[dist.get_rank() :: dist.get_world_size()]:
+            read_random_state(checkpoint / random_state_file(rank))
+            if stored:
+                stored.shard(rank)
+        if stored and engine and (flaw := model_flaw(engine, stored)):
+            return [flaw]
+    except DataError as error:
+        return [str(error).removeprefix(f"{checkpoint}/")]
+    return []
 
 
 def random_state() -> dict[str, Any]:
@@ -173,13 +210,38 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def _restore_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    random.setstate(state["python"])
+@dataclass(frozen=True)
+class RandomState:
+    """What `random_state` returned when it was saved, in the types that generators take."""
+
+    cpu: torch.Tensor
+    gpu: torch.Tensor | None
+    numpy: tuple[Any, ...]
+    python: tuple[Any, ...]
+
+    def restore(self) -> None:
+        """Bring all generators of this process to it."""
+        torch.set_rng_state(self.cpu)
+        if self.gpu is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self.gpu)
+        np.random.set_state(self.numpy)
+        random.setstate(self.python)
+
+
+def read_random_state(path: Path) -> RandomState:
+    """Return a rank's random state. Raises DataError where the generators would not take it."""
+    content = load_file(path)
+    with decoding(path):
+        kind, keys, *rest = content["numpy"]
+        numpy = (kind, keys.numpy().astype(np.uint32), *rest)
+        state = RandomState(content["torch"], content["cuda"], numpy, content["python"])
+        # Tried on generators of which nothing depends.
+        torch.Generator().set_state(state.cpu)
+        np.random.RandomState().set_state(numpy)
+        random.Random().setstate(state.python)
+        if state.gpu is not None and state.gpu.dtype != torch.uint8:
+            raise ValueError(f"has a {state.gpu.dtype} state of a GPU")
+    return state
 
 
 def begin_random_state(*key: int) -> None:

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, file_record
+from pipeline.artifacts import MANIFEST
 from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
-from pipeline.logs import console, human_bytes, note, print_json, print_wide, progress
+from pipeline.logs import console, human_bytes, note, print_json, print_wide
 from pipeline.run_sections import Checkpoint
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
@@ -21,6 +21,7 @@ from pipeline.training.checkpoint_folders import (
     remove,
     step_of,
 )
+from pipeline.training.checkpoint_integrity import damaged_files
 from pipeline.training.retention import surplus
 
 LEAST_WIDTH = 100
@@ -81,21 +82,6 @@ def verify_checkpoints(run_dir: Path, step: int | None) -> None:
         raise DataError("\n".join([f"{folder}: damaged", *(f"  - {line}" for line in problems)]))
 
 
-def damaged_files(checkpoint: Path) -> list[str]:
-    """Return what differs from a checkpoint's manifest, all bytes read by this process."""
-    files, found = read_checkpoint_manifest(checkpoint)["files"], []
-    with progress(checkpoint.name, sum(record["bytes"] for record in files.values()), "bytes") as update:
-        done = 0
-        for name, record in files.items():
-            if not (checkpoint / name).is_file():
-                found.append(f"{name} is missing")
-            elif file_record(checkpoint / name) != record:
-                found.append(f"{name} has other bytes than were written")
-            done += record["bytes"]
-            update(done, name)
-    return found
-
-
 def prune_checkpoints(run_dir: Path, settings: Checkpoint, dry_run: bool) -> None:
     """Delete what the settings do not keep, as a save would; the newest is verified before anything goes."""
     folder = _folder(run_dir)
@@ -131,11 +117,11 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
     chosen = checkpoints[-1] if step is None else _checkpoint(folder, step)
     if output.exists():
         raise UserError(f"{output}: exists; name a folder that is to be made")
-    if damage := damaged_files(chosen):
-        raise DataError(f"{chosen}: is damaged: {', '.join(damage)}")
     from pipeline.training.plain_files import write_plain
 
-    write_plain(chosen, output)
+    others = [str(step_of(path)) for path in checkpoints if path != chosen]
+    remedy = f"Restore it from a copy, or give another --step: {', '.join(others) or 'there is none'}"
+    write_plain(chosen, output, remedy)
     note(f"wrote {chosen.name} to {output}")
 
 

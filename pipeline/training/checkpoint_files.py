@@ -1,31 +1,169 @@
-"""Reading a checkpoint's files without running code that they may hold.
+"""The only place where what PyTorch has pickled is read: a checkpoint's files, without running code that they may hold.
 
-They are pickles, which can name any function. PyTorch's restricted unpickler makes tensors, numbers, text and containers of
-them, and beside those only the classes named here; a file with anything else is refused.
+A file is a zip archive: `data.pkl`, which can name any function, and one record of bytes for each storage. It may name only
+what is listed here; PyTorch's restricted unpickler makes tensors, numbers, text and containers of it. A storage has to be a
+whole record, no record is compressed (PyTorch compresses none), and together they fit into their file.
 """
 
 import copyreg
-import pickle
+import errno
+import io
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
+from torch._weights_only_unpickler import Unpickler, get_globals_in_pkl
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, is_missing
 
-ALLOWED: list[Any] = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+CLASSES: list[Any] = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
 """Plain classes of DeepSpeed that its shards hold: numbers with names."""
+STORAGES = ("Bool", "Byte", "Char", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double", "Untyped")
+NAMES = frozenset(
+    [
+        "collections.OrderedDict",
+        "torch.Size",
+        "torch.Tensor",
+        "torch._tensor._rebuild_from_type_v2",
+        "torch._utils._rebuild_parameter",
+        "torch._utils._rebuild_tensor_v2",
+        *(f"torch.{kind}Storage" for kind in STORAGES),
+        *(str(dtype) for dtype in (torch.float16, torch.bfloat16, torch.float32)),
+        *(f"{one.__module__}.{one.__qualname__}" for one in CLASSES),
+    ]
+)
+"""All that a file may name. PyTorch's own list has more: some of it takes as much memory as a number in the file says."""
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Before each record: a signature, and the lengths of its name and of what pads it. Source: APPNOTE.TXT 6.3.10, 4.3.7."""
+CAUSE_CHARACTERS = 200
 # Python 3.11.2 would write a call of `getattr`, which no restricted reader makes.
 copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
 
 
-def load_file(path: Path, map_location: Any = "cpu", *, mmap: bool = False) -> Any:
-    """Return what a file holds; raises DataError where it cannot be read, or names something that is not allowed."""
+class Record(NamedTuple):
+    """Where a record of an archive lies in its file, in bytes."""
+
+    begin: int
+    size: int
+
+
+Fetch = Callable[[Record], torch.UntypedStorage]
+
+
+def load_file(path: Path, *, mmap: bool = False) -> Any:
+    """Return what a file holds, its tensors in host memory, or with `mmap` mapped from the file and not yet read.
+
+    Raises DataError where the file is missing or is not what a save writes, whatever gives it away; MemoryError, OSError
+    where memory, permission or the file system is at fault.
+    """
+    with decoding(path), path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        records = _records(file, size)
+        content = _bytes_of(file, records["data.pkl"])
+        if _bytes_of(file, records["byteorder"]).decode() != sys.byteorder:
+            raise ValueError("was written by a machine with another order of bytes")
+        if unknown := get_globals_in_pkl(io.BytesIO(content)) - NAMES:
+            raise ValueError(f"names {', '.join(sorted(unknown))}, which no save writes")
+        fetch = _mapped(path, size) if mmap else _copied(file)
+        with torch.serialization.safe_globals(CLASSES):
+            return _Decoder(content, records, fetch).load()
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn every failure to make sense of a file into a DataError that names it.
+
+    Not those of memory and of the file system: the file may be good.
+    """
     try:
-        with torch.serialization.safe_globals(ALLOWED):
-            return torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as a checkpoint's file: {str(error).splitlines()[0]}") from None
+        yield
+    except (MemoryError, DataError):
+        raise
+    except Exception as error:
+        # An offset out of a damaged file may lie before the file's beginning.
+        if isinstance(error, OSError) and not is_missing(error) and error.errno != errno.EINVAL:
+            raise
+        cause = ascii(str(error).partition("\n")[0])[1:-1][:CAUSE_CHARACTERS]
+        raise DataError(f"{path}: damaged, or not written by a save ({type(error).__name__}: {cause})") from None
+
+
+def _records(file: io.BufferedReader, size: int) -> dict[str, Record]:
+    """Return the records of an archive by their names below its one folder. Raises ValueError where one may not be read."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    records: dict[str, Record] = {}
+    total = 0
+    for entry in entries:
+        total += entry.file_size
+        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+            raise ValueError("has compressed records")
+        if total > size:
+            raise ValueError(f"its records are larger than its {size:,} bytes")
+        file.seek(entry.header_offset)
+        signature, name_length, padding = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        begin = entry.header_offset + LOCAL_HEADER.size + name_length + padding
+        if signature != b"PK\3\4" or begin + entry.file_size > size:
+            raise ValueError("has a record outside of it")
+        _, _, name = entry.filename.partition("/")
+        if name in records:
+            raise ValueError("has two records of one name")
+        records[name] = Record(begin, entry.file_size)
+    return records
+
+
+def _bytes_of(file: io.BufferedReader, record: Record) -> bytes:
+    file.seek(record.begin)
+    return file.read(record.size)
+
+
+def _mapped(path: Path, size: int) -> Fetch:
+    """Return a function that maps records of a file, privately: nothing that is done to them reaches the file."""
+    try:
+        whole = torch.UntypedStorage.from_file(str(path), False, size)
+    except RuntimeError as error:  # it was opened a moment ago: memory, or the number of open files
+        raise MemoryError(str(error)) from None
+    return lambda record: cast(torch.UntypedStorage, whole[record.begin : record.begin + record.size])
+
+
+def _copied(file: io.BufferedReader) -> Fetch:
+    """Return a function that reads records of a file."""
+
+    def fetch(record: Record) -> torch.UntypedStorage:
+        try:
+            storage = torch.UntypedStorage(record.size)
+        except RuntimeError as error:  # what an allocator that has no memory raises
+            raise MemoryError(str(error)) from None
+        file.seek(record.begin)
+        if record.size and file.readinto(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data) != record.size:
+            raise EOFError("ends within a record")
+        return storage
+
+    return fetch
+
+
+class _Decoder(Unpickler):
+    """PyTorch's restricted unpickler over the records of one file."""
+
+    def __init__(self, content: bytes, records: Mapping[str, Record], fetch: Fetch) -> None:
+        super().__init__(io.BytesIO(content), encoding="utf-8")
+        self._records, self._fetch = records, fetch
+        self._storages: dict[str, torch.UntypedStorage] = {}
+
+    def persistent_load(self, pid: Any) -> torch.TypedStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return a storage; wherever the tensors were that it was written of, it is in host memory."""
+        _, kind, key, _, elements = pid
+        dtype = torch.uint8 if kind is torch.UntypedStorage else kind.dtype
+        record = self._records[f"data/{key}"]
+        if elements * dtype.itemsize != record.size:
+            raise ValueError(f"a storage has {record.size:,} bytes instead of {elements * dtype.itemsize:,}")
+        if key not in self._storages:
+            self._storages[key] = self._fetch(record)
+        return torch.TypedStorage(wrap_storage=self._storages[key], dtype=dtype, _internal=True)

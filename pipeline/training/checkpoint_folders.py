@@ -1,5 +1,6 @@
 """Folders of checkpoints: their names, manifests, and which of them are complete. Free of torch."""
 
+import json
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -7,11 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, fingerprint, read_json, write_atomic, write_json
-from pipeline.errors import DataError
+from pipeline.artifacts import MANIFEST, fingerprint, write_atomic, write_json
+from pipeline.errors import DataError, is_missing
 
 PARTIAL = ".partial"
 """What is being written, or was when it was killed."""
+MANIFEST_BYTES = 64 << 20
+"""The most that a manifest may have: 130 bytes a file, two files a rank."""
+MOST_ZERO_STAGE = 3
+OTHER_ENTRIES = {"model": dict, "tokenizer": str, "lineage": list}
+"""What else a manifest says, and of which type."""
+NAME_CHARACTERS = 80
 LATEST = "latest"
 """Names the newest checkpoint, for people and other programs. What a resume goes by are the checkpoints themselves."""
 
@@ -32,13 +39,58 @@ def write_checkpoint_manifest(checkpoint: Path, manifest: Mapping[str, Any]) -> 
 
 
 def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
-    """Return what the manifest says. Raises DataError where it is missing or is not what was written."""
-    manifest = read_json(checkpoint / MANIFEST)
-    if manifest is None:
-        raise DataError(f"{checkpoint}: has no {MANIFEST}")
+    """Return what the manifest says.
+
+    Raises DataError where it is missing, is not what was written, or speaks of other things than a checkpoint's files;
+    OSError where the disk does not tell.
+    """
+    path = checkpoint / MANIFEST
+    try:
+        if path.stat().st_size > MANIFEST_BYTES:
+            raise DataError(f"{path}: has more than {MANIFEST_BYTES:,} bytes; it is not what was written")
+        manifest = json.loads(path.read_bytes()) if path.is_file() else None
+    except (ValueError, RecursionError):
+        manifest = None
+    except OSError as error:
+        if not is_missing(error):
+            raise
+        raise DataError(f"{checkpoint}: has no {MANIFEST}") from None
     if not isinstance(manifest, dict) or manifest.pop("checksum", None) != fingerprint(manifest):
-        raise DataError(f"{checkpoint / MANIFEST}: is not what was written")
+        raise DataError(f"{path}: is not what was written")
+    if flaw := _manifest_flaw(manifest):
+        raise DataError(f"{path}: {flaw}; no save has written it")
     return manifest
+
+
+def _manifest_flaw(manifest: Mapping[str, Any]) -> str | None:
+    """Say what in a manifest cannot be, though its checksum is right: whoever wrote it also wrote that."""
+    state, files = manifest.get("state"), manifest.get("files")
+    if not isinstance(state, dict) or not _is_count(state.get("step")) or not _is_count(state.get("tokens")):
+        return "state.step and state.tokens are no counts"
+    if not _is_count(manifest.get("ranks")) or manifest["ranks"] == 0:
+        return "ranks is no count"
+    if not _is_count(manifest.get("zero_stage")) or manifest["zero_stage"] > MOST_ZERO_STAGE:
+        return "zero_stage is none"
+    for name, kind in OTHER_ENTRIES.items():
+        if not isinstance(manifest.get(name, kind()), kind):
+            return f"{name} is a {type(manifest[name]).__name__}"
+    if not isinstance(files, dict):
+        return "files is no table"
+    for name, record in files.items():
+        # A name leads to a file in the folder and nowhere else.
+        if name != Path(name).name or "\0" in name or name in ("", "..", MANIFEST):
+            return f"files names {ascii(name)[:NAME_CHARACTERS]}, which is no file of its own"
+        if (
+            not isinstance(record, dict)
+            or not _is_count(record.get("bytes"))
+            or not isinstance(record.get("checksum"), str)
+        ):
+            return f"files has no size and checksum of {ascii(name)[:NAME_CHARACTERS]}"
+    return None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:

@@ -179,7 +179,7 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
     if rank == 0:
         _look_over(run_dir, candidates[0])
     for path in candidates:
-        if damage := checkpoint.damage(path, config.checkpoint.verify == "checksums"):
+        if damage := checkpoint.damage(path, config.checkpoint.verify == "checksums", engine):
             if rank == 0:
                 message = f"{path.name} is damaged and passed over: {', '.join(damage)}"
                 write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage, message=message)

@@ -8,25 +8,26 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.artifacts import temporary_path, write_json
-from pipeline.training import reshard
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
+from pipeline.training.stored_weights import MOMENTS, read_verified
 
 
-def write_plain(checkpoint: Path, output: Path) -> None:
+def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:
     """Write `weights.safetensors`, one file for each moment, and `state.json` into a new folder, whole or not at all.
 
-    One file is in memory at a time.
+    One file is in memory at a time. Raises DataError that ends with `remedy` where the checkpoint is damaged.
     """
-    manifest = read_checkpoint_manifest(checkpoint)
-    stored = reshard.open_stored(checkpoint, manifest["zero_stage"], manifest["ranks"])
+    stored = read_verified(checkpoint, remedy)
     partial = temporary_path(output.absolute())
     partial.mkdir(parents=True)
     try:
         _write(partial / "weights.safetensors", list(stored.shapes), stored.weight)
-        for moment in reshard.MOMENTS:
+        for moment in MOMENTS:
             if names := stored.names_with(moment):
                 _write(partial / f"{moment}.safetensors", names, stored.moment_reader(moment))
-        write_json(partial / "state.json", {**manifest["state"], "adam_step": stored.adam_step})
+        write_json(
+            partial / "state.json", {**read_checkpoint_manifest(checkpoint)["state"], "adam_step": stored.adam_step}
+        )
         partial.rename(output)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

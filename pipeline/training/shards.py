@@ -4,7 +4,7 @@ It follows from the parameters' shapes and their order alone, so every rank know
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,3 +79,31 @@ def flat_tensors(engine: Any) -> list[torch.Tensor]:
 def slots_of_ranks(stage: int, shapes: Shapes, sizes: Sequence[int], ranks: int) -> list[list[Slot]]:
     """Return each rank's slots at a ZeRO stage from 1 to 3; `sizes` are the elements of a rank's flat tensors."""
     return even_slots(shapes, ranks) if stage == 3 else vector_slots(shapes, sizes, ranks)
+
+
+def copy_slots(
+    sizes: Sequence[int],
+    slots: Sequence[Slot],
+    old_slots: Sequence[Sequence[Slot]],
+    old: Callable[[int], Any],
+) -> list[torch.Tensor]:
+    """Return one rank's flat tensors, `sizes` elements long, copied from the old ranks' `old(rank)[group]`.
+
+    What no slot covers is padding and zero. Raises AssertionError where the old ones lack a part of a slot.
+    """
+    pieces: dict[str, list[tuple[Slot, int]]] = {}
+    for rank, of_rank in enumerate(old_slots):
+        for slot in of_rank:
+            pieces.setdefault(slot.name, []).append((slot, rank))
+    new = [torch.zeros(size) for size in sizes]
+    for slot in slots:
+        copied = 0
+        for piece, rank in pieces.get(slot.name, []):
+            begin = max(slot.start, piece.start)
+            length = min(slot.start + slot.length, piece.start + piece.length) - begin
+            if length > 0:
+                stretch = old(rank)[piece.group].narrow(0, piece.offset + begin - piece.start, length)
+                new[slot.group].narrow(0, slot.offset + begin - slot.start, length).copy_(stretch)
+                copied += length
+        assert copied == slot.length, f"{copied} of the {slot.length} elements of {slot} are in the checkpoint"
+    return new

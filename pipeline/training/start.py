@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -12,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.events import write_event
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
-from pipeline.training import branch, checkpoint, origin, reshard
+from pipeline.training import branch, checkpoint, origin
 from pipeline.training.agreement import from_rank_0
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
@@ -21,6 +22,7 @@ from pipeline.training.guard import GuardState
 from pipeline.training.language_model import PREFIX
 from pipeline.training.origin import Origin
 from pipeline.training.starting_weights import Weights, on_rank_0, pretrained_weights
+from pipeline.training.stored_weights import Stored, open_stored
 
 BRANCH = "branch"
 """The event of a run that begins from another one's checkpoint."""
@@ -80,18 +82,18 @@ def weights_to_begin_with(config: RunConfig, architecture: PretrainedConfig, fou
     """Return the weights to put into the model, None where they are drawn or come with `everything`."""
     if found is not None:
         take_all = config.train.init_take == "everything"
-        return None if take_all else on_rank_0(lambda: checkpoint_weights(found))
+        return (
+            None if take_all else on_rank_0(lambda: stored_as_weights(found.checkpoint, open_stored(found.checkpoint)))
+        )
     if (folder := config.model.pretrained) is not None:
         return on_rank_0(lambda: pretrained_weights(folder, architecture))
     return None
 
 
-def checkpoint_weights(found: Origin) -> Weights:
-    """Open the fp32 weights of a checkpoint, of whichever ZeRO stage, number of ranks and precision."""
-    manifest = found.manifest
-    shapes, read = reshard.master_weights(found.checkpoint, manifest["zero_stage"], manifest["ranks"])
-    known = {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
-    return Weights(str(found.checkpoint), known, lambda name: read(PREFIX + name))
+def stored_as_weights(checkpoint: Path, stored: Stored) -> Weights:
+    """Return a checkpoint's parameters by their names in transformers."""
+    shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes.items()}
+    return Weights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
 
 
 def begin(engine: Engine, config: RunConfig, found: Origin | None, about: dict[str, Any]) -> TrainState:

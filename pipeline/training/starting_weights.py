@@ -6,7 +6,7 @@ broadcasts the model of rank 0, as `deepspeed.initialize` does at every ZeRO sta
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Weights:
     shapes: Mapping[str, torch.Size]
     read: Callable[[str], torch.Tensor] | None
     """Return one of them in fp32. None on other ranks than 0."""
+    buffers: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Persistent tensors that are no parameters; none where other ranks than 0 need them, too."""
 
 
 @torch.no_grad()
@@ -42,6 +44,7 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
     own = dict(model.named_parameters())
     shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in own.items()}  # sharded ones show shape (0,)
     every_name = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    outside = set(model.state_dict()) - every_name
     problems = [
         _listed("missing", [name for name in own if name not in weights.shapes]),
         _listed("not of this model", [name for name in weights.shapes if name not in every_name]),
@@ -53,7 +56,7 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
                 if name in weights.shapes and weights.shapes[name] != shape
             ],
         ),
-        _listed("state outside of parameters, which is not taken over", sorted(set(model.state_dict()) - every_name)),
+        _listed("state outside of parameters, which is not taken over", sorted(outside - weights.buffers.keys())),
     ]
     if found := [problem for problem in problems if problem]:
         raise DataError(f"{weights.where}: does not fit the model: {'; '.join(found)}")
@@ -61,6 +64,9 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
         with gathered([parameter]) if is_sharded else nullcontext():
             if weights.read is not None:
                 parameter.copy_(weights.read(name))
+    for name, buffer in model.named_buffers():
+        if name in weights.buffers:
+            buffer.copy_(weights.buffers[name])
 
 
 def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import digests
+from helpers import digests, pretend_checkpoint
 from ranks import NEEDS_FP16, run_ranks
 from transformers import AutoModelForCausalLM
 
@@ -20,13 +20,13 @@ from pipeline.events import read_events
 from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training import branch, resume
-from pipeline.training.checkpoint_folders import write_checkpoint_manifest
+from pipeline.training.checkpoint_files import load_file
 from pipeline.training.language_model import PREFIX
 from pipeline.training.metrics import read_metrics
 from pipeline.training.model import model_config
 from pipeline.training.origin import find_origin, inventory
-from pipeline.training.reshard import master_weights
 from pipeline.training.rollback import begun_at
+from pipeline.training.stored_weights import read_verified
 
 MakeRun = Callable[..., Path]
 README = Path(branch.__file__).with_name("README.md")
@@ -127,10 +127,10 @@ def test_weights_are_the_fp32_ones_whatever_wrote_them(
     base = make_run(zero=source)
     run_ranks(base, ranks, [f"precision.dtype={dtype}", "train.train_tokens=2560"])
     checkpoint = load(base).paths.run_dir / "checkpoints" / "step_00000010"
-    shapes, read = master_weights(checkpoint, int(source[-1]), ranks)
+    stored = read_verified(checkpoint, "")
     plain = AutoModelForCausalLM.from_config(model_config(load(base)), dtype=torch.float32)
     merged = {name.removeprefix(PREFIX): weight for name, weight in merge(checkpoint, source, dtype).items()}
-    found = {name.removeprefix(PREFIX): read(name) for name in shapes}
+    found = {name.removeprefix(PREFIX): stored.weight(name) for name in stored.shapes}
     assert found.keys() == merged.keys() - ({"lm_head.weight"} if source != "zero0" else set())
     for name, weight in found.items():
         assert torch.equal(weight.to(merged[name].dtype), merged[name]), name
@@ -158,7 +158,7 @@ def merge(checkpoint: Path, zero: str, dtype: str) -> dict[str, torch.Tensor]:
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     if zero == "zero0" or dtype != "fp32":  # DeepSpeed cannot merge what it writes at stage 1 in bf16
-        states = torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)
+        states = load_file(checkpoint / "mp_rank_00_model_states.pt")
         names = states["parameter_names"] or states["module"]  # at ZeRO 0 tied ones are named once
         return {name: states["module"][name] for name in names}
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name))
@@ -206,8 +206,7 @@ def test_what_is_no_longer_as_it_was_written_is_refused(make_run: MakeRun) -> No
 def pretend(make_run: MakeRun, **state: int) -> Path:
     """Write what is looked at, before any rank is started, of a run with a checkpoint at step 10."""
     config = load(make_run())
-    manifest = {"state": {"step": 10, "tokens": 2560, "skipped": []} | state, "ranks": 1, "zero_stage": 1}
-    write_checkpoint_manifest(config.paths.run_dir / "checkpoints" / "step_00000010", manifest)
+    pretend_checkpoint(config.paths.run_dir, 10, 2560, **state)
     resume.begin(config)
     return config.paths.run_dir
 
@@ -252,13 +251,12 @@ def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> 
     """By its content: the same checkpoint may lie elsewhere, or be gone."""
     folder = pretend(make_run)
     other = shutil.copytree(folder, folder.with_name("other"))
-    write_checkpoint_manifest(other / "checkpoints" / "step_00000010", {"state": {"step": 10, "tokens": 2561}})
+    pretend_checkpoint(other, 10, 2561)
     same = shutil.copytree(folder, folder.with_name("same"))
     run_file = make_run(name="branch")
     config = load(run_file, [f"train.init_from={folder}@10"])
     resume.begin(config)
-    state = {"state": {"step": 5, "tokens": 1280}}
-    write_checkpoint_manifest(config.paths.run_dir / "checkpoints" / "step_00000005", state)
+    pretend_checkpoint(config.paths.run_dir, 5, 1280)
     resume.check(load(run_file, [f"train.init_from={same}@10"]))
     with pytest.raises(ConfigError, match=r"train\.init_from: .*began with the first value"):
         resume.check(load(run_file, [f"train.init_from={other}@10"]))
@@ -275,7 +273,7 @@ def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> 
 
 def test_the_newest_checkpoint_is_the_default(make_run: MakeRun) -> None:
     folder = pretend(make_run)
-    write_checkpoint_manifest(folder / "checkpoints" / "step_00000020", {"state": {"step": 20, "tokens": 5120}})
+    pretend_checkpoint(folder, 20, 5120)
     origin = find_origin(load(make_run(name="branch"), [f"train.init_from={folder}"]))
     assert origin is not None
     assert origin.checkpoint.name == "step_00000020"

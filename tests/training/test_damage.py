@@ -1,23 +1,23 @@
 """Every byte-level damage to the newest checkpoint: the run goes on from the right place or says exactly what is wrong."""
 
-import pickle
+import errno
+import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from ranks import run_ranks
+from ranks import in_ranks, run_ranks
 
-from pipeline.errors import DataError
+from pipeline.config import RunConfig
 from pipeline.events import all_events
 from pipeline.run_file import load
 from pipeline.training import checkpoint
-from pipeline.training.checkpoint_files import load_file
+from pipeline.training.checkpoint_integrity import content_flaw, size_flaw
 from pipeline.training.metrics import read_metrics
-from pipeline.training.saver import _serialise
 
 OLDER, NEWEST = "step_00000010", "step_00000020"
 CONSTANT = "schedule.kind=constant"
@@ -162,52 +162,68 @@ def test_all_damaged_is_said_with_the_way_out(made: Made) -> None:
     assert losses(made.run_file) == made.losses
 
 
-class Code:
-    """What runs when a pickle of it is loaded."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (Path("made-by-a-checkpoint"),)
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"module": Code()}, tmp_path / "mp_rank_00_model_states.pt")
-    with pytest.raises(DataError, match="cannot be read as a checkpoint's file"):
-        load_file(tmp_path / "mp_rank_00_model_states.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Code()))
-    with pytest.raises(DataError, match="cannot be read as a checkpoint's file"):
-        load_file(tmp_path / "plain.pt")
-    assert not Path("made-by-a-checkpoint").exists()
-    pickle.loads((tmp_path / "plain.pt").read_bytes())
-    assert Path("made-by-a-checkpoint").exists(), "it would have"
-
-
-def test_what_is_saved_can_be_read_whatever_python_makes_of_enums(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python 3.11.2, which is Debian 12's, makes `getattr(ZeroStageEnum, name)` of one, and none may call that."""
-    monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda self, _: (getattr, (ZeroStageEnum, self.name)))
-    with (tmp_path / "shard.pt").open("wb") as file:
-        _serialise({"zero_stage": ZeroStageEnum.gradients}, file)
-    assert load_file(tmp_path / "shard.pt") == {"zero_stage": ZeroStageEnum.gradients}
-
-
+@pytest.mark.fault("damage to checkpoints")
 def test_sizes_alone_can_be_asked_for(made: Made) -> None:
-    """A flipped byte in the record of what the run was is not seen then; it is by checksum."""
-    path = made.checkpoints / NEWEST / "probe.npz"
-    content = bytearray(path.read_bytes())
+    """A flipped byte of the older one's probe is not seen then. What cannot be decoded is damage all the same."""
+    probe = made.checkpoints / OLDER / "probe.npz"
+    content = bytearray(probe.read_bytes())
     content[-1] ^= 1
-    path.write_bytes(content)
+    probe.write_bytes(content)
+    shard = made.shard().read_bytes()
+    made.shard().write_bytes(shard.replace(b"base_optimizer_state", b"bare_optimizer_state"))  # one bit of a name
     run_ranks(made.run_file, 1, [CONSTANT, "train.train_tokens=5632", "checkpoint.verify=sizes"])
     (resumed,) = [event for event in made.events() if event["event"] == "resume"]
-    assert resumed["checkpoint"] == NEWEST
+    assert resumed["checkpoint"] == OLDER
+    (passed_over,) = [event for event in made.events() if event["event"] == "damaged checkpoint"]
+    assert passed_over["checkpoint"] == NEWEST
+    assert made.shard().name in str(passed_over["damage"])
+    assert losses(made.run_file)[:20] == made.losses
 
 
-def test_what_cannot_be_read_is_damage_and_no_crash(tmp_path: Path) -> None:
-    file = tmp_path / "folder"
-    file.mkdir()
-    record = {"bytes": file.stat().st_size, "checksum": ""}
-    assert checkpoint._wrong_content(file, record) == "folder cannot be read (Is a directory)"
+def undecodable(config: RunConfig) -> dict[str, Any]:
+    """Flip one bit at a time in what says what a checkpoint's tensors are; count what is found, as a rank would find it."""
+    from pipeline.training.job import join_process_group
+
+    join_process_group()
+    source = config.paths.run_dir / "checkpoints" / NEWEST
+    copy = Path(shutil.copytree(source, config.paths.run_dir / "copies" / NEWEST))
+    draw = random.Random(1)
+    tried = found = 0
+    assert checkpoint.damage(copy, by_checksum=False) == []
+    for path in sorted(copy.glob("*.pt")):
+        content = path.read_bytes()
+        for place in [*draw.sample(range(1500), 25), *draw.sample(range(len(content) - 1500, len(content)), 15)]:
+            changed = bytearray(content)
+            changed[place] ^= 1 << draw.randrange(8)
+            path.write_bytes(changed)
+            tried += 1
+            found += bool(checkpoint.damage(copy, by_checksum=False))
+        path.write_bytes(content)
+    return {"tried": tried, "found": found}
+
+
+def test_whatever_a_flipped_bit_makes_of_a_file_no_rank_dies_of_it(made: Made) -> None:
+    """Bits of numbers, of padding and of names that nobody reads stay unseen where only sizes are compared."""
+    counts = in_ranks(made.run_file, 1, undecodable, [CONSTANT])
+    assert counts["tried"] == 120
+    assert counts["found"] > 40
+
+
+def test_what_is_no_file_is_damage_and_what_the_disk_says_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"bytes": 0, "checksum": ""}
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # which would be waited for without end
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
-    assert checkpoint._wrong_size(tmp_path / "file" / "x", record) == "x cannot be read (Not a directory)"
-    assert checkpoint._wrong_size(tmp_path / "x", record) == "x is missing"
+    for name in ("folder", "pipe", "loop", "file/x", "x"):
+        assert content_flaw(tmp_path / name, record), name
+    for number in (errno.EIO, errno.EACCES, errno.ESTALE, errno.EMFILE):
+
+        def fail(*_: object, number: int = number, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(Path, "stat", fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            size_flaw(tmp_path / "file", record)

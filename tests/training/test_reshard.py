@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.reshard import copy_slots
-from pipeline.training.shards import Slot, even_slots, vector_slots
+from pipeline.training.shards import Slot, copy_slots, even_slots, vector_slots
 
 
 def test_a_vector_is_cut_wherever_the_cuts_fall() -> None:
@@ -30,7 +29,7 @@ def test_even_parts_are_padded_and_may_be_empty() -> None:
 
 def test_a_part_that_no_old_rank_holds_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="2 of the 3 elements"):
-        copy_slots([3], [Slot("a", 0, 3, 0, 0)], [[Slot("a", 0, 2, 0, 0)]], [[torch.ones(2)]])
+        copy_slots([3], [Slot("a", 0, 3, 0, 0)], [[Slot("a", 0, 2, 0, 0)]], lambda rank: [torch.ones(2)])
 
 
 @given(
@@ -60,7 +59,7 @@ def test_any_number_of_ranks_and_either_layout_hold_the_same_parameters(
             flat[slot.offset : slot.offset + slot.length] = values[slot.name][slot.start : slot.start + slot.length]
     found = {name: torch.full((length,), torch.nan) for name, length in named.items()}
     for slots in new_slots:
-        (flat,) = copy_slots([size], slots, old_slots, old)
+        (flat,) = copy_slots([size], slots, old_slots, old.__getitem__)
         assert flat.count_nonzero() <= sum(slot.length for slot in slots), "padding is zero"
         for slot in slots:
             found[slot.name][slot.start : slot.start + slot.length] = flat[slot.offset : slot.offset + slot.length]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import pretend_checkpoint
 
 from pipeline.artifacts import MANIFEST, read_json, write_json
 from pipeline.errors import ConfigError, DataError
@@ -13,7 +14,6 @@ from pipeline.sampling import order
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.trace import open_run, read_run
 from pipeline.training import resume
-from pipeline.training.checkpoint_folders import write_checkpoint_manifest
 
 MakeRun = Callable[..., Path]
 HALFWAY = "data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"
@@ -23,8 +23,7 @@ def begin(run_file: Path, *overrides: str) -> None:
     """Begin a run, and let it have a checkpoint."""
     config = load(run_file, overrides)
     resume.begin(config)
-    state = {"step": 10, "tokens": 10 * config.batch.global_batch_tokens}
-    write_checkpoint_manifest(config.paths.run_dir / "checkpoints" / "step_00000010", {"state": state})
+    pretend_checkpoint(config.paths.run_dir, 10, 10 * config.batch.global_batch_tokens)
 
 
 @pytest.mark.parametrize(

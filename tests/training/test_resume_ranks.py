@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from ranks import NEEDS_FP16, run_ranks
 from training_data import TEMPLATES
 
 from pipeline.events import all_events
 from pipeline.run_file import load
+from pipeline.training.checkpoint_files import load_file
 from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
@@ -66,7 +66,7 @@ def test_another_number_of_ranks_continues_the_losses(
         assert largest_difference(whole, go_on(run_file, ranks, [])) < 1e-5
     assert conversions(run_file) == [(before, ranks) for ranks in after]
     saved = next((load(run_file).paths.run_dir / "checkpoints" / "step_00000020").glob("*model_states.pt"))
-    counters = torch.load(saved, weights_only=False)
+    counters = load_file(saved)
     assert (counters["global_steps"], counters["global_samples"], counters["skipped_steps"]) == (20, 160, 0)
 
 

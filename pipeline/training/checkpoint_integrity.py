@@ -1,0 +1,55 @@
+"""A checkpoint's files against its manifest: sizes, then checksums. Free of torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+from pipeline.artifacts import file_record
+from pipeline.errors import DataError, is_missing
+from pipeline.logs import progress
+from pipeline.training.checkpoint_folders import read_checkpoint_manifest
+
+FileRecord = Mapping[str, Any]
+"""`{"bytes", "checksum"}` of a file, as a manifest has it."""
+
+
+def size_flaw(file: Path, record: FileRecord) -> str | None:
+    """Say where a file is missing or has another size than was written. OSError where the disk does not tell."""
+    try:
+        state = file.stat()
+    except OSError as error:
+        if not is_missing(error):
+            raise
+        return f"{file.name} is missing"
+    if not S_ISREG(state.st_mode):
+        return f"{file.name} is no file"
+    size = state.st_size
+    return None if size == record["bytes"] else f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
+
+
+def content_flaw(file: Path, record: FileRecord) -> str | None:
+    """Say where a file has other bytes than were written. OSError where the disk does not tell."""
+    if flaw := size_flaw(file, record):
+        return flaw
+    return None if file_record(file) == record else f"{file.name} has other bytes than were written"
+
+
+def damaged_files(checkpoint: Path) -> list[str]:
+    """Return what differs from a checkpoint's manifest, all bytes read by this process."""
+    files = read_checkpoint_manifest(checkpoint)["files"]
+    found = []
+    done = 0
+    with progress(checkpoint.name, sum(record["bytes"] for record in files.values()), "bytes") as update:
+        for name, record in files.items():
+            if flaw := content_flaw(checkpoint / name, record):
+                found.append(flaw)
+            done += record["bytes"]
+            update(done, name)
+    return found
+
+
+def verify_bytes(checkpoint: Path, remedy: str) -> None:
+    """Raise DataError that names what differs from a checkpoint's manifest and ends with `remedy`; reads all bytes."""
+    if damage := damaged_files(checkpoint):
+        raise DataError(f"{checkpoint}: is damaged: {', '.join(damage)}. {remedy}")

@@ -1,0 +1,253 @@
+"""The one reader of a checkpoint's weights and moments, whatever ZeRO stage and number of ranks wrote them.
+
+Export, branch, conversion and resharding read through it. ZeRO keeps fp32 weights and the optimizer's moments as flat tensors
+cut among the ranks, a file each. Where each stretch of each parameter lies follows from the parameters' shapes and order,
+which a checkpoint holds. At ZeRO 0 every parameter is a flat tensor of its own, in one file. Files are mapped into memory:
+what is not asked for is not read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.checkpoint.constants import (
+    BASE_OPTIMIZER_STATE,
+    BUFFER_NAMES,
+    FP32_FLAT_GROUPS,
+    LOSS_SCALER,
+    OPTIMIZER_STATE_DICT,
+    PARAM_SHAPES,
+    SINGLE_PARTITION_OF_FP32_GROUPS,
+)
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+
+from pipeline.errors import DataError
+from pipeline.training.checkpoint_files import decoding, load_file
+from pipeline.training.checkpoint_folders import read_checkpoint_manifest
+from pipeline.training.checkpoint_integrity import verify_bytes
+from pipeline.training.shards import Slot, copy_slots, slots_of_ranks
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+"""AdamW's two, Muon's one."""
+SCALER_KEYS = (LOSS_SCALER, "dynamic_loss_scale", "overflow")
+COUNTERS = ("global_steps", "global_samples", "skipped_steps")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one rank has written: flat fp32 tensors `(elements,)` by group."""
+
+    weights: Sequence[torch.Tensor]
+    states: Mapping[int, Mapping[str, Any]]
+    """The optimizer's, by group: moments as long as the weights, and Adam's step. Empty before the first step."""
+    scaler: Mapping[str, Any]
+    """What fp16's loss scaler goes on from."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint holds of weights and moments; tensors are mapped into memory, not read."""
+
+    groups: Sequence[Mapping[str, torch.Size]]
+    """`{name: shape}` by group, in the order in which the flat tensors hold the parameters."""
+    slots: Sequence[Sequence[Slot]]
+    """By rank."""
+    shard: Callable[[int], Shard]
+    """Open a rank's file, once."""
+    buffers: Mapping[str, torch.Tensor]
+    """The model's persistent tensors that are no parameters."""
+    counters: Mapping[str, int]
+
+    @cached_property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        return {name: shape for named in self.groups for name, shape in named.items()}
+
+    @property
+    def adam_step(self) -> float | None:
+        """What Adam's bias corrections go by; None before the first step."""
+        return next((float(state["step"]) for state in self.shard(0).states.values() if "step" in state), None)
+
+    def names_with(self, moment: str) -> list[str]:
+        """Return the parameters that have a moment; Muon's have others than AdamW's."""
+        having = {group for group, state in self.shard(0).states.items() if moment in state}
+        names = {slot.name for slots in self.slots for slot in slots if slot.group in having}
+        return [name for name in self.shapes if name in names]
+
+    def weights_of(self, rank: int) -> Sequence[torch.Tensor]:
+        """Return a rank's flat weights by group."""
+        return self.shard(rank).weights
+
+    def moments_of(self, moment: str) -> Callable[[int], Mapping[int, torch.Tensor]]:
+        """Return a function that gives a rank's flat moments by group, of the groups that have that one."""
+        return lambda rank: {g: state[moment] for g, state in self.shard(rank).states.items() if moment in state}
+
+    def weight(self, name: str) -> torch.Tensor:
+        """Return a copy of one parameter, in fp32."""
+        return self._whole(name, self.weights_of)
+
+    def moment_reader(self, moment: str) -> Callable[[str], torch.Tensor]:
+        """Return a function that copies a moment of one parameter."""
+        flat = self.moments_of(moment)
+        return lambda name: self._whole(name, flat)
+
+    @cached_property
+    def _pieces(self) -> Mapping[str, list[list[Slot]]]:
+        """By parameter: the slots that make it up, by rank."""
+        pieces: dict[str, list[list[Slot]]] = {name: [[] for _ in self.slots] for name in self.shapes}
+        for rank, slots in enumerate(self.slots):
+            for slot in slots:
+                pieces[slot.name][rank].append(slot)
+        return pieces
+
+    def _whole(self, name: str, flat: Callable[[int], Any]) -> torch.Tensor:
+        size = self.shapes[name].numel()
+        (whole,) = copy_slots([size], [Slot(name, 0, size, 0, 0)], self._pieces[name], flat)
+        return whole.view(self.shapes[name])
+
+
+def read_verified(checkpoint: Path, remedy: str) -> Stored:
+    """Open a checkpoint after all its bytes have been compared with their checksums, by this process.
+
+    Raises DataError that names the damaged files and ends with `remedy`.
+    """
+    verify_bytes(checkpoint, remedy)
+    try:
+        return open_stored(checkpoint)
+    except DataError as error:
+        raise DataError(f"{error}. {remedy}") from None
+
+
+def open_stored(checkpoint: Path) -> Stored:
+    """Open a checkpoint that has been verified. Raises DataError where a file does not hold what a save writes."""
+    manifest = read_checkpoint_manifest(checkpoint)
+    stage, ranks = manifest["zero_stage"], manifest["ranks"]
+    path = _path_of_model(checkpoint, stage)
+    model = load_file(path, mmap=True)
+    with decoding(path):
+        buffers = {name: _plain(model["module"][name]) for name in model[BUFFER_NAMES]}
+        counters = {name: _count(model[name]) for name in COUNTERS}
+        if stage == 0:
+            groups, whole = _whole_shard(model)
+            slots = [[Slot(name, 0, s.numel(), g, 0) for g, named in enumerate(groups) for name, s in named.items()]]
+            return Stored(groups, slots, lambda _: whole, buffers, counters)
+        groups = _groups(model)
+    first = _open_shard(checkpoint, stage, 0, [None] * len(groups))
+    sizes = [flat.numel() for flat in first.weights]
+    with decoding(path):
+        slots = slots_of_ranks(stage, groups, sizes, ranks)
+        if any(slot.offset + slot.length > sizes[slot.group] for of_rank in slots for slot in of_rank):
+            raise ValueError(f"its parameters are larger than the {ranks} shards beside it")
+    shard = cache(lambda rank: first if rank == 0 else _open_shard(checkpoint, stage, rank, sizes))
+    return Stored(groups, slots, shard, buffers, counters)
+
+
+def parameter_groups(checkpoint: Path) -> list[dict[str, torch.Size]]:
+    """Return `{name: shape}` by group, as a checkpoint of ZeRO 1 to 3 has them. Raises DataError as `open_stored` does."""
+    path = _path_of_model(checkpoint, read_checkpoint_manifest(checkpoint)["zero_stage"])
+    model = load_file(path, mmap=True)
+    with decoding(path):
+        return _groups(model)
+
+
+def _groups(model: Mapping[str, Any]) -> list[dict[str, torch.Size]]:
+    return [{name: _shape(shape) for name, shape in named.items()} for named in model[PARAM_SHAPES]]
+
+
+def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | None]) -> Shard:
+    """Open a rank's file of a ZeRO stage from 1 to 3; `sizes` are the elements of its flat tensors, None where unknown."""
+    path = _path(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")
+    content = load_file(path, mmap=True)
+    with decoding(path):
+        content = content[OPTIMIZER_STATE_DICT]
+        weights = content[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS]
+        inner = content[OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE]
+        if len(weights) != len(sizes):
+            raise ValueError(f"has {len(weights)} groups of parameters instead of {len(sizes)}")
+        flat = [_flat(tensor, size) for tensor, size in zip(weights, sizes, strict=True)]
+        scaler = {key: content[key] for key in SCALER_KEYS if key in content}
+        _check_scaler(scaler.get(LOSS_SCALER))
+        states = _states(inner["state"], [tensor.numel() for tensor in flat])
+        if states and len(states) != len(flat):
+            raise ValueError(f"has optimizer states of {len(states)} groups instead of {len(flat)}")
+        return Shard(flat, states, scaler)
+
+
+def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]], Shard]:
+    """Return the parameters of a ZeRO 0 checkpoint, each a group of its own, and what it holds of them."""
+    weights = {name: _plain(model["module"][name]) for name in model["parameter_names"]}
+    if any(weight.dtype != torch.float32 for weight in weights.values()):
+        raise ValueError("ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3")
+    flat = {
+        group: {key: _plain(value).flatten() if key in MOMENTS else value for key, value in state.items()}
+        for group, state in model["optimizer"]["state"].items()
+    }
+    states = _states(flat, [weight.numel() for weight in weights.values()])
+    groups = [{name: _shape(weight.shape)} for name, weight in weights.items()]
+    return groups, Shard([weight.flatten() for weight in weights.values()], states, {})
+
+
+def _states(states: Mapping[int, Mapping[str, Any]], sizes: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return an optimizer's moments, and Adam's step, by group. Raises ValueError where they do not belong to the weights."""
+    if not set(states) <= set(range(len(sizes))):
+        raise ValueError(f"has optimizer states of other groups than its {len(sizes)}")
+    checked: dict[int, dict[str, Any]] = {}
+    for group, state in states.items():
+        checked[group] = {key: _flat(state[key], sizes[group]) for key in MOMENTS if key in state}
+        if not checked[group]:
+            raise ValueError(f"has no moments in group {group}")
+        if MOMENTS[0] in state:
+            if MOMENTS[1] not in state or not float(state["step"]) > 0:
+                raise ValueError(f"lacks a part of Adam's state in group {group}")
+            checked[group]["step"] = state["step"]
+    return checked
+
+
+def _check_scaler(scaler: Any) -> None:
+    """Raise ValueError where a loss scaler has other attributes than a new one, or other types of them."""
+    if scaler is None:
+        return
+    new = DynamicLossScaler(1.0, 2.0, 1, 1.0, 1, False) if isinstance(scaler, DynamicLossScaler) else LossScaler(1)
+    for name, value in vars(new).items():
+        if not isinstance(getattr(scaler, name), float | int if isinstance(value, float | int) else type(value)):
+            raise ValueError(f"has a loss scaler whose {name} is {getattr(scaler, name)!r}")
+
+
+def _flat(tensor: torch.Tensor, size: int | None) -> torch.Tensor:
+    if _plain(tensor).dim() != 1 or tensor.dtype != torch.float32 or size not in (None, tensor.numel()):
+        raise ValueError(f"has a {tensor.dtype} tensor of shape {tuple(tensor.shape)} instead of {size or ''} floats")
+    return tensor.detach()
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that lies in the file as it is; others can be larger than it."""
+    if not isinstance(tensor, torch.Tensor) or not tensor.is_contiguous():
+        raise TypeError(f"has a {type(tensor).__name__} with holes instead of a tensor")
+    return tensor
+
+
+def _shape(shape: torch.Size) -> torch.Size:
+    if not isinstance(shape, torch.Size) or min(shape, default=1) < 1:
+        raise ValueError(f"has a parameter of shape {shape}")
+    return shape
+
+
+def _count(value: int) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"has a count of {value!r}")
+    return value
+
+
+def _path_of_model(checkpoint: Path, stage: int) -> Path:
+    """Return DeepSpeed's file of what is not divided."""
+    return _path(checkpoint, "zero_pp_rank_0_mp_rank_00_model_states" if stage == 3 else "mp_rank_00_model_states")
+
+
+def _path(checkpoint: Path, name: str) -> Path:
+    """Return a file of a checkpoint. In bf16 DeepSpeed begins some names with `bf16_`."""
+    for path in (checkpoint / f"{name}.pt", checkpoint / f"bf16_{name}.pt"):
+        if path.is_file():
+            return path
+    raise DataError(f"{checkpoint / name}.pt: is missing")
