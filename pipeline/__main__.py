@@ -99,6 +99,7 @@ STAGES = (
         settings=("evaluation.prompt",),
         inputs=("train-tokenizer", "train"),
         version=2,
+        grows=True,
     ),
     Stage(
         name="evaluate",

@@ -83,7 +83,7 @@ class Stage:
     shared: bool = False
     """Its output lies in data_dir, shared by many runs."""
     grows: bool = False
-    """Its output is only ever added to, so that an older manifest stays true while it runs."""
+    """Its output is only ever added to, or exchanged as a whole, so that an older manifest stays true while it runs."""
     keeps: bool = False
     """Once made, it stays as it is when its inputs change: only its own settings make it stale."""
     is_asked: Callable[[RunConfig], bool] = lambda config: True

@@ -1,26 +1,27 @@
 """The `export` stage: the last checkpoint -> run_dir/export/step_N, a transformers folder, loaded again and compared.
 
-`AutoModelForCausalLM`, `AutoTokenizer` and `lm_eval --model hf` load the folder unchanged. It is written under a
-temporary name and renamed when its logits have been found equal to the engine's.
+`AutoModelForCausalLM`, `AutoTokenizer` and `lm_eval --model hf` load the folder unchanged. The checkpoint's bytes are compared
+with their checksums first. The folder is written under a temporary name and takes the place of an earlier one when its logits
+have been found equal to the engine's: an export that fails leaves what was there.
 """
 
-import io
-import logging
 import os
+import re
 import shutil
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import Result, file_record, read_json
+from pipeline.artifacts import MANIFEST, Result, file_record, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled
 from pipeline.pretrained_folders import new_model, open_model, open_tokenizer
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest accepted difference of a logit. fp32: rounding of another summation order. The half formats: a few units in
@@ -39,20 +40,20 @@ def export(config: RunConfig) -> Result:
         raise DataError(
             f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in another run_dir."
         )
-    shutil.rmtree(folder / f".{name}", ignore_errors=True)
-    _write(config, checkpoints / name, folder / f".{name}", trained["counts"])
-    difference = max_logit_difference(folder / f".{name}", checkpoints / name / "probe.npz")
-    if not difference < TOLERANCE[config.precision.dtype]:
-        raise DataError(
-            f"{folder / ('.' + name)}: the reloaded model's logits differ from the engine's by {difference:.2g}, more than "
-            f"{TOLERANCE[config.precision.dtype]} for {config.precision.dtype}. The folder is kept for inspection."
-        )
-    shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / f".{name}").rename(folder / name)
-    continuation = continue_prompt(folder / name, config.evaluation.prompt)
+    target = folder / name
+    with _replacing(target) as partial:
+        _write(config, checkpoints / name, partial, trained["counts"])
+        difference = max_logit_difference(partial, checkpoints / name / "probe.npz")
+        if not difference < TOLERANCE[config.precision.dtype]:
+            raise DataError(
+                f"{checkpoints / name}: the exported model's logits differ from the engine's by {difference:.2g}, more than "
+                f"{TOLERANCE[config.precision.dtype]} for {config.precision.dtype}: nothing was exported. Is the run file "
+                "still the one that was trained with, and paths.data_dir/tokenizer too?"
+            )
+        continuation = continue_prompt(partial, config.evaluation.prompt)
     note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
     console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
-    files = {f"{name}/{path.name}": file_record(path) for path in sorted((folder / name).iterdir())}
+    files = {f"{name}/{path.name}": file_record(path) for path in sorted(target.iterdir())}
     size = sum(record["bytes"] for record in files.values())
     counts = {
         "headline": (
@@ -70,49 +71,71 @@ def export(config: RunConfig) -> Result:
     return Result(counts, files)
 
 
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Give a folder to write into, which becomes `target` if nothing fails; otherwise `target` stays as it was."""
+    partial = target.with_name(f".{target.name}")
+    replaced = target.with_name(f".{target.name}.replaced")
+    if replaced.exists() and not target.exists():  # killed between the two renames below
+        replaced.rename(target)
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        yield partial
+        if target.exists():
+            target.rename(replaced)
+        partial.rename(target)
+    except BaseException:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
 def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, Any]) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     from pipeline.training.engine import DTYPES
+    from pipeline.training.language_model import PREFIX
     from pipeline.training.model import model_config
+    from pipeline.training.start import stored_as_weights
+    from pipeline.training.starting_weights import put_weights
+    from pipeline.training.stored_weights import read_verified
 
     transformers_logging.disable_progress_bar()
+    remedy = (
+        f"Restore it from a copy; or delete {checkpoint.parent / MANIFEST} and run `pipeline train`, which goes on from the "
+        "newest sound checkpoint"
+    )
+    stored = read_verified(checkpoint, remedy)
     architecture = model_config(config)
     with torch.device("cpu"):
         model = new_model(architecture, dtype=torch.float32)
-    missing, unexpected = model.load_state_dict(_weights(checkpoint), strict=False)
-    tied = set(model.all_tied_weights_keys)
-    if set(missing) - tied or unexpected:
-        raise DataError(f"{checkpoint}: does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
-    model.tie_weights()
-    model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
+    buffers = {name.removeprefix(PREFIX): buffer for name, buffer in stored.buffers.items()}
+    put_weights(model, replace(stored_as_weights(checkpoint, stored), buffers=buffers), is_sharded=False)
+    try:
+        model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):  # a full disk, which it calls by another name
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None
+        raise
     misreading = publish(config, target)
     card = _model_card(config, counts, architecture.model_type, misreading)
     (target / "README.md").write_text(card, encoding="utf-8")
-
-
-def _weights(checkpoint: Path) -> dict[str, Any]:
-    """Return the weights that the engine computed with; at ZeRO 3 merged from all ranks' shards, in fp32."""
-    import torch
-    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-    from pipeline.training.language_model import PREFIX
-
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if read_checkpoint_manifest(checkpoint)["zero_stage"] == 3:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints and draws a bar
-            merged: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
-    else:
-        merged = torch.load(checkpoint / "mp_rank_00_model_states.pt", weights_only=False)["module"]
-    return {name.removeprefix(PREFIX): weight for name, weight in merged.items()}
 
 
 def max_logit_difference(folder: Path, probe: Path) -> float:
     """Load an exported folder and return the largest difference to the engine's logits in a checkpoint's probe."""
     import torch
 
-    expected = np.load(probe)
+    from pipeline.training.checkpoint_files import decoding
+
+    with decoding(probe):
+        arrays = np.load(probe)  # which reads no objects, so that no code is run
+        expected = {name: arrays[name] for name in ("input_ids", "logits")}
     model = open_model(folder, str(folder), dtype="auto").eval()
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(expected["input_ids"])).logits.float().numpy()
