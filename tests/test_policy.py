@@ -125,14 +125,86 @@ def test_the_rule_of_directions(importer: str, module: str, right: bool) -> None
     assert allowed(PACKAGE / importer, module) is right
 
 
-def test_only_training_and_the_export_import_deepspeed() -> None:
+def test_only_training_imports_deepspeed() -> None:
     importers = {
         str(path.relative_to(PACKAGE))
         for path in FILES
         for _, module in imported(path)
         if module.split(".")[0] == "deepspeed"
     }
-    assert [name for name in importers if not name.startswith("training/") and name != "evaluation/export.py"] == []
+    assert [name for name in importers if not name.startswith("training/")] == []
+
+
+PICKLE_READER = "training/checkpoint_files.py"
+MAY_READ_PICKLES = ("training/test_checkpoint_files.py",)
+"""Tests that make hostile files, and show that they are."""
+MAY_MERGE = ("training/test_branch.py", "training/test_checkpoint_commands.py")
+"""Tests that hold our reader to DeepSpeed's own merging, of files that they have made."""
+
+
+def ways_to_unpickle(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of all that could run code out of a file."""
+    modules = {
+        "pickle",
+        "_pickle",
+        "cloudpickle",
+        "dill",
+        "joblib",
+        "shelve",
+        "marshal",
+        "torch._weights_only_unpickler",
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            yield node.lineno, node.module
+        elif isinstance(node, ast.Attribute) and node.attr == "load" and "torch" in _spelled(node.value):
+            yield node.lineno, "torch.load"
+        elif isinstance(node, ast.ImportFrom) and node.module in ("torch", "torch.serialization"):
+            yield from ((node.lineno, "torch.load") for alias in node.names if alias.name == "load")
+        elif isinstance(node, ast.keyword) and node.arg in ("weights_only", "allow_pickle", "pickle_module"):
+            yield node.lineno, node.arg
+        if "zero_to_fp32" in (getattr(node, "module", None) or "") or getattr(node, "attr", "") == "zero_to_fp32":
+            yield node.lineno, "zero_to_fp32"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _spelled(node: ast.AST) -> tuple[str, ...]:
+    """Return the names of `torch` or `torch.serialization`."""
+    if isinstance(node, ast.Attribute):
+        return (*_spelled(node.value), node.attr)
+    return (node.id,) if isinstance(node, ast.Name) else ()
+
+
+def test_one_module_reads_pickles() -> None:
+    """Whoever else did could run what a checkpoint names. DeepSpeed's merging of shards does."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} {what}"
+        for folder, reader, mergers in ((PACKAGE, (PICKLE_READER,), ()), (ROOT / "tests", MAY_READ_PICKLES, MAY_MERGE))
+        for path in sorted(folder.rglob("*.py"))
+        for line, what in ways_to_unpickle(ast.parse(path.read_text()))
+        if str(path.relative_to(folder)) not in (mergers if what == "zero_to_fp32" else reader)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "torch.load(path)",
+        "torch.serialization.load(path)",
+        "from torch import load",
+        "read(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint",
+        "deepspeed.utils.zero_to_fp32.load(path)",
+        "from torch._weights_only_unpickler import Unpickler",
+    ],
+)
+def test_the_rule_of_pickles(line: str) -> None:
+    assert len(list(ways_to_unpickle(ast.parse(line)))) == 1
 
 
 def test_the_cluster_folder_is_free_of_torch() -> None:
