@@ -90,9 +90,27 @@ def open_model(folder: Path, where: str, **options: Any) -> Any:
 
 
 def opening_options(folder: Path, where: str) -> dict[str, Any]:
-    """Return what a library that opens a model folder itself must be given. Raises DataError as `refuse_code` does."""
+    """Return what a library that opens a model folder itself must be given.
+
+    Raises DataError as `refuse_code` does, and where an index of weights leads out of the folder.
+    """
     refuse_code(folder, where)
+    _refuse_weights_elsewhere(folder, where)
     return {**OFFLINE, "use_safetensors": True}
+
+
+def _refuse_weights_elsewhere(folder: Path, where: str) -> None:
+    """Refuse an index whose shards lie elsewhere: what is read would be other files than those that were named and counted."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            elsewhere = sorted(name for name in names if name != Path(name).name)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise DataError(f"{where}: {index.name} is no index of weights. Copy the folder again.") from None
+        if elsewhere:
+            raise DataError(
+                f"{where}: {index.name} names {elsewhere[0]}, which is no file of the folder. Copy it there."
+            )
 
 
 def new_model(architecture: Any, **options: Any) -> Any:

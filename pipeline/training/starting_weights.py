@@ -15,7 +15,7 @@ import torch.distributed as dist
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, is_missing
 from pipeline.pretrained_folders import open_model
 from pipeline.training.agreement import from_rank_0
 
@@ -85,7 +85,11 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
             ignore_mismatched_sizes=True,  # named below, with the others
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (MemoryError, DataError):
+        raise
+    except Exception as error:  # whatever safetensors and transformers make of a damaged file
+        if isinstance(error, OSError) and error.errno is not None and not is_missing(error):
+            raise
         raise DataError(f"{where}: cannot be loaded ({(str(error).splitlines() or [''])[0][:200]})") from None
     problems = [
         _listed("missing", sorted(loaded["missing_keys"])),

@@ -104,6 +104,32 @@ def test_a_weight_that_is_missing_or_left_over_is_named(make_run: MakeRun) -> No
         build_model(config, narrow, {"zero_optimization": {"stage": 0}}, found)
 
 
+def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) -> None:
+    """Weights that are short, empty or garbage; an index that is none, or that leads to files of another folder."""
+    architecture = AutoConfig.for_model("llama", vocab_size=300, **COMMON)
+    folder = tmp_path / "model"
+    AutoModelForCausalLM.from_config(architecture).save_pretrained(folder, max_shard_size="40KB")
+    shard, index = min(folder.glob("*.safetensors")), folder / "model.safetensors.index.json"
+    (tmp_path / "elsewhere.safetensors").write_bytes(shard.read_bytes())
+    listed = index.read_text()
+    damage: list[tuple[Path, bytes]] = [
+        *(
+            (shard, content)
+            for content in (b"", shard.read_bytes()[:-9], b"\0\xff" * 50, b"\x05" + bytes(7) + b"{}}}}")
+        ),
+        *((index, content) for content in (b"{", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": {"a": 7}}')),
+        (index, listed.replace(shard.name, "../elsewhere.safetensors").encode()),
+        (index, listed.replace(shard.name, str(tmp_path / "elsewhere.safetensors")).encode()),
+    ]
+    for path, content in damage:
+        good = path.read_bytes()
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"model\.pretrained = .*model: "):
+            pretrained_weights(folder, architecture)
+        path.write_bytes(good)
+    assert pretrained_weights(folder, architecture).shapes
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
