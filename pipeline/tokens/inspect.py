@@ -107,21 +107,22 @@ def open_data(config: RunConfig) -> Data:
 
 
 def overview(data: Data, question: Question) -> dict[str, Any]:
-    """Return per source its counts, the lengths of its training documents and one document's beginning."""
+    """Return per source its counts by split, and of the split that is asked for the lengths and one document's beginning."""
     sources = {}
     for source in _sources(data, question):
         counts = data.counts[source]
-        size = sum(counts["text_bytes"].values())
-        tokens = None
+        sizes = {split: counts["text_bytes"].get(split, 0) for split in SPLITS}
+        tokens: dict[str, int | None] = dict.fromkeys(SPLITS)
         if data.tokens is not None:
-            tokens = sum(split.get("tokens", 0) for split in data.tokens.get(source, {}).values())
+            in_splits = data.tokens.get(source, {})
+            tokens = {split: in_splits.get(split, {}).get("tokens", 0) for split in SPLITS}
         short = replace(question, characters=SAMPLE_CHARACTERS)
         picked = list(_picked(data if data.tokens else replace(data, pieces=None), source, short, 1))
         sources[source] = {
             "documents": counts["documents"],
-            "text_bytes": size,
+            "text_bytes": sizes,
             "tokens": tokens,
-            "bytes_per_token": size / tokens if size and tokens else None,
+            "bytes_per_token": {split: _ratio(sizes[split], tokens[split]) for split in SPLITS},
             "lengths": lengths(data, source, question.split),
             "sample": picked[0] if picked else None,
         }
@@ -132,6 +133,10 @@ def overview(data: Data, question: Question) -> dict[str, Any]:
         "sources_without_text": sorted(data.existing),
         "notes": list(data.notes),
     }
+
+
+def _ratio(size: int, tokens: int | None) -> float | None:
+    return size / tokens if size and tokens else None
 
 
 def documents(data: Data, question: Question) -> list[dict[str, Any]]:

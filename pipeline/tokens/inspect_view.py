@@ -18,6 +18,7 @@ from pipeline.logs import console, human_bytes, print_json
 from pipeline.tokens.inspect import Question, documents, open_data, overview
 from pipeline.visible import visible
 
+SPLIT_NAMES = {"train": "to train on", "validation": "held out"}
 BAR_COLUMNS = 40
 ROOMY_COLUMNS = 100
 """In a narrower terminal the words of a heading stand below each other."""
@@ -93,14 +94,15 @@ def _print_notes(notes: Sequence[str]) -> None:
 def _print_overview(whole: dict[str, Any]) -> None:
     rows = []
     for name, source in whole["sources"].items():
-        counted = [f"{source['documents'][split]:,}" for split in SPLITS]
-        tokens = "" if source["tokens"] is None else f"{source['tokens']:,}"
-        rate = "" if source["bytes_per_token"] is None else f"{source['bytes_per_token']:.2f}"
-        size = human_bytes(source["text_bytes"])
-        if name in whole["sources_without_text"]:
-            size = rate = "—"
-        rows.append([name, *counted, size, tokens, rate])
-    _print_table(["source", "documents", "held out", "text", "tokens", "bytes per token"], rows)
+        for split in SPLITS:
+            tokens, ratio = source["tokens"][split], source["bytes_per_token"][split]
+            size = human_bytes(source["text_bytes"][split])
+            shown_ratio = "" if ratio is None else f"{ratio:.2f}"
+            if name in whole["sources_without_text"]:
+                size = shown_ratio = "—"
+            counted = [f"{source['documents'][split]:,}", size, "" if tokens is None else f"{tokens:,}", shown_ratio]
+            rows.append([name if split == SPLITS[0] else "", SPLIT_NAMES[split], *counted])
+    _print_table(["source", "", "documents", "text", "tokens", "bytes per token"], rows)
     for name, source in whole["sources"].items():
         _print_source(name, source, whole["split"])
 

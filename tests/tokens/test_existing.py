@@ -337,8 +337,8 @@ def test_documents_are_shown_from_their_ids(pairs_run: Path) -> None:
     source = whole["sources"]["web"]
     assert (source["documents"], source["tokens"], source["bytes_per_token"]) == (
         {"train": 2, "validation": 0},
-        5,
-        None,
+        {"train": 5, "validation": 0},
+        {"train": None, "validation": None},
     )
     for question in (Question(source="web", document=0), Question(id="web/train_one/0")):
         (shown,) = documents(data, question)

@@ -107,9 +107,32 @@ def test_tokens_are_those_that_training_reads(corpus: Path, capsys: pytest.Captu
         assert [token["special"] for token in tokens["shown"]] == [False] * (len(expected) - 1) + [True]
     found = lengths(data, "web", "train")
     assert found is not None and found["unit"] == "tokens" and found["documents"] == 8
-    assert overview(data, Question())["sources"]["web"]["tokens"] == data.tokens["web"]["train"]["tokens"]
+    trained_on = data.tokens["web"]["train"]["tokens"]
+    assert overview(data, Question())["sources"]["web"]["tokens"] == {"train": trained_on, "validation": 0}
     shown = show(config, capsys, document=1, with_ids=True)
     assert shown.endswith(f"b|b|<|endoftext|>\nids {' '.join(map(str, encoder.encode('bb').ids))} 0\n")
+
+
+def test_each_split_has_its_own_documents_text_and_tokens(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_out = ["prepare.validation_fraction=0.49", SETTINGS[1]]
+    run_stages(corpus, STAGES, held_out)
+    config = load(corpus, held_out)
+    data = open_data(config)
+    source = overview(data, Question())["sources"]["web"]
+    for split in ("train", "validation"):
+        texts = [text for path in data.shards("web", split) for text in pq.read_table(path)["text"].to_pylist()]
+        size = sum(len(text.encode()) for text in texts)
+        assert 0 < len(texts) < len(TEXTS)
+        assert source["documents"][split] == len(texts)
+        assert source["text_bytes"][split] == size
+        ids = sum(path.stat().st_size for path in (data.folder / "tokens" / "web").glob(f"{split}_*.bin")) // 2
+        assert source["tokens"][split] == ids
+        assert source["bytes_per_token"][split] == size / ids
+    lines = [line.split() for line in show(config, capsys).splitlines()]
+    for name, split in (("train on", "train"), ("held out", "validation")):
+        (line,) = (line for line in lines if name in " ".join(line))
+        assert str(source["documents"][split]) in line
+        assert f"{source['tokens'][split]:,}" in line
 
 
 def test_before_the_tokens_a_document_is_encoded_to_look_at_it(corpus: Path) -> None:
