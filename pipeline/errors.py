@@ -8,6 +8,9 @@ import math
 import os
 from collections.abc import Sequence
 
+MOST_PROBLEMS = 50
+"""Shown in one message."""
+
 
 class UserError(Exception):
     """Something the user can put right: shown as a message, without a traceback (exit code 2)."""
@@ -21,7 +24,10 @@ class ConfigError(UserError):
     def __init__(self, problems: Sequence[str], where: str = "") -> None:
         self.problems = list(problems)
         head = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
-        super().__init__("\n".join([f"{head} in {where or 'the settings'}:", *(f"  - {p}" for p in self.problems)]))
+        lines = [f"  - {problem}" for problem in self.problems[:MOST_PROBLEMS]]
+        if len(self.problems) > MOST_PROBLEMS:
+            lines.append(f"  and {len(self.problems) - MOST_PROBLEMS:,} more")
+        super().__init__("\n".join([f"{head} in {where or 'the settings'}:", *lines]))
 
 
 class DataError(UserError):

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
+from pipeline.errors import MOST_PROBLEMS, ConfigError, nearest_divisors, nearest_multiples
 from pipeline.sections import Evaluation, resolve_location
 from pipeline.visible import harmless
-from pipeline.yaml_files import apply_override, merge, read_yaml
+from pipeline.yaml_files import apply_override, merge, read_yaml, to_yaml
 
 PRESETS = Path(__file__).parent / "presets"
+MOST_NAMES = 30
+"""Shown in one line."""
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -47,7 +48,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         config, problems = RunConfig.model_validate(merged, context=context), []
     except ValidationError as error:
-        problems = [_explain(e) for e in error.errors()]
+        errors = error.errors()
+        problems = [_explain(each) for each in errors[:MOST_PROBLEMS]]
+        problems += [".".join(map(str, each["loc"])) for each in errors[MOST_PROBLEMS:]]  # counted, not shown
         try:  # without the unknown keys, so that what does not fit together is reported in the same message
             config = RunConfig.model_validate(merged, context=context, extra="ignore")
         except ValidationError:
@@ -67,8 +70,8 @@ def _recipe_path(recipe: str, base: Path) -> Path:
 def dump(config: RunConfig) -> str:
     """Return the resolved config as YAML, readable by `load`; what a terminal would act on is escaped in it."""
     settings = config.model_dump(mode="json")
-    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    return text if harmless(text) == text else yaml.safe_dump(settings, sort_keys=False)
+    text = to_yaml(settings, is_ascii=False)
+    return text if harmless(text) == text else to_yaml(settings, is_ascii=True)
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -82,12 +85,10 @@ def read_preset(name: str) -> dict[str, Any]:
 
 
 def _preset_path(name: str, setting: str = "preset", below: str = ".") -> Path:
-    folder = PRESETS / below
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ConfigError([f"{setting} = {name!r}: no such preset; there are {known}"])
-    return path
+    paths = {path.stem: path for path in sorted((PRESETS / below).glob("*.yaml"))}
+    if name not in paths:  # no path of the user's own, either: those could name each other without end
+        raise ConfigError([f"{setting} = {_shown(name)}: no such preset; there are {', '.join(paths)}"])
+    return paths[name]
 
 
 def _name_mixtures(data: Any) -> None:
@@ -216,7 +217,7 @@ def _proportion_mismatches(config: RunConfig) -> list[str]:
             if weights is None:
                 continue
             for name in sorted(weights.keys() - config.sources.keys()):
-                problems.append(f"{where}.{kind}.{name}: no such source; sources are {', '.join(config.sources)}")
+                problems.append(f"{where}.{kind}.{name}: no such source; sources are {_listed(list(config.sources))}")
             for name in [n for n in config.sources if n not in weights]:
                 problems.append(
                     f"{where}.{kind}: says nothing of the source {name}; give it a weight, 0 to leave it out"
@@ -274,8 +275,19 @@ def _explain(error: Any) -> str:
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"{setting}: unknown key; {hint}"
     value = error.get("input")
-    shown = f" = {value!r}" if not isinstance(value, dict) else ""
-    return f"{setting}{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    shown = f" = {_shown(value)}" if not isinstance(value, dict) else ""
+    quotes = "; put quotes around it" if error["type"] == "string_type" and not isinstance(value, (dict, list)) else ""
+    return f"{setting}{shown}: {error['msg'][0].lower()}{error['msg'][1:]}{quotes}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - MOST_NAMES:,} more"] if len(names) > MOST_NAMES else []
+    return ", ".join([*names[:MOST_NAMES], *more])
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.sections import Location, Section
+from pipeline.sections import ByteCount, Location, Section
 
 Minutes = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """A time as Slurm writes it; minutes alone may also be a YAML number."""
@@ -85,7 +85,7 @@ class Executor(Section):
     """
     workers_per_job: int = Field(default=1, ge=1)
     """Jobs sent to Slurm: worker processes in each, one core each."""
-    memory_per_worker: int = Field(default=4_000_000_000, ge=10**9)
+    memory_per_worker: ByteCount = Field(default=4_000_000_000, ge=10**9)
     """Jobs sent to Slurm: bytes of memory per worker. One needs 1 GB and 6 times its largest document."""
     partition: str | None = None
     """Jobs sent to Slurm: partition; default: the cluster's."""

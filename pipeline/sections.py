@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,34 @@ def _with_variables(location: str, base: Path) -> str:
     return VARIABLE.sub(value, location)
 
 
+_COUNT = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?([A-Za-z]+)")
+_THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def _count(value: Any, units: Mapping[str, int], how: str) -> Any:
+    """Turn `1.5T` into a number; what is none already, and no text, is left to the field's own rule."""
+    if not isinstance(value, str) or not (match := _COUNT.fullmatch(value.strip())):
+        return value
+    unit = units.get(match[2].lower())
+    exact = None if unit is None else Decimal(match[1]) * unit
+    if exact is None or exact != int(exact):
+        raise PydanticCustomError("count", "must be a whole number, or {how}", {"how": how})
+    return int(exact)
+
+
+def _token_count(value: Any) -> Any:
+    return _count(value, _THOUSANDS, "one with k, M, B or T: 2B is 2,000,000,000, and 64k is 64,000, not 65,536")
+
+
+def _byte_count(value: Any) -> Any:
+    return _count(value, _BYTES, "one with kB, MB, GB or TB (thousands), or KiB, MiB, GiB or TiB (1,024 each)")
+
+
+TokenCount = Annotated[int, BeforeValidator(_token_count)]
+"""A number of tokens; also written `300M`, `2B`, `1.5T`, always thousands: `64k` is 64,000."""
+ByteCount = Annotated[int, BeforeValidator(_byte_count)]
+"""A number of bytes; also written `200MB` (thousands) or `128MiB` (1,024 each)."""
 Location = Annotated[Path, BeforeValidator(_absolute)]
 """A path or glob, absolute after loading. Locations never enter a fingerprint: a folder may be moved."""
 
@@ -103,7 +132,7 @@ class Prepare(Section):
     """Largest share of rejected rows in a source before the stage fails."""
     on_broken_file: Literal["stop", "keep-readable-rows"] = "stop"
     """A truncated or unreadable file stops the stage after the other files, or gives the rows before the break."""
-    shard_text_bytes: int = Field(default=128 * 2**20, ge=1)
+    shard_text_bytes: ByteCount = Field(default=128 * 2**20, ge=1)
     """Bytes of text after which a new Parquet shard is begun."""
 
 
@@ -123,7 +152,7 @@ class Tokenizer(Section):
     """What no token reaches across. `single-digits`: every digit is its own token (Touvron et al. 2023,
     arXiv:2302.13971, section 2.1). SentencePiece also: `spaces`, digits like letters. Byte-level also: `gpt2` (Radford
     et al. 2019), `cl100k` (tiktoken; numbers up to three digits)."""
-    sample_bytes: int = Field(default=200_000_000, ge=10_000)
+    sample_bytes: ByteCount = Field(default=200_000_000, ge=10_000)
     """Bytes of training text that the vocabulary is learned from: of each source its share in `data.mixture`, else of
     the text, in documents chosen by hash."""
     path: Location | None = None
@@ -190,7 +219,7 @@ class DataStage(Proportions):
 
 
 class LengthStep(Section):
-    until_tokens: int = Field(ge=1)
+    until_tokens: TokenCount = Field(ge=1)
     """A step that begins before so many tokens of the run, and not before those of the entry above, is of this length."""
     sequence_length: int = Field(ge=2)
     """Tokens that the model sees at once; divides `data.sequence_length`."""
@@ -225,7 +254,7 @@ class LearningRateScaling(Section):
     rule: Literal["linear", "square-root"]
     """Peak x K (Goyal et al. 2017, arXiv:1706.02677), or x sqrt(K) (Krizhevsky 2014, arXiv:1404.5997; for Adam Malladi et
     al. 2022, arXiv:2205.10287). K = `batch.global_batch_tokens`, after its ramp, / `reference_batch_tokens`."""
-    reference_batch_tokens: int = Field(ge=1)
+    reference_batch_tokens: TokenCount = Field(ge=1)
     """The batch for which `peak_learning_rate` was found."""
 
 
@@ -266,9 +295,9 @@ class Schedule(Section):
     """After the warm-up: `linear` (to zero: Bergsma et al. 2025, arXiv:2502.15938) or `cosine` to the end of the run; `wsd`:
     stable, then a decay (Hu et al. 2024, arXiv:2404.06395); `inverse-square-root` of the tokens (Vaswani et al. 2017,
     arXiv:1706.03762); `constant`."""
-    warmup_tokens: int = Field(ge=0)
+    warmup_tokens: TokenCount = Field(ge=0)
     """Tokens of linear warm-up from zero."""
-    decay_tokens: int | None = Field(default=None, ge=0)
+    decay_tokens: TokenCount | None = Field(default=None, ge=0)
     """`wsd` only: tokens of the final decay."""
     decay_shape: Literal["one-minus-sqrt", "linear"] = "one-minus-sqrt"
     """`wsd` only: fall by the square root of the decay's progress (Hägele et al. 2024, arXiv:2405.18392), or in a line."""
@@ -277,14 +306,14 @@ class Schedule(Section):
 
 
 class BatchStep(Section):
-    until_tokens: int = Field(ge=1)
+    until_tokens: TokenCount = Field(ge=1)
     """A step that begins before so many tokens of the run, and not before those of the entry above, is of this size."""
-    global_batch_tokens: int = Field(ge=1)
+    global_batch_tokens: TokenCount = Field(ge=1)
     """Tokens in one optimizer step, over all ranks; a multiple of `data.sequence_length`."""
 
 
 class Batch(Section):
-    global_batch_tokens: int = Field(ge=1)
+    global_batch_tokens: TokenCount = Field(ge=1)
     """Tokens in one optimizer step, over all ranks; a multiple of `data.sequence_length`."""
     ramp: tuple[BatchStep, ...] = ()
     """Other global batches at first, as a rule smaller ones (Brown et al. 2020, appendix B), in ascending order of
@@ -299,7 +328,7 @@ class Precision(Section):
 
 
 class Train(Section):
-    train_tokens: int = Field(ge=1)
+    train_tokens: TokenCount = Field(ge=1)
     """Length of the run; rounded up to whole steps."""
     seed: int = Field(default=1, ge=0)
     """Seed of the initial weights, the order of the data and dropout."""
@@ -327,7 +356,7 @@ class Evaluation(Section):
     """Numbers of solved examples before each question."""
     items: int = Field(default=200, ge=1)
     """Questions per task at most."""
-    heldout_bytes: int = Field(default=50_000, ge=0)
+    heldout_bytes: ByteCount = Field(default=50_000, ge=0)
     """Bytes of held-out text per source, at most, for bits per byte."""
     task_paths: tuple[Location, ...] = ()
     """Folders with further lm-eval task files."""

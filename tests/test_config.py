@@ -313,3 +313,69 @@ def test_every_preset_is_a_part_of_a_run_file() -> None:
         for path in PRESETS.glob("*.yaml")
     }
     assert not any(unknown.values()), unknown
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("2B", 2_000_000_000), ("300M", 300_000_000), ("1.5T", 1_500_000_000_000), ("64k", 64_000), ("0.352k", 352),
+     ("1_000 K", 1_000_000), ("2b", 2_000_000_000), ("640", 640)],
+)  # fmt: skip
+def test_tokens_are_written_as_people_say_them(run_file: Path, text: str, count: int) -> None:
+    for overrides in (["train.train_tokens=" + text], [f"train.train_tokens='{text}'"]):
+        assert load(run_file, overrides).train.train_tokens == count
+    run_file.write_text(run_file.read_text() + "checkpoint: {}\n")
+    ramp = load(run_file, [f"batch.ramp=[{{until_tokens: {text}, global_batch_tokens: 0.032k}}]"]).batch.ramp
+    assert (ramp[0].until_tokens, ramp[0].global_batch_tokens) == (count, 32)
+
+
+@pytest.mark.parametrize("text", ["2X", "1.5", "0.0001k", "-2B", "2 B B", "B", "2MB", "1e3k", "NaN", "2KiB"])
+def test_what_is_no_number_of_tokens(run_file: Path, text: str) -> None:
+    assert len(problems(run_file, f"train.train_tokens='{text}'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("128MiB", 2**27), ("200MB", 200_000_000), ("1.5 kB", 1500), ("1kib", 1024)]
+)
+def test_bytes_are_written_with_their_unit(run_file: Path, text: str, count: int) -> None:
+    assert load(run_file, [f"prepare.shard_text_bytes={text}"]).prepare.shard_text_bytes == count
+    assert len(problems(run_file, "prepare.shard_text_bytes=2B")) == 1  # two bytes, or two billion
+
+
+@pytest.mark.parametrize("name", ["no", "2024_10", "1e5"])
+def test_a_source_whose_name_yaml_reads_as_something_else(run_file: Path, tmp_path: Path, name: str) -> None:
+    text = run_file.read_text()
+    run_file.write_text(text.replace("  web:", f"  {name}:"))
+    assert ["quotes" in problem for problem in problems(run_file)] == [True]
+    run_file.write_text(text.replace("  web:", f'  "{name}":'))
+    config = load(run_file)
+    assert list(config.sources) == [name]
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize("value", ["no", "2024", "1.5", "2024-10-01"])
+def test_text_that_yaml_reads_as_something_else(run_file: Path, value: str) -> None:
+    assert ["quotes" in problem for problem in problems(run_file, f"evaluation.prompt={value}")] == [True]
+    assert load(run_file, [f"evaluation.prompt='{value}'"]).evaluation.prompt == value
+
+
+def test_many_problems_are_a_message_that_can_be_read(run_file: Path) -> None:
+    text = run_file.read_text()
+    run_file.write_text(text + "".join(f"kye{i}: 1\n" for i in range(1000)))
+    with pytest.raises(ConfigError) as error:
+        load(run_file)
+    assert len(error.value.problems) == 1000
+    assert len(str(error.value)) < 50_000
+    run_file.write_text(text)
+    names = ", ".join(f"n{i}: {{kind: text, paths: [x]}}" for i in range(500))
+    weights = ", ".join(f"m{i}: 1" for i in range(500))
+    with pytest.raises(ConfigError) as error:
+        load(run_file, [f"sources={{{names}}}", f"data.mixture={{{weights}}}"])
+    assert len(str(error.value)) < 50_000
+    assert len(problems(run_file, f"train.seed=[{'x, ' * 500}]")[0]) < 1000
+
+
+@pytest.mark.parametrize("name", ["../presets/gpt3-125m", "/etc/passwd", "a\\0b", "x" * 5000])
+def test_a_preset_is_a_name_and_no_path(run_file: Path, name: str) -> None:
+    for setting in ("preset", "data.mixture"):
+        assert len(problems(run_file, f'{setting}="{name}"')[0]) < 2000

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.yaml_files import FromCommandLine, apply_override, merge, read_yaml
+from pipeline.yaml_files import FromCommandLine, apply_override, merge, read_strict_json, read_yaml, to_yaml
 
 
 def read(tmp_path: Path, text: str) -> dict[str, object]:
@@ -117,3 +117,106 @@ def test_times_are_text() -> None:
     apply_override(document, "a.limit=12:30:00")
     apply_override(document, "a.minutes=90")
     assert document == {"a": {"limit": "12:30:00", "minutes": 90}}
+
+
+LAUGHS = "\n".join(["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))])
+ENDLESS = {
+    "aliases": LAUGHS,
+    "aliases of aliases": "\n".join(["a0: &a0 x", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 400))]),
+    "an alias within itself": "a: &a [*a]",
+    "keys": "\n".join(f"k{i}: 1" for i in range(20_000)),
+    "one key": "\n".join(["k: 1"] * 20_000),
+    "nested lists": "a: " + "[" * 20_000 + "]" * 20_000,
+    "nested lists without end": "a: " + "[" * 20_000,
+    "nested mappings": "a: " + "{b: " * 20_000,
+    "indented mappings": "\n".join(" " * i + "a:" for i in range(1500)),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_grows_without_end_is_a_message(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, ENDLESS[name])
+    assert error.value.exit_code == 2
+    assert len(str(error.value)) < 1000
+    with pytest.raises(ConfigError) as error:
+        apply_override({}, "a={" + ENDLESS[name].replace("\n", ", ") + "}")
+    assert len(str(error.value)) < 1000
+
+
+def test_a_file_that_is_no_file_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, "a: " + "x" * 3_000_000)
+    assert len(str(error.value)) < 1000
+
+
+def test_an_override_of_endless_sections() -> None:
+    with pytest.raises(ConfigError):
+        apply_override({}, ".".join(["a"] * 20_000) + "=1")
+
+
+def test_aliases_within_the_bounds_are_read(tmp_path: Path) -> None:
+    assert read(tmp_path, "a: &a {x: &x [1, 2], y: *x}\nb: [*a, *x]\n")["b"] == [{"x": [1, 2], "y": [1, 2]}, [1, 2]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no: 1",
+        "2024_10: 1",
+        "1e5: 1",
+        "2024-10-01: 1",
+        "~: 1",
+        "s: {on: 1}",
+        "{[1]: 2}",
+        "a: .nan",
+        "a: [-.inf]",
+        "a: 1e999",
+        "a: 2024-13-45",
+        "a: " + "9" * 5000,
+        "a: !!int ''",
+        "a: !!bool x",
+        "a: !!timestamp x",
+    ],
+)
+def test_what_is_read_as_something_else_than_it_looks_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("key", ["no", "2024_10", "1e5", "2024-10-01"])
+def test_such_a_key_in_quotes_is_text_also_when_written_again(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=f'"{key}"'):
+        read(tmp_path, f"{key}: 1")
+    document = read(tmp_path, f'"{key}": "{key}"')
+    assert document == {key: key}
+    assert read(tmp_path, to_yaml(document, is_ascii=True)) == document
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 20_000,
+        '{"a": ' + "[" * 100 + "]" * 100 + "}",
+        '{"a": NaN}',
+        '{"a": [Infinity]}',
+        '{"a": 1e999}',
+        '{"a": {"b": 1, "b": 2}}',
+        '{"a": ' + "9" * 5000 + "}",
+        '{"a": "' + "x" * 3_000_000 + '"}',
+        "[1]",
+        "\x00",
+    ],
+)
+def test_json_is_read_as_strictly(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_strict_json(path)
+    assert len(str(error.value)) < 6000
+
+
+def test_json_as_it_should_be(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": [{"b": 1.5, "c": true}], "b": {"b": null}}')
+    assert read_strict_json(path) == {"a": [{"b": 1.5, "c": True}], "b": {"b": None}}

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
+from pipeline.yaml_files import read_strict_json
 
 OWNED_BY_YAML = {
     "train_batch_size": "batch.global_batch_tokens",
@@ -78,16 +79,10 @@ OFFLOAD_KEYS = {
 def read_template(path: Path) -> dict[str, Any]:
     """Return a template's mapping. Raises ConfigError where it cannot be read or is not a JSON object."""
     try:
-        template = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            [f"deepspeed = {path}: cannot be read ({error.strerror}); ds_configs/ has templates"]
-        ) from None
-    except ValueError as error:
-        raise ConfigError([f"is not valid JSON: {error}"], str(path)) from None
-    if not isinstance(template, dict):
-        raise ConfigError(["must be a JSON object"], str(path))
-    return template
+        return read_strict_json(path)
+    except ConfigError as error:
+        problems = [f"deepspeed = {path}: {problem}; ds_configs/ has templates" for problem in error.problems]
+        raise ConfigError(problems) from None
 
 
 def resolve(

@@ -163,8 +163,8 @@ def test_the_lists_of_keys_are_deepspeeds_own() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"deepspeed = .*template\.json: cannot be read .* ds_configs/ has templates"),
-        ("{not json", "is not valid JSON"),
+        (None, r"deepspeed = .*template\.json: cannot read .* ds_configs/ has templates"),
+        ("{not json", "not valid JSON"),
         ("[1]", "must be a JSON object"),
     ],
 )
