@@ -177,6 +177,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
 
     config = load(run_file, overrides)
     states = artifacts.states({stage.name: stage for stage in stages}, config)
+    refusals = {stage.name: _refusals(stage, states[stage.name], config) for stage in stages}
     shown = Table("stage", "state", "made", "size", "seconds", box=None, pad_edge=False)
     for stage in stages:
         state = states[stage.name]
@@ -185,19 +186,38 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
         seconds = manifest["seconds"]
         shown.add_row(
             stage.name,
-            state.kind if stage.is_asked(config) else "not asked for",
+            _shown_state(stage, state, config, refusals[stage.name]),
             str(manifest["counts"].get("headline", "")),
             human_bytes(size) if state.manifest else "",
             f"{seconds:.1f}" if seconds is not None else "",
         )
     print_wide(shown, LEAST_WIDTH)
     for stage in stages:
-        for reason in states[stage.name].reasons:
+        for reason in states[stage.name].reasons if not refusals[stage.name] else ():
             console.print(f"{stage.name} is stale: {reason}")
+        for problem in refusals[stage.name]:
+            console.print(f"{stage.name} will refuse: {problem}")
         if states[stage.name].manifest:
             for line in _outlived(stage, config, {s.name: s for s in stages}, states[stage.name].manifest):
                 console.print(line)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
+
+
+def _refusals(stage: Stage, state: State, config: RunConfig) -> list[str]:
+    """Return why a stage that is not done will not go on."""
+    if stage.goes_on is None or state.kind == "done":
+        return []
+    try:
+        artifacts.resolve(stage.goes_on)(config)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def _shown_state(stage: Stage, state: State, config: RunConfig, refusals: Sequence[str]) -> str:
+    if not stage.is_asked(config):
+        return "not asked for"
+    return "refused" if refusals else state.kind
 
 
 def _outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: Any) -> list[str]:

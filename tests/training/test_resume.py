@@ -7,7 +7,9 @@ import pytest
 import yaml
 from helpers import pretend_checkpoint
 
-from pipeline.artifacts import MANIFEST, read_json, write_json
+from pipeline import commands
+from pipeline.__main__ import STAGES
+from pipeline.artifacts import MANIFEST, Result, expected_inputs, read_json, write_json, write_manifest
 from pipeline.errors import ConfigError, DataError
 from pipeline.run_file import dump, load
 from pipeline.sampling import order
@@ -133,6 +135,34 @@ def test_a_refusal_names_the_branch_that_would_do(make_run: MakeRun, setting: st
     with pytest.raises(ConfigError) as error:
         resume.check(config)
     assert (f"train.init_from = {config.paths.run_dir}" in str(error.value)) == can_branch
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_finished", "state"),
+    [
+        ("train.seed=2", True, "refused"),
+        ("train.seed=2", False, "refused"),
+        ("train.resume=never", True, "done"),
+        ("train.resume=never", False, "refused"),
+        ("train.train_tokens=10240", True, "stale"),
+        ("train.train_tokens=10240", False, "missing"),
+    ],
+)
+def test_status_says_refused_where_train_will_refuse(
+    make_run: MakeRun, setting: str, is_finished: bool, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_file = make_run()
+    begin(run_file)
+    config = load(run_file)
+    table = {stage.name: stage for stage in STAGES}
+    if is_finished:
+        inputs = expected_inputs(table["train"], config, table)
+        write_manifest(table["train"], config, inputs, {}, Result({"headline": "10 steps"}), 1.0)
+    capsys.readouterr()
+    commands.show_status(STAGES, run_file, [setting])
+    shown = capsys.readouterr().out
+    assert next(line for line in shown.splitlines() if line.startswith("train ")).split()[1] == state
+    assert (setting.partition("=")[0] in shown) == (state in ("refused", "stale"))
 
 
 def test_text_that_was_added_is_refused_and_the_branch_is_named(make_run: MakeRun) -> None:
