@@ -15,7 +15,6 @@ import platform
 import secrets
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,8 @@ if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config import RunConfig
 
 MANIFEST = "manifest.json"
+FILE_MODE = 0o666
+"""Who may use a new file, less what the umask takes away: nobody else decides that."""
 LIBRARIES = (
     "torch",
     "deepspeed",
@@ -229,19 +230,22 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old one or the whole new one."""
+def write_atomic(path: Path, content: str | bytes, mode: int = FILE_MODE) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old one or the whole new one.
+
+    `mode` is who may use it at most; the umask takes from that, as everywhere.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = temporary_path(path)
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

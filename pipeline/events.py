@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import environment
+from pipeline.artifacts import FILE_MODE, environment
 
 EVENTS = "events.jsonl"
 FIRST_STEP = "first step"
@@ -20,7 +20,7 @@ def write_event(run_dir: Path, kind: str, **details: Any) -> None:
         record["environment"] = environment()
     run_dir.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(record) + "\n").encode()
-    descriptor = os.open(run_dir / EVENTS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(run_dir / EVENTS, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
     try:
         size = os.fstat(descriptor).st_size
         is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # by a crash or a full disk

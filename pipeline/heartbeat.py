@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import FILE_MODE
+
 FOLDER = "heartbeat"
 STACKS = "stacks"
 WANTED = "wanted"
@@ -30,7 +32,7 @@ class Heartbeat:
         """Take the run's folder. Raises OSError where it cannot be written."""
         folder = run_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / f"rank_{rank:05d}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._file = os.open(folder / f"rank_{rank:05d}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
         self._last, self._kind, self._count = 0.0, "", 0
 
     def beat(self, doing: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.artifacts import fingerprint, write_atomic
+from pipeline.artifacts import FILE_MODE, fingerprint, write_atomic
 from pipeline.errors import LeaseError
 from pipeline.logs import note
 from pipeline.processes import can_be_seen, is_running, own_identity
@@ -123,7 +123,7 @@ class Lease:
     def _create(self, path: Path) -> bool:
         """Write the lease where there is none; of several processes one succeeds."""
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE)
         except FileExistsError:
             return False
         try:

@@ -31,6 +31,7 @@ from pipeline.logs import note
 from pipeline.run_file import dump
 from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.metrics import read_metrics
+from pipeline.yaml_files import to_yaml
 
 LEAST_STEPS = 4
 OTHER_RANKS = {"fp32": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
@@ -176,7 +177,7 @@ def _write(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
         document["launch"]["ranks"] = ranks
     run_file = home / "run.yaml"
     home.mkdir(parents=True, exist_ok=True)
-    write_atomic(run_file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    write_atomic(run_file, to_yaml(document, is_ascii=False))
     return run_file
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
+from helpers import run_stages
 
 from pipeline import artifacts, checksummed_file
-from pipeline.artifacts import Result, Stage, temporary_path
+from pipeline.artifacts import Result, Stage, temporary_path, write_atomic
 from pipeline.checksummed_file import ChecksummedFile
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
+from pipeline.events import write_event
+from pipeline.heartbeat import Heartbeat
+from pipeline.lease import Lease
 from pipeline.run_file import load
 
 READ = Stage(
@@ -156,7 +161,6 @@ def test_an_atomic_write_replaces_or_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.json"
     artifacts.write_json(path, {"a": 1})
     assert artifacts.read_json(path) == {"a": 1}
-    assert path.stat().st_mode & 0o777 == 0o644
     with pytest.raises(TypeError):
         artifacts.write_json(path, {"a": object()})
     with pytest.raises(UnicodeEncodeError):
@@ -261,3 +265,33 @@ def test_temporary_names_are_hidden_and_never_the_same(tmp_path: Path) -> None:
     one, other = (temporary_path(tmp_path / "a.bin") for _ in range(2))
     assert one != other
     assert one.name.startswith(f".a.bin.{os.getpid()}-") and one.suffix == ".partial"
+
+
+@pytest.fixture(params=[0o027, 0o002, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def modes(folder: Path) -> set[int]:
+    """Return the permissions of all files below a folder."""
+    return {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+def test_the_umask_decides_who_may_read_what_is_written(tmp_path: Path, umask: int) -> None:
+    write_atomic(tmp_path / "new" / "file", "x")
+    write_event(tmp_path, "start")
+    Heartbeat(tmp_path / "run", 0).beat("x")
+    with Lease(tmp_path / "held", "x"):
+        assert modes(tmp_path) == {0o666 & ~umask}
+    write_atomic(tmp_path / "new" / "file", "x", mode=0o600)
+    assert modes(tmp_path / "new") == {0o600}
+
+
+@pytest.mark.parametrize("umask", [0o002], indirect=True)
+def test_stages_write_as_the_umask_says(run_file: Path, umask: int) -> None:
+    run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [])
+    assert modes(run_file.parent / "data") == {0o666 & ~umask}
+    folders = [path for path in (run_file.parent / "data").rglob("*") if path.is_dir()]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o777 & ~umask}

@@ -379,3 +379,18 @@ def test_nothing_prints_around_logs() -> None:
 )
 def test_the_rule_of_printing(line: str) -> None:
     assert len(list(ways_around_logs(ast.parse(line)))) == 1
+
+
+@pytest.mark.parametrize(
+    "wanting", [r"\.chmod\(", r"mkstemp\(", r"copymode|copystat|copy2|umask\(", r"0o(?!666|600|700|022)\d+"]
+)
+def test_who_may_use_a_file_is_left_to_the_umask(wanting: str) -> None:
+    """0o666 less the umask is the rule, 0o600 and 0o700 what others must not see at all; 0o022 asks who may write."""
+    allowed = {"verify_resume.py": r"copy2"}  # a copy of a run, with its times
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in FILES
+        for match in re.finditer(wanting, path.read_text())
+        if match[0] != allowed.get(path.name)
+    }
+    assert found == set()

@@ -40,8 +40,8 @@ class Ranks:
         told = {"PIPELINE_SUPERVISOR": json.dumps(identity)}
         environment = self._launch.environment | told
         if "DS_ENV_FILE" in environment:
-            write_atomic(Path(environment["DS_ENV_FILE"]), environment_of_hosts(self._launch, told))
-            Path(environment["DS_ENV_FILE"]).chmod(0o600)
+            variables = environment_of_hosts(self._launch, told)
+            write_atomic(Path(environment["DS_ENV_FILE"]), variables, mode=0o600)  # may hold what others must not see
         with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
                 self._launch.command,

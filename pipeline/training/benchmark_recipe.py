@@ -25,6 +25,7 @@ from pipeline.run_file import dump
 from pipeline.sections import Batch
 from pipeline.training.benchmark_recipe_figure import Curve, draw
 from pipeline.training.metrics import read_metrics
+from pipeline.yaml_files import to_yaml
 
 BASELINE_OPTIMIZER = {"kind": "adamw", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "max_gradient_norm": 1.0}
 """Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping: train.py)."""
@@ -177,7 +178,7 @@ def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
         document["launch"]["ranks"] = 1
     home.mkdir(parents=True, exist_ok=True)
     run_file = home / "run.yaml"
-    write_atomic(run_file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    write_atomic(run_file, to_yaml(document, is_ascii=False))
     note(f"benchmark: {training.name}")
     threads = {"OMP_NUM_THREADS": str(max(1, core_count() // jobs))} if jobs > 1 else {}
     run_python("pipeline", "train", str(run_file), environment=threads)

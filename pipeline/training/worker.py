@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_json, write_json
+from pipeline.artifacts import FILE_MODE, read_json, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.heartbeat import Heartbeat, give_stacks_when_asked
@@ -68,7 +68,7 @@ def _adopt_slurm_environment() -> None:
 def _redirect_output(path: Path) -> None:
     """Send everything this process and its libraries print to the rank's log; the screen belongs to the supervisor."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
