@@ -128,7 +128,7 @@ STAGES = (
         settings=(),
         inputs=("prepare", "tokenize", "train", "export", "evaluate"),
         outside="pipeline.tokens.tokenizer_report:compared_inventory",
-        checks=(Check("pipeline.tokens.tokenizer_report:compared_inventory"),),
+        checks=(Check("pipeline.tokens.tokenizer_report:check_compared"),),
         manifest="report.manifest.json",
     ),
 )

@@ -25,6 +25,7 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     """Run every stage that is not done, print the summary, then check what the run file requires of the result."""
     config = load(run_file, overrides)
     _refuse_srun_step(stages, "run")
+    refuse_impossible_folders(config)
     table = {stage.name: stage for stage in stages}
     waiting = [table[name] for name, state in artifacts.states(table, config).items() if state.kind != "done"]
     refuse_unwritable(config, waiting)
@@ -40,6 +41,7 @@ def run_one(stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Se
     config = load(run_file, overrides)
     if not (stage.on_workers and config.executor.kind == "slurm"):
         _refuse_srun_step(stages, stage.name)
+    refuse_impossible_folders(config)
     with allocation(config.executor, stage.folder(config)):
         run_stage(stage, config, {s.name: s for s in stages}, rebuild_inputs=False)
 
@@ -157,18 +159,33 @@ def _raise_together(errors: Sequence[UserError]) -> None:
         raise UserError("\n".join(texts))
 
 
+def refuse_impossible_folders(config: RunConfig) -> None:
+    """Raise ConfigError where data_dir or run_dir cannot be a folder: something else lies there, or above."""
+    problems = []
+    for name in ("data_dir", "run_dir"):
+        folder: Path = getattr(config.paths, name)
+        there = _nearest(folder)
+        if not there.is_dir():
+            problems.append(f"paths.{name} = {folder}: {there} is no folder; name another place")
+    if problems:
+        raise ConfigError(problems)
+
+
 def refuse_unwritable(config: RunConfig, waiting: Sequence[Stage]) -> None:
-    """Raise ConfigError where a folder that waiting stages write to, or would make, cannot be written."""
+    """Raise ConfigError where a folder that waiting stages write to, or the one it would be made in, is read-only."""
     problems = []
     for name in sorted({"data_dir" if stage.shared else "run_dir" for stage in waiting}):
         folder: Path = getattr(config.paths, name)
-        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-        if not there.is_dir():
-            problems.append(f"paths.{name} = {folder}: {there} is no folder; name another place")
-        elif not os.access(there, os.W_OK | os.X_OK):
+        there = _nearest(folder)
+        if not os.access(there, os.W_OK | os.X_OK):
             problems.append(f"paths.{name} = {folder}: {there} may not be written; name another place")
     if problems:
         raise ConfigError(problems)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or what there is of the path to it."""
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
 def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
@@ -176,6 +193,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     from rich.table import Table
 
     config = load(run_file, overrides)
+    refuse_impossible_folders(config)
     states = artifacts.states({stage.name: stage for stage in stages}, config)
     refusals = {stage.name: _refusals(stage, states[stage.name], config) for stage in stages}
     shown = Table("stage", "state", "made", "size", "seconds", box=None, pad_edge=False)

@@ -23,6 +23,8 @@ from pipeline.logs import note
 KEPT = ".checked"
 """Folder of data_dir with a file for each check that found nothing wrong."""
 TAIL_LINES = 25
+_refused: dict[Path, list[str]] = {}
+"""Problems found since this command began. The next one asks again: a library may have been installed since."""
 
 
 class CheckCrashed(UserError):
@@ -38,12 +40,15 @@ def found_by(module: str, config: RunConfig, decides: Mapping[str, Any], subject
     with every problem that the check found, CheckCrashed where it ended without a verdict.
     """
     path = config.paths.data_dir / KEPT / f"{fingerprint([module, decides, _versions()])}.json"
+    if path in _refused:
+        raise ConfigError(_refused[path])
     with suppress(DataError):  # a damaged one is made again
         if (kept := read_json(path)) is not None:
             return kept
     note(f"checking {subject}")
     verdict = _ask(module, config)
     if verdict["problems"]:
+        _refused[path] = verdict["problems"]
         raise ConfigError(verdict["problems"])
     with suppress(OSError):  # data_dir is shared, and may be read-only
         write_json(path, verdict["facts"])

@@ -1,5 +1,6 @@
 """Which checks are asked before which stage, and how what they refuse is put together."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -110,15 +111,34 @@ def test_a_finished_stage_asks_nothing(run_file: Path) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize(("setting", "waiting"), [("data_dir", "prepare"), ("run_dir", "train")])
-def test_a_folder_that_cannot_be_made_is_refused_at_once(run_file: Path, setting: str, waiting: str) -> None:
+@pytest.mark.parametrize("place", ["file", "file/below", "gone", "gone/below"])
+@pytest.mark.parametrize("setting", ["data_dir", "run_dir"])
+def test_a_folder_that_cannot_be_one_is_refused_by_every_command(run_file: Path, setting: str, place: str) -> None:
     (run_file.parent / "file").write_text("")
-    config = load(run_file, [f"paths.{setting}={run_file.parent / 'file' / 'below'}"])
-    stages = {stage.name: stage for stage in STAGES}
-    with pytest.raises(ConfigError, match=rf"paths\.{setting} = .*/file/below: .*/file is no folder"):
-        commands.refuse_unwritable(config, [stages[waiting]])
-    other = "train" if waiting == "prepare" else "prepare"
-    commands.refuse_unwritable(config, [stages[other]])
+    (run_file.parent / "gone").symlink_to("nowhere")
+    settings = [f"paths.{setting}={run_file.parent / place}"]
+    table = {stage.name: stage for stage in STAGES}
+    for command in (
+        lambda: commands.run_all(STAGES, run_file, settings),
+        lambda: commands.run_one(STAGES, table["export"], run_file, settings),
+        lambda: commands.show_status(STAGES, run_file, settings),
+    ):
+        with pytest.raises(ConfigError, match=rf"paths\.{setting} = .*/{place}: .*/(file|gone) is no folder"):
+            command()
+    assert sorted(path.name for path in run_file.parent.iterdir()) == sorted(
+        ["file", "gone", "run.yaml", "web.jsonl", "zero1.json"]
+    )
+
+
+def test_a_folder_that_may_not_be_written_is_refused_where_a_waiting_stage_writes(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run_file.parent / "data")
+    (run_file.parent / "data").mkdir()
+    config, table = load(run_file), {stage.name: stage for stage in STAGES}
+    with pytest.raises(ConfigError, match=r"paths\.data_dir = .*/data: .*/data may not be written"):
+        commands.refuse_unwritable(config, [table["prepare"], table["train"]])
+    commands.refuse_unwritable(config, [table["train"]])  # finished data may be read-only, and shared
 
 
 def test_the_real_table_asks_for_model_and_tasks_before_prepare() -> None:

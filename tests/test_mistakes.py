@@ -53,6 +53,14 @@ def wrong_tokenizer(name: str, content: bytes) -> Break:
     return write
 
 
+def compared_tokenizer(content: bytes) -> Break:
+    def write(folder: Path) -> list[str]:
+        (folder / "other.json").write_bytes(content)
+        return ["tokenizer.compare=[other.json]"]
+
+    return write
+
+
 MISTAKES: dict[str, tuple[Break, str]] = {
     "unknown key": (settings("optimizer.learning_rate=1"), "optimizer.learning_rate: unknown key; did you mean"),
     "batch that does not divide": (settings("batch.global_batch_tokens=33"), "set 32 or 40"),
@@ -73,6 +81,7 @@ MISTAKES: dict[str, tuple[Break, str]] = {
     ),
     "misspelt DeepSpeed key": (wrong_template(gradient_cliping=1), "did you mean gradient_clipping?"),
     "batch size in the template": (wrong_template(train_batch_size=8), "set batch.global_batch_tokens in the run YAML"),
+    "compared tokenizer that is none": (compared_tokenizer(b'{"model": 1}'), "other.json is no tokenizer"),
     "ranks that an allocation would need": (
         settings("launch.kind=slurm"),
         "launch.kind = slurm: there is no allocation",

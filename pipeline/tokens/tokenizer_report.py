@@ -65,6 +65,19 @@ def compared_inventory(config: RunConfig) -> dict[str, Any]:
     return {f"compared tokenizer {name}": file_record(file)["checksum"] for name, file in files.items()}
 
 
+def check_compared(config: RunConfig) -> None:
+    """Raise DataError for `tokenizer.compare` as `compared_inventory`, and where a file is no tokenizer."""
+    compared_inventory(config)
+    for file in compared_files(config).values():
+        try:
+            Tokenizer.from_file(str(file))
+        except Exception as error:  # `tokenizers` raises bare Exceptions
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"tokenizer.compare: {file} is no tokenizer of the tokenizers library ({reason}). Name another, or leave it out."
+            ) from None
+
+
 def compared_files(config: RunConfig) -> dict[str, Path]:
     """Return the tokenizers to compare with by name: their folder's, with as many parents as it takes to differ."""
     files = [path if path.suffix == ".json" else path / "tokenizer.json" for path in config.tokenizer.compare]
