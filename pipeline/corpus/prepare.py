@@ -4,7 +4,7 @@ Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +25,8 @@ from pipeline.logs import human_bytes, warn
 
 FORMAT_VERSION = 4
 """Raised when the same raw files give other bytes."""
+SHOWN_PROBLEMS = 20
+"""Broken files in the stage's message, at most."""
 LEFTOVERS = ("*/.*.partial", "*/rejected/.*")
 """What an attempt that was killed leaves, each under a name of its own."""
 
@@ -49,10 +51,7 @@ def prepare(config: RunConfig) -> Result:
             "prepare",
         )
     except TasksFailed as error:
-        raise DataError(
-            f"{error}\nAll other files were read and are not read again. Replace or remove a broken file; or set "
-            f"prepare.on_broken_file=keep-readable-rows to take the rows before its break."
-        ) from None
+        raise DataError(_broken_files(config, str(error).splitlines())) from None
     sources = {}
     left_out = left_out_of(files)
     for name, of_source in tasks.items():
@@ -66,6 +65,20 @@ def prepare(config: RunConfig) -> Result:
     remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
     counts = {"headline": _headline(sources), "sources": sources}
     return Result(counts, outputs, closing=[*_closing_lines(config, sources), *left_out_lines(left_out)])
+
+
+def _broken_files(config: RunConfig, problems: Sequence[str]) -> str:
+    """Return what is told of files that could not be read, each a line, and what to do about them."""
+    lines = list(problems[:SHOWN_PROBLEMS])
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"... and {len(problems) - SHOWN_PROBLEMS:,} more")
+    remedy = "What was read in other tasks is kept and not read again."
+    if config.prepare.on_broken_file == "stop":
+        remedy += (
+            " Replace or remove a broken file; or set prepare.on_broken_file=keep-readable-rows to take the rows before "
+            "its break."
+        )
+    return "\n".join([*lines, remedy])
 
 
 def _all_files(config: RunConfig) -> dict[str, SourceFiles]:

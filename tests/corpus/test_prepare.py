@@ -507,6 +507,20 @@ def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatc
     assert run(run_file, setting).counts["headline"].startswith("61 documents")
 
 
+def test_of_many_broken_files_the_first_are_named_and_all_are_counted(run_file: Path) -> None:
+    corpus = run_file.parent / "corpus"
+    corpus.mkdir()
+    for number in range(30):
+        (corpus / f"{number:02d}.json").write_text('[{"text": "a"}]')
+    setting = f"sources.web.paths=[{corpus}]"
+    with pytest.raises(DataError) as raised:
+        run(run_file, setting)
+    *named, more, remedy = str(raised.value).splitlines()
+    assert len(named) == 20 and f"{corpus}/00.json: " in named[0] and "10 more" in more and "on_broken_file" in remedy
+    with pytest.raises(DataError, match="hold no document"):
+        run(run_file, setting, "prepare.on_broken_file=keep-readable-rows")
+
+
 def test_rows_before_a_break_can_be_kept(run_file: Path) -> None:
     folder = run_file.parent
     one, two = (zstandard.ZstdCompressor().compress(b'{"text": "%s"}\n' % word) for word in (b"one", b"two"))
