@@ -11,8 +11,10 @@ from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import RUN_RECORD, settings_of
 
-RUN_TIME_SETTINGS = re.compile(r"attn_implementation|.*(dropout|pdrop).*|use_cache|max_position_embeddings|rope_.*")
-"""Settings of a model that say how it is run, or how far it sees: its weights fit with other values too."""
+RUN_TIME_SETTINGS = re.compile(
+    r"attn_implementation|.*(dropout|pdrop).*|use_cache|max_position_embeddings|rope_.*|.*aux_loss_coef"
+)
+"""Settings of a model that say how it is run or trained, or how far it sees: its weights fit with other values too."""
 BOOKKEEPING = re.compile(r"_.*|dtype|torch_dtype|transformers_version|architectures|(bos|eos|pad)_token_id")
 """Entries of a transformers config that say nothing of the function."""
 

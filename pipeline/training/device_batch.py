@@ -1,13 +1,18 @@
 """Batches on the device, copied beside the computation, and a check that the model keeps their documents apart."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.errors import ConfigError
 from pipeline.sampling.batches import Batch
+from pipeline.training.language_model import LanguageModel, is_alike
+
+MIXED_DOCUMENTS = (
+    "does not keep documents apart by their positions in this version of transformers; set it to false, or choose another "
+    "model.architecture"
+)
 
 
 @dataclass(frozen=True)
@@ -68,24 +73,21 @@ class Mover:
 
 
 @torch.no_grad()
-def check_document_mask(engine: Any, sequence_length: int) -> None:
+def check_document_mask(model: LanguageModel, sequence_length: int) -> None:
     """Put two rows through the model that differ in their first document only; every rank calls it.
 
-    Draws no random number and leaves the engine as it was. Raises ConfigError where the second document's logits
+    Draws no random number and leaves the model as it was. Raises ConfigError where the second document's logits
     differ: not every architecture masks by positions.
     """
     length = min(8, sequence_length)  # there may be no more positions than that
-    inputs = torch.arange(2 * length, device=engine.device).repeat(2, 1)
+    device = next(model.buffers(), next(model.parameters())).device
+    inputs = torch.arange(2 * length, device=device).repeat(2, 1)
     inputs[1, :length] += 1
-    inputs %= engine.module.config.vocab_size
-    positions = torch.arange(length, device=engine.device).repeat(2, 2)
-    engine.eval()
-    logits = engine(inputs, positions=positions).float()[:, length:]
-    engine.train()
-    if not torch.allclose(logits[0], logits[1], rtol=0, atol=1e-5 * float(logits.abs().max())):
-        raise ConfigError(
-            [
-                f"data.document_mask = true: {engine.module.config.model_type} does not keep documents apart by their "
-                "positions in this version of transformers; set it to false, or choose another model.architecture"
-            ]
-        )
+    inputs %= model.config.vocab_size
+    positions = torch.arange(length, device=device).repeat(2, 2)
+    was_training = model.training
+    model.eval()
+    logits = model(inputs, positions=positions).float()[:, length:]
+    model.train(was_training)
+    if not is_alike(logits[0], logits[1]):
+        raise ConfigError([f"data.document_mask = true: {model.config.model_type} {MIXED_DOCUMENTS}"])

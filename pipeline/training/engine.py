@@ -8,6 +8,7 @@ import torch
 from pipeline.config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
 from pipeline.training.language_model import LanguageModel
+from pipeline.training.objective import refuse_objective
 from pipeline.training.optimizer import lay_out, make_optimizer
 from pipeline.training.shards import flat_tensors
 
@@ -32,7 +33,11 @@ WRAPPERS = {
 
 
 def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageModel) -> Engine:
-    """Initialise DeepSpeed; process groups must exist. Raises AssertionError if the engine is not what was asked for."""
+    """Initialise DeepSpeed; process groups must exist.
+
+    Raises AssertionError if the engine is not what was asked for, and ConfigError if the model would be trained for
+    another objective than its own.
+    """
     # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong positions.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
     optimizer = make_optimizer(config, model, resolved)
@@ -44,7 +49,7 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageMode
             buffer.data = buffers[name].to(engine.device)
     _verify(config, resolved, engine)
     lay_out(engine)
-    engine.module.find_head()
+    refuse_objective(config, engine.module.examine())
     if config.train.compile:
         engine.module.compile_model()
     return engine

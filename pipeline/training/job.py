@@ -33,6 +33,7 @@ from pipeline.training.deepspeed_config import fit_buckets, read_template, resol
 from pipeline.training.device_batch import Mover, check_document_mask
 from pipeline.training.disk import disk_need
 from pipeline.training.engine import Engine, make_engine
+from pipeline.training.experts import expert_modules
 from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import GoBack, Run, train
 from pipeline.training.memory import checkpoint_bytes
@@ -91,7 +92,7 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     checkpoint.begin_random_state(config.train.seed, 0, rank)  # dropout differs between ranks
     del weights
     state = _go_on(engine, candidates, config, rank) if candidates else start.begin(engine, config, origin, about)
-    peak = peak_flops(_device_name())
+    peak = None if expert_modules(model.causal_lm) else peak_flops(_device_name())  # FLOPs of experts are not known
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
@@ -102,7 +103,7 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     state = replace(state, skipped=from_rank_0(skipped_samples, config, state.skipped))
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
-        check_document_mask(engine, config.data.sequence_length)
+        check_document_mask(engine.module, config.data.sequence_length)
     started.mark("checks_and_resume")
     with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
         size = model_size(architecture, sizes)

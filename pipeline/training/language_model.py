@@ -4,6 +4,7 @@ Its forward pass ends in losses instead of logits, so that the logits need never
 one row are kept apart here.
 """
 
+from inspect import signature
 from typing import Any
 
 import deepspeed
@@ -17,6 +18,13 @@ from pipeline.training.chunked_loss import Kernel, chunk_losses, head_losses, lo
 PREFIX = "causal_lm."
 """What the names of the weights begin with in checkpoints, before transformers' own."""
 PROBE_POSITIONS = 8
+LOSS_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+"""Relative, by the logits' format: some architectures take the loss of bf16 logits in bf16, which keeps 8 bits."""
+
+
+def is_alike(logits: torch.Tensor, others: torch.Tensor) -> bool:
+    """Return whether logits of the same text differ by rounding alone."""
+    return torch.allclose(logits, others, rtol=0, atol=1e-5 * float(logits.abs().max()))
 
 
 def compiled_graphs() -> int:
@@ -28,7 +36,7 @@ class LanguageModel(nn.Module):
     """Call with inputs for logits; with targets too for `(objective, losses)`, see `forward`."""
 
     def __init__(self, causal_lm: PreTrainedModel, z_loss_weight: float = 0.0) -> None:
-        """Take the model of transformers. Its whole logits are used until `find_head` has found that less will do."""
+        """Take the model of transformers. Its whole logits are used until `examine` has found that less will do."""
         super().__init__()
         self.causal_lm = causal_lm
         self._z_loss_weight = z_loss_weight
@@ -91,25 +99,45 @@ class LanguageModel(nn.Module):
         return output
 
     @torch.no_grad()
-    def find_head(self) -> bool:
-        """Take the losses from hidden states and head where these alone make the logits; every rank calls it.
+    def examine(self) -> list[str]:
+        """Compare on a few tokens what is computed here with what the model's own code computes; every rank calls it.
 
-        Compared on a few tokens: some architectures scale or bound their logits. Returns whether it is so.
+        Takes the losses from hidden states and head from then on where these alone make the logits: some architectures
+        scale or bound theirs. Returns what makes the objective another one than the prediction of the next token.
         """
+        model, was_training = self.causal_lm, self.training
+        device = next(model.buffers(), next(model.parameters())).device
+        length = min(PROBE_POSITIONS, getattr(self.config, "max_position_embeddings", None) or PROBE_POSITIONS)
+        ids = (torch.arange(1, length + 1, device=device) * 7919 % self.config.vocab_size).repeat(2, 1)
+        ids[1, -1] = (ids[1, -1] + 1) % self.config.vocab_size
+        self.eval()
+        has_own_loss = "labels" in signature(model.forward).parameters
+        output = model(input_ids=ids, use_cache=False, **({"labels": ids} if has_own_loss else {}))
+        logits, own_loss = output.logits, output.loss if has_own_loss else None
+        self._head_makes_logits = self._makes_logits_of_head(ids, logits)
+        self.train(was_training)
+        if logits.shape != (*ids.shape, self.config.vocab_size):
+            return [f"gives logits of shape {tuple(logits.shape)} for ids of shape {tuple(ids.shape)}"]
+        problems = []
+        if not is_alike(logits[0, :-1], logits[1, :-1]):
+            problems.append("lets a token see the tokens after it, which it would learn to copy")
+        loss = logit_losses(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), 0.0)[1].mean()
+        if own_loss is not None and not torch.isclose(own_loss.float(), loss, rtol=LOSS_TOLERANCE[logits.dtype]):
+            problems.append(f"has a loss of its own that is not the next token's alone: {own_loss:.4f}, not {loss:.4f}")
+        return problems
+
+    def _makes_logits_of_head(self, ids: torch.Tensor, logits: torch.Tensor) -> bool:
+        """Return whether the head, applied to the base model's hidden states, gives the same logits to the last bit."""
         base, head = self.causal_lm.base_model, self.causal_lm.get_output_embeddings()
         if self._head is None or head is None or base is self.causal_lm:
             return False
-        device, was_training = next(self.causal_lm.buffers(), next(self.causal_lm.parameters())).device, self.training
-        ids = torch.arange(1, PROBE_POSITIONS + 1, device=device)[None] * 7919 % self.config.vocab_size
-        self.eval()
-        logits = self._run(self.causal_lm, ids, None).logits
-        again = head(self._run(base, ids, None).last_hidden_state)
-        self.train(was_training)
-        self._head_makes_logits = torch.equal(logits, again)
-        return self._head_makes_logits
+        hidden = self._run(base, ids, None).last_hidden_state
+        if hidden.shape[-1] != self._head.width:  # something between them changes the width
+            return False
+        return torch.equal(logits, head(hidden))
 
     def compile_model(self) -> None:
-        """Have torch compile what the training step runs, at its first call; after `find_head`.
+        """Have torch compile what the training step runs, at its first call; after `examine`.
 
         Layer by layer where the architecture has layers: all alike, they are compiled once. And transformers, when the
         whole model is compiled, spells causal masks out (masking_utils.py, "is_tracing"), which costs attention on an
@@ -143,6 +171,7 @@ class _Head(nn.Module):
         self.kernel: Kernel = chunk_losses
         self._held = (head,)  # in a tuple: its weights belong to the model, and have one name in checkpoints
         self._sizes = config.hidden_size, config.num_hidden_layers, config.vocab_size
+        self.width = head.in_features
         for parameter in head.parameters():
             deepspeed.zero.register_external_parameter(self, parameter)
 

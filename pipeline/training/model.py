@@ -27,6 +27,7 @@ from pipeline.training.branch import RUN_TIME_SETTINGS
 from pipeline.training.costs import ModelSize, head_width
 from pipeline.training.deepspeed_config import zero_stage
 from pipeline.training.model_rules import ATTENTION, architecture_problems, setting_problems
+from pipeline.training.objective import structure_problems
 from pipeline.training.parametrisation import scalings
 from pipeline.training.sizes import Sizes
 from pipeline.training.starting_weights import Weights, gathered, put_weights
@@ -131,7 +132,7 @@ def build_model(
     """Build the model in fp32 with given or initial weights; sharded over the ranks at ZeRO stage 3.
 
     Raises ConfigError where its attention cannot run as asked, for example for want of a library, and where
-    `parametrisation.scalings` does.
+    `parametrisation.scalings` and `objective.structure_problems` do.
     """
     # transformers shards the construction itself while this object lives; `zero.Init` alone would skip the initialisation.
     is_sharded = zero_stage(resolved) == 3
@@ -145,6 +146,9 @@ def build_model(
             ) from None
         model = _from_config(architecture, None)  # this architecture has no flash-attention
     del sharded
+    if problems := structure_problems(config, model):
+        raise ConfigError(problems)
+    _let_every_id_learn(model)
     if weights is None:
         initialise(model, config, is_sharded)
     else:
@@ -153,6 +157,16 @@ def build_model(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
     return model
+
+
+def _let_every_id_learn(model: PreTrainedModel) -> None:
+    """Have no row of an embedding stay as it is: rows here are never padded, and a config's padding id is one of the text's.
+
+    gemma, opt and others have a default padding id, whose row torch would leave at zero and give no gradient.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.padding_idx = None
 
 
 def attention_choice(config: RunConfig) -> str | None:

@@ -15,6 +15,7 @@ from pipeline.separate_checks import answer
 from pipeline.training.capacity import moment_bytes
 from pipeline.training.model import model_config, told_by
 from pipeline.training.model_rules import ATTENTION
+from pipeline.training.objective import objective_problems
 from pipeline.training.parametrisation import scalings
 from pipeline.training.sizes import build_on_meta, sizes_of
 from pipeline.training.vocabulary import expected_vocabulary
@@ -27,6 +28,8 @@ def check_model(config: RunConfig) -> dict[str, Any]:
         raise ConfigError(problems)
     architecture = model_config(config, expected_vocabulary(config))
     model = _build(config, architecture)
+    if problems := objective_problems(config, architecture, model):
+        raise ConfigError(problems)
     scalings(config, model)  # refuses what the architecture has no place for
     sizes = sizes_of(model)
     return {

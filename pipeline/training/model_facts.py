@@ -8,7 +8,7 @@ from pipeline.separate_checks import found_by
 from pipeline.training.origin import inventory
 from pipeline.training.vocabulary import expected_vocabulary
 
-VERSION = 1
+VERSION = 2
 """Raised when `model_check` refuses more or tells more, so that kept verdicts are not taken for new ones."""
 
 
@@ -42,4 +42,5 @@ def _what_decides(config: RunConfig) -> dict[str, Any]:
         "ids": expected_vocabulary(config)[0],
         "sequence_length": config.data.sequence_length,
         "optimizer": config.optimizer.kind,
+        "document_mask": config.data.document_mask,
     }

@@ -5,37 +5,66 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from pipeline.config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
+from pipeline.training.experts import expert_modules
 from pipeline.training.language_model import LanguageModel
 from pipeline.training.muon import Layout, Muon
 from pipeline.training.parametrisation import scalings
 from pipeline.training.shards import flat_tensors, group_shapes, slots_of_ranks
 
 Groups = list[dict[str, Any]]
+LINEAR = (nn.Linear, Conv1D)
+"""Layers that multiply by their weight; Conv1D is that of GPT-2's code, a transposed nn.Linear."""
 
 
 def parameter_groups(config: RunConfig, model: LanguageModel) -> Groups:
     """Divide the parameters by who updates them, how fast, and how much they decay.
 
-    Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Muon takes the matrices between
-    embeddings and head: there a row or column is not one token's (Jordan et al. 2024). `lr_scale` multiplies the
+    Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Muon takes the weights of linear layers
+    between embeddings and head: there a row or column is not one token's (Jordan et al. 2024). `lr_scale` multiplies the
     schedule's learning rate (muP).
     """
-    settings, tables = config.optimizer, _token_tables(model)
+    settings = config.optimizer
+    for_muon = _hidden_matrices(model) if settings.kind == "muon" else set[int]()
+    decayed = _decayed(model.causal_lm)
     scaling = scalings(config, model.causal_lm)
     groups: dict[tuple[str, float, float], dict[str, Any]] = {}
     for name, parameter in model.causal_lm.named_parameters():
-        shape = getattr(parameter, "ds_shape", parameter.shape)  # a parameter sharded by ZeRO 3 shows shape (0,)
-        is_hidden_matrix = len(shape) == 2 and id(parameter) not in tables
-        kind = "muon" if settings.kind == "muon" and is_hidden_matrix else "adamw"
-        decay = settings.weight_decay * scaling[name].weight_decay if len(shape) >= 2 else 0.0
+        kind = "muon" if id(parameter) in for_muon else "adamw"
+        decay = settings.weight_decay * scaling[name].weight_decay if id(parameter) in decayed else 0.0
         rate = scaling[name].learning_rate
         fresh: dict[str, Any] = {"params": [], "kind": kind, "lr_scale": rate, "weight_decay": decay}
         group = groups.setdefault((kind, decay, rate), fresh)
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _hidden_matrices(model: LanguageModel) -> set[int]:
+    """Return the ids of the parameters that map one hidden state to another.
+
+    Two dimensions do not make a matrix: Mamba's `A_log` are decay rates, some norms have a gain for each head, some biases a
+    row for each expert. A router's rows are one expert's each.
+    """
+    owners = {id(m.weight) for m in model.modules() if isinstance(m, LINEAR) and isinstance(m.weight, nn.Parameter)}
+    of_experts = {id(p) for name in expert_modules(model) for p in model.get_submodule(name).parameters()}
+    return owners - of_experts - _token_tables(model)
+
+
+def _decayed(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters that weight decay shrinks: what multiplies an input, but no gain, bias or rate."""
+    found = set[int]()
+    for module in model.modules():
+        is_norm = "norm" in type(module).__name__.lower()
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = getattr(parameter, "ds_shape", parameter.shape)  # a parameter sharded by ZeRO 3 shows shape (0,)
+            is_map = len(shape) >= 2 and (isinstance(module, (*LINEAR, nn.Embedding)) or sum(n > 1 for n in shape) >= 2)
+            is_exempt = is_norm or name.endswith(("bias", "A_log")) or getattr(parameter, "_no_weight_decay", False)
+            if is_map and not is_exempt:
+                found.add(id(parameter))
+    return found
 
 
 def _token_tables(model: LanguageModel) -> set[int]:

@@ -191,7 +191,7 @@ def test_flash_attention_keeps_documents_apart_for_all_rows_as_one(architecture:
     assert largest(in_a_batch - expected) > 1e-2, (
         "transformers sees documents in batches now: LanguageModel can be simpler"
     )
-    check_document_mask(engine, 16)
+    check_document_mask(engine.module, 16)
 
 
 def test_a_batch_is_moved_whole() -> None:
@@ -215,7 +215,7 @@ def test_architectures_that_keep_documents_apart_pass_the_check(
     engine.module.to(dtype=dtype)  # pyright: ignore[reportCallIssue]
     engine.train()
     before = torch.get_rng_state()
-    check_document_mask(engine, length)
+    check_document_mask(engine.module, length)
     assert torch.equal(torch.get_rng_state(), before)
     assert engine.module.training
 
@@ -237,15 +237,15 @@ def test_architectures_that_let_documents_see_each_other_are_refused(
     config = AutoConfig.for_model(architecture, vocab_size=VOCABULARY, **sizes)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # with the weights that training begins with
     with pytest.raises(ConfigError, match=rf"data\.document_mask = true: {architecture} does not keep documents apart"):
-        check_document_mask(PlainEngine(model), 16)
+        check_document_mask(PlainEngine(model).module, 16)
 
 
 @pytest.mark.parametrize(("vocabulary", "length"), [(2, 2), (3, 16), (17, 4)])
 def test_the_check_stays_within_a_small_vocabulary_and_few_positions(vocabulary: int, length: int) -> None:
-    check_document_mask(make_engine("gpt2", vocabulary=vocabulary, n_positions=length), length)
+    check_document_mask(make_engine("gpt2", vocabulary=vocabulary, n_positions=length).module, length)
     bloom = make_engine("bloom", "eager", vocabulary, hidden_size=32, n_layer=2, n_head=4)
     with pytest.raises(ConfigError, match="does not keep documents apart"):
-        check_document_mask(bloom, length)
+        check_document_mask(bloom.module, length)
 
 
 def state_around_the_check(config: RunConfig) -> dict[str, Any]:
@@ -271,15 +271,23 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
         }
 
     before = state()
-    check_document_mask(engine, config.data.sequence_length)
-    return {"before": before, "after": state()}
+    check_document_mask(engine.module, config.data.sequence_length)
+    after = state()
+    encoder = build_model(config, AutoConfig.for_model("bert", vocab_size=64, **LLAMA), resolved)
+    with pytest.raises(ConfigError) as refused:
+        make_engine(config, resolved, LanguageModel(encoder))
+    return {"before": before, "after": after, "refused": refused.value.problems}
 
 
-def test_the_check_leaves_a_sharded_engine_as_it_was(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_sharded_engine_is_as_it_was_after_the_check_and_an_encoder_makes_none(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     template = {"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}
     (tmp_path / "sharded.json").write_text(json.dumps(template))
     overrides = [f"deepspeed={tmp_path / 'sharded.json'}", "model.config.attention_dropout=0.1"]
+    overrides += ["model.scale_residual_init=false"]  # which the encoder has no place for
     states = in_ranks(make_run(), 1, state_around_the_check, overrides)
     assert set(states["before"]["held"]) == {"ZeroParamStatus.NOT_AVAILABLE"}
     assert all(states["before"]["training"])
     assert states["after"] == states["before"]
+    assert len(states["refused"]) == 1

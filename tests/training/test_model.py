@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.errors import ConfigError
@@ -112,3 +112,19 @@ def test_attention_that_cannot_run_is_refused(make_run: MakeRun, attention: str)
         pytest.skip("flash-attention is installed, so that flash_attention_2 can run here")
     with pytest.raises(ConfigError, match=rf"model\.config\.attn_implementation = '{attention}': .*leave it out"):
         built(make_run, attention)
+
+
+def test_the_padding_id_of_a_config_is_an_id_of_the_text_like_any_other(run_file: Path) -> None:
+    """By default gemma pads with id 0: torch leaves that row at zero and gives it no gradient. No row here is padded."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"num_key_value_heads": 2, "head_dim": 8}
+    architecture = AutoConfig.for_model("gemma", vocab_size=8, tie_word_embeddings=False, **sizes)
+    assert architecture.pad_token_id == 0
+    config = load(run_file, ["model.architecture=gemma", f"model.config={sizes}"])
+    model = build_model(config, architecture, {"zero_optimization": {"stage": 1}})
+    rows = model.get_input_embeddings().weight
+    assert (rows.abs().sum(1) > 0).all()
+    ids = torch.arange(8)[None]
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert rows.grad is not None
+    assert (rows.grad.abs().sum(1) > 0).tolist() == [True] * 7 + [False], "the last one predicts nothing"

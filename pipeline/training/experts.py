@@ -1,0 +1,66 @@
+"""Mixtures of experts, which are refused until they are trained right, unless the run file says that they are wanted.
+
+What is wrong with them today: their load-balancing loss is no part of the objective, Muon has no rule for stacked matrices
+and for routers, and model FLOPs would count every expert as if each token went through all of them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from pipeline.config import RunConfig
+
+_MODULE = re.compile(r"(.*_)?(experts?|moe)(_.*)?|router(_gate)?")
+"""How modeling code names what only a mixture of experts has; a dense model of the same architecture has none of them.
+Gemma 3n's `modality_router` chooses no experts."""
+_BALANCING = re.compile(r"(.*_)?aux_loss_(coef|alpha|weight)|moe_loss_weight|(.*_)?load_balanc.*")
+"""How configs name the coefficient of the loss that spreads tokens over experts."""
+
+
+def expert_modules(model: nn.Module) -> list[str]:
+    """Return the names of the modules that make a model a mixture of experts, none where it is dense."""
+    return [name for name, _ in model.named_modules() if _MODULE.fullmatch(name.rpartition(".")[2])]
+
+
+def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
+    """Refuse a mixture of experts, unless the run file asks for AdamW and no load balancing.
+
+    The model may be sharded or on torch's meta device.
+    """
+    found = expert_modules(model)
+    if not found:
+        return []
+    coefficients = [name for name, _ in _flat(model.config.to_dict()) if _BALANCING.fullmatch(name.rpartition(".")[2])]
+    given = dict(_flat(config.model.config))
+    is_wanted = bool(coefficients) and all(given.get(name) == 0 for name in coefficients)
+    if is_wanted and config.optimizer.kind == "adamw":
+        return []
+    kind = model.config.model_type
+    if coefficients:
+        zeros = " and ".join(f"model.config.{name}: 0" for name in coefficients)
+        remedy = f"to train it without balancing its experts, set optimizer.kind: adamw and {zeros}"
+    else:
+        remedy = f"{kind} has no coefficient of such a loss that the run file could set to 0"
+    return [
+        f"{named(config)}: {kind} is a mixture of experts ({found[0]}), and its load-balancing loss is not part of the objective "
+        f"that is trained, nor has Muon a rule for experts and routers; choose a dense architecture; {remedy}"
+    ]
+
+
+def named(config: RunConfig) -> str:
+    """Return the setting that names the model, with its value."""
+    if config.model.pretrained is not None:
+        return f"model.pretrained = {config.model.pretrained}"
+    return f"model.architecture = {config.model.architecture}"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested settings by dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
