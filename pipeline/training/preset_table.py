@@ -1,23 +1,25 @@
-"""The command `pipeline presets`: every shipped model with its sizes, counted, and its recipe in short."""
+"""The command `pipeline presets`: every shipped model with its sizes and its recipe in short.
 
+Each preset states its sizes in its first line, which a test holds to the model that is built: so no model is built here.
+"""
+
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.logs import print_json, print_wide, progress
+from pipeline.logs import print_json, print_wide
 from pipeline.run_file import PRESETS, read_preset
 
 LEAST_WIDTH = 150
+STATED = re.compile(r"with ([\d,]+) ids: ([\d,]+) parameters = ([\d,]+) embedding \+ ([\d,]+) others$")
 
 
 def show_presets(vocab_size: int, as_json: bool) -> None:
     """Print every preset, counted with an embedding of `vocab_size` rows: a table, or JSON."""
     if vocab_size < 1:
         raise ConfigError([f"--vocab-size = {vocab_size}: must be at least 1"])
-    names, records = sorted(path.stem for path in PRESETS.glob("*.yaml")), []
-    with progress("counting parameters", len(names), "presets") as update:
-        for name in names:
-            records.append(_record(name, vocab_size))
-            update(len(records), name)
+    records = [_record(path.stem, vocab_size) for path in PRESETS.glob("*.yaml")]
     records.sort(key=lambda record: (record["name"].split("-")[0], record["parameters"]))
     if as_json:
         print_json({"vocab_size": vocab_size, "presets": records})
@@ -25,10 +27,37 @@ def show_presets(vocab_size: int, as_json: bool) -> None:
         _print(records, vocab_size)
 
 
-def _record(name: str, vocab_size: int) -> dict[str, Any]:
-    from pipeline.training.sizes import preset_sizes  # torch: after the arguments are checked
+@dataclass(frozen=True)
+class PresetSizes:
+    """Parameters of a preset's model."""
 
-    settings, sizes = read_preset(name), preset_sizes(name, vocab_size)
+    vocab_size: int
+    """Rows of the embedding, and of the head where it is not the same."""
+    embedding: int
+    """Embedding and head."""
+    non_embedding: int
+
+    @property
+    def total(self) -> int:
+        """All of them, a tied head once."""
+        return self.embedding + self.non_embedding
+
+    def with_vocabulary(self, vocab_size: int) -> "PresetSizes":
+        """Return the sizes with another number of rows."""
+        return PresetSizes(vocab_size, self.embedding // self.vocab_size * vocab_size, self.non_embedding)
+
+
+def stated_sizes(name: str) -> PresetSizes:
+    """Return the sizes that a preset's first line states."""
+    with (PRESETS / f"{name}.yaml").open() as file:
+        stated = STATED.search(file.readline())
+    assert stated, f"{name}: the first line does not state the parameters"
+    vocab_size, _, embedding, non_embedding = (int(number.replace(",", "")) for number in stated.groups())
+    return PresetSizes(vocab_size, embedding, non_embedding)
+
+
+def _record(name: str, vocab_size: int) -> dict[str, Any]:
+    settings, sizes = read_preset(name), stated_sizes(name).with_vocabulary(vocab_size)
     return {
         "name": name,
         "architecture": settings["model"]["architecture"],

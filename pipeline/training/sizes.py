@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from accelerate import init_empty_weights
 from torch import nn
-from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.pretrained_folders import new_model
-from pipeline.run_file import read_preset
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,3 @@ def sizes_of(model: PreTrainedModel) -> Sizes:
         embedding=sum((tables | head).values()),
         looked_up=sum(count for table, count in tables.items() if table not in head),
     )
-
-
-def preset_sizes(name: str, vocab_size: int) -> Sizes:
-    """Count the parameters of a preset's model with an embedding of `vocab_size` rows."""
-    model = read_preset(name)["model"]
-    return count_parameters(CONFIG_MAPPING[model["architecture"]](**{"vocab_size": vocab_size, **model["config"]}))

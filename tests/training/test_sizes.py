@@ -1,6 +1,8 @@
 """Parameter counts: by hand, as the presets state them, as the models' authors published them."""
 
-import re
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,10 @@ from transformers import CONFIG_MAPPING
 
 from pipeline.errors import ConfigError
 from pipeline.run_file import PRESETS, load, read_preset
-from pipeline.training.sizes import Sizes, count_parameters, preset_sizes
+from pipeline.training.preset_table import STATED, show_presets, stated_sizes
+from pipeline.training.sizes import Sizes, count_parameters
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-STATED = re.compile(r"with ([\d,]+) ids: ([\d,]+) parameters = ([\d,]+) embedding \+ ([\d,]+) others$")
 
 PUBLISHED = {
     # In all. Pythia: the published weights; Llama, Qwen3: the same (safetensors metadata, the tied head once).
@@ -44,11 +46,33 @@ def stated(name: str) -> list[int]:
     return [int(number.replace(",", "")) for number in found.groups()]
 
 
+def preset_sizes(name: str, vocab_size: int) -> Sizes:
+    """Count the parameters of a preset's model with an embedding of `vocab_size` rows."""
+    model = read_preset(name)["model"]
+    return count_parameters(CONFIG_MAPPING[model["architecture"]](**{"vocab_size": vocab_size, **model["config"]}))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_states_its_parameters(name: str) -> None:
     vocabulary, *counts = stated(name)
     sizes = preset_sizes(name, vocabulary)
     assert [sizes.total, sizes.embedding, sizes.non_embedding] == counts
+
+
+@pytest.mark.parametrize("name", ["gpt3-125m", "llama3-1b", "qwen3-0.6b", "qwen3-8b", "pythia-14m"])
+def test_the_table_counts_any_vocabulary_as_the_model_has_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    counted = preset_sizes(name, 32_001)
+    stated_of = stated_sizes(name).with_vocabulary(32_001)
+    assert (stated_of.total, stated_of.embedding) == (counted.total, counted.embedding)
+    show_presets(32_001, as_json=True)
+    (record,) = (r for r in json.loads(capsys.readouterr().out)["presets"] if r["name"] == name)
+    assert (record["parameters"], record["non_embedding_parameters"]) == (counted.total, counted.non_embedding)
+
+
+def test_the_table_needs_no_torch() -> None:
+    script = "import sys; from pipeline.training.preset_table import show_presets; show_presets(100, False)"
+    script += "; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, timeout=600).returncode == 0
 
 
 def test_counts_are_the_published_ones() -> None:
