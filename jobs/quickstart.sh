@@ -6,4 +6,6 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/setup.sh
+# The launcher and every rank import torch: without kept bytecode each would compile its source anew.
+unset PYTHONDONTWRITEBYTECODE
 exec .venv/bin/pipeline run jobs/quickstart.yaml "$@"

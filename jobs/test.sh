@@ -13,6 +13,8 @@ else
     bash jobs/setup.sh dev
 fi
 
+# Hundreds of processes import torch and transformers: without kept bytecode each would compile their source anew.
+unset PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 export TOKENIZERS_PARALLELISM=false
 # Tests run two ranks, seldom four; with one thread each they do not wait for each other on a small machine.
