@@ -1,9 +1,11 @@
 """The DeepSpeed engine: made from the resolved config, then asked whether it does what was asked for."""
 
+import importlib
 from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime import compiler
 
 from pipeline.config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
@@ -41,6 +43,7 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageMode
     # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong positions.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
     optimizer = make_optimizer(config, model, resolved)
+    _import_muon_uncompiled()
     engine: Engine = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)[0]
     if engine.zero_optimization_stage() == 0 and engine.world_size == 1:
         engine.enable_backward_allreduce = False  # it would copy all gradients to a buffer and back
@@ -53,6 +56,20 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageMode
     if config.train.compile:
         engine.module.compile_model()
     return engine
+
+
+def _import_muon_uncompiled() -> None:
+    """Import DeepSpeed's Muon without PyTorch's compiler, whose import would cost every rank seconds at its start.
+
+    DeepSpeed imports it whatever the optimizer is, and marks its kernels to be compiled. They are never called: `muon.py`
+    has our own.
+    """
+    compile_of_deepspeed = compiler.compile
+    compiler.compile = lambda: compiler.dummy_decorator
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
+    finally:
+        compiler.compile = compile_of_deepspeed
 
 
 def _verify(config: RunConfig, resolved: dict[str, Any], engine: Engine) -> None:

@@ -161,8 +161,9 @@ def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -
 def join_process_group() -> None:
     """Join the ranks' process group, NCCL on GPUs and gloo on CPUs."""
     # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses: minutes at the first run,
-    # a lock that outlives a killed build, and 69 MB left in /dev/shm by every rank.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # a lock that outlives a killed build, and 69 MB left in /dev/shm by every rank. The table is set as a whole: reading
+    # it first would have DeepSpeed try a compiler on each of its operators, a second for every rank.
+    deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
     deepspeed.init_distributed(verbose=False)
 
 
