@@ -41,6 +41,7 @@ STAGES = (
         version=3,
         shared=True,
         keeps=True,  # added text must not change the ids of what is tokenized
+        rebuilds=False,  # learned again, it might be another one
     ),
     Stage(
         name="tokenize",
@@ -89,6 +90,7 @@ STAGES = (
         goes_on="pipeline.training.resume:check",
         version=2,
         grows=True,
+        rebuilds=False,  # days of training, for a checkpoint that was moved away
     ),
     Stage(
         name="export",
@@ -130,6 +132,7 @@ STAGES = (
         outside="pipeline.tokens.tokenizer_report:compared_inventory",
         checks=(Check("pipeline.tokens.tokenizer_report:check_compared"),),
         manifest="report.manifest.json",
+        reads_files=False,
     ),
 )
 

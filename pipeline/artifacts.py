@@ -16,7 +16,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # so that `--help` need not import pydantic
 MANIFEST = "manifest.json"
 FILE_MODE = 0o666
 """Who may use a new file, less what the umask takes away: nobody else decides that."""
+MOST_NAMED = 5
+"""Files that are named where some are missing."""
 LIBRARIES = (
     "torch",
     "deepspeed",
@@ -91,6 +93,10 @@ class Stage:
     """Once made, it stays as it is when its inputs change: only its own settings make it stale."""
     is_asked: Callable[[RunConfig], bool] = lambda config: True
     """Whether the run file asks anything of it; if not, it is made in passing and takes no time."""
+    reads_files: bool = True
+    """It reads the files of its inputs, and not their manifests alone."""
+    rebuilds: bool = True
+    """Files of its output that are missing are made again, as they were."""
     on_workers: bool = False
     """It is a list of tasks, which `executor` may give to workers elsewhere."""
 
@@ -123,6 +129,8 @@ class State:
     kind: Literal["done", "stale", "missing"]
     reasons: tuple[str, ...] = ()
     manifest: dict[str, Any] | None = None
+    missing_files: tuple[str, ...] = ()
+    """What is wrong with files that the manifest lists. It makes stale what can be made again as it was."""
 
 
 def resolve(reference: str) -> Callable[..., Any]:
@@ -159,9 +167,14 @@ def outputs_of(names: Sequence[str], config: RunConfig, stages: Mapping[str, Sta
     return {name: manifest["output"] if manifest else None for name, manifest in manifests.items()}
 
 
-def states(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, State]:
-    """Compare every stage's manifest with what the config asks for now; stages come in their order."""
+def states(stages: Mapping[str, Stage], config: RunConfig, look_at: Container[str] = ()) -> dict[str, State]:
+    """Compare every stage's manifest with what the config asks for now; stages come in their order.
+
+    Of the stages in `look_at` the files themselves are looked at, too: whether they are there in their size. Where some
+    are not, what was made from them stays as it is.
+    """
     known: dict[str, State] = {}
+    made: set[str] = set()
     for stage in stages.values():
         manifest = read_manifest(stage.manifest_path(config))
         if manifest is None:
@@ -171,11 +184,31 @@ def states(stages: Mapping[str, Stage], config: RunConfig) -> dict[str, State]:
             expected = expected_inputs(stage, config, stages, before=manifest["inputs"])
         except DataError:  # what it was made from has been moved away since: no reason to make it again
             expected = manifest["inputs"] | expected_inputs(replace(stage, outside=None), config, stages)
-        unfinished = [] if stage.keeps else [name for name in stage.inputs if known[name].kind != "done"]
+        unfinished = [] if stage.keeps else [name for name in stage.inputs if name not in made]
         reasons = [f"its input {name} is {known[name].kind}" for name in unfinished]
         reasons += differences(manifest["inputs"], expected)
-        known[stage.name] = State("stale" if reasons else "done", tuple(reasons), manifest)
+        if not reasons:
+            made.add(stage.name)
+        lacking = missing_files(stage.folder(config), manifest["files"]) if stage.name in look_at else []
+        if stage.rebuilds:
+            reasons += lacking
+        known[stage.name] = State("stale" if reasons else "done", tuple(reasons), manifest, tuple(lacking))
     return known
+
+
+def missing_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Describe the files of a manifest that are not there in their size, the first `MOST_NAMED` by name; reads none."""
+    wrong: list[str] = []
+    for name, record in files.items():
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            wrong.append(f"missing file: {name}")
+            continue
+        if size != record["bytes"]:
+            wrong.append(f"{name} has {size:,} bytes and not {record['bytes']:,}")
+    others = len(wrong) - MOST_NAMED
+    return wrong if others <= 0 else [*wrong[:MOST_NAMED], f"and {others:,} more files"]
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -27,7 +27,8 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     _refuse_srun_step(stages, "run")
     refuse_impossible_folders(config)
     table = {stage.name: stage for stage in stages}
-    waiting = [table[name] for name, state in artifacts.states(table, config).items() if state.kind != "done"]
+    states = artifacts.states(table, config, look_at=table)
+    waiting = [table[name] for name, state in states.items() if state.kind != "done"]
     refuse_unwritable(config, waiting)
     refuse_mistakes((check for stage in waiting for check in stage.checks), config)
     for stage in stages:
@@ -58,19 +59,22 @@ def _refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
 
 def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:
     """Run a stage unless it is done, holding its folder, and write its manifest last."""
-    earlier = artifacts.states(table, config)
+    look_at = {stage.name, *(stage.inputs if stage.reads_files else ())}
+    earlier = artifacts.states(table, config, look_at)
     for name in stage.inputs:
         if earlier[name].kind == "missing" and not table[name].is_asked(config):
             run_stage(table[name], config, table, rebuild_inputs)
     before = earlier[stage.name]
     if before.kind == "done":  # no lease: finished data may be read-only, and shared
         _print_result(stage, config, "done already", before.manifest)
+        for line in _missing(stage, config, before):
+            note(line)
         for line in _outlived(stage, config, table, before.manifest):
             note(line)
         return
     root = config.paths.data_dir if stage.shared else config.paths.run_dir
     with Lease(root, f"pipeline {stage.name}"):
-        states = artifacts.states(table, config)
+        states = artifacts.states(table, config, look_at)
         state = states[stage.name]
         for name in stage.inputs:
             if states[name].kind != "done" and not rebuild_inputs:
@@ -82,6 +86,8 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         if state.kind == "done":
             _print_result(stage, config, "done already", state.manifest)
             return
+        if lost := [line for name in stage.inputs for line in _missing(table[name], config, states[name])]:
+            raise DataError("\n".join(lost))
         refuse_mistakes([*stage.checks, *_checks_ahead(stage, table, states)], config)
         inputs = artifacts.expected_inputs(stage, config, table)
         made_from = artifacts.outputs_of(stage.inputs, config, table)
@@ -122,6 +128,20 @@ def _print_result(stage: Stage, config: RunConfig, how: str, manifest: Any) -> N
     note(f"{stage.name}: {how}: {manifest['counts']['headline']}")
     for line in manifest.get("closing", []):
         note(f"{stage.name}: {line}")
+
+
+def _missing(stage: Stage, config: RunConfig, state: State) -> list[str]:
+    """Say which files of a stage are missing, and how to get them back, where it is not simply run again for them."""
+    if state.kind != "done" or not state.missing_files:
+        return []
+    folder, wrong = stage.folder(config), "; ".join(state.missing_files)
+    remedy = "Restore them from a copy"
+    if stage.keeps:
+        remedy += (
+            f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it makes all files of the stage "
+            f"again, the same ones if no text was added since"
+        )
+    return [f"{stage.name}: {folder}: {wrong}. {remedy}."]
 
 
 def _checks_ahead(stage: Stage, table: dict[str, Stage], states: dict[str, State]) -> list[Check]:
@@ -194,7 +214,8 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
 
     config = load(run_file, overrides)
     refuse_impossible_folders(config)
-    states = artifacts.states({stage.name: stage for stage in stages}, config)
+    table = {stage.name: stage for stage in stages}
+    states = artifacts.states(table, config, look_at=table)
     refusals = {stage.name: _refusals(stage, states[stage.name], config) for stage in stages}
     shown = Table("stage", "state", "made", "size", "seconds", box=None, pad_edge=False)
     for stage in stages:
@@ -215,8 +236,10 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
             console.print(f"{stage.name} is stale: {reason}")
         for problem in refusals[stage.name]:
             console.print(f"{stage.name} will refuse: {problem}")
+        for line in _missing(stage, config, states[stage.name]):
+            console.print(line)
         if states[stage.name].manifest:
-            for line in _outlived(stage, config, {s.name: s for s in stages}, states[stage.name].manifest):
+            for line in _outlived(stage, config, table, states[stage.name].manifest):
                 console.print(line)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
 
@@ -235,7 +258,9 @@ def _refusals(stage: Stage, state: State, config: RunConfig) -> list[str]:
 def _shown_state(stage: Stage, state: State, config: RunConfig, refusals: Sequence[str]) -> str:
     if not stage.is_asked(config):
         return "not asked for"
-    return "refused" if refusals else state.kind
+    if refusals:
+        return "refused"
+    return "missing file" if state.missing_files else state.kind
 
 
 def _outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: Any) -> list[str]:

@@ -111,9 +111,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture
 def run_file(tmp_path: Path) -> Path:
     """Return the path of a valid, tiny run file in the test's own folder, beside a corpus of 40 rows."""
+    return write_run_file(tmp_path)
+
+
+def write_run_file(folder: Path) -> Path:
+    """Write a valid, tiny run file and a corpus of 40 rows."""
     rows = [f'{{"text": "document {i} says that {i} and {i} make {2 * i}", "meta": {{}}}}\n' for i in range(40)]
-    (tmp_path / "web.jsonl").write_text("".join(rows))
-    (tmp_path / "zero1.json").write_text('{"zero_optimization": {"stage": 1}}')
-    path = tmp_path / "run.yaml"
+    (folder / "web.jsonl").write_text("".join(rows))
+    (folder / "zero1.json").write_text('{"zero_optimization": {"stage": 1}}')
+    path = folder / "run.yaml"
     path.write_text(RUN_FILE)
     return path

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from pipeline.artifacts import file_record
+from pipeline.artifacts import file_record, read_json, write_json
 from pipeline.corpus.documents import SCHEMA
 from pipeline.training.checkpoint_folders import name_of, write_checkpoint_manifest
 
@@ -52,6 +52,14 @@ def write_documents(data_dir: Path, source: str, split: str, texts: Sequence[str
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), path)
+    list_documents(data_dir / "documents", [path])
+
+
+def list_documents(documents_dir: Path, paths: Sequence[Path]) -> None:
+    """List documents shards in the manifest, where readers look for them, besides what it has already."""
+    manifest = read_json(documents_dir / "manifest.json") or {"files": {}, "counts": {}}
+    manifest["files"] |= {path.relative_to(documents_dir).as_posix(): file_record(path) for path in paths}
+    write_json(documents_dir / "manifest.json", manifest)
 
 
 def write_byte_level_tokenizer(folder: Path) -> None:

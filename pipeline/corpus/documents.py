@@ -7,6 +7,7 @@ and urls of its documents as `.keys` (`key_file.py`). A document's id is `source
 import contextlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import temporary_path
+from pipeline.artifacts import MANIFEST, missing_files, read_json, temporary_path
 from pipeline.checksummed_file import ChecksummedFile
 from pipeline.corpus import key_file
+from pipeline.errors import DataError
 
 SPLITS = ("train", "validation")
 SCHEMA = pa.schema(
@@ -35,6 +37,11 @@ ROW_BYTES = 100
 COMPRESSION_LEVEL = 1
 """Of zstd. Level 3 makes shards 12 % smaller (44.7 instead of 50.8 MB of 139.7 MB of text) and writing them 1.5 times as
 long, which is half of all work."""
+
+
+MADE_AGAIN = (
+    "Run `pipeline prepare` with the same run file: it makes again what is missing and keeps all other documents."
+)
 
 
 class Document(NamedTuple):
@@ -179,8 +186,48 @@ def _shard_files(folder: Path, split: str, key: str, part: int) -> list[Path]:
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
-    """Return a source's shards of a split in their order, which is by task key; empty if it has none."""
-    return sorted((documents_dir / source).glob(f"{split}_*.parquet"))
+    """Return a source's shards of a split in their order, which is by task key; empty if it has none.
+
+    They are those that the manifest of `prepare` lists. Raises DataError where there is no manifest, or one of these
+    files is missing or has another size.
+    """
+    of_split = {
+        name: record for name, record in listed_shards(documents_dir).items() if name.startswith(f"{source}/{split}_")
+    }
+    check_files(documents_dir, of_split)
+    return [documents_dir / name for name in of_split]
+
+
+def listed_shards(documents_dir: Path) -> Mapping[str, dict[str, Any]]:
+    """Return the shards that the manifest of `prepare` lists, by name and sorted. Raises DataError where there is none."""
+    path = documents_dir / MANIFEST
+    try:
+        status = path.stat()
+    except OSError:
+        raise DataError(f"{documents_dir}: there are no finished documents. Run `pipeline prepare` first.") from None
+    return _listed_in(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=4)
+def _listed_in(path: Path, version: tuple[int, ...]) -> Mapping[str, dict[str, Any]]:
+    return shard_records(read_json(path)["files"])
+
+
+def check_files(documents_dir: Path, files: Mapping[str, dict[str, Any]]) -> None:
+    """Raise DataError naming those of the manifest's files that are missing or have another size."""
+    if wrong := missing_files(documents_dir, files):
+        raise DataError(f"{documents_dir}: {'; '.join(wrong)}. {MADE_AGAIN}")
+
+
+@contextlib.contextmanager
+def reading(shard: Path) -> Iterator[None]:
+    """Turn what fails while a shard is read into a DataError that names it: it has gone, or is no Parquet any more."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{shard}: is missing. {MADE_AGAIN}") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{shard}: is damaged ({str(error).splitlines()[0]}). Delete it. {MADE_AGAIN}") from None
 
 
 def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -191,7 +238,7 @@ def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, An
 def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tuple[str, str]]:
     """Yield `(id, text)` of every document in order, holding one row group in memory."""
     for path in shard_paths(documents_dir, source, split):
-        with pq.ParquetFile(path) as shard:
+        with reading(path), pq.ParquetFile(path) as shard:
             for group in range(shard.num_row_groups):
                 table = shard.read_row_group(group, columns=["id", "text"])
                 for key, text in zip(table["id"], table["text"], strict=True):
@@ -203,7 +250,7 @@ def read_documents(path: Path, rows: Sequence[int], columns: Sequence[str] | Non
 
     Reads only the row groups that hold them, one at a time. Raises IndexError for a row that the shard has not.
     """
-    with pq.ParquetFile(path) as shard:
+    with reading(path), pq.ParquetFile(path) as shard:
         sizes = [shard.metadata.row_group(group).num_rows for group in range(shard.num_row_groups)]
         ends = list(accumulate(sizes))
         if rows and not 0 <= min(rows) <= max(rows) < sum(sizes):

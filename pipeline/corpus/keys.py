@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.corpus.documents import SPLITS, read_documents, shard_paths
+from pipeline.corpus.documents import SPLITS, check_files, listed_shards, read_documents, reading, shard_paths
 from pipeline.corpus.key_file import damaged, find_rows, keys_path, original_keys
 
 DOCUMENT_ID = re.compile(rf"([^/]+)/((?:{'|'.join(SPLITS)})_\w+)/(0|[1-9][0-9]{{0,9}})")
@@ -23,7 +22,7 @@ def find_documents(documents_dir: Path, key: str, sources: Sequence[str]) -> lis
     """Return the ids (`source/shard/row`) of all documents with this original id or url, in the order of the corpus.
 
     That is by source as given, split, shard and row; none if there is no such document. A document's own id is
-    returned as it is, if that document exists. Raises DataError if the index of a shard is missing or damaged.
+    returned as it is, if that document exists. Raises DataError if a shard or its index is missing or damaged.
     """
     if _is_document(documents_dir, key, sources):
         return [key]
@@ -35,10 +34,15 @@ def find_documents(documents_dir: Path, key: str, sources: Sequence[str]) -> lis
 
 def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:
     parts = DOCUMENT_ID.fullmatch(key)
-    if parts and parts[1] in sources:
-        with suppress(OSError):  # no such file, or one that no file could have
-            return int(parts[3]) < pq.read_metadata(documents_dir / parts[1] / f"{parts[2]}.parquet").num_rows
-    return False
+    if not parts or parts[1] not in sources:
+        return False
+    name = f"{parts[1]}/{parts[2]}.parquet"
+    shards = listed_shards(documents_dir)
+    if name not in shards:
+        return False
+    check_files(documents_dir, {name: shards[name]})
+    with reading(documents_dir / name):
+        return int(parts[3]) < pq.read_metadata(documents_dir / name).num_rows
 
 
 def _find_in_shards(paths: Sequence[Path], key: str) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.artifacts import MANIFEST, read_json
 from pipeline.config import RunConfig
-from pipeline.corpus.documents import read_documents
+from pipeline.corpus.documents import check_files, listed_shards, read_documents
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
@@ -233,7 +233,7 @@ def _origin(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
 
 def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dict[str, Any]]:
     path = run.config.paths.data_dir / "documents" / source / f"{shard}.parquet"
-    if not path.is_file():  # ids that existed already, or documents that were deleted to save space
+    if not _is_listed(run, path):  # ids that existed already, or documents that data_dir has no longer
         yield from ({"meta": None, "origin_file": None, "origin_row": None} for _ in rows)
         return
     for document in read_documents(path, rows, ORIGIN):
@@ -242,6 +242,18 @@ def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dic
             "origin_file": document["origin_file"],
             "origin_row": document["origin_row"],
         }
+
+
+def _is_listed(run: Run, path: Path) -> bool:
+    """Tell whether data_dir is to have a documents shard. Raises DataError where that is missing."""
+    documents_dir = run.config.paths.data_dir / "documents"
+    if not (documents_dir / MANIFEST).is_file():
+        return False
+    name = path.relative_to(documents_dir).as_posix()
+    shards = listed_shards(documents_dir)
+    if name in shards:
+        check_files(documents_dir, {name: shards[name]})
+    return name in shards
 
 
 def _in_existing_pairs(run: Run, key: str) -> list[str]:

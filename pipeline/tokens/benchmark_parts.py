@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.corpus.documents import listed_shards
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.encode import load_encoder
 from pipeline.tokens.tokenize import read_texts
@@ -23,8 +24,8 @@ from pipeline.tokens.tokenize import read_texts
 def row_groups(documents: Path) -> list[list[pa.Array]]:
     """Return, shard by shard, each row group's text as an Arrow array."""
     shards = []
-    for path in sorted(documents.glob("*/*.parquet")):
-        with pq.ParquetFile(path) as file:
+    for name in listed_shards(documents):
+        with pq.ParquetFile(documents / name) as file:
             groups = range(file.num_row_groups)
             tables = [file.read_row_group(group, columns=["text"], use_threads=False) for group in groups]
         shards.append([table["text"].combine_chunks() for table in tables])
@@ -39,8 +40,8 @@ def texts(documents: Path) -> list[list[list[bytes]]]:
 def read(documents: Path, tokenizer: Path, threads: int) -> float:
     """Parquet to documents in memory, a row group at a time."""
     started = time.perf_counter()
-    for path in sorted(documents.glob("*/*.parquet")):
-        with pq.ParquetFile(path) as file:
+    for name in listed_shards(documents):
+        with pq.ParquetFile(documents / name) as file:
             for group in range(file.num_row_groups):
                 read_texts(file, group)
     return time.perf_counter() - started

@@ -71,10 +71,13 @@ class Data:
 
     existing: frozenset[str] = frozenset()
     """Sources of kind `megatron`."""
+    token_files: tuple[str, ...] = ()
+    """The `.idx` files that the manifest of `tokenize` lists, sorted."""
 
     def shards(self, source: str, split: str) -> list[Path]:
         if source in self.existing:
-            return sorted((self.folder / "tokens" / source).glob(f"{split}_*.idx")) if self.tokens else []
+            names = self.token_files if self.tokens else []
+            return [self.folder / "tokens" / name for name in names if name.startswith(f"{source}/{split}_")]
         return shard_paths(self.folder / "documents", source, split)
 
 
@@ -101,6 +104,7 @@ def open_data(config: RunConfig) -> Data:
         counts=counts,
         tokens=tokenized,
         existing=existing,
+        token_files=tuple(sorted(name for name in (tokens or {}).get("files", {}) if name.endswith(".idx"))),
         pieces=load_pieces(folder / "tokenizer" / "tokenizer.json") if tokenizer is not None else None,
         notes=tuple(notes),
     )

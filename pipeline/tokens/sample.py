@@ -17,7 +17,7 @@ import xxhash
 
 from pipeline.artifacts import read_manifest
 from pipeline.config import RunConfig
-from pipeline.corpus.documents import shard_paths
+from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 
@@ -195,7 +195,8 @@ def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
     """Return the row groups to choose documents from, in the shards' order, chosen by hash until they are enough."""
     groups = []
     for path in shards:
-        footer = pq.read_metadata(path)
+        with reading(path):
+            footer = pq.read_metadata(path)
         column = footer.schema.names.index("text")
         for group in range(footer.num_row_groups):
             found = footer.row_group(group)
@@ -213,7 +214,7 @@ def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
 
 
 def _read(path: Path, group: int) -> pa.Table:
-    with pq.ParquetFile(path) as shard:
+    with reading(path), pq.ParquetFile(path) as shard:
         return shard.read_row_group(group, columns=["id", "text"])
 
 

@@ -17,7 +17,7 @@ import xxhash
 
 from pipeline.artifacts import Result, fingerprint, read_manifest, remove_unlisted
 from pipeline.config import RunConfig
-from pipeline.corpus.documents import SPLITS, shard_records
+from pipeline.corpus.documents import SPLITS, check_files, reading, shard_records
 from pipeline.executor import Task, map_ahead, report_progress, run_tasks
 from pipeline.logs import human_bytes, warn
 from pipeline.tokens import existing, indexed_dataset
@@ -39,6 +39,7 @@ def tokenize(config: RunConfig) -> Result:
     written, learned = read_manifest(documents / "manifest.json"), read_manifest(tokenizer / "manifest.json")
     assert written is not None and learned is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
+    check_files(documents, shards)
     pairs = existing.find_pairs(config)
     kind = config.tokens.encoder
     if kind == "auto" and shards and (reason := why_reference(tokenizer, config.tokens.parse_special_tokens)):
@@ -69,9 +70,10 @@ def tokenize_shard(
 ) -> dict[str, Any]:
     """Encode one Parquet shard into `prefix`.bin, .idx and .doc."""
     encoder = load_encoder(tokenizer, encoder_kind, parse_special_tokens)
-    if encoder.has_fast and (result := write_shard(shard, prefix, encoder, fast=True)):
-        return result
-    result = write_shard(shard, prefix, encoder, fast=False)
+    with reading(shard):
+        if encoder.has_fast and (result := write_shard(shard, prefix, encoder, fast=True)):
+            return result
+        result = write_shard(shard, prefix, encoder, fast=False)
     assert result is not None, "the reference agrees with itself"
     return result
 

@@ -135,7 +135,8 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
     documents = config.paths.data_dir / "documents"
     texts = [
         [text[:LONG_LINE_CHARACTERS] for _, text in islice(iterate_texts(documents, source, "train"), 100)]
-        for source in config.sources
+        for source, settings in config.sources.items()
+        if settings.has_documents
     ]
     texts = [of_source for of_source in texts if any(of_source)]
     strings: list[str] = list(EDGE_STRINGS)

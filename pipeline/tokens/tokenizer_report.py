@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 
 from pipeline.artifacts import MANIFEST, file_record, fingerprint, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig, round_up_vocabulary
-from pipeline.corpus.documents import shard_paths
+from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import progress
 from pipeline.tokens.encode import id_count
@@ -156,7 +156,7 @@ def sample(documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES) -> 
 
 
 def _first_texts(path: Path) -> Iterator[str]:
-    with pq.ParquetFile(path) as shard:
+    with reading(path), pq.ParquetFile(path) as shard:
         for group in range(shard.num_row_groups):
             for text in shard.read_row_group(group, columns=["text"])["text"]:
                 yield text.as_py()

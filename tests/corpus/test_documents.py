@@ -5,6 +5,7 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 import pytest
+from helpers import list_documents
 
 from pipeline.artifacts import file_record
 from pipeline.corpus import documents
@@ -30,6 +31,7 @@ def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str
     assert (writer.documents, writer.text_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
     shards = [name for name in records if name.endswith(".parquet")]
     assert {*shards, *(keys_path(Path(name)).name for name in shards)} == set(records)
+    list_documents(folder.parent, [folder / name for name in shards])
     return [folder / name for name in shards]
 
 

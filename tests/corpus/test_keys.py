@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import xxhash
+from helpers import list_documents
 
 from pipeline.artifacts import file_record
 from pipeline.corpus import documents, key_file
@@ -28,6 +29,7 @@ def write(folder: Path, metas: Sequence[dict[str, Any]], source: str = "web", sp
             writer._write_row_group()
     for name, record in writer.close().items():
         assert record == file_record(folder / source / name)
+        list_documents(folder, [folder / source / name])
     return [f"{source}/{split}_0a_{row // 3:03d}/{row % 3}" for row in range(len(metas))]
 
 

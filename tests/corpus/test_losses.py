@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.artifacts import Result
+from pipeline.artifacts import Result, write_json
 from pipeline.corpus.keys import find_documents
 from pipeline.corpus.losses import NAMED_KEYS, OTHERS, Losses, add_up_losses
 from pipeline.corpus.prepare import prepare
@@ -18,7 +18,10 @@ from pipeline.run_file import load
 
 
 def run(run_file: Path, *overrides: str) -> Result:
-    return prepare(load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides]))
+    config = load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides])
+    result = prepare(config)
+    write_json(config.paths.data_dir / "documents" / "manifest.json", {"files": result.files})
+    return result
 
 
 def samples_of(losses: Losses) -> list[tuple[str, int]]:

@@ -20,7 +20,7 @@ import pytest
 import xxhash
 import zstandard
 
-from pipeline.artifacts import Result
+from pipeline.artifacts import Result, write_json
 from pipeline.corpus.documents import iterate_texts, shard_paths
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.key_file import keys_path
@@ -36,14 +36,17 @@ WEB = "%012x" % (xxhash.xxh3_64_intdigest(b"web.jsonl") >> 16)
 
 
 def run(run_file: Path, *overrides: str) -> Result:
-    return prepare(load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides]))
+    config = load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides])
+    result = prepare(config)
+    write_json(config.paths.data_dir / "documents" / "manifest.json", {"files": result.files})
+    return result
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         p.relative_to(folder).as_posix(): p.read_bytes()
         for p in folder.rglob("*")
-        if p.is_file() and p.parent.name != ".tasks"
+        if p.is_file() and p.parent.name != ".tasks" and p.name != "manifest.json"
     }
 
 

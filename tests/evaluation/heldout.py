@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+from helpers import list_documents
+
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.evaluation.patterns import WORDS
 
@@ -24,5 +26,5 @@ def write_heldout(
             text = " ".join(rng.choices((*WORDS, *also), k=words))
             writer.add(Document(text.encode(), b"{}", "file", row))
             texts[f"{source}/validation_0a_000/{row}"] = text
-        writer.close()
+        list_documents(documents_dir, [folder / name for name in writer.close()])
     return texts

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from heldout import write_heldout
+from helpers import list_documents
 
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.evaluation.tasks import write_tasks
@@ -45,7 +46,7 @@ def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
     writer = ShardWriter(folder, "validation", "0a", 1 << 20)
     for row, text in enumerate(("first\u2028line", "äöü" * 10)):
         writer.add(Document(text.encode(), b"{}", "file", row))
-    writer.close()
+    list_documents(folder.parent, [folder / name for name in writer.close()])
     # 12 bytes (U+2028 has 3), then 7: three letters of 2 bytes and half of one.
     write_tasks(tmp_path / "tasks", tmp_path / "documents", ["web"], Evaluation(tasks=(), heldout_bytes=12 + 7))
     lines = (tmp_path / "tasks" / "heldout_bpb_web.jsonl").read_text().split("\n")
@@ -55,5 +56,6 @@ def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
 def test_a_source_without_held_out_documents_is_said_and_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert write_tasks(tmp_path, tmp_path, ["web"], Evaluation(tasks=())) == ["jsonl_task.py"]
+    list_documents(tmp_path / "documents", [])
+    assert write_tasks(tmp_path, tmp_path / "documents", ["web"], Evaluation(tasks=())) == ["jsonl_task.py"]
     assert "warning: source web: has no held-out document" in capsys.readouterr().err

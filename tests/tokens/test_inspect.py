@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_stages, without_progress
+from helpers import list_documents, run_stages, without_progress
 from tokenizers import Tokenizer
 
 from pipeline.config import RunConfig
@@ -72,6 +72,7 @@ def test_documents_are_found_in_any_shard_and_row_group(corpus: Path) -> None:
     config = made(corpus, ["prepare"])
     (shard,) = open_data(config).shards("web", "train")
     pq.write_table(pq.read_table(shard), shard, row_group_size=3)
+    list_documents(corpus.parent / "data" / "documents", [shard])
     assert pq.ParquetFile(shard).num_row_groups == 3
     assert texts(config) == TEXTS
     run_stages(corpus, ["prepare"], [*SETTINGS, "prepare.shard_text_bytes=5"])

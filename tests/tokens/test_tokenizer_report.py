@@ -9,7 +9,7 @@ import pytest
 from helpers import write_byte_level_tokenizer, write_documents, write_sentencepiece_tokenizer
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import differences, expected_inputs
+from pipeline.artifacts import differences, expected_inputs, read_json, write_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.run_file import load
@@ -27,8 +27,8 @@ def prepare(run_file: Path, write: Callable[[Path], None], *overrides: str) -> R
     write_documents(data, "web", "validation", [TEXT])
     write(data / "tokenizer")
     for name, output in (("documents", "d"), ("tokenizer", write.__name__)):
-        counts = {"vocab_size": 300}
-        (data / name / "manifest.json").write_text(json.dumps({"output": output, "counts": counts}))
+        manifest = read_json(data / name / "manifest.json") or {}
+        write_json(data / name / "manifest.json", manifest | {"output": output, "counts": {"vocab_size": 300}})
     return config
 
 
