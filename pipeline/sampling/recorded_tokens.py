@@ -39,7 +39,8 @@ def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
     Raises DataError naming the files that are missing in data_dir, or others now.
     """
     tokens_dir = config.paths.data_dir / "tokens"
-    recorded, manifest = read_json(config.paths.run_dir / TOKENS_RECORD), read_manifest(tokens_dir / MANIFEST)
+    recorded = read_json(config.paths.run_dir / TOKENS_RECORD)
+    manifest = read_manifest(tokens_dir / MANIFEST)
     if recorded is None or manifest is None:
         return None
     changed = [

@@ -88,8 +88,9 @@ def read_run(config: RunConfig) -> Run:
     """Open a run's data and read how far it has come. Raises DataError where tokens that it trains on are gone."""
     run_dir = config.paths.run_dir
     before = read_json(run_dir / "run.json")
-    if before and (problem := other_version(before, run_dir)):
-        raise DataError(f"{problem}, so its samples are not known. Trace it with the version that began it.")
+    of_another_version = other_version(before, run_dir) if before else None
+    if of_another_version is not None:
+        raise DataError(f"{of_another_version}, so its samples are not known. Trace it with the version that began it.")
     data = open_data(config, recorded=tokens_of_run(config))
     newest = sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))[-1:]
     skipped = tuple((first, end) for path in newest for first, end in read_json(path)["state"]["skipped"])

@@ -40,9 +40,11 @@ def with_length(config: RunConfig, train_tokens: int) -> RunConfig:
 
 def find_jump(config: RunConfig, train_tokens_before: int) -> Jump | None:
     """Return the jump of the learning rate at a resume of a run that was to be shorter; None where there is none."""
+    if config.train.train_tokens <= train_tokens_before:
+        return None
     checkpoints = complete_checkpoints(config.paths.run_dir / "checkpoints")
     steps = [read_checkpoint_manifest(path)["state"]["step"] for path in checkpoints]
-    if not steps or config.train.train_tokens <= train_tokens_before or steps[-1] >= config.total_steps:
+    if not steps or steps[-1] >= config.total_steps:
         return None
     shorter = with_length(config, train_tokens_before)
     if _had_the_same_rate(shorter, config, steps[-1]):

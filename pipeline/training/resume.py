@@ -98,9 +98,10 @@ def _changes(config: RunConfig) -> list[str]:
     before = read_json(run_dir / RUN_RECORD)
     if before is None:
         return []
-    if problem := order.other_version(before, run_dir):
+    other_version = order.other_version(before, run_dir)
+    if other_version is not None:
         return [
-            f"{problem}, so the run cannot go on. Finish it with the version of the pipeline that began it, or choose "
+            f"{other_version}, so the run cannot go on. Finish it with the version of the pipeline that began it, or choose "
             f"another paths.run_dir{_or_branch(run_dir)}"
         ]
     now, length = _known(config, before), LENGTH
