@@ -12,10 +12,11 @@ SHOWN_NAMES = 3
 
 def point_out(files: Mapping[str, SourceFiles]) -> None:
     """Warn, before hours of reading, of what a search took or left that may not be meant so."""
+    special = {entry.path: entry for found in files.values() for entry in found.left_out if entry.is_special}
+    if special:
+        shown = [f"{path} ({entry.left_out})" for path, entry in sorted(special.items())]
+        warn(f"prepare: not read, as they are no files: {_some(shown)}")
     for name, found in files.items():
-        special = [f"{entry.path} ({entry.left_out})" for entry in found.left_out if entry.is_special]
-        if special:
-            warn(f"source {name}: not read, as they are no files: {_some(special)}")
         if found.held_out:
             warn(
                 f"source {name}: {len(found.held_out):,} of its {len(found.files):,} files are named as splits that are "
