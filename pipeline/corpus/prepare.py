@@ -16,7 +16,7 @@ from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.losses import add_up_losses, explain_too_many_rejects, listed, loss_lines
 from pipeline.corpus.read_task import ReadSettings, read_files
-from pipeline.corpus.search_notes import left_out_lines, left_out_of, point_out
+from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_of, point_out
 from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
 from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
@@ -57,6 +57,7 @@ def prepare(config: RunConfig) -> Result:
     for name, of_source in tasks.items():
         counts = _add_up([results[task.name] for task in of_source])
         counts["input_files"] = len(files[name].files)
+        counts["empty_files"] = empty_files(files[name])
         counts["left_out"] = count_left_out(left_out[name])
         sources[name] = counts
     _check(config, sources)
@@ -181,6 +182,8 @@ def _closing_lines(config: RunConfig, sources: dict[str, dict[str, Any]]) -> lis
     lines: list[str] = []
     for name, counts in sources.items():
         lines += loss_lines(name, counts, config.sources[name].text_field)
+        if counts["empty_files"]:
+            lines.append(f"source {name}: {counts['empty_files']:,} of {counts['input_files']:,} files are empty")
         if counts["crlf_line_ends"]:
             lines.append(
                 f"source {name}: {counts['crlf_line_ends']:,} CRLF line ends became LF (sources.{name}.line_ends)"

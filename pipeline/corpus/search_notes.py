@@ -1,6 +1,7 @@
 """What the person at the terminal is told about the search for raw files: what may not be meant so, what was left out."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pipeline.corpus.folders import Entry, count_left_out, shown_counts
 from pipeline.corpus.sources import SourceFiles
@@ -16,6 +17,8 @@ def point_out(files: Mapping[str, SourceFiles]) -> None:
     if special:
         shown = [f"{path} ({entry.left_out})" for path, entry in sorted(special.items())]
         warn(f"prepare: not read, as they are no files: {_some(shown)}")
+    for (one, other), paths in _taken_twice(files).items():
+        warn(f"sources {one} and {other} both read {len(paths):,} files, whose text is doubled: {_some(paths)}")
     for name, found in files.items():
         if found.held_out:
             warn(
@@ -31,10 +34,27 @@ def left_out_of(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
     return {name: [e for e in found.left_out if e.path not in taken] for name, found in files.items()}
 
 
+def empty_files(found: SourceFiles) -> int:
+    """Count files without a byte; a compressed file is never one."""
+    return sum(file.size == 0 for file in found.files)
+
+
 def left_out_lines(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:
     """Return one line that counts all of it by suffix, each file once; none where nothing was left out."""
     counts = count_left_out({entry.path: entry for entries in left_out.values() for entry in entries}.values())
     return [f"not read in the folders that were searched: {shown_counts(counts)}"] if counts else []
+
+
+def _taken_twice(files: Mapping[str, SourceFiles]) -> dict[tuple[str, str], list[str]]:
+    """Return the files that two sources take, by the names of the sources."""
+    taken: dict[Path, str] = {}
+    twice: dict[tuple[str, str], list[str]] = {}
+    for name, found in files.items():
+        for file in found.files:
+            first = taken.setdefault(file.path, name)
+            if first != name:
+                twice.setdefault((first, name), []).append(str(file.path))
+    return twice
 
 
 def _some(names: Sequence[str]) -> str:

@@ -207,7 +207,8 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
         what = "holds no .bin and .idx" if path.is_dir() else "is no pair: there is no such .bin and .idx"
         raise DataError(f"{setting} {what}. Correct the path in the run file, or put the pair there.")
     prefixes = {file.with_name(file.name.removesuffix(file.suffix)) for file in files}
-    lost = [with_suffix(p, suffix) for p in sorted(prefixes) for suffix in PAIR if not with_suffix(p, suffix).exists()]
+    halves = [with_suffix(prefix, suffix) for prefix in sorted(prefixes) for suffix in PAIR]
+    lost = [half for half in halves if not half.is_file()]  # nor a FIFO, which nobody may ever write to
     if lost:
         names = ", ".join(map(str, lost))
         raise DataError(f"{setting} lacks {names}. Restore the other half of the pair, or take the pair out.")

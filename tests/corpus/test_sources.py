@@ -125,6 +125,19 @@ def test_a_file_that_another_source_takes_is_not_left_out(run_file: Path, capsys
     assert "2 .part, 1 hidden" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_files_of_two_sources_and_empty_files_are_told(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = fill(run_file.parent / "corpus", "x/a.jsonl", "x/b.jsonl", "c.jsonl")
+    for name in ("x/a.jsonl", "c.jsonl"):
+        (corpus / name).write_text(f'{{"text": "{name}"}}\n')
+    (corpus / "x" / "b.jsonl").write_bytes(b"")
+    settings = [f"sources.web.paths=[{corpus}]", f"sources.part={{kind: jsonl, paths: ['{corpus}/x']}}"]
+    result = prepare(load(run_file, [*settings, "prepare.validation_fraction=0"]))
+    assert {name: counts["empty_files"] for name, counts in result.counts["sources"].items()} == {"web": 1, "part": 1}
+    assert sum("empty" in line for line in result.closing) == 2
+    told = capsys.readouterr().err
+    assert "web and part both read 2 files" in told and f"{corpus}/x/a.jsonl" in told and "c.jsonl" not in told
+
+
 def test_what_is_no_file_is_refused_where_it_is_named_and_named_where_it_is_found(
     run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -257,6 +257,24 @@ def test_missing_pairs_and_halves_are_all_named_at_once(pairs_run: Path) -> None
     ]
 
 
+@pytest.mark.parametrize("suffix", [".bin", ".idx"])
+@pytest.mark.parametrize("path", ["pairs/one", "pairs/one.idx", "pairs/one.bin", "pairs", "pairs/o*"])
+def test_half_a_pair_that_is_no_file_is_refused_and_not_waited_for(pairs_run: Path, suffix: str, path: str) -> None:
+    half = pairs_run.parent / "pairs" / f"one{suffix}"
+    half.unlink()
+    os.mkfifo(half)
+    with pytest.raises(DataError, match=rf"sources\.web\.paths: .*one{suffix}"):
+        existing.check(load(pairs_run, [f"sources.web.paths=['{pairs_run.parent}/{path}']"]))
+
+
+def test_pairs_below_a_folder_with_magic_characters_in_its_name_are_found(pairs_run: Path) -> None:
+    folder = pairs_run.parent / "d[1]"
+    write_pair(folder / "two", [[66, END]])
+    for path in (f"{folder}/two", f"{folder}/*.bin", f"{folder}/t*", str(folder)):
+        found = existing.find_pairs(load(pairs_run, [f"sources.web.paths=['{path}']"]))
+        assert [pair.prefix for pair in found["web"]] == [folder / "two"]
+
+
 def test_a_missing_pair_stops_the_whole_run_at_once(pairs_run: Path) -> None:
     (pairs_run.parent / "pairs" / "one.idx").unlink()
     command = [sys.executable, "-m", "pipeline", "run", str(pairs_run)]
