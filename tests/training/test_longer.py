@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import pretend_checkpoint
 
 from pipeline.config import RunConfig
 from pipeline.events import read_events
 from pipeline.run_file import load
 from pipeline.training import resume
-from pipeline.training.checkpoint_folders import write_checkpoint_manifest
 from pipeline.training.longer import LENGTHENED
 from pipeline.training.schedules import learning_rate
 
@@ -27,8 +27,7 @@ def begin(run_file: Path, steps: list[int], *overrides: str) -> None:
     config = load(run_file, overrides)
     resume.begin(config)
     for step in steps:
-        folder = config.paths.run_dir / "checkpoints" / f"step_{step:08d}"
-        write_checkpoint_manifest(folder, {"state": {"step": step, "tokens": step * BATCH}})
+        pretend_checkpoint(config.paths.run_dir, step, step * BATCH)
 
 
 def go_on(run_file: Path, *overrides: str) -> tuple[RunConfig, list[dict[str, object]]]:
