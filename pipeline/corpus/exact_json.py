@@ -36,21 +36,6 @@ _ODD = re.compile(
     rb"|(?P<number>-?\d(?:[\d.eE+\-]{18,}|[\d.]*+[eE]\+?\d{3,}))",
     re.DOTALL,
 )
-_INTEGER = -(2**63)
-LARGEST_INTEGER = 2**64 - 1
-"""Of those that orjson reads exactly."""
-MOST_DIGITS = 4300
-"""Python turns no longer integer into text or back (sys.int_info)."""
-
-STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_ODD = re.compile(
-    rb"(?P<string>" + STRING + rb")(?P<key>\s*:)?"
-    rb"|(?P<constant>-?Infinity|NaN)"
-    # Digits enough to leave 64 bits, or an exponent that may leave a double's range.
-    rb"|(?P<number>-?\d(?:[\d.eE+\-]{18,}|[\d.]*+[eE]\+?\d{3,}))",
-    re.DOTALL,
-)
-_NUMBER = re.compile(rb"(?<![\d.eE+\-])" + rb"(?:)")
 _INTEGER = re.compile(rb"-?(?:0|[1-9]\d*)")
 _FLOAT = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

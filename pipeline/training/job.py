@@ -163,7 +163,7 @@ def join_process_group() -> None:
     # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses: minutes at the first run,
     # a lock that outlives a killed build, and 69 MB left in /dev/shm by every rank. The table is set as a whole: reading
     # it first would have DeepSpeed try a compiler on each of its operators, a second for every rank.
-    deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
+    vars(deepspeed.ops)["__compatible_ops__"] = {"deepspeed_shm_comm": False}
     deepspeed.init_distributed(verbose=False)
 
 
