@@ -14,6 +14,9 @@ from pipeline.errors import nearest_divisors
 ATTENTION = "attn_implementation"
 """Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
 
+OTHER_VALUES = (0.5, 12_345.0)
+"""A share and a base: what rotary settings with older names may be."""
+
 
 def architecture_problems(name: str | None) -> list[str]:
     """Name what is wrong with `model.architecture`: unknown to transformers, or no causal language model."""
@@ -30,8 +33,29 @@ def setting_problems(name: str, settings: Mapping[str, Any]) -> list[str]:
     """Name every entry of `model.config` that the architecture does not have, and heads that do not fit."""
     kind = CONFIG_MAPPING[name]
     known = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
-    problems = [_unknown(name, key, known) for key in settings if key not in known]
-    return problems or _head_problems(kind, settings)
+    problems = [
+        _unknown(name, key, known)
+        for key, value in settings.items()
+        if key not in known and not _is_acted_on(kind, key, value)
+    ]
+    return problems or head_problems(kind, settings)
+
+
+def _is_acted_on(kind: type[PretrainedConfig], key: str, value: Any) -> bool:
+    """Tell whether an older name changes another entry of the config, as `rope_theta` and `rotary_pct` do.
+
+    Names that mean nothing to an architecture are kept by its config like any other, and change nothing else. A value that is
+    the default changes nothing either: so others are tried.
+    """
+    plain = kind().to_dict()
+    for tried in (value, *OTHER_VALUES):
+        try:
+            entries = kind(**{key: tried}).to_dict()
+        except Exception:  # whatever the architecture's own checks raise: not for this value
+            continue
+        if any(entry != key and found != plain.get(entry) for entry, found in entries.items()):
+            return True
+    return False
 
 
 def _unknown(name: str, key: str, known: set[str]) -> str:
@@ -40,7 +64,7 @@ def _unknown(name: str, key: str, known: set[str]) -> str:
     return f"model.config.{key}: {name} has no such setting; {hint}"
 
 
-def _head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> list[str]:
+def head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> list[str]:
     """Compare heads with the width, and key heads with heads, where both are numbers that can be compared."""
     width_name, width = _value(kind, settings, "hidden_size")
     heads_name, heads = _value(kind, settings, "num_attention_heads")
@@ -50,8 +74,7 @@ def _head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) ->
     if heads < 1:
         return [f"model.config.{heads_name} = {heads}: must be at least 1"]
     problems = []
-    has_own_width = settings.get("head_dim", getattr(kind, "head_dim", None)) is not None
-    if width is not None and width % heads and not has_own_width:
+    if width is not None and width % heads and not _has_own_head_width(kind, settings):
         problems.append(
             f"model.config.{heads_name} = {heads}: must divide model.config.{width_name} = {width}; "
             f"set {nearest_divisors(heads, width)}"
@@ -62,6 +85,15 @@ def _head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) ->
             f"set {nearest_divisors(max(groups, 1), heads)}"
         )
     return problems
+
+
+def _has_own_head_width(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> bool:
+    """Tell whether a head is as wide as a setting says, or the architecture has it, whatever the model's width."""
+    if settings.get("head_dim", getattr(kind, "head_dim", None)) is not None:
+        return True
+    _, width = _value(kind, {}, "hidden_size")
+    _, heads = _value(kind, {}, "num_attention_heads")
+    return width is not None and heads is not None and width % heads != 0
 
 
 def _value(kind: type[PretrainedConfig], settings: Mapping[str, Any], name: str) -> tuple[str, int | None]:

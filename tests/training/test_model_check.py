@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging
 
 from pipeline import separate_checks
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.run_file import load
+from pipeline.run_file import PRESETS, load, read_preset
 from pipeline.training import model_facts as facts_of_model
+from pipeline.training.model import model_config
 from pipeline.training.model_check import check_model
 from pipeline.training.model_facts import ModelFacts, model_facts
+from pipeline.training.model_rules import architecture_problems, head_problems, setting_problems
 
 GPT2 = "model={architecture: gpt2, config: {n_embd: 16, n_layer: 1, n_head: %s, n_positions: %s}}"
 QWEN3 = "model={architecture: qwen3, config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, %s}}"
@@ -66,6 +69,29 @@ def test_heads_of_a_width_of_their_own_need_not_divide_the_models(run_file: Path
     facts = ModelFacts(**check_model(load(run_file, [QWEN3 % settings])))
     # 3 heads of 8: queries, keys, values and output of 16 x 24, norms of queries and keys of 8.
     assert facts.parameters == 384 * 16 + 4 * 16 * 24 + 2 * 8 + 3 * 16 * 32 + 3 * 16
+
+
+def test_every_shipped_preset_is_a_model_with_its_rotary_settings() -> None:
+    """Ranks took `rope_theta` and `rotary_pct`, older names that transformers acts on, for misspelt ones."""
+    presets = {path.stem: read_preset(path.stem)["model"] for path in PRESETS.glob("*.yaml")}
+    problems = {
+        name: [*architecture_problems(model["architecture"]), *setting_problems(model["architecture"], model["config"])]
+        for name, model in presets.items()
+    }
+    assert problems == {name: [] for name in presets}
+    assert setting_problems("llama", {"rope_theta": 10_000.0}) == [], "the default, too"
+    (problem,) = setting_problems("gpt_neox", {"rope_theta": 5e5})
+    assert problem.startswith("model.config.rope_theta: gpt_neox has no such setting"), "it would change nothing"
+
+
+def test_the_settings_of_no_architecture_as_it_is_are_refused() -> None:
+    causal = {name: kind for name, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING}
+    assert {name: head_problems(kind, {}) for name, kind in causal.items()} == {name: [] for name in causal}
+
+
+def test_a_rotary_base_arrives_in_the_model(run_file: Path) -> None:
+    config = load(run_file, ["model.config.rope_theta=500000.0"])
+    assert model_config(config, (270, 0)).rope_parameters["rope_theta"] == 5e5
 
 
 def test_a_verdict_is_kept_until_something_that_decides_it_changes(
