@@ -302,8 +302,17 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Delete it to have it made again.") from None
+    except NotADirectoryError:
+        file = next(folder for folder in reversed(path.parents) if not folder.is_dir())
+        raise DataError(
+            f"{path}: cannot be there, since {file} is no folder. Give paths.data_dir or paths.run_dir another one."
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Make it readable, then run the same command again."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is damaged ({error}). Delete it to have it made again.") from None
 
 
 def read_json_lines(path: Path) -> list[Any]:

@@ -177,7 +177,7 @@ def test_reading_json_that_is_missing_or_broken(tmp_path: Path) -> None:
     assert artifacts.read_json(tmp_path / "none.json") is None
     broken = tmp_path / "broken.json"
     broken.write_text('{"a": ')
-    with pytest.raises(DataError, match=r"broken\.json: cannot be read .* Delete it to have it made again\."):
+    with pytest.raises(DataError, match=r"broken\.json: is damaged .* Delete it to have it made again\."):
         artifacts.read_json(broken)
 
 
@@ -295,3 +295,20 @@ def test_stages_write_as_the_umask_says(run_file: Path, umask: int) -> None:
     assert modes(run_file.parent / "data") == {0o666 & ~umask}
     folders = [path for path in (run_file.parent / "data").rglob("*") if path.is_dir()]
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o777 & ~umask}
+
+
+def test_only_a_damaged_file_is_to_be_deleted(tmp_path: Path) -> None:
+    """Not what stands in the way of it, and not one that this user may not read, or that is a folder."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "damaged").write_text("{")
+    (tmp_path / "nested").write_text("[" * 50_000)
+    (tmp_path / "loop").symlink_to("loop")
+    advice = {}
+    for name in ("file/data/documents/manifest.json", "file/x", "folder", "loop", "damaged", "nested"):
+        with pytest.raises(DataError) as error:
+            artifacts.read_json(tmp_path / name)
+        advice[name] = "elete" in str(error.value)
+    assert [name for name, is_deleted in advice.items() if is_deleted] == ["damaged", "nested"]
+    with pytest.raises(DataError, match=f"{tmp_path / 'file'} is no folder"):
+        artifacts.read_json(tmp_path / "file" / "data" / "manifest.json")
