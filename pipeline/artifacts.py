@@ -8,22 +8,18 @@ a rebuilt input whose bytes are the same makes nothing stale.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import json
 import os
-import platform
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import xxhash
 
+from pipeline.environment import environment
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
@@ -34,17 +30,6 @@ FILE_MODE = 0o666
 """Who may use a new file, less what the umask takes away: nobody else decides that."""
 MOST_NAMED = 5
 """Files that are named where some are missing."""
-LIBRARIES = (
-    "torch",
-    "deepspeed",
-    "transformers",
-    "datasets",
-    "tokenizers",
-    "sentencepiece",
-    "gigatoken",
-    "lm_eval",
-    "pyarrow",
-)
 
 
 @dataclass(frozen=True)
@@ -366,37 +351,6 @@ def write_manifest(
     }
     write_json(stage.manifest_path(config), manifest)
     return manifest
-
-
-@lru_cache(maxsize=1)
-def environment() -> dict[str, Any]:
-    """Return what a result depends on besides the settings: versions, commit, command, machine."""
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "command": " ".join(["pipeline", *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions,
-        "git": git_state(),
-    }
-
-
-def git_state() -> dict[str, Any] | None:
-    """Return the code's commit and whether the work tree differs from it; None outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]
-    try:
-        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-        changed = subprocess.run(
-            [*command, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(changed.stdout.strip())}
 
 
 def remove_unlisted(folder: Path, listed: Sequence[str], patterns: Sequence[str]) -> None:

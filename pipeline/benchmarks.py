@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import environment, write_json
+from pipeline.artifacts import write_json
+from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.executor import core_count
 from pipeline.logs import console, note, print_wide

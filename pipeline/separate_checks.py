@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import LIBRARIES, fingerprint, read_json, write_json
+from pipeline.artifacts import fingerprint, read_json, write_json
 from pipeline.config import RunConfig
+from pipeline.environment import LIBRARIES
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.logs import note
 

@@ -19,6 +19,7 @@ from pipeline import artifacts, checksummed_file
 from pipeline.artifacts import Result, Stage, temporary_path, write_atomic
 from pipeline.checksummed_file import ChecksummedFile
 from pipeline.config import RunConfig
+from pipeline.environment import environment as environment_now
 from pipeline.errors import DataError
 from pipeline.events import write_event
 from pipeline.heartbeat import Heartbeat
@@ -256,7 +257,7 @@ def test_only_unlisted_files_of_the_pattern_are_removed(tmp_path: Path) -> None:
 
 
 def test_the_environment_is_json_with_the_codes_state() -> None:
-    environment = json.loads(json.dumps(artifacts.environment()))
+    environment = json.loads(json.dumps(environment_now()))
     assert {"command", "python", "platform", "versions", "git"} == set(environment)
     assert {"torch", "deepspeed", "transformers", "lm_eval"} <= set(environment["versions"])
 

@@ -27,6 +27,7 @@ SUPPORT = (
     "run_sections",
     "config",
     "run_file",
+    "environment",
     "artifacts",
     "pretrained_folders",
     "checksummed_file",

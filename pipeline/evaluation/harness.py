@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers.utils import logging as transformers_logging
 
-from pipeline.artifacts import environment
+from pipeline.environment import environment
 from pipeline.errors import DataError
 from pipeline.evaluation.known_tasks import build_tasks, generated_tokens, quiet
 from pipeline.logs import progress

@@ -16,8 +16,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pipeline.artifacts import Result, environment, read_json
+from pipeline.artifacts import Result, read_json
 from pipeline.config import RunConfig
+from pipeline.environment import environment
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.evaluate import evaluate, score_rows
 from pipeline.evaluation.known_tasks import find_tasks
