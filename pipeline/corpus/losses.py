@@ -107,14 +107,14 @@ def loss_lines(source: str, counts: Mapping[str, Any], text_field: str) -> list[
     if counts["rejected"]:
         rows = sum(counts["rejected"].values()) + sum(counts["documents"].values())
         lines.append(
-            f"source {source}: rejected {listed(counts['rejected'])} of {rows:,} rows; {_in_files(counts)}; samples in "
-            f"documents/{source}/rejected below data_dir"
+            f"source {source}: rejected of {rows:,} rows: {_reasons(counts)}; samples in documents/{source}/rejected below "
+            f"data_dir"
         )
     if counts["keys_without_text"]:
         lines.append(f"source {source}: rows without {text_field!r} have the keys {_keys(counts['keys_without_text'])}")
     if counts["null_values"]:
-        rows_by_column = ", ".join(f"{name} in {count:,} rows" for name, count in counts["null_values"].items())
-        lines.append(f"source {source}: values of meta that JSON cannot hold became null: {rows_by_column}")
+        columns = ", ".join(f"{name} {count:,}" for name, count in counts["null_values"].items())
+        lines.append(f"source {source}: values of meta that JSON cannot hold became null; rows by column: {columns}")
     return lines
 
 
@@ -137,8 +137,7 @@ def explain_too_many_rejects(
         remedies.append("raise prepare.max_bad_rows")
     return (
         f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
-        f"prepare.max_bad_rows = {most} allows: {listed(counts['rejected'])}; {_in_files(counts)}. Samples: {samples}. "
-        f"{'; or '.join(remedies)}."
+        f"prepare.max_bad_rows = {most} allows: {_reasons(counts)}. Samples: {samples}. {'; or '.join(remedies)}."
     )
 
 
@@ -148,13 +147,14 @@ def listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in largest_first)
 
 
-def _in_files(counts: Mapping[str, Any]) -> str:
-    reasons = counts["rejected_in_files"]
+def _reasons(counts: Mapping[str, Any]) -> str:
+    """Return how many rows were rejected for each reason, and in which files."""
     parts = []
-    for reason in sorted(reasons, key=lambda reason: -counts["rejected"][reason]):
-        count, first = reasons[reason]["count"], reasons[reason]["first"]
-        more = f" and {count - len(first):,} more files" if count > len(first) else ""
-        parts.append(f"{reason} in {', '.join(first)}{more}")
+    for reason, rows in sorted(counts["rejected"].items(), key=lambda entry: (-entry[1], entry[0])):
+        files = counts["rejected_in_files"][reason]
+        others = files["count"] - len(files["first"])
+        more = f" and {others:,} more files" if others else ""
+        parts.append(f"{rows:,} {reason} in {', '.join(files['first'])}{more}")
     return "; ".join(parts)
 
 

@@ -325,7 +325,7 @@ def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again
     for part in (
         "source web: 4 of 6 rows (66.67%)",
         "prepare.max_bad_rows = 0.01",
-        "2 empty-text, 1 no-text, 1 text-not-a-string",
+        "2 empty-text in web.jsonl; 1 no-text in web.jsonl; 1 text-not-a-string in web.jsonl",
         f"{run_file.parent}/data/documents/web/rejected",
         "sources.web.text_field, now 'text'",
         "or raise prepare.max_bad_rows",
