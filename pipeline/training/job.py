@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 
@@ -40,6 +39,7 @@ from pipeline.training.memory import checkpoint_bytes
 from pipeline.training.metrics import MetricsFile, read_metrics
 from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
+from pipeline.training.process_group import join_process_group
 from pipeline.training.saver import Saver
 from pipeline.training.sizes import Sizes, count_parameters
 from pipeline.training.start_up import StartUp
@@ -156,15 +156,6 @@ def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -
         if missing and rank == 0:
             write_event(config.paths.run_dir, "build", operator=operator.name, message=operator.announcement)
         extensions.provide(operator)
-
-
-def join_process_group() -> None:
-    """Join the ranks' process group, NCCL on GPUs and gloo on CPUs."""
-    # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses: minutes at the first run,
-    # a lock that outlives a killed build, and 69 MB left in /dev/shm by every rank. The table is set as a whole: reading
-    # it first would have DeepSpeed try a compiler on each of its operators, a second for every rank.
-    vars(deepspeed.ops)["__compatible_ops__"] = {"deepspeed_shm_comm": False}
-    deepspeed.init_distributed(verbose=False)
 
 
 def _refuse_damaged(problems: list[str]) -> None:

@@ -252,8 +252,8 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     """Return what the check must not change in an engine, before and after it; runs on a rank."""
     from pipeline.training.deepspeed_config import read_template, resolve
     from pipeline.training.engine import make_engine
-    from pipeline.training.job import join_process_group
     from pipeline.training.model import build_model, model_config
+    from pipeline.training.process_group import join_process_group
 
     join_process_group()
     resolved = resolve(read_template(config.deepspeed), config, 1)

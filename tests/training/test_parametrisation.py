@@ -258,7 +258,7 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
     import deepspeed
 
     from pipeline.training.deepspeed_config import read_template, resolve
-    from pipeline.training.job import join_process_group
+    from pipeline.training.process_group import join_process_group
 
     join_process_group()
     found: dict[str, Any] = {}
