@@ -86,6 +86,7 @@ STAGES = (
             Check("pipeline.cluster.launch:check_launch"),
             Check("pipeline.training.preflight:check_model", is_ahead=True, is_heavy=True),
             Check("pipeline.training.preflight:check_disk", is_heavy=True),
+            Check("pipeline.cluster.launch:check_device", is_heavy=True),
         ),
         goes_on="pipeline.training.resume:check",
         version=2,

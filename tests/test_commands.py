@@ -1,6 +1,8 @@
 """Which checks are asked before which stage, and how what they refuse is put together."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -144,3 +146,10 @@ def test_a_folder_that_may_not_be_written_is_refused_where_a_waiting_stage_write
 def test_the_real_table_asks_for_model_and_tasks_before_prepare() -> None:
     ahead = {check.function.partition(":")[2] for stage in STAGES[1:] for check in stage.checks if check.is_ahead}
     assert {"check_settings", "check_model", "check_named_tasks", "check_built_tasks"} <= ahead
+
+
+def test_no_check_brings_torch_or_lm_eval_into_the_command() -> None:
+    modules = sorted({check.function.partition(":")[0] for stage in STAGES for check in stage.checks})
+    script = f"import sys, {', '.join(modules)}\nprint({{'torch', 'transformers', 'lm_eval', 'datasets'}} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, UserError, nearest_multiples
 from pipeline.ports import free_port, is_occupied
+from pipeline.separate_checks import found_by
 
 WORKER = "pipeline.training.worker"
 ENVIRONMENT_FILE = "launch_environment"
@@ -55,13 +56,33 @@ def check_launch(config: RunConfig) -> None:
     launch = plan_launch(config, config.paths.run_dir / "config.yaml")
     problems = _indivisible_batches(config, launch.ranks)
     port = config.launch.master_port
-    if port and config.launch.kind == "local" and is_occupied(port):
+    if port and _meets_here(config, launch) and is_occupied(port):
         problems.append(
             f"launch.master_port = {port}: another program listens there (see `ss -ltnp`); name another one, or leave it out "
             "to have a free one taken"
         )
     if problems:
         raise ConfigError(problems)
+
+
+def check_device(config: RunConfig) -> None:
+    """Raise ConfigError where ranks of this machine could not compute in `precision.dtype`; a process with torch is asked."""
+    is_sure = config.precision.dtype == "fp32" or (config.precision.dtype == "bf16" and not gpu_count())
+    if config.launch.kind != "local" or is_sure:
+        return
+    decides = {
+        "precision": config.precision.dtype,
+        "host": socket.gethostname(),
+        "devices": [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("DS_ACCELERATOR")],
+    }
+    found_by("pipeline.training.device_check", config, decides, "this machine's number formats")
+
+
+def _meets_here(config: RunConfig, launch: Launch) -> bool:
+    """Tell whether the ranks meet on this machine: of an allocation or a hostfile, on the first node."""
+    if config.launch.kind == "slurm":
+        return "SLURMD_NODENAME" in os.environ and os.environ.get("SLURM_NODEID") == "0"
+    return not launch.hosts or launch.hosts[0] in ("localhost", socket.gethostname(), socket.getfqdn())
 
 
 def _indivisible_batches(config: RunConfig, ranks: int) -> list[str]:

@@ -1,0 +1,115 @@
+"""What cannot be started from here is refused before any stage: ports, batches of an allocation, number formats."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import separate_checks
+from pipeline.artifacts import write_json
+from pipeline.cluster import launch, supervisor
+from pipeline.cluster.launch import Launch, check_device, check_launch
+from pipeline.cluster.supervisor import StopRequest
+from pipeline.cluster.time_limit import TimeLimit
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.events import read_events
+from pipeline.run_file import load
+from pipeline.training import device_check
+
+
+def planned(ranks: int, hosts: tuple[str, ...] = ()) -> Callable[[RunConfig, Path], Launch]:
+    return lambda config, run_file: Launch([], {}, ranks, "ranks", 1, hosts)
+
+
+def test_a_batch_that_the_ranks_of_an_allocation_do_not_divide_is_refused(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(run_file, ["launch.kind=slurm"])  # batches of 4 sequences, 2 at a time
+    for ranks, refused in ((1, False), (2, False), (3, True)):
+        monkeypatch.setattr(launch, "plan_launch", planned(ranks))
+        if not refused:
+            check_launch(config)
+            continue
+        with pytest.raises(ConfigError, match=r"batch\.global_batch_tokens = 32: .*3 ranks x .*; set 48 or 96, or"):
+            check_launch(config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "environment", "hosts", "is_here"),
+    [
+        ("local", {}, (), True),
+        ("slurm", {"SLURMD_NODENAME": "n1", "SLURM_NODEID": "0"}, (), True),
+        ("slurm", {"SLURM_NODEID": "0"}, (), False),  # an interactive allocation, called from the login node
+        ("hostfile", {}, ("localhost", "b"), True),
+        ("hostfile", {}, ("elsewhere.example", "b"), False),
+    ],
+)
+def test_the_port_is_looked_at_where_the_ranks_meet(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, kind: str, environment: dict[str, str],
+    hosts: tuple[str, ...], is_here: bool,
+) -> None:  # fmt: skip
+    for name in ("SLURMD_NODENAME", "SLURM_NODEID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, "plan_launch", planned(2, hosts))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        config = load(run_file, [f"launch.kind={kind}", f"launch.master_port={port}"])
+        if not is_here:
+            check_launch(config)
+            return
+        with pytest.raises(ConfigError, match=rf"launch\.master_port = {port}"):
+            check_launch(config)
+
+
+def test_number_formats_are_asked_of_the_machine_only_where_it_may_lack_them(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(module: str, config: RunConfig) -> dict[str, object]:
+        asked.append(config.precision.dtype)
+        return {"problems": [], "facts": {}}
+
+    monkeypatch.setattr(separate_checks, "_ask", ask)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for dtype in ("fp32", "bf16", "fp16", "fp16"):
+        check_device(load(run_file, [f"precision.dtype={dtype}"]))
+    assert asked == ["fp16"], "on a CPU; once"
+    check_device(load(run_file, ["precision.dtype=fp16", "launch.kind=slurm"]))
+    assert asked == ["fp16"], "the nodes' devices are not this machine's"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    check_device(load(run_file, ["precision.dtype=bf16"]))
+    assert asked == ["fp16", "bf16"]
+
+
+def test_a_number_format_that_the_cpu_lacks_is_refused(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    for has_fp16 in (True, False):
+        monkeypatch.setattr(device_check, "cpu_has_fp16", lambda has_fp16=has_fp16: has_fp16)
+        assert device_check.check_precision(load(run_file)) == {}
+        if has_fp16:
+            device_check.check_precision(load(run_file, ["precision.dtype=fp16"]))
+            continue
+        with pytest.raises(ConfigError, match=r"precision\.dtype = fp16"):
+            device_check.check_precision(load(run_file, ["precision.dtype=fp16"]))
+
+
+def test_what_a_rank_refuses_is_not_started_again(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(run_file)
+    run_dir = config.paths.run_dir
+    starts = []
+
+    def start_once(*_: object) -> tuple[None, int]:
+        starts.append(1)
+        write_json(run_dir / "outcome.json", {"status": "refused", "message": "no"})
+        return None, 2
+
+    monkeypatch.setattr(supervisor, "_start_once", start_once)
+    supervisor._run_to_an_outcome(config, run_dir / "config.yaml", StopRequest(), TimeLimit(config, 0.0), 0.0)
+    assert (len(starts), read_events(run_dir, "restart")) == (1, [])
