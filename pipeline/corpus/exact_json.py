@@ -28,7 +28,8 @@ LARGEST_INTEGER = 2**64 - 1
 MOST_DIGITS = 4300
 """Python turns no longer integer into text or back (sys.int_info)."""
 
-STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
+"""Also one that does not end: else a line that was cut would be searched again from each of its escaped quotes."""
 _ODD = re.compile(
     rb"(?P<string>" + STRING + rb")(?P<key>\s*:)?"
     rb"|(?P<constant>-?Infinity|NaN)"

@@ -79,6 +79,15 @@ def test_what_is_nested_deeper_than_orjson_reads_becomes_null() -> None:
     assert row.meta.count(b"[") == 1022 and row.meta.endswith(b'"c":1}')
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"text": "' + rb"\"a" * 300_000, b"[" * 10**6, b"1" * 10**6, b'"' * 10**6, b"1e1." * 10**5]
+)
+def test_a_line_that_is_no_json_is_looked_through_once(line: bytes) -> None:
+    """From each quote or digit anew, these would take minutes."""
+    row = _json_row(line, 0, "text")
+    assert isinstance(row, Reject) and row.reason == "broken-json"
+
+
 def as_json(value: Any) -> Any:
     """Return what is to be kept of a value that Python's json writes."""
     if isinstance(value, dict):
