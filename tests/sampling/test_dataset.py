@@ -117,8 +117,8 @@ def test_a_source_of_weight_without_tokens_is_named(make: Make, override: str) -
             ["data.mixture={web: 1, wiki: 1, none: 0, wikl: 1}"],
             "data.mixture.wikl: no such source; sources are web, wiki",
         ),
-        (["data.mixture={web: .inf, wiki: 1, none: 0}"], "data.mixture.web"),
-        (["data.mixture={web: 1, wiki: .nan, none: 0}"], "data.mixture.wiki"),
+        (['data.mixture={web: "inf", wiki: 1, none: 0}'], "data.mixture.web"),
+        (['data.mixture={web: 1, wiki: "nan", none: 0}'], "data.mixture.wiki"),
         (["data.mixture=llama3"], "data.mixture = 'llama3': no such preset; there are gpt3, llama, redpajama-v1"),
         (["data.stages=[{from_progress: 0.5}]"], "data.stages.0: needs `mixture` or `epochs`"),
         (
