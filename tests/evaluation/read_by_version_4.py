@@ -28,10 +28,10 @@ def read(folder: Path) -> dict[str, Any]:
     probe = np.load(folder / "probe.npz")
     try:
         model, loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        with torch.no_grad():
+            logits = model.eval()(input_ids=torch.from_numpy(probe["input_ids"]), use_cache=False).logits.numpy()
     except Exception as error:  # version 4 does not know the architecture, or refuses the folder: no silence
         return answer | {"refused": f"{type(error).__name__}: {str(error)[:200]}"}
-    with torch.no_grad():
-        logits = model.eval()(input_ids=torch.from_numpy(probe["input_ids"]), use_cache=False).logits.numpy()
     answer["difference"] = float(abs(logits - probe["logits"]).max())
     answer["odd weights"] = [*loaded["missing_keys"], *loaded["unexpected_keys"]]
     return answer

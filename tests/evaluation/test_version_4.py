@@ -110,15 +110,17 @@ GRID = {"rotary": ({}, {}), "scaled": ({}, LLAMA3), "tied": ({"tie_word_embeddin
 @pytest.mark.parametrize("variant", GRID)
 def test_no_architecture_is_read_otherwise_in_silence(tmp_path: Path, variant: str) -> None:
     changes, scaling = GRID[variant]
+    folders = []
     for name in names():
         try:
             model = tiny_model(tiny_config(name, changes, scaling))
-        except Exception:  # no config of these sizes
-            continue
-        if model is not None:
+            if model is None:
+                continue
             save(model, tmp_path / name)
-            publish_config(tmp_path / name, 0)
-    folders = sorted(path for path in tmp_path.iterdir() if (path / "probe.npz").exists())
+        except Exception:  # no such settings for this architecture
+            continue
+        publish_config(tmp_path / name, 0)
+        folders.append(tmp_path / name)
     read = answers(folders, tmp_path / "answer.json")
     table: dict[str, list[str]] = {"same": [], "refused by version 4": [], "other, and said": [], "other": []}
     for folder in folders:
