@@ -6,10 +6,11 @@ reads no pickle. transformers is imported inside the functions: a command that f
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, is_missing
 
 CODE_ENTRY = "auto_map"
 """Entry of a JSON file in which a folder names Python code of its own, which transformers would import."""
@@ -65,28 +66,45 @@ def _entries(content: Any) -> Iterator[tuple[str, Any]]:
             waiting += value
 
 
+@contextmanager
+def _refusing_what_fails(where: str) -> Iterator[None]:
+    """Turn what transformers raises over a broken or hostile folder into a DataError; not a lack of memory or of rights."""
+    try:
+        yield
+    except (MemoryError, DataError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None and not is_missing(error):
+            raise
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise DataError(f"{where}: cannot be loaded by transformers ({type(error).__name__}: {reason})") from None
+
+
 def open_tokenizer(folder: Path, where: str) -> Any:
-    """Load a tokenizer folder as transformers does. Raises DataError as `refuse_code` does."""
+    """Load a tokenizer folder as transformers does. Raises DataError as `refuse_code` does, and where that fails."""
     refuse_code(folder, where)
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, **OFFLINE)
+    with _refusing_what_fails(where):
+        return AutoTokenizer.from_pretrained(folder, **OFFLINE)
 
 
 def open_config(folder: Path, where: str) -> Any:
-    """Load the config of a model folder. Raises DataError as `refuse_code` does."""
+    """Load the config of a model folder. Raises DataError as `refuse_code` does, and where that fails."""
     refuse_code(folder, where)
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, **OFFLINE)
+    with _refusing_what_fails(where):
+        return AutoConfig.from_pretrained(folder, **OFFLINE)
 
 
 def open_model(folder: Path, where: str, **options: Any) -> Any:
-    """Load a causal language model from safetensors. Raises DataError as `refuse_code` does."""
+    """Load a causal language model from safetensors. Raises DataError as `refuse_code` does, and where that fails."""
     opening = opening_options(folder, where)
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, **options, **opening)
+    with _refusing_what_fails(where):
+        return AutoModelForCausalLM.from_pretrained(folder, **options, **opening)
 
 
 def opening_options(folder: Path, where: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from helpers import run_stages, write_byte_level_tokenizer
 from transformers import LlamaConfig
 
 from pipeline.errors import DataError
-from pipeline.pretrained_folders import opening_options
+from pipeline.pretrained_folders import open_tokenizer, opening_options
 from pipeline.run_file import load
+from pipeline.tokens.agreement import folder_ids
 from pipeline.training.model import model_config
 
 MARK = "code_has_run"
@@ -104,7 +105,7 @@ def test_a_model_with_code_is_refused_by_name(run_file: Path, folder: Path, add:
     file = add(folder)
     model = load(run_file, [f"model={{pretrained: {folder}}}"])
     with pytest.raises(DataError) as refused:
-        model_config(model)
+        model_config(model, (259, 0))
     assert f"model.pretrained = {folder}: " in str(refused.value)
     assert file in str(refused.value)
     with pytest.raises(DataError, match=file):
@@ -124,6 +125,32 @@ def test_a_config_that_is_no_json_is_named(folder: Path, content: str) -> None:
     (folder / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=r"theirs: config\.json is no JSON that can be read"):
         opening_options(folder, str(folder))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": []},
+        {"hidden_size": "x"},
+        {"rope_parameters": [1]},
+        {"num_attention_heads": 0},
+        {"configuration_files": 5},
+        {"dtype": "nothing"},
+    ],
+)
+def test_a_config_of_odd_values_is_a_message(run_file: Path, folder: Path, changes: dict[str, object]) -> None:
+    LlamaConfig(vocab_size=512).save_pretrained(folder)
+    with_code(folder, "config.json", changes)
+    with pytest.raises(DataError, match=r"model\.pretrained = .*: cannot be loaded"):
+        model_config(load(run_file, [f"model={{pretrained: {folder}}}"]), (259, 0))
+
+
+@pytest.mark.parametrize("content", [[], "x", {"eos_token": []}, {"eos_token": {"a": 1}}])
+def test_a_tokenizer_config_of_odd_values_names_no_end(folder: Path, content: object) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+    assert folder_ids(folder).end_of_document is None
+    with pytest.raises(DataError, match="cannot be loaded"):
+        open_tokenizer(folder, str(folder))
 
 
 def test_a_file_of_such_a_folder_is_taken(run_file: Path, folder: Path) -> None:

@@ -53,9 +53,10 @@ def folder_ids(folder: Path) -> Ids:
             "tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     vocabulary, probes = _read(file)
-    end: Any = (read_json(folder / "tokenizer_config.json") or {}).get("eos_token")
-    token = end["content"] if isinstance(end, dict) else end
-    return Ids(vocabulary, probes, vocabulary.get(token))
+    settings = read_json(folder / "tokenizer_config.json")
+    end: Any = settings.get("eos_token") if isinstance(settings, dict) else None
+    token = end.get("content") if isinstance(end, dict) else end
+    return Ids(vocabulary, probes, vocabulary.get(token) if isinstance(token, str) else None)
 
 
 def disagreements(ours: Ids, theirs: Ids) -> list[str]:

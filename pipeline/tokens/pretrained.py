@@ -123,12 +123,7 @@ def unknown_token(fast: "Tokenizer") -> str | None:
 
 
 def _load_folder(path: Path) -> Any:
-    try:
-        tokenizer = open_tokenizer(path, f"tokenizer.path = {path}")
-    except DataError:
-        raise
-    except Exception as error:  # whatever transformers makes of a broken folder
-        raise DataError(f"tokenizer.path = {path}: transformers cannot load it ({_first_line(error)})") from None
+    tokenizer = open_tokenizer(path, f"tokenizer.path = {path}")
     if not tokenizer.is_fast:
         raise DataError(f"tokenizer.path = {path}: is not a fast tokenizer; {EXPECTED}")
     return tokenizer

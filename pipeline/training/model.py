@@ -92,13 +92,7 @@ def _pretrained_config(config: RunConfig, ids: int) -> PretrainedConfig:
     folder = config.model.pretrained
     assert folder is not None
     known = "name a transformers folder of a causal language model"
-    try:
-        model = open_config(folder, f"model.pretrained = {folder}")
-    except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise ConfigError(
-            [f"model.pretrained = {folder}: has no config that can be read ({reason}); {known}"]
-        ) from None
+    model = open_config(folder, f"model.pretrained = {folder}")
     if type(model) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError([f"model.pretrained = {folder}: {model.model_type} is no causal language model; {known}"])
     names = {*model.to_dict(), *model.attribute_map, ATTENTION}

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.errors import DataError, is_missing
+from pipeline.errors import DataError
 from pipeline.pretrained_folders import open_model
 from pipeline.training.agreement import from_rank_0
 
@@ -76,21 +76,14 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
     """
     where = f"model.pretrained = {folder}"
     transformers_logging.disable_progress_bar()
-    try:
-        model, loaded = open_model(
-            folder,
-            where,
-            config=architecture,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # named below, with the others
-            output_loading_info=True,
-        )
-    except (MemoryError, DataError):
-        raise
-    except Exception as error:  # whatever safetensors and transformers make of a damaged file
-        if isinstance(error, OSError) and error.errno is not None and not is_missing(error):
-            raise
-        raise DataError(f"{where}: cannot be loaded ({(str(error).splitlines() or [''])[0][:200]})") from None
+    model, loaded = open_model(
+        folder,
+        where,
+        config=architecture,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,  # named below, with the others
+        output_loading_info=True,
+    )
     problems = [
         _listed("missing", sorted(loaded["missing_keys"])),
         _listed("not of this model", sorted(loaded["unexpected_keys"])),

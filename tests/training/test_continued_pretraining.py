@@ -159,7 +159,7 @@ def test_folders_of_no_causal_language_model_are_refused(make_run: MakeRun) -> N
     with pytest.raises(ConfigError, match="t5 is no causal language model; name a transformers folder"):
         model_config(config)
     (folder / "config.json").write_text('{"model_type": "own"}')
-    with pytest.raises(ConfigError, match=r"model\.pretrained = .*other: has no config that can be read"):
+    with pytest.raises(DataError, match=r"model\.pretrained = .*other: cannot be loaded"):
         model_config(config)
 
 
