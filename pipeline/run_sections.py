@@ -27,7 +27,8 @@ class Checkpoint(Section):
 
 class Guard(Section):
     max_restarts: int = Field(default=3, ge=0)
-    """Times that ranks which died or hang are started again without a new checkpoint in between."""
+    """Times that ranks which died or hang are started again without a new checkpoint in between. Those that refuse, or all
+    end in one place before their first step with an error that would come again, are not."""
     stall_seconds: float | None = Field(default=None, gt=0)
     """Seconds without progress on any rank after which they count as hung. Default: 20 median steps, at least 60 s."""
     start_up_seconds: float = Field(default=1800, gt=0)

@@ -7,7 +7,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from pipeline.errors import nearest_divisors
 
@@ -20,10 +21,9 @@ OTHER_VALUES = (0.5, 12_345.0)
 
 def architecture_problems(name: str | None) -> list[str]:
     """Name what is wrong with `model.architecture`: unknown to transformers, or no causal language model."""
-    if name is not None and name in CONFIG_MAPPING and CONFIG_MAPPING[name] in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return []
-    causal = sorted(key for key, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING)
-    close = difflib.get_close_matches(name or "", causal, n=3)
+    close = difflib.get_close_matches(name or "", sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "for example llama"
     reason = "is no causal language model" if name in CONFIG_MAPPING else "transformers knows no such model type"
     return [f"model.architecture = {name!r}: {reason}; {hint}"]
