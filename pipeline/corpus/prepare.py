@@ -27,7 +27,7 @@ FORMAT_VERSION = 4
 """Raised when the same raw files give other bytes."""
 SHOWN_PROBLEMS = 20
 """Broken files in the stage's message, at most."""
-LEFTOVERS = ("*/.*.partial", "*/rejected/.*")
+LEFTOVERS = (".*.partial", "*/.*.partial", "*/rejected/.*")
 """What an attempt that was killed leaves, each under a name of its own."""
 
 
