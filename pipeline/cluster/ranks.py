@@ -57,8 +57,7 @@ class Ranks:
         if _present_start(self._run_dir) == self._start:
             with suppress(OSError):  # where nothing can be written any more, the rest is ended all the same
                 (self._run_dir / START).unlink(missing_ok=True)  # ranks on other machines end when they see it
-        for process in self._members():
-            _quietly(process.kill)
+        self._kill()
         self.process.wait()
         if self._launch.command[0] == "srun":
             _end_step(step_name(self._launch.port))
@@ -76,20 +75,26 @@ class Ranks:
                 continue
         return found
 
-    def pass_on(self, stops: int) -> None:
-        """Have every rank save and end, once told to stop; more often, end all at once.
+    def pass_on(self, stops: int, has_stepped: bool) -> None:
+        """Have every rank save and end, once told to stop; more often, or where no step has been made, end all at once.
 
         Ranks read it in a file, wherever they are: launchers would kill them on a signal, and so would a signal that meets
         one before it listens.
         """
-        if stops > 1 and self._told < 2:
+        if stops and not self._told and not has_stepped:
+            note("train: the ranks have made no step that could be finished and saved: ending at once")
+            self._kill()
+        elif stops > 1 and self._told < 2:
             note("train: ending at once")
-            for process in self._members():
-                _quietly(process.kill)
+            self._kill()
         elif stops and not self._told:
             note("train: stopping after this step and a checkpoint (once more: at once)")
             write_json(self._run_dir / START, {"start": self._start, "stop": True})
         self._told = stops
+
+    def _kill(self) -> None:
+        for process in self._members():
+            _quietly(process.kill)
 
     def refuse_if_taken_over(self) -> None:
         """Raise LeaseError, every few seconds at most, where another supervisor has started ranks of the same run."""

@@ -55,6 +55,8 @@ class StopRequest:
     """1: save and end. More: end at once."""
     is_out_of_time = False
     """Whether by a time limit: the supervisor's own, or SIGUSR1, with which a batch system warns of its."""
+    has_stepped = False
+    """Whether the present ranks have made a step, which they can finish and save."""
     _is_asked_to_end = False
 
     def take(self, number: int) -> None:
@@ -113,6 +115,8 @@ def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, lim
         is_again = True
         if failure is None and (read_json(run_dir / "outcome.json") or {})["status"] != ROLLED_BACK:
             return
+        if stop.count and not stop.has_stepped and not stop.is_out_of_time:
+            raise Interrupted("no step was made since the ranks began to start; run the same command again to go on")
         if stop.count:
             why = f" ({failure.splitlines()[0]})" if failure and stop.count == 1 else ""
             raise Interrupted(
@@ -157,6 +161,7 @@ def _start_once(
     """Start the ranks and watch them to their end; returns why there is no outcome, None where there is one, and how many
     ranks they were."""
     run_dir = config.paths.run_dir
+    stop.has_stepped = False
     if is_again:
         refuse_if_taken_over(run_dir, None)
         if config.train.resume == "never":  # is said of what there was before this command
@@ -215,7 +220,8 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
             if stop.is_out_of_time and not has_warned:
                 has_warned = True
                 write_event(config.paths.run_dir, OUT_OF_TIME)
-            ranks.pass_on(stop.count)
+            # Before a time limit there may still be time for a first step and its save.
+            ranks.pass_on(stop.count, stop.has_stepped or stop.is_out_of_time)
             ranks.refuse_if_taken_over()
             records = metrics.new_records()
             happened = events.new_records()  # read later, so that the start of any step read is among them
@@ -228,6 +234,7 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
                 watch.saw_step(record["step_seconds"])
                 limit.saw_step(record["step_seconds"], record.get("validation_seconds", 0.0))
             if records:
+                stop.has_stepped = True
                 update(records[-1]["tokens"], line.text(columns_for_detail("train")))
             for event in happened:
                 if event["event"] == "save":

@@ -27,11 +27,13 @@ from supervised import (
 
 from pipeline.cluster import supervisor
 from pipeline.cluster.launch import Launch, _tasks_per_node, dividing_ranks, gpu_count, plan_launch
+from pipeline.cluster.ranks import Ranks
 from pipeline.cluster.stall import StallWatch
 from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.errors import ConfigError, Interrupted, UserError
 from pipeline.events import read_events, write_event
+from pipeline.lease import START
 from pipeline.run_file import load
 from pipeline.training.longer import LENGTHENED
 
@@ -77,6 +79,25 @@ def test_a_stop_before_there_are_ranks_is_not_lost(run_file: Path) -> None:
     code, output = finish(job)
     assert code == 75, output
     assert processes_of(run_file) == []
+    run_dir = run_file.parent / "run"
+    assert not [
+        path for path in (run_dir / "outcome.json", run_dir / "metrics.jsonl") if path.exists()
+    ]  # not waited for
+
+
+def test_who_stops_before_the_first_step_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing could be saved; by a time limit there is time for a step and its save."""
+    ended: list[bool] = []
+    monkeypatch.setattr(Ranks, "_kill", lambda self: ended.append(True))
+    for stops, has_stepped, is_killed in ((1, False, True), (1, True, False), (0, False, False), (2, True, True)):
+        ranks = Ranks(Launch([], {}, 2, "ranks", 1), tmp_path, 0.0)
+        ranks._start = "a"
+        ended.clear()
+        ranks.pass_on(stops, has_stepped)
+        ranks.pass_on(stops, has_stepped)
+        assert ended == [True] * is_killed
+        assert (tmp_path / START).exists() is (stops == 1 and has_stepped)
+        (tmp_path / START).unlink(missing_ok=True)
 
 
 def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> None:
@@ -153,7 +174,7 @@ def test_what_ranks_say_as_they_end_is_shown(run_file: Path, capsys: pytest.Capt
             write_event(config.paths.run_dir, "save failed", message="the disk is full")
             return True
 
-        def pass_on(self, stops: int) -> None: ...
+        def pass_on(self, stops: int, has_stepped: bool) -> None: ...
 
         def refuse_if_taken_over(self) -> None: ...
 
