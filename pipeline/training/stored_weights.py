@@ -24,6 +24,7 @@ from deepspeed.checkpoint.constants import (
 )
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 
+from pipeline.artifacts import MANIFEST
 from pipeline.errors import DataError
 from pipeline.training.checkpoint_files import decoding, load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
@@ -124,6 +125,8 @@ def open_stored(checkpoint: Path) -> Stored:
     """Open a checkpoint that has been verified. Raises DataError where a file does not hold what a save writes."""
     manifest = read_checkpoint_manifest(checkpoint)
     stage, ranks = manifest["zero_stage"], manifest["ranks"]
+    if ranks > len(manifest["files"]):  # each has written some; lists of so many ranks would take the memory
+        raise DataError(f"{checkpoint / MANIFEST}: has {ranks:,} ranks and {len(manifest['files'])} files")
     path = _path_of_model(checkpoint, stage)
     model = load_file(path, mmap=True)
     with decoding(path):
