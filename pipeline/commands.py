@@ -260,7 +260,8 @@ def _shown_state(stage: Stage, state: State, config: RunConfig, refusals: Sequen
         return "not asked for"
     if refusals:
         return "refused"
-    return "missing file" if state.missing_files else state.kind
+    is_lacking = state.missing_files and (state.kind == "done" or stage.rebuilds)  # else it goes on, and writes others
+    return "missing file" if is_lacking else state.kind
 
 
 def _outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: Any) -> list[str]:
