@@ -166,7 +166,7 @@ def test_an_error_of_the_sample_is_not_swallowed(run_file: Path) -> None:
     sample = Sample(load(run_file))
     for shard in (run_file.parent / "data" / "documents" / "web").glob("train_*.parquet"):
         shard.write_bytes(b"nothing")
-    with pytest.raises(Exception, match="Parquet"):
+    with pytest.raises(DataError, match="pipeline prepare"):
         learn(lambda texts: len(list(texts)), sample, 1)
     sample = Sample(load(run_file))
 
