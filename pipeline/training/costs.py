@@ -56,6 +56,14 @@ def peak_flops(device_name: str) -> float | None:
     return next((peak for name, peak in PEAK_BF16_FLOPS.items() if name in device_name), None)
 
 
+def counted_peak(device_name: str, is_mixture: bool) -> float | None:
+    """Return the peak that utilisation is counted by, None where it has none.
+
+    A mixture of experts has none: a token goes through some of its parameters, and `ModelSize` counts them all.
+    """
+    return None if is_mixture else peak_flops(device_name)
+
+
 def flops_utilisation(tokens_per_second: float, per_token: float, devices: int, peak: float | None) -> float | None:
     """Return the share of the devices' peak that so many FLOPs per token make, None where the peak is unknown."""
     return None if peak is None else tokens_per_second * per_token / (devices * peak)

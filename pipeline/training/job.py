@@ -27,7 +27,7 @@ from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.capacity import moment_bytes, problems_of_rank
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_folders import broken_checkpoints, name_of, point_to, pointed_at
-from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
+from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, counted_peak, peak_flops
 from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve, zero_stage
 from pipeline.training.device_batch import Mover, check_document_mask
 from pipeline.training.disk import disk_need
@@ -92,7 +92,7 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     checkpoint.begin_random_state(config.train.seed, 0, rank)  # dropout differs between ranks
     del weights
     state = _go_on(engine, candidates, config, rank) if candidates else start.begin(engine, config, origin, about)
-    peak = None if expert_modules(model.causal_lm) else peak_flops(_device_name())  # FLOPs of experts are not known
+    peak = counted_peak(_device_name(), is_mixture=bool(expert_modules(model.causal_lm)))
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:

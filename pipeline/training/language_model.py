@@ -7,7 +7,6 @@ one row are kept apart here.
 from inspect import signature
 from typing import Any
 
-import deepspeed
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -173,7 +172,8 @@ class _Head(nn.Module):
         self._sizes = config.hidden_size, config.num_hidden_layers, config.vocab_size
         self.width = head.in_features
         for parameter in head.parameters():
-            deepspeed.zero.register_external_parameter(self, parameter)
+            if hasattr(parameter, "ds_id"):  # ZeRO 3 has sharded it
+                _register_with_deepspeed(self, parameter)
 
     def forward(
         self, hidden: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
@@ -181,3 +181,9 @@ class _Head(nn.Module):
         chunk = rows_at_once(len(hidden), *self._sizes)
         (head,) = self._held
         return head_losses(hidden, head.weight, head.bias, targets, z_loss_weight, chunk, self.kernel)
+
+
+def _register_with_deepspeed(module: nn.Module, parameter: nn.Parameter) -> None:
+    import deepspeed  # here, as its import takes a second and `pipeline.training.model_check` needs none of it
+
+    deepspeed.zero.register_external_parameter(module, parameter)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.training.costs import ModelSize, flops_utilisation, peak_flops
+from pipeline.training.costs import ModelSize, counted_peak, flops_utilisation, peak_flops
 
 PALM = ModelSize(540_350_000_000, head_parameters=0, layers=118, attention_width=48 * 256)
 """540.35e9 parameters, 118 layers, 48 heads of 256 (Chowdhery et al. 2022, table 1)."""
@@ -35,3 +35,11 @@ def test_peaks_go_by_the_devices_name() -> None:
     assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
     assert peak_flops("CPU") is None
     assert flops_utilisation(1.0, 1.0, 1, None) is None
+
+
+def test_a_mixture_of_experts_has_no_utilisation() -> None:
+    """Every expert would be counted, though a token goes through a few."""
+    name = "NVIDIA H100 80GB HBM3"
+    peaks = [counted_peak(name, is_mixture) for is_mixture in (False, True)]
+    assert peaks == [989e12, None]
+    assert flops_utilisation(1e6, 6e9, 1, peaks[1]) is None
