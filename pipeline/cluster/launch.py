@@ -105,20 +105,37 @@ def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
     if gpus and ranks > gpus:
         raise ConfigError([f"launch.ranks = {ranks}: this machine has {gpus} GPUs; set it to at most that"])
     command = [_deepspeed(), "--hostfile", os.devnull]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") if gpus else None
-    if visible and not re.fullmatch(r"\d+(,\d+)*", visible):
-        raise ConfigError(
-            [
-                f"CUDA_VISIBLE_DEVICES = {visible}: the deepspeed launcher takes numbers alone, as in `0,1` (see nvidia-smi -L)"
-            ]
-        )
-    if visible:  # with --num_gpus, deepspeed would ignore it and take the first GPUs of the machine
-        command += ["--include", "localhost:" + ",".join(visible.split(",")[:ranks])]
+    environment = _environment(gpus, ranks)
+    names = _visible_devices(ranks) if gpus else []
+    if names and all(name.isdecimal() for name in names):
+        # With --num_gpus, deepspeed would ignore them and take the first GPUs of the machine.
+        command += ["--include", "localhost:" + ",".join(names)]
     else:
         command += ["--num_nodes", "1", "--num_gpus", str(ranks)]
+        if names:  # the launcher knows numbers alone; each rank puts the names in their place
+            environment["PIPELINE_VISIBLE_DEVICES"] = ",".join(names)
     command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
     command += ["--module", WORKER, str(run_file)]
-    return Launch(command, _environment(gpus, ranks), ranks, "GPU ranks" if gpus else "CPU ranks", port)
+    return Launch(command, environment, ranks, "GPU ranks" if gpus else "CPU ranks", port)
+
+
+def _visible_devices(ranks: int) -> list[str]:
+    """Return the GPUs of CUDA_VISIBLE_DEVICES that so many ranks get: numbers, UUIDs, or one MIG device.
+
+    Raises ConfigError for other names, and for more than one MIG device, of which CUDA shows a process the first alone.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    kinds = {"number": r"\d+", "GPU": r"GPU-[0-9A-Fa-f-]+", "MIG": r"MIG-[0-9A-Za-z/-]+"}
+    found = {kind for name in names for kind, pattern in kinds.items() if re.fullmatch(pattern, name)}
+    whole = "|".join(kinds.values())
+    if len(found) > 1 or not all(re.fullmatch(whole, name) for name in names):
+        raise ConfigError(
+            [f"CUDA_VISIBLE_DEVICES = {visible}: takes numbers, as in `0,1`, or UUIDs as `nvidia-smi -L` prints them"]
+        )
+    if found == {"MIG"} and ranks > 1:
+        raise ConfigError([f"launch.ranks = {ranks}: on MIG devices one rank can run; set it to 1"])
+    return names[:ranks]
 
 
 def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
@@ -283,7 +300,8 @@ def gpu_count() -> int:
     """Return the number of NVIDIA GPUs that this process may use, without torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() and not name.strip().startswith("-")])
+        names = [name.strip() for name in visible.split(",") if name.strip() and not name.strip().startswith("-")]
+        return min(len(names), 1) if any(name.startswith("MIG-") for name in names) else len(names)
     if os.environ.get("DS_ACCELERATOR") == "cpu" or not shutil.which("nvidia-smi"):
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)

@@ -27,6 +27,7 @@ def main() -> None:
     stop = StopSignal()
     extensions.use_folder()
     _adopt_slurm_environment()
+    adopt_visible_devices()
     run_file = Path(sys.argv[-1])
     config = load(run_file)
     rank = int(os.environ["RANK"])
@@ -63,6 +64,12 @@ def _adopt_slurm_environment() -> None:
         os.environ["RANK"] = os.environ["SLURM_PROCID"]
         os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
         os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+
+
+def adopt_visible_devices() -> None:
+    """Show CUDA, before it looks, the GPUs by the names that the command was given: the launcher numbers them from 0."""
+    if names := os.environ.get("PIPELINE_VISIBLE_DEVICES"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = names
 
 
 def _redirect_output(path: Path) -> None:

@@ -36,6 +36,7 @@ from pipeline.events import read_events, write_event
 from pipeline.lease import START
 from pipeline.run_file import load
 from pipeline.training.longer import LENGTHENED
+from pipeline.training.worker import adopt_visible_devices
 
 
 @pytest.fixture
@@ -146,12 +147,41 @@ def test_visible_devices_are_counted_without_torch(monkeypatch: pytest.MonkeyPat
         assert gpu_count() == count
 
 
-def test_gpus_named_in_a_way_that_the_launcher_does_not_take_are_refused(
-    run_file: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("visible", "ranks", "shown"),
+    [
+        ("0,3", 2, None),
+        ("5, 3", 1, None),
+        ("GPU-8f0c,GPU-9a", 2, "GPU-8f0c,GPU-9a"),
+        (" GPU-8f0c , GPU-9a", 1, "GPU-8f0c"),
+        ("MIG-1a2b-3c", 1, "MIG-1a2b-3c"),
+        ("MIG-GPU-1a2b/7/0,MIG-GPU-1a2b/8/0", 1, "MIG-GPU-1a2b/7/0"),
+    ],
+)
+def test_gpus_are_taken_by_number_or_by_name(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, visible: str, ranks: int, shown: str | None
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f,GPU-9a")
-    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES = GPU-8f,GPU-9a: the deepspeed launcher takes numbers"):
-        plan_launch(load(run_file), run_file)
+    """The launcher takes numbers; of names it is told how many, and ranks put them in the place of its numbers."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.delenv("PIPELINE_VISIBLE_DEVICES", raising=False)
+    launch = plan_launch(load(run_file, [f"launch.ranks={ranks}"]), run_file)
+    assert launch.ranks == ranks
+    assert launch.environment.get("PIPELINE_VISIBLE_DEVICES") == shown
+    numbers = "localhost:" + ",".join(name.strip() for name in visible.split(",")[:ranks])
+    assert (numbers in launch.command) is (shown is None)
+    assert ("--num_gpus" in launch.command) is (shown is not None)
+    monkeypatch.setenv("PIPELINE_VISIBLE_DEVICES", shown or "")
+    adopt_visible_devices()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == (shown or visible)
+
+
+@pytest.mark.parametrize(("visible", "ranks"), [("cuda:0", 1), ("0,GPU-8f", 1), ("MIG-1,MIG-2", 2), ("GPU-8f;rm", 1)])
+def test_gpus_named_otherwise_are_refused(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, visible: str, ranks: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ConfigError):
+        plan_launch(load(run_file, [f"launch.ranks={ranks}"]), run_file)
 
 
 def test_tasks_of_a_slurm_node(monkeypatch: pytest.MonkeyPatch) -> None:
