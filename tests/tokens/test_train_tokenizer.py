@@ -177,7 +177,7 @@ def test_an_error_of_the_sample_is_not_swallowed(run_file: Path) -> None:
             return "as a trainer in C++ may"
         return "nothing raised"
 
-    with pytest.raises(Exception, match="Parquet"):
+    with pytest.raises(DataError, match="pipeline prepare"):
         learn(swallow, sample, 1)
 
 
