@@ -14,7 +14,7 @@ from pipeline.artifacts import read_json, write_json
 from pipeline.errors import DataError
 from pipeline.executor import RECORDS
 
-SAVE_SECONDS = 10.0
+SAVE_SECONDS = 5.0
 """A job that is killed loses at most this much of its time."""
 
 
@@ -83,7 +83,7 @@ class StageClock:
             self._save()
 
     def _save(self) -> None:
-        self._spent["seconds"] = self._seconds_before + time.monotonic() - self._started
+        self._spent["seconds"] = self._seconds_before + round(time.monotonic() - self._started, 3)
         self._write()
 
     def _write(self) -> None:
