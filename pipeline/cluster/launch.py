@@ -155,12 +155,10 @@ def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
                 f"launch.ranks = {config.launch.ranks}: the allocation has {nodes} nodes x {per_node} tasks; leave it auto"
             ]
         )
-    names = subprocess.run(
-        ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]], capture_output=True, text=True, check=True
-    )
+    names = _scontrol("show", "hostnames", os.environ["SLURM_JOB_NODELIST"])
     gpus = gpu_count()
     environment = _environment(gpus, per_node)
-    environment |= {"MASTER_ADDR": master_address(names.stdout.split()[0]), "MASTER_PORT": str(port)}
+    environment |= {"MASTER_ADDR": master_address(names.split()[0]), "MASTER_PORT": str(port)}
     if cores := os.environ.get("SLURM_CPUS_PER_TASK"):  # from Slurm 22.05 on srun does not take it from the batch job
         environment.setdefault("SRUN_CPUS_PER_TASK", cores)
     command = [
@@ -271,10 +269,26 @@ def master_address(node: str) -> str:
     try:
         socket.gethostbyname(node)
     except OSError:  # a node name that is no host name, as on a one-machine test cluster
-        found = subprocess.run(["scontrol", "show", "node", node], capture_output=True, text=True, check=True).stdout
+        found = _scontrol("show", "node", node)
         if address := re.search(r"NodeAddr=(\S+)", found):
             return address.group(1)
     return node
+
+
+def _scontrol(*arguments: str) -> str:
+    """Return what Slurm's scontrol prints. Raises UserError where there is none, or it gets no answer."""
+    try:
+        asked = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError(
+            "launch.kind = slurm: SLURM_JOB_ID is set and there is no scontrol on this machine; call this on a node of the "
+            "allocation, or set launch.kind to local"
+        ) from None
+    if asked.returncode:
+        raise UserError(
+            f"launch.kind = slurm: scontrol says: {asked.stderr.strip()}; mend that, then run the same command again"
+        )
+    return asked.stdout
 
 
 def _deepspeed() -> str:

@@ -13,7 +13,7 @@ from pipeline.cluster.launch import Launch, check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UserError
 from pipeline.events import read_events
 from pipeline.run_file import load
 from pipeline.training import device_check
@@ -65,6 +65,21 @@ def test_the_port_is_looked_at_where_the_ranks_meet(
             return
         with pytest.raises(ConfigError, match=rf"launch\.master_port = {port}"):
             check_launch(config)
+
+
+@pytest.mark.parametrize(("program", "said"), [(None, "no scontrol"), ("echo node down >&2; exit 1", "node down")])
+def test_an_allocation_that_scontrol_does_not_tell_of_is_no_traceback(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, said: str
+) -> None:
+    monkeypatch.setenv("PATH", str(run_file.parent))
+    if program is not None:
+        (run_file.parent / "scontrol").write_text(f"#!/bin/sh\n{program}\n")
+        (run_file.parent / "scontrol").chmod(0o755)
+    for name, value in (("SLURM_JOB_ID", "1"), ("SLURM_JOB_NODELIST", "n1"), ("SLURM_NTASKS", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    with pytest.raises(UserError, match=said):
+        check_launch(load(run_file, ["launch.kind=slurm"]))
 
 
 def test_number_formats_are_asked_of_the_machine_only_where_it_may_lack_them(
