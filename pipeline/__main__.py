@@ -10,7 +10,7 @@ import typer
 from pipeline.artifacts import Check, Stage
 from pipeline.command_groups import Overrides, RunFile, benchmarks, checkpoints
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
-from pipeline.logs import say_plainly, show_traceback
+from pipeline.logs import say_plainly, watch_libraries
 
 STAGES = (
     Stage(
@@ -269,7 +269,7 @@ def main() -> None:
     # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning
     # ones take the core that the working one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.excepthook = show_traceback
+    watch_libraries()
     try:
         app()
     except UserError as error:

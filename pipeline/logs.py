@@ -4,10 +4,12 @@ All that is printed goes through here, so that no text from a file, a folder or 
 """
 
 import json
+import logging
 import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -79,6 +81,24 @@ def say_plainly(text: str) -> None:
 def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write the traceback of a bug: what it quotes may come from a file. Takes the place of `sys.excepthook`."""
     say_plainly("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+
+
+def watch_libraries() -> None:
+    """Have what libraries log, warn of and fail with shown like our own messages: they quote names out of files, too."""
+    sys.excepthook = show_traceback
+    make_record, format_warning = logging.getLogRecordFactory(), warnings.formatwarning
+
+    def harmless_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make_record(*args, **kwargs)
+        with suppress(
+            TypeError, ValueError, KeyError
+        ):  # a message that does not fit its arguments: logging says so itself
+            record.msg = harmless(record.getMessage())
+            record.args = None
+        return record
+
+    logging.setLogRecordFactory(harmless_record)
+    warnings.formatwarning = lambda *args, **kwargs: harmless(format_warning(*args, **kwargs))
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,10 @@
 
 import io
 import json
+import logging
+import sys
 import unicodedata
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -153,6 +156,29 @@ def test_progress_shows_names_as_they_are(is_terminal: bool, monkeypatch: pytest
     printed = file.getvalue()
     assert printed.count(SHOWN) >= 3
     assert [acts for acts in ("\x1b[31m\u202e", "\u202e", "\x9b", "\x07", "\x7f") if acts in printed] == []
+
+
+def test_what_libraries_log_and_warn_of_does_not_act(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers does of keys in a model's config.json that it does not know."""
+    make_record = logging.getLogRecordFactory()
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    logs.watch_libraries()
+    try:
+        handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("a library")
+        logger.addHandler(handler)
+        logger.warning("unknown key %s", HOSTILE)
+        logger.warning(HOSTILE + "%s")
+        logger.removeHandler(handler)
+        sys.stderr.write(warnings.formatwarning(HOSTILE, UserWarning, "file.py", 1))
+        sys.excepthook(ValueError, ValueError(HOSTILE), None)
+    finally:
+        logging.setLogRecordFactory(make_record)
+    printed = capsys.readouterr().err
+    assert printed.count(SHOWN) == 4
+    assert {c for c in printed if unicodedata.category(c) in INVISIBLE} == {"\n"}
 
 
 def test_json_is_printable_ascii_and_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:

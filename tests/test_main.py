@@ -132,7 +132,7 @@ def test_files_out_of_reach_are_told_without_a_traceback() -> None:
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """Run `pipeline ...` in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr("pipeline.__main__.watch_libraries", lambda: None)  # it is for the whole process
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
