@@ -9,6 +9,7 @@ written again, each stand-in becomes the integer's own digits, or null.
 import json
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _STAND_IN = re.compile(rb'"([0-9a-f]{32}:\d+)"')
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256))
 _MANY_DIGITS = b"0" * 19
 """What stands in an integer beyond 64 bits, with zeros for its digits."""
+_nesting = threading.Lock()
 LARGE_FLOAT = orjson.dumps(1e30).strip(b"0123456789")
 """What stands in every float of 2^63 or more, as orjson writes it: `e+`."""
 
@@ -121,12 +123,13 @@ def loads_exactly(encoded: bytes) -> Any:
 @contextmanager
 def room_for_nesting() -> Iterator[None]:
     """Let `json` work on as many levels as orjson reads, whatever the caller's own depth is."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 10_000)
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
+    with _nesting:  # the limit is of all threads: one must not take it back while another needs it
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + 10_000)
+        try:
+            yield
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 def _integer(digits: str) -> int | str:
