@@ -171,13 +171,19 @@ def test_optimizer_states_outside_the_shards_are_refused(make_run: MakeRun) -> N
     no_warmup = ["schedule.warmup_tokens=0"]
     assert run_ranks(run_file, 1, [*no_warmup, "train.train_tokens=256"])["status"] == "done"
     (load(run_file).paths.run_dir / "checkpoints" / "step_00000001" / "offloaded_tensors").mkdir()  # as NVMe has them
-    outcome = run_ranks(run_file, 2, no_warmup)
+    two_steps = [*no_warmup, "train.train_tokens=512"]
+    outcome = run_ranks(run_file, 2, two_steps)
     assert outcome["status"] == "refused"
     assert (
         "ranks = 1 at ZeRO stage 1, this job has 2 at 1, and optimizer states on NVMe cannot be divided"
         in outcome["message"]
     )
     assert "Start as many ranks as before" in outcome["message"]
+    # As it was divided, DeepSpeed loads it, by our reader of files.
+    assert run_ranks(run_file, 1, two_steps)["status"] == "done"
+    events = all_events(load(run_file).paths.run_dir)
+    assert [event["step"] for event in events if event["event"] == "resume"] == [1]
+    assert len(losses(run_file)) == 2
 
 
 @pytest.mark.fault("other ranks and ZeRO stages on the way", tried=3)
