@@ -15,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.pretrained_folders import open_tokenizer, opening_options
 from pipeline.run_file import load
 from pipeline.tokens.agreement import folder_ids
+from pipeline.tokens.pretrained import check, take
 from pipeline.training.model import model_config
 
 MARK = "code_has_run"
@@ -86,17 +87,26 @@ def test_a_tokenizer_with_code_is_refused_by_name(
     run_file: Path, folder: Path, add: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = add(folder)
-    run_stages(run_file, ["prepare"], [])
-    taken = [f"tokenizer={{kind: pretrained, path: {folder}}}"]
-    with pytest.raises(DataError) as refused:
-        run_stages(run_file, ["train-tokenizer"], taken)
-    assert refused.value.exit_code == 2
-    assert f"tokenizer.path = {folder}: " in str(refused.value)
-    assert file in str(refused.value)
+    config = load(run_file, [f"tokenizer={{kind: pretrained, path: {folder}}}"])
+    target = config.paths.data_dir / "tokenizer"
+    for refusing in (check, lambda config: take(config, target)):
+        with pytest.raises(DataError) as refused:
+            refusing(config)
+        assert refused.value.exit_code == 2
+        assert f"tokenizer.path = {folder}: " in str(refused.value)
+        assert file in str(refused.value)
     assert "[y/N]" not in capsys.readouterr().out
     assert not (folder / MARK).exists()
-    assert not (load(run_file).paths.data_dir / "tokenizer" / "tokenizer.json").exists()
+    assert not target.exists()
     assert not [name for name in sys.modules if name.startswith("transformers_modules")]
+
+
+def test_the_first_stage_asks_for_code_before_it_reads_anything(run_file: Path, folder: Path) -> None:
+    of_the_tokenizer(folder)
+    with pytest.raises(DataError, match="auto_map"):
+        run_stages(run_file, ["prepare"], [f"tokenizer={{kind: pretrained, path: {folder}}}"])
+    assert not (load(run_file).paths.data_dir / "documents" / "manifest.json").exists()
+    assert not (folder / MARK).exists()
 
 
 @pytest.mark.parametrize("add", CODE)
@@ -115,9 +125,8 @@ def test_a_model_with_code_is_refused_by_name(run_file: Path, folder: Path, add:
 
 def test_a_pipe_in_the_folder_is_named_and_not_waited_for(run_file: Path, folder: Path) -> None:
     os.mkfifo(folder / "chat_template.jinja")
-    run_stages(run_file, ["prepare"], [])
     with pytest.raises(DataError, match=r"theirs: chat_template\.jinja is neither a file nor a folder"):
-        run_stages(run_file, ["train-tokenizer"], [f"tokenizer={{kind: pretrained, path: {folder}}}"])
+        check(load(run_file, [f"tokenizer={{kind: pretrained, path: {folder}}}"]))
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "\udcff"])
