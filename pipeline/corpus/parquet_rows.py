@@ -151,7 +151,10 @@ def _value(scalar: pa.Scalar) -> tuple[Any, bool]:
         pass
     if isinstance(scalar, pa.StructScalar):
         return _struct(scalar)
-    if isinstance(scalar, pa.ListScalar):  # of every kind, and maps
+    if isinstance(scalar, pa.MapScalar):
+        pairs = [_struct(pair) for pair in scalar.values]
+        return [list(pair.values()) for pair, _ in pairs], any(is_lost for _, is_lost in pairs)
+    if isinstance(scalar, pa.ListScalar):  # of every kind
         parts = [_value(part) for part in scalar.values]
         return [value for value, _ in parts], any(is_lost for _, is_lost in parts)
     inner = getattr(scalar, "value", None)

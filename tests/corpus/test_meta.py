@@ -194,6 +194,9 @@ def test_arrow_values_that_python_or_json_cannot_hold_become_null_and_the_others
         "day": pa.array([0, 3_000_000], pa.date32()),
         "name": pa.array([b"\xff", b"a"], pa.binary()).view(pa.string()),
         "all": pa.array([[1.0, float("inf")], None], pa.list_(pa.float64())),
+        "map": pa.MapArray.from_arrays(
+            pa.array([0, 1, 2], pa.int32()), pa.array(["k", "l"]), pa.array([2**60, 0], pa.timestamp("s"))
+        ),
         "when": pa.array(
             [{"at": 2**60, "n": 1}, {"at": 0, "n": 2}], pa.struct([("at", pa.timestamp("s")), ("n", "i4")])
         ),
@@ -207,10 +210,12 @@ def test_arrow_values_that_python_or_json_cannot_hold_become_null_and_the_others
         "day": "1970-01-01",
         "name": None,
         "all": [1.0, None],
+        "map": [["k", None]],
         "when": {"at": None, "n": 1},
     }
-    assert first.nulls == ("zone", "score", "name", "all", "when")
+    assert first.nulls == ("zone", "score", "name", "all", "map", "when")
     assert second.nulls == ("crawled", "zone", "took", "day")
+    assert json.loads(second.meta)["map"] == [["l", "1970-01-01T00:00:00"]]
     assert json.loads(second.meta)["when"] == {"at": "1970-01-01T00:00:00", "n": 2}
 
 
