@@ -6,7 +6,7 @@ where ZeRO 3 builds it sharded.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -69,12 +69,22 @@ def _new_config(config: RunConfig, ids: int, end: int) -> PretrainedConfig:
         )
     if problems:
         raise ConfigError(problems)
-    values = {**settings, "vocab_size": vocab_size, "bos_token_id": end, "eos_token_id": end}
+    kind = CONFIG_MAPPING[architecture]
+    values = {**_with_floats(settings, kind().to_dict()), "vocab_size": vocab_size}
+    values |= {"bos_token_id": end, "eos_token_id": end}
     values.pop(ATTENTION, None)
     try:
-        return CONFIG_MAPPING[architecture](**values)
+        return kind(**values)
     except Exception as error:  # whatever the architecture's own checks raise
         raise ConfigError([f"model.config: {architecture} refuses it: {told_by(error)}"]) from None
+
+
+def _with_floats(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with whole numbers as floats where the architecture's own value is one: transformers refuses a 0."""
+    return {
+        name: float(value) if type(value) is int and isinstance(usual.get(name), float) else value
+        for name, value in settings.items()
+    }
 
 
 def told_by(error: Exception) -> str:
@@ -106,7 +116,7 @@ def _pretrained_config(config: RunConfig, ids: int) -> PretrainedConfig:
         problems.append(f"model.pretrained = {folder}: has {model.vocab_size} rows for the tokenizer's {ids} ids")
     if problems:
         raise ConfigError(problems)
-    for key, value in config.model.config.items():
+    for key, value in _with_floats(config.model.config, model.to_dict()).items():
         if key != ATTENTION:
             setattr(model, key, value)
     return model

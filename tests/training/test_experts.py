@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.run_file import load
 from pipeline.training.experts import expert_modules, expert_problems
 from pipeline.training.language_model import LanguageModel
-from pipeline.training.model import build_model
+from pipeline.training.model import build_model, model_config
 from pipeline.training.model_check import check_model
 from pipeline.training.objective import objective_problems
 from pipeline.training.optimizer import parameter_groups
@@ -95,6 +95,22 @@ def test_one_that_is_wanted_is_built_and_every_parameter_has_adamw(run_file: Pat
     groups = parameter_groups(config, LanguageModel(model))
     assert {group["kind"] for group in groups} == {"adamw"}
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_a_coefficient_of_0_reaches_the_config_of_a_new_and_of_a_pretrained_model(
+    run_file: Path, tmp_path: Path
+) -> None:
+    """A whole 0, as YAML reads it, where transformers wants a float; of a pretrained model it may be set, too."""
+    settings = "model.config={num_hidden_layers: 1, router_aux_loss_coef: 0}"
+    new = given(run_file, "mixtral", "optimizer.kind=adamw", settings)
+    check_model(new)
+    small("mixtral").save_pretrained(tmp_path / "folder")
+    overrides = ["optimizer.kind=adamw", "model.config={router_aux_loss_coef: 0}", "model.architecture=null"]
+    taken = load(run_file, [*overrides, f"model.pretrained={tmp_path / 'folder'}"])
+    for config in (new, taken):
+        architecture = model_config(config, (8, 0))
+        assert architecture.router_aux_loss_coef == 0
+        assert expert_problems(config, build_on_meta(small_copy(architecture))) == []
 
 
 def stacked(model: nn.Module) -> list[str]:

@@ -120,6 +120,12 @@ def test_the_check_before_training_refuses(run_file: Path) -> None:
         check_model(config)
 
 
+def test_where_no_copy_can_be_built_the_ranks_are_left_to_compare() -> None:
+    config = config_of("gemma3n_text")
+    assert config is not None
+    assert build_copy(config) is None
+
+
 def test_windows_are_shorter_than_the_texts_that_a_copy_is_tried_on() -> None:
     for name in ("mistral", "gemma2", "gemma3_text"):
         window = copy_of(name, **HEADS[name][0]).config.sliding_window
