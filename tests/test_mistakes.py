@@ -119,7 +119,7 @@ def pipeline(run_file: Path, *arguments: str) -> "subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("command", "mistake", "expected"),
     [
-        ("run", "deepspeed=nowhere.json", "nowhere.json: cannot be read"),
+        ("run", "deepspeed=nowhere.json", "nowhere.json: cannot read"),
         ("prepare", "model.config.hiden_size=16", "did you mean hidden_size?"),
     ],
 )
