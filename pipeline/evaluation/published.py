@@ -35,6 +35,8 @@ EAGER_ONLY = ("attn_logit_softcapping", "scale_attn_by_inverse_layer_idx")
 """Settings that transformers 4 leaves out in its default, torch's own attention: gemma2's cap, and gpt2's scale by layer."""
 READ_OTHERWISE = {
     ("apertus", "hidden_act"): "rounds the parameters of the activation to bfloat16",
+    ("ernie4_5_moe", "use_bias"): "gives the experts biases that the model has not",
+    ("llama4_text", "attention_bias"): "leaves out the biases of attention",
     ("qwen2_moe", "use_sliding_window"): "does not act on use_sliding_window",
     ("xlstm", "tie_word_embeddings"): "does not act on tie_word_embeddings",
 }

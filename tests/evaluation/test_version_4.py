@@ -102,9 +102,16 @@ def test_version_4_reads_the_same_ids_and_the_same_model(
     assert read[name]["difference"] < TOLERANCE
 
 
-GRID = {"rotary": ({}, {}), "scaled": ({}, LLAMA3), "tied": ({"tie_word_embeddings": True}, {}),
-        "untied": ({"tie_word_embeddings": False}, {}), "sliding": ({"sliding_window": 8, "use_sliding_window": True}, {}),
-        "biased": ({"attention_bias": True, "mlp_bias": True, "scale_attn_by_inverse_layer_idx": True}, {})}  # fmt: skip
+BIASES = {"attention_bias": True, "mlp_bias": True, "use_bias": True}
+GRID = {
+    "rotary": ({}, {}),
+    "scaled": ({}, LLAMA3),
+    "tied": ({"tie_word_embeddings": True}, {}),
+    "untied": ({"tie_word_embeddings": False}, {}),
+    "sliding": ({"sliding_window": 8, "use_sliding_window": True}, {}),
+    "biased": ({**BIASES, "scale_attn_by_inverse_layer_idx": True}, {}),
+}
+"""Variant -> changed settings, and what is added to the rotary ones."""
 
 
 @pytest.mark.parametrize("variant", GRID)
