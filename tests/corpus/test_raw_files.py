@@ -195,7 +195,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 5\n"
         ('{"text": "a"}\n'.encode("utf-16-be"), "jsonl", "UTF-16"),
         (b"\xff\xfe\0\0" + '{"text": "a"}\n'.encode("utf-32-le"), "jsonl", "UTF-32"),
         (bytes(3_000), "jsonl", "zero"),
-        (gzip.compress(b'{"text": "a"}'), "jsonl", r"\.gz"),
+        (gzip.compress(b'{"text": "a"}', mtime=0), "jsonl", r"\.gz"),
         (frames(b'{"text": "a"}'), "jsonl", r"\.zst"),
         (b"PAR1", "jsonl", "kind: parquet"),
         (b"PK\x03\x04", "jsonl", "archive"),
@@ -204,7 +204,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 5\n"
         (POINTER, "jsonl", "git lfs pull"),
         (POINTER, "text", "git lfs pull"),
         (POINTER, "parquet", "git lfs pull"),
-        (gzip.compress(b"PAR1"), "parquet", r"\.gz"),
+        (gzip.compress(b"PAR1", mtime=0), "parquet", r"\.gz"),
     ],
 )
 def test_a_file_without_rows_of_its_kind_is_named_with_what_to_do(
