@@ -2,7 +2,7 @@
 
 So the command that starts them stays light, and what a library prints or breaks stays in that process. A check that
 found nothing wrong is not repeated: what it found out lies in data_dir/.checked, under the fingerprint of all that
-decides it. Where that folder cannot be written, the check runs again the next time.
+decides it. Where that folder cannot be written, every command runs the check again, once.
 """
 
 import importlib.metadata
@@ -24,8 +24,8 @@ from pipeline.logs import note
 KEPT = ".checked"
 """Folder of data_dir with a file for each check that found nothing wrong."""
 TAIL_LINES = 25
-_refused: dict[Path, list[str]] = {}
-"""Problems found since this command began. The next one asks again: a library may have been installed since."""
+_answered: dict[Path, dict[str, Any]] = {}
+"""Verdicts of this command. What is refused is not kept for the next one: a library may have been installed since."""
 
 
 class CheckCrashed(UserError):
@@ -41,15 +41,14 @@ def found_by(module: str, config: RunConfig, decides: Mapping[str, Any], subject
     with every problem that the check found, CheckCrashed where it ended without a verdict.
     """
     path = config.paths.data_dir / KEPT / f"{fingerprint([module, decides, _versions()])}.json"
-    if path in _refused:
-        raise ConfigError(_refused[path])
     with suppress(DataError):  # a damaged one is made again
         if (kept := read_json(path)) is not None:
             return kept
-    note(f"checking {subject}")
-    verdict = _ask(module, config)
+    if path not in _answered:
+        note(f"checking {subject}")
+        _answered[path] = _ask(module, config)
+    verdict = _answered[path]
     if verdict["problems"]:
-        _refused[path] = verdict["problems"]
         raise ConfigError(verdict["problems"])
     with suppress(OSError):  # data_dir is shared, and may be read-only
         write_json(path, verdict["facts"])

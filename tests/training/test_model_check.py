@@ -117,7 +117,7 @@ def test_a_verdict_is_kept_until_something_that_decides_it_changes(
     model_facts(load(run_file, ["tokenizer.vocab_size=300"]))
     assert asked == [16, 18, 16, 16]
     for _ in range(2):  # what is refused is asked again by the next command: a library may have been installed since
-        monkeypatch.setattr(separate_checks, "_refused", {})
+        monkeypatch.setattr(separate_checks, "_answered", {})
         for _ in range(2):  # and once by this one
             with pytest.raises(ConfigError, match="is odd"):
                 model_facts(load(run_file, ["model.config.hidden_size=17"]))
@@ -130,14 +130,19 @@ def test_a_verdict_is_kept_until_something_that_decides_it_changes(
 def test_a_folder_that_cannot_be_written_keeps_nothing_and_refuses_nothing(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = []
+
     def ask(module: str, config: RunConfig) -> dict[str, object]:
+        asked.append(module)
         return {"problems": [], "facts": {"parameters": 1, "moment_bytes": 8.0, "positions": None}}
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     kept = run_file.parent / "data" / separate_checks.KEPT
     kept.parent.mkdir()
     kept.write_text("a file where the folder would be")
-    assert model_facts(load(run_file)).parameters == 1
+    for _ in range(2):
+        assert model_facts(load(run_file)).parameters == 1
+    assert len(asked) == 1, "one command asks once"
     kept.unlink()
     model_facts(load(run_file))
     (verdict,) = kept.iterdir()
