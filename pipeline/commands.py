@@ -59,8 +59,7 @@ def _refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
 
 def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:
     """Run a stage unless it is done, holding its folder, and write its manifest last."""
-    look_at = {stage.name, *(stage.inputs if stage.reads_files else ())}
-    earlier = artifacts.states(table, config, look_at)
+    earlier = artifacts.states(table, config, look_at={stage.name})
     for name in stage.inputs:
         if earlier[name].kind == "missing" and not table[name].is_asked(config):
             run_stage(table[name], config, table, rebuild_inputs)
@@ -73,6 +72,7 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
             note(line)
         return
     root = config.paths.data_dir if stage.shared else config.paths.run_dir
+    look_at = {stage.name, *(stage.inputs if stage.reads_files else ())}
     with Lease(root, f"pipeline {stage.name}"):
         states = artifacts.states(table, config, look_at)
         state = states[stage.name]
