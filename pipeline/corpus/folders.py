@@ -50,7 +50,7 @@ def search_folder(folder: Path, suffixes: tuple[str, ...], own: Sequence[Path] =
         identity = _identity(root)
         if identity in own_folders:
             yield Entry(root, OWN)
-        if identity in seen | own_folders:
+        if identity in seen or identity in own_folders:
             continue
         seen.add(identity)
         with os.scandir(root) as scanned:
