@@ -63,9 +63,9 @@ class Stage:
     outside: str | None = None
     """`module:function` that describes what it reads from outside, as `{name: value}`."""
     checks: tuple[Check, ...] = ()
+    """What refuses to let it start; `pipeline run` asks all stages that have to run before the first one starts."""
     goes_on: str | None = None
     """`module:function` that raises ConfigError where it will not go on with what there is: `status` asks it."""
-    """What refuses to let it start; `pipeline run` asks all stages that have to run before the first one starts."""
     version: int = 1
     """Raised when the format or the meaning of its output changes."""
     manifest: str = MANIFEST

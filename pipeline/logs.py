@@ -90,9 +90,8 @@ def watch_libraries() -> None:
 
     def harmless_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make_record(*args, **kwargs)
-        with suppress(
-            TypeError, ValueError, KeyError
-        ):  # a message that does not fit its arguments: logging says so itself
+        # A message that does not fit its arguments stays as it is: logging says so itself.
+        with suppress(TypeError, ValueError, KeyError):
             record.msg = harmless(record.getMessage())
             record.args = None
         return record
