@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from pipeline.artifacts import file_record, read_json, write_json
+from pipeline.artifacts import Result, file_record, read_json, write_json
 from pipeline.corpus.documents import SCHEMA
+from pipeline.corpus.prepare import prepare
+from pipeline.run_file import load
 from pipeline.training.checkpoint_folders import name_of, write_checkpoint_manifest
 
 DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
@@ -23,7 +25,7 @@ def without_progress(stderr: str) -> str:
     return re.sub(r".* left\)\n", "", stderr)
 
 
-def run_stages(run_file: Path, names: list[str], overrides: list[str]) -> None:
+def run_stages(run_file: Path, names: Sequence[str], overrides: Sequence[str]) -> None:
     """Run stages in this process as the command line would, with one worker; of later stages nothing is asked."""
     from pipeline import commands
     from pipeline.__main__ import STAGES
@@ -53,6 +55,14 @@ def write_documents(data_dir: Path, source: str, split: str, texts: Sequence[str
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), path)
     list_documents(data_dir / "documents", [path])
+
+
+def prepare_here(run_file: Path, *overrides: str) -> Result:
+    """Prepare a fifth held out in this process, and list the documents as the stage's manifest does."""
+    config = load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides])
+    result = prepare(config)
+    write_json(config.paths.data_dir / "documents" / "manifest.json", {"files": result.files})
+    return result
 
 
 def list_documents(documents_dir: Path, paths: Sequence[Path]) -> None:

@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import run_stages
+from helpers import DATA_STAGES, run_stages
 
 from pipeline.artifacts import read_json
 
-DATA_STAGES = ["prepare", "train-tokenizer", "tokenize"]
 SETTINGS = ["prepare.validation_fraction=0.3", "prepare.max_bad_rows=0.5"]
 
 

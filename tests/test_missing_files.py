@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_run_file
-from helpers import digests, run_stages
+from helpers import DATA_STAGES, digests, run_stages
 
 from pipeline import artifacts, commands
 from pipeline.__main__ import STAGES
@@ -23,7 +23,6 @@ from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenize import tokenize
 from pipeline.tokens.tokenizer_report import sample
 
-DATA_STAGES = ["prepare", "train-tokenizer", "tokenize"]
 SETTINGS = ["prepare.validation_fraction=0.3", "prepare.shard_text_bytes=300"]
 
 

@@ -81,9 +81,8 @@ def test_a_stop_before_there_are_ranks_is_not_lost(run_file: Path) -> None:
     assert code == 75, output
     assert processes_of(run_file) == []
     run_dir = run_file.parent / "run"
-    assert not [
-        path for path in (run_dir / "outcome.json", run_dir / "metrics.jsonl") if path.exists()
-    ]  # not waited for
+    written = [name for name in ("outcome.json", "metrics.jsonl") if (run_dir / name).exists()]
+    assert written == [], "no step was waited for"
 
 
 def test_who_stops_before_the_first_step_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,21 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import prepare_here
 
-from pipeline.artifacts import Result, write_json
 from pipeline.corpus.keys import find_documents
 from pipeline.corpus.losses import NAMED_KEYS, OTHERS, Losses, add_up_losses
-from pipeline.corpus.prepare import prepare
 from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import DataError
-from pipeline.run_file import load
-
-
-def run(run_file: Path, *overrides: str) -> Result:
-    config = load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides])
-    result = prepare(config)
-    write_json(config.paths.data_dir / "documents" / "manifest.json", {"files": result.files})
-    return result
 
 
 def samples_of(losses: Losses) -> list[tuple[str, int]]:
@@ -69,7 +60,7 @@ def write_lines(path: Path, rows: list[object]) -> None:
 
 def refusal(run_file: Path, *overrides: str) -> str:
     with pytest.raises(DataError) as stopped:
-        run(run_file, *overrides)
+        prepare_here(run_file, *overrides)
     return str(stopped.value)
 
 
@@ -106,7 +97,7 @@ def test_meta_that_becomes_null_is_counted_by_column_and_shown_and_every_text_is
     table = pa.Table.from_arrays([text, n, n, crawled], names=["text", "n", "n", "crawled"])
     pq.write_table(table, folder / "far.parquet")
     far = f"sources.far={{kind: parquet, paths: [{folder}/far.parquet]}}"
-    result = run(run_file, f"sources.web.paths=[{folder}/scored.jsonl]", far)
+    result = prepare_here(run_file, f"sources.web.paths=[{folder}/scored.jsonl]", far)
     sources = result.counts["sources"]
     assert {name: sum(counts["documents"].values()) for name, counts in sources.items()} == {"web": 6, "far": 3}
     assert sources["web"]["null_values"] == {"ppl": 5}
@@ -126,7 +117,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(run_file: P
     pq.write_table(pa.Table.from_arrays([text, text], names=["text", "text"]), folder / "a.parquet")
     pq.write_table(pa.table({"text": text}), folder / "b.parquet")
     settings = [f"sources.web={{kind: parquet, paths: [{folder}]}}", "prepare.on_broken_file=keep-readable-rows"]
-    result = run(run_file, *settings)
+    result = prepare_here(run_file, *settings)
     assert sum(result.counts["sources"]["web"]["documents"].values()) == 2
     assert list(result.counts["sources"]["web"]["broken_files"]) == ["tables/a.parquet"]
     assert "tables/a.parquet" in "\n".join(result.closing)

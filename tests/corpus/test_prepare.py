@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 import zstandard
+from helpers import prepare_here
 
-from pipeline.artifacts import Result, write_json
 from pipeline.corpus.documents import iterate_texts, shard_paths
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.key_file import keys_path
-from pipeline.corpus.prepare import prepare
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.sources import InputFile, find_files
 from pipeline.corpus.split import choose_split, hash_position
@@ -33,13 +32,6 @@ from pipeline.run_file import load
 
 WEB = "%012x" % (xxhash.xxh3_64_intdigest(b"web.jsonl") >> 16)
 """Key of the task that reads web.jsonl."""
-
-
-def run(run_file: Path, *overrides: str) -> Result:
-    config = load(run_file, ["executor.workers=1", "prepare.validation_fraction=0.2", *overrides])
-    result = prepare(config)
-    write_json(config.paths.data_dir / "documents" / "manifest.json", {"files": result.files})
-    return result
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -70,7 +62,7 @@ def truncate(path: Path) -> None:
 
 
 def test_every_row_becomes_a_document_of_one_split_with_its_origin(run_file: Path) -> None:
-    result = run(run_file)
+    result = prepare_here(run_file)
     counts = result.counts["sources"]["web"]
     assert counts["documents"]["train"] + counts["documents"]["validation"] == 40
     assert 0 < counts["documents"]["validation"] < 20
@@ -89,7 +81,7 @@ def test_every_row_becomes_a_document_of_one_split_with_its_origin(run_file: Pat
 
 def test_documents_that_share_the_split_key_stay_together(run_file: Path) -> None:
     write_jsonl(run_file.parent / "web.jsonl", [f"text {i}" for i in range(40)])
-    run(run_file, "sources.web.split_by=site")
+    prepare_here(run_file, "sources.web.split_by=site")
     folder = run_file.parent / "data" / "documents"
     sites = {
         split: {
@@ -108,7 +100,7 @@ def test_a_missing_split_key_names_setting_row_and_remedy(run_file: Path) -> Non
         r"sources\.web\.split_by = 'url': row 0 of .*web\.jsonl has no such key in its meta, which has none\. Name"
     )
     with pytest.raises(DataError, match=message):
-        run(run_file, "sources.web.split_by=url")
+        prepare_here(run_file, "sources.web.split_by=url")
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +109,8 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(run_file: Path, monkey
     monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
     settings = ["sources.web.paths=['*.jsonl*']", "prepare.max_bad_rows=0.5", "prepare.shard_text_bytes=60"]
     monkeypatch.chdir(run_file.parent)
-    alone = run(run_file, *settings, "paths.data_dir=alone")
-    together = run(run_file, *settings, "paths.data_dir=together", "executor.workers=2")
+    alone = prepare_here(run_file, *settings, "paths.data_dir=alone")
+    together = prepare_here(run_file, *settings, "paths.data_dir=together", "executor.workers=2")
     assert alone == together and len(alone.files) > 16
     assert contents(run_file.parent / "alone" / "documents") == contents(run_file.parent / "together" / "documents")
 
@@ -127,15 +119,15 @@ def test_what_is_done_is_not_done_again_and_what_is_missing_is(run_file: Path, m
     monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
     write_jsonl(run_file.parent / "more.jsonl", ["x", "y"])
     setting = f"sources.web.paths=[{run_file.parent}/*.jsonl]"
-    before = run(run_file, setting)
+    before = prepare_here(run_file, setting)
     folder = run_file.parent / "data" / "documents"
     written = {path: path.stat().st_mtime_ns for path in folder.glob("web/*.*")}
-    assert run(run_file, setting) == before
+    assert prepare_here(run_file, setting) == before
     assert {path: path.stat().st_mtime_ns for path in written} == written
     (folder / ".tasks" / f"web~{WEB}.json").unlink()
     for path in folder.glob(f"web/*_{WEB}_*.*"):
         path.write_bytes(b"half")
-    assert run(run_file, setting) == before
+    assert prepare_here(run_file, setting) == before
     changed = {path.name for path in written if path.stat().st_mtime_ns != written[path]}
     assert changed == {path.name for path in written if f"_{WEB}_" in path.name} != set()
 
@@ -158,22 +150,22 @@ def test_adding_a_file_prepares_its_group_only(run_file: Path, monkeypatch: pyte
     corpus, documents = run_file.parent / "corpus", run_file.parent / "data" / "documents"
     many_files(corpus, [f"{folder}/{number:02d}.jsonl" for folder in "bd" for number in range(30)])
     setting = f"sources.web.paths=[{corpus}]"
-    run(run_file, setting)
+    prepare_here(run_file, setting)
     before = records(documents)
     assert len(before) > 8
     many_files(corpus, [added])
-    result = run(run_file, setting)
+    result = prepare_here(run_file, setting)
     after = records(documents)
     ran = {name for name in after if after[name] != before.get(name)}
     (task,) = [
         t for t in group_files(find_files("web", "jsonl", [corpus])) if f"corpus/{added}" in {f.name for f in t.files}
     ]
     assert f"web~{task.key}" in ran and len(ran) <= 2  # two where the new file ends a group within an old one
-    assert result == run(run_file, setting, "paths.data_dir=anew")
+    assert result == prepare_here(run_file, setting, "paths.data_dir=anew")
     assert contents(documents) == contents(run_file.parent / "anew" / "documents")
 
     (corpus / added).unlink()
-    run(run_file, setting)
+    prepare_here(run_file, setting)
     assert records(documents).keys() == before.keys()
     origins = {name for p in documents.glob("web/*.parquet") for name in pq.read_table(p)["origin_file"].to_pylist()}
     assert len(origins) == 60 and f"corpus/{added}" not in origins
@@ -181,10 +173,10 @@ def test_adding_a_file_prepares_its_group_only(run_file: Path, monkeypatch: pyte
 
 def test_adding_a_source_leaves_the_others_alone(run_file: Path) -> None:
     documents = run_file.parent / "data" / "documents"
-    run(run_file)
+    prepare_here(run_file)
     before, files = records(documents), contents(documents)
     write_jsonl(run_file.parent / "a.jsonl", ["x", "y"])
-    run(run_file, f"sources.a={{kind: jsonl, paths: [{run_file.parent}/a.jsonl]}}")
+    prepare_here(run_file, f"sources.a={{kind: jsonl, paths: [{run_file.parent}/a.jsonl]}}")
     assert before.items() < records(documents).items()
     assert files.items() < contents(documents).items()
 
@@ -201,14 +193,14 @@ def kill_at_every_step(run_file: Path) -> None:
     """A child kills itself at its k-th opening, renaming or removing of a file, for every k there is."""
     write_jsonl(run_file.parent / "web.jsonl", [f"text {i}" for i in range(30)] + [5])
     settings = ["prepare.shard_text_bytes=50", "prepare.max_bad_rows=0.5"]
-    whole = run(run_file, *settings, f"paths.data_dir={run_file.parent}/whole")
+    whole = prepare_here(run_file, *settings, f"paths.data_dir={run_file.parent}/whole")
     documents = run_file.parent / "data" / "documents"
     kills = 0
-    while not survives(lambda: run(run_file, *settings), kills):
+    while not survives(lambda: prepare_here(run_file, *settings), kills):
         kills += 1
         (documents / ".tasks" / f"web~{WEB}.json").unlink(missing_ok=True)  # so that every child does everything
     assert len(whole.files) == 8 and kills > 3 * 8, kills
-    assert run(run_file, *settings) == whole
+    assert prepare_here(run_file, *settings) == whole
     assert contents(documents) == contents(run_file.parent / "whole" / "documents")
 
 
@@ -255,13 +247,13 @@ def test_a_full_disk_is_no_broken_file_and_leaves_nothing(run_file: Path) -> Non
 
 
 def test_outputs_of_former_settings_are_removed(run_file: Path) -> None:
-    run(
+    prepare_here(
         run_file,
         "prepare.shard_text_bytes=50",
         "sources.old={kind: text, paths: [web.jsonl]}",
         f"sources.old.paths=[{run_file}]",
     )
-    result = run(run_file)
+    result = prepare_here(run_file)
     folder = run_file.parent / "data" / "documents"
     assert outputs(folder) == set(result.files)
     assert len(result.files) == 4
@@ -309,7 +301,7 @@ def test_memory_is_bounded_by_the_largest_document(tmp_path: Path, name: str) ->
 def test_rejected_rows_are_counted_by_reason_and_sampled(run_file: Path) -> None:
     with (run_file.parent / "web.jsonl").open("ab") as file:
         file.write(b'{"text": 1}\n' * 25 + b"{\n")
-    result = run(run_file, "prepare.max_bad_rows=0.5")
+    result = prepare_here(run_file, "prepare.max_bad_rows=0.5")
     assert result.counts["sources"]["web"]["rejected"] == {"broken-json": 1, "text-not-a-string": 25}
     lines = (run_file.parent / f"data/documents/web/rejected/{WEB}.jsonl").read_text().splitlines()
     samples = [json.loads(line) for line in lines]
@@ -320,7 +312,7 @@ def test_rejected_rows_are_counted_by_reason_and_sampled(run_file: Path) -> None
 def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again(run_file: Path) -> None:
     write_jsonl(run_file.parent / "web.jsonl", ["a", "b", "", None, 5, ""])
     with pytest.raises(DataError) as raised:
-        run(run_file)
+        prepare_here(run_file)
     message = str(raised.value)
     for part in (
         "source web: 4 of 6 rows (66.67%)",
@@ -333,7 +325,7 @@ def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again
         assert part in message
     record = run_file.parent / f"data/documents/.tasks/web~{WEB}.json"
     written = record.stat().st_mtime_ns
-    assert run(run_file, "prepare.max_bad_rows=0.7").counts["headline"].startswith("2 documents")
+    assert prepare_here(run_file, "prepare.max_bad_rows=0.7").counts["headline"].startswith("2 documents")
     assert record.stat().st_mtime_ns == written
 
 
@@ -342,7 +334,7 @@ def test_a_source_without_documents_is_an_error(run_file: Path) -> None:
     with pytest.raises(
         DataError, match=r"source web: its 1 input files hold no document\. Correct sources\.web\.paths"
     ):
-        run(run_file)
+        prepare_here(run_file)
 
 
 def test_a_source_with_nothing_held_out_is_told_the_number_that_would_do(
@@ -350,9 +342,12 @@ def test_a_source_with_nothing_held_out_is_told_the_number_that_would_do(
 ) -> None:
     texts = ["a", "b", "c"]
     write_jsonl(run_file.parent / "web.jsonl", texts)
-    assert run(run_file, "prepare.validation_fraction=0.001").counts["sources"]["web"]["documents"]["validation"] == 0
+    assert (
+        prepare_here(run_file, "prepare.validation_fraction=0.001").counts["sources"]["web"]["documents"]["validation"]
+        == 0
+    )
     (number,) = re.findall(r"validation_fraction to (\S+) or more", capsys.readouterr().err)
-    counts = run(run_file, f"prepare.validation_fraction={number}").counts["sources"]["web"]
+    counts = prepare_here(run_file, f"prepare.validation_fraction={number}").counts["sources"]["web"]
     assert counts["documents"]["validation"] >= 1 and counts["documents"]["train"] >= 1
     assert counts["smallest_hash"] == min(hash_position(text.encode()) for text in texts) < float(number)
     assert "validation_fraction" not in capsys.readouterr().err
@@ -363,7 +358,7 @@ def test_a_source_of_one_document_is_told_that_no_number_holds_it_out(
     run_file: Path, capsys: pytest.CaptureFixture[str], texts: list[object]
 ) -> None:
     write_jsonl(run_file.parent / "web.jsonl", texts)
-    run(run_file, "prepare.validation_fraction=0.001")
+    prepare_here(run_file, "prepare.validation_fraction=0.001")
     assert "No prepare.validation_fraction" in capsys.readouterr().err
 
 
@@ -443,10 +438,10 @@ def test_a_stage_over_a_file_that_grew_fails_and_reads_it_anew_when_it_is_starte
         )
         patched.setattr("pipeline.corpus.raw_files.BLOCK_BYTES", 200)
         with pytest.raises(DataError, match=r"web\.jsonl: changed from"):
-            run(run_file, setting)
+            prepare_here(run_file, setting)
     documents = run_file.parent / "data" / "documents"
     assert not list(documents.glob(f"web/*{WEB}*")) and not list(documents.glob(f".tasks/*{WEB}*"))
-    assert sum(run(run_file, setting).counts["sources"]["web"]["documents"].values()) == 61
+    assert sum(prepare_here(run_file, setting).counts["sources"]["web"]["documents"].values()) == 61
 
 
 def test_line_ends_of_text_files_become_lf_and_are_counted_unless_they_shall_stay(run_file: Path) -> None:
@@ -466,10 +461,10 @@ def test_line_ends_of_text_files_become_lf_and_are_counted_unless_they_shall_sta
     def texts() -> list[str]:
         return sorted(text for _, text in iterate_texts(folder, "notes", "train"))
 
-    result = run(run_file, *whole)
+    result = prepare_here(run_file, *whole)
     assert result.counts["sources"]["notes"]["crlf_line_ends"] == 4 and "4 CRLF" in " ".join(result.closing)
     assert texts() == sorted(["a\nb\n", "c\rd\n\n", "f\r\n\n\r", "e\n"])
-    kept = run(run_file, *whole, "sources.notes.line_ends=as-they-are")
+    kept = prepare_here(run_file, *whole, "sources.notes.line_ends=as-they-are")
     assert kept.counts["sources"]["notes"]["crlf_line_ends"] == 0
     assert texts() == sorted(["a\r\nb\r\n", "c\rd\n\r\n", "f\r\r\n\n\r", "e\n"])
     with pytest.raises(ConfigError, match=r"sources\.web\.line_ends"):
@@ -479,7 +474,7 @@ def test_line_ends_of_text_files_become_lf_and_are_counted_unless_they_shall_sta
 def test_line_ends_within_json_text_stay_as_they_came(run_file: Path) -> None:
     lines = [json.dumps({"text": f"row {i}\r\nof two\rlines"}) for i in range(3)]
     (run_file.parent / "web.jsonl").write_bytes("\r\n".join([*lines, ""]).encode())
-    counts = run(run_file, "prepare.validation_fraction=0").counts["sources"]["web"]
+    counts = prepare_here(run_file, "prepare.validation_fraction=0").counts["sources"]["web"]
     assert counts["documents"]["train"] == 3 and counts["rejected"] == {} and counts["crlf_line_ends"] == 0
     folder = run_file.parent / "data" / "documents"
     assert next(text for _, text in iterate_texts(folder, "web", "train")) == "row 0\r\nof two\rlines"
@@ -494,7 +489,7 @@ def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatc
     monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
     setting = f"sources.web.paths=[{folder}/*.zst]"
     with pytest.raises(DataError) as raised:
-        run(run_file, setting)
+        prepare_here(run_file, setting)
     first, second, remedy = str(raised.value).splitlines()
     assert first.startswith(f"source web: {folder}/a.jsonl.zst: is truncated")
     assert second.startswith(f"source web: {folder}/c.jsonl.zst: not valid .zst data in its beginning")
@@ -507,7 +502,7 @@ def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatc
 
     write_jsonl(folder / "a.jsonl.zst", ["a0"])
     (folder / "c.jsonl.zst").unlink()
-    assert run(run_file, setting).counts["headline"].startswith("61 documents")
+    assert prepare_here(run_file, setting).counts["headline"].startswith("61 documents")
 
 
 def test_of_many_broken_files_the_first_are_named_and_all_are_counted(run_file: Path) -> None:
@@ -517,18 +512,20 @@ def test_of_many_broken_files_the_first_are_named_and_all_are_counted(run_file: 
         (corpus / f"{number:02d}.json").write_text('[{"text": "a"}]')
     setting = f"sources.web.paths=[{corpus}]"
     with pytest.raises(DataError) as raised:
-        run(run_file, setting)
+        prepare_here(run_file, setting)
     *named, more, remedy = str(raised.value).splitlines()
     assert len(named) == 20 and f"{corpus}/00.json: " in named[0] and "10 more" in more and "on_broken_file" in remedy
     with pytest.raises(DataError, match="hold no document"):
-        run(run_file, setting, "prepare.on_broken_file=keep-readable-rows")
+        prepare_here(run_file, setting, "prepare.on_broken_file=keep-readable-rows")
 
 
 def test_rows_before_a_break_can_be_kept(run_file: Path) -> None:
     folder = run_file.parent
     one, two = (zstandard.ZstdCompressor().compress(b'{"text": "%s"}\n' % word) for word in (b"one", b"two"))
     (folder / "cut.jsonl.zst").write_bytes(one + two[:-2])
-    result = run(run_file, f"sources.web.paths=[{folder}/cut.jsonl.zst]", "prepare.on_broken_file=keep-readable-rows")
+    result = prepare_here(
+        run_file, f"sources.web.paths=[{folder}/cut.jsonl.zst]", "prepare.on_broken_file=keep-readable-rows"
+    )
     counts = result.counts["sources"]["web"]
     assert sum(counts["documents"].values()) == 1
     assert counts["broken_files"]["cut.jsonl.zst"].startswith("is truncated: its .zst data ends after")
@@ -538,7 +535,7 @@ def test_rows_before_a_break_can_be_kept(run_file: Path) -> None:
 
 def test_a_missing_file_is_said_before_anything_is_read(run_file: Path) -> None:
     with pytest.raises(DataError, match=r"sources\.web\.paths: .*gone\.jsonl does not exist"):
-        run(
+        prepare_here(
             run_file,
             f"sources.web.paths=[{run_file.parent}/gone.jsonl]",
             "sources.own={kind: local-machine, slice: code}",
@@ -555,7 +552,7 @@ def test_a_real_corpus_is_prepared_whole(run_file: Path) -> None:
         files = sorted(corpus.glob("*.jsonl.zst"))
     names = {file: file.name.partition(".")[0] for file in files}
     overrides = [f"sources.{name}={{kind: jsonl, paths: ['{file}']}}" for file, name in names.items()]
-    result = run(run_file, *overrides)
+    result = prepare_here(run_file, *overrides)
     for file, name in names.items():
         rows = (
             zstandard.ZstdDecompressor().stream_reader(file.read_bytes(), read_across_frames=True).read().count(b"\n")

@@ -139,15 +139,13 @@ def test_files_of_two_sources_and_empty_files_are_told(run_file: Path, capsys: p
 
 
 def test_what_is_no_file_is_refused_where_it_is_named_and_named_where_it_is_found(
-    run_file: Path, capsys: pytest.CaptureFixture[str]
+    run_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = fill(run_file.parent / "corpus", "a.jsonl")
     os.mkfifo(corpus / "b.jsonl")
-    here = Path.cwd()
-    os.chdir(corpus)  # a socket's address is short
+    monkeypatch.chdir(corpus)  # a socket's address is short
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("c.jsonl")
-    os.chdir(here)
     (corpus / "d.jsonl").symlink_to("/dev/null")
     for name in ("b.jsonl", "c.jsonl", "d.jsonl", "[bc].jsonl"):
         with pytest.raises(DataError, match=r"sources\.web\.paths: .* is a (FIFO|socket|device)"):

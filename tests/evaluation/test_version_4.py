@@ -16,8 +16,9 @@ import pytest
 import torch
 from helpers import run_stages
 from read_by_version_4 import TEXTS
+from registry import names
 from test_published import LLAMA3
-from tiny_models import names, probe_ids, tiny_config, tiny_model
+from tiny_models import probe_ids, tiny_config, tiny_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.artifacts import read_json

@@ -4,13 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import (
-    CONFIG_MAPPING,
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 VOCABULARY = 64
 WIDTHS = ("hidden_size", "n_embd", "d_model")
@@ -24,11 +18,6 @@ SIZES: dict[str, Any] = {
     "pad_token_id": None,
 }  # fmt: skip
 MOST_PARAMETERS = 3_000_000
-
-
-def names() -> list[str]:
-    """Return the model types of all causal language models."""
-    return sorted(name for name in CONFIG_MAPPING if CONFIG_MAPPING[name] in MODEL_FOR_CAUSAL_LM_MAPPING)
 
 
 def tiny_config(name: str, changes: Mapping[str, Any], scaling: Mapping[str, Any]) -> PretrainedConfig:

@@ -21,14 +21,8 @@ def listening_addresses() -> list[str]:
     addresses = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
-            (
-                _,
-                local,
-                _,
-                state,
-                *_,
-            ) = fields = line.split()
-            if state == LISTENING and fields[9] in own:
+            _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+            if state == LISTENING and inode in own:
                 addresses.append(local.partition(":")[0])
     return addresses
 
