@@ -12,6 +12,17 @@ MOST_PROBLEMS = 50
 """Shown in one message."""
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """Return the first names of a list in words, and how many more there are."""
+    others = len(names) - most
+    return ", ".join(names[:most]) + (f" and {others:,} more" if others > 0 else "")
+
+
+def one_line(error: Exception, most: int = 300) -> str:
+    """Return what an exception of a library says on one line of at most so many characters."""
+    return " ".join(str(error).split())[:most]
+
+
 class UserError(Exception):
     """Something the user can put right: shown as a message, without a traceback (exit code 2)."""
 

@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 120.0
 ATTEMPTS = 10
 """Times that a lease may change hands while it is being taken."""
 MOST_BYTES = 65_536
-"""Of a lease file that are read: a real one has some hundred."""
+"""As much of a lease file is read: a real one has some hundred bytes."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Holder:
     text: str
     """All that stands in it: two holders never write the same."""
     says: dict[str, Any]
-    """The same as JSON, empty where it is none."""
+    """`text` as a JSON object, empty where it is none."""
 
 
 class Lease:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import RunConfig
-from pipeline.errors import MOST_PROBLEMS, ConfigError, nearest_divisors, nearest_multiples
+from pipeline.errors import MOST_PROBLEMS, ConfigError, first_of, nearest_divisors, nearest_multiples
 from pipeline.sections import Evaluation, resolve_location
 from pipeline.visible import harmless
 from pipeline.yaml_files import apply_override, merge, read_yaml, to_yaml
@@ -216,8 +216,9 @@ def _proportion_mismatches(config: RunConfig) -> list[str]:
         for kind, weights in (("mixture", part.mixture), ("epochs", part.epochs)):
             if weights is None:
                 continue
+            sources = first_of(list(config.sources), MOST_NAMES)
             for name in sorted(weights.keys() - config.sources.keys()):
-                problems.append(f"{where}.{kind}.{name}: no such source; sources are {_listed(list(config.sources))}")
+                problems.append(f"{where}.{kind}.{name}: no such source; sources are {sources}")
             for name in [n for n in config.sources if n not in weights]:
                 problems.append(
                     f"{where}.{kind}: says nothing of the source {name}; give it a weight, 0 to leave it out"
@@ -283,11 +284,6 @@ def _explain(error: Any) -> str:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = [f"and {len(names) - MOST_NAMES:,} more"] if len(names) > MOST_NAMES else []
-    return ", ".join([*names[:MOST_NAMES], *more])
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

@@ -24,9 +24,9 @@ class Spent(TypedDict):
     inputs: str
     """Fingerprint of what the newest job makes the stage from."""
     seconds: float
-    """Of jobs with these inputs."""
+    """Seconds of jobs with these inputs."""
     with_other_inputs: float
-    """Of jobs before them."""
+    """Seconds of the jobs before, which had others."""
 
 
 class StageClock:

@@ -16,7 +16,7 @@ import yaml
 from pipeline.errors import ConfigError
 
 MOST_BYTES = 2_000_000
-"""Of a file or an override."""
+"""Size of a file or an override, at most."""
 MOST_VALUES = 20_000
 """Keys and values of a YAML file, those that aliases repeat counted each time."""
 DEEPEST = 50

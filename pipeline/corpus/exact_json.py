@@ -25,7 +25,7 @@ MOST_DEPTH = 1024
 """Levels that orjson reads, the outermost object among them; what is nested deeper becomes null."""
 SMALLEST_INTEGER = -(2**63)
 LARGEST_INTEGER = 2**64 - 1
-"""Of those that orjson reads exactly."""
+"""The range of integers that orjson reads exactly."""
 MOST_DIGITS = 4300
 """Python turns no longer integer into text or back (sys.int_info)."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from pipeline.corpus.rows import Reject, Row
+from pipeline.errors import first_of
 
 SAMPLES_PER_REASON = 20
 """Rejected rows that a task keeps of each reason; all are counted."""
@@ -160,5 +161,4 @@ def _reasons(counts: Mapping[str, Any]) -> str:
 
 def _keys(counts: Mapping[str, int]) -> str:
     most_first = sorted(counts, key=lambda name: (name == OTHERS, -counts[name]))
-    more = f" and {len(counts) - SHOWN_KEYS:,} more" if len(counts) > SHOWN_KEYS else ""
-    return ", ".join(most_first[:SHOWN_KEYS]) + more
+    return first_of(most_first, SHOWN_KEYS)

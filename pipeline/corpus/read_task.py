@@ -51,7 +51,7 @@ class _Task:
     broken_files: dict[str, str] = field(default_factory=dict)
     smallest_hash: float = 1.0
     largest_hash: float = 0.0
-    """Of what decides the split; of all documents."""
+    """Largest position of a document in the split, and `smallest_hash` the smallest: see `split.hash_position`."""
     crlf_line_ends: int = 0
     """Made LF."""
 

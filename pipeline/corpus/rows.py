@@ -29,7 +29,7 @@ with the longest, and a page of Parquet ends at 2 GiB."""
 EXCERPT_CHARACTERS = 300
 MOST_KEYS = 20
 KEY_CHARACTERS = 60
-"""Of the keys that a row without text has, and of each of them."""
+"""Keys that are named of a row without text, and characters of each."""
 _MISSING = object()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.corpus.folders import Entry, count_left_out, shown_counts
 from pipeline.corpus.sources import SourceFiles
+from pipeline.errors import first_of
 from pipeline.logs import warn
 
 SHOWN_NAMES = 3
@@ -16,14 +17,17 @@ def point_out(files: Mapping[str, SourceFiles]) -> None:
     special = {entry.path: entry for found in files.values() for entry in found.left_out if entry.is_special}
     if special:
         shown = [f"{path} ({entry.left_out})" for path, entry in sorted(special.items())]
-        warn(f"prepare: not read, as they are no files: {_some(shown)}")
+        warn(f"prepare: not read, as they are no files: {first_of(shown, SHOWN_NAMES)}")
     for (one, other), paths in _taken_twice(files).items():
-        warn(f"sources {one} and {other} both read {len(paths):,} files, whose text is doubled: {_some(paths)}")
+        warn(
+            f"sources {one} and {other} both read {len(paths):,} files, whose text is doubled: {first_of(paths, SHOWN_NAMES)}"
+        )
     for name, found in files.items():
         if found.held_out:
+            names = first_of(list(map(str, found.held_out)), SHOWN_NAMES)
             warn(
                 f"source {name}: {len(found.held_out):,} of its {len(found.files):,} files are named as splits that are "
-                f"held out, and are trained on like the others: {_some(list(map(str, found.held_out)))}. If they shall "
+                f"held out, and are trained on like the others: {names}. If they shall "
                 f"not, name the others in sources.{name}.paths, as a folder or a glob."
             )
 
@@ -55,8 +59,3 @@ def _taken_twice(files: Mapping[str, SourceFiles]) -> dict[tuple[str, str], list
             if first != name:
                 twice.setdefault((first, name), []).append(str(file.path))
     return twice
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -34,17 +34,17 @@ def empty_split_advice(documents: Mapping[str, int], smallest: float, largest: f
         )
     if documents["validation"] > 0 or fraction == 0:
         return None
-    told = f"none of its {total:,} documents is held out, so it will have no validation loss. "
+    finding = f"none of its {total:,} documents is held out, so it will have no validation loss. "
     if smallest == largest:
-        return f"{told}No prepare.validation_fraction holds out a part of it: all of it has one hash. Add documents."
+        return f"{finding}No prepare.validation_fraction holds out a part of it: all of it has one hash. Add documents."
     largest_allowed = math.nextafter(MOST_FRACTION, 0)
     if smallest >= largest_allowed:
         return (
-            f"{told}No prepare.validation_fraction below {MOST_FRACTION} can hold out one of them: their smallest hash "
+            f"{finding}No prepare.validation_fraction below {MOST_FRACTION} can hold out one of them: their smallest hash "
             f"is {smallest:.3g}. Add documents."
         )
     least = _between(smallest, min(largest, largest_allowed))
-    return f"{told}Set prepare.validation_fraction to {least} or more {now}."
+    return f"{finding}Set prepare.validation_fraction to {least} or more {now}."
 
 
 def _between(above: float, most: float) -> float:

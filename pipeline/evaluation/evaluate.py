@@ -48,7 +48,7 @@ class Piece:
     tasks: tuple[str, ...]
     shots: int
     fingerprint: str
-    """Of the weights, config and tokenizer, the questions, the tasks' names and the shots."""
+    """Hash of the weights, config and tokenizer, the questions, the tasks' names and the shots."""
 
 
 def evaluate(config: RunConfig) -> Result:
@@ -220,7 +220,7 @@ def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
 
 def _chance(result: Mapping[str, Any], items: Mapping[str, int]) -> float | None:
     """Return what guessing scores in some tasks together, None where one of them offers no choices."""
-    known = {task: result.get("chance", {}).get(task) for task in items}
-    if not items or None in known.values():
+    chances = {task: result.get("chance", {}).get(task) for task in items}
+    if not items or None in chances.values():
         return None
-    return sum(known[task] * count for task, count in items.items()) / sum(items.values())
+    return sum(chances[task] * count for task, count in items.items()) / sum(items.values())

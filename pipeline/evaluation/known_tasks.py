@@ -15,7 +15,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 
 BRING = (
     "To bring them, run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 where there is a network, or copy "
@@ -32,18 +32,18 @@ def find_tasks(
     Raises ConfigError naming those that are nowhere, with names that are close.
     """
     unknown = list(names)
-    known: list[str] = []
+    names_of_tasks: list[str] = []
     for with_collection in collections:  # indexing lm-eval's takes 20 s
         manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=with_collection)
-        known = manager.all_tasks
-        unknown = [name for name in names if name not in known]
+        names_of_tasks = manager.all_tasks
+        unknown = [name for name in names if name not in names_of_tasks]
         if not unknown:
             return manager
-    raise ConfigError([_unknown(name, known) for name in unknown])
+    raise ConfigError([_unknown(name, names_of_tasks) for name in unknown])
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
+def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names_of_tasks, n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return (
         f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not a task of lm-eval{hint}"
@@ -79,12 +79,12 @@ def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], 
 
 def generated_tokens(settings: dict[str, Any]) -> int:
     """Return how many tokens a task's `generation_kwargs` let the model write: 256 where they do not say."""
-    known: dict[str, Any] = {**normalize_gen_kwargs(settings)}
-    return known["max_gen_toks"]
+    complete: dict[str, Any] = {**normalize_gen_kwargs(settings)}
+    return complete["max_gen_toks"]
 
 
 def _cannot_be_built(name: str, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    reason = f"{type(error).__name__}: {one_line(error)}"
     return f"evaluation.tasks: {name!r} cannot be built here ({reason}). Where its data are missing: {BRING}"
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 from pipeline.evaluation.known_tasks import build_tasks, find_tasks, generated_tokens, quiet
 from pipeline.evaluation.task_facts import foreign_tasks
 from pipeline.separate_checks import answer
@@ -47,7 +47,7 @@ def _cannot_ask(name: str, task: Any, shots: int) -> str | None:
     try:
         task.build_all_requests(limit=1, rank=0, world_size=1)
     except Exception as error:  # whatever templates, samplers and the task's own code raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         return (
             f"evaluation.shots = {shots}: {name!r} cannot put a question together with so many examples ({reason}); "
             "set fewer, or leave the task out"

@@ -23,7 +23,7 @@ class TaskFacts:
     """What the run file's tasks will ask of the model."""
 
     generated_tokens: dict[str, int]
-    """Of each task that has the model write, the most tokens that it may."""
+    """The most tokens that a task has the model write, by the names of those tasks."""
 
 
 def foreign_tasks(config: RunConfig) -> list[str]:
@@ -82,5 +82,5 @@ def _what_decides(config: RunConfig) -> dict[str, Any]:
 def _files_below(folder: Path) -> Iterator[tuple[str, int, int]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            known = path.stat()
-            yield str(path.relative_to(folder)), known.st_size, known.st_mtime_ns
+            status = path.stat()
+            yield str(path.relative_to(folder)), status.st_size, status.st_mtime_ns

@@ -112,5 +112,5 @@ def mean_and_error(row: dict[str, Any] | None) -> str:
 
 def chance_of(rows: Sequence[dict[str, Any] | None]) -> str:
     """Return what guessing scores in a task, or nothing where there is nothing to choose from; `rows` are its scores."""
-    known = next((row["chance"] for row in rows if row is not None), None)
-    return "" if known is None else f"{known:.2f}"
+    chance = next((row["chance"] for row in rows if row is not None), None)
+    return "" if chance is None else f"{chance:.2f}"

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, read_json, read_manifest, write_json
+from pipeline.artifacts import MANIFEST, MOST_NAMED, read_json, read_manifest, write_json
 from pipeline.config import RunConfig
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_of
 
 TOKENS_RECORD = "tokens.json"
 CONTENT = ("bytes", "checksum", "identity")
-"""Of what the tokens' manifest says of a file: what it holds, not where it was linked from."""
-MOST_NAMED = 5
-"""Files that an error names."""
+"""What the tokens' manifest says of a file's content, and not of where it was linked from."""
 
 
 def record_tokens(config: RunConfig) -> None:
@@ -47,11 +45,11 @@ def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
         name for name, record in recorded["files"].items() if not _is_the_same(tokens_dir, name, record, manifest)
     ]
     if changed:
-        named = ", ".join(changed[:MOST_NAMED]) + (", ..." if len(changed) > MOST_NAMED else "")
         raise DataError(
             f"{tokens_dir}: {len(changed)} of the {len(recorded['files'])} token files that the run in "
-            f"{config.paths.run_dir} was trained on are missing there, or hold other tokens now: {named}. So its samples "
-            "cannot be told. Name the folder that has them: paths.data_dir=FOLDER"
+            f"{config.paths.run_dir} was trained on are missing there, or hold other tokens now: "
+            f"{first_of(changed, MOST_NAMED)}. So its samples cannot be told. Name the folder that has them: "
+            "paths.data_dir=FOLDER"
         )
     return recorded
 

@@ -93,17 +93,17 @@ def measure(fast: Tokenizer, unknown: frozenset[int], texts: Sequence[str]) -> L
     """Encode and decode the texts. `unknown`: ids that stand for text which the vocabulary lacks."""
     pieces = list(_pieces(texts))
     encodings = fast.encode_batch(pieces, add_special_tokens=False)
-    tokens, unknown_tokens, same, characters, lost = 0, 0, 0, 0, 0
+    tokens = unknown_tokens = same = characters = lost = 0
     for piece, encoding in zip(pieces, encodings, strict=True):
-        known = [number for number in encoding.ids if number not in unknown]
+        held = [number for number in encoding.ids if number not in unknown]
         tokens += len(encoding.ids)
-        unknown_tokens += len(encoding.ids) - len(known)
-        back = fast.decode(known, skip_special_tokens=False)
-        if len(known) == len(encoding.ids) and back == piece:
+        unknown_tokens += len(encoding.ids) - len(held)
+        back = fast.decode(held, skip_special_tokens=False)
+        if len(held) == len(encoding.ids) and back == piece:
             same += 1
-        given, kept = letters(piece), letters(back)
+        given = letters(piece)
         characters += given.total()
-        lost += (given - kept).total()
+        lost += (given - letters(back)).total()
     return LostText(len(pieces), same, tokens, unknown_tokens, characters, lost)
 
 

@@ -46,8 +46,8 @@ def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
     plain.no_padding()
     plain.post_processor = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
     names = [end] if unknown is None else [end, unknown]
-    known = {token.content for token in plain.get_added_tokens_decoder().values()}
-    plain.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names if name not in known])
+    added = {token.content for token in plain.get_added_tokens_decoder().values()}
+    plain.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names if name not in added])
     plain.save(str(folder / "tokenizer.json"))
     settings: dict[str, Any] = {
         "bos_token": end,

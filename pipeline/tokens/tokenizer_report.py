@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from pipeline.artifacts import MANIFEST, file_record, fingerprint, flatten, read_json, read_manifest, write_json
 from pipeline.config import RunConfig, round_up_vocabulary
 from pipeline.corpus.documents import reading, shard_paths
-from pipeline.errors import DataError
+from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
 from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
@@ -72,9 +72,9 @@ def check_compared(config: RunConfig) -> None:
         try:
             Tokenizer.from_file(str(file))
         except Exception as error:  # `tokenizers` raises bare Exceptions
-            reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"tokenizer.compare: {file} is no tokenizer of the tokenizers library ({reason}). Name another, or leave it out."
+                f"tokenizer.compare: {file} is no tokenizer of the tokenizers library ({one_line(error)}). Name another, or "
+                "leave it out."
             ) from None
 
 

@@ -21,7 +21,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 from pipeline.pretrained_folders import new_model, open_config
 from pipeline.training.branch import RUN_TIME_SETTINGS
 from pipeline.training.costs import ModelSize, head_width
@@ -76,7 +76,7 @@ def _new_config(config: RunConfig, ids: int, end: int) -> PretrainedConfig:
     try:
         return kind(**values)
     except Exception as error:  # whatever the architecture's own checks raise
-        raise ConfigError([f"model.config: {architecture} refuses it: {told_by(error)}"]) from None
+        raise ConfigError([f"model.config: {architecture} refuses it: {said_by_library(error)}"]) from None
 
 
 def _with_floats(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def _with_floats(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[
     }
 
 
-def told_by(error: Exception) -> str:
+def said_by_library(error: Exception) -> str:
     """Return what an exception of transformers says, on one line and with its type where it says little."""
-    text = " ".join(str(error).split())[:400]
+    text = one_line(error)
     return text if " " in text else f"{type(error).__name__}: {text}"
 
 

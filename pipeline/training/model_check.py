@@ -13,7 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.separate_checks import answer
 from pipeline.training.capacity import moment_bytes
-from pipeline.training.model import model_config, told_by
+from pipeline.training.model import model_config, said_by_library
 from pipeline.training.model_rules import ATTENTION
 from pipeline.training.objective import objective_problems
 from pipeline.training.parametrisation import scalings
@@ -45,7 +45,7 @@ def _build(config: RunConfig, architecture: PretrainedConfig) -> PreTrainedModel
     except Exception as error:  # whatever the modelling code raises: no user can read its traceback
         setting = "config" if config.model.pretrained is None else "pretrained"
         raise ConfigError(
-            [f"model.{setting}: transformers cannot build this {architecture.model_type} ({told_by(error)})"]
+            [f"model.{setting}: transformers cannot build this {architecture.model_type} ({said_by_library(error)})"]
         ) from None
 
 
@@ -53,10 +53,10 @@ def _attention_problems(config: RunConfig) -> list[str]:
     """Refuse a name that transformers does not know. Whether its library is there, the machine that trains decides."""
     asked = config.model.config.get(ATTENTION)
     flash = [f"flash_attention_{version}" for version in (2, 3, 4)]
-    known = sorted({"eager", *ALL_ATTENTION_FUNCTIONS, *flash})
-    if asked is None or asked in known:
+    names = sorted({"eager", *ALL_ATTENTION_FUNCTIONS, *flash})
+    if asked is None or asked in names:
         return []
-    return [f"model.config.{ATTENTION} = {asked!r}: transformers has {', '.join(known)}; or leave it out"]
+    return [f"model.config.{ATTENTION} = {asked!r}: transformers has {', '.join(names)}; or leave it out"]
 
 
 if __name__ == "__main__":

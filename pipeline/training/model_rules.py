@@ -32,11 +32,11 @@ def architecture_problems(name: str | None) -> list[str]:
 def setting_problems(name: str, settings: Mapping[str, Any]) -> list[str]:
     """Name every entry of `model.config` that the architecture does not have, and heads that do not fit."""
     kind = CONFIG_MAPPING[name]
-    known = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
+    names = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
     problems = [
-        _unknown(name, key, known)
+        _unknown(name, key, names)
         for key, value in settings.items()
-        if key not in known and not _is_acted_on(kind, key, value)
+        if key not in names and not _is_acted_on(kind, key, value)
     ]
     return problems or head_problems(kind, settings)
 
@@ -53,15 +53,15 @@ def _is_acted_on(kind: type[PretrainedConfig], key: str, value: Any) -> bool:
             entries = kind(**{key: tried}).to_dict()
         except Exception:  # whatever the architecture's own checks raise: not for this value
             continue
-        if any(entry != key and found != plain.get(entry) for entry, found in entries.items()):
+        if any(entry != key and value_now != plain.get(entry) for entry, value_now in entries.items()):
             return True
     return False
 
 
-def _unknown(name: str, key: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(key, sorted(known), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}"
-    return f"model.config.{key}: {name} has no such setting; {hint}"
+def _unknown(architecture: str, key: str, names: set[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(names), n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(names))}"
+    return f"model.config.{key}: {architecture} has no such setting; {hint}"
 
 
 def head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 from pipeline.pretrained_folders import new_model
 from pipeline.sampling.batches import IGNORED
 from pipeline.training.device_batch import MIXED_DOCUMENTS
@@ -24,13 +24,13 @@ ROWS = 2
 LENGTH = 20
 """Tokens of a text that a copy is tried on: more than its attention windows."""
 MOST_PARAMETERS = 20_000_000
-"""Of a copy that is tried: forward and backward take about a second on one core."""
+"""A larger copy is not tried: forward and backward of this one take about a second on one core."""
 GRADIENT_TOLERANCE = 1e-3
-"""Of a parameter's gradient, in fp32, relative to its norm; with a floor of a thousandth of that for all parameters'."""
+"""Largest difference of a parameter's gradient, in fp32, relative to its norm; the floor is a thousandth of the norm of all."""
 AMPLIFIED = 4.0
 """What matrices are multiplied by before documents are compared: with weights as they begin, attention hardly looks at others."""
 DOCUMENT_TOLERANCE = 1e-3
-"""Of logits, relative to the largest; another document's tokens change them by more than a hundredth."""
+"""Largest difference of logits, relative to the largest; another document's tokens change them by more than a hundredth."""
 
 
 def objective_problems(config: RunConfig, architecture: PretrainedConfig, model: PreTrainedModel) -> list[str]:
@@ -100,7 +100,7 @@ def differences(copy: LanguageModel) -> list[str]:
     try:
         return copy.examine() or training_differences(copy)
     except (RuntimeError, ValueError, TypeError, LookupError) as error:  # it takes ids, but wants more to be trained on
-        return [f"cannot compute its own loss of a text ({' '.join(str(error).split())[:200]})"]
+        return [f"cannot compute its own loss of a text ({one_line(error)})"]
 
 
 def training_differences(copy: LanguageModel) -> list[str]:

@@ -10,7 +10,7 @@ from deepspeed.accelerator import get_accelerator
 
 LOOPBACK, INTERFACE = "127.0.0.1", "lo"
 TIMEOUT = timedelta(minutes=30)
-"""Of one collective; the supervisor ends hung ranks sooner."""
+"""Longest time of one collective; the supervisor ends hung ranks sooner."""
 
 
 def join_process_group() -> None:

@@ -16,9 +16,9 @@ HEADS = 4
 HEAD_WIDTH = 16
 VOCABULARY = 64
 WINDOW = 8
-"""Of attention that sees so many tokens back: below the length of the texts that a copy is tried on."""
+"""Tokens that attention with a window sees: fewer than the texts have that a copy is tried on."""
 POSITIONS = 64
-"""At least: a copy is tried on texts of a length of its own."""
+"""The fewest positions: a copy is tried on texts of a length of its own."""
 EXPERTS = 4
 EXPERTS_A_TOKEN = 2
 

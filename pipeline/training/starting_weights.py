@@ -15,7 +15,7 @@ import torch.distributed as dist
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_of
 from pipeline.pretrained_folders import open_model
 from pipeline.training.agreement import from_rank_0
 
@@ -115,5 +115,4 @@ def on_rank_0(read: Callable[[], Weights]) -> Weights:
 
 
 def _listed(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{what}: {', '.join(names[:SHOWN])}{more}" if names else ""
+    return f"{what}: {first_of(names, SHOWN)}" if names else ""

@@ -85,9 +85,9 @@ def end_older_starts(run_file: Path, start: str) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return what the file says, nothing where there is none; None where it cannot be told."""
     try:
-        told = json.loads(path.read_bytes())
+        orders = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) and isinstance(told.get("stop"), bool) else None
+    return orders if isinstance(orders, dict) and isinstance(orders.get("stop"), bool) else None
