@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Set .venv up, then format, lint, types and tests; stops at the first tool that fails.
 #   bash jobs/test.sh [--full] [--faults] [--cluster] [pytest arguments]
-# --full adds the expensive grids, for which it brings transformers 4 as well; --faults a hundred kills of one run, about half an hour; --cluster the tests on a Slurm and on
-# nodes of this machine's own, whose packages it installs (Debian, as root). Without them pytest's summary says how many were
-# left out. No network is used after these set-ups.
+# --full adds the expensive grids, for which it brings transformers 4 as well; --faults a hundred kills of one run, about half an
+# hour; --cluster the tests on a Slurm and on nodes of this machine's own, whose packages it installs (Debian, as root). Without
+# them pytest's summary says how many were left out. No network is used after these set-ups.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
