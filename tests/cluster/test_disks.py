@@ -14,8 +14,8 @@ from supervised import finish, processes_of, start, steps_seen, wait_for_steps
 from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
-SETTINGS = ["train.train_tokens=153600", "checkpoint.save_every_steps=20", "train.validate_every_steps=1000"]
-"""600 steps."""
+SETTINGS = ["train.train_tokens=76800", "checkpoint.save_every_steps=20", "train.validate_every_steps=1000"]
+"""300 steps."""
 WITHOUT_POWERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 """To root, too, a folder's permissions apply."""
 
@@ -68,7 +68,7 @@ def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
     mend()
     code, output = finish(start(run_file, *SETTINGS))
     assert code == 0, output
-    assert steps_seen(run_file) == list(range(1, 601))
+    assert steps_seen(run_file) == list(range(1, 301))
     whole = make_run(name="whole")
     code, output = finish(start(whole, *SETTINGS))
     assert code == 0, output
