@@ -49,8 +49,9 @@ def _is_acted_on(kind: type[PretrainedConfig], key: str, value: Any) -> bool:
     """
     plain = kind().to_dict()
     for tried in (value, *OTHER_VALUES):
+        setting: dict[str, Any] = {key: tried}
         try:
-            entries = kind(**{key: tried}).to_dict()
+            entries = kind(**setting).to_dict()
         except Exception:  # whatever the architecture's own checks raise: not for this value
             continue
         if any(entry != key and value_now != plain.get(entry) for entry, value_now in entries.items()):

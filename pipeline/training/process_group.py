@@ -3,10 +3,12 @@
 import os
 import socket
 from datetime import timedelta
+from typing import Any
 
 import deepspeed
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 LOOPBACK, INTERFACE = "127.0.0.1", "lo"
 TIMEOUT = timedelta(minutes=30)
@@ -18,7 +20,7 @@ def join_process_group() -> None:
     # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses: minutes at the first run,
     # a lock that outlives a killed build, and 69 MB left in /dev/shm by every rank. The table is set as a whole: reading
     # it first would have DeepSpeed try a compiler on each of its operators, a second for every rank.
-    vars(deepspeed.ops)["__compatible_ops__"] = {"deepspeed_shm_comm": False}
+    deepspeed.ops.__dict__["__compatible_ops__"] = {"deepspeed_shm_comm": False}
     if os.environ.get("MASTER_ADDR") == LOOPBACK:
         _meet_on_this_machine(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["MASTER_PORT"]))
     deepspeed.init_distributed(verbose=False)  # takes the group that there is, else makes one of the environment
@@ -35,6 +37,7 @@ def _meet_on_this_machine(rank: int, ranks: int, port: int) -> None:
     listening = None
     if rank == 0:
         listening = socket.create_server((LOOPBACK, port), backlog=1024).detach()
-    store = dist.TCPStore(LOOPBACK, port, ranks, rank == 0, TIMEOUT, master_listen_fd=listening)
-    backend = get_accelerator().communication_backend_name()
+    store = TCPStore(LOOPBACK, port, ranks, rank == 0, TIMEOUT, master_listen_fd=listening)
+    accelerator: Any = get_accelerator()
+    backend = accelerator.communication_backend_name()
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=ranks)
