@@ -4,6 +4,8 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,23 @@ LIBRARIES = (
 )
 
 
+def library_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those libraries that are installed."""
+    versions = {}
+    for library in libraries:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[library] = importlib.metadata.version(library)
+    return versions
+
+
 @lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
     """Return what a result depends on besides the settings: versions, commit, command, machine."""
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "command": " ".join(["pipeline", *sys.argv[1:]]),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": versions,
+        "versions": library_versions(LIBRARIES),
         "git": git_state(),
     }
 

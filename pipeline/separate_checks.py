@@ -5,9 +5,9 @@ found nothing wrong is not repeated: what it found out lies in data_dir/.checked
 decides it. Where that folder cannot be written, every command runs the check again, once.
 """
 
-import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.artifacts import fingerprint, read_json, write_json
 from pipeline.config import RunConfig
-from pipeline.environment import LIBRARIES
+from pipeline.environment import LIBRARIES, library_versions
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.logs import note
 
@@ -95,8 +95,4 @@ def _ask(module: str, config: RunConfig) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
-    for library in (*LIBRARIES, "accelerate"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[library] = importlib.metadata.version(library)
-    return versions
+    return {"python": platform.python_version(), **library_versions((*LIBRARIES, "accelerate"))}
