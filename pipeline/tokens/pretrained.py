@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import file_record
 from pipeline.config import RunConfig
-from pipeline.errors import DataError
+from pipeline.errors import DataError, one_line
 from pipeline.pretrained_folders import open_tokenizer, refuse_code
 
 if TYPE_CHECKING:
@@ -69,14 +70,22 @@ def _files(config: RunConfig) -> list[Path]:
 
 def expected_ids(config: RunConfig) -> int:
     """Return how many ids the tokenizer in `tokenizer.path` has. Raises DataError as `check` does."""
-    from pipeline.tokens.encode import id_count
-
     _files(config)
     path = config.tokenizer.path
     assert path is not None, "the run file is checked for it"
     if _is_sentencepiece(path):
         return len(_read_sentencepiece(path).pieces)
-    return id_count(_read_fast(path / "tokenizer.json" if path.is_dir() else path))
+    file = path / "tokenizer.json" if path.is_dir() else path
+    status = file.stat()
+    return _id_count(file, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=4)
+def _id_count(file: Path, version: tuple[int, ...]) -> int:
+    """Return the ids of a `tokenizer.json`: large ones take a second to read, and several checks of a command ask."""
+    from pipeline.tokens.encode import id_count
+
+    return id_count(_read_fast(file))
 
 
 def take(config: RunConfig, folder: Path) -> Callable[[str], list[int]]:
@@ -136,7 +145,7 @@ def _read_fast(path: Path) -> "Tokenizer":
         return Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` raises bare Exceptions
         raise DataError(
-            f"tokenizer.path: {path} is no tokenizer of the tokenizers library ({_first_line(error)}); {EXPECTED}"
+            f"tokenizer.path: {path} is no tokenizer of the tokenizers library ({one_line(error)}); {EXPECTED}"
         ) from None
 
 
@@ -181,7 +190,3 @@ def _demand(vocabulary: Any, end_of_document: str, path: Path) -> None:
             f"tokenizer.path = {path}: has no eos_token, and tokenizer.end_of_document = {end_of_document!r} is not in "
             f"its vocabulary; name a token that is"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
