@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from pipeline.config import RunConfig
 from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
+from pipeline.training.retention import stays_for_ever
 from pipeline.training.schedules import learning_rate
 
 LENGTHENED = "lengthened"
@@ -70,7 +71,7 @@ def describe_jump(config: RunConfig, jump: Jump) -> str:
     if jump.step_before_decay is not None:
         return what + (
             f"To go on from before the decay, choose another paths.run_dir, with train.init_from = "
-            f"{run_dir}@{jump.step_before_decay} and train.init_take = everything"
+            f"{run_dir}@{jump.step_before_decay} and train.init_take = everything{_pruned_soon(config, jump.step_before_decay)}"
         )
     if kind == "wsd":
         return what + (
@@ -81,6 +82,16 @@ def describe_jump(config: RunConfig, jump: Jump) -> str:
         "The steps before were trained by the schedule of the shorter run: to compare with a run of this length, train one "
         f"from the start in another paths.run_dir; to go on from these weights with a warm-up, add train.init_from = {run_dir}. "
         "A run that may be lengthened has schedule.kind wsd or constant"
+    )
+
+
+def _pruned_soon(config: RunConfig, step: int) -> str:
+    """Return what to add about a checkpoint that the run's next saves delete; nothing where it stays."""
+    if stays_for_ever(step, config.checkpoint):
+        return ""
+    return (
+        f". The next saves delete that checkpoint (checkpoint.keep_last = {config.checkpoint.keep_last}): to use it, stop this "
+        f"run now, or start it with checkpoint.keep_every_steps = {step}"
     )
 
 

@@ -62,6 +62,23 @@ def test_after_a_decay_of_wsd_the_checkpoint_before_it_is_named(make_run: MakeRu
     assert "train.init_take = everything" in str(event["message"])
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([], True),
+        (["checkpoint.keep_every_steps=4"], True),
+        (["checkpoint.keep_every_steps=5"], False),
+    ],
+    ids=["the last ones", "others", "this one"],
+)
+def test_that_the_checkpoint_named_will_be_deleted_is_said(make_run: MakeRun, kept: list[str], said: bool) -> None:
+    run_file = make_run()
+    begin(run_file, [15, 20], *WSD, *kept)
+    _, (event,) = go_on(run_file, *WSD, *kept, f"train.train_tokens={40 * BATCH}")
+    assert event["step_before_decay"] == 15
+    assert ("checkpoint.keep_last" in str(event["message"])) == said
+
+
 def test_where_no_checkpoint_before_the_decay_was_kept_none_is_named(make_run: MakeRun) -> None:
     run_file = make_run()
     begin(run_file, [18, 20], *WSD)
