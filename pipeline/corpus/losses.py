@@ -125,6 +125,28 @@ def explain_too_many_rejects(
     """Return what is wrong with a source of which more than `most` of the rows are rejected, and what to do."""
     rejected, documents = sum(counts["rejected"].values()), sum(counts["documents"].values())
     rows = rejected + documents
+    remedies = _remedies(source, counts, kind, text_field)
+    if documents:
+        remedies.append("raise prepare.max_bad_rows")
+    return (
+        f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
+        f"prepare.max_bad_rows = {most} allows: {_reasons(counts)}. Samples: {samples}. {'; or '.join(remedies)}."
+    )
+
+
+def explain_no_document(source: str, counts: Mapping[str, Any], samples: object, kind: str, text_field: str) -> str:
+    """Return why a source holds no document although `prepare` was told to take it as it is, and what to do."""
+    lines = [f"source {source}: its {counts['input_files']:,} input files hold no document."]
+    if counts["rejected"]:
+        remedies = "; or ".join(_remedies(source, counts, kind, text_field))
+        lines.append(f"Rows rejected: {_reasons(counts)}. Samples: {samples}. {remedies}.")
+    lines += [f"{file} {why}." for file, why in list(counts["broken_files"].items())[:NAMED_FILES]]
+    lines.append(f"Correct sources.{source}.paths or remove the source.")
+    return " ".join(lines)
+
+
+def _remedies(source: str, counts: Mapping[str, Any], kind: str, text_field: str) -> list[str]:
+    """Return what may turn a source's rejected rows into documents."""
     remedies = []
     if counts["keys_without_text"]:
         remedies.append(
@@ -134,12 +156,7 @@ def explain_too_many_rejects(
     elif kind in ("jsonl", "parquet") and {"no-text", "text-not-a-string"} & counts["rejected"].keys():
         remedies.append(f"Set sources.{source}.text_field, now {text_field!r}, if the text has another name")
     remedies.append("Correct the files" if not remedies else "correct the files")
-    if documents:
-        remedies.append("raise prepare.max_bad_rows")
-    return (
-        f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
-        f"prepare.max_bad_rows = {most} allows: {_reasons(counts)}. Samples: {samples}. {'; or '.join(remedies)}."
-    )
+    return remedies
 
 
 def listed(counts: Mapping[str, int]) -> str:

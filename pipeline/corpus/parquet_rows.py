@@ -57,6 +57,8 @@ def parquet_rows(file: Path, text_field: str, advance: Callable[[int], None]) ->
 
 
 def _check_columns(file: Path, names: list[str], text_field: str) -> None:
+    if not names:
+        raise FileBroken(file, "has no columns")
     if text_field not in names:
         why = f"has no column {text_field!r} but {', '.join(names)}: set the source's text_field"
         raise FileBroken(file, why)

@@ -14,7 +14,7 @@ from pipeline.corpus.documents import SPLITS
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
-from pipeline.corpus.losses import add_up_losses, explain_too_many_rejects, listed, loss_lines
+from pipeline.corpus.losses import add_up_losses, explain_no_document, explain_too_many_rejects, listed, loss_lines
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_of, point_out
 from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
@@ -144,15 +144,12 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
     for name, counts in sources.items():
         documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
         rows = documents + rejected
+        samples, source = folder / name / "rejected", config.sources[name]
         if rejected > config.prepare.max_bad_rows * rows:
-            samples, source = folder / name / "rejected", config.sources[name]
             most = config.prepare.max_bad_rows
             problems.append(explain_too_many_rejects(name, counts, most, samples, source.kind, source.text_field))
-        elif documents == 0 and config.sources[name].has_documents:
-            problems.append(
-                f"source {name}: its {counts['input_files']} input files hold no document. Correct "
-                f"sources.{name}.paths or remove the source."
-            )
+        elif documents == 0 and source.has_documents:
+            problems.append(explain_no_document(name, counts, samples, source.kind, source.text_field))
     if problems:
         raise DataError("\n".join(problems))
     for name, counts in sources.items():

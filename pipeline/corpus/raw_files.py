@@ -37,8 +37,9 @@ class FileBroken(DataError):
     """A file cannot be read to its end."""
 
     def __init__(self, file: Path, why: str) -> None:
-        self.file, self.why = file, why
-        super().__init__(f"{file}: {why}")
+        self.file = file
+        self.why = " ".join(why.split())  # libraries give reasons of several lines
+        super().__init__(f"{file}: {self.why}")
 
 
 class FileChanged(DataError):

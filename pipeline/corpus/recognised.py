@@ -2,6 +2,7 @@
 
 import json
 import re
+from codecs import BOM_UTF8
 from typing import Literal
 
 import orjson
@@ -42,6 +43,7 @@ def why_unreadable(head: bytes, kind: Kind) -> str | None:
 
     `head`: its content, decompressed; of a longer file at least the first kilobytes.
     """
+    head = head.removeprefix(BOM_UTF8)
     if head.startswith(LFS_POINTER):
         return "is a pointer of git-lfs and not the file itself: fetch it with `git lfs pull`"
     if kind == "text" or (kind == "parquet" and head.startswith(PARQUET)):

@@ -78,6 +78,21 @@ def test_no_text_names_the_files_and_the_keys_that_rows_have(run_file: Path) -> 
     assert "or raise prepare.max_bad_rows" in refusal(run_file, f"sources.web.paths=[{folder}]")
 
 
+def test_a_source_without_a_document_says_why_whatever_is_allowed(run_file: Path) -> None:
+    """Where no share of rejects and no broken file is too much, none is left: the reasons are as many as with a bound."""
+    folder = run_file.parent / "web"
+    folder.mkdir()
+    write_lines(folder / "a.jsonl", [{"raw_content": "a"}])
+    message = refusal(run_file, f"sources.web.paths=[{folder}]", "prepare.max_bad_rows=1")
+    assert "1 no-text in web/a.jsonl" in message and "raw_content" in message and "sources.web.text_field" in message
+    pq.write_table(pa.table({"content": ["a"]}), folder / "b.parquet")
+    pq.write_table(pa.table({}), folder / "c.parquet")
+    web = f"sources.web={{kind: parquet, paths: [{folder}]}}"
+    message = refusal(run_file, web, "prepare.on_broken_file=keep-readable-rows")
+    assert "web/b.parquet has no column 'text' but content" in message
+    assert "web/c.parquet has no columns." in message
+
+
 def test_a_kind_without_a_text_field_is_not_told_to_set_it(run_file: Path) -> None:
     folder = run_file.parent / "notes"
     folder.mkdir()
