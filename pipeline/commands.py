@@ -141,6 +141,11 @@ def _missing(stage: Stage, config: RunConfig, state: State) -> list[str]:
             f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it makes all files of the stage "
             f"again, the same ones if no text was added since"
         )
+    else:  # checkpoints: training them again costs too much to be done unasked
+        remedy += (
+            f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it goes on from the newest sound "
+            f"checkpoint"
+        )
     return [f"{stage.name}: {folder}: {wrong}. {remedy}."]
 
 

@@ -164,3 +164,12 @@ def test_a_checkpoint_that_was_moved_away_is_no_reason_to_train_again(config: Ru
     }
     assert len(states["not rebuilt"].missing_files) == len(states["looked at"].reasons) > 1
     assert states["not looked at"].missing_files == ()
+
+
+@pytest.mark.parametrize("name", [stage.name for stage in STAGES if not stage.rebuilds])
+def test_files_that_are_not_made_again_unasked_can_be_made_again_by_the_command_that_is_named(
+    name: str, config: RunConfig
+) -> None:
+    stage = next(stage for stage in STAGES if stage.name == name)
+    (line,) = commands._missing(stage, config, artifacts.State("done", missing_files=("missing file: x",)))
+    assert f"delete {stage.manifest_path(config)} and run `pipeline {name}`" in line

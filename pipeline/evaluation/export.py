@@ -8,7 +8,7 @@ have been found equal to the engine's: an export that fails leaves what was ther
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled
 from pipeline.pretrained_folders import new_model, open_model, open_tokenizer
+from pipeline.training.checkpoint_integrity import advising
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest accepted difference of a logit. fp32: rounding of another summation order. The half formats: a few units in
@@ -43,7 +44,9 @@ def export(config: RunConfig) -> Result:
     target = folder / name
     with _replacing(target) as partial:
         _write(config, checkpoints / name, partial, trained["counts"])
-        difference = max_logit_difference(partial, checkpoints / name / "probe.npz")
+        with advising(_remedy(checkpoints)):
+            probe = read_probe(checkpoints / name / "probe.npz")
+        difference = max_logit_difference(partial, probe)
         if not difference < TOLERANCE[config.precision.dtype]:
             raise DataError(
                 f"{checkpoints / name}: the exported model's logits differ from the engine's by {difference:.2g}, more than "
@@ -106,11 +109,7 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
     from pipeline.training.stored_weights import read_verified
 
     transformers_logging.disable_progress_bar()
-    remedy = (
-        f"Restore it from a copy; or delete {checkpoint.parent / MANIFEST} and run `pipeline train`, which goes on from the "
-        "newest sound checkpoint"
-    )
-    stored = read_verified(checkpoint, remedy)
+    stored = read_verified(checkpoint, _remedy(checkpoint.parent))
     architecture = model_config(config)
     with torch.device("cpu"):
         model = new_model(architecture, dtype=torch.float32)
@@ -127,15 +126,26 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
     (target / "README.md").write_text(card, encoding="utf-8")
 
 
-def max_logit_difference(folder: Path, probe: Path) -> float:
-    """Load an exported folder and return the largest difference to the engine's logits in a checkpoint's probe."""
-    import torch
+def _remedy(checkpoints: Path) -> str:
+    return (
+        f"Restore it from a copy; or delete {checkpoints / MANIFEST} and run `pipeline train`, which goes on from the "
+        "newest sound checkpoint"
+    )
 
+
+def read_probe(path: Path) -> dict[str, np.ndarray]:
+    """Return a checkpoint's `input_ids` and the engine's `logits` of them. Raises DataError where the file is damaged."""
     from pipeline.training.checkpoint_files import decoding
 
-    with decoding(probe):
-        arrays = np.load(probe)  # which reads no objects, so that no code is run
-        expected = {name: arrays[name] for name in ("input_ids", "logits")}
+    with decoding(path):
+        arrays = np.load(path)  # which reads no objects, so that no code is run
+        return {name: arrays[name] for name in ("input_ids", "logits")}
+
+
+def max_logit_difference(folder: Path, expected: Mapping[str, np.ndarray]) -> float:
+    """Load an exported folder and return the largest difference to the engine's logits, those of `read_probe`."""
+    import torch
+
     model = open_model(folder, str(folder), dtype="auto").eval()
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(expected["input_ids"])).logits.float().numpy()

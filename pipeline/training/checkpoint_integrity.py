@@ -1,6 +1,7 @@
 """A checkpoint's files against its manifest: sizes, then checksums. Free of torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -53,3 +54,12 @@ def verify_bytes(checkpoint: Path, remedy: str) -> None:
     """Raise DataError that names what differs from a checkpoint's manifest and ends with `remedy`; reads all bytes."""
     if damage := damaged_files(checkpoint):
         raise DataError(f"{checkpoint}: is damaged: {', '.join(damage)}. {remedy}")
+
+
+@contextmanager
+def advising(remedy: str) -> Iterator[None]:
+    """Let a DataError about a checkpoint's files end with `remedy`."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}. {remedy}") from None

@@ -7,7 +7,7 @@ what is not asked for is not read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from pipeline.artifacts import MANIFEST
 from pipeline.errors import DataError
 from pipeline.training.checkpoint_files import decoding, load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
-from pipeline.training.checkpoint_integrity import verify_bytes
+from pipeline.training.checkpoint_integrity import advising, verify_bytes
 from pipeline.training.shards import Slot, copy_slots, slots_of_ranks
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
@@ -112,13 +112,17 @@ class Stored:
 def read_verified(checkpoint: Path, remedy: str) -> Stored:
     """Open a checkpoint after all its bytes have been compared with their checksums, by this process.
 
-    Raises DataError that names the damaged files and ends with `remedy`.
+    Raises DataError that names the damaged files and ends with `remedy`, here or where a shard is opened later.
     """
     verify_bytes(checkpoint, remedy)
-    try:
-        return open_stored(checkpoint)
-    except DataError as error:
-        raise DataError(f"{error}. {remedy}") from None
+    with advising(remedy):
+        stored = open_stored(checkpoint)
+
+    def shard(rank: int) -> Shard:
+        with advising(remedy):
+            return stored.shard(rank)
+
+    return replace(stored, shard=shard)
 
 
 def open_stored(checkpoint: Path) -> Stored:

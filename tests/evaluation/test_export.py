@@ -22,6 +22,7 @@ from pipeline.training.checkpoint_files import load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest, write_checkpoint_manifest
 
 MakeRun = Callable[..., Path]
+REMEDY = "Restore it from a copy; or delete .* and run `pipeline train`"
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +120,24 @@ def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
         path = min(checkpoint.glob(pattern))
         # damage that checksums tell, which the logits of a few tokens may not
         flip_mantissas(path)
-        fails(f"is damaged: {path.name} has other bytes than were written.*Restore it from a copy; or delete")
+        fails(f"is damaged: {path.name} has other bytes than were written.*{REMEDY}")
         put_code_into(path)
         fails(f"is damaged: {path.name}")
         # and where the checksums are right
         put_code_into(path)
         renew_manifest(checkpoint)
-        fails(rf"{path.name}: damaged, or not written by a save \(ValueError: names \w+\.system")
+        fails(rf"{path.name}: damaged, or not written by a save \(ValueError: names \w+\.system.*{REMEDY}")
         path.write_bytes(b"")
         renew_manifest(checkpoint)
         fails(f"{path.name}: damaged")
         path.unlink()
         fails(f"{path.name} is missing")
+
+    # a rank's file that is opened only when its weights are wanted
+    (path,) = checkpoint.glob("*1_mp_rank_00_optim_states.pt")
+    put_code_into(path)
+    renew_manifest(checkpoint)
+    fails(rf"{path.name}: damaged, or not written by a save.*{REMEDY}")
 
     probe = checkpoint / "probe.npz"
     arrays = dict(np.load(probe))
@@ -139,7 +146,7 @@ def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
     fails(r"logits differ from the engine's by 0\.001, more than 0\.0001 for fp32")
     probe.write_bytes(b"PK no archive")
     renew_manifest(checkpoint)
-    fails(r"probe\.npz: damaged")
+    fails(rf"probe\.npz: damaged.*{REMEDY}")
 
     def fill_the_disk(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
