@@ -64,7 +64,7 @@ def test_a_task_that_cannot_be_scored_is_refused(
 
 def test_a_task_that_fixes_its_examples_is_asked_with_these_alone(run_file: Path, tasks: Path) -> None:
     write_task(tasks, "parity", num_fewshot=0)
-    check_tasks(settings(run_file, "parity", "evaluation.shots=[6]"))
+    assert check_tasks(settings(run_file, "parity", "evaluation.shots=[6]")) == {"generated_tokens": {}}
 
 
 def test_a_group_and_its_member_are_one_too_many(run_file: Path, tasks: Path) -> None:
