@@ -134,7 +134,7 @@ def _missing(stage: Stage, config: RunConfig, state: State) -> list[str]:
     """Say which files of a stage are missing, and how to get them back, where it is not simply run again for them."""
     if state.kind != "done" or not state.missing_files:
         return []
-    folder, wrong = stage.folder(config), "; ".join(state.missing_files)
+    wrong = "; ".join(state.missing_files)
     remedy = "Restore them from a copy"
     if stage.keeps:
         remedy += (
@@ -146,7 +146,7 @@ def _missing(stage: Stage, config: RunConfig, state: State) -> list[str]:
             f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it goes on from the newest sound "
             f"checkpoint"
         )
-    return [f"{stage.name}: {folder}: {wrong}. {remedy}."]
+    return [f"{stage.name}: {stage.folder(config)}: {wrong}. {remedy}."]
 
 
 def _checks_ahead(stage: Stage, table: dict[str, Stage], states: dict[str, State]) -> list[Check]:

@@ -86,7 +86,8 @@ def show_traceback(kind: type[BaseException], error: BaseException, trace: Trace
 def watch_libraries() -> None:
     """Have what libraries log, warn of and fail with shown like our own messages: they quote names out of files, too."""
     sys.excepthook = show_traceback
-    make_record, format_warning = logging.getLogRecordFactory(), warnings.formatwarning
+    make_record = logging.getLogRecordFactory()
+    format_warning = warnings.formatwarning
 
     def harmless_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make_record(*args, **kwargs)

@@ -31,7 +31,8 @@ def can_be_seen(identity: Mapping[str, Any]) -> bool:
 
 def is_running(identity: Mapping[str, Any]) -> bool:
     """Tell whether a process that can be seen from here lives; another one of the same number does not count."""
-    pid, started = identity.get("pid"), identity.get("started")
+    pid = identity.get("pid")
+    started = identity.get("started")
     return isinstance(pid, int) and started is not None and process_start_time(pid) == started
 
 

@@ -103,7 +103,8 @@ def _name_mixtures(data: Any) -> None:
 
 def _leave_out_cloze(document: dict[str, Any]) -> None:
     """Where no source has text, and the run file names no tasks, leave out the one that is made of text."""
-    sources, evaluation = document.get("sources"), document.setdefault("evaluation", {})
+    sources = document.get("sources")
+    evaluation = document.setdefault("evaluation", {})
     if not isinstance(sources, dict) or not isinstance(evaluation, dict) or "tasks" in evaluation:
         return
     kinds = [source.get("kind") if isinstance(source, dict) else None for source in sources.values()]

@@ -178,9 +178,11 @@ class _Rewriting:
     def _string(self, match: re.Match[bytes]) -> bytes:
         string = match["string"]
         if not self._is_utf8 and not is_utf8(string):
-            problem, readable = "invalid-utf8", string.decode(errors="replace")
+            problem = "invalid-utf8"
+            readable = string.decode(errors="replace")
         elif _SURROGATE.search(string) and (half := _with_half_a_pair(string)) is not None:
-            problem, readable = "broken-json", half
+            problem = "broken-json"
+            readable = half
         else:
             return match[0]
         if match["key"] is None:

@@ -123,7 +123,8 @@ def explain_too_many_rejects(
     source: str, counts: Mapping[str, Any], most: float, samples: object, kind: str, text_field: str
 ) -> str:
     """Return what is wrong with a source of which more than `most` of the rows are rejected, and what to do."""
-    rejected, documents = sum(counts["rejected"].values()), sum(counts["documents"].values())
+    rejected = sum(counts["rejected"].values())
+    documents = sum(counts["documents"].values())
     rows = rejected + documents
     remedies = _remedies(source, counts, kind, text_field)
     if documents:

@@ -129,7 +129,8 @@ class _Values:
 
 def _are_finite(column: pa.Array) -> bool:
     """Tell whether all numbers in a column are finite; false, to be on the safe side, for types that are not known here."""
-    kind, types = column.type, pa.types
+    kind = column.type
+    types = pa.types
     if types.is_floating(kind):
         if types.is_float16(kind):
             column = column.cast(pa.float32())

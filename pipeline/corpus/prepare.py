@@ -144,7 +144,8 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
     for name, counts in sources.items():
         documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
         rows = documents + rejected
-        samples, source = folder / name / "rejected", config.sources[name]
+        samples = folder / name / "rejected"
+        source = config.sources[name]
         if rejected > config.prepare.max_bad_rows * rows:
             most = config.prepare.max_bad_rows
             problems.append(explain_too_many_rejects(name, counts, most, samples, source.kind, source.text_field))

@@ -194,7 +194,9 @@ def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) 
                 raise FileBroken(file, f"not valid {file.suffix} data in {where} ({error})") from None
             block = b""
             if decompressor.eof:
-                block, decompressor, members = decompressor.unused_data, None, members + 1
+                block = decompressor.unused_data
+                decompressor = None
+                members += 1
     if position == 0:
         raise FileBroken(file, f"is empty, which no {file.suffix} file is")
     if decompressor is not None:

@@ -163,7 +163,8 @@ def _expand(entry: Path, kind: str, own: Sequence[Path]) -> tuple[list[_Named], 
     """Return the files of an entry of `paths`, and what a folder that is searched for it holds besides."""
     base, matches = expand_pattern(entry)
     others_folders = [folder for folder in own if not base.is_relative_to(folder)]
-    files, left_out = [], []
+    files = []
+    left_out = []
     for match in matches:
         if match != entry and any(match.is_relative_to(folder) for folder in others_folders):
             continue
@@ -228,7 +229,8 @@ def _same_content(source: str, files: Iterable[_Named]) -> list[str]:
 
 
 def _described(source: str, files: Sequence[_Named]) -> list[InputFile]:
-    described, problems = [], []
+    described = []
+    problems = []
     for file in sorted(files, key=lambda file: (file.name, file.path)):
         try:
             status = file.path.stat()

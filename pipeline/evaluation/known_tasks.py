@@ -91,7 +91,8 @@ def _cannot_be_built(name: str, error: Exception) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep log lines, warnings and bars of lm-eval and datasets from the terminal; errors still come through."""
-    before, bar = logging.root.manager.disable, lm_eval.api.task.tqdm
+    before = logging.root.manager.disable
+    bar = lm_eval.api.task.tqdm
     logging.disable(logging.WARNING)
     lm_eval.api.task.tqdm = partial(tqdm, disable=True)
     has_bars = not are_progress_bars_disabled()

@@ -95,7 +95,8 @@ def _print_overview(whole: dict[str, Any]) -> None:
     rows = []
     for name, source in whole["sources"].items():
         for split in SPLITS:
-            tokens, ratio = source["tokens"][split], source["bytes_per_token"][split]
+            tokens = source["tokens"][split]
+            ratio = source["bytes_per_token"][split]
             size = human_bytes(source["text_bytes"][split])
             shown_ratio = "" if ratio is None else f"{ratio:.2f}"
             if name in whole["sources_without_text"]:

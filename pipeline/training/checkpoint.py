@@ -100,8 +100,10 @@ def _lies_on_nvme(checkpoint: Path) -> bool:
 
 def _load_as_it_lies(engine: Engine, checkpoint: Path, manifest: Mapping[str, Any]) -> None:
     """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards: as they were divided."""
-    stage, ranks = manifest["zero_stage"], manifest["ranks"]
-    now, world = engine.zero_optimization_stage(), dist.get_world_size()
+    stage = manifest["zero_stage"]
+    ranks = manifest["ranks"]
+    now = engine.zero_optimization_stage()
+    world = dist.get_world_size()
     groups = [list(named.items()) for named in group_shapes(engine)] if now else []
     if (stage, ranks) != (now, world) or [list(named.items()) for named in parameter_groups(checkpoint)] != groups:
         raise DataError(

@@ -64,7 +64,8 @@ def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
 
 def _manifest_flaw(manifest: Mapping[str, Any]) -> str | None:
     """Say what in a manifest cannot be, though its checksum is right: whoever wrote it also wrote that."""
-    state, files = manifest.get("state"), manifest.get("files")
+    state = manifest.get("state")
+    files = manifest.get("files")
     if not isinstance(state, dict) or not _is_count(state.get("step")) or not _is_count(state.get("tokens")):
         return "state.step and state.tokens are no counts"
     if not _is_count(manifest.get("ranks")) or manifest["ranks"] == 0:

@@ -104,7 +104,8 @@ class LanguageModel(nn.Module):
         Takes the losses from hidden states and head from then on where these alone make the logits: some architectures
         scale or bound theirs. Returns what makes the objective another one than the prediction of the next token.
         """
-        model, was_training = self.causal_lm, self.training
+        model = self.causal_lm
+        was_training = self.training
         device = next(model.buffers(), next(model.parameters())).device
         length = min(PROBE_POSITIONS, getattr(self.config, "max_position_embeddings", None) or PROBE_POSITIONS)
         ids = (torch.arange(1, length + 1, device=device) * 7919 % self.config.vocab_size).repeat(2, 1)
@@ -112,7 +113,8 @@ class LanguageModel(nn.Module):
         self.eval()
         has_own_loss = "labels" in signature(model.forward).parameters
         output = model(input_ids=ids, use_cache=False, **({"labels": ids} if has_own_loss else {}))
-        logits, own_loss = output.logits, output.loss if has_own_loss else None
+        logits = output.logits
+        own_loss = output.loss if has_own_loss else None
         self._head_makes_logits = self._makes_logits_of_head(ids, logits)
         self.train(was_training)
         if logits.shape != (*ids.shape, self.config.vocab_size):

@@ -63,7 +63,8 @@ def find_jump(config: RunConfig, train_tokens_before: int) -> Jump | None:
 
 def describe_jump(config: RunConfig, jump: Jump) -> str:
     """Say what happens to the learning rate, and what to do instead."""
-    kind, run_dir = config.schedule.kind, config.paths.run_dir
+    kind = config.schedule.kind
+    run_dir = config.paths.run_dir
     what = (
         f"train.train_tokens {jump.train_tokens_before:,} -> {jump.train_tokens:,}: schedule.kind {kind} ends later, so the "
         f"learning rate, {jump.rate_before:.3g} at step {jump.step}, is {jump.rate_after:.3g} at step {jump.step + 1}. "

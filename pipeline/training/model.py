@@ -56,7 +56,8 @@ def model_config(config: RunConfig, vocabulary: tuple[int, int] | None = None) -
 
 
 def _new_config(config: RunConfig, ids: int, end: int) -> PretrainedConfig:
-    architecture, settings = config.model.architecture, config.model.config
+    architecture = config.model.architecture
+    settings = config.model.config
     if problems := architecture_problems(architecture):
         raise ConfigError(problems)
     assert architecture is not None, "refused above"

@@ -30,7 +30,8 @@ def check_model(config: RunConfig) -> None:
 
 def check_disk(config: RunConfig) -> None:
     """Raise ConfigError where run_dir's disk has too little free for the checkpoints that the run will keep."""
-    facts, template = model_facts(config), read_template(config.deepspeed)
+    facts = model_facts(config)
+    template = read_template(config.deepspeed)
     each = checkpoint_bytes(facts.parameters, config.precision.dtype, zero_stage(template), facts.moment_bytes)
     _, problems = disk_need(config, each)
     if problems:

@@ -57,7 +57,8 @@ def stated_sizes(name: str) -> PresetSizes:
 
 
 def _record(name: str, vocab_size: int) -> dict[str, Any]:
-    settings, sizes = read_preset(name), stated_sizes(name).with_vocabulary(vocab_size)
+    settings = read_preset(name)
+    sizes = stated_sizes(name).with_vocabulary(vocab_size)
     return {
         "name": name,
         "architecture": settings["model"]["architecture"],

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-LOOPBACK, INTERFACE = "127.0.0.1", "lo"
+LOOPBACK = "127.0.0.1"
+INTERFACE = "lo"
 TIMEOUT = timedelta(minutes=30)
 """Longest time of one collective; the supervisor ends hung ranks sooner."""
 

@@ -104,7 +104,8 @@ def _changes(config: RunConfig) -> list[str]:
             f"{other_version}, so the run cannot go on. Finish it with the version of the pipeline that began it, or choose "
             f"another paths.run_dir{_or_branch(run_dir)}"
         ]
-    now, length = _known(config, before), LENGTH
+    now = _known(config, before)
+    length = LENGTH
     for name, digest in now.items():
         if digest is None and name.startswith("output of "):  # about to be made; compared again before training
             before[name] = None

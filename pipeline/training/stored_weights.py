@@ -128,7 +128,8 @@ def read_verified(checkpoint: Path, remedy: str) -> Stored:
 def open_stored(checkpoint: Path) -> Stored:
     """Open a checkpoint that has been verified. Raises DataError where a file does not hold what a save writes."""
     manifest = read_checkpoint_manifest(checkpoint)
-    stage, ranks = manifest["zero_stage"], manifest["ranks"]
+    stage = manifest["zero_stage"]
+    ranks = manifest["ranks"]
     if ranks > len(manifest["files"]):  # each has written some; lists of so many ranks would take the memory
         raise DataError(f"{checkpoint / MANIFEST}: has {ranks:,} ranks and {len(manifest['files'])} files")
     path = _path_of_model(checkpoint, stage)
