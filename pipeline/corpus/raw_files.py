@@ -8,6 +8,7 @@ import lzma
 import os
 import stat
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ CONTENT_BYTES = 2**20
 """Content handed on at once."""
 MOST_DICTIONARY_BYTES = 2**31
 """Memory that a decompressor may take: what `zstd --long=31`, as used for large dumps, and any `xz` need for reading."""
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class FileBroken(DataError):
@@ -86,12 +86,12 @@ def content_blocks(file: Path, kind: Kind, advance: Callable[[int], None]) -> It
     head = b""
     for block in content:
         head += block
-        if len(head) >= len(BYTE_ORDER_MARK):
+        if len(head) >= len(BOM_UTF8):
             break
     why = why_unreadable(head, kind)
     if why:
         raise FileBroken(file, why)
-    yield head.removeprefix(BYTE_ORDER_MARK)
+    yield head.removeprefix(BOM_UTF8)
     yield from content
 
 
