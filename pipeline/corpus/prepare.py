@@ -15,6 +15,7 @@ from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.losses import add_up_losses, explain_no_document, explain_too_many_rejects, listed, loss_lines
+from pipeline.corpus.raw_files import CHANGED
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_of, point_out
 from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
@@ -74,7 +75,8 @@ def _broken_files(config: RunConfig, problems: Sequence[str]) -> str:
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"... and {len(problems) - SHOWN_PROBLEMS:,} more")
     remedy = "What was read in other tasks is kept and not read again."
-    if config.prepare.on_broken_file == "stop":
+    is_any_broken = any(CHANGED not in problem for problem in problems)
+    if is_any_broken and config.prepare.on_broken_file == "stop":
         remedy += (
             " Replace or remove a broken file; or set prepare.on_broken_file=keep-readable-rows to take the rows before "
             "its break."

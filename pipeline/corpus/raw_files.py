@@ -42,12 +42,16 @@ class FileBroken(DataError):
         super().__init__(f"{file}: {self.why}")
 
 
+CHANGED = "since the files were listed"
+"""What the message of a file that changed says, and that of a broken one does not."""
+
+
 class FileChanged(DataError):
     """A file is not any more what it was when the files were listed: what was read of it is of no use."""
 
     def __init__(self, file: Path, how: str) -> None:
         super().__init__(
-            f"{file}: {how} since the files were listed. Nothing that was read beside it is kept; run the command again when "
+            f"{file}: {how} {CHANGED}. Nothing that was read beside it is kept; run the command again when "
             f"nothing writes to it any more."
         )
 

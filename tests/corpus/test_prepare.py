@@ -437,8 +437,9 @@ def test_a_stage_over_a_file_that_grew_fails_and_reads_it_anew_when_it_is_starte
             lambda fraction, **counts: [append(run_file.parent / "web.jsonl") for _ in once],
         )
         patched.setattr("pipeline.corpus.raw_files.BLOCK_BYTES", 200)
-        with pytest.raises(DataError, match=r"web\.jsonl: changed from"):
+        with pytest.raises(DataError, match=r"web\.jsonl: changed from") as stopped:
             prepare_here(run_file, setting)
+    assert "on_broken_file" not in str(stopped.value)  # which would not help
     documents = run_file.parent / "data" / "documents"
     assert not list(documents.glob(f"web/*{WEB}*")) and not list(documents.glob(f".tasks/*{WEB}*"))
     assert sum(prepare_here(run_file, setting).counts["sources"]["web"]["documents"].values()) == 61
