@@ -66,7 +66,10 @@ class Compression:
     """Zero bytes after a member are padding, as gzip(1) and xz(1) take them; zstd(1) refuses them."""
 
 
-_ZSTANDARD = Compression(zstandard.ZstdDecompressor(max_window_size=MOST_DICTIONARY_BYTES).decompressobj, False)
+# A decompressor for each frame: objects of one share its state, and files are read side by side.
+_ZSTANDARD = Compression(
+    lambda: zstandard.ZstdDecompressor(max_window_size=MOST_DICTIONARY_BYTES).decompressobj(), may_be_padded=False
+)
 COMPRESSIONS = {
     ".gz": Compression(lambda: zlib.decompressobj(wbits=31)),  # 16 + 15: gzip, largest window
     ".zst": _ZSTANDARD,

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_every_compression_is_tested() -> None:
 def test_concatenated_frames_are_one_file_even_where_a_line_spans_them(tmp_path: Path, suffix: str) -> None:
     halves = b'{"text": "on', b'e"}\n{"text": "two"}\n'
     assert rows_of(tmp_path / f"a.jsonl{suffix}", b"".join(map(PACKERS[suffix], halves))) == ONE_TWO
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_files_are_read_side_by_side(tmp_path: Path, suffix: str) -> None:
+    """As by the threads of one worker, each of which has a file open."""
+    generator = random.Random(1)
+    files = [tmp_path / f"{name}.jsonl{suffix}" for name in "ab"]
+    wanted = []
+    for file in files:
+        texts = [generator.randbytes(3000).hex() for _ in range(100)]
+        file.write_bytes(PACKERS[suffix]("".join(f'{{"text": "{text}"}}\n' for text in texts).encode()))
+        wanted.append([Row(text.encode(), b"{}", number) for number, text in enumerate(texts)])
+    pairs = list(zip(*(read_rows(file, "jsonl", "text") for file in files), strict=True))
+    assert [list(rows) for rows in zip(*pairs, strict=True)] == wanted
 
 
 @pytest.mark.parametrize("suffix", PADDED)
