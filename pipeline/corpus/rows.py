@@ -5,7 +5,7 @@ format its name says) is an error of the file, never a row and never silence.
 """
 
 import codecs
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -134,10 +134,13 @@ def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row 
 
 
 def _without_text(text: Any, others: dict[str, Any], line: bytes | bytearray, number: int) -> Reject:
-    if text is _MISSING:
-        keys = tuple(name[:KEY_CHARACTERS] for name in islice(others, MOST_KEYS))
-        return Reject("no-text", number, _excerpt(line), keys)
+    if text is _MISSING or text is None:
+        return Reject("no-text", number, _excerpt(line), _first_keys(others))
     return Reject(_text_problem(text), number, _excerpt(line))
+
+
+def _first_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(name[:KEY_CHARACTERS] for name in islice(fields, MOST_KEYS))
 
 
 def _text_row(content: bytes) -> Row | Reject:
@@ -148,7 +151,8 @@ def _text_row(content: bytes) -> Row | Reject:
 def _parquet_row(row: ParquetRow, number: int) -> Row | Reject:
     text = row.text.encode() if isinstance(row.text, str) else row.text  # of a dictionary
     if not isinstance(text, bytes):
-        return Reject(_text_problem(text), number, str(text)[:EXCERPT_CHARACTERS])
+        keys = _first_keys(row.fields) if text is None else ()
+        return Reject(_text_problem(text), number, str(text)[:EXCERPT_CHARACTERS], keys)
     if reason := _content_problem(text):
         return Reject(reason, number, _excerpt(text))
     plain = plain_meta(row.fields)

@@ -78,6 +78,16 @@ def test_no_text_names_the_files_and_the_keys_that_rows_have(run_file: Path) -> 
     assert "or raise prepare.max_bad_rows" in refusal(run_file, f"sources.web.paths=[{folder}]")
 
 
+def test_rows_whose_text_is_null_are_told_with_their_other_keys(run_file: Path) -> None:
+    folder = run_file.parent / "web"
+    folder.mkdir()
+    write_lines(folder / "a.jsonl", [{"text": None, "body": "a"}, {"text": None, "ppl": float("nan")}])
+    assert "have the keys body, ppl: set" in refusal(run_file, f"sources.web.paths=[{folder}]")
+    pq.write_table(pa.table({"text": pa.array([None], pa.string()), "body": ["a"]}), folder / "b.parquet")
+    message = refusal(run_file, f"sources.web={{kind: parquet, paths: [{folder}]}}")
+    assert "1 no-text in web/b.parquet" in message and "have the keys body: set" in message
+
+
 def test_a_source_without_a_document_says_why_whatever_is_allowed(run_file: Path) -> None:
     """Where no share of rejects and no broken file is too much, none is left: the reasons are as many as with a bound."""
     folder = run_file.parent / "web"

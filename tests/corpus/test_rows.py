@@ -67,7 +67,8 @@ def test_half_a_surrogate_pair_is_rejected_in_the_text_and_becomes_null_in_the_m
 def test_an_object_without_text_says_which_keys_it_has(tmp_path: Path) -> None:
     lines = b'{"raw_content": "a", "url": "u"}\n{"text": null, "url": "u"}\n{"raw": NaN}\n{"%s": 1}' % (b"k" * 99)
     rows = rows_of(tmp_path / "a.jsonl", lines)
-    assert [row.keys for row in rows if isinstance(row, Reject)] == [("raw_content", "url"), (), ("raw",), ("k" * 60,)]
+    keys = [row.keys for row in rows if isinstance(row, Reject)]
+    assert keys == [("raw_content", "url"), ("url",), ("raw",), ("k" * 60,)]
 
 
 def test_meta_nested_as_deeply_as_is_read_is_written(tmp_path: Path) -> None:
@@ -163,7 +164,8 @@ def parquet(path: Path, columns: dict[str, pa.Array]) -> list[Row | Reject]:
 def test_parquet_rows_have_the_other_columns_as_meta(tmp_path: Path) -> None:
     meta = pa.array([{"url": "u"}, None, {"url": "w"}])
     rows = parquet(tmp_path / "a.parquet", {"text": pa.array(["a", None, " "]), "n": pa.array([1, 2, 3]), "meta": meta})
-    assert rows == [Row(b"a", b'{"url":"u","n":1}', 0), Reject("no-text", 1, "None"), Reject("empty-text", 2, " ")]
+    without = Reject("no-text", 1, "None", ("n", "meta"))
+    assert rows == [Row(b"a", b'{"url":"u","n":1}', 0), without, Reject("empty-text", 2, " ")]
 
 
 def test_parquet_text_is_checked_whatever_the_columns_type(tmp_path: Path) -> None:
