@@ -114,6 +114,7 @@ STAGES = (
         folder=lambda config: config.paths.run_dir / "evaluation",
         settings=("evaluation.tasks", "evaluation.shots", "evaluation.items", "evaluation.heldout_bytes"),
         inputs=("prepare", "export"),
+        outside="pipeline.evaluation.task_facts:inventory",
         checks=(
             Check("pipeline.evaluation.evaluate:check"),
             Check("pipeline.evaluation.task_facts:check_named_tasks", is_ahead=True),

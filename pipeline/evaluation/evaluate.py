@@ -28,6 +28,7 @@ from pipeline.artifacts import (
 )
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.task_facts import inventory
 from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import human_bytes, human_seconds, note, warn
 
@@ -102,6 +103,7 @@ def exported_model(run_dir: Path) -> Path:
 def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
     def piece(name: str, label: str, names: Sequence[str], shots: int) -> Piece:
         identity = {"format": FORMAT, "model": model, "tasks": tasks, "names": names, "shots": shots}
+        identity |= inventory(config)
         return Piece(name, label, tuple(names), shots, fingerprint(json.loads(json.dumps(identity))))
 
     settings = config.evaluation

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import fingerprint
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
@@ -67,20 +68,35 @@ def check_built_tasks(config: RunConfig) -> None:
         raise ConfigError(problems)
 
 
+def inventory(config: RunConfig) -> dict[str, str | None]:
+    """Describe the files of foreign tasks, definitions and data, by name, size and time, for the stage's fingerprint.
+
+    None for a folder that has been moved away.
+    """
+    if not foreign_tasks(config):
+        return {}
+    own = (config.paths.data_dir, config.paths.run_dir)
+    return {
+        f"files of {folder}": fingerprint(list(_files_below(folder, own))) if folder.is_dir() else None
+        for folder in config.evaluation.task_paths
+    }
+
+
 def _what_decides(config: RunConfig) -> dict[str, Any]:
     settings = config.evaluation
     return {
         "version": VERSION,
         "tasks": foreign_tasks(config),
         "shots": sorted(set(settings.shots)),
-        "files": {str(folder): list(_files_below(folder)) for folder in settings.task_paths},
+        "files": inventory(config),
         "environment": {name: os.environ.get(name) for name in DATA_VARIABLES},
         "current folder": str(Path.cwd()),  # a task's own data_files are relative to it
     }
 
 
-def _files_below(folder: Path) -> Iterator[tuple[str, int, int]]:
+def _files_below(folder: Path, own: tuple[Path, ...]) -> Iterator[tuple[str, int, int]]:
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        written_by_runs = "__pycache__" in path.parts or any(path.is_relative_to(other) for other in own)
+        if path.is_file() and not written_by_runs:
             status = path.stat()
             yield str(path.relative_to(folder)), status.st_size, status.st_mtime_ns
