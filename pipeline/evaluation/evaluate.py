@@ -134,6 +134,7 @@ def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pi
     task_names = list(dict.fromkeys(name for piece in pieces for name in piece.tasks))
     manager = find_tasks(task_names, [folder / "tasks", *settings.task_paths])
     model = harness.Model(model_folder, settings.batch_sequences)
+    has_warned: set[tuple[str, int]] = set()
     for piece in pieces:
         started = time.monotonic()
         result = harness.score(model, manager, piece.tasks, piece.shots, piece.label)
@@ -150,8 +151,12 @@ def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pi
         write_json(folder / f"{piece.name}.json", result)
         note(f"{piece.label}: {len(piece.tasks)} tasks in {human_seconds(time.monotonic() - started)}")
         for task, count in result["provenance"]["cut_requests"].items():
+            shots = result["n-shot"].get(task, piece.shots)
+            if (task, shots) in has_warned:  # a task that fixes its shots is the same at every k
+                continue
+            has_warned.add((task, shots))
             warn(
-                f"{piece.label}: {count:,} of {model.requests[task]:,} sequences of {task} were longer than the model's "
+                f"k = {shots}: {count:,} of {model.requests[task]:,} sequences of {task} were longer than the model's "
                 f"{model.max_length} tokens and lost their beginning"
             )
 

@@ -20,7 +20,7 @@ from pipeline.artifacts import MANIFEST, Result, file_record, read_json
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
-from pipeline.logs import console, human_bytes, note, styled
+from pipeline.logs import console, human_bytes, note, styled, warn
 from pipeline.pretrained_folders import new_model, open_model, open_tokenizer
 from pipeline.training.checkpoint_integrity import advising
 
@@ -164,6 +164,11 @@ def continue_prompt(folder: Path, prompt: str) -> str:
     model = open_model(folder, str(folder), dtype="auto").eval()
     ids = tokenizer(prompt, return_token_type_ids=False)["input_ids"] or [tokenizer.eos_token_id]
     kept, written = fit_prompt(len(ids), getattr(model.config, "max_position_embeddings", None))
+    if kept < len(ids):
+        warn(
+            f"export: evaluation.prompt has {len(ids):,} tokens, more than the model's context leaves room for; "
+            f"it reads the last {kept:,}"
+        )
     inputs = torch.tensor([ids[len(ids) - kept :]])
     set_seed(0)
     generated = model.generate(

@@ -31,10 +31,17 @@ def test_any_prompt_is_continued(exported: Path, prompt: str) -> None:
     assert isinstance(continue_prompt(exported, prompt), str)
 
 
-def test_a_prompt_that_is_too_long_is_continued_from_its_end(exported: Path) -> None:
+def test_a_prompt_that_is_too_long_is_continued_from_its_end(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept, written = fit_prompt(100, POSITIONS)
     assert (kept, written) == (10, 10)
     assert continue_prompt(exported, "y" * 90 + "x" * 10) == continue_prompt(exported, "x" * 100)
+    warning = capsys.readouterr().err
+    assert "100" in warning
+    assert "last 10" in warning
+    continue_prompt(exported, "x")
+    assert "warning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
