@@ -307,3 +307,6 @@ def test_of_three_that_start_after_the_holder_died_exactly_one_gets_it(tmp_path:
 def test_a_damaged_start_file_is_no_start(tmp_path: Path, content: bytes) -> None:
     (tmp_path / START).write_bytes(content)
     refuse_if_taken_over(tmp_path, "mine")
+    (tmp_path / START).write_text('{"start": "another"}')
+    with pytest.raises(LeaseError, match="another"):
+        refuse_if_taken_over(tmp_path, "mine")
