@@ -319,7 +319,8 @@ def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again
         "prepare.max_bad_rows = 0.01",
         "2 empty-text in web.jsonl; 1 no-text in web.jsonl; 1 text-not-a-string in web.jsonl",
         f"{run_file.parent}/data/documents/web/rejected",
-        "sources.web.text_field, now 'text'",
+        "Rows without 'text' have the keys meta",
+        "sources.web.text_field",
         "or raise prepare.max_bad_rows",
     ):
         assert part in message
