@@ -37,7 +37,8 @@ def finished(request: pytest.FixtureRequest, tokenized: Path, tmp_path_factory: 
     return config
 
 
-KINDS = [(zero, dtype) for zero in ("zero1", "zero3", "zero0", "zero2") for dtype in ("fp32", "bf16")]
+# ZeRO 0 takes fp32 alone: DeepSpeed adds gradients up in bf16 there, which is refused.
+KINDS = [(zero, dtype) for zero in ("zero1", "zero3", "zero2") for dtype in ("fp32", "bf16")] + [("zero0", "fp32")]
 
 
 @pytest.mark.parametrize(
