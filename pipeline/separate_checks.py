@@ -13,17 +13,20 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.artifacts import fingerprint, read_json, write_json
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.artifacts import fingerprint, write_json
 from pipeline.config import RunConfig
 from pipeline.environment import LIBRARIES, library_versions
-from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.errors import ConfigError, UserError
 from pipeline.logs import note
 
 KEPT = ".checked"
 """Folder of data_dir with a file for each check that found nothing wrong."""
 TAIL_LINES = 25
+Facts = TypeVar("Facts")
 _answered: dict[Path, dict[str, Any]] = {}
 """Verdicts of this command. What is refused is not kept for the next one: a library may have been installed since."""
 
@@ -34,16 +37,17 @@ class CheckCrashed(UserError):
     exit_code = 1
 
 
-def found_by(module: str, config: RunConfig, decides: Mapping[str, Any], subject: str) -> dict[str, Any]:
-    """Return what `python -m module` finds out about a run file, or found out before.
+def found_by(module: str, form: type[Facts], config: RunConfig, decides: Mapping[str, Any], subject: str) -> Facts:
+    """Return what `python -m module` finds out about a run file, or found out before, as an instance of `form`.
 
-    `decides` holds JSON values: all that decides the verdict besides the versions of the libraries. Raises ConfigError
-    with every problem that the check found, CheckCrashed where it ended without a verdict.
+    `form` is a dataclass or a TypedDict. `decides` holds JSON values: all that decides the verdict besides the
+    versions of the libraries. Raises ConfigError with every problem that the check found, CheckCrashed where it
+    ended without a verdict.
     """
+    facts = TypeAdapter(form)
     path = config.paths.data_dir / KEPT / f"{fingerprint([module, decides, _versions()])}.json"
-    with suppress(DataError):  # a damaged one is made again
-        if (kept := read_json(path)) is not None:
-            return kept
+    with suppress(OSError, ValidationError):  # one that is missing, unreadable or damaged is made again
+        return facts.validate_json(path.read_bytes())
     if path not in _answered:
         note(f"checking {subject}")
         _answered[path] = _ask(module, config)
@@ -52,7 +56,7 @@ def found_by(module: str, config: RunConfig, decides: Mapping[str, Any], subject
         raise ConfigError(verdict["problems"])
     with suppress(OSError):  # data_dir is shared, and may be read-only
         write_json(path, verdict["facts"])
-    return verdict["facts"]
+    return facts.validate_python(verdict["facts"])
 
 
 def answer(find: Callable[[RunConfig], dict[str, Any]]) -> None:

@@ -54,7 +54,7 @@ def check_built_tasks(config: RunConfig) -> None:
     if not foreign_tasks(config) or not config.evaluation.shots:
         return
     decides = _what_decides(config)
-    facts = TaskFacts(**found_by("pipeline.evaluation.task_check", config, decides, "the evaluation's tasks"))
+    facts = found_by("pipeline.evaluation.task_check", TaskFacts, config, decides, "the evaluation's tasks")
     if not facts.generated_tokens:
         return
     positions = model_facts(config).positions

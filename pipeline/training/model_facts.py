@@ -29,9 +29,8 @@ def model_facts(config: RunConfig) -> ModelFacts:
     Raises ConfigError with all that is wrong with `model`, and DataError where a pretrained tokenizer, whose size counts,
     cannot be read.
     """
-    return ModelFacts(
-        **found_by("pipeline.training.model_check", config, _what_decides(config), "the model's settings")
-    )
+    decides = _what_decides(config)
+    return found_by("pipeline.training.model_check", ModelFacts, config, decides, "the model's settings")
 
 
 def _what_decides(config: RunConfig) -> dict[str, Any]:

@@ -146,12 +146,13 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_refuses_nothing(
     kept.unlink()
     model_facts(load(run_file))
     (verdict,) = kept.iterdir()
-    verdict.write_text("{torn")
-    assert model_facts(load(run_file)).parameters == 1
-    assert json.loads(verdict.read_text())["parameters"] == 1
+    for damaged in ("{torn", "[]", "null", "{}", '{"parameters": "many", "moment_bytes": 8.0, "positions": null}'):
+        verdict.write_text(damaged)
+        assert model_facts(load(run_file)).parameters == 1
+        assert json.loads(verdict.read_text())["parameters"] == 1
 
 
 def test_a_check_that_ends_without_a_verdict_is_a_bug_and_says_where(run_file: Path) -> None:
     with pytest.raises(separate_checks.CheckCrashed, match="No module named") as crashed:
-        separate_checks.found_by("pipeline.no_such_check", load(run_file), {}, "nothing")
+        separate_checks.found_by("pipeline.no_such_check", dict, load(run_file), {}, "nothing")
     assert crashed.value.exit_code == 1
