@@ -1,0 +1,170 @@
+"""The pipeline as a program: what it offers, refuses and makes is what the commit in observed.json offered, refused and made.
+
+Nothing of the pipeline is imported, so no redesign of its insides can change what is compared. `record.py` wrote the
+file.
+"""
+
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mistakes import MISTAKES
+from record import OBSERVED, observe
+from reference import files_of_data, kind_of_machine, offered, steps_of, tensors
+from scenarios import ROOT, Program, make_corpus, write_run_file
+
+observed = json.loads(OBSERVED.read_text())
+STAGES = ("prepare", "train-tokenizer", "tokenize", "train", "export", "evaluate", "report")
+LONG = ("paths.run_dir=long", "train.train_tokens=102400", "checkpoint.save_every_steps=20")
+"""A run of 200 steps, long enough to be killed in its middle."""
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return Program(ROOT)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
+    """Return a folder with a corpus and a run file."""
+    folder = tmp_path_factory.mktemp("black-box")
+    make_corpus(folder)
+    write_run_file(folder, program)
+    return folder
+
+
+def test_every_command_and_option_is_still_there(program: Program, tmp_path: Path) -> None:
+    now = offered(program, tmp_path)
+    assert observed["options"].keys() - now.keys() == set()
+    for command, options in observed["options"].items():
+        assert set(options) - set(now[command]) == set(), command
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_refused_by_name(corpus: Path, program: Program, tmp_path: Path, name: str) -> None:
+    mistake = MISTAKES[name]
+    folder = tmp_path / "typed"
+    shutil.copytree(corpus, folder, ignore=shutil.ignore_patterns("data", "stream"))
+    if mistake.arrange:
+        mistake.arrange(folder)
+    ended = program(folder, mistake.command, "run.yaml", *mistake.settings, exit_code=2)
+    message = re.sub(r"\s+", " ", ended.stderr)
+    assert "Traceback" not in message
+    assert [word for word in mistake.named if word not in message] == []
+    assert not list(folder.rglob("manifest.json"))
+
+
+def test_there_are_forty_mistakes() -> None:
+    assert len(MISTAKES) >= 40
+
+
+def test_text_becomes_the_same_documents_and_tokens(corpus: Path, program: Program) -> None:
+    for stage in STAGES[:3]:
+        program(corpus, stage, "run.yaml")
+    made = files_of_data(corpus / "data")
+    expected = {name: content for name, content in observed["data"].items() if not name.startswith("packing/")}
+    assert made == expected
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Return the pipeline of the commit that wrote observed.json."""
+    archive = subprocess.run(
+        ["git", "-C", ROOT, "archive", observed["commit"], "pipeline", "ds_configs", "tokenizer"],
+        capture_output=True,
+        check=False,
+    )
+    if archive.returncode != 0:
+        pytest.skip(f"this checkout has no commit {observed['commit']}: a shallow clone")
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return Program(folder)
+
+
+@pytest.fixture(scope="module")
+def made(program: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of all runs, and what can be observed in it."""
+    folder = tmp_path_factory.mktemp("made")
+    return folder, observe(program, folder)
+
+
+@pytest.mark.full
+def test_every_run_leaves_the_same_files(made: tuple[Path, dict[str, Any]]) -> None:
+    assert made[1]["data"] == observed["data"]
+    for run, form in observed["forms"].items():
+        assert made[1]["forms"][run] == form, run
+
+
+@pytest.mark.full
+def test_every_run_has_the_same_numbers(
+    made: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> None:
+    """Bit by bit. On a kind of machine for which nothing was recorded, the old commit is asked again."""
+    expected = observed["numbers"].get(kind_of_machine())
+    if expected is None:
+        old = request.getfixturevalue("old")
+        expected = observe(old, tmp_path_factory.mktemp("expected"))["numbers"]
+    for run, numbers in expected.items():
+        assert made[1]["numbers"][run] == numbers, run
+
+
+@pytest.mark.full
+def test_a_run_that_the_old_commit_began_is_finished_as_if_it_were_one(
+    old: Program, program: Program, tmp_path: Path
+) -> None:
+    make_corpus(tmp_path)
+    write_run_file(tmp_path, old)
+    for stage in STAGES[:3]:
+        old(tmp_path, stage, "run.yaml")
+    old(tmp_path, "train", "run.yaml", *LONG)
+    undisturbed = tmp_path / "undisturbed"
+    (tmp_path / "long").rename(undisturbed)
+
+    training = old.start(tmp_path, "train", "run.yaml", *LONG)
+    metrics = tmp_path / "long" / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_bytes().splitlines()) < 50:
+        assert training.poll() is None, "it ended by itself"
+        time.sleep(0.05)
+    training.send_signal(signal.SIGKILL)
+    training.wait()
+    steps_of_old = len(metrics.read_bytes().splitlines())
+    assert 50 <= steps_of_old < 200
+
+    program(tmp_path, "train", "run.yaml", *LONG)
+    finished, expected = (
+        [[step["step"], step["loss"], step["grad_norm"], step["data_checksum"]] for step in steps_of(run)]
+        for run in (tmp_path / "long", undisturbed)
+    )
+    assert finished == expected
+    weights = []
+    for run in ("long", "undisturbed"):
+        program(tmp_path, "checkpoints", "convert", run, "--step", "200", "--output", str(tmp_path / f"{run}-whole"))
+        weights.append(tensors((tmp_path / f"{run}-whole").rglob("*.safetensors")))
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.full
+def test_old_folders_are_done_and_new_checkpoints_sound(
+    made: tuple[Path, dict[str, Any]], old: Program, program: Program, tmp_path: Path
+) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    make_corpus(folder)
+    write_run_file(folder, old)
+    old(folder, "run", "run.yaml")
+    status = program(folder, "status", "run.yaml").stdout
+    shown = {line.split()[0]: line.split()[1] for line in status.splitlines() if line.split()[:1]}
+    assert {stage: shown[stage] for stage in STAGES} == dict.fromkeys(STAGES, "done")
+    again = program(folder, "run", "run.yaml").stderr
+    assert again.count("done already") >= len(STAGES)
+    for run in ("stream", "packed", "reshard"):
+        old(made[0], "checkpoints", "verify", run)
