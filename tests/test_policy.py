@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: import direction, sizes, docstrings, and the README's tree."""
+"""What holds for the repository as a whole: import direction, sizes, docstrings, and the tables of files in READMEs."""
 
 import ast
 import re
@@ -281,51 +281,62 @@ def test_no_two_test_modules_have_one_name() -> None:
     assert [name for name in set(names) if names.count(name) > 1] == []
 
 
-HEADING = "## The tree"
+HEADING = "## Files"
 LISTED_IN_FULL = ("pipeline", "ds_configs", "tokenizer", "jobs")
+"""Folders that have, like each folder below them, a README with a table of their files."""
 
 
-def readme_tree(readme: str) -> set[str]:
-    """Return the paths of the tree under HEADING: a line each, two spaces a level, annotation after two spaces."""
-    block = re.search(rf"^{HEADING}\n.*?^```text\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert block, f"README.md has no ```text block under the heading `{HEADING}`"
-    paths: set[str] = set()
-    parents: list[str] = []
-    for line in block[1].splitlines():
-        entry = re.fullmatch(r"((?:  )*)(\S+?)/?(?:\s{2,}\S.*)", line)
-        assert entry, f"not `name  annotation`, indented by two spaces a level: {line!r}"
-        level = len(entry[1]) // 2
-        assert level <= len(parents), f"indented too far: {line!r}"
-        parents[level:] = [entry[2]]
-        path = "/".join(parents)
-        assert path not in paths, f"stands twice: {path}"
-        paths.add(path)
-    return paths
+def listed_files(readme: str) -> list[str]:
+    """Return the first column of the table under HEADING: a file or a folder in each row, `name` or `name/`."""
+    table = re.search(
+        rf"^{HEADING}\n\n\| file \| what it holds \|\n\| --- \| --- \|\n((?:\|.*\n)+)", readme, re.MULTILINE
+    )
+    assert table, f"no table `file | what it holds` under the heading `{HEADING}`"
+    rows = [re.fullmatch(r"\| `(\S+)` \| \S.* \|", line) for line in table[1].splitlines()]
+    assert None not in rows, f"not `name` and what it holds: {table[1].splitlines()[rows.index(None)]}"
+    return [row[1] for row in rows if row]
 
 
-def tracked_paths() -> set[str]:
+def tracked_files() -> list[Path]:
     listing = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
-    files = {Path(name) for name in listing.split("\0") if name}
-    return {str(path) for file in files for path in (file, *file.parents) if str(path) != "."}
+    return [Path(name) for name in listing.split("\0") if name]
 
 
-def test_the_readmes_tree_is_the_real_tree() -> None:
-    listed, tracked = readme_tree((ROOT / "README.md").read_text()), tracked_paths()
-    # An empty __init__.py says nothing; it is listed or not.
-    silent = {path for path in tracked if Path(path).name == "__init__.py" and Path(path).parent != Path("pipeline")}
-    wanted = {path for path in tracked if "/" not in path or path.split("/")[0] in LISTED_IN_FULL} - silent
-    assert sorted(listed - tracked) == [], "in the README's tree, not in git"
-    assert sorted(wanted - listed) == [], "in git, not in the README's tree"
+def entries_of(folder: Path, tracked: list[Path]) -> set[str]:
+    """Return what a folder's table has to list: its files but for the README and an empty __init__.py, and its folders."""
+    below = [path.relative_to(folder) for path in tracked if path.is_relative_to(folder)]
+    names = {f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in below}
+    silent = {"README.md"} if folder == Path("pipeline") else {"README.md", "__init__.py"}
+    return names - silent
 
 
-def test_the_tree_is_read_as_it_is_written() -> None:
-    block = "```text\na/  the first\n  b.py    below it\n  c/   more\n    d.py  deep\ne  last\n```\n"
-    assert readme_tree(f"# X\n\n{HEADING}\n\nWords.\n\n{block}") == {"a", "a/b.py", "a/c", "a/c/d.py", "e"}
-    for wrong in ("a\n", "a/  x\n    b  too far\n", "a  x\na  twice\n", " a  odd\n"):
+def test_each_folders_readme_lists_its_files() -> None:
+    tracked = tracked_files()
+    folders = {parent for path in tracked if path.parts[0] in LISTED_IN_FULL for parent in path.parents} - {Path()}
+    for folder in sorted(folders):
+        readme = ROOT / folder / "README.md"
+        assert readme.exists(), f"{folder} has no README.md"
+        listed = listed_files(readme.read_text())
+        assert sorted(listed) == sorted(entries_of(folder, tracked)), f"the table of {folder}/README.md"
+
+
+def test_the_readme_links_every_folder() -> None:
+    readme = (ROOT / "README.md").read_text()
+    folders = {path.parent for path in tracked_files() if path.parts[0] in LISTED_IN_FULL}
+    linked = [folder for folder in folders if len(folder.parts) < 3 and folder != Path("jobs/slurm")]
+    assert [str(folder) for folder in linked if f"]({folder}/README.md)" not in readme] == []
+
+
+def test_the_table_is_read_as_it_is_written() -> None:
+    head = f"# X\n\n{HEADING}\n\n| file | what it holds |\n| --- | --- |\n"
+    assert listed_files(f"{head}| `a.py` | the first |\n| `b/` | below |\n\nWords\n") == ["a.py", "b/"]
+    for wrong in ("", "| a.py | no code |\n", "| `a.py` | |\n"):
         with pytest.raises(AssertionError):
-            readme_tree(f"{HEADING}\n```text\n{wrong}```\n")
-    with pytest.raises(AssertionError, match="has no ```text block"):
-        readme_tree("# X\n")
+            listed_files(head + wrong)
+    with pytest.raises(AssertionError, match="no table"):
+        listed_files("# X\n")
+    tracked = [Path(name) for name in ("p/README.md", "p/__init__.py", "p/a.py", "p/q/b.py", "r/c.py")]
+    assert entries_of(Path("p"), tracked) == {"a.py", "q/"}
 
 
 PRINTS_TO_ITS_PARENT = (
