@@ -12,11 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pipeline"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ORDER = ("corpus", "tokens", "sampling", "training", "evaluation")
-"""Folders in the order that data flows: each imports from itself and from those before it."""
-ENDS = ("planning", "reporting", "cluster")
-"""Folders that only `__main__` and themselves may import; of `training` they may import its cost arithmetic."""
-SUPPORT = (
+LAYERS = (
     "errors",
     "visible",
     "recent_rate",
@@ -42,18 +38,25 @@ SUPPORT = (
     "executor",
     "stage_clock",
     "benchmarks",
+    "corpus",
+    "tokens",
+    "sampling",
+    "training",
+    "evaluation",
+    "planning",
+    "reporting",
+    "cluster",
     "commands",
     "verify_resume",
     "command_groups",
     "__main__",
 )
-"""Support modules: each imports from those before it."""
-COMMON = frozenset(SUPPORT) - {"commands", "verify_resume", "command_groups", "__main__"}
-"""Support modules that every folder may import."""
-STRINGS_RESOLVED_BY = ("__main__", "commands", "artifacts")
-"""Modules whose "module:function" strings are imported when a command runs."""
-ABOVE_ALL = (*STRINGS_RESOLVED_BY, "verify_resume", "command_groups")
-"""Support modules that may import from folders."""
+"""Folders and modules of the package, in the order that data flows: each imports from itself and from those before it."""
+ENDS = ("planning", "reporting", "cluster")
+"""Only commands and benchmarks import these; of what runs on ranks they may import its cost arithmetic."""
+COMMANDS = ("commands", "verify_resume", "command_groups", "__main__")
+ON_RANKS = ("training",)
+COSTS = "pipeline.training.costs"
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
@@ -82,17 +85,15 @@ def part(module: str) -> str:
 
 
 def allowed(importer: Path, module: str) -> bool:
-    relative = importer.relative_to(PACKAGE)
-    home, target = relative.parts[0].removesuffix(".py"), part(module)
-    if len(relative.parts) == 1:  # a support module
-        if target in (*ORDER, *ENDS):
-            return home in ABOVE_ALL
-        return target == "__init__" or target in SUPPORT[: SUPPORT.index(home)]
-    if target in (home, "__init__") or target in COMMON:
+    home = importer.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    target = part(module)
+    if target in (home, "__init__"):
         return True
-    if home in ENDS:
-        return module == "pipeline.training.costs" or (target in ORDER and target != "training")
-    return target in ORDER and ORDER.index(target) < ORDER.index(home)
+    if home in ENDS and target in ON_RANKS:
+        return module == COSTS
+    if target in ENDS and home not in COMMANDS:
+        return False
+    return LAYERS.index(target) < LAYERS.index(home)
 
 
 def test_imports_go_one_way() -> None:
