@@ -76,8 +76,8 @@ def benchmark_tokenize(
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-tokenize.json"),
 ) -> None:
     """Text to tokens: MB/s of each part, what limits it, memory, core-hours for RedPajama-1T."""
+    from pipeline.benchmarks import tokenize as benchmark
     from pipeline.run_file import load
-    from pipeline.tokens import benchmark
 
     benchmark.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
 
@@ -88,7 +88,7 @@ def benchmark_loader(
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-loader.json"),
 ) -> None:
     """Tokens to batches: start-up at 2.4 TB, tokens/s from memory, waiting for slow files. Needs no run file."""
-    from pipeline.sampling import benchmark
+    from pipeline.benchmarks import loader as benchmark
 
     benchmark.benchmark_loader(rounds, output)
 
@@ -109,8 +109,8 @@ def benchmark_recipe(
     figure: Annotated[Path, typer.Option(help="SVG file of the curves.")] = Path("benchmark-recipe.svg"),
 ) -> None:
     """The run file's recipe against a tuned AdamW with cosine: tokens to the same loss. Trains some 16 times."""
+    from pipeline.benchmarks import recipe as benchmark
     from pipeline.run_file import load
-    from pipeline.training import benchmark_recipe as benchmark
 
     rates = rate or [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
     sizes = benchmark.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs, baseline_sequences)
@@ -124,7 +124,7 @@ def benchmark_checkpoint(
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-checkpoint.json"),
 ) -> None:
     """What a save costs training, beside DeepSpeed's own save brought to the disk; 94 million parameters on CPUs."""
-    from pipeline.training import benchmark_checkpoint as benchmark
+    from pipeline.benchmarks import checkpoint as benchmark
 
     benchmark.benchmark_checkpoint(rounds, folder, output)
 
@@ -141,9 +141,9 @@ def benchmark_train(
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-train.json"),
 ) -> None:
     """Our loop beside plain PyTorch, two ranks beside one; on GPUs MFU. Makes its own tokens."""
+    from pipeline.benchmarks import train as benchmark
     from pipeline.cluster.launch import gpu_count
     from pipeline.run_file import load
-    from pipeline.training import benchmark
 
     config = load(run_file, overrides or []) if run_file else None
     benchmark.benchmark_train(config, rounds, output, gpu_count(), preset or (), template or ())

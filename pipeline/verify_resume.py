@@ -20,7 +20,7 @@ import psutil
 import yaml
 
 from pipeline.artifacts import write_atomic
-from pipeline.benchmarks import show_table
+from pipeline.benchmarks.common import show_table
 from pipeline.cluster.launch import dividing_ranks, gpu_count, read_hostfile
 from pipeline.cluster.ranks import end_leftovers
 from pipeline.config import RunConfig

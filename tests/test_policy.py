@@ -37,7 +37,6 @@ LAYERS = (
     "dask_workers",
     "executor",
     "stage_clock",
-    "benchmarks",
     "corpus",
     "tokens",
     "sampling",
@@ -46,6 +45,7 @@ LAYERS = (
     "planning",
     "reporting",
     "cluster",
+    "benchmarks",
     "commands",
     "verify_resume",
     "command_groups",
@@ -54,7 +54,7 @@ LAYERS = (
 """Folders and modules of the package, in the order that data flows: each imports from itself and from those before it."""
 ENDS = ("planning", "reporting", "cluster")
 """Only commands and benchmarks import these; of what runs on ranks they may import its cost arithmetic."""
-COMMANDS = ("commands", "verify_resume", "command_groups", "__main__")
+COMMANDS = ("benchmarks", "commands", "verify_resume", "command_groups", "__main__")
 ON_RANKS = ("training",)
 COSTS = "pipeline.training.costs"
 
@@ -342,9 +342,9 @@ def test_the_table_is_read_as_it_is_written() -> None:
 
 PRINTS_TO_ITS_PARENT = (
     "corpus/compiled_docstrings.py",
-    "tokens/benchmark_parts.py",
-    "sampling/benchmark_parts.py",
-    "training/benchmark_parts.py",
+    "benchmarks/tokenize_parts.py",
+    "benchmarks/loader_parts.py",
+    "benchmarks/train_parts.py",
 )
 """Programs of a process of their own, whose one line of JSON another process reads."""
 

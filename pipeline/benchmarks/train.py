@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks import rounds, run_python, show_table, write_results
+from pipeline.benchmarks.common import rounds, run_python, show_table, write_results
+from pipeline.benchmarks.corpora import write_real
 from pipeline.config import RunConfig, round_up_vocabulary
 from pipeline.errors import ConfigError
 from pipeline.logs import note
 from pipeline.run_file import read_preset
-from pipeline.sampling.benchmark_corpora import write_real
 
-PARTS_MODULE = "pipeline.training.benchmark_parts"
+PARTS_MODULE = "pipeline.benchmarks.train_parts"
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 STAGES = ("zero0", "zero1", "zero2", "zero3")
 GPU_PRESETS = ("gpt3-125m", "gpt3-1.3b")

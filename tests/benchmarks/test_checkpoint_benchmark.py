@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.training.benchmark import Work, llama
-from pipeline.training.benchmark_checkpoint import benchmark_checkpoint
+from pipeline.benchmarks.checkpoint import benchmark_checkpoint
+from pipeline.benchmarks.train import Work, llama
 
 
 def test_it_runs_and_counts_all_that_training_loses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

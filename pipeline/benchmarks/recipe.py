@@ -16,14 +16,14 @@ from typing import Any
 import yaml
 
 from pipeline.artifacts import fingerprint, write_atomic
-from pipeline.benchmarks import run_python, show_table, write_results
+from pipeline.benchmarks.common import run_python, show_table, write_results
+from pipeline.benchmarks.recipe_figure import Curve, draw
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.executor import core_count
 from pipeline.logs import console, note
 from pipeline.run_file import dump
 from pipeline.sections import Batch
-from pipeline.training.benchmark_recipe_figure import Curve, draw
 from pipeline.training.metrics import read_metrics
 from pipeline.yaml_files import to_yaml
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import read_json, read_manifest, write_json
-from pipeline.benchmarks import Process, rounds, run_process, run_python, show_table, write_results
+from pipeline.benchmarks.common import Process, rounds, run_process, run_python, show_table, write_results
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import shard_records
 from pipeline.corpus.sources import input_files
@@ -23,7 +23,7 @@ from pipeline.executor import RECORDS, core_count
 from pipeline.logs import console, human_bytes
 from pipeline.run_file import dump
 
-PARTS_MODULE = "pipeline.tokens.benchmark_parts"
+PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000
 REDPAJAMA_1T_BYTES, REDPAJAMA_1T_TOKENS = 5e12, 1.2e12
 """Source: Together, RedPajama-Data-1T: 1.2 T tokens, about 5 TB on disk unpacked."""

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks import run_python, show_table, write_results
-from pipeline.sampling.benchmark_corpora import write_real
-from pipeline.training.benchmark import PARTS_MODULE, Work, llama
+from pipeline.benchmarks.common import run_python, show_table, write_results
+from pipeline.benchmarks.corpora import write_real
+from pipeline.benchmarks.train import PARTS_MODULE, Work, llama
 
 MOST_OF_DEEPSPEEDS = 0.2
 CORPUS_TOKENS = 200_000

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.benchmarks.train import GPU_PRESETS, Sizes, Work, benchmark_train, llama, preset_work, work_of
 from pipeline.run_file import load
-from pipeline.training.benchmark import GPU_PRESETS, Sizes, Work, benchmark_train, llama, preset_work, work_of
 
 
 def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:

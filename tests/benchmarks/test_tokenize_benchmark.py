@@ -6,9 +6,9 @@ import pytest
 from helpers import run_stages
 
 from pipeline.artifacts import read_json
+from pipeline.benchmarks import tokenize as benchmark
 from pipeline.errors import DataError
 from pipeline.run_file import load
-from pipeline.tokens import benchmark
 
 
 @pytest.mark.full

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.artifacts import read_json
+from pipeline.benchmarks.recipe import Sizes, baseline, benchmark_recipe, recipe, summarise, tokens_needed
+from pipeline.benchmarks.recipe_figure import Curve, draw
 from pipeline.errors import ConfigError
 from pipeline.run_file import load
-from pipeline.training.benchmark_recipe import Sizes, baseline, benchmark_recipe, recipe, summarise, tokens_needed
-from pipeline.training.benchmark_recipe_figure import Curve, draw
 from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import MANIFEST
+from pipeline.benchmarks.corpora import DTYPE, llama_mixture, make_config
 from pipeline.sampling.batches import Batch, read_batch
-from pipeline.sampling.benchmark_corpora import DTYPE, llama_mixture, make_config
 from pipeline.sampling.best_fit import packing_folder, prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks import rounds, run_python, show_table, write_results
+from pipeline.benchmarks.common import rounds, run_python, show_table, write_results
+from pipeline.benchmarks.corpora import DTYPE, simulate, write_real
 from pipeline.logs import console, human_bytes, note
-from pipeline.sampling.benchmark_corpora import DTYPE, simulate, write_real
 
-PARTS_MODULE = "pipeline.sampling.benchmark_parts"
+PARTS_MODULE = "pipeline.benchmarks.loader_parts"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 GPU_TOKENS_PER_SECOND = 0.5e6
 """What one GPU at half of 989 TFLOP/s (H100, bf16) takes of a model of N = 125 M weights, 12 layers, d = 768, T = 2,048:

@@ -1,0 +1,1 @@
+"""What `pipeline benchmark` measures: speed and memory, each part alone in a process."""
