@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.artifacts import Check, Stage
-from pipeline.command_groups import Overrides, RunFile, benchmarks, checkpoints
+from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import say_plainly, watch_libraries
 
@@ -150,7 +150,7 @@ app = typer.Typer(
 
 def _add_stage_command(stage: Stage) -> None:
     def command(run_file: RunFile, overrides: Overrides = None) -> None:
-        from pipeline import commands
+        from pipeline.cli import commands
 
         commands.run_one(STAGES, stage, run_file, overrides or [])
 
@@ -165,7 +165,7 @@ for _stage in STAGES:
 @app.command(rich_help_panel="Around them")
 def run(run_file: RunFile, overrides: Overrides = None) -> None:
     """Run all stages in order, skip what is done, print the summary."""
-    from pipeline import commands
+    from pipeline.cli import commands
 
     commands.run_all(STAGES, run_file, overrides or [])
 
@@ -173,7 +173,7 @@ def run(run_file: RunFile, overrides: Overrides = None) -> None:
 @app.command(rich_help_panel="Around them")
 def status(run_file: RunFile, overrides: Overrides = None) -> None:
     """Show each stage: done, stale (and why) or missing, with counts, sizes and times."""
-    from pipeline import commands
+    from pipeline.cli import commands
 
     commands.show_status(STAGES, run_file, overrides or [])
 
@@ -198,9 +198,9 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at the data: counts and lengths per source, documents with their token boundaries, the tokenizer."""
+    from pipeline.cli.inspect_view import inspect as look
     from pipeline.run_file import load
     from pipeline.tokens.inspect import Question
-    from pipeline.tokens.inspect_view import inspect as look
 
     question = Question(source, document, split, id, samples, seed, characters)
     look(load(run_file, overrides or []), question, tokenizer=tokenizer, verify=verify, with_ids=ids, as_json=json)
@@ -219,7 +219,7 @@ def trace(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Which documents made a step, and which steps saw a document; also while training runs."""
-    from pipeline.sampling import trace_view
+    from pipeline.cli import trace_view
 
     trace_view.trace(run, overrides or [], step=step, document=document, rank=rank, row=row, limit=limit, as_json=json)
 
@@ -227,7 +227,7 @@ def trace(
 @app.command(rich_help_panel="Around them")
 def config(run_file: RunFile, overrides: Overrides = None) -> None:
     """Print the resolved settings as YAML."""
-    from pipeline import commands
+    from pipeline.cli import commands
 
     commands.show_config(run_file, overrides or [])
 
@@ -238,7 +238,7 @@ def presets(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the shipped models: parameters, sequence length, batch, learning rate."""
-    from pipeline.training.preset_table import show_presets
+    from pipeline.cli.preset_table import show_presets
 
     show_presets(vocab_size, json)
 
@@ -255,7 +255,7 @@ def verify_resume(
     folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("verify-resume"),
 ) -> None:
     """Kill a short training of the run file, go on, and compare with one that was not disturbed."""
-    from pipeline import verify_resume as verify
+    from pipeline.cli import verify_resume as verify
     from pipeline.run_file import load
 
     verify.verify_resume(load(run_file, overrides or []), steps, other_ranks, folder)

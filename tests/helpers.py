@@ -27,8 +27,8 @@ def without_progress(stderr: str) -> str:
 
 def run_stages(run_file: Path, names: Sequence[str], overrides: Sequence[str]) -> None:
     """Run stages in this process as the command line would, with one worker; of later stages nothing is asked."""
-    from pipeline import commands
     from pipeline.__main__ import STAGES
+    from pipeline.cli import commands
 
     table = {stage.name: stage for stage in STAGES if stage.name in DATA_STAGES}
     for name in names:

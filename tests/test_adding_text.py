@@ -4,9 +4,9 @@ from pathlib import Path
 
 from helpers import run_stages
 
-from pipeline import commands
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import read_json
+from pipeline.cli import commands
 from pipeline.run_file import load
 
 DATA = ["prepare", "train-tokenizer", "tokenize"]

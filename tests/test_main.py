@@ -112,9 +112,9 @@ def test_config_prints_what_can_be_loaded_again(run_file: Path, tmp_path: Path) 
 
 def test_ctrl_c_says_how_to_go_on() -> None:
     script = (
-        "import sys, pipeline.commands\n"
+        "import sys, pipeline.cli.commands\n"
         "def interrupted(*arguments):\n    raise KeyboardInterrupt\n"
-        "pipeline.commands.show_config = interrupted\n"
+        "pipeline.cli.commands.show_config = interrupted\n"
         "sys.argv = ['pipeline', 'config', 'x.yaml']\n"
         "from pipeline.__main__ import main\n"
         "main()\n"

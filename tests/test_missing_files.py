@@ -9,8 +9,9 @@ import pytest
 from conftest import write_run_file
 from helpers import DATA_STAGES, digests, run_stages
 
-from pipeline import artifacts, commands
+from pipeline import artifacts
 from pipeline.__main__ import STAGES
+from pipeline.cli import commands
 from pipeline.config import RunConfig
 from pipeline.corpus.documents import iterate_texts, listed_shards
 from pipeline.corpus.keys import find_documents

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipeline import commands, separate_checks
+from pipeline import separate_checks
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import states
+from pipeline.cli import commands
 from pipeline.errors import UserError
 from pipeline.ports import is_occupied
 from pipeline.run_file import load

@@ -46,15 +46,13 @@ LAYERS = (
     "reporting",
     "cluster",
     "benchmarks",
-    "commands",
-    "verify_resume",
-    "command_groups",
+    "cli",
     "__main__",
 )
 """Folders and modules of the package, in the order that data flows: each imports from itself and from those before it."""
 ENDS = ("planning", "reporting", "cluster")
 """Only commands and benchmarks import these; of what runs on ranks they may import its cost arithmetic."""
-COMMANDS = ("benchmarks", "commands", "verify_resume", "command_groups", "__main__")
+COMMANDS = ("benchmarks", "cli", "__main__")
 ON_RANKS = ("training",)
 COSTS = "pipeline.training.costs"
 
@@ -115,7 +113,7 @@ def test_imports_go_one_way() -> None:
         ("reporting/report.py", "pipeline.training.costs", True),
         ("reporting/report.py", "pipeline.training.loop", False),
         ("reporting/report.py", "pipeline.cluster.launch", False),
-        ("corpus/rows.py", "pipeline.commands", False),
+        ("corpus/rows.py", "pipeline.cli.commands", False),
         ("errors.py", "pipeline.logs", False),
         ("artifacts.py", "pipeline.config", True),
         ("config.py", "pipeline.artifacts", False),
@@ -140,7 +138,7 @@ def test_only_training_imports_deepspeed() -> None:
 PICKLE_READER = "training/checkpoint_files.py"
 MAY_READ_PICKLES = ("training/test_checkpoint_files.py",)
 """Tests that make hostile files, and show that they are."""
-MAY_MERGE = ("training/test_branch.py", "training/test_checkpoint_commands.py")
+MAY_MERGE = ("training/test_branch.py", "cli/test_checkpoint_commands.py")
 """Tests that hold our reader to DeepSpeed's own merging, of files that they have made."""
 
 

@@ -27,8 +27,8 @@ from supervised import (
 )
 
 from pipeline.artifacts import read_json
+from pipeline.cli.verify_resume import difference
 from pipeline.lease import START
-from pipeline.verify_resume import difference
 
 MakeRun = Callable[..., Path]
 SAVE_EVERY = 20

@@ -12,10 +12,10 @@ from one_host_slurm import job_state as state
 from one_host_slurm import kill_node, one_host_slurm, start_node, wait_for
 from supervised import processes_of
 
+from pipeline.cli.verify_resume import difference
 from pipeline.events import read_events
 from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
-from pipeline.verify_resume import difference
 
 pytestmark = pytest.mark.cluster
 

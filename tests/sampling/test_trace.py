@@ -211,7 +211,7 @@ def test_a_real_run_is_traced_from_its_folder_and_its_data_are_those_it_logged(m
 def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
     make_run: MakeRun, capsys: pytest.CaptureFixture
 ) -> None:
-    from pipeline.sampling.trace_view import trace
+    from pipeline.cli.trace_view import trace
 
     run_file = make_run()
     run = begin(run_file, [])

@@ -16,9 +16,9 @@ from helpers import run_stages
 from ranks import run_ranks
 from training_data import RUN_FILE, TEMPLATES
 
-from pipeline import commands
 from pipeline.__main__ import STAGES as TABLE
 from pipeline.artifacts import read_json, states
+from pipeline.cli import commands
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.run_file import load
 from pipeline.sampling.stream import open_streams

@@ -12,11 +12,11 @@ import pytest
 from helpers import list_documents, run_stages, without_progress
 from tokenizers import Tokenizer
 
+from pipeline.cli.inspect_view import boundaries, histogram, inspect
 from pipeline.config import RunConfig
 from pipeline.errors import DataError, UserError
 from pipeline.run_file import load
 from pipeline.tokens.inspect import Question, documents, lengths, open_data, overview
-from pipeline.tokens.inspect_view import boundaries, histogram, inspect
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train-tokenizer", "tokenize"]

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from helpers import pretend_checkpoint
 
-from pipeline import commands
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import MANIFEST, Result, expected_inputs, read_json, write_json, write_manifest
+from pipeline.cli import commands
 from pipeline.errors import ConfigError, DataError
 from pipeline.run_file import dump, load
 from pipeline.sampling import order

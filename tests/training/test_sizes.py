@@ -9,9 +9,9 @@ import pytest
 import yaml
 from transformers import CONFIG_MAPPING
 
+from pipeline.cli.preset_table import STATED, show_presets, stated_sizes
 from pipeline.errors import ConfigError
 from pipeline.run_file import PRESETS, load, read_preset
-from pipeline.training.preset_table import STATED, show_presets, stated_sizes
 from pipeline.training.sizes import Sizes, count_parameters
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -70,7 +70,7 @@ def test_the_table_counts_any_vocabulary_as_the_model_has_it(name: str, capsys: 
 
 
 def test_the_table_needs_no_torch() -> None:
-    script = "import sys; from pipeline.training.preset_table import show_presets; show_presets(100, False)"
+    script = "import sys; from pipeline.cli.preset_table import show_presets; show_presets(100, False)"
     script += "; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, timeout=600).returncode == 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import verify_resume as verify
+from pipeline.cli import verify_resume as verify
 from pipeline.errors import RequirementError
 from pipeline.run_file import load
 

@@ -16,7 +16,7 @@ Step = Annotated[int | None, typer.Option(help="Only the checkpoint of this step
 @checkpoints.command("list")
 def list_checkpoints(run: Run, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show every checkpoint: tokens, ZeRO stage, ranks, size, time; and folders that are none."""
-    from pipeline.training import checkpoint_commands
+    from pipeline.cli import checkpoint_commands
 
     checkpoint_commands.list_checkpoints(_run_dir(run), json)
 
@@ -24,7 +24,7 @@ def list_checkpoints(run: Run, json: Annotated[bool, typer.Option("--json", help
 @checkpoints.command("verify")
 def verify_checkpoints(run: Run, step: Step = None) -> None:
     """Compare every byte with what was written."""
-    from pipeline.training import checkpoint_commands
+    from pipeline.cli import checkpoint_commands
 
     checkpoint_commands.verify_checkpoints(_run_dir(run), step)
 
@@ -38,8 +38,8 @@ def prune_checkpoints(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted.")] = False,
 ) -> None:
     """Delete checkpoints; never before the newest has been verified."""
+    from pipeline.cli import checkpoint_commands
     from pipeline.run_sections import Checkpoint
-    from pipeline.training import checkpoint_commands
 
     kept = Checkpoint(keep_last=keep_last, keep_every_steps=keep_every_steps, keep_log_spaced=keep_log_spaced)
     checkpoint_commands.prune_checkpoints(_run_dir(run), kept, dry_run)
@@ -52,7 +52,7 @@ def convert_checkpoint(
     step: Step = None,
 ) -> None:
     """Write fp32 weights and moments, whole and by name, as safetensors: free of pickles, ranks and ZeRO stages."""
-    from pipeline.training import checkpoint_commands
+    from pipeline.cli import checkpoint_commands
 
     checkpoint_commands.convert_checkpoint(_run_dir(run), step, output)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import commands
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import Check, Stage
+from pipeline.cli import commands
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.run_file import load
