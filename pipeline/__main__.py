@@ -199,7 +199,7 @@ def inspect(
 ) -> None:
     """Look at the data: counts and lengths per source, documents with their token boundaries, the tokenizer."""
     from pipeline.cli.inspect_view import inspect as look
-    from pipeline.run_file import load
+    from pipeline.config.run_file import load
     from pipeline.tokens.inspect import Question
 
     question = Question(source, document, split, id, samples, seed, characters)
@@ -256,7 +256,7 @@ def verify_resume(
 ) -> None:
     """Kill a short training of the run file, go on, and compare with one that was not disturbed."""
     from pipeline.cli import verify_resume as verify
-    from pipeline.run_file import load
+    from pipeline.config.run_file import load
 
     verify.verify_resume(load(run_file, overrides or []), steps, other_ranks, folder)
 

@@ -23,7 +23,7 @@ from pipeline.environment import environment
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
-    from pipeline.config import RunConfig
+    from pipeline.config.run_config import RunConfig
 
 MANIFEST = "manifest.json"
 FILE_MODE = 0o666

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.run_sections import Executor
 from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.logs import note, warn
 from pipeline.processes import process_start_time
-from pipeline.run_sections import Executor
 
 WORKER_SETTINGS = {
     "distributed.worker.memory.terminate": False,  # a large document is no leak

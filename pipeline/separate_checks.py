@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artifacts import fingerprint, write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.environment import LIBRARIES, library_versions
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import note

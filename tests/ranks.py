@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.ports import free_port
 from pipeline.training import extensions
 from pipeline.training.capacity import cpu_has_fp16
@@ -87,8 +87,8 @@ def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int
         import torch
 
         torch.set_num_threads(1)
+        from pipeline.config.run_file import load
         from pipeline.errors import UserError
-        from pipeline.run_file import load
 
         try:
             result = work(load(run_file, overrides))

@@ -7,7 +7,7 @@ from helpers import run_stages
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import read_json
 from pipeline.cli import commands
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 
 DATA = ["prepare", "train-tokenizer", "tokenize"]
 

@@ -18,13 +18,13 @@ from helpers import run_stages
 from pipeline import artifacts, checksummed_file
 from pipeline.artifacts import Result, Stage, temporary_path, write_atomic
 from pipeline.checksummed_file import ChecksummedFile
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.environment import environment as environment_now
 from pipeline.errors import DataError
 from pipeline.events import write_event
 from pipeline.heartbeat import Heartbeat
 from pipeline.lease import Lease
-from pipeline.run_file import load
 
 READ = Stage(
     name="read",

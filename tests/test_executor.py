@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from pipeline.artifacts import read_json
+from pipeline.config.run_sections import Executor
 from pipeline.errors import DataError, OutOfSpace, UserError
 from pipeline.executor import RECORDS, Task, report_progress, run_tasks
-from pipeline.run_sections import Executor
 
 HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)
 

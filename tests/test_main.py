@@ -14,9 +14,9 @@ import pytest
 
 from pipeline import separate_checks
 from pipeline.__main__ import STAGES, main
+from pipeline.config.run_file import load
 from pipeline.errors import out_of_reach
 from pipeline.lease import Lease
-from pipeline.run_file import load
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,9 +16,9 @@ from pipeline import separate_checks
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import states
 from pipeline.cli import commands
+from pipeline.config.run_file import load
 from pipeline.errors import UserError
 from pipeline.ports import is_occupied
-from pipeline.run_file import load
 
 Break = Callable[[Path], list[str]]
 

@@ -9,8 +9,8 @@ from helpers import run_stages
 
 from pipeline import stage_clock
 from pipeline.artifacts import read_json
+from pipeline.config.run_file import load
 from pipeline.executor import RECORDS
-from pipeline.run_file import load
 from pipeline.stage_clock import StageClock
 
 

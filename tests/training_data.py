@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.training.model_facts import model_facts
 
 TEMPLATES = Path(__file__).parents[1] / "ds_configs"

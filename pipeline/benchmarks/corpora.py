@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import MANIFEST, write_json
-from pipeline.config import RunConfig
-from pipeline.run_file import PRESETS
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import PRESETS
+from pipeline.config.yaml_files import read_yaml
 from pipeline.tokens.indexed_dataset import SUFFIXES, ShardWriter
-from pipeline.yaml_files import read_yaml
 
 DTYPE = np.dtype(np.uint16)
 END_OF_DOCUMENT = 0

@@ -17,12 +17,12 @@ import numpy as np
 
 from pipeline.artifacts import MANIFEST
 from pipeline.benchmarks.corpora import DTYPE, llama_mixture, make_config
+from pipeline.config.step_plan import plan_steps
 from pipeline.sampling.batches import Batch, read_batch
 from pipeline.sampling.best_fit import packing_folder, prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share
 from pipeline.sampling.stream import Files
-from pipeline.step_plan import plan_steps
 
 ROWS = 32
 """Of a batch that one thread reads."""

@@ -18,14 +18,14 @@ import yaml
 from pipeline.artifacts import fingerprint, write_atomic
 from pipeline.benchmarks.common import run_python, show_table, write_results
 from pipeline.benchmarks.recipe_figure import Curve, draw
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import dump
+from pipeline.config.sections import Batch
+from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, DataError
 from pipeline.executor import core_count
 from pipeline.logs import console, note
-from pipeline.run_file import dump
-from pipeline.sections import Batch
 from pipeline.training.metrics import read_metrics
-from pipeline.yaml_files import to_yaml
 
 BASELINE_OPTIMIZER = {"kind": "adamw", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "max_gradient_norm": 1.0}
 """Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping: train.py)."""

@@ -13,10 +13,10 @@ from typing import Any
 
 from pipeline.benchmarks.common import rounds, run_python, show_table, write_results
 from pipeline.benchmarks.corpora import write_real
-from pipeline.config import RunConfig, round_up_vocabulary
+from pipeline.config.run_config import RunConfig, round_up_vocabulary
+from pipeline.config.run_file import read_preset
 from pipeline.errors import ConfigError
 from pipeline.logs import note
-from pipeline.run_file import read_preset
 
 PARTS_MODULE = "pipeline.benchmarks.train_parts"
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"

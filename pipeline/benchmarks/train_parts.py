@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.benchmarks import checkpoint as benchmark_checkpoint
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.heartbeat import NO_HEARTBEAT
 from pipeline.ports import free_port
 from pipeline.sampling.dataset import open_data

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import MANIFEST
+from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import DataError, UserError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, note, print_json, print_wide
-from pipeline.run_sections import Checkpoint
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
     complete_checkpoints,

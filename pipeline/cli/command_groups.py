@@ -39,7 +39,7 @@ def prune_checkpoints(
 ) -> None:
     """Delete checkpoints; never before the newest has been verified."""
     from pipeline.cli import checkpoint_commands
-    from pipeline.run_sections import Checkpoint
+    from pipeline.config.run_sections import Checkpoint
 
     kept = Checkpoint(keep_last=keep_last, keep_every_steps=keep_every_steps, keep_log_spaced=keep_log_spaced)
     checkpoint_commands.prune_checkpoints(_run_dir(run), kept, dry_run)
@@ -58,7 +58,7 @@ def convert_checkpoint(
 
 
 def _run_dir(run: Path) -> Path:
-    from pipeline.run_file import load
+    from pipeline.config.run_file import load
 
     return run if run.is_dir() else load(run).paths.run_dir
 
@@ -77,7 +77,7 @@ def benchmark_tokenize(
 ) -> None:
     """Text to tokens: MB/s of each part, what limits it, memory, core-hours for RedPajama-1T."""
     from pipeline.benchmarks import tokenize as benchmark
-    from pipeline.run_file import load
+    from pipeline.config.run_file import load
 
     benchmark.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
 
@@ -110,7 +110,7 @@ def benchmark_recipe(
 ) -> None:
     """The run file's recipe against a tuned AdamW with cosine: tokens to the same loss. Trains some 16 times."""
     from pipeline.benchmarks import recipe as benchmark
-    from pipeline.run_file import load
+    from pipeline.config.run_file import load
 
     rates = rate or [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
     sizes = benchmark.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs, baseline_sequences)
@@ -143,7 +143,7 @@ def benchmark_train(
     """Our loop beside plain PyTorch, two ranks beside one; on GPUs MFU. Makes its own tokens."""
     from pipeline.benchmarks import train as benchmark
     from pipeline.cluster.launch import gpu_count
-    from pipeline.run_file import load
+    from pipeline.config.run_file import load
 
     config = load(run_file, overrides or []) if run_file else None
     benchmark.benchmark_train(config, rounds, output, gpu_count(), preset or (), template or ())

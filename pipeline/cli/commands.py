@@ -8,13 +8,13 @@ from typing import Any
 
 from pipeline import artifacts
 from pipeline.artifacts import Check, Stage, State
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import dump, load
 from pipeline.dask_workers import allocation, in_srun_step
 from pipeline.data_readers import live_readers, marked_as_reader
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, human_seconds, note, print_wide, warn
-from pipeline.run_file import dump, load
 from pipeline.stage_clock import StageClock
 
 LEAST_WIDTH = 100

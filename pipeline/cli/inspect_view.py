@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes, print_json

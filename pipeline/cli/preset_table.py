@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config.run_file import PRESETS, read_preset
 from pipeline.errors import ConfigError
 from pipeline.logs import print_json, print_wide
-from pipeline.run_file import PRESETS, read_preset
 
 LEAST_WIDTH = 150
 STATED = re.compile(r"with ([\d,]+) ids: ([\d,]+) parameters = ([\d,]+) embedding \+ ([\d,]+) others$")

@@ -23,15 +23,15 @@ from pipeline.artifacts import write_atomic
 from pipeline.benchmarks.common import show_table
 from pipeline.cluster.launch import dividing_ranks, gpu_count, read_hostfile
 from pipeline.cluster.ranks import end_leftovers
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import dump
+from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, RequirementError, UserError
 from pipeline.events import read_events
 from pipeline.lease import LEASE, START
 from pipeline.logs import note
-from pipeline.run_file import dump
 from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.metrics import read_metrics
-from pipeline.yaml_files import to_yaml
 
 LEAST_STEPS = 4
 OTHER_RANKS = {"fp32": 1e-5, "bf16": 5e-3, "fp16": 5e-3}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError, nearest_multiples
 from pipeline.ports import free_port, is_occupied
 from pipeline.separate_checks import found_by

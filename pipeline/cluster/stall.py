@@ -7,7 +7,7 @@ from collections import deque
 from pathlib import Path
 
 from pipeline import heartbeat
-from pipeline.run_sections import Guard
+from pipeline.config.run_sections import Guard
 
 LEAST_LIMIT = 60.0
 """Seconds without a beat that are never too long, unless `guard.stall_seconds` says so."""

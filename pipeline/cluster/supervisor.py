@@ -22,11 +22,11 @@ from pipeline.cluster.stall import StallWatch, keep_stacks
 from pipeline.cluster.start_failures import Failure, common_failure
 from pipeline.cluster.tail import Tail
 from pipeline.cluster.time_limit import GIVEN_UP, OUT_OF_TIME, TimeLimit, jobs_without_progress, tell_batch_script
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import dump
 from pipeline.errors import DataError, Interrupted, UserError
 from pipeline.events import FIRST_STEP, read_events, write_event
 from pipeline.logs import columns_for_detail, note, progress
-from pipeline.run_file import dump
 from pipeline.sampling.outlook import look_ahead
 
 DATA_OUTLOOK = "data.json"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.events import all_events, read_events
 
 OUT_OF_TIME = "out of time"

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.artifacts import Result, fingerprint, remove_unlisted
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import fingerprint
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus import layouts
 from pipeline.corpus.folders import Entry, count_left_out, expand_pattern, search_folder, shown_counts
 from pipeline.corpus.local_machine import GATHERER_VERSION

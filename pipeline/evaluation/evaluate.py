@@ -26,7 +26,7 @@ from pipeline.artifacts import (
     remove_unlisted,
     write_json,
 )
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.task_facts import inventory
 from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks

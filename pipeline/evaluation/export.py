@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import MANIFEST, Result, file_record, read_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn

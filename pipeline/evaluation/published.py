@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import read_json, write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.pretrained_folders import open_tokenizer

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
 from pipeline.evaluation.known_tasks import build_tasks, find_tasks, generated_tokens, quiet
 from pipeline.evaluation.task_facts import foreign_tasks

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import fingerprint
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
 from pipeline.separate_checks import found_by

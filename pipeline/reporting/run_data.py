@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import MANIFEST, read_json_lines, read_manifest
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 
 REPORT_MANIFEST = "report.manifest.json"

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import RequirementError
 from pipeline.logs import console, human_bytes, human_seconds, styled
 from pipeline.reporting.run_data import RunData, chance_of, mean_and_error, read_run

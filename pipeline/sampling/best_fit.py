@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import MANIFEST, fingerprint, read_json, read_manifest, remove_unlisted, write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, out_of_space
 from pipeline.executor import Task, report_progress, run_tasks
 from pipeline.lease import Lease

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import MANIFEST, read_json, read_manifest
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling.batches import Shape, Source
 from pipeline.sampling.best_fit import packing_folder, rows_path

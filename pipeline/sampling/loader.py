@@ -14,10 +14,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from pipeline.config.step_plan import StepPlan
 from pipeline.sampling.batches import Batch, Shape, Source, cut_rows, read_batch
 from pipeline.sampling.order import Order, Places
 from pipeline.sampling.readers import Readers
-from pipeline.step_plan import StepPlan
 
 T = TypeVar("T")
 PREFETCHED_STEPS = 4

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.logs import note, warn
 from pipeline.sampling.best_fit import prepare_packing
 from pipeline.sampling.dataset import open_data

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import MANIFEST, MOST_NAMED, read_json, read_manifest, write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, first_of
 
 TOKENS_RECORD = "tokens.json"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.events import read_events
 from pipeline.sampling.order import Ranges
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import MANIFEST, read_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.corpus.documents import check_files, listed_shards, read_documents
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.events import read_events
-from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
 from pipeline.sampling.loader import Data

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
-from pipeline.sections import Tokenizer as TokenizerConfig
+from pipeline.config.sections import Tokenizer as TokenizerConfig
 
 PATTERNS = {
     # Source: the split pattern of Qwen2's tokenizer.json.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import fingerprint, temporary_path
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.folders import expand_pattern, walk_files
 from pipeline.errors import DataError
 from pipeline.executor import Task, report_progress

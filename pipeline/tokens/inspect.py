@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import MANIFEST, read_manifest
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, read_documents, shard_paths
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError

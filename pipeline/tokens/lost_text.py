@@ -15,7 +15,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pipeline.artifacts import read_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.tokens.encode import load_reference

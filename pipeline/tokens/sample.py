@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.artifacts import read_manifest
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note

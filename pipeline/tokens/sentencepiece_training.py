@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import sentencepiece
 
+from pipeline.config.sections import Tokenizer as TokenizerConfig
 from pipeline.errors import DataError
-from pipeline.sections import Tokenizer as TokenizerConfig
 from pipeline.tokens.sentencepiece_file import SPACE
 
 MAX_SENTENCE_BYTES = 4192

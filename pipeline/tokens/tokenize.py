@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.artifacts import Result, fingerprint, read_manifest, remove_unlisted
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, check_files, reading, shard_records
 from pipeline.executor import Task, map_ahead, report_progress, run_tasks
 from pipeline.logs import human_bytes, warn

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, processors
 
 from pipeline.artifacts import write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
 from pipeline.logs import progress, warn

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 
 from pipeline.artifacts import Result, file_record, write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.tokens import pretrained, tokenizer_folder

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.artifacts import differences, read_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.origin import Origin, find_origin

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from transformers import PretrainedConfig
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training.chunked_loss import rows_at_once
 from pipeline.training.costs import head_width

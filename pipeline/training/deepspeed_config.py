@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.yaml_files import read_strict_json
 from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
-from pipeline.yaml_files import read_strict_json
 
 OWNED_BY_YAML = {
     "train_batch_size": "batch.global_batch_tokens",

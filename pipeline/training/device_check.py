@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.separate_checks import answer
 from pipeline.training.capacity import cpu_has_fp16, precision_problems

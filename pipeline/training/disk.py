@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.training.checkpoint_folders import PARTIAL, complete_checkpoints, read_checkpoint_manifest
 from pipeline.training.retention import is_saved, most_kept
 

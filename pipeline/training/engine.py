@@ -7,7 +7,7 @@ import deepspeed
 import torch
 from deepspeed.runtime import compiler
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
 from pipeline.training.language_model import LanguageModel
 from pipeline.training.objective import refuse_objective

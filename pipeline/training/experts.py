@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 
 _MODULE = re.compile(r"(.*_)?(experts?|moe)(_.*)?|router(_gate)?")
 """How modeling code names what only a mixture of experts has; a dense model of the same architecture has none of them.

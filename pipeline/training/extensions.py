@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Optimizer
+from pipeline.config.run_config import Optimizer
 from pipeline.errors import UserError
 from pipeline.logs import note
 from pipeline.training.deepspeed_config import offload_device

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pipeline.config import RunConfig
-from pipeline.run_sections import Guard
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_sections import Guard
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.order import Order
 

@@ -12,11 +12,11 @@ import torch
 import torch.distributed as dist
 
 from pipeline.artifacts import write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import dump
 from pipeline.errors import ConfigError, UserError
 from pipeline.events import write_event
 from pipeline.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
-from pipeline.run_file import dump
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.schedules import learning_rate
 from pipeline.errors import UserError
 from pipeline.events import write_event
 from pipeline.heartbeat import Heartbeat, NoHeartbeat
@@ -25,7 +26,6 @@ from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale, is_me
 from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.retention import is_saved
 from pipeline.training.saver import Saver
-from pipeline.training.schedules import learning_rate
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers

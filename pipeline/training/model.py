@@ -20,7 +20,7 @@ from transformers import (
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
 from pipeline.pretrained_folders import new_model, open_config
 from pipeline.training.branch import RUN_TIME_SETTINGS

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.separate_checks import found_by
 from pipeline.training.origin import inventory
 from pipeline.training.vocabulary import expected_vocabulary

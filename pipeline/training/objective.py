@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
 from pipeline.pretrained_folders import new_model
 from pipeline.sampling.batches import IGNORED

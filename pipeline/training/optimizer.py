@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.training.deepspeed_config import offloads_optimizer
 from pipeline.training.experts import expert_modules
 from pipeline.training.language_model import LanguageModel

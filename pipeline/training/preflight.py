@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training import branch, deepspeed_config, parametrisation, resume, trackers
 from pipeline.training.deepspeed_config import read_template, zero_stage

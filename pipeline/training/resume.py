@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import differences, flatten, read_json, read_manifest, write_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.events import EVENTS, read_events, write_event
 from pipeline.sampling import order

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.run_sections import Checkpoint
+from pipeline.config.run_sections import Checkpoint
 from pipeline.training.checkpoint_folders import step_of
 
 

@@ -26,11 +26,11 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 
 from pipeline.artifacts import sync_folder
 from pipeline.checksummed_file import ChecksummedFile
+from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import UserError
 from pipeline.events import write_event
 from pipeline.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.logs import note
-from pipeline.run_sections import Checkpoint
 from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.checkpoint import PROBE, TrainState, parameter_names, random_state, random_state_file
 from pipeline.training.checkpoint_folders import (

@@ -8,7 +8,7 @@ from typing import Any
 import torch.distributed as dist
 from transformers import PretrainedConfig
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.events import write_event
 from pipeline.sampling.dataset import tokenizer_size

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import write_atomic
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.events import write_event
 

@@ -1,6 +1,6 @@
 """How many ids the tokens will have, known from the run file before there is a tokenizer. Free of torch."""
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.tokens import pretrained
 

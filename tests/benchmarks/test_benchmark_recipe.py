@@ -9,8 +9,8 @@ import pytest
 from pipeline.artifacts import read_json
 from pipeline.benchmarks.recipe import Sizes, baseline, benchmark_recipe, recipe, summarise, tokens_needed
 from pipeline.benchmarks.recipe_figure import Curve, draw
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]

@@ -7,8 +7,8 @@ from helpers import run_stages
 
 from pipeline.artifacts import read_json
 from pipeline.benchmarks import tokenize as benchmark
+from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.run_file import load
 
 
 @pytest.mark.full

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.benchmarks.train import GPU_PRESETS, Sizes, Work, benchmark_train, llama, preset_work, work_of
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 
 
 def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:

@@ -13,7 +13,7 @@ from ranks import run_ranks
 from safetensors.torch import load_file
 
 from pipeline.artifacts import read_json
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 
 MakeRun = Callable[..., Path]
 

@@ -12,9 +12,9 @@ import pytest
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import Check, Stage
 from pipeline.cli import commands
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
-from pipeline.run_file import load
 from pipeline.separate_checks import CheckCrashed
 
 HERE = __name__

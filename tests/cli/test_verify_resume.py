@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.cli import verify_resume as verify
+from pipeline.config.run_file import load
 from pipeline.errors import RequirementError
-from pipeline.run_file import load
 
 MakeRun = Callable[..., Path]
 

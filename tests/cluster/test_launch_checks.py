@@ -12,10 +12,10 @@ from pipeline.cluster import launch, supervisor
 from pipeline.cluster.launch import Launch, check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
 from pipeline.cluster.time_limit import TimeLimit
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
 from pipeline.events import read_events
-from pipeline.run_file import load
 from pipeline.training import device_check
 
 

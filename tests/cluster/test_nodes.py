@@ -14,9 +14,9 @@ from supervised import arguments, events, finish, processes_of, start, steps, st
 
 from pipeline.cluster.launch import Launch, environment_of_hosts, read_hostfile
 from pipeline.cluster.ranks import refuse_if_taken_over
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, LeaseError
 from pipeline.lease import START
-from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]

@@ -13,8 +13,8 @@ from one_host_slurm import kill_node, one_host_slurm, start_node, wait_for
 from supervised import processes_of
 
 from pipeline.cli.verify_resume import difference
+from pipeline.config.run_file import load
 from pipeline.events import read_events
-from pipeline.run_file import load
 from pipeline.training.metrics import read_metrics
 
 pytestmark = pytest.mark.cluster

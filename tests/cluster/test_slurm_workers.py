@@ -13,7 +13,7 @@ from helpers import digests, run_stages
 from one_host_slurm import job_state, one_host_slurm, wait_for
 
 from pipeline.artifacts import read_json
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 
 pytestmark = pytest.mark.cluster
 

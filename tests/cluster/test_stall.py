@@ -8,8 +8,8 @@ import pytest
 from pipeline import heartbeat
 from pipeline.cluster import stall
 from pipeline.cluster.stall import LEAST_LIMIT, STEPS_PER_LIMIT, StallWatch
+from pipeline.config.run_sections import Guard
 from pipeline.heartbeat import Heartbeat
-from pipeline.run_sections import Guard
 
 
 class Clock:

@@ -31,10 +31,10 @@ from pipeline.cluster.ranks import Ranks
 from pipeline.cluster.stall import StallWatch
 from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError
 from pipeline.events import read_events, write_event
 from pipeline.lease import START
-from pipeline.run_file import load
 from pipeline.training.longer import LENGTHENED
 from pipeline.training.worker import adopt_visible_devices
 

@@ -19,8 +19,8 @@ from pipeline.cluster.time_limit import (
     jobs_without_progress,
     tell_batch_script,
 )
+from pipeline.config.run_file import load
 from pipeline.events import read_events, write_event
-from pipeline.run_file import load
 
 MakeRun = Callable[..., Path]
 OUT_OF_TIME_AFTER_THREE_STEPS = """\

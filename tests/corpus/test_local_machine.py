@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from pipeline.config.run_file import load
 from pipeline.corpus.installed_texts import Installation, library_group, source_docstrings
 from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.prepare import prepare
-from pipeline.run_file import load
 
 LONG = "This sentence is here to make the text long enough to be kept. " * 4
 

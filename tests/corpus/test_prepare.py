@@ -21,6 +21,7 @@ import xxhash
 import zstandard
 from helpers import prepare_here
 
+from pipeline.config.run_file import load
 from pipeline.corpus.documents import iterate_texts, shard_paths
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.key_file import keys_path
@@ -28,7 +29,6 @@ from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.sources import InputFile, find_files
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import ConfigError, DataError
-from pipeline.run_file import load
 
 WEB = "%012x" % (xxhash.xxh3_64_intdigest(b"web.jsonl") >> 16)
 """Key of the task that reads web.jsonl."""

@@ -6,9 +6,9 @@ import yaml
 from heldout import write_heldout
 from helpers import list_documents
 
+from pipeline.config.sections import Evaluation
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.evaluation.tasks import write_tasks
-from pipeline.sections import Evaluation
 
 
 def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:

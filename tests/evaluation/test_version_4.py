@@ -22,8 +22,8 @@ from tiny_models import probe_ids, tiny_config, tiny_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.artifacts import read_json
+from pipeline.config.run_file import load
 from pipeline.evaluation.published import publish, publish_config, version_4_misreading
-from pipeline.run_file import load
 from pipeline.tokens.encode import load_reference
 from pipeline.training.model import model_config
 

@@ -8,7 +8,7 @@ from typing import Any
 from helpers import write_byte_level_tokenizer, write_documents
 
 from pipeline.artifacts import flatten
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 
 ENVIRONMENT = {
     "command": "pipeline run <b>run.yaml</b>",

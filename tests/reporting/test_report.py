@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from fake_run import write_fake_run
 
+from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.reporting.report import report
-from pipeline.run_file import load
 
 SECTIONS = (
     "Learning",

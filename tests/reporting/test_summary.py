@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from fake_run import write_fake_run
 
+from pipeline.config.run_file import load
 from pipeline.errors import DataError, RequirementError
 from pipeline.reporting.report import report
 from pipeline.reporting.summary import print_summary, requirements
-from pipeline.run_file import load
 
 REQUIRED = ("evaluation.require_gain_over_unigram=0.15", "evaluation.require_cloze_standard_errors=3")
 

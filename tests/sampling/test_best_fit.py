@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.artifacts import file_record, read_json
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import DataError, LeaseError, TasksFailed
 from pipeline.executor import RECORDS
 from pipeline.lease import Lease
-from pipeline.run_file import load
 from pipeline.sampling import best_fit
 from pipeline.sampling.best_fit import cut, document_groups, pack, pack_shard, prepare_packing
 from pipeline.sampling.packed_rows import PackedRows

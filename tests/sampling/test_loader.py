@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from token_files import make_data, write_stream
 
+from pipeline.config.step_plan import StepPlan, plan_steps
 from pipeline.errors import DataError
 from pipeline.sampling.batches import Batch
 from pipeline.sampling.loader import READING_THREADS, Loader, Share
 from pipeline.sampling.stream import Files
-from pipeline.step_plan import StepPlan, plan_steps
 
 DIVISIONS = [
     (ranks, micro) for ranks in (1, 2, 3, 4, 8, 16, 32, 48, 64) for micro in (1, 2, 4) if 192 % (ranks * micro) == 0

@@ -16,7 +16,7 @@ import zstandard
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from pipeline.sections import Tokenizer as TokenizerConfig
+from pipeline.config.sections import Tokenizer as TokenizerConfig
 from pipeline.tokens import byte_level_bpe, sentencepiece_bpe, sentencepiece_training
 from pipeline.tokens.encode import SEPARATOR, Encoder, id_count, load_encoder, prove_fast_encoder, why_reference
 from pipeline.tokens.sentencepiece_file import parse_model

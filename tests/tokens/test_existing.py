@@ -19,8 +19,8 @@ from training_data import RUN_FILE, TEMPLATES
 from pipeline.__main__ import STAGES as TABLE
 from pipeline.artifacts import read_json, states
 from pipeline.cli import commands
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
-from pipeline.run_file import load
 from pipeline.sampling.stream import open_streams
 from pipeline.tokens import existing
 from pipeline.tokens.inspect import Question, documents, open_data, overview

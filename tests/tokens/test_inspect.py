@@ -13,9 +13,9 @@ from helpers import list_documents, run_stages, without_progress
 from tokenizers import Tokenizer
 
 from pipeline.cli.inspect_view import boundaries, histogram, inspect
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import DataError, UserError
-from pipeline.run_file import load
 from pipeline.tokens.inspect import Question, documents, lengths, open_data, overview
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from helpers import run_stages, write_byte_level_tokenizer
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordLevel
 
+from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.run_file import load
 from pipeline.tokens.lost_text import LostText, letters, measure, unknown_ids
 
 TEXT = "Document 7 says: Größe"

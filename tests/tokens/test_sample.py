@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers import run_stages
 
+from pipeline.config.run_file import load
 from pipeline.corpus.documents import Document, ShardWriter, shard_records
 from pipeline.errors import DataError
-from pipeline.run_file import load
 from pipeline.tokens.sample import Sample, _row_groups, choose, share_out
 
 

@@ -11,8 +11,8 @@ import pytest
 import sentencepiece
 import tokenizers
 
+from pipeline.config.sections import Tokenizer
 from pipeline.errors import DataError
-from pipeline.sections import Tokenizer
 from pipeline.tokens import sentencepiece_bpe, sentencepiece_training, sentencepiece_unigram
 from pipeline.tokens.sentencepiece_file import (
     BYTE,

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 from helpers import run_stages
 
+from pipeline.config.run_file import load
+from pipeline.config.sections import Tokenizer
+from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import DataError
 from pipeline.logs import elapsed
-from pipeline.run_file import load
-from pipeline.sections import Tokenizer
 from pipeline.tokens import byte_level_bpe
 from pipeline.tokens.learning import learn
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenizer_folder import PROOF_STRINGS, load_exported, proof_strings, prove
-from pipeline.yaml_files import read_yaml
 
 VOCABULARY = {"sentencepiece-bpe": 300, "sentencepiece-unigram": 340, "byte-level-bpe": 270}
 RECIPES = sorted((Path(__file__).parents[2] / "tokenizer").glob("*.yaml"))

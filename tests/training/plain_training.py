@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.schedules import learning_rate
 from pipeline.training.model import initialise, model_config
-from pipeline.training.schedules import learning_rate
 
 PlainBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 """Inputs, targets with -100 where there is none, positions; each `(rows, length)`."""

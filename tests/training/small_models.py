@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from pipeline.config import RunConfig
-from pipeline.run_file import load
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.training.model import initialise
 
 VOCABULARY = 256

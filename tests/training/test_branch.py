@@ -15,9 +15,9 @@ from ranks import NEEDS_FP16, run_ranks
 from transformers import AutoModelForCausalLM
 
 from pipeline.artifacts import file_record, flatten, read_json
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.events import read_events
-from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training import branch, resume
 from pipeline.training.checkpoint_files import load_file

@@ -7,7 +7,7 @@ import pytest
 from ranks import run_ranks
 from transformers import CONFIG_MAPPING
 
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.training.capacity import left_in_cgroups, precision_problems, setting_of, shape_of
 from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.training.memory import Shape

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, T5Config
 
 from pipeline.artifacts import write_json
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.export import export
-from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training.metrics import read_metrics

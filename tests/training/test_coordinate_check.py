@@ -14,7 +14,7 @@ import torch
 from small_models import VOCABULARY, small_config, small_model
 from transformers import PreTrainedModel
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.training.muon import Muon
 from pipeline.training.parametrisation import scalings
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from ranks import in_ranks, run_ranks
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.events import all_events
-from pipeline.run_file import load
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_integrity import content_flaw, size_flaw
 from pipeline.training.metrics import read_metrics

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from training_data import TEMPLATES
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.run_file import load
 from pipeline.training.deepspeed_config import (
     OFFLOAD_KEYS,
     QUANTISING_ZERO_KEYS,

@@ -11,7 +11,7 @@ import torch
 from ranks import in_ranks
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_flash_attention_utils
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling.batches import Batch
 from pipeline.training.device_batch import Mover, check_document_mask

@@ -9,7 +9,7 @@ import pytest
 from ranks import run_ranks
 
 from pipeline.artifacts import MANIFEST, read_json
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.training.disk import disk_need
 from pipeline.training.memory import checkpoint_bytes
 

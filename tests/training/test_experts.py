@@ -8,9 +8,9 @@ from registry import config_of, names
 from torch import nn
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.run_file import load
 from pipeline.training.experts import expert_modules, expert_problems
 from pipeline.training.language_model import LanguageModel
 from pipeline.training.model import build_model, model_config

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Optimizer
+from pipeline.config.run_config import Optimizer
 from pipeline.errors import UserError
 from pipeline.training import extensions
 from pipeline.training.extensions import ASYNC_IO, CPU_ADAM, FUSED_ADAM, Operator

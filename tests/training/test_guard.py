@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from ranks import in_ranks
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
+from pipeline.config.run_sections import Guard
 from pipeline.errors import UserError
 from pipeline.events import read_events
-from pipeline.run_file import load
-from pipeline.run_sections import Guard
 from pipeline.sampling.skipped import ROLLBACK, united
 from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.guard import GuardState, deviations_above, judge

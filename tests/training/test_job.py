@@ -14,9 +14,9 @@ from ranks import run_ranks
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.events import all_events
-from pipeline.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
 from pipeline.sampling.stream import open_streams

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from helpers import pretend_checkpoint
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
+from pipeline.config.schedules import learning_rate
 from pipeline.events import read_events
-from pipeline.run_file import load
 from pipeline.training import resume
 from pipeline.training.longer import LENGTHENED
-from pipeline.training.schedules import learning_rate
 
 MakeRun = Callable[..., Path]
 BATCH = 256

@@ -16,14 +16,14 @@ from ranks import run_ranks
 from training_data import TEMPLATES, tokenize_texts
 from transformers import AutoModelForCausalLM
 
-from pipeline.config import RunConfig
-from pipeline.run_file import load
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
+from pipeline.config.schedules import learning_rate
 from pipeline.sampling.best_fit import prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
 from pipeline.training.metrics import read_metrics
 from pipeline.training.model import initialise, model_config
-from pipeline.training.schedules import learning_rate
 
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full

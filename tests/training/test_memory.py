@@ -13,7 +13,7 @@ import torch
 from ranks import in_ranks
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.training.capacity import shape_of
 from pipeline.training.memory import (

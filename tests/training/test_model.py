@@ -8,8 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.run_file import load
 from pipeline.training.model import build_model, initialise, model_config
 from pipeline.training.sizes import count_parameters
 

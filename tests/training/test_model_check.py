@@ -9,9 +9,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from pipeline import separate_checks
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import PRESETS, load, read_preset
 from pipeline.errors import ConfigError
-from pipeline.run_file import PRESETS, load, read_preset
 from pipeline.training import model_facts as facts_of_model
 from pipeline.training.model import model_config
 from pipeline.training.model_check import check_model

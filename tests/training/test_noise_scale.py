@@ -10,7 +10,7 @@ import torch
 from ranks import run_ranks
 from transformers import AutoModelForCausalLM
 
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training.metrics import read_metrics
 from pipeline.training.model import initialise, model_config

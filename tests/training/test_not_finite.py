@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from ranks import NEEDS_FP16, in_ranks
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.events import read_events
-from pipeline.run_file import load
 from pipeline.sampling.skipped import ROLLBACK
 from pipeline.training.metrics import read_metrics
 

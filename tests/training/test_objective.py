@@ -10,9 +10,9 @@ import torch
 from registry import config_of, names
 from transformers.utils import logging as transformers_logging
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.run_file import load
 from pipeline.training import objective
 from pipeline.training.language_model import LanguageModel
 from pipeline.training.model_check import check_model

@@ -8,7 +8,7 @@ from ranks import run_ranks
 from test_job import STEPS, MakeRun, losses, reference_losses
 from training_data import OFFLOAD, choose_template
 
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.training.metrics import read_metrics
 
 

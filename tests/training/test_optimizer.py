@@ -7,7 +7,7 @@ import pytest
 from small_models import small_config, small_model
 from transformers import CONFIG_MAPPING
 
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.training.language_model import LanguageModel
 from pipeline.training.optimizer import parameter_groups
 from pipeline.training.sizes import build_on_meta

@@ -11,9 +11,9 @@ from ranks import in_ranks
 from small_models import LAYERS, small_config, small_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.run_file import load
 from pipeline.training import preflight
 from pipeline.training.model import build_model, initialise, model_config
 from pipeline.training.parametrisation import Scaling, scalings

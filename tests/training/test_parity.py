@@ -14,7 +14,7 @@ from ranks import run_ranks
 from test_job import reference_losses
 from training_data import OFFLOAD, choose_template
 
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]

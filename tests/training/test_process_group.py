@@ -5,7 +5,7 @@ from typing import Any
 
 from ranks import in_ranks
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 
 LISTENING = "0A"
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}

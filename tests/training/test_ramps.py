@@ -11,8 +11,8 @@ import torch
 from plain_training import PlainBatch, train_plainly
 from ranks import run_ranks
 
-from pipeline.config import RunConfig
-from pipeline.run_file import load
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.sampling.dataset import open_data
 from pipeline.training.metrics import read_metrics
 

@@ -10,8 +10,8 @@ from helpers import pretend_checkpoint
 from pipeline.__main__ import STAGES
 from pipeline.artifacts import MANIFEST, Result, expected_inputs, read_json, write_json, write_manifest
 from pipeline.cli import commands
+from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError, DataError
-from pipeline.run_file import dump, load
 from pipeline.sampling import order
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.trace import open_run, read_run

@@ -9,8 +9,8 @@ import pytest
 from ranks import NEEDS_FP16, run_ranks
 from training_data import TEMPLATES
 
+from pipeline.config.run_file import load
 from pipeline.events import all_events
-from pipeline.run_file import load
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.metrics import read_metrics
 

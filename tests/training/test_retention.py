@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run_sections import Checkpoint
+from pipeline.config.run_sections import Checkpoint
 from pipeline.training.checkpoint_folders import step_of
 from pipeline.training.retention import is_saved, most_kept, surplus
 

@@ -11,9 +11,9 @@ import torch
 from helpers import memory_disk
 from ranks import in_ranks, run_ranks
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
 from pipeline.events import read_events
-from pipeline.run_file import load
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest, remove
 from pipeline.training.metrics import read_metrics

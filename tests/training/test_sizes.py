@@ -10,8 +10,8 @@ import yaml
 from transformers import CONFIG_MAPPING
 
 from pipeline.cli.preset_table import STATED, show_presets, stated_sizes
+from pipeline.config.run_file import PRESETS, load, read_preset
 from pipeline.errors import ConfigError
-from pipeline.run_file import PRESETS, load, read_preset
 from pipeline.training.sizes import Sizes, count_parameters
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -113,7 +113,7 @@ def test_every_preset_makes_a_run(run_file: Path, name: str) -> None:
 
 
 def test_a_preset_may_name_another_as_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.run_file.PRESETS", tmp_path)
+    monkeypatch.setattr("pipeline.config.run_file.PRESETS", tmp_path)
     (tmp_path / "a.yaml").write_text("optimizer: {beta1: 0.1, beta2: 0.1, epsilon: 0.1}")
     (tmp_path / "b.yaml").write_text("preset: a\noptimizer: {beta1: 0.2, beta2: 0.2}")
     (tmp_path / "c.yaml").write_text("preset: b\noptimizer: {beta1: 0.3}")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from ranks import run_ranks
 
+from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.events import all_events
-from pipeline.run_file import load
 from pipeline.training import trackers
 from pipeline.training.metrics import read_metrics
 

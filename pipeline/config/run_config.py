@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.run_sections import Checkpoint, Executor, Guard, Launch
-from pipeline.sections import (
+from pipeline.config.run_sections import Checkpoint, Executor, Guard, Launch
+from pipeline.config.sections import (
     Batch,
     Data,
     Evaluation,
@@ -25,7 +25,7 @@ from pipeline.sections import (
     Tokens,
     Train,
 )
-from pipeline.step_plan import StepPlan, plan_steps
+from pipeline.config.step_plan import StepPlan, plan_steps
 
 VOCAB_MULTIPLE = 128
 """A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et al. 2019, section 5.1)."""
@@ -35,7 +35,7 @@ class RunConfig(Section):
     """What is trained and where. How ZeRO executes it stands in the DeepSpeed template."""
 
     preset: str | None = None
-    """Name of a file in `pipeline/presets`, merged under the run file."""
+    """Name of a file in `pipeline/config/presets`, merged under the run file."""
     paths: Paths
     sources: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Source] = Field(min_length=1)
     """Name -> where its raw text is. The name stands in folder names, document ids and figures."""

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import PRESETS, dump, load
+from pipeline.config.sections import Section
 from pipeline.errors import ConfigError
-from pipeline.run_file import PRESETS, dump, load
-from pipeline.sections import Section
 
-JOBS = Path(__file__).parents[1] / "jobs"
+JOBS = Path(__file__).parents[2] / "jobs"
 
 
 def problems(path: Path, *overrides: str) -> list[str]:
@@ -183,7 +183,7 @@ def test_ramps_decide_steps_and_samples(run_file: Path) -> None:
 def test_the_order_of_precedence(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """default < preset < recipe < run file < command line."""
     folder = run_file.parent
-    monkeypatch.setattr("pipeline.run_file.PRESETS", folder)
+    monkeypatch.setattr("pipeline.config.run_file.PRESETS", folder)
     (folder / "recipe.yaml").write_text("sample_bytes: 10002\nend_of_document: R\nvocab_size: 999\n")
     text = run_file.read_text().replace("tokenizer: {", "tokenizer: {recipe: recipe.yaml, end_of_document: F, ")
     run_file.write_text("preset: small\n" + text.replace("rate: 6e-4", "rate: 6e-4, beta2: 0.2"))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.sections import ByteCount, Location, Section
+from pipeline.config.sections import ByteCount, Location, Section
 
 Minutes = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """A time as Slurm writes it; minutes alone may also be a YAML number."""

@@ -13,11 +13,11 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
+from pipeline.config.sections import Evaluation, resolve_location
+from pipeline.config.yaml_files import apply_override, merge, read_yaml, to_yaml
 from pipeline.errors import MOST_PROBLEMS, ConfigError, first_of, nearest_divisors, nearest_multiples
-from pipeline.sections import Evaluation, resolve_location
 from pipeline.visible import harmless
-from pipeline.yaml_files import apply_override, merge, read_yaml, to_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 MOST_NAMES = 30

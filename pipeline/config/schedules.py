@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.config import RunConfig
+from pipeline.config.run_config import RunConfig
 
 
 def learning_rate(config: RunConfig, step: int) -> float:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config.yaml_files import FromCommandLine, apply_override, merge, read_strict_json, read_yaml, to_yaml
 from pipeline.errors import ConfigError
-from pipeline.yaml_files import FromCommandLine, apply_override, merge, read_strict_json, read_yaml, to_yaml
 
 
 def read(tmp_path: Path, text: str) -> dict[str, object]:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.step_plan import StepPlan, plan_steps
+from pipeline.config.step_plan import StepPlan, plan_steps
 
 Ramp = list[tuple[int, int]]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run_file import load
-from pipeline.training.schedules import fraction_of_peak, learning_rate
+from pipeline.config.run_file import load
+from pipeline.config.schedules import fraction_of_peak, learning_rate
 
 # The run file: 10 steps of 32 tokens, 1 step of warm-up, peak 6e-4.
 

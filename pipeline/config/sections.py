@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from pipeline.yaml_files import FromCommandLine
+from pipeline.config.yaml_files import FromCommandLine
 
 VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
 """`$NAME` or `${NAME}`, as `os.path.expandvars` takes them."""
@@ -199,7 +199,7 @@ Weights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 class Proportions(Section):
     mixture: Weights | None = None
-    """Source -> weight; normalised. In a run file also the name of a file in `pipeline/presets/mixtures`.
+    """Source -> weight; normalised. In a run file also the name of a file in `pipeline/config/presets/mixtures`.
 
     Default: in proportion to the sources' training tokens (one epoch of each)."""
     epochs: Weights | None = None

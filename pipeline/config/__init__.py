@@ -1,0 +1,1 @@
+"""The run file: its sections, how it is loaded and checked, what follows from it."""
