@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.artifacts import Check, Stage
 from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import say_plainly, watch_libraries
+from pipeline.store.artifacts import Check, Stage
 
 STAGES = (
     Stage(

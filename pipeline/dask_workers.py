@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.config.run_sections import Executor
 from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.logs import note, warn
-from pipeline.processes import process_start_time
+from pipeline.store.processes import process_start_time
 
 WORKER_SETTINGS = {
     "distributed.worker.memory.terminate": False,  # a large document is no leak

@@ -17,12 +17,12 @@ from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.artifacts import read_json, write_json
 from pipeline.config.run_sections import Executor
 from pipeline.dask_workers import connect
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import human_bytes, progress
 from pipeline.recent_rate import RecentRate
+from pipeline.store.artifacts import read_json, write_json
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

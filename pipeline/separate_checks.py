@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.artifacts import fingerprint, write_json
 from pipeline.config.run_config import RunConfig
-from pipeline.environment import LIBRARIES, library_versions
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import note
+from pipeline.store.artifacts import fingerprint, write_json
+from pipeline.store.environment import LIBRARIES, library_versions
 
 KEPT = ".checked"
 """Folder of data_dir with a file for each check that found nothing wrong."""

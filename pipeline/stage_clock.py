@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypedDict
 
-from pipeline.artifacts import read_json, write_json
 from pipeline.errors import DataError
 from pipeline.executor import RECORDS
+from pipeline.store.artifacts import read_json, write_json
 
 SAVE_SECONDS = 5.0
 """A job that is killed loses at most this much of its time."""

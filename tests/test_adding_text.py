@@ -5,9 +5,9 @@ from pathlib import Path
 from helpers import run_stages
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import read_json
 from pipeline.cli import commands
 from pipeline.config.run_file import load
+from pipeline.store.artifacts import read_json
 
 DATA = ["prepare", "train-tokenizer", "tokenize"]
 

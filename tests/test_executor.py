@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.artifacts import read_json
 from pipeline.config.run_sections import Executor
 from pipeline.errors import DataError, OutOfSpace, UserError
 from pipeline.executor import RECORDS, Task, report_progress, run_tasks
+from pipeline.store.artifacts import read_json
 
 HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)
 

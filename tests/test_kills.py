@@ -13,9 +13,9 @@ import psutil
 import pytest
 from helpers import digests, run_stages
 
-from pipeline.artifacts import read_json
 from pipeline.config.run_file import load
 from pipeline.executor import RECORDS
+from pipeline.store.artifacts import read_json
 
 SOURCES = ("a", "b", "c", "d")
 SETTINGS = ["executor.workers=2", "prepare.shard_text_bytes=100000", "tokenizer.vocab_size=300"]

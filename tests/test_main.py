@@ -16,7 +16,7 @@ from pipeline import separate_checks
 from pipeline.__main__ import STAGES, main
 from pipeline.config.run_file import load
 from pipeline.errors import out_of_reach
-from pipeline.lease import Lease
+from pipeline.store.lease import Lease
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,6 @@ import pytest
 from conftest import write_run_file
 from helpers import DATA_STAGES, digests, run_stages
 
-from pipeline import artifacts
 from pipeline.__main__ import STAGES
 from pipeline.cli import commands
 from pipeline.config.run_config import RunConfig
@@ -19,6 +18,7 @@ from pipeline.corpus.documents import iterate_texts, listed_shards
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.evaluation.tasks import write_tasks
+from pipeline.store import artifacts
 from pipeline.tokens.inspect import Question, open_data, overview
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenize import tokenize

@@ -14,11 +14,11 @@ import zstandard
 
 from pipeline import separate_checks
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import states
 from pipeline.cli import commands
 from pipeline.config.run_file import load
 from pipeline.errors import UserError
 from pipeline.ports import is_occupied
+from pipeline.store.artifacts import states
 
 Break = Callable[[Path], list[str]]
 

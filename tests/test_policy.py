@@ -18,16 +18,8 @@ LAYERS = (
     "recent_rate",
     "logs",
     "config",
-    "environment",
-    "artifacts",
-    "pretrained_folders",
-    "checksummed_file",
     "ports",
-    "events",
-    "heartbeat",
-    "processes",
-    "lease",
-    "data_readers",
+    "store",
     "separate_checks",
     "dask_workers",
     "executor",
@@ -110,8 +102,8 @@ def test_imports_go_one_way() -> None:
         ("reporting/report.py", "pipeline.cluster.launch", False),
         ("corpus/rows.py", "pipeline.cli.commands", False),
         ("errors.py", "pipeline.logs", False),
-        ("artifacts.py", "pipeline.config.run_config", True),
-        ("config/run_config.py", "pipeline.artifacts", False),
+        ("store/artifacts.py", "pipeline.config.run_config", True),
+        ("config/run_config.py", "pipeline.store.artifacts", False),
         ("config/run_config.py", "pipeline.corpus.rows", False),
         ("__main__.py", "pipeline.cluster.supervisor", True),
     ],
@@ -225,7 +217,7 @@ def test_one_module_loads_transformers_folders() -> None:
         or (isinstance(node, ast.keyword) and node.arg in loaders)
         or (isinstance(node, ast.Constant) and node.value in loaders)
     }
-    assert users == {"pretrained_folders.py"}
+    assert users == {"store/pretrained_folders.py"}
 
 
 def test_string_references_can_be_imported() -> None:

@@ -8,10 +8,10 @@ import pytest
 from helpers import run_stages
 
 from pipeline import stage_clock
-from pipeline.artifacts import read_json
 from pipeline.config.run_file import load
 from pipeline.executor import RECORDS
 from pipeline.stage_clock import StageClock
+from pipeline.store.artifacts import read_json
 
 
 class Clock:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import write_json
-from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.executor import core_count
 from pipeline.logs import console, note, print_wide
+from pipeline.store.artifacts import write_json
+from pipeline.store.environment import environment
 
 LEAST_WIDTH = 110
 """Columns of a table: a narrower terminal breaks lines rather than figures."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import MANIFEST
 from pipeline.benchmarks.corpora import DTYPE, llama_mixture, make_config
 from pipeline.config.step_plan import plan_steps
 from pipeline.sampling.batches import Batch, read_batch
@@ -23,6 +22,7 @@ from pipeline.sampling.best_fit import packing_folder, prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share
 from pipeline.sampling.stream import Files
+from pipeline.store.artifacts import MANIFEST
 
 ROWS = 32
 """Of a batch that one thread reads."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import yaml
 
-from pipeline.artifacts import fingerprint, write_atomic
 from pipeline.benchmarks.common import run_python, show_table, write_results
 from pipeline.benchmarks.recipe_figure import Curve, draw
 from pipeline.config.run_config import RunConfig
@@ -25,7 +24,8 @@ from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, DataError
 from pipeline.executor import core_count
 from pipeline.logs import console, note
-from pipeline.training.metrics import read_metrics
+from pipeline.store.artifacts import fingerprint, write_atomic
+from pipeline.store.metrics import read_metrics
 
 BASELINE_OPTIMIZER = {"kind": "adamw", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "max_gradient_norm": 1.0}
 """Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping: train.py)."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_json, read_manifest, write_json
 from pipeline.benchmarks.common import Process, rounds, run_process, run_python, show_table, write_results
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
@@ -22,6 +21,7 @@ from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
 from pipeline.executor import RECORDS, core_count
 from pipeline.logs import console, human_bytes
+from pipeline.store.artifacts import read_json, read_manifest, write_json
 
 PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 
 from pipeline.benchmarks import checkpoint as benchmark_checkpoint
 from pipeline.config.run_config import RunConfig
-from pipeline.heartbeat import NO_HEARTBEAT
 from pipeline.ports import free_port
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
+from pipeline.store.heartbeat import NO_HEARTBEAT
 from pipeline.training.costs import peak_flops
 from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.training.device_batch import DeviceBatch, Mover

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST
 from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import DataError, UserError
-from pipeline.lease import Lease
 from pipeline.logs import console, human_bytes, note, print_json, print_wide
+from pipeline.store.artifacts import MANIFEST
+from pipeline.store.lease import Lease
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
     complete_checkpoints,

@@ -19,7 +19,6 @@ from typing import Any
 import psutil
 import yaml
 
-from pipeline.artifacts import write_atomic
 from pipeline.benchmarks.common import show_table
 from pipeline.cluster.launch import dividing_ranks, gpu_count, read_hostfile
 from pipeline.cluster.ranks import end_leftovers
@@ -27,11 +26,12 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, RequirementError, UserError
-from pipeline.events import read_events
-from pipeline.lease import LEASE, START
 from pipeline.logs import note
+from pipeline.store.artifacts import write_atomic
+from pipeline.store.events import read_events
+from pipeline.store.lease import LEASE, START
+from pipeline.store.metrics import read_metrics
 from pipeline.training.checkpoint_folders import complete_checkpoints
-from pipeline.training.metrics import read_metrics
 
 LEAST_STEPS = 4
 OTHER_RANKS = {"fp32": 1e-5, "bf16": 5e-3, "fp16": 5e-3}

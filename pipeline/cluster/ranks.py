@@ -11,13 +11,13 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.artifacts import write_atomic, write_json
 from pipeline.cluster.launch import WORKER, Launch, environment_of_hosts, step_name
 from pipeline.errors import LeaseError
-from pipeline.heartbeat import DUMP_SIGNAL
-from pipeline.lease import START
 from pipeline.logs import note
-from pipeline.processes import own_identity
+from pipeline.store.artifacts import write_atomic, write_json
+from pipeline.store.heartbeat import DUMP_SIGNAL
+from pipeline.store.lease import START
+from pipeline.store.processes import own_identity
 
 LOOK_SECONDS = 5.0
 

@@ -6,8 +6,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-from pipeline import heartbeat
 from pipeline.config.run_sections import Guard
+from pipeline.store import heartbeat
 
 LEAST_LIMIT = 60.0
 """Seconds without a beat that are never too long, unless `guard.stall_seconds` says so."""

@@ -13,8 +13,6 @@ from types import FrameType
 
 import psutil
 
-from pipeline import heartbeat
-from pipeline.artifacts import Result, read_json, write_atomic, write_json
 from pipeline.cluster.launch import Launch, hosts_out_of_reach, plan_launch
 from pipeline.cluster.live_line import Course, LiveLine, course_so_far
 from pipeline.cluster.ranks import Ranks, end_leftovers, refuse_if_taken_over
@@ -25,9 +23,11 @@ from pipeline.cluster.time_limit import GIVEN_UP, OUT_OF_TIME, TimeLimit, jobs_w
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.errors import DataError, Interrupted, UserError
-from pipeline.events import FIRST_STEP, read_events, write_event
 from pipeline.logs import columns_for_detail, note, progress
 from pipeline.sampling.outlook import look_ahead
+from pipeline.store import heartbeat
+from pipeline.store.artifacts import Result, read_json, write_atomic, write_json
+from pipeline.store.events import FIRST_STEP, read_events, write_event
 
 DATA_OUTLOOK = "data.json"
 """File in the run folder: tokens, epochs, cut documents and padding of each source."""

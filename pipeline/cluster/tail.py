@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.events import whole_record
+from pipeline.store.events import whole_record
 
 
 class Tail:

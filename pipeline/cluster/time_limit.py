@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
-from pipeline.events import all_events, read_events
+from pipeline.store.events import all_events, read_events
 
 OUT_OF_TIME = "out of time"
 GIVEN_UP = "given up"

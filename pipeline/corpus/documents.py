@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import MANIFEST, missing_files, read_json, temporary_path
-from pipeline.checksummed_file import ChecksummedFile
 from pipeline.corpus import key_file
 from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST, missing_files, read_json, temporary_path
+from pipeline.store.checksummed_file import ChecksummedFile
 
 SPLITS = ("train", "validation")
 SCHEMA = pa.schema(

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.artifacts import MANIFEST, temporary_path
-from pipeline.checksummed_file import ChecksummedFile
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST, temporary_path
+from pipeline.store.checksummed_file import ChecksummedFile
 
 MAGIC = b"DOC-KEYS"
 VERSION = 1

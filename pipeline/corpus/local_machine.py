@@ -12,11 +12,11 @@ import orjson
 import xxhash
 import zstandard
 
-from pipeline.artifacts import MANIFEST, read_json, write_json
-from pipeline.checksummed_file import ChecksummedFile
 from pipeline.corpus import installed_texts
 from pipeline.corpus.installed_texts import Installation, Text
 from pipeline.logs import human_bytes, note, progress
+from pipeline.store.artifacts import MANIFEST, read_json, write_json
+from pipeline.store.checksummed_file import ChecksummedFile
 
 GATHERER_VERSION = 1
 """Raised when the gathered text changes in kind."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.artifacts import Result, fingerprint, remove_unlisted
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.corpus.folders import count_left_out
@@ -23,6 +22,7 @@ from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
 from pipeline.executor import Task, run_tasks
 from pipeline.logs import human_bytes, warn
+from pipeline.store.artifacts import Result, fingerprint, remove_unlisted
 
 FORMAT_VERSION = 4
 """Raised when the same raw files give other bytes."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.artifacts import write_atomic
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.losses import Losses
@@ -21,6 +20,7 @@ from pipeline.corpus.sources import InputFile
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
 from pipeline.executor import report_progress
+from pipeline.store.artifacts import write_atomic
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import fingerprint
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus import layouts
 from pipeline.corpus.folders import Entry, count_left_out, expand_pattern, search_folder, shown_counts
 from pipeline.corpus.local_machine import GATHERER_VERSION
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.errors import DataError
+from pipeline.store.artifacts import fingerprint
 
 FOLDER_SUFFIXES = {
     "jsonl": tuple(f"{form}{packed}" for form in (".jsonl", ".json", ".ndjson") for packed in ("", *COMPRESSIONS)),

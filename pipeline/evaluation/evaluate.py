@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import (
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.task_facts import inventory
+from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
+from pipeline.logs import human_bytes, human_seconds, note, warn
+from pipeline.store.artifacts import (
     MANIFEST,
     Result,
     environment,
@@ -26,11 +31,6 @@ from pipeline.artifacts import (
     remove_unlisted,
     write_json,
 )
-from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.task_facts import inventory
-from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
-from pipeline.logs import human_bytes, human_seconds, note, warn
 
 FORMAT = 2
 """Raised when a result file says more or something else, so that those of before are made again."""

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import MANIFEST, Result, file_record, read_json
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
-from pipeline.pretrained_folders import new_model, open_model, open_tokenizer
+from pipeline.store.artifacts import MANIFEST, Result, file_record, read_json
+from pipeline.store.pretrained_folders import new_model, open_model, open_tokenizer
 from pipeline.training.checkpoint_integrity import advising
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}

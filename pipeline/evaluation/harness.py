@@ -16,11 +16,11 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers.utils import logging as transformers_logging
 
-from pipeline.environment import environment
 from pipeline.errors import DataError
 from pipeline.evaluation.known_tasks import build_tasks, generated_tokens, quiet
 from pipeline.logs import progress
-from pipeline.pretrained_folders import opening_options
+from pipeline.store.environment import environment
+from pipeline.store.pretrained_folders import opening_options
 
 Request = tuple[tuple[str, str] | None, list[int], list[int]]
 """The strings, the context's tokens, the answer's tokens."""

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_json, write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import warn
-from pipeline.pretrained_folders import open_tokenizer
 from pipeline.sampling.dataset import tokenizer_size
+from pipeline.store.artifacts import read_json, write_json
+from pipeline.store.pretrained_folders import open_tokenizer
 from pipeline.tokens.agreement import PROBE_TEXTS
 from pipeline.tokens.encode import load_reference
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import fingerprint
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
 from pipeline.separate_checks import found_by
+from pipeline.store.artifacts import fingerprint
 from pipeline.training.model_facts import model_facts
 
 VERSION = 1

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from pipeline.artifacts import Result, file_record, write_atomic
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.errors import DataError
@@ -16,6 +15,7 @@ from pipeline.logs import human_bytes, human_seconds, short
 from pipeline.reporting import figures
 from pipeline.reporting.page import CSS, escape
 from pipeline.reporting.run_data import UNKNOWN, RunData, chance_of, mean_and_error, read_run
+from pipeline.store.artifacts import Result, file_record, write_atomic
 from pipeline.tokens.tokenizer_report import tokenizer_report
 from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, read_json_lines, read_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST, read_json_lines, read_manifest
 
 REPORT_MANIFEST = "report.manifest.json"
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")

@@ -10,7 +10,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, read_json, read_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling.batches import Shape, Source
@@ -21,6 +20,7 @@ from pipeline.sampling.order import make_order
 from pipeline.sampling.rows import Concatenated, Packed, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
 from pipeline.sampling.stream import Files, TokenStream, open_streams
+from pipeline.store.artifacts import MANIFEST, read_json, read_manifest
 
 
 def open_data(config: RunConfig, files: Files | None = None, recorded: Mapping[str, Any] | None = None) -> Data:

@@ -17,9 +17,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from pipeline.artifacts import MANIFEST, temporary_path
-from pipeline.checksummed_file import ChecksummedFile
 from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST, temporary_path
+from pipeline.store.checksummed_file import ChecksummedFile
 
 MAGIC = b"BESTFIT\x00"
 FORMAT_VERSION = 1

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, MOST_NAMED, read_json, read_manifest, write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, first_of
+from pipeline.store.artifacts import MANIFEST, MOST_NAMED, read_json, read_manifest, write_json
 
 TOKENS_RECORD = "tokens.json"
 CONTENT = ("bytes", "checksum", "identity")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from pipeline.config.run_config import RunConfig
-from pipeline.events import read_events
 from pipeline.sampling.order import Ranges
+from pipeline.store.events import read_events
 
 ROLLBACK = "rollback"
 """Event of a run that goes back to a checkpoint, with the samples that it does not see again."""

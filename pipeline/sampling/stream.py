@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import read_manifest
 from pipeline.errors import DataError
+from pipeline.store.artifacts import read_manifest
 from pipeline.tokens.indexed_dataset import made_again
 
 MOST_OPEN_FILES = 4096

@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import MANIFEST, read_json
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import check_files, listed_shards, read_documents
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
-from pipeline.events import read_events
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
 from pipeline.sampling.loader import Data
 from pipeline.sampling.order import other_version
 from pipeline.sampling.recorded_tokens import tokens_of_run
 from pipeline.sampling.skipped import skipped_samples
+from pipeline.store.artifacts import MANIFEST, read_json
+from pipeline.store.events import read_events
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
 EXCERPT_TOKENS = 60

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import fingerprint, read_json
 from pipeline.errors import DataError
+from pipeline.store.artifacts import fingerprint, read_json
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS
 
 PROBE_TEXTS = (

@@ -23,8 +23,8 @@ import psutil
 import xxhash
 from tokenizers import Tokenizer
 
-from pipeline.artifacts import read_json
 from pipeline.errors import DataError
+from pipeline.store.artifacts import read_json
 
 Ids = tuple[np.ndarray, np.ndarray]
 """Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents' lengths in tokens,

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.artifacts import MANIFEST, temporary_path
-from pipeline.checksummed_file import ChecksummedFile
 from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST, temporary_path
+from pipeline.store.checksummed_file import ChecksummedFile
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")

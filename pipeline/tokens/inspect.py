@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import MANIFEST, read_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, read_documents, shard_paths
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.logs import note
+from pipeline.store.artifacts import MANIFEST, read_manifest
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 

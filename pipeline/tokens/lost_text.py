@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from pipeline.artifacts import read_json
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import warn
+from pipeline.store.artifacts import read_json
 from pipeline.tokens.encode import load_reference
 from pipeline.tokens.tokenizer_report import sample
 

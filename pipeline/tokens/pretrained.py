@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import file_record
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, one_line
-from pipeline.pretrained_folders import open_tokenizer, refuse_code
+from pipeline.store.artifacts import file_record
+from pipeline.store.pretrained_folders import open_tokenizer, refuse_code
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

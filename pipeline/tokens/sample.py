@@ -15,11 +15,11 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.artifacts import read_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
+from pipeline.store.artifacts import read_manifest
 
 DOCUMENTS_AT_LEAST = 100
 """A document gives at most this fraction of its source's share, within the two limits below ..."""

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.artifacts import Result, fingerprint, read_manifest, remove_unlisted
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, check_files, reading, shard_records
 from pipeline.executor import Task, map_ahead, report_progress, run_tasks
 from pipeline.logs import human_bytes, warn
+from pipeline.store.artifacts import Result, fingerprint, read_manifest, remove_unlisted
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, processors
 
-from pipeline.artifacts import write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
 from pipeline.logs import progress, warn
-from pipeline.pretrained_folders import open_tokenizer
+from pipeline.store.artifacts import write_json
+from pipeline.store.pretrained_folders import open_tokenizer
 from pipeline.tokens.sentencepiece_file import SPACE
 
 PROOF_STRINGS = 2400

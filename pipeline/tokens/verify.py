@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import MANIFEST, file_record, read_manifest
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, progress
+from pipeline.store.artifacts import MANIFEST, file_record, read_manifest
 from pipeline.tokens import existing
 from pipeline.tokens.indexed_dataset import DTYPE_OF_CODE, HEADER, MAGIC, PAIR, made_again, read_at, sample_checksum
 

@@ -17,9 +17,9 @@ import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.artifacts import MANIFEST
 from pipeline.errors import DataError
 from pipeline.sampling.order import Ranges
+from pipeline.store.artifacts import MANIFEST
 from pipeline.training import reshard
 from pipeline.training.agreement import on_any_rank
 from pipeline.training.checkpoint_files import decoding, load_file

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, fingerprint, write_atomic, write_json
 from pipeline.errors import DataError, is_missing
+from pipeline.store.artifacts import MANIFEST, fingerprint, write_atomic, write_json
 
 PARTIAL = ".partial"
 """What is being written, or was when it was killed."""

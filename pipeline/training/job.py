@@ -11,16 +11,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pipeline.artifacts import write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.errors import ConfigError, UserError
-from pipeline.events import write_event
-from pipeline.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.sampling.stream import open_streams
+from pipeline.store.artifacts import write_json
+from pipeline.store.events import write_event
+from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.store.metrics import MetricsFile, read_metrics
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import checkpoint, extensions, resume, rollback, start
 from pipeline.training.agreement import from_rank_0, on_any_rank
@@ -36,7 +37,6 @@ from pipeline.training.experts import expert_modules
 from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import GoBack, Run, train
 from pipeline.training.memory import checkpoint_bytes
-from pipeline.training.metrics import MetricsFile, read_metrics
 from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
 from pipeline.training.process_group import join_process_group

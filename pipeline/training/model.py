@@ -22,7 +22,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
-from pipeline.pretrained_folders import new_model, open_config
+from pipeline.store.pretrained_folders import new_model, open_config
 from pipeline.training.branch import RUN_TIME_SETTINGS
 from pipeline.training.costs import ModelSize, head_width
 from pipeline.training.deepspeed_config import zero_stage

@@ -12,8 +12,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
-from pipeline.pretrained_folders import new_model
 from pipeline.sampling.batches import IGNORED
+from pipeline.store.pretrained_folders import new_model
 from pipeline.training.device_batch import MIXED_DOCUMENTS
 from pipeline.training.experts import expert_modules, expert_problems, named
 from pipeline.training.language_model import LanguageModel

@@ -10,9 +10,9 @@ from typing import Any
 
 import xxhash
 
-from pipeline.artifacts import MANIFEST, file_record
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.store.artifacts import MANIFEST, file_record
 from pipeline.training.checkpoint_folders import complete_checkpoints, name_of, read_checkpoint_manifest
 
 EDGE_BYTES = 1 << 20

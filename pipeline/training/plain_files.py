@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from pipeline.artifacts import temporary_path, write_json
+from pipeline.store.artifacts import temporary_path, write_json
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 from pipeline.training.stored_weights import MOMENTS, read_verified
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import differences, flatten, read_json, read_manifest, write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.events import EVENTS, read_events, write_event
 from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
+from pipeline.store.artifacts import differences, flatten, read_json, read_manifest, write_json
+from pipeline.store.events import EVENTS, read_events, write_event
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,
     complete_checkpoints,

@@ -24,13 +24,14 @@ import torch
 import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.artifacts import sync_folder
-from pipeline.checksummed_file import ChecksummedFile
 from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import UserError
-from pipeline.events import write_event
-from pipeline.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.logs import note
+from pipeline.store.artifacts import sync_folder
+from pipeline.store.checksummed_file import ChecksummedFile
+from pipeline.store.events import write_event
+from pipeline.store.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.store.metrics import MetricsFile
 from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.checkpoint import PROBE, TrainState, parameter_names, random_state, random_state_file
 from pipeline.training.checkpoint_folders import (
@@ -42,7 +43,6 @@ from pipeline.training.checkpoint_folders import (
     write_checkpoint_manifest,
 )
 from pipeline.training.engine import Engine
-from pipeline.training.metrics import MetricsFile
 from pipeline.training.retention import surplus
 from pipeline.training.snapshot import HostMemory
 

@@ -7,7 +7,7 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from pipeline.pretrained_folders import new_model
+from pipeline.store.pretrained_folders import new_model
 
 
 @dataclass(frozen=True)

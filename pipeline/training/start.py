@@ -10,8 +10,8 @@ from transformers import PretrainedConfig
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.events import write_event
 from pipeline.sampling.dataset import tokenizer_size
+from pipeline.store.events import write_event
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import branch, checkpoint, origin
 from pipeline.training.agreement import from_rank_0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.events import FIRST_STEP, write_event
-from pipeline.heartbeat import Heartbeat, NoHeartbeat
+from pipeline.store.events import FIRST_STEP, write_event
+from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
 
 
 class StartUp:

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import DataError, first_of
-from pipeline.pretrained_folders import open_model
+from pipeline.store.pretrained_folders import open_model
 from pipeline.training.agreement import from_rank_0
 
 SHOWN = 5

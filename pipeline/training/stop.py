@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from pipeline.lease import LEASE, START, heartbeat_age
-from pipeline.processes import can_be_seen, is_running
+from pipeline.store.lease import LEASE, START, heartbeat_age
+from pipeline.store.processes import can_be_seen, is_running
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 POLL_SECONDS = 2.0

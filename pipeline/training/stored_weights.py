@@ -24,8 +24,8 @@ from deepspeed.checkpoint.constants import (
 )
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 
-from pipeline.artifacts import MANIFEST
 from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST
 from pipeline.training.checkpoint_files import decoding, load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 from pipeline.training.checkpoint_integrity import advising, verify_bytes

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import write_atomic
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.events import write_event
+from pipeline.store.artifacts import write_atomic
+from pipeline.store.events import write_event
 
 RUN_ID = "run_id"
 """File in `run_dir/wandb` with the id under which every part of the run is logged."""

@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.artifacts import read_json
 from pipeline.benchmarks.recipe import Sizes, baseline, benchmark_recipe, recipe, summarise, tokens_needed
 from pipeline.benchmarks.recipe_figure import Curve, draw
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.training.metrics import read_metrics
+from pipeline.store.artifacts import read_json
+from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 WSD = ["schedule.kind=wsd", "schedule.decay_tokens=2048", "optimizer.beta2=0.97", "train.seed=7"]

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.artifacts import read_json
 from pipeline.benchmarks import loader as benchmark
 from pipeline.benchmarks import loader_parts as benchmark_parts
 from pipeline.benchmarks.corpora import END_OF_DOCUMENT, llama_mixture, make_config, simulate, write_real
 from pipeline.benchmarks.loader import Corpus, Sizes
 from pipeline.sampling.dataset import open_data
+from pipeline.store.artifacts import read_json
 from pipeline.tokens.indexed_dataset import read
 
 DATA = {"sequence_length": 8}

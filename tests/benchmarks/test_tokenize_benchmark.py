@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
-from pipeline.artifacts import read_json
 from pipeline.benchmarks import tokenize as benchmark
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
+from pipeline.store.artifacts import read_json
 
 
 @pytest.mark.full

@@ -12,8 +12,8 @@ from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoin
 from ranks import run_ranks
 from safetensors.torch import load_file
 
-from pipeline.artifacts import read_json
 from pipeline.config.run_file import load
+from pipeline.store.artifacts import read_json
 
 MakeRun = Callable[..., Path]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import Check, Stage
 from pipeline.cli import commands
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.separate_checks import CheckCrashed
+from pipeline.store.artifacts import Check, Stage
 
 HERE = __name__
 asked: list[str] = []

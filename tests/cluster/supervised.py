@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.events import read_events
+from pipeline.store.events import read_events
 
 LONG = ["train.train_tokens=25600000", "checkpoint.save_every_steps=20", "train.validate_every_steps=100000"]
 """A run that outlasts the test."""

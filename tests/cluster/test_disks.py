@@ -11,7 +11,7 @@ import pytest
 from helpers import memory_disk
 from supervised import finish, processes_of, start, steps_seen, wait_for_steps
 
-from pipeline.training.metrics import read_metrics
+from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 SETTINGS = ["train.train_tokens=76800", "checkpoint.save_every_steps=20", "train.validate_every_steps=1000"]

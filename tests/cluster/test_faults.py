@@ -26,9 +26,9 @@ from supervised import (
     wait_for,
 )
 
-from pipeline.artifacts import read_json
 from pipeline.cli.verify_resume import difference
-from pipeline.lease import START
+from pipeline.store.artifacts import read_json
+from pipeline.store.lease import START
 
 MakeRun = Callable[..., Path]
 SAVE_EVERY = 20

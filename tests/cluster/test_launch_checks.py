@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipeline import separate_checks
-from pipeline.artifacts import write_json
 from pipeline.cluster import launch, supervisor
 from pipeline.cluster.launch import Launch, check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
@@ -15,7 +14,8 @@ from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
-from pipeline.events import read_events
+from pipeline.store.artifacts import write_json
+from pipeline.store.events import read_events
 from pipeline.training import device_check
 
 

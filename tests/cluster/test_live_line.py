@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import write_atomic
 from pipeline.cluster.live_line import MOST_POINTS, Course, LiveLine, course_so_far, sparkline
 from pipeline.cluster.tail import Tail
+from pipeline.store.artifacts import write_atomic
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from pipeline.cluster.launch import Launch, environment_of_hosts, read_hostfile
 from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, LeaseError
-from pipeline.lease import START
-from pipeline.training.metrics import read_metrics
+from pipeline.store.lease import START
+from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 STALL_SECONDS = 8

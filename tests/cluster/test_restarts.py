@@ -20,7 +20,7 @@ from supervised import (
     wait_for_steps,
 )
 
-from pipeline.training.metrics import read_metrics
+from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 STEPS = 600

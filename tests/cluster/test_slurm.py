@@ -14,8 +14,8 @@ from supervised import processes_of
 
 from pipeline.cli.verify_resume import difference
 from pipeline.config.run_file import load
-from pipeline.events import read_events
-from pipeline.training.metrics import read_metrics
+from pipeline.store.events import read_events
+from pipeline.store.metrics import read_metrics
 
 pytestmark = pytest.mark.cluster
 

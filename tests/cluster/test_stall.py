@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import heartbeat
 from pipeline.cluster import stall
 from pipeline.cluster.stall import LEAST_LIMIT, STEPS_PER_LIMIT, StallWatch
 from pipeline.config.run_sections import Guard
-from pipeline.heartbeat import Heartbeat
+from pipeline.store import heartbeat
+from pipeline.store.heartbeat import Heartbeat
 
 
 class Clock:

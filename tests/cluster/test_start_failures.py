@@ -11,7 +11,7 @@ from pipeline.cluster.start_failures import Failure, common_failure
 from pipeline.cluster.supervisor import StopRequest, TrainingFailed
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.run_file import load
-from pipeline.events import FIRST_STEP, read_events, write_event
+from pipeline.store.events import FIRST_STEP, read_events, write_event
 
 ENDED = """\
 some line of a library

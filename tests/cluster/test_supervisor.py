@@ -33,8 +33,8 @@ from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_lea
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError
-from pipeline.events import read_events, write_event
-from pipeline.lease import START
+from pipeline.store.events import read_events, write_event
+from pipeline.store.lease import START
 from pipeline.training.longer import LENGTHENED
 from pipeline.training.worker import adopt_visible_devices
 

@@ -20,7 +20,7 @@ from pipeline.cluster.time_limit import (
     tell_batch_script,
 )
 from pipeline.config.run_file import load
-from pipeline.events import read_events, write_event
+from pipeline.store.events import read_events, write_event
 
 MakeRun = Callable[..., Path]
 OUT_OF_TIME_AFTER_THREE_STEPS = """\

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import list_documents
 
-from pipeline.artifacts import file_record
 from pipeline.corpus import documents
 from pipeline.corpus.documents import (
     Document,
@@ -19,6 +18,7 @@ from pipeline.corpus.documents import (
     shard_records,
 )
 from pipeline.corpus.key_file import keys_path
+from pipeline.store.artifacts import file_record
 
 
 def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str = "0a") -> list[Path]:

@@ -11,12 +11,12 @@ import pytest
 import xxhash
 from helpers import list_documents
 
-from pipeline.artifacts import file_record
 from pipeline.corpus import documents, key_file
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.corpus.key_file import ShardKeys, find_rows, original_keys
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError
+from pipeline.store.artifacts import file_record
 
 
 def write(folder: Path, metas: Sequence[dict[str, Any]], source: str = "web", split: str = "train") -> list[str]:

@@ -8,12 +8,12 @@ import pytest
 from helpers import run_stages
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import read_manifest, states
 from pipeline.config.run_file import load
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.prepare import prepare
 from pipeline.corpus.sources import InputFile, find_files, inventory, search_files
 from pipeline.errors import DataError
+from pipeline.store.artifacts import read_manifest, states
 
 
 def fill(folder: Path, *names: str) -> Path:

@@ -16,14 +16,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pipeline.artifacts import Result, read_json
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.environment import environment
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.evaluate import evaluate, score_rows
 from pipeline.evaluation.known_tasks import find_tasks
 from pipeline.evaluation.published import publish_tokenizer
+from pipeline.store.artifacts import Result, read_json
+from pipeline.store.environment import environment
 from pipeline.tokens.tokenizer_folder import write
 
 END = "<|endoftext|>"

@@ -10,7 +10,6 @@ from helpers import write_byte_level_tokenizer
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from transformers import CONFIG_MAPPING, GPT2Config, PreTrainedTokenizerFast
 
-from pipeline.artifacts import read_json
 from pipeline.errors import DataError
 from pipeline.evaluation.published import (
     READ_OTHERWISE,
@@ -20,7 +19,8 @@ from pipeline.evaluation.published import (
     version_4_entries,
     version_4_misreading,
 )
-from pipeline.pretrained_folders import open_config, open_tokenizer
+from pipeline.store.artifacts import read_json
+from pipeline.store.pretrained_folders import open_config, open_tokenizer
 from pipeline.tokens.agreement import PROBE_TEXTS
 from pipeline.tokens.encode import load_encoder
 from pipeline.tokens.pretrained import _take_folder

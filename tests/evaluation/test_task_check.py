@@ -7,7 +7,6 @@ from own_tasks import GENERATION, write_task
 
 from pipeline import separate_checks
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import expected_inputs
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
@@ -15,6 +14,7 @@ from pipeline.evaluation import known_tasks, task_check, task_facts
 from pipeline.evaluation.evaluate import _pieces
 from pipeline.evaluation.task_check import check_tasks
 from pipeline.evaluation.task_facts import check_built_tasks, check_named_tasks
+from pipeline.store.artifacts import expected_inputs
 
 
 @pytest.fixture

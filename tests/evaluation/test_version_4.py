@@ -21,9 +21,9 @@ from test_published import LLAMA3
 from tiny_models import probe_ids, tiny_config, tiny_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from pipeline.artifacts import read_json
 from pipeline.config.run_file import load
 from pipeline.evaluation.published import publish, publish_config, version_4_misreading
+from pipeline.store.artifacts import read_json
 from pipeline.tokens.encode import load_reference
 from pipeline.training.model import model_config
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from helpers import write_byte_level_tokenizer
 
-from pipeline.artifacts import write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling.dataset import open_data, phase_weights
 from pipeline.sampling.outlook import look_ahead
+from pipeline.store.artifacts import write_json
 from pipeline.tokens.indexed_dataset import ShardWriter
 
 RUN_FILE = """\

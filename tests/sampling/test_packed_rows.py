@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.artifacts import file_record
 from pipeline.errors import DataError
 from pipeline.sampling.packed_rows import HEADER, PackedRows, RowsWriter
+from pipeline.store.artifacts import file_record
 
 
 def write_rows(path: Path) -> dict[str, object]:

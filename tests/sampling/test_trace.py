@@ -11,13 +11,13 @@ import pytest
 from helpers import run_stages
 from ranks import run_ranks
 
-from pipeline.artifacts import read_json, write_json
 from pipeline.config.run_file import dump, load
 from pipeline.corpus import groups
 from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
 from pipeline.errors import DataError, UserError
 from pipeline.sampling.outlook import look_ahead
 from pipeline.sampling.trace import Run, open_run, read_run, trace_document, trace_step
+from pipeline.store.artifacts import read_json, write_json
 from pipeline.training import resume
 
 MakeRun = Callable[..., Path]

@@ -17,14 +17,14 @@ from ranks import run_ranks
 from training_data import RUN_FILE, TEMPLATES
 
 from pipeline.__main__ import STAGES as TABLE
-from pipeline.artifacts import read_json, states
 from pipeline.cli import commands
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.sampling.stream import open_streams
+from pipeline.store.artifacts import read_json, states
+from pipeline.store.metrics import read_metrics
 from pipeline.tokens import existing
 from pipeline.tokens.inspect import Question, documents, open_data, overview
-from pipeline.training.metrics import read_metrics
 
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 END = 0

@@ -16,8 +16,8 @@ from helpers import run_stages
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from pipeline.artifacts import file_record
 from pipeline.errors import DataError
+from pipeline.store.artifacts import file_record
 from pipeline.tokens import indexed_dataset, tokenizer_folder
 
 

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import states
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
+from pipeline.store.artifacts import states
 from pipeline.tokens.tokenizer_folder import load_exported
 
 TEXT = "document 7 says that  7 and 7 make 14 naïve"

@@ -9,10 +9,10 @@ import pytest
 from helpers import write_byte_level_tokenizer, write_documents, write_sentencepiece_tokenizer
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import differences, expected_inputs, read_json, write_json
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
+from pipeline.store.artifacts import differences, expected_inputs, read_json, write_json
 from pipeline.tokens.tokenizer_report import compared_files, sample, tokenizer_report
 from pipeline.tokens.tokenizer_tables import piece_text, tables
 

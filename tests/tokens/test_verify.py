@@ -18,9 +18,9 @@ import xxhash
 from helpers import digests, run_stages, without_progress
 from ranks import run_ranks
 
-from pipeline.artifacts import MANIFEST, read_json, write_json
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST, read_json, write_json
 from pipeline.tokens.indexed_dataset import ShardWriter, sample_checksum
 from pipeline.tokens.verify import BackgroundCheck, check_fully, check_sampled, check_shard, shard_names
 

@@ -14,15 +14,15 @@ from helpers import digests, pretend_checkpoint
 from ranks import NEEDS_FP16, run_ranks
 from transformers import AutoModelForCausalLM
 
-from pipeline.artifacts import file_record, flatten, read_json
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.events import read_events
 from pipeline.sampling.dataset import open_data
+from pipeline.store.artifacts import file_record, flatten, read_json
+from pipeline.store.events import read_events
+from pipeline.store.metrics import read_metrics
 from pipeline.training import branch, resume
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.language_model import PREFIX
-from pipeline.training.metrics import read_metrics
 from pipeline.training.model import model_config
 from pipeline.training.origin import find_origin, inventory
 from pipeline.training.rollback import begun_at

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from helpers import pretend_checkpoint
 
-from pipeline.artifacts import file_record, fingerprint
 from pipeline.errors import DataError
+from pipeline.store.artifacts import file_record, fingerprint
 from pipeline.training import checkpoint_folders
 from pipeline.training.checkpoint_folders import (
     broken_checkpoints,

@@ -12,13 +12,13 @@ from ranks import run_ranks
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, T5Config
 
-from pipeline.artifacts import write_json
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.export import export
 from pipeline.sampling.dataset import open_data
+from pipeline.store.artifacts import write_json
+from pipeline.store.metrics import read_metrics
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
-from pipeline.training.metrics import read_metrics
 from pipeline.training.model import build_model, model_config
 from pipeline.training.origin import inventory
 from pipeline.training.starting_weights import pretrained_weights

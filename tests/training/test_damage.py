@@ -14,10 +14,10 @@ from ranks import in_ranks, run_ranks
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.events import all_events
+from pipeline.store.events import all_events
+from pipeline.store.metrics import read_metrics
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_integrity import content_flaw, size_flaw
-from pipeline.training.metrics import read_metrics
 
 OLDER, NEWEST = "step_00000010", "step_00000020"
 CONSTANT = "schedule.kind=constant"

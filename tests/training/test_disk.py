@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from ranks import run_ranks
 
-from pipeline.artifacts import MANIFEST, read_json
 from pipeline.config.run_file import load
+from pipeline.store.artifacts import MANIFEST, read_json
 from pipeline.training.disk import disk_need
 from pipeline.training.memory import checkpoint_bytes
 

@@ -14,11 +14,11 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.run_sections import Guard
 from pipeline.errors import UserError
-from pipeline.events import read_events
 from pipeline.sampling.skipped import ROLLBACK, united
+from pipeline.store.events import read_events
+from pipeline.store.metrics import read_metrics
 from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.guard import GuardState, deviations_above, judge
-from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 BATCH = 8

@@ -12,7 +12,7 @@ from helpers import pretend_checkpoint
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.schedules import learning_rate
-from pipeline.events import read_events
+from pipeline.store.events import read_events
 from pipeline.training import resume
 from pipeline.training.longer import LENGTHENED
 

@@ -22,7 +22,7 @@ from pipeline.config.schedules import learning_rate
 from pipeline.sampling.best_fit import prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
-from pipeline.training.metrics import read_metrics
+from pipeline.store.metrics import read_metrics
 from pipeline.training.model import initialise, model_config
 
 MakeRun = Callable[..., Path]

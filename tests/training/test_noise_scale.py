@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.config.run_file import load
 from pipeline.sampling.dataset import open_data
-from pipeline.training.metrics import read_metrics
+from pipeline.store.metrics import read_metrics
 from pipeline.training.model import initialise, model_config
 from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale
 

@@ -11,9 +11,9 @@ from ranks import NEEDS_FP16, in_ranks
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.events import read_events
 from pipeline.sampling.skipped import ROLLBACK
-from pipeline.training.metrics import read_metrics
+from pipeline.store.events import read_events
+from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full

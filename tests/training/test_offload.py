@@ -9,7 +9,7 @@ from test_job import STEPS, MakeRun, losses, reference_losses
 from training_data import OFFLOAD, choose_template
 
 from pipeline.config.run_file import load
-from pipeline.training.metrics import read_metrics
+from pipeline.store.metrics import read_metrics
 
 
 @pytest.mark.full

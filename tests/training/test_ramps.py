@@ -14,7 +14,7 @@ from ranks import run_ranks
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.sampling.dataset import open_data
-from pipeline.training.metrics import read_metrics
+from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full

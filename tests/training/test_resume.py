@@ -8,13 +8,13 @@ import yaml
 from helpers import pretend_checkpoint
 
 from pipeline.__main__ import STAGES
-from pipeline.artifacts import MANIFEST, Result, expected_inputs, read_json, write_json, write_manifest
 from pipeline.cli import commands
 from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling import order
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.trace import open_run, read_run
+from pipeline.store.artifacts import MANIFEST, Result, expected_inputs, read_json, write_json, write_manifest
 from pipeline.training import resume
 
 MakeRun = Callable[..., Path]

@@ -13,10 +13,10 @@ from ranks import in_ranks, run_ranks
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.events import read_events
+from pipeline.store.events import read_events
+from pipeline.store.metrics import read_metrics
 from pipeline.training.checkpoint_files import load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest, remove
-from pipeline.training.metrics import read_metrics
 from pipeline.training.saver import _check_sizes
 from pipeline.training.snapshot import HostMemory
 
@@ -115,8 +115,8 @@ def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRu
 
 def unsynced_work(config: RunConfig) -> dict[str, Any]:
     """Train where the steps before a checkpoint cannot be brought to the disk."""
+    from pipeline.store.metrics import MetricsFile
     from pipeline.training.job import run_job
-    from pipeline.training.metrics import MetricsFile
     from pipeline.training.stop import StopSignal
 
     def refuse(self: MetricsFile) -> None:

@@ -12,9 +12,9 @@ from ranks import run_ranks
 
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.events import all_events
+from pipeline.store.events import all_events
+from pipeline.store.metrics import read_metrics
 from pipeline.training import trackers
-from pipeline.training.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import FILE_MODE
+from pipeline.store.artifacts import FILE_MODE
 
 FOLDER = "heartbeat"
 STACKS = "stacks"

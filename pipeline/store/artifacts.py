@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import xxhash
 
-from pipeline.environment import environment
 from pipeline.errors import DataError
+from pipeline.store.environment import environment
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.artifacts import FILE_MODE, fingerprint, write_atomic
 from pipeline.errors import LeaseError
 from pipeline.logs import note
-from pipeline.processes import can_be_seen, is_running, own_identity
+from pipeline.store.artifacts import FILE_MODE, fingerprint, write_atomic
+from pipeline.store.processes import can_be_seen, is_running, own_identity
 
 LEASE = ".lease.json"
 START = ".start.json"

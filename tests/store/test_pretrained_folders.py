@@ -13,7 +13,7 @@ from transformers import LlamaConfig
 
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.pretrained_folders import open_tokenizer, opening_options
+from pipeline.store.pretrained_folders import open_tokenizer, opening_options
 from pipeline.tokens.agreement import folder_ids
 from pipeline.tokens.pretrained import check, take
 from pipeline.training.model import model_config

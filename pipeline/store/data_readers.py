@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import fingerprint, write_json
-from pipeline.lease import living_holder
+from pipeline.store.artifacts import fingerprint, write_json
+from pipeline.store.lease import living_holder
 
 FOLDER = ".readers"
 

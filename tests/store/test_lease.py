@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lease
 from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.errors import LeaseError
-from pipeline.lease import LEASE, STALE_SECONDS, START, Lease
 from pipeline.logs import note
-from pipeline.processes import own_identity
+from pipeline.store import lease
+from pipeline.store.lease import LEASE, STALE_SECONDS, START, Lease
+from pipeline.store.processes import own_identity
 
 HOLDER = """
 import sys, time, pathlib
@@ -34,7 +34,7 @@ def start_holder(folder: Path) -> "subprocess.Popen[str]":
         [sys.executable, "-c", HOLDER, str(folder)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -295,7 +295,7 @@ def test_of_three_that_start_after_the_holder_died_exactly_one_gets_it(tmp_path:
     leave_lease(tmp_path, 0)
     rounds = 25
     command = [sys.executable, "-c", ROUNDS, str(tmp_path), str(rounds), kind]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     got = [int(line) for line in ended.stdout.split()]
     assert len(got) == rounds
     assert set(got) == {1} if kind == "whole" else set(got) <= {0, 1}

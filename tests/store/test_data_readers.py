@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
-from pipeline.artifacts import write_json
-from pipeline.data_readers import FOLDER, live_readers, marked_as_reader
-from pipeline.lease import LEASE, STALE_SECONDS, Lease
+from pipeline.store.artifacts import write_json
+from pipeline.store.data_readers import FOLDER, live_readers, marked_as_reader
+from pipeline.store.lease import LEASE, STALE_SECONDS, Lease
 
 
 def test_a_run_is_a_reader_while_it_works(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from pipeline.events import write_event
-from pipeline.training.metrics import ABANDONED, MetricsFile, read_metrics
+from pipeline.store.events import write_event
+from pipeline.store.metrics import ABANDONED, MetricsFile, read_metrics
 
 
 def test_lines_after_the_checkpoint_and_torn_ones_move_to_the_side(tmp_path: Path) -> None:

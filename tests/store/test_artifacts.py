@@ -15,16 +15,16 @@ import pytest
 import xxhash
 from helpers import run_stages
 
-from pipeline import artifacts, checksummed_file
-from pipeline.artifacts import Result, Stage, temporary_path, write_atomic
-from pipeline.checksummed_file import ChecksummedFile
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.environment import environment as environment_now
 from pipeline.errors import DataError
-from pipeline.events import write_event
-from pipeline.heartbeat import Heartbeat
-from pipeline.lease import Lease
+from pipeline.store import artifacts, checksummed_file
+from pipeline.store.artifacts import Result, Stage, temporary_path, write_atomic
+from pipeline.store.checksummed_file import ChecksummedFile
+from pipeline.store.environment import environment as environment_now
+from pipeline.store.events import write_event
+from pipeline.store.heartbeat import Heartbeat
+from pipeline.store.lease import Lease
 
 READ = Stage(
     name="read",

@@ -1,0 +1,1 @@
+"""What lies on disk and who holds it: manifests, events, metrics, leases, heartbeats."""
