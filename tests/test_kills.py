@@ -14,8 +14,8 @@ import pytest
 from helpers import digests, run_stages
 
 from pipeline.config.run_file import load
-from pipeline.executor import RECORDS
 from pipeline.store.artifacts import read_json
+from pipeline.work.executor import RECORDS
 
 SOURCES = ("a", "b", "c", "d")
 SETTINGS = ["executor.workers=2", "prepare.shard_text_bytes=100000", "tokenizer.vocab_size=300"]

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipeline import separate_checks
 from pipeline.__main__ import STAGES
 from pipeline.cli import commands
 from pipeline.config.run_file import load
 from pipeline.errors import UserError
 from pipeline.ports import is_occupied
 from pipeline.store.artifacts import states
+from pipeline.work import separate_checks
 
 Break = Callable[[Path], list[str]]
 

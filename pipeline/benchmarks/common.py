@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.executor import core_count
 from pipeline.logs import console, note, print_wide
 from pipeline.store.artifacts import write_json
 from pipeline.store.environment import environment
+from pipeline.work.executor import core_count
 
 LEAST_WIDTH = 110
 """Columns of a table: a narrower terminal breaks lines rather than figures."""

@@ -22,10 +22,10 @@ from pipeline.config.run_file import dump
 from pipeline.config.sections import Batch
 from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, DataError
-from pipeline.executor import core_count
 from pipeline.logs import console, note
 from pipeline.store.artifacts import fingerprint, write_atomic
 from pipeline.store.metrics import read_metrics
+from pipeline.work.executor import core_count
 
 BASELINE_OPTIMIZER = {"kind": "adamw", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "max_gradient_norm": 1.0}
 """Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping: train.py)."""

@@ -19,9 +19,9 @@ from pipeline.config.run_file import dump
 from pipeline.corpus.documents import shard_records
 from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
-from pipeline.executor import RECORDS, core_count
 from pipeline.logs import console, human_bytes
 from pipeline.store.artifacts import read_json, read_manifest, write_json
+from pipeline.work.executor import RECORDS, core_count
 
 PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000

@@ -8,14 +8,14 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
-from pipeline.dask_workers import allocation, in_srun_step
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.logs import console, human_bytes, human_seconds, note, print_wide, warn
-from pipeline.stage_clock import StageClock
 from pipeline.store import artifacts
 from pipeline.store.artifacts import Check, Stage, State
 from pipeline.store.data_readers import live_readers, marked_as_reader
 from pipeline.store.lease import Lease
+from pipeline.work.dask_workers import allocation, in_srun_step
+from pipeline.work.stage_clock import StageClock
 
 LEAST_WIDTH = 100
 """Columns of the status table: a narrower terminal breaks lines rather than words."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError, nearest_multiples
 from pipeline.ports import free_port, is_occupied
-from pipeline.separate_checks import found_by
+from pipeline.work.separate_checks import found_by
 
 WORKER = "pipeline.training.worker"
 ENVIRONMENT_FILE = "launch_environment"

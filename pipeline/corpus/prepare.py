@@ -20,9 +20,9 @@ from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_o
 from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
 from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
-from pipeline.executor import Task, run_tasks
 from pipeline.logs import human_bytes, warn
 from pipeline.store.artifacts import Result, fingerprint, remove_unlisted
+from pipeline.work.executor import Task, run_tasks
 
 FORMAT_VERSION = 4
 """Raised when the same raw files give other bytes."""

@@ -6,7 +6,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
 from pipeline.evaluation.known_tasks import build_tasks, find_tasks, generated_tokens, quiet
 from pipeline.evaluation.task_facts import foreign_tasks
-from pipeline.separate_checks import answer
+from pipeline.work.separate_checks import answer
 
 
 def check_tasks(config: RunConfig) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
-from pipeline.separate_checks import found_by
 from pipeline.store.artifacts import fingerprint
 from pipeline.training.model_facts import model_facts
+from pipeline.work.separate_checks import found_by
 
 VERSION = 1
 """Raised when `task_check` refuses more or tells more, so that kept verdicts are not taken for new ones."""

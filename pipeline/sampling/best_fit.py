@@ -18,12 +18,12 @@ import numpy as np
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, out_of_space
-from pipeline.executor import Task, report_progress, run_tasks
 from pipeline.sampling.packed_rows import FORMAT_VERSION, RowsWriter
 from pipeline.store.artifacts import MANIFEST, fingerprint, read_json, read_manifest, remove_unlisted, write_json
 from pipeline.store.lease import Lease
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard
+from pipeline.work.executor import Task, report_progress, run_tasks
 
 PACKING_VERSION = 1
 """Raised when the same documents would be packed otherwise."""

@@ -17,11 +17,11 @@ import numpy as np
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.folders import expand_pattern, walk_files
 from pipeline.errors import DataError
-from pipeline.executor import Task, report_progress
 from pipeline.logs import warn
 from pipeline.store.artifacts import fingerprint, temporary_path
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, PAIR, Shard, sample_checksum, with_suffix
+from pipeline.work.executor import Task, report_progress
 
 FORMAT_VERSION = 2
 SAMPLED_IDS = 1 << 20

@@ -7,8 +7,8 @@ import torch
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.separate_checks import answer
 from pipeline.training.capacity import cpu_has_fp16, precision_problems
+from pipeline.work.separate_checks import answer
 
 
 def check_precision(config: RunConfig) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from transformers.utils import logging
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.separate_checks import answer
 from pipeline.training.capacity import moment_bytes
 from pipeline.training.model import model_config, said_by_library
 from pipeline.training.model_rules import ATTENTION
@@ -19,6 +18,7 @@ from pipeline.training.objective import objective_problems
 from pipeline.training.parametrisation import scalings
 from pipeline.training.sizes import build_on_meta, sizes_of
 from pipeline.training.vocabulary import expected_vocabulary
+from pipeline.work.separate_checks import answer
 
 
 def check_model(config: RunConfig) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.run_config import RunConfig
-from pipeline.separate_checks import found_by
 from pipeline.training.origin import inventory
 from pipeline.training.vocabulary import expected_vocabulary
+from pipeline.work.separate_checks import found_by
 
 VERSION = 2
 """Raised when `model_check` refuses more or tells more, so that kept verdicts are not taken for new ones."""

@@ -14,8 +14,8 @@ from pipeline.cli import commands
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
-from pipeline.separate_checks import CheckCrashed
 from pipeline.store.artifacts import Check, Stage
+from pipeline.work.separate_checks import CheckCrashed
 
 HERE = __name__
 asked: list[str] = []

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import separate_checks
 from pipeline.cluster import launch, supervisor
 from pipeline.cluster.launch import Launch, check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
@@ -17,6 +16,7 @@ from pipeline.errors import ConfigError, UserError
 from pipeline.store.artifacts import write_json
 from pipeline.store.events import read_events
 from pipeline.training import device_check
+from pipeline.work import separate_checks
 
 
 def planned(ranks: int, hosts: tuple[str, ...] = ()) -> Callable[[RunConfig, Path], Launch]:

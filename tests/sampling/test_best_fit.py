@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError, LeaseError, TasksFailed
-from pipeline.executor import RECORDS
 from pipeline.sampling import best_fit
 from pipeline.sampling.best_fit import cut, document_groups, pack, pack_shard, prepare_packing
 from pipeline.sampling.packed_rows import PackedRows
 from pipeline.store.artifacts import file_record, read_json
 from pipeline.store.lease import Lease
 from pipeline.tokens import indexed_dataset
+from pipeline.work.executor import RECORDS
 
 
 def one_by_one(lengths: Sequence[int], capacity: int) -> list[int]:

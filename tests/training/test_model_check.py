@@ -8,7 +8,6 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from pipeline import separate_checks
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import PRESETS, load, read_preset
 from pipeline.errors import ConfigError
@@ -17,6 +16,7 @@ from pipeline.training.model import model_config
 from pipeline.training.model_check import check_model
 from pipeline.training.model_facts import ModelFacts, model_facts
 from pipeline.training.model_rules import architecture_problems, head_problems, setting_problems
+from pipeline.work import separate_checks
 
 GPT2 = "model={architecture: gpt2, config: {n_embd: 16, n_layer: 1, n_head: %s, n_positions: %s}}"
 QWEN3 = "model={architecture: qwen3, config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, %s}}"

@@ -80,7 +80,7 @@ def answer(find: Callable[[RunConfig], dict[str, Any]]) -> None:
 
 
 def _ask(module: str, config: RunConfig) -> dict[str, Any]:
-    package_root = str(Path(__file__).parents[1])
+    package_root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     process = subprocess.run(

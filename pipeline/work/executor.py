@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.run_sections import Executor
-from pipeline.dask_workers import connect
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import human_bytes, progress
 from pipeline.recent_rate import RecentRate
 from pipeline.store.artifacts import read_json, write_json
+from pipeline.work.dask_workers import connect
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -16,8 +16,8 @@ import pytest
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import DataError, OutOfSpace, UserError
-from pipeline.executor import RECORDS, Task, report_progress, run_tasks
 from pipeline.store.artifacts import read_json
+from pipeline.work.executor import RECORDS, Task, report_progress, run_tasks
 
 HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)
 
@@ -164,7 +164,7 @@ def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     )
@@ -218,7 +218,7 @@ def test_progress_inside_tasks_is_added_up_wherever_they_run(
     def collect(label: str, total: float, unit: str) -> Iterator[Callable[[float, str], None]]:
         yield lambda completed, detail: shown.append((completed, detail))
 
-    monkeypatch.setattr("pipeline.executor.progress", collect)
+    monkeypatch.setattr("pipeline.work.executor.progress", collect)
     run_tasks(tasks(count_to_ten, tmp_path / "log"), tmp_path, executor, "count")
     assert shown[0] == (0, "0 of 4 tasks")
     completed, detail = shown[-1]

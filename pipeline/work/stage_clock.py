@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TypedDict
 
 from pipeline.errors import DataError
-from pipeline.executor import RECORDS
 from pipeline.store.artifacts import read_json, write_json
+from pipeline.work.executor import RECORDS
 
 SAVE_SECONDS = 5.0
 """A job that is killed loses at most this much of its time."""

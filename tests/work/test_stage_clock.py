@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from helpers import run_stages
 
-from pipeline import stage_clock
 from pipeline.config.run_file import load
-from pipeline.executor import RECORDS
-from pipeline.stage_clock import StageClock
 from pipeline.store.artifacts import read_json
+from pipeline.work import stage_clock
+from pipeline.work.executor import RECORDS
+from pipeline.work.stage_clock import StageClock
 
 
 class Clock:
