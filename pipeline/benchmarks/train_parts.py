@@ -21,21 +21,21 @@ import torch.nn.functional as F
 
 from pipeline.benchmarks import checkpoint as benchmark_checkpoint
 from pipeline.config.run_config import RunConfig
+from pipeline.model.costs import peak_flops
+from pipeline.model.device_batch import DeviceBatch, Mover
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.sizes import count_parameters
 from pipeline.ports import free_port
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.store.heartbeat import NO_HEARTBEAT
-from pipeline.training.costs import peak_flops
 from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
-from pipeline.training.device_batch import DeviceBatch, Mover
 from pipeline.training.engine import make_engine
-from pipeline.training.language_model import LanguageModel
 from pipeline.training.loop import Run, train_step
 from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
 from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.process_group import join_process_group
-from pipeline.training.sizes import count_parameters
 
 MATMUL_SIZE = 8192
 RATE = 1e-4

@@ -13,11 +13,11 @@ from transformers import PretrainedConfig
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training.chunked_loss import rows_at_once
-from pipeline.training.costs import head_width
+from pipeline.model.chunked_loss import rows_at_once
+from pipeline.model.costs import head_width
+from pipeline.model.sizes import Sizes
 from pipeline.training.deepspeed_config import BUCKET_ELEMENTS, offload_device
 from pipeline.training.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
-from pipeline.training.sizes import Sizes
 
 CGROUPS = Path("/sys/fs/cgroup")
 

@@ -8,9 +8,9 @@ import torch
 from deepspeed.runtime import compiler
 
 from pipeline.config.run_config import RunConfig
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.objective import refuse_objective
 from pipeline.training.deepspeed_config import offloads_optimizer
-from pipeline.training.language_model import LanguageModel
-from pipeline.training.objective import refuse_objective
 from pipeline.training.optimizer import lay_out, make_optimizer
 from pipeline.training.shards import flat_tensors
 

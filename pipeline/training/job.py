@@ -14,6 +14,11 @@ import torch.distributed as dist
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.errors import ConfigError, UserError
+from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, counted_peak, peak_flops
+from pipeline.model.device_batch import Mover, check_document_mask
+from pipeline.model.experts import expert_modules
+from pipeline.model.language_model import LanguageModel, compiled_graphs
+from pipeline.model.sizes import Sizes, count_parameters
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples
@@ -28,20 +33,15 @@ from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.capacity import moment_bytes, problems_of_rank
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_folders import broken_checkpoints, name_of, point_to, pointed_at
-from pipeline.training.costs import HFU_FORMULA, MFU_FORMULA, counted_peak, peak_flops
 from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve, zero_stage
-from pipeline.training.device_batch import Mover, check_document_mask
 from pipeline.training.disk import disk_need
 from pipeline.training.engine import Engine, make_engine
-from pipeline.training.experts import expert_modules
-from pipeline.training.language_model import LanguageModel, compiled_graphs
 from pipeline.training.loop import GoBack, Run, train
 from pipeline.training.memory import checkpoint_bytes
 from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.noise_scale import MicroBatchGradients
 from pipeline.training.process_group import join_process_group
 from pipeline.training.saver import Saver
-from pipeline.training.sizes import Sizes, count_parameters
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers

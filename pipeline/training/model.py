@@ -22,16 +22,16 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
+from pipeline.model.costs import ModelSize, head_width
+from pipeline.model.model_rules import ATTENTION, architecture_problems, setting_problems
+from pipeline.model.objective import structure_problems
+from pipeline.model.parametrisation import scalings
+from pipeline.model.sizes import Sizes
+from pipeline.model.vocabulary import finished_vocabulary
 from pipeline.store.pretrained_folders import new_model, open_config
 from pipeline.training.branch import RUN_TIME_SETTINGS
-from pipeline.training.costs import ModelSize, head_width
 from pipeline.training.deepspeed_config import zero_stage
-from pipeline.training.model_rules import ATTENTION, architecture_problems, setting_problems
-from pipeline.training.objective import structure_problems
-from pipeline.training.parametrisation import scalings
-from pipeline.training.sizes import Sizes
 from pipeline.training.starting_weights import Weights, gathered, put_weights
-from pipeline.training.vocabulary import finished_vocabulary
 
 
 def model_config(config: RunConfig, vocabulary: tuple[int, int] | None = None) -> PretrainedConfig:

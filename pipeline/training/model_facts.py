@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.run_config import RunConfig
+from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.training.origin import inventory
-from pipeline.training.vocabulary import expected_vocabulary
 from pipeline.work.separate_checks import found_by
 
 VERSION = 2

@@ -8,11 +8,11 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.config.run_config import RunConfig
+from pipeline.model.experts import expert_modules
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.parametrisation import scalings
 from pipeline.training.deepspeed_config import offloads_optimizer
-from pipeline.training.experts import expert_modules
-from pipeline.training.language_model import LanguageModel
 from pipeline.training.muon import Layout, Muon
-from pipeline.training.parametrisation import scalings
 from pipeline.training.shards import flat_tensors, group_shapes, slots_of_ranks
 
 Groups = list[dict[str, Any]]

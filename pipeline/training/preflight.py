@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training import branch, deepspeed_config, parametrisation, resume, trackers
+from pipeline.model import parametrisation
+from pipeline.training import branch, deepspeed_config, resume, trackers
 from pipeline.training.deepspeed_config import read_template, zero_stage
 from pipeline.training.disk import disk_need
 from pipeline.training.memory import checkpoint_bytes

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from pipeline.model.device_batch import Mover
 from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.tokens.pieces import load_pieces
-from pipeline.training.device_batch import Mover
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
+from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import open_data
 from pipeline.store.artifacts import file_record, flatten, read_json
 from pipeline.store.events import read_events
 from pipeline.store.metrics import read_metrics
 from pipeline.training import branch, resume
 from pipeline.training.checkpoint_files import load_file
-from pipeline.training.language_model import PREFIX
 from pipeline.training.model import model_config
 from pipeline.training.origin import find_origin, inventory
 from pipeline.training.rollback import begun_at

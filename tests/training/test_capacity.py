@@ -8,10 +8,10 @@ from ranks import run_ranks
 from transformers import CONFIG_MAPPING
 
 from pipeline.config.run_file import load
+from pipeline.model.sizes import Sizes
 from pipeline.training.capacity import left_in_cgroups, precision_problems, setting_of, shape_of
 from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.training.memory import Shape
-from pipeline.training.sizes import Sizes
 
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 

@@ -15,6 +15,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.model.sizes import Sizes
 from pipeline.training.capacity import shape_of
 from pipeline.training.memory import (
     Room,
@@ -27,7 +28,6 @@ from pipeline.training.memory import (
     remedies,
     state_parts,
 )
-from pipeline.training.sizes import Sizes
 
 GIB = 2**30
 SETTING = Setting("bf16", zero_stage=1, ranks=4, micro_batch_sequences=4, global_batch_sequences=64, sequence_length=8)

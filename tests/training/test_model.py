@@ -10,8 +10,8 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
+from pipeline.model.sizes import count_parameters
 from pipeline.training.model import build_model, initialise, model_config
-from pipeline.training.sizes import count_parameters
 
 MakeRun = Callable[..., Path]
 

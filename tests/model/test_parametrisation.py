@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
+from pipeline.model.parametrisation import Scaling, scalings
 from pipeline.training import preflight
 from pipeline.training.model import build_model, initialise, model_config
-from pipeline.training.parametrisation import Scaling, scalings
 
 MakeRun = Callable[..., Path]
 MUP = ["model.mup=true", "model.mup_base_width=16"]

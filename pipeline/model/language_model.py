@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from pipeline.training.chunked_loss import Kernel, chunk_losses, head_losses, logit_losses, rows_at_once
+from pipeline.model.chunked_loss import Kernel, chunk_losses, head_losses, logit_losses, rows_at_once
 
 PREFIX = "causal_lm."
 """What the names of the weights begin with in checkpoints, before transformers' own."""

@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, mode
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.model.device_batch import Mover, check_document_mask
+from pipeline.model.language_model import LanguageModel
 from pipeline.sampling.batches import Batch
-from pipeline.training.device_batch import Mover, check_document_mask
-from pipeline.training.language_model import LanguageModel
 
 MakeRun = Callable[..., Path]
 VOCABULARY = 64

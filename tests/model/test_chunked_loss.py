@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.model.chunked_loss import head_losses, logit_losses, rows_at_once
 from pipeline.sampling.batches import IGNORED
-from pipeline.training.chunked_loss import head_losses, logit_losses, rows_at_once
 
 ROWS, HIDDEN, VOCABULARY = 13, 8, 29
 

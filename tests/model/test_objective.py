@@ -13,10 +13,9 @@ from transformers.utils import logging as transformers_logging
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.training import objective
-from pipeline.training.language_model import LanguageModel
-from pipeline.training.model_check import check_model
-from pipeline.training.objective import (
+from pipeline.model import objective
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.objective import (
     build_copy,
     differences,
     keeps_documents_apart,
@@ -24,8 +23,9 @@ from pipeline.training.objective import (
     structure_problems,
     training_differences,
 )
-from pipeline.training.sizes import build_on_meta
-from pipeline.training.small_copy import small_copy
+from pipeline.model.sizes import build_on_meta
+from pipeline.model.small_copy import small_copy
+from pipeline.training.model_check import check_model
 
 README = Path(objective.__file__).with_name("README.md")
 APART, NOT_APART = "same loss and gradients", "same loss and gradients; refused with `data.document_mask: true`"

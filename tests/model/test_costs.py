@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.training.costs import ModelSize, counted_peak, flops_utilisation, peak_flops
+from pipeline.model.costs import ModelSize, counted_peak, flops_utilisation, peak_flops
 
 PALM = ModelSize(540_350_000_000, head_parameters=0, layers=118, attention_width=48 * 256)
 """540.35e9 parameters, 118 layers, 48 heads of 256 (Chowdhery et al. 2022, table 1)."""

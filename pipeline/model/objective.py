@@ -12,13 +12,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
+from pipeline.model.device_batch import MIXED_DOCUMENTS
+from pipeline.model.experts import expert_modules, expert_problems, named
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.sizes import build_on_meta
+from pipeline.model.small_copy import small_copy
 from pipeline.sampling.batches import IGNORED
 from pipeline.store.pretrained_folders import new_model
-from pipeline.training.device_batch import MIXED_DOCUMENTS
-from pipeline.training.experts import expert_modules, expert_problems, named
-from pipeline.training.language_model import LanguageModel
-from pipeline.training.sizes import build_on_meta
-from pipeline.training.small_copy import small_copy
 
 ROWS = 2
 LENGTH = 20

@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING
 from pipeline.cli.preset_table import STATED, show_presets, stated_sizes
 from pipeline.config.run_file import PRESETS, load, read_preset
 from pipeline.errors import ConfigError
-from pipeline.training.sizes import Sizes, count_parameters
+from pipeline.model.sizes import Sizes, count_parameters
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 

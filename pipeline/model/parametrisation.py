@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.training.costs import head_width
+from pipeline.model.costs import head_width
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

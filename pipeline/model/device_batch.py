@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.model.language_model import LanguageModel, is_alike
 from pipeline.sampling.batches import Batch
-from pipeline.training.language_model import LanguageModel, is_alike
 
 MIXED_DOCUMENTS = (
     "does not keep documents apart by their positions in this version of transformers; set it to false, or choose another "

@@ -1,0 +1,1 @@
+"""A transformers model with its loss, its sizes and its cost."""
