@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine import extensions
+from pipeline.engine.capacity import cpu_has_fp16
 from pipeline.ports import free_port
-from pipeline.training import extensions
-from pipeline.training.capacity import cpu_has_fp16
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 extensions.use_folder()

@@ -25,6 +25,7 @@ LAYERS = (
     "tokens",
     "sampling",
     "model",
+    "engine",
     "training",
     "evaluation",
     "planning",

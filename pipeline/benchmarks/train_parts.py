@@ -21,6 +21,11 @@ import torch.nn.functional as F
 
 from pipeline.benchmarks import checkpoint as benchmark_checkpoint
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
+from pipeline.engine.engine import make_engine
+from pipeline.engine.noise_scale import MicroBatchGradients
+from pipeline.engine.optimizer import set_learning_rate
+from pipeline.engine.process_group import join_process_group
 from pipeline.model.costs import peak_flops
 from pipeline.model.device_batch import DeviceBatch, Mover
 from pipeline.model.language_model import LanguageModel
@@ -29,13 +34,8 @@ from pipeline.ports import free_port
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.store.heartbeat import NO_HEARTBEAT
-from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
-from pipeline.training.engine import make_engine
 from pipeline.training.loop import Run, train_step
 from pipeline.training.model import build_model, model_config, model_size
-from pipeline.training.noise_scale import MicroBatchGradients
-from pipeline.training.optimizer import set_learning_rate
-from pipeline.training.process_group import join_process_group
 
 MATMUL_SIZE = 8192
 RATE = 1e-4

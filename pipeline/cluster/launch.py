@@ -75,7 +75,7 @@ def check_device(config: RunConfig) -> None:
         "host": socket.gethostname(),
         "devices": [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("DS_ACCELERATOR")],
     }
-    found_by("pipeline.training.device_check", dict, config, decides, "this machine's number formats")
+    found_by("pipeline.engine.device_check", dict, config, decides, "this machine's number formats")
 
 
 def _meets_here(config: RunConfig, launch: Launch) -> bool:

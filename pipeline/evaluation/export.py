@@ -101,8 +101,8 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
+    from pipeline.engine.engine import DTYPES
     from pipeline.model.language_model import PREFIX
-    from pipeline.training.engine import DTYPES
     from pipeline.training.model import model_config
     from pipeline.training.start import stored_as_weights
     from pipeline.training.starting_weights import put_weights

@@ -17,18 +17,18 @@ import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
+from pipeline.engine.agreement import on_any_rank
+from pipeline.engine.engine import Engine
+from pipeline.engine.noise_scale import NoiseScale
+from pipeline.engine.shards import group_shapes
 from pipeline.errors import DataError
 from pipeline.sampling.order import Ranges
 from pipeline.store.artifacts import MANIFEST
 from pipeline.training import reshard
-from pipeline.training.agreement import on_any_rank
 from pipeline.training.checkpoint_files import decoding, load_file
 from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 from pipeline.training.checkpoint_integrity import content_flaw, size_flaw
-from pipeline.training.engine import Engine
 from pipeline.training.guard import GuardState
-from pipeline.training.noise_scale import NoiseScale
-from pipeline.training.shards import group_shapes
 from pipeline.training.stored_weights import Stored, open_stored, parameter_groups
 
 PROBE = "probe.npz"

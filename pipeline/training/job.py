@@ -13,6 +13,14 @@ import torch.distributed as dist
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
+from pipeline.engine import extensions
+from pipeline.engine.agreement import from_rank_0, on_any_rank
+from pipeline.engine.capacity import moment_bytes, problems_of_rank
+from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve, zero_stage
+from pipeline.engine.engine import Engine, make_engine
+from pipeline.engine.memory import checkpoint_bytes
+from pipeline.engine.noise_scale import MicroBatchGradients
+from pipeline.engine.process_group import join_process_group
 from pipeline.errors import ConfigError, UserError
 from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, counted_peak, peak_flops
 from pipeline.model.device_batch import Mover, check_document_mask
@@ -28,19 +36,12 @@ from pipeline.store.events import write_event
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile, read_metrics
 from pipeline.tokens.verify import BackgroundCheck
-from pipeline.training import checkpoint, extensions, resume, rollback, start
-from pipeline.training.agreement import from_rank_0, on_any_rank
-from pipeline.training.capacity import moment_bytes, problems_of_rank
+from pipeline.training import checkpoint, resume, rollback, start
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_folders import broken_checkpoints, name_of, point_to, pointed_at
-from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve, zero_stage
 from pipeline.training.disk import disk_need
-from pipeline.training.engine import Engine, make_engine
 from pipeline.training.loop import GoBack, Run, train
-from pipeline.training.memory import checkpoint_bytes
 from pipeline.training.model import build_model, model_config, model_size
-from pipeline.training.noise_scale import MicroBatchGradients
-from pipeline.training.process_group import join_process_group
 from pipeline.training.saver import Saver
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal

@@ -11,6 +11,9 @@ import torch.distributed as dist
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate
+from pipeline.engine.engine import Engine, clip_gradients, gradient_norm, loss_scale
+from pipeline.engine.noise_scale import MicroBatchGradients, NoiseScale, is_measured
+from pipeline.engine.optimizer import set_learning_rate
 from pipeline.errors import UserError
 from pipeline.model.costs import ModelSize, flops_utilisation
 from pipeline.model.device_batch import DeviceBatch
@@ -20,10 +23,7 @@ from pipeline.store.events import write_event
 from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile
 from pipeline.training.checkpoint import TrainState
-from pipeline.training.engine import Engine, clip_gradients, gradient_norm, loss_scale
 from pipeline.training.guard import GuardState, Trouble, is_new_level, judge
-from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale, is_measured
-from pipeline.training.optimizer import set_learning_rate
 from pipeline.training.retention import is_saved
 from pipeline.training.saver import Saver
 from pipeline.training.start_up import StartUp

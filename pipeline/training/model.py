@@ -21,6 +21,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.deepspeed_config import zero_stage
 from pipeline.errors import ConfigError, one_line
 from pipeline.model.costs import ModelSize, head_width
 from pipeline.model.model_rules import ATTENTION, architecture_problems, setting_problems
@@ -30,7 +31,6 @@ from pipeline.model.sizes import Sizes
 from pipeline.model.vocabulary import finished_vocabulary
 from pipeline.store.pretrained_folders import new_model, open_config
 from pipeline.training.branch import RUN_TIME_SETTINGS
-from pipeline.training.deepspeed_config import zero_stage
 from pipeline.training.starting_weights import Weights, gathered, put_weights
 
 

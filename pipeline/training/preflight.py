@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine import deepspeed_config
+from pipeline.engine.deepspeed_config import read_template, zero_stage
+from pipeline.engine.memory import checkpoint_bytes
 from pipeline.errors import ConfigError
 from pipeline.model import parametrisation
-from pipeline.training import branch, deepspeed_config, resume, trackers
-from pipeline.training.deepspeed_config import read_template, zero_stage
+from pipeline.training import branch, resume, trackers
 from pipeline.training.disk import disk_need
-from pipeline.training.memory import checkpoint_bytes
 from pipeline.training.model_facts import model_facts
 
 Part = Callable[[RunConfig], None]

@@ -25,6 +25,8 @@ import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
 from pipeline.config.run_sections import Checkpoint
+from pipeline.engine.agreement import from_rank_0, on_any_rank
+from pipeline.engine.engine import Engine
 from pipeline.errors import UserError
 from pipeline.logs import note
 from pipeline.store.artifacts import sync_folder
@@ -32,7 +34,6 @@ from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.events import write_event
 from pipeline.store.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile
-from pipeline.training.agreement import from_rank_0, on_any_rank
 from pipeline.training.checkpoint import PROBE, TrainState, parameter_names, random_state, random_state_file
 from pipeline.training.checkpoint_folders import (
     PARTIAL,
@@ -42,7 +43,6 @@ from pipeline.training.checkpoint_folders import (
     remove,
     write_checkpoint_manifest,
 )
-from pipeline.training.engine import Engine
 from pipeline.training.retention import surplus
 from pipeline.training.snapshot import HostMemory
 

@@ -9,16 +9,16 @@ import torch.distributed as dist
 from transformers import PretrainedConfig
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.agreement import from_rank_0
+from pipeline.engine.engine import Engine
 from pipeline.errors import ConfigError
 from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.store.events import write_event
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import branch, checkpoint, origin
-from pipeline.training.agreement import from_rank_0
 from pipeline.training.checkpoint import TrainState
 from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.training.engine import Engine
 from pipeline.training.guard import GuardState
 from pipeline.training.origin import Origin
 from pipeline.training.starting_weights import Weights, on_rank_0, pretrained_weights

@@ -15,9 +15,9 @@ import torch.distributed as dist
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from pipeline.engine.agreement import from_rank_0
 from pipeline.errors import DataError, first_of
 from pipeline.store.pretrained_folders import open_model
-from pipeline.training.agreement import from_rank_0
 
 SHOWN = 5
 

@@ -12,10 +12,10 @@ from pipeline.cluster.supervisor import StopRequest
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
+from pipeline.engine import device_check
 from pipeline.errors import ConfigError, UserError
 from pipeline.store.artifacts import write_json
 from pipeline.store.events import read_events
-from pipeline.training import device_check
 from pipeline.work import separate_checks
 
 

@@ -15,8 +15,8 @@ from small_models import VOCABULARY, small_config, small_model
 from transformers import PreTrainedModel
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.muon import Muon
 from pipeline.model.parametrisation import scalings
-from pipeline.training.muon import Muon
 
 WIDTHS = (64, 128, 256, 512)
 STEPS = 8

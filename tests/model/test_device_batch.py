@@ -250,10 +250,10 @@ def test_the_check_stays_within_a_small_vocabulary_and_few_positions(vocabulary:
 
 def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     """Return what the check must not change in an engine, before and after it; runs on a rank."""
-    from pipeline.training.deepspeed_config import read_template, resolve
-    from pipeline.training.engine import make_engine
+    from pipeline.engine.deepspeed_config import read_template, resolve
+    from pipeline.engine.engine import make_engine
+    from pipeline.engine.process_group import join_process_group
     from pipeline.training.model import build_model, model_config
-    from pipeline.training.process_group import join_process_group
 
     join_process_group()
     resolved = resolve(read_template(config.deepspeed), config, 1)

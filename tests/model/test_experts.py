@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
+from pipeline.engine.optimizer import parameter_groups
 from pipeline.errors import ConfigError
 from pipeline.model.experts import expert_modules, expert_problems
 from pipeline.model.language_model import LanguageModel
@@ -18,7 +19,6 @@ from pipeline.model.sizes import build_on_meta
 from pipeline.model.small_copy import small_copy
 from pipeline.training.model import build_model, model_config
 from pipeline.training.model_check import check_model
-from pipeline.training.optimizer import parameter_groups
 
 ZERO = {"zero_optimization": {"stage": 1}}
 DENSE: dict[str, dict[str, Any]] = {

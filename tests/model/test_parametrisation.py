@@ -257,8 +257,8 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
     """Return the digests of weights that were built in shards; runs on a rank."""
     import deepspeed
 
-    from pipeline.training.deepspeed_config import read_template, resolve
-    from pipeline.training.process_group import join_process_group
+    from pipeline.engine.deepspeed_config import read_template, resolve
+    from pipeline.engine.process_group import join_process_group
 
     join_process_group()
     found: dict[str, Any] = {}

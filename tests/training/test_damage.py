@@ -182,7 +182,7 @@ def test_sizes_alone_can_be_asked_for(made: Made) -> None:
 
 def undecodable(config: RunConfig) -> dict[str, Any]:
     """Flip one bit at a time in what says what a checkpoint's tensors are; count what is found, as a rank would find it."""
-    from pipeline.training.process_group import join_process_group
+    from pipeline.engine.process_group import join_process_group
 
     join_process_group()
     source = config.paths.run_dir / "checkpoints" / NEWEST

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.shards import Slot, copy_slots, even_slots, vector_slots
+from pipeline.engine.shards import Slot, copy_slots, even_slots, vector_slots
 
 
 def test_a_vector_is_cut_wherever_the_cuts_fall() -> None:

@@ -8,12 +8,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.deepspeed_config import offloads_optimizer
+from pipeline.engine.muon import Layout, Muon
+from pipeline.engine.shards import flat_tensors, group_shapes, slots_of_ranks
 from pipeline.model.experts import expert_modules
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.parametrisation import scalings
-from pipeline.training.deepspeed_config import offloads_optimizer
-from pipeline.training.muon import Layout, Muon
-from pipeline.training.shards import flat_tensors, group_shapes, slots_of_ranks
 
 Groups = list[dict[str, Any]]
 LINEAR = (nn.Linear, Conv1D)

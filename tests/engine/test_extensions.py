@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.run_config import Optimizer
+from pipeline.engine import extensions
+from pipeline.engine.extensions import ASYNC_IO, CPU_ADAM, FUSED_ADAM, Operator
 from pipeline.errors import UserError
-from pipeline.training import extensions
-from pipeline.training.extensions import ASYNC_IO, CPU_ADAM, FUSED_ADAM, Operator
 
 FAKE = """\
 import os, sys, time
@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(operator: Operator) -> subprocess.Popen[bytes]:
-    code = f"from pipeline.training.extensions import *; provide({operator!r})"
+    code = f"from pipeline.engine.extensions import *; provide({operator!r})"
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 

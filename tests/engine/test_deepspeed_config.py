@@ -10,8 +10,7 @@ from training_data import TEMPLATES
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.errors import ConfigError
-from pipeline.training.deepspeed_config import (
+from pipeline.engine.deepspeed_config import (
     OFFLOAD_KEYS,
     QUANTISING_ZERO_KEYS,
     ZERO_KEYS,
@@ -20,6 +19,7 @@ from pipeline.training.deepspeed_config import (
     read_template,
     resolve,
 )
+from pipeline.errors import ConfigError
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Left alone, DeepSpeed compiles one at its first use, in a folder below $HOME, un
 killed meanwhile leaves it there, and all later ones wait for ever. Here an operator is compiled in a folder of its own, which
 gets its name when it is complete, under a lock that the system releases when its holder dies. Free of torch.
 
-`python -m pipeline.training.extensions` compiles what training on CPUs may need (`jobs/setup.sh dev`).
+`python -m pipeline.engine.extensions` compiles what training on CPUs may need (`jobs/setup.sh dev`).
 """
 
 import fcntl
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.run_config import Optimizer
+from pipeline.engine.deepspeed_config import offload_device
 from pipeline.errors import UserError
 from pipeline.logs import note
-from pipeline.training.deepspeed_config import offload_device
 
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
 """Where torch looks for compiled extensions."""

@@ -14,10 +14,8 @@ from ranks import in_ranks
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError
-from pipeline.model.sizes import Sizes
-from pipeline.training.capacity import shape_of
-from pipeline.training.memory import (
+from pipeline.engine.capacity import shape_of
+from pipeline.engine.memory import (
     Room,
     Setting,
     Shape,
@@ -28,6 +26,8 @@ from pipeline.training.memory import (
     remedies,
     state_parts,
 )
+from pipeline.errors import ConfigError
+from pipeline.model.sizes import Sizes
 
 GIB = 2**30
 SETTING = Setting("bf16", zero_stage=1, ranks=4, micro_batch_sequences=4, global_batch_sequences=64, sequence_length=8)

@@ -8,11 +8,11 @@ import torch
 from deepspeed.runtime import compiler
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.deepspeed_config import offloads_optimizer
+from pipeline.engine.optimizer import lay_out, make_optimizer
+from pipeline.engine.shards import flat_tensors
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.objective import refuse_objective
-from pipeline.training.deepspeed_config import offloads_optimizer
-from pipeline.training.optimizer import lay_out, make_optimizer
-from pipeline.training.shards import flat_tensors
 
 Engine = Any
 """A `deepspeed.DeepSpeedEngine`; its own annotations are too incomplete for a type checker."""

@@ -8,10 +8,10 @@ from ranks import run_ranks
 from transformers import CONFIG_MAPPING
 
 from pipeline.config.run_file import load
+from pipeline.engine.capacity import left_in_cgroups, precision_problems, setting_of, shape_of
+from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
+from pipeline.engine.memory import Shape
 from pipeline.model.sizes import Sizes
-from pipeline.training.capacity import left_in_cgroups, precision_problems, setting_of, shape_of
-from pipeline.training.deepspeed_config import fit_buckets, read_template, resolve
-from pipeline.training.memory import Shape
 
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 

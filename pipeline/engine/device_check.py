@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.capacity import cpu_has_fp16, precision_problems
 from pipeline.errors import ConfigError
-from pipeline.training.capacity import cpu_has_fp16, precision_problems
 from pipeline.work.separate_checks import answer
 
 

@@ -31,7 +31,7 @@ def meet(config: RunConfig) -> dict[str, Any]:
     import torch
     import torch.distributed as dist
 
-    from pipeline.training.process_group import join_process_group
+    from pipeline.engine.process_group import join_process_group
 
     join_process_group()
     total = torch.ones(1)

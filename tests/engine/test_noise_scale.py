@@ -11,10 +11,10 @@ from ranks import run_ranks
 from transformers import AutoModelForCausalLM
 
 from pipeline.config.run_file import load
+from pipeline.engine.noise_scale import MicroBatchGradients, NoiseScale
 from pipeline.sampling.dataset import open_data
 from pipeline.store.metrics import read_metrics
 from pipeline.training.model import initialise, model_config
-from pipeline.training.noise_scale import MicroBatchGradients, NoiseScale
 
 
 def test_two_batch_sizes_give_signal_and_noise() -> None:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch.optim.adamw import adamw
 
-from pipeline.training.shards import Slot
+from pipeline.engine.shards import Slot
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz iteration; five steps bring singular values into 0.7 to 1.2. Source: Jordan et al. 2024,

@@ -1,6 +1,6 @@
 """Memory arithmetic: what one rank holds while it trains, by ZeRO stage, and what would make it fit. Free of torch.
 
-What each stage holds was read in DeepSpeed 0.19.8 and measured: `tests/training/test_memory.py` adds up the tensors of real
+What each stage holds was read in DeepSpeed 0.19.8 and measured: `tests/engine/test_memory.py` adds up the tensors of real
 engines. The moment that counts is the optimizer step for everything that belongs to parameters (the copy of the gradients
 that some stages make then among it), the end of the forward pass for activations; they are added as if both came at once.
 """

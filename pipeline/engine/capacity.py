@@ -12,12 +12,12 @@ import torch.distributed as dist
 from transformers import PretrainedConfig
 
 from pipeline.config.run_config import RunConfig
+from pipeline.engine.deepspeed_config import BUCKET_ELEMENTS, offload_device
+from pipeline.engine.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
 from pipeline.errors import ConfigError
 from pipeline.model.chunked_loss import rows_at_once
 from pipeline.model.costs import head_width
 from pipeline.model.sizes import Sizes
-from pipeline.training.deepspeed_config import BUCKET_ELEMENTS, offload_device
-from pipeline.training.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
 
 CGROUPS = Path("/sys/fs/cgroup")
 

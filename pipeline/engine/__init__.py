@@ -1,0 +1,1 @@
+"""DeepSpeed behind names of ours: its config, engine, optimizers, shards, memory and operators."""
