@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from pipeline import ports
+from pipeline.cluster import ports
 
 ASKED_FOR = {"full": "--full", "faults": "--faults", "cluster": "--cluster"}
 """Marker -> the option that brings its tests in."""

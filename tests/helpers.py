@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from pipeline.checkpoint.folders import name_of, write_checkpoint_manifest
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import SCHEMA
 from pipeline.corpus.prepare import prepare
 from pipeline.store.artifacts import Result, file_record, read_json, write_json
-from pipeline.training.checkpoint_folders import name_of, write_checkpoint_manifest
 
 DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.cluster.ports import free_port
 from pipeline.config.run_config import RunConfig
 from pipeline.engine import extensions
 from pipeline.engine.capacity import cpu_has_fp16
-from pipeline.ports import free_port
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 extensions.use_folder()

@@ -14,9 +14,9 @@ import zstandard
 
 from pipeline.__main__ import STAGES
 from pipeline.cli import commands
+from pipeline.cluster.ports import is_occupied
 from pipeline.config.run_file import load
 from pipeline.errors import UserError
-from pipeline.ports import is_occupied
 from pipeline.store.artifacts import states
 from pipeline.work import separate_checks
 

@@ -18,7 +18,6 @@ LAYERS = (
     "recent_rate",
     "logs",
     "config",
-    "ports",
     "store",
     "work",
     "corpus",
@@ -26,6 +25,7 @@ LAYERS = (
     "sampling",
     "model",
     "engine",
+    "checkpoint",
     "training",
     "evaluation",
     "planning",
@@ -121,8 +121,8 @@ def test_who_imports_deepspeed() -> None:
     assert {name.split("/")[0] for name in importers} <= set(ON_RANKS)
 
 
-PICKLE_READER = "training/checkpoint_files.py"
-MAY_READ_PICKLES = ("training/test_checkpoint_files.py",)
+PICKLE_READER = "checkpoint/files.py"
+MAY_READ_PICKLES = ("checkpoint/test_checkpoint_files.py",)
 """Tests that make hostile files, and show that they are."""
 MAY_MERGE = ("training/test_branch.py", "cli/test_checkpoint_commands.py")
 """Tests that hold our reader to DeepSpeed's own merging, of files that they have made."""

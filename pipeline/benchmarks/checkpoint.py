@@ -53,9 +53,9 @@ def measure(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
 
     The disk comes to rest after each: no save waits for what another has left to write or to remove.
     """
-    from pipeline.training.checkpoint import TrainState
+    from pipeline.checkpoint.saver import Saver
+    from pipeline.checkpoint.state import TrainState
     from pipeline.training.loop import probe
-    from pipeline.training.saver import Saver
 
     config = ours.config
     saver = Saver(ours.engine, run_dir, config.checkpoint, {})

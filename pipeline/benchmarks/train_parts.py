@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.benchmarks import checkpoint as benchmark_checkpoint
+from pipeline.cluster.ports import free_port
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.engine.engine import make_engine
@@ -30,7 +31,6 @@ from pipeline.model.costs import peak_flops
 from pipeline.model.device_batch import DeviceBatch, Mover
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import count_parameters
-from pipeline.ports import free_port
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.store.heartbeat import NO_HEARTBEAT

@@ -7,12 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.run_sections import Checkpoint
-from pipeline.errors import DataError, UserError
-from pipeline.logs import console, human_bytes, note, print_json, print_wide
-from pipeline.store.artifacts import MANIFEST
-from pipeline.store.lease import Lease
-from pipeline.training.checkpoint_folders import (
+from pipeline.checkpoint.folders import (
     broken_checkpoints,
     complete_checkpoints,
     name_of,
@@ -21,8 +16,13 @@ from pipeline.training.checkpoint_folders import (
     remove,
     step_of,
 )
-from pipeline.training.checkpoint_integrity import damaged_files
-from pipeline.training.retention import surplus
+from pipeline.checkpoint.integrity import damaged_files
+from pipeline.checkpoint.retention import surplus
+from pipeline.config.run_sections import Checkpoint
+from pipeline.errors import DataError, UserError
+from pipeline.logs import console, human_bytes, note, print_json, print_wide
+from pipeline.store.artifacts import MANIFEST
+from pipeline.store.lease import Lease
 
 LEAST_WIDTH = 100
 
@@ -117,7 +117,7 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
     chosen = checkpoints[-1] if step is None else _checkpoint(folder, step)
     if output.exists():
         raise UserError(f"{output}: exists; name a folder that is to be made")
-    from pipeline.training.plain_files import write_plain
+    from pipeline.checkpoint.plain_files import write_plain
 
     others = [str(step_of(path)) for path in checkpoints if path != chosen]
     remedy = f"Restore it from a copy, or give another --step: {', '.join(others) or 'there is none'}"

@@ -20,6 +20,7 @@ import psutil
 import yaml
 
 from pipeline.benchmarks.common import show_table
+from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.cluster.launch import dividing_ranks, gpu_count, read_hostfile
 from pipeline.cluster.ranks import end_leftovers
 from pipeline.config.run_config import RunConfig
@@ -31,7 +32,6 @@ from pipeline.store.artifacts import write_atomic
 from pipeline.store.events import read_events
 from pipeline.store.lease import LEASE, START
 from pipeline.store.metrics import read_metrics
-from pipeline.training.checkpoint_folders import complete_checkpoints
 
 LEAST_STEPS = 4
 OTHER_RANKS = {"fp32": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
@@ -109,7 +109,7 @@ def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> Non
 
 def difference(a: Path, b: Path) -> Difference:
     """Return the largest differences of two finished runs of the same steps. Raises UserError where steps are missing."""
-    from pipeline.training.stored_weights import MOMENTS, open_stored
+    from pipeline.checkpoint.stored_weights import MOMENTS, open_stored
 
     losses = [{record["step"]: record["loss"] for record in read_metrics(run)} for run in (a, b)]
     if losses[0].keys() != losses[1].keys():

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cluster.ports import free_port, is_occupied
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError, nearest_multiples
-from pipeline.ports import free_port, is_occupied
 from pipeline.work.separate_checks import found_by
 
 WORKER = "pipeline.training.worker"

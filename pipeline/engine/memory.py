@@ -165,7 +165,7 @@ def checkpoint_bytes(parameters: int, dtype: str, zero_stage: int, moment_bytes:
     """Return the bytes of a checkpoint, over all ranks, but for names and random states.
 
     Weights as the forward pass has them, fp32 master weights, optimizer states (`moment_bytes` a parameter; AdamW: 8).
-    In fp32 at stage 0 the weights are the master weights. Measured by `tests/training/test_disk.py`.
+    In fp32 at stage 0 the weights are the master weights. Measured by `tests/checkpoint/test_disk.py`.
     """
     master = 0 if zero_stage == 0 else 4
     weights = 0 if zero_stage == 3 else WIDTH[dtype]

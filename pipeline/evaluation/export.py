@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.checkpoint.integrity import advising
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
 from pipeline.store.artifacts import MANIFEST, Result, file_record, read_json
 from pipeline.store.pretrained_folders import new_model, open_model, open_tokenizer
-from pipeline.training.checkpoint_integrity import advising
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest accepted difference of a logit. fp32: rounding of another summation order. The half formats: a few units in
@@ -101,12 +101,12 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
+    from pipeline.checkpoint.stored_weights import read_verified
     from pipeline.engine.engine import DTYPES
     from pipeline.model.language_model import PREFIX
     from pipeline.training.model import model_config
     from pipeline.training.start import stored_as_weights
     from pipeline.training.starting_weights import put_weights
-    from pipeline.training.stored_weights import read_verified
 
     transformers_logging.disable_progress_bar()
     stored = read_verified(checkpoint, _remedy(checkpoint.parent))
@@ -135,7 +135,7 @@ def _remedy(checkpoints: Path) -> str:
 
 def read_probe(path: Path) -> dict[str, np.ndarray]:
     """Return a checkpoint's `input_ids` and the engine's `logits` of them. Raises DataError where the file is damaged."""
-    from pipeline.training.checkpoint_files import decoding
+    from pipeline.checkpoint.files import decoding
 
     with decoding(path):
         arrays = np.load(path)  # which reads no objects, so that no code is run

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.store.artifacts import differences, read_json
-from pipeline.training.checkpoint_folders import complete_checkpoints
 from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import RUN_RECORD, settings_of
 

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pipeline.checkpoint.state import GuardState
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import Guard
 from pipeline.sampling.dataset import phase_starts
@@ -16,16 +17,6 @@ from pipeline.sampling.order import Order
 
 OF_NORMAL = 1.4826
 """Standard deviations of a normal distribution in its median absolute deviation."""
-
-
-@dataclass(frozen=True)
-class GuardState:
-    """What the guards know of the steps before; part of every checkpoint."""
-
-    losses: tuple[float, ...] = ()
-    """Of the last steps whose update was made, oldest first, no more than `guard.spike_window_steps`."""
-    not_made: int = 0
-    """The last steps in a row whose update was not made."""
 
 
 @dataclass(frozen=True)

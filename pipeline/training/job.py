@@ -11,6 +11,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pipeline.checkpoint import reader as checkpoint
+from pipeline.checkpoint.disk import disk_need
+from pipeline.checkpoint.folders import broken_checkpoints, name_of, point_to, pointed_at
+from pipeline.checkpoint.saver import Saver
+from pipeline.checkpoint.state import TrainState
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.engine import extensions
@@ -36,13 +41,9 @@ from pipeline.store.events import write_event
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile, read_metrics
 from pipeline.tokens.verify import BackgroundCheck
-from pipeline.training import checkpoint, resume, rollback, start
-from pipeline.training.checkpoint import TrainState
-from pipeline.training.checkpoint_folders import broken_checkpoints, name_of, point_to, pointed_at
-from pipeline.training.disk import disk_need
+from pipeline.training import resume, rollback, start
 from pipeline.training.loop import GoBack, Run, train
 from pipeline.training.model import build_model, model_config, model_size
-from pipeline.training.saver import Saver
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers

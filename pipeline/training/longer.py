@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, dataclass
 
+from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
+from pipeline.checkpoint.retention import stays_for_ever
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate
-from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.training.retention import stays_for_ever
 
 LENGTHENED = "lengthened"
 """Event of a run whose learning rate has jumped so."""

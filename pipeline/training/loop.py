@@ -9,6 +9,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from pipeline.checkpoint.retention import is_saved
+from pipeline.checkpoint.saver import Saver
+from pipeline.checkpoint.state import GuardState, TrainState
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate
 from pipeline.engine.engine import Engine, clip_gradients, gradient_norm, loss_scale
@@ -22,10 +25,7 @@ from pipeline.sampling.loader import Loader
 from pipeline.store.events import write_event
 from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile
-from pipeline.training.checkpoint import TrainState
-from pipeline.training.guard import GuardState, Trouble, is_new_level, judge
-from pipeline.training.retention import is_saved
-from pipeline.training.saver import Saver
+from pipeline.training.guard import Trouble, is_new_level, judge
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from pipeline.checkpoint.disk import disk_need
 from pipeline.config.run_config import RunConfig
 from pipeline.engine import deepspeed_config
 from pipeline.engine.deepspeed_config import read_template, zero_stage
@@ -9,7 +10,6 @@ from pipeline.engine.memory import checkpoint_bytes
 from pipeline.errors import ConfigError
 from pipeline.model import parametrisation
 from pipeline.training import branch, resume, trackers
-from pipeline.training.disk import disk_need
 from pipeline.training.model_facts import model_facts
 
 Part = Callable[[RunConfig], None]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoint.folders import broken_checkpoints, complete_checkpoints, pointed_at, read_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling import order
@@ -12,12 +13,6 @@ from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
 from pipeline.store.artifacts import differences, flatten, read_json, read_manifest, write_json
 from pipeline.store.events import EVENTS, read_events, write_event
-from pipeline.training.checkpoint_folders import (
-    broken_checkpoints,
-    complete_checkpoints,
-    pointed_at,
-    read_checkpoint_manifest,
-)
 from pipeline.training.longer import LENGTHENED, describe_jump, find_jump, with_length
 from pipeline.training.origin import inventory
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from pyarrow import ArrowException
 
+from pipeline.checkpoint.folders import complete_checkpoints, point_to, remove, step_of
 from pipeline.engine.agreement import from_rank_0
 from pipeline.errors import UserError
 from pipeline.sampling import trace
 from pipeline.sampling.skipped import ROLLBACK
 from pipeline.store.artifacts import write_json
 from pipeline.store.events import read_events, write_event
-from pipeline.training.checkpoint_folders import complete_checkpoints, point_to, remove, step_of
 from pipeline.training.guard import suspected_samples
 from pipeline.training.loop import GoBack, Run
 from pipeline.training.start import BRANCH

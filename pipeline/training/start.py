@@ -8,6 +8,10 @@ from typing import Any
 import torch.distributed as dist
 from transformers import PretrainedConfig
 
+from pipeline.checkpoint import reader as checkpoint
+from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
+from pipeline.checkpoint.state import GuardState, TrainState
+from pipeline.checkpoint.stored_weights import Stored, open_stored
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.agreement import from_rank_0
 from pipeline.engine.engine import Engine
@@ -16,13 +20,9 @@ from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.store.events import write_event
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
-from pipeline.training import branch, checkpoint, origin
-from pipeline.training.checkpoint import TrainState
-from pipeline.training.checkpoint_folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.training.guard import GuardState
+from pipeline.training import branch, origin
 from pipeline.training.origin import Origin
 from pipeline.training.starting_weights import Weights, on_rank_0, pretrained_weights
-from pipeline.training.stored_weights import Stored, open_stored
 
 BRANCH = "branch"
 """The event of a run that begins from another one's checkpoint."""

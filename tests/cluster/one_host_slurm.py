@@ -17,7 +17,7 @@ import psutil
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo")
 CONTROLLER_PORT = 16817
 FIRST_NODE_PORT = 17001
-"""Both outside `pipeline.ports`."""
+"""Both outside `pipeline.cluster.ports`."""
 
 CONFIG = """\
 ClusterName=test

@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 from ranks import exit_codes
 
+from pipeline.cluster.ports import free_port
 from pipeline.engine.muon import Layout, Muon, orthogonalise, owners_of, update_scale
 from pipeline.engine.shards import Slot, even_slots, vector_slots
-from pipeline.ports import free_port
 
 SHAPES = {"a": torch.Size([6, 4]), "b": torch.Size([3, 8]), "c": torch.Size([6, 4]), "d": torch.Size([5, 5])}
 STEPS = 3

@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from training_data import write_run
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from pipeline.checkpoint.files import load_file
+from pipeline.checkpoint.folders import read_checkpoint_manifest, write_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.evaluation.export import _replacing, export
 from pipeline.store.artifacts import file_record, write_json
-from pipeline.training.checkpoint_files import load_file
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest, write_checkpoint_manifest
 
 MakeRun = Callable[..., Path]
 REMEDY = "Restore it from a copy; or delete .* and run `pipeline train`"

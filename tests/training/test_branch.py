@@ -14,6 +14,8 @@ from helpers import digests, pretend_checkpoint
 from ranks import NEEDS_FP16, run_ranks
 from transformers import AutoModelForCausalLM
 
+from pipeline.checkpoint.files import load_file
+from pipeline.checkpoint.stored_weights import read_verified
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.model.language_model import PREFIX
@@ -22,11 +24,9 @@ from pipeline.store.artifacts import file_record, flatten, read_json
 from pipeline.store.events import read_events
 from pipeline.store.metrics import read_metrics
 from pipeline.training import branch, resume
-from pipeline.training.checkpoint_files import load_file
 from pipeline.training.model import model_config
 from pipeline.training.origin import find_origin, inventory
 from pipeline.training.rollback import begun_at
-from pipeline.training.stored_weights import read_verified
 
 MakeRun = Callable[..., Path]
 README = Path(branch.__file__).with_name("README.md")

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from ranks import in_ranks
 
+from pipeline.checkpoint.folders import complete_checkpoints
+from pipeline.checkpoint.state import GuardState
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.run_sections import Guard
@@ -17,8 +19,7 @@ from pipeline.errors import UserError
 from pipeline.sampling.skipped import ROLLBACK, united
 from pipeline.store.events import read_events
 from pipeline.store.metrics import read_metrics
-from pipeline.training.checkpoint_folders import complete_checkpoints
-from pipeline.training.guard import GuardState, deviations_above, judge
+from pipeline.training.guard import deviations_above, judge
 
 MakeRun = Callable[..., Path]
 BATCH = 8

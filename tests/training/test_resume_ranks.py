@@ -9,10 +9,10 @@ import pytest
 from ranks import NEEDS_FP16, run_ranks
 from training_data import TEMPLATES
 
+from pipeline.checkpoint.files import load_file
 from pipeline.config.run_file import load
 from pipeline.store.events import all_events
 from pipeline.store.metrics import read_metrics
-from pipeline.training.checkpoint_files import load_file
 
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full

@@ -24,12 +24,12 @@ from deepspeed.checkpoint.constants import (
 )
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 
+from pipeline.checkpoint.files import decoding, load_file
+from pipeline.checkpoint.folders import read_checkpoint_manifest
+from pipeline.checkpoint.integrity import advising, verify_bytes
 from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 from pipeline.errors import DataError
 from pipeline.store.artifacts import MANIFEST
-from pipeline.training.checkpoint_files import decoding, load_file
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest
-from pipeline.training.checkpoint_integrity import advising, verify_bytes
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 """AdamW's two, Muon's one."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.checkpoint.folders import step_of
 from pipeline.config.run_sections import Checkpoint
-from pipeline.training.checkpoint_folders import step_of
 
 
 def is_saved(step: int, settings: Checkpoint) -> bool:

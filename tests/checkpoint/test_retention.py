@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.checkpoint.folders import step_of
+from pipeline.checkpoint.retention import is_saved, most_kept, surplus
 from pipeline.config.run_sections import Checkpoint
-from pipeline.training.checkpoint_folders import step_of
-from pipeline.training.retention import is_saved, most_kept, surplus
 
 
 @pytest.mark.parametrize(

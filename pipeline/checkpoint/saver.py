@@ -24,6 +24,18 @@ import torch
 import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
+from pipeline.checkpoint.folders import (
+    PARTIAL,
+    complete_checkpoints,
+    name_of,
+    point_to,
+    remove,
+    write_checkpoint_manifest,
+)
+from pipeline.checkpoint.reader import PROBE, parameter_names, random_state, random_state_file
+from pipeline.checkpoint.retention import surplus
+from pipeline.checkpoint.snapshot import HostMemory
+from pipeline.checkpoint.state import TrainState
 from pipeline.config.run_sections import Checkpoint
 from pipeline.engine.agreement import from_rank_0, on_any_rank
 from pipeline.engine.engine import Engine
@@ -34,17 +46,6 @@ from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.events import write_event
 from pipeline.store.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile
-from pipeline.training.checkpoint import PROBE, TrainState, parameter_names, random_state, random_state_file
-from pipeline.training.checkpoint_folders import (
-    PARTIAL,
-    complete_checkpoints,
-    name_of,
-    point_to,
-    remove,
-    write_checkpoint_manifest,
-)
-from pipeline.training.retention import surplus
-from pipeline.training.snapshot import HostMemory
 
 Records = dict[str, dict[str, Any]]
 NICE = 10

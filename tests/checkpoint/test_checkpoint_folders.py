@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from helpers import pretend_checkpoint
 
-from pipeline.errors import DataError
-from pipeline.store.artifacts import file_record, fingerprint
-from pipeline.training import checkpoint_folders
-from pipeline.training.checkpoint_folders import (
+from pipeline.checkpoint import folders as checkpoint_folders
+from pipeline.checkpoint.folders import (
     broken_checkpoints,
     complete_checkpoints,
     read_checkpoint_manifest,
     write_checkpoint_manifest,
 )
-from pipeline.training.checkpoint_integrity import damaged_files, verify_bytes
+from pipeline.checkpoint.integrity import damaged_files, verify_bytes
+from pipeline.errors import DataError
+from pipeline.store.artifacts import file_record, fingerprint
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from pipeline.checkpoint.folders import read_checkpoint_manifest
+from pipeline.checkpoint.stored_weights import MOMENTS, read_verified
 from pipeline.store.artifacts import temporary_path, write_json
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest
-from pipeline.training.stored_weights import MOMENTS, read_verified
 
 
 def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from ranks import in_ranks, run_ranks
 
+from pipeline.checkpoint import reader as checkpoint
+from pipeline.checkpoint.integrity import content_flaw, size_flaw
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.store.events import all_events
 from pipeline.store.metrics import read_metrics
-from pipeline.training import checkpoint
-from pipeline.training.checkpoint_integrity import content_flaw, size_flaw
 
 OLDER, NEWEST = "step_00000010", "step_00000020"
 CONSTANT = "schedule.kind=constant"

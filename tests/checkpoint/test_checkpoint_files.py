@@ -19,10 +19,10 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
+from pipeline.checkpoint import files as checkpoint_files
+from pipeline.checkpoint.files import load_file
+from pipeline.checkpoint.saver import write_files
 from pipeline.errors import DataError
-from pipeline.training import checkpoint_files
-from pipeline.training.checkpoint_files import load_file
-from pipeline.training.saver import write_files
 
 FLIPS = 300
 WHERE = 1500

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
+from pipeline.checkpoint.folders import PARTIAL, complete_checkpoints, read_checkpoint_manifest
+from pipeline.checkpoint.retention import is_saved, most_kept
 from pipeline.config.run_config import RunConfig
-from pipeline.training.checkpoint_folders import PARTIAL, complete_checkpoints, read_checkpoint_manifest
-from pipeline.training.retention import is_saved, most_kept
 
 GIB = 2**30
 

@@ -11,14 +11,14 @@ import torch
 from helpers import memory_disk
 from ranks import in_ranks, run_ranks
 
+from pipeline.checkpoint.files import load_file
+from pipeline.checkpoint.folders import read_checkpoint_manifest, remove
+from pipeline.checkpoint.saver import _check_sizes
+from pipeline.checkpoint.snapshot import HostMemory
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.store.events import read_events
 from pipeline.store.metrics import read_metrics
-from pipeline.training.checkpoint_files import load_file
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest, remove
-from pipeline.training.saver import _check_sizes
-from pipeline.training.snapshot import HostMemory
 
 MakeRun = Callable[..., Path]
 CONSTANT = "schedule.kind=constant"
@@ -79,7 +79,7 @@ def flat(value: object) -> list[object]:
 
 def slow_work(config: RunConfig) -> dict[str, Any]:
     """Train with writes that end only when training waits for them, on one rank only."""
-    from pipeline.training import saver
+    from pipeline.checkpoint import saver
     from pipeline.training.job import run_job
     from pipeline.training.stop import StopSignal
 
@@ -138,7 +138,7 @@ def test_there_is_no_checkpoint_whose_steps_may_be_lost(make_run: MakeRun) -> No
 
 def unremovable_work(config: RunConfig) -> dict[str, Any]:
     """Train where an old checkpoint cannot be removed, as while somebody reads it on a network file system."""
-    from pipeline.training import saver
+    from pipeline.checkpoint import saver
     from pipeline.training.job import run_job
     from pipeline.training.stop import StopSignal
 
@@ -180,8 +180,8 @@ def test_a_folder_that_cannot_be_made_costs_the_save_alone(make_run: MakeRun) ->
 
 def blocked_work(config: RunConfig) -> dict[str, Any]:
     """Train while a file lies where the folder of unfinished checkpoints has to be."""
+    from pipeline.checkpoint import saver
     from pipeline.errors import UserError
-    from pipeline.training import saver
     from pipeline.training.job import run_job
     from pipeline.training.stop import StopSignal
 

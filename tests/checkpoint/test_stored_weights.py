@@ -9,10 +9,10 @@ import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 
+from pipeline.checkpoint.folders import write_checkpoint_manifest
+from pipeline.checkpoint.saver import write_files
+from pipeline.checkpoint.stored_weights import open_stored, read_verified
 from pipeline.errors import DataError
-from pipeline.training.checkpoint_folders import write_checkpoint_manifest
-from pipeline.training.saver import write_files
-from pipeline.training.stored_weights import open_stored, read_verified
 
 States = dict[str, Any]
 MODEL = "mp_rank_00_model_states.pt"

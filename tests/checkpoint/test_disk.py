@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from ranks import run_ranks
 
+from pipeline.checkpoint.disk import disk_need
 from pipeline.config.run_file import load
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.store.artifacts import MANIFEST, read_json
-from pipeline.training.disk import disk_need
 
 MakeRun = Callable[..., Path]
 WIDER = ["model.config.hidden_size=256", "model.config.intermediate_size=512", "train.train_tokens=2048"]

@@ -7,7 +7,7 @@ the export is compared. `saver.py` writes them.
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +17,19 @@ import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
+from pipeline.checkpoint import reshard
+from pipeline.checkpoint.files import decoding, load_file
+from pipeline.checkpoint.folders import read_checkpoint_manifest
+from pipeline.checkpoint.integrity import content_flaw, size_flaw
+from pipeline.checkpoint.state import TrainState
+from pipeline.checkpoint.stored_weights import Stored, open_stored, parameter_groups
 from pipeline.engine.agreement import on_any_rank
 from pipeline.engine.engine import Engine
-from pipeline.engine.noise_scale import NoiseScale
 from pipeline.engine.shards import group_shapes
 from pipeline.errors import DataError
-from pipeline.sampling.order import Ranges
 from pipeline.store.artifacts import MANIFEST
-from pipeline.training import reshard
-from pipeline.training.checkpoint_files import decoding, load_file
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest
-from pipeline.training.checkpoint_integrity import content_flaw, size_flaw
-from pipeline.training.guard import GuardState
-from pipeline.training.stored_weights import Stored, open_stored, parameter_groups
 
 PROBE = "probe.npz"
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """How far the run is; together with the config it decides everything that follows."""
-
-    step: int = 0
-    """Completed optimizer steps."""
-    tokens: int = 0
-    """Tokens trained on."""
-    skipped: Ranges = ()
-    """Samples that the run does not consume."""
-    noise_scale: NoiseScale = field(default_factory=NoiseScale)
-    """Running averages; they decide nothing."""
-    guard: GuardState = field(default_factory=GuardState)
-
-    def after_step(self, tokens: int, noise_scale: NoiseScale, guard: GuardState) -> "TrainState":
-        """Return the state after one more step of so many tokens."""
-        return replace(self, step=self.step + 1, tokens=self.tokens + tokens, noise_scale=noise_scale, guard=guard)
-
-    @staticmethod
-    def read(record: dict[str, Any]) -> "TrainState":
-        """Return the state that a checkpoint's manifest holds."""
-        skipped = tuple((first, end) for first, end in record["skipped"])
-        guard = GuardState(tuple(record["guard"]["losses"]), record["guard"]["not_made"])
-        noise_scale = NoiseScale(**record["noise_scale"])
-        return TrainState(**{**record, "skipped": skipped, "noise_scale": noise_scale, "guard": guard})
 
 
 def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:

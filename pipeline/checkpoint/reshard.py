@@ -16,9 +16,9 @@ from deepspeed.checkpoint.constants import (
     SINGLE_PARTITION_OF_FP32_GROUPS,
 )
 
+from pipeline.checkpoint.stored_weights import MOMENTS, Stored
 from pipeline.engine.engine import Engine
 from pipeline.engine.shards import Slot, copy_slots, flat_tensors, group_shapes, slots_of_ranks
-from pipeline.training.stored_weights import MOMENTS, Stored
 
 
 def load(engine: Engine, stored: Stored) -> None:

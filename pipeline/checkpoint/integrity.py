@@ -6,10 +6,10 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.errors import DataError, is_missing
 from pipeline.logs import progress
 from pipeline.store.artifacts import file_record
-from pipeline.training.checkpoint_folders import read_checkpoint_manifest
 
 FileRecord = Mapping[str, Any]
 """`{"bytes", "checksum"}` of a file, as a manifest has it."""
