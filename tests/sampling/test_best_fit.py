@@ -290,7 +290,7 @@ def test_a_broken_shard_is_named_and_the_others_are_not_packed_again(make_tokens
 KILLED = """
 import sys
 from pathlib import Path
-from pipeline.run_file import load
+from pipeline.config.run_file import load
 from pipeline.sampling.best_fit import prepare_packing
 
 prepare_packing(load(Path(sys.argv[1]), ["executor.workers=1"]))

@@ -22,7 +22,7 @@ from pipeline.store.processes import own_identity
 
 HOLDER = """
 import sys, time, pathlib
-from pipeline.lease import Lease
+from pipeline.store.lease import Lease
 with Lease(pathlib.Path(sys.argv[1]), "pipeline train"):
     print("held", flush=True)
     time.sleep(600)
@@ -241,7 +241,7 @@ def test_a_lease_dated_in_the_future_does_not_hold_for_ever(tmp_path: Path) -> N
 
 ROUNDS = """
 import os, pathlib, random, sys, time
-from pipeline import lease
+from pipeline.store import lease
 from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.errors import LeaseError
 

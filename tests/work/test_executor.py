@@ -126,8 +126,8 @@ def test_a_killed_worker_is_replaced_and_its_task_repeated(tmp_path: Path) -> No
 INTERRUPTED = """
 import sys, time
 from pathlib import Path
-from pipeline.run_sections import Executor
-from pipeline.executor import Task, report_progress, run_tasks
+from pipeline.config.run_sections import Executor
+from pipeline.work.executor import Task, report_progress, run_tasks
 
 def slow(number):
     if number:
