@@ -186,7 +186,7 @@ class Model(Section):
     not grow with depth (Radford et al. 2019). `false`: the architecture's own rule, which in gpt2 is the same."""
     mup: bool = False
     """Scale initial weights, learning rates and weight decay of each parameter by width, so that a `peak_learning_rate`
-    tuned on a narrow model holds for this one (Yang et al. 2022, arXiv:2203.03466; `pipeline/training/README.md`)."""
+    tuned on a narrow model holds for this one (Yang et al. 2022, arXiv:2203.03466; `pipeline/model/README.md`)."""
     mup_base_width: int | None = Field(default=None, ge=1)
     """With `mup`: hidden size of the model on which the learning rate was tuned. There, every factor is 1. A narrow one
     wants a larger `config.initializer_range` than 0.02."""
@@ -271,7 +271,7 @@ class Optimizer(Section):
     muon_update_rms: float = Field(default=0.05, gt=0)
     """Root mean square of the entries of Muon's update at a learning rate of 1. AdamW's is about 0.2 (Liu et al. 2025,
     arXiv:2502.16982, section 2.2): with 0.2 a rate tuned for AdamW can be taken over. Less lets embeddings and head, which
-    AdamW updates, learn faster than the matrices; 0.05 was best of those tried (`pipeline/training/README.md`)."""
+    AdamW updates, learn faster than the matrices; 0.05 was best of those tried (`pipeline/engine/README.md`)."""
     adamw_kernel: Literal["torch", "deepspeed"] = "torch"
     """Fused AdamW of torch or of DeepSpeed, which builds it once. Optimizer states in host memory take DeepSpeed's own
     for CPUs. Changes the speed, the result only by rounding."""
