@@ -1,7 +1,7 @@
 """`pipeline benchmark loader`: how fast tokens on disk become batches, from any place of a corpus of any size.
 
 Needs no run file and no finished stage: its corpora are made in a scratch folder, which is removed. Parts are measured in
-fresh processes of their own (`benchmark_parts`).
+fresh processes of their own (`loader_parts`).
 """
 
 import json

@@ -1,7 +1,7 @@
 """`pipeline benchmark tokenize`: how fast text becomes tokens, what limits it, how much memory it takes.
 
 Reads a run file's finished documents and tokenizer; works in a scratch folder that it removes. The stage is measured as
-whole processes, its parts in fresh processes of their own (`benchmark_parts`).
+whole processes, its parts in fresh processes of their own (`tokenize_parts`).
 """
 
 import os

@@ -1,7 +1,7 @@
 """`pipeline benchmark train`: our loop beside a plain PyTorch loop on the same model and batch, and ranks beside one rank.
 
 Needs no corpus: random tokens are written to a scratch folder, which is removed. Parts are measured in fresh processes of
-their own (`benchmark_parts`). On GPUs also model FLOPs utilisation, beside what the GPU makes of one large matrix product.
+their own (`train_parts`). On GPUs also model FLOPs utilisation, beside what the GPU makes of one large matrix product.
 """
 
 import json
