@@ -9,9 +9,12 @@ import os
 import sys
 import time
 import traceback
+import unicodedata
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -19,8 +22,35 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from pipeline.recent_rate import RecentRate
-from pipeline.visible import harmless, visible
+INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Unicode categories shown as codes: controls, formats (direction marks, joiners), surrogates, line separators."""
+
+
+def visible(text: str, newline: str = "↵", tab: str = "⇥") -> str:
+    """Return text with every character that a terminal would act on, or would not show, made visible.
+
+    A control character becomes `<1B>` or `<U+202E>`, a tab `tab`, a line feed `newline`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(character, newline, tab) for character in text)
+
+
+def harmless(text: str) -> str:
+    """Return text of several lines with all but its line feeds and tabs made visible."""
+    return visible(text, newline="\n", tab="\t")
+
+
+@lru_cache(maxsize=4096)
+def _visible(character: str, newline: str, tab: str) -> str:
+    if character == "\n":
+        return newline
+    if character == "\t":
+        return tab
+    if unicodedata.category(character) not in INVISIBLE:
+        return character
+    code = ord(character)
+    return f"<{code:02X}>" if code < 0x80 else f"<U+{code:04X}>"
 
 
 class _Terminal(Console):
@@ -138,6 +168,57 @@ def human_seconds(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+WINDOW_SECONDS = 30.0
+"""Time that the rate is measured over; longer where updates come rarely."""
+LEAST_POINTS = 5
+"""Updates that the rate is measured over at least, once there are as many: steps may take minutes."""
+SPACING_SECONDS = 0.25
+"""Updates that come closer than this count as one."""
+SILENT_INTERVALS = 2
+"""After so many usual intervals without an update, the silence counts, too."""
+
+
+class RecentRate:
+    """Takes what is completed at some times, in seconds of any clock that does not go back."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, float]] = deque()
+
+    def add(self, now: float, completed: float) -> None:
+        """Take what is completed now. The first time is the beginning: what was done before has no rate."""
+        points = self._points
+        if points and completed < points[-1][1]:  # gone back, as a run does to a checkpoint
+            points.clear()
+        if len(points) >= 2 and now - points[-2][0] < SPACING_SECONDS:
+            points.pop()
+        points.append((now, completed))
+        while len(points) > LEAST_POINTS and points[1][0] <= now - WINDOW_SECONDS:
+            points.popleft()
+
+    def per_second(self, now: float) -> float:
+        """Return the recent rate; 0 where nothing was done, or there is nothing yet to measure."""
+        if len(self._points) < 2:
+            return 0.0
+        first_time, first_completed = self._points[0]
+        last_time, last_completed = self._points[-1]
+        seconds = now - first_time if self._is_silent(now) else last_time - first_time
+        return (last_completed - first_completed) / seconds if seconds > 0 else 0.0
+
+    def seconds_left(self, now: float, total: float) -> float | None:
+        """Return the time until `total` is completed at the recent rate; None where nothing was done of late."""
+        rate = self.per_second(now)
+        if rate <= 0:
+            return None
+        last_time, completed = self._points[-1]
+        since = 0.0 if self._is_silent(now) else now - last_time
+        return max(0.0, (total - completed) / rate - since)
+
+    def _is_silent(self, now: float) -> bool:
+        """Tell whether the last update is much longer ago than updates usually are."""
+        usual = (self._points[-1][0] - self._points[0][0]) / (len(self._points) - 1)
+        return now - self._points[-1][0] > SILENT_INTERVALS * usual
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import logs
-from pipeline.visible import INVISIBLE, visible
+from pipeline.logs import INVISIBLE, visible
 
 HOSTILE = "\x1b[31m\u202e[/red]x:smile:\x9b2J\r\x07\x7fend"
 """As a file, column, source or token may be named: colours, direction, markup, an emoji code, cursor, bell, delete."""

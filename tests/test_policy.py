@@ -14,8 +14,6 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     "errors",
-    "visible",
-    "recent_rate",
     "logs",
     "config",
     "store",

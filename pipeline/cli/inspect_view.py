@@ -14,9 +14,8 @@ from rich.text import Text
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError, UserError
-from pipeline.logs import console, human_bytes, print_json
+from pipeline.logs import console, human_bytes, print_json, visible
 from pipeline.tokens.inspect import Question, documents, open_data, overview
-from pipeline.visible import visible
 
 SPLIT_NAMES = {"train": "to train on", "validation": "held out"}
 BAR_COLUMNS = 40

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.logs import console, note, print_json
+from pipeline.logs import console, note, print_json, visible
 from pipeline.sampling.trace import open_run, read_run, trace_document, trace_step
-from pipeline.visible import visible
 
 EXCERPT_CHARACTERS = 160
 META_CHARACTERS = 160

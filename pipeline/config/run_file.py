@@ -17,7 +17,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.sections import Evaluation, resolve_location
 from pipeline.config.yaml_files import apply_override, merge, read_yaml, to_yaml
 from pipeline.errors import MOST_PROBLEMS, ConfigError, first_of, nearest_divisors, nearest_multiples
-from pipeline.visible import harmless
+from pipeline.logs import harmless
 
 PRESETS = Path(__file__).parent / "presets"
 MOST_NAMES = 30

@@ -2,7 +2,7 @@
 
 import html
 
-from pipeline.visible import harmless
+from pipeline.logs import harmless
 
 
 def escape(text: str) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.logs import human_bytes
-from pipeline.visible import visible
+from pipeline.logs import human_bytes, visible
 
 PIECE_CHARACTERS = 48
 """A longer piece is cut in the tables."""

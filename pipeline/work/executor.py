@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
-from pipeline.logs import human_bytes, progress
-from pipeline.recent_rate import RecentRate
+from pipeline.logs import RecentRate, human_bytes, progress
 from pipeline.store.artifacts import read_json, write_json
 from pipeline.work.dask_workers import connect
 
