@@ -62,7 +62,7 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def part(module: str) -> str:
-    """Return the folder or support module below the package that a dotted name belongs to."""
+    """Return the folder, or the module at the root of the package, that a dotted name belongs to."""
     return [*module.split("."), "__init__"][1]
 
 
@@ -239,6 +239,17 @@ def defines(module: str, name: str) -> bool:
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def test_no_folder_is_larger_than_one_idea() -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in FILES}
+    in_folder: dict[str, list[int]] = {}
+    for path, count in lines.items():
+        in_folder.setdefault(str(path.parent.relative_to(PACKAGE)), []).append(count)
+    at_the_root = {path.name for path in FILES if path.parent == PACKAGE}
+    assert at_the_root == {"__init__.py", "__main__.py", "errors.py", "logs.py"}
+    assert {name: len(counts) for name, counts in in_folder.items() if len(counts) > 25} == {}
+    assert {name: sum(counts) for name, counts in in_folder.items() if sum(counts) > 0.2 * sum(lines.values())} == {}
 
 
 def test_every_module_class_and_public_function_has_a_docstring() -> None:
