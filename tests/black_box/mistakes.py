@@ -18,10 +18,10 @@ class Mistake:
     """Breaks a file in the folder first."""
 
 
-def _setting(override: str, *also_named: str, command: str = "run") -> Mistake:
-    """A wrong value of one setting: the message names the setting, and by default the value as it was typed."""
+def _setting(override: str, *named: str, command: str = "run") -> Mistake:
+    """A wrong value of one setting: the message names the setting and `named`, by default the value as it was typed."""
     name, _, value = override.partition("=")
-    return Mistake((override,), (name, *(also_named or (value,))), command)
+    return Mistake((override,), (name, *(named or (value,))), command)
 
 
 def _file(arrange: Arrange, *named: str, settings: tuple[str, ...] = (), command: str = "run") -> Mistake:

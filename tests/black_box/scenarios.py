@@ -15,16 +15,12 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[2]
 
-SOURCES = """\
-  prose: {kind: jsonl, paths: [prose.jsonl.gz]}
-  sums: {kind: parquet, paths: [sums.parquet], text_field: body}
-  notes: {kind: text, paths: [notes]}
-"""
-
 RUN_FILE = """\
 paths: {data_dir: data, run_dir: stream}
 sources:
-SOURCES
+  prose: {kind: jsonl, paths: [prose.jsonl.gz]}
+  sums: {kind: parquet, paths: [sums.parquet], text_field: body}
+  notes: {kind: text, paths: [notes]}
 prepare: {validation_fraction: 0.2, shard_text_bytes: 16KiB}
 tokenizer: {kind: sentencepiece-bpe, vocab_size: 512}
 model:
@@ -36,7 +32,7 @@ model:
     num_attention_heads: 2
     max_position_embeddings: 256
     tie_word_embeddings: true
-data: {sequence_length: 64, mixture: MIXTURE, validation_sequences: 4}
+data: {sequence_length: 64, validation_sequences: 4}
 optimizer: {peak_learning_rate: 1e-2}
 schedule: {warmup_tokens: 2048}
 batch: {global_batch_tokens: 512, micro_batch_sequences: 2}
@@ -145,12 +141,9 @@ def make_corpus(folder: Path) -> None:
         (folder / "notes" / f"{number:02d}.txt").write_text(sentences(5) + "\n", "utf-8")
 
 
-def write_run_file(folder: Path, program: Program, sources: str = SOURCES, mixture: str = "null") -> Path:
-    """Write run.yaml into a folder and return its path."""
-    text = RUN_FILE.replace("SOURCES\n", sources).replace("MIXTURE", mixture).replace("ROOT", str(program.root))
-    path = folder / "run.yaml"
-    path.write_text(text)
-    return path
+def write_run_file(folder: Path, program: Program) -> None:
+    """Write run.yaml into a folder, with the program's own template."""
+    (folder / "run.yaml").write_text(RUN_FILE.replace("ROOT", str(program.root)))
 
 
 def run_stream(folder: Path, program: Program) -> None:
