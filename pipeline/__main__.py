@@ -20,7 +20,12 @@ STAGES = (
         writes="data_dir/documents",
         function="pipeline.corpus.prepare:prepare",
         folder=lambda config: config.paths.data_dir / "documents",
-        settings=("sources", "prepare.validation_fraction", "prepare.on_broken_file", "prepare.shard_text_bytes"),
+        settings=(
+            "sources",
+            "prepare.validation_fraction",
+            "prepare.on_broken_file",
+            "prepare.shard_text_bytes",
+        ),
         outside="pipeline.corpus.sources:inventory",
         version=4,
         is_asked=lambda config: any(source.has_documents for source in config.sources.values()),
@@ -112,7 +117,12 @@ STAGES = (
         writes="run_dir/evaluation",
         function="pipeline.evaluation.evaluate:evaluate",
         folder=lambda config: config.paths.run_dir / "evaluation",
-        settings=("evaluation.tasks", "evaluation.shots", "evaluation.items", "evaluation.heldout_bytes"),
+        settings=(
+            "evaluation.tasks",
+            "evaluation.shots",
+            "evaluation.items",
+            "evaluation.heldout_bytes",
+        ),
         inputs=("prepare", "export"),
         outside="pipeline.evaluation.task_facts:inventory",
         checks=(
@@ -184,26 +194,43 @@ def inspect(
     overrides: Overrides = None,
     *,
     source: Annotated[str | None, typer.Option(help="Only this source.", metavar="NAME")] = None,
-    document: Annotated[int | None, typer.Option(help="Show the N-th document, from 0.", metavar="N")] = None,
+    document: Annotated[
+        int | None, typer.Option(help="Show the N-th document, from 0.", metavar="N")
+    ] = None,
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
     id: Annotated[
-        str | None, typer.Option(help="Show the document of this id, original id or url.", metavar="ID")
+        str | None,
+        typer.Option(help="Show the document of this id, original id or url.", metavar="ID"),
     ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Show N documents of each source.", metavar="N")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Show N documents of each source.", metavar="N")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is picked as samples.")] = 1,
     characters: Annotated[int, typer.Option(min=1, help="Cut longer documents there.")] = 2000,
     ids: Annotated[bool, typer.Option("--ids", help="Print the token ids, too.")] = False,
-    tokenizer: Annotated[bool, typer.Option("--tokenizer", help="Measure the tokenizer, beside others.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare every byte with what was written.")] = False,
+    tokenizer: Annotated[
+        bool, typer.Option("--tokenizer", help="Measure the tokenizer, beside others.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every byte with what was written.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look at the data: counts and lengths per source, documents with their token boundaries, the tokenizer."""
+    """Look at the data: counts and lengths per source, documents with their token boundaries, the
+    tokenizer."""
     from pipeline.cli.inspect_view import inspect as look
     from pipeline.config.run_file import load
     from pipeline.tokens.inspect import Question
 
     question = Question(source, document, split, id, samples, seed, characters)
-    look(load(run_file, overrides or []), question, tokenizer=tokenizer, verify=verify, with_ids=ids, as_json=json)
+    look(
+        load(run_file, overrides or []),
+        question,
+        tokenizer=tokenizer,
+        verify=verify,
+        with_ids=ids,
+        as_json=json,
+    )
 
 
 @app.command(rich_help_panel="Around them")
@@ -211,17 +238,34 @@ def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,
     *,
-    step: Annotated[int | None, typer.Option(help="List the documents of this step.", metavar="N")] = None,
-    document: Annotated[str | None, typer.Option(help="List the steps that see it.", metavar="ID|URL")] = None,
-    rank: Annotated[int | None, typer.Option(help="Of the step, only this rank's rows.", metavar="R")] = None,
-    row: Annotated[int | None, typer.Option(help="Of the step, only this row of the batch.", metavar="B")] = None,
+    step: Annotated[
+        int | None, typer.Option(help="List the documents of this step.", metavar="N")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option(help="List the steps that see it.", metavar="ID|URL")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Of the step, only this rank's rows.", metavar="R")
+    ] = None,
+    row: Annotated[
+        int | None, typer.Option(help="Of the step, only this row of the batch.", metavar="B")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Print at most so many rows; 0 for all.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Which documents made a step, and which steps saw a document; also while training runs."""
     from pipeline.cli import trace_view
 
-    trace_view.trace(run, overrides or [], step=step, document=document, rank=rank, row=row, limit=limit, as_json=json)
+    trace_view.trace(
+        run,
+        overrides or [],
+        step=step,
+        document=document,
+        rank=rank,
+        row=row,
+        limit=limit,
+        as_json=json,
+    )
 
 
 @app.command(rich_help_panel="Around them")
@@ -234,7 +278,9 @@ def config(run_file: RunFile, overrides: Overrides = None) -> None:
 
 @app.command(rich_help_panel="Around them")
 def presets(
-    vocab_size: Annotated[int, typer.Option(help="Rows of the embedding to count with.", metavar="N")] = 32_000,
+    vocab_size: Annotated[
+        int, typer.Option(help="Rows of the embedding to count with.", metavar="N")
+    ] = 32_000,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the shipped models: parameters, sequence length, batch, learning rate."""
@@ -247,10 +293,14 @@ def presets(
 def verify_resume(
     run_file: RunFile,
     overrides: Overrides = None,
-    steps: Annotated[int, typer.Option(help="Steps that are trained; killed after half of them.")] = 20,
+    steps: Annotated[
+        int, typer.Option(help="Steps that are trained; killed after half of them.")
+    ] = 20,
     other_ranks: Annotated[
         int | None,
-        typer.Option(min=1, help="Ranks that also go on; default: half as many. With launch.kind local only."),
+        typer.Option(
+            min=1, help="Ranks that also go on; default: half as many. With launch.kind local only."
+        ),
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("verify-resume"),
 ) -> None:
@@ -267,8 +317,8 @@ app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
 
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
-    # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a busy machine, spinning
-    # ones take the core that the working one needs.
+    # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a
+    # busy machine, spinning ones take the core that the working one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     watch_libraries()
     try:

@@ -30,7 +30,8 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """One or more settings are wrong. Every problem names the setting, its value, the rule and the remedy."""
+    """One or more settings are wrong. Every problem names the setting, its value, the rule and the
+    remedy."""
 
     def __init__(self, problems: Sequence[str], where: str = "") -> None:
         self.problems = list(problems)
@@ -50,19 +51,22 @@ class LeaseError(UserError):
 
 
 class RequirementError(UserError):
-    """The run finished, and a result that the run file demands (`evaluation.require_*`) was not reached."""
+    """The run finished, and a result that the run file demands (`evaluation.require_*`) was not
+    reached."""
 
     exit_code = 3
 
 
 class Interrupted(UserError):
-    """Stopped by a signal after saving what was done: the same command goes on from there (exit code 75)."""
+    """Stopped by a signal after saving what was done: the same command goes on from there (exit
+    code 75)."""
 
     exit_code = 75
 
 
 class TasksFailed(UserError):
-    """Some tasks of a stage failed, each for a reason that the user can put right; all others are done."""
+    """Some tasks of a stage failed, each for a reason that the user can put right; all others are
+    done."""
 
 
 class OutOfSpace(UserError):
@@ -74,20 +78,25 @@ class WorkerLost(UserError):
 
 
 def nearest_multiples(value: int, unit: int) -> str:
-    """Return what a value that is no multiple of `unit` could be instead: the multiples around it, both above 0."""
+    """Return what a value that is no multiple of `unit` could be instead: the multiples around it,
+    both above 0."""
     low = max(1, value // unit) * unit
     return f"{low} or {low + unit}"
 
 
 def nearest_divisors(value: int, number: int, least: int = 1) -> str:
-    """Return what a value that does not divide `number` could be instead: the divisors around it, none below `least`."""
-    divisors = sorted({n for i in range(1, math.isqrt(number) + 1) if number % i == 0 for n in (i, number // i)})
+    """Return what a value that does not divide `number` could be instead: the divisors around it,
+    none below `least`."""
+    divisors = sorted(
+        {n for i in range(1, math.isqrt(number) + 1) if number % i == 0 for n in (i, number // i)}
+    )
     below = [n for n in divisors if least <= n < value][-1:]
     return " or ".join(map(str, [*below, *[n for n in divisors if n > max(value, least - 1)][:1]]))
 
 
 def is_missing(error: OSError) -> bool:
-    """Tell whether an error says that there is no such file, not that it may not or cannot be read just now."""
+    """Tell whether an error says that there is no such file, not that it may not or cannot be read
+    just now."""
     return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
@@ -96,15 +105,22 @@ def out_of_space(error: OSError, folder: object) -> OutOfSpace | None:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return None
     return OutOfSpace(
-        f"{error.filename or folder}: cannot be written: {os.strerror(error.errno)}. Free some space, or put paths.data_dir "
-        f"and paths.run_dir on a larger disk; then run the same command again: what was finished is kept."
+        f"{error.filename or folder}: cannot be written: {os.strerror(error.errno)}. Free some "
+        "space, or put paths.data_dir "
+        "and paths.run_dir on a larger disk; then run the same command again: what was finished "
+        "is kept."
     )
 
 
 def out_of_reach(error: OSError) -> UserError | None:
-    """Return what to tell the user if `error` says that a file may not be used, or that its file system is in trouble."""
-    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE) or not error.filename:
+    """Return what to tell the user if `error` says that a file may not be used, or that its file
+    system is in trouble."""
+    if (
+        error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
+        or not error.filename
+    ):
         return None
     return UserError(
-        f"{error.filename}: {os.strerror(error.errno)}. Mend that, then run the same command again: what was finished is kept."
+        f"{error.filename}: {os.strerror(error.errno)}. Mend that, then run the same command "
+        "again: what was finished is kept."
     )

@@ -1,6 +1,8 @@
-"""What the person at the terminal sees: results, messages, progress, and plain lines where there is no terminal.
+"""What the person at the terminal sees: results, messages, progress, and plain lines where there is
+no terminal.
 
-All that is printed goes through here, so that no text from a file, a folder or a model can act on the terminal.
+All that is printed goes through here, so that no text from a file, a folder or a model can act on
+the terminal.
 """
 
 import json
@@ -23,11 +25,13 @@ from rich.segment import Segment
 from rich.text import Text
 
 INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-"""Unicode categories shown as codes: controls, formats (direction marks, joiners), surrogates, line separators."""
+"""Unicode categories shown as codes: controls, formats (direction marks, joiners), surrogates, line
+separators."""
 
 
 def visible(text: str, newline: str = "↵", tab: str = "⇥") -> str:
-    """Return text with every character that a terminal would act on, or would not show, made visible.
+    """Return text with every character that a terminal would act on, or would not show, made
+    visible.
 
     A control character becomes `<1B>` or `<U+202E>`, a tab `tab`, a line feed `newline`.
     """
@@ -54,7 +58,8 @@ def _visible(character: str, newline: str, tab: str) -> str:
 
 
 class _Terminal(Console):
-    """A console on which text is nothing but text: no markup, no emoji codes, no characters that a terminal acts on."""
+    """A console on which text is nothing but text: no markup, no emoji codes, no characters that a
+    terminal acts on."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
@@ -63,7 +68,9 @@ class _Terminal(Console):
         """Return a string as it will be shown, so that columns are as wide as that."""
         return super().render_str(harmless(text), **options)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         """Yield the pieces of anything printed, those of rich's own `Text` and tables included."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(harmless(segment.text), segment.style)
@@ -75,7 +82,8 @@ console = _Terminal(soft_wrap=True)
 
 class _Messages(_Terminal):
     def on_broken_pipe(self) -> None:
-        """Say no more where nobody reads: a training job outlives the terminal that it was started from."""
+        """Say no more where nobody reads: a training job outlives the terminal that it was started
+        from."""
         self.quiet = True
 
 
@@ -98,23 +106,29 @@ def warn(text: str) -> None:
 
 
 def styled(text: str, style: str = "") -> Text:
-    """Return text in a style. (Rich's own `Text` drops some characters that would act, instead of showing them.)"""
+    """Return text in a style. (Rich's own `Text` drops some characters that would act, instead of
+    showing them.)"""
     return Text(harmless(text), style)
 
 
 def say_plainly(text: str) -> None:
-    """Write lines to standard error as they are, neither wrapped nor coloured: what a command ends with."""
+    """Write lines to standard error as they are, neither wrapped nor coloured: what a command ends
+    with."""
     sys.stderr.write(harmless(text) + "\n")
     sys.stderr.flush()
 
 
-def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write the traceback of a bug: what it quotes may come from a file. Takes the place of `sys.excepthook`."""
+def show_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Write the traceback of a bug: what it quotes may come from a file. Takes the place of
+    `sys.excepthook`."""
     say_plainly("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
 
 
 def watch_libraries() -> None:
-    """Have what libraries log, warn of and fail with shown like our own messages: they quote names out of files, too."""
+    """Have what libraries log, warn of and fail with shown like our own messages: they quote names
+    out of files, too."""
     sys.excepthook = show_traceback
     make_record = logging.getLogRecordFactory()
     format_warning = warnings.formatwarning
@@ -132,12 +146,14 @@ def watch_libraries() -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON in printable ASCII: whatever else a string holds is written as `\\uNNNN`."""
+    """Print a value as JSON in printable ASCII: whatever else a string holds is written as
+    `\\uNNNN`."""
     sys.stdout.write(json.dumps(value, indent=1).replace("\x7f", "\\u007f") + "\n")
 
 
 def print_wide(shown: RenderableType, least_width: int) -> None:
-    """Print a table to standard output as if there were so many columns: a narrower terminal breaks its lines.
+    """Print a table to standard output as if there were so many columns: a narrower terminal breaks
+    its lines.
 
     (Rich's own `width` never exceeds the terminal's, or 80 where there is none, and cuts figures.)
     """
@@ -173,7 +189,8 @@ def human_seconds(seconds: float) -> str:
 WINDOW_SECONDS = 30.0
 """Time that the rate is measured over; longer where updates come rarely."""
 LEAST_POINTS = 5
-"""Updates that the rate is measured over at least, once there are as many: steps may take minutes."""
+"""Updates that the rate is measured over at least, once there are as many: steps may take
+minutes."""
 SPACING_SECONDS = 0.25
 """Updates that come closer than this count as one."""
 SILENT_INTERVALS = 2
@@ -187,7 +204,8 @@ class RecentRate:
         self._points: deque[tuple[float, float]] = deque()
 
     def add(self, now: float, completed: float) -> None:
-        """Take what is completed now. The first time is the beginning: what was done before has no rate."""
+        """Take what is completed now. The first time is the beginning: what was done before has no
+        rate."""
         points = self._points
         if points and completed < points[-1][1]:  # gone back, as a run does to a checkpoint
             points.clear()
@@ -207,7 +225,8 @@ class RecentRate:
         return (last_completed - first_completed) / seconds if seconds > 0 else 0.0
 
     def seconds_left(self, now: float, total: float) -> float | None:
-        """Return the time until `total` is completed at the recent rate; None where nothing was done of late."""
+        """Return the time until `total` is completed at the recent rate; None where nothing was
+        done of late."""
         rate = self.per_second(now)
         if rate <= 0:
             return None
@@ -222,15 +241,25 @@ class RecentRate:
 
 
 @contextmanager
-def progress(label: str, total: float, unit: str = "", has_bar: bool = True) -> Iterator[Callable[[float, str], None]]:
-    """Show a bar with rate and time left; yields `update(completed, detail)`, cheap enough to call often.
+def progress(
+    label: str, total: float, unit: str = "", has_bar: bool = True
+) -> Iterator[Callable[[float, str], None]]:
+    """Show a bar with rate and time left; yields `update(completed, detail)`, cheap enough to call
+    often.
 
     Without the bar there are `columns_for_detail(label)` for the detail.
     """
     if not _redraws():
         yield _plain_updates(label, total, unit)
         return
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TaskProgressColumn,
+        TextColumn,
+    )
 
     rate = RecentRate()
 
@@ -268,7 +297,8 @@ def _redraws() -> bool:
 
 
 def columns_for_detail(label: str) -> int | None:
-    """Return how many columns a detail may take beside a label, its percentage and the time left; None: no terminal."""
+    """Return how many columns a detail may take beside a label, its percentage and the time left;
+    None: no terminal."""
     if not _redraws():
         return None
     return messages.width - len(f"{label} 100%  00:00:00")
@@ -286,18 +316,24 @@ def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str]
         if now - last < PLAIN_LINE_SECONDS or left is None:
             return
         last = now
-        say_plainly(f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} left)")
+        say_plainly(
+            f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} "
+            "left)"
+        )
 
     return update
 
 
 @contextmanager
 def elapsed(label: str) -> Iterator[Callable[[], None]]:
-    """Show how long something without a measure of progress has taken; yields `tick()`, to be called often."""
+    """Show how long something without a measure of progress has taken; yields `tick()`, to be
+    called often."""
     started = last = time.monotonic()
     if _redraws():
         with messages.status(Text(visible(label))) as status:
-            yield lambda: status.update(Text(f"{visible(label)}, {human_seconds(time.monotonic() - started)}"))
+            yield lambda: status.update(
+                Text(f"{visible(label)}, {human_seconds(time.monotonic() - started)}")
+            )
         return
 
     def tick() -> None:

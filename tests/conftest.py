@@ -1,4 +1,5 @@
-"""What all tests share: the options that bring in expensive tests, and a run file small enough to read."""
+"""What all tests share: the options that bring in expensive tests, and a run file small enough to
+read."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -31,7 +32,9 @@ deepspeed: zero1.json
 
 pytest_plugins = ["training_data"]
 
-hypothesis.settings.register_profile("suite", deadline=None)  # a machine may stand still in any example
+hypothesis.settings.register_profile(
+    "suite", deadline=None
+)  # a machine may stand still in any example
 hypothesis.settings.load_profile("suite")
 
 left_out = pytest.StashKey[dict[str, int]]()
@@ -39,7 +42,8 @@ left_out = pytest.StashKey[dict[str, int]]()
 
 
 class FilesScheduling(LoadScopeScheduling):
-    """Tests of one file share fixtures, so one process takes them; those of tests/cluster share ports and processes, too."""
+    """Tests of one file share fixtures, so one process takes them; those of tests/cluster share
+    ports and processes, too."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder, _, _ = nodeid.rpartition("/test_")
@@ -48,12 +52,17 @@ class FilesScheduling(LoadScopeScheduling):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the expensive grids")
-    parser.addoption("--faults", action="store_true", help="also run the long form of the fault suite")
-    parser.addoption("--cluster", action="store_true", help="also run the tests that need a cluster")
+    parser.addoption(
+        "--faults", action="store_true", help="also run the long form of the fault suite"
+    )
+    parser.addoption(
+        "--cluster", action="store_true", help="also run the tests that need a cluster"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of the processes that run tests ports of its own: a free one is bound only seconds after it was looked for."""
+    """Give each of the processes that run tests ports of its own: a free one is bound only seconds
+    after it was looked for."""
     if worker := getattr(config, "workerinput", None):
         ports.PORTS = ports.PORTS[int(worker["workerid"][2:]) :: worker["workercount"]]
 
@@ -75,8 +84,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesSchedul
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Note the faults of tests marked `fault` in their reports: all of a test's are survived, or, where it fails, none."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
+    """Note the faults of tests marked `fault` in their reports: all of a test's are survived, or,
+    where it fails, none."""
     report = yield
     marker = item.get_closest_marker("fault")
     if marker and report.when == "call":
@@ -93,10 +105,14 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[left_out] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     for marker, count in config.stash.get(left_out, {}).items():
         if count:
-            terminalreporter.write_line(f"left out: {count} {marker} tests; run them with `{ASKED_FOR[marker]}`")
+            terminalreporter.write_line(
+                f"left out: {count} {marker} tests; run them with `{ASKED_FOR[marker]}`"
+            )
     faults: dict[str, list[int]] = {}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
@@ -105,18 +121,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 counts[0] += tried
                 counts[1] += tried if outcome == "passed" else 0
     for kind, (tried, survived) in sorted(faults.items()):
-        terminalreporter.write_line(f"faults: {kind}: tried {tried}, survived {survived}, lost {tried - survived}")
+        terminalreporter.write_line(
+            f"faults: {kind}: tried {tried}, survived {survived}, lost {tried - survived}"
+        )
 
 
 @pytest.fixture
 def run_file(tmp_path: Path) -> Path:
-    """Return the path of a valid, tiny run file in the test's own folder, beside a corpus of 40 rows."""
+    """Return the path of a valid, tiny run file in the test's own folder, beside a corpus of 40
+    rows."""
     return write_run_file(tmp_path)
 
 
 def write_run_file(folder: Path) -> Path:
     """Write a valid, tiny run file and a corpus of 40 rows."""
-    rows = [f'{{"text": "document {i} says that {i} and {i} make {2 * i}", "meta": {{}}}}\n' for i in range(40)]
+    rows = [
+        f'{{"text": "document {i} says that {i} and {i} make {2 * i}", "meta": {{}}}}\n'
+        for i in range(40)
+    ]
     (folder / "web.jsonl").write_text("".join(rows))
     (folder / "zero1.json").write_text('{"zero_optimization": {"stage": 1}}')
     path = folder / "run.yaml"

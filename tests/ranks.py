@@ -1,4 +1,5 @@
-"""Run a training job on real ranks without paying the imports for each: ranks are forked from one warm process."""
+"""Run a training job on real ranks without paying the imports for each: ranks are forked from one
+warm process."""
 
 import json
 import multiprocessing
@@ -17,24 +18,31 @@ from pipeline.engine.capacity import cpu_has_fp16
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 extensions.use_folder()
-# The fork server starts with the first job and imports these once; it never runs a thread, so forking it is safe.
+# The fork server starts with the first job and imports these once; it never runs a thread, so
+# forking it is safe.
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["pipeline.training.job", "pipeline.training.worker"])
 
 SECONDS = 1200
 """For a job that hangs. Its first one on a machine also compiles."""
-NEEDS_FP16 = pytest.mark.skipif(not cpu_has_fp16(), reason="this machine's CPU does not compute in fp16")
+NEEDS_FP16 = pytest.mark.skipif(
+    not cpu_has_fp16(), reason="this machine's CPU does not compute in fp16"
+)
 
 Work = Callable[[RunConfig], dict[str, Any]]
 
 
 def run_ranks(run_file: Path, ranks: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a job as `ranks` gloo ranks and return rank 0's outcome; a refusal comes back as its message."""
+    """Run a job as `ranks` gloo ranks and return rank 0's outcome; a refusal comes back as its
+    message."""
     return _run(run_file, ranks, overrides, _job)
 
 
-def in_ranks(run_file: Path, ranks: int, work: Work, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Call a function of a test module as each of a job's ranks would be, and return rank 0's JSON value."""
+def in_ranks(
+    run_file: Path, ranks: int, work: Work, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Call a function of a test module as each of a job's ranks would be, and return rank 0's JSON
+    value."""
     return _run(run_file, ranks, overrides, work)
 
 
@@ -49,7 +57,9 @@ def _run(run_file: Path, ranks: int, overrides: Sequence[str], work: Work) -> di
     port = free_port()
     outcome = run_file.with_name(f"outcome-{port}.json")
     processes = [
-        FORKING.Process(target=_rank, args=(run_file, list(overrides), rank, ranks, port, outcome, work))
+        FORKING.Process(
+            target=_rank, args=(run_file, list(overrides), rank, ranks, port, outcome, work)
+        )
         for rank in range(ranks)
     ]
     for process in processes:
@@ -70,7 +80,15 @@ def exit_codes(processes: Sequence[multiprocessing.process.BaseProcess]) -> list
     return codes
 
 
-def _rank(run_file: Path, overrides: list[str], rank: int, ranks: int, port: int, outcome: Path, work: Work) -> None:
+def _rank(
+    run_file: Path,
+    overrides: list[str],
+    rank: int,
+    ranks: int,
+    port: int,
+    outcome: Path,
+    work: Work,
+) -> None:
     environment = {
         "RANK": rank,
         "LOCAL_RANK": rank,

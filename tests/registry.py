@@ -1,4 +1,5 @@
-"""The causal language models of transformers' registry, by name, with the settings without which some cannot be built."""
+"""The causal language models of transformers' registry, by name, with the settings without which
+some cannot be built."""
 
 from typing import Any
 
@@ -19,11 +20,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def names() -> list[str]:
     """Return the model types that `model.architecture` may name."""
-    return sorted(name for name, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING)
+    return sorted(
+        name for name, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING
+    )
 
 
 def config_of(name: str, **settings: Any) -> PretrainedConfig | None:
-    """Return an architecture's config in its usual size, None where transformers cannot make one of its own defaults."""
+    """Return an architecture's config in its usual size, None where transformers cannot make one of
+    its own defaults."""
     try:
         return CONFIG_MAPPING[name](**{**SETTINGS.get(name, {}), **settings})
     except Exception:  # whatever an architecture's own checks raise

@@ -1,4 +1,5 @@
-"""Raw text to few-shot scores through the command line, on a real corpus where PIPELINE_TEST_CORPUS names one."""
+"""Raw text to few-shot scores through the command line, on a real corpus where PIPELINE_TEST_CORPUS
+names one."""
 
 import gzip
 import json
@@ -14,7 +15,12 @@ import torch
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+ENVIRONMENT = {
+    **os.environ,
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 RUN_FILE = """\
 paths: {{data_dir: data, run_dir: run}}
@@ -47,7 +53,9 @@ def make_corpus(folder: Path) -> list[Path]:
     generator = random.Random(5)
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     words = ["".join(generator.choices(syllables, k=generator.randrange(1, 4))) for _ in range(300)]
-    often = [1 / rank for rank in range(1, len(words) + 1)]  # as words are in a language: Zipf's law
+    often = [
+        1 / rank for rank in range(1, len(words) + 1)
+    ]  # as words are in a language: Zipf's law
     files = []
     for name in ("alpha", "beta"):
         file = folder / f"{name}.jsonl.gz"
@@ -64,7 +72,9 @@ def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("end-to-end")
     corpus = os.environ.get("PIPELINE_TEST_CORPUS")
     files = sorted(Path(corpus).glob("*.jsonl.zst")) if corpus else make_corpus(folder)
-    sources = "\n".join(f"  {f.name.split('.')[0].split('_')[0]}: {{kind: jsonl, paths: [{f}]}}" for f in files)
+    sources = "\n".join(
+        f"  {f.name.split('.')[0].split('_')[0]}: {{kind: jsonl, paths: [{f}]}}" for f in files
+    )
     path = folder / "run.yaml"
     path.write_text(RUN_FILE.format(sources=sources, template=TEMPLATES / "zero1.json"))
     return path
@@ -89,7 +99,9 @@ def finished(run_file: Path) -> Path:
     return run_file.parent
 
 
-def test_every_stage_leaves_its_manifest_and_is_done_for_good(finished: Path, run_file: Path) -> None:
+def test_every_stage_leaves_its_manifest_and_is_done_for_good(
+    finished: Path, run_file: Path
+) -> None:
     manifests = [*finished.glob("*/*/manifest.json"), finished / "run" / "report.manifest.json"]
     written = {path: path.stat().st_mtime_ns for path in manifests}
     again = pipeline("run", run_file)
@@ -104,7 +116,9 @@ def test_every_stage_leaves_its_manifest_and_is_done_for_good(finished: Path, ru
     assert "stale" not in status
 
 
-def test_a_changed_setting_makes_stale_what_depends_on_it_and_nothing_else(finished: Path, run_file: Path) -> None:
+def test_a_changed_setting_makes_stale_what_depends_on_it_and_nothing_else(
+    finished: Path, run_file: Path
+) -> None:
     status = pipeline("status", run_file, "evaluation.items=10").stdout
     assert "evaluation.items: 20 -> 10" in status
     assert status.count(" done ") == 5
@@ -117,7 +131,10 @@ def test_the_export_is_the_engines_model_and_loads_anywhere(finished: Path) -> N
     counts = manifest(finished / "run" / "export")["counts"]
     assert counts["max_logit_difference"] < 1e-4
     folder = finished / "run" / "export" / counts["folder"]
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
     probe = np.load(finished / "run" / "checkpoints" / counts["folder"] / "probe.npz")
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(probe["input_ids"])).logits.numpy()
@@ -127,7 +144,9 @@ def test_the_export_is_the_engines_model_and_loads_anywhere(finished: Path) -> N
 
 def test_the_model_has_begun_to_learn(finished: Path) -> None:
     counts = manifest(finished / "run" / "checkpoints")["counts"]
-    records = [json.loads(line) for line in (finished / "run" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (finished / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [record["step"] for record in records] == list(range(1, 21))
     assert counts["validation_loss"] < records[0]["loss"] - 0.5
     assert counts["tokens"] == 20480
@@ -136,15 +155,42 @@ def test_the_model_has_begun_to_learn(finished: Path) -> None:
 def test_lm_evals_own_command_gives_the_same_scores(finished: Path, tmp_path: Path) -> None:
     run_dir = finished / "run"
     export = run_dir / "export" / manifest(run_dir / "export")["counts"]["folder"]
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={export}"]
-    command += ["--tasks", "heldout_cloze", "--num_fewshot", "1", "--batch_size", "16", "--device", "cpu"]
-    command += ["--include_path", str(run_dir / "evaluation" / "tasks"), "--output_path", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=ENVIRONMENT, cwd=tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "run",
+        "--model",
+        "hf",
+        "--model_args",
+        f"pretrained={export}",
+    ]
+    command += [
+        "--tasks",
+        "heldout_cloze",
+        "--num_fewshot",
+        "1",
+        "--batch_size",
+        "16",
+        "--device",
+        "cpu",
+    ]
+    command += [
+        "--include_path",
+        str(run_dir / "evaluation" / "tasks"),
+        "--output_path",
+        str(tmp_path),
+    ]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=1800, env=ENVIRONMENT, cwd=tmp_path
+    )
     assert ended.returncode == 0, ended.stderr[-3000:]
     (file,) = tmp_path.rglob("results_*.json")
     theirs = json.loads(file.read_text())["results"]["heldout_cloze"]
     rows = manifest(run_dir / "evaluation")["counts"]["scores"]
-    ours = {row["metric"]: row for row in rows if row["task"] == "heldout_cloze" and row["shots"] == 1}
+    ours = {
+        row["metric"]: row for row in rows if row["task"] == "heldout_cloze" and row["shots"] == 1
+    }
     for metric in ("acc", "acc_mutual_info"):
         assert theirs[f"{metric},none"] == ours[metric]["value"]
         assert theirs[f"{metric}_stderr,none"] == pytest.approx(ours[metric]["standard_error"])

@@ -1,4 +1,5 @@
-"""kill -9 at random moments: whatever dies, the next run finishes, keeps what was done, and writes the same bytes."""
+"""kill -9 at random moments: whatever dies, the next run finishes, keeps what was done, and writes
+the same bytes."""
 
 import os
 import random
@@ -32,19 +33,26 @@ def stop(event, arguments):
 
 sys.addaudithook(stop)
 """
-"""As `sitecustomize.py`: a worker stops itself where it has written its first shard and is about to name it."""
+"""As `sitecustomize.py`: a worker stops itself where it has written its first shard and is about to
+name it."""
 
 
 @pytest.fixture
 def many_tasks(run_file: Path) -> Path:
     """Return a run file of four sources that make 28 shards."""
     generator = random.Random(0)
-    words = ["".join(generator.choices("abcdefghij", k=generator.randrange(2, 9))) for _ in range(2000)]
+    words = [
+        "".join(generator.choices("abcdefghij", k=generator.randrange(2, 9))) for _ in range(2000)
+    ]
     for source in SOURCES:
         rows = [f'{{"text": "{" ".join(generator.choices(words, k=300))}"}}\n' for _ in range(350)]
         (run_file.parent / f"{source}.jsonl").write_text("".join(rows))
-    listed = "".join(f"  {source}: {{kind: jsonl, paths: [{source}.jsonl]}}\n" for source in SOURCES)
-    run_file.write_text(run_file.read_text().replace("  web: {kind: jsonl, paths: [web.jsonl]}\n", listed))
+    listed = "".join(
+        f"  {source}: {{kind: jsonl, paths: [{source}.jsonl]}}\n" for source in SOURCES
+    )
+    run_file.write_text(
+        run_file.read_text().replace("  web: {kind: jsonl, paths: [web.jsonl]}\n", listed)
+    )
     return run_file
 
 
@@ -64,7 +72,9 @@ def start(run_file: Path, stage: str, **environment: str) -> subprocess.Popen[by
 def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     try:
         children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if any("spawn_main" in part for part in child.cmdline())]
+        return [
+            child for child in children if any("spawn_main" in part for part in child.cmdline())
+        ]
     except psutil.Error:
         return []
 
@@ -107,7 +117,11 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(many_tasks: Path, 
     generator = random.Random(seed)
     random.seed(seed)
     undisturbed = many_tasks.parent / "undisturbed"
-    run_stages(many_tasks, ["prepare", "train-tokenizer", "tokenize"], [*SETTINGS[1:], f"paths.data_dir={undisturbed}"])
+    run_stages(
+        many_tasks,
+        ["prepare", "train-tokenizer", "tokenize"],
+        [*SETTINGS[1:], f"paths.data_dir={undisturbed}"],
+    )
     expected = digests(undisturbed)
     assert len([name for name in expected if name.endswith(".bin")]) >= 28
     data = load(many_tasks).paths.data_dir
@@ -123,15 +137,21 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(many_tasks: Path, 
                 workers = workers_of(process)
                 killed = done < kills and kill(process, victim)
                 process.wait(timeout=END_SECONDS)
-                killed = killed and (victim == "worker" or process.returncode != 0)  # else it was ending already
+                killed = killed and (
+                    victim == "worker" or process.returncode != 0
+                )  # else it was ending already
                 done += killed
                 if not killed or victim == "worker":
                     assert process.returncode == 0, f"seed {seed}: {printed(many_tasks)}"
                     after = records(folder)
-                    assert {name: after[name] for name in before} == before, "what was done was done again"
+                    assert {name: after[name] for name in before} == before, (
+                        "what was done was done again"
+                    )
                 else:
                     assert process.returncode == -signal.SIGKILL
-                    if generator.random() < 0.5:  # else the next run starts while they may still write
+                    if (
+                        generator.random() < 0.5
+                    ):  # else the next run starts while they may still write
                         wait_for_end_of(workers)
         assert digests(data) == expected, f"seed {seed}"
         assert list(data.glob("*/*/.*.partial")) == []
@@ -140,7 +160,8 @@ def test_killed_at_any_moment_it_finishes_with_the_same_bytes(many_tasks: Path, 
 
 
 def test_a_second_run_starts_while_orphans_of_the_first_still_write(many_tasks: Path) -> None:
-    """Both workers of the first run are stopped in a task, and go on once the second run has done one."""
+    """Both workers of the first run are stopped in a task, and go on once the second run has done
+    one."""
     data = load(many_tasks).paths.data_dir
     (many_tasks.parent / "sitecustomize.py").write_text(STOP_BEFORE_THE_FIRST_SHARD)
     first = start(many_tasks, "prepare", PYTHONPATH=str(many_tasks.parent))

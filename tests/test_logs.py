@@ -1,4 +1,5 @@
-"""Numbers as people read them, progress where there is no terminal, and text that must not act on one."""
+"""Numbers as people read them, progress where there is no terminal, and text that must not act on
+one."""
 
 import io
 import json
@@ -18,7 +19,8 @@ from pipeline import logs
 from pipeline.logs import INVISIBLE, visible
 
 HOSTILE = "\x1b[31m\u202e[/red]x:smile:\x9b2J\r\x07\x7fend"
-"""As a file, column, source or token may be named: colours, direction, markup, an emoji code, cursor, bell, delete."""
+"""As a file, column, source or token may be named: colours, direction, markup, an emoji code,
+cursor, bell, delete."""
 SHOWN = "<1B>[31m<U+202E>[/red]x:smile:<U+009B>2J<0D><07><7F>end"
 
 
@@ -126,7 +128,9 @@ WAYS: dict[str, tuple[Callable[[str], Any], int]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_text_acts_on_the_terminal_whatever_prints_it(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_text_acts_on_the_terminal_whatever_prints_it(
+    way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     show, times = WAYS[way]
     show(HOSTILE)
     printed = "".join(capsys.readouterr())
@@ -141,9 +145,13 @@ def test_rich_text_made_elsewhere_does_not_act_either(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_progress_shows_names_as_they_are(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_shows_names_as_they_are(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = io.StringIO()
-    monkeypatch.setattr(logs, "messages", type(logs.messages)(file=file, force_terminal=is_terminal, width=500))
+    monkeypatch.setattr(
+        logs, "messages", type(logs.messages)(file=file, force_terminal=is_terminal, width=500)
+    )
     monkeypatch.setattr(logs.sys, "stderr", file)
     monkeypatch.setattr(logs, "PLAIN_LINE_SECONDS", 0)
     monkeypatch.delenv("CI", raising=False)
@@ -155,7 +163,9 @@ def test_progress_shows_names_as_they_are(is_terminal: bool, monkeypatch: pytest
         tick()
     printed = file.getvalue()
     assert printed.count(SHOWN) >= 3
-    assert [acts for acts in ("\x1b[31m\u202e", "\u202e", "\x9b", "\x07", "\x7f") if acts in printed] == []
+    assert [
+        acts for acts in ("\x1b[31m\u202e", "\u202e", "\x9b", "\x07", "\x7f") if acts in printed
+    ] == []
 
 
 def test_what_libraries_log_and_warn_of_does_not_act(
@@ -190,10 +200,14 @@ def test_json_is_printable_ascii_and_says_the_same(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(("is_terminal", "shown"), [(True, "0:00:40"), (False, "(40.0 s left)")])
-def test_the_time_left_is_that_of_the_rate_now(is_terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_is_that_of_the_rate_now(
+    is_terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """100 a second for ten minutes, then 25: by the average of all, 1,000 more would take 11 s."""
     file, now = io.StringIO(), 0.0
-    monkeypatch.setattr(logs, "messages", type(logs.messages)(file=file, force_terminal=is_terminal, width=200))
+    monkeypatch.setattr(
+        logs, "messages", type(logs.messages)(file=file, force_terminal=is_terminal, width=200)
+    )
     monkeypatch.setattr(logs.sys, "stderr", file)
     monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.delenv("CI", raising=False)

@@ -22,10 +22,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def pipeline(*arguments: object, code: int | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `pipeline ...` from the root; with `code`, check the exit code and that no traceback was shown."""
+    """Run `pipeline ...` from the root; with `code`, check the exit code and that no traceback was
+    shown."""
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT)
+    process = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT
+    )
     if code is not None:
         assert process.returncode == code, process.stderr
         assert "Traceback" not in process.stderr
@@ -36,7 +39,9 @@ def test_help_lists_the_stages_in_order() -> None:
     text = pipeline("--help", code=0).stdout
     places = [re.search(rf"^\W*{stage.name}\s", text, re.MULTILINE) for stage in STAGES]
     assert all(places)
-    assert [place.start() for place in places if place] == sorted(place.start() for place in places if place)
+    assert [place.start() for place in places if place] == sorted(
+        place.start() for place in places if place
+    )
     for name in ("run", "status", "inspect", "config"):
         assert re.search(rf"^\W*{name}\s", text, re.MULTILINE)
 
@@ -49,19 +54,27 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
         "from pipeline.__main__ import main\n"
         "try:\n    main()\n"
         "finally:\n"
-        "    heavy = {'torch', 'deepspeed', 'transformers', 'numpy', 'pyarrow', 'yaml', 'pydantic'} & set(sys.modules)\n"
+        "    heavy = {'torch', 'deepspeed', 'transformers', 'numpy', 'pyarrow', 'yaml', "
+        "'pydantic'} & set(sys.modules)\n"
         "    sys.stderr.write(f'heavy: {sorted(heavy)}')\n"
     )
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    )
     # Typer itself takes pydantic where a command's arguments are read.
     allowed = set() if arguments == ["--help"] else {"'pydantic'"}
-    assert set(filter(None, re.search(r"heavy: \[(.*)\]$", process.stderr)[1].split(", "))) <= allowed
+    assert (
+        set(filter(None, re.search(r"heavy: \[(.*)\]$", process.stderr)[1].split(", "))) <= allowed
+    )
     assert process.returncode == (0 if "--help" in arguments else 2)
 
 
 def test_a_run_file_that_does_not_exist() -> None:
     error = pipeline("train", "nonsense.yaml", code=2).stderr
-    assert error == "error: 1 problem in nonsense.yaml:\n  - cannot read the file: No such file or directory\n"
+    assert (
+        error
+        == "error: 1 problem in nonsense.yaml:\n  - cannot read the file: No such file or directory\n"
+    )
 
 
 def test_argument_errors_do_not_import_torch(run_file: Path) -> None:
@@ -70,9 +83,12 @@ def test_argument_errors_do_not_import_torch(run_file: Path) -> None:
         f"sys.argv = ['pipeline', 'train', {str(run_file)!r}, 'train.sed=1']\n"
         "from pipeline.__main__ import main\n"
         "try:\n    main()\n"
-        "finally:\n    sys.stderr.write(str({'torch', 'deepspeed', 'transformers'} & set(sys.modules)))\n"
+        "finally:\n    sys.stderr.write(str({'torch', 'deepspeed', 'transformers'} & "
+        "set(sys.modules)))\n"
     )
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    )
     assert process.returncode == 2
     assert process.stderr.endswith("train.sed: unknown key; did you mean seed?\nset()")
 
@@ -82,7 +98,10 @@ def test_a_file_that_is_not_yaml_or_not_a_mapping(tmp_path: Path) -> None:
     path.write_text("paths: [")
     assert "not valid YAML" in pipeline("run", path, code=2).stderr
     path.write_text("nonsense")
-    assert "must be a YAML mapping of sections (paths, sources, model, ...)" in pipeline("run", path, code=2).stderr
+    assert (
+        "must be a YAML mapping of sections (paths, sources, model, ...)"
+        in pipeline("run", path, code=2).stderr
+    )
     path.write_bytes(b"\x00\xff\xfe")
     assert "not valid YAML" in pipeline("status", path, code=2).stderr
 
@@ -99,7 +118,9 @@ def test_a_stage_before_its_input_names_the_remedy_and_writes_nothing(run_file: 
 def test_a_second_job_on_the_same_folder(run_file: Path) -> None:
     with Lease(run_file.parent / "run", "pipeline train"):
         error = pipeline("export", run_file, code=2).stderr
-    assert error.startswith(f"error: {run_file.parent}/run is in use by `pipeline train`: process {os.getpid()} on ")
+    assert error.startswith(
+        f"error: {run_file.parent}/run is in use by `pipeline train`: process {os.getpid()} on "
+    )
 
 
 def test_config_prints_what_can_be_loaded_again(run_file: Path, tmp_path: Path) -> None:
@@ -119,21 +140,32 @@ def test_ctrl_c_says_how_to_go_on() -> None:
         "from pipeline.__main__ import main\n"
         "main()\n"
     )
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-    assert (process.returncode, process.stderr) == (75, "\nstopped: run the same command again to go on\n")
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (process.returncode, process.stderr) == (
+        75,
+        "\nstopped: run the same command again to go on\n",
+    )
 
 
 def test_files_out_of_reach_are_told_without_a_traceback() -> None:
-    told = out_of_reach(PermissionError(errno.EACCES, "Permission denied", "/disk/run/events.jsonl"))
+    told = out_of_reach(
+        PermissionError(errno.EACCES, "Permission denied", "/disk/run/events.jsonl")
+    )
     assert str(told).startswith("/disk/run/events.jsonl: Permission denied. Mend that")
-    assert out_of_reach(OSError(errno.EACCES, "Permission denied")) is None, "of which file is not known"
+    assert out_of_reach(OSError(errno.EACCES, "Permission denied")) is None, (
+        "of which file is not known"
+    )
     assert out_of_reach(FileNotFoundError(errno.ENOENT, "No such file", "/x")) is None
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """Run `pipeline ...` in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
-    monkeypatch.setattr("pipeline.__main__.watch_libraries", lambda: None)  # it is for the whole process
+    monkeypatch.setattr(
+        "pipeline.__main__.watch_libraries", lambda: None
+    )  # it is for the whole process
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
@@ -167,10 +199,15 @@ def test_names_of_folders_are_neither_markup_nor_commands_to_the_terminal(
 
 
 def test_settings_are_printed_as_yaml_that_does_not_act(
-    run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    run_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     prompt = "right \u202e to left \x1b[2J"
-    run_file.write_text(run_file.read_text() + 'evaluation: {prompt: "right \\u202e to left \\e[2J"}\n')
+    run_file.write_text(
+        run_file.read_text() + 'evaluation: {prompt: "right \\u202e to left \\e[2J"}\n'
+    )
     assert run_here(monkeypatch, "config", run_file) == 0
     printed = capsys.readouterr().out
     assert printed.isascii()
@@ -182,10 +219,15 @@ def test_a_name_in_a_data_file_does_not_act_on_the_terminal(
     run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = {"parameters": 1, "moment_bytes": 8.0, "positions": None}
-    monkeypatch.setattr(separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts})  # the model is right
+    monkeypatch.setattr(
+        separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts}
+    )  # the model is right
     file = run_file.parent / "a\x1b[31m\x9bb.parquet"
     pq.write_table(pa.table({"\x1b]0;title\x07": ["text"]}), file)
-    settings = [f"sources.web={{kind: parquet, paths: [{run_file.parent}/*.parquet]}}", "executor.workers=1"]
+    settings = [
+        f"sources.web={{kind: parquet, paths: [{run_file.parent}/*.parquet]}}",
+        "executor.workers=1",
+    ]
     assert run_here(monkeypatch, "prepare", run_file, *settings) == 2
     printed = capsys.readouterr().err
     assert not {"\x1b", "\x9b", "\x07"} & set(printed)

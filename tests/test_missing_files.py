@@ -1,4 +1,5 @@
-"""Files that a manifest lists and that are gone or too short: readers and `status` name them, their stage makes them again."""
+"""Files that a manifest lists and that are gone or too short: readers and `status` name them, their
+stage makes them again."""
 
 import dataclasses
 import shutil
@@ -29,7 +30,8 @@ SETTINGS = ["prepare.validation_fraction=0.3", "prepare.shard_text_bytes=300"]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a run file whose data stages are finished, with several shards of each split."""
+    """Return a folder with a run file whose data stages are finished, with several shards of each
+    split."""
     folder = tmp_path_factory.mktemp("finished")
     run_file = write_run_file(folder)
     run_stages(run_file, DATA_STAGES, SETTINGS)
@@ -51,7 +53,8 @@ def harm_shards(config: RunConfig, harm: Callable[[Path], None]) -> list[Path]:
     """Harm one shard of each split."""
     documents = config.paths.data_dir / "documents"
     shards = [
-        next(name for name in listed_shards(documents) if f"/{split}_" in name) for split in ("train", "validation")
+        next(name for name in listed_shards(documents) if f"/{split}_" in name)
+        for split in ("train", "validation")
     ]
     for name in shards:
         harm(documents / name)
@@ -75,14 +78,19 @@ READERS: dict[str, Callable[[RunConfig, Path], object]] = {
         documents.parent / "tasks", documents, ["web"], Evaluation(tasks=(), heldout_bytes=10_000)
     ),
     "inspect": lambda config, documents: overview(open_data(config), Question()),
-    "inspect --id, trace --document": lambda config, documents: find_documents(documents, "u", ["web"]),
+    "inspect --id, trace --document": lambda config, documents: find_documents(
+        documents, "u", ["web"]
+    ),
     "report": lambda config, documents: sample(documents, "web"),
 }
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, truncate])
 def test_every_reader_names_the_shard_and_prepare_makes_it_again(
-    config: RunConfig, run_file: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], None]
+    config: RunConfig,
+    run_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    harm: Callable[[Path], None],
 ) -> None:
     documents = config.paths.data_dir / "documents"
     before = digests(documents)
@@ -143,12 +151,15 @@ def test_a_tokenizer_is_not_learned_again_for_a_missing_file(
     run_stages(run_file, DATA_STAGES, SETTINGS)
     printed = capsys.readouterr().err
     assert printed.count("done already") == 3 and "missing file: tokenizer_config.json" in printed
-    with pytest.raises(DataError, match=f"missing file: tokenizer_config.json.*{folder / 'manifest.json'}"):
+    with pytest.raises(
+        DataError, match=f"missing file: tokenizer_config.json.*{folder / 'manifest.json'}"
+    ):
         run_stages(run_file, ["tokenize"], [*SETTINGS, "tokens.encoder=reference"])
 
 
 def test_a_checkpoint_that_was_moved_away_is_no_reason_to_train_again(config: RunConfig) -> None:
-    """Only stages in `look_at` are asked of the disk: a corpus may have a hundred thousand files."""
+    """Only stages in `look_at` are asked of the disk: a corpus may have a hundred thousand
+    files."""
     table = {stage.name: stage for stage in STAGES if stage.name in DATA_STAGES}
     for path in config.paths.data_dir.glob("tokens/web/*.bin"):
         path.unlink()
@@ -172,5 +183,7 @@ def test_files_that_are_not_made_again_unasked_can_be_made_again_by_the_command_
     name: str, config: RunConfig
 ) -> None:
     stage = next(stage for stage in STAGES if stage.name == name)
-    (line,) = commands._missing(stage, config, artifacts.State("done", missing_files=("missing file: x",)))
+    (line,) = commands._missing(
+        stage, config, artifacts.State("done", missing_files=("missing file: x",))
+    )
     assert f"delete {stage.manifest_path(config)} and run `pipeline {name}`" in line

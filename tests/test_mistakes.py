@@ -1,4 +1,5 @@
-"""The mistakes a user makes: one clear message with the remedy, exit code 2, and nothing that a later run takes for done."""
+"""The mistakes a user makes: one clear message with the remedy, exit code 2, and nothing that a
+later run takes for done."""
 
 import json
 import os
@@ -63,41 +64,78 @@ def compared_tokenizer(content: bytes) -> Break:
 
 
 MISTAKES: dict[str, tuple[Break, str]] = {
-    "unknown key": (settings("optimizer.learning_rate=1"), "optimizer.learning_rate: unknown key; did you mean"),
+    "unknown key": (
+        settings("optimizer.learning_rate=1"),
+        "optimizer.learning_rate: unknown key; did you mean",
+    ),
     "batch that does not divide": (settings("batch.global_batch_tokens=33"), "set 32 or 40"),
-    "micro-batch that does not divide": (settings("batch.micro_batch_sequences=3"), "must divide the 4 sequences"),
+    "micro-batch that does not divide": (
+        settings("batch.micro_batch_sequences=3"),
+        "must divide the 4 sequences",
+    ),
     "ranks that do not divide": (
         settings("launch.ranks=3"),
         "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide",
     ),
     "missing source": (missing_source, "web.jsonl"),
     "truncated zst": (truncated_zst, "Replace or remove a broken file"),
-    "small vocabulary": (settings("model.config.vocab_size=128"), "make the model's at least as large"),
-    "missing tokenizer": (settings("tokenizer={kind: pretrained, path: nowhere}"), "nowhere: does not exist; name a"),
-    "tokenizer that is none": (wrong_tokenizer("x.json", b"{}"), "x.json is no tokenizer of the tokenizers library"),
-    "SentencePiece model that is none": (wrong_tokenizer("x.model", b"x"), "x.model: is not a SentencePiece model"),
+    "small vocabulary": (
+        settings("model.config.vocab_size=128"),
+        "make the model's at least as large",
+    ),
+    "missing tokenizer": (
+        settings("tokenizer={kind: pretrained, path: nowhere}"),
+        "nowhere: does not exist; name a",
+    ),
+    "tokenizer that is none": (
+        wrong_tokenizer("x.json", b"{}"),
+        "x.json is no tokenizer of the tokenizers library",
+    ),
+    "SentencePiece model that is none": (
+        wrong_tokenizer("x.model", b"x"),
+        "x.model: is not a SentencePiece model",
+    ),
     "split pattern of another kind": (
         settings("tokenizer.split_pattern=spaces"),
         "kind byte-level-bpe takes single-digits or gpt2 or cl100k",
     ),
-    "misspelt DeepSpeed key": (wrong_template(gradient_cliping=1), "did you mean gradient_clipping?"),
-    "batch size in the template": (wrong_template(train_batch_size=8), "set batch.global_batch_tokens in the run YAML"),
-    "compared tokenizer that is none": (compared_tokenizer(b'{"model": 1}'), "other.json is no tokenizer"),
+    "misspelt DeepSpeed key": (
+        wrong_template(gradient_cliping=1),
+        "did you mean gradient_clipping?",
+    ),
+    "batch size in the template": (
+        wrong_template(train_batch_size=8),
+        "set batch.global_batch_tokens in the run YAML",
+    ),
+    "compared tokenizer that is none": (
+        compared_tokenizer(b'{"model": 1}'),
+        "other.json is no tokenizer",
+    ),
     "ranks that an allocation would need": (
         settings("launch.kind=slurm"),
         "launch.kind = slurm: there is no allocation",
     ),
-    "task folder that is none": (settings("evaluation.task_paths=[tasks]"), "evaluation.task_paths: "),
-    "task twice": (settings("evaluation.tasks=[patterns, pattern_copy]"), "pattern_copy is a part of patterns"),
+    "task folder that is none": (
+        settings("evaluation.task_paths=[tasks]"),
+        "evaluation.task_paths: ",
+    ),
+    "task twice": (
+        settings("evaluation.tasks=[patterns, pattern_copy]"),
+        "pattern_copy is a part of patterns",
+    ),
     "unknown architecture's sizes": (settings("model.config=5"), "model.config"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_and_leaves_nothing_done(run_file: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_told_and_leaves_nothing_done(
+    run_file: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(run_file.parent)
     facts = {"parameters": 1, "moment_bytes": 8.0, "positions": None}
-    monkeypatch.setattr(separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts})  # the model is right
+    monkeypatch.setattr(
+        separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts}
+    )  # the model is right
     break_it, expected = MISTAKES[name]
     with pytest.raises(UserError, match=re.escape(expected)) as told:
         commands.run_all(STAGES, run_file, ["executor.workers=1", *break_it(run_file.parent)])
@@ -114,7 +152,9 @@ def assert_nothing_is_done(run_file: Path) -> None:
 def pipeline(run_file: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pipeline", *arguments]
     environment = {**os.environ, "CI": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=run_file.parent, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=600, cwd=run_file.parent, env=environment
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +174,9 @@ def test_the_command_line_shows_it_with_exit_code_2_and_no_traceback(
     assert_nothing_is_done(run_file)
 
 
-def test_an_occupied_port_is_refused_before_anything_starts(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_occupied_port_is_refused_before_anything_starts(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]

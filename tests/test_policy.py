@@ -1,4 +1,5 @@
-"""What holds for the repository as a whole: import direction, sizes, docstrings, and the tables of files in READMEs."""
+"""What holds for the repository as a whole: import direction, sizes, docstrings, and the tables of
+files in READMEs."""
 
 import ast
 import re
@@ -33,16 +34,19 @@ LAYERS = (
     "cli",
     "__main__",
 )
-"""Folders and modules of the package, in the order that data flows: each imports from itself and from those before it."""
+"""Folders and modules of the package, in the order that data flows: each imports from itself and
+from those before it."""
 ENDS = ("planning", "reporting", "cluster")
-"""Only commands and benchmarks import these; of what runs on ranks they may import its cost arithmetic."""
+"""Only commands and benchmarks import these; of what runs on ranks they may import its cost
+arithmetic."""
 COMMANDS = ("benchmarks", "cli", "__main__")
 ON_RANKS = ("model", "engine", "checkpoint", "training")
 COSTS = "pipeline.model.costs"
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, module) of every import, in functions too, and of every "module:function" string."""
+    """Yield (line, module) of every import, in functions too, and of every "module:function"
+    string."""
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -62,7 +66,8 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def part(module: str) -> str:
-    """Return the folder, or the module at the root of the package, that a dotted name belongs to."""
+    """Return the folder, or the module at the root of the package, that a dotted name belongs
+    to."""
     return [*module.split("."), "__init__"][1]
 
 
@@ -143,13 +148,24 @@ def ways_to_unpickle(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names if alias.name in modules)
         elif isinstance(node, ast.ImportFrom) and node.module in modules:
             yield node.lineno, node.module
-        elif isinstance(node, ast.Attribute) and node.attr == "load" and "torch" in _spelled(node.value):
+        elif (
+            isinstance(node, ast.Attribute)
+            and node.attr == "load"
+            and "torch" in _spelled(node.value)
+        ):
             yield node.lineno, "torch.load"
         elif isinstance(node, ast.ImportFrom) and node.module in ("torch", "torch.serialization"):
             yield from ((node.lineno, "torch.load") for alias in node.names if alias.name == "load")
-        elif isinstance(node, ast.keyword) and node.arg in ("weights_only", "allow_pickle", "pickle_module"):
+        elif isinstance(node, ast.keyword) and node.arg in (
+            "weights_only",
+            "allow_pickle",
+            "pickle_module",
+        ):
             yield node.lineno, node.arg
-        if "zero_to_fp32" in (getattr(node, "module", None) or "") or getattr(node, "attr", "") == "zero_to_fp32":
+        if (
+            "zero_to_fp32" in (getattr(node, "module", None) or "")
+            or getattr(node, "attr", "") == "zero_to_fp32"
+        ):
             yield node.lineno, "zero_to_fp32"  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -164,7 +180,10 @@ def test_one_module_reads_pickles() -> None:
     """Whoever else did could run what a checkpoint names. DeepSpeed's merging of shards does."""
     wrong = [
         f"{path.relative_to(ROOT)}:{line} {what}"
-        for folder, reader, mergers in ((PACKAGE, (PICKLE_READER,), ()), (ROOT / "tests", MAY_READ_PICKLES, MAY_MERGE))
+        for folder, reader, mergers in (
+            (PACKAGE, (PICKLE_READER,), ()),
+            (ROOT / "tests", MAY_READ_PICKLES, MAY_MERGE),
+        )
         for path in sorted(folder.rglob("*.py"))
         for line, what in ways_to_unpickle(ast.parse(path.read_text()))
         if str(path.relative_to(folder)) not in (mergers if what == "zero_to_fp32" else reader)
@@ -204,7 +223,8 @@ def test_the_cluster_folder_is_free_of_torch() -> None:
 
 
 def test_one_module_loads_transformers_folders() -> None:
-    """Whoever else called these might let transformers ask on the terminal whether to run a folder's code."""
+    """Whoever else called these might let transformers ask on the terminal whether to run a
+    folder's code."""
     loaders = {"from_pretrained", "from_config", "trust_remote_code", "local_files_only"}
     users = {
         str(path.relative_to(PACKAGE))
@@ -249,7 +269,11 @@ def test_no_folder_is_larger_than_one_idea() -> None:
     at_the_root = {path.name for path in FILES if path.parent == PACKAGE}
     assert at_the_root == {"__init__.py", "__main__.py", "errors.py", "logs.py"}
     assert {name: len(counts) for name, counts in in_folder.items() if len(counts) > 25} == {}
-    assert {name: sum(counts) for name, counts in in_folder.items() if sum(counts) > 0.2 * sum(lines.values())} == {}
+    assert {
+        name: sum(counts)
+        for name, counts in in_folder.items()
+        if sum(counts) > 0.2 * sum(lines.values())
+    } == {}
 
 
 def test_every_module_class_and_public_function_has_a_docstring() -> None:
@@ -260,17 +284,25 @@ def test_every_module_class_and_public_function_has_a_docstring() -> None:
             missing.append(str(path.relative_to(ROOT)))
         commands = {"command"}  # the stages' own text stands in the table
         for node in tree.body:
-            is_public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-            documented = {"Section", "Proportions"}  # a section of the run file is documented field by field
+            is_public = isinstance(
+                node, ast.FunctionDef | ast.ClassDef
+            ) and not node.name.startswith("_")
+            documented = {
+                "Section",
+                "Proportions",
+            }  # a section of the run file is documented field by field
             if is_public and isinstance(node, ast.ClassDef):
-                is_public = not any(isinstance(base, ast.Name) and base.id in documented for base in node.bases)
+                is_public = not any(
+                    isinstance(base, ast.Name) and base.id in documented for base in node.bases
+                )
             if is_public and node.name not in commands and not ast.get_docstring(node):
                 missing.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
     assert missing == []
 
 
 def test_no_two_test_modules_have_one_name() -> None:
-    """They are imported by their bare names: the second would keep the whole suite from being collected."""
+    """They are imported by their bare names: the second would keep the whole suite from being
+    collected."""
     names = [path.name for path in (ROOT / "tests").rglob("*.py")]
     assert [name for name in set(names) if names.count(name) > 1] == []
 
@@ -281,23 +313,31 @@ LISTED_IN_FULL = ("pipeline", "ds_configs", "tokenizer", "jobs")
 
 
 def listed_files(readme: str) -> list[str]:
-    """Return the first column of the table under HEADING: a file or a folder in each row, `name` or `name/`."""
+    """Return the first column of the table under HEADING: a file or a folder in each row, `name` or
+    `name/`."""
     table = re.search(
-        rf"^{HEADING}\n\n\| file \| what it holds \|\n\| --- \| --- \|\n((?:\|.*\n)+)", readme, re.MULTILINE
+        rf"^{HEADING}\n\n\| file \| what it holds \|\n\| --- \| --- \|\n((?:\|.*\n)+)",
+        readme,
+        re.MULTILINE,
     )
     assert table, f"no table `file | what it holds` under the heading `{HEADING}`"
     rows = [re.fullmatch(r"\| `(\S+)` \| \S.* \|", line) for line in table[1].splitlines()]
-    assert None not in rows, f"not `name` and what it holds: {table[1].splitlines()[rows.index(None)]}"
+    assert None not in rows, (
+        f"not `name` and what it holds: {table[1].splitlines()[rows.index(None)]}"
+    )
     return [row[1] for row in rows if row]
 
 
 def tracked_files() -> list[Path]:
-    listing = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True
+    ).stdout
     return [Path(name) for name in listing.split("\0") if name]
 
 
 def entries_of(folder: Path, tracked: list[Path]) -> set[str]:
-    """Return what a folder's table has to list: its files but for the README and an empty __init__.py, and its folders."""
+    """Return what a folder's table has to list: its files but for the README and an empty
+    __init__.py, and its folders."""
     below = [path.relative_to(folder) for path in tracked if path.is_relative_to(folder)]
     names = {f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in below}
     silent = {"README.md"} if folder == Path("pipeline") else {"README.md", "__init__.py"}
@@ -306,30 +346,41 @@ def entries_of(folder: Path, tracked: list[Path]) -> set[str]:
 
 def test_each_folders_readme_lists_its_files() -> None:
     tracked = tracked_files()
-    folders = {parent for path in tracked if path.parts[0] in LISTED_IN_FULL for parent in path.parents} - {Path()}
+    folders = {
+        parent for path in tracked if path.parts[0] in LISTED_IN_FULL for parent in path.parents
+    } - {Path()}
     for folder in sorted(folders):
         readme = ROOT / folder / "README.md"
         assert readme.exists(), f"{folder} has no README.md"
         listed = listed_files(readme.read_text())
-        assert sorted(listed) == sorted(entries_of(folder, tracked)), f"the table of {folder}/README.md"
+        assert sorted(listed) == sorted(entries_of(folder, tracked)), (
+            f"the table of {folder}/README.md"
+        )
 
 
 def test_the_readme_links_every_folder() -> None:
     readme = (ROOT / "README.md").read_text()
     folders = {path.parent for path in tracked_files() if path.parts[0] in LISTED_IN_FULL}
-    linked = [folder for folder in folders if len(folder.parts) < 3 and folder != Path("jobs/slurm")]
+    linked = [
+        folder for folder in folders if len(folder.parts) < 3 and folder != Path("jobs/slurm")
+    ]
     assert [str(folder) for folder in linked if f"]({folder}/README.md)" not in readme] == []
 
 
 def test_the_table_is_read_as_it_is_written() -> None:
     head = f"# X\n\n{HEADING}\n\n| file | what it holds |\n| --- | --- |\n"
-    assert listed_files(f"{head}| `a.py` | the first |\n| `b/` | below |\n\nWords\n") == ["a.py", "b/"]
+    assert listed_files(f"{head}| `a.py` | the first |\n| `b/` | below |\n\nWords\n") == [
+        "a.py",
+        "b/",
+    ]
     for wrong in ("", "| a.py | no code |\n", "| `a.py` | |\n"):
         with pytest.raises(AssertionError):
             listed_files(head + wrong)
     with pytest.raises(AssertionError, match="no table"):
         listed_files("# X\n")
-    tracked = [Path(name) for name in ("p/README.md", "p/__init__.py", "p/a.py", "p/q/b.py", "r/c.py")]
+    tracked = [
+        Path(name) for name in ("p/README.md", "p/__init__.py", "p/a.py", "p/q/b.py", "r/c.py")
+    ]
     assert entries_of(Path("p"), tracked) == {"a.py", "q/"}
 
 
@@ -343,27 +394,51 @@ PRINTS_TO_ITS_PARENT = (
 
 
 def ways_around_logs(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield (line, name) of all that would print without `logs`, or have rich take text for markup."""
+    """Yield (line, name) of all that would print without `logs`, or have rich take text for
+    markup."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "input"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("print", "input")
+        ):
             yield node.lineno, node.func.id
         elif isinstance(node, ast.ImportFrom) and node.module == "rich.console":
             makes = {alias.name for alias in node.names} & {"Console"}
             yield from ((node.lineno, name) for name in makes)
-        elif isinstance(node, ast.ImportFrom) and node.module in ("rich", "rich.markup", "rich.progress", "rich.live"):
+        elif isinstance(node, ast.ImportFrom) and node.module in (
+            "rich",
+            "rich.markup",
+            "rich.progress",
+            "rich.live",
+        ):
             yield node.lineno, node.module
-        elif isinstance(node, ast.Attribute) and node.attr in ("from_markup", "from_ansi", "out", "stdout", "stderr"):
+        elif isinstance(node, ast.Attribute) and node.attr in (
+            "from_markup",
+            "from_ansi",
+            "out",
+            "stdout",
+            "stderr",
+        ):
             on = ast.unparse(node)
-            if node.attr.startswith("from_") or on in ("console.out", "messages.out", "sys.stdout", "sys.stderr"):
+            if node.attr.startswith("from_") or on in (
+                "console.out",
+                "messages.out",
+                "sys.stdout",
+                "sys.stderr",
+            ):
                 yield node.lineno, on
 
 
 def test_nothing_prints_around_logs() -> None:
-    """There all text is made visible: whatever a file, a folder or a model holds, it cannot act on the terminal."""
+    """There all text is made visible: whatever a file, a folder or a model holds, it cannot act on
+    the terminal."""
     wrong = []
     for path in FILES:
         name = str(path.relative_to(PACKAGE))
-        for line, what in ways_around_logs(ast.parse(path.read_text())) if name != "logs.py" else ():
+        for line, what in (
+            ways_around_logs(ast.parse(path.read_text())) if name != "logs.py" else ()
+        ):
             text = path.read_text().splitlines()[line - 1].strip()
             to_parent = name in PRINTS_TO_ITS_PARENT and text.startswith("print(json.dumps(")
             if not to_parent and not text.endswith(".flush()"):
@@ -388,10 +463,12 @@ def test_the_rule_of_printing(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wanting", [r"\.chmod\(", r"mkstemp\(", r"copymode|copystat|copy2|umask\(", r"0o(?!666|600|700|022)\d+"]
+    "wanting",
+    [r"\.chmod\(", r"mkstemp\(", r"copymode|copystat|copy2|umask\(", r"0o(?!666|600|700|022)\d+"],
 )
 def test_who_may_use_a_file_is_left_to_the_umask(wanting: str) -> None:
-    """0o666 less the umask is the rule, 0o600 and 0o700 what others must not see at all; 0o022 asks who may write."""
+    """0o666 less the umask is the rule, 0o600 and 0o700 what others must not see at all; 0o022 asks
+    who may write."""
     allowed = {"verify_resume.py": r"copy2"}  # a copy of a run, with its times
     found = {
         f"{path.relative_to(ROOT)}: {match[0]}"

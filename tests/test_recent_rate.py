@@ -5,8 +5,11 @@ import pytest
 from pipeline.logs import LEAST_POINTS, WINDOW_SECONDS, RecentRate
 
 
-def rate_of(*parts: tuple[int, float, float], start: float = 0.0) -> tuple[RecentRate, float, float]:
-    """Return a rate after parts of `(updates, seconds between them, completed by each)`, the time, and what is completed."""
+def rate_of(
+    *parts: tuple[int, float, float], start: float = 0.0
+) -> tuple[RecentRate, float, float]:
+    """Return a rate after parts of `(updates, seconds between them, completed by each)`, the time,
+    and what is completed."""
     rate, now, completed = RecentRate(), 1000.0, start
     rate.add(now, completed)
     for updates, seconds, each in parts:
@@ -33,7 +36,9 @@ def test_and_on_one_that_is_fast_again() -> None:
 def test_steps_that_take_longer_than_the_window_have_a_rate(seconds: int) -> None:
     rate, now, completed = rate_of((50, seconds, 10), (LEAST_POINTS, seconds, 5))
     assert rate.seconds_left(now, completed + 50) == pytest.approx(10 * seconds)
-    assert rate.seconds_left(now + seconds / 2, completed + 50) == pytest.approx(9.5 * seconds)  # it runs on meanwhile
+    assert rate.seconds_left(now + seconds / 2, completed + 50) == pytest.approx(
+        9.5 * seconds
+    )  # it runs on meanwhile
 
 
 def test_what_was_done_before_a_resume_has_no_rate() -> None:

@@ -14,7 +14,10 @@ from pipeline.training.model_facts import model_facts
 
 TEMPLATES = Path(__file__).parents[1] / "ds_configs"
 
-OFFLOAD = {"zero3_offload": None, "zero2_offload": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
+OFFLOAD = {
+    "zero3_offload": None,
+    "zero2_offload": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+}
 """Templates with optimizer states in host memory: shipped, and not."""
 
 RUN_FILE = """\
@@ -65,9 +68,13 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "texts",
     ]
     prose = [" ".join(generator.choices(words, k=40)) for _ in range(120)]
-    sums = [" ".join(f"{i} and {j} make {i + j}." for i, j in [(k % 10, k % 7)] * 6) for k in range(120)]
+    sums = [
+        " ".join(f"{i} and {j} make {i + j}." for i, j in [(k % 10, k % 7)] * 6) for k in range(120)
+    ]
     run_file = tokenize_texts(folder, prose, sums)
-    model_facts(load(run_file))  # kept in data_dir, and copied with it: no run has to build this model again
+    model_facts(
+        load(run_file)
+    )  # kept in data_dir, and copied with it: no run has to build this model again
     return folder
 
 
@@ -93,14 +100,17 @@ def write_run(tokenized: Path, folder: Path, name: str = "run", zero: str = "zer
     shutil.copytree(tokenized / "data", folder / "data", dirs_exist_ok=True)
     for source in ("prose", "sums"):
         shutil.copy2(tokenized / f"{source}.jsonl", folder)
-    text = RUN_FILE.replace("TEMPLATES/zero1", f"{TEMPLATES}/{zero}").replace("run_dir: run", f"run_dir: {name}")
+    text = RUN_FILE.replace("TEMPLATES/zero1", f"{TEMPLATES}/{zero}").replace(
+        "run_dir: run", f"run_dir: {name}"
+    )
     path = folder / f"{name}.yaml"
     path.write_text(text)
     return path
 
 
 def choose_template(make_run: Callable[..., Path], zero: str) -> tuple[Path, list[str]]:
-    """Return a run file of make_run and the overrides that have it use a template, shipped or of OFFLOAD."""
+    """Return a run file of make_run and the overrides that have it use a template, shipped or of
+    OFFLOAD."""
     settings = OFFLOAD.get(zero)
     if settings is None:
         return make_run(zero=zero), []

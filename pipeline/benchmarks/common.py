@@ -1,6 +1,8 @@
-"""What all `pipeline benchmark` commands share: whole processes measured in turn, medians, a table, a JSON file.
+"""What all `pipeline benchmark` commands share: whole processes measured in turn, medians, a table,
+a JSON file.
 
-Machines are noisy: every round measures everything once, so that what is compared was measured side by side.
+Machines are noisy: every round measures everything once, so that what is compared was measured side
+by side.
 """
 
 import json
@@ -42,10 +44,16 @@ class Process:
 
 def run_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
     """Run a command to its end. Raises UserError with the end of its output if it fails."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     started = time.monotonic()
     process = subprocess.Popen(
-        command, env=inherited | dict(environment or {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=inherited | dict(environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     output = process.stdout.read()
@@ -53,16 +61,22 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
     wall = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise UserError(f"{' '.join(command)}\nended with exit code {process.returncode}:\n{output[-3000:]}")
+        raise UserError(
+            f"{' '.join(command)}\nended with exit code {process.returncode}:\n{output[-3000:]}"
+        )
     return Process(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
 
 
-def run_python(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Process:
+def run_python(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Process:
     """Run `python -m module arguments` with this interpreter."""
     return run_process([sys.executable, "-m", module, *arguments], environment)
 
 
-def rounds(count: int, parts: Mapping[str, Callable[[], Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+def rounds(
+    count: int, parts: Mapping[str, Callable[[], Mapping[str, float]]]
+) -> dict[str, dict[str, float]]:
     """Measure every part once per round, and return each part's medians."""
     seen: dict[str, list[Mapping[str, float]]] = {name: [] for name in parts}
     for number in range(1, count + 1):

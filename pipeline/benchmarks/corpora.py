@@ -1,4 +1,5 @@
-"""Corpora to measure reading with: simulated ones as large as the largest, which take no disk, and a real one."""
+"""Corpora to measure reading with: simulated ones as large as the largest, which take no disk, and
+a real one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,8 @@ def llama_mixture() -> dict[str, float]:
 
 
 def simulate(data_dir: Path, tokens: int, files: int) -> None:
-    """Write token files that are holes, in LLaMA's proportions, and a manifest as `tokenize` would; it takes no disk.
+    """Write token files that are holes, in LLaMA's proportions, and a manifest as `tokenize` would;
+    it takes no disk.
 
     Only the `.bin` files exist: opening a run's data reads no others.
     """
@@ -45,34 +47,49 @@ def simulate(data_dir: Path, tokens: int, files: int) -> None:
 
 def _invented_record(size: int, suffix: str) -> dict[str, Any]:
     """Return a record as long as a real one."""
-    return {"bytes": size, "checksum": "0" * 32} | ({} if suffix == ".doc" else {"samples": "0" * 32})
+    return {"bytes": size, "checksum": "0" * 32} | (
+        {} if suffix == ".doc" else {"samples": "0" * 32}
+    )
 
 
-def write_real(data_dir: Path, tokens: int, mean_document: int, vocab_size: int = VOCAB_SIZE) -> None:
-    """Write one file of random ids, in documents of exponentially distributed lengths, each with its end."""
+def write_real(
+    data_dir: Path, tokens: int, mean_document: int, vocab_size: int = VOCAB_SIZE
+) -> None:
+    """Write one file of random ids, in documents of exponentially distributed lengths, each with
+    its end."""
     dice = np.random.default_rng(1)
     with ShardWriter(data_dir / "tokens" / "web" / "train_000000_000", DTYPE) as writer:
         while writer.tokens < tokens:
-            lengths = np.minimum(dice.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20)
+            lengths = np.minimum(
+                dice.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20
+            )
             lengths = lengths[np.cumsum(lengths) - lengths < tokens - writer.tokens]
             ids = dice.integers(1, vocab_size, lengths.sum(), DTYPE.type)
             ids[np.cumsum(lengths) - 1] = END_OF_DOCUMENT
             writer.add(ids, lengths, writer.documents + np.arange(len(lengths)))
-        files = {f"web/train_000000_000{suffix}": record for suffix, record in writer.finish().items()}
+        files = {
+            f"web/train_000000_000{suffix}": record for suffix, record in writer.finish().items()
+        }
     _write_manifests(data_dir, files, {"web": 1.0}, vocab_size)
 
 
 def _write_manifests(
-    data_dir: Path, files: Mapping[str, Any], sources: Mapping[str, float], vocab_size: int = VOCAB_SIZE
+    data_dir: Path,
+    files: Mapping[str, Any],
+    sources: Mapping[str, float],
+    vocab_size: int = VOCAB_SIZE,
 ) -> None:
     counts = {"dtypes": dict.fromkeys(sources, DTYPE.name), "vocab_size": vocab_size}
-    write_json(data_dir / "tokens" / MANIFEST, {"output": "benchmark", "counts": counts, "files": files})
+    write_json(
+        data_dir / "tokens" / MANIFEST, {"output": "benchmark", "counts": counts, "files": files}
+    )
     report = {"vocab_size": vocab_size, "end_of_document_id": END_OF_DOCUMENT}
     write_json(data_dir / "tokenizer" / "report.json", report)
 
 
 def make_config(data_dir: Path, mixture: Mapping[str, float], data: Mapping[str, Any]) -> RunConfig:
-    """Return settings that read a corpus; `data` is that section of a run file, without `mixture`."""
+    """Return settings that read a corpus; `data` is that section of a run file, without
+    `mixture`."""
     return RunConfig.model_validate(
         {
             "paths": {"data_dir": data_dir, "run_dir": data_dir / "run"},

@@ -1,7 +1,8 @@
-"""`pipeline benchmark loader`: how fast tokens on disk become batches, from any place of a corpus of any size.
+"""`pipeline benchmark loader`: how fast tokens on disk become batches, from any place of a corpus
+of any size.
 
-Needs no run file and no finished stage: its corpora are made in a scratch folder, which is removed. Parts are measured in
-fresh processes of their own (`loader_parts`).
+Needs no run file and no finished stage: its corpora are made in a scratch folder, which is removed.
+Parts are measured in fresh processes of their own (`loader_parts`).
 """
 
 import json
@@ -18,7 +19,8 @@ from pipeline.logs import console, human_bytes, note
 PARTS_MODULE = "pipeline.benchmarks.loader_parts"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 GPU_TOKENS_PER_SECOND = 0.5e6
-"""What one GPU at half of 989 TFLOP/s (H100, bf16) takes of a model of N = 125 M weights, 12 layers, d = 768, T = 2,048:
+"""What one GPU at half of 989 TFLOP/s (H100, bf16) takes of a model of N = 125 M weights,
+12 layers, d = 768, T = 2,048:
 494.5e12 / (6 N + 12 x 12 d T) = 0.51e6 (the formula: Chowdhery et al. 2022, appendix B)."""
 BARE, BARE_KEPT = "bare loop over a memory map", "the same, inputs and targets, kept"
 PLAIN, PLAIN_LOCATED = "one thread", "one thread, places by 2,048"
@@ -76,7 +78,8 @@ class Bench:
         return self.scratch / f"simulated-{number}"
 
     def part(self, name: str, folder: Path, **arguments: Any) -> Callable[[], Mapping[str, float]]:
-        """Return what runs a part in a fresh process; `data`, where given, gets the sequence length."""
+        """Return what runs a part in a fresh process; `data`, where given, gets the sequence
+        length."""
         if "data" in arguments:
             arguments["data"] = {"sequence_length": self.sizes.sequence_length, **arguments["data"]}
         given = json.dumps({"folder": str(folder), **arguments})
@@ -94,10 +97,15 @@ def benchmark_loader(count: int, output: Path, sizes: Sizes | None = None) -> No
         write_real(bench.real, sizes.real_tokens, sizes.mean_document)
         bench.part("warm", bench.real)()
         starts = rounds(count, _starts(bench))
-        packing = rounds(count, {"best-fit": bench.part("pack", bench.real, data={"packing": "best-fit"})})["best-fit"]
+        packing = rounds(
+            count, {"best-fit": bench.part("pack", bench.real, data={"packing": "best-fit"})}
+        )["best-fit"]
         rates = rounds(count, _rates(bench))
         slow = rounds(count, _slow(bench))
-        reads = {shuffle: bench.part("reads", bench.real, data={"shuffle": shuffle})() for shuffle in ("full", "block")}
+        reads = {
+            shuffle: bench.part("reads", bench.real, data={"shuffle": shuffle})()
+            for shuffle in ("full", "block")
+        }
     results = {
         "rounds": count,
         "start": starts,
@@ -114,7 +122,9 @@ def benchmark_loader(count: int, output: Path, sizes: Sizes | None = None) -> No
 
 def _starts(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
     return {
-        f"{corpus.name}, sample {sample:,}": bench.part("start", bench.corpus(number), sample=sample, data={})
+        f"{corpus.name}, sample {sample:,}": bench.part(
+            "start", bench.corpus(number), sample=sample, data={}
+        )
         for number, corpus in enumerate(bench.sizes.corpora)
         for sample in (0, bench.sizes.resumed_sample)
     }
@@ -135,7 +145,9 @@ def _rates(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
         parts[f"{PLAIN_LOCATED}, {shuffle}"] = ours("read_located", shuffle=shuffle)
         for masked in (False, True):
             mask = ", document mask" if masked else ""
-            parts[f"loader, {shuffle}{mask}"] = ours("loader", shuffle=shuffle, document_mask=masked)
+            parts[f"loader, {shuffle}{mask}"] = ours(
+                "loader", shuffle=shuffle, document_mask=masked
+            )
     best_fit = {"packing": "best-fit", "document_mask": True}
     parts[f"{PLAIN}, full, best-fit, document mask"] = ours("read", **best_fit)
     parts["loader, full, best-fit, document mask"] = ours("loader", **best_fit)
@@ -147,7 +159,11 @@ def _slow(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
     """Measure on the second corpus, whose seven sources are interleaved."""
     sizes = bench.sizes
     folder = bench.corpus(min(1, len(sizes.corpora) - 1))
-    times = {"steps": sizes.slow_steps, "step_seconds": sizes.step_seconds, "read_seconds": sizes.read_seconds}
+    times = {
+        "steps": sizes.slow_steps,
+        "step_seconds": sizes.step_seconds,
+        "read_seconds": sizes.read_seconds,
+    }
     return {
         f"slow files, {shuffle}": bench.part("slow", folder, **times, data={"shuffle": shuffle})
         for shuffle in ("full", "block")
@@ -156,11 +172,15 @@ def _slow(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
 
 def _ratios(rates: Mapping[str, Mapping[str, float]], bare: str) -> dict[str, float]:
     """Return each rate as a share of a bare loop's."""
-    return {name: values["tokens_per_second"] / rates[bare]["tokens_per_second"] for name, values in rates.items()}
+    return {
+        name: values["tokens_per_second"] / rates[bare]["tokens_per_second"]
+        for name, values in rates.items()
+    }
 
 
 def _limits(results: Mapping[str, Any], sizes: Sizes) -> list[dict[str, Any]]:
-    """Return what is demanded and what was measured; `at_least` says on which side of the limit it must be."""
+    """Return what is demanded and what was measured; `at_least` says on which side of the limit it
+    must be."""
     starts, rates, ratios = results["start"], results["rates"], results["ratios"]
     smallest, large = (sizes.corpora[min(i, len(sizes.corpora) - 1)].name for i in (0, 2))
     first, resumed = (starts[f"{large}, sample {sample:,}"] for sample in (0, sizes.resumed_sample))
@@ -170,12 +190,20 @@ def _limits(results: Mapping[str, Any], sizes: Sizes) -> list[dict[str, Any]]:
         (f"{large}: seconds to the first step", first["seconds"], START_SECONDS, False),
         (f"{large}: seconds, resumed", resumed["seconds"], START_SECONDS, False),
         (f"{large}: bytes of memory", first["peak_bytes"], START_BYTES, False),
-        (f"{large}: bytes more than {smallest}, per byte of manifest", growth / first["manifest_bytes"], 5.0, False),
+        (
+            f"{large}: bytes more than {smallest}, per byte of manifest",
+            growth / first["manifest_bytes"],
+            5.0,
+            False,
+        ),
         (f"{plain}: tokens/s", rates[plain]["tokens_per_second"], LEAST_RATE, True),
         (f"{plain}: of the bare loop", ratios[BARE][plain], LEAST_RATIO, True),
         (f"{loader}: tokens/s", rates[loader]["tokens_per_second"], LEAST_RATE, True),
         (f"{loader}: of the bare loop that keeps", ratios[BARE_KEPT][loader], LEAST_RATIO, True),
-        *((f"{name}: share waited", values["waited"], MOST_WAITED, False) for name, values in results["slow"].items()),
+        *(
+            (f"{name}: share waited", values["waited"], MOST_WAITED, False)
+            for name, values in results["slow"].items()
+        ),
     ]
     return [
         {
@@ -212,15 +240,18 @@ def _show(results: Mapping[str, Any], sizes: Sizes) -> None:
         starts,
     )
     show_table(
-        f"From the page cache: {human_bytes(sizes.real_tokens * DTYPE.itemsize)}, rows of {sizes.sequence_length:,} tokens",
+        f"From the page cache: {human_bytes(sizes.real_tokens * DTYPE.itemsize)}, rows of "
+        f"{sizes.sequence_length:,} tokens",
         ("part", "Mtok/s", "us per row", "of the bare loop", "of the one that keeps"),
         [_rate_row(name, values, results, sizes) for name, values in results["rates"].items()],
     )
     packing = results["packing"]
     console.print(
         f"Best-fit packing of documents of {sizes.mean_document:,} tokens: "
-        f"{packing['tokens_per_second'] / 1e6:.1f} M tokens/s, {packing['index_bytes_per_token']:.3f} bytes of index a "
-        f"token, {human_bytes(packing['peak_bytes'])} of memory, {packing['cut_documents']:.1%} of documents cut\n"
+        f"{packing['tokens_per_second'] / 1e6:.1f} M tokens/s, "
+        f"{packing['index_bytes_per_token']:.3f} bytes of index a "
+        f"token, {human_bytes(packing['peak_bytes'])} of memory, {packing['cut_documents']:.1%} of "
+        "documents cut\n"
     )
     _show_reading(results, sizes)
     show_table(
@@ -238,12 +269,15 @@ def _show(results: Mapping[str, Any], sizes: Sizes) -> None:
     )
     rate = results["rates"]["loader, full"]["tokens_per_second"]
     console.print(
-        f"A GPU at 50 % MFU on a 125M model needs about {GPU_TOKENS_PER_SECOND / 1e6:.1f} M tokens/s: one loader gives "
+        f"A GPU at 50 % MFU on a 125M model needs about {GPU_TOKENS_PER_SECOND / 1e6:.1f} M "
+        "tokens/s: one loader gives "
         f"{rate / GPU_TOKENS_PER_SECOND:,.0f} times that"
     )
 
 
-def _rate_row(name: str, values: Mapping[str, float], results: Mapping[str, Any], sizes: Sizes) -> Sequence[str]:
+def _rate_row(
+    name: str, values: Mapping[str, float], results: Mapping[str, Any], sizes: Sizes
+) -> Sequence[str]:
     rate = values["tokens_per_second"]
     per_row = f"{sizes.sequence_length / rate * 1e6:.1f}"
     shares = (f"{results['ratios'][bare][name]:.2f}" for bare in (BARE, BARE_KEPT))
@@ -252,7 +286,8 @@ def _rate_row(name: str, values: Mapping[str, float], results: Mapping[str, Any]
 
 def _show_reading(results: Mapping[str, Any], sizes: Sizes) -> None:
     show_table(
-        f"Reads that take {sizes.read_seconds * 1e3:.0f} ms, steps that take {sizes.step_seconds * 1e3:.0f} ms",
+        f"Reads that take {sizes.read_seconds * 1e3:.0f} ms, steps that take "
+        f"{sizes.step_seconds * 1e3:.0f} ms",
         ("", "first step waited, s", "longest later, s", "waited after the first"),
         [
             (

@@ -1,6 +1,8 @@
-"""Parts of the way from token files to batches, each measured alone in a fresh process: `python -m` this, part, JSON.
+"""Parts of the way from token files to batches, each measured alone in a fresh process: `python -m`
+this, part, JSON.
 
-The JSON holds the part's arguments; it prints one JSON line. Rates are tokens per second, sizes bytes.
+The JSON holds the part's arguments; it prints one JSON line. Rates are tokens per second, sizes
+bytes.
 """
 
 import json
@@ -46,13 +48,16 @@ def _share(batch: int, steps: int) -> Share:
 
 
 def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float]:
-    """From after imports to the first step, which holds a sample of the run, of a simulated corpus."""
+    """From after imports to the first step, which holds a sample of the run, of a simulated
+    corpus."""
     config = make_config(folder, llama_mixture(), data)
     step = sample // GLOBAL_BATCH + 1
     imported, started = memory("VmRSS"), time.perf_counter()
     opened = open_data(config)
     open_seconds = time.perf_counter() - started
-    with Loader(opened, _share(GLOBAL_BATCH, step + 1000), range(step, step + 1000), _keep) as loader:
+    with Loader(
+        opened, _share(GLOBAL_BATCH, step + 1000), range(step, step + 1000), _keep
+    ) as loader:
         next(iter(loader))
         seconds = time.perf_counter() - started
     manifest_bytes = (folder / "tokens" / MANIFEST).stat().st_size
@@ -66,7 +71,8 @@ def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float
 
 
 def bare(folder: Path, batches: int, length: int) -> dict[str, float]:
-    """Copy rows from a memory-mapped file at random multiples of their length into one array, and do nothing else."""
+    """Copy rows from a memory-mapped file at random multiples of their length into one array, and
+    do nothing else."""
     batch = np.empty((ROWS, length + 1), np.int64)
 
     def copy(mapped: np.ndarray, places: list[int]) -> None:
@@ -77,7 +83,8 @@ def bare(folder: Path, batches: int, length: int) -> dict[str, float]:
 
 
 def bare_kept(folder: Path, batches: int, length: int) -> dict[str, float]:
-    """The same into new arrays of inputs and targets, of which as many are kept as a loader keeps."""
+    """The same into new arrays of inputs and targets, of which as many are kept as a loader
+    keeps."""
     kept: deque[np.ndarray] = deque(maxlen=(PREFETCHED_STEPS + 1) * GLOBAL_BATCH // ROWS)
 
     def copy(mapped: np.ndarray, places: list[int]) -> None:
@@ -90,7 +97,9 @@ def bare_kept(folder: Path, batches: int, length: int) -> dict[str, float]:
     return _bare(folder, batches, length, copy)
 
 
-def _bare(folder: Path, batches: int, length: int, copy: Callable[[np.ndarray, list[int]], None]) -> dict[str, float]:
+def _bare(
+    folder: Path, batches: int, length: int, copy: Callable[[np.ndarray, list[int]], None]
+) -> dict[str, float]:
     (path,) = folder.glob("tokens/web/*.bin")
     tokens = path.stat().st_size // DTYPE.itemsize
     offsets = np.random.default_rng(1).integers(0, (tokens - 1) // length, (batches, ROWS)) * length
@@ -104,7 +113,9 @@ def _bare(folder: Path, batches: int, length: int, copy: Callable[[np.ndarray, l
 def read(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
     """Read batches in one thread, each by its positions."""
     opened = _open_real(folder, data)
-    return _rate(lambda batch: opened.read(np.arange(batch * ROWS, (batch + 1) * ROWS)), batches, opened)
+    return _rate(
+        lambda batch: opened.read(np.arange(batch * ROWS, (batch + 1) * ROWS)), batches, opened
+    )
 
 
 def read_located(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
@@ -154,7 +165,8 @@ def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
 
 
 class SlowFiles(Files):
-    """Every read takes a while, as on a parallel file system under load; several are answered at once."""
+    """Every read takes a while, as on a parallel file system under load; several are answered at
+    once."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(1024)
@@ -207,7 +219,12 @@ def reads(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
     rows = opened.sources[0].rows.count
     for first in range(0, rows, ROWS):
         opened.read(np.arange(first, min(first + ROWS, rows)))
-    return {"rows": rows, "reads": files.reads, "bytes": files.bytes, "mean_bytes": files.bytes / files.reads}
+    return {
+        "rows": rows,
+        "reads": files.reads,
+        "bytes": files.bytes,
+        "mean_bytes": files.bytes / files.reads,
+    }
 
 
 def warm(folder: Path) -> dict[str, float]:
@@ -238,7 +255,8 @@ def _keep(batch: Batch) -> Batch:
 
 
 PARTS: dict[str, Callable[..., dict[str, float]]] = {
-    part.__name__: part for part in (start, bare, bare_kept, read, read_located, loader, pack, slow, reads, warm)
+    part.__name__: part
+    for part in (start, bare, bare_kept, read, read_located, loader, pack, slow, reads, warm)
 }
 
 

@@ -1,9 +1,10 @@
 """`pipeline benchmark recipe`: how many tokens the run file's recipe needs to reach a tuned AdamW.
 
-Each training is a `pipeline train` of its own below a folder that is kept: what is done there is not done again, what was
-interrupted goes on from its checkpoint. The baseline is AdamW with a cosine at nanoGPT's settings, its learning rate tuned
-with the first seed; model, data, precision and validation tokens are those of the run file. The recipe is the run
-file itself, at fractions of its tokens, with warm-up and decay as long in proportion.
+Each training is a `pipeline train` of its own below a folder that is kept: what is done there is
+not done again, what was interrupted goes on from its checkpoint. The baseline is AdamW with a
+cosine at nanoGPT's settings, its learning rate tuned with the first seed; model, data, precision
+and validation tokens are those of the run file. The recipe is the run file itself, at fractions of
+its tokens, with warm-up and decay as long in proportion.
 """
 
 import statistics
@@ -27,8 +28,15 @@ from pipeline.store.artifacts import fingerprint, write_atomic
 from pipeline.store.metrics import read_metrics
 from pipeline.work.executor import core_count
 
-BASELINE_OPTIMIZER = {"kind": "adamw", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "max_gradient_norm": 1.0}
-"""Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping: train.py)."""
+BASELINE_OPTIMIZER = {
+    "kind": "adamw",
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "weight_decay": 0.1,
+    "max_gradient_norm": 1.0,
+}
+"""Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping:
+train.py)."""
 BASELINE_WARMUP = 0.05
 """Of the tokens: 100 steps of 2,000 (nanoGPT's README, the small model on a CPU)."""
 BASELINE_FINAL_RATE = 0.1
@@ -77,10 +85,13 @@ class Learned:
         return self.losses[-1]
 
 
-def benchmark_recipe(config: RunConfig, sizes: Sizes, folder: Path, output: Path, figure: Path) -> None:
+def benchmark_recipe(
+    config: RunConfig, sizes: Sizes, folder: Path, output: Path, figure: Path
+) -> None:
     """Train, print tables, write JSON and the figure.
 
-    Raises ConfigError for a fraction or rate that cannot be, DataError where there is no held-out text.
+    Raises ConfigError for a fraction or rate that cannot be, DataError where there is no held-out
+    text.
     """
     _check(sizes)
     first = config.train.seed
@@ -96,33 +107,49 @@ def benchmark_recipe(config: RunConfig, sizes: Sizes, folder: Path, output: Path
     learned = _train([*others, *plan], sizes.jobs, folder)
     base = [tuned[rates.index(best)], *learned[: len(others)]]
     rest = learned[len(others) :]
-    recipes = {fraction: rest[i * sizes.seeds : (i + 1) * sizes.seeds] for i, fraction in enumerate(fractions)}
-    results = summarise(finals, [run.final for run in base], {f: [r.final for r in rs] for f, rs in recipes.items()})
+    recipes = {
+        fraction: rest[i * sizes.seeds : (i + 1) * sizes.seeds]
+        for i, fraction in enumerate(fractions)
+    }
+    results = summarise(
+        finals, [run.final for run in base], {f: [r.final for r in rs] for f, rs in recipes.items()}
+    )
     results |= {
         "train_tokens": config.train.train_tokens,
         "seeds": list(seeds),
         "recipe_settings": {
-            name: getattr(config, name).model_dump(mode="json") for name in ("optimizer", "schedule", "batch")
+            name: getattr(config, name).model_dump(mode="json")
+            for name in ("optimizer", "schedule", "batch")
         },
         "curves": {
             "baseline": [_curve(run) for run in base],
-            "recipe": {str(fraction): [_curve(run) for run in runs] for fraction, runs in recipes.items()},
+            "recipe": {
+                str(fraction): [_curve(run) for run in runs] for fraction, runs in recipes.items()
+            },
         },
     }
     _show(results)
     write_results(output, results)
     curves = [Curve(f"AdamW + cosine, peak {best:g}", run.tokens, run.losses) for run in base]
     for fraction, runs in recipes.items():
-        curves += [Curve(f"recipe, {fraction:.0%} of the tokens", run.tokens, run.losses) for run in runs]
+        curves += [
+            Curve(f"recipe, {fraction:.0%} of the tokens", run.tokens, run.losses) for run in runs
+        ]
     write_atomic(figure, draw(curves, results["baseline_mean"]))
     note(f"benchmark: wrote {figure}")
 
 
 def baseline(config: RunConfig, rate: float, seed: int, sequences: int | None = None) -> Training:
-    """Return AdamW with a cosine at nanoGPT's settings, on the run file's model and data, with so many in a batch."""
+    """Return AdamW with a cosine at nanoGPT's settings, on the run file's model and data, with so
+    many in a batch."""
     if sequences is not None:
-        micro = max(n for n in range(1, config.batch.micro_batch_sequences + 1) if sequences % n == 0)
-        batch = {"global_batch_tokens": sequences * config.data.sequence_length, "micro_batch_sequences": micro}
+        micro = max(
+            n for n in range(1, config.batch.micro_batch_sequences + 1) if sequences % n == 0
+        )
+        batch = {
+            "global_batch_tokens": sequences * config.data.sequence_length,
+            "micro_batch_sequences": micro,
+        }
         config = config.model_copy(update={"batch": Batch.model_validate(batch)})
     optimizer = BASELINE_OPTIMIZER | {"peak_learning_rate": rate}
     schedule = {
@@ -130,11 +157,14 @@ def baseline(config: RunConfig, rate: float, seed: int, sequences: int | None = 
         "warmup_tokens": round(BASELINE_WARMUP * config.train.train_tokens),
         "final_learning_rate_fraction": BASELINE_FINAL_RATE,
     }
-    return _training(f"adamw-{rate:g}", config, config.train.train_tokens, seed, optimizer, schedule)
+    return _training(
+        f"adamw-{rate:g}", config, config.train.train_tokens, seed, optimizer, schedule
+    )
 
 
 def recipe(config: RunConfig, fraction: float, seed: int) -> Training:
-    """Return the run file's own recipe at a fraction of its tokens; warm-up and decay are as long in proportion."""
+    """Return the run file's own recipe at a fraction of its tokens; warm-up and decay are as long
+    in proportion."""
     schedule = config.schedule.model_dump(mode="json")
     for name in ("warmup_tokens", "decay_tokens"):
         if schedule[name] is not None:
@@ -145,9 +175,15 @@ def recipe(config: RunConfig, fraction: float, seed: int) -> Training:
 
 
 def _training(
-    name: str, config: RunConfig, tokens: int, seed: int, optimizer: Mapping[str, Any], schedule: Mapping[str, Any]
+    name: str,
+    config: RunConfig,
+    tokens: int,
+    seed: int,
+    optimizer: Mapping[str, Any],
+    schedule: Mapping[str, Any],
 ) -> Training:
-    """Return a training whose folder is named after its settings, so that one of other settings is another."""
+    """Return a training whose folder is named after its settings, so that one of other settings is
+    another."""
     document = config.model_dump(mode="json")
     document |= {"preset": None, "optimizer": dict(optimizer), "schedule": dict(schedule)}
     document["train"] |= {"train_tokens": tokens, "seed": seed}
@@ -155,12 +191,15 @@ def _training(
     document["train"]["validate_every_steps"] = max(1, round(steps / VALIDATIONS))
     document["checkpoint"] = {"save_every_steps": max(1, round(steps / 2)), "keep_last": 1}
     decisive = {section: document[section] for section in ("model", "data", "batch", "precision")}
-    digest = fingerprint([decisive, optimizer, schedule, document["train"], str(config.paths.data_dir)])[:8]
+    digest = fingerprint(
+        [decisive, optimizer, schedule, document["train"], str(config.paths.data_dir)]
+    )[:8]
     return Training(f"{name}-seed{seed}-{digest}", RunConfig.model_validate(document))
 
 
 def _train(trainings: Sequence[Training], jobs: int, folder: Path) -> list[Learned]:
-    """Run those that are not done, some at a time, and return what all of them learned, in order."""
+    """Run those that are not done, some at a time, and return what all of them learned, in
+    order."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_train_one, training, jobs, folder) for training in trainings]
         try:
@@ -185,8 +224,13 @@ def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
     measured = [row for row in read_metrics(home / "run") if row.get("validation_loss") is not None]
     if not measured:
         raise DataError(f"{training.config.paths.data_dir}: holds no validation text to compare by")
-    learned = Learned([row["tokens"] for row in measured], [row["validation_loss"] for row in measured])
-    note(f"benchmark: {training.name}: {learned.final:.4f} nats per token after {learned.tokens[-1]:,} tokens")
+    learned = Learned(
+        [row["tokens"] for row in measured], [row["validation_loss"] for row in measured]
+    )
+    note(
+        f"benchmark: {training.name}: {learned.final:.4f} nats per token after "
+        f"{learned.tokens[-1]:,} tokens"
+    )
     return learned
 
 
@@ -195,8 +239,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Return what final validation losses amount to, in nats per token.
 
-    `tuning`: baseline's peak learning rate -> loss of the first seed; `base`: its best rate, by seed; `recipes`: fraction
-    of the baseline's tokens -> loss by seed.
+    `tuning`: baseline's peak learning rate -> loss of the first seed; `base`: its best rate, by
+    seed; `recipes`: fraction of the baseline's tokens -> loss by seed.
     """
     best = min(tuning, key=lambda rate: tuning[rate])
     mean = statistics.mean(base)
@@ -218,10 +262,12 @@ def summarise(
 
 
 def tokens_needed(means: Mapping[float, float], goal: float) -> float | None:
-    """Return the fraction of tokens at which the mean final loss is `goal`; None where no training reaches it.
+    """Return the fraction of tokens at which the mean final loss is `goal`; None where no training
+    reaches it.
 
-    Each fraction is a training of its own, to the end of its schedule; between two neighbours the loss is taken to be
-    linear. Where the smallest fraction reaches the goal, it is returned as it is.
+    Each fraction is a training of its own, to the end of its schedule; between two neighbours the
+    loss is taken to be linear. Where the smallest fraction reaches the goal, it is returned as it
+    is.
     """
     points = sorted(means.items())
     for number, (fraction, loss) in enumerate(points):
@@ -235,11 +281,16 @@ def tokens_needed(means: Mapping[float, float], goal: float) -> float | None:
 
 def _check(sizes: Sizes) -> None:
     problems = [
-        f"--fraction = {fraction:g}: must be above 0 and at most 1, as a share of the baseline's tokens"
+        f"--fraction = {fraction:g}: must be above 0 and at most 1, as a share of the baseline's "
+        "tokens"
         for fraction in sizes.fractions
         if not 0 < fraction <= 1
     ]
-    problems += [f"--rate = {rate:g}: a learning rate must be above 0" for rate in sizes.learning_rates if rate <= 0]
+    problems += [
+        f"--rate = {rate:g}: a learning rate must be above 0"
+        for rate in sizes.learning_rates
+        if rate <= 0
+    ]
     if problems:
         raise ConfigError(problems)
 
@@ -259,10 +310,17 @@ def _show(results: Mapping[str, Any]) -> None:
         ],
     )
     if not results["best_rate_is_inside"]:
-        console.print("The best rate is the first or last of those tried: try more beyond it (--rate)\n")
+        console.print(
+            "The best rate is the first or last of those tried: try more beyond it (--rate)\n"
+        )
     rows = [("AdamW + cosine", f"{tokens:,}", "", *_losses(results["baseline"]))]
     rows += [
-        (f"recipe, {float(fraction):.0%}", f"{round(float(fraction) * tokens):,}", fraction, *_losses(losses))
+        (
+            f"recipe, {float(fraction):.0%}",
+            f"{round(float(fraction) * tokens):,}",
+            fraction,
+            *_losses(losses),
+        )
         for fraction, losses in results["recipe"].items()
     ]
     seeds = [f"seed {seed}" for seed in results["seeds"]]
@@ -270,7 +328,11 @@ def _show(results: Mapping[str, Any]) -> None:
     needed = results["tokens_needed"]
     console.print(
         "The recipe reaches the baseline's mean in "
-        + (f"{needed:.0%} of its tokens" if needed is not None else "none of the fractions measured")
+        + (
+            f"{needed:.0%} of its tokens"
+            if needed is not None
+            else "none of the fractions measured"
+        )
         + f"; demanded within {MOST_TOKENS:.0%}: {'met' if results['met'] else 'MISSED'}"
     )
 

@@ -34,7 +34,8 @@ class Curve:
 
 
 def draw(curves: Sequence[Curve], goal: float) -> str:
-    """Return an SVG document: loss over tokens, a line a training, and the goal in nats. The same bytes for the same numbers."""
+    """Return an SVG document: loss over tokens, a line a training, and the goal in nats. The same
+    bytes for the same numbers."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -50,7 +51,9 @@ def draw(curves: Sequence[Curve], goal: float) -> str:
             style: Any = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.3, "alpha": 0.85}
             axes.plot(curve.tokens, curve.losses, label=curve.label if is_first else None, **style)
             axes.plot(curve.tokens[-1:], curve.losses[-1:], "o", markersize=4, **style)
-        axes.axhline(goal, color=COLOURS[0], linestyle="--", linewidth=1, label="baseline's mean at its end")
+        axes.axhline(
+            goal, color=COLOURS[0], linestyle="--", linewidth=1, label="baseline's mean at its end"
+        )
         lowest = min(min(curve.losses) for curve in curves)
         axes.set_ylim(min(lowest, goal) - 0.05, goal + HIGHEST_LOSS_ABOVE_GOAL)
         axes.set_xlim(left=0)

@@ -1,7 +1,8 @@
-"""`pipeline benchmark tokenize`: how fast text becomes tokens, what limits it, how much memory it takes.
+"""`pipeline benchmark tokenize`: how fast text becomes tokens, what limits it, how much memory it
+takes.
 
-Reads a run file's finished documents and tokenizer; works in a scratch folder that it removes. The stage is measured as
-whole processes, its parts in fresh processes of their own (`tokenize_parts`).
+Reads a run file's finished documents and tokenizer; works in a scratch folder that it removes. The
+stage is measured as whole processes, its parts in fresh processes of their own (`tokenize_parts`).
 """
 
 import os
@@ -13,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.common import Process, rounds, run_process, run_python, show_table, write_results
+from pipeline.benchmarks.common import (
+    Process,
+    rounds,
+    run_process,
+    run_python,
+    show_table,
+    write_results,
+)
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.corpus.documents import shard_records
@@ -55,17 +63,29 @@ class Bench:
         return self.config.paths.data_dir / "tokenizer"
 
 
-def benchmark_tokenize(config: RunConfig, count: int, repeat: int, megatron: Path | None, output: Path) -> None:
-    """Measure, print tables and write JSON. Raises DataError where documents or tokenizer are not there."""
-    manifests = [read_manifest(config.paths.data_dir / name / "manifest.json") for name in ("documents", "tokenizer")]
+def benchmark_tokenize(
+    config: RunConfig, count: int, repeat: int, megatron: Path | None, output: Path
+) -> None:
+    """Measure, print tables and write JSON. Raises DataError where documents or tokenizer are not
+    there."""
+    manifests = [
+        read_manifest(config.paths.data_dir / name / "manifest.json")
+        for name in ("documents", "tokenizer")
+    ]
     if None in manifests:
         raise DataError(
-            f"{config.paths.data_dir}: run `pipeline prepare` and `train-tokenizer` with this run file first"
+            f"{config.paths.data_dir}: run `pipeline prepare` and `train-tokenizer` with this run "
+            "file first"
         )
     assert manifests[0] is not None
-    text_bytes = sum(sum(s["text_bytes"].values()) for s in manifests[0]["counts"]["sources"].values())
+    text_bytes = sum(
+        sum(s["text_bytes"].values()) for s in manifests[0]["counts"]["sources"].values()
+    )
     if not text_bytes:
-        raise DataError("sources: none has documents (all are of kind megatron), so there is nothing to tokenize")
+        raise DataError(
+            "sources: none has documents (all are of kind megatron), so there is nothing to "
+            "tokenize"
+        )
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         bench = Bench(config, Path(scratch), text_bytes, megatron)
         measured = rounds(count, _measurements(bench))
@@ -109,7 +129,9 @@ def _measurements(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
         parts["Megatron-LM preprocess_data_fast.py"] = lambda: _megatron(
             bench, "preprocess_data_fast.py", "--use-gigatoken"
         )
-        parts["Megatron-LM preprocess_data.py"] = lambda: _megatron(bench, "preprocess_data.py", f"--workers={cores}")
+        parts["Megatron-LM preprocess_data.py"] = lambda: _megatron(
+            bench, "preprocess_data.py", f"--workers={cores}"
+        )
     return parts
 
 
@@ -119,29 +141,48 @@ def _part(bench: Bench, name: str, documents: Path, threads: int) -> dict[str, f
     link = folder / "documents"
     link.unlink(missing_ok=True)
     link.symlink_to(documents)
-    process = run_python(PARTS_MODULE, name, str(link), str(bench.tokenizer), str(threads), environment=ONE_THREAD)
+    process = run_python(
+        PARTS_MODULE, name, str(link), str(bench.tokenizer), str(threads), environment=ONE_THREAD
+    )
     return {"seconds": process.result["seconds"], "peak_bytes": process.peak_bytes}
 
 
-def _stage(bench: Bench, workers: str, documents: Path | None = None, encoder: str = "auto") -> dict[str, float]:
+def _stage(
+    bench: Bench, workers: str, documents: Path | None = None, encoder: str = "auto"
+) -> dict[str, float]:
     """Run `pipeline tokenize` as a user would, on links to the documents and the tokenizer."""
     data = Path(tempfile.mkdtemp(dir=bench.scratch))
     (data / "documents").symlink_to(documents or bench.documents)
     (data / "tokenizer").symlink_to(bench.tokenizer)
-    settings = [f"paths.data_dir={data}", f"executor.workers={workers}", f"tokens.encoder={encoder}"]
+    settings = [
+        f"paths.data_dir={data}",
+        f"executor.workers={workers}",
+        f"tokens.encoder={encoder}",
+    ]
     process = _pipeline(bench, "tokenize", settings)
     manifest = read_json(data / "tokens" / "manifest.json")
-    tokens = sum(split["tokens"] for source in manifest["counts"]["sources"].values() for split in source.values())
-    result = _seconds(process) | {"seconds": manifest["seconds"], "tokens": tokens, "work_seconds": _work_seconds(data)}
+    tokens = sum(
+        split["tokens"]
+        for source in manifest["counts"]["sources"].values()
+        for split in source.values()
+    )
+    result = _seconds(process) | {
+        "seconds": manifest["seconds"],
+        "tokens": tokens,
+        "work_seconds": _work_seconds(data),
+    }
     shutil.rmtree(data)
     return result
 
 
 def _work_seconds(data: Path) -> float:
-    """Return the time from the first task's start to the last one's end: without what it takes to start workers."""
+    """Return the time from the first task's start to the last one's end: without what it takes to
+    start workers."""
     records = list((data / "tokens" / RECORDS).glob("*.json"))
     ends = [record.stat().st_mtime for record in records]
-    return max(ends) - min(end - read_json(record)["seconds"] for end, record in zip(ends, records, strict=True))
+    return max(ends) - min(
+        end - read_json(record)["seconds"] for end, record in zip(ends, records, strict=True)
+    )
 
 
 def _prepare(bench: Bench) -> dict[str, float]:
@@ -175,18 +216,24 @@ def _megatron(bench: Bench, script: str, option: str) -> dict[str, float]:
     prefix = bench.scratch / "megatron"
     search = os.pathsep.join(filter(None, [str(bench.megatron), os.environ.get("PYTHONPATH")]))
     process = run_process(
-        [sys.executable, *command, "--output-prefix", str(prefix), *names], environment={"PYTHONPATH": search}
+        [sys.executable, *command, "--output-prefix", str(prefix), *names],
+        environment={"PYTHONPATH": search},
     )
     size = (bench.scratch / "megatron_text_document.bin").stat().st_size
     return _seconds(process) | {"seconds": process.wall_seconds, "bin_bytes": size}
 
 
 def _seconds(process: Process) -> dict[str, float]:
-    return {"wall_seconds": process.wall_seconds, "cpu_seconds": process.cpu_seconds, "peak_bytes": process.peak_bytes}
+    return {
+        "wall_seconds": process.wall_seconds,
+        "cpu_seconds": process.cpu_seconds,
+        "peak_bytes": process.peak_bytes,
+    }
 
 
 def _raw_list(bench: Bench) -> Path | None:
-    """Write the list of raw JSON-lines files, which `prepare` and its barest loop both read; None without any."""
+    """Write the list of raw JSON-lines files, which `prepare` and its barest loop both read; None
+    without any."""
     files = [file.path for found in input_files(bench.config).values() for file in found.files]
     if not files or any(path.suffix not in (".zst", ".jsonl") for path in files):
         return None
@@ -199,14 +246,21 @@ def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
     """Measure a corpus `repeat` times as large, on 1 and 2 workers, and one document of 200 MB."""
     repeated, twice = _repeated(bench, repeat), _repeated(bench, 2)
     run_python(
-        PARTS_MODULE, "large", str(bench.documents), str(bench.scratch / "large.parquet"), str(LARGE_DOCUMENT_BYTES)
+        PARTS_MODULE,
+        "large",
+        str(bench.documents),
+        str(bench.scratch / "large.parquet"),
+        str(LARGE_DOCUMENT_BYTES),
     )
     with_large = _repeated(bench, 1)
     source = next(name for name, source in bench.config.sources.items() if source.has_documents)
     name = f"{source}/train_large_000.parquet"
     (with_large / name).symlink_to(bench.scratch / "large.parquet")
     manifest = read_json(with_large / "manifest.json")
-    manifest["files"][name] = {"bytes": (bench.scratch / "large.parquet").stat().st_size, "checksum": "large"}
+    manifest["files"][name] = {
+        "bytes": (bench.scratch / "large.parquet").stat().st_size,
+        "checksum": "large",
+    }
     write_json(with_large / "manifest.json", manifest)
     return rounds(
         1,
@@ -235,7 +289,9 @@ def _repeated(bench: Bench, repeat: int) -> Path:
     return folder
 
 
-def _ratios(measured: Mapping[str, Mapping[str, float]], large: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def _ratios(
+    measured: Mapping[str, Mapping[str, float]], large: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
     seconds = {name: values["seconds"] for name, values in [*measured.items(), *large.items()]}
     cores = core_count()
     auto, one = seconds["whole stage, workers: auto"], seconds["whole stage, 1 worker"]
@@ -244,12 +300,21 @@ def _ratios(measured: Mapping[str, Mapping[str, float]], large: Mapping[str, Map
         for threads, stage in (("1 thread", one), (f"{cores} threads", auto))
         for how in ("in memory", "by row group")
     }
-    for what in dict.fromkeys(name.rpartition(",")[0] for name in large if name.endswith("2 workers")):
+    for what in dict.fromkeys(
+        name.rpartition(",")[0] for name in large if name.endswith("2 workers")
+    ):
         one_worker, two_workers = large[f"{what}, 1 worker"], large[f"{what}, 2 workers"]
-        for seconds_of, how in (("seconds", "whole stage"), ("work_seconds", "without starting them")):
-            ratios[f"{what}: 2 workers / 1, {how}"] = one_worker[seconds_of] / two_workers[seconds_of]
+        for seconds_of, how in (
+            ("seconds", "whole stage"),
+            ("work_seconds", "without starting them"),
+        ):
+            ratios[f"{what}: 2 workers / 1, {how}"] = (
+                one_worker[seconds_of] / two_workers[seconds_of]
+            )
     if "prepare, 1 worker" in seconds:
-        ratios["prepare / its barest loop"] = seconds["prepare, barest loop"] / seconds["prepare, 1 worker"]
+        ratios["prepare / its barest loop"] = (
+            seconds["prepare, barest loop"] / seconds["prepare, 1 worker"]
+        )
     ours = measured["whole stage, workers: auto"]["wall_seconds"]
     for name in measured:
         if name.startswith("Megatron"):
@@ -262,7 +327,9 @@ def _show(results: Mapping[str, Any], repeat: int) -> None:
     stage = medians["whole stage, 1 worker"]["seconds"]
     parts = {name: medians[name]["seconds"] for name in ("Parquet read", "encode", "write")}
     rows = [
-        _row(name, seconds, text_bytes, tokens, f"{seconds / stage:.0%}", medians[name]["peak_bytes"])
+        _row(
+            name, seconds, text_bytes, tokens, f"{seconds / stage:.0%}", medians[name]["peak_bytes"]
+        )
         for name, seconds in parts.items()
     ]
     rest = stage - sum(parts.values())
@@ -286,21 +353,31 @@ def _show(results: Mapping[str, Any], repeat: int) -> None:
             else text_bytes
         )
         size += LARGE_DOCUMENT_BYTES if "200 MB" in name else 0
-        rows.append(_row(name, values["seconds"], size, int(values["tokens"]), "", values["peak_bytes"]))
+        rows.append(
+            _row(name, values["seconds"], size, int(values["tokens"]), "", values["peak_bytes"])
+        )
     show_table(
-        f"Text to tokens: {human_bytes(text_bytes)}, {tokens:,} tokens, medians of {results['rounds']} rounds",
+        f"Text to tokens: {human_bytes(text_bytes)}, {tokens:,} tokens, medians of "
+        f"{results['rounds']} rounds",
         ("part", "seconds", "MB/s", "Mtok/s", "of the stage", "peak memory"),
         rows,
     )
-    show_table("Ratios", ("of rates", ""), [(name, f"{ratio:.2f}") for name, ratio in results["ratios"].items()])
+    show_table(
+        "Ratios",
+        ("of rates", ""),
+        [(name, f"{ratio:.2f}") for name, ratio in results["ratios"].items()],
+    )
     repeated = next(iter(results["large"].values()))
     rate = text_bytes * repeat / repeated["seconds"]
     hours = REDPAJAMA_1T_BYTES / rate / 3600
     console.print(
-        f"RedPajama-1T (5 TB, 1.2 T tokens) at {rate / 1e6:.0f} MB/s of one worker: {hours:,.1f} core-hours of tokenize"
+        f"RedPajama-1T (5 TB, 1.2 T tokens) at {rate / 1e6:.0f} MB/s of one worker: {hours:,.1f} "
+        "core-hours of tokenize"
     )
 
 
-def _row(name: str, seconds: float, text_bytes: float, tokens: int, share: str, peak: float) -> list[str]:
+def _row(
+    name: str, seconds: float, text_bytes: float, tokens: int, share: str, peak: float
+) -> list[str]:
     rate, speed = text_bytes / seconds / 1e6, tokens / seconds / 1e6
     return [name, f"{seconds:.2f}", f"{rate:.1f}", f"{speed:.1f}", share, human_bytes(peak)]

@@ -1,7 +1,8 @@
-"""Parts of the way from text to tokens, each measured alone in a fresh process: `python -m` this, part, folders.
+"""Parts of the way from text to tokens, each measured alone in a fresh process: `python -m` this,
+part, folders.
 
-Prints one JSON line. Each part does its work in the barest loop that the libraries allow; what it needs is in memory
-before its clock starts.
+Prints one JSON line. Each part does its work in the barest loop that the libraries allow; what it
+needs is in memory before its clock starts.
 """
 
 import io
@@ -27,14 +28,19 @@ def row_groups(documents: Path) -> list[list[pa.Array]]:
     for name in listed_shards(documents):
         with pq.ParquetFile(documents / name) as file:
             groups = range(file.num_row_groups)
-            tables = [file.read_row_group(group, columns=["text"], use_threads=False) for group in groups]
+            tables = [
+                file.read_row_group(group, columns=["text"], use_threads=False) for group in groups
+            ]
         shards.append([table["text"].combine_chunks() for table in tables])
     return shards
 
 
 def texts(documents: Path) -> list[list[list[bytes]]]:
     """Return, shard by shard and row group by row group, the documents."""
-    return [[group.cast(pa.large_binary()).to_pylist() for group in shard] for shard in row_groups(documents)]
+    return [
+        [group.cast(pa.large_binary()).to_pylist() for group in shard]
+        for shard in row_groups(documents)
+    ]
 
 
 def read(documents: Path, tokenizer: Path, threads: int) -> float:
@@ -48,7 +54,8 @@ def read(documents: Path, tokenizer: Path, threads: int) -> float:
 
 
 def gigatoken(documents: Path, tokenizer: Path, threads: int, by_row_group: bool = False) -> float:
-    """Encode all documents in memory by one call, as gigatoken's documentation shows it, without added tokens."""
+    """Encode all documents in memory by one call, as gigatoken's documentation shows it, without
+    added tokens."""
     import awkward
     import gigatoken
 
@@ -56,7 +63,10 @@ def gigatoken(documents: Path, tokenizer: Path, threads: int, by_row_group: bool
     description["added_tokens"] = []
     fast = gigatoken.Tokenizer.from_json(json.dumps(description))
     arrays = [group for shard in row_groups(documents) for group in shard]
-    arrays = [awkward.from_arrow(array) for array in (arrays if by_row_group else [pa.concat_arrays(arrays)])]
+    arrays = [
+        awkward.from_arrow(array)
+        for array in (arrays if by_row_group else [pa.concat_arrays(arrays)])
+    ]
     started = time.perf_counter()
     for array in arrays:
         fast.encode_batch(array, parallel=threads > 1)
@@ -104,7 +114,9 @@ def write(documents: Path, tokenizer: Path, threads: int) -> float:
     for number, shard in enumerate(shards):
         prefix = documents.parent / f".benchmark-{number}"
         started = time.perf_counter()
-        with indexed_dataset.ShardWriter(prefix, indexed_dataset.token_dtype(encoder.vocab_size)) as writer:
+        with indexed_dataset.ShardWriter(
+            prefix, indexed_dataset.token_dtype(encoder.vocab_size)
+        ) as writer:
             for ids, lengths in shard:
                 writer.add(ids, lengths, np.arange(len(lengths)))
             writer.finish()
@@ -115,7 +127,8 @@ def write(documents: Path, tokenizer: Path, threads: int) -> float:
 
 
 def raw(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Raw `.jsonl` or `.jsonl.zst` (given in the place of documents, one path a line) to Parquet, nothing checked."""
+    """Raw `.jsonl` or `.jsonl.zst` (given in the place of documents, one path a line) to Parquet,
+    nothing checked."""
     import orjson
     import zstandard
 
@@ -123,11 +136,19 @@ def raw(documents: Path, tokenizer: Path, threads: int) -> float:
     for path in map(Path, documents.read_text().splitlines()):
         content = path.read_bytes()
         if path.suffix == ".zst":
-            content = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content), read_across_frames=True).read()
+            content = (
+                zstandard.ZstdDecompressor()
+                .stream_reader(io.BytesIO(content), read_across_frames=True)
+                .read()
+            )
         rows = [orjson.loads(line) for line in content.splitlines()]
         meta = pa.array([orjson.dumps(row.get("meta")) for row in rows], pa.binary())
-        table = pa.table({"text": pa.array([row["text"] for row in rows], pa.large_string()), "meta": meta})
-        pq.write_table(table, io.BytesIO(), compression="zstd", use_dictionary=False, write_statistics=False)
+        table = pa.table(
+            {"text": pa.array([row["text"] for row in rows], pa.large_string()), "meta": meta}
+        )
+        pq.write_table(
+            table, io.BytesIO(), compression="zstd", use_dictionary=False, write_statistics=False
+        )
     return time.perf_counter() - started
 
 
@@ -148,23 +169,45 @@ def large(documents: Path, output: Path, size: int) -> float:
     from pipeline.corpus.documents import SCHEMA
 
     started = time.perf_counter()
-    whole = b"\n".join(document for shard in texts(documents) for group in shard for document in group)
+    whole = b"\n".join(
+        document for shard in texts(documents) for group in shard for document in group
+    )
     text = (whole * (size // len(whole) + 1))[:size].decode(errors="ignore")
     columns = [["large/train_large_000/0"], [text], ["{}"], ["large"], [0]]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), output, compression="zstd", use_dictionary=False)
+    pq.write_table(
+        pa.Table.from_arrays(arrays, schema=SCHEMA),
+        output,
+        compression="zstd",
+        use_dictionary=False,
+    )
     return time.perf_counter() - started
 
 
 PARTS: dict[str, Callable[[Path, Path, int], float]] = {
     part.__name__: part
-    for part in (read, gigatoken, gigatoken_by_row_group, encode, reference, write, raw, lines, large)
+    for part in (
+        read,
+        gigatoken,
+        gigatoken_by_row_group,
+        encode,
+        reference,
+        write,
+        raw,
+        lines,
+        large,
+    )
 }
 
 
 def main() -> None:
     """Run one part and print its seconds."""
-    part, documents, tokenizer, threads = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    part, documents, tokenizer, threads = (
+        sys.argv[1],
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
+        int(sys.argv[4]),
+    )
     print(json.dumps({"seconds": PARTS[part](documents, tokenizer, threads)}))
 
 

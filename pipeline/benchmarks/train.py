@@ -1,7 +1,9 @@
-"""`pipeline benchmark train`: our loop beside a plain PyTorch loop on the same model and batch, and ranks beside one rank.
+"""`pipeline benchmark train`: our loop beside a plain PyTorch loop on the same model and batch, and
+ranks beside one rank.
 
-Needs no corpus: random tokens are written to a scratch folder, which is removed. Parts are measured in fresh processes of
-their own (`train_parts`). On GPUs also model FLOPs utilisation, beside what the GPU makes of one large matrix product.
+Needs no corpus: random tokens are written to a scratch folder, which is removed. Parts are measured
+in fresh processes of their own (`train_parts`). On GPUs also model FLOPs utilisation, beside what
+the GPU makes of one large matrix product.
 """
 
 import json
@@ -34,7 +36,11 @@ LEAST_MFU = {"gpt3-125m": 0.45, "gpt3-1.3b": 0.55}
 
 def llama(hidden: int, layers: int, vocabulary: int, positions: int) -> dict[str, Any]:
     """Return the section `model` of a Llama with heads of 64 and tied embeddings."""
-    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": hidden // 64}
+    sizes = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 64,
+    }
     sizes |= {"intermediate_size": hidden * 8 // 3 // 32 * 32, "vocab_size": vocabulary}
     return {
         "architecture": "llama",
@@ -66,7 +72,10 @@ class Work:
             {
                 "paths": {"data_dir": folder, "run_dir": folder / "run"},
                 "sources": {"web": {"kind": "jsonl", "paths": [folder]}},
-                "tokenizer": {"kind": "byte-level-bpe", "vocab_size": self.model["config"]["vocab_size"]},
+                "tokenizer": {
+                    "kind": "byte-level-bpe",
+                    "vocab_size": self.model["config"]["vocab_size"],
+                },
                 "model": self.model,
                 "data": {"sequence_length": self.sequence_length},
                 "optimizer": {"kind": self.kind, "peak_learning_rate": 1e-4},
@@ -105,9 +114,14 @@ BUILT_IN = Sizes(
 
 def work_of(config: RunConfig) -> Work:
     """Return what a run file trains. With AdamW, which is what plain PyTorch has."""
-    vocabulary = config.model.config.get("vocab_size") or round_up_vocabulary(config.tokenizer.vocab_size or 50_257)
+    vocabulary = config.model.config.get("vocab_size") or round_up_vocabulary(
+        config.tokenizer.vocab_size or 50_257
+    )
     return Work(
-        {"architecture": config.model.architecture, "config": {**config.model.config, "vocab_size": vocabulary}},
+        {
+            "architecture": config.model.architecture,
+            "config": {**config.model.config, "vocab_size": vocabulary},
+        },
         config.data.sequence_length,
         config.batch.micro_batch_sequences,
         config.batch.global_batch_tokens,
@@ -127,10 +141,13 @@ def benchmark_train(
 ) -> None:
     """Measure, print tables and write JSON; of a run file its own model, else built-in ones.
 
-    On a GPU `presets` and `templates` choose what is measured. Raises ConfigError for one that is not shipped.
+    On a GPU `presets` and `templates` choose what is measured. Raises ConfigError for one that is
+    not shipped.
     """
     if unknown := [name for name in templates if name not in STAGES]:
-        raise ConfigError([f"--template {name}: is none of {', '.join(STAGES)}" for name in unknown])
+        raise ConfigError(
+            [f"--template {name}: is none of {', '.join(STAGES)}" for name in unknown]
+        )
     works = {} if config is None else {"the run file": work_of(config)}
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         folder = Path(scratch)
@@ -138,12 +155,15 @@ def benchmark_train(
             works = works or {name: preset_work(name) for name in presets or GPU_PRESETS}
             _on_gpu(works, templates or STAGES, folder, count, output)
         else:
-            sizes = sizes or (Sizes(works["the run file"], works["the run file"]) if works else BUILT_IN)
+            sizes = sizes or (
+                Sizes(works["the run file"], works["the run file"]) if works else BUILT_IN
+            )
             write_results(output, _on_cpu(sizes, folder, count))
 
 
 def preset_work(name: str) -> Work:
-    """Return what a shipped preset trains, as it is measured on a GPU: bf16, compiled, its own lengths and batch.
+    """Return what a shipped preset trains, as it is measured on a GPU: bf16, compiled, its own
+    lengths and batch.
 
     Of a batch no more than MOST_BATCH_TOKENS.
     """
@@ -151,11 +171,15 @@ def preset_work(name: str) -> Work:
     vocabulary, length = round_up_vocabulary(50_257), preset["data"]["sequence_length"]
     model = {**preset["model"], "config": {**preset["model"]["config"], "vocab_size": vocabulary}}
     batch = min(preset["batch"]["global_batch_tokens"], MOST_BATCH_TOKENS)
-    return Work(model, length, preset["batch"]["micro_batch_sequences"], batch, "bf16", compile=True)
+    return Work(
+        model, length, preset["batch"]["micro_batch_sequences"], batch, "bf16", compile=True
+    )
 
 
 def _part(name: str, on_cpu: bool = True, **arguments: Any) -> Callable[[], Mapping[str, Any]]:
-    given = json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()})
+    given = json.dumps(
+        {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}
+    )
     environment = {"DS_ACCELERATOR": "cpu"} if on_cpu else {}
     return lambda: run_python(PARTS_MODULE, name, given, environment=environment).result
 
@@ -173,37 +197,62 @@ def _on_cpu(sizes: Sizes, folder: Path, count: int) -> dict[str, Any]:
     turns = rounds(
         count,
         {
-            template: _part("turns", config=path, blocks=sizes.blocks, block_steps=sizes.block_steps)
+            template: _part(
+                "turns", config=path, blocks=sizes.blocks, block_steps=sizes.block_steps
+            )
             for template, path in files.items()
         },
     )
     note("benchmark: which part of a step takes which time")
-    shares = {template: dict(_part("shares", config=path, steps=4)()) for template, path in files.items()}
+    shares = {
+        template: dict(_part("shares", config=path, steps=4)()) for template, path in files.items()
+    }
     corpus = _corpus(folder, "scaling", sizes.scaling)
     scaling: dict[str, Callable[[], Mapping[str, float]]] = {}
     for ranks in (1, 2):
-        work = Work(**{**vars(sizes.scaling), "global_batch_tokens": sizes.scaling.global_batch_tokens * ranks})
+        work = Work(
+            **{
+                **vars(sizes.scaling),
+                "global_batch_tokens": sizes.scaling.global_batch_tokens * ranks,
+            }
+        )
         path = work.write(corpus, "zero1", f"ranks-{ranks}")
-        scaling[f"{ranks} ranks"] = _part("ranks", config=path, count=ranks, steps=sizes.scaling_steps)
+        scaling[f"{ranks} ranks"] = _part(
+            "ranks", config=path, count=ranks, steps=sizes.scaling_steps
+        )
     rates = rounds(count, scaling)
     efficiency = rates["2 ranks"]["tokens_per_second"] / (2 * rates["1 ranks"]["tokens_per_second"])
-    limits = {f"{t} of plain PyTorch": (turns[t]["ratio"], least) for t, least in LEAST_OF_PLAIN.items() if t in turns}
+    limits = {
+        f"{t} of plain PyTorch": (turns[t]["ratio"], least)
+        for t, least in LEAST_OF_PLAIN.items()
+        if t in turns
+    }
     limits["2 ranks of twice 1 rank"] = (efficiency, LEAST_SCALING)
     _show_cpu(turns, shares, rates, efficiency, count)
     return {"rounds": count, "turns": turns, "shares": shares, "scaling": rates} | _limits(limits)
 
 
-def _on_gpu(works: Mapping[str, Work], templates: Sequence[str], folder: Path, count: int, output: Path) -> None:
-    """Measure every template; the figures have their own machine's matrix product and plain PyTorch beside them."""
+def _on_gpu(
+    works: Mapping[str, Work], templates: Sequence[str], folder: Path, count: int, output: Path
+) -> None:
+    """Measure every template; the figures have their own machine's matrix product and plain PyTorch
+    beside them."""
     matmul = dict(_part("matmul", on_cpu=False)())
     results: dict[str, Any] = {"rounds": count, "matmul": matmul, "rates": {}}
     limits: dict[str, tuple[float, float]] = {}
     for name, work in works.items():
         corpus = _corpus(folder, name, work)
-        chosen = [t for t in templates if not (t == "zero0" and work.dtype != "fp32")]  # stage 0 is for fp32 only
+        chosen = [
+            t for t in templates if not (t == "zero0" and work.dtype != "fp32")
+        ]  # stage 0 is for fp32 only
         files = {template: work.write(corpus, template, template) for template in chosen}
-        parts = {t: _part("rate", False, config=path, is_plain=False, steps=GPU_STEPS) for t, path in files.items()}
-        parts["plain"] = _part("rate", False, config=files[chosen[0]], is_plain=True, steps=GPU_STEPS)
+        parts = {
+            t: _part("rate", False, config=path, is_plain=False, steps=GPU_STEPS)
+            for t, path in files.items()
+        }
+        parts["plain"] = _part(
+            "rate", False, config=files[chosen[0]], is_plain=True, steps=GPU_STEPS
+        )
         found: dict[str, dict[str, Any]] = dict(rounds(count, parts))
         for side in found.values():
             side["flops"] = side["tokens_per_second"] * side["flops_per_token"]
@@ -211,16 +260,23 @@ def _on_gpu(works: Mapping[str, Work], templates: Sequence[str], folder: Path, c
         _show_gpu(name, work, found, matmul)
         results["rates"][name] = found
         if matmul["peak_flops"] and name in LEAST_MFU:
-            limits[f"{name}: MFU"] = (max(found[template]["mfu"] for template in chosen), LEAST_MFU[name])
+            limits[f"{name}: MFU"] = (
+                max(found[template]["mfu"] for template in chosen),
+                LEAST_MFU[name],
+            )
         write_results(output, results)
     write_results(output, results | _limits(limits))
 
 
-def _show_gpu(name: str, work: Work, found: Mapping[str, Mapping[str, Any]], matmul: Mapping[str, Any]) -> None:
+def _show_gpu(
+    name: str, work: Work, found: Mapping[str, Mapping[str, Any]], matmul: Mapping[str, Any]
+) -> None:
     plain = found["plain"]["tokens_per_second"]
     show_table(
-        f"{name}, {work.sequence_length:,} tokens, {work.dtype}, {work.micro_batch_sequences} sequences at a time, "
-        f"{work.global_batch_tokens:,} tokens a step; FLOPs: 6 N + 6 L d T a token (causal attention); a "
+        f"{name}, {work.sequence_length:,} tokens, {work.dtype}, {work.micro_batch_sequences} "
+        "sequences at a time, "
+        f"{work.global_batch_tokens:,} tokens a step; FLOPs: 6 N + 6 L d T a token (causal "
+        "attention); a "
         f"{matmul['size']}^3 product: {matmul['flops'] / 1e12:.0f} TFLOP/s",
         ("", "tokens/s", "MFU", "of the product", "of plain", "GiB", "first step, s"),
         [
@@ -242,13 +298,25 @@ def _limits(found: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     show_table(
         "Limits",
         ("", "measured", "at least", ""),
-        [(n, f"{m:.3f}", f"{least}", "met" if m >= least else "MISSED") for n, (m, least) in found.items()],
+        [
+            (n, f"{m:.3f}", f"{least}", "met" if m >= least else "MISSED")
+            for n, (m, least) in found.items()
+        ],
     )
-    return {"limits": {n: {"measured": m, "at_least": least, "met": m >= least} for n, (m, least) in found.items()}}
+    return {
+        "limits": {
+            n: {"measured": m, "at_least": least, "met": m >= least}
+            for n, (m, least) in found.items()
+        }
+    }
 
 
 def _show_cpu(
-    turns: Mapping[str, Any], shares: Mapping[str, Any], rates: Mapping[str, Any], efficiency: float, count: int
+    turns: Mapping[str, Any],
+    shares: Mapping[str, Any],
+    rates: Mapping[str, Any],
+    efficiency: float,
+    count: int,
 ) -> None:
     show_table(
         f"One rank and a plain PyTorch loop in turns, medians of {count} rounds",
@@ -272,7 +340,10 @@ def _show_cpu(
     show_table(
         "Where the time of a step goes",
         ("", "part", "ms", "share"),
-        [(who, part, f"{value * 1e3:.1f}", f"{value / total:.1%}") for who, total, part, value in parts],
+        [
+            (who, part, f"{value * 1e3:.1f}", f"{value / total:.1%}")
+            for who, total, part, value in parts
+        ],
     )
     show_table(
         "Ranks, each on a core of its own",

@@ -1,7 +1,9 @@
-"""Training measured in a fresh process: `python -m` this, part, JSON of its arguments; the last line printed is JSON.
+"""Training measured in a fresh process: `python -m` this, part, JSON of its arguments; the last
+line printed is JSON.
 
-Our side is what a run does: `build_model`, `make_engine`, `Loader`, `train_step`. The other is a plain PyTorch loop, with
-fused AdamW and one synchronisation a step, whose batches lie ready in memory. Both take turns, block by block.
+Our side is what a run does: `build_model`, `make_engine`, `Loader`, `train_step`. The other is a
+plain PyTorch loop, with fused AdamW and one synchronisation a step, whose batches lie ready in
+memory. Both take turns, block by block.
 """
 
 import json
@@ -60,7 +62,9 @@ class Ours:
         join_process_group()
         self.architecture = model_config(config)
         resolved = fit_buckets(resolved, count_parameters(self.architecture).total)
-        model = LanguageModel(build_model(config, self.architecture, resolved), config.optimizer.z_loss_weight)
+        model = LanguageModel(
+            build_model(config, self.architecture, resolved), config.optimizer.z_loss_weight
+        )
         self.engine = make_engine(config, resolved, model)
         share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
         loader = Loader(open_data(config), share, range(1, steps + 1), Mover(self.engine.device))
@@ -117,7 +121,9 @@ class Plain:
         self._accumulation = config.accumulation(1)
         self._batch = torch.randint(1, architecture.vocab_size, (rows, length + 1), device=device)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision.dtype)
-        self._cast: Callable[[], Any] = lambda: torch.autocast(device.type, half) if half else nullcontext()
+        self._cast: Callable[[], Any] = lambda: (
+            torch.autocast(device.type, half) if half else nullcontext()
+        )
 
     def step(self, parts: "Timer | None" = None) -> None:
         """Do one optimizer step."""
@@ -126,7 +132,10 @@ class Plain:
         for _ in range(self._accumulation):
             with timed("forward"), self._cast():
                 logits = self._predict(input_ids=self._batch[:, :-1], use_cache=False).logits
-                loss = F.cross_entropy(logits.float().flatten(0, 1), self._batch[:, 1:].flatten()) / self._accumulation
+                loss = (
+                    F.cross_entropy(logits.float().flatten(0, 1), self._batch[:, 1:].flatten())
+                    / self._accumulation
+                )
             with timed("backward"):
                 loss.backward()
             total += loss.detach()
@@ -156,11 +165,14 @@ class _Stretch:
         self._started = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._started
+        self._seconds[self._name] = (
+            self._seconds.get(self._name, 0.0) + time.perf_counter() - self._started
+        )
 
 
 def turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, Any]:
-    """Let one rank of ours and the plain loop take turns; every block is timed with the device idle at both ends."""
+    """Let one rank of ours and the plain loop take turns; every block is timed with the device idle
+    at both ends."""
     _be_rank(0, 1, free_port())
     ours = Ours(config, (blocks + 1) * block_steps)
     plain = Plain(config, ours.engine.device)
@@ -172,8 +184,14 @@ def turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, Any]:
                 seconds[name].append(took / block_steps)
     tokens = config.batch.global_batch_tokens
     ratios = [b / a for a, b in zip(seconds["ours"], seconds["plain"], strict=True)]
-    result: dict[str, Any] = {name: tokens / statistics.median(found) for name, found in seconds.items()}
-    result |= {"ratio": statistics.median(ratios), "lowest_ratio": min(ratios), "highest_ratio": max(ratios)}
+    result: dict[str, Any] = {
+        name: tokens / statistics.median(found) for name, found in seconds.items()
+    }
+    result |= {
+        "ratio": statistics.median(ratios),
+        "lowest_ratio": min(ratios),
+        "highest_ratio": max(ratios),
+    }
     sizes = count_parameters(ours.architecture)
     per_token = model_size(ours.architecture, sizes).flops_per_token(config.data.sequence_length)
     return result | {"parameters": sizes.total, "flops_per_token": per_token}
@@ -193,7 +211,9 @@ def rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, Any]:
     sizes = count_parameters(architecture)
     return {
         "tokens_per_second": config.batch.global_batch_tokens / seconds,
-        "flops_per_token": model_size(architecture, sizes).flops_per_token(config.data.sequence_length),
+        "flops_per_token": model_size(architecture, sizes).flops_per_token(
+            config.data.sequence_length
+        ),
         "parameters": sizes.total,
         "build_seconds": built - began,
         "first_step_seconds": first,
@@ -209,7 +229,11 @@ def shares(config: RunConfig, steps: int) -> dict[str, Any]:
         ours.step()
         plain.step()
     timers = {"ours": Timer(), "plain": Timer()}
-    for name, method in (("forward", "forward"), ("backward", "backward"), ("update and gradients' care", "step")):
+    for name, method in (
+        ("forward", "forward"),
+        ("backward", "backward"),
+        ("update and gradients' care", "step"),
+    ):
         setattr(ours.engine, method, _timed(timers["ours"], name, getattr(ours.engine, method)))
     totals = dict.fromkeys(timers, 0.0)
     for _ in range(steps):
@@ -230,14 +254,20 @@ def _timed(timer: Timer, name: str, function: Callable[..., Any]) -> Callable[..
     return call
 
 
-def ranks(config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 0) -> dict[str, Any]:
-    """Measure a step of `count` ranks, each on a core and in a thread of its own; the process is the first of them."""
+def ranks(
+    config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 0
+) -> dict[str, Any]:
+    """Measure a step of `count` ranks, each on a core and in a thread of its own; the process is
+    the first of them."""
     port = port or free_port()
+    arguments = {**_arguments(), "port": port}
+    program = [sys.executable, "-m", __spec__.name, "ranks"]
     others = [
-        subprocess.Popen([sys.executable, "-m", __spec__.name, "ranks", json.dumps({**_arguments(), "rank": r, "port": port})],
-                         stdout=subprocess.DEVNULL)
-        for r in range(1, count if rank == 0 else 1)
-    ]  # fmt: skip
+        subprocess.Popen(
+            [*program, json.dumps({**arguments, "rank": other})], stdout=subprocess.DEVNULL
+        )
+        for other in range(1, count if rank == 0 else 1)
+    ]
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
@@ -259,7 +289,9 @@ def saves(config: RunConfig, count: int) -> dict[str, Any]:
 
 def matmul() -> dict[str, Any]:
     """Measure what this GPU makes of one large product of bf16 matrices."""
-    a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    a, b = (
+        torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda", dtype=torch.bfloat16) for _ in range(2)
+    )
     _seconds(lambda: torch.mm(a, b), 20)
     seconds = statistics.median(_seconds(lambda: torch.mm(a, b), 50) / 50 for _ in range(5))
     return {
@@ -284,7 +316,13 @@ def _finish() -> None:
 
 
 def _be_rank(rank: int, ranks: int, port: int) -> None:
-    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    named = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": ranks,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     os.environ.update({name: str(value) for name, value in named.items()})
 
 
@@ -301,7 +339,9 @@ def main() -> None:
     """Run one part and print what it measured."""
     arguments = _arguments()
     if "config" in arguments:
-        arguments["config"] = RunConfig.model_validate(json.loads(Path(arguments["config"]).read_text()))
+        arguments["config"] = RunConfig.model_validate(
+            json.loads(Path(arguments["config"]).read_text())
+        )
     result = PARTS[sys.argv[1]](**arguments)
     print(json.dumps(result), flush=True)
     os._exit(0)  # reading threads and DeepSpeed's may outlive the interpreter's shutdown

@@ -1,4 +1,5 @@
-"""What a run's checkpoints will take on the disk, held against what is free there. Free of torch."""
+"""What a run's checkpoints will take on the disk, held against what is free there. Free of
+torch."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +12,8 @@ GIB = 2**30
 
 
 def disk_need(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
-    """Say what checkpoints of `predicted` bytes each come to, and why it cannot be where the disk has too little free.
+    """Say what checkpoints of `predicted` bytes each come to, and why it cannot be where the disk
+    has too little free.
 
     Of a run that has some already the newest one's size counts instead.
     """
@@ -22,19 +24,25 @@ def disk_need(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
     unfinished = sum(
         path.stat().st_size for path in (folder / PARTIAL).rglob("*") if path.is_file()
     )  # removed at the start
-    needed, free = max(0, most - len(there)) * size, shutil.disk_usage(_existing(folder)).free + unfinished
+    needed, free = (
+        max(0, most - len(there)) * size,
+        shutil.disk_usage(_existing(folder)).free + unfinished,
+    )
     told = f"up to {most} checkpoints of {_gib(size)} at a time, {_gib(free)} free on the disk"
     if needed <= free:
         return told, []
     return told, [
-        f"paths.run_dir = {config.paths.run_dir}: its disk has {_gib(free)} free, and {most} checkpoints of {_gib(size)} "
-        f"({len(there)} of them there) need {_gib(needed)} more; set checkpoint.keep_last lower, keep_every_steps higher, "
+        f"paths.run_dir = {config.paths.run_dir}: its disk has {_gib(free)} free, and {most} "
+        f"checkpoints of {_gib(size)} "
+        f"({len(there)} of them there) need {_gib(needed)} more; set checkpoint.keep_last lower, "
+        "keep_every_steps higher, "
         "keep_log_spaced to false, or choose another paths.run_dir"
     ]
 
 
 def _saves(config: RunConfig) -> int:
-    """Return how many checkpoints a run makes, the last one included; counted only where they may be few."""
+    """Return how many checkpoints a run makes, the last one included; counted only where they may
+    be few."""
     total, every = config.total_steps, config.checkpoint.save_every_steps
     if total > 100_000 or total // every > 100:
         return total

@@ -1,8 +1,10 @@
-"""The only place where what PyTorch has pickled is read: a checkpoint's files, without running code that they may hold.
+"""The only place where what PyTorch has pickled is read: a checkpoint's files, without running code
+that they may hold.
 
-A file is a zip archive: `data.pkl`, which can name any function, and one record of bytes for each storage. It may name only
-what is listed here; PyTorch's restricted unpickler makes tensors, numbers, text and containers of it. A storage has to be a
-whole record, no record is compressed (PyTorch compresses none), and together they fit into their file.
+A file is a zip archive: `data.pkl`, which can name any function, and one record of bytes for each
+storage. It may name only what is listed here; PyTorch's restricted unpickler makes tensors,
+numbers, text and containers of it. A storage has to be a whole record, no record is compressed
+(PyTorch compresses none), and together they fit into their file.
 """
 
 import copyreg
@@ -26,7 +28,19 @@ from pipeline.errors import DataError, is_missing
 
 CLASSES: list[Any] = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
 """Plain classes of DeepSpeed that its shards hold: numbers with names."""
-STORAGES = ("Bool", "Byte", "Char", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double", "Untyped")
+STORAGES = (
+    "Bool",
+    "Byte",
+    "Char",
+    "Short",
+    "Int",
+    "Long",
+    "Half",
+    "BFloat16",
+    "Float",
+    "Double",
+    "Untyped",
+)
 NAMES = frozenset(
     [
         "collections.OrderedDict",
@@ -40,9 +54,11 @@ NAMES = frozenset(
         *(f"{one.__module__}.{one.__qualname__}" for one in CLASSES),
     ]
 )
-"""All that a file may name. PyTorch's own list has more: some of it takes as much memory as a number in the file says."""
+"""All that a file may name. PyTorch's own list has more: some of it takes as much memory as a
+number in the file says."""
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Before each record: a signature, and the lengths of its name and of what pads it. Source: APPNOTE.TXT 6.3.10, 4.3.7."""
+"""Before each record: a signature, and the lengths of its name and of what pads it. Source:
+APPNOTE.TXT 6.3.10, 4.3.7."""
 CAUSE_CHARACTERS = 200
 # Python 3.11.2 would write a call of `getattr`, which no restricted reader makes.
 copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
@@ -59,10 +75,11 @@ Fetch = Callable[[Record], torch.UntypedStorage]
 
 
 def load_file(path: Path, *, mmap: bool = False) -> Any:
-    """Return what a file holds, its tensors in host memory, or with `mmap` mapped from the file and not yet read.
+    """Return what a file holds, its tensors in host memory, or with `mmap` mapped from the file and
+    not yet read.
 
-    Raises DataError where the file is missing or is not what a save writes, whatever gives it away; MemoryError, OSError
-    where memory, permission or the file system is at fault.
+    Raises DataError where the file is missing or is not what a save writes, whatever gives it away;
+    MemoryError, OSError where memory, permission or the file system is at fault.
     """
     with decoding(path), path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
@@ -92,11 +109,14 @@ def decoding(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and not is_missing(error) and error.errno != errno.EINVAL:
             raise
         cause = ascii(str(error).partition("\n")[0])[1:-1][:CAUSE_CHARACTERS]
-        raise DataError(f"{path}: damaged, or not written by a save ({type(error).__name__}: {cause})") from None
+        raise DataError(
+            f"{path}: damaged, or not written by a save ({type(error).__name__}: {cause})"
+        ) from None
 
 
 def _records(file: io.BufferedReader, size: int) -> dict[str, Record]:
-    """Return the records of an archive by their names below its one folder. Raises ValueError where one may not be read."""
+    """Return the records of an archive by their names below its one folder. Raises ValueError where
+    one may not be read."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     records: dict[str, Record] = {}
@@ -125,12 +145,15 @@ def _bytes_of(file: io.BufferedReader, record: Record) -> bytes:
 
 
 def _mapped(path: Path, size: int) -> Fetch:
-    """Return a function that maps records of a file, privately: nothing that is done to them reaches the file."""
+    """Return a function that maps records of a file, privately: nothing that is done to them
+    reaches the file."""
     try:
         whole = torch.UntypedStorage.from_file(str(path), False, size)
     except RuntimeError as error:  # it was opened a moment ago: memory, or the number of open files
         raise MemoryError(str(error)) from None
-    return lambda record: cast(torch.UntypedStorage, whole[record.begin : record.begin + record.size])
+    return lambda record: cast(
+        torch.UntypedStorage, whole[record.begin : record.begin + record.size]
+    )
 
 
 def _copied(file: io.BufferedReader) -> Fetch:
@@ -142,7 +165,11 @@ def _copied(file: io.BufferedReader) -> Fetch:
         except RuntimeError as error:  # what an allocator that has no memory raises
             raise MemoryError(str(error)) from None
         file.seek(record.begin)
-        if record.size and file.readinto(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data) != record.size:
+        if (
+            record.size
+            and file.readinto(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data)
+            != record.size
+        ):
             raise EOFError("ends within a record")
         return storage
 
@@ -158,12 +185,15 @@ class _Decoder(Unpickler):
         self._storages: dict[str, torch.UntypedStorage] = {}
 
     def persistent_load(self, pid: Any) -> torch.TypedStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return a storage; wherever the tensors were that it was written of, it is in host memory."""
+        """Return a storage; wherever the tensors were that it was written of, it is in host
+        memory."""
         _, kind, key, _, elements = pid
         dtype = torch.uint8 if kind is torch.UntypedStorage else kind.dtype
         record = self._records[f"data/{key}"]
         if elements * dtype.itemsize != record.size:
-            raise ValueError(f"a storage has {record.size:,} bytes instead of {elements * dtype.itemsize:,}")
+            raise ValueError(
+                f"a storage has {record.size:,} bytes instead of {elements * dtype.itemsize:,}"
+            )
         if key not in self._storages:
             self._storages[key] = self._fetch(record)
         return torch.TypedStorage(wrap_storage=self._storages[key], dtype=dtype, _internal=True)

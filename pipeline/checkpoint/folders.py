@@ -20,7 +20,8 @@ OTHER_ENTRIES = {"model": dict, "tokenizer": str, "lineage": list}
 """What else a manifest says, and of which type."""
 NAME_CHARACTERS = 80
 LATEST = "latest"
-"""Names the newest checkpoint, for people and other programs. What a resume goes by are the checkpoints themselves."""
+"""Names the newest checkpoint, for people and other programs. What a resume goes by are the
+checkpoints themselves."""
 
 
 def name_of(step: int) -> str:
@@ -34,20 +35,23 @@ def step_of(checkpoint: Path) -> int:
 
 
 def write_checkpoint_manifest(checkpoint: Path, manifest: Mapping[str, Any]) -> None:
-    """Make a folder with a checkpoint's files a checkpoint. The manifest holds a checksum of itself."""
+    """Make a folder with a checkpoint's files a checkpoint. The manifest holds a checksum of
+    itself."""
     write_json(checkpoint / MANIFEST, {**manifest, "checksum": fingerprint(manifest)})
 
 
 def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
     """Return what the manifest says.
 
-    Raises DataError where it is missing, is not what was written, or speaks of other things than a checkpoint's files;
-    OSError where the disk does not tell.
+    Raises DataError where it is missing, is not what was written, or speaks of other things than a
+    checkpoint's files; OSError where the disk does not tell.
     """
     path = checkpoint / MANIFEST
     try:
         if path.stat().st_size > MANIFEST_BYTES:
-            raise DataError(f"{path}: has more than {MANIFEST_BYTES:,} bytes; it is not what was written")
+            raise DataError(
+                f"{path}: has more than {MANIFEST_BYTES:,} bytes; it is not what was written"
+            )
         manifest = json.loads(path.read_bytes()) if path.is_file() else None
     except (ValueError, RecursionError):
         manifest = None
@@ -63,10 +67,15 @@ def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
 
 
 def _manifest_flaw(manifest: Mapping[str, Any]) -> str | None:
-    """Say what in a manifest cannot be, though its checksum is right: whoever wrote it also wrote that."""
+    """Say what in a manifest cannot be, though its checksum is right: whoever wrote it also wrote
+    that."""
     state = manifest.get("state")
     files = manifest.get("files")
-    if not isinstance(state, dict) or not _is_count(state.get("step")) or not _is_count(state.get("tokens")):
+    if (
+        not isinstance(state, dict)
+        or not _is_count(state.get("step"))
+        or not _is_count(state.get("tokens"))
+    ):
         return "state.step and state.tokens are no counts"
     if not _is_count(manifest.get("ranks")) or manifest["ranks"] == 0:
         return "ranks is no count"
@@ -100,24 +109,32 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def broken_checkpoints(folder: Path) -> dict[Path, str]:
-    """Return the folders that have a checkpoint's name and no sound manifest, and what is wrong: damaged, or half deleted."""
+    """Return the folders that have a checkpoint's name and no sound manifest, and what is wrong:
+    damaged, or half deleted."""
     return {path: flaw for path in _folders(folder) if (flaw := _flaw(path))}
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step_*") if path.is_dir() and path.name[5:].isdigit())
+    return sorted(
+        path for path in folder.glob("step_*") if path.is_dir() and path.name[5:].isdigit()
+    )
 
 
 def _flaw(checkpoint: Path) -> str | None:
     try:
         read_checkpoint_manifest(checkpoint)
     except DataError:
-        return f"its {MANIFEST} is damaged" if (checkpoint / MANIFEST).is_file() else f"has no {MANIFEST}"
+        return (
+            f"its {MANIFEST} is damaged"
+            if (checkpoint / MANIFEST).is_file()
+            else f"has no {MANIFEST}"
+        )
     return None
 
 
 def remove(checkpoint: Path) -> None:
-    """Delete a checkpoint; under another name, so that a half-deleted folder is none and the next start removes it."""
+    """Delete a checkpoint; under another name, so that a half-deleted folder is none and the next
+    start removes it."""
     grave = checkpoint.parent / PARTIAL / f"removed_{checkpoint.name}_{secrets.token_hex(4)}"
     grave.parent.mkdir(exist_ok=True)
     checkpoint.rename(grave)

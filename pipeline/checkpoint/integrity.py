@@ -16,7 +16,8 @@ FileRecord = Mapping[str, Any]
 
 
 def size_flaw(file: Path, record: FileRecord) -> str | None:
-    """Say where a file is missing or has another size than was written. OSError where the disk does not tell."""
+    """Say where a file is missing or has another size than was written. OSError where the disk does
+    not tell."""
     try:
         state = file.stat()
     except OSError as error:
@@ -26,7 +27,11 @@ def size_flaw(file: Path, record: FileRecord) -> str | None:
     if not S_ISREG(state.st_mode):
         return f"{file.name} is no file"
     size = state.st_size
-    return None if size == record["bytes"] else f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
+    return (
+        None
+        if size == record["bytes"]
+        else f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
+    )
 
 
 def content_flaw(file: Path, record: FileRecord) -> str | None:
@@ -41,7 +46,9 @@ def damaged_files(checkpoint: Path) -> list[str]:
     files = read_checkpoint_manifest(checkpoint)["files"]
     found = []
     done = 0
-    with progress(checkpoint.name, sum(record["bytes"] for record in files.values()), "bytes") as update:
+    with progress(
+        checkpoint.name, sum(record["bytes"] for record in files.values()), "bytes"
+    ) as update:
         for name, record in files.items():
             if flaw := content_flaw(checkpoint / name, record):
                 found.append(flaw)
@@ -51,7 +58,8 @@ def damaged_files(checkpoint: Path) -> list[str]:
 
 
 def verify_bytes(checkpoint: Path, remedy: str) -> None:
-    """Raise DataError that names what differs from a checkpoint's manifest and ends with `remedy`; reads all bytes."""
+    """Raise DataError that names what differs from a checkpoint's manifest and ends with `remedy`;
+    reads all bytes."""
     if damage := damaged_files(checkpoint):
         raise DataError(f"{checkpoint}: is damaged: {', '.join(damage)}. {remedy}")
 

@@ -1,4 +1,5 @@
-"""A checkpoint's weights and moments as whole tensors by name, in safetensors: no pickle, no ranks, no ZeRO."""
+"""A checkpoint's weights and moments as whole tensors by name, in safetensors: no pickle, no ranks,
+no ZeRO."""
 
 import shutil
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from pipeline.store.artifacts import temporary_path, write_json
 
 
 def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:
-    """Write `weights.safetensors`, one file for each moment, and `state.json` into a new folder, whole or not at all.
+    """Write `weights.safetensors`, one file for each moment, and `state.json` into a new folder,
+    whole or not at all.
 
-    One file is in memory at a time. Raises DataError that ends with `remedy` where the checkpoint is damaged.
+    One file is in memory at a time. Raises DataError that ends with `remedy` where the checkpoint
+    is damaged.
     """
     stored = read_verified(checkpoint, remedy)
     partial = temporary_path(output.absolute())
@@ -26,7 +29,8 @@ def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:
             if names := stored.names_with(moment):
                 _write(partial / f"{moment}.safetensors", names, stored.moment_reader(moment))
         write_json(
-            partial / "state.json", {**read_checkpoint_manifest(checkpoint)["state"], "adam_step": stored.adam_step}
+            partial / "state.json",
+            {**read_checkpoint_manifest(checkpoint)["state"], "adam_step": stored.adam_step},
         )
         partial.rename(output)
     except BaseException:

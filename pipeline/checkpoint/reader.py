@@ -1,7 +1,8 @@
-"""Checkpoints as they are read: verified, then loaded, whatever ZeRO stage and number of ranks wrote them.
+"""Checkpoints as they are read: verified, then loaded, whatever ZeRO stage and number of ranks
+wrote them.
 
-One holds DeepSpeed's shards, every rank's random state, and `probe.npz`, the engine's logits for a few tokens, with which
-the export is compared. `saver.py` writes them.
+One holds DeepSpeed's shards, every rank's random state, and `probe.npz`, the engine's logits for a
+few tokens, with which the export is compared. `saver.py` writes them.
 """
 
 import random
@@ -33,10 +34,12 @@ PROBE = "probe.npz"
 
 
 def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
-    """Load weights, optimizer and random state; every rank calls it. The checkpoint has been verified.
+    """Load weights, optimizer and random state; every rank calls it. The checkpoint has been
+    verified.
 
-    Ranks and ZeRO stage may be others than wrote it; with other ranks the random state begins anew, from (seed, step, rank).
-    Raises DataError where it is of another model, or optimizer states on NVMe would have to be divided anew.
+    Ranks and ZeRO stage may be others than wrote it; with other ranks the random state begins anew,
+    from (seed, step, rank). Raises DataError where it is of another model, or optimizer states on
+    NVMe would have to be divided anew.
     """
     manifest, rank = read_checkpoint_manifest(checkpoint), dist.get_rank()
     state = TrainState.read(manifest["state"])
@@ -61,8 +64,12 @@ def model_flaw(engine: Engine, stored: Stored) -> str | None:
         own = {name: parameter.shape for name, parameter in engine.module.named_parameters()}
     else:
         own = {name: shape for named in group_shapes(engine) for name, shape in named.items()}
-    different = sorted(name for name in {*own, *stored.shapes} if own.get(name) != stored.shapes.get(name))
-    return f"has other parameters than the model: {ascii(different[0])[:100]}" if different else None
+    different = sorted(
+        name for name in {*own, *stored.shapes} if own.get(name) != stored.shapes.get(name)
+    )
+    return (
+        f"has other parameters than the model: {ascii(different[0])[:100]}" if different else None
+    )
 
 
 def _lies_on_nvme(checkpoint: Path) -> bool:
@@ -70,15 +77,19 @@ def _lies_on_nvme(checkpoint: Path) -> bool:
 
 
 def _load_as_it_lies(engine: Engine, checkpoint: Path, manifest: Mapping[str, Any]) -> None:
-    """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards: as they were divided."""
+    """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards: as
+    they were divided."""
     stage = manifest["zero_stage"]
     ranks = manifest["ranks"]
     now = engine.zero_optimization_stage()
     world = dist.get_world_size()
     groups = [list(named.items()) for named in group_shapes(engine)] if now else []
-    if (stage, ranks) != (now, world) or [list(named.items()) for named in parameter_groups(checkpoint)] != groups:
+    if (stage, ranks) != (now, world) or [
+        list(named.items()) for named in parameter_groups(checkpoint)
+    ] != groups:
         raise DataError(
-            f"{checkpoint}: was written with ranks = {ranks} at ZeRO stage {stage}, this job has {world} at "
+            f"{checkpoint}: was written with ranks = {ranks} at ZeRO stage {stage}, this job has "
+            f"{world} at "
             f"{now}, and optimizer states on NVMe cannot be divided anew. Start as many "
             "ranks as before, and leave the deepspeed template as it was."
         )
@@ -112,11 +123,16 @@ def written_by(checkpoint: Path) -> tuple[int, int]:
 
 
 def parameter_names(engine: Engine) -> list[str]:
-    """Return the names of the parameters in the order of the optimizer's states at ZeRO 0; above, shards say it themselves."""
+    """Return the names of the parameters in the order of the optimizer's states at ZeRO 0; above,
+    shards say it themselves."""
     if engine.zero_optimization_stage() > 0:
         return []
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
-    return [names[id(parameter)] for group in engine.optimizer.param_groups for parameter in group["params"]]
+    return [
+        names[id(parameter)]
+        for group in engine.optimizer.param_groups
+        for parameter in group["params"]
+    ]
 
 
 def random_state_file(rank: int) -> str:
@@ -125,37 +141,48 @@ def random_state_file(rank: int) -> str:
 
 
 def _repeat_bias_corrections(engine: Engine) -> None:
-    """Bring DeepSpeed's CPU optimizer to the bias corrections that it had: products, in float, of one factor a step.
+    """Bring DeepSpeed's CPU optimizer to the bias corrections that it had: products, in float, of
+    one factor a step.
 
-    After a jump in the steps it takes a power, which rounds otherwise; the steps after a resume would have other bits.
-    Source: deepspeed 0.19.8, csrc/includes/cpu_adam.h (IncrementStep).
+    After a jump in the steps it takes a power, which rounds otherwise; the steps after a resume
+    would have other bits. Source: deepspeed 0.19.8, csrc/includes/cpu_adam.h (IncrementStep).
     """
     adam = getattr(engine.optimizer, "optimizer", None)
     if not isinstance(adam, DeepSpeedCPUAdam):
         return
     group, number = adam.param_groups[0], [torch.zeros(1) for _ in range(4)]
-    for step in range(1, max((state.get("step", 0) for state in adam.state.values()), default=0) + 1):
-        adam.ds_opt_adam.adam_update(adam.opt_id, step, 0.0, *group["betas"], group["eps"], 0.0, True, *number)
+    for step in range(
+        1, max((state.get("step", 0) for state in adam.state.values()), default=0) + 1
+    ):
+        adam.ds_opt_adam.adam_update(
+            adam.opt_id, step, 0.0, *group["betas"], group["eps"], 0.0, True, *number
+        )
 
 
 def damage(checkpoint: Path, by_checksum: bool = True, engine: Engine | None = None) -> list[str]:
-    """Return what of a checkpoint differs from its manifest or cannot be read; every rank calls it and gets the same answer.
+    """Return what of a checkpoint differs from its manifest or cannot be read; every rank calls it
+    and gets the same answer.
 
-    Each rank reads its part of the files for their checksums, and then of every file what its tensors are, which have to be
-    an engine's where one is given.
-    Raises OSError where the disk does not tell, on that rank alone: the file may be good.
+    Each rank reads its part of the files for their checksums, and then of every file what its
+    tensors are, which have to be an engine's where one is given. Raises OSError where the disk does
+    not tell, on that rank alone: the file may be good.
     """
     expected: dict[str, Any] = read_checkpoint_manifest(checkpoint)["files"]
-    wrong = [flaw for name, record in expected.items() if (flaw := size_flaw(checkpoint / name, record))]
+    wrong = [
+        flaw for name, record in expected.items() if (flaw := size_flaw(checkpoint / name, record))
+    ]
     found = on_any_rank(wrong)  # network file systems may show ranks different things for a while
     mine = sorted(expected)[dist.get_rank() :: dist.get_world_size()]
     if by_checksum and not found:
-        found = on_any_rank([flaw for name in mine if (flaw := content_flaw(checkpoint / name, expected[name]))])
+        found = on_any_rank(
+            [flaw for name in mine if (flaw := content_flaw(checkpoint / name, expected[name]))]
+        )
     return found or on_any_rank(_unreadable(checkpoint, engine))
 
 
 def _unreadable(checkpoint: Path, engine: Engine | None) -> list[str]:
-    """Say what of this rank's part of a checkpoint is not what a save writes, though no checksum may tell."""
+    """Say what of this rank's part of a checkpoint is not what a save writes, though no checksum
+    may tell."""
     manifest = read_checkpoint_manifest(checkpoint)
     try:
         with decoding(checkpoint / MANIFEST):
@@ -173,7 +200,8 @@ def _unreadable(checkpoint: Path, engine: Engine | None) -> list[str]:
 
 
 def random_state() -> dict[str, Any]:
-    """Return the state of all generators of this process, in types that can be loaded without running code."""
+    """Return the state of all generators of this process, in types that can be loaded without
+    running code."""
     kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),

@@ -1,8 +1,9 @@
-"""Loading a checkpoint into an engine, whatever ZeRO stage, number of ranks and groups of parameters wrote it.
+"""Loading a checkpoint into an engine, whatever ZeRO stage, number of ranks and groups of
+parameters wrote it.
 
-Every rank copies what it needs from the old ranks' shards into a shard of its own, and hands that to the function with which
-DeepSpeed loads shards. Nothing is written to disk. Where the engine's shards lie as the old ones did, a rank reads its own
-and that of rank 0.
+Every rank copies what it needs from the old ranks' shards into a shard of its own, and hands that
+to the function with which DeepSpeed loads shards. Nothing is written to disk. Where the engine's
+shards lie as the old ones did, a rank reads its own and that of rank 0.
 """
 
 from typing import Any
@@ -22,7 +23,8 @@ from pipeline.engine.shards import Slot, copy_slots, flat_tensors, group_shapes,
 
 
 def load(engine: Engine, stored: Stored) -> None:
-    """Load weights, moments, loss scaler and counters; every rank calls it. The random state is left."""
+    """Load weights, moments, loss scaler and counters; every rank calls it. The random state is
+    left."""
     if engine.zero_optimization_stage() == 0:
         _load_whole(engine, stored)
     else:
@@ -39,7 +41,9 @@ def _load_shards(engine: Engine, stored: Stored) -> None:
     if stage == 3:
         optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
     mine = optimizer.state_dict()  # the form of this rank's shard
-    sizes = [flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))]
+    sizes = [
+        flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))
+    ]
     slots = slots_of_ranks(stage, group_shapes(engine), sizes, dist.get_world_size())
     own = slots[dist.get_rank()]
     mine[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS] = copy_slots(
@@ -63,7 +67,9 @@ def _load_whole(engine: Engine, stored: Stored) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots = [Slot(names[id(p)], 0, p.numel(), group, 0) for group, p in enumerate(parameters)]
     sizes = [parameter.numel() for parameter in parameters]
-    for parameter, weights in zip(parameters, copy_slots(sizes, slots, stored.slots, stored.weights_of), strict=True):
+    for parameter, weights in zip(
+        parameters, copy_slots(sizes, slots, stored.slots, stored.weights_of), strict=True
+    ):
         parameter.copy_(weights.view_as(parameter))
     if not stored.shard(0).states:
         return
@@ -78,10 +84,12 @@ def _load_whole(engine: Engine, stored: Stored) -> None:
 def _states(
     engine: Engine, stored: Stored, sizes: list[int], own: list[Slot], everywhere: list[Slot]
 ) -> dict[int, dict[str, Any]]:
-    """Return the optimizer's state by group of this rank, whose slots are `own`, of `everywhere` those of all ranks."""
+    """Return the optimizer's state by group of this rank, whose slots are `own`, of `everywhere`
+    those of all ranks."""
     state: dict[int, dict[str, Any]] = {group: {} for group in range(len(sizes))}
     for moment in MOMENTS:
-        # Muon's groups have other moments than AdamW's; which a parameter has goes by its old group.
+        # Muon's groups have other moments than AdamW's; which a parameter has goes by its old
+        # group.
         names = set(stored.names_with(moment))
         wanted = [slot for slot in own if slot.name in names]
         pieces = [[slot for slot in its if slot.name in names] for its in stored.slots]
@@ -92,6 +100,7 @@ def _states(
     counts_in_tensors = type(engine.basic_optimizer).__module__.startswith(("torch.", "pipeline."))
     for its in state.values():
         if MOMENTS[0] in its and step is not None:
-            # Adam's step, which corrects its bias. Each group counts in its own tensor: a shared one would count double.
+            # Adam's step, which corrects its bias. Each group counts in its own tensor: a shared
+            # one would count double.
             its["step"] = torch.tensor(step) if counts_in_tensors else int(step)
     return state

@@ -8,30 +8,38 @@ from pipeline.config.run_sections import Checkpoint
 
 
 def is_saved(step: int, settings: Checkpoint) -> bool:
-    """Tell whether a checkpoint is due after a step that is neither the last nor one that is told to stop."""
+    """Tell whether a checkpoint is due after a step that is neither the last nor one that is told
+    to stop."""
     return step % settings.save_every_steps == 0 or stays_for_ever(step, settings)
 
 
 def stays_for_ever(step: int, settings: Checkpoint) -> bool:
-    """Tell whether a step's checkpoint is never deleted: multiples of `keep_every_steps`, powers of two if `keep_log_spaced`."""
+    """Tell whether a step's checkpoint is never deleted: multiples of `keep_every_steps`, powers of
+    two if `keep_log_spaced`."""
     every = settings.keep_every_steps
-    return (every is not None and step % every == 0) or (settings.keep_log_spaced and step & (step - 1) == 0)
+    return (every is not None and step % every == 0) or (
+        settings.keep_log_spaced and step & (step - 1) == 0
+    )
 
 
 def surplus(checkpoints: Sequence[Path], saved: Path, settings: Checkpoint) -> list[Path]:
-    """Return which checkpoints to delete now that `saved` is complete; `checkpoints` are all that are, oldest first.
+    """Return which checkpoints to delete now that `saved` is complete; `checkpoints` are all that
+    are, oldest first.
 
-    Those before it beyond the `keep_last` newest that need not stay for ever. Later ones were damaged, so that the run went
-    back behind them; they must not push out good ones.
+    Those before it beyond the `keep_last` newest that need not stay for ever. Later ones were
+    damaged, so that the run went back behind them; they must not push out good ones.
     """
     at = checkpoints.index(saved)
     newest = set(checkpoints[max(0, at + 1 - settings.keep_last) : at + 1])
-    older = [p for p in checkpoints[:at] if p not in newest and not stays_for_ever(step_of(p), settings)]
+    older = [
+        p for p in checkpoints[:at] if p not in newest and not stays_for_ever(step_of(p), settings)
+    ]
     return [*older, *checkpoints[at + 1 :]]
 
 
 def most_kept(total_steps: int, settings: Checkpoint) -> int:
-    """Return the largest number of checkpoints that lie on the disk at once, the one that is being written included."""
+    """Return the largest number of checkpoints that lie on the disk at once, the one that is being
+    written included."""
     for_ever = (
         set(range(settings.keep_every_steps, total_steps + 1, settings.keep_every_steps))
         if settings.keep_every_steps

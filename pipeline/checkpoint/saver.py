@@ -1,9 +1,11 @@
-"""Saving checkpoints beside training: copied to host memory, written by a thread, published when every rank has written.
+"""Saving checkpoints beside training: copied to host memory, written by a thread, published when
+every rank has written.
 
-`checkpoints/.partial/TOKEN/step_N` takes the files, each checksummed while it is written and brought to the disk. When the
-ranks have agreed that all is there, rank 0 adds the manifest, renames the folder to `checkpoints/step_N`, and then lets
-`checkpoints/latest` name it: a folder of that name is complete, at whatever moment anything dies. A checkpoint
-that cannot be written costs no other: it is dropped, and said.
+`checkpoints/.partial/TOKEN/step_N` takes the files, each checksummed while it is written and
+brought to the disk. When the ranks have agreed that all is there, rank 0 adds the manifest, renames
+the folder to `checkpoints/step_N`, and then lets `checkpoints/latest` name it: a folder of that
+name is complete, at whatever moment anything dies. A checkpoint that cannot be written costs no
+other: it is dropped, and said.
 """
 
 import io
@@ -49,8 +51,8 @@ from pipeline.store.metrics import MetricsFile
 
 Records = dict[str, dict[str, Any]]
 NICE = 10
-"""Of the thread that writes. With 19, the most there is, a save never ends where other programs keep all cores busy, and
-training waits for a thread that holds Python's lock and gets no core."""
+"""Of the thread that writes. With 19, the most there is, a save never ends where other programs
+keep all cores busy, and training waits for a thread that holds Python's lock and gets no core."""
 
 
 @dataclass
@@ -77,14 +79,18 @@ class Saver:
         heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
         metrics: MetricsFile | None = None,
     ) -> None:
-        """Take the run's folder, and what every manifest says of the run. Removes what a killed job has left unfinished.
+        """Take the run's folder, and what every manifest says of the run. Removes what a killed job
+        has left unfinished.
 
-        Steps are on the disk in `metrics` before the checkpoint that follows them: no start trains and writes them again.
+        Steps are on the disk in `metrics` before the checkpoint that follows them: no start trains
+        and writes them again.
         """
         self._engine, self._run_dir, self._settings, self._about = engine, run_dir, settings, about
         self._folder = run_dir / "checkpoints"
         self._memory, self._heartbeat, self._metrics = HostMemory(), heartbeat, metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_yield_to_training)
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="checkpoint", initializer=_yield_to_training
+        )
         self._pending: _Pending | None = None
         self._published: Future[None] | None = None
         self._failure: str | None = None
@@ -101,17 +107,22 @@ class Saver:
         return self._pending is None or self._pending.written.done()
 
     def save(self, state: TrainState, probe: Mapping[str, np.ndarray]) -> None:
-        """Copy everything that continues the run and begin to write it; waits for a save that still goes on."""
+        """Copy everything that continues the run and begin to write it; waits for a save that still
+        goes on."""
         if self._pending:
             began = time.monotonic()
             self.publish()
             if dist.get_rank() == 0:
                 waited = round(self._since(began), 3)
                 message = (
-                    f"the checkpoint before that of step {state.step} was still being written: training waited {waited:.1f} s "
-                    "for it; save less often (checkpoint.save_every_steps, keep_every_steps, keep_log_spaced)"
+                    f"the checkpoint before that of step {state.step} was still being written: "
+                    f"training waited {waited:.1f} s "
+                    "for it; save less often (checkpoint.save_every_steps, keep_every_steps, "
+                    "keep_log_spaced)"
                 )
-                write_event(self._run_dir, "slow save", step=state.step, seconds=waited, message=message)
+                write_event(
+                    self._run_dir, "slow save", step=state.step, seconds=waited, message=message
+                )
         began, folder = time.monotonic(), self._folder / PARTIAL / self._token / name_of(state.step)
         if problems := on_any_rank(self._make(folder)):
             self._give_up(state.step, folder, problems)
@@ -121,7 +132,9 @@ class Saver:
         keep = self._memory.copy if self._settings.asynchronous else lambda value: value
         with self._captured(states, keep):
             names = {"parameter_names": parameter_names(self._engine)}
-            self._engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False, client_state=names)
+            self._engine.save_checkpoint(
+                str(folder.parent), tag=folder.name, save_latest=False, client_state=names
+            )
         states[random_state_file(dist.get_rank())] = random_state()
         if dist.get_rank() == 0:
             content = io.BytesIO()
@@ -134,7 +147,8 @@ class Saver:
             self.publish()
 
     def publish(self) -> None:
-        """Make what all ranks have written a checkpoint, or drop it if one of them could not; waits for those that write."""
+        """Make what all ranks have written a checkpoint, or drop it if one of them could not; waits
+        for those that write."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
@@ -147,22 +161,30 @@ class Saver:
         self._failure = None
         if dist.get_rank() == 0:
             files = {name: record for part, _ in parts for name, record in part.items()}
-            self._published = self._thread.submit(self._publish, pending, dict(sorted(files.items())))
+            self._published = self._thread.submit(
+                self._publish, pending, dict(sorted(files.items()))
+            )
 
     def finish(self) -> None:
-        """Wait until all is on the disk. Raises UserError on every rank where the last save has failed."""
+        """Wait until all is on the disk. Raises UserError on every rank where the last save has
+        failed."""
         self.publish()
 
         def problem() -> str | None:
-            failure = (self._outcome(self._published)[1] if self._published else None) or self._failure
+            failure = (
+                self._outcome(self._published)[1] if self._published else None
+            ) or self._failure
             _remove_empty(self._folder / PARTIAL / self._token, self._folder / PARTIAL)
             return failure
 
         if failure := from_rank_0(problem):
             newest = [path.name for path in from_rank_0(complete_checkpoints, self._folder)]
-            stands = f"the newest checkpoint is {newest[-1]}" if newest else "there is no checkpoint yet"
+            stands = (
+                f"the newest checkpoint is {newest[-1]}" if newest else "there is no checkpoint yet"
+            )
             raise UserError(
-                f"{failure}. Nothing before it was lost: {stands}. Mend that and run the same command again."
+                f"{failure}. Nothing before it was lost: {stands}. Mend that and run the same "
+                "command again."
             )
 
     def _publish(self, pending: _Pending, files: Records) -> None:
@@ -191,7 +213,9 @@ class Saver:
             message = _cannot(pending.state.step, [str(error)])
             self._say_failed(pending.state.step, message)
             raise UserError(message) from None
-        with suppress(OSError):  # the checkpoint is there whatever `latest` names, and a resume mends that
+        with suppress(
+            OSError
+        ):  # the checkpoint is there whatever `latest` names, and a resume mends that
             point_to(target)
         self._remove_surplus(target)
         seconds = round(self._since(pending.began), 3)
@@ -249,12 +273,17 @@ class Saver:
             engine.checkpoint_engine = real
 
     def _outcome(self, future: Future[Any]) -> tuple[Any, str | None]:
-        """Wait, and return the result, or why there is none. A slow disk is no hung rank: it is waited for with beats."""
+        """Wait, and return the result, or why there is none. A slow disk is no hung rank: it is
+        waited for with beats."""
         while not wait([future], timeout=LEAST_SECONDS).done:
             self._heartbeat.beat("writing a checkpoint")
         try:
             return future.result(), None
-        except (OSError, UserError, RuntimeError) as error:  # PyTorch turns an OSError of the file into a RuntimeError
+        except (
+            OSError,
+            UserError,
+            RuntimeError,
+        ) as error:  # PyTorch turns an OSError of the file into a RuntimeError
             cause = error.__cause__ or error.__context__
             return {}, str(cause if isinstance(cause, OSError) else error)
 
@@ -273,7 +302,8 @@ class _Capture(TorchCheckpointEngine):
 
 
 def write_files(folder: Path, states: Mapping[str, Any]) -> Records:
-    """Write states, or bytes, by name and bring them to the disk; returns size and checksum of each."""
+    """Write states, or bytes, by name and bring them to the disk; returns size and checksum of
+    each."""
     records: Records = {}
     for name, state in states.items():
         with ChecksummedFile(folder / name, stays_cached=False) as file:
@@ -298,10 +328,13 @@ def _remove_empty(*folders: Path) -> None:
 
 
 def _check_sizes(folder: Path, files: Records) -> None:
-    """Raise OSError where files are not there as they were written: somebody has removed them, or the folder."""
+    """Raise OSError where files are not there as they were written: somebody has removed them, or
+    the folder."""
     for name, record in files.items():
         if (size := (folder / name).stat().st_size) != record["bytes"]:
-            raise OSError(f"{folder / name}: has {size:,} bytes of {record['bytes']:,} after it was written")
+            raise OSError(
+                f"{folder / name}: has {size:,} bytes of {record['bytes']:,} after it was written"
+            )
 
 
 def _cannot(step: int, problems: list[str]) -> str:
@@ -309,6 +342,7 @@ def _cannot(step: int, problems: list[str]) -> str:
 
 
 def _yield_to_training() -> None:
-    """Have this thread take the cores that training leaves idle: every operation of a CPU's waits for its slowest core."""
+    """Have this thread take the cores that training leaves idle: every operation of a CPU's waits
+    for its slowest core."""
     with suppress(OSError):  # only on Linux has a thread a priority of its own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -1,4 +1,5 @@
-"""Copies of a state in host memory, so that training changes its tensors while the copies are written."""
+"""Copies of a state in host memory, so that training changes its tensors while the copies are
+written."""
 
 import copy
 from typing import Any
@@ -7,7 +8,8 @@ import torch
 
 
 class HostMemory:
-    """Holds the copies of one state; the next ones take the same memory, which by then is mapped and, on GPUs, pinned."""
+    """Holds the copies of one state; the next ones take the same memory, which by then is mapped
+    and, on GPUs, pinned."""
 
     def __init__(self) -> None:
         self._storages: list[torch.UntypedStorage] = []
@@ -23,9 +25,11 @@ class HostMemory:
         self._used = 0
 
     def copy(self, state: Any) -> Any:
-        """Return a nest of dicts, lists and tuples with all tensors copied; call `wait` before they are read.
+        """Return a nest of dicts, lists and tuples with all tensors copied; call `wait` before they
+        are read.
 
-        Views of one storage stay views of one. Whatever is no container and no tensor is copied deeply.
+        Views of one storage stay views of one. Whatever is no container and no tensor is copied
+        deeply.
         """
         return self._copied(state, {})
 
@@ -34,7 +38,9 @@ class HostMemory:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
-    def _copied(self, value: Any, seen: dict[tuple[torch.device, int], torch.UntypedStorage]) -> Any:
+    def _copied(
+        self, value: Any, seen: dict[tuple[torch.device, int], torch.UntypedStorage]
+    ) -> Any:
         if isinstance(value, torch.Tensor):
             return self._tensor(value.detach(), seen)
         if type(value) in (list, tuple):
@@ -43,7 +49,9 @@ class HostMemory:
             return {key: self._copied(item, seen) for key, item in value.items()}
         return copy.deepcopy(value)
 
-    def _tensor(self, value: torch.Tensor, seen: dict[tuple[torch.device, int], torch.UntypedStorage]) -> torch.Tensor:
+    def _tensor(
+        self, value: torch.Tensor, seen: dict[tuple[torch.device, int], torch.UntypedStorage]
+    ) -> torch.Tensor:
         storage = value.untyped_storage()
         key = value.device, storage.data_ptr()
         if storage.nbytes() == 0 or key not in seen:
@@ -60,7 +68,9 @@ class HostMemory:
         target = self._storages[self._used]
         self._used += 1
         if size:
-            _bytes_of(target, torch.device("cpu")).copy_(_bytes_of(source, device), non_blocking=True)
+            _bytes_of(target, torch.device("cpu")).copy_(
+                _bytes_of(source, device), non_blocking=True
+            )
         return target
 
 

@@ -12,7 +12,8 @@ class GuardState:
     """What the guards know of the steps before; part of every checkpoint."""
 
     losses: tuple[float, ...] = ()
-    """Of the last steps whose update was made, oldest first, no more than `guard.spike_window_steps`."""
+    """Of the last steps whose update was made, oldest first, no more than
+    `guard.spike_window_steps`."""
     not_made: int = 0
     """The last steps in a row whose update was not made."""
 
@@ -33,7 +34,13 @@ class TrainState:
 
     def after_step(self, tokens: int, noise_scale: NoiseScale, guard: GuardState) -> "TrainState":
         """Return the state after one more step of so many tokens."""
-        return replace(self, step=self.step + 1, tokens=self.tokens + tokens, noise_scale=noise_scale, guard=guard)
+        return replace(
+            self,
+            step=self.step + 1,
+            tokens=self.tokens + tokens,
+            noise_scale=noise_scale,
+            guard=guard,
+        )
 
     @staticmethod
     def read(record: dict[str, Any]) -> "TrainState":
@@ -41,4 +48,6 @@ class TrainState:
         skipped = tuple((first, end) for first, end in record["skipped"])
         guard = GuardState(tuple(record["guard"]["losses"]), record["guard"]["not_made"])
         noise_scale = NoiseScale(**record["noise_scale"])
-        return TrainState(**{**record, "skipped": skipped, "noise_scale": noise_scale, "guard": guard})
+        return TrainState(
+            **{**record, "skipped": skipped, "noise_scale": noise_scale, "guard": guard}
+        )

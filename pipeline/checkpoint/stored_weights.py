@@ -1,9 +1,11 @@
-"""The one reader of a checkpoint's weights and moments, whatever ZeRO stage and number of ranks wrote them.
+"""The one reader of a checkpoint's weights and moments, whatever ZeRO stage and number of ranks
+wrote them.
 
-Export, branch, conversion and resharding read through it. ZeRO keeps fp32 weights and the optimizer's moments as flat tensors
-cut among the ranks, a file each. Where each stretch of each parameter lies follows from the parameters' shapes and order,
-which a checkpoint holds. At ZeRO 0 every parameter is a flat tensor of its own, in one file. Files are mapped into memory:
-what is not asked for is not read.
+Export, branch, conversion and resharding read through it. ZeRO keeps fp32 weights and the
+optimizer's moments as flat tensors cut among the ranks, a file each. Where each stretch of each
+parameter lies follows from the parameters' shapes and order, which a checkpoint holds. At ZeRO 0
+every parameter is a flat tensor of its own, in one file. Files are mapped into memory: what is not
+asked for is not read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +45,8 @@ class Shard:
 
     weights: Sequence[torch.Tensor]
     states: Mapping[int, Mapping[str, Any]]
-    """The optimizer's, by group: moments as long as the weights, and Adam's step. Empty before the first step."""
+    """The optimizer's, by group: moments as long as the weights, and Adam's step. Empty before the
+    first step."""
     scaler: Mapping[str, Any]
     """What fp16's loss scaler goes on from."""
 
@@ -69,7 +72,10 @@ class Stored:
     @property
     def adam_step(self) -> float | None:
         """What Adam's bias corrections go by; None before the first step."""
-        return next((float(state["step"]) for state in self.shard(0).states.values() if "step" in state), None)
+        return next(
+            (float(state["step"]) for state in self.shard(0).states.values() if "step" in state),
+            None,
+        )
 
     def names_with(self, moment: str) -> list[str]:
         """Return the parameters that have a moment; Muon's have others than AdamW's."""
@@ -82,8 +88,11 @@ class Stored:
         return self.shard(rank).weights
 
     def moments_of(self, moment: str) -> Callable[[int], Mapping[int, torch.Tensor]]:
-        """Return a function that gives a rank's flat moments by group, of the groups that have that one."""
-        return lambda rank: {g: state[moment] for g, state in self.shard(rank).states.items() if moment in state}
+        """Return a function that gives a rank's flat moments by group, of the groups that have that
+        one."""
+        return lambda rank: {
+            g: state[moment] for g, state in self.shard(rank).states.items() if moment in state
+        }
 
     def weight(self, name: str) -> torch.Tensor:
         """Return a copy of one parameter, in fp32."""
@@ -97,7 +106,9 @@ class Stored:
     @cached_property
     def _pieces(self) -> Mapping[str, list[list[Slot]]]:
         """By parameter: the slots that make it up, by rank."""
-        pieces: dict[str, list[list[Slot]]] = {name: [[] for _ in self.slots] for name in self.shapes}
+        pieces: dict[str, list[list[Slot]]] = {
+            name: [[] for _ in self.slots] for name in self.shapes
+        }
         for rank, slots in enumerate(self.slots):
             for slot in slots:
                 pieces[slot.name][rank].append(slot)
@@ -110,9 +121,11 @@ class Stored:
 
 
 def read_verified(checkpoint: Path, remedy: str) -> Stored:
-    """Open a checkpoint after all its bytes have been compared with their checksums, by this process.
+    """Open a checkpoint after all its bytes have been compared with their checksums, by this
+    process.
 
-    Raises DataError that names the damaged files and ends with `remedy`, here or where a shard is opened later.
+    Raises DataError that names the damaged files and ends with `remedy`, here or where a shard is
+    opened later.
     """
     verify_bytes(checkpoint, remedy)
     with advising(remedy):
@@ -126,12 +139,17 @@ def read_verified(checkpoint: Path, remedy: str) -> Stored:
 
 
 def open_stored(checkpoint: Path) -> Stored:
-    """Open a checkpoint that has been verified. Raises DataError where a file does not hold what a save writes."""
+    """Open a checkpoint that has been verified. Raises DataError where a file does not hold what a
+    save writes."""
     manifest = read_checkpoint_manifest(checkpoint)
     stage = manifest["zero_stage"]
     ranks = manifest["ranks"]
-    if ranks > len(manifest["files"]):  # each has written some; lists of so many ranks would take the memory
-        raise DataError(f"{checkpoint / MANIFEST}: has {ranks:,} ranks and {len(manifest['files'])} files")
+    if ranks > len(
+        manifest["files"]
+    ):  # each has written some; lists of so many ranks would take the memory
+        raise DataError(
+            f"{checkpoint / MANIFEST}: has {ranks:,} ranks and {len(manifest['files'])} files"
+        )
     path = _path_of_model(checkpoint, stage)
     model = load_file(path, mmap=True)
     with decoding(path):
@@ -139,21 +157,30 @@ def open_stored(checkpoint: Path) -> Stored:
         counters = {name: _count(model[name]) for name in COUNTERS}
         if stage == 0:
             groups, whole = _whole_shard(model)
-            slots = [[Slot(name, 0, s.numel(), g, 0) for g, named in enumerate(groups) for name, s in named.items()]]
+            slots = [
+                [
+                    Slot(name, 0, s.numel(), g, 0)
+                    for g, named in enumerate(groups)
+                    for name, s in named.items()
+                ]
+            ]
             return Stored(groups, slots, lambda _: whole, buffers, counters)
         groups = _groups(model)
     first = _open_shard(checkpoint, stage, 0, [None] * len(groups))
     sizes = [flat.numel() for flat in first.weights]
     with decoding(path):
         slots = slots_of_ranks(stage, groups, sizes, ranks)
-        if any(slot.offset + slot.length > sizes[slot.group] for of_rank in slots for slot in of_rank):
+        if any(
+            slot.offset + slot.length > sizes[slot.group] for of_rank in slots for slot in of_rank
+        ):
             raise ValueError(f"its parameters are larger than the {ranks} shards beside it")
     shard = cache(lambda rank: first if rank == 0 else _open_shard(checkpoint, stage, rank, sizes))
     return Stored(groups, slots, shard, buffers, counters)
 
 
 def parameter_groups(checkpoint: Path) -> list[dict[str, torch.Size]]:
-    """Return `{name: shape}` by group, as a checkpoint of ZeRO 1 to 3 has them. Raises DataError as `open_stored` does."""
+    """Return `{name: shape}` by group, as a checkpoint of ZeRO 1 to 3 has them. Raises DataError as
+    `open_stored` does."""
     path = _path_of_model(checkpoint, read_checkpoint_manifest(checkpoint)["zero_stage"])
     model = load_file(path, mmap=True)
     with decoding(path):
@@ -165,7 +192,8 @@ def _groups(model: Mapping[str, Any]) -> list[dict[str, torch.Size]]:
 
 
 def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | None]) -> Shard:
-    """Open a rank's file of a ZeRO stage from 1 to 3; `sizes` are the elements of its flat tensors, None where unknown."""
+    """Open a rank's file of a ZeRO stage from 1 to 3; `sizes` are the elements of its flat tensors,
+    None where unknown."""
     path = _path(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")
     content = load_file(path, mmap=True)
     with decoding(path):
@@ -184,12 +212,18 @@ def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | N
 
 
 def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]], Shard]:
-    """Return the parameters of a ZeRO 0 checkpoint, each a group of its own, and what it holds of them."""
+    """Return the parameters of a ZeRO 0 checkpoint, each a group of its own, and what it holds of
+    them."""
     weights = {name: _plain(model["module"][name]) for name in model["parameter_names"]}
     if any(weight.dtype != torch.float32 for weight in weights.values()):
-        raise ValueError("ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3")
+        raise ValueError(
+            "ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3"
+        )
     flat = {
-        group: {key: _plain(value).flatten() if key in MOMENTS else value for key, value in state.items()}
+        group: {
+            key: _plain(value).flatten() if key in MOMENTS else value
+            for key, value in state.items()
+        }
         for group, state in model["optimizer"]["state"].items()
     }
     states = _states(flat, [weight.numel() for weight in weights.values()])
@@ -197,8 +231,11 @@ def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]],
     return groups, Shard([weight.flatten() for weight in weights.values()], states, {})
 
 
-def _states(states: Mapping[int, Mapping[str, Any]], sizes: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return an optimizer's moments, and Adam's step, by group. Raises ValueError where they do not belong to the weights."""
+def _states(
+    states: Mapping[int, Mapping[str, Any]], sizes: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """Return an optimizer's moments, and Adam's step, by group. Raises ValueError where they do not
+    belong to the weights."""
     if not set(states) <= set(range(len(sizes))):
         raise ValueError(f"has optimizer states of other groups than its {len(sizes)}")
     checked: dict[int, dict[str, Any]] = {}
@@ -214,18 +251,32 @@ def _states(states: Mapping[int, Mapping[str, Any]], sizes: Sequence[int]) -> di
 
 
 def _check_scaler(scaler: Any) -> None:
-    """Raise ValueError where a loss scaler has other attributes than a new one, or other types of them."""
+    """Raise ValueError where a loss scaler has other attributes than a new one, or other types of
+    them."""
     if scaler is None:
         return
-    new = DynamicLossScaler(1.0, 2.0, 1, 1.0, 1, False) if isinstance(scaler, DynamicLossScaler) else LossScaler(1)
+    new = (
+        DynamicLossScaler(1.0, 2.0, 1, 1.0, 1, False)
+        if isinstance(scaler, DynamicLossScaler)
+        else LossScaler(1)
+    )
     for name, value in vars(new).items():
-        if not isinstance(getattr(scaler, name), float | int if isinstance(value, float | int) else type(value)):
+        if not isinstance(
+            getattr(scaler, name), float | int if isinstance(value, float | int) else type(value)
+        ):
             raise ValueError(f"has a loss scaler whose {name} is {getattr(scaler, name)!r}")
 
 
 def _flat(tensor: torch.Tensor, size: int | None) -> torch.Tensor:
-    if _plain(tensor).dim() != 1 or tensor.dtype != torch.float32 or size not in (None, tensor.numel()):
-        raise ValueError(f"has a {tensor.dtype} tensor of shape {tuple(tensor.shape)} instead of {size or ''} floats")
+    if (
+        _plain(tensor).dim() != 1
+        or tensor.dtype != torch.float32
+        or size not in (None, tensor.numel())
+    ):
+        raise ValueError(
+            f"has a {tensor.dtype} tensor of shape {tuple(tensor.shape)} instead of {size or ''} "
+            "floats"
+        )
     return tensor.detach()
 
 
@@ -250,7 +301,10 @@ def _count(value: int) -> int:
 
 def _path_of_model(checkpoint: Path, stage: int) -> Path:
     """Return DeepSpeed's file of what is not divided."""
-    return _path(checkpoint, "zero_pp_rank_0_mp_rank_00_model_states" if stage == 3 else "mp_rank_00_model_states")
+    return _path(
+        checkpoint,
+        "zero_pp_rank_0_mp_rank_00_model_states" if stage == 3 else "mp_rank_00_model_states",
+    )
 
 
 def _path(checkpoint: Path, name: str) -> Path:

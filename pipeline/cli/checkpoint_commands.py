@@ -1,4 +1,5 @@
-"""`pipeline checkpoints`: what a run has saved, whether it is sound, what need not stay, and all of one in plain files.
+"""`pipeline checkpoints`: what a run has saved, whether it is sound, what need not stay, and all of
+one in plain files.
 
 Free of torch but for `convert`.
 """
@@ -31,7 +32,9 @@ def list_checkpoints(run_dir: Path, as_json: bool) -> None:
     """Print every folder with a checkpoint's name, oldest first. Nothing but manifests is read."""
     folder = _folder(run_dir)
     records = [_record(path) for path in complete_checkpoints(folder)]
-    records += [{"checkpoint": path.name, "flaw": flaw} for path, flaw in broken_checkpoints(folder).items()]
+    records += [
+        {"checkpoint": path.name, "flaw": flaw} for path, flaw in broken_checkpoints(folder).items()
+    ]
     records.sort(key=lambda record: record["checkpoint"])
     if as_json:
         print_json({"checkpoints": records, "latest": pointed_at(folder)})
@@ -47,7 +50,12 @@ def list_checkpoints(run_dir: Path, as_json: bool) -> None:
         if "flaw" in record:
             shown.add_row(record["checkpoint"], "", "", "", "", f"no checkpoint: {record['flaw']}")
         else:
-            ends = (str(record["zero_stage"]), str(record["ranks"]), human_bytes(record["bytes"]), record["written"])
+            ends = (
+                str(record["zero_stage"]),
+                str(record["ranks"]),
+                human_bytes(record["bytes"]),
+                record["written"],
+            )
             shown.add_row(record["checkpoint"], f"{record['tokens']:,}", *ends)
     print_wide(shown, LEAST_WIDTH)
 
@@ -67,11 +75,14 @@ def _record(checkpoint: Path) -> dict[str, Any]:
 
 
 def verify_checkpoints(run_dir: Path, step: int | None) -> None:
-    """Read every byte of one checkpoint or of all. Raises DataError that names what is damaged, file by file."""
+    """Read every byte of one checkpoint or of all. Raises DataError that names what is damaged,
+    file by file."""
     folder = _folder(run_dir)
     chosen = complete_checkpoints(folder) if step is None else [_checkpoint(folder, step)]
     problems = [
-        f"{path.name}: {flaw}" for path, flaw in broken_checkpoints(folder).items() if step in (None, step_of(path))
+        f"{path.name}: {flaw}"
+        for path, flaw in broken_checkpoints(folder).items()
+        if step in (None, step_of(path))
     ]
     for path in chosen:
         damaged = damaged_files(path)
@@ -83,7 +94,8 @@ def verify_checkpoints(run_dir: Path, step: int | None) -> None:
 
 
 def prune_checkpoints(run_dir: Path, settings: Checkpoint, dry_run: bool) -> None:
-    """Delete what the settings do not keep, as a save would; the newest is verified before anything goes."""
+    """Delete what the settings do not keep, as a save would; the newest is verified before anything
+    goes."""
     folder = _folder(run_dir)
     with Lease(run_dir, "pipeline checkpoints prune"):
         checkpoints = complete_checkpoints(folder)
@@ -93,22 +105,27 @@ def prune_checkpoints(run_dir: Path, settings: Checkpoint, dry_run: bool) -> Non
         going = surplus(checkpoints, newest, settings)
         if going and (damage := damaged_files(newest)):
             raise DataError(
-                f"{newest}: is damaged: {', '.join(damage)}. Nothing was deleted: an older one may be the last good one."
+                f"{newest}: is damaged: {', '.join(damage)}. Nothing was deleted: an older one may "
+                "be the last good one."
             )
         for path in going:
             size = _record(path)["bytes"]
             if not dry_run:
                 remove(path)
-            console.print(f"{'would delete' if dry_run else 'deleted'} {path.name}, {human_bytes(size)}")
+            console.print(
+                f"{'would delete' if dry_run else 'deleted'} {path.name}, {human_bytes(size)}"
+            )
         if not going:
             note(f"nothing to delete: {len(checkpoints)} checkpoints, all of which stay")
 
 
 def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
-    """Write a checkpoint's fp32 weights and optimizer moments, whole and by name, as safetensors, whoever wrote it.
+    """Write a checkpoint's fp32 weights and optimizer moments, whole and by name, as safetensors,
+    whoever wrote it.
 
-    `weights.safetensors`, one file for each moment, and `state.json`, which says step, tokens and Adam's step.
-    Raises DataError where the checkpoint is damaged, UserError where the output exists.
+    `weights.safetensors`, one file for each moment, and `state.json`, which says step, tokens and
+    Adam's step. Raises DataError where the checkpoint is damaged, UserError where the output
+    exists.
     """
     folder = _folder(run_dir)
     checkpoints = complete_checkpoints(folder)
@@ -120,7 +137,9 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
     from pipeline.checkpoint.plain_files import write_plain
 
     others = [str(step_of(path)) for path in checkpoints if path != chosen]
-    remedy = f"Restore it from a copy, or give another --step: {', '.join(others) or 'there is none'}"
+    remedy = (
+        f"Restore it from a copy, or give another --step: {', '.join(others) or 'there is none'}"
+    )
     write_plain(chosen, output, remedy)
     note(f"wrote {chosen.name} to {output}")
 

@@ -1,4 +1,5 @@
-"""Commands of two words: `pipeline checkpoints ...` and `pipeline benchmark ...`; imports happen when one runs."""
+"""Commands of two words: `pipeline checkpoints ...` and `pipeline benchmark ...`; imports happen
+when one runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,15 +7,21 @@ from typing import Annotated
 import typer
 
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Settings to change.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Settings to change.")
+]
 
-checkpoints = typer.Typer(help="What a run has saved: list, verify, prune, convert.", no_args_is_help=True)
+checkpoints = typer.Typer(
+    help="What a run has saved: list, verify, prune, convert.", no_args_is_help=True
+)
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")]
 Step = Annotated[int | None, typer.Option(help="Only the checkpoint of this step.", metavar="N")]
 
 
 @checkpoints.command("list")
-def list_checkpoints(run: Run, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_checkpoints(
+    run: Run, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
     """Show every checkpoint: tokens, ZeRO stage, ranks, size, time; and folders that are none."""
     from pipeline.cli import checkpoint_commands
 
@@ -33,15 +40,21 @@ def verify_checkpoints(run: Run, step: Step = None) -> None:
 def prune_checkpoints(
     run: Run,
     keep_last: Annotated[int, typer.Option(min=1, help="Newest that stay.")],
-    keep_every_steps: Annotated[int | None, typer.Option(min=1, help="Multiples of it stay.", metavar="N")] = None,
-    keep_log_spaced: Annotated[bool, typer.Option("--keep-log-spaced", help="1, 2, 4, 8, ... stay.")] = False,
+    keep_every_steps: Annotated[
+        int | None, typer.Option(min=1, help="Multiples of it stay.", metavar="N")
+    ] = None,
+    keep_log_spaced: Annotated[
+        bool, typer.Option("--keep-log-spaced", help="1, 2, 4, 8, ... stay.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted.")] = False,
 ) -> None:
     """Delete checkpoints; never before the newest has been verified."""
     from pipeline.cli import checkpoint_commands
     from pipeline.config.run_sections import Checkpoint
 
-    kept = Checkpoint(keep_last=keep_last, keep_every_steps=keep_every_steps, keep_log_spaced=keep_log_spaced)
+    kept = Checkpoint(
+        keep_last=keep_last, keep_every_steps=keep_every_steps, keep_log_spaced=keep_log_spaced
+    )
     checkpoint_commands.prune_checkpoints(_run_dir(run), kept, dry_run)
 
 
@@ -51,7 +64,8 @@ def convert_checkpoint(
     output: Annotated[Path, typer.Option(help="Folder that is to be made.")],
     step: Step = None,
 ) -> None:
-    """Write fp32 weights and moments, whole and by name, as safetensors: free of pickles, ranks and ZeRO stages."""
+    """Write fp32 weights and moments, whole and by name, as safetensors: free of pickles, ranks and
+    ZeRO stages."""
     from pipeline.cli import checkpoint_commands
 
     checkpoint_commands.convert_checkpoint(_run_dir(run), step, output)
@@ -70,10 +84,18 @@ benchmarks = typer.Typer(help="Measure speed and memory on this machine.", no_ar
 def benchmark_tokenize(
     run_file: RunFile,
     overrides: Overrides = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are shown.")] = 3,
-    repeat: Annotated[int, typer.Option(min=1, help="Times that the documents stand in the large corpus.")] = 10,
-    megatron: Annotated[Path | None, typer.Option(help="Checkout of Megatron-LM to compare with.")] = None,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-tokenize.json"),
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Measurements of each part; medians are shown.")
+    ] = 3,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="Times that the documents stand in the large corpus.")
+    ] = 10,
+    megatron: Annotated[
+        Path | None, typer.Option(help="Checkout of Megatron-LM to compare with.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
+        "benchmark-tokenize.json"
+    ),
 ) -> None:
     """Text to tokens: MB/s of each part, what limits it, memory, core-hours for RedPajama-1T."""
     from pipeline.benchmarks import tokenize as benchmark
@@ -84,10 +106,15 @@ def benchmark_tokenize(
 
 @benchmarks.command("loader")
 def benchmark_loader(
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are shown.")] = 3,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-loader.json"),
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Measurements of each part; medians are shown.")
+    ] = 3,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
+        "benchmark-loader.json"
+    ),
 ) -> None:
-    """Tokens to batches: start-up at 2.4 TB, tokens/s from memory, waiting for slow files. Needs no run file."""
+    """Tokens to batches: start-up at 2.4 TB, tokens/s from memory, waiting for slow files. Needs no
+    run file."""
     from pipeline.benchmarks import loader as benchmark
 
     benchmark.benchmark_loader(rounds, output)
@@ -97,18 +124,31 @@ def benchmark_loader(
 def benchmark_recipe(
     run_file: RunFile,
     overrides: Overrides = None,
-    rate: Annotated[list[float] | None, typer.Option(help="Baseline's peak learning rates.")] = None,
-    fraction: Annotated[list[float] | None, typer.Option(help="Of the baseline's tokens, for the recipe.")] = None,
+    rate: Annotated[
+        list[float] | None, typer.Option(help="Baseline's peak learning rates.")
+    ] = None,
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Of the baseline's tokens, for the recipe.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of each, from train.seed on.")] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; above 1 each has one rank.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Trainings at a time; above 1 each has one rank.")
+    ] = 1,
     baseline_sequences: Annotated[
         int | None, typer.Option(min=1, help="In the baseline's batch; else as in the run file.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where they are kept: run again to go on.")] = Path("benchmark-recipe"),
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-recipe.json"),
-    figure: Annotated[Path, typer.Option(help="SVG file of the curves.")] = Path("benchmark-recipe.svg"),
+    folder: Annotated[Path, typer.Option(help="Where they are kept: run again to go on.")] = Path(
+        "benchmark-recipe"
+    ),
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
+        "benchmark-recipe.json"
+    ),
+    figure: Annotated[Path, typer.Option(help="SVG file of the curves.")] = Path(
+        "benchmark-recipe.svg"
+    ),
 ) -> None:
-    """The run file's recipe against a tuned AdamW with cosine: tokens to the same loss. Trains some 16 times."""
+    """The run file's recipe against a tuned AdamW with cosine: tokens to the same loss. Trains some
+    16 times."""
     from pipeline.benchmarks import recipe as benchmark
     from pipeline.config.run_file import load
 
@@ -120,10 +160,15 @@ def benchmark_recipe(
 @benchmarks.command("checkpoint")
 def benchmark_checkpoint(
     rounds: Annotated[int, typer.Option(min=1, help="Saves of each kind; medians are shown.")] = 3,
-    folder: Annotated[Path | None, typer.Option(help="Scratch folder on the disk in question.")] = None,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-checkpoint.json"),
+    folder: Annotated[
+        Path | None, typer.Option(help="Scratch folder on the disk in question.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
+        "benchmark-checkpoint.json"
+    ),
 ) -> None:
-    """What a save costs training, beside DeepSpeed's own save brought to the disk; 94 million parameters on CPUs."""
+    """What a save costs training, beside DeepSpeed's own save brought to the disk; 94 million
+    parameters on CPUs."""
     from pipeline.benchmarks import checkpoint as benchmark
 
     benchmark.benchmark_checkpoint(rounds, folder, output)
@@ -135,10 +180,18 @@ def benchmark_train(
         Path | None, typer.Argument(metavar="[RUN.YAML]", help="Its model, else built-in ones.")
     ] = None,
     overrides: Overrides = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are shown.")] = 3,
-    preset: Annotated[list[str] | None, typer.Option(help="On GPUs: shipped models; gpt3-125m, gpt3-1.3b.")] = None,
-    template: Annotated[list[str] | None, typer.Option(help="On GPUs: of ds_configs/; zero1, zero2, zero3.")] = None,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("benchmark-train.json"),
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Measurements of each part; medians are shown.")
+    ] = 3,
+    preset: Annotated[
+        list[str] | None, typer.Option(help="On GPUs: shipped models; gpt3-125m, gpt3-1.3b.")
+    ] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="On GPUs: of ds_configs/; zero1, zero2, zero3.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
+        "benchmark-train.json"
+    ),
 ) -> None:
     """Our loop beside plain PyTorch, two ranks beside one; on GPUs MFU. Makes its own tokens."""
     from pipeline.benchmarks import train as benchmark

@@ -22,7 +22,8 @@ LEAST_WIDTH = 100
 
 
 def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
-    """Run every stage that is not done, print the summary, then check what the run file requires of the result."""
+    """Run every stage that is not done, print the summary, then check what the run file requires of
+    the result."""
     config = load(run_file, overrides)
     _refuse_srun_step(stages, "run")
     refuse_impossible_folders(config)
@@ -37,7 +38,9 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     summary(config)
 
 
-def run_one(stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Sequence[str]) -> None:
+def run_one(
+    stages: Sequence[Stage], stage: Stage, run_file: Path, overrides: Sequence[str]
+) -> None:
     """Run one stage; its inputs must be done."""
     config = load(run_file, overrides)
     if not (stage.on_workers and config.executor.kind == "slurm"):
@@ -51,13 +54,17 @@ def _refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
     if in_srun_step():
         able = " and ".join(stage.name for stage in stages if stage.on_workers)
         raise UserError(
-            f"this is one of several tasks of an srun step, and each would do the whole of `pipeline {command}`. Call it "
-            f"once, from the batch script, without srun (jobs/slurm/). Only {able} share the tasks of a step, with "
+            "this is one of several tasks of an srun step, and each would do the whole of "
+            f"`pipeline {command}`. Call it "
+            f"once, from the batch script, without srun (jobs/slurm/). Only {able} share the tasks "
+            "of a step, with "
             f"executor.kind=slurm."
         )
 
 
-def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool) -> None:
+def run_stage(
+    stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_inputs: bool
+) -> None:
     """Run a stage unless it is done, holding its folder, and write its manifest last."""
     earlier = artifacts.states(table, config, look_at={stage.name})
     for name in stage.inputs:
@@ -86,7 +93,9 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         if state.kind == "done":
             _print_result(stage, config, "done already", state.manifest)
             return
-        if lost := [line for name in stage.inputs for line in _missing(table[name], config, states[name])]:
+        if lost := [
+            line for name in stage.inputs for line in _missing(table[name], config, states[name])
+        ]:
             raise DataError("\n".join(lost))
         refuse_mistakes([*stage.checks, *_checks_ahead(stage, table, states)], config)
         inputs = artifacts.expected_inputs(stage, config, table)
@@ -100,13 +109,24 @@ def run_stage(stage: Stage, config: RunConfig, table: dict[str, Stage], rebuild_
         if not stage.grows:
             stage.manifest_path(config).unlink(missing_ok=True)
         made_of = artifacts.fingerprint(inputs)
-        mark = nullcontext() if stage.shared else marked_as_reader(config.paths.data_dir, config.paths.run_dir)
-        with mark, StageClock(root, stage.name, stage.folder(config), made_of, grows=stage.grows) as clock:
+        mark = (
+            nullcontext()
+            if stage.shared
+            else marked_as_reader(config.paths.data_dir, config.paths.run_dir)
+        )
+        with (
+            mark,
+            StageClock(root, stage.name, stage.folder(config), made_of, grows=stage.grows) as clock,
+        ):
             result = artifacts.resolve(stage.function)(config)
         seconds = clock.finish()
         manifest = artifacts.write_manifest(stage, config, inputs, made_from, result, seconds)
-        in_all = "" if seconds == clock.job_seconds else f" ({human_seconds(seconds)} in all its jobs)"
-        _print_result(stage, config, f"done in {human_seconds(clock.job_seconds)}{in_all}", manifest)
+        in_all = (
+            "" if seconds == clock.job_seconds else f" ({human_seconds(seconds)} in all its jobs)"
+        )
+        _print_result(
+            stage, config, f"done in {human_seconds(clock.job_seconds)}{in_all}", manifest
+        )
 
 
 def _warn_of_readers(stage: Stage, config: RunConfig) -> None:
@@ -114,8 +134,10 @@ def _warn_of_readers(stage: Stage, config: RunConfig) -> None:
     readers = live_readers(config.paths.data_dir)
     if readers:
         warn(
-            f"{stage.name}: {config.paths.data_dir} is in use by {', '.join(map(str, readers))}, which goes on with the "
-            f"files that it has open. Started again, a run refuses other tokens than those that it began with: if this "
+            f"{stage.name}: {config.paths.data_dir} is in use by {', '.join(map(str, readers))}, "
+            "which goes on with the "
+            "files that it has open. Started again, a run refuses other tokens than those that it "
+            "began with: if this "
             f"changes them, give it a paths.data_dir of its own."
         )
 
@@ -131,19 +153,22 @@ def _print_result(stage: Stage, config: RunConfig, how: str, manifest: Any) -> N
 
 
 def _missing(stage: Stage, config: RunConfig, state: State) -> list[str]:
-    """Say which files of a stage are missing, and how to get them back, where it is not simply run again for them."""
+    """Say which files of a stage are missing, and how to get them back, where it is not simply run
+    again for them."""
     if state.kind != "done" or not state.missing_files:
         return []
     wrong = "; ".join(state.missing_files)
     remedy = "Restore them from a copy"
     if stage.keeps:
         remedy += (
-            f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it makes all files of the stage "
+            f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it makes "
+            "all files of the stage "
             f"again, the same ones if no text was added since"
         )
     else:  # checkpoints: training them again costs too much to be done unasked
         remedy += (
-            f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it goes on from the newest sound "
+            f", or delete {stage.manifest_path(config)} and run `pipeline {stage.name}`: it goes "
+            "on from the newest sound "
             f"checkpoint"
         )
     return [f"{stage.name}: {stage.folder(config)}: {wrong}. {remedy}."]
@@ -152,12 +177,15 @@ def _missing(stage: Stage, config: RunConfig, state: State) -> list[str]:
 def _checks_ahead(stage: Stage, table: dict[str, Stage], states: dict[str, State]) -> list[Check]:
     """Return what can be asked now of the stages that come after this one and have to run."""
     names = list(table)
-    later = [table[name] for name in names[names.index(stage.name) + 1 :] if states[name].kind != "done"]
+    later = [
+        table[name] for name in names[names.index(stage.name) + 1 :] if states[name].kind != "done"
+    ]
     return [check for stage in later for check in stage.checks if check.is_ahead]
 
 
 def refuse_mistakes(checks: Iterable[Check], config: RunConfig) -> None:
-    """Run checks, those first that answer at once; raise what all of these refuse as one UserError."""
+    """Run checks, those first that answer at once; raise what all of these refuse as one
+    UserError."""
     asked = list(checks)
     for is_heavy in (False, True):
         errors: list[UserError] = []
@@ -172,20 +200,24 @@ def refuse_mistakes(checks: Iterable[Check], config: RunConfig) -> None:
 
 
 def _raise_together(errors: Sequence[UserError]) -> None:
-    """Raise what some checks refuse as one error: a list of settings where all of it is about settings."""
+    """Raise what some checks refuse as one error: a list of settings where all of it is about
+    settings."""
     texts = dict.fromkeys(str(error) for error in errors)
     of_settings = [error for error in errors if type(error) is ConfigError]
     bugs = [error for error in errors if error.exit_code != UserError.exit_code]
     if bugs or len(texts) == 1:
         raise (bugs or errors)[0]
     if errors and len(of_settings) == len(errors):
-        raise ConfigError(list(dict.fromkeys(problem for error in of_settings for problem in error.problems)))
+        raise ConfigError(
+            list(dict.fromkeys(problem for error in of_settings for problem in error.problems))
+        )
     if errors:
         raise UserError("\n".join(texts))
 
 
 def refuse_impossible_folders(config: RunConfig) -> None:
-    """Raise ConfigError where data_dir or run_dir cannot be a folder: something else lies there, or above."""
+    """Raise ConfigError where data_dir or run_dir cannot be a folder: something else lies there, or
+    above."""
     problems = []
     for name in ("data_dir", "run_dir"):
         folder: Path = getattr(config.paths, name)
@@ -197,13 +229,16 @@ def refuse_impossible_folders(config: RunConfig) -> None:
 
 
 def refuse_unwritable(config: RunConfig, waiting: Sequence[Stage]) -> None:
-    """Raise ConfigError where a folder that waiting stages write to, or the one it would be made in, is read-only."""
+    """Raise ConfigError where a folder that waiting stages write to, or the one it would be made
+    in, is read-only."""
     problems = []
     for name in sorted({"data_dir" if stage.shared else "run_dir" for stage in waiting}):
         folder: Path = getattr(config.paths, name)
         there = _nearest(folder)
         if not os.access(there, os.W_OK | os.X_OK):
-            problems.append(f"paths.{name} = {folder}: {there} may not be written; name another place")
+            problems.append(
+                f"paths.{name} = {folder}: {there} may not be written; name another place"
+            )
     if problems:
         raise ConfigError(problems)
 
@@ -265,7 +300,9 @@ def _shown_state(stage: Stage, state: State, config: RunConfig, refusals: Sequen
         return "not asked for"
     if refusals:
         return "refused"
-    is_lacking = state.missing_files and (state.kind == "done" or stage.rebuilds)  # else it goes on, and writes others
+    is_lacking = state.missing_files and (
+        state.kind == "done" or stage.rebuilds
+    )  # else it goes on, and writes others
     return "missing file" if is_lacking else state.kind
 
 
@@ -273,9 +310,13 @@ def _outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest
     """Say which inputs have changed since a stage that is kept was made."""
     if not stage.keeps:
         return []
-    now, made_from = artifacts.outputs_of(stage.inputs, config, table), manifest.get("made_from", {})
+    now, made_from = (
+        artifacts.outputs_of(stage.inputs, config, table),
+        manifest.get("made_from", {}),
+    )
     return [
-        f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make all that follows "
+        f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make "
+        "all that follows "
         f"stale. To make it anew, delete {stage.manifest_path(config)}"
         for name in stage.inputs
         if None not in (now[name], made_from.get(name)) and now[name] != made_from[name]

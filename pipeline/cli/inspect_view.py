@@ -24,19 +24,33 @@ ROOMY_COLUMNS = 100
 META_CHARACTERS = 400
 """Longer meta is cut, with a line saying so."""
 STYLES = ("black on #b3d4fc", "black on #ffe2a8")
-"""Of every other token: dark on light, so that they are told apart on black and on white terminals."""
+"""Of every other token: dark on light, so that they are told apart on black and on white
+terminals."""
 SPECIAL = "bold white on #a02c2c"
 """Of special tokens, such as the end of a document."""
 
 
 def inspect(
-    config: RunConfig, question: Question, *, tokenizer: bool, verify: bool, with_ids: bool, as_json: bool
+    config: RunConfig,
+    question: Question,
+    *,
+    tokenizer: bool,
+    verify: bool,
+    with_ids: bool,
+    as_json: bool,
 ) -> None:
-    """Print what is asked for. Raises UserError for what does not exist, saying what there is, or does not go together."""
-    one_or_more = {"--id": question.id, "--document": question.document, "--samples": question.samples}
+    """Print what is asked for. Raises UserError for what does not exist, saying what there is, or
+    does not go together."""
+    one_or_more = {
+        "--id": question.id,
+        "--document": question.document,
+        "--samples": question.samples,
+    }
     asked = [name for name, value in one_or_more.items() if value is not None]
     asked += ["--tokenizer"] * tokenizer + ["--verify"] * verify
-    asked += ["--source"] * (question.source is not None and (tokenizer or verify or question.id is not None))
+    asked += ["--source"] * (
+        question.source is not None and (tokenizer or verify or question.id is not None)
+    )
     if len(asked) > 1:
         raise UserError(f"{' and '.join(asked)} do not go together: leave out all but one")
     if verify:
@@ -71,18 +85,28 @@ def _verify(data_dir: Path, as_json: bool) -> None:
     checked = check_fully(data_dir)
     problems = [problem for folder in checked for problem in folder.problems]
     if as_json:
-        print_json({"folders": [asdict(folder) | {"folder": str(folder.folder)} for folder in checked]})
+        print_json(
+            {"folders": [asdict(folder) | {"folder": str(folder.folder)} for folder in checked]}
+        )
     for folder in [] if as_json else checked:
         rate = folder.bytes / 1e9 / max(folder.seconds, 1e-3)
-        line = f"{folder.folder}: {folder.files:,} files, {human_bytes(folder.bytes)}, {rate:.2f} GB/s"
+        line = (
+            f"{folder.folder}: {folder.files:,} files, {human_bytes(folder.bytes)}, {rate:.2f} GB/s"
+        )
         if folder.links:
             line += f"; of {folder.links:,} links size, time and 16 blocks: there is no checksum of all their bytes"
         console.print(f"{line}; {len(folder.problems) or 'no'} problems")
     for name in [] if as_json else FOLDERS:
         if data_dir / name not in [folder.folder for folder in checked]:
-            console.print(f"{data_dir / name}: is not finished, so there is nothing to compare with")
+            console.print(
+                f"{data_dir / name}: is not finished, so there is nothing to compare with"
+            )
     if problems:
-        raise DataError("\n".join([f"{len(problems)} problems in {data_dir}:", *(f"  - {line}" for line in problems)]))
+        raise DataError(
+            "\n".join(
+                [f"{len(problems)} problems in {data_dir}:", *(f"  - {line}" for line in problems)]
+            )
+        )
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -100,7 +124,12 @@ def _print_overview(whole: dict[str, Any]) -> None:
             shown_ratio = "" if ratio is None else f"{ratio:.2f}"
             if name in whole["sources_without_text"]:
                 size = shown_ratio = "—"
-            counted = [f"{source['documents'][split]:,}", size, "" if tokens is None else f"{tokens:,}", shown_ratio]
+            counted = [
+                f"{source['documents'][split]:,}",
+                size,
+                "" if tokens is None else f"{tokens:,}",
+                shown_ratio,
+            ]
             rows.append([name if split == SPLITS[0] else "", SPLIT_NAMES[split], *counted])
     _print_table(["source", "", "documents", "text", "tokens", "bytes per token"], rows)
     for name, source in whole["sources"].items():
@@ -114,9 +143,14 @@ def _print_source(name: str, source: dict[str, Any], split: str) -> None:
         console.print(f"no documents in {split}", style="dim")
         return
     part = found["documents"] < found["of_documents"]
-    count = f"{found['documents']:,} of {found['of_documents']:,}" if part else f"{found['documents']:,}"
+    count = (
+        f"{found['documents']:,} of {found['of_documents']:,}"
+        if part
+        else f"{found['documents']:,}"
+    )
     console.print(
-        f"{found['unit']} per document: median {found['median']:,}, mean {found['mean']:,.0f}, p99 {found['p99']:,}, "
+        f"{found['unit']} per document: median {found['median']:,}, mean {found['mean']:,.0f}, p99 "
+        f"{found['p99']:,}, "
         f"max {found['max']:,} ({count} {split} documents)",
         style="dim",
     )
@@ -131,7 +165,8 @@ def _print_source(name: str, source: dict[str, Any], split: str) -> None:
 
 
 def histogram(buckets: Sequence[dict[str, int]], columns: int) -> list[str]:
-    """Return a line for each bucket: its range, its documents, a bar in eighths of a column (any document shows)."""
+    """Return a line for each bucket: its range, its documents, a bar in eighths of a column (any
+    document shows)."""
     most = max(bucket["documents"] for bucket in buckets)
     ranges = [f"{bucket['from']:,} - {max(bucket['to'] - 1, 0):,}" for bucket in buckets]
     widths = max(map(len, ranges)), len(f"{most:,}")
@@ -145,7 +180,9 @@ def histogram(buckets: Sequence[dict[str, int]], columns: int) -> list[str]:
 
 def _print_document(document: dict[str, Any], with_ids: bool) -> None:
     tokens, meta = document["tokens"], visible(document["meta"])
-    console.print(Text(visible(document["id"]), style="bold"), Text(f"({document['split']})", style="dim"))
+    console.print(
+        Text(visible(document["id"]), style="bold"), Text(f"({document['split']})", style="dim")
+    )
     if len(meta) > META_CHARACTERS:
         meta = f"{meta[:META_CHARACTERS]} … (all of it: --json)"
     size = f"{document['text_bytes']:,} bytes, {document['characters']:,} characters"
@@ -159,7 +196,11 @@ def _print_document(document: dict[str, Any], with_ids: bool) -> None:
             continue
         console.print(Text(f"{name}  ", style="dim") + Text(value))
     has_colour = console.color_system is not None and not console.no_color
-    console.print(Text(visible(document["text"], "↵\n")) if tokens is None else boundaries(tokens["shown"], has_colour))
+    console.print(
+        Text(visible(document["text"], "↵\n"))
+        if tokens is None
+        else boundaries(tokens["shown"], has_colour)
+    )
     if tokens is not None and len(tokens["shown"]) < tokens["count"]:
         left = f"{tokens['count'] - len(tokens['shown']):,} more tokens"
         console.print(f"… {left}; all: --characters {document['characters']}", style="dim")
@@ -167,13 +208,18 @@ def _print_document(document: dict[str, Any], with_ids: bool) -> None:
         left = f"{document['characters'] - document['characters_shown']:,} more characters"
         console.print(f"… {left}; all: --characters {document['characters']}", style="dim")
     if with_ids and tokens is not None:
-        console.print(Text("ids ", style="dim") + Text(" ".join(str(token["id"]) for token in tokens["shown"])))
+        console.print(
+            Text("ids ", style="dim")
+            + Text(" ".join(str(token["id"]) for token in tokens["shown"]))
+        )
 
 
 def boundaries(tokens: Sequence[dict[str, Any]], has_colour: bool) -> Text:
-    """Return the text of tokens on backgrounds that alternate, or with `|` between them where there is no colour.
+    """Return the text of tokens on backgrounds that alternate, or with `|` between them where there
+    is no colour.
 
-    A line feed is `↵` and then a new line; the bytes of a token that is not whole characters are `<E4>`, underlined.
+    A line feed is `↵` and then a new line; the bytes of a token that is not whole characters are
+    `<E4>`, underlined.
     """
     text = Text(no_wrap=True)
     for place, token in enumerate(tokens):
@@ -181,10 +227,16 @@ def boundaries(tokens: Sequence[dict[str, Any]], has_colour: bool) -> Text:
             text.append("|")
         style = ""
         if has_colour:
-            style = SPECIAL if token["special"] else STYLES[place % 2] + (" underline" if token["bytes"] else "")
+            style = (
+                SPECIAL
+                if token["special"]
+                else STYLES[place % 2] + (" underline" if token["bytes"] else "")
+            )
         for number, line in enumerate(visible(token["text"], "↵\n").split("\n")):
             if number:
-                text.append("\n")  # without a background, which some terminals would draw to the edge
+                text.append(
+                    "\n"
+                )  # without a background, which some terminals would draw to the edge
             text.append(line, style)
     return text
 
@@ -201,7 +253,8 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print ready text, figures standing right. A terminal that is too narrow breaks the lines; no figure is cut."""
+    """Print ready text, figures standing right. A terminal that is too narrow breaks the lines; no
+    figure is cut."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for place, heading in enumerate(head):
         stacked = heading.replace(" ", "\n") if place and console.width < ROOMY_COLUMNS else heading

@@ -1,6 +1,7 @@
 """The command `pipeline presets`: every shipped model with its sizes and its recipe in short.
 
-Each preset states its sizes in its first line, which a test holds to the model that is built: so no model is built here.
+Each preset states its sizes in its first line, which a test holds to the model that is built: so no
+model is built here.
 """
 
 import re
@@ -12,7 +13,9 @@ from pipeline.errors import ConfigError
 from pipeline.logs import print_json, print_wide
 
 LEAST_WIDTH = 150
-STATED = re.compile(r"with ([\d,]+) ids: ([\d,]+) parameters = ([\d,]+) embedding \+ ([\d,]+) others$")
+STATED = re.compile(
+    r"with ([\d,]+) ids: ([\d,]+) parameters = ([\d,]+) embedding \+ ([\d,]+) others$"
+)
 
 
 def show_presets(vocab_size: int, as_json: bool) -> None:
@@ -44,7 +47,9 @@ class PresetSizes:
 
     def with_vocabulary(self, vocab_size: int) -> "PresetSizes":
         """Return the sizes with another number of rows."""
-        return PresetSizes(vocab_size, self.embedding // self.vocab_size * vocab_size, self.non_embedding)
+        return PresetSizes(
+            vocab_size, self.embedding // self.vocab_size * vocab_size, self.non_embedding
+        )
 
 
 def stated_sizes(name: str) -> PresetSizes:
@@ -52,7 +57,9 @@ def stated_sizes(name: str) -> PresetSizes:
     with (PRESETS / f"{name}.yaml").open() as file:
         stated = STATED.search(file.readline())
     assert stated, f"{name}: the first line does not state the parameters"
-    vocab_size, _, embedding, non_embedding = (int(number.replace(",", "")) for number in stated.groups())
+    vocab_size, _, embedding, non_embedding = (
+        int(number.replace(",", "")) for number in stated.groups()
+    )
     return PresetSizes(vocab_size, embedding, non_embedding)
 
 
@@ -75,12 +82,28 @@ def _record(name: str, vocab_size: int) -> dict[str, Any]:
 def _print(records: list[dict[str, Any]], vocab_size: int) -> None:
     from rich.table import Table
 
-    shown = Table(box=None, pad_edge=False, title=f"parameters with {vocab_size:,} ids", title_justify="left")
+    shown = Table(
+        box=None, pad_edge=False, title=f"parameters with {vocab_size:,} ids", title_justify="left"
+    )
     shown.add_column("preset")
     shown.add_column("architecture")
-    for heading in ("parameters", "embedding", "others", "sequence", "batch tokens", "learning rate", "train tokens"):
+    for heading in (
+        "parameters",
+        "embedding",
+        "others",
+        "sequence",
+        "batch tokens",
+        "learning rate",
+        "train tokens",
+    ):
         shown.add_column(heading, justify="right")
     for record in records:
         name, architecture, *counts, rate, train_tokens = record.values()
-        shown.add_row(name, architecture, *(f"{count:,}" for count in counts), f"{rate:.2g}", f"{train_tokens:,}")
+        shown.add_row(
+            name,
+            architecture,
+            *(f"{count:,}" for count in counts),
+            f"{rate:.2g}",
+            f"{train_tokens:,}",
+        )
     print_wide(shown, LEAST_WIDTH)

@@ -1,4 +1,5 @@
-"""What `pipeline trace` prints. All that comes from documents passes `visible`, so that no text acts on the terminal."""
+"""What `pipeline trace` prints. All that comes from documents passes `visible`, so that no text
+acts on the terminal."""
 
 import json
 from pathlib import Path
@@ -23,9 +24,12 @@ def trace(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Print the documents of a step, or the steps of a document. Raises UserError where not just one is asked for."""
+    """Print the documents of a step, or the steps of a document. Raises UserError where not just
+    one is asked for."""
     if (step is None) == (document is None):
-        raise UserError("say which: --step N lists the documents of a step, --document ID the steps that saw it")
+        raise UserError(
+            "say which: --step N lists the documents of a step, --document ID the steps that saw it"
+        )
     if document is not None and (rank is not None or row is not None):
         raise UserError("--rank and --row narrow down --step; they do not go with --document")
     traced = read_run(open_run(run, overrides))
@@ -58,12 +62,15 @@ def _print_step(found: dict[str, Any], limit: int) -> None:
     for row in rows:
         rank = "" if row["rank"] is None else f", rank {row['rank']}"
         console.print(
-            f"\nrow {row['row']}{rank}: sample {row['sample']:,}, {row['source']}, epoch {row['epoch']}, "
+            f"\nrow {row['row']}{rank}: sample {row['sample']:,}, {row['source']}, epoch "
+            f"{row['epoch']}, "
             f"sequence {row['sequence']:,}",
             style="bold",
         )
         for part in row["documents"]:
-            console.print(f"  {part['id']}  tokens {part['first']:,} to {part['end']:,} of {part['tokens']:,}")
+            console.print(
+                f"  {part['id']}  tokens {part['first']:,} to {part['end']:,} of {part['tokens']:,}"
+            )
             _print_origin(part)
             console.print(f"    {_cut(visible(part['excerpt']), EXCERPT_CHARACTERS)}", style="dim")
     _say_what_is_left(found["row_count"], limit, "rows")
@@ -77,17 +84,21 @@ def _print_document(found: dict[str, Any], limit: int) -> None:
         if document["held_out"]:
             console.print("  held out for validation: never trained on")
         elif not times:
-            console.print("  not seen in this run: its source has no weight, or the run ends before it comes")
+            console.print(
+                "  not seen in this run: its source has no weight, or the run ends before it comes"
+            )
         else:
             done = sum(time["done"] for time in times)
             console.print(
-                f"  {document['tokens']:,} tokens; {done:,} of {len(times):,} times up to step {found['completed_steps']:,}"
+                f"  {document['tokens']:,} tokens; {done:,} of {len(times):,} times up to step "
+                f"{found['completed_steps']:,}"
             )
         for time in times[: limit or None]:
             spans = ", ".join(f"{first:,} to {end:,}" for first, end in time["spans"])
             state = "" if time["done"] else "  (not done yet)"
             console.print(
-                f"  step {time['step']:,}, row {time['row']}, epoch {time['epoch']}: tokens {spans}{state}",
+                f"  step {time['step']:,}, row {time['row']}, epoch {time['epoch']}: tokens "
+                f"{spans}{state}",
             )
         _say_what_is_left(len(times), limit, "times")
 

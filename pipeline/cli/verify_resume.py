@@ -1,7 +1,9 @@
-"""`pipeline verify-resume`: does a run that is killed and started again, here and with this launcher, become the same run?
+"""`pipeline verify-resume`: does a run that is killed and started again, here and with this
+launcher, become the same run?
 
-Trains a few steps of a run file undisturbed, and again with everything killed in the middle, from where as many ranks go on, and
-another number of them. Every training is a `pipeline train` of its own.
+Trains a few steps of a run file undisturbed, and again with everything killed in the middle, from
+where as many ranks go on, and another number of them. Every training is a `pipeline train` of its
+own.
 """
 
 import os
@@ -35,9 +37,11 @@ from pipeline.store.metrics import read_metrics
 
 LEAST_STEPS = 4
 OTHER_RANKS = {"fp32": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
-"""Largest difference of losses, in nats, that another number of ranks may make by adding in another order."""
+"""Largest difference of losses, in nats, that another number of ranks may make by adding in another
+order."""
 OWN_NOISE = 3.0
-"""Times the difference of two undisturbed runs that is no fault of the resume: kernels of GPUs may add in any order."""
+"""Times the difference of two undisturbed runs that is no fault of the resume: kernels of GPUs may
+add in any order."""
 POLL_SECONDS = 0.02
 ORPHANS_SECONDS = 60.0
 
@@ -59,12 +63,17 @@ class Difference:
 def verify_resume(config: RunConfig, steps: int, other_ranks: int | None, folder: Path) -> None:
     """Train, compare, print; the runs stay in `folder`, which must not exist.
 
-    Raises RequirementError where a resumed run is another one, ConfigError for steps or ranks that cannot be.
+    Raises RequirementError where a resumed run is another one, ConfigError for steps or ranks that
+    cannot be.
     """
     if steps < LEAST_STEPS or steps % 2:
-        raise ConfigError([f"--steps {steps}: must be even and at least {LEAST_STEPS}"], "the command line")
+        raise ConfigError(
+            [f"--steps {steps}: must be even and at least {LEAST_STEPS}"], "the command line"
+        )
     if folder.exists():
-        raise ConfigError([f"--folder {folder}: exists already; name a new one, or remove it"], "the command line")
+        raise ConfigError(
+            [f"--folder {folder}: exists already; name a new one, or remove it"], "the command line"
+        )
     ranks = _ranks(config)
     _refuse_other_ranks(config, ranks, other_ranks)
     other = _other_ranks(config, ranks) if other_ranks is None else other_ranks
@@ -73,47 +82,67 @@ def verify_resume(config: RunConfig, steps: int, other_ranks: int | None, folder
     _train_and_kill(config, steps, ranks, folder / "killed")
     rows, failed = [], []
     for count in [ranks, *([other] if other else [])]:
-        note(f"verify-resume: going on with {count} ranks" + ("" if count == ranks else f" instead of {ranks}"))
+        note(
+            f"verify-resume: going on with {count} ranks"
+            + ("" if count == ranks else f" instead of {ranks}")
+        )
         resumed = folder / f"resumed-on-{count}-ranks"
-        who_holds_it = shutil.ignore_patterns(f"{LEASE}*", START)  # ranks elsewhere may still be looking at these
-        shutil.copytree(folder / "killed", resumed, copy_function=_link_or_copy, ignore=who_holds_it)
+        who_holds_it = shutil.ignore_patterns(
+            f"{LEASE}*", START
+        )  # ranks elsewhere may still be looking at these
+        shutil.copytree(
+            folder / "killed", resumed, copy_function=_link_or_copy, ignore=who_holds_it
+        )
         _train(config, steps, count, resumed)
         found = difference(whole, resumed / "run")
         allowed = (
-            _allowed(config, steps, ranks, folder, found) if count == ranks else OTHER_RANKS[config.precision.dtype]
+            _allowed(config, steps, ranks, folder, found)
+            if count == ranks
+            else OTHER_RANKS[config.precision.dtype]
         )
         passed = (found.largest if count == ranks else found.loss) <= allowed
         failed += [] if passed else [count]
         shown = (f"{value:.3g}" for value in (found.loss, found.weight, found.moment, allowed))
-        rows.append((f"{ranks} ranks, killed, {count} ranks", *shown, "passed" if passed else "FAILED"))
+        rows.append(
+            (f"{ranks} ranks, killed, {count} ranks", *shown, "passed" if passed else "FAILED")
+        )
     columns = ("", "losses", "weights", "moments", "allowed", "")
     show_table(f"Largest differences from an undisturbed run of {steps} steps", columns, rows)
     if other is None:
         note("verify-resume: no other number of ranks can run here; left out")
     if failed:
-        raise RequirementError(f"verify-resume: the resumed run is another one; all are kept in {folder}")
+        raise RequirementError(
+            f"verify-resume: the resumed run is another one; all are kept in {folder}"
+        )
 
 
 def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> None:
     if other == ranks:
         raise ConfigError(
-            [f"--other-ranks {other}: the run has {ranks} ranks; name another number"], "the command line"
+            [f"--other-ranks {other}: the run has {ranks} ranks; name another number"],
+            "the command line",
         )
     if other is not None and config.launch.kind != "local":
         where = "the allocation" if config.launch.kind == "slurm" else "launch.hostfile"
         raise ConfigError(
-            [f"--other-ranks {other}: with launch.kind = {config.launch.kind} {where} says how many; leave it out"],
+            [
+                f"--other-ranks {other}: with launch.kind = {config.launch.kind} {where} says how "
+                "many; leave it out"
+            ],
             "the command line",
         )
 
 
 def difference(a: Path, b: Path) -> Difference:
-    """Return the largest differences of two finished runs of the same steps. Raises UserError where steps are missing."""
+    """Return the largest differences of two finished runs of the same steps. Raises UserError where
+    steps are missing."""
     from pipeline.checkpoint.stored_weights import MOMENTS, open_stored
 
     losses = [{record["step"]: record["loss"] for record in read_metrics(run)} for run in (a, b)]
     if losses[0].keys() != losses[1].keys():
-        raise UserError(f"{a} and {b}: have trained other steps: {sorted(losses[0].keys() ^ losses[1].keys())}")
+        raise UserError(
+            f"{a} and {b}: have trained other steps: {sorted(losses[0].keys() ^ losses[1].keys())}"
+        )
     stored: list[Any] = []
     for run in (a, b):
         stored.append(open_stored(complete_checkpoints(run / "checkpoints")[-1]))
@@ -126,16 +155,22 @@ def difference(a: Path, b: Path) -> Difference:
 
     return Difference(
         max(abs(losses[0][step] - losses[1][step]) for step in losses[0]),
-        max(float((stored[0].weight(n) - stored[1].weight(n)).abs().max()) for n in stored[0].shapes),
+        max(
+            float((stored[0].weight(n) - stored[1].weight(n)).abs().max()) for n in stored[0].shapes
+        ),
         max(moments(), default=0.0),
     )
 
 
 def _allowed(config: RunConfig, steps: int, ranks: int, folder: Path, found: Difference) -> float:
-    """Return what as many ranks may differ by: nothing, or what two undisturbed runs differ by on this machine."""
+    """Return what as many ranks may differ by: nothing, or what two undisturbed runs differ by on
+    this machine."""
     if found.largest == 0:
         return 0.0
-    note("verify-resume: not the same bits; training undisturbed once more, to see what this machine adds by itself")
+    note(
+        "verify-resume: not the same bits; training undisturbed once more, to see what this "
+        "machine adds by itself"
+    )
     again = _train(config, steps, ranks, folder / "undisturbed-again")
     return OWN_NOISE * difference(folder / "undisturbed" / "run", again).largest
 
@@ -146,14 +181,22 @@ def _ranks(config: RunConfig) -> int:
     if config.launch.kind == "hostfile":
         return sum(read_hostfile(config).values())
     gpus = gpu_count()
-    return config.launch.ranks if isinstance(config.launch.ranks, int) else dividing_ranks(config, gpus or 2)
+    return (
+        config.launch.ranks
+        if isinstance(config.launch.ranks, int)
+        else dividing_ranks(config, gpus or 2)
+    )
 
 
 def _other_ranks(config: RunConfig, ranks: int) -> int | None:
     """Return another number of ranks that this machine can run and that divides the batch."""
     if config.launch.kind != "local":  # the allocation or the hostfile says how many
         return None
-    found = dividing_ranks(config, ranks // 2) if ranks > 1 else dividing_ranks(config, min(2, gpu_count() or 2))
+    found = (
+        dividing_ranks(config, ranks // 2)
+        if ranks > 1
+        else dividing_ranks(config, min(2, gpu_count() or 2))
+    )
     return found if found != ranks else None
 
 
@@ -191,12 +234,15 @@ def _train(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
     """Train to the end; returns the run's folder."""
     if code := _start(_write(config, steps, ranks, home)).wait():
         tail = "\n".join((home / "train.log").read_text(errors="replace").splitlines()[-20:])
-        raise UserError(f"pipeline train ended with exit code {code}; the end of {home / 'train.log'}:\n{tail}")
+        raise UserError(
+            f"pipeline train ended with exit code {code}; the end of {home / 'train.log'}:\n{tail}"
+        )
     return home / "run"
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Give files of checkpoints, which nothing writes to once they are complete, another name; copy others."""
+    """Give files of checkpoints, which nothing writes to once they are complete, another name; copy
+    others."""
     if Path(source).parent.parent.name == "checkpoints":
         with suppress(OSError):  # a file system without hard links
             os.link(source, target)
@@ -205,7 +251,8 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> None:
-    """Train until the checkpoint in the middle is complete, then kill the supervisor and all below it with SIGKILL."""
+    """Train until the checkpoint in the middle is complete, then kill the supervisor and all below
+    it with SIGKILL."""
     run_file, run_dir = _write(config, steps, ranks, home), home / "run"
     process = _start(run_file)
     while not read_events(run_dir, "save"):
@@ -221,5 +268,6 @@ def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> No
     end_leftovers(run_dir / "config.yaml")
     if read_events(run_dir, "end"):
         raise UserError(
-            f"the run had ended before it could be killed; ask for more steps than --steps {steps}, in another --folder"
+            "the run had ended before it could be killed; ask for more steps than --steps "
+            f"{steps}, in another --folder"
         )

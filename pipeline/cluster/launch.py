@@ -27,7 +27,8 @@ CARRIED = (
 REACH_SECONDS, LOGIN_SECONDS = 10, 30
 """Time for a host to be connected with, and for a command on it to end."""
 SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
-"""Ends of the names of variables that no file or command line gets; on each host they come from where their owners keep them."""
+"""Ends of the names of variables that no file or command line gets; on each host they come from
+where their owners keep them."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,15 @@ def plan_launch(config: RunConfig, run_file: Path) -> Launch:
 
 
 def check_launch(config: RunConfig) -> None:
-    """Raise UserError for ranks that cannot be started from here: GPUs, allocation, hosts, batch, an occupied port."""
+    """Raise UserError for ranks that cannot be started from here: GPUs, allocation, hosts, batch,
+    an occupied port."""
     launch = plan_launch(config, config.paths.run_dir / "config.yaml")
     problems = _indivisible_batches(config, launch.ranks)
     port = config.launch.master_port
     if port and _meets_here(config, launch) and is_occupied(port):
         problems.append(
-            f"launch.master_port = {port}: another program listens there (see `ss -ltnp`); name another one, or leave it out "
+            f"launch.master_port = {port}: another program listens there (see `ss -ltnp`); name "
+            "another one, or leave it out "
             "to have a free one taken"
         )
     if problems:
@@ -66,8 +69,11 @@ def check_launch(config: RunConfig) -> None:
 
 
 def check_device(config: RunConfig) -> None:
-    """Raise ConfigError where ranks of this machine could not compute in `precision.dtype`; a process with torch is asked."""
-    is_sure = config.precision.dtype == "fp32" or (config.precision.dtype == "bf16" and not gpu_count())
+    """Raise ConfigError where ranks of this machine could not compute in `precision.dtype`; a
+    process with torch is asked."""
+    is_sure = config.precision.dtype == "fp32" or (
+        config.precision.dtype == "bf16" and not gpu_count()
+    )
     if config.launch.kind != "local" or is_sure:
         return
     decides = {
@@ -79,20 +85,28 @@ def check_device(config: RunConfig) -> None:
 
 
 def _meets_here(config: RunConfig, launch: Launch) -> bool:
-    """Tell whether the ranks meet on this machine: of an allocation or a hostfile, on the first node."""
+    """Tell whether the ranks meet on this machine: of an allocation or a hostfile, on the first
+    node."""
     if config.launch.kind == "slurm":
         return "SLURMD_NODENAME" in os.environ and os.environ.get("SLURM_NODEID") == "0"
-    return not launch.hosts or launch.hosts[0] in ("localhost", socket.gethostname(), socket.getfqdn())
+    return not launch.hosts or launch.hosts[0] in (
+        "localhost",
+        socket.gethostname(),
+        socket.getfqdn(),
+    )
 
 
 def _indivisible_batches(config: RunConfig, ranks: int) -> list[str]:
-    """Name the batches that this number of ranks does not divide, where not `launch.ranks` but an allocation says it."""
+    """Name the batches that this number of ranks does not divide, where not `launch.ranks` but an
+    allocation says it."""
     per_pass = ranks * config.batch.micro_batch_sequences * config.data.sequence_length
     if config.launch.ranks != "auto":  # its own check names more remedies
         return []
     return [
-        f"{setting} = {tokens}: must be a multiple of {ranks} ranks x batch.micro_batch_sequences = "
-        f"{config.batch.micro_batch_sequences} x data.sequence_length = {config.data.sequence_length}; set "
+        f"{setting} = {tokens}: must be a multiple of {ranks} ranks x batch.micro_batch_sequences "
+        "= "
+        f"{config.batch.micro_batch_sequences} x data.sequence_length = "
+        f"{config.data.sequence_length}; set "
         f"{nearest_multiples(tokens, per_pass)}, or start another number of ranks"
         for setting, tokens in config.batch_sizes
         if tokens % per_pass
@@ -101,9 +115,15 @@ def _indivisible_batches(config: RunConfig, ranks: int) -> list[str]:
 
 def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
     gpus = gpu_count()
-    ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else dividing_ranks(config, gpus or 2)
+    ranks = (
+        config.launch.ranks
+        if isinstance(config.launch.ranks, int)
+        else dividing_ranks(config, gpus or 2)
+    )
     if gpus and ranks > gpus:
-        raise ConfigError([f"launch.ranks = {ranks}: this machine has {gpus} GPUs; set it to at most that"])
+        raise ConfigError(
+            [f"launch.ranks = {ranks}: this machine has {gpus} GPUs; set it to at most that"]
+        )
     command = [_deepspeed(), "--hostfile", os.devnull]
     environment = _environment(gpus, ranks)
     names = _visible_devices(ranks) if gpus else []
@@ -120,18 +140,25 @@ def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
 
 
 def _visible_devices(ranks: int) -> list[str]:
-    """Return the GPUs of CUDA_VISIBLE_DEVICES that so many ranks get: numbers, UUIDs, or one MIG device.
+    """Return the GPUs of CUDA_VISIBLE_DEVICES that so many ranks get: numbers, UUIDs, or one MIG
+    device.
 
-    Raises ConfigError for other names, and for more than one MIG device, of which CUDA shows a process the first alone.
+    Raises ConfigError for other names, and for more than one MIG device, of which CUDA shows a
+    process the first alone.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = [name.strip() for name in visible.split(",") if name.strip()]
     kinds = {"number": r"\d+", "GPU": r"GPU-[0-9A-Fa-f-]+", "MIG": r"MIG-[0-9A-Za-z/-]+"}
-    found = {kind for name in names for kind, pattern in kinds.items() if re.fullmatch(pattern, name)}
+    found = {
+        kind for name in names for kind, pattern in kinds.items() if re.fullmatch(pattern, name)
+    }
     whole = "|".join(kinds.values())
     if len(found) > 1 or not all(re.fullmatch(whole, name) for name in names):
         raise ConfigError(
-            [f"CUDA_VISIBLE_DEVICES = {visible}: takes numbers, as in `0,1`, or UUIDs as `nvidia-smi -L` prints them"]
+            [
+                f"CUDA_VISIBLE_DEVICES = {visible}: takes numbers, as in `0,1`, or UUIDs as "
+                "`nvidia-smi -L` prints them"
+            ]
         )
     if found == {"MIG"} and ranks > 1:
         raise ConfigError([f"launch.ranks = {ranks}: on MIG devices one rank can run; set it to 1"])
@@ -141,10 +168,16 @@ def _visible_devices(ranks: int) -> list[str]:
 def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
     """Start one task per rank in the job's allocation; MASTER_ADDR is the first node."""
     if "SLURM_JOB_ID" not in os.environ:
-        raise ConfigError(["launch.kind = slurm: there is no allocation (SLURM_JOB_ID); use jobs/slurm/train.sbatch"])
+        raise ConfigError(
+            [
+                "launch.kind = slurm: there is no allocation (SLURM_JOB_ID); use "
+                "jobs/slurm/train.sbatch"
+            ]
+        )
     if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_PROCID") is not None:
         raise UserError(
-            "`pipeline train` runs once per job, from the batch script, not inside srun: it calls srun itself"
+            "`pipeline train` runs once per job, from the batch script, not inside srun: it calls "
+            "srun itself"
         )
     nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     per_node = _tasks_per_node(nodes)
@@ -152,14 +185,17 @@ def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
     if isinstance(config.launch.ranks, int) and config.launch.ranks != ranks:
         raise ConfigError(
             [
-                f"launch.ranks = {config.launch.ranks}: the allocation has {nodes} nodes x {per_node} tasks; leave it auto"
+                f"launch.ranks = {config.launch.ranks}: the allocation has {nodes} nodes x "
+                f"{per_node} tasks; leave it auto"
             ]
         )
     names = _scontrol("show", "hostnames", os.environ["SLURM_JOB_NODELIST"])
     gpus = gpu_count()
     environment = _environment(gpus, per_node)
     environment |= {"MASTER_ADDR": master_address(names.split()[0]), "MASTER_PORT": str(port)}
-    if cores := os.environ.get("SLURM_CPUS_PER_TASK"):  # from Slurm 22.05 on srun does not take it from the batch job
+    if cores := os.environ.get(
+        "SLURM_CPUS_PER_TASK"
+    ):  # from Slurm 22.05 on srun does not take it from the batch job
         environment.setdefault("SRUN_CPUS_PER_TASK", cores)
     command = [
         "srun",
@@ -178,7 +214,10 @@ def _tasks_per_node(nodes: int) -> int:
     tasks = int(os.environ.get("SLURM_NTASKS", nodes))
     if tasks % nodes:
         raise ConfigError(
-            [f"the allocation has {tasks} tasks on {nodes} nodes: ask for as many on each, --ntasks-per-node"]
+            [
+                f"the allocation has {tasks} tasks on {nodes} nodes: ask for as many on each, "
+                "--ntasks-per-node"
+            ]
         )
     return tasks // nodes
 
@@ -190,29 +229,50 @@ def _hosts(config: RunConfig, run_file: Path, port: int) -> Launch:
     if isinstance(config.launch.ranks, int) and config.launch.ranks != ranks:
         raise ConfigError(
             [
-                f"launch.ranks = {config.launch.ranks}: launch.hostfile has {ranks} slots; leave it auto, or change the slots"
+                f"launch.ranks = {config.launch.ranks}: launch.hostfile has {ranks} slots; leave "
+                "it auto, or change the slots"
             ]
         )
     if not shutil.which("pdsh"):
-        raise ConfigError(["launch.kind = hostfile: needs pdsh (Debian: apt install pdsh) and ssh without a password"])
-    environment = _environment(1, max(slots.values())) | {"DS_ENV_FILE": str(config.paths.run_dir / ENVIRONMENT_FILE)}
+        raise ConfigError(
+            [
+                "launch.kind = hostfile: needs pdsh (Debian: apt install pdsh) and ssh without a "
+                "password"
+            ]
+        )
+    environment = _environment(1, max(slots.values())) | {
+        "DS_ENV_FILE": str(config.paths.run_dir / ENVIRONMENT_FILE)
+    }
     if "OMP_NUM_THREADS" not in os.environ:  # cores are counted where the ranks are
         environment.pop("OMP_NUM_THREADS")
     command = [_deepspeed(), "--hostfile", str(config.launch.hostfile), "--force_multi"]
-    command += ["--master_addr", next(iter(slots)), "--master_port", str(port), "--module", WORKER, str(run_file)]
+    command += [
+        "--master_addr",
+        next(iter(slots)),
+        "--master_port",
+        str(port),
+        "--module",
+        WORKER,
+        str(run_file),
+    ]
     return Launch(command, environment, ranks, f"ranks on {len(slots)} hosts", port, tuple(slots))
 
 
 def read_hostfile(config: RunConfig) -> dict[str, int]:
-    """Return the ranks of each host of `launch.hostfile`, in its order. Raises ConfigError where it is none."""
+    """Return the ranks of each host of `launch.hostfile`, in its order. Raises ConfigError where it
+    is none."""
     path = config.launch.hostfile
     if path is None:
-        raise ConfigError(["launch.kind = hostfile: needs launch.hostfile, a file with lines `HOST slots=N`"])
+        raise ConfigError(
+            ["launch.kind = hostfile: needs launch.hostfile, a file with lines `HOST slots=N`"]
+        )
     slots: dict[str, int] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ConfigError([f"launch.hostfile = {path}: cannot be read ({error.strerror})"]) from None
+        raise ConfigError(
+            [f"launch.hostfile = {path}: cannot be read ({error.strerror})"]
+        ) from None
     for number, line in enumerate(lines, 1):
         if not (text := line.partition("#")[0].strip()):
             continue
@@ -227,10 +287,16 @@ def read_hostfile(config: RunConfig) -> dict[str, int]:
 
 
 def hosts_out_of_reach(launch: Launch) -> str | None:
-    """Return which hosts pdsh gets no answer from, None where all answer: it would wait for the others' ranks, they for these."""
+    """Return which hosts pdsh gets no answer from, None where all answer: it would wait for the
+    others' ranks, they for these."""
     if not launch.hosts:
         return None
-    limits = ["-t", str(REACH_SECONDS), "-u", str(LOGIN_SECONDS)]  # a login may hang on a home folder, too
+    limits = [
+        "-t",
+        str(REACH_SECONDS),
+        "-u",
+        str(LOGIN_SECONDS),
+    ]  # a login may hang on a home folder, too
     command = ["pdsh", "-S", *limits, "-f", "1024", "-w", ",".join(launch.hosts), "true"]
     asked = subprocess.run(
         command,
@@ -243,19 +309,35 @@ def hosts_out_of_reach(launch: Launch) -> str | None:
     if asked.returncode == 0:
         return None
     said = [line for line in asked.stderr.splitlines() if line.strip()]
-    silent = [host for host in launch.hosts if any(f" {host}: " in line and line.startswith("pdsh@") for line in said)]
-    return "\n".join([f"no answer by ssh from {', '.join(silent) or 'a host'} of launch.hostfile", *said])
+    silent = [
+        host
+        for host in launch.hosts
+        if any(f" {host}: " in line and line.startswith("pdsh@") for line in said)
+    ]
+    return "\n".join(
+        [f"no answer by ssh from {', '.join(silent) or 'a host'} of launch.hostfile", *said]
+    )
 
 
 def environment_of_hosts(launch: Launch, more: Mapping[str, str]) -> str:
-    """Return what ssh does not carry, as lines that the launcher turns into `export NAME="VALUE"` on every host.
+    """Return what ssh does not carry, as lines that the launcher turns into `export NAME="VALUE"`
+    on every host.
 
-    What means something between double quotes is escaped: DeepSpeed 0.19.8 does not (launcher/multinode_runner.py).
+    What means something between double quotes is escaped: DeepSpeed 0.19.8 does not
+    (launcher/multinode_runner.py).
     """
     known = launch.environment.items()
-    carried = {name: value for name, value in known if name.startswith(CARRIED) and not name.endswith(SECRETS)}
+    carried = {
+        name: value
+        for name, value in known
+        if name.startswith(CARRIED) and not name.endswith(SECRETS)
+    }
     carried |= more
-    quoted = {name: re.sub(r'([\\"$`])', r"\\\1", value) for name, value in carried.items() if "\n" not in value}
+    quoted = {
+        name: re.sub(r'([\\"$`])', r"\\\1", value)
+        for name, value in carried.items()
+        if "\n" not in value
+    }
     return "".join(f"{name}={value}\n" for name, value in sorted(quoted.items()))
 
 
@@ -276,17 +358,22 @@ def master_address(node: str) -> str:
 
 
 def _scontrol(*arguments: str) -> str:
-    """Return what Slurm's scontrol prints. Raises UserError where there is none, or it gets no answer."""
+    """Return what Slurm's scontrol prints. Raises UserError where there is none, or it gets no
+    answer."""
     try:
-        asked = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            ["scontrol", *arguments], capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         raise UserError(
-            "launch.kind = slurm: SLURM_JOB_ID is set and there is no scontrol on this machine; call this on a node of the "
+            "launch.kind = slurm: SLURM_JOB_ID is set and there is no scontrol on this machine; "
+            "call this on a node of the "
             "allocation, or set launch.kind to local"
         ) from None
     if asked.returncode:
         raise UserError(
-            f"launch.kind = slurm: scontrol says: {asked.stderr.strip()}; mend that, then run the same command again"
+            f"launch.kind = slurm: scontrol says: {asked.stderr.strip()}; mend that, then run the "
+            "same command again"
         )
     return asked.stdout
 
@@ -304,7 +391,9 @@ def _environment(gpus: int, ranks_here: int) -> dict[str, str]:
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks_here)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     package_root = str(Path(__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [package_root, environment.get("PYTHONPATH")])
+    )
     if not gpus:
         environment["DS_ACCELERATOR"] = "cpu"
     return environment
@@ -314,16 +403,27 @@ def gpu_count() -> int:
     """Return the number of NVIDIA GPUs that this process may use, without torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        names = [name.strip() for name in visible.split(",") if name.strip() and not name.strip().startswith("-")]
+        names = [
+            name.strip()
+            for name in visible.split(",")
+            if name.strip() and not name.strip().startswith("-")
+        ]
         return min(len(names), 1) if any(name.startswith("MIG-") for name in names) else len(names)
     if os.environ.get("DS_ACCELERATOR") == "cpu" or not shutil.which("nvidia-smi"):
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+    return (
+        sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+        if listed.returncode == 0
+        else 0
+    )
 
 
 def dividing_ranks(config: RunConfig, available: int) -> int:
-    """Return the largest number of ranks, at most `available`, that divides the micro-batches of every global batch."""
+    """Return the largest number of ranks, at most `available`, that divides the micro-batches of
+    every global batch."""
     pass_tokens = config.batch.micro_batch_sequences * config.data.sequence_length
     micro_batches = math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
-    return next(ranks for ranks in range(min(available, micro_batches), 0, -1) if micro_batches % ranks == 0)
+    return next(
+        ranks for ranks in range(min(available, micro_batches), 0, -1) if micro_batches % ranks == 0
+    )

@@ -1,4 +1,5 @@
-"""What the terminal shows of a run while it trains: the course of the loss, the rate, how far it is."""
+"""What the terminal shows of a run while it trains: the course of the loss, the rate, how far it
+is."""
 
 import itertools
 import json
@@ -20,7 +21,8 @@ RATES = 20
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Return finite values as one row of at most `width` blocks, lowest to highest; equal values lie at the bottom.
+    """Return finite values as one row of at most `width` blocks, lowest to highest; equal values
+    lie at the bottom.
 
     More values than that are averaged in groups that differ by at most one in size.
     """
@@ -30,7 +32,9 @@ def sparkline(values: Sequence[float], width: int) -> str:
     if not values or not width:
         return ""
     lowest, spread = min(values), max(values) - min(values)
-    steps = [round((value - lowest) / spread * (len(BLOCKS) - 1)) if spread else 0 for value in values]
+    steps = [
+        round((value - lowest) / spread * (len(BLOCKS) - 1)) if spread else 0 for value in values
+    ]
     return "".join(BLOCKS[step] for step in steps)
 
 
@@ -56,7 +60,8 @@ class Course:
 
 
 def course_so_far(path: Path) -> Course:
-    """Return the course that metrics.jsonl holds, from a hundred of its lines or so: it may be long."""
+    """Return the course that metrics.jsonl holds, from a hundred of its lines or so: it may be
+    long."""
     if not path.exists() or not (size := path.stat().st_size):
         return Course()
     losses: dict[int, float] = {}
@@ -90,7 +95,8 @@ class LiveLine:
         self._last = record
 
     def text(self, columns: int | None) -> str:
-        """Return what fits into so many columns, the least important left out; all of it, in words, where it is None.
+        """Return what fits into so many columns, the least important left out; all of it, in words,
+        where it is None.
 
         At least one record has been taken.
         """
@@ -108,4 +114,6 @@ class LiveLine:
         while others and len("  ".join([loss, *others])) + 1 + LEAST_SPARK_WIDTH > columns:
             others.pop()
         width = min(MOST_SPARK_WIDTH, columns - len("  ".join([loss, *others])) - 1)
-        return "  ".join([f"{loss} {sparkline(self._course.points, max(0, width))}".rstrip(), *others])
+        return "  ".join(
+            [f"{loss} {sparkline(self._course.points, max(0, width))}".rstrip(), *others]
+        )

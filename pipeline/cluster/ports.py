@@ -20,13 +20,19 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", port))
             return port
-    raise UserError(f"no free TCP port among 100 of {PORTS.start} to {PORTS.stop - 1}; name one in launch.master_port")
+    raise UserError(
+        f"no free TCP port among 100 of {PORTS.start} to {PORTS.stop - 1}; name one in "
+        "launch.master_port"
+    )
 
 
 def is_occupied(port: int) -> bool:
-    """Tell whether a program of this machine listens on a TCP port. Connections that have just ended do not count."""
+    """Tell whether a program of this machine listens on a TCP port. Connections that have just
+    ended do not count."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the ranks' own socket has it
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the ranks' own socket has it
         try:
             probe.bind(("", port))
         except OSError as error:

@@ -1,4 +1,5 @@
-"""The launcher of a training job and the ranks below it: started, signalled, ended, cleaned up after."""
+"""The launcher of a training job and the ranks below it: started, signalled, ended, cleaned up
+after."""
 
 import json
 import os
@@ -26,7 +27,8 @@ class Ranks:
     """The launcher and everything below it; leaving the context ends and cleans up all of it."""
 
     def __init__(self, launch: Launch, run_dir: Path, began: float) -> None:
-        """Take also when the stage began, in seconds of the epoch: ranks tell where the time since then went."""
+        """Take also when the stage began, in seconds of the epoch: ranks tell where the time since
+        then went."""
         self._launch, self._began = launch, began
         self._run_dir = run_dir
         self._told = 0
@@ -34,29 +36,41 @@ class Ranks:
 
     def __enter__(self) -> "Ranks":
         identity = own_identity()
-        identity["times"] = [psutil.Process().create_time(), self._began, time.time()]  # command, stage, launcher
+        identity["times"] = [
+            psutil.Process().create_time(),
+            self._began,
+            time.time(),
+        ]  # command, stage, launcher
         identity["start"] = self._start = secrets.token_hex(4)
         write_json(self._run_dir / START, {"start": self._start, "stop": False})
         told = {"PIPELINE_SUPERVISOR": json.dumps(identity)}
         environment = self._launch.environment | told
         if "DS_ENV_FILE" in environment:
             variables = environment_of_hosts(self._launch, told)
-            write_atomic(Path(environment["DS_ENV_FILE"]), variables, mode=0o600)  # may hold what others must not see
+            write_atomic(
+                Path(environment["DS_ENV_FILE"]), variables, mode=0o600
+            )  # may hold what others must not see
         with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
-            self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
-                self._launch.command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            self.process = (
+                subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
+                    self._launch.command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             )
         return self
 
     def __exit__(self, *_: object) -> None:
         if _present_start(self._run_dir) == self._start:
-            with suppress(OSError):  # where nothing can be written any more, the rest is ended all the same
-                (self._run_dir / START).unlink(missing_ok=True)  # ranks on other machines end when they see it
+            with suppress(
+                OSError
+            ):  # where nothing can be written any more, the rest is ended all the same
+                (self._run_dir / START).unlink(
+                    missing_ok=True
+                )  # ranks on other machines end when they see it
         self._kill()
         self.process.wait()
         if self._launch.command[0] == "srun":
@@ -76,13 +90,17 @@ class Ranks:
         return found
 
     def pass_on(self, stops: int, has_stepped: bool) -> None:
-        """Have every rank save and end, once told to stop; more often, or where no step has been made, end all at once.
+        """Have every rank save and end, once told to stop; more often, or where no step has been
+        made, end all at once.
 
-        Ranks read it in a file, wherever they are: launchers would kill them on a signal, and so would a signal that meets
-        one before it listens.
+        Ranks read it in a file, wherever they are: launchers would kill them on a signal, and so
+        would a signal that meets one before it listens.
         """
         if stops and not self._told and not has_stepped:
-            note("train: the ranks have made no step that could be finished and saved: ending at once")
+            note(
+                "train: the ranks have made no step that could be finished and saved: ending at "
+                "once"
+            )
             self._kill()
         elif stops > 1 and self._told < 2:
             note("train: ending at once")
@@ -97,13 +115,15 @@ class Ranks:
             _quietly(process.kill)
 
     def refuse_if_taken_over(self) -> None:
-        """Raise LeaseError, every few seconds at most, where another supervisor has started ranks of the same run."""
+        """Raise LeaseError, every few seconds at most, where another supervisor has started ranks
+        of the same run."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             refuse_if_taken_over(self._run_dir, self._start)
 
     def ask_for_stacks(self) -> None:
-        """Have the ranks on this machine write their stacks, whatever holds Python's lock in them."""
+        """Have the ranks on this machine write their stacks, whatever holds Python's lock in
+        them."""
         for process in self._members():
             if _is_rank(process):
                 _quietly(lambda process=process: process.send_signal(DUMP_SIGNAL))
@@ -114,13 +134,17 @@ class Ranks:
 
 
 def refuse_if_taken_over(run_dir: Path, start: str | None) -> None:
-    """Raise LeaseError where the present start is another one than this supervisor's last, None when that has ended.
+    """Raise LeaseError where the present start is another one than this supervisor's last, None
+    when that has ended.
 
-    Two supervisors would end each other's ranks for ever. It happens to one whose machine stood still or lost the file
-    system for so long that its lease was taken over.
+    Two supervisors would end each other's ranks for ever. It happens to one whose machine stood
+    still or lost the file system for so long that its lease was taken over.
     """
     if (present := _present_start(run_dir)) not in (start, None):
-        raise LeaseError(f"{run_dir}: another `pipeline train` has taken the run over (start {present}); this one ends")
+        raise LeaseError(
+            f"{run_dir}: another `pipeline train` has taken the run over (start {present}); this "
+            "one ends"
+        )
 
 
 def _present_start(run_dir: Path) -> str | None:
@@ -130,8 +154,15 @@ def _present_start(run_dir: Path) -> str | None:
 
 
 def _end_step(name: str) -> None:
-    """End what is left of a Slurm job step: it outlives a killed `srun` for as long as a rank does, and lets none begin."""
-    command = ["squeue", "--steps", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%i %j"]
+    """End what is left of a Slurm job step: it outlives a killed `srun` for as long as a rank does,
+    and lets none begin."""
+    command = [
+        "squeue",
+        "--steps",
+        "--noheader",
+        f"--jobs={os.environ['SLURM_JOB_ID']}",
+        "--format=%i %j",
+    ]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     steps = [words[0] for words in map(str.split, listed.splitlines()) if words[1:] == [name]]
     if steps:
@@ -139,7 +170,8 @@ def _end_step(name: str) -> None:
 
 
 def end_leftovers(run_file: Path) -> None:
-    """End ranks of this run that a killed supervisor has left on this machine, before others write where they do."""
+    """End ranks of this run that a killed supervisor has left on this machine, before others write
+    where they do."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -155,7 +187,9 @@ def _is_rank(process: psutil.Process) -> bool:
         command = process.cmdline()
     except psutil.Error:
         return False
-    is_launcher = command[:1] == ["srun"] or any(part.startswith("deepspeed.launcher") for part in command)
+    is_launcher = command[:1] == ["srun"] or any(
+        part.startswith("deepspeed.launcher") for part in command
+    )
     return WORKER in command and "-m" in command and not is_launcher
 
 

@@ -1,4 +1,5 @@
-"""Whether ranks still get on: by their heartbeats, and by a limit that follows the run's own steps."""
+"""Whether ranks still get on: by their heartbeats, and by a limit that follows the run's own
+steps."""
 
 import shutil
 import statistics
@@ -44,18 +45,25 @@ class StallWatch:
         return max(LEAST_LIMIT, STEPS_PER_LIMIT * statistics.median(self._steps))
 
     def stalled(self) -> str | None:
-        """Say what each rank did last where none has got on for too long. One that waits for another is as still as it."""
+        """Say what each rank did last where none has got on for too long. One that waits for
+        another is as still as it."""
         now = time.monotonic()
         if now - self._last_look < LOOK_SECONDS:
             return None
         stood_still = min(10 * LOOK_SECONDS, max(3 * LOOK_SECONDS, self.limit / 2))
-        if now - self._last_look > stood_still:  # it was the supervisor, perhaps with the whole machine
+        if (
+            now - self._last_look > stood_still
+        ):  # it was the supervisor, perhaps with the whole machine
             self._last_change = now
         self._last_look = now
         for rank in range(self._ranks):
             beat = heartbeat.read_heartbeat(self._run_dir, rank)
             if beat and beat["beat"] != self._beats.get(rank):
-                self._beats[rank], self._doing[rank], self._last_change = beat["beat"], beat["doing"], now
+                self._beats[rank], self._doing[rank], self._last_change = (
+                    beat["beat"],
+                    beat["doing"],
+                    now,
+                )
         still = now - self._last_change
         if still <= self.limit:
             return None
@@ -74,7 +82,8 @@ def _some(ranks: list[int]) -> str:
 
 
 def keep_stacks(run_dir: Path, ranks: int, name: str) -> tuple[Path, list[int]]:
-    """Move what ranks have written of their stacks to `logs/NAME`; returns that and the ranks that wrote nothing."""
+    """Move what ranks have written of their stacks to `logs/NAME`; returns that and the ranks that
+    wrote nothing."""
     folder = run_dir / "logs" / name
     folder.mkdir(parents=True, exist_ok=True)
     written = heartbeat.stacks_of(run_dir)

@@ -1,7 +1,8 @@
-"""The `train` stage: start the ranks, watch them, pass signals on, start them again where they die or hang.
+"""The `train` stage: start the ranks, watch them, pass signals on, start them again where they die
+or hang.
 
-Ranks write their own logs; what is shown here comes from metrics.jsonl, the same way on one machine and on many nodes.
-Imports no torch.
+Ranks write their own logs; what is shown here comes from metrics.jsonl, the same way on one machine
+and on many nodes. Imports no torch.
 """
 
 import signal
@@ -19,7 +20,13 @@ from pipeline.cluster.ranks import Ranks, end_leftovers, refuse_if_taken_over
 from pipeline.cluster.stall import StallWatch, keep_stacks
 from pipeline.cluster.start_failures import Failure, common_failure
 from pipeline.cluster.tail import Tail
-from pipeline.cluster.time_limit import GIVEN_UP, OUT_OF_TIME, TimeLimit, jobs_without_progress, tell_batch_script
+from pipeline.cluster.time_limit import (
+    GIVEN_UP,
+    OUT_OF_TIME,
+    TimeLimit,
+    jobs_without_progress,
+    tell_batch_script,
+)
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.errors import DataError, Interrupted, UserError
@@ -54,15 +61,19 @@ class StopRequest:
     count = 0
     """1: save and end. More: end at once."""
     is_out_of_time = False
-    """Whether by a time limit: the supervisor's own, or SIGUSR1, with which a batch system warns of its."""
+    """Whether by a time limit: the supervisor's own, or SIGUSR1, with which a batch system warns of
+    its."""
     has_stepped = False
     """Whether the present ranks have made a step, which they can finish and save."""
     _is_asked_to_end = False
 
     def take(self, number: int) -> None:
-        """Take a signal. Who presses Ctrl-C once more wants the end at once; a batch system that warns, and then begins to end
-        the job, does not: the save that the first signal began is what it gives time for."""
-        is_once_more = number == signal.SIGINT or (number == signal.SIGTERM and self._is_asked_to_end)
+        """Take a signal. Who presses Ctrl-C once more wants the end at once; a batch system that
+        warns, and then begins to end the job, does not: the save that the first signal began is
+        what it gives time for."""
+        is_once_more = number == signal.SIGINT or (
+            number == signal.SIGTERM and self._is_asked_to_end
+        )
         self.count = self.count + 1 if is_once_more else max(self.count, 1)
         self._is_asked_to_end |= number in (signal.SIGINT, signal.SIGTERM)
         self.is_out_of_time |= number == signal.SIGUSR1
@@ -71,8 +82,9 @@ class StopRequest:
 def train(config: RunConfig) -> Result:
     """Run one training job to its end, starting the ranks again where they die or hang.
 
-    Raises Interrupted after a signal, when the ranks have saved; UserError with the ranks' message where they refuse;
-    TrainingFailed where they died `guard.max_restarts` times more without a new checkpoint.
+    Raises Interrupted after a signal, when the ranks have saved; UserError with the ranks' message
+    where they refuse; TrainingFailed where they died `guard.max_restarts` times more without a new
+    checkpoint.
     """
     began, run_dir = time.time(), config.paths.run_dir
     limit = TimeLimit(config, psutil.Process().create_time())
@@ -94,7 +106,8 @@ def train(config: RunConfig) -> Result:
         raise UserError(outcome["message"])
     if outcome["status"] == "interrupted":
         raise Interrupted(
-            f"saved at step {outcome['step']} of {config.total_steps}; run the same command again to go on"
+            f"saved at step {outcome['step']} of {config.total_steps}; run the same command again "
+            "to go on"
         )
     checkpoint = outcome["counts"]["checkpoint"]
     manifest = read_json(run_dir / "checkpoints" / checkpoint / "manifest.json")
@@ -104,8 +117,11 @@ def train(config: RunConfig) -> Result:
     return Result({**outcome["counts"], "data": outlook}, files)
 
 
-def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, limit: TimeLimit, began: float) -> None:
-    """Start the ranks, again where they died, hung or went back, until outcome.json says how the job ended."""
+def _run_to_an_outcome(
+    config: RunConfig, run_file: Path, stop: StopRequest, limit: TimeLimit, began: float
+) -> None:
+    """Start the ranks, again where they died, hung or went back, until outcome.json says how the
+    job ended."""
     run_dir, most = config.paths.run_dir, config.guard.max_restarts
     restarts, saves, is_again = 0, len(read_events(run_dir, "save")), False
     common: Failure | None = None
@@ -116,11 +132,15 @@ def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, lim
         if failure is None and (read_json(run_dir / "outcome.json") or {})["status"] != ROLLED_BACK:
             return
         if stop.count and not stop.has_stepped and not stop.is_out_of_time:
-            raise Interrupted("no step was made since the ranks began to start; run the same command again to go on")
+            raise Interrupted(
+                "no step was made since the ranks began to start; run the same command again to go "
+                "on"
+            )
         if stop.count:
             why = f" ({failure.splitlines()[0]})" if failure and stop.count == 1 else ""
             raise Interrupted(
-                f"ended without saving{why}; run the same command again to go on from the newest checkpoint"
+                f"ended without saving{why}; run the same command again to go on from the newest "
+                "checkpoint"
             )
         if failure is None:  # so often at most as guard.max_rollbacks says
             continue
@@ -129,14 +149,21 @@ def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, lim
         common = None if has_stepped else common_failure(run_dir / "logs", ranks)
         if common is not None and common.comes_again(before):
             raise TrainingFailed(
-                f"{failure}\nEvery rank ended there before its first step, and would end there again: not started again. The "
+                f"{failure}\nEvery rank ended there before its first step, and would end there "
+                "again: not started again. The "
                 f"traceback is a bug, or a setting that nothing has refused"
             )
         saved_before, saves = saves, len(read_events(run_dir, "save"))
         restarts = 0 if saves > saved_before else restarts
         if restarts == most:
-            again = f"started again {most} times without a new checkpoint (guard.max_restarts); " if most else ""
-            raise TrainingFailed(f"{failure}\n{again}run the same command again to go on from the newest checkpoint")
+            again = (
+                f"started again {most} times without a new checkpoint (guard.max_restarts); "
+                if most
+                else ""
+            )
+            raise TrainingFailed(
+                f"{failure}\n{again}run the same command again to go on from the newest checkpoint"
+            )
         restarts += 1
         reason = failure.splitlines()[0]
         write_event(run_dir, "restart", reason=reason, number=restarts)
@@ -144,28 +171,38 @@ def _run_to_an_outcome(config: RunConfig, run_file: Path, stop: StopRequest, lim
 
 
 def _refuse_vain_chain(config: RunConfig) -> None:
-    """Raise TrainingFailed where the jobs before have all run out of time without a new checkpoint, the next time not."""
+    """Raise TrainingFailed where the jobs before have all run out of time without a new checkpoint,
+    the next time not."""
     run_dir, jobs = config.paths.run_dir, jobs_without_progress(config.paths.run_dir)
     if jobs <= config.guard.max_restarts:
         return
     write_event(run_dir, GIVEN_UP, jobs=jobs)
     raise TrainingFailed(
-        f"{jobs} jobs in a row ran out of time before a new checkpoint was complete: a job has to be longer than start-up, a "
-        "step and a save together. Raise its time limit (sbatch --time, launch.time_limit), then run the same command again"
+        f"{jobs} jobs in a row ran out of time before a new checkpoint was complete: a job has to "
+        "be longer than start-up, a "
+        "step and a save together. Raise its time limit (sbatch --time, launch.time_limit), then "
+        "run the same command again"
     )
 
 
 def _start_once(
-    config: RunConfig, run_file: Path, stop: StopRequest, limit: TimeLimit, began: float, is_again: bool
+    config: RunConfig,
+    run_file: Path,
+    stop: StopRequest,
+    limit: TimeLimit,
+    began: float,
+    is_again: bool,
 ) -> tuple[str | None, int]:
-    """Start the ranks and watch them to their end; returns why there is no outcome, None where there is one, and how many
-    ranks they were."""
+    """Start the ranks and watch them to their end; returns why there is no outcome, None where
+    there is one, and how many ranks they were."""
     run_dir = config.paths.run_dir
     stop.has_stepped = False
     if is_again:
         refuse_if_taken_over(run_dir, None)
         if config.train.resume == "never":  # is said of what there was before this command
-            config = config.model_copy(update={"train": config.train.model_copy(update={"resume": "auto"})})
+            config = config.model_copy(
+                update={"train": config.train.model_copy(update={"resume": "auto"})}
+            )
             write_atomic(run_file, dump(config))
     end_leftovers(run_file)
     (run_dir / "outcome.json").unlink(missing_ok=True)
@@ -177,7 +214,9 @@ def _start_once(
     _wait_for_hosts(launch, limit, stop, HOSTS_SECONDS if is_again else 0.0)
     note(f"train: starting {launch.ranks} {launch.where}; their logs are in {run_dir / 'logs'}")
     with Ranks(launch, run_dir, began) as ranks:
-        stalled = _watch(config, ranks, StallWatch(run_dir, launch.ranks, config.guard), limit, stop)
+        stalled = _watch(
+            config, ranks, StallWatch(run_dir, launch.ranks, config.guard), limit, stop
+        )
         if stalled:
             _show_where_they_hang(run_dir, ranks, launch.ranks, stalled)
     if (run_dir / "outcome.json").exists():
@@ -186,14 +225,17 @@ def _start_once(
 
 
 def _wait_for_hosts(launch: Launch, limit: TimeLimit, stop: StopRequest, seconds: float) -> None:
-    """Ask until all hosts answer, for as long as that. Raises UserError naming those that do not, Interrupted at a stop."""
+    """Ask until all hosts answer, for as long as that. Raises UserError naming those that do not,
+    Interrupted at a stop."""
     until, has_said = time.monotonic() + seconds, False
     while why := hosts_out_of_reach(launch):
         _look_at_time(limit, stop)
         if stop.count:
             raise Interrupted("not all hosts answer; run the same command again to go on")
         if time.monotonic() > until:
-            raise UserError(f"{why}\nMend that, or take the host out of the hostfile; the same command goes on")
+            raise UserError(
+                f"{why}\nMend that, or take the host out of the hostfile; the same command goes on"
+            )
         if not has_said:
             note(f"train: {why.splitlines()[0]}; waiting up to {seconds / 60:.0f} min")
             has_said = True
@@ -206,8 +248,11 @@ def _look_at_time(limit: TimeLimit, stop: StopRequest) -> None:
         note(f"train: the time limit is {limit.margin:.0f} s away")
 
 
-def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit, stop: StopRequest) -> str | None:
-    """Show progress until the launcher ends, all ranks have ended without it, or none gets on: then says how they hang."""
+def _watch(
+    config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit, stop: StopRequest
+) -> str | None:
+    """Show progress until the launcher ends, all ranks have ended without it, or none gets on: then
+    says how they hang."""
     path, outcome_seen, has_warned = config.paths.run_dir / "metrics.jsonl", None, False
     metrics, events = Tail(path), Tail(config.paths.run_dir / "events.jsonl")
     line, start = LiveLine(Course(), config.total_steps), config.total_steps
@@ -215,7 +260,9 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
         has_ended = False
         while not has_ended:
             time.sleep(POLL_SECONDS)
-            has_ended = ranks.has_ended()  # looked at first: what they said at their end is shown, too
+            has_ended = (
+                ranks.has_ended()
+            )  # looked at first: what they said at their end is shown, too
             _look_at_time(limit, stop)
             if stop.is_out_of_time and not has_warned:
                 has_warned = True
@@ -224,9 +271,13 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
             ranks.pass_on(stop.count, stop.has_stepped or stop.is_out_of_time)
             ranks.refuse_if_taken_over()
             records = metrics.new_records()
-            happened = events.new_records()  # read later, so that the start of any step read is among them
+            happened = (
+                events.new_records()
+            )  # read later, so that the start of any step read is among them
             for event in happened:
-                if event["event"] == "start":  # the steps after it have just been dropped from metrics.jsonl
+                if (
+                    event["event"] == "start"
+                ):  # the steps after it have just been dropped from metrics.jsonl
                     line, start = LiveLine(course_so_far(path), config.total_steps), event["step"]
             records = [record for record in records if record["step"] > start]
             for record in records:
@@ -243,7 +294,10 @@ def _watch(config: RunConfig, ranks: Ranks, watch: StallWatch, limit: TimeLimit,
                     note(f"train: {event['message']}")
             if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
                 outcome_seen = time.monotonic()
-            if outcome_seen is not None and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS:
+            if (
+                outcome_seen is not None
+                and time.monotonic() - outcome_seen > LAUNCHER_GRACE_SECONDS
+            ):
                 return None
             if outcome_seen is None and not has_ended and (stalled := watch.stalled()):
                 return stalled
@@ -256,7 +310,9 @@ def _show_where_they_hang(run_dir: Path, ranks: Ranks, count: int, stalled: str)
     time.sleep(STACKS_SECONDS)
     folder, silent = keep_stacks(run_dir, count, f"stacks_{time.strftime('%Y%m%d_%H%M%S')}")
     without = (
-        f"; none from rank {', '.join(map(str, silent))}, which may be stopped, or its node gone" if silent else ""
+        f"; none from rank {', '.join(map(str, silent))}, which may be stopped, or its node gone"
+        if silent
+        else ""
     )
     message = f"{stalled}: ended. Where they stood is in {folder}{without}"
     write_event(run_dir, "stall", reason=stalled, stacks=folder.name, without=silent)
@@ -270,14 +326,16 @@ def scaled_learning_rate(config: RunConfig) -> str | None:
         return None
     peak, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
     return (
-        f"learning rate {peak:.4g} x {factor:.4g} ({scaling.rule}, batch {config.batch.global_batch_tokens:,} of reference "
+        f"learning rate {peak:.4g} x {factor:.4g} ({scaling.rule}, batch "
+        f"{config.batch.global_batch_tokens:,} of reference "
         f"{scaling.reference_batch_tokens:,} tokens) = {peak * factor:.4g}"
     )
 
 
 @contextmanager
 def _stop_signals() -> Iterator[StopRequest]:
-    """Count SIGINT, SIGTERM, SIGUSR1 and, of a terminal that is closed, SIGHUP as requests to stop."""
+    """Count SIGINT, SIGTERM, SIGUSR1 and, of a terminal that is closed, SIGHUP as requests to
+    stop."""
     stop = StopRequest()
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -297,11 +355,16 @@ def _stop_signals() -> Iterator[StopRequest]:
 def _tracebacks(run_dir: Path) -> list[Path]:
     """Return the logs of ranks that crashed."""
     logs = sorted((run_dir / "logs").glob("rank_*.log"))
-    return [log for log in logs if "Traceback (most recent call last)" in log.read_text(errors="replace")]
+    return [
+        log
+        for log in logs
+        if "Traceback (most recent call last)" in log.read_text(errors="replace")
+    ]
 
 
 def _why_it_failed(run_dir: Path, code: int | None) -> str:
-    """Return the end of the log that explains it: the first rank with a traceback, else the launcher."""
+    """Return the end of the log that explains it: the first rank with a traceback, else the
+    launcher."""
     log = [*_tracebacks(run_dir), run_dir / "logs" / "launcher.log"][0]
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
     return f"a rank ended without a result (launcher's exit code {code})\nThe end of {log}:\n{tail}"

@@ -12,12 +12,15 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file, self._offset = (path.stat().st_ino, path.stat().st_size) if path.exists() else (None, 0)
+        self._file, self._offset = (
+            (path.stat().st_ino, path.stat().st_size) if path.exists() else (None, 0)
+        )
 
     def new_records(self) -> list[dict[str, Any]]:
         """Return what has been added since; all there is where another file has taken its place.
 
-        Nothing while the file cannot be read, and nothing of torn lines: they are shown, and nothing depends on them.
+        Nothing while the file cannot be read, and nothing of torn lines: they are shown, and
+        nothing depends on them.
         """
         try:
             with self._path.open("rb") as file:

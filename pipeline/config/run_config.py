@@ -28,7 +28,8 @@ from pipeline.config.sections import (
 from pipeline.config.step_plan import StepPlan, plan_steps
 
 VOCAB_MULTIPLE = 128
-"""A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et al. 2019, section 5.1)."""
+"""A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et
+al. 2019, section 5.1)."""
 
 
 class RunConfig(Section):
@@ -37,7 +38,9 @@ class RunConfig(Section):
     preset: str | None = None
     """Name of a file in `pipeline/config/presets`, merged under the run file."""
     paths: Paths
-    sources: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Source] = Field(min_length=1)
+    sources: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Source] = Field(
+        min_length=1
+    )
     """Name -> where its raw text is. The name stands in folder names, document ids and figures."""
     prepare: Prepare = Prepare()
     tokenizer: Tokenizer
@@ -65,8 +68,12 @@ class RunConfig(Section):
 
     @property
     def batch_sizes(self) -> Sequence[tuple[str, int]]:
-        """Tokens of a global batch, by the name of the setting: `batch.global_batch_tokens` and those of `batch.ramp`."""
-        ramp = [(f"batch.ramp.{i}.global_batch_tokens", s.global_batch_tokens) for i, s in enumerate(self.batch.ramp)]
+        """Tokens of a global batch, by the name of the setting: `batch.global_batch_tokens` and
+        those of `batch.ramp`."""
+        ramp = [
+            (f"batch.ramp.{i}.global_batch_tokens", s.global_batch_tokens)
+            for i, s in enumerate(self.batch.ramp)
+        ]
         return [("batch.global_batch_tokens", self.batch.global_batch_tokens), *ramp]
 
     @property
@@ -82,12 +89,14 @@ class RunConfig(Section):
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up, where nothing ramps."""
+        """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up, where
+        nothing ramps."""
         return self.step_plan.total_steps
 
     @property
     def proportions(self) -> Sequence[tuple[float, str, Proportions]]:
-        """In which proportions the sources come: from which progress on, the name of the setting, what it says."""
+        """In which proportions the sources come: from which progress on, the name of the setting,
+        what it says."""
         stages = [(s.from_progress, f"data.stages.{i}", s) for i, s in enumerate(self.data.stages)]
         return stages if stages and stages[0][0] == 0 else [(0.0, "data", self.data), *stages]
 
@@ -106,11 +115,13 @@ class RunConfig(Section):
         return ratio if scaling.rule == "linear" else ratio**0.5
 
     def model_vocab_size(self, ids: int) -> int:
-        """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else rounded up."""
+        """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else
+        rounded up."""
         return self.model.config.get("vocab_size", round_up_vocabulary(ids))
 
     def accumulation(self, ranks: int) -> int:
-        """Micro-batches per rank and step, after `batch.ramp`: global = ranks x micro x accumulation."""
+        """Micro-batches per rank and step, after `batch.ramp`: global = ranks x micro x
+        accumulation."""
         return self.global_batch_sequences // (ranks * self.batch.micro_batch_sequences)
 
 

@@ -1,8 +1,9 @@
 """The run file: how it is loaded, overridden, checked and dumped.
 
-A run file is YAML. Values come, later ones winning, from: the field's default, the preset (`preset:`), the tokenizer
-recipe (`tokenizer.recipe`), the run file, `section.field=value` on the command line. Relative paths in a run file are
-relative to that file; on the command line to the current folder.
+A run file is YAML. Values come, later ones winning, from: the field's default, the preset
+(`preset:`), the tokenizer recipe (`tokenizer.recipe`), the run file, `section.field=value` on the
+command line. Relative paths in a run file are relative to that file; on the command line to the
+current folder.
 """
 
 import difflib
@@ -14,9 +15,16 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Evaluation, resolve_location
+from pipeline.config.sections import Evaluation
+from pipeline.config.values import resolve_location
 from pipeline.config.yaml_files import apply_override, merge, read_yaml, to_yaml
-from pipeline.errors import MOST_PROBLEMS, ConfigError, first_of, nearest_divisors, nearest_multiples
+from pipeline.errors import (
+    MOST_PROBLEMS,
+    ConfigError,
+    first_of,
+    nearest_divisors,
+    nearest_multiples,
+)
 from pipeline.logs import harmless
 
 PRESETS = Path(__file__).parent / "presets"
@@ -27,8 +35,8 @@ MOST_NAMES = 30
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run file, apply `section.field=value` overrides and check everything.
 
-    Raises ConfigError with all problems found: unreadable file, unknown keys, wrong values, values that do not fit
-    together.
+    Raises ConfigError with all problems found: unreadable file, unknown keys, wrong values, values
+    that do not fit together.
     """
     document = read_yaml(path)
     for override in overrides:
@@ -50,7 +58,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except ValidationError as error:
         errors = error.errors()
         problems = [_explain(each) for each in errors[:MOST_PROBLEMS]]
-        problems += [".".join(map(str, each["loc"])) for each in errors[MOST_PROBLEMS:]]  # counted, not shown
+        problems += [
+            ".".join(map(str, each["loc"])) for each in errors[MOST_PROBLEMS:]
+        ]  # counted, not shown
         try:  # without the unknown keys, so that what does not fit together is reported in the same message
             config = RunConfig.model_validate(merged, context=context, extra="ignore")
         except ValidationError:
@@ -68,14 +78,16 @@ def _recipe_path(recipe: str, base: Path) -> Path:
 
 
 def dump(config: RunConfig) -> str:
-    """Return the resolved config as YAML, readable by `load`; what a terminal would act on is escaped in it."""
+    """Return the resolved config as YAML, readable by `load`; what a terminal would act on is
+    escaped in it."""
     settings = config.model_dump(mode="json")
     text = to_yaml(settings, is_ascii=False)
     return text if harmless(text) == text else to_yaml(settings, is_ascii=True)
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """Return a preset's settings, merged over those of the preset that it names as its base (`preset:`), if any.
+    """Return a preset's settings, merged over those of the preset that it names as its base
+    (`preset:`), if any.
 
     Raises ConfigError for an unknown name.
     """
@@ -86,8 +98,12 @@ def read_preset(name: str) -> dict[str, Any]:
 
 def _preset_path(name: str, setting: str = "preset", below: str = ".") -> Path:
     paths = {path.stem: path for path in sorted((PRESETS / below).glob("*.yaml"))}
-    if name not in paths:  # no path of the user's own, either: those could name each other without end
-        raise ConfigError([f"{setting} = {_shown(name)}: no such preset; there are {', '.join(paths)}"])
+    if (
+        name not in paths
+    ):  # no path of the user's own, either: those could name each other without end
+        raise ConfigError(
+            [f"{setting} = {_shown(name)}: no such preset; there are {', '.join(paths)}"]
+        )
     return paths[name]
 
 
@@ -102,12 +118,15 @@ def _name_mixtures(data: Any) -> None:
 
 
 def _leave_out_cloze(document: dict[str, Any]) -> None:
-    """Where no source has text, and the run file names no tasks, leave out the one that is made of text."""
+    """Where no source has text, and the run file names no tasks, leave out the one that is made of
+    text."""
     sources = document.get("sources")
     evaluation = document.setdefault("evaluation", {})
     if not isinstance(sources, dict) or not isinstance(evaluation, dict) or "tasks" in evaluation:
         return
-    kinds = [source.get("kind") if isinstance(source, dict) else None for source in sources.values()]
+    kinds = [
+        source.get("kind") if isinstance(source, dict) else None for source in sources.values()
+    ]
     if kinds and all(kind == "megatron" for kind in kinds):
         default = Evaluation.model_fields["tasks"].default
         evaluation["tasks"] = [task for task in default if task != "heldout_cloze"]
@@ -117,29 +136,47 @@ def _mismatches(config: RunConfig) -> list[str]:
     """Check what spans several fields; each problem is one line with its remedy."""
     problems = _source_mismatches(config)
     tokenizer = config.tokenizer
-    if tokenizer.kind == "pretrained" and (tokenizer.path is None or tokenizer.vocab_size is not None):
-        problems.append("tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no vocab_size")
-    if tokenizer.kind != "pretrained" and (tokenizer.path is not None or tokenizer.vocab_size is None):
+    if tokenizer.kind == "pretrained" and (
+        tokenizer.path is None or tokenizer.vocab_size is not None
+    ):
+        problems.append(
+            "tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no "
+            "vocab_size"
+        )
+    if tokenizer.kind != "pretrained" and (
+        tokenizer.path is not None or tokenizer.vocab_size is None
+    ):
         problems.append(f"tokenizer: kind {tokenizer.kind} takes `vocab_size` and no path")
     patterns = ("gpt2", "cl100k") if tokenizer.kind.startswith("sentencepiece") else ("spaces",)
     if tokenizer.kind != "pretrained" and tokenizer.split_pattern in patterns:
-        usable = [p for p in get_args(type(tokenizer).model_fields["split_pattern"].annotation) if p not in patterns]
+        usable = [
+            p
+            for p in get_args(type(tokenizer).model_fields["split_pattern"].annotation)
+            if p not in patterns
+        ]
         problems.append(
-            f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes {' or '.join(usable)}"
+            f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes "
+            f"{' or '.join(usable)}"
         )
     problems += _batch_mismatches(config)
     if (config.model.architecture is None) == (config.model.pretrained is None):
-        problems.append("model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one")
+        problems.append(
+            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep "
+            "one"
+        )
     problems += _schedule_mismatches(config)
     problems += _proportion_mismatches(config)
     if config.model.mup and config.model.mup_base_width is None:
         problems.append(
-            "model.mup_base_width: is required with model.mup = true; set the hidden size of the model on which "
+            "model.mup_base_width: is required with model.mup = true; set the hidden size of the "
+            "model on which "
             "optimizer.peak_learning_rate was tuned"
         )
     for setting in ("mup_base_width", "mup_base_head_dim"):
         if not config.model.mup and (value := getattr(config.model, setting)) is not None:
-            problems.append(f"model.{setting} = {value}: is for model.mup = true; set that, or leave this out")
+            problems.append(
+                f"model.{setting} = {value}: is for model.mup = true; set that, or leave this out"
+            )
     scored = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
     if config.evaluation.require_cloze_standard_errors is not None and not scored:
         problems.append(
@@ -153,21 +190,27 @@ def _schedule_mismatches(config: RunConfig) -> list[str]:
     """Check which settings the kind of schedule takes, and that its parts fit into the run."""
     schedule, problems = config.schedule, []
     if (schedule.kind == "wsd") != (schedule.decay_tokens is not None):
-        problems.append(f"schedule.decay_tokens = {schedule.decay_tokens}: given exactly when schedule.kind is wsd")
+        problems.append(
+            f"schedule.decay_tokens = {schedule.decay_tokens}: given exactly when schedule.kind is "
+            "wsd"
+        )
     ended = ("cosine", "wsd", "linear")
     for name, kinds in (("decay_shape", ("wsd",)), ("final_learning_rate_fraction", ended)):
         value = getattr(schedule, name)
         if schedule.kind not in kinds and value != type(schedule).model_fields[name].default:
             problems.append(
-                f"schedule.{name} = {value}: kind {schedule.kind} has none, only {', '.join(kinds)}; leave it out"
+                f"schedule.{name} = {value}: kind {schedule.kind} has none, only "
+                f"{', '.join(kinds)}; leave it out"
             )
     if schedule.kind == "inverse-square-root" and schedule.warmup_tokens == 0:
         problems.append(
-            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies at its end"
+            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies "
+            "at its end"
         )
     if schedule.warmup_tokens + (schedule.decay_tokens or 0) > config.train.train_tokens:
         problems.append(
-            f"schedule.warmup_tokens = {schedule.warmup_tokens}: warm-up and decay together must not be longer "
+            f"schedule.warmup_tokens = {schedule.warmup_tokens}: warm-up and decay together must "
+            "not be longer "
             f"than train.train_tokens = {config.train.train_tokens}"
         )
     return problems
@@ -186,21 +229,28 @@ def _batch_mismatches(config: RunConfig) -> list[str]:
         elif tokens // sequence % micro and in_ramp:
             problems.append(
                 f"{setting} = {tokens}: its {tokens // sequence} sequences must be a multiple of "
-                f"batch.micro_batch_sequences = {micro}; set {nearest_multiples(tokens, micro * sequence)}"
+                f"batch.micro_batch_sequences = {micro}; set "
+                f"{nearest_multiples(tokens, micro * sequence)}"
             )
         elif tokens // sequence % micro:
             problems.append(
-                f"batch.micro_batch_sequences = {micro}: must divide the {tokens // sequence} sequences of a global batch "
-                f"({setting} / data.sequence_length); set {nearest_divisors(micro, tokens // sequence)}, "
+                f"batch.micro_batch_sequences = {micro}: must divide the {tokens // sequence} "
+                "sequences of a global batch "
+                f"({setting} / data.sequence_length); set "
+                f"{nearest_divisors(micro, tokens // sequence)}, "
                 f"or {setting} to {nearest_multiples(tokens, micro * sequence)}"
             )
     for number, step in enumerate(config.data.length_ramp):
         if sequence % step.sequence_length:
             problems.append(
-                f"data.length_ramp.{number}.sequence_length = {step.sequence_length}: must divide data.sequence_length = "
+                f"data.length_ramp.{number}.sequence_length = {step.sequence_length}: must divide "
+                "data.sequence_length = "
                 f"{sequence}; set {nearest_divisors(step.sequence_length, sequence, least=2)}"
             )
-    for setting, ramp in (("batch.ramp", config.batch.ramp), ("data.length_ramp", config.data.length_ramp)):
+    for setting, ramp in (
+        ("batch.ramp", config.batch.ramp),
+        ("data.length_ramp", config.data.length_ramp),
+    ):
         until = [step.until_tokens for step in ramp]
         if any(later <= earlier for earlier, later in itertools.pairwise(until)):
             problems.append(f"{setting}: until_tokens must rise from entry to entry, not {until}")
@@ -208,9 +258,13 @@ def _batch_mismatches(config: RunConfig) -> list[str]:
 
 
 def _proportion_mismatches(config: RunConfig) -> list[str]:
-    """Check what says in which proportions the sources come: `data` itself and each of its stages."""
+    """Check what says in which proportions the sources come: `data` itself and each of its
+    stages."""
     data, problems = config.data, []
-    parts = [("data", data), *((f"data.stages.{number}", stage) for number, stage in enumerate(data.stages))]
+    parts = [
+        ("data", data),
+        *((f"data.stages.{number}", stage) for number, stage in enumerate(data.stages)),
+    ]
     for where, part in parts:
         if part.mixture is not None and part.epochs is not None:
             problems.append(f"{where}: `mixture` and `epochs` exclude each other; keep one")
@@ -222,7 +276,8 @@ def _proportion_mismatches(config: RunConfig) -> list[str]:
                 problems.append(f"{where}.{kind}.{name}: no such source; sources are {sources}")
             for name in [n for n in config.sources if n not in weights]:
                 problems.append(
-                    f"{where}.{kind}: says nothing of the source {name}; give it a weight, 0 to leave it out"
+                    f"{where}.{kind}: says nothing of the source {name}; give it a weight, 0 to "
+                    "leave it out"
                 )
             if sum(weights.values()) <= 0:
                 problems.append(f"{where}.{kind}: at least one weight must be above 0")
@@ -233,7 +288,8 @@ def _proportion_mismatches(config: RunConfig) -> list[str]:
         problems.append(f"data.stages: from_progress must rise from stage to stage, not {progress}")
     if progress and progress[0] == 0 and (data.mixture is not None or data.epochs is not None):
         problems.append(
-            "data.stages.0.from_progress = 0: takes the place of data.mixture and data.epochs; remove those"
+            "data.stages.0.from_progress = 0: takes the place of data.mixture and data.epochs; "
+            "remove those"
         )
     return problems
 
@@ -243,13 +299,15 @@ def _source_mismatches(config: RunConfig) -> list[str]:
     for name, source in config.sources.items():
         if source.kind == "local-machine" and (source.slice is None or source.paths):
             problems.append(
-                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and no paths"
+                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and "
+                "no paths"
             )
         if source.kind != "local-machine" and (source.slice is not None or not source.paths):
             problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
         if source.kind != "text" and source.line_ends is not None:
             problems.append(
-                f"sources.{name}.line_ends = {source.line_ends}: only for kind text; of {source.kind}, text is never "
+                f"sources.{name}.line_ends = {source.line_ends}: only for kind text; of "
+                f"{source.kind}, text is never "
                 "changed; leave it out"
             )
         if source.kind != "megatron" and source.validation_paths:
@@ -259,8 +317,10 @@ def _source_mismatches(config: RunConfig) -> list[str]:
             )
         if source.kind == "megatron" and config.tokenizer.kind != "pretrained":
             problems.append(
-                f"tokenizer.kind = {config.tokenizer.kind}: the ids of sources.{name} (kind megatron) were made by a "
-                "tokenizer that exists; set tokenizer.kind to pretrained and tokenizer.path to its folder"
+                f"tokenizer.kind = {config.tokenizer.kind}: the ids of sources.{name} (kind "
+                "megatron) were made by a "
+                "tokenizer that exists; set tokenizer.kind to pretrained and tokenizer.path to its "
+                "folder"
             )
     return problems
 
@@ -278,7 +338,11 @@ def _explain(error: Any) -> str:
         return f"{setting}: unknown key; {hint}"
     value = error.get("input")
     shown = f" = {_shown(value)}" if not isinstance(value, dict) else ""
-    quotes = "; put quotes around it" if error["type"] == "string_type" and not isinstance(value, (dict, list)) else ""
+    quotes = (
+        "; put quotes around it"
+        if error["type"] == "string_type" and not isinstance(value, (dict, list))
+        else ""
+    )
     return f"{setting}{shown}: {error['msg'][0].lower()}{error['msg'][1:]}{quotes}"
 
 
@@ -290,11 +354,17 @@ def _shown(value: Any) -> str:
 def _fields_at(location: Sequence[str]) -> list[str]:
     model: Any = RunConfig
     for part in location:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = (
+            model.model_fields.get(part)
+            if isinstance(model, type) and issubclass(model, BaseModel)
+            else None
+        )
         if field is None:  # a free key of a mapping, as in sources.<name>
             continue
         model = field.annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            sections = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)]
+            sections = [
+                a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)
+            ]
             model = sections[0] if sections else RunConfig
     return list(model.model_fields)

@@ -1,7 +1,9 @@
-"""How a run's samples are divided among its optimizer steps, and into how long rows a step cuts them.
+"""How a run's samples are divided among its optimizer steps, and into how long rows a step cuts
+them.
 
-A run consumes the same samples in the same order whatever its ramps say: they decide only where one step ends and the
-next begins. Pure arithmetic, whose cost grows with the entries of the ramps and not with the steps.
+A run consumes the same samples in the same order whatever its ramps say: they decide only where one
+step ends and the next begins. Pure arithmetic, whose cost grows with the entries of the ramps and
+not with the steps.
 """
 
 from bisect import bisect_right
@@ -23,14 +25,16 @@ class Part:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Size and place of every optimizer step. Steps count from 1, samples are rows of `sample_tokens` tokens."""
+    """Size and place of every optimizer step. Steps count from 1, samples are rows of
+    `sample_tokens` tokens."""
 
     sample_tokens: int
     parts: tuple[Part, ...]
     """In their order; each goes on until the next one begins."""
     total_steps: int
     length_ramp: tuple[tuple[int, int], ...] = ()
-    """`(position, length)`: a step that begins before this position cuts its samples into rows of that length."""
+    """`(position, length)`: a step that begins before this position cuts its samples into rows of
+    that length."""
 
     @property
     def total_samples(self) -> int:
@@ -62,17 +66,24 @@ class StepPlan:
     def sequence_length(self, step: int) -> int:
         """Return the length of the rows that the model sees in a step."""
         position = self.first_position(step)
-        return next((length for until, length in self.length_ramp if position < until), self.sample_tokens)
+        return next(
+            (length for until, length in self.length_ramp if position < until), self.sample_tokens
+        )
 
     def step_of(self, position: int) -> int:
         """Return the step that consumes the sample at a position."""
-        part = self.parts[bisect_right(self.parts, position, key=lambda part: part.first_position) - 1]
+        part = self.parts[
+            bisect_right(self.parts, position, key=lambda part: part.first_position) - 1
+        ]
         return part.first_step + (position - part.first_position) // part.samples
 
     def sizes(self) -> list[tuple[int, int]]:
         """Return `(steps, tokens of each)` for steps of one size after another."""
         ends = [part.first_step for part in self.parts[1:]] + [self.total_steps + 1]
-        return [(end - p.first_step, p.samples * self.sample_tokens) for p, end in zip(self.parts, ends, strict=True)]
+        return [
+            (end - p.first_step, p.samples * self.sample_tokens)
+            for p, end in zip(self.parts, ends, strict=True)
+        ]
 
     def _part(self, step: int) -> Part:
         return self.parts[bisect_right(self.parts, step, key=lambda part: part.first_step) - 1]
@@ -87,14 +98,16 @@ def plan_steps(
 ) -> StepPlan:
     """Divide a run of at least `train_tokens` tokens into steps; the last one is whole.
 
-    A step that begins before `until` consumed tokens has the size, or the length, of the first entry `(until, tokens)`
-    of its ramp that says so, else the full one. Sizes are multiples of `sample_tokens`, lengths divide it, `until` rises.
+    A step that begins before `until` consumed tokens has the size, or the length, of the first
+    entry `(until, tokens)` of its ramp that says so, else the full one. Sizes are multiples of
+    `sample_tokens`, lengths divide it, `until` rises.
     """
     parts: list[Part] = []
     step, position = 1, 0
     for until, tokens in [*batch_ramp, (train_tokens, batch_tokens)]:
         samples = tokens // sample_tokens
-        # A step begins before `until` tokens where its first position is below until / sample_tokens, rounded up.
+        # A step begins before `until` tokens where its first position is below until /
+        # sample_tokens, rounded up.
         end = -(-min(until, train_tokens) // sample_tokens)
         steps = -(-(end - position) // samples)
         if steps > 0:

@@ -1,7 +1,8 @@
-"""Plain YAML and JSON work below the config: reading strictly and within bounds, overriding one value, merging layers.
+"""Plain YAML and JSON work below the config: reading strictly and within bounds, overriding one
+value, merging layers.
 
-What a person writes is small. A file that is larger, deeper, or grows when its aliases are expanded is refused before it
-takes time or memory.
+What a person writes is small. A file that is larger, deeper, or grows when its aliases are expanded
+is refused before it takes time or memory.
 """
 
 import json
@@ -36,7 +37,8 @@ class _Extent:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 6e-4 as a number, 12:30:00 as text; refuses a key that is no text or stands twice."""
+    """Safe YAML that reads 6e-4 as a number, 12:30:00 as text; refuses a key that is no text or
+    stands twice."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -52,7 +54,8 @@ class _Loader(yaml.SafeLoader):
         self._refuse_beyond_bounds(0, event.start_mark)
         if getattr(event, "tag", None) is not None:
             _refuse(
-                "a tag (!...): values are written as they are, text that looks like a number in quotes",
+                "a tag (!...): values are written as they are, text that looks like a number in "
+                "quotes",
                 event.start_mark,
             )
         before = self._values
@@ -73,7 +76,11 @@ class _Loader(yaml.SafeLoader):
 
     def _refuse_beyond_bounds(self, levels: int, mark: yaml.Mark | None) -> None:
         if self._values > MOST_VALUES:
-            _refuse(f"more than {MOST_VALUES:,} keys and values, aliases expanded; name many files by a glob", mark)
+            _refuse(
+                f"more than {MOST_VALUES:,} keys and values, aliases expanded; name many files by "
+                "a glob",
+                mark,
+            )
         if self._level + levels > DEEPEST:
             _refuse(f"more than {DEEPEST} lists and mappings within each other", mark)
 
@@ -82,9 +89,18 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
             if not isinstance(key, str):
-                written = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
-                quoted = f': put quotes around it, "{written}"' if isinstance(key_node, yaml.ScalarNode) else ""
-                _refuse(f"the key {written} is read as {_kind(key)}, and keys are text{quoted}", key_node.start_mark)
+                written = (
+                    key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                )
+                quoted = (
+                    f': put quotes around it, "{written}"'
+                    if isinstance(key_node, yaml.ScalarNode)
+                    else ""
+                )
+                _refuse(
+                    f"the key {written} is read as {_kind(key)}, and keys are text{quoted}",
+                    key_node.start_mark,
+                )
             if key in seen:
                 _refuse(f"the key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
@@ -94,7 +110,10 @@ class _Loader(yaml.SafeLoader):
         """Return a finite number: no setting is anything else."""
         value = super().construct_yaml_float(node)
         if value - value != 0:  # infinite, or no number
-            _refuse(f"{node.value} is no finite number; put quotes around it where text is meant", node.start_mark)
+            _refuse(
+                f"{node.value} is no finite number; put quotes around it where text is meant",
+                node.start_mark,
+            )
         return value
 
 
@@ -106,7 +125,9 @@ def _children(node: yaml.CollectionNode) -> list[yaml.Node]:
 
 def _kind(value: Any) -> str:
     kinds = {bool: str(value).lower(), type(None): "nothing", list: "a list", dict: "a mapping"}
-    return kinds.get(type(value), f"the {'number' if isinstance(value, (int, float)) else 'date'} {value}")
+    return kinds.get(
+        type(value), f"the {'number' if isinstance(value, (int, float)) else 'date'} {value}"
+    )
 
 
 def _refuse(why: str, mark: yaml.Mark | None) -> NoReturn:
@@ -136,15 +157,19 @@ def to_yaml(value: Any, *, is_ascii: bool) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file's mapping; raises ConfigError for anything that is not one, or exceeds the bounds."""
+    """Return a YAML file's mapping; raises ConfigError for anything that is not one, or exceeds the
+    bounds."""
     document = _read(path, _yaml, "YAML")
     if not isinstance(document, dict):
-        raise ConfigError(["must be a YAML mapping of sections (paths, sources, model, ...)"], str(path))
+        raise ConfigError(
+            ["must be a YAML mapping of sections (paths, sources, model, ...)"], str(path)
+        )
     return document
 
 
 def read_strict_json(path: Path) -> dict[str, Any]:
-    """Return a JSON file's object; raises ConfigError for anything else, a key given twice, NaN, or beyond the bounds."""
+    """Return a JSON file's object; raises ConfigError for anything else, a key given twice, NaN, or
+    beyond the bounds."""
     value = _read(path, _json, "JSON")
     if not isinstance(value, dict):
         raise ConfigError(["must be a JSON object"], str(path))
@@ -158,13 +183,17 @@ def _read(path: Path, parse: Callable[[str], Any], language: str) -> Any:
     except OSError as error:
         raise ConfigError([f"cannot read the file: {error.strerror}"], str(path)) from None
     if len(content) > MOST_BYTES:
-        raise ConfigError([f"holds more than {MOST_BYTES:,} bytes, so it is no file of settings"], str(path))
+        raise ConfigError(
+            [f"holds more than {MOST_BYTES:,} bytes, so it is no file of settings"], str(path)
+        )
     try:
         return parse(content.decode("utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError([f"not valid {language}: {error}"], str(path)) from None
     except RecursionError:
-        raise ConfigError([f"not valid {language}: too many lists and objects within each other"], str(path)) from None
+        raise ConfigError(
+            [f"not valid {language}: too many lists and objects within each other"], str(path)
+        ) from None
 
 
 def _yaml(text: str) -> Any:
@@ -191,7 +220,9 @@ def _json(text: str) -> Any:
     level = [value]
     for _ in range(DEEPEST):
         inner = [each for each in level if isinstance(each, (dict, list))]
-        level = [child for each in inner for child in (each.values() if isinstance(each, dict) else each)]
+        level = [
+            child for each in inner for child in (each.values() if isinstance(each, dict) else each)
+        ]
     if level:
         raise ValueError(f"more than {DEEPEST} lists and objects within each other")
     return value
@@ -202,21 +233,29 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     shown = override if len(override) <= 200 else f"{override[:200]}..."
     if not separator or not key:
-        raise ConfigError([f"{shown!r}: an override is written section.field=value"], "the command line")
+        raise ConfigError(
+            [f"{shown!r}: an override is written section.field=value"], "the command line"
+        )
     try:
         value = _yaml(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError([f"{shown!r}: the value is not valid YAML: {error}"], "the command line") from None
+        raise ConfigError(
+            [f"{shown!r}: the value is not valid YAML: {error}"], "the command line"
+        ) from None
     *parents, leaf = key.split(".")
     if len(parents) > DEEPEST:
-        raise ConfigError([f"{shown!r}: names more than {DEEPEST} sections within each other"], "the command line")
+        raise ConfigError(
+            [f"{shown!r}: names more than {DEEPEST} sections within each other"], "the command line"
+        )
     node = document
     for parent in parents:
         if node.get(parent) is None:
             node[parent] = {}
         node = node[parent]
         if not isinstance(node, dict):
-            raise ConfigError([f"{shown!r}: {parent} is a value, not a section"], "the command line")
+            raise ConfigError(
+                [f"{shown!r}: {parent} is a value, not a section"], "the command line"
+            )
     node[leaf] = _mark(value)
 
 

@@ -1,7 +1,8 @@
-"""A script: print the docstrings of compiled standard-library modules, named as arguments, as JSON on standard output.
+"""A script: print the docstrings of compiled standard-library modules, named as arguments, as JSON
+on standard output.
 
-It runs in a process of its own, without site packages: some of these modules, imported out of the order that the
-library expects (`_asyncio` before `asyncio`), leave the library's own state broken.
+It runs in a process of its own, without site packages: some of these modules, imported out of the
+order that the library expects (`_asyncio` before `asyncio`), leave the library's own state broken.
 """
 
 import importlib
@@ -16,7 +17,8 @@ from typing import Any
 
 
 def module_docstrings(name: str) -> Iterator[tuple[str, str]]:
-    """Yield `(dotted name, docstring)` of a module, its classes and their attributes, and its functions."""
+    """Yield `(dotted name, docstring)` of a module, its classes and their attributes, and its
+    functions."""
     try:
         module = importlib.import_module(name)
     except Exception:  # compiled against a library that this machine lacks
@@ -40,7 +42,9 @@ def main() -> None:
     """Print `{module: [[name, docstring], ...]}`."""
     warnings.simplefilter("ignore")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        docstrings = {name: [pair for pair in module_docstrings(name) if pair[1]] for name in sys.argv[1:]}
+        docstrings = {
+            name: [pair for pair in module_docstrings(name) if pair[1]] for name in sys.argv[1:]
+        }
     print(json.dumps(docstrings))
 
 

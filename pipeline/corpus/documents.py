@@ -1,7 +1,8 @@
 """Documents on disk: Parquet shards that any Parquet reader opens, their writer and their readers.
 
-`data_dir/documents/<source>/<split>_<key>_PPP.parquet`: part P of the task with that key, and beside it the original ids
-and urls of its documents as `.keys` (`key_file.py`). A document's id is `source/shard stem/row`.
+`data_dir/documents/<source>/<split>_<key>_PPP.parquet`: part P of the task with that key, and
+beside it the original ids and urls of its documents as `.keys` (`key_file.py`). A document's id is
+`source/shard stem/row`.
 """
 
 import contextlib
@@ -24,23 +25,29 @@ SPLITS = ("train", "validation")
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        ("text", pa.large_string()),  # 64-bit offsets: a row group may hold more than 2 GiB of one huge document
+        (
+            "text",
+            pa.large_string(),
+        ),  # 64-bit offsets: a row group may hold more than 2 GiB of one huge document
         ("meta", pa.string()),  # JSON: irregular structs would give every shard its own schema
         ("origin_file", pa.string()),
         ("origin_row", pa.int64()),
     ]
 )
 ROW_GROUP_BYTES = 8 * 2**20
-"""Of rows in a row group, which is what a reader holds in memory; a larger document has one of its own."""
+"""Of rows in a row group, which is what a reader holds in memory; a larger document has one of its
+own."""
 ROW_BYTES = 100
-"""Counted for a row besides its text and meta, so that a row group of millions of tiny documents is bounded too."""
+"""Counted for a row besides its text and meta, so that a row group of millions of tiny documents is
+bounded too."""
 COMPRESSION_LEVEL = 1
-"""Of zstd. Level 3 makes shards 12 % smaller (44.7 instead of 50.8 MB of 139.7 MB of text) and writing them 1.5 times as
-long, which is half of all work."""
+"""Of zstd. Level 3 makes shards 12 % smaller (44.7 instead of 50.8 MB of 139.7 MB of text) and
+writing them 1.5 times as long, which is half of all work."""
 
 
 MADE_AGAIN = (
-    "Run `pipeline prepare` with the same run file: it makes again what is missing and keeps all other documents."
+    "Run `pipeline prepare` with the same run file: it makes again what is missing and keeps all "
+    "other documents."
 )
 
 
@@ -56,7 +63,8 @@ class Document(NamedTuple):
 
 
 class ShardWriter:
-    """Writes the documents of one task and split as shards, each under its final name only once it is complete."""
+    """Writes the documents of one task and split as shards, each under its final name only once it
+    is complete."""
 
     def __init__(self, folder: Path, split: str, key: str, shard_text_bytes: int) -> None:
         self.documents = self.text_bytes = 0
@@ -85,7 +93,9 @@ class ShardWriter:
         self.documents += 1
         if self._shard_bytes >= self._shard_text_bytes:
             self._finish_shard()
-        elif self._waiting_bytes >= ROW_GROUP_BYTES:  # a huge one does not wait for the next, which may be huge too
+        elif (
+            self._waiting_bytes >= ROW_GROUP_BYTES
+        ):  # a huge one does not wait for the next, which may be huge too
             self._write_row_group()
 
     def close(self) -> dict[str, dict[str, Any]]:
@@ -117,7 +127,8 @@ class ShardWriter:
             # A name of its own for each attempt: a worker believed dead may still be writing.
             self._temporary = temporary_path(self._folder / f"{self._stem()}.parquet")
             self._file = ChecksummedFile(self._temporary)
-            # Dictionaries and statistics are for columns of few short values; these are texts, each its own.
+            # Dictionaries and statistics are for columns of few short values; these are texts, each
+            # its own.
             self._writer = pq.ParquetWriter(
                 self._file,
                 SCHEMA,
@@ -163,19 +174,23 @@ class ShardWriter:
 
 
 def _text_column(texts: Sequence[bytes]) -> pa.Array:
-    """Return texts as `large_string`; a single huge one is not copied, as joining it gives itself."""
+    """Return texts as `large_string`; a single huge one is not copied, as joining it gives
+    itself."""
     offsets = pa.array(accumulate(map(len, texts), initial=0), pa.int64())
     buffers = [None, offsets.buffers()[1], pa.py_buffer(b"".join(texts))]
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 def remove_task_outputs(folder: Path, key: str) -> None:
-    """Delete the finished shards of one task; looks at their names only, as the folder may hold those of thousands."""
+    """Delete the finished shards of one task; looks at their names only, as the folder may hold
+    those of thousands."""
     for split in SPLITS:
         parts = 0
         while any(path.exists() for path in _shard_files(folder, split, key, parts)):
             parts += 1
-        for part in reversed(range(parts)):  # what is left if it is interrupted begins with part 0 again
+        for part in reversed(
+            range(parts)
+        ):  # what is left if it is interrupted begins with part 0 again
             for path in _shard_files(folder, split, key, part):
                 path.unlink(missing_ok=True)
 
@@ -186,25 +201,31 @@ def _shard_files(folder: Path, split: str, key: str, part: int) -> list[Path]:
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
-    """Return a source's shards of a split in their order, which is by task key; empty if it has none.
+    """Return a source's shards of a split in their order, which is by task key; empty if it has
+    none.
 
-    They are those that the manifest of `prepare` lists. Raises DataError where there is no manifest, or one of these
-    files is missing or has another size.
+    They are those that the manifest of `prepare` lists. Raises DataError where there is no
+    manifest, or one of these files is missing or has another size.
     """
     of_split = {
-        name: record for name, record in listed_shards(documents_dir).items() if name.startswith(f"{source}/{split}_")
+        name: record
+        for name, record in listed_shards(documents_dir).items()
+        if name.startswith(f"{source}/{split}_")
     }
     check_files(documents_dir, of_split)
     return [documents_dir / name for name in of_split]
 
 
 def listed_shards(documents_dir: Path) -> Mapping[str, dict[str, Any]]:
-    """Return the shards that the manifest of `prepare` lists, by name and sorted. Raises DataError where there is none."""
+    """Return the shards that the manifest of `prepare` lists, by name and sorted. Raises DataError
+    where there is none."""
     path = documents_dir / MANIFEST
     try:
         status = path.stat()
     except OSError:
-        raise DataError(f"{documents_dir}: there are no finished documents. Run `pipeline prepare` first.") from None
+        raise DataError(
+            f"{documents_dir}: there are no finished documents. Run `pipeline prepare` first."
+        ) from None
     return _listed_in(path, (status.st_mtime_ns, status.st_size, status.st_ino))
 
 
@@ -214,20 +235,24 @@ def _listed_in(path: Path, version: tuple[int, ...]) -> Mapping[str, dict[str, A
 
 
 def check_files(documents_dir: Path, files: Mapping[str, dict[str, Any]]) -> None:
-    """Raise DataError naming those of the manifest's files that are missing or have another size."""
+    """Raise DataError naming those of the manifest's files that are missing or have another
+    size."""
     if wrong := missing_files(documents_dir, files):
         raise DataError(f"{documents_dir}: {'; '.join(wrong)}. {MADE_AGAIN}")
 
 
 @contextlib.contextmanager
 def reading(shard: Path) -> Iterator[None]:
-    """Turn what fails while a shard is read into a DataError that names it: it has gone, or is no Parquet any more."""
+    """Turn what fails while a shard is read into a DataError that names it: it has gone, or is no
+    Parquet any more."""
     try:
         yield
     except FileNotFoundError:
         raise DataError(f"{shard}: is missing. {MADE_AGAIN}") from None
     except pa.ArrowInvalid as error:
-        raise DataError(f"{shard}: is damaged ({str(error).splitlines()[0]}). Delete it. {MADE_AGAIN}") from None
+        raise DataError(
+            f"{shard}: is damaged ({str(error).splitlines()[0]}). Delete it. {MADE_AGAIN}"
+        ) from None
 
 
 def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -245,16 +270,22 @@ def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tupl
                     yield key.as_py(), text.as_py()
 
 
-def read_documents(path: Path, rows: Sequence[int], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Return some rows of a shard in the order asked for, as `{column: value}`, all columns or those named.
+def read_documents(
+    path: Path, rows: Sequence[int], columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Return some rows of a shard in the order asked for, as `{column: value}`, all columns or
+    those named.
 
-    Reads only the row groups that hold them, one at a time. Raises IndexError for a row that the shard has not.
+    Reads only the row groups that hold them, one at a time. Raises IndexError for a row that the
+    shard has not.
     """
     with reading(path), pq.ParquetFile(path) as shard:
         sizes = [shard.metadata.row_group(group).num_rows for group in range(shard.num_row_groups)]
         ends = list(accumulate(sizes))
         if rows and not 0 <= min(rows) <= max(rows) < sum(sizes):
-            raise IndexError(f"{path.name} has {sum(sizes):,} rows; asked for: {min(rows)} to {max(rows)}")
+            raise IndexError(
+                f"{path.name} has {sum(sizes):,} rows; asked for: {min(rows)} to {max(rows)}"
+            )
         wanted: dict[int, list[int]] = {}
         for row in dict.fromkeys(rows):
             wanted.setdefault(bisect_right(ends, row), []).append(row)

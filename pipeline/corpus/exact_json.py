@@ -1,9 +1,10 @@
 """JSON as Python and other programs write it, read without a loss that nobody is told of.
 
-orjson refuses what Python's `json` writes for NaN, infinity and half a surrogate pair, numbers too large for a double
-and values nested more than 1,024 deep, and turns integers beyond 64 bits into floats. So that one such value costs
-neither its row nor its digits, it is replaced by a stand-in, a string, before orjson parses; where the parsed values are
-written again, each stand-in becomes the integer's own digits, or null.
+orjson refuses what Python's `json` writes for NaN, infinity and half a surrogate pair, numbers too
+large for a double and values nested more than 1,024 deep, and turns integers beyond 64 bits into
+floats. So that one such value costs neither its row nor its digits, it is replaced by a stand-in, a
+string, before orjson parses; where the parsed values are written again, each stand-in becomes the
+integer's own digits, or null.
 """
 
 import json
@@ -30,7 +31,8 @@ MOST_DIGITS = 4300
 """Python turns no longer integer into text or back (sys.int_info)."""
 
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
-"""Also one that does not end: else a line that was cut would be searched again from each of its escaped quotes."""
+"""Also one that does not end: else a line that was cut would be searched again from each of its
+escaped quotes."""
 _ODD = re.compile(
     rb"(?P<string>" + STRING + rb")(?P<key>\s*:)?"
     rb"|(?P<constant>-?Infinity|NaN)"
@@ -44,7 +46,9 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NESTING = re.compile(STRING + rb"|[\[\]{}]", re.DOTALL)
 _STAND_IN = re.compile(rb'"([0-9a-f]{32}:\d+)"')
 
-_DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256))
+_DIGITS_TO_ZERO = bytes(
+    ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256)
+)
 _MANY_DIGITS = b"0" * 19
 """What stands in an integer beyond 64 bits, with zeros for its digits."""
 _nesting = threading.Lock()
@@ -68,7 +72,8 @@ StandIns = dict[str, StandIn]
 
 
 def parse(content: bytes) -> tuple[Any, StandIns]:
-    """Return the value with stand-ins for what orjson cannot hold, and what each of them stands for.
+    """Return the value with stand-ins for what orjson cannot hold, and what each of them stands
+    for.
 
     Raises orjson.JSONDecodeError for what is no JSON even so.
     """
@@ -80,7 +85,8 @@ def parse(content: bytes) -> tuple[Any, StandIns]:
 
 
 def put_back(encoded: bytes, stand_ins: StandIns) -> tuple[bytes, bool]:
-    """Return JSON with its stand-ins replaced by what they stand for, and whether anything of it is lost."""
+    """Return JSON with its stand-ins replaced by what they stand for, and whether anything of it is
+    lost."""
     is_lost = False
 
     def literal(match: re.Match[bytes]) -> bytes:
@@ -113,7 +119,8 @@ def may_have_lost_digits(value: Any) -> bool:
 
 
 def loads_exactly(encoded: bytes) -> Any:
-    """Return what JSON holds, integers of any size with all their digits: as `str` where Python makes no `int` of them."""
+    """Return what JSON holds, integers of any size with all their digits: as `str` where Python
+    makes no `int` of them."""
     if _MANY_DIGITS not in encoded.translate(_DIGITS_TO_ZERO):
         return orjson.loads(encoded)
     with room_for_nesting():
@@ -170,7 +177,10 @@ class _Rewriting:
                     deep_from = match.start()
             elif token in b"]}":
                 if depth == MOST_DEPTH + 1:
-                    pieces += [content[kept_from:deep_from], self._stand_in(b"null", True, "text-not-a-string")]
+                    pieces += [
+                        content[kept_from:deep_from],
+                        self._stand_in(b"null", True, "text-not-a-string"),
+                    ]
                     kept_from = match.end()
                 depth -= 1
         return b"".join([*pieces, content[kept_from:]])
@@ -196,7 +206,8 @@ class _Rewriting:
 
 
 def _with_half_a_pair(string: bytes) -> str | None:
-    """Return a JSON string with U+FFFD for each half of a surrogate pair; None where it holds whole ones only."""
+    """Return a JSON string with U+FFFD for each half of a surrogate pair; None where it holds whole
+    ones only."""
     try:
         value = json.loads(string)
     except ValueError:  # nor will orjson take it

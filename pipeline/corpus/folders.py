@@ -14,7 +14,15 @@ from pathlib import Path
 
 from pipeline.corpus.raw_files import kind_of_file
 
-UNFINISHED_SUFFIXES = (".part", ".partial", ".crdownload", ".download", ".incomplete", ".aria2", ".tmp")
+UNFINISHED_SUFFIXES = (
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".download",
+    ".incomplete",
+    ".aria2",
+    ".tmp",
+)
 """What programs that download end the names of files with until they are whole."""
 SUFFIX = re.compile(r"\.[a-z0-9_+-]{1,12}")
 HIDDEN = "hidden"
@@ -35,12 +43,15 @@ class Entry:
         return self.left_out is not None and self.left_out.startswith("a ")
 
 
-def search_folder(folder: Path, suffixes: tuple[str, ...], own: Sequence[Path] = ()) -> Iterator[Entry]:
-    """Yield what is below a folder, through links, each folder once; taken are files whose names end so in either case.
+def search_folder(
+    folder: Path, suffixes: tuple[str, ...], own: Sequence[Path] = ()
+) -> Iterator[Entry]:
+    """Yield what is below a folder, through links, each folder once; taken are files whose names
+    end so in either case.
 
-    Left out are hidden files and folders, unfinished downloads, what is no file, and the folders `own`, which the
-    pipeline itself writes. A link to nothing is taken, so that it is missed. Raises OSError for a folder that cannot be
-    read.
+    Left out are hidden files and folders, unfinished downloads, what is no file, and the folders
+    `own`, which the pipeline itself writes. A link to nothing is taken, so that it is missed.
+    Raises OSError for a folder that cannot be read.
     """
     own_folders = {_identity(path) for path in own if path.is_dir()} - {_identity(folder)}
     seen: set[tuple[int, int]] = set()
@@ -83,9 +94,11 @@ def walk_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def expand_pattern(pattern: Path) -> tuple[Path, list[Path]]:
-    """Return the folder where a pattern begins and what it matches; a path that exists is no pattern.
+    """Return the folder where a pattern begins and what it matches; a path that exists is no
+    pattern.
 
-    As much of it as exists is taken literally, so that a folder named `d[1]` can hold what a pattern matches.
+    As much of it as exists is taken literally, so that a folder named `d[1]` can hold what a
+    pattern matches.
     """
     if os.path.lexists(pattern):
         return pattern.parent, [pattern]

@@ -1,7 +1,8 @@
-"""Groups of neighbouring raw files that one task reads; RedPajama has thousands of tiny files, and huge ones.
+"""Groups of neighbouring raw files that one task reads; RedPajama has thousands of tiny files, and
+huge ones.
 
-A group and its key depend on the files in it and just around it, never on how many come before: adding or removing a
-file changes its own group, and every other task of the source stays done.
+A group and its key depend on the files in it and just around it, never on how many come before:
+adding or removing a file changes its own group, and every other task of the source stays done.
 """
 
 from collections.abc import Sequence
@@ -31,11 +32,12 @@ class Group:
 def group_files(files: Sequence[InputFile]) -> list[Group]:
     """Return groups of `files`, which are sorted by name.
 
-    Filling groups up to a size would move every later boundary when a file is added. So boundaries are chosen by the
-    files themselves, as content-defined chunking chooses them by bytes: a group ends after a file whose hashed name,
-    as a number in [0, 1), is below the file's share of a group. A group then holds one share on average, and where a
-    file was added the next boundary is the old one again. Lengths vary like those of a Poisson process; the bound
-    of four shares cuts exp(-4) = 2 % of them, and only up to the next chosen boundary do such cuts move.
+    Filling groups up to a size would move every later boundary when a file is added. So boundaries
+    are chosen by the files themselves, as content-defined chunking chooses them by bytes: a group
+    ends after a file whose hashed name, as a number in [0, 1), is below the file's share of a
+    group. A group then holds one share on average, and where a file was added the next boundary is
+    the old one again. Lengths vary like those of a Poisson process; the bound of four shares cuts
+    exp(-4) = 2 % of them, and only up to the next chosen boundary do such cuts move.
     """
     groups: list[Group] = []
     waiting: list[InputFile] = []
@@ -54,8 +56,12 @@ def group_files(files: Sequence[InputFile]) -> list[Group]:
         groups.append(_group(waiting))
     if len(keys := {group.key: group for group in groups}) < len(groups):
         first, second = next((g, keys[g.key]) for g in groups if keys[g.key] is not g)
-        # 48 bits: the chance is 2e-5 for 100,000 groups of a source. Their shards would overwrite each other.
-        raise RuntimeError(f"two groups have the key {first.key}: from {first.files[0].path}, {second.files[0].path}")
+        # 48 bits: the chance is 2e-5 for 100,000 groups of a source. Their shards would overwrite
+        # each other.
+        raise RuntimeError(
+            f"two groups have the key {first.key}: from {first.files[0].path}, "
+            f"{second.files[0].path}"
+        )
     return groups
 
 

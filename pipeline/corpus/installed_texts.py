@@ -1,8 +1,9 @@
-"""The text that a Python installation holds: its library's sources, READMEs of distributions, docstrings, help topics.
+"""The text that a Python installation holds: its library's sources, READMEs of distributions,
+docstrings, help topics.
 
-Reads the installation's files. Of modules only the standard library's own compiled ones are imported, by another
-process; no code of others is executed. Everything is walked in sorted order, so that the same installation gives the
-same texts.
+Reads the installation's files. Of modules only the standard library's own compiled ones are
+imported, by another process; no code of others is executed. Everything is walked in sorted order,
+so that the same installation gives the same texts.
 """
 
 import ast
@@ -28,19 +29,25 @@ from pipeline.logs import warn
 
 FILES_IN_A_ROUND = 25
 """Files of a distribution whose turn it is; so the largest ones do not fill the slice."""
-COPIES = frozenset({"_vendor", "vendor", "vendored", "_distutils", "third_party", "extern", "externals"})
-"""Folders in which distributions keep copies of other projects, whose text would then stand in two groups."""
+COPIES = frozenset(
+    {"_vendor", "vendor", "vendored", "_distutils", "third_party", "extern", "externals"}
+)
+"""Folders in which distributions keep copies of other projects, whose text would then stand in two
+groups."""
 GENERATED = re.compile(r"topics\.py|_sysconfigdata.*\.py")
-"""Library files that are no source: the help topics (their own slice has them) and this machine's build settings."""
+"""Library files that are no source: the help topics (their own slice has them) and this machine's
+build settings."""
 README = re.compile(r"(^|/)readme[^/]*?(\.md|\.rst|\.txt|(?<=readme))$", re.IGNORECASE)
 PYTHON_SOURCE = re.compile(r"\.py$")
 UNSAFE_MODULE = re.compile(r"_?xx.*|_?test.*|.*_test|readline")
-"""Compiled modules for the interpreter's own tests, and one that writes to the terminal when imported."""
+"""Compiled modules for the interpreter's own tests, and one that writes to the terminal when
+imported."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """One document. Texts of one group stay on one side of the train / validation split, in every slice."""
+    """One document. Texts of one group stay on one side of the train / validation split, in every
+    slice."""
 
     text: str
     group: str
@@ -61,24 +68,36 @@ class Installation:
 
 
 def this_installation() -> Installation:
-    """Return the installation that runs this process; in a virtual environment the library is its base's."""
+    """Return the installation that runs this process; in a virtual environment the library is its
+    base's."""
     library = Path(sysconfig.get_path("stdlib"))
     sites = tuple(dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")))
     suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    compiled = {file.name.partition(".")[0] for file in library.glob("lib-dynload/*") if file.name.endswith(suffixes)}
-    names = sorted(name for name in compiled | set(sys.builtin_module_names) if not UNSAFE_MODULE.fullmatch(name))
+    compiled = {
+        file.name.partition(".")[0]
+        for file in library.glob("lib-dynload/*")
+        if file.name.endswith(suffixes)
+    }
+    names = sorted(
+        name
+        for name in compiled | set(sys.builtin_module_names)
+        if not UNSAFE_MODULE.fullmatch(name)
+    )
     return Installation(library, sites, tuple(names))
 
 
 def group_order(group: str) -> int:
-    """Return a pseudo-random rank; seeded, as the split's own hash would put all held-out groups first."""
+    """Return a pseudo-random rank; seeded, as the split's own hash would put all held-out groups
+    first."""
     return xxhash.xxh3_64_intdigest(group.encode(), seed=1)
 
 
 def library_group(path: PurePath) -> str:
-    """Name the group of a library file: its top-level module, or below `test` the test module or package.
+    """Name the group of a library file: its top-level module, or below `test` the test module or
+    package.
 
-    `_json`, `_pydecimal` and the like are the inner halves of `json` and `decimal`, and hold the same docstrings.
+    `_json`, `_pydecimal` and the like are the inner halves of `json` and `decimal`, and hold the
+    same docstrings.
     """
     parts = [part.removesuffix(".py") for part in path.parts]
     if parts[0] == "test" and len(parts) > 1:
@@ -137,7 +156,9 @@ def references(
             yield Text(text, name, {"distribution": name, "path": path})
 
 
-def _in_rounds(distributions: Iterable[tuple[str, Distribution]]) -> list[tuple[str, Distribution, str]]:
+def _in_rounds(
+    distributions: Iterable[tuple[str, Distribution]],
+) -> list[tuple[str, Distribution, str]]:
     """Return all Python sources, some of every distribution before more of any."""
     rounds: dict[int, list[tuple[str, Distribution, str]]] = {}
     for name, distribution in distributions:
@@ -148,7 +169,8 @@ def _in_rounds(distributions: Iterable[tuple[str, Distribution]]) -> list[tuple[
 
 
 def distributions_in(sites: Iterable[Path]) -> list[tuple[str, Distribution]]:
-    """Return installed distributions by normalised name (PEP 503), each once, in their pseudo-random order."""
+    """Return installed distributions by normalised name (PEP 503), each once, in their
+    pseudo-random order."""
     found: dict[str, Distribution] = {}
     for distribution in importlib.metadata.distributions(path=[str(site) for site in sites]):
         if name := distribution.metadata["Name"]:
@@ -157,17 +179,21 @@ def distributions_in(sites: Iterable[Path]) -> list[tuple[str, Distribution]]:
 
 
 def distribution_files(distribution: Distribution, name: re.Pattern[str]) -> list[str]:
-    """Return the paths, in the site, of installed files with such a name; copies of other projects are left out."""
+    """Return the paths, in the site, of installed files with such a name; copies of other projects
+    are left out."""
     try:
         rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
         paths = [row[0] for row in rows if row and name.search(row[0])]
     except (UnicodeDecodeError, csv.Error):
         return []
-    return sorted(path for path in paths if COPIES.isdisjoint(parts := path.split("/")) and ".." not in parts)
+    return sorted(
+        path for path in paths if COPIES.isdisjoint(parts := path.split("/")) and ".." not in parts
+    )
 
 
 def source_docstrings(source: str) -> Iterator[tuple[str, str]]:
-    """Yield `(dotted name, docstring)` of a source's module, classes and functions; none if it does not parse."""
+    """Yield `(dotted name, docstring)` of a source's module, classes and functions; none if it does
+    not parse."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's sources
@@ -179,7 +205,9 @@ def source_docstrings(source: str) -> Iterator[tuple[str, str]]:
         if docstring := ast.get_docstring(node):
             yield name, docstring
         inner = [
-            child for child in node.body if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            child
+            for child in node.body
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         ]
         waiting += [(f"{name}.{child.name}".lstrip("."), child) for child in reversed(inner)]
 
@@ -189,9 +217,16 @@ def _compiled_docstrings(modules: Sequence[str]) -> dict[str, list[tuple[str, st
         return {}
     script = Path(__file__).with_name("compiled_docstrings.py")
     # -I -S: nothing but the standard library, not even what site packages run at start-up.
-    done = subprocess.run([sys.executable, "-I", "-S", script, *modules], capture_output=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", script, *modules],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
     if done.returncode != 0:
-        warn(f"the docstrings of compiled modules are left out: {done.stderr.decode(errors='replace')[-200:]}")
+        warn(
+            "the docstrings of compiled modules are left out: "
+            f"{done.stderr.decode(errors='replace')[-200:]}"
+        )
         return {}
     return json.loads(done.stdout)
 

@@ -1,7 +1,9 @@
-"""The `.keys` file beside each documents shard: the hashes of its documents' original ids and urls, sorted.
+"""The `.keys` file beside each documents shard: the hashes of its documents' original ids and urls,
+sorted.
 
-Layout, little-endian: 8 bytes `DOC-KEYS`, the version and the number of entries as uint64; the xxh3_64 hash of every
-entry's key in UTF-8 as uint64, ascending; then its row in the shard as uint32, ascending among equal hashes.
+Layout, little-endian: 8 bytes `DOC-KEYS`, the version and the number of entries as uint64; the
+xxh3_64 hash of every entry's key in UTF-8 as uint64, ascending; then its row in the shard as
+uint32, ascending among equal hashes.
 """
 
 import os
@@ -29,21 +31,28 @@ LIKELY_DEVIATIONS = 4
 
 
 def keys_path(shard: Path) -> Path:
-    """Return the place of a shard's `.keys` file: hidden, so that readers of a folder of Parquet do not open it."""
+    """Return the place of a shard's `.keys` file: hidden, so that readers of a folder of Parquet do
+    not open it."""
     return shard.with_name(f".{shard.stem}.keys")
 
 
 def original_keys(meta: bytes) -> list[str]:
-    """Return what a document's meta, a JSON object, gives as `id`, `url` and every `*_id`: strings and integers."""
+    """Return what a document's meta, a JSON object, gives as `id`, `url` and every `*_id`: strings
+    and integers."""
     if b'"url"' not in meta and b'id"' not in meta:  # neither have RedPajama's books and code
         return []
     named = loads_exactly(meta).items()
-    values = [value for name, value in named if name == "url" or name == "id" or name.endswith("_id")]
-    return list(dict.fromkeys(str(value) for value in values if type(value) in (str, int) and value != ""))
+    values = [
+        value for name, value in named if name == "url" or name == "id" or name.endswith("_id")
+    ]
+    return list(
+        dict.fromkeys(str(value) for value in values if type(value) in (str, int) and value != "")
+    )
 
 
 def hash_key(key: str) -> int:
-    """Return the hash that stands for a key; one that no JSON can hold (half a surrogate pair) has one, too."""
+    """Return the hash that stands for a key; one that no JSON can hold (half a surrogate pair) has
+    one, too."""
     return xxhash.xxh3_64_intdigest(key.encode(errors="surrogatepass"))
 
 
@@ -65,7 +74,8 @@ class ShardKeys:
             self._rows.append(np.array(rows, ROW))
 
     def write(self, path: Path) -> dict[str, Any]:
-        """Write the file, under its name only once it is complete, and return `{"bytes", "checksum"}`."""
+        """Write the file, under its name only once it is complete, and return `{"bytes",
+        "checksum"}`."""
         hashes, rows = np.concatenate(self._hashes), np.concatenate(self._rows)
         order = np.argsort(hashes, kind="stable")  # rows were added in their order
         temporary = temporary_path(path)
@@ -85,8 +95,9 @@ class ShardKeys:
 def find_rows(path: Path, key: str) -> list[int]:
     """Return the rows whose entries have the key's hash, ascending: they may have the key.
 
-    Reads the header, about 32 bytes times the square root of the number of entries, and the rows found. Raises
-    DataError if the file is missing, not such a file, or not of the size that it says.
+    Reads the header, about 32 bytes times the square root of the number of entries, and the rows
+    found. Raises DataError if the file is missing, not such a file, or not of the size that it
+    says.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -96,7 +107,11 @@ def find_rows(path: Path, key: str) -> list[int]:
         count = _count(path, descriptor)
         first, end = _equal_range(path, descriptor, count, hash_key(key))
         at = HEADER.size + HASH.itemsize * count
-        return sorted(set(_read(path, descriptor, at, ROW, first, end).tolist())) if first < end else []
+        return (
+            sorted(set(_read(path, descriptor, at, ROW, first, end).tolist()))
+            if first < end
+            else []
+        )
     finally:
         os.close(descriptor)
 
@@ -104,8 +119,10 @@ def find_rows(path: Path, key: str) -> list[int]:
 def damaged(path: Path, why: str) -> DataError:
     """Return what to raise for an index that cannot be used."""
     return DataError(
-        f"{path}: {why}, so documents of this shard cannot be found by their original id or url. Delete it and "
-        f"{path.parent.parent / MANIFEST}, then run `pipeline prepare`: it makes this shard anew and keeps the others."
+        f"{path}: {why}, so documents of this shard cannot be found by their original id or url. "
+        "Delete it and "
+        f"{path.parent.parent / MANIFEST}, then run `pipeline prepare`: it makes this shard anew "
+        "and keeps the others."
     )
 
 
@@ -124,12 +141,14 @@ def _count(path: Path, descriptor: int) -> int:
 
 def _equal_range(path: Path, descriptor: int, count: int, target: int) -> tuple[int, int]:
     """Return where the entries of a hash begin and end."""
-    # Hashes are spread evenly: of n of them n x p stand before the fraction p of their range, give or take
-    # sqrt(n x p x (1 - p)), which is at most sqrt(n) / 2.
+    # Hashes are spread evenly: of n of them n x p stand before the fraction p of their range, give
+    # or take sqrt(n x p x (1 - p)), which is at most sqrt(n) / 2.
     around, reach = (target * count) >> 64, LIKELY_DEVIATIONS * (isqrt(count) // 2 + 1)
     start, end = max(0, around - reach), min(count, around + reach)
     near = _read(path, descriptor, HEADER.size, HASH, start, end)
-    first, last = (start + int(np.searchsorted(near, HASH.type(target), side)) for side in ("left", "right"))
+    first, last = (
+        start + int(np.searchsorted(near, HASH.type(target), side)) for side in ("left", "right")
+    )
     if (start < first or start == 0) and (last < end or end == count):
         return first, last
     # Not so if many documents share a key.
@@ -141,7 +160,9 @@ def _equal_range(path: Path, descriptor: int, count: int, target: int) -> tuple[
     return bisect_left(entries, target, key=hash_at), bisect_right(entries, target, key=hash_at)
 
 
-def _read(path: Path, descriptor: int, offset: int, dtype: np.dtype[Any], start: int, end: int) -> np.ndarray:
+def _read(
+    path: Path, descriptor: int, offset: int, dtype: np.dtype[Any], start: int, end: int
+) -> np.ndarray:
     size = (end - start) * dtype.itemsize
     content = os.pread(descriptor, size, offset + start * dtype.itemsize)
     if len(content) != size:

@@ -1,4 +1,5 @@
-"""Original ids and urls to documents, by the `.keys` file that `prepare` writes beside each shard."""
+"""Original ids and urls to documents, by the `.keys` file that `prepare` writes beside each
+shard."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +9,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.corpus.documents import SPLITS, check_files, listed_shards, read_documents, reading, shard_paths
+from pipeline.corpus.documents import (
+    SPLITS,
+    check_files,
+    listed_shards,
+    read_documents,
+    reading,
+    shard_paths,
+)
 from pipeline.corpus.key_file import damaged, find_rows, keys_path, original_keys
 
 DOCUMENT_ID = re.compile(rf"([^/]+)/((?:{'|'.join(SPLITS)})_\w+)/(0|[1-9][0-9]{{0,9}})")
@@ -19,17 +27,28 @@ SHARDS_AT_ONCE = 64
 
 
 def find_documents(documents_dir: Path, key: str, sources: Sequence[str]) -> list[str]:
-    """Return the ids (`source/shard/row`) of all documents with this original id or url, in the order of the corpus.
+    """Return the ids (`source/shard/row`) of all documents with this original id or url, in the
+    order of the corpus.
 
-    That is by source as given, split, shard and row; none if there is no such document. A document's own id is
-    returned as it is, if that document exists. Raises DataError if a shard or its index is missing or damaged.
+    That is by source as given, split, shard and row; none if there is no such document. A
+    document's own id is returned as it is, if that document exists. Raises DataError if a shard or
+    its index is missing or damaged.
     """
     if _is_document(documents_dir, key, sources):
         return [key]
-    paths = [path for source in sources for split in SPLITS for path in shard_paths(documents_dir, source, split)]
-    parts = [paths[start : start + SHARDS_AT_ONCE] for start in range(0, len(paths), SHARDS_AT_ONCE)]
+    paths = [
+        path
+        for source in sources
+        for split in SPLITS
+        for path in shard_paths(documents_dir, source, split)
+    ]
+    parts = [
+        paths[start : start + SHARDS_AT_ONCE] for start in range(0, len(paths), SHARDS_AT_ONCE)
+    ]
     with ThreadPoolExecutor(THREADS) as pool:
-        return [found for part in pool.map(partial(_find_in_shards, key=key), parts) for found in part]
+        return [
+            found for part in pool.map(partial(_find_in_shards, key=key), parts) for found in part
+        ]
 
 
 def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:

@@ -1,4 +1,5 @@
-"""Layouts of published corpora that a search would take too much of: side folders, and splits that others hold out."""
+"""Layouts of published corpora that a search would take too much of: side folders, and splits that
+others hold out."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,17 +11,20 @@ SIDE_FOLDERS = {
     "duplicates": "RedPajama-v2's",
     "attributes": "Dolma's",
 }
-"""Folders beside `documents/` that describe its rows, and whose tree that is. Sources: the data cards of
-togethercomputer/RedPajama-Data-V2 and allenai/dolma."""
+"""Folders beside `documents/` that describe its rows, and whose tree that is. Sources: the data
+cards of togethercomputer/RedPajama-Data-V2 and allenai/dolma."""
 HELD_OUT = re.compile(
-    r"(?P<start>^|[-_. ])(test|testing|validation|valid|val|dev|eval|evaluation)(?=[-_. ]|\d|$)", re.I
+    r"(?P<start>^|[-_. ])(test|testing|validation|valid|val|dev|eval|evaluation)(?=[-_. ]|\d|$)",
+    re.I,
 )
 TRAIN = re.compile(r"(^|[-_. ])(train|training)(?=[-_. ]|\d|$)", re.I)
-"""How the hub's datasets name their splits. Source: huggingface.co/docs/datasets/repository_structure."""
+"""How the hub's datasets name their splits. Source:
+huggingface.co/docs/datasets/repository_structure."""
 
 
 def side_folders(source: str, files: Iterable[tuple[Path, Path]]) -> list[str]:
-    """Describe trees whose side folders hold some of the files `(path, where it lies below what was searched)`.
+    """Describe trees whose side folders hold some of the files `(path, where it lies below what was
+    searched)`.
 
     A side folder that is itself what was searched has been asked for.
     """
@@ -43,7 +47,8 @@ def _take_documents(source: str, tree: Path, parts: Sequence[str]) -> str:
     field = ", with text_field: raw_content" if "RedPajama" in owner else ""
     names = " and ".join(f"{part}/" for part in parts)
     return (
-        f"sources.{source}.paths: {tree} has {owner} layout, whose {names} describe documents and hold none. "
+        f"sources.{source}.paths: {tree} has {owner} layout, whose {names} describe documents and "
+        "hold none. "
         f"Take its documents/ folder{field}: {tree / 'documents'}."
     )
 
@@ -51,8 +56,8 @@ def _take_documents(source: str, tree: Path, parts: Sequence[str]) -> str:
 def held_out_files(files: Sequence[tuple[Path, Path]]) -> list[Path]:
     """Return the files that, or whose folders, are named as splits which others do not train on.
 
-    `files`: each with where it lies below what was searched. Where the word does not stand at the beginning of a name,
-    only if another file is named as the part to train on.
+    `files`: each with where it lies below what was searched. Where the word does not stand at the
+    beginning of a name, only if another file is named as the part to train on.
     """
     has_train = any(TRAIN.search(part) for _, below in files for part in below.parts)
     held_out = []

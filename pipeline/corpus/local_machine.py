@@ -1,7 +1,9 @@
-"""The source kind `local-machine`: text of this Python installation, written as raw files in RedPajama v1's layout.
+"""The source kind `local-machine`: text of this Python installation, written as raw files in
+RedPajama v1's layout.
 
-Writes `data_dir/raw/local-machine/<slice>.jsonl.zst`, rows `{"text", "meta": {"source", "path", "group", ...}}`, and
-last a manifest. Gathered once: what is there is kept, so that installing a package does not change a corpus.
+Writes `data_dir/raw/local-machine/<slice>.jsonl.zst`, rows `{"text", "meta": {"source", "path",
+"group", ...}}`, and last a manifest. Gathered once: what is there is kept, so that installing a
+package does not change a corpus.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,10 +23,12 @@ from pipeline.store.checksummed_file import ChecksummedFile
 GATHERER_VERSION = 1
 """Raised when the gathered text changes in kind."""
 SLICE_BYTES = {"code": 30_000_000, "readmes": 5_000_000, "reference": 15_000_000}
-"""UTF-8 bytes of text at most; whole groups in pseudo-random order, so that a bound favours none."""
+"""UTF-8 bytes of text at most; whole groups in pseudo-random order, so that a bound favours
+none."""
 PARSED_BYTES = 12_000_000
-"""Python sources parsed for docstrings, at 2-3 MB/s on one core: what gathering waits for. A library that is installed
-without its tests, as in containers, leaves the code slice short; as much more is parsed."""
+"""Python sources parsed for docstrings, at 2-3 MB/s on one core: what gathering waits for. A
+library that is installed without its tests, as in containers, leaves the code slice short; as much
+more is parsed."""
 SHORTEST_BYTES = 200
 """Shorter texts are empty modules and one-line descriptions."""
 COMPRESSION_LEVEL = 3
@@ -55,7 +59,9 @@ def _gather(paths: dict[str, Path], installation: Installation) -> dict[str, dic
 
         def gather(name: str, texts: Iterable[Text]) -> None:
             before = sum(SLICE_BYTES[done] for done in slices)
-            chosen = _choose(texts, SLICE_BYTES[name], seen, lambda size: update(before + size, name))
+            chosen = _choose(
+                texts, SLICE_BYTES[name], seen, lambda size: update(before + size, name)
+            )
             slices[name] = _write_slice(paths[name], name, chosen)
 
         gather("code", installed_texts.library_sources(installation))
@@ -65,7 +71,9 @@ def _gather(paths: dict[str, Path], installation: Installation) -> dict[str, dic
     return slices
 
 
-def _choose(texts: Iterable[Text], most_bytes: int, seen: set[int], update: Callable[[int], None]) -> list[Text]:
+def _choose(
+    texts: Iterable[Text], most_bytes: int, seen: set[int], update: Callable[[int], None]
+) -> list[Text]:
     """Return texts that are new and not tiny, whole groups up to `most_bytes`."""
     groups: dict[str, list[Text]] = {}
     sizes: dict[str, int] = {}
@@ -91,9 +99,12 @@ def _write_slice(path: Path, name: str, texts: Iterable[Text]) -> dict[str, Any]
     temporary = path.with_name(f".{path.name}.partial")
     documents = text_bytes = 0
     file = ChecksummedFile(temporary)
-    with zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).stream_writer(file, closefd=False) as compressed:  # pyright: ignore[reportArgumentType] (needs only `write`)
+    compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+    # The writer needs no more of a file than `write`.
+    with compressor.stream_writer(file, closefd=False) as compressed:  # pyright: ignore[reportArgumentType]
         for text in texts:
-            content = text.text.encode(errors="replace")  # a docstring may hold half a surrogate pair
+            # A docstring may hold half a surrogate pair.
+            content = text.text.encode(errors="replace")
             meta = {"source": f"local-machine/{name}", "group": text.group, **text.origin}
             compressed.write(orjson.dumps({"text": content.decode(), "meta": meta}) + b"\n")
             documents += 1

@@ -1,4 +1,5 @@
-"""What raw rows lose: rejected rows, and values of meta that became null. Counted by tasks, put into words by the stage."""
+"""What raw rows lose: rejected rows, and values of meta that became null. Counted by tasks, put
+into words by the stage."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -50,13 +51,19 @@ class Losses:
 
     def samples(self) -> bytes:
         """Return the kept rows as JSON lines, in the order of their reasons and files."""
-        lines = [line for files in self._samples.values() for of_file in files.values() for line in of_file]
+        lines = [
+            line
+            for files in self._samples.values()
+            for of_file in files.values()
+            for line in of_file
+        ]
         return b"".join(line + b"\n" for line in lines)
 
     def counts(self) -> dict[str, Any]:
         """Return all counts as JSON values, as `add_up_losses` takes them."""
         files = {
-            reason: {"count": len(names), "first": names[:NAMED_FILES]} for reason, names in sorted(self._files.items())
+            reason: {"count": len(names), "first": names[:NAMED_FILES]}
+            for reason, names in sorted(self._files.items())
         }
         return {
             "rejected": dict(sorted(self._rejected.items())),
@@ -67,7 +74,8 @@ class Losses:
 
 
 def _make_room(samples: dict[str, list[bytes]], file: str) -> bool:
-    """Drop the last sample of the file that has most of them, in favour of one that would have fewer."""
+    """Drop the last sample of the file that has most of them, in favour of one that would have
+    fewer."""
     fullest = max(samples, key=lambda name: len(samples[name]))
     if len(samples[fullest]) <= len(samples.get(file, [])) + 1:
         return False
@@ -91,7 +99,10 @@ def add_up_losses(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             together = files.setdefault(reason, {"count": 0, "first": []})
             together["count"] += of_task["count"]
             together["first"] = (together["first"] + of_task["first"])[:NAMED_FILES]
-        for counter, counts in ((keys, result["keys_without_text"]), (nulls, result["null_values"])):
+        for counter, counts in (
+            (keys, result["keys_without_text"]),
+            (nulls, result["null_values"]),
+        ):
             for name, count in counts.items():
                 _count(counter, name, count)
     return {
@@ -108,21 +119,29 @@ def loss_lines(source: str, counts: Mapping[str, Any], text_field: str) -> list[
     if counts["rejected"]:
         rows = sum(counts["rejected"].values()) + sum(counts["documents"].values())
         lines.append(
-            f"source {source}: rejected of {rows:,} rows: {_reasons(counts)}; samples in documents/{source}/rejected below "
+            f"source {source}: rejected of {rows:,} rows: {_reasons(counts)}; samples in "
+            f"documents/{source}/rejected below "
             f"data_dir"
         )
     if counts["keys_without_text"]:
-        lines.append(f"source {source}: rows without {text_field!r} have the keys {_keys(counts['keys_without_text'])}")
+        lines.append(
+            f"source {source}: rows without {text_field!r} have the keys "
+            f"{_keys(counts['keys_without_text'])}"
+        )
     if counts["null_values"]:
         columns = ", ".join(f"{name} {count:,}" for name, count in counts["null_values"].items())
-        lines.append(f"source {source}: values of meta that JSON cannot hold became null; rows by column: {columns}")
+        lines.append(
+            f"source {source}: values of meta that JSON cannot hold became null; rows by column: "
+            f"{columns}"
+        )
     return lines
 
 
 def explain_too_many_rejects(
     source: str, counts: Mapping[str, Any], most: float, samples: object, kind: str, text_field: str
 ) -> str:
-    """Return what is wrong with a source of which more than `most` of the rows are rejected, and what to do."""
+    """Return what is wrong with a source of which more than `most` of the rows are rejected, and
+    what to do."""
     rejected = sum(counts["rejected"].values())
     documents = sum(counts["documents"].values())
     rows = rejected + documents
@@ -130,13 +149,18 @@ def explain_too_many_rejects(
     if documents:
         remedies.append("raise prepare.max_bad_rows")
     return (
-        f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, more than "
-        f"prepare.max_bad_rows = {most} allows: {_reasons(counts)}. Samples: {samples}. {'; or '.join(remedies)}."
+        f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, "
+        "more than "
+        f"prepare.max_bad_rows = {most} allows: {_reasons(counts)}. Samples: {samples}. "
+        f"{'; or '.join(remedies)}."
     )
 
 
-def explain_no_document(source: str, counts: Mapping[str, Any], samples: object, kind: str, text_field: str) -> str:
-    """Return why a source holds no document although `prepare` was told to take it as it is, and what to do."""
+def explain_no_document(
+    source: str, counts: Mapping[str, Any], samples: object, kind: str, text_field: str
+) -> str:
+    """Return why a source holds no document although `prepare` was told to take it as it is, and
+    what to do."""
     lines = [f"source {source}: its {counts['input_files']:,} input files hold no document."]
     if counts["rejected"]:
         remedies = "; or ".join(_remedies(source, counts, kind, text_field))
@@ -154,8 +178,13 @@ def _remedies(source: str, counts: Mapping[str, Any], kind: str, text_field: str
             f"Rows without {text_field!r} have the keys {_keys(counts['keys_without_text'])}: set "
             f"sources.{source}.text_field to the one that holds the text"
         )
-    elif kind in ("jsonl", "parquet") and {"no-text", "text-not-a-string"} & counts["rejected"].keys():
-        remedies.append(f"Set sources.{source}.text_field, now {text_field!r}, if the text has another name")
+    elif (
+        kind in ("jsonl", "parquet")
+        and {"no-text", "text-not-a-string"} & counts["rejected"].keys()
+    ):
+        remedies.append(
+            f"Set sources.{source}.text_field, now {text_field!r}, if the text has another name"
+        )
     remedies.append("Correct the files" if not remedies else "correct the files")
     return remedies
 

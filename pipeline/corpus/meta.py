@@ -1,7 +1,7 @@
 """The meta of a document: one JSON object out of all that a raw row has besides its text.
 
-Whatever a value is, it costs no document: what JSON cannot hold becomes null, and its column is named. Integers beyond 64
-bits keep their digits.
+Whatever a value is, it costs no document: what JSON cannot hold becomes null, and its column is
+named. Integers beyond 64 bits keep their digits.
 """
 
 import json
@@ -9,11 +9,19 @@ from typing import Any
 
 import orjson
 
-from pipeline.corpus.exact_json import LARGE_FLOAT, StandIns, may_have_lost_digits, parse, put_back, room_for_nesting
+from pipeline.corpus.exact_json import (
+    LARGE_FLOAT,
+    StandIns,
+    may_have_lost_digits,
+    parse,
+    put_back,
+    room_for_nesting,
+)
 
 
 def plain_meta(fields: dict[str, Any]) -> bytes | None:
-    """Return the meta of a row as orjson has read it; None where a value may have been lost, which `exact_meta` keeps."""
+    """Return the meta of a row as orjson has read it; None where a value may have been lost, which
+    `exact_meta` keeps."""
     meta = fields.get("meta")
     if isinstance(meta, str):
         try:
@@ -27,7 +35,8 @@ def plain_meta(fields: dict[str, Any]) -> bytes | None:
 
 
 def exact_meta(fields: dict[str, Any], stand_ins: StandIns) -> tuple[bytes, tuple[str, ...]]:
-    """Return the meta of a row whose values hold these stand-ins, and the keys of which something became null."""
+    """Return the meta of a row whose values hold these stand-ins, and the keys of which something
+    became null."""
     meta = fields.get("meta")
     if isinstance(meta, str):
         try:
@@ -52,12 +61,16 @@ def _joined(fields: dict[str, Any], meta: Any) -> dict[str, Any]:
         return fields
     if len(fields) == 1:  # of RedPajama v1's rows none has others
         return meta
-    return {**meta, **{name: value for name, value in fields.items() if name not in meta and name != "meta"}}
+    return {
+        **meta,
+        **{name: value for name, value in fields.items() if name not in meta and name != "meta"},
+    }
 
 
 def _encoded(value: Any) -> bytes:
     try:
-        # A copy, as orjson's own result, cut from a buffer of some kilobytes, keeps the allocator from using the rest.
+        # A copy, as orjson's own result, cut from a buffer of some kilobytes, keeps the allocator
+        # from using the rest.
         return memoryview(orjson.dumps(value, default=str)).tobytes()
     except TypeError:  # nested more than 254 deep; orjson reads up to 1024
         with room_for_nesting():

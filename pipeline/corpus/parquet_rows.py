@@ -1,7 +1,7 @@
 """Parquet files to the text and the other columns of their rows, whatever types the columns have.
 
-A value that Python or JSON cannot hold (a year beyond 9999, an unknown time zone, NaN) becomes None and its column is
-named; it costs neither the row nor the file.
+A value that Python or JSON cannot hold (a year beyond 9999, an unknown time zone, NaN) becomes None
+and its column is named; it costs neither the row nor the file.
 """
 
 from collections import Counter
@@ -32,7 +32,9 @@ class ParquetRow(NamedTuple):
     """Columns of which something became None."""
 
 
-def parquet_rows(file: Path, text_field: str, advance: Callable[[int], None]) -> Iterator[ParquetRow]:
+def parquet_rows(
+    file: Path, text_field: str, advance: Callable[[int], None]
+) -> Iterator[ParquetRow]:
     """Yield all rows in order; `advance` is called with the raw bytes read since its last call.
 
     Raises FileBroken where the file has no column of text, or two, or cannot be decoded.
@@ -47,7 +49,9 @@ def parquet_rows(file: Path, text_field: str, advance: Callable[[int], None]) ->
                 described = parquet.metadata.row_group(group)
                 fitting = BATCH_BYTES * described.num_rows // max(1, described.total_byte_size)
                 batch_rows = min(BATCH_ROWS, max(1, fitting))
-                for batch in parquet.iter_batches(batch_rows, row_groups=[group], use_threads=False):
+                for batch in parquet.iter_batches(
+                    batch_rows, row_groups=[group], use_threads=False
+                ):
                     yield from batch_rows_of(batch, text_field)
                     advance(size * batch.num_rows // parquet.metadata.num_rows)
     except MemoryError:  # Arrow's is an ArrowException, too
@@ -64,7 +68,9 @@ def _check_columns(file: Path, names: list[str], text_field: str) -> None:
         raise FileBroken(file, why)
     if (columns := names.count(text_field)) > 1:
         raise FileBroken(
-            file, f"has {columns} columns named {text_field!r}, and nothing says which is the text: rename the others"
+            file,
+            f"has {columns} columns named {text_field!r}, and nothing says which is the text: "
+            "rename the others",
         )
 
 
@@ -80,7 +86,9 @@ def batch_rows_of(batch: pa.RecordBatch, text_field: str) -> Iterator[ParquetRow
     }
     repeated = tuple(name for name, columns in columns_named.items() if columns > 1)
     for row in range(batch.num_rows):
-        fields = dict.fromkeys(repeated) | {name: column.values[row] for name, column in others.items()}
+        fields = dict.fromkeys(repeated) | {
+            name: column.values[row] for name, column in others.items()
+        }
         lost = tuple(name for name, column in others.items() if row in column.lost)
         yield ParquetRow(_text_value(text[row]), fields, repeated + lost)
 
@@ -118,17 +126,21 @@ class _Values:
 
     @staticmethod
     def _plain(column: pa.Array) -> list[Any]:
-        """Return all values at once; none where one of them is not as Python and JSON can have it."""
+        """Return all values at once; none where one of them is not as Python and JSON can have
+        it."""
         try:
             return column.to_pylist() if _are_finite(column) else []
         except MemoryError:
             raise
-        except Exception:  # of many kinds: ValueError, OverflowError, KeyError of a time zone, Arrow's own
+        except (
+            Exception
+        ):  # of many kinds: ValueError, OverflowError, KeyError of a time zone, Arrow's own
             return []
 
 
 def _are_finite(column: pa.Array) -> bool:
-    """Tell whether all numbers in a column are finite; false, to be on the safe side, for types that are not known here."""
+    """Tell whether all numbers in a column are finite; false, to be on the safe side, for types
+    that are not known here."""
     kind = column.type
     types = pa.types
     if types.is_floating(kind):
@@ -145,7 +157,8 @@ def _are_finite(column: pa.Array) -> bool:
 
 
 def _value(scalar: pa.Scalar) -> tuple[Any, bool]:
-    """Return a value as Python and JSON can have it, and whether it, or a part of it, became None."""
+    """Return a value as Python and JSON can have it, and whether it, or a part of it, became
+    None."""
     try:
         return _finite(scalar.as_py())
     except MemoryError:
@@ -176,12 +189,15 @@ def _struct(scalar: pa.StructScalar) -> tuple[dict[str, Any], bool]:
 
 
 def _finite(value: Any) -> tuple[Any, bool]:
-    """Return a value with None for every number in it that is not finite, and whether there is one."""
+    """Return a value with None for every number in it that is not finite, and whether there is
+    one."""
     if isinstance(value, float):
         return (value, False) if isfinite(value) else (None, True)
     if isinstance(value, dict):
         parts = {name: _finite(part) for name, part in value.items()}
-        return {name: part for name, (part, _) in parts.items()}, any(is_lost for _, is_lost in parts.values())
+        return {name: part for name, (part, _) in parts.items()}, any(
+            is_lost for _, is_lost in parts.values()
+        )
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         parts = [_finite(part) for part in value]
         return [part for part, _ in parts], any(is_lost for _, is_lost in parts)

@@ -1,6 +1,8 @@
-"""The stage `prepare`: raw files of every source to checked Parquet documents, with a held-out share.
+"""The stage `prepare`: raw files of every source to checked Parquet documents, with a held-out
+share.
 
-Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine`, `data_dir/raw/local-machine/`.
+Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine`,
+`data_dir/raw/local-machine/`.
 """
 
 from collections import Counter
@@ -13,7 +15,13 @@ from pipeline.corpus.documents import SPLITS
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
-from pipeline.corpus.losses import add_up_losses, explain_no_document, explain_too_many_rejects, listed, loss_lines
+from pipeline.corpus.losses import (
+    add_up_losses,
+    explain_no_document,
+    explain_too_many_rejects,
+    listed,
+    loss_lines,
+)
 from pipeline.corpus.raw_files import CHANGED
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_of, point_out
@@ -35,14 +43,16 @@ LEFTOVERS = (".*.partial", "*/.*.partial", "*/rejected/.*")
 def prepare(config: RunConfig) -> Result:
     """Make documents of all sources.
 
-    Raises DataError, after all files were read, naming each broken file (`prepare.on_broken_file: stop`); each source
-    with more rejected rows than `prepare.max_bad_rows`; each source without documents. A source of token ids
-    (`megatron`) has none to make.
+    Raises DataError, after all files were read, naming each broken file (`prepare.on_broken_file:
+    stop`); each source with more rejected rows than `prepare.max_bad_rows`; each source without
+    documents. A source of token ids (`megatron`) has none to make.
     """
     folder = config.paths.data_dir / "documents"
     files = _all_files(config)
     point_out(files)
-    tasks: dict[str, list[Task]] = {name: list(_tasks(config, name, files[name].files)) for name in config.sources}
+    tasks: dict[str, list[Task]] = {
+        name: list(_tasks(config, name, files[name].files)) for name in config.sources
+    }
     remove_unlisted(folder, [], LEFTOVERS)
     try:
         results = run_tasks(
@@ -62,15 +72,26 @@ def prepare(config: RunConfig) -> Result:
         counts["left_out"] = count_left_out(left_out[name])
         sources[name] = counts
     _check(config, sources)
-    outputs = {path: record for result in results.values() for path, record in result["files"].items()}
-    samples = [f"{name}/rejected/{task.arguments['key']}.jsonl" for name, ts in tasks.items() for task in ts]
-    remove_unlisted(folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS])
+    outputs = {
+        path: record for result in results.values() for path, record in result["files"].items()
+    }
+    samples = [
+        f"{name}/rejected/{task.arguments['key']}.jsonl"
+        for name, ts in tasks.items()
+        for task in ts
+    ]
+    remove_unlisted(
+        folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS]
+    )
     counts = {"headline": _headline(sources), "sources": sources}
-    return Result(counts, outputs, closing=[*_closing_lines(config, sources), *left_out_lines(left_out)])
+    return Result(
+        counts, outputs, closing=[*_closing_lines(config, sources), *left_out_lines(left_out)]
+    )
 
 
 def _broken_files(config: RunConfig, problems: Sequence[str]) -> str:
-    """Return what is told of files that could not be read, each a line, and what to do about them."""
+    """Return what is told of files that could not be read, each a line, and what to do about
+    them."""
     lines = list(problems[:SHOWN_PROBLEMS])
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"... and {len(problems) - SHOWN_PROBLEMS:,} more")
@@ -78,7 +99,8 @@ def _broken_files(config: RunConfig, problems: Sequence[str]) -> str:
     is_any_broken = any(CHANGED not in problem for problem in problems)
     if is_any_broken and config.prepare.on_broken_file == "stop":
         remedy += (
-            " Replace or remove a broken file; or set prepare.on_broken_file=keep-readable-rows to take the rows before "
+            " Replace or remove a broken file; or set prepare.on_broken_file=keep-readable-rows to "
+            "take the rows before "
             "its break."
         )
     return "\n".join([*lines, remedy])
@@ -120,7 +142,9 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
                 "files": group.files,
                 "settings": settings,
             },
-            fingerprint=fingerprint([FORMAT_VERSION, asdict(settings), [file.identity for file in group.files]]),
+            fingerprint=fingerprint(
+                [FORMAT_VERSION, asdict(settings), [file.identity for file in group.files]]
+            ),
             size=sum(file.size for file in group.files),
         )
 
@@ -136,7 +160,9 @@ def _add_up(results: list[dict[str, Any]]) -> dict[str, Any]:
     total["crlf_line_ends"] = sum(result["crlf_line_ends"] for result in results)
     total["smallest_hash"] = min((result["smallest_hash"] for result in results), default=1.0)
     total["largest_hash"] = max((result["largest_hash"] for result in results), default=0.0)
-    total["broken_files"] = {file: why for result in results for file, why in result["broken_files"].items()}
+    total["broken_files"] = {
+        file: why for result in results for file, why in result["broken_files"].items()
+    }
     return total
 
 
@@ -150,22 +176,34 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
         source = config.sources[name]
         if rejected > config.prepare.max_bad_rows * rows:
             most = config.prepare.max_bad_rows
-            problems.append(explain_too_many_rejects(name, counts, most, samples, source.kind, source.text_field))
+            problems.append(
+                explain_too_many_rejects(
+                    name, counts, most, samples, source.kind, source.text_field
+                )
+            )
         elif documents == 0 and source.has_documents:
-            problems.append(explain_no_document(name, counts, samples, source.kind, source.text_field))
+            problems.append(
+                explain_no_document(name, counts, samples, source.kind, source.text_field)
+            )
     if problems:
         raise DataError("\n".join(problems))
     for name, counts in sources.items():
         if config.sources[name].has_documents:
             fraction = config.prepare.validation_fraction
-            advice = empty_split_advice(counts["documents"], counts["smallest_hash"], counts["largest_hash"], fraction)
+            advice = empty_split_advice(
+                counts["documents"], counts["smallest_hash"], counts["largest_hash"], fraction
+            )
             if advice:
                 warn(f"source {name}: {advice}")
 
 
 def _headline(sources: dict[str, dict[str, Any]]) -> str:
-    documents = {split: sum(counts["documents"][split] for counts in sources.values()) for split in SPLITS}
-    sizes = {split: sum(counts["text_bytes"][split] for counts in sources.values()) for split in SPLITS}
+    documents = {
+        split: sum(counts["documents"][split] for counts in sources.values()) for split in SPLITS
+    }
+    sizes = {
+        split: sum(counts["text_bytes"][split] for counts in sources.values()) for split in SPLITS
+    }
     rejected: Counter[str] = Counter()
     for counts in sources.values():
         rejected.update(counts["rejected"])
@@ -183,11 +221,18 @@ def _closing_lines(config: RunConfig, sources: dict[str, dict[str, Any]]) -> lis
     for name, counts in sources.items():
         lines += loss_lines(name, counts, config.sources[name].text_field)
         if counts["empty_files"]:
-            lines.append(f"source {name}: {counts['empty_files']:,} of {counts['input_files']:,} files are empty")
+            lines.append(
+                f"source {name}: {counts['empty_files']:,} of {counts['input_files']:,} files are "
+                "empty"
+            )
         if counts["crlf_line_ends"]:
             lines.append(
-                f"source {name}: {counts['crlf_line_ends']:,} CRLF line ends became LF (sources.{name}.line_ends)"
+                f"source {name}: {counts['crlf_line_ends']:,} CRLF line ends became LF "
+                f"(sources.{name}.line_ends)"
             )
         for file, why in counts["broken_files"].items():
-            lines.append(f"source {name}: {file} {why}; the rows before the break are kept (prepare.on_broken_file)")
+            lines.append(
+                f"source {name}: {file} {why}; the rows before the break are kept "
+                "(prepare.on_broken_file)"
+            )
     return lines

@@ -1,6 +1,8 @@
-"""The content of raw files: opened, decompressed as their names say, and recognised where they are no text at all.
+"""The content of raw files: opened, decompressed as their names say, and recognised where they are
+no text at all.
 
-Reads files; what is wrong with a whole file is raised as FileBroken and never taken for the end of its content.
+Reads files; what is wrong with a whole file is raised as FileBroken and never taken for the end of
+its content.
 """
 
 import bz2
@@ -26,11 +28,13 @@ BLOCK_BYTES = 512 * 2**10
 HEAD_BYTES = 4 * 2**10
 """Looked at where a library opens the file itself."""
 PACKED_BYTES = 8 * 2**10
-"""Compressed bytes given to a decompressor at once: zstd may make 131072 bytes of 4 (RFC 8878, an RLE block)."""
+"""Compressed bytes given to a decompressor at once: zstd may make 131072 bytes of 4 (RFC 8878, an
+RLE block)."""
 CONTENT_BYTES = 2**20
 """Content handed on at once."""
 MOST_DICTIONARY_BYTES = 2**31
-"""Memory that a decompressor may take: what `zstd --long=31`, as used for large dumps, and any `xz` need for reading."""
+"""Memory that a decompressor may take: what `zstd --long=31`, as used for large dumps, and any `xz`
+need for reading."""
 
 
 class FileBroken(DataError):
@@ -47,11 +51,13 @@ CHANGED = "since the files were listed"
 
 
 class FileChanged(DataError):
-    """A file is not any more what it was when the files were listed: what was read of it is of no use."""
+    """A file is not any more what it was when the files were listed: what was read of it is of no
+    use."""
 
     def __init__(self, file: Path, how: str) -> None:
         super().__init__(
-            f"{file}: {how} {CHANGED}. Nothing that was read beside it is kept; run the command again when "
+            f"{file}: {how} {CHANGED}. Nothing that was read beside it is kept; run the command "
+            "again when "
             f"nothing writes to it any more."
         )
 
@@ -63,18 +69,22 @@ class Compression:
     new_decompressor: Callable[[], Any]
     """Returns an object with `decompress`, `eof` and `unused_data`, for one member or frame."""
     may_be_padded: bool = True
-    """Zero bytes after a member are padding, as gzip(1) and xz(1) take them; zstd(1) refuses them."""
+    """Zero bytes after a member are padding, as gzip(1) and xz(1) take them; zstd(1) refuses
+    them."""
 
 
 # A decompressor for each frame: objects of one share its state, and files are read side by side.
 _ZSTANDARD = Compression(
-    lambda: zstandard.ZstdDecompressor(max_window_size=MOST_DICTIONARY_BYTES).decompressobj(), may_be_padded=False
+    lambda: zstandard.ZstdDecompressor(max_window_size=MOST_DICTIONARY_BYTES).decompressobj(),
+    may_be_padded=False,
 )
 COMPRESSIONS = {
     ".gz": Compression(lambda: zlib.decompressobj(wbits=31)),  # 16 + 15: gzip, largest window
     ".zst": _ZSTANDARD,
     ".zstd": _ZSTANDARD,
-    ".xz": Compression(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_DICTIONARY_BYTES)),
+    ".xz": Compression(
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_DICTIONARY_BYTES)
+    ),
     ".bz2": Compression(bz2.BZ2Decompressor),
 }
 """By the suffix of a file's name, in lower case."""
@@ -83,8 +93,9 @@ COMPRESSIONS = {
 def content_blocks(file: Path, kind: Kind, advance: Callable[[int], None]) -> Iterator[bytes]:
     """Yield a file's content, decompressed as its name says, without a byte order mark.
 
-    `advance` is called with the number of raw bytes read since its last call. Raises FileBroken where the file cannot be
-    read to its end, and at its beginning where that shows that it holds no rows of this kind.
+    `advance` is called with the number of raw bytes read since its last call. Raises FileBroken
+    where the file cannot be read to its end, and at its beginning where that shows that it holds no
+    rows of this kind.
     """
     suffix = file.suffix.lower()
     content = _raw_blocks(file, advance)
@@ -104,7 +115,8 @@ def content_blocks(file: Path, kind: Kind, advance: Callable[[int], None]) -> It
 
 @contextmanager
 def held_unchanged(file: Path, size: int, modified_ns: int) -> Iterator[None]:
-    """Raise FileChanged unless a file is as it was listed, before what is done in here and after it, failed or not.
+    """Raise FileChanged unless a file is as it was listed, before what is done in here and after
+    it, failed or not.
 
     Raises FileBroken where it cannot be opened.
     """
@@ -124,7 +136,8 @@ def held_unchanged(file: Path, size: int, modified_ns: int) -> Iterator[None]:
 
 
 def check_unchanged(file: Path, size: int, modified_ns: int) -> os.stat_result:
-    """Return a file's status; raises FileChanged where its size or its time of change is another, or it is gone."""
+    """Return a file's status; raises FileChanged where its size or its time of change is another,
+    or it is gone."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -141,7 +154,8 @@ def _compare(file: Path, status: os.stat_result, size: int, modified_ns: int) ->
 
 
 def check_beginning(file: Path, kind: Kind) -> None:
-    """Raise FileBroken where the first bytes of an uncompressed file show that it is not of this kind."""
+    """Raise FileBroken where the first bytes of an uncompressed file show that it is not of this
+    kind."""
     with open_regular(file) as opened:
         why = why_unreadable(opened.read(HEAD_BYTES), kind)
         if why:
@@ -149,7 +163,8 @@ def check_beginning(file: Path, kind: Kind) -> None:
 
 
 def open_regular(file: Path) -> FileIO:
-    """Open a file for reading; raises FileBroken for what is no regular file, without waiting for a writer of a FIFO."""
+    """Open a file for reading; raises FileBroken for what is no regular file, without waiting for a
+    writer of a FIFO."""
     opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
     mode = os.fstat(opened.fileno()).st_mode
     if not stat.S_ISREG(mode):
@@ -181,8 +196,8 @@ def _raw_blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
 def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
     """Yield the content of concatenated members or frames.
 
-    Raises FileBroken where the file ends within one, and for anything after one that neither begins another nor is
-    padding: what gzip(1) ignores with a warning may be the rest of a damaged file.
+    Raises FileBroken where the file ends within one, and for anything after one that neither begins
+    another nor is padding: what gzip(1) ignores with a warning may be the rest of a damaged file.
     """
     decompressor = None
     position = members = 0
@@ -197,8 +212,14 @@ def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) 
             try:
                 yield from pieces(_inflated(decompressor, block), CONTENT_BYTES)
             except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError) as error:
-                where = f"the frame before byte {position:,}" if position > PACKED_BYTES or members else "its beginning"
-                raise FileBroken(file, f"not valid {file.suffix} data in {where} ({error})") from None
+                where = (
+                    f"the frame before byte {position:,}"
+                    if position > PACKED_BYTES or members
+                    else "its beginning"
+                )
+                raise FileBroken(
+                    file, f"not valid {file.suffix} data in {where} ({error})"
+                ) from None
             block = b""
             if decompressor.eof:
                 block = decompressor.unused_data
@@ -207,11 +228,15 @@ def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) 
     if position == 0:
         raise FileBroken(file, f"is empty, which no {file.suffix} file is")
     if decompressor is not None:
-        raise FileBroken(file, f"is truncated: its {file.suffix} data ends after {position:,} bytes within a frame")
+        raise FileBroken(
+            file,
+            f"is truncated: its {file.suffix} data ends after {position:,} bytes within a frame",
+        )
 
 
 def _inflated(decompressor: Any, block: bytes) -> Iterator[bytes]:
-    """Yield what a block of compressed bytes gives; xz and bzip2, which may make gigabytes of it, in bounded parts."""
+    """Yield what a block of compressed bytes gives; xz and bzip2, which may make gigabytes of it,
+    in bounded parts."""
     if not isinstance(decompressor, lzma.LZMADecompressor | bz2.BZ2Decompressor):
         yield decompressor.decompress(block)
         return

@@ -1,6 +1,8 @@
-"""One task of `prepare`: a group of raw files to checked documents in Parquet, split into train and validation.
+"""One task of `prepare`: a group of raw files to checked documents in Parquet, split into train and
+validation.
 
-Reads raw files; writes `<source>/<split>_*.parquet` and, where rows were rejected, `<source>/rejected/<key>.jsonl`.
+Reads raw files; writes `<source>/<split>_*.parquet` and, where rows were rejected,
+`<source>/rejected/<key>.jsonl`.
 """
 
 import contextlib
@@ -51,7 +53,8 @@ class _Task:
     broken_files: dict[str, str] = field(default_factory=dict)
     smallest_hash: float = 1.0
     largest_hash: float = 0.0
-    """Largest position of a document in the split, and `smallest_hash` the smallest: see `split.hash_position`."""
+    """Largest position of a document in the split, and `smallest_hash` the smallest: see
+    `split.hash_position`."""
     crlf_line_ends: int = 0
     """Made LF."""
 
@@ -67,19 +70,25 @@ class _Task:
         )
 
 
-def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settings: ReadSettings) -> dict[str, Any]:
-    """Write the documents of `files` and return counts and file records; `key` stands in the names of the shards.
+def read_files(
+    documents_dir: Path, key: str, files: Sequence[InputFile], settings: ReadSettings
+) -> dict[str, Any]:
+    """Write the documents of `files` and return counts and file records; `key` stands in the names
+    of the shards.
 
-    Raises DataError, after reading every file and leaving no output, if one is broken and `on_broken_file` is `stop`;
-    at once, as FileChanged, if one is not as `files` describes it before and after it is read; at once if a row lacks the
-    key of `split_by`. An error of writing, such as a full disk, leaves as OSError.
+    Raises DataError, after reading every file and leaving no output, if one is broken and
+    `on_broken_file` is `stop`; at once, as FileChanged, if one is not as `files` describes it
+    before and after it is read; at once if a row lacks the key of `split_by`. An error of writing,
+    such as a full disk, leaves as OSError.
     """
     folder = documents_dir / settings.source
     folder.mkdir(parents=True, exist_ok=True)
     rejected = folder / "rejected" / f"{key}.jsonl"
     remove_task_outputs(folder, key)
     rejected.unlink(missing_ok=True)
-    writers = {split: ShardWriter(folder, split, key, settings.shard_text_bytes) for split in SPLITS}
+    writers = {
+        split: ShardWriter(folder, split, key, settings.shard_text_bytes) for split in SPLITS
+    }
     task = _Task(settings, writers, total_bytes=sum(file.size for file in files))
     problems = []
     try:
@@ -94,7 +103,9 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
             check_unchanged(file.path, file.size, file.modified_ns)
         if problems and settings.on_broken_file == "stop":
             raise DataError("\n".join(problems))
-        shards = {name: record for split in SPLITS for name, record in writers[split].close().items()}
+        shards = {
+            name: record for split in SPLITS for name, record in writers[split].close().items()
+        }
         if samples := task.losses.samples():
             write_atomic(rejected, samples)
     except BaseException as error:
@@ -119,7 +130,9 @@ def read_files(documents_dir: Path, key: str, files: Sequence[InputFile], settin
 
 def _read_file(file: InputFile, task: _Task) -> None:
     settings = task.settings
-    with contextlib.closing(read_rows(file.path, settings.kind, settings.text_field, task.advance)) as rows:
+    with contextlib.closing(
+        read_rows(file.path, settings.kind, settings.text_field, task.advance)
+    ) as rows:
         for row in rows:
             if isinstance(row, Reject):
                 task.losses.reject(row, file.name)
@@ -127,7 +140,11 @@ def _read_file(file: InputFile, task: _Task) -> None:
                 task.losses.keep(row)
                 if settings.kind == "text" and settings.line_ends == "lf":
                     row = _with_lf(row, task)
-                key = row.text if settings.split_by == "text" else _split_key(row, file.path, settings)
+                key = (
+                    row.text
+                    if settings.split_by == "text"
+                    else _split_key(row, file.path, settings)
+                )
                 position = hash_position(key)
                 task.smallest_hash = min(task.smallest_hash, position)
                 task.largest_hash = max(task.largest_hash, position)
@@ -150,8 +167,10 @@ def _split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:
     meta = loads_exactly(row.meta)
     if settings.split_by not in meta:
         raise DataError(
-            f"sources.{settings.source}.split_by = {settings.split_by!r}: row {row.origin_row} of {path} has no such "
-            f"key in its meta, which has {', '.join(meta) or 'none'}. Name a key that every row has, or set it to text."
+            f"sources.{settings.source}.split_by = {settings.split_by!r}: row {row.origin_row} of "
+            f"{path} has no such "
+            f"key in its meta, which has {', '.join(meta) or 'none'}. Name a key that every row "
+            "has, or set it to text."
         )
     value = meta[settings.split_by]
     return value.encode() if isinstance(value, str) else json.dumps(value, sort_keys=True).encode()

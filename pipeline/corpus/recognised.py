@@ -32,14 +32,16 @@ ZEROS_OF_WIDE: dict[tuple[int, ...], str] = {
     (0, 1, 1, 1): "UTF-32LE",
     (1, 1, 1, 0): "UTF-32BE",
 }
-"""Which of the first four bytes are zero, in JSON without such a mark. Source: RFC 4627, section 3."""
+"""Which of the first four bytes are zero, in JSON without such a mark. Source: RFC 4627, section
+3."""
 WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 SPREAD_OBJECT = re.compile(rb'\s*\{[ \t]*\r?\n\s*["}]')
 """An object whose first key stands on another line than its brace."""
 
 
 def why_unreadable(head: bytes, kind: Kind) -> str | None:
-    """Return why no row of a file that begins so can be read, and what to do about it; None where nothing is wrong.
+    """Return why no row of a file that begins so can be read, and what to do about it; None where
+    nothing is wrong.
 
     `head`: its content, decompressed; of a longer file at least the first kilobytes.
     """
@@ -60,7 +62,9 @@ def _other_format(head: bytes) -> str | None:
     if head.startswith(b"PK\x03\x04") or head[257:262] == b"ustar":
         return "is an archive of files: unpack it, and name what was in it"
     marked = [encoding for mark, encoding in WIDE_MARKS if head.startswith(mark)]
-    encoding = marked[0] if marked else ZEROS_OF_WIDE.get(tuple(int(byte == 0) for byte in head[:4]))
+    encoding = (
+        marked[0] if marked else ZEROS_OF_WIDE.get(tuple(int(byte == 0) for byte in head[:4]))
+    )
     if encoding:
         return f"is {encoding} and must be UTF-8: convert it with `iconv -f {encoding} -t UTF-8`"
     if head and not head.strip(b"\0"):

@@ -1,7 +1,7 @@
 """Raw files, read as bytes, to rows: each row is a text with its meta, or a reject with its reason.
 
-What is wrong with one row never hides another; what is wrong with a whole file (unreadable, truncated, not the
-format its name says) is an error of the file, never a row and never silence.
+What is wrong with one row never hides another; what is wrong with a whole file (unreadable,
+truncated, not the format its name says) is an error of the file, never a row and never silence.
 """
 
 import codecs
@@ -20,12 +20,18 @@ from pipeline.corpus.recognised import Kind
 from pipeline.errors import UserError
 
 Reason = Literal[
-    "broken-json", "invalid-utf8", "not-an-object", "no-text", "text-not-a-string", "empty-text", "too-long"
+    "broken-json",
+    "invalid-utf8",
+    "not-an-object",
+    "no-text",
+    "text-not-a-string",
+    "empty-text",
+    "too-long",
 ]
 
 LONGEST_BYTES = 2**29
-"""A line, text file or Parquet text beyond is rejected: it is no document but a file with other separators. Memory grows
-with the longest, and a page of Parquet ends at 2 GiB."""
+"""A line, text file or Parquet text beyond is rejected: it is no document but a file with other
+separators. Memory grows with the longest, and a page of Parquet ends at 2 GiB."""
 EXCERPT_CHARACTERS = 300
 MOST_KEYS = 20
 KEY_CHARACTERS = 60
@@ -34,7 +40,8 @@ _MISSING = object()
 
 
 class Row(NamedTuple):
-    """A document as it stands in a raw file. Bytes, as they are hashed and written; a `str` would be one more copy."""
+    """A document as it stands in a raw file. Bytes, as they are hashed and written; a `str` would
+    be one more copy."""
 
     text: bytes
     """UTF-8, valid."""
@@ -62,22 +69,27 @@ def read_rows(
 ) -> Generator[Row | Reject]:
     """Yield a file's rows in order; raises FileBroken at the point where it cannot be read on.
 
-    `advance` is called with the number of raw bytes read since its last call. While a row is parsed it takes up to six
-    times its size: the line, the parser's copy, and a `str`, of four bytes a character where one is rare.
+    `advance` is called with the number of raw bytes read since its last call. While a row is parsed
+    it takes up to six times its size: the line, the parser's copy, and a `str`, of four bytes a
+    character where one is rare.
     """
     try:
         if kind == "parquet":
             for number, row in enumerate(parquet_rows(file, text_field, advance)):
                 yield _parquet_row(row, number)
         elif kind == "text":
-            yield _text_row(bytes(next(_lines(content_blocks(file, kind, advance), separator=None))))
+            yield _text_row(
+                bytes(next(_lines(content_blocks(file, kind, advance), separator=None)))
+            )
         else:
             number = -1
             for line in _lines(content_blocks(file, kind, advance)):
                 number += 1  # no `enumerate`, which holds on to a line until it has the next
                 if line and not line.isspace():
                     yield _json_row(line, number, text_field)
-    except OSError as error:  # the file's own: what the caller does between rows is not raised in here
+    except (
+        OSError
+    ) as error:  # the file's own: what the caller does between rows is not raised in here
         raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
     except (MemoryError, UserError):
         raise
@@ -86,8 +98,10 @@ def read_rows(
 
 
 def _lines(blocks: Iterable[bytes], separator: bytes | None = b"\n") -> Iterator[bytes | bytearray]:
-    """Yield what stands between separators, or all of it; of more than `LONGEST_BYTES` only little more than them."""
-    # Of a line longer than a block. Grown in place: a list of its blocks would leave as much in the allocator's hands.
+    """Yield what stands between separators, or all of it; of more than `LONGEST_BYTES` only little
+    more than them."""
+    # Of a line longer than a block. Grown in place: a list of its blocks would leave as much in the
+    # allocator's hands.
     waiting = bytearray()
     for block in blocks:
         first, *others = block.split(separator) if separator else (block,)
@@ -112,7 +126,11 @@ def _json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Re
     text = fields.pop(text_field, _MISSING)
     if type(text) is str and text and not text.isspace():
         meta = plain_meta(fields)
-        return _odd_json_row(line, number, text_field) if meta is None else Row(text.encode(), meta, number)
+        return (
+            _odd_json_row(line, number, text_field)
+            if meta is None
+            else Row(text.encode(), meta, number)
+        )
     return _without_text(text, fields, line, number)
 
 
@@ -133,7 +151,9 @@ def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row 
     return _without_text(text, fields, line, number)
 
 
-def _without_text(text: Any, others: dict[str, Any], line: bytes | bytearray, number: int) -> Reject:
+def _without_text(
+    text: Any, others: dict[str, Any], line: bytes | bytearray, number: int
+) -> Reject:
     if text is _MISSING or text is None:
         return Reject("no-text", number, _excerpt(line), _first_keys(others))
     return Reject(_text_problem(text), number, _excerpt(line))
@@ -170,7 +190,9 @@ def _text_problem(text: Any) -> Reason:
 def _content_problem(content: bytes) -> Reason | None:
     if len(content) > LONGEST_BYTES:
         return "too-long"
-    decoder = codecs.getincrementaldecoder("utf-8")()  # a `str` of all of it may be four times its size
+    decoder = codecs.getincrementaldecoder(
+        "utf-8"
+    )()  # a `str` of all of it may be four times its size
     blank = True
     try:
         for start in range(0, len(content), CONTENT_BYTES):

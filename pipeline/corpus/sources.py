@@ -10,18 +10,29 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus import layouts
-from pipeline.corpus.folders import Entry, count_left_out, expand_pattern, search_folder, shown_counts
+from pipeline.corpus.folders import (
+    Entry,
+    count_left_out,
+    expand_pattern,
+    search_folder,
+    shown_counts,
+)
 from pipeline.corpus.local_machine import GATHERER_VERSION
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.errors import DataError
 from pipeline.store.artifacts import fingerprint
 
 FOLDER_SUFFIXES = {
-    "jsonl": tuple(f"{form}{packed}" for form in (".jsonl", ".json", ".ndjson") for packed in ("", *COMPRESSIONS)),
+    "jsonl": tuple(
+        f"{form}{packed}"
+        for form in (".jsonl", ".json", ".ndjson")
+        for packed in ("", *COMPRESSIONS)
+    ),
     "parquet": (".parquet",),
     "text": ("",),
 }
-"""What is taken from a folder that is searched; a file that is named, or matched by a glob, is taken anyway."""
+"""What is taken from a folder that is searched; a file that is named, or matched by a glob, is
+taken anyway."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +41,10 @@ class InputFile:
 
     path: Path
     name: str
-    """Relative to the entry of `paths` that gave it: a folder's files begin with the folder's own name, a named file has
-    its bare name, a glob's files are relative to its deepest folder without a magic character. So it depends neither
-    on where the corpus lies nor on what other files there are."""
+    """Relative to the entry of `paths` that gave it: a folder's files begin with the folder's own
+    name, a named file has its bare name, a glob's files are relative to its deepest folder without
+    a magic character. So it depends neither on where the corpus lies nor on what other files there
+    are."""
     size: int
     modified_ns: int
 
@@ -51,7 +63,8 @@ class SourceFiles:
     left_out: list[Entry]
     """What a folder that was searched holds besides."""
     held_out: list[Path]
-    """Those of `files` that folders or globs gave, and whose names say that others hold them out."""
+    """Those of `files` that folders or globs gave, and whose names say that others hold them
+    out."""
 
 
 NO_FILES = SourceFiles([], [], [])
@@ -64,7 +77,8 @@ class _Named:
     name: str
     path: Path
     below: Path | None
-    """Where it lies below the folder that was searched, or where a glob begins; None where the entry is the file."""
+    """Where it lies below the folder that was searched, or where a glob begins; None where the
+    entry is the file."""
 
 
 def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]:
@@ -72,12 +86,16 @@ def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]
     return search_files(source, kind, paths).files
 
 
-def search_files(source: str, kind: str, paths: Sequence[Path], own: Sequence[Path] = ()) -> SourceFiles:
-    """Expand files, globs and folders to files sorted by name, each file once; nothing below the folders `own`.
+def search_files(
+    source: str, kind: str, paths: Sequence[Path], own: Sequence[Path] = ()
+) -> SourceFiles:
+    """Expand files, globs and folders to files sorted by name, each file once; nothing below the
+    folders `own`.
 
-    A file that several entries give has its name from the first of them; one that an entry gives twice, through links,
-    the first of its names. Raises DataError naming each entry that gives nothing, each name of two files, each file
-    that stands there twice (plain and compressed), what is no file, and trees whose other folders hold no documents.
+    A file that several entries give has its name from the first of them; one that an entry gives
+    twice, through links, the first of its names. Raises DataError naming each entry that gives
+    nothing, each name of two files, each file that stands there twice (plain and compressed), what
+    is no file, and trees whose other folders hold no documents.
     """
     files: dict[str, _Named] = {}  # by path without links
     left_out: dict[Path, Entry] = {}
@@ -87,7 +105,8 @@ def search_files(source: str, kind: str, paths: Sequence[Path], own: Sequence[Pa
             named, others = _expand(entry, kind, own)
         except OSError as error:
             problems.append(
-                f"sources.{source}.paths: {error.filename} cannot be read: {error.strerror}. Correct its permissions."
+                f"sources.{source}.paths: {error.filename} cannot be read: {error.strerror}. "
+                "Correct its permissions."
             )
             continue
         if not named:
@@ -102,12 +121,15 @@ def search_files(source: str, kind: str, paths: Sequence[Path], own: Sequence[Pa
     problems += layouts.side_folders(source, searched)
     if problems:
         raise DataError("\n".join(problems))
-    held_out = layouts.held_out_files(searched) if kind != "text" else []  # test_x.py is code, not a split
+    held_out = (
+        layouts.held_out_files(searched) if kind != "text" else []
+    )  # test_x.py is code, not a split
     return SourceFiles(_described(source, found), list(left_out.values()), held_out)
 
 
 def input_files(config: RunConfig) -> dict[str, SourceFiles]:
-    """Return the files of each source that names paths; raises one DataError with all that is missing."""
+    """Return the files of each source that names paths; raises one DataError with all that is
+    missing."""
     files: dict[str, SourceFiles] = {}
     problems = []
     for name, source in config.sources.items():
@@ -125,21 +147,24 @@ def input_files(config: RunConfig) -> dict[str, SourceFiles]:
 def inventory(config: RunConfig) -> dict[str, Any]:
     """Describe what `prepare` reads from outside, for its fingerprint.
 
-    None for a source whose paths are all gone; where only some are, or files clash, what is wrong: so a mistyped path
-    beside a good one makes the stage stale, and running it tells. The text of `local-machine` is gathered once and
-    then kept: installing a package makes no corpus stale.
+    None for a source whose paths are all gone; where only some are, or files clash, what is wrong:
+    so a mistyped path beside a good one makes the stage stale, and running it tells. The text of
+    `local-machine` is gathered once and then kept: installing a package makes no corpus stale.
     """
     described: dict[str, Any] = {}
     for name, source in config.sources.items():
         if source.kind == "local-machine":
             described[f"files of {name}"] = f"gathered by version {GATHERER_VERSION}"
         elif source.has_documents:
-            described[f"files of {name}"] = _identity_of(name, source.kind, source.paths, _own_folders(config))
+            described[f"files of {name}"] = _identity_of(
+                name, source.kind, source.paths, _own_folders(config)
+            )
     return described
 
 
 def _own_folders(config: RunConfig) -> list[Path]:
-    """Return the folders of text that the pipeline itself writes: searched, they would give every text again."""
+    """Return the folders of text that the pipeline itself writes: searched, they would give every
+    text again."""
     data_dir = config.paths.data_dir
     below = ("documents", "tokenizer", "tokens", "raw/local-machine")
     return [config.paths.run_dir, *(data_dir / name for name in below)]
@@ -160,7 +185,8 @@ def _has_files(path: Path, kind: str, own: Sequence[Path]) -> bool:
 
 
 def _expand(entry: Path, kind: str, own: Sequence[Path]) -> tuple[list[_Named], list[Entry]]:
-    """Return the files of an entry of `paths`, and what a folder that is searched for it holds besides."""
+    """Return the files of an entry of `paths`, and what a folder that is searched for it holds
+    besides."""
     base, matches = expand_pattern(entry)
     others_folders = [folder for folder in own if not base.is_relative_to(folder)]
     files = []
@@ -168,14 +194,23 @@ def _expand(entry: Path, kind: str, own: Sequence[Path]) -> tuple[list[_Named], 
     for match in matches:
         if match != entry and any(match.is_relative_to(folder) for folder in others_folders):
             continue
-        found = search_folder(match, FOLDER_SUFFIXES[kind], others_folders) if match.is_dir() else [Entry(match)]
+        found = (
+            search_folder(match, FOLDER_SUFFIXES[kind], others_folders)
+            if match.is_dir()
+            else [Entry(match)]
+        )
         for item in found:
             if item.left_out is not None:
                 left_out.append(item)
                 continue
-            # Names of files are bytes, those of documents' origins text; what is no UTF-8 is shown escaped.
+            # Names of files are bytes, those of documents' origins text; what is no UTF-8 is shown
+            # escaped.
             name = os.fsencode(item.path.relative_to(base)).decode(errors="backslashreplace")
-            below = None if item.path == entry else item.path.relative_to(entry if match == entry else base)
+            below = (
+                None
+                if item.path == entry
+                else item.path.relative_to(entry if match == entry else base)
+            )
             files.append(_Named(name, item.path, below))
     return files, left_out
 
@@ -184,7 +219,9 @@ def _why_nothing(entry: Path, kind: str, left_out: Sequence[Entry]) -> str:
     base, _ = expand_pattern(entry)
     what = "matches no file" if glob.has_magic(str(entry.relative_to(base))) else "does not exist"
     if entry.is_dir():
-        what = f"holds no file named {' or '.join(f'*{suffix}' for suffix in FOLDER_SUFFIXES[kind])}"
+        what = (
+            f"holds no file named {' or '.join(f'*{suffix}' for suffix in FOLDER_SUFFIXES[kind])}"
+        )
     beside = f" ({shown_counts(count_left_out(left_out))} there)" if left_out else ""
     return f"{entry} {what}{beside}. Correct the path in the run file, or put the text there."
 
@@ -202,13 +239,16 @@ def _same_names(source: str, files: Iterable[_Named]) -> list[str]:
     name, before, path = clashes[0]
     more = f" ({len(clashes) - 1} more such pairs)" if len(clashes) > 1 else ""
     return [
-        f"sources.{source}.paths: {before} and {path} would both be named {name}{more}, by which documents are "
-        f"told apart. Make them two sources, or name their common parent folder {os.path.commonpath([before, path])}."
+        f"sources.{source}.paths: {before} and {path} would both be named {name}{more}, by which "
+        "documents are "
+        "told apart. Make them two sources, or name their common parent folder "
+        f"{os.path.commonpath([before, path])}."
     ]
 
 
 def _same_content(source: str, files: Iterable[_Named]) -> list[str]:
-    """Describe the first file that lies there plain and compressed, or compressed twice: its text would be doubled."""
+    """Describe the first file that lies there plain and compressed, or compressed twice: its text
+    would be doubled."""
     first: dict[tuple[Path, str], Path] = {}
     clashes = []
     for file in files:
@@ -223,8 +263,10 @@ def _same_content(source: str, files: Iterable[_Named]) -> list[str]:
     before, path = clashes[0]
     more = f" ({len(clashes) - 1} more such pairs)" if len(clashes) > 1 else ""
     return [
-        f"sources.{source}.paths: {before} and {path} lie beside each other{more}, one text in two forms, and would be "
-        f"read twice. Remove or move one of them, rename it if its text is another, or let a glob match one form only."
+        f"sources.{source}.paths: {before} and {path} lie beside each other{more}, one text in two "
+        "forms, and would be "
+        "read twice. Remove or move one of them, rename it if its text is another, or let a glob "
+        "match one form only."
     ]
 
 
@@ -235,12 +277,16 @@ def _described(source: str, files: Sequence[_Named]) -> list[InputFile]:
         try:
             status = file.path.stat()
         except OSError as error:
-            problems.append(f"{file.path} cannot be read: {error.strerror}. Restore the file or remove it.")
+            problems.append(
+                f"{file.path} cannot be read: {error.strerror}. Restore the file or remove it."
+            )
             continue
         if stat.S_ISREG(status.st_mode):
             described.append(InputFile(file.path, file.name, status.st_size, status.st_mtime_ns))
         else:
-            problems.append(f"{file.path} is {kind_of_file(status.st_mode)}. Write its content into a file.")
+            problems.append(
+                f"{file.path} is {kind_of_file(status.st_mode)}. Write its content into a file."
+            )
     if problems:
         raise DataError("\n".join(f"sources.{source}.paths: {problem}" for problem in problems))
     return described

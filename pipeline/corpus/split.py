@@ -1,4 +1,5 @@
-"""Which documents are held out: those whose hash, as a number in [0, 1), is below `prepare.validation_fraction`."""
+"""Which documents are held out: those whose hash, as a number in [0, 1), is below
+`prepare.validation_fraction`."""
 
 import math
 from collections.abc import Mapping
@@ -19,8 +20,11 @@ def choose_split(position: float, validation_fraction: float) -> str:
     return "validation" if position < validation_fraction else "train"
 
 
-def empty_split_advice(documents: Mapping[str, int], smallest: float, largest: float, fraction: float) -> str | None:
-    """Say what to set where one of the two splits is empty, or that nothing can be set; None where neither is.
+def empty_split_advice(
+    documents: Mapping[str, int], smallest: float, largest: float, fraction: float
+) -> str | None:
+    """Say what to set where one of the two splits is empty, or that nothing can be set; None where
+    neither is.
 
     `smallest`, `largest`: the positions of a source's documents, of which it has at least one.
     """
@@ -40,7 +44,8 @@ def empty_split_advice(documents: Mapping[str, int], smallest: float, largest: f
     largest_allowed = math.nextafter(MOST_FRACTION, 0)
     if smallest >= largest_allowed:
         return (
-            f"{finding}No prepare.validation_fraction below {MOST_FRACTION} can hold out one of them: their smallest hash "
+            f"{finding}No prepare.validation_fraction below {MOST_FRACTION} can hold out one of "
+            "them: their smallest hash "
             f"is {smallest:.3g}. Add documents."
         )
     least = _between(smallest, min(largest, largest_allowed))

@@ -1,4 +1,5 @@
-"""What ranks tell each other before they train, so that all of them go on or all refuse, with one message."""
+"""What ranks tell each other before they train, so that all of them go on or all refuse, with one
+message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,8 @@ from pipeline.errors import UserError
 
 
 def from_rank_0(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function on rank 0 only and give every rank its result, or raise its UserError everywhere."""
+    """Call a function on rank 0 only and give every rank its result, or raise its UserError
+    everywhere."""
     box: list[Any] = [None]
     if dist.get_rank() == 0:
         try:

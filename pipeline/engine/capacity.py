@@ -1,4 +1,5 @@
-"""What a rank's device can do: its free memory and number formats, held against what the run asks for."""
+"""What a rank's device can do: its free memory and number formats, held against what the run asks
+for."""
 
 import socket
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 def problems_of_rank(
     config: RunConfig, resolved: dict[str, Any], architecture: PretrainedConfig, sizes: Sizes
 ) -> list[str]:
-    """Return why this rank cannot run the model: number format, memory. Process groups must exist; allocates nothing."""
+    """Return why this rank cannot run the model: number format, memory. Process groups must exist;
+    allocates nothing."""
     hosts: list[str] = [""] * dist.get_world_size()
     dist.all_gather_object(hosts, socket.gethostname())
     on_gpu = torch.cuda.is_available()
@@ -36,27 +38,34 @@ def problems_of_rank(
     tokens = setting.micro_batch_sequences * setting.sequence_length
     logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
     where = (
-        f"on {torch.cuda.get_device_name()}" if on_gpu else f"into a rank's share of {socket.gethostname()}'s memory"
+        f"on {torch.cuda.get_device_name()}"
+        if on_gpu
+        else f"into a rank's share of {socket.gethostname()}'s memory"
     )
     try:
-        refuse_if_too_big(shape, setting, _room(hosts.count(socket.gethostname())), where, logit_tokens)
+        refuse_if_too_big(
+            shape, setting, _room(hosts.count(socket.gethostname())), where, logit_tokens
+        )
     except ConfigError as error:
         problems += error.problems
     return problems
 
 
 def moment_bytes(config: RunConfig, sizes: Sizes) -> float:
-    """Return the optimizer's states in bytes a parameter: Muon has one momentum for hidden matrices, AdamW two moments."""
+    """Return the optimizer's states in bytes a parameter: Muon has one momentum for hidden
+    matrices, AdamW two moments."""
     return 8.0 - 4.0 * sizes.non_embedding / sizes.total if config.optimizer.kind == "muon" else 8.0
 
 
 def cpu_has_fp16() -> bool:
-    """Tell whether this machine's CPU computes in fp16, as DeepSpeed asks (0.19.8, cpu_accelerator.py)."""
+    """Tell whether this machine's CPU computes in fp16, as DeepSpeed asks (0.19.8,
+    cpu_accelerator.py)."""
     return torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16: bool) -> list[str]:
-    """Name what is wrong with a number format on a CUDA device of this compute capability; None is a CPU.
+    """Name what is wrong with a number format on a CUDA device of this compute capability; None is
+    a CPU.
 
     Source: NVIDIA, CUDA C++ Programming Guide, "Compute Capabilities": bf16 from 8.0 (Ampere) on.
     """
@@ -66,14 +75,20 @@ def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16:
         return []
     found = ".".join(map(str, capability))
     return [
-        f"precision.dtype = bf16: this GPU has compute capability {found}, and bf16 needs 8.0; set fp16 (with loss "
+        f"precision.dtype = bf16: this GPU has compute capability {found}, and bf16 needs 8.0; set "
+        "fp16 (with loss "
         "scaling) or fp32"
     ]
 
 
 def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
-    """Read what the sums need from a transformers config, by the names that most architectures share."""
-    hidden, heads, head = architecture.hidden_size, architecture.num_attention_heads, head_width(architecture)
+    """Read what the sums need from a transformers config, by the names that most architectures
+    share."""
+    hidden, heads, head = (
+        architecture.hidden_size,
+        architecture.num_attention_heads,
+        head_width(architecture),
+    )
     return Shape(
         parameters=sizes.total,
         layers=architecture.num_hidden_layers,
@@ -84,7 +99,9 @@ def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
         feed_forward=getattr(architecture, "intermediate_size", None) or 4 * hidden,
         is_gated=getattr(architecture, "hidden_act", "") in ("silu", "swish"),
         vocabulary=architecture.vocab_size,
-        normalises_heads=architecture.model_type.startswith("qwen3"),  # a part of the architecture, not of its config
+        normalises_heads=architecture.model_type.startswith(
+            "qwen3"
+        ),  # a part of the architecture, not of its config
     )
 
 
@@ -105,13 +122,15 @@ def setting_of(config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: 
         offloads_parameters=devices[1] != "none",
         to_nvme="nvme" in devices,
         copies_saves=config.checkpoint.asynchronous,
-        # On a CPU the buffers' pages are not there until they are written to: the gradients' own size at most.
+        # On a CPU the buffers' pages are not there until they are written to: the gradients' own
+        # size at most.
         bucket_bytes=_bucket_bytes(zero, config.precision.dtype) if on_gpu else 0,
     )
 
 
 def _bucket_bytes(zero: dict[str, Any], dtype: str) -> int:
-    """Return the size of the buffers in which DeepSpeed gathers gradients: two where communication overlaps."""
+    """Return the size of the buffers in which DeepSpeed gathers gradients: two where communication
+    overlaps."""
     stage = zero["stage"]
     if stage == 0 or (stage == 1 and dtype == "bf16") or not zero.get("contiguous_gradients", True):
         return 0
@@ -127,7 +146,8 @@ def _room(ranks_here: int) -> Room:
 
 
 def free_host_memory() -> int:
-    """Return bytes of memory that processes here may still take: what the machine has, within every cgroup's limit."""
+    """Return bytes of memory that processes here may still take: what the machine has, within every
+    cgroup's limit."""
     own = Path("/proc/self/cgroup")
     lines = own.read_text().splitlines() if own.exists() else []
     return min([psutil.virtual_memory().available, *left_in_cgroups(CGROUPS, lines)])
@@ -136,7 +156,8 @@ def free_host_memory() -> int:
 def left_in_cgroups(root: Path, own: Sequence[str]) -> list[int]:
     """Return what each cgroup of this process leaves it; `own` are the lines of /proc/self/cgroup.
 
-    Reads version 2 (`memory.max`) and 1 (`memory/.../memory.limit_in_bytes`); pages of files count as free.
+    Reads version 2 (`memory.max`) and 1 (`memory/.../memory.limit_in_bytes`); pages of files count
+    as free.
     """
     left = []
     for line in own:
@@ -145,7 +166,9 @@ def left_in_cgroups(root: Path, own: Sequence[str]) -> list[int]:
             continue
         base = root / controllers
         names = (
-            ("memory.max", "memory.current") if not controllers else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            ("memory.max", "memory.current")
+            if not controllers
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
         )
         folder = base / path.lstrip("/")
         for level in (folder, *folder.parents):

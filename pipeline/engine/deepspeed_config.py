@@ -1,8 +1,10 @@
-"""DeepSpeed templates: which keys belong there, and how one becomes the config that DeepSpeed runs with.
+"""DeepSpeed templates: which keys belong there, and how one becomes the config that DeepSpeed runs
+with.
 
-The run YAML owns whatever can change the loss curve beyond rounding; a template owns how ZeRO executes it. DeepSpeed
-itself ignores misspelt keys and drops or keeps an unresolved "auto" in silence, so everything is checked here.
-Imports neither torch nor deepspeed: a wrong template is reported before anything starts.
+The run YAML owns whatever can change the loss curve beyond rounding; a template owns how ZeRO
+executes it. DeepSpeed itself ignores misspelt keys and drops or keeps an unresolved "auto" in
+silence, so everything is checked here. Imports neither torch nor deepspeed: a wrong template is
+reported before anything starts.
 """
 
 import difflib
@@ -29,9 +31,13 @@ OWNED_BY_YAML = {
 """Template key -> the YAML field that owns it. In a template: absent or "auto"."""
 
 REFUSED = {
-    "communication_data_type": "it changes the result; gradients are reduced in the format that precision.dtype implies",
+    "communication_data_type": (
+        "it changes the result; gradients are reduced in the format that precision.dtype implies"
+    ),
     "compression_training": "it changes the model that is trained",
-    "activation_checkpointing": "it acts on DeepSpeed's own checkpoint function only; set train.activation_checkpointing",
+    "activation_checkpointing": (
+        "it acts on DeepSpeed's own checkpoint function only; set train.activation_checkpointing"
+    ),
     "zero_allow_untested_optimizer": "every optimizer offered here is one that ZeRO supports",
 }
 
@@ -77,11 +83,15 @@ OFFLOAD_KEYS = {
 
 
 def read_template(path: Path) -> dict[str, Any]:
-    """Return a template's mapping. Raises ConfigError where it cannot be read or is not a JSON object."""
+    """Return a template's mapping. Raises ConfigError where it cannot be read or is not a JSON
+    object."""
     try:
         return read_strict_json(path)
     except ConfigError as error:
-        problems = [f"deepspeed = {path}: {problem}; ds_configs/ has templates" for problem in error.problems]
+        problems = [
+            f"deepspeed = {path}: {problem}; ds_configs/ has templates"
+            for problem in error.problems
+        ]
         raise ConfigError(problems) from None
 
 
@@ -102,9 +112,13 @@ def resolve(
         "train_batch_size": config.global_batch_sequences,  # the loop sets that of each step, see batch.ramp
         "train_micro_batch_size_per_gpu": config.batch.micro_batch_sequences,
         "gradient_accumulation_steps": config.accumulation(world_size),
-        "gradient_clipping": config.optimizer.max_gradient_norm if zero["stage"] else 0.0,  # there the loop clips
+        "gradient_clipping": config.optimizer.max_gradient_norm
+        if zero["stage"]
+        else 0.0,  # there the loop clips
         "zero_optimization": zero,
-        "steps_per_print": template.get("steps_per_print", 2**31 - 1),  # metrics.jsonl has every step
+        "steps_per_print": template.get(
+            "steps_per_print", 2**31 - 1
+        ),  # metrics.jsonl has every step
     }
     if config.precision.dtype != "fp32":
         resolved["data_types"] = {"grad_accum_dtype": "fp32"}
@@ -113,20 +127,29 @@ def resolve(
     if config.precision.dtype == "bf16":
         resolved["bf16"] = {"enabled": True}
     elif config.precision.dtype == "fp16":
-        # Dynamic loss scaling from 2^16, raised after 1,000 good steps (DeepSpeed's defaults, written out).
-        resolved["fp16"] = {"enabled": True, "loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000}
+        # Dynamic loss scaling from 2^16, raised after 1,000 good steps (DeepSpeed's defaults,
+        # written out).
+        resolved["fp16"] = {
+            "enabled": True,
+            "loss_scale": 0,
+            "initial_scale_power": 16,
+            "loss_scale_window": 1000,
+        }
     return resolved
 
 
 def fit_buckets(resolved: dict[str, Any], parameters: int) -> dict[str, Any]:
-    """Return the config with a gradient bucket no larger than all gradients, whose order of reduction stays.
+    """Return the config with a gradient bucket no larger than all gradients, whose order of
+    reduction stays.
 
-    DeepSpeed allocates the whole bucket, at stages 1 and 2 anew for every micro-batch: on a CPU its pages are then faulted
-    in again each time, on a GPU it is memory that nothing else gets.
+    DeepSpeed allocates the whole bucket, at stages 1 and 2 anew for every micro-batch: on a CPU its
+    pages are then faulted in again each time, on a GPU it is memory that nothing else gets.
     """
     zero = resolved["zero_optimization"]
     elements = int(zero.get("reduce_bucket_size", BUCKET_ELEMENTS))
-    return resolved | {"zero_optimization": zero | {"reduce_bucket_size": min(elements, parameters)}}
+    return resolved | {
+        "zero_optimization": zero | {"reduce_bucket_size": min(elements, parameters)}
+    }
 
 
 def zero_stage(settings: dict[str, Any]) -> int:
@@ -135,49 +158,64 @@ def zero_stage(settings: dict[str, Any]) -> int:
 
 
 def offload_device(settings: dict[str, Any], what: str) -> str:
-    """Return where a template or resolved config puts `optimizer` states or a `param`: none, cpu or nvme."""
+    """Return where a template or resolved config puts `optimizer` states or a `param`: none, cpu or
+    nvme."""
     offload = settings.get("zero_optimization", {}).get(f"offload_{what}") or {}
     return offload.get("device", "none")
 
 
 def offloads_optimizer(settings: dict[str, Any]) -> bool:
-    """Tell of a template or resolved config whether optimizer states live in host memory or on NVMe."""
+    """Tell of a template or resolved config whether optimizer states live in host memory or on
+    NVMe."""
     return offload_device(settings, "optimizer") != "none"
 
 
 def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[str]:
-    """Name what the run file and a valid template ask for, each for itself, and DeepSpeed cannot do together."""
+    """Name what the run file and a valid template ask for, each for itself, and DeepSpeed cannot do
+    together."""
     problems, precision = [], config.precision.dtype
     if zero_stage(template) == 0 and precision != "fp32":
         problems.append(
-            f"precision.dtype = {precision}: at ZeRO stage 0 DeepSpeed adds up gradients in {precision}; set deepspeed to "
-            "ds_configs/zero1.json (as fast, also on one rank, and exact), or precision.dtype to fp32"
+            f"precision.dtype = {precision}: at ZeRO stage 0 DeepSpeed adds up gradients in "
+            f"{precision}; set deepspeed to "
+            "ds_configs/zero1.json (as fast, also on one rank, and exact), or precision.dtype to "
+            "fp32"
         )
     if offloads_optimizer(template) and config.optimizer.kind == "muon":
         problems.append(
-            "optimizer.kind = muon: orthogonalises on the device, and the DeepSpeed template puts optimizer states "
-            "elsewhere (zero_optimization.offload_optimizer); set optimizer.kind to adamw, or take a template without it"
+            "optimizer.kind = muon: orthogonalises on the device, and the DeepSpeed template puts "
+            "optimizer states "
+            "elsewhere (zero_optimization.offload_optimizer); set optimizer.kind to adamw, or take "
+            "a template without it"
         )
     if offloads_optimizer(template) and config.optimizer.adamw_kernel == "deepspeed":
         problems.append(
-            "optimizer.adamw_kernel = deepspeed: is for optimizer states on the device, and the DeepSpeed template puts "
+            "optimizer.adamw_kernel = deepspeed: is for optimizer states on the device, and the "
+            "DeepSpeed template puts "
             "them elsewhere (zero_optimization.offload_optimizer); leave it out"
         )
     if config.optimizer.kind == "muon" and config.optimizer.adamw_kernel == "deepspeed":
-        problems.append("optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave it out")
+        problems.append(
+            "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave "
+            "it out"
+        )
     return problems
 
 
 def check(config: RunConfig) -> None:
-    """Check before anything starts what training could only refuse later. Raises ConfigError with every problem."""
+    """Check before anything starts what training could only refuse later. Raises ConfigError with
+    every problem."""
     ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else 1
     template = read_template(config.deepspeed)
     problems = [f"{config.deepspeed}: {p}" for p in template_problems(template)]
-    problems += _batch_problems(config, ranks) + ([] if problems else _combination_problems(template, config))
+    problems += _batch_problems(config, ranks) + (
+        [] if problems else _combination_problems(template, config)
+    )
     size, needed = config.model.config.get("vocab_size"), config.tokenizer.vocab_size
     if size is not None and needed is not None and size < needed:
         problems.append(
-            f"model.config.vocab_size = {size}: the tokenizer has {needed} ids (tokenizer.vocab_size); "
+            f"model.config.vocab_size = {size}: the tokenizer has {needed} ids "
+            "(tokenizer.vocab_size); "
             "make the model's at least as large, or leave it out to have it derived"
         )
     if problems:
@@ -201,7 +239,9 @@ def template_problems(template: dict[str, Any]) -> list[str]:
             problems += _autos(value, key)
             known = PROFILING_KEYS.get(key)
             if known is not None and isinstance(value, dict):
-                problems += [f"{key}." + _unknown(inner, known) for inner in value if inner not in known]
+                problems += [
+                    f"{key}." + _unknown(inner, known) for inner in value if inner not in known
+                ]
     zero = template.get("zero_optimization", {})
     if not isinstance(zero, dict):
         return [*problems, "zero_optimization: must be a JSON object"]
@@ -214,7 +254,11 @@ def template_problems(template: dict[str, Any]) -> list[str]:
             problems.append("zero_optimization." + _unknown(key, ZERO_KEYS))
         elif key in OFFLOAD_KEYS and isinstance(value, dict):
             known = OFFLOAD_KEYS[key]
-            problems += [f"zero_optimization.{key}." + _unknown(inner, known) for inner in value if inner not in known]
+            problems += [
+                f"zero_optimization.{key}." + _unknown(inner, known)
+                for inner in value
+                if inner not in known
+            ]
     return problems
 
 
@@ -227,11 +271,13 @@ def _batch_problems(config: RunConfig, world_size: int) -> list[str]:
         if setting == "batch.global_batch_tokens":
             problems.append(
                 f"{per_pass}: must divide the {tokens // sequence} sequences of a global batch "
-                f"({setting} / data.sequence_length); set {_batches_that_work(tokens, sequence, world_size, micro)}"
+                f"({setting} / data.sequence_length); set "
+                f"{_batches_that_work(tokens, sequence, world_size, micro)}"
             )
         else:
             problems.append(
-                f"{setting} = {tokens}: its {tokens // sequence} sequences must be a multiple of {per_pass}; "
+                f"{setting} = {tokens}: its {tokens // sequence} sequences must be a multiple of "
+                f"{per_pass}; "
                 f"set {nearest_multiples(tokens, world_size * micro * sequence)}"
             )
     return problems
@@ -244,13 +290,17 @@ def _batches_that_work(tokens: int, sequence: int, ranks: int, micro: int) -> st
         ways.append(f"launch.ranks to {nearest_divisors(ranks, samples // micro)}")
     if samples % ranks == 0:
         ways.append(f"batch.micro_batch_sequences to {nearest_divisors(micro, samples // ranks)}")
-    ways.append(f"batch.global_batch_tokens to {nearest_multiples(tokens, ranks * micro * sequence)}")
+    ways.append(
+        f"batch.global_batch_tokens to {nearest_multiples(tokens, ranks * micro * sequence)}"
+    )
     return ", or ".join(ways)
 
 
 def _unknown(key: str, known: set[str]) -> str:
     close = difflib.get_close_matches(key, sorted(known), n=1)
-    return f"{key}: unknown key (DeepSpeed would ignore it)" + (f"; did you mean {close[0]}?" if close else "")
+    return f"{key}: unknown key (DeepSpeed would ignore it)" + (
+        f"; did you mean {close[0]}?" if close else ""
+    )
 
 
 def _only_auto(value: Any) -> bool:
@@ -260,4 +310,8 @@ def _only_auto(value: Any) -> bool:
 def _autos(value: Any, key: str) -> list[str]:
     if isinstance(value, dict):
         return [problem for inner, v in value.items() for problem in _autos(v, f"{key}.{inner}")]
-    return [f'{key} = "auto": give a value, or leave it out for DeepSpeed\'s default'] if value == "auto" else []
+    return (
+        [f'{key} = "auto": give a value, or leave it out for DeepSpeed\'s default']
+        if value == "auto"
+        else []
+    )

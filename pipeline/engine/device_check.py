@@ -1,4 +1,5 @@
-"""Asks this machine's devices for the run's number format: `separate_checks` runs this, where the ranks will be local."""
+"""Asks this machine's devices for the run's number format: `separate_checks` runs this, where the
+ranks will be local."""
 
 import os
 from typing import Any
@@ -12,7 +13,8 @@ from pipeline.work.separate_checks import answer
 
 
 def check_precision(config: RunConfig) -> dict[str, Any]:
-    """Return nothing. Raises ConfigError where the device, a GPU or else the CPU, does not compute in `precision.dtype`."""
+    """Return nothing. Raises ConfigError where the device, a GPU or else the CPU, does not compute
+    in `precision.dtype`."""
     on_gpu = os.environ.get("DS_ACCELERATOR") != "cpu" and torch.cuda.is_available()
     capability = torch.cuda.get_device_capability() if on_gpu else None
     if problems := precision_problems(config.precision.dtype, capability, cpu_has_fp16()):

@@ -1,4 +1,5 @@
-"""The DeepSpeed engine: made from the resolved config, then asked whether it does what was asked for."""
+"""The DeepSpeed engine: made from the resolved config, then asked whether it does what was asked
+for."""
 
 import importlib
 from typing import Any
@@ -31,17 +32,21 @@ WRAPPERS = {
     ("fp16", 2): "DeepSpeedZeroOptimizer",
     ("fp16", 3): "DeepSpeedZeroOptimizer_Stage3",
 }
-"""What DeepSpeed 0.19.8 puts around the optimizer. In fp32 at stage 0 nothing; with offload BF16_Optimizer never."""
+"""What DeepSpeed 0.19.8 puts around the optimizer. In fp32 at stage 0 nothing; with offload
+BF16_Optimizer never."""
 
 
 def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageModel) -> Engine:
     """Initialise DeepSpeed; process groups must exist.
 
-    Raises AssertionError if the engine is not what was asked for, and ConfigError if the model would be trained for
-    another objective than its own.
+    Raises AssertionError if the engine is not what was asked for, and ConfigError if the model
+    would be trained for another objective than its own.
     """
-    # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong positions.
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    # DeepSpeed casts buffers with the weights; rotary frequencies in bf16 would turn into wrong
+    # positions.
+    buffers = {
+        name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()
+    }
     optimizer = make_optimizer(config, model, resolved)
     _import_muon_uncompiled()
     engine: Engine = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)[0]
@@ -59,10 +64,11 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageMode
 
 
 def _import_muon_uncompiled() -> None:
-    """Import DeepSpeed's Muon without PyTorch's compiler, whose import would cost every rank seconds at its start.
+    """Import DeepSpeed's Muon without PyTorch's compiler, whose import would cost every rank
+    seconds at its start.
 
-    DeepSpeed imports it whatever the optimizer is, and marks its kernels to be compiled. They are never called: `muon.py`
-    has our own.
+    DeepSpeed imports it whatever the optimizer is, and marks its kernels to be compiled. They are
+    never called: `muon.py` has our own.
     """
     compile_of_deepspeed = compiler.compile
     compiler.compile = lambda: compiler.dummy_decorator
@@ -73,7 +79,8 @@ def _import_muon_uncompiled() -> None:
 
 
 def _verify(config: RunConfig, resolved: dict[str, Any], engine: Engine) -> None:
-    """DeepSpeed replaces some settings in silence; training must not begin with others than those recorded."""
+    """DeepSpeed replaces some settings in silence; training must not begin with others than those
+    recorded."""
     precision, stage = config.precision.dtype, resolved["zero_optimization"]["stage"]
     found = {
         "train_batch_size": engine.train_batch_size(),
@@ -84,7 +91,9 @@ def _verify(config: RunConfig, resolved: dict[str, Any], engine: Engine) -> None
         "weights": next(engine.module.parameters()).dtype,
         "gradients": engine.get_data_types()[1],
         "master weights": {p.dtype for p in _stepped_on(engine)},
-        "wrapper": type(engine.optimizer).__name__ if engine.optimizer is not engine.basic_optimizer else "fp32",
+        "wrapper": type(engine.optimizer).__name__
+        if engine.optimizer is not engine.basic_optimizer
+        else "fp32",
     }
     wanted = {key: resolved[key] for key in found if key in resolved}
     wanted |= {"stage": stage, "weights": DTYPES[precision], "gradients": torch.float32}
@@ -96,22 +105,30 @@ def _verify(config: RunConfig, resolved: dict[str, Any], engine: Engine) -> None
 
 def _stepped_on(engine: Engine) -> list[torch.Tensor]:
     """Return the tensors that the inner optimizer updates."""
-    return list(engine.module.parameters()) if engine.zero_optimization_stage() == 0 else flat_tensors(engine)
+    return (
+        list(engine.module.parameters())
+        if engine.zero_optimization_stage() == 0
+        else flat_tensors(engine)
+    )
 
 
 def clip_gradients(engine: Engine, largest: float) -> torch.Tensor:
-    """Scale the reduced gradients that lie in `.grad` (ZeRO 0) down to a norm; returns their norm before, `()`."""
+    """Scale the reduced gradients that lie in `.grad` (ZeRO 0) down to a norm; returns their norm
+    before, `()`."""
     return torch.nn.utils.clip_grad_norm_(engine.module.parameters(), largest)
 
 
 def gradient_norm(engine: Engine) -> float:
-    """Return the global gradient norm, before clipping, that DeepSpeed measured at its last step (ZeRO 1 to 3).
+    """Return the global gradient norm, before clipping, that DeepSpeed measured at its last step
+    (ZeRO 1 to 3).
 
-    Infinite where a gradient was not finite: DeepSpeed has then left the weights as they were, on all ranks.
+    Infinite where a gradient was not finite: DeepSpeed has then left the weights as they were, on
+    all ranks.
     """
     return float(engine.get_global_grad_norm())
 
 
 def loss_scale(engine: Engine) -> float | None:
-    """Return the factor by which fp16 losses are scaled after the last step; None in other formats."""
+    """Return the factor by which fp16 losses are scaled after the last step; None in other
+    formats."""
     return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None

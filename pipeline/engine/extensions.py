@@ -1,10 +1,13 @@
-"""DeepSpeed's operators that are compiled on the machine that needs them: once, on its own disk, before they are used.
+"""DeepSpeed's operators that are compiled on the machine that needs them: once, on its own disk,
+before they are used.
 
-Left alone, DeepSpeed compiles one at its first use, in a folder below $HOME, under a lock that is a mere file: a process
-killed meanwhile leaves it there, and all later ones wait for ever. Here an operator is compiled in a folder of its own, which
-gets its name when it is complete, under a lock that the system releases when its holder dies. Free of torch.
+Left alone, DeepSpeed compiles one at its first use, in a folder below $HOME, under a lock that is a
+mere file: a process killed meanwhile leaves it there, and all later ones wait for ever. Here an
+operator is compiled in a folder of its own, which gets its name when it is complete, under a lock
+that the system releases when its holder dies. Free of torch.
 
-`python -m pipeline.engine.extensions` compiles what training on CPUs may need (`jobs/setup.sh dev`).
+`python -m pipeline.engine.extensions` compiles what training on CPUs may need (`jobs/setup.sh
+dev`).
 """
 
 import fcntl
@@ -31,8 +34,8 @@ from pipeline.logs import note
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
 """Where torch looks for compiled extensions."""
 BATON = "lock"
-"""torch's own lock, in an operator's folder: who could create it builds, the others wait until it is gone.
-Source: torch 2.13, utils/file_baton.py."""
+"""torch's own lock, in an operator's folder: who could create it builds, the others wait until it
+is gone. Source: torch 2.13, utils/file_baton.py."""
 SECOND_LOOK_SECONDS = 0.5
 OUTPUT_CHARACTERS = 3000
 
@@ -77,7 +80,8 @@ ASYNC_IO = Operator(
 FUSED_ADAM = Operator(
     "fused_adam",
     "DeepSpeed's fused AdamW",
-    "from deepspeed.accelerator import get_accelerator as a; a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
+    "from deepspeed.accelerator import get_accelerator as a; "
+    "a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
     usual="2 minutes",
     remedy="install the compiler that torch was made with (nvcc, on GPUs), or leave optimizer.adamw_kernel out",
 )
@@ -95,11 +99,12 @@ def needed(resolved: dict[str, Any], optimizer: Optimizer) -> list[Operator]:
 
 
 def use_folder() -> Path:
-    """Tell torch, in this process and those it starts, where compiled operators are; call before they are loaded.
+    """Tell torch, in this process and those it starts, where compiled operators are; call before
+    they are loaded.
 
-    Torch asks ninja at every load whether to compile again, and another ninja than built an operator says yes: the one that
-    is installed beside this Python comes first. Raises UserError where the default folder is not this user's alone: what
-    lies in it is executed.
+    Torch asks ninja at every load whether to compile again, and another ninja than built an
+    operator says yes: the one that is installed beside this Python comes first. Raises UserError
+    where the default folder is not this user's alone: what lies in it is executed.
     """
     if not os.environ.get(FOLDER_VARIABLE):
         base = Path(tempfile.gettempdir()) / f"pipeline-extensions-{os.getuid()}"
@@ -107,22 +112,29 @@ def use_folder() -> Path:
         state = base.lstat()
         if state.st_uid != os.getuid() or state.st_mode & 0o022 or base.is_symlink():
             raise UserError(
-                f"{base}: others may write there, and what lies in it would be executed; remove it, or set "
+                f"{base}: others may write there, and what lies in it would be executed; remove "
+                "it, or set "
                 f"{FOLDER_VARIABLE} to a folder on this machine's own disk"
             )
         os.environ[FOLDER_VARIABLE] = str(base / _fitting())
     beside, *others = str(Path(sys.executable).parent), *os.get_exec_path()
-    os.environ["PATH"] = os.pathsep.join([beside, *(folder for folder in others if folder != beside)])
+    os.environ["PATH"] = os.pathsep.join(
+        [beside, *(folder for folder in others if folder != beside)]
+    )
     return Path(os.environ[FOLDER_VARIABLE])
 
 
 def _fitting() -> str:
-    """Name the folder of operators that fit this Python, these libraries and this processor's instructions."""
-    versions = f"py{platform.python_version()}-torch{version('torch')}-deepspeed{version('deepspeed')}"
+    """Name the folder of operators that fit this Python, these libraries and this processor's
+    instructions."""
+    versions = (
+        f"py{platform.python_version()}-torch{version('torch')}-deepspeed{version('deepspeed')}"
+    )
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         instructions = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-        # With what else stands in the compiler's command: another one would build it again, in the same folder.
+        # With what else stands in the compiler's command: another one would build it again, in the
+        # same folder.
         accelerator = os.environ.get("DS_ACCELERATOR", "")
         key = f"{sys.prefix} {accelerator} {platform.machine()} {instructions}"
         return f"{versions}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
@@ -135,7 +147,8 @@ def is_built(operator: Operator) -> bool:
 
 
 def provide(operator: Operator) -> None:
-    """Compile an operator unless this machine has it; of several processes one does and the others wait for it.
+    """Compile an operator unless this machine has it; of several processes one does and the others
+    wait for it.
 
     Raises UserError with the compiler's last words where it cannot be compiled.
     """
@@ -170,7 +183,8 @@ def _build(operator: Operator, folder: Path) -> None:
         output = process.communicate()[0]
         if process.returncode or not (building / operator.name).is_dir():
             raise UserError(
-                f"{operator.what} could not be compiled on {platform.node()} (exit code {process.returncode}): "
+                f"{operator.what} could not be compiled on {platform.node()} (exit code "
+                f"{process.returncode}): "
                 f"{operator.remedy}.\n{output[-OUTPUT_CHARACTERS:]}"
             )
         (building / operator.name).rename(folder / operator.name)
@@ -180,7 +194,8 @@ def _build(operator: Operator, folder: Path) -> None:
 
 
 def _drop_dead_baton(baton: Path) -> None:
-    """Remove torch's lock where no process holds it any more: one killed while loading has left it."""
+    """Remove torch's lock where no process holds it any more: one killed while loading has left
+    it."""
     while baton.exists():
         before = _identity(baton)
         if _is_open(baton):
@@ -210,7 +225,8 @@ def _is_open(path: Path) -> bool:
 
 
 def main() -> None:
-    """Compile DeepSpeed's CPU optimizer for this machine, unless it is there, and say what takes so long."""
+    """Compile DeepSpeed's CPU optimizer for this machine, unless it is there, and say what takes so
+    long."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     if is_built(CPU_ADAM):
         return

@@ -1,8 +1,10 @@
-"""Memory arithmetic: what one rank holds while it trains, by ZeRO stage, and what would make it fit. Free of torch.
+"""Memory arithmetic: what one rank holds while it trains, by ZeRO stage, and what would make it
+fit. Free of torch.
 
-What each stage holds was read in DeepSpeed 0.19.8 and measured: `tests/engine/test_memory.py` adds up the tensors of real
-engines. The moment that counts is the optimizer step for everything that belongs to parameters (the copy of the gradients
-that some stages make then among it), the end of the forward pass for activations; they are added as if both came at once.
+What each stage holds was read in DeepSpeed 0.19.8 and measured: `tests/engine/test_memory.py` adds
+up the tensors of real engines. The moment that counts is the optimizer step for everything that
+belongs to parameters (the copy of the gradients that some stages make then among it), the end of
+the forward pass for activations; they are added as if both came at once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,8 @@ from pipeline.errors import ConfigError
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a weight in the forward pass, by `precision.dtype`."""
 RESERVE = 0.05
-"""Share of the memory left to the allocator's gaps, kernels' work space and communication buffers of the library."""
+"""Share of the memory left to the allocator's gaps, kernels' work space and communication buffers
+of the library."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Setting:
     sequence_length: int
     activation_checkpointing: bool = False
     stores_scores: bool = False
-    """Whether attention keeps its (sequence, sequence) matrices: `eager` does, SDPA and flash kernels do not."""
+    """Whether attention keeps its (sequence, sequence) matrices: `eager` does, SDPA and flash
+    kernels do not."""
     offloads_optimizer: bool = False
     offloads_parameters: bool = False
     to_nvme: bool = False
@@ -84,21 +88,30 @@ def state_parts(parameters: int, setting: Setting) -> list[Part]:
     width, stage = WIDTH[setting.dtype], setting.zero_stage
     share = 1 / setting.ranks if stage >= 1 else 1.0
     weights = width / setting.ranks if stage == 3 else width
-    # Accumulated gradients. bf16 at stages 1-3 accumulates in fp32: at stage 1 in a buffer of the whole model on each rank,
-    # beside the bf16 gradients of the backward pass; at 2 and 3 in one of this rank's part.
+    # Accumulated gradients. bf16 at stages 1-3 accumulates in fp32: at stage 1 in a buffer of the
+    # whole model on each rank, beside the bf16 gradients of the backward pass; at 2 and 3 in one of
+    # this rank's part.
     accumulated = 4 if setting.dtype == "bf16" and stage >= 1 else width
     if stage >= 2:
         gradients = accumulated / setting.ranks
     else:
         gradients = float(width) if accumulated == width else float(width + accumulated)
-    # fp32 at stage 0 steps on the model's own weights; everything else on an fp32 copy, of this rank's part at stages 1-3.
+    # fp32 at stage 0 steps on the model's own weights; everything else on an fp32 copy, of this
+    # rank's part at stages 1-3.
     master = 0 if setting.dtype == "fp32" and stage == 0 else 4
     optimizer = (master + setting.moment_bytes) * share
-    steps_on_accumulated = (setting.dtype == "bf16" and stage in (1, 2)) or (setting.dtype == "fp32" and stage == 0)
+    steps_on_accumulated = (setting.dtype == "bf16" and stage in (1, 2)) or (
+        setting.dtype == "fp32" and stage == 0
+    )
     copy = 0.0 if steps_on_accumulated else 4 * share
-    if stage == 1 and copy:  # whole gradients until they are reduced, then this rank's part and its copy
-        gradients, copy = (float(width), 0.0) if width > (width + 4) * share else (width * share, copy)
-    # Stage 3 keeps its gradients' parts beside the optimizer; below, what stays on the device is what backward writes.
+    if (
+        stage == 1 and copy
+    ):  # whole gradients until they are reduced, then this rank's part and its copy
+        gradients, copy = (
+            (float(width), 0.0) if width > (width + 4) * share else (width * share, copy)
+        )
+    # Stage 3 keeps its gradients' parts beside the optimizer; below, what stays on the device is
+    # what backward writes.
     gradients_on_host = setting.offloads_optimizer and stage == 3
     parts = [
         _part("parameters", parameters * weights, setting.offloads_parameters, setting.to_nvme),
@@ -118,10 +131,11 @@ def _part(name: str, size: float, is_offloaded: bool, to_nvme: bool) -> Part:
 def activation_bytes(shape: Shape, setting: Setting) -> float:
     """Return what the backward pass of one micro-batch needs of the forward pass, in bytes.
 
-    Per token and layer: each norm's input in fp32, and its output before and after the weight; queries, keys, values and
-    the attention's output; gate, its activation, up, and their product. With `activation_checkpointing` the input of
-    every layer, and all of one. The method is that of Korthikanti et al. 2022 (arXiv:2205.05198), section 4.1, without
-    dropout, for blocks as transformers computes them.
+    Per token and layer: each norm's input in fp32, and its output before and after the weight;
+    queries, keys, values and the attention's output; gate, its activation, up, and their product.
+    With `activation_checkpointing` the input of every layer, and all of one. The method is that of
+    Korthikanti et al. 2022 (arXiv:2205.05198), section 4.1, without dropout, for blocks as
+    transformers computes them.
     """
     width, tokens = WIDTH[setting.dtype], setting.micro_batch_sequences * setting.sequence_length
     norms = 2 * shape.hidden * (4 + 2 * width)
@@ -129,7 +143,9 @@ def activation_bytes(shape: Shape, setting: Setting) -> float:
         norms += (shape.attention + shape.key_value) * (4 + width)
     attention = (2 * shape.attention + 2 * shape.key_value) * width
     if setting.stores_scores:
-        attention += shape.heads * setting.sequence_length * (4 + width)  # the softmax in fp32, and cast
+        attention += (
+            shape.heads * setting.sequence_length * (4 + width)
+        )  # the softmax in fp32, and cast
     feed_forward = (4 if shape.is_gated else 2) * shape.feed_forward * width
     layer = norms + attention + feed_forward
     if setting.activation_checkpointing:
@@ -138,25 +154,34 @@ def activation_bytes(shape: Shape, setting: Setting) -> float:
 
 
 def logits_bytes(shape: Shape, setting: Setting, tokens: int) -> float:
-    """Return what the loss of so many tokens at once needs: logits, in fp32 their logarithms and their gradient."""
+    """Return what the loss of so many tokens at once needs: logits, in fp32 their logarithms and
+    their gradient."""
     width = WIDTH[setting.dtype]
     return tokens * shape.vocabulary * (width + 8.0)
 
 
 def parts(shape: Shape, setting: Setting, logit_tokens: int | None = None) -> list[Part]:
-    """Return every line of the sum; `logit_tokens` that are put through the head at once, by default a micro-batch."""
+    """Return every line of the sum; `logit_tokens` that are put through the head at once, by
+    default a micro-batch."""
     tokens = setting.micro_batch_sequences * setting.sequence_length
     found = state_parts(shape.parameters, setting)
     found.append(Part("activations", activation_bytes(shape, setting)))
     found.append(Part("logits", logits_bytes(shape, setting, min(tokens, logit_tokens or tokens))))
     if setting.zero_stage == 3:
-        # Gathered: the layer at work and the next one, of equal shares of the parameters; at least the embedding.
-        at_once = max(2 * shape.parameters / max(1, shape.layers), float(shape.vocabulary * shape.hidden))
-        found.append(Part("gathered weights", min(at_once, shape.parameters) * WIDTH[setting.dtype]))
+        # Gathered: the layer at work and the next one, of equal shares of the parameters; at least
+        # the embedding.
+        at_once = max(
+            2 * shape.parameters / max(1, shape.layers), float(shape.vocabulary * shape.hidden)
+        )
+        found.append(
+            Part("gathered weights", min(at_once, shape.parameters) * WIDTH[setting.dtype])
+        )
     if setting.bucket_bytes:
         found.append(Part("communication buffers", float(setting.bucket_bytes)))
     if setting.copies_saves:
-        copy = checkpoint_bytes(shape.parameters, setting.dtype, setting.zero_stage, setting.moment_bytes)
+        copy = checkpoint_bytes(
+            shape.parameters, setting.dtype, setting.zero_stage, setting.moment_bytes
+        )
         found.append(Part("copy of a checkpoint", 0.0, copy / setting.ranks))
     return found
 
@@ -164,8 +189,9 @@ def parts(shape: Shape, setting: Setting, logit_tokens: int | None = None) -> li
 def checkpoint_bytes(parameters: int, dtype: str, zero_stage: int, moment_bytes: float) -> float:
     """Return the bytes of a checkpoint, over all ranks, but for names and random states.
 
-    Weights as the forward pass has them, fp32 master weights, optimizer states (`moment_bytes` a parameter; AdamW: 8).
-    In fp32 at stage 0 the weights are the master weights. Measured by `tests/checkpoint/test_disk.py`.
+    Weights as the forward pass has them, fp32 master weights, optimizer states (`moment_bytes` a
+    parameter; AdamW: 8). In fp32 at stage 0 the weights are the master weights. Measured by
+    `tests/checkpoint/test_disk.py`.
     """
     master = 0 if zero_stage == 0 else 4
     weights = 0 if zero_stage == 3 else WIDTH[dtype]
@@ -190,8 +216,11 @@ class Room:
         return device <= self.device * (1 - RESERVE) and host <= self.host * (1 - RESERVE)
 
 
-def remedies(shape: Shape, setting: Setting, room: Room, logit_tokens: int | None = None) -> list[str]:
-    """Return the changes of settings that would make it fit, each tried by its sum: the smallest of each kind alone.
+def remedies(
+    shape: Shape, setting: Setting, room: Room, logit_tokens: int | None = None
+) -> list[str]:
+    """Return the changes of settings that would make it fit, each tried by its sum: the smallest of
+    each kind alone.
 
     Where none is enough, the first of all of them together that is, with ever more ranks.
     """
@@ -204,10 +233,17 @@ def remedies(shape: Shape, setting: Setting, room: Room, logit_tokens: int | Non
         found += [text for text, changed in kind(setting) if fits(changed)][:1]
     if found:
         return found
-    least = replace(setting, micro_batch_sequences=1, activation_checkpointing=True, zero_stage=3, copies_saves=False)
+    least = replace(
+        setting,
+        micro_batch_sequences=1,
+        activation_checkpointing=True,
+        zero_stage=3,
+        copies_saves=False,
+    )
     wish = (
-        "checkpoint.asynchronous = false, " if setting.copies_saves else ""
-    ) + "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of ZeRO stage 3"
+        ("checkpoint.asynchronous = false, " if setting.copies_saves else "")
+        + "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of ZeRO stage 3"
+    )
     if fits(least):
         return [wish]
     return [f"{wish}, and {text}" for text, changed in _more_ranks(least) if fits(changed)][:1]
@@ -226,7 +262,10 @@ def _no_copy(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 def _checkpointing(setting: Setting) -> Iterator[tuple[str, Setting]]:
     if not setting.activation_checkpointing:
-        yield "train.activation_checkpointing = true", replace(setting, activation_checkpointing=True)
+        yield (
+            "train.activation_checkpointing = true",
+            replace(setting, activation_checkpointing=True),
+        )
 
 
 def _higher_stages(setting: Setting) -> Iterator[tuple[str, Setting]]:
@@ -244,35 +283,59 @@ def _more_ranks(setting: Setting) -> Iterator[tuple[str, Setting]]:
 def refuse_if_too_big(
     shape: Shape, setting: Setting, room: Room, where: str, logit_tokens: int | None = None
 ) -> list[Part]:
-    """Return the sum; raises ConfigError with it, what there is, and what would fit, where it does not."""
+    """Return the sum; raises ConfigError with it, what there is, and what would fit, where it does
+    not."""
     needed = parts(shape, setting, logit_tokens)
     if not room.fits(needed):
-        raise ConfigError([_explain(shape, setting, room, where, needed, remedies(shape, setting, room, logit_tokens))])
+        raise ConfigError(
+            [
+                _explain(
+                    shape,
+                    setting,
+                    room,
+                    where,
+                    needed,
+                    remedies(shape, setting, room, logit_tokens),
+                )
+            ]
+        )
     return needed
 
 
 def _explain(
-    shape: Shape, setting: Setting, room: Room, where: str, needed: Sequence[Part], would_fit: Sequence[str]
+    shape: Shape,
+    setting: Setting,
+    room: Room,
+    where: str,
+    needed: Sequence[Part],
+    would_fit: Sequence[str],
 ) -> str:
     with_host = any(part.host for part in needed)
     total = Part("sum", sum(p.device for p in needed), sum(p.host for p in needed))
     available = Part(
-        f"available ({1 - RESERVE:.0%} of what is free)", *(x * (1 - RESERVE) for x in (room.device, room.host))
+        f"available ({1 - RESERVE:.0%} of what is free)",
+        *(x * (1 - RESERVE) for x in (room.device, room.host)),
     )
     rows = [*needed, total, available]
     longest = max(len(row.name) for row in rows)
     lines = [
-        f"{row.name:{longest}}  {_gib(row.device)}" + (f"  and on the host {_gib(row.host)}" if with_host else "")
+        f"{row.name:{longest}}  {_gib(row.device)}"
+        + (f"  and on the host {_gib(row.host)}" if with_host else "")
         for row in rows
     ]
     head = (
-        f"model: {shape.parameters:,} parameters in {setting.dtype} at ZeRO stage {setting.zero_stage} on {setting.ranks} "
-        f"ranks, micro-batches of {setting.micro_batch_sequences} x {setting.sequence_length} tokens, do not fit {where}:"
+        f"model: {shape.parameters:,} parameters in {setting.dtype} at ZeRO stage "
+        f"{setting.zero_stage} on {setting.ranks} "
+        f"ranks, micro-batches of {setting.micro_batch_sequences} x {setting.sequence_length} "
+        f"tokens, do not fit {where}:"
     )
     if would_fit:
         remedy = "would fit: " + "; or ".join(would_fit)
     else:
-        remedy = "no micro-batch, ZeRO stage or number of ranks within this global batch fits: choose a smaller model"
+        remedy = (
+            "no micro-batch, ZeRO stage or number of ranks within this global batch fits: choose a "
+            "smaller model"
+        )
     return "\n      ".join([head, *lines, remedy])
 
 

@@ -1,12 +1,14 @@
-"""Muon for matrices and AdamW for the rest, as one optimizer that also steps on the flat shards of ZeRO.
+"""Muon for matrices and AdamW for the rest, as one optimizer that also steps on the flat shards of
+ZeRO.
 
-Muon's momentum, blended with the gradient, is replaced by the nearest orthogonal matrix. That takes the whole matrix,
-while ZeRO gives a rank a stretch of a flat tensor that may begin and end inside matrices. So each matrix has an owner
-among the ranks: pieces travel to it, it orthogonalises, and pieces of the result travel back, in one exchange each way.
-Gradients come here reduced, unscaled and clipped, and momentum lies in the shards as AdamW's moments do: clipping,
-skipped steps and checkpoints mean the same as with AdamW, at every ZeRO stage.
-DeepSpeed's own Muon orthogonalises before it clips (0.19.8, ZeRO 1 to 3): the clip then cuts the update itself, by the
-root of the number of all singular values, and the gradient norm it reports is that number.
+Muon's momentum, blended with the gradient, is replaced by the nearest orthogonal matrix. That takes
+the whole matrix, while ZeRO gives a rank a stretch of a flat tensor that may begin and end inside
+matrices. So each matrix has an owner among the ranks: pieces travel to it, it orthogonalises, and
+pieces of the result travel back, in one exchange each way. Gradients come here reduced, unscaled
+and clipped, and momentum lies in the shards as AdamW's moments do: clipping, skipped steps and
+checkpoints mean the same as with AdamW, at every ZeRO stage. DeepSpeed's own Muon orthogonalises
+before it clips (0.19.8, ZeRO 1 to 3): the clip then cuts the update itself, by the root of the
+number of all singular values, and the gradient norm it reports is that number.
 """
 
 import math
@@ -21,22 +23,25 @@ from torch.optim.adamw import adamw
 from pipeline.engine.shards import Slot
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the Newton-Schulz iteration; five steps bring singular values into 0.7 to 1.2. Source: Jordan et al. 2024,
-kellerjordan.github.io/posts/muon."""
+"""Of the Newton-Schulz iteration; five steps bring singular values into 0.7 to 1.2. Source: Jordan
+et al. 2024, kellerjordan.github.io/posts/muon."""
 ITERATIONS = 5
 BATCHED_ELEMENTS = 2**26
 """Matrices of one shape are orthogonalised together, up to so many elements."""
 
 
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
-    """Return matrices `(count, rows, columns)` with all singular values brought near 1, in their format.
+    """Return matrices `(count, rows, columns)` with all singular values brought near 1, in their
+    format.
 
     Source: the quintic Newton-Schulz iteration of Jordan et al. 2024.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.size(1) > matrices.size(2)
     x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)  # Frobenius: no singular value is above 1
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(
+        min=1e-7
+    )  # Frobenius: no singular value is above 1
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -44,7 +49,8 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def update_scale(shape: Sequence[int], rms: float) -> float:
-    """Return what an orthogonal matrix of this shape is multiplied by so that its entries have this root mean square.
+    """Return what an orthogonal matrix of this shape is multiplied by so that its entries have this
+    root mean square.
 
     Its squares sum to min(rows, columns), so that their mean is 1 / max(rows, columns).
     """
@@ -61,7 +67,8 @@ class Layout:
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups have `kind` muon or adamw; those of Muon `rms`, that of an update's entries at a learning rate of 1.
+    """Groups have `kind` muon or adamw; those of Muon `rms`, that of an update's entries at a
+    learning rate of 1.
 
     Give the layout of flat tensors before the first step.
     """
@@ -122,11 +129,16 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             p.mul_(1 - group["lr"] * group["weight_decay"])
         if parameters and parameters[0].dim() == 2:
-            for p, update in zip(parameters, _updates([_working(b) for b in blends], group["rms"]), strict=True):
+            for p, update in zip(
+                parameters, _updates([_working(b) for b in blends], group["rms"]), strict=True
+            ):
                 p.add_(update, alpha=-group["lr"])
         else:
             for p, blend in zip(parameters, blends, strict=True):
-                p.add_(self._exchanges[id(p)].update(_working(blend), group["rms"]).to(p.dtype), alpha=-group["lr"])
+                p.add_(
+                    self._exchanges[id(p)].update(_working(blend), group["rms"]).to(p.dtype),
+                    alpha=-group["lr"],
+                )
 
 
 class _Exchange:
@@ -140,16 +152,26 @@ class _Exchange:
         mine = layout.slots[self._rank]
         self._sent = [[slot for slot in mine if owners[slot.name] == rank] for rank in ranks]
         """By the rank that owns them."""
-        self._received = [[s for s in layout.slots[rank] if owners[s.name] == self._rank] for rank in ranks]
+        self._received = [
+            [s for s in layout.slots[rank] if owners[s.name] == self._rank] for rank in ranks
+        ]
         """By the rank that they come from."""
 
     def update(self, blend: torch.Tensor, rms: float) -> torch.Tensor:
         """Return the update `(elements,)` of this rank's flat tensor, 0 in its padding."""
-        sent = _joined([blend.narrow(0, s.offset, s.length) for slots in self._sent for s in slots], blend)
+        sent = _joined(
+            [blend.narrow(0, s.offset, s.length) for slots in self._sent for s in slots], blend
+        )
         pieces = self._pieces(self._travel(sent, self._sent, self._received))
-        matrices = {name: torch.cat(found).view(self._shapes[name]) for name, found in pieces.items()}
+        matrices = {
+            name: torch.cat(found).view(self._shapes[name]) for name, found in pieces.items()
+        }
         updates = dict(zip(matrices, _updates(list(matrices.values()), rms), strict=True))
-        back = [updates[s.name].reshape(-1).narrow(0, s.start, s.length) for slots in self._received for s in slots]
+        back = [
+            updates[s.name].reshape(-1).narrow(0, s.start, s.length)
+            for slots in self._received
+            for s in slots
+        ]
         returned = self._travel(_joined(back, blend), self._received, self._sent)
         result, first = torch.zeros_like(blend), 0
         for slot in (slot for slots in self._sent for slot in slots):
@@ -158,7 +180,8 @@ class _Exchange:
         return result
 
     def _pieces(self, received: torch.Tensor) -> dict[str, list[torch.Tensor]]:
-        """Return the pieces of each matrix owned here, in the order of the ranks, which is that of their starts."""
+        """Return the pieces of each matrix owned here, in the order of the ranks, which is that of
+        their starts."""
         pieces: dict[str, list[torch.Tensor]] = {}
         first = 0
         for slot in (slot for slots in self._received for slot in slots):
@@ -166,7 +189,9 @@ class _Exchange:
             first += slot.length
         return pieces
 
-    def _travel(self, sent: torch.Tensor, to: list[list[Slot]], origin: list[list[Slot]]) -> torch.Tensor:
+    def _travel(
+        self, sent: torch.Tensor, to: list[list[Slot]], origin: list[list[Slot]]
+    ) -> torch.Tensor:
         if len(to) == 1:
             return sent
         sizes = [[sum(slot.length for slot in slots) for slots in side] for side in (origin, to)]
@@ -176,7 +201,8 @@ class _Exchange:
 
 
 def owners_of(layout: Layout) -> dict[str, int]:
-    """Return the rank that orthogonalises each matrix: of those that hold most of it, the one with the least to do."""
+    """Return the rank that orthogonalises each matrix: of those that hold most of it, the one with
+    the least to do."""
     held: dict[str, dict[int, int]] = {}
     for rank, slots in enumerate(layout.slots):
         for slot in slots:
@@ -185,14 +211,18 @@ def owners_of(layout: Layout) -> dict[str, int]:
     owners: dict[str, int] = {}
     for name, by_rank in held.items():
         most = max(by_rank.values())
-        owners[name] = min((rank for rank, length in by_rank.items() if length == most), key=lambda rank: work[rank])
+        owners[name] = min(
+            (rank for rank, length in by_rank.items() if length == most),
+            key=lambda rank: work[rank],
+        )
         shape = layout.shapes[name]
         work[owners[name]] += shape.numel() * min(shape)
     return owners
 
 
 def _working(blend: torch.Tensor) -> torch.Tensor:
-    """Orthogonalising needs few bits (Jordan et al. 2024): bf16 on GPUs. On CPUs fp32 is as fast, and exact."""
+    """Orthogonalising needs few bits (Jordan et al. 2024): bf16 on GPUs. On CPUs fp32 is as fast,
+    and exact."""
     return blend.to(torch.bfloat16) if blend.is_cuda else blend.float()
 
 
@@ -210,6 +240,8 @@ def _updates(matrices: list[torch.Tensor], rms: float) -> list[torch.Tensor]:
         at_once = max(1, BATCHED_ELEMENTS // shape.numel())
         for first in range(0, len(indices), at_once):
             part = indices[first : first + at_once]
-            done = orthogonalise(torch.stack([matrices[index] for index in part])) * update_scale(shape, rms)
+            done = orthogonalise(torch.stack([matrices[index] for index in part])) * update_scale(
+                shape, rms
+            )
             updates.update(zip(part, done.unbind(), strict=True))
     return [updates[index] for index in range(len(matrices))]

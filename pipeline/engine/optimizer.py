@@ -23,9 +23,9 @@ LINEAR = (nn.Linear, Conv1D)
 def parameter_groups(config: RunConfig, model: LanguageModel) -> Groups:
     """Divide the parameters by who updates them, how fast, and how much they decay.
 
-    Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Muon takes the weights of linear layers
-    between embeddings and head: there a row or column is not one token's (Jordan et al. 2024). `lr_scale` multiplies the
-    schedule's learning rate (muP).
+    Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Muon takes the
+    weights of linear layers between embeddings and head: there a row or column is not one token's
+    (Jordan et al. 2024). `lr_scale` multiplies the schedule's learning rate (muP).
     """
     settings = config.optimizer
     for_muon = _hidden_matrices(model) if settings.kind == "muon" else set[int]()
@@ -34,9 +34,16 @@ def parameter_groups(config: RunConfig, model: LanguageModel) -> Groups:
     groups: dict[tuple[str, float, float], dict[str, Any]] = {}
     for name, parameter in model.causal_lm.named_parameters():
         kind = "muon" if id(parameter) in for_muon else "adamw"
-        decay = settings.weight_decay * scaling[name].weight_decay if id(parameter) in decayed else 0.0
+        decay = (
+            settings.weight_decay * scaling[name].weight_decay if id(parameter) in decayed else 0.0
+        )
         rate = scaling[name].learning_rate
-        fresh: dict[str, Any] = {"params": [], "kind": kind, "lr_scale": rate, "weight_decay": decay}
+        fresh: dict[str, Any] = {
+            "params": [],
+            "kind": kind,
+            "lr_scale": rate,
+            "weight_decay": decay,
+        }
         group = groups.setdefault((kind, decay, rate), fresh)
         group["params"].append(parameter)
     return list(groups.values())
@@ -45,39 +52,67 @@ def parameter_groups(config: RunConfig, model: LanguageModel) -> Groups:
 def _hidden_matrices(model: LanguageModel) -> set[int]:
     """Return the ids of the parameters that map one hidden state to another.
 
-    Two dimensions do not make a matrix: Mamba's `A_log` are decay rates, some norms have a gain for each head, some biases a
-    row for each expert. A router's rows are one expert's each.
+    Two dimensions do not make a matrix: Mamba's `A_log` are decay rates, some norms have a gain for
+    each head, some biases a row for each expert. A router's rows are one expert's each.
     """
-    owners = {id(m.weight) for m in model.modules() if isinstance(m, LINEAR) and isinstance(m.weight, nn.Parameter)}
-    of_experts = {id(p) for name in expert_modules(model) for p in model.get_submodule(name).parameters()}
+    owners = {
+        id(m.weight)
+        for m in model.modules()
+        if isinstance(m, LINEAR) and isinstance(m.weight, nn.Parameter)
+    }
+    of_experts = {
+        id(p) for name in expert_modules(model) for p in model.get_submodule(name).parameters()
+    }
     return owners - of_experts - _token_tables(model)
 
 
 def _decayed(model: nn.Module) -> set[int]:
-    """Return the ids of the parameters that weight decay shrinks: what multiplies an input, but no gain, bias or rate."""
+    """Return the ids of the parameters that weight decay shrinks: what multiplies an input, but no
+    gain, bias or rate."""
     found = set[int]()
     for module in model.modules():
         is_norm = "norm" in type(module).__name__.lower()
         for name, parameter in module.named_parameters(recurse=False):
-            shape = getattr(parameter, "ds_shape", parameter.shape)  # a parameter sharded by ZeRO 3 shows shape (0,)
-            is_map = len(shape) >= 2 and (isinstance(module, (*LINEAR, nn.Embedding)) or sum(n > 1 for n in shape) >= 2)
-            is_exempt = is_norm or name.endswith(("bias", "A_log")) or getattr(parameter, "_no_weight_decay", False)
+            shape = getattr(
+                parameter, "ds_shape", parameter.shape
+            )  # a parameter sharded by ZeRO 3 shows shape (0,)
+            is_map = len(shape) >= 2 and (
+                isinstance(module, (*LINEAR, nn.Embedding)) or sum(n > 1 for n in shape) >= 2
+            )
+            is_exempt = (
+                is_norm
+                or name.endswith(("bias", "A_log"))
+                or getattr(parameter, "_no_weight_decay", False)
+            )
             if is_map and not is_exempt:
                 found.add(id(parameter))
     return found
 
 
 def _token_tables(model: LanguageModel) -> set[int]:
-    """Return the ids of the parameters that have a row for each token or position: embeddings, and the head."""
+    """Return the ids of the parameters that have a row for each token or position: embeddings, and
+    the head."""
     modules: list[Any] = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     modules.append(model.causal_lm.get_output_embeddings())
-    return {id(parameter) for module in modules if module is not None for parameter in module.parameters()}
+    return {
+        id(parameter)
+        for module in modules
+        if module is not None
+        for parameter in module.parameters()
+    }
 
 
-def make_optimizer(config: RunConfig, model: LanguageModel, resolved: dict[str, Any]) -> torch.optim.Optimizer:
-    """Return the optimizer for a resolved DeepSpeed config. `preflight` has refused what does not go together."""
+def make_optimizer(
+    config: RunConfig, model: LanguageModel, resolved: dict[str, Any]
+) -> torch.optim.Optimizer:
+    """Return the optimizer for a resolved DeepSpeed config. `preflight` has refused what does not
+    go together."""
     settings, groups = config.optimizer, parameter_groups(config, model)
-    common = {"lr": settings.peak_learning_rate, "betas": (settings.beta1, settings.beta2), "eps": settings.epsilon}
+    common = {
+        "lr": settings.peak_learning_rate,
+        "betas": (settings.beta1, settings.beta2),
+        "eps": settings.epsilon,
+    }
     if settings.kind == "muon":
         for group in groups:
             own = {"momentum": settings.muon_momentum, "rms": settings.muon_update_rms}
@@ -101,7 +136,9 @@ def lay_out(engine: Any) -> None:
         return
     shapes, flat = group_shapes(engine), flat_tensors(engine)
     slots = slots_of_ranks(stage, shapes, [tensor.numel() for tensor in flat], engine.world_size)
-    muon.lay_out([(tensor, Layout(shapes[i], _of_group(slots, i))) for i, tensor in enumerate(flat)])
+    muon.lay_out(
+        [(tensor, Layout(shapes[i], _of_group(slots, i))) for i, tensor in enumerate(flat)]
+    )
 
 
 def _of_group(slots: Sequence[Sequence[Any]], group: int) -> list[list[Any]]:

@@ -1,4 +1,5 @@
-"""Where a job's ranks meet: on the loopback interface alone where all of them are on this machine."""
+"""Where a job's ranks meet: on the loopback interface alone where all of them are on this
+machine."""
 
 import os
 import socket
@@ -18,17 +19,23 @@ TIMEOUT = timedelta(minutes=30)
 
 def join_process_group() -> None:
     """Join the ranks' process group, NCCL on GPUs and gloo on CPUs."""
-    # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses: minutes at the first run,
-    # a lock that outlives a killed build, and 69 MB left in /dev/shm by every rank. The table is set as a whole: reading
-    # it first would have DeepSpeed try a compiler on each of its operators, a second for every rank.
+    # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses:
+    # minutes at the first run, a lock that outlives a killed build, and 69 MB left in /dev/shm by
+    # every rank. The table is set as a whole: reading it first would have DeepSpeed try a compiler
+    # on each of its operators, a second for every rank.
     deepspeed.ops.__dict__["__compatible_ops__"] = {"deepspeed_shm_comm": False}
     if os.environ.get("MASTER_ADDR") == LOOPBACK:
-        _meet_on_this_machine(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["MASTER_PORT"]))
-    deepspeed.init_distributed(verbose=False)  # takes the group that there is, else makes one of the environment
+        _meet_on_this_machine(
+            int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["MASTER_PORT"])
+        )
+    deepspeed.init_distributed(
+        verbose=False
+    )  # takes the group that there is, else makes one of the environment
 
 
 def _meet_on_this_machine(rank: int, ranks: int, port: int) -> None:
-    """Make the process group so that nothing of it can be reached from another machine: it asks nobody for a password.
+    """Make the process group so that nothing of it can be reached from another machine: it asks
+    nobody for a password.
 
     By itself torch listens on every interface, and gloo on the one that the host's name stands for.
     """

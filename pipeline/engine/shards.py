@@ -16,7 +16,8 @@ Shapes = Sequence[Mapping[str, torch.Size]]
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a stretch of one parameter, taken as a vector, lies in one rank's flat tensors. All in elements."""
+    """Where a stretch of one parameter, taken as a vector, lies in one rank's flat tensors. All in
+    elements."""
 
     name: str
     start: int
@@ -29,10 +30,12 @@ class Slot:
 
 
 def vector_slots(shapes: Shapes, parts: Sequence[int], ranks: int) -> list[list[Slot]]:
-    """Return each rank's slots at ZeRO 1 and 2, from `[{name: shape}]` and the length of a part, by group.
+    """Return each rank's slots at ZeRO 1 and 2, from `[{name: shape}]` and the length of a part, by
+    group.
 
     There a group of parameters is one vector, cut into equal parts wherever the cuts fall.
-    DeepSpeed's own record of it, `param_slice_mappings`, is wrong under `round_robin_gradients`: the order is another one.
+    DeepSpeed's own record of it, `param_slice_mappings`, is wrong under `round_robin_gradients`:
+    the order is another one.
     """
     slots: list[list[Slot]] = [[] for _ in range(ranks)]
     for group, (named, part) in enumerate(zip(shapes, parts, strict=True)):
@@ -41,7 +44,9 @@ def vector_slots(shapes: Shapes, parts: Sequence[int], ranks: int) -> list[list[
             end = begin + shape.numel()
             for rank in range(begin // part, (end - 1) // part + 1):
                 first, last = max(begin, rank * part), min(end, (rank + 1) * part)
-                slots[rank].append(Slot(name, first - begin, last - first, group, first - rank * part))
+                slots[rank].append(
+                    Slot(name, first - begin, last - first, group, first - rank * part)
+                )
             begin = end
     return slots
 
@@ -49,7 +54,8 @@ def vector_slots(shapes: Shapes, parts: Sequence[int], ranks: int) -> list[list[
 def even_slots(shapes: Shapes, ranks: int) -> list[list[Slot]]:
     """Return each rank's slots at ZeRO 3, from `[{name: shape}]` by group.
 
-    There every parameter is cut into equal parts; the last ones are padded, so that some may hold nothing.
+    There every parameter is cut into equal parts; the last ones are padded, so that some may hold
+    nothing.
     """
     slots: list[list[Slot]] = [[] for _ in range(ranks)]
     for group, named in enumerate(shapes):
@@ -70,14 +76,18 @@ def group_shapes(engine: Any) -> Shapes:
 
 
 def flat_tensors(engine: Any) -> list[torch.Tensor]:
-    """Return this rank's flat fp32 weights by group, the parameters that the inner optimizer steps on (ZeRO 1 to 3)."""
+    """Return this rank's flat fp32 weights by group, the parameters that the inner optimizer steps
+    on (ZeRO 1 to 3)."""
     if engine.zero_optimization_stage() == 3:
         return list(engine.optimizer.fp32_partitioned_groups_flat)
     return [group["params"][0] for group in engine.optimizer.param_groups]
 
 
-def slots_of_ranks(stage: int, shapes: Shapes, sizes: Sequence[int], ranks: int) -> list[list[Slot]]:
-    """Return each rank's slots at a ZeRO stage from 1 to 3; `sizes` are the elements of a rank's flat tensors."""
+def slots_of_ranks(
+    stage: int, shapes: Shapes, sizes: Sequence[int], ranks: int
+) -> list[list[Slot]]:
+    """Return each rank's slots at a ZeRO stage from 1 to 3; `sizes` are the elements of a rank's
+    flat tensors."""
     return even_slots(shapes, ranks) if stage == 3 else vector_slots(shapes, sizes, ranks)
 
 
@@ -87,9 +97,11 @@ def copy_slots(
     old_slots: Sequence[Sequence[Slot]],
     old: Callable[[int], Any],
 ) -> list[torch.Tensor]:
-    """Return one rank's flat tensors, `sizes` elements long, copied from the old ranks' `old(rank)[group]`.
+    """Return one rank's flat tensors, `sizes` elements long, copied from the old ranks'
+    `old(rank)[group]`.
 
-    What no slot covers is padding and zero. Raises AssertionError where the old ones lack a part of a slot.
+    What no slot covers is padding and zero. Raises AssertionError where the old ones lack a part of
+    a slot.
     """
     pieces: dict[str, list[tuple[Slot, int]]] = {}
     for rank, of_rank in enumerate(old_slots):
@@ -102,8 +114,12 @@ def copy_slots(
             begin = max(slot.start, piece.start)
             length = min(slot.start + slot.length, piece.start + piece.length) - begin
             if length > 0:
-                stretch = old(rank)[piece.group].narrow(0, piece.offset + begin - piece.start, length)
+                stretch = old(rank)[piece.group].narrow(
+                    0, piece.offset + begin - piece.start, length
+                )
                 new[slot.group].narrow(0, slot.offset + begin - slot.start, length).copy_(stretch)
                 copied += length
-        assert copied == slot.length, f"{copied} of the {slot.length} elements of {slot} are in the checkpoint"
+        assert copied == slot.length, (
+            f"{copied} of the {slot.length} elements of {slot} are in the checkpoint"
+        )
     return new

@@ -1,10 +1,11 @@
 """Held-out cloze: which of four texts really continues this context?
 
-Reads validation documents. A passage is a context of about 96 characters, a single space, and the 72 characters after
-it. A question is one passage with the continuations of three others, from other documents: one or two of them, in
-turn, from the same source, so that knowing the source does not give the answer away. All continuations stand after a
-space in their own text and have the same length; no passage is used twice. So five solved examples and a question are
-under 1,210 characters, which fits into 512 tokens at 2.4 bytes a token.
+Reads validation documents. A passage is a context of about 96 characters, a single space, and the
+72 characters after it. A question is one passage with the continuations of three others, from other
+documents: one or two of them, in turn, from the same source, so that knowing the source does not
+give the answer away. All continuations stand after a space in their own text and have the same
+length; no passage is used twice. So five solved examples and a question are under 1,210 characters,
+which fits into 512 tokens at 2.4 bytes a token.
 """
 
 import re
@@ -21,7 +22,8 @@ from pipeline.errors import DataError
 from pipeline.evaluation.questions import CHOICES, Draft, TaskData, place_answers
 
 CONTEXT_CHARACTERS = 96
-"""Least length of a context; it goes on to the next single space, at most `SEARCH_CHARACTERS` further."""
+"""Least length of a context; it goes on to the next single space, at most `SEARCH_CHARACTERS`
+further."""
 SEARCH_CHARACTERS = 32
 CONTINUATION_CHARACTERS = 72
 PASSAGES_PER_DOCUMENT = 8
@@ -46,11 +48,14 @@ class Passage:
     continuation: str
 
 
-def heldout_cloze(documents_dir: Path, sources: Sequence[str], questions: int, examples: int, seed: int) -> TaskData:
-    """Return questions drawn evenly over the sources, and examples from documents that no question comes from.
+def heldout_cloze(
+    documents_dir: Path, sources: Sequence[str], questions: int, examples: int, seed: int
+) -> TaskData:
+    """Return questions drawn evenly over the sources, and examples from documents that no question
+    comes from.
 
-    Fewer come back where the held-out text runs out. Raises DataError below `LEAST_QUESTIONS` (or the number asked
-    for), or a quarter of the examples.
+    Fewer come back where the held-out text runs out. Raises DataError below `LEAST_QUESTIONS` (or
+    the number asked for), or a quarter of the examples.
     """
     scored: dict[str, list[Passage]] = {}
     shown: dict[str, list[Passage]] = {}
@@ -64,16 +69,20 @@ def heldout_cloze(documents_dir: Path, sources: Sequence[str], questions: int, e
     least, least_examples = min(questions, LEAST_QUESTIONS), examples // 4
     if len(data.questions) < least or len(data.examples) < least_examples:
         raise DataError(
-            f"{documents_dir}: the held-out documents give {len(data.questions)} cloze questions and "
-            f"{len(data.examples)} solved examples; {least} and {least_examples} are the least (each takes {CHOICES} "
-            f"passages of about {CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS} characters, not all from one document). "
+            f"{documents_dir}: the held-out documents give {len(data.questions)} cloze questions "
+            "and "
+            f"{len(data.examples)} solved examples; {least} and {least_examples} are the least "
+            f"(each takes {CHOICES} "
+            f"passages of about {CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS} characters, not all "
+            "from one document). "
             f"Raise prepare.validation_fraction, or take heldout_cloze out of evaluation.tasks."
         )
     return data
 
 
 def passages(text: str) -> Iterator[tuple[str, str]]:
-    """Yield non-overlapping (context, continuation) pairs of a text, skipping what is mostly layout or symbols."""
+    """Yield non-overlapping (context, continuation) pairs of a text, skipping what is mostly layout
+    or symbols."""
     start = 0
     while cut := _CUT.search(text, start + CONTEXT_CHARACTERS):
         if cut.start() > start + CONTEXT_CHARACTERS + SEARCH_CHARACTERS:
@@ -84,7 +93,9 @@ def passages(text: str) -> Iterator[tuple[str, str]]:
         context, continuation = text[start : cut.start()].lstrip(), text[cut.end() : end]
         if _is_prose(context) and _is_prose(continuation) and not continuation[-1].isspace():
             yield context, continuation
-        start = next((i for i in range(end, len(text)) if text[i].isspace()), len(text))  # begin at a whole word
+        start = next(
+            (i for i in range(end, len(text)) if text[i].isspace()), len(text)
+        )  # begin at a whole word
 
 
 def _is_prose(text: str) -> bool:
@@ -93,21 +104,30 @@ def _is_prose(text: str) -> bool:
 
 
 def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], list[Passage]]:
-    """Return passages for questions and passages for examples, in an order that depends on the documents' ids only."""
+    """Return passages for questions and passages for examples, in an order that depends on the
+    documents' ids only."""
     documents = {}
-    for identity, text in islice(iterate_texts(documents_dir, source, "validation"), DOCUMENTS_PER_SOURCE):
+    for identity, text in islice(
+        iterate_texts(documents_dir, source, "validation"), DOCUMENTS_PER_SOURCE
+    ):
         if found := list(islice(passages(text), PASSAGES_PER_DOCUMENT)):
             documents[identity] = found
-    order = sorted(documents, key=lambda identity: (xxhash.xxh3_64_intdigest(identity.encode()), identity))
+    order = sorted(
+        documents, key=lambda identity: (xxhash.xxh3_64_intdigest(identity.encode()), identity)
+    )
     scored: list[Passage] = []
     shown: list[Passage] = []
     seen: set[str] = set()
-    for turn in range(PASSAGES_PER_DOCUMENT):  # the first passage of every document, then the second ones
+    for turn in range(
+        PASSAGES_PER_DOCUMENT
+    ):  # the first passage of every document, then the second ones
         for rank, identity in enumerate(order):
             if turn >= len(documents[identity]):
                 continue
             context, continuation = documents[identity][turn]
-            if not {context, continuation} & seen:  # licence headers and the like come again and again
+            if (
+                not {context, continuation} & seen
+            ):  # licence headers and the like come again and again
                 seen |= {context, continuation}
                 target = shown if rank % EXAMPLE_SHARE == EXAMPLE_SHARE - 1 else scored
                 target.append(Passage(source, identity, context, continuation))
@@ -115,7 +135,8 @@ def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], lis
 
 
 def _drafts(pools: Mapping[str, list[Passage]], rng: Random) -> Iterator[Draft]:
-    """Use the pools up: sources in turn, each question with one or two distractors of its own source."""
+    """Use the pools up: sources in turn, each question with one or two distractors of its own
+    source."""
     remaining = {source: list(reversed(pool)) for source, pool in pools.items()}
     number = 0
     while any(remaining.values()):
@@ -135,10 +156,17 @@ def _drafts(pools: Mapping[str, list[Passage]], rng: Random) -> Iterator[Draft]:
                 yield Draft(passage.context, passage.continuation, wrong, passage.document)
 
 
-def _take(remaining: dict[str, list[Passage]], passage: Passage, own: bool, rng: Random) -> Passage | None:
-    """Remove and return a passage of another document: of the same source, or of another one, as far as there are."""
+def _take(
+    remaining: dict[str, list[Passage]], passage: Passage, own: bool, rng: Random
+) -> Passage | None:
+    """Remove and return a passage of another document: of the same source, or of another one, as
+    far as there are."""
     others = [source for source in remaining if source != passage.source and remaining[source]]
-    first = [passage.source] if own or not others else rng.sample(others, 1, counts=[len(remaining[s]) for s in others])
+    first = (
+        [passage.source]
+        if own or not others
+        else rng.sample(others, 1, counts=[len(remaining[s]) for s in others])
+    )
     for source in dict.fromkeys([*first, passage.source, *others]):
         pool = remaining[source]
         for index in range(len(pool) - 1, -1, -1):

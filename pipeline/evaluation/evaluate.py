@@ -1,9 +1,11 @@
-"""The stage `evaluate`: few-shot scores and bits per byte of the exported model, by the EleutherAI harness.
+"""The stage `evaluate`: few-shot scores and bits per byte of the exported model, by the EleutherAI
+harness.
 
-Reads run_dir/export (a transformers folder) and the validation documents; writes run_dir/evaluation: `tasks/` (the
-built-in tasks, see `tasks.py`), `shots_<k>.json` and `bits_per_byte.json`, each the harness's own result with
-`provenance` added. A file whose provenance carries the fingerprint of what is asked for now is kept, so that an
-interrupted evaluation goes on where it was.
+Reads run_dir/export (a transformers folder) and the validation documents; writes
+run_dir/evaluation: `tasks/` (the built-in tasks, see `tasks.py`), `shots_<k>.json` and
+`bits_per_byte.json`, each the harness's own result with `provenance` added. A file whose provenance
+carries the fingerprint of what is asked for now is kept, so that an interrupted evaluation goes on
+where it was.
 """
 
 import importlib.metadata
@@ -35,7 +37,8 @@ from pipeline.store.artifacts import (
 FORMAT = 2
 """Raised when a result file says more or something else, so that those of before are made again."""
 ACCURACIES = ("acc", "exact_match")
-"""How metrics begin that count right answers, so that guessing among the choices scores the share of right ones."""
+"""How metrics begin that count right answers, so that guessing among the choices scores the share
+of right ones."""
 READ_BESIDE_WEIGHTS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 """Files of an exported folder that decide the scores, too."""
 
@@ -55,8 +58,8 @@ class Piece:
 def evaluate(config: RunConfig) -> Result:
     """Score the exported model; every metric of every task is a row of `scores`.
 
-    Raises DataError where the export is missing or the held-out text is too little, ConfigError for unknown tasks, and
-    as `check` does.
+    Raises DataError where the export is missing or the held-out text is too little, ConfigError for
+    unknown tasks, and as `check` does.
     """
     folder, settings = config.paths.run_dir / "evaluation", config.evaluation
     model_folder = exported_model(config.paths.run_dir)
@@ -64,12 +67,18 @@ def evaluate(config: RunConfig) -> Result:
     with_text = [name for name, source in config.sources.items() if source.has_documents]
     if without := ", ".join(name for name in config.sources if name not in with_text):
         note(
-            f"evaluate: no held-out text and no bits per byte of {without}, whose ids were made elsewhere (kind megatron)"
+            f"evaluate: no held-out text and no bits per byte of {without}, whose ids were made "
+            "elsewhere (kind megatron)"
         )
     names = write_tasks(folder / "tasks", config.paths.data_dir / "documents", with_text, settings)
     files = {f"tasks/{name}": file_record(folder / "tasks" / name) for name in names}
-    weights = {path.name: file_record(path)["checksum"] for path in sorted(model_folder.glob("*.safetensors"))}
-    model = weights | {name: file_record(model_folder / name)["checksum"] for name in READ_BESIDE_WEIGHTS}
+    weights = {
+        path.name: file_record(path)["checksum"]
+        for path in sorted(model_folder.glob("*.safetensors"))
+    }
+    model = weights | {
+        name: file_record(model_folder / name)["checksum"] for name in READ_BESIDE_WEIGHTS
+    }
     pieces = _pieces(config, model, {name: record["checksum"] for name, record in files.items()})
     missing = [piece for piece in pieces if not _is_done(folder, piece)]
     if missing:
@@ -81,36 +90,54 @@ def evaluate(config: RunConfig) -> Result:
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError where a task needs held-out text and no source has any, before hours of training."""
-    if "heldout_cloze" in config.evaluation.tasks and not any(s.has_documents for s in config.sources.values()):
+    """Raise ConfigError where a task needs held-out text and no source has any, before hours of
+    training."""
+    if "heldout_cloze" in config.evaluation.tasks and not any(
+        s.has_documents for s in config.sources.values()
+    ):
         raise ConfigError(
             [
-                "evaluation.tasks: heldout_cloze makes its questions of held-out text, and no source has text (all are of "
-                "kind megatron). Take it out, for example evaluation.tasks=[patterns,arithmetic]; or add a source with "
+                "evaluation.tasks: heldout_cloze makes its questions of held-out text, and no "
+                "source has text (all are of "
+                "kind megatron). Take it out, for example evaluation.tasks=[patterns,arithmetic]; "
+                "or add a source with "
                 "documents, with weight 0 in data.mixture if it is not to be trained on"
             ]
         )
 
 
 def exported_model(run_dir: Path) -> Path:
-    """Return the transformers folder that the stage `export` wrote last. Raises DataError where there is none."""
+    """Return the transformers folder that the stage `export` wrote last. Raises DataError where
+    there is none."""
     manifest = read_manifest(run_dir / "export" / MANIFEST)
     if manifest is None:
-        raise DataError(f"{run_dir / 'export'}: there is no exported model. Run `pipeline export` first.")
+        raise DataError(
+            f"{run_dir / 'export'}: there is no exported model. Run `pipeline export` first."
+        )
     return run_dir / "export" / manifest["counts"]["folder"]
 
 
 def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
     def piece(name: str, label: str, names: Sequence[str], shots: int) -> Piece:
-        identity = {"format": FORMAT, "model": model, "tasks": tasks, "names": names, "shots": shots}
+        identity = {
+            "format": FORMAT,
+            "model": model,
+            "tasks": tasks,
+            "names": names,
+            "shots": shots,
+        }
         identity |= inventory(config)
-        return Piece(name, label, tuple(names), shots, fingerprint(json.loads(json.dumps(identity))))
+        return Piece(
+            name, label, tuple(names), shots, fingerprint(json.loads(json.dumps(identity)))
+        )
 
     settings = config.evaluation
     grid = sorted(set(settings.shots)) if settings.tasks else []
     pieces = [piece(f"shots_{k}", f"evaluate: k = {k}", settings.tasks, k) for k in grid]
     every = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
-    names = [name for name in every if f"tasks/{name}.yaml" in tasks]  # a source without held-out text has none
+    names = [
+        name for name in every if f"tasks/{name}.yaml" in tasks
+    ]  # a source without held-out text has none
     if names:
         pieces.append(piece("bits_per_byte", "evaluate: bits per byte", names, 0))
     return pieces
@@ -121,7 +148,9 @@ def _is_done(folder: Path, piece: Piece) -> bool:
     return known is not None and known["provenance"]["fingerprint"] == piece.fingerprint
 
 
-def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pieces: Sequence[Piece]) -> None:
+def _score(
+    config: RunConfig, model_folder: Path, weights: Mapping[str, str], pieces: Sequence[Piece]
+) -> None:
     """Load the model once, run the pieces, write each result as soon as it is there."""
     # Set before the libraries are imported: nothing may ask the network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -149,14 +178,18 @@ def _score(config: RunConfig, model_folder: Path, weights: Mapping[str, str], pi
             "environment": environment(),
         }
         write_json(folder / f"{piece.name}.json", result)
-        note(f"{piece.label}: {len(piece.tasks)} tasks in {human_seconds(time.monotonic() - started)}")
+        note(
+            f"{piece.label}: {len(piece.tasks)} tasks in "
+            f"{human_seconds(time.monotonic() - started)}"
+        )
         for task, count in result["provenance"]["cut_requests"].items():
             shots = result["n-shot"].get(task, piece.shots)
             if (task, shots) in has_warned:  # a task that fixes its shots is the same at every k
                 continue
             has_warned.add((task, shots))
             warn(
-                f"k = {shots}: {count:,} of {model.requests[task]:,} sequences of {task} were longer than the model's "
+                f"k = {shots}: {count:,} of {model.requests[task]:,} sequences of {task} were "
+                "longer than the model's "
                 f"{model.max_length} tokens and lost their beginning"
             )
 
@@ -169,8 +202,12 @@ def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
         result = read_json(folder / f"{piece.name}.json")
         if piece.name != "bits_per_byte":
             seen = {(row["task"], row["metric"], row["shots"]) for row in scores}
-            rows = score_rows(result, piece.shots)  # a task that fixes its number of examples comes again with every k
-            scores += [row for row in rows if (row["task"], row["metric"], row["shots"]) not in seen]
+            rows = score_rows(
+                result, piece.shots
+            )  # a task that fixes its number of examples comes again with every k
+            scores += [
+                row for row in rows if (row["task"], row["metric"], row["shots"]) not in seen
+            ]
             questions |= {task: count["effective"] for task, count in result["n-samples"].items()}
             continue
         for task in piece.tasks:
@@ -181,7 +218,9 @@ def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
     parts = []
     if scores:
         shots = ", ".join(str(k) for k in sorted({row["shots"] for row in scores}))
-        parts.append(f"{len(questions)} tasks, {sum(questions.values()):,} questions at k = {shots}")
+        parts.append(
+            f"{len(questions)} tasks, {sum(questions.values()):,} questions at k = {shots}"
+        )
     if bits:
         size = human_bytes(sum(entry["bytes"] for entry in bits.values()))
         mean = sum(entry["value"] for entry in bits.values()) / len(bits)
@@ -195,16 +234,19 @@ def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
 
 
 def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
-    """Return one row for every metric of every task and group in the harness's result, in its order.
+    """Return one row for every metric of every task and group in the harness's result, in its
+    order.
 
-    The harness's own account of the examples shown counts (`n-shot`); `shots`, those asked for, for groups whose tasks
-    differ in it.
+    The harness's own account of the examples shown counts (`n-shot`); `shots`, those asked for, for
+    groups whose tasks differ in it.
     """
     rows = []
     for task, values in result["results"].items():
         members = result.get("group_subtasks", {}).get(task) or [task]
         items = {
-            member: result["n-samples"][member]["effective"] for member in members if member in result["n-samples"]
+            member: result["n-samples"][member]["effective"]
+            for member in members
+            if member in result["n-samples"]
         }
         for key, value in values.items():
             metric, comma, filter_name = key.partition(",")
@@ -226,7 +268,8 @@ def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
 
 
 def _chance(result: Mapping[str, Any], items: Mapping[str, int]) -> float | None:
-    """Return what guessing scores in some tasks together, None where one of them offers no choices."""
+    """Return what guessing scores in some tasks together, None where one of them offers no
+    choices."""
     chances = {task: result.get("chance", {}).get(task) for task in items}
     if not items or None in chances.values():
         return None

@@ -1,8 +1,10 @@
-"""The `export` stage: the last checkpoint -> run_dir/export/step_N, a transformers folder, loaded again and compared.
+"""The `export` stage: the last checkpoint -> run_dir/export/step_N, a transformers folder, loaded
+again and compared.
 
-`AutoModelForCausalLM`, `AutoTokenizer` and `lm_eval --model hf` load the folder unchanged. The checkpoint's bytes are compared
-with their checksums first. The folder is written under a temporary name and takes the place of an earlier one when its logits
-have been found equal to the engine's: an export that fails leaves what was there.
+`AutoModelForCausalLM`, `AutoTokenizer` and `lm_eval --model hf` load the folder unchanged. The
+checkpoint's bytes are compared with their checksums first. The folder is written under a temporary
+name and takes the place of an earlier one when its logits have been found equal to the engine's: an
+export that fails leaves what was there.
 """
 
 import os
@@ -25,8 +27,9 @@ from pipeline.store.artifacts import MANIFEST, Result, file_record, read_json
 from pipeline.store.pretrained_folders import new_model, open_model, open_tokenizer
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
-"""Largest accepted difference of a logit. fp32: rounding of another summation order. The half formats: a few units in
-the last place (2^-8 and 2^-11) of logits around 10, since the engine may have run on another device."""
+"""Largest accepted difference of a logit. fp32: rounding of another summation order. The half
+formats: a few units in the last place (2^-8 and 2^-11) of logits around 10, since the engine may
+have run on another device."""
 CONTINUATION_TOKENS = 48
 
 
@@ -39,7 +42,8 @@ def export(config: RunConfig) -> Result:
     name = trained["counts"]["checkpoint"]
     if not (checkpoints / name / "manifest.json").is_file():
         raise DataError(
-            f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in another run_dir."
+            f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in "
+            "another run_dir."
         )
     target = folder / name
     with _replacing(target) as partial:
@@ -49,8 +53,10 @@ def export(config: RunConfig) -> Result:
         difference = max_logit_difference(partial, probe)
         if not difference < TOLERANCE[config.precision.dtype]:
             raise DataError(
-                f"{checkpoints / name}: the exported model's logits differ from the engine's by {difference:.2g}, more than "
-                f"{TOLERANCE[config.precision.dtype]} for {config.precision.dtype}: nothing was exported. Is the run file "
+                f"{checkpoints / name}: the exported model's logits differ from the engine's by "
+                f"{difference:.2g}, more than "
+                f"{TOLERANCE[config.precision.dtype]} for {config.precision.dtype}: nothing was "
+                "exported. Is the run file "
                 "still the one that was trained with, and paths.data_dir/tokenizer too?"
             )
         continuation = continue_prompt(partial, config.evaluation.prompt)
@@ -60,7 +66,8 @@ def export(config: RunConfig) -> Result:
     size = sum(record["bytes"] for record in files.values())
     counts = {
         "headline": (
-            f"{name}, {trained['counts']['parameters']:,} parameters, {human_bytes(size)}; logits equal the engine's to "
+            f"{name}, {trained['counts']['parameters']:,} parameters, {human_bytes(size)}; logits "
+            "equal the engine's to "
             f"{difference:.1g}"
         ),
         "step": trained["counts"]["step"],
@@ -76,7 +83,8 @@ def export(config: RunConfig) -> Result:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Give a folder to write into, which becomes `target` if nothing fails; otherwise `target` stays as it was."""
+    """Give a folder to write into, which becomes `target` if nothing fails; otherwise `target`
+    stays as it was."""
     partial = target.with_name(f".{target.name}")
     replaced = target.with_name(f".{target.name}.replaced")
     if replaced.exists() and not target.exists():  # killed between the two renames below
@@ -114,11 +122,15 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
     with torch.device("cpu"):
         model = new_model(architecture, dtype=torch.float32)
     buffers = {name.removeprefix(PREFIX): buffer for name, buffer in stored.buffers.items()}
-    put_weights(model, replace(stored_as_weights(checkpoint, stored), buffers=buffers), is_sharded=False)
+    put_weights(
+        model, replace(stored_as_weights(checkpoint, stored), buffers=buffers), is_sharded=False
+    )
     try:
         model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
     except SafetensorError as error:
-        if number := re.search(r"os error (\d+)", str(error)):  # a full disk, which it calls by another name
+        if number := re.search(
+            r"os error (\d+)", str(error)
+        ):  # a full disk, which it calls by another name
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None
         raise
     misreading = publish(config, target)
@@ -128,13 +140,15 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
 
 def _remedy(checkpoints: Path) -> str:
     return (
-        f"Restore it from a copy; or delete {checkpoints / MANIFEST} and run `pipeline train`, which goes on from the "
+        f"Restore it from a copy; or delete {checkpoints / MANIFEST} and run `pipeline train`, "
+        "which goes on from the "
         "newest sound checkpoint"
     )
 
 
 def read_probe(path: Path) -> dict[str, np.ndarray]:
-    """Return a checkpoint's `input_ids` and the engine's `logits` of them. Raises DataError where the file is damaged."""
+    """Return a checkpoint's `input_ids` and the engine's `logits` of them. Raises DataError where
+    the file is damaged."""
     from pipeline.checkpoint.files import decoding
 
     with decoding(path):
@@ -143,7 +157,8 @@ def read_probe(path: Path) -> dict[str, np.ndarray]:
 
 
 def max_logit_difference(folder: Path, expected: Mapping[str, np.ndarray]) -> float:
-    """Load an exported folder and return the largest difference to the engine's logits, those of `read_probe`."""
+    """Load an exported folder and return the largest difference to the engine's logits, those of
+    `read_probe`."""
     import torch
 
     model = open_model(folder, str(folder), dtype="auto").eval()
@@ -153,9 +168,11 @@ def max_logit_difference(folder: Path, expected: Mapping[str, np.ndarray]) -> fl
 
 
 def continue_prompt(folder: Path, prompt: str) -> str:
-    """Return what the exported model writes after `prompt`, drawn with temperature 0.8 from a fixed seed.
+    """Return what the exported model writes after `prompt`, drawn with temperature 0.8 from a fixed
+    seed.
 
-    After an empty one it begins a document. A prompt that leaves no room in the model's context loses its beginning.
+    After an empty one it begins a document. A prompt that leaves no room in the model's context
+    loses its beginning.
     """
     import torch
     from transformers import set_seed
@@ -166,7 +183,8 @@ def continue_prompt(folder: Path, prompt: str) -> str:
     kept, written = fit_prompt(len(ids), getattr(model.config, "max_position_embeddings", None))
     if kept < len(ids):
         warn(
-            f"export: evaluation.prompt has {len(ids):,} tokens, more than the model's context leaves room for; "
+            f"export: evaluation.prompt has {len(ids):,} tokens, more than the model's context "
+            "leaves room for; "
             f"it reads the last {kept:,}"
         )
     inputs = torch.tensor([ids[len(ids) - kept :]])
@@ -184,9 +202,11 @@ def continue_prompt(folder: Path, prompt: str) -> str:
 
 
 def fit_prompt(prompt_tokens: int, positions: int | None) -> tuple[int, int]:
-    """Return how many of the prompt's last tokens are kept, and how many are written after them, within `positions`.
+    """Return how many of the prompt's last tokens are kept, and how many are written after them,
+    within `positions`.
 
-    What is written gets at least half of the context where it needs that, the prompt at least one token.
+    What is written gets at least half of the context where it needs that, the prompt at least one
+    token.
     """
     if positions is None:
         return prompt_tokens, CONTINUATION_TOKENS
@@ -202,7 +222,9 @@ def _beginning(lineage: list[dict[str, Any]]) -> str:
     return f"Trained on from `{place}`"
 
 
-def _model_card(config: RunConfig, counts: dict[str, Any], name: str, misreading: str | None) -> str:
+def _model_card(
+    config: RunConfig, counts: dict[str, Any], name: str, misreading: str | None
+) -> str:
     sources = ", ".join(config.sources)
     loss = counts["validation_loss"]
     shown = "not measured" if loss is None else f"{loss:.4f} nats per token"

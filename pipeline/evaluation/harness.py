@@ -1,4 +1,5 @@
-"""lm-eval without its noise: one model loaded once, one call a set of tasks, a progress bar of ours.
+"""lm-eval without its noise: one model loaded once, one call a set of tasks, a progress bar of
+ours.
 
 Imports torch and lm-eval: import this module only when scores are to be made.
 """
@@ -34,7 +35,8 @@ _simple_evaluate: Any = simple_evaluate
 
 
 class Model(_HarnessModel):
-    """lm-eval's transformers model as it is, with one progress bar a call and a check of lengths."""
+    """lm-eval's transformers model as it is, with one progress bar a call and a check of
+    lengths."""
 
     def __init__(self, folder: Path, batch_sequences: int) -> None:
         """Load an exported folder. Raises DataError where it brings code."""
@@ -42,7 +44,9 @@ class Model(_HarnessModel):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         transformers_logging.disable_progress_bar()
         with quiet():
-            super().__init__(pretrained=str(folder), batch_size=batch_sequences, device=device, **options)
+            super().__init__(
+                pretrained=str(folder), batch_size=batch_sequences, device=device, **options
+            )
         self.label = ""
         self.cut_requests: Counter[str] = Counter()
         """Sequences that were too long for the model and lost their beginning, by task."""
@@ -64,7 +68,8 @@ class Model(_HarnessModel):
             room = self.max_length - generated_tokens(settings)
             if room < 1:
                 raise DataError(
-                    f"{self.pretrained}: the model sees {self.max_length} tokens, and {request.task_name} has it write as "
+                    f"{self.pretrained}: the model sees {self.max_length} tokens, and "
+                    f"{request.task_name} has it write as "
                     f"many: nothing is left for the question. Take a model with a longer context "
                     f"(max_position_embeddings), or other tasks (evaluation.tasks)."
                 )
@@ -75,7 +80,9 @@ class Model(_HarnessModel):
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         self._asked_by = []  # windows are made to fit
-        windows = sum(-(-len(self.tok_encode(request.args[0])) // self.max_length) for request in requests)
+        windows = sum(
+            -(-len(self.tok_encode(request.args[0])) // self.max_length) for request in requests
+        )
         with self._progress(windows, "windows"):
             return super().loglikelihood_rolling(requests, disable_tqdm=True)
 
@@ -85,8 +92,10 @@ class Model(_HarnessModel):
         longest = max((len(answer) for _, _, answer in requests), default=0)
         if longest > self.max_length:
             raise DataError(
-                f"{self.pretrained}: the model sees {self.max_length} tokens and an answer has {longest}. Take a model "
-                f"with a longer context (max_position_embeddings), or other tasks (evaluation.tasks)."
+                f"{self.pretrained}: the model sees {self.max_length} tokens and an answer has "
+                f"{longest}. Take a model "
+                "with a longer context (max_position_embeddings), or other tasks "
+                "(evaluation.tasks)."
             )
         for task, (_, context, answer) in zip(self._asked_by, requests, strict=False):
             # The last token is only predicted, never read: so one more than the context fits.
@@ -112,19 +121,23 @@ class Model(_HarnessModel):
             yield
 
 
-def score(model: Model, manager: TaskManager, names: Sequence[str], shots: int | None, label: str) -> dict[str, Any]:
-    """Return the harness's results of the tasks at `shots` solved examples (None: as each task says).
+def score(
+    model: Model, manager: TaskManager, names: Sequence[str], shots: int | None, label: str
+) -> dict[str, Any]:
+    """Return the harness's results of the tasks at `shots` solved examples (None: as each task
+    says).
 
-    `chance` is added: of each task with choices, the share that guessing gets right. Raises ConfigError for a task that
-    cannot be built.
+    `chance` is added: of each task with choices, the share that guessing gets right. Raises
+    ConfigError for a task that cannot be built.
     """
     model.label = label
     model.cut_requests.clear()
     model.requests.clear()
     with quiet(), _our_commit():
         asked, tasks = build_tasks(manager, names)
-        # Standard errors of means come in closed form, but the harness leaves them out at bootstrap_iters = 0; a few
-        # iterations are enough for metrics that really need the bootstrap.
+        # Standard errors of means come in closed form, but the harness leaves them out at
+        # bootstrap_iters = 0; a few iterations are enough for metrics that really need the
+        # bootstrap.
         results = _simple_evaluate(
             model=model,
             tasks=asked,
@@ -140,7 +153,8 @@ def score(model: Model, manager: TaskManager, names: Sequence[str], shots: int |
 
 
 def _chance(task: Any) -> float | None:
-    """Return the mean share of right answers among a question's choices; None where there is nothing to choose from."""
+    """Return the mean share of right answers among a question's choices; None where there is
+    nothing to choose from."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return None
     docs: Mapping[int, Any] = {instance.doc_id: instance.doc for instance in task.instances}
@@ -154,7 +168,8 @@ def _chance(task: Any) -> float | None:
 
 @contextmanager
 def _our_commit() -> Iterator[None]:
-    """Have the harness record the commit of this code: it would run git in the current folder, whatever that is."""
+    """Have the harness record the commit of this code: it would run git in the current folder,
+    whatever that is."""
     state = environment()["git"]
     asks_git = lm_eval.evaluator.get_git_commit_hash
     lm_eval.evaluator.get_git_commit_hash = lambda: state["commit"] if state else None
@@ -165,11 +180,14 @@ def _our_commit() -> Iterator[None]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: numpy numbers (some metrics are np.float64) as numbers, the rest as text."""
+    """Return a value as JSON holds it: numpy numbers (some metrics are np.float64) as numbers, the
+    rest as text."""
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     if value is None or isinstance(value, (bool, int, float, str)):
-        return float(value) if isinstance(value, float) else value  # np.float64 is a float of another type
+        return (
+            float(value) if isinstance(value, float) else value
+        )  # np.float64 is a float of another type
     return value.item() if hasattr(value, "item") else str(value)

@@ -1,4 +1,5 @@
-"""Tasks of lm-eval by their names: found, and built with their data. Imports lm-eval, no torch of its own."""
+"""Tasks of lm-eval by their names: found, and built with their data. Imports lm-eval, no torch of
+its own."""
 
 import difflib
 import logging
@@ -18,7 +19,8 @@ from tqdm import tqdm
 from pipeline.errors import ConfigError, one_line
 
 BRING = (
-    "To bring them, run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 where there is a network, or copy "
+    "To bring them, run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 where "
+    "there is a network, or copy "
     "the folder of Hugging Face's cache (HF_HOME) from such a machine; or leave the task out"
 )
 """What to do about data that are not on this machine."""
@@ -27,14 +29,17 @@ BRING = (
 def find_tasks(
     names: Sequence[str], folders: Sequence[Path], collections: Sequence[bool] = (False, True)
 ) -> TaskManager:
-    """Return a manager that knows the tasks; lm-eval's own collection is searched only for names not in the folders.
+    """Return a manager that knows the tasks; lm-eval's own collection is searched only for names
+    not in the folders.
 
     Raises ConfigError naming those that are nowhere, with names that are close.
     """
     unknown = list(names)
     names_of_tasks: list[str] = []
     for with_collection in collections:  # indexing lm-eval's takes 20 s
-        manager = TaskManager(include_path=[str(f) for f in folders], include_defaults=with_collection)
+        manager = TaskManager(
+            include_path=[str(f) for f in folders], include_defaults=with_collection
+        )
         names_of_tasks = manager.all_tasks
         unknown = [name for name in names if name not in names_of_tasks]
         if not unknown:
@@ -46,14 +51,17 @@ def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names_of_tasks, n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return (
-        f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not a task of lm-eval{hint}"
+        f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not "
+        f"a task of lm-eval{hint}"
     )
 
 
 def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Return what each name stands for, tasks and groups, and every single task by its name, with their data.
+    """Return what each name stands for, tasks and groups, and every single task by its name, with
+    their data.
 
-    Raises ConfigError naming each that cannot be built here: its data are missing, or its own code fails.
+    Raises ConfigError naming each that cannot be built here: its data are missing, or its own code
+    fails.
     """
     asked: list[Any] = []
     single: dict[str, Any] = {}
@@ -78,7 +86,8 @@ def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], 
 
 
 def generated_tokens(settings: dict[str, Any]) -> int:
-    """Return how many tokens a task's `generation_kwargs` let the model write: 256 where they do not say."""
+    """Return how many tokens a task's `generation_kwargs` let the model write: 256 where they do
+    not say."""
     complete: dict[str, Any] = {**normalize_gen_kwargs(settings)}
     return complete["max_gen_toks"]
 
@@ -90,7 +99,8 @@ def _cannot_be_built(name: str, error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep log lines, warnings and bars of lm-eval and datasets from the terminal; errors still come through."""
+    """Keep log lines, warnings and bars of lm-eval and datasets from the terminal; errors still
+    come through."""
     before = logging.root.manager.disable
     bar = lm_eval.api.task.tqdm
     logging.disable(logging.WARNING)

@@ -1,8 +1,8 @@
 """In-context patterns: what comes next can be read off the context alone, whatever the model knows.
 
-`copy` repeats a sequence (`lamp river stone -> lamp river stone`), `alternate` goes on with two words in turn,
-`count` goes on with the next number. A model that has learned to look back (induction heads: Olsson et al. 2022,
-arXiv:2209.11895) solves the first two.
+`copy` repeats a sequence (`lamp river stone -> lamp river stone`), `alternate` goes on with two
+words in turn, `count` goes on with the next number. A model that has learned to look back
+(induction heads: Olsson et al. 2022, arXiv:2209.11895) solves the first two.
 """
 
 from collections.abc import Callable
@@ -20,17 +20,22 @@ WORDS = tuple(_NOUNS.split())
 
 
 def patterns(questions: int, examples: int, seed: int) -> dict[str, TaskData]:
-    """Return the three tasks, `pattern_<kind>`, with distinct contexts; `questions` and `examples` are for each."""
+    """Return the three tasks, `pattern_<kind>`, with distinct contexts; `questions` and `examples`
+    are for each."""
     data = {}
     for offset, (kind, draw) in enumerate(KINDS.items()):
         rng = Random(seed + offset)
         drafts: dict[str, Draft] = {}
-        for _ in range(20 * (questions + examples)):  # `count` has few contexts: a draw may come again
+        for _ in range(
+            20 * (questions + examples)
+        ):  # `count` has few contexts: a draw may come again
             if len(drafts) == questions + examples:
                 break
             draft = draw(rng)
             drafts.setdefault(draft.context, draft)
-        data[f"pattern_{kind}"] = split_off_examples(list(drafts.values()), questions, examples, rng)
+        data[f"pattern_{kind}"] = split_off_examples(
+            list(drafts.values()), questions, examples, rng
+        )
     return data
 
 
@@ -43,7 +48,9 @@ def _copy(rng: Random) -> Draft:
 
 def _alternate(rng: Random) -> Draft:
     first, second, *others = rng.sample(WORDS, k=CHOICES)
-    return Draft(f"{first} {second} {first} {second} {first}", second, (first, *others), "alternate")
+    return Draft(
+        f"{first} {second} {first} {second} {first}", second, (first, *others), "alternate"
+    )
 
 
 def _count(rng: Random) -> Draft:
@@ -51,7 +58,13 @@ def _count(rng: Random) -> Draft:
     following = start + length
     # Neither a repetition of the last number nor a skipped one is right.
     wrong = (following - 1, following + 1, following + 10)
-    return Draft(" ".join(map(str, range(start, following))), str(following), tuple(map(str, wrong)), "count")
+    return Draft(
+        " ".join(map(str, range(start, following))), str(following), tuple(map(str, wrong)), "count"
+    )
 
 
-KINDS: dict[str, Callable[[Random], Draft]] = {"copy": _copy, "alternate": _alternate, "count": _count}
+KINDS: dict[str, Callable[[Random], Draft]] = {
+    "copy": _copy,
+    "alternate": _alternate,
+    "count": _count,
+}

@@ -1,7 +1,9 @@
-"""What the JSON files of an exported folder say, so that others read the same tokenizer and the same model from it.
+"""What the JSON files of an exported folder say, so that others read the same tokenizer and the
+same model from it.
 
-transformers 4 and 5, vLLM and `lm_eval --model hf` load the folder unchanged. By itself transformers 5 writes files that 4
-refuses (the tokenizer's class) or, in silence, takes for another model (the rotary settings).
+transformers 4 and 5, vLLM and `lm_eval --model hf` load the folder unchanged. By itself
+transformers 5 writes files that 4 refuses (the tokenizer's class) or, in silence, takes for another
+model (the rotary settings).
 """
 
 import json
@@ -24,15 +26,21 @@ PARTIAL = "partial_rotary_factor"
 BASE = "rope_theta"
 GPT_NEOX = {BASE: "rotary_emb_base", PARTIAL: "rotary_pct"}
 """Names of its own that gpt_neox has in transformers 4."""
-OWN_NAMES = {"gpt_neox": GPT_NEOX, "gpt_neox_japanese": GPT_NEOX, "modernbert-decoder": {BASE: "global_rope_theta"}}
+OWN_NAMES = {
+    "gpt_neox": GPT_NEOX,
+    "gpt_neox_japanese": GPT_NEOX,
+    "modernbert-decoder": {BASE: "global_rope_theta"},
+}
 SLIDING_BASE = {
     "gemma3_text": "rope_local_base_freq",
     "gemma3n_text": "rope_local_base_freq",
     "modernbert-decoder": "local_rope_theta",
 }
-"""Architectures that in transformers 4 have another rotary base for layers with a sliding window, and its name."""
+"""Architectures that in transformers 4 have another rotary base for layers with a sliding window,
+and its name."""
 EAGER_ONLY = ("attn_logit_softcapping", "scale_attn_by_inverse_layer_idx")
-"""Settings that transformers 4 leaves out in its default, torch's own attention: gemma2's cap, and gpt2's scale by layer."""
+"""Settings that transformers 4 leaves out in its default, torch's own attention: gemma2's cap, and
+gpt2's scale by layer."""
 READ_OTHERWISE = {
     ("apertus", "hidden_act"): "rounds the parameters of the activation to bfloat16",
     ("ernie4_5_moe", "use_bias"): "gives the experts biases that the model has not",
@@ -48,8 +56,9 @@ WITHOUT_SCALING = ("nemotron", "modernbert-decoder")
 def publish(config: RunConfig, folder: Path) -> str | None:
     """Write the tokenizer into an exported folder, and complete its configs.
 
-    Returns what transformers 4 makes of the model where that is another one, which is also warned of; else None. Raises
-    DataError where transformers gives other ids for the folder than `tokenize` gave.
+    Returns what transformers 4 makes of the model where that is another one, which is also warned
+    of; else None. Raises DataError where transformers gives other ids for the folder than
+    `tokenize` gave.
     """
     tokenizer = config.paths.data_dir / "tokenizer"
     _, end_of_document = tokenizer_size(tokenizer)
@@ -58,27 +67,35 @@ def publish(config: RunConfig, folder: Path) -> str | None:
     refuse_other_ids(tokenizer, folder, config.tokens.parse_special_tokens)
     misreading = version_4_misreading(read_json(folder / "config.json"))
     if misreading is not None:
-        warn(f"export: transformers 4 makes another model of {folder.name}: {misreading}. Load it with transformers 5.")
+        warn(
+            f"export: transformers 4 makes another model of {folder.name}: {misreading}. Load it "
+            "with transformers 5."
+        )
     return misreading
 
 
 def publish_tokenizer(source: Path, folder: Path, parse_special_tokens: bool) -> None:
     """Copy data_dir/tokenizer so that whoever loads the copy gets the ids that training saw.
 
-    `parse_special_tokens`: whether the text of a special token in a document became that token, as `tokens` says.
+    `parse_special_tokens`: whether the text of a special token in a document became that token, as
+    `tokens` says.
     """
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, folder / name)
     settings = read_json(folder / "tokenizer_config.json")
-    write_json(folder / "tokenizer_config.json", settings | {"split_special_tokens": not parse_special_tokens})
+    write_json(
+        folder / "tokenizer_config.json",
+        settings | {"split_special_tokens": not parse_special_tokens},
+    )
 
 
 def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> None:
-    """Compare what a user of the exported folder gets with what `tokenize` encoded. Raises DataError at a difference.
+    """Compare what a user of the exported folder gets with what `tokenize` encoded. Raises
+    DataError at a difference.
 
-    transformers chooses a tokenizer's class by the model's type, too: a class that builds a tokenizer of its own would be
-    noticed here.
+    transformers chooses a tokenizer's class by the model's type, too: a class that builds a
+    tokenizer of its own would be noticed here.
     """
     loaded = open_tokenizer(folder, str(folder))
     reference = load_reference(source, parse_special_tokens)
@@ -86,7 +103,8 @@ def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> 
         expected = reference.encode(text, add_special_tokens=False).ids
         if loaded(text)["input_ids"] != expected or loaded.encode(text) != expected:
             raise DataError(
-                f"{folder}: transformers gives other ids than {source} for {text[:40]!r}, so that nobody would score the "
+                f"{folder}: transformers gives other ids than {source} for {text[:40]!r}, so that "
+                "nobody would score the "
                 f"model that was trained. Its class here is {type(loaded).__name__}."
             )
 
@@ -94,7 +112,8 @@ def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> 
 def publish_config(folder: Path, end_of_document: int) -> None:
     """Complete config.json and generation_config.json of a folder that `save_pretrained` wrote.
 
-    `end_of_document`: the id after every document, so also what stands before one: no other first token was trained.
+    `end_of_document`: the id after every document, so also what stands before one: no other first
+    token was trained.
     """
     for name in ("config.json", "generation_config.json"):
         settings = read_json(folder / name)
@@ -107,11 +126,14 @@ def publish_config(folder: Path, end_of_document: int) -> None:
             text = settings.get("text_config")
             if isinstance(text, dict):
                 settings["text_config"] = text | version_4_entries(text)
-        (folder / name).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / name).write_text(
+            json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
 
 def with_end(ends: Any, end_of_document: int) -> int | list[int]:
-    """Return the ids that end a text: those of a pretrained model where the end of a document is one of them."""
+    """Return the ids that end a text: those of a pretrained model where the end of a document is
+    one of them."""
     if isinstance(ends, list) and end_of_document in ends:
         return ends
     return end_of_document
@@ -120,8 +142,9 @@ def with_end(ends: Any, end_of_document: int) -> int | list[int]:
 def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a config.json of transformers 5 must also say for 4 to compute the same.
 
-    5 keeps the rotary settings in `rope_parameters`: one set, or one for each type of layer. 4 does not know that entry and
-    takes its own defaults without a word. 5 reads the old names, too, so both say the same.
+    5 keeps the rotary settings in `rope_parameters`: one set, or one for each type of layer. 4 does
+    not know that entry and takes its own defaults without a word. 5 reads the old names, too, so
+    both say the same.
     """
     model_type = settings["model_type"]
     main, sliding = _rotary(settings)
@@ -129,7 +152,9 @@ def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
     own_names = OWN_NAMES.get(model_type, {})
     entries |= {own_names[name]: value for name, value in entries.items() if name in own_names}
     if _is_scaled(main) and model_type not in WITHOUT_SCALING:
-        entries["rope_scaling"] = {name: value for name, value in main.items() if name not in (BASE, PARTIAL)}
+        entries["rope_scaling"] = {
+            name: value for name, value in main.items() if name not in (BASE, PARTIAL)
+        }
     if sliding and model_type in SLIDING_BASE:
         entries[SLIDING_BASE[model_type]] = sliding[BASE]
     if any(settings.get(name) for name in EAGER_ONLY):
@@ -138,7 +163,8 @@ def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
-    """Return why transformers 4 computes another model from a config.json that it loads; None where it does not."""
+    """Return why transformers 4 computes another model from a config.json that it loads; None where
+    it does not."""
     model_type = settings["model_type"]
     main, sliding = _rotary(settings)
     for (architecture, name), reading in READ_OTHERWISE.items():
@@ -154,7 +180,8 @@ def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
 
 
 def _rotary(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the rotary settings of most layers and, where they are apart, of those with a sliding window."""
+    """Return the rotary settings of most layers and, where they are apart, of those with a sliding
+    window."""
     parameters: dict[str, Any] = settings.get("rope_parameters") or {}
     if not any(isinstance(value, dict) for value in parameters.values()):
         return parameters, {}

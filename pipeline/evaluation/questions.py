@@ -1,6 +1,7 @@
 """The record that every built-in few-shot task is made of, and the placing of right answers.
 
-A task is two lists of questions: those that are scored, and the solved examples that are shown before them.
+A task is two lists of questions: those that are scored, and the solved examples that are shown
+before them.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ class TaskData:
 
 
 def place_answers(drafts: Sequence[Draft], rng: Random) -> list[Question]:
-    """Put each right answer at a random position; over all drafts every position is used equally often."""
+    """Put each right answer at a random position; over all drafts every position is used equally
+    often."""
     positions = [i % CHOICES for i in range(len(drafts))]
     rng.shuffle(positions)
     questions = []
@@ -53,7 +55,10 @@ def place_answers(drafts: Sequence[Draft], rng: Random) -> list[Question]:
     return questions
 
 
-def split_off_examples(drafts: Sequence[Draft], questions: int, examples: int, rng: Random) -> TaskData:
-    """Turn distinct drafts into questions and examples, no draft in both; fewer questions where drafts run out."""
+def split_off_examples(
+    drafts: Sequence[Draft], questions: int, examples: int, rng: Random
+) -> TaskData:
+    """Turn distinct drafts into questions and examples, no draft in both; fewer questions where
+    drafts run out."""
     shown, scored = drafts[:examples], drafts[examples : examples + questions]
     return TaskData(place_answers(scored, rng), place_answers(shown, rng))

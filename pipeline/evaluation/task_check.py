@@ -1,4 +1,5 @@
-"""Builds the tasks of `evaluation.tasks` that are not built in, with their data: `separate_checks` runs this."""
+"""Builds the tasks of `evaluation.tasks` that are not built in, with their data: `separate_checks`
+runs this."""
 
 from typing import Any
 
@@ -10,11 +11,14 @@ from pipeline.work.separate_checks import answer
 
 
 def check_tasks(config: RunConfig) -> dict[str, Any]:
-    """Return the fields of `task_facts.TaskFacts`. Raises ConfigError with all that keeps the tasks from being scored."""
+    """Return the fields of `task_facts.TaskFacts`. Raises ConfigError with all that keeps the tasks
+    from being scored."""
     names = foreign_tasks(config)
     with quiet():
         _, tasks = build_tasks(find_tasks(names, config.evaluation.task_paths), names)
-        problems = [problem for name, task in tasks.items() for problem in _problems_of(name, task, config)]
+        problems = [
+            problem for name, task in tasks.items() for problem in _problems_of(name, task, config)
+        ]
     if problems:
         raise ConfigError(problems)
     return {
@@ -28,10 +32,14 @@ def check_tasks(config: RunConfig) -> dict[str, Any]:
 
 def _problems_of(name: str, task: Any, config: RunConfig) -> list[str]:
     if getattr(task, "UNSAFE_CODE", False):
-        return [f"evaluation.tasks: {name!r} runs code that the model writes, which is not offered; leave it out"]
+        return [
+            f"evaluation.tasks: {name!r} runs code that the model writes, which is not offered; "
+            "leave it out"
+        ]
     if getattr(task, "MULTIMODAL", False):
         return [
-            f"evaluation.tasks: {name!r} shows pictures or sounds to the model, which only reads text; leave it out"
+            f"evaluation.tasks: {name!r} shows pictures or sounds to the model, which only reads "
+            "text; leave it out"
         ]
     is_fixed = task.get_config("num_fewshot") == 0  # lm-eval then takes no other number
     for shots in sorted({0} if is_fixed else set(config.evaluation.shots)):
@@ -49,7 +57,8 @@ def _cannot_ask(name: str, task: Any, shots: int) -> str | None:
     except Exception as error:  # whatever templates, samplers and the task's own code raise
         reason = f"{type(error).__name__}: {one_line(error)}"
         return (
-            f"evaluation.shots = {shots}: {name!r} cannot put a question together with so many examples ({reason}); "
+            f"evaluation.shots = {shots}: {name!r} cannot put a question together with so many "
+            f"examples ({reason}); "
             "set fewer, or leave the task out"
         )
     return None

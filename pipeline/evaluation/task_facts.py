@@ -1,4 +1,5 @@
-"""What is known of the evaluation's tasks before there is a model. Free of lm-eval: a process of its own builds them."""
+"""What is known of the evaluation's tasks before there is a model. Free of lm-eval: a process of
+its own builds them."""
 
 import os
 from collections.abc import Iterator
@@ -14,8 +15,15 @@ from pipeline.training.model_facts import model_facts
 from pipeline.work.separate_checks import found_by
 
 VERSION = 1
-"""Raised when `task_check` refuses more or tells more, so that kept verdicts are not taken for new ones."""
-DATA_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+"""Raised when `task_check` refuses more or tells more, so that kept verdicts are not taken for new
+ones."""
+DATA_VARIABLES = (
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+)
 """Environment variables that decide where data are looked for."""
 
 
@@ -33,15 +41,18 @@ def foreign_tasks(config: RunConfig) -> list[str]:
 
 
 def check_named_tasks(config: RunConfig) -> None:
-    """Raise ConfigError for what can be said at once: folders that are not there, tasks that would be scored twice."""
+    """Raise ConfigError for what can be said at once: folders that are not there, tasks that would
+    be scored twice."""
     problems = [
-        f"evaluation.task_paths: {folder} is no folder; name one with task files of lm-eval, or leave it out"
+        f"evaluation.task_paths: {folder} is no folder; name one with task files of lm-eval, or "
+        "leave it out"
         for folder in config.evaluation.task_paths
         if not folder.is_dir()
     ]
     names = config.evaluation.tasks
     problems += [
-        f"evaluation.tasks: {name} is a part of patterns, which is there, too; leave one of them out"
+        f"evaluation.tasks: {name} is a part of patterns, which is there, too; leave one of them "
+        "out"
         for name in dict.fromkeys(names)
         if name in PATTERN_TASKS and "patterns" in names
     ]
@@ -50,17 +61,22 @@ def check_named_tasks(config: RunConfig) -> None:
 
 
 def check_built_tasks(config: RunConfig) -> None:
-    """Raise ConfigError for tasks that are nowhere, lack their data, or write more than the model sees at once."""
+    """Raise ConfigError for tasks that are nowhere, lack their data, or write more than the model
+    sees at once."""
     if not foreign_tasks(config) or not config.evaluation.shots:
         return
     decides = _what_decides(config)
-    facts = found_by("pipeline.evaluation.task_check", TaskFacts, config, decides, "the evaluation's tasks")
+    facts = found_by(
+        "pipeline.evaluation.task_check", TaskFacts, config, decides, "the evaluation's tasks"
+    )
     if not facts.generated_tokens:
         return
     positions = model_facts(config).positions
     problems = [
-        f"evaluation.tasks: {name!r} has the model write up to {count} tokens, and it sees {positions} at once, question "
-        "included; raise model.config.max_position_embeddings, give the task fewer (max_gen_toks), or leave it out"
+        f"evaluation.tasks: {name!r} has the model write up to {count} tokens, and it sees "
+        f"{positions} at once, question "
+        "included; raise model.config.max_position_embeddings, give the task fewer (max_gen_toks), "
+        "or leave it out"
         for name, count in facts.generated_tokens.items()
         if positions is not None and count >= positions
     ]
@@ -69,7 +85,8 @@ def check_built_tasks(config: RunConfig) -> None:
 
 
 def inventory(config: RunConfig) -> dict[str, str | None]:
-    """Describe the files of foreign tasks, definitions and data, by name, size and time, for the stage's fingerprint.
+    """Describe the files of foreign tasks, definitions and data, by name, size and time, for the
+    stage's fingerprint.
 
     None for a folder that has been moved away.
     """
@@ -77,7 +94,9 @@ def inventory(config: RunConfig) -> dict[str, str | None]:
         return {}
     own = (config.paths.data_dir, config.paths.run_dir)
     return {
-        f"files of {folder}": fingerprint(list(_files_below(folder, own))) if folder.is_dir() else None
+        f"files of {folder}": fingerprint(list(_files_below(folder, own)))
+        if folder.is_dir()
+        else None
         for folder in config.evaluation.task_paths
     }
 
@@ -96,7 +115,9 @@ def _what_decides(config: RunConfig) -> dict[str, Any]:
 
 def _files_below(folder: Path, own: tuple[Path, ...]) -> Iterator[tuple[str, int, int]]:
     for path in sorted(folder.rglob("*")):
-        written_by_runs = "__pycache__" in path.parts or any(path.is_relative_to(other) for other in own)
+        written_by_runs = "__pycache__" in path.parts or any(
+            path.is_relative_to(other) for other in own
+        )
         if path.is_file() and not written_by_runs:
             status = path.stat()
             yield str(path.relative_to(folder)), status.st_size, status.st_mtime_ns

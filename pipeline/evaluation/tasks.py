@@ -1,7 +1,8 @@
-"""Writes the built-in tasks as a folder that lm-eval reads: one YAML and one or two JSON-lines files a task.
+"""Writes the built-in tasks as a folder that lm-eval reads: one YAML and one or two JSON-lines
+files a task.
 
-`lm_eval run --include_path <folder> --tasks heldout_cloze --num_fewshot 5` scores the very same questions as the stage.
-Reads validation documents; writes run_dir/evaluation/tasks.
+`lm_eval run --include_path <folder> --tasks heldout_cloze --num_fewshot 5` scores the very same
+questions as the stage. Reads validation documents; writes run_dir/evaluation/tasks.
 """
 
 import json
@@ -22,7 +23,8 @@ from pipeline.logs import warn
 from pipeline.store.artifacts import remove_unlisted, write_atomic
 
 SEED = 20200528
-"""Of all draws; not a setting, so that scores of different runs on the same documents are of the same questions."""
+"""Of all draws; not a setting, so that scores of different runs on the same documents are of the
+same questions."""
 PATTERN_TASKS = tuple(f"pattern_{kind}" for kind in KINDS)
 BUILT_IN = ("heldout_cloze", "patterns", *PATTERN_TASKS, "arithmetic")
 """Few-shot tasks that this project makes; four choices each."""
@@ -32,11 +34,14 @@ BITS_PER_BYTE = "heldout_bpb_"
 _LOADER = Path(__file__).with_name("jsonl_task.py")
 
 
-def write_tasks(folder: Path, documents_dir: Path, sources: Sequence[str], settings: Evaluation) -> list[str]:
-    """Write the tasks that `evaluation.tasks` asks for, and bits per byte of every source; return the file names.
+def write_tasks(
+    folder: Path, documents_dir: Path, sources: Sequence[str], settings: Evaluation
+) -> list[str]:
+    """Write the tasks that `evaluation.tasks` asks for, and bits per byte of every source; return
+    the file names.
 
-    The same documents and settings give the same bytes. Raises DataError where the held-out text is too little for a
-    few-shot task; a source without any has no task of its own.
+    The same documents and settings give the same bytes. Raises DataError where the held-out text is
+    too little for a few-shot task; a source without any has no task of its own.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
     # lm-eval draws k of them for each question; with a pool of 4(k + 1) the draws differ.
@@ -45,26 +50,34 @@ def write_tasks(folder: Path, documents_dir: Path, sources: Sequence[str], setti
         data = heldout_cloze(documents_dir, sources, settings.items, examples, SEED)
         files |= _choice_task("heldout_cloze", data, "\n\n")
     if {"patterns", *PATTERN_TASKS} & set(settings.tasks):
-        for name, data in patterns(-(-settings.items // len(PATTERN_TASKS)), examples, SEED).items():
+        for name, data in patterns(
+            -(-settings.items // len(PATTERN_TASKS)), examples, SEED
+        ).items():
             files |= _choice_task(name, data, "\n")
         files["patterns.yaml"] = yaml.safe_dump(_PATTERNS_GROUP, sort_keys=False)
     if "arithmetic" in settings.tasks:
         files |= _choice_task("arithmetic", arithmetic(settings.items, examples, SEED), "\n\n")
     if settings.heldout_bytes:
         for source in sources:
-            files |= _rolling_task(source, list(_texts(documents_dir, source, settings.heldout_bytes)))
+            files |= _rolling_task(
+                source, list(_texts(documents_dir, source, settings.heldout_bytes))
+            )
     for name, content in files.items():
         write_atomic(folder / name, content)
     remove_unlisted(folder, list(files), ["*"])
     return sorted(files)
 
 
-_METRICS = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", "acc_mutual_info")]
+_METRICS = [
+    {"metric": name, "aggregation": "mean", "higher_is_better": True}
+    for name in ("acc", "acc_mutual_info")
+]
 _PATTERNS_GROUP = {
     "group": "patterns",
     "task": list(PATTERN_TASKS),
     "aggregate_metric_list": [
-        {"metric": name, "aggregation": "mean", "weight_by_size": True} for name in ("acc", "acc_mutual_info")
+        {"metric": name, "aggregation": "mean", "weight_by_size": True}
+        for name in ("acc", "acc_mutual_info")
     ],
     "metadata": {"version": 1},
 }
@@ -73,7 +86,9 @@ _PATTERNS_GROUP = {
 def _choice_task(name: str, data: TaskData, delimiter: str) -> dict[str, str]:
     task = {
         "task": name,
-        "dataset_kwargs": {"splits": {"questions": f"{name}.jsonl", "examples": f"{name}.examples.jsonl"}},
+        "dataset_kwargs": {
+            "splits": {"questions": f"{name}.jsonl", "examples": f"{name}.examples.jsonl"}
+        },
         "output_type": "multiple_choice",
         "test_split": "questions",
         "fewshot_split": "examples",
@@ -108,14 +123,17 @@ def _rolling_task(source: str, rows: list[dict[str, str]]) -> dict[str, str]:
         "doc_to_text": "",
         "doc_to_target": "text",
         "num_fewshot": 0,
-        "metric_list": [{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
+        "metric_list": [
+            {"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}
+        ],
         "metadata": {"version": 1},
     }
     return {f"{name}.yaml": _task_yaml(task), f"{name}.jsonl": _json_lines(rows)}
 
 
 def _texts(documents_dir: Path, source: str, limit: int) -> Iterator[dict[str, str]]:
-    """Yield whole documents until `limit` bytes; the one that passes it is cut between two characters."""
+    """Yield whole documents until `limit` bytes; the one that passes it is cut between two
+    characters."""
     left = limit
     for identity, text in iterate_texts(documents_dir, source, "validation"):
         data = text.encode()[:left]
@@ -128,7 +146,9 @@ def _texts(documents_dir: Path, source: str, limit: int) -> Iterator[dict[str, s
 
 
 def _task_yaml(task: dict[str, Any]) -> str:
-    return f"custom_dataset: !function {_LOADER.stem}.load\n" + yaml.safe_dump(task, sort_keys=False)
+    return f"custom_dataset: !function {_LOADER.stem}.load\n" + yaml.safe_dump(
+        task, sort_keys=False
+    )
 
 
 def _json_lines(rows: Iterable[dict[str, Any]]) -> str:

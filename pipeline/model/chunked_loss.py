@@ -1,8 +1,9 @@
-"""Cross-entropy of a language model's head, a few rows of logits at a time: all logits at once would be the largest
-tensor of a training step.
+"""Cross-entropy of a language model's head, a few rows of logits at a time: all logits at once
+would be the largest tensor of a training step.
 
-Logits of a chunk are turned in place into their gradient, and that into the gradients of hidden states and head, while
-the forward pass is at it: nothing of the vocabulary's width is kept for the backward pass, and nothing is computed twice.
+Logits of a chunk are turned in place into their gradient, and that into the gradients of hidden
+states and head, while the forward pass is at it: nothing of the vocabulary's width is kept for the
+backward pass, and nothing is computed twice.
 """
 
 from collections.abc import Callable
@@ -17,24 +18,30 @@ LEAST_ROWS = 16
 
 
 def rows_at_once(rows: int, hidden: int, layers: int, vocabulary: int) -> int:
-    """Return how many rows of logits are computed together, so that they take no more memory than the activations.
+    """Return how many rows of logits are computed together, so that they take no more memory than
+    the activations.
 
-    The least that a forward pass keeps is one hidden state per layer, of two bytes an entry, as with activation
-    checkpointing; logits are fp32: rows x hidden x layers x 2 = chunk x vocabulary x 4.
+    The least that a forward pass keeps is one hidden state per layer, of two bytes an entry, as
+    with activation checkpointing; logits are fp32: rows x hidden x layers x 2 = chunk x vocabulary
+    x 4.
     """
     return min(rows, max(LEAST_ROWS, rows * hidden * layers // (2 * vocabulary)))
 
 
-Kernel = Callable[[torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+Kernel = Callable[
+    [torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+]
 
 
 def chunk_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float, needs_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the cross-entropies `(rows,)`, the sum of what z-loss adds `()`, and the logits turned into their gradient.
+    """Return the cross-entropies `(rows,)`, the sum of what z-loss adds `()`, and the logits turned
+    into their gradient.
 
-    The first two fp32, as is what is computed between; the gradient in the logits' own format. Without compiling, each line
-    goes over the logits in memory; compiled, two kernels read them and one writes.
+    The first two fp32, as is what is computed between; the gradient in the logits' own format.
+    Without compiling, each line goes over the logits in memory; compiled, two kernels read them and
+    one writes.
     """
     wide = logits.float()
     losses, extra, log_z, picked = _row_losses(wide, targets, z_loss_weight)
@@ -45,14 +52,21 @@ def chunk_losses(
     scale = torch.where(counted, 1 + 2 * z_loss_weight * log_z, 0.0)
     gradient = wide.sub_(log_z[:, None]).exp_()
     gradient *= scale[:, None]
-    at_target = (picked - log_z).exp() * scale - counted.float()  # in fp32: little is left of 1 - 0.999 in bf16
-    return losses, extra, gradient.to(logits.dtype).scatter_(1, place, at_target[:, None].to(logits.dtype))
+    at_target = (
+        picked - log_z
+    ).exp() * scale - counted.float()  # in fp32: little is left of 1 - 0.999 in bf16
+    return (
+        losses,
+        extra,
+        gradient.to(logits.dtype).scatter_(1, place, at_target[:, None].to(logits.dtype)),
+    )
 
 
 def _row_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the cross-entropies, 0 where IGNORED, the sum of what z-loss adds, log(Z) and the targets' logits.
+    """Return the cross-entropies, 0 where IGNORED, the sum of what z-loss adds, log(Z) and the
+    targets' logits.
 
     All `(rows,)` but the sum, which is `()`.
     """
@@ -71,13 +85,17 @@ def head_losses(
     chunk: int,
     kernel: Kernel | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the objective's sum and each row's cross-entropy, of logits `hidden @ weight.T + bias`.
+    """Return the objective's sum and each row's cross-entropy, of logits `hidden @ weight.T +
+    bias`.
 
-    `(rows, hidden)`, `(vocabulary, hidden)`, `(vocabulary,)`, `(rows,) int64` -> `() float32`, `(rows,) float32`, 0
-    where the target is IGNORED. `kernel` is `chunk_losses`, or that compiled. The objective
-    adds `z_loss_weight * log(Z)^2`, Z the sum of exponentials (Chowdhery et al. 2022, PaLM, section 5); only it has a gradient.
+    `(rows, hidden)`, `(vocabulary, hidden)`, `(vocabulary,)`, `(rows,) int64` -> `() float32`,
+    `(rows,) float32`, 0 where the target is IGNORED. `kernel` is `chunk_losses`, or that compiled.
+    The objective adds `z_loss_weight * log(Z)^2`, Z the sum of exponentials (Chowdhery et al. 2022,
+    PaLM, section 5); only it has a gradient.
     """
-    return _HeadLosses.apply(hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses)  # pyright: ignore[reportReturnType]
+    return _HeadLosses.apply(
+        hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses
+    )  # pyright: ignore[reportReturnType]
 
 
 def logit_losses(
@@ -115,11 +133,17 @@ class _HeadLosses(torch.autograd.Function):
         objective = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for_hidden = torch.empty_like(hidden) if needs_gradient else None
         for_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
-        for_bias = None if bias is None or not needs_gradient else torch.zeros_like(bias, dtype=torch.float32)
+        for_bias = (
+            None
+            if bias is None or not needs_gradient
+            else torch.zeros_like(bias, dtype=torch.float32)
+        )
         for first in range(0, len(hidden), chunk):
             rows, wanted = hidden[first : first + chunk], targets[first : first + chunk]
             logits = torch.nn.functional.linear(rows, weight, bias)
-            losses[first : first + chunk], extra, gradient = kernel(logits, wanted, z_loss_weight, needs_gradient)
+            losses[first : first + chunk], extra, gradient = kernel(
+                logits, wanted, z_loss_weight, needs_gradient
+            )
             objective += extra
             if for_hidden is None or for_weight is None:
                 continue

@@ -1,4 +1,5 @@
-"""Batches on the device, copied beside the computation, and a check that the model keeps their documents apart."""
+"""Batches on the device, copied beside the computation, and a check that the model keeps their
+documents apart."""
 
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from pipeline.model.language_model import LanguageModel, is_alike
 from pipeline.sampling.batches import Batch
 
 MIXED_DOCUMENTS = (
-    "does not keep documents apart by their positions in this version of transformers; set it to false, or choose another "
+    "does not keep documents apart by their positions in this version of transformers; set it to "
+    "false, or choose another "
     "model.architecture"
 )
 
@@ -42,7 +44,8 @@ class DeviceBatch:
 
 
 class Mover:
-    """Brings batches to the device; called by the loader's threads, steps ahead of the computation."""
+    """Brings batches to the device; called by the loader's threads, steps ahead of the
+    computation."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -51,8 +54,8 @@ class Mover:
     def __call__(self, batch: Batch) -> DeviceBatch:
         if self._stream is None:
             return DeviceBatch(*self._tensors(batch), batch.checksum)
-        # A new thread's device is GPU 0; leaving the stream's context would go back there and so open a context, of
-        # hundreds of MB, for every rank of the node.
+        # A new thread's device is GPU 0; leaving the stream's context would go back there and so
+        # open a context, of hundreds of MB, for every rank of the node.
         torch.cuda.set_device(self._device)
         with torch.cuda.stream(self._stream):
             tensors = self._tensors(batch)
@@ -68,7 +71,8 @@ class Mover:
         tensor = torch.from_numpy(part)
         if self._stream is None:
             return tensor.to(self._device, torch.int64)
-        # The pinned copy is dropped at once: PyTorch uses its memory again only after the copy that was queued here.
+        # The pinned copy is dropped at once: PyTorch uses its memory again only after the copy that
+        # was queued here.
         return tensor.pin_memory().to(self._device, non_blocking=True).long()
 
 
@@ -76,8 +80,8 @@ class Mover:
 def check_document_mask(model: LanguageModel, sequence_length: int) -> None:
     """Put two rows through the model that differ in their first document only; every rank calls it.
 
-    Draws no random number and leaves the model as it was. Raises ConfigError where the second document's logits
-    differ: not every architecture masks by positions.
+    Draws no random number and leaves the model as it was. Raises ConfigError where the second
+    document's logits differ: not every architecture masks by positions.
     """
     length = min(8, sequence_length)  # there may be no more positions than that
     device = next(model.buffers(), next(model.parameters())).device
@@ -90,4 +94,6 @@ def check_document_mask(model: LanguageModel, sequence_length: int) -> None:
     logits = model(inputs, positions=positions).float()[:, length:]
     model.train(was_training)
     if not is_alike(logits[0], logits[1]):
-        raise ConfigError([f"data.document_mask = true: {model.config.model_type} {MIXED_DOCUMENTS}"])
+        raise ConfigError(
+            [f"data.document_mask = true: {model.config.model_type} {MIXED_DOCUMENTS}"]
+        )

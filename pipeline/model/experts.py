@@ -1,7 +1,9 @@
-"""Mixtures of experts, which are refused until they are trained right, unless the run file says that they are wanted.
+"""Mixtures of experts, which are refused until they are trained right, unless the run file says
+that they are wanted.
 
-What is wrong with them today: their load-balancing loss is no part of the objective, Muon has no rule for stacked matrices
-and for routers, and model FLOPs would count every expert as if each token went through all of them.
+What is wrong with them today: their load-balancing loss is no part of the objective, Muon has no
+rule for stacked matrices and for routers, and model FLOPs would count every expert as if each token
+went through all of them.
 """
 
 import re
@@ -14,14 +16,15 @@ from transformers import PreTrainedModel
 from pipeline.config.run_config import RunConfig
 
 _MODULE = re.compile(r"(.*_)?(experts?|moe)(_.*)?|router(_gate)?")
-"""How modeling code names what only a mixture of experts has; a dense model of the same architecture has none of them.
-Gemma 3n's `modality_router` chooses no experts."""
+"""How modeling code names what only a mixture of experts has; a dense model of the same
+architecture has none of them. Gemma 3n's `modality_router` chooses no experts."""
 _BALANCING = re.compile(r"(.*_)?aux_loss_(coef|alpha|weight)|moe_loss_weight|(.*_)?load_balanc.*")
 """How configs name the coefficient of the loss that spreads tokens over experts."""
 
 
 def expert_modules(model: nn.Module) -> list[str]:
-    """Return the names of the modules that make a model a mixture of experts, none where it is dense."""
+    """Return the names of the modules that make a model a mixture of experts, none where it is
+    dense."""
     return [name for name, _ in model.named_modules() if _MODULE.fullmatch(name.rpartition(".")[2])]
 
 
@@ -33,7 +36,11 @@ def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
     found = expert_modules(model)
     if not found:
         return []
-    coefficients = [name for name, _ in _flat(model.config.to_dict()) if _BALANCING.fullmatch(name.rpartition(".")[2])]
+    coefficients = [
+        name
+        for name, _ in _flat(model.config.to_dict())
+        if _BALANCING.fullmatch(name.rpartition(".")[2])
+    ]
     given = dict(_flat(config.model.config))
     is_wanted = bool(coefficients) and all(given.get(name) == 0 for name in coefficients)
     if is_wanted and config.optimizer.kind == "adamw":
@@ -45,8 +52,10 @@ def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
     else:
         remedy = f"{kind} has no coefficient of such a loss that the run file could set to 0"
     return [
-        f"{named(config)}: {kind} is a mixture of experts ({found[0]}), and its load-balancing loss is not part of the objective "
-        f"that is trained, nor has Muon a rule for experts and routers; choose a dense architecture; {remedy}"
+        f"{named(config)}: {kind} is a mixture of experts ({found[0]}), and its load-balancing "
+        "loss is not part of the objective "
+        "that is trained, nor has Muon a rule for experts and routers; choose a dense "
+        f"architecture; {remedy}"
     ]
 
 

@@ -1,6 +1,8 @@
-"""What `model.architecture` and `model.config` may say: names that transformers knows, heads that fit the width.
+"""What `model.architecture` and `model.config` may say: names that transformers knows, heads that
+fit the width.
 
-The rules look at the settings before a config is made of them, so that a refusal names the run file's own setting.
+The rules look at the settings before a config is made of them, so that a refusal names the run
+file's own setting.
 """
 
 import difflib
@@ -13,24 +15,31 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from pipeline.errors import nearest_divisors
 
 ATTENTION = "attn_implementation"
-"""Entry of `model.config` that says how the model is run, not what it is: no part of the config that is exported."""
+"""Entry of `model.config` that says how the model is run, not what it is: no part of the config
+that is exported."""
 
 OTHER_VALUES = (0.5, 12_345.0)
 """A share and a base: what rotary settings with older names may be."""
 
 
 def architecture_problems(name: str | None) -> list[str]:
-    """Name what is wrong with `model.architecture`: unknown to transformers, or no causal language model."""
+    """Name what is wrong with `model.architecture`: unknown to transformers, or no causal language
+    model."""
     if name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return []
     close = difflib.get_close_matches(name or "", sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "for example llama"
-    reason = "is no causal language model" if name in CONFIG_MAPPING else "transformers knows no such model type"
+    reason = (
+        "is no causal language model"
+        if name in CONFIG_MAPPING
+        else "transformers knows no such model type"
+    )
     return [f"model.architecture = {name!r}: {reason}; {hint}"]
 
 
 def setting_problems(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """Name every entry of `model.config` that the architecture does not have, and heads that do not fit."""
+    """Name every entry of `model.config` that the architecture does not have, and heads that do not
+    fit."""
     kind = CONFIG_MAPPING[name]
     names = {*kind().to_dict(), *kind.attribute_map, ATTENTION}
     problems = [
@@ -42,10 +51,11 @@ def setting_problems(name: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _is_acted_on(kind: type[PretrainedConfig], key: str, value: Any) -> bool:
-    """Tell whether an older name changes another entry of the config, as `rope_theta` and `rotary_pct` do.
+    """Tell whether an older name changes another entry of the config, as `rope_theta` and
+    `rotary_pct` do.
 
-    Names that mean nothing to an architecture are kept by its config like any other, and change nothing else. A value that is
-    the default changes nothing either: so others are tried.
+    Names that mean nothing to an architecture are kept by its config like any other, and change
+    nothing else. A value that is the default changes nothing either: so others are tried.
     """
     plain = kind().to_dict()
     for tried in (value, *OTHER_VALUES):
@@ -54,7 +64,9 @@ def _is_acted_on(kind: type[PretrainedConfig], key: str, value: Any) -> bool:
             entries = kind(**setting).to_dict()
         except Exception:  # whatever the architecture's own checks raise: not for this value
             continue
-        if any(entry != key and value_now != plain.get(entry) for entry, value_now in entries.items()):
+        if any(
+            entry != key and value_now != plain.get(entry) for entry, value_now in entries.items()
+        ):
             return True
     return False
 
@@ -66,7 +78,8 @@ def _unknown(architecture: str, key: str, names: set[str]) -> str:
 
 
 def head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> list[str]:
-    """Compare heads with the width, and key heads with heads, where both are numbers that can be compared."""
+    """Compare heads with the width, and key heads with heads, where both are numbers that can be
+    compared."""
     width_name, width = _value(kind, settings, "hidden_size")
     heads_name, heads = _value(kind, settings, "num_attention_heads")
     groups_name, groups = _value(kind, settings, "num_key_value_heads")
@@ -77,19 +90,22 @@ def head_problems(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> 
     problems = []
     if width is not None and width % heads and not _has_own_head_width(kind, settings):
         problems.append(
-            f"model.config.{heads_name} = {heads}: must divide model.config.{width_name} = {width}; "
+            f"model.config.{heads_name} = {heads}: must divide model.config.{width_name} = "
+            f"{width}; "
             f"set {nearest_divisors(heads, width)}"
         )
     if groups is not None and (groups < 1 or heads % groups):
         problems.append(
-            f"model.config.{groups_name} = {groups}: must divide model.config.{heads_name} = {heads}; "
+            f"model.config.{groups_name} = {groups}: must divide model.config.{heads_name} = "
+            f"{heads}; "
             f"set {nearest_divisors(max(groups, 1), heads)}"
         )
     return problems
 
 
 def _has_own_head_width(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> bool:
-    """Tell whether a head is as wide as a setting says, or the architecture has it, whatever the model's width."""
+    """Tell whether a head is as wide as a setting says, or the architecture has it, whatever the
+    model's width."""
     if settings.get("head_dim", getattr(kind, "head_dim", None)) is not None:
         return True
     _, width = _value(kind, {}, "hidden_size")
@@ -97,8 +113,11 @@ def _has_own_head_width(kind: type[PretrainedConfig], settings: Mapping[str, Any
     return width is not None and heads is not None and width % heads != 0
 
 
-def _value(kind: type[PretrainedConfig], settings: Mapping[str, Any], name: str) -> tuple[str, int | None]:
-    """Return a setting as the architecture spells it, and its value: given, else the architecture's own."""
+def _value(
+    kind: type[PretrainedConfig], settings: Mapping[str, Any], name: str
+) -> tuple[str, int | None]:
+    """Return a setting as the architecture spells it, and its value: given, else the architecture's
+    own."""
     own = kind.attribute_map.get(name, name)
     value = settings.get(own, settings.get(name, getattr(kind, own, None)))
     return own, value if type(value) is int else None

@@ -1,9 +1,11 @@
-"""What width and depth do to each parameter: its initial scale, its learning rate, its weight decay.
+"""What width and depth do to each parameter: its initial scale, its learning rate, its weight
+decay.
 
 Two rules. The projections that write into the residual stream begin smaller by sqrt(2 layers)
-(`model.scale_residual_init`). muP (`model.mup`) lets a learning rate that was tuned on a narrow model hold for a wide
-one; it is folded into these three numbers of each parameter, so that the forward pass, and with it the exported model, is
-the architecture's own. README.md has the table and the derivation. Free of torch, so that a refusal comes at once.
+(`model.scale_residual_init`). muP (`model.mup`) lets a learning rate that was tuned on a narrow
+model hold for a wide one; it is folded into these three numbers of each parameter, so that the
+forward pass, and with it the exported model, is the architecture's own. README.md has the table and
+the derivation. Free of torch, so that a refusal comes at once.
 """
 
 import re
@@ -41,12 +43,14 @@ INTO_RESIDUAL = {
         "ffn.down_proj",
     ),
 }  # fmt: skip
-"""Names, below a layer, that transformers gives the projections whose output is added to the residual stream."""
+"""Names, below a layer, that transformers gives the projections whose output is added to the
+residual stream."""
 SCALED_BY_TRANSFORMERS = ("gpt2", "gpt_bigcode", "modernbert-decoder", "nanochat")
-"""Architectures whose own rule has the factor already (`initializer_range / sqrt(2 * layers)` in their modeling file;
-nanochat's for the attention alone)."""
+"""Architectures whose own rule has the factor already (`initializer_range / sqrt(2 * layers)` in
+their modeling file; nanochat's for the attention alone)."""
 NORMS_OF_WHAT_IS_WRITTEN = ("post_feedforward_layernorm", "post_mlp_layernorm")
-"""Modules that undo any scale of the projections before them: olmo2, gemma2, glm4 and their like."""
+"""Modules that undo any scale of the projections before them: olmo2, gemma2, glm4 and their
+like."""
 
 HEAD = "lm_head.weight"
 """The output matrix in every one of `ARCHITECTURES`; absent where it is the embedding."""
@@ -60,7 +64,8 @@ class Names:
     hidden: tuple[str, ...]
     """Matrices from width to width, by the ends of their names."""
     query: str | None
-    """The part that sets the scale of the queries alone; None where queries, keys and values are one matrix."""
+    """The part that sets the scale of the queries alone; None where queries, keys and values are
+    one matrix."""
     final_norm: str
 
 
@@ -89,37 +94,53 @@ ARCHITECTURES = {
     ),
     "gpt2": Names(
         embeddings=("transformer.wte.weight", "transformer.wpe.weight"),
-        hidden=(".attn.c_attn.weight", ".attn.c_proj.weight", ".mlp.c_fc.weight", ".mlp.c_proj.weight"),
+        hidden=(
+            ".attn.c_attn.weight",
+            ".attn.c_proj.weight",
+            ".mlp.c_fc.weight",
+            ".mlp.c_proj.weight",
+        ),
         query=None,
         final_norm="transformer.ln_f.",
     ),
 }
-"""Architectures for which muP is offered. A list, because names do not tell what a forward pass multiplies by: gemma by
-the root of the width, granite and cohere by constants, olmo2 normalises what each layer adds."""
+"""Architectures for which muP is offered. A list, because names do not tell what a forward pass
+multiplies by: gemma by the root of the width, granite and cohere by constants, olmo2 normalises
+what each layer adds."""
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError if muP is asked for where it is not offered. What hangs on sizes, `scalings` refuses."""
+    """Raise ConfigError if muP is asked for where it is not offered. What hangs on sizes,
+    `scalings` refuses."""
     if config.model.mup and config.model.pretrained is not None:
         raise ConfigError(
-            ["model.mup = true: scales how a model begins, and model.pretrained has begun; set model.mup to false"]
+            [
+                "model.mup = true: scales how a model begins, and model.pretrained has begun; set "
+                "model.mup to false"
+            ]
         )
     if config.model.mup and config.model.architecture not in ARCHITECTURES:
         raise ConfigError(
             [
-                f"model.mup = true: offered for {', '.join(ARCHITECTURES)}, not for model.architecture = "
-                f"{config.model.architecture}; set model.mup to false, and tune the learning rate at full width"
+                f"model.mup = true: offered for {', '.join(ARCHITECTURES)}, not for "
+                "model.architecture = "
+                f"{config.model.architecture}; set model.mup to false, and tune the learning rate "
+                "at full width"
             ]
         )
 
 
 def scalings(config: RunConfig, model: "PreTrainedModel") -> dict[str, Scaling]:
-    """Return the factors of every parameter, by the names of `model.named_parameters()`; the model may be sharded or on meta.
+    """Return the factors of every parameter, by the names of `model.named_parameters()`; the model
+    may be sharded or on meta.
 
-    Raises ConfigError where the architecture has no place for what is asked, with what to set instead.
+    Raises ConfigError where the architecture has no place for what is asked, with what to set
+    instead.
     """
     check(config)
-    dimensions = {name: len(getattr(p, "ds_shape", p.shape)) for name, p in model.named_parameters()}
+    dimensions = {
+        name: len(getattr(p, "ds_shape", p.shape)) for name, p in model.named_parameters()
+    }
     draws = config.model.pretrained is None  # else the weights are given
     residual = _residual_factors(model) if draws and config.model.scale_residual_init else {}
     by_width = _by_width(config, model.config, dimensions) if config.model.mup else {}
@@ -131,18 +152,23 @@ def scalings(config: RunConfig, model: "PreTrainedModel") -> dict[str, Scaling]:
 
 
 def _residual_factors(model: "PreTrainedModel") -> dict[str, float]:
-    """Return 1 / sqrt(2 layers) for each weight that writes into the residual stream, two of them a layer.
+    """Return 1 / sqrt(2 layers) for each weight that writes into the residual stream, two of them a
+    layer.
 
     Source: Radford et al. 2019, section 2.3 (GPT-2).
     """
     architecture, layers = model.config.model_type, model.config.num_hidden_layers
     if architecture in SCALED_BY_TRANSFORMERS:
         return {}
-    remedy = f"set model.scale_residual_init to false: then {architecture} begins as transformers' own rule has it"
+    remedy = (
+        f"set model.scale_residual_init to false: then {architecture} begins as transformers' own "
+        "rule has it"
+    )
     if any(name.endswith(NORMS_OF_WHAT_IS_WRITTEN) for name, _ in model.named_modules()):
         raise ConfigError(
             [
-                f"model.scale_residual_init = true: {architecture} normalises what its layers add, whatever its scale; {remedy}"
+                f"model.scale_residual_init = true: {architecture} normalises what its layers add, "
+                f"whatever its scale; {remedy}"
             ]
         )
     places: dict[str, dict[str, list[str]]] = {kind: {} for kind in INTO_RESIDUAL}
@@ -155,17 +181,26 @@ def _residual_factors(model: "PreTrainedModel") -> dict[str, float]:
         if len(names) != layers or any(len(of_layer) > 1 for of_layer in names.values()):
             raise ConfigError(
                 [
-                    f"model.scale_residual_init = true: the projection that ends the {kind} is known by name in "
+                    f"model.scale_residual_init = true: the projection that ends the {kind} is "
+                    "known by name in "
                     f"{len(names)} of the {layers} layers of {architecture}; {remedy}"
                 ]
             )
-    return {n: 1 / sqrt(2 * layers) for of_kind in places.values() for names in of_kind.values() for n in names}
+    return {
+        n: 1 / sqrt(2 * layers)
+        for of_kind in places.values()
+        for names in of_kind.values()
+        for n in names
+    }
 
 
-def _by_width(config: RunConfig, architecture: "PretrainedConfig", dimensions: dict[str, int]) -> dict[str, Scaling]:
+def _by_width(
+    config: RunConfig, architecture: "PretrainedConfig", dimensions: dict[str, int]
+) -> dict[str, Scaling]:
     """Return muP's factors against the model of `mup_base_width`.
 
-    Source: Yang et al. 2022, arXiv:2203.03466, tables 3 and 8; for Muon Yang, Simon and Bernstein 2023, arXiv:2310.17813.
+    Source: Yang et al. 2022, arXiv:2203.03466, tables 3 and 8; for Muon Yang, Simon and Bernstein
+    2023, arXiv:2310.17813.
     """
     assert config.model.architecture is not None
     names, base = ARCHITECTURES[config.model.architecture], config.model.mup_base_width
@@ -179,30 +214,40 @@ def _by_width(config: RunConfig, architecture: "PretrainedConfig", dimensions: d
         if name == HEAD:
             init = learning_rate = 1 / width
         elif name.endswith(names.hidden):
-            init, learning_rate = width**-0.5, width**-0.5 if config.optimizer.kind == "muon" else 1 / width
+            init, learning_rate = (
+                width**-0.5,
+                width**-0.5 if config.optimizer.kind == "muon" else 1 / width,
+            )
         elif tied and name.startswith(names.final_norm):
             init = learning_rate = 1 / width
         elif count >= 2 and name not in names.embeddings:
             unknown.append(name)
         if names.query and names.query in name:
             init, learning_rate = init * query, learning_rate * query
-        found[name] = Scaling(init, learning_rate, 1 / learning_rate)  # learning rate x decay stays as at the base
+        found[name] = Scaling(
+            init, learning_rate, 1 / learning_rate
+        )  # learning rate x decay stays as at the base
     if unknown:
         raise ConfigError(
-            [f"model.mup = true: no rule for {', '.join(unknown)}; set model.mup to false or change what adds them"]
+            [
+                f"model.mup = true: no rule for {', '.join(unknown)}; set model.mup to false or "
+                "change what adds them"
+            ]
         )
     return found
 
 
 def _query_factor(config: RunConfig, architecture: "PretrainedConfig", names: Names) -> float:
-    """Return what makes 1 / sqrt(head_dim) in the attention muP's sqrt(base head_dim) / head_dim."""
+    """Return what makes 1 / sqrt(head_dim) in the attention muP's sqrt(base head_dim) /
+    head_dim."""
     size = head_width(architecture)
     base = config.model.mup_base_head_dim or size
     if base != size and names.query is None:
         raise ConfigError(
             [
                 f"model.mup_base_head_dim = {base}: the heads of this model are {size} wide, and "
-                f"{config.model.architecture} keeps queries, keys and values in one matrix, where the queries cannot be "
+                f"{config.model.architecture} keeps queries, keys and values in one matrix, where "
+                "the queries cannot be "
                 f"scaled alone; keep the width of a head and change num_attention_heads"
             ]
         )

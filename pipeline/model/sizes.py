@@ -16,20 +16,25 @@ class Sizes:
 
     total: int
     embedding: int
-    """Of tables that are looked up (tokens, learned positions) and of the output head, tied to one of them or not."""
+    """Of tables that are looked up (tokens, learned positions) and of the output head, tied to one
+    of them or not."""
     looked_up: int
-    """Of tables that are looked up and no matrix product reads: not the token embedding where the head is tied to it."""
+    """Of tables that are looked up and no matrix product reads: not the token embedding where the
+    head is tied to it."""
 
     @property
     def non_embedding(self) -> int:
-        """Parameters of everything between embedding and head: the N of Kaplan et al. 2020 (arXiv:2001.08361)."""
+        """Parameters of everything between embedding and head: the N of Kaplan et al. 2020
+        (arXiv:2001.08361)."""
         return self.total - self.embedding
 
 
 def build_on_meta(config: PretrainedConfig) -> PreTrainedModel:
     """Build a causal language model whose parameters have shapes and no values."""
     with init_empty_weights(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that drawing initial weights on the meta device does nothing
+        warnings.simplefilter(
+            "ignore"
+        )  # that drawing initial weights on the meta device does nothing
         model = new_model(config)
     model.tie_weights()
     return model
@@ -42,7 +47,12 @@ def count_parameters(config: PretrainedConfig) -> Sizes:
 
 def sizes_of(model: PreTrainedModel) -> Sizes:
     """Count the parameters of a model that is built, on whatever device."""
-    tables = {id(p): p.numel() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    tables = {
+        id(p): p.numel()
+        for m in model.modules()
+        if isinstance(m, nn.Embedding)
+        for p in m.parameters()
+    }
     output = model.get_output_embeddings()
     head = {id(p): p.numel() for p in output.parameters()} if output is not None else {}
     return Sizes(

@@ -1,7 +1,9 @@
-"""A transformers config scaled down, so that a copy of a model that takes milliseconds can be tried before the model is built.
+"""A transformers config scaled down, so that a copy of a model that takes milliseconds can be tried
+before the model is built.
 
-Which numbers are widths and which are counts is told by their names, as transformers' configs have no other rule. What no
-name tells makes a copy that cannot be built: then the model itself is asked, on the ranks.
+Which numbers are widths and which are counts is told by their names, as transformers' configs have
+no other rule. What no name tells makes a copy that cannot be built: then the model itself is asked,
+on the ranks.
 """
 
 import copy
@@ -11,7 +13,8 @@ from typing import Any
 from transformers import PretrainedConfig
 
 LAYERS = 4
-"""Enough for the patterns of layers that configs have: every second, third or fourth one attends to all positions."""
+"""Enough for the patterns of layers that configs have: every second, third or fourth one attends to
+all positions."""
 HEADS = 4
 HEAD_WIDTH = 16
 VOCABULARY = 64
@@ -31,14 +34,17 @@ _GROUPS = re.compile(r"(.*_)?n_?groups?|topk_group|num_expert_group")
 _POSITIONS = re.compile(r"max_position_embeddings|n_positions|max_seq_len|n_ctx")
 _WINDOW = re.compile(r"(.*_)?(sliding_window|window_size)|attention_chunk_size|local_attention")
 _HEAD_WIDTH = re.compile(r".*(head_dim|d_kv|headdim|attention_head_size|d_head|dim_head)")
-_WIDTH = re.compile(r".*(hidden_size|intermediate|n_inner|_size|_dim|d_model|d_ff|n_embd|width|_rank|ffn).*")
+_WIDTH = re.compile(
+    r".*(hidden_size|intermediate|n_inner|_size|_dim|d_model|d_ff|n_embd|width|_rank|ffn).*"
+)
 _OTHER_SIZE = re.compile(
     r".*(kernel|conv|patch|chunk|image|block|position|token|factor|interval|spectrogram|type_|state|ssm|window).*"
 )
 
 
 def small_copy(config: PretrainedConfig) -> PretrainedConfig:
-    """Return a config of the same kind and settings with few layers, heads and ids, all widths in proportion."""
+    """Return a config of the same kind and settings with few layers, heads and ids, all widths in
+    proportion."""
     settings = copy.deepcopy(config.to_dict())
     _scale_down(settings, config)
     settings.pop("model_type", None)
@@ -46,14 +52,23 @@ def small_copy(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def _scale_down(settings: dict[str, Any], config: PretrainedConfig) -> None:
-    """Divide the numbers of a config's dictionary, those of its parts (text, images) by their own widths."""
-    heads = _number(settings, config, "num_attention_heads") or _number(settings, config, "num_heads") or 1
+    """Divide the numbers of a config's dictionary, those of its parts (text, images) by their own
+    widths."""
+    heads = (
+        _number(settings, config, "num_attention_heads")
+        or _number(settings, config, "num_heads")
+        or 1
+    )
     width = _number(settings, config, "hidden_size") or HEADS * HEAD_WIDTH
     of_head = max(1, (_number(settings, config, "head_dim") or width // heads) // HEAD_WIDTH)
     of_heads = heads // max(count for count in range(1, HEADS + 1) if heads % count == 0)
     layers = _number(settings, config, "num_hidden_layers")
     for name, value in settings.items():
-        part = getattr(config, name) if isinstance(value, dict) and name in config.sub_configs else None
+        part = (
+            getattr(config, name)
+            if isinstance(value, dict) and name in config.sub_configs
+            else None
+        )
         if isinstance(value, dict) and isinstance(part, PretrainedConfig):
             _scale_down(value, part)
         elif isinstance(value, list) and layers and len(value) == layers:
@@ -85,6 +100,7 @@ def _scaled(name: str, value: int, of_head: int, of_heads: int) -> int:
 
 
 def _number(settings: dict[str, Any], config: PretrainedConfig, name: str) -> int | None:
-    """Return a number of a config by its usual name, None where it has none, or one for each layer."""
+    """Return a number of a config by its usual name, None where it has none, or one for each
+    layer."""
     value = settings.get(config.attribute_map.get(name, name))
     return value if type(value) is int else None

@@ -1,4 +1,5 @@
-"""How many ids the tokens will have, known from the run file before there is a tokenizer. Free of torch."""
+"""How many ids the tokens will have, known from the run file before there is a tokenizer. Free of
+torch."""
 
 from pipeline.config.run_config import RunConfig
 from pipeline.sampling.dataset import tokenizer_size
@@ -6,15 +7,17 @@ from pipeline.tokens import pretrained
 
 
 def finished_vocabulary(config: RunConfig) -> tuple[int, int]:
-    """Return the number of ids and the end-of-document id of the run's tokenizer. Raises DataError where there is none."""
+    """Return the number of ids and the end-of-document id of the run's tokenizer. Raises DataError
+    where there is none."""
     return tokenizer_size(config.paths.data_dir / "tokenizer")
 
 
 def expected_vocabulary(config: RunConfig) -> tuple[int, int]:
-    """Return the same before the tokenizer is made: from `tokenizer.vocab_size`, or of the tokenizer that is taken.
+    """Return the same before the tokenizer is made: from `tokenizer.vocab_size`, or of the
+    tokenizer that is taken.
 
-    The end-of-document id is then not known and stands at 0, as no size depends on it. Raises DataError where a
-    tokenizer that is to be taken cannot be read.
+    The end-of-document id is then not known and stands at 0, as no size depends on it. Raises
+    DataError where a tokenizer that is to be taken cannot be read.
     """
     if config.tokenizer.vocab_size is not None:
         return config.tokenizer.vocab_size, 0

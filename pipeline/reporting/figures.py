@@ -1,4 +1,5 @@
-"""The report's pictures: each function returns one SVG element as text, the same bytes for the same numbers."""
+"""The report's pictures: each function returns one SVG element as text, the same bytes for the same
+numbers."""
 
 import io
 import re
@@ -17,7 +18,18 @@ from pipeline.logs import short
 from pipeline.reporting.page import escape
 from pipeline.reporting.run_data import RunData
 
-COLOURS = ("#2f6fb3", "#d9762b", "#3a9a62", "#b8458b", "#8a6fc2", "#8f8a2a", "#3aa3b5", "#c4524a", "#6b7d8f", "#a07850")
+COLOURS = (
+    "#2f6fb3",
+    "#d9762b",
+    "#3a9a62",
+    "#b8458b",
+    "#8a6fc2",
+    "#8f8a2a",
+    "#3aa3b5",
+    "#c4524a",
+    "#6b7d8f",
+    "#a07850",
+)
 """Told apart on white and on near-black."""
 GREY = "#808790"
 STYLE: Any = {
@@ -47,17 +59,34 @@ MOST_LEGEND_ROWS = 8
 
 
 def loss_curve(run: RunData) -> str:
-    """Training loss at every step, validation loss where it was measured, the unigram entropy as a line."""
+    """Training loss at every step, validation loss where it was measured, the unigram entropy as a
+    line."""
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(3.6)
         tokens = [row["tokens"] for row in run.metrics]
         style = _line_style(tokens)
-        axes.plot(tokens, [row["loss"] for row in run.metrics], color=COLOURS[0], label="training", alpha=0.85, **style)
+        axes.plot(
+            tokens,
+            [row["loss"] for row in run.metrics],
+            color=COLOURS[0],
+            label="training",
+            alpha=0.85,
+            **style,
+        )
         measured = [row for row in run.metrics if row.get("validation_loss") is not None]
         losses = [row["validation_loss"] for row in measured]
-        axes.plot([row["tokens"] for row in measured], losses, "o-", color=COLOURS[1], markersize=5, label="validation")
+        axes.plot(
+            [row["tokens"] for row in measured],
+            losses,
+            "o-",
+            color=COLOURS[1],
+            markersize=5,
+            label="validation",
+        )
         if (entropy := run.counts["train"]["unigram_entropy"]) is not None:
-            axes.axhline(entropy, color=GREY, linestyle="--", linewidth=1.2, label="unigram entropy")
+            axes.axhline(
+                entropy, color=GREY, linestyle="--", linewidth=1.2, label="unigram entropy"
+            )
         axes.set_ylabel("loss, nats per token")
         _token_axis(axes)
         axes.legend()
@@ -89,32 +118,59 @@ def validation_by_source(run: RunData) -> str:
             points = [point for point in points if point[1] is not None]
             dashes = ("-", "--", ":")[number // len(COLOURS) % 3]
             colour = COLOURS[number % len(COLOURS)]
-            axes.plot(*_columns(points), dashes, marker="o", markersize=4, color=colour, label=source)
+            axes.plot(
+                *_columns(points), dashes, marker="o", markersize=4, color=colour, label=source
+            )
         axes.set_ylabel("validation loss, nats per token")
         _token_axis(axes)
         columns = -(-len(sources) // MOST_LEGEND_ROWS)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, ncols=columns, fontsize=9)
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.02),
+            borderaxespad=0,
+            ncols=columns,
+            fontsize=9,
+        )
         return _svg(figure)
 
 
 def few_shot_bars(run: RunData, metric: str) -> str:
-    """One group of bars a task, one bar for each number of shots, with standard errors and the chance line."""
+    """One group of bars a task, one bar for each number of shots, with standard errors and the
+    chance line."""
     with mpl.rc_context(STYLE):
         tasks = [task for task, name in run.score_names if name == metric]
         figure, axes = _canvas(0.9 + 0.62 * len(tasks))
         height = 0.8 / len(run.shots)
         for number, shots in enumerate(run.shots):
-            rows = [(place, row) for place, task in enumerate(tasks) if (row := run.score(task, metric, shots))]
+            rows = [
+                (place, row)
+                for place, task in enumerate(tasks)
+                if (row := run.score(task, metric, shots))
+            ]
             places = [place + (number - (len(run.shots) - 1) / 2) * height for place, _ in rows]
             errors = [row["standard_error"] or 0 for _, row in rows]
             colour = COLOURS[number % len(COLOURS)]
             marks = {"ecolor": GREY, "elinewidth": 1.2, "capsize": 2}
             values = [row["value"] for _, row in rows]
-            axes.barh(places, values, height * 0.9, xerr=errors, color=colour, error_kw=marks, label=f"k = {shots}")
+            axes.barh(
+                places,
+                values,
+                height * 0.9,
+                xerr=errors,
+                color=colour,
+                error_kw=marks,
+                label=f"k = {shots}",
+            )
         for place, task in enumerate(tasks):
             row = next(row for shots in run.shots if (row := run.score(task, metric, shots)))
             if row["chance"] is not None:
-                axes.plot([row["chance"]] * 2, [place - 0.46, place + 0.46], "--", color="#111111", linewidth=1.3)
+                axes.plot(
+                    [row["chance"]] * 2,
+                    [place - 0.46, place + 0.46],
+                    "--",
+                    color="#111111",
+                    linewidth=1.3,
+                )
         axes.set_yticks(range(len(tasks)), tasks)
         axes.set_xlim(left=0)
         axes.invert_yaxis()
@@ -129,10 +185,14 @@ def composition(run: RunData) -> str:
     with mpl.rc_context(STYLE):
         prepared, tokens = run.counts["prepare"]["sources"], run.counts["tokenize"]["sources"]
         amounts: dict[str, Mapping[str, float]] = {
-            "documents": {name: sum(run.documents(name, s) for s in ("train", "validation")) for name in prepared},
+            "documents": {
+                name: sum(run.documents(name, s) for s in ("train", "validation"))
+                for name in prepared
+            },
             "bytes": {name: run.text_bytes(name) for name in prepared},
             "tokens": {
-                name: sum(source[s]["tokens"] for s in ("train", "validation")) for name, source in tokens.items()
+                name: sum(source[s]["tokens"] for s in ("train", "validation"))
+                for name, source in tokens.items()
             },
         }
         figure, axes = _canvas(max(1.9, 0.26 * min(len(prepared), MOST_LEGEND_ROWS)))
@@ -143,7 +203,14 @@ def composition(run: RunData) -> str:
             hatch = ("", "//", "..")[number // len(COLOURS) % 3]
             widths, starts = list(shares.values()), list(left.values())
             axes.barh(
-                list(shares), widths, 0.66, left=starts, color=colour, hatch=hatch, edgecolor="white", label=source
+                list(shares),
+                widths,
+                0.66,
+                left=starts,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=source,
             )
             for unit, share in shares.items():
                 if share >= 0.06:
@@ -163,7 +230,13 @@ def composition(run: RunData) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.grid(visible=False)
         columns = -(-len(prepared) // MOST_LEGEND_ROWS)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, ncols=columns, fontsize=9)
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.02),
+            borderaxespad=0,
+            ncols=columns,
+            fontsize=9,
+        )
         return _svg(figure)
 
 
@@ -199,10 +272,16 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     pyplot.close(figure)
-    text = re.sub(r"[^\n\t -~]", lambda found: escape(found[0]), buffer.getvalue())  # markup is escaped already
-    text = text[text.index("<svg") :]  # without the XML head, which names a document type on the network
+    text = re.sub(
+        r"[^\n\t -~]", lambda found: escape(found[0]), buffer.getvalue()
+    )  # markup is escaped already
+    text = text[
+        text.index("<svg") :
+    ]  # without the XML head, which names a document type on the network
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")  # HTML knows what svg is
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace(
+        "xlink:href", "href"
+    )  # HTML knows what svg is
     return re.sub(r'(?<=[^-]font: )([\d.]+px) [^"\';]*', r"\1 system-ui, sans-serif", text).replace(
         "#111111", "currentColor"
     )

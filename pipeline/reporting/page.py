@@ -1,4 +1,5 @@
-"""What makes text a page: escaping, and a style sheet of one column, light or dark as the reader's screen asks."""
+"""What makes text a page: escaping, and a style sheet of one column, light or dark as the reader's
+screen asks."""
 
 import html
 
@@ -6,7 +7,8 @@ from pipeline.logs import harmless
 
 
 def escape(text: str) -> str:
-    """Return text for the page: neither markup nor direction marks nor control characters in it act."""
+    """Return text for the page: neither markup nor direction marks nor control characters in it
+    act."""
     return html.escape(harmless(text))
 
 

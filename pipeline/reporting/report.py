@@ -1,7 +1,7 @@
 """The stage `report`: the run as one HTML page.
 
-Reads all manifests and metrics.jsonl; writes run_dir/report.html. The page is one file with inline SVG, no script, and
-asks no network. All text that comes from data is escaped.
+Reads all manifests and metrics.jsonl; writes run_dir/report.html. The page is one file with inline
+SVG, no script, and asks no network. All text that comes from data is escaped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,8 @@ def report(config: RunConfig) -> Result:
 
 
 def page(run: RunData, settings: str, tokenizer: dict[str, Any] | str) -> str:
-    """Return the whole page; `settings` is the resolved run file, `tokenizer` its report or why there is none."""
+    """Return the whole page; `settings` is the resolved run file, `tokenizer` its report or why
+    there is none."""
     body = "\n".join(
         [
             _header(run),
@@ -48,7 +49,9 @@ def page(run: RunData, settings: str, tokenizer: dict[str, Any] | str) -> str:
             _continuation(run),
             _stages(run),
             _section(
-                "Settings", f"<details><summary>Resolved run file</summary><pre>{escape(settings)}</pre></details>"
+                "Settings",
+                "<details><summary>Resolved run "
+                f"file</summary><pre>{escape(settings)}</pre></details>",
             ),
             _environment(run),
         ]
@@ -67,12 +70,20 @@ def _header(run: RunData) -> str:
         (f"{train['loss']:.3f}", "training loss", "nats per token, last step"),
         (short(train["parameters"]), "parameters", f"{train['parameters']:,}"),
         (short(train["tokens"]), "training tokens", f"{train['step']:,} steps"),
-        (short(train["tokens_per_second"]), "tokens per second", f"{train['ranks']} ranks, {train['device']}"),
+        (
+            short(train["tokens_per_second"]),
+            "tokens per second",
+            f"{train['ranks']} ranks, {train['device']}",
+        ),
     ]
     if run.gain_over_unigram is not None:
         tiles[:1] = [
             (f"{train['validation_loss']:.3f}", "validation loss", "nats per token"),
-            (f"{run.gain_over_unigram:.1%}", "below unigram entropy", f"{train['unigram_entropy']:.3f} nats"),
+            (
+                f"{run.gain_over_unigram:.1%}",
+                "below unigram entropy",
+                f"{train['unigram_entropy']:.3f} nats",
+            ),
         ]
     if row := run.score("heldout_cloze", "acc_mutual_info", 0):
         detail = f"± {row['standard_error'] or 0:.3f}; chance {chance_of([row])}"
@@ -83,7 +94,10 @@ def _header(run: RunData) -> str:
     )
     manifest = run.manifests["train"]
     together = human_seconds(sum(run.seconds.values()))
-    line = f"Trained {manifest['finished'][:10]} with ZeRO {train['zero_stage']}; all stages together took {together}."
+    line = (
+        f"Trained {manifest['finished'][:10]} with ZeRO {train['zero_stage']}; all stages together "
+        f"took {together}."
+    )
     return f"<header><h1>{escape(run.name)}</h1><p>{escape(line)}</p><div class=tiles>{shown}</div></header>"
 
 
@@ -92,11 +106,16 @@ def _learning(run: RunData) -> str:
         "Learning",
         _figure(
             figures.loss_curve(run),
-            "Cross-entropy in nats per token against tokens seen. The dashed line is the entropy of the held-out "
-            "tokens' own frequencies: the loss of a model that knows how often each token comes and nothing else.",
+            "Cross-entropy in nats per token against tokens seen. The dashed line is the entropy "
+            "of the held-out "
+            "tokens' own frequencies: the loss of a model that knows how often each token comes "
+            "and nothing else.",
         ),
         "<div class=pair>"
-        + _figure(figures.over_tokens(run, "learning_rate", "learning rate"), "Learning rate: warm-up, then decay.")
+        + _figure(
+            figures.over_tokens(run, "learning_rate", "learning rate"),
+            "Learning rate: warm-up, then decay.",
+        )
         + _figure(
             figures.over_tokens(run, "tokens_per_second", "tokens per second"),
             "Throughput of all ranks together, tokens per second, at every step.",
@@ -115,16 +134,21 @@ def _utilisation(run: RunData) -> str:
         return ""
     return _figure(
         figures.over_tokens(run, "mfu", "model FLOPs utilisation"),
-        f"Share of the devices' peak that the model's FLOPs make, at every step; median {run.counts['train']['mfu']:.1%}. "
+        "Share of the devices' peak that the model's FLOPs make, at every step; median "
+        f"{run.counts['train']['mfu']:.1%}. "
         "A token counts 6 N + 6 L d T: causal attention, nothing that is computed twice.",
     )
 
 
 def _few_shot(run: RunData) -> str:
     if not run.score_names:
-        return _section("Few-shot scores", "<p>No few-shot task was asked for (evaluation.tasks).</p>")
+        return _section(
+            "Few-shot scores", "<p>No few-shot task was asked for (evaluation.tasks).</p>"
+        )
     metrics = list(dict.fromkeys(metric for _, metric in run.score_names))
-    preferred = [metric for metric in ("acc_mutual_info", "acc") if metric in metrics] or metrics[:2]
+    preferred = [metric for metric in ("acc_mutual_info", "acc") if metric in metrics] or metrics[
+        :2
+    ]
     notes = {
         "acc_mutual_info": "Share of questions answered rightly, where each answer's log-probability is measured "
         "against its log-probability without the question (GPT-3's normalisation).",
@@ -133,7 +157,8 @@ def _few_shot(run: RunData) -> str:
     pictures = [
         _figure(
             figures.few_shot_bars(run, metric),
-            f"{notes.get(metric, metric)} Bars: k solved examples before each question, ± one standard error. "
+            f"{notes.get(metric, metric)} Bars: k solved examples before each question, ± one "
+            "standard error. "
             "Dashed: chance, where it is known.",
         )
         for metric in preferred
@@ -158,26 +183,43 @@ def _held_out(run: RunData) -> str:
         gain = f"{1 - figure / entropy:.1%}" if figure is not None and entropy else ""
         size = human_bytes(entry["bytes"]) if entry else ""
         in_training = train["validation_bits_per_byte_by_source"].get(source)
-        row = [_decimal(entry.get("value")), size, _decimal(in_training), _decimal(figure), _decimal(entropy), gain]
+        row = [
+            _decimal(entry.get("value")),
+            size,
+            _decimal(in_training),
+            _decimal(figure),
+            _decimal(entropy),
+            gain,
+        ]
         rows.append([source, *row])
     if not train["validation_loss_by_source"]:
         return _section(
             "Held-out text, source by source",
             "<p>Nothing is held out (prepare.validation_fraction, validation_paths).</p>",
         )
-    head = ["source", "bits per byte, documents", "of text", "bits per byte, validation", "validation loss"]
+    head = [
+        "source",
+        "bits per byte, documents",
+        "of text",
+        "bits per byte, validation",
+        "validation loss",
+    ]
     head += ["unigram entropy", "below it"]
     return _section(
         "Held-out text, source by source",
         _figure(
             figures.validation_by_source(run),
-            "Validation loss in nats per token against tokens seen. Sources differ because their texts do: what is "
+            "Validation loss in nats per token against tokens seen. Sources differ because their "
+            "texts do: what is "
             "hard to guess for any model stays high.",
         ),
         _table(head, rows),
-        "<p class=note>Bits per byte do not depend on the tokenizer and can be compared across models; losses in nats "
-        "per token cannot. Those of documents were measured by the few-shot harness on the exported model, whole documents "
-        "from their beginning; those of validation in the training loop, on the sequences of the validation loss.</p>",
+        "<p class=note>Bits per byte do not depend on the tokenizer and can be compared across "
+        "models; losses in nats "
+        "per token cannot. Those of documents were measured by the few-shot harness on the "
+        "exported model, whole documents "
+        "from their beginning; those of validation in the training loop, on the sequences of the "
+        "validation loss.</p>",
     )
 
 
@@ -190,13 +232,31 @@ def _data(run: RunData) -> str:
         rejected = f"{sum(source['rejected'].values()):,}"
         documents = [f"{run.documents(name, split):,}" for split in ("train", "validation")]
         rows.append(
-            [name, *documents, human_bytes(size) if size else UNKNOWN, f"{train:,}", f"{held:,}", ratio, rejected]
+            [
+                name,
+                *documents,
+                human_bytes(size) if size else UNKNOWN,
+                f"{train:,}",
+                f"{held:,}",
+                ratio,
+                rejected,
+            ]
         )
-    head = ["source", "documents", "held out", "text", "tokens", "held out", "bytes per token", "rejected rows"]
+    head = [
+        "source",
+        "documents",
+        "held out",
+        "text",
+        "tokens",
+        "held out",
+        "bytes per token",
+        "rejected rows",
+    ]
     return _section(
         "Data",
         _figure(
-            figures.composition(run), "Share of each source in documents, bytes of text and tokens, held-out included."
+            figures.composition(run),
+            "Share of each source in documents, bytes of text and tokens, held-out included.",
         ),
         _table(head, rows),
         _what_was_read(run),
@@ -218,8 +278,11 @@ def _what_was_read(run: RunData) -> str:
     ]
     return (
         "<h3>What the run read</h3>"
-        + _table(["source", "share of run", "sequences", "epochs", "documents cut", "padding"], rows)
-        + f"<p class=note>Packing: {escape(data['packing'])}. Any step's documents, and any document's steps, are told by "
+        + _table(
+            ["source", "share of run", "sequences", "epochs", "documents cut", "padding"], rows
+        )
+        + f"<p class=note>Packing: {escape(data['packing'])}. Any step's documents, "
+        "and any document's steps, are told by "
         "<code>pipeline trace</code>.</p>"
     )
 
@@ -245,7 +308,8 @@ def _continuation(run: RunData) -> str:
     return _section(
         "Continuation of a prompt",
         f"<pre><b>{escape(prompt)}</b>{escape(text)}</pre>",
-        f"<p class=note>By the exported model ({escape(str(export['dtype']))}), whose logits differ from the trained "
+        f"<p class=note>By the exported model ({escape(str(export['dtype']))}), whose logits "
+        "differ from the trained "
         f"engine's by at most {difference:.1e}.</p>",
     )
 
@@ -255,7 +319,12 @@ def _stages(run: RunData) -> str:
     for name, manifest in run.manifests.items():
         size = sum(record["bytes"] for record in manifest["files"].values())
         rows.append(
-            [name, str(manifest["counts"].get("headline", "")), human_bytes(size), f"{manifest['seconds']:.1f}"]
+            [
+                name,
+                str(manifest["counts"].get("headline", "")),
+                human_bytes(size),
+                f"{manifest['seconds']:.1f}",
+            ]
         )
     return _section("Stages", _table(["stage", "made", "size", "seconds"], rows, text_columns=2))
 
@@ -264,13 +333,21 @@ def _environment(run: RunData) -> str:
     environment = run.manifests["train"]["environment"]
     git = environment["git"]
     commit = (
-        "not in a git repository" if git is None else git["commit"] + (", with local changes" if git["dirty"] else "")
+        "not in a git repository"
+        if git is None
+        else git["commit"] + (", with local changes" if git["dirty"] else "")
     )
     rows = [[name, environment[name]] for name in ("command", "python", "platform")]
-    rows += [["git commit", commit], ["few-shot harness", f"lm-eval {run.counts['evaluate']['harness']}"]]
+    rows += [
+        ["git commit", commit],
+        ["few-shot harness", f"lm-eval {run.counts['evaluate']['harness']}"],
+    ]
     rows += [[name, version] for name, version in environment["versions"].items()]
     return _section(
-        "Environment", "<div class=narrow>" + _table(["of the training stage", ""], rows, text_columns=2) + "</div>"
+        "Environment",
+        "<div class=narrow>"
+        + _table(["of the training stage", ""], rows, text_columns=2)
+        + "</div>",
     )
 
 
@@ -287,7 +364,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int
 
     def cells(tag: str, values: Sequence[Any]) -> str:
         kinds = ["text" if place < text_columns else "figure" for place in range(len(values))]
-        return "".join(f'<{tag} class="{kind}">{escape(str(v))}</{tag}>' for kind, v in zip(kinds, values, strict=True))
+        return "".join(
+            f'<{tag} class="{kind}">{escape(str(v))}</{tag}>'
+            for kind, v in zip(kinds, values, strict=True)
+        )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<div class=scroll><table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -1,7 +1,7 @@
 """Everything that a finished run left on disk, read once, for the summary and the report.
 
-Reads the stages' manifests (data_dir/{documents,tokenizer,tokens}, run_dir/{checkpoints,export,evaluation}) and
-run_dir/metrics.jsonl.
+Reads the stages' manifests (data_dir/{documents,tokenizer,tokens},
+run_dir/{checkpoints,export,evaluation}) and run_dir/metrics.jsonl.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ class RunData:
 
     @property
     def gain_over_unigram(self) -> float | None:
-        """Fraction by which the validation loss is below the unigram entropy of the same tokens; None: no held-out text."""
+        """Fraction by which the validation loss is below the unigram entropy of the same tokens;
+        None: no held-out text."""
         train = self.counts["train"]
         if train["validation_loss"] is None:
             return None
@@ -52,10 +53,13 @@ class RunData:
     @property
     def score_names(self) -> list[tuple[str, str]]:
         """Every (task, metric), in the order of the harness."""
-        return list(dict.fromkeys((row["task"], row["metric"]) for row in self.counts["evaluate"]["scores"]))
+        return list(
+            dict.fromkeys((row["task"], row["metric"]) for row in self.counts["evaluate"]["scores"])
+        )
 
     def documents(self, source: str, split: str) -> int:
-        """Return a source's documents; where ids existed already, those that their index tells of."""
+        """Return a source's documents; where ids existed already, those that their index tells
+        of."""
         prepared = self.counts["prepare"]["sources"][source]["documents"][split]
         return prepared or self.counts["tokenize"]["sources"][source][split]["documents"]
 
@@ -69,7 +73,8 @@ UNKNOWN = "\u2014"
 
 
 def read_run(config: RunConfig) -> RunData:
-    """Read a run's manifests and metrics. Raises DataError naming the stages that have not finished."""
+    """Read a run's manifests and metrics. Raises DataError naming the stages that have not
+    finished."""
     data_dir, run_dir = config.paths.data_dir, config.paths.run_dir
     places = {
         "prepare": data_dir / "documents" / MANIFEST,
@@ -80,10 +85,15 @@ def read_run(config: RunConfig) -> RunData:
         "evaluate": run_dir / "evaluation" / MANIFEST,
         "report": run_dir / REPORT_MANIFEST,
     }
-    manifests = {name: manifest for name, path in places.items() if (manifest := read_manifest(path)) is not None}
+    manifests = {
+        name: manifest
+        for name, path in places.items()
+        if (manifest := read_manifest(path)) is not None
+    }
     if missing := [name for name in NEEDED if name not in manifests]:
         raise DataError(
-            f"{run_dir}: nothing to show yet, not finished: {', '.join(missing)}. Run `pipeline run` first."
+            f"{run_dir}: nothing to show yet, not finished: {', '.join(missing)}. Run `pipeline "
+            "run` first."
         )
     return RunData(
         name=run_dir.parent.name if run_dir.name == "run" else run_dir.name,
@@ -95,7 +105,8 @@ def read_run(config: RunConfig) -> RunData:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl. Raises DataError where there are none, or a line is broken."""
+    """Return the lines of metrics.jsonl. Raises DataError where there are none, or a line is
+    broken."""
     rows = read_json_lines(path)
     if not rows:
         raise DataError(f"{path}: there is no training step in it. Run `pipeline train` first.")
@@ -111,6 +122,7 @@ def mean_and_error(row: dict[str, Any] | None) -> str:
 
 
 def chance_of(rows: Sequence[dict[str, Any] | None]) -> str:
-    """Return what guessing scores in a task, or nothing where there is nothing to choose from; `rows` are its scores."""
+    """Return what guessing scores in a task, or nothing where there is nothing to choose from;
+    `rows` are its scores."""
     chance = next((row["chance"] for row in rows if row is not None), None)
     return "" if chance is None else f"{chance:.2f}"

@@ -1,4 +1,5 @@
-"""What `pipeline run` ends with: the run on one screen, and whether it reached what the run file requires.
+"""What `pipeline run` ends with: the run on one screen, and whether it reached what the run file
+requires.
 
 Reads the stages' manifests.
 """
@@ -19,7 +20,8 @@ LEAST_WIDTH = 100
 def print_summary(config: RunConfig) -> None:
     """Print the summary, then the requirements.
 
-    Raises RequirementError naming every required figure that was not reached, and DataError where a stage is missing.
+    Raises RequirementError naming every required figure that was not reached, and DataError where a
+    stage is missing.
     """
     run = read_run(config)
     parts: list[RenderableType] = [
@@ -33,16 +35,25 @@ def print_summary(config: RunConfig) -> None:
             _heading("Few-shot scores by number of solved examples k, ± standard error"),
             _scores(run),
         ]
-    parts += [_heading("Seconds per stage"), _seconds(run), _heading("Continuation of the prompt"), _continuation(run)]
+    parts += [
+        _heading("Seconds per stage"),
+        _seconds(run),
+        _heading("Continuation of the prompt"),
+        _continuation(run),
+    ]
     parts.append(styled(f"\nreport {config.paths.run_dir / 'report.html'}"))
     console.print(Group(*parts), width=max(console.width, LEAST_WIDTH))
     checks = requirements(config, run)
     for reached, text in checks:
-        console.print(f"{'reached' if reached else 'NOT REACHED'}: {text}", style="green" if reached else "red")
+        console.print(
+            f"{'reached' if reached else 'NOT REACHED'}: {text}",
+            style="green" if reached else "red",
+        )
     if not all(reached for reached, _ in checks):
         lines = [f"{'reached' if reached else 'not reached'}: {text}" for reached, text in checks]
         raise RequirementError(
-            "the run finished, but not with what its run file requires:\n  - " + "\n  - ".join(lines)
+            "the run finished, but not with what its run file requires:\n  - "
+            + "\n  - ".join(lines)
         )
 
 
@@ -62,7 +73,8 @@ def requirements(config: RunConfig, run: RunData) -> list[tuple[bool, str]]:
     if (gain := config.evaluation.require_gain_over_unigram) is not None:
         reached = run.gain_over_unigram is not None and run.gain_over_unigram >= gain
         text = (
-            f"validation loss {_validation(run)}; at least {gain:.1%} required (evaluation.require_gain_over_unigram)"
+            f"validation loss {_validation(run)}; at least {gain:.1%} required "
+            "(evaluation.require_gain_over_unigram)"
         )
         checks.append((reached, text))
     if (errors := config.evaluation.require_cloze_standard_errors) is not None:
@@ -76,10 +88,13 @@ def _cloze_requirement(run: RunData, required: float) -> tuple[bool, str]:
     if row is None or not row["standard_error"]:
         # No spread at all means that every answer was right, or every one was wrong.
         value = "not measured" if row is None else f"{row['value']:.3f}, with no standard error"
-        return row is not None and row["value"] > row["chance"], f"held-out cloze at k = 0 is {value}; {setting}"
+        return row is not None and row["value"] > row[
+            "chance"
+        ], f"held-out cloze at k = 0 is {value}; {setting}"
     distance = (row["value"] - row["chance"]) / row["standard_error"]
     return distance > required, (
-        f"held-out cloze at k = 0 (acc_mutual_info) {mean_and_error(row)} is {distance:.1f} standard errors above "
+        f"held-out cloze at k = 0 (acc_mutual_info) {mean_and_error(row)} is {distance:.1f} "
+        "standard errors above "
         f"chance, {row['chance']:g}; {setting}"
     )
 
@@ -91,18 +106,28 @@ def _heading(text: str) -> Text:
 def _figures(run: RunData) -> Table:
     tokens, train = run.counts["tokenize"], run.counts["train"]
     names = list(run.counts["prepare"]["sources"])
-    documents = {split: sum(run.documents(name, split) for name in names) for split in ("train", "validation")}
+    documents = {
+        split: sum(run.documents(name, split) for name in names)
+        for split in ("train", "validation")
+    }
     size = sum(run.text_bytes(name) for name in names)
     of_text = human_bytes(size) if size else "no text: ids that existed"
-    held = {split: sum(s[split]["tokens"] for s in tokens["sources"].values()) for split in ("train", "validation")}
+    held = {
+        split: sum(s[split]["tokens"] for s in tokens["sources"].values())
+        for split in ("train", "validation")
+    }
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
-    table.add_row("documents", f"{documents['train']:,} to train on, {documents['validation']:,} held out ({of_text})")
+    table.add_row(
+        "documents",
+        f"{documents['train']:,} to train on, {documents['validation']:,} held out ({of_text})",
+    )
     table.add_row("tokens", f"{held['train']:,} to train on, {held['validation']:,} held out")
     table.add_row("parameters", f"{train['parameters']:,}")
     table.add_row(
         "steps",
-        f"{train['step']:,} = {train['tokens']:,} tokens, {train['tokens_per_second']:,.0f} tokens/s "
+        f"{train['step']:,} = {train['tokens']:,} tokens, {train['tokens_per_second']:,.0f} "
+        "tokens/s "
         f"({train['ranks']} ranks on {train['device']}, ZeRO {train['zero_stage']})",
     )
     table.add_row("loss", f"{train['loss']:.3f} nats per token at the last step")
@@ -113,7 +138,12 @@ def _figures(run: RunData) -> Table:
 def _sources(run: RunData) -> Table:
     train, bits = run.counts["train"], run.counts["evaluate"]["bits_per_byte"]
     table = Table("source", box=None, pad_edge=False, header_style="dim")
-    for heading in ("bits per byte", "validation bits per byte", "validation loss", "unigram entropy"):
+    for heading in (
+        "bits per byte",
+        "validation bits per byte",
+        "validation loss",
+        "unigram entropy",
+    ):
         table.add_column(heading, justify="right")
     for source in run.counts["prepare"]["sources"]:
         figures = (
@@ -153,4 +183,6 @@ def _seconds(run: RunData) -> Table:
 
 def _continuation(run: RunData) -> Text:
     export = run.counts["export"]
-    return styled(export["prompt"], "bold") + styled(export["continuation"].removeprefix(export["prompt"]))
+    return styled(export["prompt"], "bold") + styled(
+        export["continuation"].removeprefix(export["prompt"])
+    )

@@ -1,4 +1,5 @@
-"""Places in the order to arrays for the model: inputs, targets, positions, and a checksum of what was read."""
+"""Places in the order to arrays for the model: inputs, targets, positions, and a checksum of what
+was read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,15 +23,18 @@ class Batch:
     inputs: np.ndarray
     """`(rows, sequence_length) int32`; the end-of-document id where there is nothing."""
     targets: np.ndarray
-    """`(rows, sequence_length) int32`: the token after each input, IGNORED where none is to be predicted."""
+    """`(rows, sequence_length) int32`: the token after each input, IGNORED where none is to be
+    predicted."""
     positions: np.ndarray | None
-    """`(rows, sequence_length) int32`, from 0 in each document; None where rows are read as one text."""
+    """`(rows, sequence_length) int32`, from 0 in each document; None where rows are read as one
+    text."""
     checksums: np.ndarray
     """`(rows,) uint64`: of each row a hash of (sample number, tokens)."""
 
     @property
     def checksum(self) -> int:
-        """Sum of the rows' hashes modulo 2^64: those of the parts of a global batch add up to that of the whole."""
+        """Sum of the rows' hashes modulo 2^64: those of the parts of a global batch add up to that
+        of the whole."""
         return int(self.checksums.sum(dtype=np.uint64))
 
     def take(self, chosen: slice | np.ndarray) -> "Batch":
@@ -65,7 +69,8 @@ class Source:
 def read_batch(sources: Sequence[Source], places: Places, shape: Shape) -> Batch:
     """Read the samples at some places, `(rows,)` of them."""
     rows, length, masked = len(places.row), shape.sequence_length, shape.document_mask
-    # One allocation: malloc gives memory back to the system, and pays for fresh pages, where a batch is several as large.
+    # One allocation: malloc gives memory back to the system, and pays for fresh pages, where a
+    # batch is several as large.
     arrays = np.empty(
         (3 if masked else 2, rows, length), np.int32
     )  # half of what the model takes: less to write and to copy
@@ -94,13 +99,14 @@ def read_batch(sources: Sequence[Source], places: Places, shape: Shape) -> Batch
 def cut_rows(batch: Batch, length: int) -> Batch:
     """Return a batch with every row cut into rows of `length`, which divides it, one after another.
 
-    The same tokens have the same targets; what changes is how far back the model sees from them. Where there are
-    positions, they also count from 0 in each new row.
+    The same tokens have the same targets; what changes is how far back the model sees from them.
+    Where there are positions, they also count from 0 in each new row.
     """
     if batch.inputs.shape[1] == length:
         return batch
     inputs, targets = batch.inputs.reshape(-1, length), batch.targets.reshape(-1, length)
-    # A document that begins in the row has counted fewer places than the row, one that began before it more.
+    # A document that begins in the row has counted fewer places than the row, one that began before
+    # it more.
     positions = (
         None
         if batch.positions is None
@@ -117,10 +123,17 @@ def _read(source: Source, rows: np.ndarray, pieces: Pieces) -> np.ndarray:
 
 
 def _fill(
-    inputs: np.ndarray, targets: np.ndarray, chosen: np.ndarray, pieces: Pieces, ids: np.ndarray, shape: Shape
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    chosen: np.ndarray,
+    pieces: Pieces,
+    ids: np.ndarray,
+    shape: Shape,
 ) -> None:
     length = shape.sequence_length
-    if len(pieces.row) == len(chosen) and (pieces.length == length).all():  # one whole piece a row: no index needed
+    if (
+        len(pieces.row) == len(chosen) and (pieces.length == length).all()
+    ):  # one whole piece a row: no index needed
         read = ids.reshape(-1, length + 1)
         where: slice | np.ndarray = slice(None) if len(chosen) == len(inputs) else chosen
         inputs[where], targets[where] = read[:, :-1], read[:, 1:]
@@ -139,14 +152,16 @@ def _fill(
 
 
 def _count_positions(begins: np.ndarray, positions: np.ndarray) -> None:
-    """Count from 0 at every beginning, of which each row's first place is one; what is padded counts on."""
+    """Count from 0 at every beginning, of which each row's first place is one; what is padded
+    counts on."""
     first = np.flatnonzero(begins)
     before = np.repeat(first, np.diff(first, append=begins.size))
     np.subtract(np.arange(begins.size), before, out=positions.reshape(-1))
 
 
 def _checksums(ids: np.ndarray, pieces: Pieces, samples: np.ndarray) -> list[int]:
-    """Hash each row's ids as they stand on disk, pieces in their order, with its sample number as the seed."""
+    """Hash each row's ids as they stand on disk, pieces in their order, with its sample number as
+    the seed."""
     counts = pieces.length + 1
     if len(counts) != len(samples):
         counts = np.bincount(pieces.row, counts, len(samples)).astype(np.int64)

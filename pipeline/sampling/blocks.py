@@ -1,4 +1,5 @@
-"""Neighbouring rows read as one block and kept, for an order that stays within a window of blocks at a time."""
+"""Neighbouring rows read as one block and kept, for an order that stays within a window of blocks
+at a time."""
 
 import threading
 from collections import OrderedDict
@@ -19,7 +20,8 @@ Block = tuple[int, np.ndarray]
 
 
 class BlockReader:
-    """Reads each block of a source once while it is needed; threads that want the same one wait for it together."""
+    """Reads each block of a source once while it is needed; threads that want the same one wait for
+    it together."""
 
     def __init__(self, stream: TokenStream, rows: Rows) -> None:
         self._stream, self._rows = stream, rows
@@ -27,7 +29,8 @@ class BlockReader:
         self._lock = threading.Lock()
 
     def read_pieces(self, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Return the ids of pieces `[start, start + count)`, each within the block of its row, one after another."""
+        """Return the ids of pieces `[start, start + count)`, each within the block of its row, one
+        after another."""
         out = np.empty(int(counts.sum()), self._stream.dtype)
         blocks = (rows // self._rows.block).tolist()
         held = {block: self._block(block) for block in dict.fromkeys(blocks)}
@@ -53,7 +56,9 @@ class BlockReader:
         return future.result()
 
     def _read(self, block: int) -> Block:
-        rows = np.arange(block * self._rows.block, min((block + 1) * self._rows.block, self._rows.count))
+        rows = np.arange(
+            block * self._rows.block, min((block + 1) * self._rows.block, self._rows.count)
+        )
         pieces = self._rows.pieces(rows)
         first, end = int(pieces.start.min()), int((pieces.start + pieces.length).max()) + 1
         return first, self._stream.read_pieces(np.array([first]), np.array([end - first]))

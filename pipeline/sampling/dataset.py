@@ -1,6 +1,7 @@
 """All that a run reads, opened from its config: the order of its samples, and where each one lies.
 
-Reads the manifests of `data_dir/tokens`, the tokenizer's report and, with `data.packing: best-fit`, its index.
+Reads the manifests of `data_dir/tokens`, the tokenizer's report and, with `data.packing: best-fit`,
+its index.
 """
 
 import math
@@ -23,12 +24,18 @@ from pipeline.sampling.stream import Files, TokenStream, open_streams
 from pipeline.store.artifacts import MANIFEST, read_json, read_manifest
 
 
-def open_data(config: RunConfig, files: Files | None = None, recorded: Mapping[str, Any] | None = None) -> Data:
-    """Open a run's training data, all that data_dir has or what the run has recorded; files are opened when they are read.
+def open_data(
+    config: RunConfig, files: Files | None = None, recorded: Mapping[str, Any] | None = None
+) -> Data:
+    """Open a run's training data, all that data_dir has or what the run has recorded; files are
+    opened when they are read.
 
-    Raises ConfigError for a source that has weight and no tokens; DataError where tokens or their index are missing.
+    Raises ConfigError for a source that has weight and no tokens; DataError where tokens or their
+    index are missing.
     """
-    streams = open_streams(config.paths.data_dir / "tokens", list(config.sources), "train", files, recorded)
+    streams = open_streams(
+        config.paths.data_dir / "tokens", list(config.sources), "train", files, recorded
+    )
     rows = cut_into_rows(config, streams)
     counts = {name: cut.count for name, cut in rows.items()}
     order = make_order(
@@ -46,27 +53,45 @@ def open_data(config: RunConfig, files: Files | None = None, recorded: Mapping[s
 
 
 def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict[str, Rows]:
-    """Return how each source's stream is cut into rows. Raises DataError where a packing is not prepared."""
+    """Return how each source's stream is cut into rows. Raises DataError where a packing is not
+    prepared."""
     data = config.data
     if data.packing == "concatenate":
-        return {name: Concatenated(len(s), data.sequence_length, s.dtype.itemsize) for name, s in streams.items()}
+        return {
+            name: Concatenated(len(s), data.sequence_length, s.dtype.itemsize)
+            for name, s in streams.items()
+        }
     tokens = config.paths.data_dir / "tokens"
     folder = packing_folder(config.paths.data_dir, data.sequence_length)
     packing = read_manifest(folder / MANIFEST)
     if packing is None or not streams.keys() <= packing["sources"].keys():
-        raise DataError(f"{folder}: the text is not packed for these sources. Run `pipeline train` with this run file.")
+        raise DataError(
+            f"{folder}: the text is not packed for these sources. Run `pipeline train` with this "
+            "run file."
+        )
     rows: dict[str, Rows] = {}
     for name, stream in streams.items():
         shards = packing["sources"][name]["shards"]
-        files = [(tokens / name / f"{shard}.bin", rows_path(folder, name, shard), count) for shard, count in shards]
-        of_stream = set(stream.paths)  # text may have been added, and packed, since the run recorded its own
-        rows[name] = Packed(stream, data.sequence_length, [file for file in files if file[0] in of_stream])
+        files = [
+            (tokens / name / f"{shard}.bin", rows_path(folder, name, shard), count)
+            for shard, count in shards
+        ]
+        of_stream = set(
+            stream.paths
+        )  # text may have been added, and packed, since the run recorded its own
+        rows[name] = Packed(
+            stream, data.sequence_length, [file for file in files if file[0] in of_stream]
+        )
     return rows
 
 
 def make_shuffle(config: RunConfig, rows: Rows) -> Shuffle:
     """Return how the rows of a source are permuted in each epoch."""
-    return BlockShuffle(rows.count, rows.block) if config.data.shuffle == "block" else FullShuffle(rows.count)
+    return (
+        BlockShuffle(rows.count, rows.block)
+        if config.data.shuffle == "block"
+        else FullShuffle(rows.count)
+    )
 
 
 def make_shape(config: RunConfig) -> Shape:
@@ -86,7 +111,8 @@ def tokenizer_size(folder: Path) -> tuple[int, int]:
 def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int, list[float]]]:
     """Return the run's phases: the first sample of each, and the weight of every source in it.
 
-    Raises ConfigError for a source that has weight and no rows, in whichever phase, and where none has any.
+    Raises ConfigError for a source that has weight and no rows, in whichever phase, and where none
+    has any.
     """
     problems, phases = [], []
     for progress, where, part in config.proportions:
@@ -103,7 +129,9 @@ def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int,
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return [
-        phase for phase, following in zip_longest(phases, phases[1:]) if following is None or phase[0] < following[0]
+        phase
+        for phase, following in zip_longest(phases, phases[1:])
+        if following is None or phase[0] < following[0]
     ]
 
 

@@ -21,7 +21,8 @@ class Span:
     """A part of a document."""
 
     id: str
-    """`source/shard/row` of the Parquet shard; of ids that existed already, the document's number in the pair."""
+    """`source/shard/row` of the Parquet shard; of ids that existed already, the document's number
+    in the pair."""
     shard: str
     row: int
     first: int
@@ -37,11 +38,14 @@ class TokenDocuments:
     def __init__(self, source: str, stream: TokenStream, has_rows: bool) -> None:
         """`has_rows`: the shards were made from Parquet shards of the same name."""
         self._source, self._stream, self._has_rows = source, stream, has_rows
-        self._shard = lru_cache(MOST_OPEN_SHARDS)(lambda index: indexed_dataset.read(_prefix(stream.paths[index])))
+        self._shard = lru_cache(MOST_OPEN_SHARDS)(
+            lambda index: indexed_dataset.read(_prefix(stream.paths[index]))
+        )
         self._rows = lru_cache(MOST_OPEN_SHARDS)(lambda index: self._shard(index).rows())
 
     def of(self, start: int, end: int) -> list[Span]:
-        """Return the parts of documents that tokens `[start, end)` of the stream are, in their order."""
+        """Return the parts of documents that tokens `[start, end)` of the stream are, in their
+        order."""
         spans = []
         while start < end:
             index = int(np.searchsorted(self._stream.starts, start, side="right")) - 1
@@ -50,12 +54,15 @@ class TokenDocuments:
             within = start - first_of_shard - first
             here = min(end - start, tokens - within)
             name, row = _prefix(self._stream.paths[index]).name, self._row(index, number)
-            spans.append(Span(f"{self._source}/{name}/{row}", name, row, within, within + here, tokens))
+            spans.append(
+                Span(f"{self._source}/{name}/{row}", name, row, within, within + here, tokens)
+            )
             start += here
         return spans
 
     def find(self, shard: str, row: int) -> tuple[int, int] | None:
-        """Return a document's tokens in the stream, `[start, end)`; None where it has none in this stream."""
+        """Return a document's tokens in the stream, `[start, end)`; None where it has none in this
+        stream."""
         names = [path.name for path in self._stream.paths]
         if f"{shard}.bin" not in names:
             return None
@@ -64,7 +71,10 @@ class TokenDocuments:
         pair = self._shard(index)
         if number >= len(pair.documents) - 1 or self._row(index, number) != row:
             return None
-        start = int(self._stream.starts[index]) + int(pair.offsets[pair.documents[number]]) // pair.ids.itemsize
+        start = (
+            int(self._stream.starts[index])
+            + int(pair.offsets[pair.documents[number]]) // pair.ids.itemsize
+        )
         return start, start + len(pair.document(number))
 
     def _row(self, index: int, number: int) -> int:
@@ -76,7 +86,8 @@ def _prefix(path: Path) -> Path:
 
 
 def _document_at(shard: Shard, token: int) -> tuple[int, int, int]:
-    """Return the number, the first token and the length of the document that holds a token of a shard."""
+    """Return the number, the first token and the length of the document that holds a token of a
+    shard."""
     # Of sequences that begin at one place, all but the last are empty.
     sequence = int(np.searchsorted(shard.offsets, token * shard.ids.itemsize, side="right")) - 1
     number = int(np.searchsorted(shard.documents, sequence, side="right")) - 1

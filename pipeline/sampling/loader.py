@@ -1,7 +1,8 @@
 """Batches for one rank, read in the background.
 
-The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), or as `batch.ramp` has it, in the
-same global order on any number of ranks; rank r's micro-batch a holds the rows from (a x ranks + r) x micro of it.
+The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), or as
+`batch.ramp` has it, in the same global order on any number of ranks; rank r's micro-batch a holds
+the rows from (a x ranks + r) x micro of it.
 """
 
 import queue
@@ -22,10 +23,12 @@ from pipeline.sampling.readers import Readers
 T = TypeVar("T")
 PREFETCHED_STEPS = 4
 READING_THREADS = 16
-"""Reads that a slow file system answers at the same time; they sleep where reading takes no time."""
+"""Reads that a slow file system answers at the same time; they sleep where reading takes no
+time."""
 ROWS_AT_ONCE = 64
-"""Rows that a thread reads together, and then divides into micro-batches: numpy's cost per call is shared by them. Where
-reads are slow it takes one micro-batch, so that more of them are waited for at the same time."""
+"""Rows that a thread reads together, and then divides into micro-batches: numpy's cost per call is
+shared by them. Where reads are slow it takes one micro-batch, so that more of them are waited for
+at the same time."""
 LOCATED_AT_ONCE = 2048
 """Samples whose places are computed together: numpy's cost per call is then none per sample."""
 
@@ -44,7 +47,8 @@ class Share:
         return self.plan.samples(step) // (self.ranks * self.micro_batch)
 
     def positions(self, step: int, micro: int) -> range:
-        """Return the run's positions of one micro-batch of a step (steps count from 1, micro-batches from 0)."""
+        """Return the run's positions of one micro-batch of a step (steps count from 1,
+        micro-batches from 0)."""
         first = self.plan.first_position(step) + (micro * self.ranks + self.rank) * self.micro_batch
         return range(first, first + self.micro_batch)
 
@@ -66,13 +70,18 @@ class Data:
 class Loader(Generic[T]):
     """Iterate over steps, each a list of this rank's micro-batches; threads read ahead.
 
-    Use as a context manager, which ends the threads. What goes wrong in one is raised by the iteration.
+    Use as a context manager, which ends the threads. What goes wrong in one is raised by the
+    iteration.
     """
 
-    def __init__(self, data: Data, share: Share, steps: range, convert: Callable[[Batch], T]) -> None:
+    def __init__(
+        self, data: Data, share: Share, steps: range, convert: Callable[[Batch], T]
+    ) -> None:
         """Take what is to be read; `convert` is called by the reading threads."""
         self._data, self._share, self._steps, self._convert = data, share, steps, convert
-        self._queue: queue.Queue[list[Future[list[T]]] | BaseException | None] = queue.Queue(PREFETCHED_STEPS)
+        self._queue: queue.Queue[list[Future[list[T]]] | BaseException | None] = queue.Queue(
+            PREFETCHED_STEPS
+        )
         self._stop = threading.Event()
         self._readers = Readers(READING_THREADS)
         self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
@@ -87,7 +96,10 @@ class Loader(Generic[T]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._planner.join()
@@ -111,7 +123,12 @@ class Loader(Generic[T]):
                 together = max(1, LOCATED_AT_ONCE // rows)
                 for step, places in self._located(ahead[:together]):
                     length = self._share.plan.sequence_length(step)
-                    if not self._put([self._readers.submit(self._read, part, length) for part in self._tasks(places)]):
+                    if not self._put(
+                        [
+                            self._readers.submit(self._read, part, length)
+                            for part in self._tasks(places)
+                        ]
+                    ):
                         return
                 ahead = ahead[together:]
             self._put(None)
@@ -120,8 +137,14 @@ class Loader(Generic[T]):
 
     def _located(self, steps: range) -> Iterator[tuple[int, Places]]:
         share, first = self._share, 0
-        positions = [share.positions(step, micro) for step in steps for micro in range(share.accumulation(step))]
-        places = self._data.order.locate(np.concatenate([np.arange(p.start, p.stop) for p in positions]))
+        positions = [
+            share.positions(step, micro)
+            for step in steps
+            for micro in range(share.accumulation(step))
+        ]
+        places = self._data.order.locate(
+            np.concatenate([np.arange(p.start, p.stop) for p in positions])
+        )
         for step in steps:
             end = first + share.accumulation(step) * share.micro_batch
             yield step, places.take(slice(first, end))
@@ -131,11 +154,18 @@ class Loader(Generic[T]):
         """Divide a step's places into what a thread reads at once: whole micro-batches."""
         micro = self._share.micro_batch
         rows = max(1, ROWS_AT_ONCE // micro) * micro if self._readers.need_not_wait else micro
-        return (places.take(slice(first, first + rows)) for first in range(0, len(places.row), rows))
+        return (
+            places.take(slice(first, first + rows)) for first in range(0, len(places.row), rows)
+        )
 
     def _read(self, places: Places, length: int) -> list[T]:
-        batch, micro = read_batch(self._data.sources, places, self._data.shape), self._share.micro_batch
-        parts = (batch.take(slice(first, first + micro)) for first in range(0, len(places.row), micro))
+        batch, micro = (
+            read_batch(self._data.sources, places, self._data.shape),
+            self._share.micro_batch,
+        )
+        parts = (
+            batch.take(slice(first, first + micro)) for first in range(0, len(places.row), micro)
+        )
         return [self._convert(cut_rows(part, length)) for part in parts]
 
     def _put(self, item: list[Future[list[T]]] | BaseException | None) -> bool:

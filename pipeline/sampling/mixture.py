@@ -1,19 +1,22 @@
 """Which source a sample comes from: exact shares at any sample, without dice and without a table.
 
-A binary tree divides the samples among the sources, its leaves. Of the first m samples that arrive at a node whose left
-child has the share p, round(m p) go left and the others right, so each child differs from its share by at most 1/2.
-A sample is located by going down from the root, and found again by going up from its source's leaf.
+A binary tree divides the samples among the sources, its leaves. Of the first m samples that arrive
+at a node whose left child has the share p, round(m p) go left and the others right, so each child
+differs from its share by at most 1/2. A sample is located by going down from the root, and found
+again by going up from its source's leaf.
 
-The bound: let w be a source's share of all samples and v, v', ... those of the nodes above it, without the root. A
-node's own error reaches the source in the proportion of their shares, so after every sample
+The bound: let w be a source's share of all samples and v, v', ... those of the nodes above it,
+without the root. A node's own error reaches the source in the proportion of their shares, so after
+every sample
 
     |count - n w| <= 1/2 (1 + w/v + w/v' + ...)
 
-In Huffman's tree, which joins the two lightest nodes again and again, every node is at least as heavy as its child and
-its grandchild together. So v/w, v'/w, ... are at least 1, 2, 3, 5, 8, ...: the sum is below 3.36 for any weights of any
-number of sources. It is also the tree with the fewest steps from the root to a sample's leaf.
-Sources: Huffman 1952, "A method for the construction of minimum-redundancy codes"; Tijdeman 1980, "The chairman
-assignment problem", Discrete Mathematics 32 (a bound of 1, with a table of the whole period).
+In Huffman's tree, which joins the two lightest nodes again and again, every node is at least as
+heavy as its child and its grandchild together. So v/w, v'/w, ... are at least 1, 2, 3, 5, 8, ...:
+the sum is below 3.36 for any weights of any number of sources. It is also the tree with the fewest
+steps from the root to a sample's leaf. Sources: Huffman 1952, "A method for the construction of
+minimum-redundancy codes"; Tijdeman 1980, "The chairman assignment problem", Discrete Mathematics 32
+(a bound of 1, with a table of the whole period).
 """
 
 import heapq
@@ -25,7 +28,8 @@ from fractions import Fraction
 import numpy as np
 
 LARGEST_DEVIATION = 1.68
-"""Half the sum of the reciprocal Fibonacci numbers: each source's count is closer than this to its exact share."""
+"""Half the sum of the reciprocal Fibonacci numbers: each source's count is closer than this to its
+exact share."""
 LARGEST_TOTAL = 1 << 60
 """Weights whose common denominator is larger than this are rounded to one part in it."""
 LARGEST_SAMPLE = 1 << 50
@@ -48,17 +52,20 @@ class Split:
         return self.left_weight + self.right_weight
 
     def divide(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which of the node's samples `(n,)` go left, and the number of each among its child's samples."""
+        """Return which of the node's samples `(n,)` go left, and the number of each among its
+        child's samples."""
         left_before, rest = _divide(numbers, 2 * self.left_weight, self.weight, 2 * self.weight)
         goes_left = rest >= 2 * self.right_weight
         return goes_left, np.where(goes_left, left_before, numbers - left_before)
 
     def join(self, child: int, numbers: np.ndarray) -> np.ndarray:
-        """Return the numbers `(n,)` that the samples of a child have among the node's: the inverse of `divide`."""
+        """Return the numbers `(n,)` that the samples of a child have among the node's: the inverse
+        of `divide`."""
         halves = 2 * numbers + 1
         if child == self.right:
             return _divide(halves, self.weight, 0, 2 * self.right_weight)[0]
-        # The first m + 1 with round((m + 1) p) above the number: rounded up, as (m + 1) p may end in exactly 1/2.
+        # The first m + 1 with round((m + 1) p) above the number: rounded up, as (m + 1) p may end
+        # in exactly 1/2.
         return _divide(halves, self.weight, -1, 2 * self.left_weight)[0]
 
     def left_before(self, number: int) -> int:
@@ -77,7 +84,8 @@ class Mixture:
     root: int
 
     def locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sources `(n,)` of samples `(n,)`, and each one's number among that source's samples."""
+        """Return the sources `(n,)` of samples `(n,)`, and each one's number among that source's
+        samples."""
         numbers = np.array(indices, np.int64)
         sources = np.empty_like(numbers)
         none = np.zeros(0, np.int64)
@@ -94,7 +102,8 @@ class Mixture:
         return sources, numbers
 
     def find(self, source: int, numbers: np.ndarray) -> np.ndarray:
-        """Return which samples `(n,)` are a source's samples with these numbers; the source has weight."""
+        """Return which samples `(n,)` are a source's samples with these numbers; the source has
+        weight."""
         found = np.array(numbers, np.int64)
         node = source
         for split in reversed(self.splits):
@@ -104,7 +113,8 @@ class Mixture:
         return found
 
     def samples_before(self, index: int) -> np.ndarray:
-        """Return how many of the samples below `index` come from each source, `(sources,) int64`."""
+        """Return how many of the samples below `index` come from each source, `(sources,)
+        int64`."""
         before = dict.fromkeys(range(len(self.weights)), 0) | {self.root: index}
         for split in self.splits:
             before[split.left] = split.left_before(before[split.node])
@@ -128,20 +138,26 @@ def make_mixture(weights: Sequence[float | Fraction]) -> Mixture:
 
 
 def _whole_numbers(weights: Sequence[float | Fraction]) -> tuple[int, ...]:
-    """Return the weights as whole numbers in the same proportion; decimal fractions are taken as they are written."""
-    exact = [weight if isinstance(weight, Fraction) else Fraction(str(weight)) for weight in weights]
+    """Return the weights as whole numbers in the same proportion; decimal fractions are taken as
+    they are written."""
+    exact = [
+        weight if isinstance(weight, Fraction) else Fraction(str(weight)) for weight in weights
+    ]
     scale = Fraction(math.lcm(*(weight.denominator for weight in exact)))
     scale /= math.gcd(*(int(weight * scale) for weight in exact))
     if (total := sum(exact)) * scale <= LARGEST_TOTAL:
         return tuple(int(weight * scale) for weight in exact)
-    return tuple(max(1, round(weight * LARGEST_TOTAL / total)) if weight > 0 else 0 for weight in exact)
+    return tuple(
+        max(1, round(weight * LARGEST_TOTAL / total)) if weight > 0 else 0 for weight in exact
+    )
 
 
 def _divide(numbers: np.ndarray, times: int, plus: int, by: int) -> tuple[np.ndarray, np.ndarray]:
     """Return quotients and remainders `(n,) int64` of `(numbers x times + plus) / by`, exactly.
 
-    `by` is at most 2 x LARGEST_TOTAL, and so is `times`; quotients are below LARGEST_SAMPLE. The quotient in floating point
-    is then off by 2 at most, so what is left over is below 2^63, and comes out right though each product wraps at 2^64.
+    `by` is at most 2 x LARGEST_TOTAL, and so is `times`; quotients are below LARGEST_SAMPLE. The
+    quotient in floating point is then off by 2 at most, so what is left over is below 2^63, and
+    comes out right though each product wraps at 2^64.
     """
     near = (numbers * (times / by)).astype(np.int64)
     rest = numbers * times + plus - near * by

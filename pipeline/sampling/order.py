@@ -1,7 +1,8 @@
 """The order of the run: sample i is a pure function of (seed, mixture, rows of the sources, i).
 
-A source's samples go through its rows in epochs, each permuted with a key of its own. What the run consumes are the
-samples in their order, but for ranges that it has been told to skip: so its state is one number and those ranges.
+A source's samples go through its rows in epochs, each permuted with a key of its own. What the run
+consumes are the samples in their order, but for ranges that it has been told to skip: so its state
+is one number and those ranges.
 """
 
 from bisect import bisect_right
@@ -19,9 +20,11 @@ from pipeline.sampling.permutation import Key, derive_key
 from pipeline.sampling.shuffle import Shuffle
 
 VERSION = 2
-"""Raised whenever samples come in another order for the same settings: a run that has begun in one cannot go on in another."""
+"""Raised whenever samples come in another order for the same settings: a run that has begun in one
+cannot go on in another."""
 VERSION_RECORD = "order of samples"
-"""Name of the version among the settings that a run records at its start; version 1 recorded none."""
+"""Name of the version among the settings that a run records at its start; version 1 recorded
+none."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Samples `[first, end)`, ascending, apart from each other."""
@@ -42,7 +45,9 @@ class Places:
 
     def take(self, chosen: slice | np.ndarray) -> "Places":
         """Return some of them."""
-        return Places(self.sample[chosen], self.source[chosen], self.epoch[chosen], self.row[chosen])
+        return Places(
+            self.sample[chosen], self.source[chosen], self.epoch[chosen], self.row[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class Order:
         return replace(self, skipped=ranges)
 
     def samples(self, positions: np.ndarray) -> np.ndarray:
-        """Return the samples `(n,)` that the run consumes at positions `(n,)`: all but the skipped ones, in order."""
+        """Return the samples `(n,)` that the run consumes at positions `(n,)`: all but the skipped
+        ones, in order."""
         samples = np.array(positions, np.int64)
         for first, end in self.skipped:
             samples[samples >= first] += end - first
@@ -87,7 +93,9 @@ class Order:
         """Return where the samples at positions `(n,)` of the run lie, for any from 0."""
         samples = self.samples(positions)
         source, number = np.empty_like(samples), np.empty_like(samples)
-        of_phase = np.searchsorted([phase.first for phase in self.phases], samples, side="right") - 1
+        of_phase = (
+            np.searchsorted([phase.first for phase in self.phases], samples, side="right") - 1
+        )
         for index in np.unique(of_phase).tolist():
             phase, here = self.phases[index], of_phase == index
             source[here], number[here] = phase.mixture.locate(samples[here] - phase.first)
@@ -102,7 +110,8 @@ class Order:
         return Places(samples, source, epoch, row)
 
     def find(self, source: str, rows: np.ndarray, end: int) -> dict[int, np.ndarray]:
-        """Return at which positions below `end` the run consumes rows `(n,)` of a source, by epoch `{epoch: (n,)}`.
+        """Return at which positions below `end` the run consumes rows `(n,)` of a source, by epoch
+        `{epoch: (n,)}`.
 
         -1 where it is at or after `end`, or skipped.
         """
@@ -113,16 +122,23 @@ class Order:
         for epoch in range(-(-used // int(self.counts[index])) if used else 0):
             within = self.shuffles[index].positions(rows, self._key(index, epoch))
             numbers = epoch * self.counts[index] + within
-            positions = np.array([self._position(index, number, used) for number in numbers.tolist()], np.int64)
+            positions = np.array(
+                [self._position(index, number, used) for number in numbers.tolist()], np.int64
+            )
             found[epoch] = np.where(positions < end, positions, -1)
         return found
 
     def _position(self, source: int, number: int, used: int) -> int:
-        """Return where a source's sample with that number is consumed; -1 where it is not, or not among `used`."""
+        """Return where a source's sample with that number is consumed; -1 where it is not, or not
+        among `used`."""
         if number >= used:
             return -1
-        phase = self.phases[bisect_right([int(phase.before[source]) for phase in self.phases], number) - 1]
-        sample = phase.first + int(phase.mixture.find(source, np.array([number - phase.before[source]]))[0])
+        phase = self.phases[
+            bisect_right([int(phase.before[source]) for phase in self.phases], number) - 1
+        ]
+        sample = phase.first + int(
+            phase.mixture.find(source, np.array([number - phase.before[source]]))[0]
+        )
         position = sample
         for first, end in self.skipped:
             if first <= sample < end:
@@ -131,21 +147,25 @@ class Order:
         return position
 
     def samples_before(self, sample: int) -> np.ndarray:
-        """Return how many of the samples below `sample`, skipped or not, come from each source, `(sources,) int64`."""
+        """Return how many of the samples below `sample`, skipped or not, come from each source,
+        `(sources,) int64`."""
         phase = self.phases[bisect_right([phase.first for phase in self.phases], sample) - 1]
         return phase.before + phase.mixture.samples_before(sample - phase.first)
 
     def epochs(self, samples: int) -> dict[str, float]:
         """Return how often the first `samples` samples go through each source."""
         before = self.samples_before(samples)
-        return {name: float(before[i] / max(1, self.counts[i])) for i, name in enumerate(self.names)}
+        return {
+            name: float(before[i] / max(1, self.counts[i])) for i, name in enumerate(self.names)
+        }
 
     def _key(self, source: int, epoch: int) -> Key:
         return _epoch_key(self.seed, self.names[source], epoch)
 
 
 def other_version(recorded: Mapping[str, Any], run_dir: Path) -> str | None:
-    """Say that a run was begun with samples in another order than they come in now, by what it recorded; None if not."""
+    """Say that a run was begun with samples in another order than they come in now, by what it
+    recorded; None if not."""
     version = recorded.get(VERSION_RECORD, 1)
     if version == VERSION:
         return None
@@ -163,7 +183,8 @@ def make_order(
     counts: Mapping[str, int],
     weights: Sequence[tuple[int, Sequence[float | Fraction]]],
 ) -> Order:
-    """Build the order of a run from `(first sample, weight of each source)` of its phases; the first begins at 0."""
+    """Build the order of a run from `(first sample, weight of each source)` of its phases; the
+    first begins at 0."""
     phases: list[Phase] = []
     before = np.zeros(len(counts), np.int64)
     for first, shares in weights:
@@ -172,5 +193,9 @@ def make_order(
         phases.append(Phase(first, make_mixture(shares), before))
     names = tuple(counts)
     return Order(
-        seed, names, np.array(list(counts.values()), np.int64), tuple(shuffles[name] for name in names), tuple(phases)
+        seed,
+        names,
+        np.array(list(counts.values()), np.int64),
+        tuple(shuffles[name] for name in names),
+        tuple(phases),
     )

@@ -1,4 +1,5 @@
-"""What a run will read, known before it trains: tokens and epochs of each source, documents cut, places padded.
+"""What a run will read, known before it trains: tokens and epochs of each source, documents cut,
+places padded.
 
 Prepares the index that `data.packing: best-fit` needs.
 """
@@ -18,8 +19,9 @@ from pipeline.sampling.stream import TokenStream
 from pipeline.tokens import indexed_dataset
 
 MOST_EPOCHS = 4
-"""Repeating data up to about four times is almost as good as new data; after that, more and more is lost.
-Source: Muennighoff et al. 2023, "Scaling data-constrained language models", arXiv:2305.16264."""
+"""Repeating data up to about four times is almost as good as new data; after that, more and more is
+lost. Source: Muennighoff et al. 2023, "Scaling data-constrained language models",
+arXiv:2305.16264."""
 COUNTED_SHARDS = 64
 """Of a source, spread evenly, whose documents' lengths are read to say how many are cut."""
 
@@ -51,10 +53,15 @@ def look_ahead(config: RunConfig) -> dict[str, Any]:
     data = open_data(config)
     sources = _outlook(config, data, packing)
     _show(config, sources)
-    return {"packing": config.data.packing, "sources": {name: asdict(seen) for name, seen in sources.items()}}
+    return {
+        "packing": config.data.packing,
+        "sources": {name: asdict(seen) for name, seen in sources.items()},
+    }
 
 
-def _outlook(config: RunConfig, data: Data, packing: dict[str, Any] | None) -> dict[str, SourceOutlook]:
+def _outlook(
+    config: RunConfig, data: Data, packing: dict[str, Any] | None
+) -> dict[str, SourceOutlook]:
     total, length = config.total_samples, config.data.sequence_length
     before, epochs = data.order.samples_before(total), data.order.epochs(total)
     found = {}
@@ -68,12 +75,15 @@ def _outlook(config: RunConfig, data: Data, packing: dict[str, Any] | None) -> d
             padded = counts["padding_positions"]
         samples = int(before[index])
         padding = padded / (rows * length) if rows else 0.0
-        found[source.name] = SourceOutlook(tokens, rows, samples, epochs[source.name], samples / total, cut, padding)
+        found[source.name] = SourceOutlook(
+            tokens, rows, samples, epochs[source.name], samples / total, cut, padding
+        )
     return found
 
 
 def _cut_share(stream: TokenStream, length: int) -> float | None:
-    """Return the share of documents that a boundary of windows cuts, of at most COUNTED_SHARDS shards."""
+    """Return the share of documents that a boundary of windows cuts, of at most COUNTED_SHARDS
+    shards."""
     shards = len(stream.paths)
     counted = min(shards, COUNTED_SHARDS)
     cut = documents = 0
@@ -87,7 +97,9 @@ def _cut_share(stream: TokenStream, length: int) -> float | None:
 
 
 def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
-    rows: list[Sequence[str]] = [("source", "tokens", "share of run", "epochs", "cut documents", "padding")]
+    rows: list[Sequence[str]] = [
+        ("source", "tokens", "share of run", "epochs", "cut documents", "padding")
+    ]
     rows += [
         (
             name,
@@ -113,6 +125,8 @@ def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
     for name, seen in sources.items():
         if seen.epochs > MOST_EPOCHS:
             warn(
-                f"source {name} will be seen {seen.epochs:.1f} times; beyond {MOST_EPOCHS} epochs repeated text teaches "
-                f"less and less (Muennighoff et al. 2023). Lower its weight, or train.train_tokens, or add text."
+                f"source {name} will be seen {seen.epochs:.1f} times; beyond {MOST_EPOCHS} epochs "
+                "repeated text teaches "
+                "less and less (Muennighoff et al. 2023). Lower its weight, or "
+                "train.train_tokens, or add text."
             )

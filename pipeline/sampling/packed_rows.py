@@ -1,10 +1,13 @@
-"""Which pieces of a tokens shard make each training row: one index file per shard, written once, memory-mapped.
+"""Which pieces of a tokens shard make each training row: one index file per shard, written once,
+memory-mapped.
 
-`.rows`, little-endian: magic `BESTFIT\\0`, version uint32 = 1, sequence length uint32, rows uint64, pieces uint64, then
-the first piece of each row and the number of pieces, int64[rows + 1]; where each piece starts in the shard, in tokens,
-int64[pieces]; each piece's positions, int32[pieces]. The pieces of a row stand in the order of their starts.
+`.rows`, little-endian: magic `BESTFIT\\0`, version uint32 = 1, sequence length uint32, rows uint64,
+pieces uint64, then the first piece of each row and the number of pieces, int64[rows + 1]; where
+each piece starts in the shard, in tokens, int64[pieces]; each piece's positions, int32[pieces]. The
+pieces of a row stand in the order of their starts.
 
-A piece (start, length) has the inputs tokens[start : start + length] and the targets one token further on.
+A piece (start, length) has the inputs tokens[start : start + length] and the targets one token
+further on.
 """
 
 import shutil
@@ -33,7 +36,8 @@ SCANNED_PIECES = 1 << 20
 class RowsWriter:
     """Writes one file, group by group; memory does not grow with the rows.
 
-    Use as a context manager: the file appears under its name on `finish`, and leaving without it leaves nothing.
+    Use as a context manager: the file appears under its name on `finish`, and leaving without it
+    leaves nothing.
     """
 
     def __init__(self, path: Path, sequence_length: int) -> None:
@@ -45,17 +49,25 @@ class RowsWriter:
 
     def __enter__(self) -> "RowsWriter":
         # How long each array gets is known at the end: until then it is a file that has no name.
-        self._firsts, self._starts, self._lengths = self._nameless(), self._nameless(), self._nameless()
+        self._firsts, self._starts, self._lengths = (
+            self._nameless(),
+            self._nameless(),
+            self._nameless(),
+        )
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
         self._temporary.unlink(missing_ok=True)
 
     def add(self, counts: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
-        """Append rows: pieces in each `(rows,)`, then the pieces' starts and lengths `(pieces,)`, row by row."""
+        """Append rows: pieces in each `(rows,)`, then the pieces' starts and lengths `(pieces,)`,
+        row by row."""
         ends = self.pieces + np.cumsum(counts, dtype=np.int64)
         self._firsts.write((ends - counts).astype("<i8").data)
         self._starts.write(starts.astype("<i8", copy=False).data)
@@ -67,7 +79,9 @@ class RowsWriter:
         """Complete the file and return its record."""
         self._firsts.write(np.array([self.pieces], "<i8").data)
         with ChecksummedFile(self._temporary) as file:
-            file.write(HEADER.pack(MAGIC, FORMAT_VERSION, self._sequence_length, self.rows, self.pieces))
+            file.write(
+                HEADER.pack(MAGIC, FORMAT_VERSION, self._sequence_length, self.rows, self.pieces)
+            )
             for part in (self._firsts, self._starts, self._lengths):
                 part.seek(0)
                 shutil.copyfileobj(part, file, BLOCK_BYTES)
@@ -83,7 +97,8 @@ class PackedRows:
     """The rows of one shard, memory-mapped; opening it reads the header only."""
 
     def __init__(self, path: Path, sequence_length: int) -> None:
-        """Raises DataError where the file is missing, of another format or sequence length, or of a wrong size."""
+        """Raises DataError where the file is missing, of another format or sequence length, or of a
+        wrong size."""
         self._path, self._sequence_length = path, sequence_length
         try:
             content = np.asarray(np.memmap(path, np.uint8, "r"))
@@ -100,10 +115,14 @@ class PackedRows:
             raise self._damaged(f"has {len(content)} bytes instead of {lengths + 4 * pieces}")
         self.rows: int = rows
         self._first_piece = content[HEADER.size : starts].view("<i8")
-        self._starts, self._lengths = content[starts:lengths].view("<i8"), content[lengths:].view("<i4")
+        self._starts, self._lengths = (
+            content[starts:lengths].view("<i8"),
+            content[lengths:].view("<i4"),
+        )
 
     def pieces(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the starts and lengths of a row's pieces, views of the file. Raises DataError where it is damaged."""
+        """Return the starts and lengths of a row's pieces, views of the file. Raises DataError
+        where it is damaged."""
         if not 0 <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")
         first, last = int(self._first_piece[row]), int(self._first_piece[row + 1])
@@ -112,9 +131,11 @@ class PackedRows:
         return starts, lengths
 
     def pieces_of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each piece of `rows`: its row's index in `rows`, its start, its length; row by row.
+        """Return for each piece of `rows`: its row's index in `rows`, its start, its length; row by
+        row.
 
-        `rows`: `(n,) int64`, each from 0 and below `self.rows`. Raises DataError where the file is damaged.
+        `rows`: `(n,) int64`, each from 0 and below `self.rows`. Raises DataError where the file is
+        damaged.
         """
         firsts = self._first_piece[rows]
         counts = self._first_piece[rows + 1] - firsts
@@ -129,7 +150,8 @@ class PackedRows:
         return index, starts, lengths
 
     def rows_overlapping(self, start: int, end: int) -> np.ndarray:
-        """Return, ascending, all rows in which a token of the shard's `[start, end)` is an input or a target.
+        """Return, ascending, all rows in which a token of the shard's `[start, end)` is an input or
+        a target.
 
         Goes through the starts and lengths of all pieces.
         """
@@ -141,15 +163,22 @@ class PackedRows:
         pieces = np.concatenate(found) if found else np.zeros(0, np.int64)
         return np.unique(np.searchsorted(self._first_piece, pieces, side="right") - 1)
 
-    def _check(self, counts: np.ndarray, index: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
+    def _check(
+        self, counts: np.ndarray, index: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+    ) -> None:
         if len(starts) != counts.sum() or (counts < 1).any():
             raise self._damaged("has rows without pieces, or with too many")
         if not len(starts):
             return
         filled = np.bincount(index, lengths.clip(0))
         if lengths.min() < 1 or starts.min() < 0 or filled.max() > self._sequence_length:
-            raise self._damaged(f"has pieces outside the shard, or rows of more than {self._sequence_length} positions")
+            raise self._damaged(
+                f"has pieces outside the shard, or rows of more than {self._sequence_length} "
+                "positions"
+            )
 
     def _damaged(self, what: str) -> DataError:
         manifest = self._path.parents[1] / MANIFEST
-        return DataError(f"{self._path}: {what}. Delete it and {manifest}, then run the same command again.")
+        return DataError(
+            f"{self._path}: {what}. Delete it and {manifest}, then run the same command again."
+        )

@@ -1,7 +1,7 @@
 """A keyed permutation of the integers below n: shuffling without an index, forwards and backwards.
 
-A balanced Feistel network permutes the smallest power of four that covers n; values at or above n are sent through
-again until they fall below it (cycle-walking), fewer than 4 times on average.
+A balanced Feistel network permutes the smallest power of four that covers n; values at or above n
+are sent through again until they fall below it (cycle-walking), fewer than 4 times on average.
 Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", sections 3 and 4.
 """
 
@@ -10,7 +10,8 @@ import hashlib
 import numpy as np
 
 ROUNDS = 8
-"""Luby and Rackoff 1988 need four for a pseudorandom permutation with ideal rounds; twice that for a mere mixer."""
+"""Luby and Rackoff 1988 need four for a pseudorandom permutation with ideal rounds; twice that for
+a mere mixer."""
 LARGEST = 1 << 62
 """Sizes up to this fit the signed integers of numpy."""
 
@@ -24,7 +25,8 @@ def derive_key(*parts: object) -> Key:
 
 
 def permute(indices: np.ndarray, size: int, key: Key) -> np.ndarray:
-    """Return the images `(n,) int64` of indices `(n,)` below `size` under the permutation that `key` chooses."""
+    """Return the images `(n,) int64` of indices `(n,)` below `size` under the permutation that
+    `key` chooses."""
     return _walk(indices, size, key, backwards=False)
 
 
@@ -54,7 +56,8 @@ def _rounds(values: np.ndarray, half: int, key: Key, backwards: bool) -> np.ndar
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Finalizer of SplitMix64. Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"."""
+    """Finalizer of SplitMix64. Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom
+    number generators"."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)

@@ -1,7 +1,8 @@
-"""Threads that read: one while reading takes no time, many once a file system is seen to make them wait.
+"""Threads that read: one while reading takes no time, many once a file system is seen to make them
+wait.
 
-In Python only one thread computes at a time. Threads that do not wait for a disk wait for each other, and slow down the
-one that trains.
+In Python only one thread computes at a time. Threads that do not wait for a disk wait for each
+other, and slow down the one that trains.
 """
 
 import queue
@@ -12,16 +13,18 @@ from concurrent.futures import Future
 from typing import Any
 
 SPARED_SECONDS = 0.002
-"""What a task may wait for anything but the processor; a micro-batch in the page cache takes a tenth of that."""
+"""What a task may wait for anything but the processor; a micro-batch in the page cache takes a
+tenth of that."""
 MOST_EXCESS_SECONDS = 0.02
-"""Excess of waiting after which there are many threads: a slow file system gets there with its first reads, a machine
-that is shared with others does not."""
+"""Excess of waiting after which there are many threads: a slow file system gets there with its
+first reads, a machine that is shared with others does not."""
 
 Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
 def excess(before: float, waited: float) -> float:
-    """Return by how much tasks have waited more than they may, in seconds, after one more; what is spared wears it off."""
+    """Return by how much tasks have waited more than they may, in seconds, after one more; what is
+    spared wears it off."""
     return max(0.0, before + waited - SPARED_SECONDS)
 
 

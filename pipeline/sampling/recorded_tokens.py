@@ -1,4 +1,5 @@
-"""Which token files a run reads, as it has recorded them at its start: data_dir may have more of them now.
+"""Which token files a run reads, as it has recorded them at its start: data_dir may have more of
+them now.
 
 Writes `tokens.json` in the run folder.
 """
@@ -28,11 +29,19 @@ def record_tokens(config: RunConfig) -> None:
         for name, record in manifest["files"].items()
         if name.endswith(".bin") and name.partition("/")[2].startswith("train_")
     }
-    write_json(path, {"output": manifest["output"], "counts": {"dtypes": manifest["counts"]["dtypes"]}, "files": files})
+    write_json(
+        path,
+        {
+            "output": manifest["output"],
+            "counts": {"dtypes": manifest["counts"]["dtypes"]},
+            "files": files,
+        },
+    )
 
 
 def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
-    """Return what a run has recorded of its tokens, where they are still as they were; None where it recorded nothing.
+    """Return what a run has recorded of its tokens, where they are still as they were; None where
+    it recorded nothing.
 
     Raises DataError naming the files that are missing in data_dir, or others now.
     """
@@ -42,19 +51,25 @@ def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
     if recorded is None or manifest is None:
         return None
     changed = [
-        name for name, record in recorded["files"].items() if not _is_the_same(tokens_dir, name, record, manifest)
+        name
+        for name, record in recorded["files"].items()
+        if not _is_the_same(tokens_dir, name, record, manifest)
     ]
     if changed:
         raise DataError(
-            f"{tokens_dir}: {len(changed)} of the {len(recorded['files'])} token files that the run in "
+            f"{tokens_dir}: {len(changed)} of the {len(recorded['files'])} token files that the "
+            "run in "
             f"{config.paths.run_dir} was trained on are missing there, or hold other tokens now: "
-            f"{first_of(changed, MOST_NAMED)}. So its samples cannot be told. Name the folder that has them: "
+            f"{first_of(changed, MOST_NAMED)}. So its samples cannot be told. Name the folder that "
+            "has them: "
             "paths.data_dir=FOLDER"
         )
     return recorded
 
 
-def _is_the_same(tokens_dir: Path, name: str, recorded: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+def _is_the_same(
+    tokens_dir: Path, name: str, recorded: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> bool:
     now = manifest["files"].get(name)
     if now is None or any(now.get(key) != value for key, value in recorded.items()):
         return False

@@ -1,7 +1,8 @@
-"""How the tokens of one source are cut into rows of `sequence_length` inputs, each with the token after it as target.
+"""How the tokens of one source are cut into rows of `sequence_length` inputs, each with the token
+after it as target.
 
-A row is made of pieces: stretches of the stream, of which every token but the last is an input and every token but the
-first a target. In one epoch every target comes exactly once.
+A row is made of pieces: stretches of the stream, of which every token but the last is an input and
+every token but the first a target. In one epoch every target comes exactly once.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ MOST_OPEN_INDEXES = 4096
 
 @dataclass(frozen=True)
 class Pieces:
-    """Stretches of a stream, those of one row one after another, rows in the order they were asked for."""
+    """Stretches of a stream, those of one row one after another, rows in the order they were asked
+    for."""
 
     row: np.ndarray
     """`(pieces,) int64`: place of the row among those asked for."""
@@ -57,13 +59,15 @@ class Rows(Protocol):
         ...
 
     def overlapping(self, start: int, end: int) -> np.ndarray:
-        """Return the rows `(n,) int64` that have a token of the stream's `[start, end)` as input or target."""
+        """Return the rows `(n,) int64` that have a token of the stream's `[start, end)` as input or
+        target."""
         ...
 
 
 @dataclass(frozen=True)
 class Concatenated:
-    """Windows over the stream of all documents (Brown et al. 2020, appendix B); the last one is padded."""
+    """Windows over the stream of all documents (Brown et al. 2020, appendix B); the last one is
+    padded."""
 
     tokens: int
     sequence_length: int
@@ -79,18 +83,25 @@ class Concatenated:
 
     def pieces(self, rows: np.ndarray) -> Pieces:
         start = np.asarray(rows, np.int64) * self.sequence_length
-        return Pieces(np.arange(len(start)), start, np.minimum(self.sequence_length, self.tokens - 1 - start))
+        return Pieces(
+            np.arange(len(start)), start, np.minimum(self.sequence_length, self.tokens - 1 - start)
+        )
 
     def overlapping(self, start: int, end: int) -> np.ndarray:
-        first = max(0, start - 1) // self.sequence_length  # a row's last target is the next one's first input
+        first = (
+            max(0, start - 1) // self.sequence_length
+        )  # a row's last target is the next one's first input
         last = min(self.count - 1, (end - 1) // self.sequence_length)
         return np.arange(first, last + 1)
 
 
 class Packed:
-    """Whole documents packed into rows (`best_fit.py`), over all shards of a source; index files are opened when needed."""
+    """Whole documents packed into rows (`best_fit.py`), over all shards of a source; index files
+    are opened when needed."""
 
-    def __init__(self, stream: TokenStream, sequence_length: int, files: Sequence[tuple[Path, Path, int]]) -> None:
+    def __init__(
+        self, stream: TokenStream, sequence_length: int, files: Sequence[tuple[Path, Path, int]]
+    ) -> None:
         """Take, in the stream's order, each shard's `.bin`, its index, and the rows in it."""
         self.count = sum(rows for _, _, rows in files)
         self.block = max(1, BLOCK_BYTES // (sequence_length * stream.dtype.itemsize))
@@ -100,14 +111,18 @@ class Packed:
         self._starts = np.array([start for start, _, _ in kept], np.int64)
         self._paths = [path for _, path, _ in kept]
         self._first_rows = np.cumsum([0, *(rows for _, _, rows in kept)])
-        self._open = lru_cache(MOST_OPEN_INDEXES)(lambda shard: PackedRows(self._paths[shard], sequence_length))
+        self._open = lru_cache(MOST_OPEN_INDEXES)(
+            lambda shard: PackedRows(self._paths[shard], sequence_length)
+        )
 
     def pieces(self, rows: np.ndarray) -> Pieces:
         shards = np.searchsorted(self._first_rows, rows, side="right") - 1
         parts = []
         for shard in np.unique(shards).tolist():
             here = np.flatnonzero(shards == shard)
-            index, starts, lengths = self._open(shard).pieces_of_rows(rows[here] - self._first_rows[shard])
+            index, starts, lengths = self._open(shard).pieces_of_rows(
+                rows[here] - self._first_rows[shard]
+            )
             parts.append((here[index], starts + self._starts[shard], lengths.astype(np.int64)))
         row, start, length = (np.concatenate(part) for part in zip(*parts, strict=True))
         in_order = np.argsort(row, kind="stable")
@@ -118,4 +133,6 @@ class Packed:
         if shard < 0:
             return np.zeros(0, np.int64)
         first = int(self._starts[shard])
-        return self._open(shard).rows_overlapping(start - first, end - first) + self._first_rows[shard]
+        return (
+            self._open(shard).rows_overlapping(start - first, end - first) + self._first_rows[shard]
+        )

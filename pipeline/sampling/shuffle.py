@@ -1,7 +1,9 @@
-"""Where the rows of one source stand within an epoch: a permutation of them, forwards and backwards, by arithmetic.
+"""Where the rows of one source stand within an epoch: a permutation of them, forwards and
+backwards, by arithmetic.
 
-`full` permutes all rows. `block` permutes blocks of neighbouring rows, takes a window of blocks at a time, and permutes
-the rows of each window: whoever reads in this order reads each block once, and has one window in memory.
+`full` permutes all rows. `block` permutes blocks of neighbouring rows, takes a window of blocks at
+a time, and permutes the rows of each window: whoever reads in this order reads each block once, and
+has one window in memory.
 """
 
 from dataclasses import dataclass
@@ -42,7 +44,8 @@ class FullShuffle:
 
 @dataclass(frozen=True)
 class BlockShuffle:
-    """Rows of a window of blocks come together; the last block may be shorter than the others, anywhere in the order."""
+    """Rows of a window of blocks come together; the last block may be shorter than the others,
+    anywhere in the order."""
 
     size: int
     block: int
@@ -60,9 +63,14 @@ class BlockShuffle:
 
     def rows(self, positions: np.ndarray, key: Key) -> np.ndarray:
         positions = np.asarray(positions, np.int64)
-        out, window_rows, short = np.empty_like(positions), WINDOW_BLOCKS * self.block, self._place_of_short(key)
+        out, window_rows, short = (
+            np.empty_like(positions),
+            WINDOW_BLOCKS * self.block,
+            self._place_of_short(key),
+        )
         windows = (
-            positions + self._missing * (positions >= self._first(short // WINDOW_BLOCKS + 1, short))
+            positions
+            + self._missing * (positions >= self._first(short // WINDOW_BLOCKS + 1, short))
         ) // window_rows
         for window in np.unique(windows).tolist():
             here = windows == window

@@ -1,7 +1,9 @@
-"""Token streams on disk: all documents of one source and split, one after another, read by position.
+"""Token streams on disk: all documents of one source and split, one after another, read by
+position.
 
-Files are read with `pread`, not mapped: a file that was cut short is an error instead of a signal that kills the process,
-the interpreter's lock is free while a slow file system answers, and nothing but what was asked for is read ahead.
+Files are read with `pread`, not mapped: a file that was cut short is an error instead of a signal
+that kills the process, the interpreter's lock is free while a slow file system answers, and nothing
+but what was asked for is read ahead.
 """
 
 import os
@@ -22,7 +24,8 @@ from pipeline.store.artifacts import read_manifest
 from pipeline.tokens.indexed_dataset import made_again
 
 MOST_OPEN_FILES = 4096
-"""Of a process, all sources together; the one used longest ago is closed. Fewer where the system allows fewer."""
+"""Of a process, all sources together; the one used longest ago is closed. Fewer where the system
+allows fewer."""
 
 
 class Files:
@@ -34,12 +37,17 @@ class Files:
         self._lock = threading.Lock()
 
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
-        """Fill a buffer from a byte offset on; returns the bytes that were there. Raises DataError where it cannot."""
+        """Fill a buffer from a byte offset on; returns the bytes that were there. Raises DataError
+        where it cannot."""
         try:
-            file = self._get(path)  # kept in a name: another thread may drop it, and the last reference closes it
+            file = self._get(
+                path
+            )  # kept in a name: another thread may drop it, and the last reference closes it
             return os.preadv(file.fileno(), [buffer], offset)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}). {made_again(path)}") from None
+            raise DataError(
+                f"{path}: cannot be read ({error.strerror}). {made_again(path)}"
+            ) from None
 
     def _get(self, path: Path) -> FileIO:
         with self._lock:
@@ -56,19 +64,24 @@ class Files:
 
 @cache
 def shared_files() -> Files:
-    """Return this process' open token files; the limit on open files is raised as far as the system allows."""
+    """Return this process' open token files; the limit on open files is raised as far as the system
+    allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST_OPEN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return Files(MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, soft // 2))
+    return Files(
+        MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, soft // 2)
+    )
 
 
 class TokenStream:
     """The ids of several `.bin` files as one array."""
 
-    def __init__(self, shards: Sequence[tuple[Path, int]], dtype: np.dtype, files: Files | None = None) -> None:
+    def __init__(
+        self, shards: Sequence[tuple[Path, int]], dtype: np.dtype, files: Files | None = None
+    ) -> None:
         """Take files with their number of tokens, in order. Nothing is opened yet."""
         self.paths = [path for path, tokens in shards if tokens]
         self.starts = np.array([0, *accumulate(tokens for _, tokens in shards if tokens)], np.int64)
@@ -80,7 +93,8 @@ class TokenStream:
         return int(self.starts[-1])
 
     def read_pieces(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Return the ids of pieces `[start, start + count)`, one after another, `(sum of counts,)` of the stream's type.
+        """Return the ids of pieces `[start, start + count)`, one after another, `(sum of counts,)`
+        of the stream's type.
 
         A piece may lie in several files.
         """
@@ -91,7 +105,11 @@ class TokenStream:
         offsets = (starts - self.starts[shards]) * size
         read, paths = self._files.read_into, self.paths
         for shard, offset, end, count in zip(
-            shards.tolist(), offsets.tolist(), (ends * size).tolist(), (counts * size).tolist(), strict=True
+            shards.tolist(),
+            offsets.tolist(),
+            (ends * size).tolist(),
+            (counts * size).tolist(),
+            strict=True,
         ):
             piece = view[end - count : end]
             if read(paths[shard], piece, offset) != count:
@@ -103,17 +121,25 @@ class TokenStream:
         return self.read_pieces(np.array([start]), np.array([count])).astype(np.int64)
 
     def _read_on(self, shard: int, piece: memoryview, offset: int) -> None:
-        """Read a piece that reaches into the next files. Raises DataError where a file is shorter than recorded."""
+        """Read a piece that reaches into the next files. Raises DataError where a file is shorter
+        than recorded."""
         filled = 0
         while filled < len(piece):
             if shard == len(self.paths):
-                raise DataError(f"{self.paths[-1]}: {len(piece) - filled} bytes were read beyond its end")
-            path, size = self.paths[shard], int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize
+                raise DataError(
+                    f"{self.paths[-1]}: {len(piece) - filled} bytes were read beyond its end"
+                )
+            path, size = (
+                self.paths[shard],
+                int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize,
+            )
             left = min(len(piece) - filled, size - offset)
             while left:
                 found = self._files.read_into(path, piece[filled : filled + left], offset)
                 if not found:
-                    raise DataError(f"{path}: ends after {offset} bytes instead of {size}. {made_again(path)}")
+                    raise DataError(
+                        f"{path}: ends after {offset} bytes instead of {size}. {made_again(path)}"
+                    )
                 filled, offset, left = filled + found, offset + found, left - found
             shard, offset = shard + 1, 0
 
@@ -127,7 +153,8 @@ def open_streams(
 ) -> dict[str, TokenStream]:
     """Open each source's stream of a split (`train` or `validation`) from the tokens' manifest.
 
-    Or from what a run has recorded of it (`recorded_tokens.py`): the manifest may have more files now.
+    Or from what a run has recorded of it (`recorded_tokens.py`): the manifest may have more files
+    now.
     """
     manifest = recorded or read_manifest(tokens_dir / "manifest.json")
     if manifest is None:
@@ -140,6 +167,9 @@ def open_streams(
     streams = {}
     for source, own in names.items():
         dtype = np.dtype(manifest["counts"]["dtypes"][source])
-        shards = [(tokens_dir / name, manifest["files"][name]["bytes"] // dtype.itemsize) for name in sorted(own)]
+        shards = [
+            (tokens_dir / name, manifest["files"][name]["bytes"] // dtype.itemsize)
+            for name in sorted(own)
+        ]
         streams[source] = TokenStream(shards, dtype, files)
     return streams

@@ -1,8 +1,8 @@
 """`pipeline trace`: which documents made a step, and which steps saw a document.
 
-Both are computed from the order of the run; no corpus is searched and nothing was written down for it while training.
-Reads the run folder (config.yaml, metrics.jsonl, events.jsonl, the newest checkpoint's manifest) and data_dir.
-Returns JSON values; `trace_view` prints them.
+Both are computed from the order of the run; no corpus is searched and nothing was written down for
+it while training. Reads the run folder (config.yaml, metrics.jsonl, events.jsonl, the newest
+checkpoint's manifest) and data_dir. Returns JSON values; `trace_view` prints them.
 """
 
 import json
@@ -46,11 +46,15 @@ def open_run(run: Path, overrides: Sequence[str]) -> RunConfig:
         config = load(run, overrides)
         folder, changes = config.paths.run_dir, [f"paths.data_dir={config.paths.data_dir}"]
     if not (folder / "config.yaml").is_file():
-        raise DataError(f"{folder}: holds no run (no config.yaml). Name a folder in which `pipeline train` has begun.")
+        raise DataError(
+            f"{folder}: holds no run (no config.yaml). Name a folder in which `pipeline train` has "
+            "begun."
+        )
     config = load(folder / "config.yaml", [f"paths.run_dir={folder.absolute()}", *changes])
     if not (config.paths.data_dir / "tokens" / MANIFEST).is_file():
         raise DataError(
-            f"{config.paths.data_dir}: the run's tokens are not there. If they have been moved, say where to: "
+            f"{config.paths.data_dir}: the run's tokens are not there. If they have been moved, "
+            "say where to: "
             "paths.data_dir=FOLDER"
         )
     return config
@@ -69,7 +73,9 @@ class Run:
     def documents(self) -> list[TokenDocuments]:
         """Of each source, in the order of the data's sources."""
         return [
-            TokenDocuments(source.name, source.stream, self.config.sources[source.name].has_documents)
+            TokenDocuments(
+                source.name, source.stream, self.config.sources[source.name].has_documents
+            )
             for source in self.data.sources
         ]
 
@@ -85,15 +91,21 @@ class Run:
 
 
 def read_run(config: RunConfig) -> Run:
-    """Open a run's data and read how far it has come. Raises DataError where tokens that it trains on are gone."""
+    """Open a run's data and read how far it has come. Raises DataError where tokens that it trains
+    on are gone."""
     run_dir = config.paths.run_dir
     before = read_json(run_dir / "run.json")
     of_another_version = other_version(before, run_dir) if before else None
     if of_another_version is not None:
-        raise DataError(f"{of_another_version}, so its samples are not known. Trace it with the version that began it.")
+        raise DataError(
+            f"{of_another_version}, so its samples are not known. Trace it with the version that "
+            "began it."
+        )
     data = open_data(config, recorded=tokens_of_run(config))
     newest = sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))[-1:]
-    skipped = tuple((first, end) for path in newest for first, end in read_json(path)["state"]["skipped"])
+    skipped = tuple(
+        (first, end) for path in newest for first, end in read_json(path)["state"]["skipped"]
+    )
     last = _last_record(run_dir / "metrics.jsonl")
     order = data.order.skipping(skipped_samples(config, skipped))
     return Run(config, Data(order, data.sources, data.shape), last["step"] if last else 0)
@@ -102,7 +114,8 @@ def read_run(config: RunConfig) -> Run:
 def trace_step(
     run: Run, step: int, rank: int | None = None, row: int | None = None, limit: int | None = None
 ) -> dict[str, Any]:
-    """Return the rows of a step's global batch, or those of one rank or one row, with the documents in them.
+    """Return the rows of a step's global batch, or those of one rank or one row, with the documents
+    in them.
 
     Of many rows the first `limit`, if there is one.
 
@@ -110,7 +123,9 @@ def trace_step(
     """
     total = run.config.total_steps
     if not 1 <= step <= total:
-        raise UserError(f"--step {step}: the run has steps 1 to {total:,}, of which {run.completed:,} are done")
+        raise UserError(
+            f"--step {step}: the run has steps 1 to {total:,}, of which {run.completed:,} are done"
+        )
     positions = run.positions(step)
     ranks = _ranks_at(run.config.paths.run_dir, step)
     asked = _chosen_rows(run.config, len(positions), ranks, rank, row)
@@ -143,7 +158,8 @@ def trace_step(
 
 
 def trace_document(run: Run, key: str) -> dict[str, Any]:
-    """Return, for each document with this id (ours, an original one, or a url), the steps that see it.
+    """Return, for each document with this id (ours, an original one, or a url), the steps that see
+    it.
 
     Raises UserError where there is no such document.
     """
@@ -152,13 +168,24 @@ def trace_document(run: Run, key: str) -> dict[str, Any]:
     ids = find_documents(documents_dir, key, with_text) or _in_existing_pairs(run, key)
     if not ids:
         raise UserError(
-            f"--document {key}: no document of the run's sources ({', '.join(run.config.sources)}) has this id or url"
+            f"--document {key}: no document of the run's sources ({', '.join(run.config.sources)}) "
+            "has this id or url"
         )
     found = []
     for identity in ids:
         source, shard, row = identity.split("/")
-        found.append({"id": identity, **_origin(run, source, shard, int(row)), **_seen(run, source, shard, int(row))})
-    return {"run": str(run.config.paths.run_dir), "completed_steps": run.completed, "documents": found}
+        found.append(
+            {
+                "id": identity,
+                **_origin(run, source, shard, int(row)),
+                **_seen(run, source, shard, int(row)),
+            }
+        )
+    return {
+        "run": str(run.config.paths.run_dir),
+        "completed_steps": run.completed,
+        "documents": found,
+    }
 
 
 def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
@@ -175,7 +202,9 @@ def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
         for sequence, position in zip(rows.tolist(), positions.tolist(), strict=True):
             if position >= 0:
                 step = plan.step_of(position)
-                part = [s for _, s in _spans(run, index, sequence) if (s.shard, s.row) == (shard, row)]
+                part = [
+                    s for _, s in _spans(run, index, sequence) if (s.shard, s.row) == (shard, row)
+                ]
                 times.append(
                     {
                         "step": step,
@@ -194,7 +223,8 @@ def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
 
 
 def _spans(run: Run, source: int, sequence: int) -> Iterator[tuple[int, Span]]:
-    """Yield the parts of documents that a row reads, the last target included, each with its first token of the stream."""
+    """Yield the parts of documents that a row reads, the last target included, each with its first
+    token of the stream."""
     pieces = run.data.sources[source].rows.pieces(np.array([sequence]))
     for start, length in zip(pieces.start.tolist(), pieces.length.tolist(), strict=True):
         at = start
@@ -224,7 +254,9 @@ def _add_origins(run: Run, rows: list[dict[str, Any]]) -> None:
         for part in row["documents"]:
             wanted.setdefault((row["source"], part["shard"]), []).append(part)
     for (source, shard), parts in wanted.items():
-        for part, origin in zip(parts, _origins(run, source, shard, [part["row"] for part in parts]), strict=True):
+        for part, origin in zip(
+            parts, _origins(run, source, shard, [part["row"] for part in parts]), strict=True
+        ):
             part |= origin
 
 
@@ -234,7 +266,9 @@ def _origin(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
 
 def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dict[str, Any]]:
     path = run.config.paths.data_dir / "documents" / source / f"{shard}.parquet"
-    if not _is_listed(run, path):  # ids that existed already, or documents that data_dir has no longer
+    if not _is_listed(
+        run, path
+    ):  # ids that existed already, or documents that data_dir has no longer
         yield from ({"meta": None, "origin_file": None, "origin_row": None} for _ in rows)
         return
     for document in read_documents(path, rows, ORIGIN):
@@ -246,7 +280,8 @@ def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dic
 
 
 def _is_listed(run: Run, path: Path) -> bool:
-    """Tell whether data_dir is to have a documents shard. Raises DataError where that is missing."""
+    """Tell whether data_dir is to have a documents shard. Raises DataError where that is
+    missing."""
     documents_dir = run.config.paths.data_dir / "documents"
     if not (documents_dir / MANIFEST).is_file():
         return False
@@ -261,14 +296,19 @@ def _in_existing_pairs(run: Run, key: str) -> list[str]:
     """Return the key if it is `source/pair/number` of a document of ids that existed already."""
     source, _, rest = key.partition("/")
     shard, _, number = rest.partition("/")
-    if source not in run.config.sources or run.config.sources[source].has_documents or not number.isdecimal():
+    if (
+        source not in run.config.sources
+        or run.config.sources[source].has_documents
+        or not number.isdecimal()
+    ):
         return []
     found = run.documents[run.data.order.names.index(source)].find(shard, int(number))
     return [key] if found else []
 
 
 def _ranks_at(run_dir: Path, step: int) -> int | None:
-    """Return how many ranks trained a step, by the last start before it; None where none is known."""
+    """Return how many ranks trained a step, by the last start before it; None where none is
+    known."""
     starts = [event for event in read_events(run_dir, "start") if event["step"] < step]
     return starts[-1]["ranks"] if starts else None
 
@@ -277,11 +317,16 @@ def _rank_of(config: RunConfig, row: int, ranks: int | None) -> int | None:
     return None if ranks is None else row // config.batch.micro_batch_sequences % ranks
 
 
-def _chosen_rows(config: RunConfig, size: int, ranks: int | None, rank: int | None, row: int | None) -> list[int]:
+def _chosen_rows(
+    config: RunConfig, size: int, ranks: int | None, rank: int | None, row: int | None
+) -> list[int]:
     if row is not None and not 0 <= row < size:
         raise UserError(f"--row {row}: a global batch has rows 0 to {size - 1}")
     if rank is not None and ranks is None:
-        raise UserError(f"--rank {rank}: the run has not started yet, so how many ranks there will be is not known")
+        raise UserError(
+            f"--rank {rank}: the run has not started yet, so how many ranks there will be is not "
+            "known"
+        )
     if rank is not None and not 0 <= rank < (ranks or 0):
         raise UserError(f"--rank {rank}: the step was made by ranks 0 to {(ranks or 0) - 1}")
     rows = range(size) if row is None else [row]
@@ -289,7 +334,8 @@ def _chosen_rows(config: RunConfig, size: int, ranks: int | None, rank: int | No
 
 
 def _compare_checksum(run: Run, step: int) -> dict[str, Any]:
-    """Read the step's samples again and compare their checksum with the one that training logged."""
+    """Read the step's samples again and compare their checksum with the one that training
+    logged."""
     record = next((r for r in _records(run.config.paths.run_dir / "metrics.jsonl", step)), None)
     logged = record.get("data_checksum") if record else None
     now = f"{run.data.read(run.positions(step)).checksum:016x}"
@@ -297,7 +343,8 @@ def _compare_checksum(run: Run, step: int) -> dict[str, Any]:
 
 
 def _records(path: Path, step: int) -> Iterator[dict[str, Any]]:
-    """Yield the record of a step; looks at the beginning of each line only, as there may be millions."""
+    """Yield the record of a step; looks at the beginning of each line only, as there may be
+    millions."""
     begins = f'{{"step": {step},'.encode()
     if path.exists():
         with path.open("rb") as file:

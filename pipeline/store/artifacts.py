@@ -1,8 +1,9 @@
-"""What stages leave on disk: manifests written last, fingerprints that decide whether a stage is done, atomic writes.
+"""What stages leave on disk: manifests written last, fingerprints that decide whether a stage is
+done, atomic writes.
 
-A stage's fingerprint covers the settings that change its output, the digests of the outputs it reads, whatever it
-reads from outside (raw files), and its format version. Settings that only say how or where it runs are left out, and
-a rebuilt input whose bytes are the same makes nothing stale.
+A stage's fingerprint covers the settings that change its output, the digests of the outputs it
+reads, whatever it reads from outside (raw files), and its format version. Settings that only say
+how or where it runs are left out, and a rebuilt input whose bytes are the same makes nothing stale.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ class Check:
     function: str
     """`module:function`, called with the run's settings; raises UserError."""
     is_ahead: bool = False
-    """It holds for settings wherever they are used, so also before an earlier stage that is called by itself."""
+    """It holds for settings wherever they are used, so also before an earlier stage that is called
+    by itself."""
     is_heavy: bool = False
     """It may take seconds, so what can be said at once is said first."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the table in `__main__`: what a stage reads and writes, and what decides that it is done."""
+    """One row of the table in `__main__`: what a stage reads and writes, and what decides that it
+    is done."""
 
     name: str
     help: str
@@ -63,9 +66,11 @@ class Stage:
     outside: str | None = None
     """`module:function` that describes what it reads from outside, as `{name: value}`."""
     checks: tuple[Check, ...] = ()
-    """What refuses to let it start; `pipeline run` asks all stages that have to run before the first one starts."""
+    """What refuses to let it start; `pipeline run` asks all stages that have to run before the
+    first one starts."""
     goes_on: str | None = None
-    """`module:function` that raises ConfigError where it will not go on with what there is: `status` asks it."""
+    """`module:function` that raises ConfigError where it will not go on with what there is:
+    `status` asks it."""
     version: int = 1
     """Raised when the format or the meaning of its output changes."""
     manifest: str = MANIFEST
@@ -73,7 +78,8 @@ class Stage:
     shared: bool = False
     """Its output lies in data_dir, shared by many runs."""
     grows: bool = False
-    """Its output is only ever added to, or exchanged as a whole, so that an older manifest stays true while it runs."""
+    """Its output is only ever added to, or exchanged as a whole, so that an older manifest stays
+    true while it runs."""
     keeps: bool = False
     """Once made, it stays as it is when its inputs change: only its own settings make it stale."""
     is_asked: Callable[[RunConfig], bool] = lambda config: True
@@ -96,13 +102,16 @@ class Result:
     counts: dict[str, Any]
     """What was made, for `status`, the summary and the report: JSON values.
 
-    `headline` is the line that the stage ends with: what it made, held out, rejected; in documents, bytes, tokens."""
+    `headline` is the line that the stage ends with: what it made, held out, rejected; in documents,
+    bytes, tokens."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Path below the stage's folder -> `{"bytes": size, "checksum": xxh3}`.
 
-    A link to a file that is somebody else's has `"identity"` instead: what can be said without reading it."""
+    A link to a file that is somebody else's has `"identity"` instead: what can be said without
+    reading it."""
     closing: list[str] = field(default_factory=list)
-    """Lines that follow the headline, each about something that the user may want to look into; empty where all is well.
+    """Lines that follow the headline, each about something that the user may want to look into;
+    empty where all is well.
 
     They are shown when the stage ends and again whenever it is found done."""
 
@@ -115,7 +124,8 @@ class State:
     reasons: tuple[str, ...] = ()
     manifest: dict[str, Any] | None = None
     missing_files: tuple[str, ...] = ()
-    """What is wrong with files that the manifest lists. It makes stale what can be made again as it was."""
+    """What is wrong with files that the manifest lists. It makes stale what can be made again as it
+    was."""
 
 
 def resolve(reference: str) -> Callable[..., Any]:
@@ -125,12 +135,15 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def expected_inputs(
-    stage: Stage, config: RunConfig, stages: Mapping[str, Stage], before: Mapping[str, Any] | None = None
+    stage: Stage,
+    config: RunConfig,
+    stages: Mapping[str, Stage],
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return everything that decides the stage's output, flat: `{"setting or input": value}`.
 
-    What is described as None has been moved away since it was read, which is no reason to read it again: `before`, the
-    inputs of an earlier manifest, stands in for it.
+    What is described as None has been moved away since it was read, which is no reason to read it
+    again: `before`, the inputs of an earlier manifest, stands in for it.
     """
     inputs: dict[str, Any] = {"format version": stage.version}
     for dotted in stage.settings:
@@ -139,24 +152,31 @@ def expected_inputs(
             value = value[part]
         inputs |= flatten(value, dotted)
     if not stage.keeps:
-        inputs |= {f"output of {name}": output for name, output in outputs_of(stage.inputs, config, stages).items()}
+        inputs |= {
+            f"output of {name}": output
+            for name, output in outputs_of(stage.inputs, config, stages).items()
+        }
     if stage.outside:
         for name, value in resolve(stage.outside)(config).items():
             inputs[name] = (before or {}).get(name) if value is None else value
     return json.loads(json.dumps(inputs))  # as it will be read back: tuples are lists
 
 
-def outputs_of(names: Sequence[str], config: RunConfig, stages: Mapping[str, Stage]) -> dict[str, str | None]:
+def outputs_of(
+    names: Sequence[str], config: RunConfig, stages: Mapping[str, Stage]
+) -> dict[str, str | None]:
     """Return the digests of what some stages have made, None for one that has not finished."""
     manifests = {name: read_manifest(stages[name].manifest_path(config)) for name in names}
     return {name: manifest["output"] if manifest else None for name, manifest in manifests.items()}
 
 
-def states(stages: Mapping[str, Stage], config: RunConfig, look_at: Container[str] = ()) -> dict[str, State]:
+def states(
+    stages: Mapping[str, Stage], config: RunConfig, look_at: Container[str] = ()
+) -> dict[str, State]:
     """Compare every stage's manifest with what the config asks for now; stages come in their order.
 
-    Of the stages in `look_at` the files themselves are looked at, too: whether they are there in their size. Where some
-    are not, what was made from them stays as it is.
+    Of the stages in `look_at` the files themselves are looked at, too: whether they are there in
+    their size. Where some are not, what was made from them stays as it is.
     """
     known: dict[str, State] = {}
     made: set[str] = set()
@@ -167,22 +187,31 @@ def states(stages: Mapping[str, Stage], config: RunConfig, look_at: Container[st
             continue
         try:
             expected = expected_inputs(stage, config, stages, before=manifest["inputs"])
-        except DataError:  # what it was made from has been moved away since: no reason to make it again
-            expected = manifest["inputs"] | expected_inputs(replace(stage, outside=None), config, stages)
+        except (
+            DataError
+        ):  # what it was made from has been moved away since: no reason to make it again
+            expected = manifest["inputs"] | expected_inputs(
+                replace(stage, outside=None), config, stages
+            )
         unfinished = [] if stage.keeps else [name for name in stage.inputs if name not in made]
         reasons = [f"its input {name} is {known[name].kind}" for name in unfinished]
         reasons += differences(manifest["inputs"], expected)
         if not reasons:
             made.add(stage.name)
-        lacking = missing_files(stage.folder(config), manifest["files"]) if stage.name in look_at else []
+        lacking = (
+            missing_files(stage.folder(config), manifest["files"]) if stage.name in look_at else []
+        )
         if stage.rebuilds:
             reasons += lacking
-        known[stage.name] = State("stale" if reasons else "done", tuple(reasons), manifest, tuple(lacking))
+        known[stage.name] = State(
+            "stale" if reasons else "done", tuple(reasons), manifest, tuple(lacking)
+        )
     return known
 
 
 def missing_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Describe the files of a manifest that are not there in their size, the first `MOST_NAMED` by name; reads none."""
+    """Describe the files of a manifest that are not there in their size, the first `MOST_NAMED` by
+    name; reads none."""
     wrong: list[str] = []
     for name, record in files.items():
         try:
@@ -213,26 +242,33 @@ def _short(value: Any, missing: object) -> str:
 
 
 def flatten(value: Any, prefix: str) -> dict[str, Any]:
-    """Return nested mappings as dotted names; file locations are left out, so that folders can be moved.
+    """Return nested mappings as dotted names; file locations are left out, so that folders can be
+    moved.
 
-    An empty sequence is left out too: it may be one of locations, and naming the first must change nothing.
+    An empty sequence is left out too: it may be one of locations, and naming the first must change
+    nothing.
     """
     if isinstance(value, dict):
         flat: dict[str, Any] = {}
         for key, inner in value.items():
             flat |= flatten(inner, f"{prefix}.{key}")
         return flat
-    is_location = isinstance(value, Path) or (isinstance(value, tuple) and all(isinstance(v, Path) for v in value))
+    is_location = isinstance(value, Path) or (
+        isinstance(value, tuple) and all(isinstance(v, Path) for v in value)
+    )
     return {} if is_location else {prefix: value}
 
 
 def fingerprint(value: Any) -> str:
     """Return a 128-bit hash of a JSON value, independent of key order."""
-    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    return xxhash.xxh3_128_hexdigest(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    )
 
 
 def file_record(path: Path, report: Callable[[int], None] | None = None) -> dict[str, Any]:
-    """Return `{"bytes", "checksum"}` of a file, read in blocks of 4 MiB; `report` is told the size of each."""
+    """Return `{"bytes", "checksum"}` of a file, read in blocks of 4 MiB; `report` is told the size
+    of each."""
     digest, size = xxhash.xxh3_128(), 0
     with path.open("rb") as file:
         while block := file.read(4 << 20):
@@ -244,12 +280,14 @@ def file_record(path: Path, report: Callable[[int], None] | None = None) -> dict
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a hidden name beside `path` that no other attempt at writing it uses: `.name.PID-RANDOM.partial`."""
+    """Return a hidden name beside `path` that no other attempt at writing it uses:
+    `.name.PID-RANDOM.partial`."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = FILE_MODE) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old one or the whole new one.
+    """Write a file so that a reader, or a crash at any moment, sees the old one or the whole new
+    one.
 
     `mode` is who may use it at most; the umask takes from that, as everywhere.
     """
@@ -282,7 +320,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return a JSON file's value, or None where there is no such file. Raises DataError where it is broken."""
+    """Return a JSON file's value, or None where there is no such file. Raises DataError where it is
+    broken."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -290,18 +329,21 @@ def read_json(path: Path) -> Any:
     except NotADirectoryError:
         file = next(folder for folder in reversed(path.parents) if not folder.is_dir())
         raise DataError(
-            f"{path}: cannot be there, since {file} is no folder. Give paths.data_dir or paths.run_dir another one."
+            f"{path}: cannot be there, since {file} is no folder. Give paths.data_dir or "
+            "paths.run_dir another one."
         ) from None
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}). Make it readable, then run the same command again."
+            f"{path}: cannot be read ({error.strerror}). Make it readable, then run the same "
+            "command again."
         ) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is damaged ({error}). Delete it to have it made again.") from None
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Return the values of a JSON-lines file, none where there is no file. Raises DataError naming a broken line."""
+    """Return the values of a JSON-lines file, none where there is no file. Raises DataError naming
+    a broken line."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
@@ -312,7 +354,8 @@ def read_json_lines(path: Path) -> list[Any]:
             rows.append(json.loads(line))
         except ValueError:
             raise DataError(
-                f"{path}, line {number}: not valid JSON. Delete that line and run the command again."
+                f"{path}, line {number}: not valid JSON. Delete that line and run the command "
+                "again."
             ) from None
     return rows
 
@@ -332,14 +375,16 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Write what the stage made and what it was made from; the last act of a stage.
 
-    `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale. `made_from` are the
-    digests of the stages that it read.
+    `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale.
+    `made_from` are the digests of the stages that it read.
     """
     files = result.files
     manifest = {
         "stage": stage.name,
         "fingerprint": fingerprint(inputs),
-        "output": fingerprint({name: r["checksum"] if "checksum" in r else r["identity"] for name, r in files.items()}),
+        "output": fingerprint(
+            {name: r["checksum"] if "checksum" in r else r["identity"] for name, r in files.items()}
+        ),
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "counts": result.counts,
@@ -354,7 +399,8 @@ def write_manifest(
 
 
 def remove_unlisted(folder: Path, listed: Sequence[str], patterns: Sequence[str]) -> None:
-    """Delete files below `folder` that match a pattern and are not listed: left by earlier settings."""
+    """Delete files below `folder` that match a pattern and are not listed: left by earlier
+    settings."""
     keep = {folder / name for name in listed}
     for pattern in patterns:
         for path in folder.glob(pattern):

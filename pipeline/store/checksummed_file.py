@@ -12,21 +12,24 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PORTION_BYTES = 16 << 20
-"""What is given to the operating system at once, and the most that a file which does not stay cached has in its memory."""
+"""What is given to the operating system at once, and the most that a file which does not stay
+cached has in its memory."""
 
 
 class ChecksummedFile:
     """A file being written whose size and checksum are known at its end, without reading it again.
 
-    A binary sink for whatever writes front to back (pyarrow, numpy, zstandard); nothing is buffered, so a caller of
-    many small writes joins them. An error of writing (a full disk) leaves as the OSError that it is.
+    A binary sink for whatever writes front to back (pyarrow, numpy, zstandard); nothing is
+    buffered, so a caller of many small writes joins them. An error of writing (a full disk) leaves
+    as the OSError that it is.
     """
 
     def __init__(self, path: Path, stays_cached: bool = True) -> None:
         """Begin a file; `stays_cached=False` for one that nobody reads soon.
 
-        It is brought to the disk as it grows, and lets go of the page cache: what others have there is not pushed out,
-        and the pages are used again, where new ones can cost more than the write.
+        It is brought to the disk as it grows, and lets go of the page cache: what others have there
+        is not pushed out, and the pages are used again, where new ones can cost more than the
+        write.
         """
         self._file = path.open("wb", buffering=0)
         self._stays_cached, self._uncached = stays_cached, 0
@@ -59,7 +62,8 @@ class ChecksummedFile:
             return written
 
     def flush(self) -> None:
-        """Nothing: a write is with the operating system when it returns; `fsync` brings it to the disk."""
+        """Nothing: a write is with the operating system when it returns; `fsync` brings it to the
+        disk."""
 
     def fsync(self) -> None:
         os.fsync(self._file.fileno())

@@ -1,7 +1,9 @@
-"""Which runs read a data_dir: each leaves a mark while it works, so that who changes the data can be told.
+"""Which runs read a data_dir: each leaves a mark while it works, so that who changes the data can
+be told.
 
-Writes `data_dir/.readers/<hash of run_dir>.json`, which only names the run's folder: whether that run lives, its own
-lease says. Where data_dir may not be written there is no mark, and no other user of it is told.
+Writes `data_dir/.readers/<hash of run_dir>.json`, which only names the run's folder: whether that
+run lives, its own lease says. Where data_dir may not be written there is no mark, and no other user
+of it is told.
 """
 
 import json
@@ -45,7 +47,8 @@ def marked_as_reader(data_dir: Path, run_dir: Path) -> Iterator[None]:
 
 
 def live_readers(data_dir: Path) -> list[DataReader]:
-    """Return the runs that have left a mark and hold their folder; removes the marks of those that have died.
+    """Return the runs that have left a mark and hold their folder; removes the marks of those that
+    have died.
 
     A run whose folder is not seen from here is left out, and its mark left alone.
     """

@@ -1,4 +1,5 @@
-"""What a result depends on besides the settings: versions of libraries, the commit, the command, the machine."""
+"""What a result depends on besides the settings: versions of libraries, the commit, the command,
+the machine."""
 
 import importlib.metadata
 import platform
@@ -45,12 +46,19 @@ def environment() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Return the code's commit and whether the work tree differs from it; None outside a repository."""
+    """Return the code's commit and whether the work tree differs from it; None outside a
+    repository."""
     command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]
     try:
-        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        commit = subprocess.run(
+            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
         changed = subprocess.run(
-            [*command, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True
+            [*command, "status", "--porcelain"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

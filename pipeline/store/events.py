@@ -15,7 +15,8 @@ FIRST_STEP = "first step"
 
 
 def write_event(run_dir: Path, kind: str, **details: Any) -> None:
-    """Append one event with its time; a start also carries the environment. The run folder may be yet to be made."""
+    """Append one event with its time; a start also carries the environment. The run folder may be
+    yet to be made."""
     record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **details}
     if kind == "start":
         record["environment"] = environment()
@@ -25,13 +26,16 @@ def write_event(run_dir: Path, kind: str, **details: Any) -> None:
     try:
         size = os.fstat(descriptor).st_size
         is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # by a crash or a full disk
-        os.write(descriptor, b"\n" + line if is_torn else line)  # at once: others write to the file, too
+        os.write(
+            descriptor, b"\n" + line if is_torn else line
+        )  # at once: others write to the file, too
     finally:
         os.close(descriptor)
 
 
 def all_events(run_dir: Path) -> list[dict[str, Any]]:
-    """Return all events, oldest first, without lines that a crash has torn: no run is held up by what is said of it."""
+    """Return all events, oldest first, without lines that a crash has torn: no run is held up by
+    what is said of it."""
     try:
         lines = (run_dir / EVENTS).read_bytes().splitlines()
     except FileNotFoundError:

@@ -1,8 +1,9 @@
-"""Signs of life of each rank, in files of the run folder: how far its main thread is, and where it stands if it hangs.
+"""Signs of life of each rank, in files of the run folder: how far its main thread is, and where it
+stands if it hangs.
 
-A rank writes `heartbeat/rank_N`; the supervisor looks at whether the content changes, by its own clock. When it
-does not, the supervisor asks for stacks, and every rank that still can writes those of all its threads into its file of
-`stacks`.
+A rank writes `heartbeat/rank_N`; the supervisor looks at whether the content changes, by its own
+clock. When it does not, the supervisor asks for stacks, and every rank that still can writes those
+of all its threads into its file of `stacks`.
 """
 
 import faulthandler
@@ -19,7 +20,8 @@ from pipeline.store.artifacts import FILE_MODE
 FOLDER = "heartbeat"
 STACKS = "stacks"
 WANTED = "wanted"
-"""File in `stacks` that asks for them: ranks on other machines get no signal from the supervisor."""
+"""File in `stacks` that asks for them: ranks on other machines get no signal from the
+supervisor."""
 LEAST_SECONDS = 1.0
 """Between two beats, whatever the length of a step."""
 DUMP_SIGNAL = signal.SIGUSR2
@@ -32,11 +34,14 @@ class Heartbeat:
         """Take the run's folder. Raises OSError where it cannot be written."""
         folder = run_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / f"rank_{rank:05d}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        self._file = os.open(
+            folder / f"rank_{rank:05d}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE
+        )
         self._last, self._kind, self._count = 0.0, "", 0
 
     def beat(self, doing: str) -> None:
-        """Say what the main thread does now, if that begins with another word or the last beat is a second old."""
+        """Say what the main thread does now, if that begins with another word or the last beat is a
+        second old."""
         now, kind = time.monotonic(), doing.partition(" ")[0]
         if now - self._last < LEAST_SECONDS and kind == self._kind:
             return
@@ -65,9 +70,11 @@ def read_heartbeat(run_dir: Path, rank: int) -> dict[str, Any] | None:
 
 
 def give_stacks_when_asked(run_dir: Path, rank: int, poll_seconds: float) -> None:
-    """Have this process write the stacks of all its threads when it gets DUMP_SIGNAL, or when the file asks for them.
+    """Have this process write the stacks of all its threads when it gets DUMP_SIGNAL, or when the
+    file asks for them.
 
-    The signal's handler needs no lock of Python's, so that it also works in a thread that never gives it back.
+    The signal's handler needs no lock of Python's, so that it also works in a thread that never
+    gives it back.
     """
     folder = run_dir / STACKS
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +93,8 @@ def give_stacks_when_asked(run_dir: Path, rank: int, poll_seconds: float) -> Non
 
 
 def clear(run_dir: Path) -> None:
-    """Forget the beats and stacks of an earlier start; only the supervisor calls it, before there are ranks."""
+    """Forget the beats and stacks of an earlier start; only the supervisor calls it, before there
+    are ranks."""
     for path in [*(run_dir / FOLDER).glob("rank_*"), *(run_dir / STACKS).glob("*")]:
         path.unlink(missing_ok=True)
 
@@ -99,5 +107,8 @@ def ask_for_stacks(run_dir: Path) -> None:
 
 def stacks_of(run_dir: Path) -> dict[int, str]:
     """Return what ranks have written, by rank; those that could not are not in it."""
-    found = {int(path.stem[5:]): path.read_text(errors="replace") for path in (run_dir / STACKS).glob("rank_*.txt")}
+    found = {
+        int(path.stem[5:]): path.read_text(errors="replace")
+        for path in (run_dir / STACKS).glob("rank_*.txt")
+    }
     return {rank: text for rank, text in sorted(found.items()) if text}

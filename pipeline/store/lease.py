@@ -1,11 +1,13 @@
 """One job at a time in a folder: a lease file with the holder's name and a heartbeat.
 
-The file's own modification time is the heartbeat, compared with the file system's clock (that of a file written now),
-so hosts need not agree on the time. A lease is taken over when its holder is known to be dead: at once for a process
-that would be seen from here, after `STALE_SECONDS` without a heartbeat for one of another host or PID namespace.
+The file's own modification time is the heartbeat, compared with the file system's clock (that of a
+file written now), so hosts need not agree on the time. A lease is taken over when its holder is
+known to be dead: at once for a process that would be seen from here, after `STALE_SECONDS` without
+a heartbeat for one of another host or PID namespace.
 
-A dead holder's lease is replaced in one rename by the process that first makes a claim: a lease of its own, whose name
-follows from what the dead one says. A claim whose maker has died is taken over in the same way.
+A dead holder's lease is replaced in one rename by the process that first makes a claim: a lease of
+its own, whose name follows from what the dead one says. A claim whose maker has died is taken over
+in the same way.
 """
 
 import json
@@ -28,14 +30,17 @@ from pipeline.store.processes import can_be_seen, is_running, own_identity
 
 LEASE = ".lease.json"
 START = ".start.json"
-"""File in a run folder that names the present start of its ranks, whose others end, and says whether they shall stop.
+"""File in a run folder that names the present start of its ranks, whose others end, and says
+whether they shall stop.
 
-One file that is always there: network file systems show a change of it when it is opened, but a new file only later.
+One file that is always there: network file systems show a change of it when it is opened, but a new
+file only later.
 """
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 PATIENCE_SECONDS = 120.0
-"""For the end of the same Slurm job's earlier start: until it is stale, or Slurm's KillWait is over."""
+"""For the end of the same Slurm job's earlier start: until it is stale, or Slurm's KillWait is
+over."""
 ATTEMPTS = 10
 """Times that a lease may change hands while it is being taken."""
 MOST_BYTES = 65_536
@@ -53,12 +58,15 @@ class Holder:
 
 
 class Lease:
-    """Context manager that holds `folder`; raises LeaseError naming the holder if somebody else does."""
+    """Context manager that holds `folder`; raises LeaseError naming the holder if somebody else
+    does."""
 
     def __init__(self, folder: Path, purpose: str) -> None:
         self.path = folder / LEASE
         job = os.environ.get("SLURM_JOB_ID")
-        self._text = json.dumps(own_identity() | {"job": job, "purpose": purpose, "token": secrets.token_hex(8)})
+        self._text = json.dumps(
+            own_identity() | {"job": job, "purpose": purpose, "token": secrets.token_hex(8)}
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -84,24 +92,30 @@ class Lease:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
         self._give_back(self.path)
 
     def _try(self) -> Holder | None:
-        """Take the lease, or return its living holder. Raises LeaseError where files cannot be written."""
+        """Take the lease, or return its living holder. Raises LeaseError where files cannot be
+        written."""
         try:
             return self._take(self.path)
         except OSError as error:
             raise LeaseError(
-                f"{self.path.parent}: cannot be written ({error.strerror}). Give paths.run_dir or paths.data_dir "
+                f"{self.path.parent}: cannot be written ({error.strerror}). Give paths.run_dir or "
+                "paths.data_dir "
                 f"another folder, or make this one writable."
             ) from None
 
     def _take(self, path: Path) -> Holder | None:
-        """Put this process's lease at a path unless a living one stands there, which is returned."""
+        """Put this process's lease at a path unless a living one stands there, which is
+        returned."""
         for _ in range(ATTEMPTS):
             if self._create(path):
                 return None
@@ -135,7 +149,8 @@ class Lease:
         return True
 
     def _replace(self, path: Path, dead: Holder) -> bool:
-        """Put this lease in the place of a dead holder's, if it is still that: only who has the claim may do so."""
+        """Put this lease in the place of a dead holder's, if it is still that: only who has the
+        claim may do so."""
         present = read_holder(path)
         if present is None or present.text != dead.text or _is_alive(path, present):
             return False
@@ -143,12 +158,15 @@ class Lease:
         return True
 
     def _give_back(self, path: Path) -> None:
-        with suppress(OSError):  # then others see by the process, or by its age, that nobody holds it
+        with suppress(
+            OSError
+        ):  # then others see by the process, or by its age, that nobody holds it
             if self._is_at(path):
                 path.unlink(missing_ok=True)
 
     def _is_at(self, path: Path) -> bool:
-        """Tell whether nobody took the lease over, as may happen to a process that was suspended for a minute."""
+        """Tell whether nobody took the lease over, as may happen to a process that was suspended
+        for a minute."""
         try:
             return path.read_text() == self._text
         except (OSError, ValueError):
@@ -173,11 +191,21 @@ class Lease:
         job = f", Slurm job {says['job']}" if says.get("job") else ""
         age = heartbeat_age(self.path)
         seen = "" if age is None else f", last sign of life {age:.0f} s ago"
-        who = f"process {says.get('pid')} on {says.get('host')}{job}" if says else f"{LEASE} names no holder"
-        until = "" if can_be_seen(says) else f" It is taken over after {STALE_SECONDS:.0f} s without a sign of life."
+        who = (
+            f"process {says.get('pid')} on {says.get('host')}{job}"
+            if says
+            else f"{LEASE} names no holder"
+        )
+        until = (
+            ""
+            if can_be_seen(says)
+            else f" It is taken over after {STALE_SECONDS:.0f} s without a sign of life."
+        )
         return (
-            f"{self.path.parent} is in use by `{says.get('purpose', 'another command')}`: {who}{seen}.{until} "
-            f"Wait for it or stop it; or give this command another folder (paths.run_dir, paths.data_dir)."
+            f"{self.path.parent} is in use by `{says.get('purpose', 'another command')}`: "
+            f"{who}{seen}.{until} "
+            "Wait for it or stop it; or give this command another folder (paths.run_dir, "
+            "paths.data_dir)."
         )
 
 
@@ -191,7 +219,9 @@ def read_holder(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(kind):
-        raise LeaseError(f"{path}: is no file, but a folder, a link or a device. Nobody can hold it; remove it")
+        raise LeaseError(
+            f"{path}: is no file, but a folder, a link or a device. Nobody can hold it; remove it"
+        )
     text = _text_of(path)
     if text is None:
         return None
@@ -204,7 +234,8 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def living_holder(folder: Path) -> dict[str, Any] | None:
-    """Return what the lease of a folder says of its holder; None where nobody is known to hold it."""
+    """Return what the lease of a folder says of its holder; None where nobody is known to hold
+    it."""
     path = folder / LEASE
     try:
         holder = read_holder(path)
@@ -214,7 +245,8 @@ def living_holder(folder: Path) -> dict[str, Any] | None:
 
 
 def _text_of(path: Path) -> str | None:
-    """Return what stands in a lease file, None where it is gone; nothing where this user may not read it."""
+    """Return what stands in a lease file, None where it is gone; nothing where this user may not
+    read it."""
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES).decode("utf-8", "backslashreplace")
@@ -238,10 +270,12 @@ def _claim(path: Path, text: str) -> Path:
 
 
 def _is_alive(path: Path, holder: Holder) -> bool:
-    """Tell whether the holder lives: by its process where it would be seen from here, else by its heartbeat.
+    """Tell whether the holder lives: by its process where it would be seen from here, else by its
+    heartbeat.
 
-    One that is dated in the future, as after the clock of the file system was set back, is dated now: its holder's next
-    heartbeat would do the same, and without one it is stale after `STALE_SECONDS`.
+    One that is dated in the future, as after the clock of the file system was set back, is dated
+    now: its holder's next heartbeat would do the same, and without one it is stale after
+    `STALE_SECONDS`.
     """
     if can_be_seen(holder.says):
         return is_running(holder.says)
@@ -255,14 +289,17 @@ def _is_alive(path: Path, holder: Holder) -> bool:
 def heartbeat_age(path: Path) -> float | None:
     """Return seconds since the lease was last refreshed, by the file system's own clock.
 
-    None where it cannot be told: there is no lease, the file system is in trouble, or it is dated in the future.
+    None where it cannot be told: there is no lease, the file system is in trouble, or it is dated
+    in the future.
     """
     age = _age(path)
     return None if age is None or age < -HEARTBEAT_SECONDS else max(0.0, age)
 
 
 def _age(path: Path) -> float | None:
-    probe = path.with_name(f"{LEASE}.clock.{socket.gethostname()}.{os.getpid()}-{secrets.token_hex(4)}")
+    probe = path.with_name(
+        f"{LEASE}.clock.{socket.gethostname()}.{os.getpid()}-{secrets.token_hex(4)}"
+    )
     try:
         probe.touch()
         return probe.stat().st_mtime - path.stat().st_mtime
@@ -274,6 +311,7 @@ def _age(path: Path) -> float | None:
 
 
 def _is_of_this_job(holder: Holder) -> bool:
-    """Tell whether a requeue has started this Slurm job again while its first start is ending, or has died with its node."""
+    """Tell whether a requeue has started this Slurm job again while its first start is ending, or
+    has died with its node."""
     job = holder.says.get("job")
     return job is not None and job == os.environ.get("SLURM_JOB_ID")

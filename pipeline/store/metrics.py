@@ -15,7 +15,8 @@ class MetricsFile:
     """Appends step records; opened by one process."""
 
     def __init__(self, run_dir: Path, completed_steps: int) -> None:
-        """Open for steps after `completed_steps`; later lines, and a torn last one, move to a side file."""
+        """Open for steps after `completed_steps`; later lines, and a torn last one, move to a side
+        file."""
         path = run_dir / METRICS
         _drop_after(path, run_dir / ABANDONED, completed_steps)
         self._file = path.open("a", encoding="utf-8")

@@ -1,4 +1,5 @@
-"""Which process a process number means: on which host, since which boot, in which PID namespace, started when."""
+"""Which process a process number means: on which host, since which boot, in which PID namespace,
+started when."""
 
 import os
 import socket
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 WHERE = ("host", "boot", "pid_namespace")
-"""What has to be the same for a process number to mean the same. Containers share the first two, and count anew from 1."""
+"""What has to be the same for a process number to mean the same. Containers share the first two,
+and count anew from 1."""
 
 
 def own_identity() -> dict[str, Any]:
@@ -24,24 +26,30 @@ def own_identity() -> dict[str, Any]:
 
 
 def can_be_seen(identity: Mapping[str, Any]) -> bool:
-    """Tell whether that process would be seen from here if it lives: elsewhere its number means nothing."""
+    """Tell whether that process would be seen from here if it lives: elsewhere its number means
+    nothing."""
     own = own_identity()
     return all(identity.get(name) == own[name] for name in WHERE)
 
 
 def is_running(identity: Mapping[str, Any]) -> bool:
-    """Tell whether a process that can be seen from here lives; another one of the same number does not count."""
+    """Tell whether a process that can be seen from here lives; another one of the same number does
+    not count."""
     pid = identity.get("pid")
     started = identity.get("started")
     return isinstance(pid, int) and started is not None and process_start_time(pid) == started
 
 
 def process_start_time(pid: int) -> str | None:
-    """Return the kernel's start time of a living process, which tells it from a later one with the same number."""
+    """Return the kernel's start time of a living process, which tells it from a later one with the
+    same number."""
     try:
-        # The command in parentheses may hold spaces; after it come the state and, as the 20th field, the start time.
+        # The command in parentheses may hold spaces; after it come the state and, as the 20th
+        # field, the start time.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]  # a zombie has ended, though its parent has not noticed
+        return (
+            None if fields[0] in "ZX" else fields[19]
+        )  # a zombie has ended, though its parent has not noticed
     except OSError:
         try:
             os.kill(pid, 0)

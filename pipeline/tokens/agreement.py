@@ -1,4 +1,5 @@
-"""Whether two tokenizers give the same ids: what a model was trained with, and what its next tokens are made by.
+"""Whether two tokenizers give the same ids: what a model was trained with, and what its next tokens
+are made by.
 
 Reads tokenizer.json, and in a transformers folder tokenizer_config.json; imports no torch.
 """
@@ -45,11 +46,13 @@ def own_ids(folder: Path, end_of_document: int) -> Ids:
 
 
 def folder_ids(folder: Path) -> Ids:
-    """Read the tokenizer of a transformers folder. Raises DataError where there is none that can be compared."""
+    """Read the tokenizer of a transformers folder. Raises DataError where there is none that can be
+    compared."""
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise DataError(
-            f"model.pretrained = {folder}: holds no tokenizer.json, so that nothing says what its ids mean. Save the model's "
+            f"model.pretrained = {folder}: holds no tokenizer.json, so that nothing says what its "
+            "ids mean. Save the model's "
             "tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     vocabulary, probes = _read(file)
@@ -63,9 +66,16 @@ def disagreements(ours: Ids, theirs: Ids) -> list[str]:
     """Name what differs, the first tokens and texts of each kind; nothing where the two agree."""
     problems = []
     if len(ours.vocabulary) != len(theirs.vocabulary):
-        problems.append(f"{len(ours.vocabulary)} tokens in data_dir/tokenizer, {len(theirs.vocabulary)} in the model's")
-    tokens = sorted({*ours.vocabulary, *theirs.vocabulary}, key=lambda t: (ours.vocabulary.get(t, 1 << 62), t))
-    differing = [token for token in tokens if ours.vocabulary.get(token) != theirs.vocabulary.get(token)]
+        problems.append(
+            f"{len(ours.vocabulary)} tokens in data_dir/tokenizer, {len(theirs.vocabulary)} in the "
+            "model's"
+        )
+    tokens = sorted(
+        {*ours.vocabulary, *theirs.vocabulary}, key=lambda t: (ours.vocabulary.get(t, 1 << 62), t)
+    )
+    differing = [
+        token for token in tokens if ours.vocabulary.get(token) != theirs.vocabulary.get(token)
+    ]
     problems += [
         f"token {token!r} is {_shown(ours.vocabulary.get(token))} in data_dir/tokenizer, "
         f"{_shown(theirs.vocabulary.get(token))} in the model's"
@@ -79,7 +89,8 @@ def disagreements(ours: Ids, theirs: Ids) -> list[str]:
         problems += [f"the text {text[:40]!r} has other ids" for text in texts[:SHOWN]]
     if theirs.end_of_document not in (None, ours.end_of_document):
         problems.append(
-            f"documents end with id {ours.end_of_document} in data_dir, with {theirs.end_of_document} (eos_token) in the model's"
+            f"documents end with id {ours.end_of_document} in data_dir, with "
+            f"{theirs.end_of_document} (eos_token) in the model's"
         )
     return problems
 
@@ -94,7 +105,9 @@ def _read(file: Path) -> tuple[dict[str, int], list[list[int]]]:
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # `tokenizers` raises bare Exceptions
-        raise DataError(f"{file}: is no tokenizer of the tokenizers library ({json.dumps(str(error)[:200])})") from None
+        raise DataError(
+            f"{file}: is no tokenizer of the tokenizers library ({json.dumps(str(error)[:200])})"
+        ) from None
     tokenizer.encode_special_tokens = True
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -1,4 +1,5 @@
-"""Byte-level BPE (Radford et al. 2019): every text has an encoding, and decoding gives every byte back."""
+"""Byte-level BPE (Radford et al. 2019): every text has an encoding, and decoding gives every byte
+back."""
 
 from collections.abc import Iterator
 
@@ -13,7 +14,8 @@ PATTERNS = {
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     ),
-    # Source: cl100k_base in tiktoken's openai_public.py, in the spelling of Llama 3's tokenizer.json.
+    # Source: cl100k_base in tiktoken's openai_public.py, in the spelling of Llama 3's
+    # tokenizer.json.
     "cl100k": (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -1,12 +1,13 @@
-"""Text to ids at speed: gigatoken where it gives exactly the reference's ids, else the reference itself.
+"""Text to ids at speed: gigatoken where it gives exactly the reference's ids, else the reference
+itself.
 
-The reference is the `tokenizers` backend of the exported fast tokenizer. Special-token text inside a document is
-encoded as text unless asked for; one end-of-document id follows each document.
+The reference is the `tokenizers` backend of the exported fast tokenizer. Special-token text inside
+a document is encoded as text unless asked for; one end-of-document id follows each document.
 
-gigatoken gets a batch as one text, its documents joined by a separator that is registered as an added token: the ids
-then come as one array, without an object per document, and end-of-document ids only have to take the separator's
-places. Added tokens cut the text before anything else looks at it, so documents do not touch each other; the proofs
-(`count_differences`) encode in just this way.
+gigatoken gets a batch as one text, its documents joined by a separator that is registered as an
+added token: the ids then come as one array, without an object per document, and end-of-document ids
+only have to take the separator's places. Added tokens cut the text before anything else looks at
+it, so documents do not touch each other; the proofs (`count_differences`) encode in just this way.
 """
 
 import importlib.metadata
@@ -27,37 +28,44 @@ from pipeline.errors import DataError
 from pipeline.store.artifacts import read_json
 
 Ids = tuple[np.ndarray, np.ndarray]
-"""Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents' lengths in tokens,
-that id included, `(documents,) int64`."""
+"""Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents'
+lengths in tokens, that id included, `(documents,) int64`."""
 
 Documents = Sequence[bytes | memoryview]
 """Texts in UTF-8."""
 
 SEPARATOR = "\U0010fffe\U0010ffff\U0010ffff\U0010ffff"
-"""Noncharacters of the last plane: no text should hold them, and one that does goes to the reference. No end of it is also
-a beginning, so that a text beside it cannot shift where it is found."""
+"""Noncharacters of the last plane: no text should hold them, and one that does goes to the
+reference. No end of it is also a beginning, so that a text beside it cannot shift where it is
+found."""
 REFERENCE_BATCH_BYTES = 1 << 20
 """Text that the reference encodes at once: it needs a hundred bytes of memory for each of them."""
 CUT_CONTEXT_BYTES = 2000
 """On either side of a place where a longer text may be cut for the reference."""
 MOST_RESIDENT_BYTES = 700_000_000
-"""gigatoken remembers every word it has seen (0.10.0 has no bound); a process larger than this starts it afresh,"""
+"""gigatoken remembers every word it has seen (0.10.0 has no bound); a process larger than this
+starts it afresh,"""
 FORGET_EVERY_BYTES = 1 << 26
-"""but not before it has encoded this much: loading takes a tenth of a second, and something else may be large."""
+"""but not before it has encoded this much: loading takes a tenth of a second, and something else
+may be large."""
 
 
 @dataclass
 class _Fast:
-    """A gigatoken tokenizer, for one thread at a time: threads that share one wait for each other."""
+    """A gigatoken tokenizer, for one thread at a time: threads that share one wait for each
+    other."""
 
     tokenizer: Any
     encoded_bytes: int = 0
 
 
 class Encoder:
-    """An exported tokenizer, loaded for encoding; its methods may be called from several threads."""
+    """An exported tokenizer, loaded for encoding; its methods may be called from several
+    threads."""
 
-    def __init__(self, folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool) -> None:
+    def __init__(
+        self, folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool
+    ) -> None:
         """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
         self._folder, self._parse_special_tokens = folder, parse_special_tokens
         description = orjson.loads((folder / "tokenizer.json").read_bytes())
@@ -72,7 +80,8 @@ class Encoder:
 
     @cached_property
     def reference(self) -> Tokenizer:
-        """The same in `tokenizers`. Loaded when it is first needed, while another thread encodes: it holds Python's lock."""
+        """The same in `tokenizers`. Loaded when it is first needed, while another thread encodes:
+        it holds Python's lock."""
         return load_reference(self._folder, self._parse_special_tokens)
 
     def encode_reference(self, documents: Documents) -> Ids:
@@ -95,7 +104,8 @@ class Encoder:
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
     def _pieces(self, document: bytes | memoryview) -> Iterator[str]:
-        """Cut a long text where that leaves its ids as they are, so that memory stays bounded; else return it whole."""
+        """Cut a long text where that leaves its ids as they are, so that memory stays bounded; else
+        return it whole."""
         start = 0
         while len(document) - start > REFERENCE_BATCH_BYTES:
             block = bytes(document[start : start + REFERENCE_BATCH_BYTES])
@@ -122,7 +132,9 @@ class Encoder:
 
         joined = SEPARATOR.encode().join([*documents, b""])
         fast = self._take_fast()
-        matrix, _ = fast.tokenizer.encode_batch_padded(gigatoken.BytesSource([joined]), 0, parallel=False)
+        matrix, _ = fast.tokenizer.encode_batch_padded(
+            gigatoken.BytesSource([joined]), 0, parallel=False
+        )
         fast.encoded_bytes += len(joined)
         self._keep_fast(fast)
         del joined
@@ -134,14 +146,17 @@ class Encoder:
         return ids, np.diff(ends, prepend=-1)
 
     def count_differences(self, texts: Sequence[str]) -> int:
-        """Return for how many texts gigatoken, which must be there, gives other ids than the reference."""
+        """Return for how many texts gigatoken, which must be there, gives other ids than the
+        reference."""
         documents = [text.encode() for text in texts]
         try:
             fast = _split(*self.encode_fast(documents))
         except Exception:  # whatever it cannot encode, the reference encodes
             return len(texts)
         reference = _split(*self.encode_reference(documents))
-        return sum(not np.array_equal(one, other) for one, other in zip(fast, reference, strict=True))
+        return sum(
+            not np.array_equal(one, other) for one, other in zip(fast, reference, strict=True)
+        )
 
     def _take_fast(self) -> _Fast:
         try:
@@ -152,8 +167,12 @@ class Encoder:
             return fast
 
     def _keep_fast(self, fast: _Fast) -> None:
-        """Keep one for the next text, unless the process has grown large with the words that they remember."""
-        large = fast.encoded_bytes > FORGET_EVERY_BYTES and psutil.Process().memory_info().rss > MOST_RESIDENT_BYTES
+        """Keep one for the next text, unless the process has grown large with the words that they
+        remember."""
+        large = (
+            fast.encoded_bytes > FORGET_EVERY_BYTES
+            and psutil.Process().memory_info().rss > MOST_RESIDENT_BYTES
+        )
         if not large:
             self._idle.append(fast)
 
@@ -170,8 +189,11 @@ _lock = threading.Lock()
 _loaded: dict[str, Encoder] = {}
 
 
-def load_encoder(folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool = False) -> Encoder:
-    """Return the encoder of data_dir/tokenizer; a process keeps the last one, with the words it has learned."""
+def load_encoder(
+    folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool = False
+) -> Encoder:
+    """Return the encoder of data_dir/tokenizer; a process keeps the last one, with the words it has
+    learned."""
     content = xxhash.xxh3_128_hexdigest((folder / "tokenizer.json").read_bytes())
     key = f"{content} {kind} {parse_special_tokens}"
     with _lock:
@@ -191,7 +213,8 @@ def load_reference(folder: Path, parse_special_tokens: bool = False) -> Tokenize
 
 
 def id_count(tokenizer: Tokenizer) -> int:
-    """Return one more than the largest id: what a vocabulary's size means to whatever is indexed by ids.
+    """Return one more than the largest id: what a vocabulary's size means to whatever is indexed by
+    ids.
 
     Some have holes: of cl100k_base, 100,261 ids go up to 100,276.
     """
@@ -199,8 +222,12 @@ def id_count(tokenizer: Tokenizer) -> int:
 
 
 def prove_fast_encoder(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """Compare gigatoken with the reference; the result stands in the tokenizer's report, where `tokenize` finds it."""
-    proof: dict[str, Any] = {"version": importlib.metadata.version("gigatoken"), "strings_compared": len(texts)}
+    """Compare gigatoken with the reference; the result stands in the tokenizer's report, where
+    `tokenize` finds it."""
+    proof: dict[str, Any] = {
+        "version": importlib.metadata.version("gigatoken"),
+        "strings_compared": len(texts),
+    }
     for parse_special_tokens in (False, True):
         encoder = load_encoder(folder, "auto", parse_special_tokens)
         proof["knows_it"] = encoder.has_fast
@@ -214,11 +241,14 @@ def _differing(parse_special_tokens: bool) -> str:
 
 
 def why_reference(folder: Path, parse_special_tokens: bool) -> str | None:
-    """Return why gigatoken may not encode for this tokenizer, None where it was proven to give the same ids."""
+    """Return why gigatoken may not encode for this tokenizer, None where it was proven to give the
+    same ids."""
     proof = (read_json(folder / "report.json") or {}).get("gigatoken")
     installed = importlib.metadata.version("gigatoken")
     if proof is None or proof["version"] != installed:
-        proven = "was not compared" if proof is None else f"was compared in version {proof['version']}"
+        proven = (
+            "was not compared" if proof is None else f"was compared in version {proof['version']}"
+        )
         return f"gigatoken {installed} {proven} with it: make the tokenizer anew (delete {folder / 'manifest.json'})"
     if not proof["knows_it"]:
         return f"gigatoken {installed} does not know this kind of tokenizer"
@@ -227,8 +257,11 @@ def why_reference(folder: Path, parse_special_tokens: bool) -> str | None:
     return None
 
 
-def _with_separator(description: Mapping[str, Any], separator_id: int, parse_special_tokens: bool) -> bytes:
-    """Return tokenizer.json as gigatoken gets it: with the separator, without special tokens that are to stay text."""
+def _with_separator(
+    description: Mapping[str, Any], separator_id: int, parse_special_tokens: bool
+) -> bytes:
+    """Return tokenizer.json as gigatoken gets it: with the separator, without special tokens that
+    are to stay text."""
     kept = [t for t in description["added_tokens"] if parse_special_tokens or not t["special"]]
     separator = {"id": separator_id, "content": SEPARATOR, "special": True, "normalized": False}
     separator |= dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
@@ -248,7 +281,9 @@ def _end_of_document(folder: Path, vocabulary: Mapping[str, int]) -> int:
     token = settings.get("eos_token")
     token = token.get("content") if isinstance(token, dict) else token
     if not token or token not in vocabulary:
-        raise DataError(f"{folder}: the tokenizer has no end-of-text token (eos_token in tokenizer_config.json)")
+        raise DataError(
+            f"{folder}: the tokenizer has no end-of-text token (eos_token in tokenizer_config.json)"
+        )
     return vocabulary[token]
 
 
@@ -266,7 +301,8 @@ def _bounded(documents: Documents) -> Iterator[list[bytes | memoryview]]:
 
 
 def _likely_cuts(block: bytes) -> Iterator[int]:
-    """Yield places before the word that begins a line, then before a space between words, from the block's end back."""
+    """Yield places before the word that begins a line, then before a space between words, from the
+    block's end back."""
     for gap, offset in ((b"\n", 1), (b" ", 0)):
         at, found = len(block) - CUT_CONTEXT_BYTES, 0
         while found < 10 and (at := block.rfind(gap, CUT_CONTEXT_BYTES, at)) > 0:

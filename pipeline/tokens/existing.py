@@ -1,8 +1,10 @@
-"""Token ids that exist already (sources of kind `megatron`): found, checked, and linked instead of copied.
+"""Token ids that exist already (sources of kind `megatron`): found, checked, and linked instead of
+copied.
 
-Reads pairs of `.bin` and `.idx` files where they lie; writes links to them in data_dir/tokens/<source>, named
-`train_<stem>` or `validation_<stem>`. The originals are never written to. Terabytes are not read for a checksum: what
-stands for it in the manifest is the identity of name, size and time of change, and a checksum of 16 blocks.
+Reads pairs of `.bin` and `.idx` files where they lie; writes links to them in
+data_dir/tokens/<source>, named `train_<stem>` or `validation_<stem>`. The originals are never
+written to. Terabytes are not read for a checksum: what stands for it in the manifest is the
+identity of name, size and time of change, and a checksum of 16 blocks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +22,19 @@ from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.store.artifacts import fingerprint, temporary_path
 from pipeline.tokens import indexed_dataset
-from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, PAIR, Shard, sample_checksum, with_suffix
+from pipeline.tokens.indexed_dataset import (
+    BLOCK_DOCUMENTS,
+    PAIR,
+    Shard,
+    sample_checksum,
+    with_suffix,
+)
 from pipeline.work.executor import Task, report_progress
 
 FORMAT_VERSION = 2
 SAMPLED_IDS = 1 << 20
-"""Ids checked in one stretch; a pair has SAMPLED_PLACES of them, the first ids, the last ones, and between."""
+"""Ids checked in one stretch; a pair has SAMPLED_PLACES of them, the first ids, the last ones, and
+between."""
 SAMPLED_PLACES = 4
 SAMPLED_DOCUMENTS = 10_000
 """Documents per pair at most, spread evenly, whose last id is looked at."""
@@ -58,12 +67,14 @@ class Pair:
 
 
 def check(config: RunConfig) -> None:
-    """Raise one DataError with all paths that give no pair, halves of pairs, and pairs that are named twice."""
+    """Raise one DataError with all paths that give no pair, halves of pairs, and pairs that are
+    named twice."""
     find_pairs(config)
 
 
 def inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe every existing pair for the stage's fingerprint; what is missing is described too, and so is stale."""
+    """Describe every existing pair for the stage's fingerprint; what is missing is described too,
+    and so is stale."""
     described = {}
     for name, source in config.sources.items():
         if source.has_documents:
@@ -92,21 +103,33 @@ def find_pairs(config: RunConfig) -> dict[str, list[Pair]]:
     return found
 
 
-def pair_tasks(pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: Mapping[str, Any]) -> list[Task]:
+def pair_tasks(
+    pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: Mapping[str, Any]
+) -> list[Task]:
     """Return a task for each pair. `tokenizer`: the counts of the tokenizer's manifest."""
     vocab_size, end = tokenizer["vocab_size"], tokenizer["end_of_document_id"]
     tasks = []
     for pair in (pair for of_source in pairs.values() for pair in of_source):
-        arguments = {"pair": pair, "folder": folder, "vocab_size": vocab_size, "end_of_document": end}
-        files = [[str(file), identity(pair.name + suffix, file)] for suffix, file in pair.files.items()]
-        size = min(pair.files[".bin"].stat().st_size, SAMPLED_PLACES * SAMPLED_IDS * 4)  # what is read of it
+        arguments = {
+            "pair": pair,
+            "folder": folder,
+            "vocab_size": vocab_size,
+            "end_of_document": end,
+        }
+        files = [
+            [str(file), identity(pair.name + suffix, file)] for suffix, file in pair.files.items()
+        ]
+        size = min(
+            pair.files[".bin"].stat().st_size, SAMPLED_PLACES * SAMPLED_IDS * 4
+        )  # what is read of it
         key = fingerprint([FORMAT_VERSION, files, vocab_size, end])
         tasks.append(Task(f"{pair.source}~{pair.name}", take_over, arguments, key, size))
     return tasks
 
 
 def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> dict[str, Any]:
-    """Check a pair and link it. Raises DataError where it is no indexed dataset, or its ids are of another tokenizer."""
+    """Check a pair and link it. Raises DataError where it is no indexed dataset, or its ids are of
+    another tokenizer."""
     shard = indexed_dataset.read(pair.prefix, pair.remedy)
     _check_index(pair, shard)
     _check_ids(pair, shard, vocab_size)
@@ -138,11 +161,14 @@ def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -
 
 
 def settle(
-    pairs: Mapping[str, Sequence[Pair]], results: Mapping[str, Mapping[str, Any]], tokenizer: Mapping[str, Any]
+    pairs: Mapping[str, Sequence[Pair]],
+    results: Mapping[str, Mapping[str, Any]],
+    tokenizer: Mapping[str, Any],
 ) -> dict[str, str]:
     """Return each source's data type, and warn of documents that do not end as ours do.
 
-    Raises DataError where the pairs of one source differ in their type: a source is read as one array.
+    Raises DataError where the pairs of one source differ in their type: a source is read as one
+    array.
     """
     dtypes = {}
     for source, found in pairs.items():
@@ -151,25 +177,35 @@ def settle(
         for pair in found:
             result = results[f"{source}~{pair.name}"]
             by_dtype.setdefault(result["dtype"], []).append(pair)
-            checked, ended = checked + result["documents_checked"], ended + result["documents_ended"]
+            checked, ended = (
+                checked + result["documents_checked"],
+                ended + result["documents_ended"],
+            )
         if len(by_dtype) > 1:
-            example = " and ".join(f"{dtype} ({same[0].prefix})" for dtype, same in sorted(by_dtype.items()))
+            example = " and ".join(
+                f"{dtype} ({same[0].prefix})" for dtype, same in sorted(by_dtype.items())
+            )
             raise DataError(
-                f"sources.{source}: its pairs hold ids of different types, {example}. Make a source of each type "
+                f"sources.{source}: its pairs hold ids of different types, {example}. Make a "
+                "source of each type "
                 f"(data.mixture weighs them)."
             )
         dtypes[source] = next(iter(by_dtype))
         if ended < checked:
             warn(
-                f"source {source}: {checked - ended:,} of {checked:,} documents looked at do not end with the "
-                f"tokenizer's end-of-document id, {tokenizer['end_of_document_id']}. They are trained on as they are; "
-                f"nothing tells the model where they end. Were they made with --append-eod, and by tokenizer.path?"
+                f"source {source}: {checked - ended:,} of {checked:,} documents looked at do not "
+                "end with the "
+                f"tokenizer's end-of-document id, {tokenizer['end_of_document_id']}. They are "
+                "trained on as they are; "
+                "nothing tells the model where they end. Were they made with --append-eod, and by "
+                "tokenizer.path?"
             )
     return dtypes
 
 
 def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
-    """Yield a source's pairs, sorted by name within a split. Raises DataError with all that is wrong with them."""
+    """Yield a source's pairs, sorted by name within a split. Raises DataError with all that is
+    wrong with them."""
     settings = config.sources[source]
     problems: list[str] = []
     pairs: list[Pair] = []
@@ -183,8 +219,13 @@ def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
                 problems.append(str(error))
             except OSError as error:
                 why = f"{error.filename} cannot be read: {error.strerror}"
-                problems.append(f"{setting}: {why}. Correct the path in the run file, or the file's permissions.")
-        pairs += [Pair(source, split, prefix) for prefix in sorted(prefixes, key=lambda p: (p.name, p))]
+                problems.append(
+                    f"{setting}: {why}. Correct the path in the run file, or the file's "
+                    "permissions."
+                )
+        pairs += [
+            Pair(source, split, prefix) for prefix in sorted(prefixes, key=lambda p: (p.name, p))
+        ]
     problems += _clashes(pairs)
     if problems:
         raise DataError("\n".join(problems))
@@ -200,18 +241,30 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
     else:  # a prefix, or a glob
         forms = [path, *(Path(f"{path}{suffix}") for suffix in PAIR)]
         is_plain = any(form.exists() for form in forms)
-        matches = forms if is_plain else [match for form in forms for match in expand_pattern(form)[1]]
+        matches = (
+            forms if is_plain else [match for form in forms for match in expand_pattern(form)[1]]
+        )
         files = [match for match in matches if match.suffix in PAIR and match.is_file()]
         files += [file for match in matches if match.is_dir() for file in _pair_files(match)]
     if not files:
-        what = "holds no .bin and .idx" if path.is_dir() else "is no pair: there is no such .bin and .idx"
-        raise DataError(f"{setting} {what}. Correct the path in the run file, or put the pair there.")
+        what = (
+            "holds no .bin and .idx"
+            if path.is_dir()
+            else "is no pair: there is no such .bin and .idx"
+        )
+        raise DataError(
+            f"{setting} {what}. Correct the path in the run file, or put the pair there."
+        )
     prefixes = {file.with_name(file.name.removesuffix(file.suffix)) for file in files}
     halves = [with_suffix(prefix, suffix) for prefix in sorted(prefixes) for suffix in PAIR]
-    lost = [half for half in halves if not half.is_file()]  # nor a FIFO, which nobody may ever write to
+    lost = [
+        half for half in halves if not half.is_file()
+    ]  # nor a FIFO, which nobody may ever write to
     if lost:
         names = ", ".join(map(str, lost))
-        raise DataError(f"{setting} lacks {names}. Restore the other half of the pair, or take the pair out.")
+        raise DataError(
+            f"{setting} lacks {names}. Restore the other half of the pair, or take the pair out."
+        )
     yield from prefixes
 
 
@@ -225,12 +278,14 @@ def _clashes(pairs: Sequence[Pair]) -> list[str]:
     for one, other in pairwise(pairs):  # sorted by name
         if one.name == other.name:
             problems.append(
-                f"sources.{one.source}.{FIELDS[one.split]}: two pairs have one name, {one.prefix} and {other.prefix}. "
+                f"sources.{one.source}.{FIELDS[one.split]}: two pairs have one name, {one.prefix} "
+                f"and {other.prefix}. "
                 f"Rename one, or make a source of each folder (data.mixture weighs them)."
             )
     held_out = {pair.prefix.resolve(): pair for pair in pairs if pair.split == "validation"}
     problems += [
-        f"sources.{pair.source}: {pair.prefix} stands in paths and in validation_paths. What is held out must not be "
+        f"sources.{pair.source}: {pair.prefix} stands in paths and in validation_paths. What is "
+        "held out must not be "
         f"trained on: take it out of one of them."
         for pair in pairs
         if pair.split == "train" and pair.prefix.resolve() in held_out
@@ -239,7 +294,8 @@ def _clashes(pairs: Sequence[Pair]) -> list[str]:
 
 
 def identity(name: str, file: Path) -> str:
-    """Return what stands for a checksum: it changes when the file is replaced or written to, wherever it lies.
+    """Return what stands for a checksum: it changes when the file is replaced or written to,
+    wherever it lies.
 
     `name`: of the link to it.
     """
@@ -256,15 +312,19 @@ def _size_and_time(file: Path) -> str:
 def _check_index(pair: Pair, shard: Shard) -> None:
     sequences, documents = len(shard.lengths), shard.documents
     blocks = range(0, len(documents), BLOCK_DOCUMENTS)
-    in_order = all((np.diff(documents[start : start + BLOCK_DOCUMENTS + 1]) >= 0).all() for start in blocks)
+    in_order = all(
+        (np.diff(documents[start : start + BLOCK_DOCUMENTS + 1]) >= 0).all() for start in blocks
+    )
     if len(documents) == 0 or documents[0] != 0 or documents[-1] != sequences or not in_order:
         raise DataError(
-            f"{pair.files['.idx']}: its document entries do not go from sequence 0 to {sequences}. {pair.remedy}"
+            f"{pair.files['.idx']}: its document entries do not go from sequence 0 to {sequences}. "
+            f"{pair.remedy}"
         )
 
 
 def _check_ids(pair: Pair, shard: Shard, vocab_size: int) -> None:
-    """Look at SAMPLED_PLACES stretches; an id that is out of range anywhere else is found only in training."""
+    """Look at SAMPLED_PLACES stretches; an id that is out of range anywhere else is found only in
+    training."""
     last = max(len(shard.ids) - SAMPLED_IDS, 0)
     for place in range(SAMPLED_PLACES):
         start = last * place // (SAMPLED_PLACES - 1)
@@ -272,13 +332,15 @@ def _check_ids(pair: Pair, shard: Shard, vocab_size: int) -> None:
         if len(ids) and not (ids.min() >= 0 and ids.max() < vocab_size):
             wrong = int(ids.max()) if ids.max() >= vocab_size else int(ids.min())
             raise DataError(
-                f"{pair.files['.bin']}: holds the id {wrong:,}, and the tokenizer has the ids 0 to {vocab_size - 1:,}. "
+                f"{pair.files['.bin']}: holds the id {wrong:,}, and the tokenizer has the ids 0 to "
+                f"{vocab_size - 1:,}. "
                 f"Set tokenizer.path to the tokenizer that made the pair. {pair.remedy}"
             )
 
 
 def _document_ends(shard: Shard, end_of_document: int) -> tuple[int, int]:
-    """Return how many documents were looked at, spread evenly, and how many of them end with the id."""
+    """Return how many documents were looked at, spread evenly, and how many of them end with the
+    id."""
     count = min(len(shard.documents) - 1, SAMPLED_DOCUMENTS)
     places = np.arange(count) * (len(shard.documents) - 1) // max(count, 1)
     lasts = shard.documents[places + 1] - 1

@@ -1,10 +1,12 @@
-"""Megatron-LM's indexed dataset, byte for byte: `.bin` holds the ids, `.idx` where each document lies.
+"""Megatron-LM's indexed dataset, byte for byte: `.bin` holds the ids, `.idx` where each document
+lies.
 
-`.idx`, little-endian: magic `MMIDIDX\\0\\0`, version uint64 = 1, dtype code uint8, sequences uint64, document entries
-uint64 (documents + 1), then sequence lengths in tokens int32[sequences], offsets in bytes int64[sequences], and
-the first sequence of each document int64[documents + 1]. Here each document is one sequence. Beside them, `.doc` holds
-each document's row in the Parquet shard of the same name, int64 little-endian, without a header.
-Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py.
+`.idx`, little-endian: magic `MMIDIDX\\0\\0`, version uint64 = 1, dtype code uint8, sequences
+uint64, document entries uint64 (documents + 1), then sequence lengths in tokens int32[sequences],
+offsets in bytes int64[sequences], and the first sequence of each document int64[documents + 1].
+Here each document is one sequence. Beside them, `.doc` holds each document's row in the Parquet
+shard of the same name, int64 little-endian, without a header. Source: Megatron-LM,
+megatron/core/datasets/indexed_dataset.py.
 """
 
 import os
@@ -48,7 +50,8 @@ def with_suffix(prefix: Path, suffix: str) -> Path:
 
 
 def sample_checksum(path: Path) -> str:
-    """Return the xxh3_128 of SAMPLED_BLOCKS blocks spread evenly from the first to the last, of a small file of all of it."""
+    """Return the xxh3_128 of SAMPLED_BLOCKS blocks spread evenly from the first to the last, of a
+    small file of all of it."""
     digest, last = xxhash.xxh3_128(), SAMPLED_BLOCKS - 1
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -62,9 +65,12 @@ def sample_checksum(path: Path) -> str:
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """Return `count` bytes from an offset, fewer only where the file ends; a network file system may give them in parts."""
+    """Return `count` bytes from an offset, fewer only where the file ends; a network file system
+    may give them in parts."""
     content = b""
-    while len(content) < count and (more := os.pread(descriptor, count - len(content), offset + len(content))):
+    while len(content) < count and (
+        more := os.pread(descriptor, count - len(content), offset + len(content))
+    ):
         content += more
     return content
 
@@ -72,15 +78,17 @@ def read_at(descriptor: int, count: int, offset: int) -> bytes:
 class ShardWriter:
     """Writes one shard, batch by batch; memory does not grow with the documents.
 
-    Use as a context manager: files appear under their names on `finish`, `.idx` last, and leaving without it leaves
-    nothing.
+    Use as a context manager: files appear under their names on `finish`, `.idx` last, and leaving
+    without it leaves nothing.
     """
 
     def __init__(self, prefix: Path, dtype: np.dtype) -> None:
         self.documents = self.tokens = 0
         self._prefix, self._dtype = prefix, dtype
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = {suffix: temporary_path(with_suffix(prefix, suffix)) for suffix in SUFFIXES}
+        self._temporary = {
+            suffix: temporary_path(with_suffix(prefix, suffix)) for suffix in SUFFIXES
+        }
         self._lengths_path = temporary_path(with_suffix(prefix, ".lengths"))
         self._stack = ExitStack()
 
@@ -90,14 +98,18 @@ class ShardWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
         for path in (*self._temporary.values(), self._lengths_path):
             path.unlink(missing_ok=True)
 
     def add(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> None:
-        """Append documents: ids `(tokens,)`, their lengths `(documents,)`, their Parquet rows `(documents,)`."""
+        """Append documents: ids `(tokens,)`, their lengths `(documents,)`, their Parquet rows
+        `(documents,)`."""
         self._bin.write(ids.astype(self._dtype, copy=False).data)
         self._doc.write(rows.astype("<i8").data)
         self._lengths.write(lengths.astype("<i4").data)
@@ -105,9 +117,12 @@ class ShardWriter:
         self.tokens += len(ids)
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Complete the files and return the record of each by suffix; what is sampled is still in the page cache."""
+        """Complete the files and return the record of each by suffix; what is sampled is still in
+        the page cache."""
         index = self._open(".idx")
-        index.write(HEADER.pack(MAGIC, 1, CODE_OF_DTYPE[self._dtype], self.documents, self.documents + 1))
+        index.write(
+            HEADER.pack(MAGIC, 1, CODE_OF_DTYPE[self._dtype], self.documents, self.documents + 1)
+        )
         for lengths in self._written_lengths():
             index.write(lengths.data)
         offset = 0
@@ -116,7 +131,9 @@ class ShardWriter:
             index.write((ends - lengths.astype(np.int64) * self._dtype.itemsize).astype("<i8").data)
             offset = int(ends[-1])
         for first in range(0, self.documents + 1, BLOCK_DOCUMENTS):
-            index.write(np.arange(first, min(first + BLOCK_DOCUMENTS, self.documents + 1), dtype="<i8").data)
+            index.write(
+                np.arange(first, min(first + BLOCK_DOCUMENTS, self.documents + 1), dtype="<i8").data
+            )
         files = {".bin": self._bin, ".doc": self._doc, ".idx": index}
         for file in files.values():
             file.fsync()
@@ -150,7 +167,8 @@ class Shard:
     offsets: np.ndarray
     """`(sequences,) int64`, in bytes."""
     documents: np.ndarray
-    """`(documents + 1,) int64`: the first sequence of each document, and the number of sequences."""
+    """`(documents + 1,) int64`: the first sequence of each document, and the number of
+    sequences."""
 
     def document(self, index: int) -> np.ndarray:
         """Return one document's ids, its end-of-document id last."""
@@ -159,7 +177,8 @@ class Shard:
         return self.ids[start : start + int(self.lengths[first:last].sum(dtype=np.int64))]
 
     def document_lengths(self) -> np.ndarray:
-        """Return each document's length in tokens, all its sequences together, `(documents,) int64`."""
+        """Return each document's length in tokens, all its sequences together, `(documents,)
+        int64`."""
         ends = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         return np.diff(ends[self.documents])
 
@@ -169,13 +188,19 @@ class Shard:
 
 
 def made_again(path: Path) -> str:
-    """Say how a wrong file of data_dir/tokens is made again; what is finished, stage or task, is not looked into."""
-    delete = f"{path} and {path.parents[1] / MANIFEST}" if os.path.lexists(path) else f"{path.parents[1] / MANIFEST}"
+    """Say how a wrong file of data_dir/tokens is made again; what is finished, stage or task, is
+    not looked into."""
+    delete = (
+        f"{path} and {path.parents[1] / MANIFEST}"
+        if os.path.lexists(path)
+        else f"{path.parents[1] / MANIFEST}"
+    )
     return f"Delete {delete}, then run `pipeline tokenize`: it makes that shard again."
 
 
 def read(prefix: Path, remedy: str | None = None) -> Shard:
-    """Open a shard. Raises DataError, which ends with `remedy`, where a file is missing, of another format or too short.
+    """Open a shard. Raises DataError, which ends with `remedy`, where a file is missing, of another
+    format or too short.
 
     Without one the shard is of data_dir/tokens, and the remedy `made_again`.
     """
@@ -188,26 +213,34 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
         with index.open("rb") as file:
             magic, version, code, sequences, entries = HEADER.unpack(file.read(HEADER.size))
         if magic != MAGIC or version != 1:
-            raise DataError(f"{index}: is not a Megatron indexed dataset (version 1). {ending(index)}")
+            raise DataError(
+                f"{index}: is not a Megatron indexed dataset (version 1). {ending(index)}"
+            )
         if code not in DTYPE_OF_CODE:
-            raise DataError(f"{index}: its data type, code {code}, is none of token ids. {ending(index)}")
+            raise DataError(
+                f"{index}: its data type, code {code}, is none of token ids. {ending(index)}"
+            )
         lengths = _mapped(index, "<i4", HEADER.size, sequences)
         offsets = _mapped(index, "<i8", HEADER.size + 4 * sequences, sequences)
         documents = _mapped(index, "<i8", HEADER.size + 12 * sequences, entries)
         ids = _mapped(data, DTYPE_OF_CODE[code])
     except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{index}: cannot be read ({error}). {ending(index)}") from None
-    if len(documents) and documents[-1] < sequences:  # GPT-NeoX's merge_file_ copies no document entries
+    if (
+        len(documents) and documents[-1] < sequences
+    ):  # GPT-NeoX's merge_file_ copies no document entries
         documents = np.arange(sequences + 1)
     if len(ids) != int(lengths.sum(dtype=np.int64)):
         raise DataError(
-            f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. {ending(data)}"
+            f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. "
+            f"{ending(data)}"
         )
     return Shard(prefix, ids, lengths, offsets, documents)
 
 
 def _mapped(path: Path, dtype: Any, offset: int = 0, count: int | None = None) -> np.ndarray:
-    """Map a file, or `count` values from byte `offset`; an empty one cannot be mapped and is an empty array."""
+    """Map a file, or `count` values from byte `offset`; an empty one cannot be mapped and is an
+    empty array."""
     if count == 0 or path.stat().st_size == 0:
         return np.zeros(0, dtype)
     return np.memmap(path, dtype, "r", offset, None if count is None else (count,))

@@ -1,8 +1,9 @@
 """`pipeline inspect`: what the data looks like, before and after tokenization.
 
-Reads data_dir/documents, and of data_dir/tokenizer and data_dir/tokens what is there and was made from these documents.
-A source whose ids existed already has no documents there: its shards are the `.idx` files, its texts decoded ids.
-Returns JSON values; `inspect_view` prints them. Imports nothing that takes a second to import.
+Reads data_dir/documents, and of data_dir/tokenizer and data_dir/tokens what is there and was made
+from these documents. A source whose ids existed already has no documents there: its shards are the
+`.idx` files, its texts decoded ids. Returns JSON values; `inspect_view` prints them. Imports
+nothing that takes a second to import.
 """
 
 import random
@@ -25,10 +26,12 @@ from pipeline.tokens import indexed_dataset
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
 MOST_SHARDS = 200
-"""Shards per source, spread evenly, whose token counts are read for the lengths, or that samples are picked from."""
+"""Shards per source, spread evenly, whose token counts are read for the lengths, or that samples
+are picked from."""
 TEXT_SHARDS = 2
 TEXT_BYTES = 8_000_000
-"""Where there are no tokens, the lengths are of about so much text per source, in whole row groups of so many shards."""
+"""Where there are no tokens, the lengths are of about so much text per source, in whole row groups
+of so many shards."""
 MOST_ENCODED_CHARACTERS = 1_000_000
 """Of a document that has no tokens on disk, this much is encoded to look at it."""
 
@@ -63,7 +66,8 @@ class Data:
     counts: dict[str, Any]
     """Of the documents, by source."""
     tokens: dict[str, Any] | None
-    """Counts of the token files by source; None where there are none of these documents and this tokenizer."""
+    """Counts of the token files by source; None where there are none of these documents and this
+    tokenizer."""
     pieces: Pieces | None
     """The tokenizer's vocabulary; None before it is made."""
     notes: tuple[str, ...]
@@ -77,7 +81,11 @@ class Data:
     def shards(self, source: str, split: str) -> list[Path]:
         if source in self.existing:
             names = self.token_files if self.tokens else []
-            return [self.folder / "tokens" / name for name in names if name.startswith(f"{source}/{split}_")]
+            return [
+                self.folder / "tokens" / name
+                for name in names
+                if name.startswith(f"{source}/{split}_")
+            ]
         return shard_paths(self.folder / "documents", source, split)
 
 
@@ -88,30 +96,53 @@ def open_data(config: RunConfig) -> Data:
         read_manifest(folder / name / MANIFEST) for name in ("documents", "tokenizer", "tokens")
     )
     if documents is None:
-        raise DataError(f"{folder / 'documents'}: there are no finished documents. Run `pipeline prepare` first.")
+        raise DataError(
+            f"{folder / 'documents'}: there are no finished documents. Run `pipeline prepare` "
+            "first."
+        )
     notes = []
-    there = {"output of prepare": documents["output"], "output of train-tokenizer": (tokenizer or {}).get("output")}
-    fits = tokens is not None and tokenizer is not None and there.items() <= tokens["inputs"].items()
+    there = {
+        "output of prepare": documents["output"],
+        "output of train-tokenizer": (tokenizer or {}).get("output"),
+    }
+    fits = (
+        tokens is not None and tokenizer is not None and there.items() <= tokens["inputs"].items()
+    )
     if tokens is not None and not fits:
-        notes.append("the token files were made from other documents or another tokenizer: run `pipeline tokenize`")
-    counts, tokenized = documents["counts"]["sources"], tokens["counts"]["sources"] if tokens and fits else None
-    existing = frozenset(n for n, source in config.sources.items() if not source.has_documents and n in counts)
+        notes.append(
+            "the token files were made from other documents or another tokenizer: run `pipeline "
+            "tokenize`"
+        )
+    counts, tokenized = (
+        documents["counts"]["sources"],
+        tokens["counts"]["sources"] if tokens and fits else None,
+    )
+    existing = frozenset(
+        n for n, source in config.sources.items() if not source.has_documents and n in counts
+    )
     if tokenized is not None:
         for name in existing:
-            counts[name] |= {"documents": {split: tokenized[name][split]["documents"] for split in SPLITS}}
+            counts[name] |= {
+                "documents": {split: tokenized[name][split]["documents"] for split in SPLITS}
+            }
     return Data(
         folder=folder,
         counts=counts,
         tokens=tokenized,
         existing=existing,
-        token_files=tuple(sorted(name for name in (tokens or {}).get("files", {}) if name.endswith(".idx"))),
-        pieces=load_pieces(folder / "tokenizer" / "tokenizer.json") if tokenizer is not None else None,
+        token_files=tuple(
+            sorted(name for name in (tokens or {}).get("files", {}) if name.endswith(".idx"))
+        ),
+        pieces=load_pieces(folder / "tokenizer" / "tokenizer.json")
+        if tokenizer is not None
+        else None,
         notes=tuple(notes),
     )
 
 
 def overview(data: Data, question: Question) -> dict[str, Any]:
-    """Return per source its counts by split, and of the split that is asked for the lengths and one document's beginning."""
+    """Return per source its counts by split, and of the split that is asked for the lengths and one
+    document's beginning."""
     sources = {}
     for source in _sources(data, question):
         counts = data.counts[source]
@@ -121,7 +152,9 @@ def overview(data: Data, question: Question) -> dict[str, Any]:
             in_splits = data.tokens.get(source, {})
             tokens = {split: in_splits.get(split, {}).get("tokens", 0) for split in SPLITS}
         short = replace(question, characters=SAMPLE_CHARACTERS)
-        picked = list(_picked(data if data.tokens else replace(data, pieces=None), source, short, 1))
+        picked = list(
+            _picked(data if data.tokens else replace(data, pieces=None), source, short, 1)
+        )
         sources[source] = {
             "documents": counts["documents"],
             "text_bytes": sizes,
@@ -144,21 +177,31 @@ def _ratio(size: int, tokens: int | None) -> float | None:
 
 
 def documents(data: Data, question: Question) -> list[dict[str, Any]]:
-    """Return the documents that are asked for. Raises UserError, saying what there is, where one does not exist."""
+    """Return the documents that are asked for. Raises UserError, saying what there is, where one
+    does not exist."""
     if question.id is not None:
         return _by_id(data, question)
     sources = _sources(data, question)
     if question.document is None:
-        return [found for source in sources for found in _picked(data, source, question, question.samples or 1)]
+        return [
+            found
+            for source in sources
+            for found in _picked(data, source, question, question.samples or 1)
+        ]
     if len(sources) > 1:
-        raise UserError(f"--document {question.document}: of which source? Add --source, one of {', '.join(sources)}.")
+        raise UserError(
+            f"--document {question.document}: of which source? Add --source, one of "
+            f"{', '.join(sources)}."
+        )
     return [_by_number(data, sources[0], question.document, question)]
 
 
 def lengths(data: Data, source: str, split: str) -> dict[str, Any] | None:
-    """Return how long a split's documents are, in tokens where there are any, else in bytes of text; None: no documents.
+    """Return how long a split's documents are, in tokens where there are any, else in bytes of
+    text; None: no documents.
 
-    Buckets are powers of two: `from <= length < to`. Percentiles are lengths of documents (no interpolation).
+    Buckets are powers of two: `from <= length < to`. Percentiles are lengths of documents (no
+    interpolation).
     """
     paths = data.shards(source, split)
     if data.tokens is not None:
@@ -169,9 +212,15 @@ def lengths(data: Data, source: str, split: str) -> dict[str, Any] | None:
     found = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
     if not len(found):
         return None
-    places = np.frexp(found)[1]  # a length from 2^(p-1) to 2^p - 1 has place p; an empty document has place 0
+    places = np.frexp(found)[
+        1
+    ]  # a length from 2^(p-1) to 2^p - 1 has place p; an empty document has place 0
     buckets = [
-        {"from": 2 ** (place - 1) if place else 0, "to": 2**place, "documents": int((places == place).sum())}
+        {
+            "from": 2 ** (place - 1) if place else 0,
+            "to": 2**place,
+            "documents": int((places == place).sum()),
+        }
         for place in range(int(places.min()), int(places.max()) + 1)
     ]
     median, high = np.percentile(found, [50, 99], method="inverted_cdf")
@@ -214,24 +263,29 @@ def _sources(data: Data, question: Question) -> list[str]:
         return list(data.counts)
     if question.source not in data.counts:
         raise UserError(
-            f"--source {question.source}: {data.folder / 'documents'} has no such source; there are "
+            f"--source {question.source}: {data.folder / 'documents'} has no such source; there "
+            "are "
             f"{', '.join(data.counts)}"
         )
     return [question.source]
 
 
 def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[dict[str, Any]]:
-    """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a seed, in their order."""
+    """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a
+    seed, in their order."""
     paths = _spread(data.shards(source, question.split), MOST_SHARDS)
     total = sum(map(_rows, paths))
-    for number in sorted(random.Random(f"{question.seed}/{source}").sample(range(total), min(count, total))):
+    for number in sorted(
+        random.Random(f"{question.seed}/{source}").sample(range(total), min(count, total))
+    ):
         found = _locate(paths, number)
         assert found is not None
         yield _document(data, found[0], question.split, found[1], question.characters)
 
 
 def _locate(paths: Sequence[Path], number: int) -> tuple[Path, int] | None:
-    """Return the shard and the row of the document at a place, from 0, in shards one after another; None: beyond them."""
+    """Return the shard and the row of the document at a place, from 0, in shards one after another;
+    None: beyond them."""
     for path in paths:
         rows = _rows(path)
         if number < rows:
@@ -254,7 +308,8 @@ def _by_number(data: Data, source: str, number: int, question: Question) -> dict
         here = f"0 to {counts[question.split] - 1:,}" if counts[question.split] else "none"
         other = next(split for split in SPLITS if split != question.split)
         raise UserError(
-            f"--document {number}: source {source} has no such document in {question.split} (--split); there: {here}; "
+            f"--document {number}: source {source} has no such document in {question.split} "
+            f"(--split); there: {here}; "
             f"in {other}: {counts[other]:,} documents"
         )
     return _document(data, found[0], question.split, found[1], question.characters)
@@ -263,9 +318,14 @@ def _by_number(data: Data, source: str, number: int, question: Question) -> dict
 def _by_id(data: Data, question: Question) -> list[dict[str, Any]]:
     """Find `source/shard/row`, or all documents with this original id or url."""
     key = str(question.id)
-    found = find_documents(data.folder / "documents", key, [name for name in data.counts if name not in data.existing])
+    found = find_documents(
+        data.folder / "documents", key, [name for name in data.counts if name not in data.existing]
+    )
     if len(found) > MOST_FOUND:
-        note(f"{len(found):,} documents have the original id or url {key}; these are the first {MOST_FOUND}")
+        note(
+            f"{len(found):,} documents have the original id or url {key}; these are the first "
+            f"{MOST_FOUND}"
+        )
     return [_by_own_id(data, own, question.characters) for own in found[:MOST_FOUND] or [key]]
 
 
@@ -273,14 +333,18 @@ def _by_own_id(data: Data, identity: str, characters: int) -> dict[str, Any]:
     source, stem, row = [*identity.split("/"), "", "", ""][:3]
     if source not in data.counts or identity.count("/") != 2:
         raise UserError(
-            f"--id {identity}: an id is source/shard/row; sources are {', '.join(data.counts)}, for example "
-            f"{_example(data)}. Nor is it the original id or url of a document: in no meta is it `id`, `url` or `*_id`."
+            f"--id {identity}: an id is source/shard/row; sources are {', '.join(data.counts)}, "
+            "for example "
+            f"{_example(data)}. Nor is it the original id or url of a document: in no meta is it "
+            "`id`, `url` or `*_id`."
         )
     paths = {path.stem: (path, split) for split in SPLITS for path in data.shards(source, split)}
     if stem not in paths:
         names = list(paths)
         range_of = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        raise UserError(f"--id {identity}: source {source} has no shard {stem}; it has {len(names)}, {range_of}")
+        raise UserError(
+            f"--id {identity}: source {source} has no shard {stem}; it has {len(names)}, {range_of}"
+        )
     path, split = paths[stem]
     rows = _rows(path)
     if not (row.isascii() and row.isdigit() and int(row) < rows):
@@ -318,11 +382,14 @@ def _document(data: Data, path: Path, split: str, row: int, characters: int) -> 
 
 
 def _decoded(data: Data, path: Path, row: int) -> dict[str, Any]:
-    """Return a document of which there are only ids, as a row of a documents shard would be; it has no meta."""
+    """Return a document of which there are only ids, as a row of a documents shard would be; it has
+    no meta."""
     pieces = data.pieces
     assert pieces is not None, "tokens have been made, so there is a tokenizer"
     ids = indexed_dataset.read(path.with_suffix("")).document(row)
-    known = [pieces.of_id[i] for i in map(int, ids) if i < len(pieces.of_id) and i not in pieces.special]
+    known = [
+        pieces.of_id[i] for i in map(int, ids) if i < len(pieces.of_id) and i not in pieces.special
+    ]
     return {
         "id": f"{path.parent.name}/{path.stem}/{row}",
         "text": b"".join(known).decode("utf-8", "replace"),
@@ -333,7 +400,8 @@ def _decoded(data: Data, path: Path, row: int) -> dict[str, Any]:
 
 
 def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dict[str, Any] | None:
-    """Return the document's tokens up to `characters`, as training reads them or encoded now; None: no tokenizer yet."""
+    """Return the document's tokens up to `characters`, as training reads them or encoded now; None:
+    no tokenizer yet."""
     if data.pieces is None:
         return None
     if data.tokens is not None:
@@ -341,7 +409,9 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
         places = [row] if path.suffix == ".idx" else np.flatnonzero(shard.rows() == row)
         if not len(places):
             lacking = indexed_dataset.with_suffix(_prefix(data, path), ".doc")
-            raise DataError(f"{lacking}: says nothing of row {row}. {indexed_dataset.made_again(lacking)}")
+            raise DataError(
+                f"{lacking}: says nothing of row {row}. {indexed_dataset.made_again(lacking)}"
+            )
         ids, origin = shard.document(int(places[0])), "data_dir/tokens"
     else:
         ids, origin = _encode(data.folder, text[:MOST_ENCODED_CHARACTERS]), "encoded now"
@@ -352,14 +422,16 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
     except IndexError:
         wrong = indexed_dataset.with_suffix(_prefix(data, path), ".bin")
         raise DataError(
-            f"{wrong}: holds the id {ids.max()}, the tokenizer ends at {len(data.pieces.of_id) - 1}. "
+            f"{wrong}: holds the id {ids.max()}, the tokenizer ends at "
+            f"{len(data.pieces.of_id) - 1}. "
             f"{indexed_dataset.made_again(wrong)}"
         ) from None
     return {"count": len(ids), "from": origin, "shown": shown}
 
 
 def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[dict[str, Any]]:
-    """Return the tokens of the first `characters`, and the end-of-document token where the text ends there."""
+    """Return the tokens of the first `characters`, and the end-of-document token where the text
+    ends there."""
     shown, length = [], 0
     for number in map(int, ids):
         piece, is_special = pieces.of_id[number], number in pieces.special
@@ -367,8 +439,17 @@ def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[dict
             break
         text = as_text(piece)
         is_text = text.encode() == piece
-        shown.append({"id": number, "text": text, "bytes": None if is_text else piece.hex(), "special": is_special})
-        length += sum(byte & 0xC0 != 0x80 for byte in piece)  # every byte of UTF-8 but these begins a character
+        shown.append(
+            {
+                "id": number,
+                "text": text,
+                "bytes": None if is_text else piece.hex(),
+                "special": is_special,
+            }
+        )
+        length += sum(
+            byte & 0xC0 != 0x80 for byte in piece
+        )  # every byte of UTF-8 but these begins a character
     return shown
 
 

@@ -1,4 +1,5 @@
-"""Vocabulary training in C++ or Rust, which says nothing meanwhile: the terminal shows what is read, then the time."""
+"""Vocabulary training in C++ or Rust, which says nothing meanwhile: the terminal shows what is
+read, then the time."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,11 +12,14 @@ Learned = TypeVar("Learned")
 POLL_SECONDS = 0.2
 
 
-def learn(train: Callable[[Iterator[str]], Learned], sample: Sample, vocab_size: int | None) -> Learned:
-    """Return `train(texts of the sample)`, run in a thread of its own so that Ctrl-C and the display work.
+def learn(
+    train: Callable[[Iterator[str]], Learned], sample: Sample, vocab_size: int | None
+) -> Learned:
+    """Return `train(texts of the sample)`, run in a thread of its own so that Ctrl-C and the
+    display work.
 
-    Both trainers release Python's lock while they work. An error while reading the sample is raised whatever the
-    trainer made of it.
+    Both trainers release Python's lock while they work. An error while reading the sample is raised
+    whatever the trainer made of it.
     """
     assert vocab_size is not None, "the run file is checked for it"
     outcome: list[Learned] = []
@@ -33,7 +37,9 @@ def learn(train: Callable[[Iterator[str]], Learned], sample: Sample, vocab_size:
         while thread.is_alive() and not sample.finished:
             thread.join(POLL_SECONDS)
             update(sample.progress, human_bytes(sample.bytes))
-    with elapsed(f"train-tokenizer: learning {vocab_size:,} ids from {human_bytes(sample.bytes)}") as tick:
+    with elapsed(
+        f"train-tokenizer: learning {vocab_size:,} ids from {human_bytes(sample.bytes)}"
+    ) as tick:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             tick()

@@ -1,8 +1,10 @@
-"""How much of each source's text a tokenizer loses: what decoding does not give back, and ids of the unknown token.
+"""How much of each source's text a tokenizer loses: what decoding does not give back, and ids of
+the unknown token.
 
-A tokenizer that is taken as it is may know few of a corpus's characters, or drop them. Its ids are then "exact", and a model
-learns from what is left. Lower-casing, Unicode forms, accents and white space are what such a tokenizer is meant to
-change: they count as text that does not come back as it was, not as lost.
+A tokenizer that is taken as it is may know few of a corpus's characters, or drop them. Its ids are
+then "exact", and a model learns from what is left. Lower-casing, Unicode forms, accents and white
+space are what such a tokenizer is meant to change: they count as text that does not come back as it
+was, not as lost.
 """
 
 import json
@@ -51,16 +53,19 @@ class LostText:
 
     def __str__(self) -> str:
         return (
-            f"{self.pieces_that_come_back} of {self.pieces} pieces of its text come back as they were, "
-            f"{self.unknown_share:.2%} of the ids are the unknown token, {self.lost_share:.2%} of the letters are lost"
+            f"{self.pieces_that_come_back} of {self.pieces} pieces of its text come back as they "
+            "were, "
+            f"{self.unknown_share:.2%} of the ids are the unknown token, {self.lost_share:.2%} of "
+            "the letters are lost"
         )
 
 
 def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int]]:
-    """Measure the tokenizer in `folder` on a sample of every source, and warn of each whose text does not come back.
+    """Measure the tokenizer in `folder` on a sample of every source, and warn of each whose text
+    does not come back.
 
-    Returns the counts by source, for the report. Raises DataError naming every source of which more than
-    `tokenizer.max_lost_share` is lost.
+    Returns the counts by source, for the report. Raises DataError naming every source of which more
+    than `tokenizer.max_lost_share` is lost.
     """
     fast = load_reference(folder)
     unknown = unknown_ids(folder)
@@ -68,7 +73,9 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
     losses = {}
     for name, source in config.sources.items():
         if source.has_documents:
-            texts = [text for split in sample(documents, name, SAMPLE_BYTES).values() for text in split]
+            texts = [
+                text for split in sample(documents, name, SAMPLE_BYTES).values() for text in split
+            ]
             losses[name] = measure(fast, unknown, texts)
     limit = config.tokenizer.max_lost_share
     refused = [f"source {name}: {loss}" for name, loss in losses.items() if _share(loss) > limit]
@@ -76,12 +83,15 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
         raise DataError(
             f"tokenizer.path = {config.tokenizer.path}: does not hold the text that it encodes.\n  "
             + "\n  ".join(refused)
-            + f"\nAt most tokenizer.max_lost_share = {limit} of a source may be lost. Take a tokenizer that knows every byte, or "
-            "set tokenizer.max_lost_share higher if this loss is wanted."
+            + f"\nAt most tokenizer.max_lost_share = {limit} of a source may be lost. "
+            "Take a tokenizer that knows every byte, or set tokenizer.max_lost_share higher if this loss is wanted."
         )
     for name, loss in losses.items():
         if loss.pieces_that_come_back < loss.pieces:
-            warn(f"tokenizer.path = {config.tokenizer.path}: changes the text of source {name}: {loss}")
+            warn(
+                f"tokenizer.path = {config.tokenizer.path}: changes the text of source {name}: "
+                f"{loss}"
+            )
     return {name: asdict(loss) for name, loss in losses.items()}
 
 
@@ -90,7 +100,8 @@ def _share(loss: LostText) -> float:
 
 
 def measure(fast: Tokenizer, unknown: frozenset[int], texts: Sequence[str]) -> LostText:
-    """Encode and decode the texts. `unknown`: ids that stand for text which the vocabulary lacks."""
+    """Encode and decode the texts. `unknown`: ids that stand for text which the vocabulary
+    lacks."""
     pieces = list(_pieces(texts))
     encodings = fast.encode_batch(pieces, add_special_tokens=False)
     tokens = unknown_tokens = same = characters = lost = 0
@@ -108,9 +119,14 @@ def measure(fast: Tokenizer, unknown: frozenset[int], texts: Sequence[str]) -> L
 
 
 def letters(text: str) -> Counter[str]:
-    """Count a text's characters, whatever its case and Unicode form; no white space, no combining marks."""
+    """Count a text's characters, whatever its case and Unicode form; no white space, no combining
+    marks."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return Counter(character for character in plain if not (character.isspace() or unicodedata.combining(character)))
+    return Counter(
+        character
+        for character in plain
+        if not (character.isspace() or unicodedata.combining(character))
+    )
 
 
 def unknown_ids(folder: Path) -> frozenset[int]:

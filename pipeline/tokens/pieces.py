@@ -23,7 +23,8 @@ class Pieces:
     """A tokenizer's vocabulary as bytes."""
 
     kind: Literal["byte-level", "sentencepiece", "other"]
-    """How its vocabulary writes bytes: GPT-2's characters, SentencePiece's `▁` and `<0xNN>`, or as text."""
+    """How its vocabulary writes bytes: GPT-2's characters, SentencePiece's `▁` and `<0xNN>`, or as
+    text."""
     of_id: tuple[bytes, ...]
     """The bytes that each id adds to the text; empty for an id that has no piece."""
     special: frozenset[int]
@@ -31,13 +32,16 @@ class Pieces:
     fallback: frozenset[int]
     """Ids of the pieces `<0xNN>` (SentencePiece), or of single bytes from 0x80 on (byte-level).
 
-    The latter are always part of a character of several bytes: in UTF-8 no other byte has the high bit.
+    The latter are always part of a character of several bytes: in UTF-8 no other byte has the high
+    bit.
     """
 
     @property
     def single_byte(self) -> np.ndarray:
         """Tell for each id whether its piece is one byte, `(ids,) bool`."""
-        return np.array([len(p) == 1 and i not in self.special for i, p in enumerate(self.of_id)], bool)
+        return np.array(
+            [len(p) == 1 and i not in self.special for i, p in enumerate(self.of_id)], bool
+        )
 
 
 def load_pieces(file: Path) -> Pieces:
@@ -58,7 +62,9 @@ def load_pieces(file: Path) -> Pieces:
     for piece, number in vocabulary.items():
         of_id[number] = _bytes_of(piece, kind)
         lone_byte = len(of_id[number]) == 1 and of_id[number] >= b"\x80"
-        if (kind == "byte-level" and lone_byte) or (kind == "sentencepiece" and _byte_piece(piece) is not None):
+        if (kind == "byte-level" and lone_byte) or (
+            kind == "sentencepiece" and _byte_piece(piece) is not None
+        ):
             fallback.add(number)
     for number, token in added.items():
         of_id[number] = token["content"].encode()
@@ -111,11 +117,14 @@ def _byte_piece(piece: str) -> int | None:
 
 @lru_cache(maxsize=1)
 def byte_of_character() -> dict[int, int]:
-    """Return the byte that each character of a byte-level vocabulary stands for, as a table for `str.translate`.
+    """Return the byte that each character of a byte-level vocabulary stands for, as a table for
+    `str.translate`.
 
-    Printable bytes stand for themselves, the other 68 are the characters from U+0100 on, in their order.
-    Source: `bytes_to_unicode` of GPT-2 (Radford et al. 2019), openai/gpt-2 src/encoder.py.
+    Printable bytes stand for themselves, the other 68 are the characters from U+0100 on, in their
+    order. Source: `bytes_to_unicode` of GPT-2 (Radford et al. 2019), openai/gpt-2 src/encoder.py.
     """
     itself = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in itself]
-    return {byte: byte for byte in itself} | {256 + place: byte for place, byte in enumerate(others)}
+    return {byte: byte for byte in itself} | {
+        256 + place: byte for place, byte in enumerate(others)
+    }

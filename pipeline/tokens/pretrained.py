@@ -1,4 +1,5 @@
-"""`kind: pretrained`: a transformers folder, a `tokenizer.json`, or a SentencePiece `.model`, taken as it is."""
+"""`kind: pretrained`: a transformers folder, a `tokenizer.json`, or a SentencePiece `.model`, taken
+as it is."""
 
 import json
 from collections.abc import Callable
@@ -28,18 +29,23 @@ FOLDER_FILES = (
     "merges.txt",
 )
 """What transformers may read to build a tokenizer; each that is there decides the output."""
-EXPECTED = "name a transformers folder with tokenizer.json, a tokenizer.json, or a SentencePiece BPE .model"
+EXPECTED = (
+    "name a transformers folder with tokenizer.json, a tokenizer.json, or a SentencePiece BPE "
+    ".model"
+)
 
 
 def inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe the files of a tokenizer that is taken, for the stage's fingerprint. Raises DataError for missing ones."""
+    """Describe the files of a tokenizer that is taken, for the stage's fingerprint. Raises
+    DataError for missing ones."""
     if config.tokenizer.kind != "pretrained":
         return {}
     return {f"pretrained {path.name}": file_record(path)["checksum"] for path in _files(config)}
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a `tokenizer.path` that names no tokenizer, one without an exact fast form, or code. Raises DataError."""
+    """Refuse a `tokenizer.path` that names no tokenizer, one without an exact fast form, or code.
+    Raises DataError."""
     path = config.tokenizer.path
     if config.tokenizer.kind != "pretrained" or path is None:
         return
@@ -69,7 +75,8 @@ def _files(config: RunConfig) -> list[Path]:
 
 
 def expected_ids(config: RunConfig) -> int:
-    """Return how many ids the tokenizer in `tokenizer.path` has. Raises DataError as `check` does."""
+    """Return how many ids the tokenizer in `tokenizer.path` has. Raises DataError as `check`
+    does."""
     _files(config)
     path = config.tokenizer.path
     assert path is not None, "the run file is checked for it"
@@ -82,16 +89,19 @@ def expected_ids(config: RunConfig) -> int:
 
 @lru_cache(maxsize=4)
 def _id_count(file: Path, version: tuple[int, ...]) -> int:
-    """Return the ids of a `tokenizer.json`: large ones take a second to read, and several checks of a command ask."""
+    """Return the ids of a `tokenizer.json`: large ones take a second to read, and several checks of
+    a command ask."""
     from pipeline.tokens.encode import id_count
 
     return id_count(_read_fast(file))
 
 
 def take(config: RunConfig, folder: Path) -> Callable[[str], list[int]]:
-    """Write the tokenizer that `tokenizer.path` names to `folder`; returns its own encoding, to compare with.
+    """Write the tokenizer that `tokenizer.path` names to `folder`; returns its own encoding, to
+    compare with.
 
-    Raises DataError where it cannot be read, has no exact fast form, or has no end-of-document token.
+    Raises DataError where it cannot be read, has no exact fast form, or has no end-of-document
+    token.
     """
     from pipeline.tokens import tokenizer_folder
 
@@ -119,11 +129,14 @@ def _take_folder(path: Path, end_of_document: str, folder: Path) -> Callable[[st
         _demand(fast.get_vocab(), end_of_document, path)
     end = end_of_document if tokenizer.eos_token_id is None else tokenizer.eos_token
     tokenizer_folder.write(fast, folder, end, tokenizer.unk_token or unknown_token(fast))
-    return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+        "input_ids"
+    ]
 
 
 def unknown_token(fast: "Tokenizer") -> str | None:
-    """Return the token that stands for text which the vocabulary lacks; None where there is none."""
+    """Return the token that stands for text which the vocabulary lacks; None where there is
+    none."""
     model = json.loads(fast.to_str())["model"]
     if model.get("unk_id") is not None:  # unigram
         return model["vocab"][model["unk_id"]][0]
@@ -145,7 +158,8 @@ def _read_fast(path: Path) -> "Tokenizer":
         return Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` raises bare Exceptions
         raise DataError(
-            f"tokenizer.path: {path} is no tokenizer of the tokenizers library ({one_line(error)}); {EXPECTED}"
+            f"tokenizer.path: {path} is no tokenizer of the tokenizers library "
+            f"({one_line(error)}); {EXPECTED}"
         ) from None
 
 
@@ -167,7 +181,9 @@ def _read_sentencepiece(path: Path) -> Any:
     return model
 
 
-def _take_sentencepiece(path: Path, end_of_document: str, folder: Path) -> Callable[[str], list[int]]:
+def _take_sentencepiece(
+    path: Path, end_of_document: str, folder: Path
+) -> Callable[[str], list[int]]:
     import sentencepiece
 
     from pipeline.tokens import sentencepiece_bpe, tokenizer_folder
@@ -187,6 +203,7 @@ def _take_sentencepiece(path: Path, end_of_document: str, folder: Path) -> Calla
 def _demand(vocabulary: Any, end_of_document: str, path: Path) -> None:
     if end_of_document not in vocabulary:
         raise DataError(
-            f"tokenizer.path = {path}: has no eos_token, and tokenizer.end_of_document = {end_of_document!r} is not in "
+            f"tokenizer.path = {path}: has no eos_token, and tokenizer.end_of_document = "
+            f"{end_of_document!r} is not in "
             f"its vocabulary; name a token that is"
         )

@@ -1,7 +1,9 @@
-"""The text that a vocabulary is learned from: `tokenizer.sample_bytes` of training documents, in the mixture's proportion.
+"""The text that a vocabulary is learned from: `tokenizer.sample_bytes` of training documents, in
+the mixture's proportion.
 
-Reads `data_dir/documents`. What is chosen depends on the documents' ids and lengths alone: no dice, no file order, no
-number of workers. Of a large corpus only a part is read: about SPREAD times the sample.
+Reads `data_dir/documents`. What is chosen depends on the documents' ids and lengths alone: no dice,
+no file order, no number of workers. Of a large corpus only a part is read: about SPREAD times the
+sample.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,18 +27,24 @@ DOCUMENTS_AT_LEAST = 100
 """A document gives at most this fraction of its source's share, within the two limits below ..."""
 LEAST_BOUND_BYTES = 1_000
 MOST_BOUND_BYTES = 100_000
-"""... and more only where the source has too few documents: then the bound is doubled until they suffice."""
+"""... and more only where the source has too few documents: then the bound is doubled until they
+suffice."""
 SPREAD = 10
-"""Row groups are read until they could give this many times the share: neighbours in a file resemble each other."""
+"""Row groups are read until they could give this many times the share: neighbours in a file
+resemble each other."""
 
 
 _binary_length: Any = pyarrow.compute.binary_length  # pyright: ignore[reportAttributeAccessIssue] (made at import)
 
 
-def share_out(total: int, weights: Mapping[str, float], available: Mapping[str, int]) -> dict[str, int]:
-    """Divide `total` bytes in proportion to the weights; who has less gives all, and the others fill up.
+def share_out(
+    total: int, weights: Mapping[str, float], available: Mapping[str, int]
+) -> dict[str, int]:
+    """Divide `total` bytes in proportion to the weights; who has less gives all, and the others
+    fill up.
 
-    Sources without weight or without text get 0. The sum is `total`, but for rounding, where there is that much.
+    Sources without weight or without text get 0. The sum is `total`, but for rounding, where there
+    is that much.
     """
     shares = dict.fromkeys(weights, 0)
     waiting = [name for name, weight in weights.items() if weight > 0 and available[name] > 0]
@@ -89,12 +97,15 @@ class Sample:
         manifest = read_manifest(self._documents / "manifest.json")
         assert manifest is not None, "train-tokenizer runs after prepare"
         counts = manifest["counts"]["sources"]
-        available = {name: int(counts[name]["text_bytes"].get("train", 0)) for name in config.sources}
+        available = {
+            name: int(counts[name]["text_bytes"].get("train", 0)) for name in config.sources
+        }
         weights = config.proportions[0][2].weights(available)
         shares = share_out(config.tokenizer.sample_bytes, weights, available)
         if not any(shares.values()):
             raise DataError(
-                f"{self._documents}: no source has text to learn a vocabulary from. Lower prepare.validation_fraction "
+                f"{self._documents}: no source has text to learn a vocabulary from. Lower "
+                "prepare.validation_fraction "
                 f"or correct sources and data.mixture."
             )
         self.given = {name: Given(wanted=shares[name]) for name in config.sources}
@@ -114,7 +125,8 @@ class Sample:
         return sum(given.wanted * given.looked + given.bytes for given in self.given.values()) / 2
 
     def texts(self) -> Iterator[str]:
-        """Yield the sample, source by source. An error ends it and is kept: a trainer in C++ may swallow it."""
+        """Yield the sample, source by source. An error ends it and is kept: a trainer in C++ may
+        swallow it."""
         try:
             for name, given in self.given.items():
                 if given.wanted:
@@ -125,7 +137,8 @@ class Sample:
             raise
 
     def report(self) -> dict[str, Any]:
-        """Return what each source gave, by its name; `wanted` and how far the reading is are no result."""
+        """Return what each source gave, by its name; `wanted` and how far the reading is are no
+        result."""
         return {
             name: {
                 "bytes": given.bytes,
@@ -141,8 +154,10 @@ class Sample:
         for name, given in self.given.items():
             if given.largest_bytes > self.bytes / 10:
                 note(
-                    f"train-tokenizer: one document of source {name} gave {human_bytes(given.largest_bytes)} of the "
-                    f"{human_bytes(self.bytes)}: its other documents have too little text for their share"
+                    f"train-tokenizer: one document of source {name} gave "
+                    f"{human_bytes(given.largest_bytes)} of the "
+                    f"{human_bytes(self.bytes)}: its other documents have too little text for "
+                    "their share"
                 )
 
     def _texts_of(self, source: str, given: Given) -> Iterator[str]:
@@ -157,7 +172,11 @@ class Sample:
         given.document_bound_bytes, taken = choose(ids, np.concatenate(lengths), given.wanted)
         first = 0
         for (path, group), of_group in zip(groups, lengths, strict=True):
-            here = [Piece(i - first, *taken[i]) for i in range(first, first + len(of_group)) if i in taken]
+            here = [
+                Piece(i - first, *taken[i])
+                for i in range(first, first + len(of_group))
+                if i in taken
+            ]
             first += len(of_group)
             column = _read(path, group)["text"] if here else pa.chunked_array([], pa.large_string())
             for row, start, size in here:
@@ -169,11 +188,14 @@ class Sample:
                 yield text
 
 
-def choose(ids: Sequence[str], lengths: np.ndarray, wanted: int) -> tuple[int, dict[int, tuple[int, int]]]:
+def choose(
+    ids: Sequence[str], lengths: np.ndarray, wanted: int
+) -> tuple[int, dict[int, tuple[int, int]]]:
     """Choose documents by the hash of their ids until they give `wanted` bytes.
 
-    Returns the most bytes that a document may give, and `{number of the document: (first byte, bytes)}`. What is cut
-    begins anywhere in the document, again by its hash: beginnings resemble each other.
+    Returns the most bytes that a document may give, and `{number of the document: (first byte,
+    bytes)}`. What is cut begins anywhere in the document, again by its hash: beginnings resemble
+    each other.
     """
     bound = min(max(wanted // DOCUMENTS_AT_LEAST, LEAST_BOUND_BYTES), MOST_BOUND_BYTES)
     while np.minimum(lengths, bound).sum() < min(wanted, lengths.sum()):
@@ -192,7 +214,8 @@ def choose(ids: Sequence[str], lengths: np.ndarray, wanted: int) -> tuple[int, d
 
 
 def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
-    """Return the row groups to choose documents from, in the shards' order, chosen by hash until they are enough."""
+    """Return the row groups to choose documents from, in the shards' order, chosen by hash until
+    they are enough."""
     groups = []
     for path in shards:
         with reading(path):
@@ -200,7 +223,9 @@ def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
         column = footer.schema.names.index("text")
         for group in range(footer.num_row_groups):
             found = footer.row_group(group)
-            size = min(found.column(column).total_uncompressed_size, found.num_rows * MOST_BOUND_BYTES)
+            size = min(
+                found.column(column).total_uncompressed_size, found.num_rows * MOST_BOUND_BYTES
+            )
             key = xxhash.xxh3_64_intdigest(f"{path.parent.name}/{path.stem}/{group}".encode())
             groups.append((key, path, group, size))
     groups.sort()
@@ -219,12 +244,16 @@ def _read(path: Path, group: int) -> pa.Table:
 
 
 def _say_what_is_short(
-    asked: int, weights: Mapping[str, float], available: Mapping[str, int], shares: Mapping[str, int]
+    asked: int,
+    weights: Mapping[str, float],
+    available: Mapping[str, int],
+    shares: Mapping[str, int],
 ) -> None:
     given = sum(shares.values())
     if all(shares[name] == available[name] for name, weight in weights.items() if weight > 0):
         note(
-            f"train-tokenizer: the sources have {human_bytes(given)} of training text, tokenizer.sample_bytes asks for "
+            f"train-tokenizer: the sources have {human_bytes(given)} of training text, "
+            "tokenizer.sample_bytes asks for "
             f"{human_bytes(asked)}: all of it is used"
         )
         return
@@ -232,6 +261,7 @@ def _say_what_is_short(
         share = asked * weight / sum(weights.values())
         if weight > 0 and available[name] < int(share):
             note(
-                f"train-tokenizer: source {name} has {human_bytes(available[name])} of training text, its share of the "
+                f"train-tokenizer: source {name} has {human_bytes(available[name])} of training "
+                "text, its share of the "
                 f"sample is {human_bytes(share)}: the other sources fill up"
             )

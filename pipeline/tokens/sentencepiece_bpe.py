@@ -1,7 +1,8 @@
 """SentencePiece BPE as a fast tokenizer with the same ids.
 
-The conversion that transformers offers for `.model` files gives other ids for part of the texts, so the fast tokenizer
-is built here from the model's own pieces, and the stage proves it equal before it is used.
+The conversion that transformers offers for `.model` files gives other ids for part of the texts, so
+the fast tokenizer is built here from the model's own pieces, and the stage proves it equal before
+it is used.
 """
 
 from typing import Any
@@ -25,7 +26,8 @@ def why_not(model: SentencePieceModel) -> str | None:
     symbols = [model.pieces[i] for i in model.ids_of(USER_DEFINED)]
     if model.model_type == "unigram":
         return (
-            "it is a unigram model, whose ids SentencePiece finds in single precision, with rounding that no fast "
+            "it is a unigram model, whose ids SentencePiece finds in single precision, with "
+            "rounding that no fast "
             "tokenizer repeats; name a folder or tokenizer.json made from it"
         )
     if model.model_type != "bpe":
@@ -44,10 +46,11 @@ def why_not(model: SentencePieceModel) -> str | None:
 
 
 def to_fast(model: SentencePieceModel) -> Tokenizer:
-    """Return a `tokenizers.Tokenizer` with the ids of a SentencePiece BPE model that `why_not` has nothing against.
+    """Return a `tokenizers.Tokenizer` with the ids of a SentencePiece BPE model that `why_not` has
+    nothing against.
 
-    BPE merges are implied by the pieces: two pieces may be joined when their concatenation is a piece, earlier ones
-    (higher scores) first.
+    BPE merges are implied by the pieces: two pieces may be joined when their concatenation is a
+    piece, earlier ones (higher scores) first.
     """
     vocabulary = {piece: i for i, piece in enumerate(model.pieces)}
     parts = {model.pieces[i] for i in model.ids_of(NORMAL)}
@@ -56,7 +59,10 @@ def to_fast(model: SentencePieceModel) -> Tokenizer:
         piece = model.pieces[i]
         splits = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
         usable = [(left, right) for left, right in splits if left in parts and right in parts]
-        merges += [(model.scores[i], vocabulary[left], vocabulary[right], left, right) for left, right in usable]
+        merges += [
+            (model.scores[i], vocabulary[left], vocabulary[right], left, right)
+            for left, right in usable
+        ]
     merges.sort(key=lambda merge: (-merge[0], merge[1], merge[2]))
     fast = Tokenizer(
         BPE(
@@ -70,14 +76,20 @@ def to_fast(model: SentencePieceModel) -> Tokenizer:
     fast.normalizer = _normalizer(model)
     fast.decoder = decoder(model)
     add_special_tokens(fast, model)
-    symbols = [AddedToken(model.pieces[i], normalized=False, special=False) for i in model.ids_of(USER_DEFINED)]
+    symbols = [
+        AddedToken(model.pieces[i], normalized=False, special=False)
+        for i in model.ids_of(USER_DEFINED)
+    ]
     fast.add_tokens(symbols)
     return fast
 
 
 def _normalizer(model: SentencePieceModel) -> Any:
-    """Spaces as SentencePiece treats them, in its order. Source: `Normalizer::Normalize` in its normalizer.cc."""
-    steps: list[Any] = [normalizers.Replace(Regex(r"\A +"), "")] if model.remove_extra_spaces else []
+    """Spaces as SentencePiece treats them, in its order. Source: `Normalizer::Normalize` in its
+    normalizer.cc."""
+    steps: list[Any] = (
+        [normalizers.Replace(Regex(r"\A +"), "")] if model.remove_extra_spaces else []
+    )
     if model.dummy_prefix:
         steps.append(normalizers.Prepend(SPACE))  # not to an empty text, as there
     if model.remove_extra_spaces:
@@ -102,4 +114,6 @@ def decoder(model: SentencePieceModel) -> Any:
 def add_special_tokens(fast: Tokenizer, model: SentencePieceModel) -> None:
     """Make control pieces and the unknown piece special tokens."""
     special = [model.pieces[i] for i in model.ids_of(UNKNOWN, CONTROL)]
-    fast.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
+    fast.add_special_tokens(
+        [AddedToken(piece, normalized=False, special=True) for piece in special]
+    )

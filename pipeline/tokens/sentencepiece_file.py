@@ -1,7 +1,7 @@
 """A SentencePiece `.model` file as a record: its pieces and how its text is prepared.
 
-The file is one protocol buffer, `sentencepiece_model.proto`; the handful of fields needed here are read by hand,
-since the library itself does not give all of them.
+The file is one protocol buffer, `sentencepiece_model.proto`; the handful of fields needed here are
+read by hand, since the library itself does not give all of them.
 """
 
 import struct
@@ -58,11 +58,14 @@ def read_model(path: Path) -> SentencePieceModel:
         sentencepiece.SentencePieceProcessor(model_proto=data)  # its own checks
         return parse_model(data)
     except (OSError, RuntimeError, ValueError, IndexError, struct.error) as error:
-        raise DataError(f"{path}: is not a SentencePiece model that can be read ({error})") from None
+        raise DataError(
+            f"{path}: is not a SentencePiece model that can be read ({error})"
+        ) from None
 
 
 def parse_model(data: bytes) -> SentencePieceModel:
-    """Return what a `.model` file's content says. Raises ValueError or IndexError where it is none."""
+    """Return what a `.model` file's content says. Raises ValueError or IndexError where it is
+    none."""
     pieces, trainer, normalizer = [], {}, {}
     for number, value in _fields(data):
         if number == 1:

@@ -10,9 +10,11 @@ from pipeline.errors import DataError
 from pipeline.tokens.sentencepiece_file import SPACE
 
 MAX_SENTENCE_BYTES = 4192
-"""SentencePiece drops longer training sentences with only a warning: nothing longer may be handed over."""
+"""SentencePiece drops longer training sentences with only a warning: nothing longer may be handed
+over."""
 THREADS = 16
-"""A constant, whatever the machine has: unigram training adds up its counts by thread, in float32."""
+"""A constant, whatever the machine has: unigram training adds up its counts by thread, in
+float32."""
 BYTE_PIECES = "<0x0123456789ABCDEF>"
 """Characters of the names of the pieces that stand for bytes."""
 
@@ -24,8 +26,13 @@ def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
     Raises DataError where the text is too small for the vocabulary, or the vocabulary for the text.
     """
     model_type = config.kind.removeprefix("sentencepiece-")
-    # The characters that special pieces are written with are pieces, so that such text can always be encoded as text.
-    literal = set(f"{BYTE_PIECES}<unk>{config.end_of_document}") - {" ", SPACE} if model_type == "unigram" else set()
+    # The characters that special pieces are written with are pieces, so that such text can always
+    # be encoded as text.
+    literal = (
+        set(f"{BYTE_PIECES}<unk>{config.end_of_document}") - {" ", SPACE}
+        if model_type == "unigram"
+        else set()
+    )
     model = io.BytesIO()  # a file's name would stand in the model
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -53,16 +60,21 @@ def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
     except RuntimeError as error:
         remedy = "a smaller vocabulary or more text (tokenizer.sample_bytes, sources)"
         if "smaller than required_chars" in str(error):
-            remedy = "a larger vocabulary: 256 bytes, the special tokens and every common character are pieces"
+            remedy = (
+                "a larger vocabulary: 256 bytes, the special tokens and every common character are "
+                "pieces"
+            )
         raise DataError(
-            f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece could not learn so many pieces from this text "
+            f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece could not learn so many "
+            "pieces from this text "
             f"({error}). Take {remedy}."
         ) from None
     return model.getvalue()
 
 
 def pieces_of(texts: Iterator[str]) -> Iterator[str]:
-    """Cut texts into training sentences of at most MAX_SENTENCE_BYTES, where possible after a line's end."""
+    """Cut texts into training sentences of at most MAX_SENTENCE_BYTES, where possible after a
+    line's end."""
     limit = MAX_SENTENCE_BYTES // 4  # in characters: UTF-8 takes at most 4 bytes each
     for text in texts:
         start = 0

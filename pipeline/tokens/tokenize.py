@@ -1,9 +1,11 @@
-"""The `tokenize` stage: documents -> data_dir/tokens, one Megatron indexed dataset per Parquet shard.
+"""The `tokenize` stage: documents -> data_dir/tokens, one Megatron indexed dataset per Parquet
+shard.
 
 Ids that exist already are linked there instead (`existing.py`).
 
-gigatoken encodes if it was proven to give the tokenizer's ids when that was made, and a piece of every row group is
-compared again: a shard with one difference is encoded by the reference instead, and the manifest says so.
+gigatoken encodes if it was proven to give the tokenizer's ids when that was made, and a piece of
+every row group is compared again: a shard with one difference is encoded by the reference instead,
+and the manifest says so.
 """
 
 from collections import Counter
@@ -36,13 +38,20 @@ def tokenize(config: RunConfig) -> Result:
     """
     documents, folder = config.paths.data_dir / "documents", config.paths.data_dir / "tokens"
     tokenizer = config.paths.data_dir / "tokenizer"
-    written, learned = read_manifest(documents / "manifest.json"), read_manifest(tokenizer / "manifest.json")
+    written, learned = (
+        read_manifest(documents / "manifest.json"),
+        read_manifest(tokenizer / "manifest.json"),
+    )
     assert written is not None and learned is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
     check_files(documents, shards)
     pairs = existing.find_pairs(config)
     kind = config.tokens.encoder
-    if kind == "auto" and shards and (reason := why_reference(tokenizer, config.tokens.parse_special_tokens)):
+    if (
+        kind == "auto"
+        and shards
+        and (reason := why_reference(tokenizer, config.tokens.parse_special_tokens))
+    ):
         kind = "reference"
         warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
     tasks = []
@@ -54,9 +63,17 @@ def tokenize(config: RunConfig) -> Result:
             "encoder_kind": kind,
             "parse_special_tokens": config.tokens.parse_special_tokens,
         }
-        key = fingerprint([FORMAT_VERSION, record["checksum"], learned["output"], config.tokens.model_dump()])
+        key = fingerprint(
+            [FORMAT_VERSION, record["checksum"], learned["output"], config.tokens.model_dump()]
+        )
         tasks.append(
-            Task(name.removesuffix(".parquet").replace("/", "~"), tokenize_shard, arguments, key, record["bytes"])
+            Task(
+                name.removesuffix(".parquet").replace("/", "~"),
+                tokenize_shard,
+                arguments,
+                key,
+                record["bytes"],
+            )
         )
     tasks += existing.pair_tasks(pairs, folder, learned["counts"])
     results = run_tasks(tasks, folder, config.executor, "tokenize")
@@ -79,29 +96,43 @@ def tokenize_shard(
 
 
 def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict[str, Any] | None:
-    """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the reference's."""
+    """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the
+    reference's."""
     groups = pq.read_metadata(shard).num_row_groups
     text_bytes = 0
-    with indexed_dataset.ShardWriter(prefix, indexed_dataset.token_dtype(encoder.vocab_size)) as writer:
+    with indexed_dataset.ShardWriter(
+        prefix, indexed_dataset.token_dtype(encoder.vocab_size)
+    ) as writer:
         encoded = map_ahead(lambda group: _encode_group(shard, group, encoder, fast), range(groups))
         for group, (ids, lengths, size, same) in enumerate(encoded, 1):
             if not same:
                 return None
             writer.add(ids, lengths, np.arange(writer.documents, writer.documents + len(lengths)))
             text_bytes += size
-            report_progress(group / groups, documents=writer.documents, tokens=writer.tokens, text_bytes=text_bytes)
+            report_progress(
+                group / groups,
+                documents=writer.documents,
+                tokens=writer.tokens,
+                text_bytes=text_bytes,
+            )
         files = writer.finish()
     return {
         "documents": writer.documents,
         "tokens": writer.tokens,
         "text_bytes": text_bytes,
         "encoder": "gigatoken" if fast else "reference",
-        "files": {f"{prefix.parent.name}/{prefix.name}{suffix}": record for suffix, record in files.items()},
+        "files": {
+            f"{prefix.parent.name}/{prefix.name}{suffix}": record
+            for suffix, record in files.items()
+        },
     }
 
 
-def _encode_group(shard: Path, group: int, encoder: Encoder, fast: bool) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """Return a row group's ids, its documents' lengths, bytes of text, and whether the encoders agreed on a piece."""
+def _encode_group(
+    shard: Path, group: int, encoder: Encoder, fast: bool
+) -> tuple[np.ndarray, np.ndarray, int, bool]:
+    """Return a row group's ids, its documents' lengths, bytes of text, and whether the encoders
+    agreed on a piece."""
     with pq.ParquetFile(shard) as file:
         documents = read_texts(file, group)
     if not fast:
@@ -128,14 +159,17 @@ def read_texts(file: pq.ParquetFile, group: int) -> list[memoryview]:
 
 
 def _piece(texts: list[memoryview], seed: int) -> str:
-    """Return a piece of one of the texts: which one depends on where in the shard the texts stand."""
+    """Return a piece of one of the texts: which one depends on where in the shard the texts
+    stand."""
     die = xxhash.xxh3_64_intdigest(seed.to_bytes(8, "little"))
     text = texts[die % len(texts)]
     start = (die >> 20) % max(1, len(text) - COMPARED_BYTES)
     return bytes(text[start : start + COMPARED_BYTES]).decode(errors="ignore")
 
 
-def _collect(folder: Path, results: dict[str, dict[str, Any]], dtypes: dict[str, str], vocab_size: int) -> Result:
+def _collect(
+    folder: Path, results: dict[str, dict[str, Any]], dtypes: dict[str, str], vocab_size: int
+) -> Result:
     files: dict[str, dict[str, Any]] = {}
     sources: dict[str, dict[str, Counter[str]]] = {
         source: {split: Counter(dict.fromkeys(COUNTS, 0)) for split in SPLITS} for source in dtypes
@@ -146,18 +180,25 @@ def _collect(folder: Path, results: dict[str, dict[str, Any]], dtypes: dict[str,
         sources[source][stem.partition("_")[0]].update({key: result[key] for key in COUNTS})
         encoders[result.get("encoder", "existing pairs")] += 1
         files |= result["files"]
-    remove_unlisted(folder, list(files), [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES] + ["*/.*.partial"])
+    remove_unlisted(
+        folder,
+        list(files),
+        [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES] + ["*/.*.partial"],
+    )
     counts = {
         "headline": _headline(sources),
         "dtypes": dtypes,
         "vocab_size": vocab_size,
         "sources": {
-            source: {split: dict(count) for split, count in splits.items()} for source, splits in sources.items()
+            source: {split: dict(count) for split, count in splits.items()}
+            for source, splits in sources.items()
         },
         "encoders": dict(encoders),
     }
     slow = encoders["reference"]
-    closing = [f"{slow:,} of {len(results):,} shards were encoded by the slow reference"] if slow else []
+    closing = (
+        [f"{slow:,} of {len(results):,} shards were encoded by the slow reference"] if slow else []
+    )
     return Result(counts, files, closing=closing)
 
 

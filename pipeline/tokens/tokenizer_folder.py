@@ -18,14 +18,17 @@ from pipeline.store.pretrained_folders import open_tokenizer
 from pipeline.tokens.sentencepiece_file import SPACE
 
 PROOF_STRINGS = 2400
-"""Strings compared: three of four cut from documents of all sources, the rest edge cases and random characters."""
+"""Strings compared: three of four cut from documents of all sources, the rest edge cases and random
+characters."""
 EDGE_STRINGS = (
-    "", " ", "  ", " " * 64, " " * 7 + "a" + " " * 129, "\n", "\n\n\n", "\t\t", "\r\n", " \n \t\r\n  \n", "a b", " a", "a ",
-    "\u00a0", "\u2003\u3000", "\u2028", "\u2581", "\u2581\u2581 a", "a\u2581", " \u2581 ",
-    "<unk>", "<s>", "<|endoftext|>", "a<|endoftext|>b", "<|endoftext|", "</s>", "<0x41>", "<0x0A><0xFF>", "<|im_start|>",
+    "", " ", "  ", " " * 64, " " * 7 + "a" + " " * 129, "\n", "\n\n\n", "\t\t", "\r\n", " \n \t\r\n  \n",
+    "a b", " a", "a ", "\u00a0", "\u2003\u3000", "\u2028", "\u2581", "\u2581\u2581 a", "a\u2581", " \u2581 ",
+    "<unk>", "<s>", "<|endoftext|>", "a<|endoftext|>b", "<|endoftext|",
+    "</s>", "<0x41>", "<0x0A><0xFF>", "<|im_start|>",
     "0123456789", "3.14159", "\u0664\u0662", "\u00b2\u00bd\u2167", "I'LL we've 'S",
     "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f3f3\ufe0f\u200d\U0001f308\U0001f1e9\U0001f1ea",
-    "e\u0301 \u00e9 \u1e9b\u0323 \ufb01", "\u0e33\u0e49 \u1112\u1161\u11ab", "\u202eabc\u202c", "\ufeffx", "\ufffd\uffff",
+    "e\u0301 \u00e9 \u1e9b\u0323 \ufb01", "\u0e33\u0e49 \u1112\u1161\u11ab", "\u202eabc\u202c",
+    "\ufeffx", "\ufffd\uffff",
     "\x00", "a\x00\x00b", "\x1b[0m", "\x7f\x80\x9f", "".join(map(chr, range(32))),
     "x" * 5000, "\u65e5\u672c\u8a9e" * 500,
 )  # fmt: skip
@@ -36,18 +39,22 @@ LONG_LINE_CHARACTERS = 100_000
 def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
     """Save a tokenizer as a transformers folder that gives the same ids in versions 4 and 5.
 
-    `end` is also the padding and the first token: what stands before a document in training is the end of another one.
-    Nothing is put before or after a text and none is cut, whatever the tokenizer did before; code and chat templates of
-    the folder that it came from are not in it.
+    `end` is also the padding and the first token: what stands before a document in training is the
+    end of another one. Nothing is put before or after a text and none is cut, whatever the
+    tokenizer did before; code and chat templates of the folder that it came from are not in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = Tokenizer.from_str(fast.to_str())
     plain.no_truncation()
     plain.no_padding()
-    plain.post_processor = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
+    plain.post_processor = processors.TemplateProcessing(
+        single="$A:0", pair="$A:0 $B:1", special_tokens=[]
+    )
     names = [end] if unknown is None else [end, unknown]
     added = {token.content for token in plain.get_added_tokens_decoder().values()}
-    plain.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names if name not in added])
+    plain.add_special_tokens(
+        [AddedToken(name, special=True, normalized=False) for name in names if name not in added]
+    )
     plain.save(str(folder / "tokenizer.json"))
     settings: dict[str, Any] = {
         "bos_token": end,
@@ -74,12 +81,16 @@ def load_exported(folder: Path) -> Any:
     return open_tokenizer(folder, str(folder))
 
 
-def prove(folder: Path, kind: str, reference: Callable[[str], list[int]], strings: Sequence[str]) -> dict[str, int]:
-    """Compare the folder with the reference on every string, and decode what was encoded; returns the counts.
+def prove(
+    folder: Path, kind: str, reference: Callable[[str], list[int]], strings: Sequence[str]
+) -> dict[str, int]:
+    """Compare the folder with the reference on every string, and decode what was encoded; returns
+    the counts.
 
-    The folder is read twice: by transformers, as its users do, and by `tokenizers`, as `tokenize` does.
-    Raises DataError where one id differs; where a trained tokenizer does not give a text back (byte-level exactly,
-    SentencePiece with a space for the symbol of a space), or takes text for the end of a document.
+    The folder is read twice: by transformers, as its users do, and by `tokenizers`, as `tokenize`
+    does. Raises DataError where one id differs; where a trained tokenizer does not give a text back
+    (byte-level exactly, SentencePiece with a space for the symbol of a space), or takes text for
+    the end of a document.
     """
     loaded = load_exported(folder)
     direct = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -101,21 +112,28 @@ def prove(folder: Path, kind: str, reference: Callable[[str], list[int]], string
             update(number + 1, "")
     if differing:
         raise DataError(
-            f"{folder}: the exported tokenizer gives other ids than its reference for {len(differing)} of {len(strings)} "
-            f"strings, first {differing[0][:80]!r}. Choose another tokenizer.kind or tokenizer.path."
+            f"{folder}: the exported tokenizer gives other ids than its reference for "
+            f"{len(differing)} of {len(strings)} "
+            f"strings, first {differing[0][:80]!r}. Choose another tokenizer.kind or "
+            "tokenizer.path."
         )
     if broken and kind != "pretrained":
         raise DataError(
-            f"{folder}: decoding does not give the text back for {len(broken)} of {len(strings)} strings, first "
+            f"{folder}: decoding does not give the text back for {len(broken)} of {len(strings)} "
+            "strings, first "
             f"{broken[0][:80]!r}. Choose another tokenizer.kind."
         )
     if ending:
         problem = (
-            f"{folder}: the text {loaded.eos_token!r} in a document is encoded as the end-of-document token, as in "
+            f"{folder}: the text {loaded.eos_token!r} in a document is encoded as the "
+            "end-of-document token, as in "
             f"{ending[0][:80]!r}"
         )
         if kind != "pretrained":
-            raise DataError(f"{problem}. Choose a tokenizer.end_of_document that is no word, such as <|endoftext|>.")
+            raise DataError(
+                f"{problem}. Choose a tokenizer.end_of_document that is no word, such as "
+                "<|endoftext|>."
+            )
         warn(f"{problem}; this tokenizer cannot tell them apart")
     return {
         "strings_compared": len(strings),
@@ -129,12 +147,16 @@ def prove(folder: Path, kind: str, reference: Callable[[str], list[int]], string
 def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]:
     """Return the strings of the proof, the same ones at every run.
 
-    Edge cases, special tokens written out, a long line, pieces of documents of each source in turn, random characters.
+    Edge cases, special tokens written out, a long line, pieces of documents of each source in turn,
+    random characters.
     """
     generator = random.Random(config.tokenizer.vocab_size or 0)
     documents = config.paths.data_dir / "documents"
     texts = [
-        [text[:LONG_LINE_CHARACTERS] for _, text in islice(iterate_texts(documents, source, "train"), 100)]
+        [
+            text[:LONG_LINE_CHARACTERS]
+            for _, text in islice(iterate_texts(documents, source, "train"), 100)
+        ]
         for source, settings in config.sources.items()
         if settings.has_documents
     ]
@@ -142,14 +164,18 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
     strings: list[str] = list(EDGE_STRINGS)
     for token in special_tokens:
         strings += [token, f"a{token} {token}{token}b"]
-    words = [word for of_source in texts for text in of_source for word in text[:2000].split()] or ["x"]
+    words = [word for of_source in texts for text in of_source for word in text[:2000].split()] or [
+        "x"
+    ]
     strings.append("".join(generator.choices(words, k=LONG_LINE_CHARACTERS))[:LONG_LINE_CHARACTERS])
     while texts and len(strings) < PROOF_STRINGS * 3 // 4:
         text = generator.choice(texts[len(strings) % len(texts)])
         start = generator.randrange(max(1, len(text)))
         strings.append(text[start : start + generator.choice((4, 40, 400, 2000))])
     while len(strings) < PROOF_STRINGS:
-        strings.append("".join(_random_character(generator) for _ in range(generator.randrange(1, 50))))
+        strings.append(
+            "".join(_random_character(generator) for _ in range(generator.randrange(1, 50)))
+        )
     return strings
 
 

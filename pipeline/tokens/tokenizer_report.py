@@ -1,12 +1,15 @@
-"""What a tokenizer makes of the corpus: its rates per source, its vocabulary, other tokenizers beside it.
+"""What a tokenizer makes of the corpus: its rates per source, its vocabulary, other tokenizers
+beside it.
 
-Reads data_dir/documents and data_dir/tokenizer, and the tokenizers named in `tokenizer.compare`; keeps what it measured
-in data_dir/tokenizer/statistics.json where that can be written. Encodes with `tokenizers`, the reference.
+Reads data_dir/documents and data_dir/tokenizer, and the tokenizers named in `tokenizer.compare`;
+keeps what it measured in data_dir/tokenizer/statistics.json where that can be written. Encodes with
+`tokenizers`, the reference.
 
 On the same text, for every source and over all of them:
 
 - bytes and characters per token; tokens per word, a word being a maximal run of characters that are no white space;
-- the share of byte-fallback tokens: pieces `<0xNN>` of SentencePiece; of a byte-level tokenizer, tokens of a single byte
+- the share of byte-fallback tokens: pieces `<0xNN>` of SentencePiece; of a byte-level
+  tokenizer, tokens of a single byte
   that is part of a character of several bytes (a larger piece that ends amid a character is not counted);
 - the share of tokens that are a single byte, letters and digits included.
 
@@ -26,7 +29,15 @@ from pipeline.config.run_config import RunConfig, round_up_vocabulary
 from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
-from pipeline.store.artifacts import MANIFEST, file_record, fingerprint, flatten, read_json, read_manifest, write_json
+from pipeline.store.artifacts import (
+    MANIFEST,
+    file_record,
+    fingerprint,
+    flatten,
+    read_json,
+    read_manifest,
+    write_json,
+)
 from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
@@ -49,38 +60,49 @@ WIDTH_SETTINGS = ("hidden_size", "n_embd", "d_model")
 def tokenizer_report(config: RunConfig) -> dict[str, Any]:
     """Return the whole report as JSON values: `sample`, `tokenizer`, `compared`, `model`.
 
-    Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with cannot be read.
+    Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with cannot
+    be read.
     """
     return _measured(config) | {"model": vocabulary_effect(config)}
 
 
 def compared_inventory(config: RunConfig) -> dict[str, Any]:
-    """Return `{"compared tokenizer NAME": checksum}`. Raises DataError naming every one that is no tokenizer."""
+    """Return `{"compared tokenizer NAME": checksum}`. Raises DataError naming every one that is no
+    tokenizer."""
     files = compared_files(config)
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         raise DataError(
-            f"tokenizer.compare: there is no {', no '.join(missing)}. Name folders that hold tokenizer.json, or such "
+            f"tokenizer.compare: there is no {', no '.join(missing)}. Name folders that hold "
+            "tokenizer.json, or such "
             "files; or leave them out."
         )
-    return {f"compared tokenizer {name}": file_record(file)["checksum"] for name, file in files.items()}
+    return {
+        f"compared tokenizer {name}": file_record(file)["checksum"] for name, file in files.items()
+    }
 
 
 def check_compared(config: RunConfig) -> None:
-    """Raise DataError for `tokenizer.compare` as `compared_inventory`, and where a file is no tokenizer."""
+    """Raise DataError for `tokenizer.compare` as `compared_inventory`, and where a file is no
+    tokenizer."""
     compared_inventory(config)
     for file in compared_files(config).values():
         try:
             Tokenizer.from_file(str(file))
         except Exception as error:  # `tokenizers` raises bare Exceptions
             raise DataError(
-                f"tokenizer.compare: {file} is no tokenizer of the tokenizers library ({one_line(error)}). Name another, or "
+                f"tokenizer.compare: {file} is no tokenizer of the tokenizers library "
+                f"({one_line(error)}). Name another, or "
                 "leave it out."
             ) from None
 
 
 def compared_files(config: RunConfig) -> dict[str, Path]:
-    """Return the tokenizers to compare with by name: their folder's, with as many parents as it takes to differ."""
-    files = [path if path.suffix == ".json" else path / "tokenizer.json" for path in config.tokenizer.compare]
+    """Return the tokenizers to compare with by name: their folder's, with as many parents as it
+    takes to differ."""
+    files = [
+        path if path.suffix == ".json" else path / "tokenizer.json"
+        for path in config.tokenizer.compare
+    ]
     files = list(dict.fromkeys(files))
     for depth in range(1, max([len(file.parts) for file in files], default=1)):
         names = ["/".join(file.parent.parts[-depth:]) for file in files]
@@ -90,7 +112,8 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
 
 
 def _measured(config: RunConfig) -> dict[str, Any]:
-    """Return what does not depend on the run, from statistics.json where that is of the same texts and tokenizers."""
+    """Return what does not depend on the run, from statistics.json where that is of the same texts
+    and tokenizers."""
     data_dir = config.paths.data_dir
     outputs = {}
     for name, stage in (("documents", "prepare"), ("tokenizer", "train-tokenizer")):
@@ -121,21 +144,31 @@ def _measure(config: RunConfig) -> dict[str, Any]:
         for name, file in files.items():
             counts = {}
             for source, splits in texts.items():
-                counts[source] = count_ids(file, [text for split in splits.values() for text in split])
+                counts[source] = count_ids(
+                    file, [text for split in splits.values() for text in split]
+                )
                 done += sizes[source]["bytes"]
                 update(done, source)
             reports.append({"name": name, **describe(pieces[name], counts, sizes)})
     own, *others = reports
-    held = {name: _size({"held out": splits["validation"]})["bytes"] for name, splits in texts.items()}
-    limits = {"bytes_per_source_at_most": SAMPLE_BYTES, "characters_per_document_at_most": DOCUMENT_CHARACTERS}
+    held = {
+        name: _size({"held out": splits["validation"]})["bytes"] for name, splits in texts.items()
+    }
+    limits = {
+        "bytes_per_source_at_most": SAMPLE_BYTES,
+        "characters_per_document_at_most": DOCUMENT_CHARACTERS,
+    }
     without = [name for name in config.sources if name not in texts]
     of_sources = {name: size | {"held_out_bytes": held[name]} for name, size in sizes.items()}
     sampled = {**limits, "sources": of_sources, "sources_without_text": without}
     return {"sample": sampled, "tokenizer": own, "compared": others}
 
 
-def sample(documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES) -> dict[str, list[str]]:
-    """Return a source's texts to measure on by split, `most_bytes` of UTF-8 at most, the same ones every time."""
+def sample(
+    documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES
+) -> dict[str, list[str]]:
+    """Return a source's texts to measure on by split, `most_bytes` of UTF-8 at most, the same ones
+    every time."""
     left, texts = most_bytes, {}
     for split in ("validation", "train"):
         texts[split] = []
@@ -147,7 +180,9 @@ def sample(documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES) -> 
                 continue
             for text in _first_texts(paths[place * len(paths) // count]):
                 encoded = text[:DOCUMENT_CHARACTERS].encode()[:share]
-                cut = encoded.decode("utf-8", "ignore")  # without the rest of a character that was cut through
+                cut = encoded.decode(
+                    "utf-8", "ignore"
+                )  # without the rest of a character that was cut through
                 texts[split].append(cut)
                 share, left = share - len(encoded), left - len(encoded)
                 if share <= 0:
@@ -173,7 +208,8 @@ def _size(splits: dict[str, list[str]]) -> dict[str, int]:
 
 
 def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
-    """Return how often each id occurs in the texts as the reference encodes them, `(ids,) int64`."""
+    """Return how often each id occurs in the texts as the reference encodes them, `(ids,)
+    int64`."""
     try:
         encoder = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing narrower
@@ -183,21 +219,35 @@ def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
     encoder.no_truncation()
     counts = np.zeros(id_count(encoder), np.int64)
     for start in range(0, len(texts), BATCH_TEXTS):
-        encoded = encoder.encode_batch_fast(list(texts[start : start + BATCH_TEXTS]), add_special_tokens=False)
+        encoded = encoder.encode_batch_fast(
+            list(texts[start : start + BATCH_TEXTS]), add_special_tokens=False
+        )
         ids = np.fromiter((i for encoding in encoded for i in encoding.ids), np.int64)
         found = np.bincount(ids, minlength=len(counts))
-        counts = np.pad(counts, (0, len(found) - len(counts))) + found  # where ids have gaps, they reach further
+        counts = (
+            np.pad(counts, (0, len(found) - len(counts))) + found
+        )  # where ids have gaps, they reach further
     return counts
 
 
-def describe(pieces: Pieces, counts: dict[str, np.ndarray], sizes: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Return rates per source and over all, and the vocabulary. `counts`: source -> how often each id occurs."""
+def describe(
+    pieces: Pieces, counts: dict[str, np.ndarray], sizes: dict[str, dict[str, int]]
+) -> dict[str, Any]:
+    """Return rates per source and over all, and the vocabulary. `counts`: source -> how often each
+    id occurs."""
     ids = len(pieces.of_id)
     width = max([ids, *(len(count) for count in counts.values())])
-    rows = {source: np.pad(count, (0, width - len(count)))[:ids] for source, count in counts.items()}
+    rows = {
+        source: np.pad(count, (0, width - len(count)))[:ids] for source, count in counts.items()
+    }
     total = sum(rows.values(), np.zeros(ids, np.int64))
-    together = {key: sum(size[key] for size in sizes.values()) for key in ("documents", "bytes", "characters", "words")}
-    unused = [i for i in range(ids) if total[i] == 0 and pieces.of_id[i] and i not in pieces.special]
+    together = {
+        key: sum(size[key] for size in sizes.values())
+        for key in ("documents", "bytes", "characters", "words")
+    }
+    unused = [
+        i for i in range(ids) if total[i] == 0 and pieces.of_id[i] and i not in pieces.special
+    ]
     plain = [i for i in range(ids) if pieces.of_id[i] and i not in pieces.special]
     length = {i: len(pieces.of_id[i].decode("utf-8", "replace")) for i in plain}
     longest = sorted(plain, key=lambda i: (-length[i], i))[:LISTED_PIECES]
@@ -211,7 +261,9 @@ def describe(pieces: Pieces, counts: dict[str, np.ndarray], sizes: dict[str, dic
         "unused_in_sample": len(unused),
         "unused_share": len(unused) / max(len(plain), 1),
         "longest_pieces": [entry[i] | {"characters": length[i]} for i in longest],
-        "frequent_pieces": [entry[i] | {"share": int(total[i]) / int(total.sum())} for i in frequent],
+        "frequent_pieces": [
+            entry[i] | {"share": int(total[i]) / int(total.sum())} for i in frequent
+        ],
         "sources": {source: _rates(row, sizes[source], pieces) for source, row in rows.items()},
         "all": _rates(total, together, pieces),
     }
@@ -235,10 +287,12 @@ def _rates(counts: np.ndarray, size: dict[str, int], pieces: Pieces) -> dict[str
 
 
 def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
-    """Return what the embedding takes at several vocabulary sizes; None where the model's width is not known.
+    """Return what the embedding takes at several vocabulary sizes; None where the model's width is
+    not known.
 
-    Embedding parameters = rows x width, twice that where the output has a matrix of its own. Its share needs the other
-    parameters, known once a run of these model settings has finished training; null before.
+    Embedding parameters = rows x width, twice that where the output has a matrix of its own. Its
+    share needs the other parameters, known once a run of these model settings has finished
+    training; null before.
     """
     settings = config.model.config
     width = next((settings[name] for name in WIDTH_SETTINGS if name in settings), None)
@@ -248,20 +302,35 @@ def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
     own = manifest["counts"]["vocab_size"]
     tied = settings.get("tie_word_embeddings")
     matrices = 2 if tied is False else 1
-    others = None if tied is None else _other_parameters(config, matrices * config.model_vocab_size(own) * width)
+    others = (
+        None
+        if tied is None
+        else _other_parameters(config, matrices * config.model_vocab_size(own) * width)
+    )
     rows = []
     for size in sorted({*VOCABULARY_SIZES, own}):
         padded = config.model_vocab_size(size) if size == own else round_up_vocabulary(size)
         embedding = matrices * padded * width
         share = None if others is None else embedding / (embedding + others)
-        rows.append({"vocab_size": size, "rows": padded, "embedding_parameters": embedding, "share": share})
-    return {"width": width, "tied": tied, "own_vocab_size": own, "other_parameters": others, "sizes": rows}
+        rows.append(
+            {"vocab_size": size, "rows": padded, "embedding_parameters": embedding, "share": share}
+        )
+    return {
+        "width": width,
+        "tied": tied,
+        "own_vocab_size": own,
+        "other_parameters": others,
+        "sizes": rows,
+    }
 
 
 def _other_parameters(config: RunConfig, embedding: int) -> int | None:
-    """Return the model's parameters but the embedding's, of the run folder's model if it has these settings."""
+    """Return the model's parameters but the embedding's, of the run folder's model if it has these
+    settings."""
     manifest = read_manifest(config.paths.run_dir / "checkpoints" / MANIFEST)
     model = flatten(config.model.model_dump(mode="json"), "model")
-    if manifest is None or any(manifest["inputs"].get(name) != value for name, value in model.items()):
+    if manifest is None or any(
+        manifest["inputs"].get(name) != value for name, value in model.items()
+    ):
         return None
     return manifest["counts"]["parameters"] - embedding

@@ -24,16 +24,25 @@ class Table:
 
 def tables(report: dict[str, Any]) -> list[Table]:
     """Return the report's tables, those left out that have nothing to show."""
-    found = [_sources(report), _comparison(report), *_pieces(report["tokenizer"]), _sizes(report["model"])]
+    found = [
+        _sources(report),
+        _comparison(report),
+        *_pieces(report["tokenizer"]),
+        _sizes(report["model"]),
+    ]
     return [table for table in found if table is not None and table.rows]
 
 
 def vocabulary_line(tokenizer: dict[str, Any]) -> str:
     """Return what there is to say about the vocabulary in one sentence."""
     special = ", ".join(f"{token['id']} {visible(token['text'])}" for token in tokenizer["special"])
-    unused = f"{tokenizer['unused_in_sample']:,} ids ({tokenizer['unused_share']:.1%}) do not occur in the sample."
+    unused = (
+        f"{tokenizer['unused_in_sample']:,} ids ({tokenizer['unused_share']:.1%}) do not occur in "
+        "the sample."
+    )
     return (
-        f"{tokenizer['vocab_size']:,} ids ({tokenizer['kind']}), {tokenizer['single_byte_pieces']} of them single "
+        f"{tokenizer['vocab_size']:,} ids ({tokenizer['kind']}), {tokenizer['single_byte_pieces']} "
+        "of them single "
         f"bytes; special: {special or 'none'}; "
         + (unused if tokenizer["all"]["tokens"] else "there is no text to measure it on.")
     )
@@ -46,7 +55,9 @@ def _sources(report: dict[str, Any]) -> Table:
         sizes = [human_bytes(size["bytes"]), human_bytes(size["held_out_bytes"])]
         rows.append([name, *sizes, *_rates(tokenizer["sources"][name])])
     rows += [[name, *["—"] * 7] for name in sample["sources_without_text"]]
-    together = [sum(size[key] for size in sample["sources"].values()) for key in ("bytes", "held_out_bytes")]
+    together = [
+        sum(size[key] for size in sample["sources"].values()) for key in ("bytes", "held_out_bytes")
+    ]
     rows.append(["all", *map(human_bytes, together), *_rates(tokenizer["all"])])
     head = ["source", "sample", "held out", "bytes per token", "chars per token", "tokens per word"]
     fallback = {
@@ -60,14 +71,18 @@ def _sources(report: dict[str, Any]) -> Table:
         rows,
         f"Held-out documents first, then training documents, each cut at "
         f"{sample['characters_per_document_at_most']:,} characters, at most "
-        f"{human_bytes(sample['bytes_per_source_at_most'])} a source. A word is a run of characters that are no white "
-        f"space. Byte fallback: {fallback}. Single bytes: tokens of one byte, letters and digits included. "
+        f"{human_bytes(sample['bytes_per_source_at_most'])} a source. A word is a run of "
+        "characters that are no white "
+        f"space. Byte fallback: {fallback}. Single bytes: tokens of one byte, letters and digits "
+        "included. "
         "End-of-document tokens are not counted.",
     )
 
 
 def _rates(row: dict[str, Any]) -> list[str]:
-    ratios = [_number(row[key]) for key in ("bytes_per_token", "characters_per_token", "tokens_per_word")]
+    ratios = [
+        _number(row[key]) for key in ("bytes_per_token", "characters_per_token", "tokens_per_word")
+    ]
     return ratios + [_share(row[key]) for key in ("byte_fallback_share", "single_byte_share")]
 
 
@@ -77,22 +92,27 @@ def _comparison(report: dict[str, Any]) -> Table | None:
     measured = [report["tokenizer"], *report["compared"]]
     rows = [["ids", *(f"{each['vocab_size']:,}" for each in measured)]]
     for name in report["sample"]["sources"]:
-        rows.append([name, *(_number(each["sources"][name]["bytes_per_token"]) for each in measured)])
+        rows.append(
+            [name, *(_number(each["sources"][name]["bytes_per_token"]) for each in measured)]
+        )
     rows.append(["all", *(_number(each["all"]["bytes_per_token"]) for each in measured)])
     return Table(
         "Bytes per token, beside other tokenizers",
         ["", "this run's", *(visible(each["name"]) for each in report["compared"])],
         rows,
-        "The same text for all (tokenizer.compare). More bytes per token: shorter sequences for the same text.",
+        "The same text for all (tokenizer.compare). More bytes per token: shorter sequences for "
+        "the same text.",
     )
 
 
 def _pieces(tokenizer: dict[str, Any]) -> list[Table]:
     longest = [
-        [piece_text(piece["text"]), f"{piece['characters']}", f"{piece['id']}"] for piece in tokenizer["longest_pieces"]
+        [piece_text(piece["text"]), f"{piece['characters']}", f"{piece['id']}"]
+        for piece in tokenizer["longest_pieces"]
     ]
     frequent = [
-        [piece_text(piece["text"]), _share(piece["share"]), f"{piece['id']}"] for piece in tokenizer["frequent_pieces"]
+        [piece_text(piece["text"]), _share(piece["share"]), f"{piece['id']}"]
+        for piece in tokenizer["frequent_pieces"]
     ]
     return [
         Table("Longest pieces", ["piece", "characters", "id"], longest, is_small=True),
@@ -101,7 +121,8 @@ def _pieces(tokenizer: dict[str, Any]) -> list[Table]:
 
 
 def piece_text(text: str) -> str:
-    """Return a piece on one line, each space as `␣`, cut at PIECE_CHARACTERS; one character repeated as `#, 64 times`."""
+    """Return a piece on one line, each space as `␣`, cut at PIECE_CHARACTERS; one character
+    repeated as `#, 64 times`."""
     if len(text) > 4 and len(set(text)) == 1:
         return f"{piece_text(text[0])}, {len(text)} times"
     shown = visible(text).replace(" ", "␣")
@@ -115,7 +136,14 @@ def _sizes(model: dict[str, Any] | None) -> Table | None:
     for size in model["sizes"]:
         own = " (this run's)" if size["vocab_size"] == model["own_vocab_size"] else ""
         share = [] if model["other_parameters"] is None else [f"{size['share']:.1%}"]
-        rows.append([f"{size['vocab_size']:,}{own}", f"{size['rows']:,}", f"{size['embedding_parameters']:,}", *share])
+        rows.append(
+            [
+                f"{size['vocab_size']:,}{own}",
+                f"{size['rows']:,}",
+                f"{size['embedding_parameters']:,}",
+                *share,
+            ]
+        )
     matrices = {
         True: "one matrix for input and output (tied)",
         False: "two matrices, input and output (untied)",

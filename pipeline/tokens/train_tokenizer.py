@@ -1,7 +1,8 @@
-"""The `train-tokenizer` stage: documents -> data_dir/tokenizer, a fast tokenizer that transformers loads.
+"""The `train-tokenizer` stage: documents -> data_dir/tokenizer, a fast tokenizer that transformers
+loads.
 
-Whatever the kind, the exported folder is loaded again as a user would and must give the reference's ids on thousands
-of strings, else the stage fails.
+Whatever the kind, the exported folder is loaded again as a user would and must give the reference's
+ids on thousands of strings, else the stage fails.
 """
 
 from collections.abc import Callable
@@ -31,15 +32,16 @@ class Made(NamedTuple):
     report: dict[str, Any]
     """What it was learned from; empty for one that was taken."""
     other: Encode | None = None
-    """SentencePiece's own search, where it is not the reference: how often it differs is reported."""
+    """SentencePiece's own search, where it is not the reference: how often it differs is
+    reported."""
 
 
 def train_tokenizer(config: RunConfig) -> Result:
     """Train or take the tokenizer, export it, prove the export exact.
 
-    Raises DataError where there is too little text for the vocabulary, or a pretrained tokenizer cannot be taken; where
-    the exported folder gives other ids than the reference; where decoding does not give the text back, or of a pretrained
-    tokenizer's too little.
+    Raises DataError where there is too little text for the vocabulary, or a pretrained tokenizer
+    cannot be taken; where the exported folder gives other ids than the reference; where decoding
+    does not give the text back, or of a pretrained tokenizer's too little.
     """
     folder = config.paths.data_dir / "tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,11 @@ def train_tokenizer(config: RunConfig) -> Result:
         if old.is_file():
             old.unlink()
     kind = config.tokenizer.kind
-    made = Made(pretrained.take(config, folder), {}) if kind == "pretrained" else _train(config, folder)
+    made = (
+        Made(pretrained.take(config, folder), {})
+        if kind == "pretrained"
+        else _train(config, folder)
+    )
     loaded = tokenizer_folder.load_exported(folder)
     strings = tokenizer_folder.proof_strings(config, sorted(loaded.get_added_vocab()))
     report: dict[str, Any] = {
@@ -70,7 +76,9 @@ def train_tokenizer(config: RunConfig) -> Result:
         headline += f", of which {report['strings_decoded_to_themselves']:,} decode to themselves"
     if "sample" in report:
         documents = sum(given["documents"] for given in report["sample"].values())
-        headline += f", learned from {human_bytes(report['training_bytes'])} of {documents:,} documents"
+        headline += (
+            f", learned from {human_bytes(report['training_bytes'])} of {documents:,} documents"
+        )
     files = {path.name: file_record(path) for path in sorted(folder.iterdir()) if path.is_file()}
     return Result({"headline": headline, **report}, files)
 
@@ -80,33 +88,45 @@ def _train(config: RunConfig, folder: Path) -> Made:
     if config.tokenizer.kind == "byte-level-bpe":
         from pipeline.tokens import byte_level_bpe
 
-        fast = learn(lambda texts: byte_level_bpe.train(texts, config.tokenizer), sample, config.tokenizer.vocab_size)
+        fast = learn(
+            lambda texts: byte_level_bpe.train(texts, config.tokenizer),
+            sample,
+            config.tokenizer.vocab_size,
+        )
         reference, other, unknown = _encode_with(fast), None, None
     else:
         fast, reference, other, unknown = _train_sentencepiece(config, sample, folder)
     sample.say_what_is_lopsided()
     if fast.get_vocab_size() != config.tokenizer.vocab_size:
         raise DataError(
-            f"tokenizer.vocab_size = {config.tokenizer.vocab_size}: {human_bytes(sample.bytes)} of text gave only "
-            f"{fast.get_vocab_size()} ids. Take a smaller vocabulary or more text (tokenizer.sample_bytes, sources)."
+            f"tokenizer.vocab_size = {config.tokenizer.vocab_size}: {human_bytes(sample.bytes)} of "
+            "text gave only "
+            f"{fast.get_vocab_size()} ids. Take a smaller vocabulary or more text "
+            "(tokenizer.sample_bytes, sources)."
         )
     end = config.tokenizer.end_of_document
     tokenizer_folder.write(fast, folder, end, unknown)
-    note(f"train-tokenizer: learned {fast.get_vocab_size():,} ids from {human_bytes(sample.bytes)} of text")
+    note(
+        f"train-tokenizer: learned {fast.get_vocab_size():,} ids from {human_bytes(sample.bytes)} "
+        "of text"
+    )
     return Made(reference, {"training_bytes": sample.bytes, "sample": sample.report()}, other)
 
 
 def _train_sentencepiece(
     config: RunConfig, sample: Sample, folder: Path
 ) -> tuple[Tokenizer, Encode, Encode | None, str]:
-    """Return the fast tokenizer, the reference, SentencePiece's own encoding where it is another, the unknown token."""
+    """Return the fast tokenizer, the reference, SentencePiece's own encoding where it is another,
+    the unknown token."""
     import sentencepiece
 
     from pipeline.tokens import sentencepiece_bpe, sentencepiece_training, sentencepiece_unigram
     from pipeline.tokens.sentencepiece_file import parse_model
 
     data = learn(
-        lambda texts: sentencepiece_training.train(texts, config.tokenizer), sample, config.tokenizer.vocab_size
+        lambda texts: sentencepiece_training.train(texts, config.tokenizer),
+        sample,
+        config.tokenizer.vocab_size,
     )
     model = parse_model(data)
     processor = sentencepiece.SentencePieceProcessor(model_proto=data)

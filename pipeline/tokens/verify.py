@@ -1,8 +1,10 @@
-"""Files of data_dir against their manifests: a sample of every token file before training, every byte when asked to.
+"""Files of data_dir against their manifests: a sample of every token file before training, every
+byte when asked to.
 
-The sampled check reads of a shard both sizes, the index's header and end, and 16 blocks of `.bin` and of `.idx`: at most
-35 reads, on a slow file system many shards at once. It finds what is truncated, swapped, of another format or written
-over; a few wrong bytes between the blocks it does not find. Nothing is written.
+The sampled check reads of a shard both sizes, the index's header and end, and 16 blocks of `.bin`
+and of `.idx`: at most 35 reads, on a slow file system many shards at once. It finds what is
+truncated, swapped, of another format or written over; a few wrong bytes between the blocks it does
+not find. Nothing is written.
 """
 
 import os
@@ -21,7 +23,15 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes, progress
 from pipeline.store.artifacts import MANIFEST, file_record, read_manifest
 from pipeline.tokens import existing
-from pipeline.tokens.indexed_dataset import DTYPE_OF_CODE, HEADER, MAGIC, PAIR, made_again, read_at, sample_checksum
+from pipeline.tokens.indexed_dataset import (
+    DTYPE_OF_CODE,
+    HEADER,
+    MAGIC,
+    PAIR,
+    made_again,
+    read_at,
+    sample_checksum,
+)
 
 THREADS = 16
 """Shards looked at at once: they wait for the file system, not for a core."""
@@ -36,13 +46,16 @@ Record = Mapping[str, Any]
 def check_shard(tokens_dir: Path, name: str, manifest: Record) -> list[str]:
     """Look at a sample of the pair `<source>/<shard>`.
 
-    Returns at most one line a file, the first thing that is wrong with it: path, found, expected, remedy.
+    Returns at most one line a file, the first thing that is wrong with it: path, found, expected,
+    remedy.
     """
     data, index = (manifest["files"][f"{name}{suffix}"] for suffix in PAIR)
     dtype = np.dtype(manifest["counts"]["dtypes"][name.split("/")[0]])
 
     def index_problem(path: Path, record: Record) -> str | None:
-        return _index_problem(path, dtype, data["bytes"], "link_to" in record) or _sample_problem(path, record)
+        return _index_problem(path, dtype, data["bytes"], "link_to" in record) or _sample_problem(
+            path, record
+        )
 
     found = (
         _file_problem(tokens_dir, f"{name}.bin", data, _sample_problem),
@@ -52,11 +65,16 @@ def check_shard(tokens_dir: Path, name: str, manifest: Record) -> list[str]:
 
 
 def check_sampled(
-    tokens_dir: Path, sources: Sequence[str] | None = None, threads: int = THREADS, part: tuple[int, int] = (0, 1)
+    tokens_dir: Path,
+    sources: Sequence[str] | None = None,
+    threads: int = THREADS,
+    part: tuple[int, int] = (0, 1),
 ) -> list[str]:
-    """Look at a sample of all shards of some sources, or of all, train and validation; returns `check_shard`'s lines.
+    """Look at a sample of all shards of some sources, or of all, train and validation; returns
+    `check_shard`'s lines.
 
-    `part`: `(rank, ranks)`, of which the parts have no shard in common and all shards together. Ends at MOST_PROBLEMS.
+    `part`: `(rank, ranks)`, of which the parts have no shard in common and all shards together.
+    Ends at MOST_PROBLEMS.
     """
     manifest = read_manifest(tokens_dir / MANIFEST)
     if manifest is None:
@@ -65,11 +83,16 @@ def check_sampled(
     problems: list[str] = []
     pool = ThreadPoolExecutor(threads)
     try:
-        for looked_at, found in enumerate(pool.map(partial(check_shard, tokens_dir, manifest=manifest), names), 1):
+        for looked_at, found in enumerate(
+            pool.map(partial(check_shard, tokens_dir, manifest=manifest), names), 1
+        ):
             problems += found
             if len(problems) >= MOST_PROBLEMS and looked_at < len(names):
                 left = f"{looked_at:,} of {len(names):,} shards were looked at"
-                return [*problems, f"{tokens_dir}: {left}. `pipeline inspect --verify` looks at every file."]
+                return [
+                    *problems,
+                    f"{tokens_dir}: {left}. `pipeline inspect --verify` looks at every file.",
+                ]
     finally:
         pool.shutdown(cancel_futures=True)
     return problems
@@ -82,22 +105,30 @@ def shard_names(manifest: Record, sources: Sequence[str] | None = None) -> list[
 
 
 class BackgroundCheck:
-    """`check_sampled` in a thread, from construction on, beside whatever else a job does before its first step."""
+    """`check_sampled` in a thread, from construction on, beside whatever else a job does before its
+    first step."""
 
-    def __init__(self, tokens_dir: Path, sources: Sequence[str] | None = None, part: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self, tokens_dir: Path, sources: Sequence[str] | None = None, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self._problems: list[str] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._check, args=(tokens_dir, sources, part), daemon=True)
+        self._thread = threading.Thread(
+            target=self._check, args=(tokens_dir, sources, part), daemon=True
+        )
         self._thread.start()
 
     def finish(self) -> list[str]:
-        """Wait for the check and return its problems; what went wrong in the thread is raised here."""
+        """Wait for the check and return its problems; what went wrong in the thread is raised
+        here."""
         self._thread.join()
         if self._error is not None:
             raise self._error
         return self._problems
 
-    def _check(self, tokens_dir: Path, sources: Sequence[str] | None, part: tuple[int, int]) -> None:
+    def _check(
+        self, tokens_dir: Path, sources: Sequence[str] | None, part: tuple[int, int]
+    ) -> None:
         try:
             self._problems = check_sampled(tokens_dir, sources, part=part)
         except BaseException as error:  # raised where it is waited for
@@ -119,24 +150,35 @@ class FolderCheck:
 
 
 def check_fully(data_dir: Path, threads: int = THREADS) -> list[FolderCheck]:
-    """Read every byte of the documents, the tokenizer and the tokens, of what is finished, with a progress bar.
+    """Read every byte of the documents, the tokenizer and the tokens, of what is finished, with a
+    progress bar.
 
     Raises DataError where nothing is.
     """
     manifests = {name: read_manifest(data_dir / name / MANIFEST) for name in FOLDERS}
-    finished = {data_dir / name: manifest for name, manifest in manifests.items() if manifest is not None}
+    finished = {
+        data_dir / name: manifest for name, manifest in manifests.items() if manifest is not None
+    }
     if not finished:
-        raise DataError(f"{data_dir}: holds nothing that is finished. Run `pipeline prepare` first.")
+        raise DataError(
+            f"{data_dir}: holds nothing that is finished. Run `pipeline prepare` first."
+        )
     records = [record for manifest in finished.values() for record in manifest["files"].values()]
     total = sum(record["bytes"] for record in records if "link_to" not in record)
     with progress("verify", total, "bytes") as update:
         add = _counter(update)
-        return [_check_folder(folder, manifest, threads, add) for folder, manifest in finished.items()]
+        return [
+            _check_folder(folder, manifest, threads, add) for folder, manifest in finished.items()
+        ]
 
 
-def _check_folder(folder: Path, manifest: Record, threads: int, add: Callable[[int], None]) -> FolderCheck:
+def _check_folder(
+    folder: Path, manifest: Record, threads: int, add: Callable[[int], None]
+) -> FolderCheck:
     started = time.monotonic()
-    files = sorted((name, record) for name, record in manifest["files"].items() if "link_to" not in record)
+    files = sorted(
+        (name, record) for name, record in manifest["files"].items() if "link_to" not in record
+    )
     links = [name for name in manifest["files"] if "link_to" in manifest["files"][name]]
     pairs = [name.removesuffix(".bin") for name in sorted(links) if name.endswith(".bin")]
 
@@ -146,9 +188,15 @@ def _check_folder(folder: Path, manifest: Record, threads: int, add: Callable[[i
 
     with ThreadPoolExecutor(threads) as pool:
         problems = [problem for problem in pool.map(whole, files) if problem]
-        problems += [p for found in pool.map(partial(check_shard, folder, manifest=manifest), pairs) for p in found]
+        problems += [
+            p
+            for found in pool.map(partial(check_shard, folder, manifest=manifest), pairs)
+            for p in found
+        ]
     size = sum(record["bytes"] for _, record in files)
-    return FolderCheck(folder, len(files), size, time.monotonic() - started, len(links), tuple(problems))
+    return FolderCheck(
+        folder, len(files), size, time.monotonic() - started, len(links), tuple(problems)
+    )
 
 
 def _counter(update: Callable[[float, str], None]) -> Callable[[int], None]:
@@ -164,12 +212,19 @@ def _counter(update: Callable[[float, str], None]) -> Callable[[int], None]:
     return add
 
 
-def _file_problem(folder: Path, name: str, record: Record, look: Callable[[Path, Record], str | None]) -> str | None:
-    """Return the line about a file that is missing, unreadable, of another size, or in which `look` finds something."""
+def _file_problem(
+    folder: Path, name: str, record: Record, look: Callable[[Path, Record], str | None]
+) -> str | None:
+    """Return the line about a file that is missing, unreadable, of another size, or in which `look`
+    finds something."""
     path = folder / name
     try:
         size = path.stat().st_size
-        found = f"has {size:,} bytes instead of {record['bytes']:,}" if size != record["bytes"] else look(path, record)
+        found = (
+            f"has {size:,} bytes instead of {record['bytes']:,}"
+            if size != record["bytes"]
+            else look(path, record)
+        )
     except FileNotFoundError:
         found = "is missing"
     except OSError as error:
@@ -178,7 +233,11 @@ def _file_problem(folder: Path, name: str, record: Record, look: Callable[[Path,
 
 
 def _content_problem(path: Path, record: Record, add: Callable[[int], None]) -> str | None:
-    return "has other bytes than were written" if file_record(path, add)["checksum"] != record["checksum"] else None
+    return (
+        "has other bytes than were written"
+        if file_record(path, add)["checksum"] != record["checksum"]
+        else None
+    )
 
 
 def _sample_problem(path: Path, record: Record) -> str | None:
@@ -192,7 +251,8 @@ def _sample_problem(path: Path, record: Record) -> str | None:
 def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) -> str | None:
     """Look at an index's header and at where its last sequence ends.
 
-    Others' files may go on behind what the header counts, and their last sequence need not lie last.
+    Others' files may go on behind what the header counts, and their last sequence need not lie
+    last.
     """
     with path.open("rb", buffering=0) as file:
         header = read_at(file.fileno(), HEADER.size, 0)
@@ -200,17 +260,22 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
         if magic != MAGIC or version != 1:
             return "does not begin as a Megatron indexed dataset (version 1)"
         if code not in DTYPE_OF_CODE or np.dtype(DTYPE_OF_CODE[code]) != dtype:
-            found = np.dtype(DTYPE_OF_CODE[code]).name if code in DTYPE_OF_CODE else "none of token ids"
+            found = (
+                np.dtype(DTYPE_OF_CODE[code]).name if code in DTYPE_OF_CODE else "none of token ids"
+            )
             return f"holds ids of type {found} (code {code}) instead of {dtype.name}"
         size, needed = os.fstat(file.fileno()).st_size, HEADER.size + 12 * sequences + 8 * entries
         if size < needed or (size > needed and not is_link):
             return (
-                f"counts {sequences:,} sequences and {entries:,} document entries, {needed:,} bytes, and has {size:,}"
+                f"counts {sequences:,} sequences and {entries:,} document entries, {needed:,} bytes, "
+                f"and has {size:,}"
             )
         end = 0
         if sequences:
             lengths, offsets = HEADER.size, HEADER.size + 4 * sequences
-            length = int.from_bytes(read_at(file.fileno(), 4, lengths + 4 * (sequences - 1)), "little")
+            length = int.from_bytes(
+                read_at(file.fileno(), 4, lengths + 4 * (sequences - 1)), "little"
+            )
             end = int.from_bytes(read_at(file.fileno(), 8, offsets + 8 * (sequences - 1)), "little")
             end += length * dtype.itemsize
     if end > data_bytes or (end < data_bytes and not is_link):
@@ -219,11 +284,13 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
 
 
 def _remedy(folder: Path, name: str, record: Record) -> str:
-    """Say what makes a file right again: a finished stage looks at no file, a finished task at sizes only."""
+    """Say what makes a file right again: a finished stage looks at no file, a finished task at
+    sizes only."""
     path, manifest = folder / name, folder / MANIFEST
     if folder.name == "tokenizer":
         return (
-            f"Restore it from a copy, or delete {manifest}, then run `pipeline train-tokenizer`: it makes all files of the "
+            f"Restore it from a copy, or delete {manifest}, then run `pipeline train-tokenizer`: "
+            "it makes all files of the "
             f"tokenizer again, the same ones if no text was added since."
         )
     if folder.name == "documents":
@@ -232,7 +299,9 @@ def _remedy(folder: Path, name: str, record: Record) -> str:
     if "link_to" not in record or not path.is_symlink():
         return made_again(path)
     source, split = name.split("/")[0], name.split("/")[1].split("_")[0]
-    restore = f"It is a link to {record['link_to']}: restore that (`cp -p` keeps its time of change), or"
+    restore = (
+        f"It is a link to {record['link_to']}: restore that (`cp -p` keeps its time of change), or"
+    )
     if not path.exists():
         return f"{restore} take it out of sources.{source}.{existing.FIELDS[split]} and run `pipeline tokenize`."
     return f"{restore} delete {path} and {manifest}, then run `pipeline tokenize`, to train on it as it is."

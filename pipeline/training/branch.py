@@ -1,4 +1,5 @@
-"""What must agree between a run and the checkpoint of another one that it begins from. Free of torch."""
+"""What must agree between a run and the checkpoint of another one that it begins from. Free of
+torch."""
 
 import re
 from collections.abc import Mapping
@@ -14,18 +15,28 @@ from pipeline.training.resume import RUN_RECORD, settings_of
 RUN_TIME_SETTINGS = re.compile(
     r"attn_implementation|.*(dropout|pdrop).*|use_cache|max_position_embeddings|rope_.*|.*aux_loss_coef"
 )
-"""Settings of a model that say how it is run or trained, or how far it sees: its weights fit with other values too."""
-BOOKKEEPING = re.compile(r"_.*|dtype|torch_dtype|transformers_version|architectures|(bos|eos|pad)_token_id")
+"""Settings of a model that say how it is run or trained, or how far it sees: its weights fit with
+other values too."""
+BOOKKEEPING = re.compile(
+    r"_.*|dtype|torch_dtype|transformers_version|architectures|(bos|eos|pad)_token_id"
+)
 """Entries of a transformers config that say nothing of the function."""
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError where a run that has yet to begin cannot begin from what `train.init_from` names."""
+    """Raise ConfigError where a run that has yet to begin cannot begin from what `train.init_from`
+    names."""
     if complete_checkpoints(config.paths.run_dir / "checkpoints"):
         return
-    if config.model.pretrained is not None and not (config.model.pretrained / "config.json").is_file():
+    if (
+        config.model.pretrained is not None
+        and not (config.model.pretrained / "config.json").is_file()
+    ):
         raise ConfigError(
-            [f"model.pretrained = {config.model.pretrained}: holds no config.json; name a transformers folder"]
+            [
+                f"model.pretrained = {config.model.pretrained}: holds no config.json; name a "
+                "transformers folder"
+            ]
         )
     origin = find_origin(config)
     if origin is None or config.train.init_take == "weights":
@@ -34,26 +45,33 @@ def check(config: RunConfig) -> None:
     problems = []
     if (planned := plan.tokens_after(state["step"])) != state["tokens"]:
         problems.append(
-            f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, in {origin.checkpoint} after "
+            f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, in "
+            f"{origin.checkpoint} after "
             f"{state['tokens']}; set them to those of {origin.run}, or train.init_take to weights"
         )
     if plan.total_steps <= state["step"]:
         problems.append(
-            f"train.train_tokens = {config.train.train_tokens}: must be above the {state['tokens']} tokens that "
+            f"train.train_tokens = {config.train.train_tokens}: must be above the "
+            f"{state['tokens']} tokens that "
             f"{origin.checkpoint} has seen, which count"
         )
     before = read_json(origin.run / RUN_RECORD) or {}
-    for name, own in (("precision.dtype", config.precision.dtype), ("optimizer.kind", config.optimizer.kind)):
+    for name, own in (
+        ("precision.dtype", config.precision.dtype),
+        ("optimizer.kind", config.optimizer.kind),
+    ):
         if name in before and before[name] != own:
             problems.append(
-                f"{name} = {own}: {origin.run} has {before[name]}; set it back, or train.init_take to weights"
+                f"{name} = {own}: {origin.run} has {before[name]}; set it back, or train.init_take "
+                "to weights"
             )
     if problems:
         raise ConfigError(problems)
 
 
 def model_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Name the entries of two transformers configs between which the same weights are another function."""
+    """Name the entries of two transformers configs between which the same weights are another
+    function."""
 
     def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -66,6 +84,7 @@ def model_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
 
 
 def changed_settings(config: RunConfig, origin: Origin) -> list[str]:
-    """Name every setting that differs from those of the run that a branch begins from, data and schedule included."""
+    """Name every setting that differs from those of the run that a branch begins from, data and
+    schedule included."""
     before = read_json(origin.run / RUN_RECORD) or {}
     return differences(before, settings_of(config))

@@ -1,4 +1,5 @@
-"""A training job as one rank sees it: set up, go on from where the run is, train, say how it ended."""
+"""A training job as one rank sees it: set up, go on from where the run is, train, say how it
+ended."""
 
 import logging
 import os
@@ -50,13 +51,20 @@ from pipeline.training.trackers import Trackers
 from pipeline.training.validation import bytes_of_ids, choose_held_out, unigram_entropy
 
 
-def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT) -> dict[str, Any]:
-    """Train until the end, a stop signal or trouble; returns `{"status": "done" | "interrupted" | "rolled back", ...}`.
+def run_job(
+    config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT
+) -> dict[str, Any]:
+    """Train until the end, a stop signal or trouble; returns `{"status": "done" | "interrupted" |
+    "rolled back", ...}`.
 
     Raises UserError, the same on every rank, where the settings or what is on disk do not allow it.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    run_dir, rank, ranks = config.paths.run_dir, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    run_dir, rank, ranks = (
+        config.paths.run_dir,
+        int(os.environ["RANK"]),
+        int(os.environ["WORLD_SIZE"]),
+    )
     resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
     started = StartUp(heartbeat)
     architecture = model_config(config)
@@ -74,9 +82,14 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     join_process_group()
     sizes = count_parameters(architecture)
     resolved = fit_buckets(resolved, sizes.total)
-    each = checkpoint_bytes(sizes.total, config.precision.dtype, zero_stage(resolved), moment_bytes(config, sizes))
+    each = checkpoint_bytes(
+        sizes.total, config.precision.dtype, zero_stage(resolved), moment_bytes(config, sizes)
+    )
     disk, problems = from_rank_0(disk_need, config, each)
-    if problems := [*on_any_rank(problems_of_rank(config, resolved, architecture, sizes)), *problems]:
+    if problems := [
+        *on_any_rank(problems_of_rank(config, resolved, architecture, sizes)),
+        *problems,
+    ]:
         raise ConfigError(problems)
     candidates = from_rank_0(resume.begin, config)
     about = from_rank_0(start.describe, config, architecture)
@@ -86,20 +99,32 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
     started.mark("process_group")
-    model = LanguageModel(build_model(config, architecture, resolved, weights), config.optimizer.z_loss_weight)
+    model = LanguageModel(
+        build_model(config, architecture, resolved, weights), config.optimizer.z_loss_weight
+    )
     started.mark("model")
     engine = make_engine(config, resolved, model)
     started.mark("engine")
     _refuse_damaged(check.finish())
     checkpoint.begin_random_state(config.train.seed, 0, rank)  # dropout differs between ranks
     del weights
-    state = _go_on(engine, candidates, config, rank) if candidates else start.begin(engine, config, origin, about)
+    state = (
+        _go_on(engine, candidates, config, rank)
+        if candidates
+        else start.begin(engine, config, origin, about)
+    )
     peak = counted_peak(_device_name(), is_mixture=bool(expert_modules(model.causal_lm)))
     share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         _record_start(
-            engine, config, sizes, state.step, ranks, epochs=data.order.epochs(config.total_samples), disk=disk
+            engine,
+            config,
+            sizes,
+            state.step,
+            ranks,
+            epochs=data.order.epochs(config.total_samples),
+            disk=disk,
         )
     steps = range(state.step + 1, config.total_steps + 1)
     state = replace(state, skipped=from_rank_0(skipped_samples, config, state.skipped))
@@ -107,12 +132,27 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     if config.data.document_mask:
         check_document_mask(engine.module, config.data.sequence_length)
     started.mark("checks_and_resume")
-    with Loader(data, share, steps, Mover(engine.device)) as loader, Trackers(config, state.step, rank) as trackers:
+    with (
+        Loader(data, share, steps, Mover(engine.device)) as loader,
+        Trackers(config, state.step, rank) as trackers,
+    ):
         size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
         saver = Saver(engine, run_dir, config.checkpoint, about, heartbeat, metrics)
         run = Run(
-            config, engine, loader, held_out, saver, stop, heartbeat, metrics, trackers, gradients, started, size, peak
+            config,
+            engine,
+            loader,
+            held_out,
+            saver,
+            stop,
+            heartbeat,
+            metrics,
+            trackers,
+            gradients,
+            started,
+            size,
+            peak,
         )
         try:
             state = train(run, state)
@@ -122,7 +162,9 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
     if metrics:
         metrics.close()
         write_event(run_dir, "end" if finished else "stop", step=state.step)
-    counts = _counts(config, state, sizes, ranks, resolved, held_out) if finished and rank == 0 else {}
+    counts = (
+        _counts(config, state, sizes, ranks, resolved, held_out) if finished and rank == 0 else {}
+    )
     if counts:
         counts["lineage"] = about["lineage"]
         counts |= {"compiled_graphs": compiled_graphs()} if config.train.compile else {}
@@ -130,7 +172,14 @@ def run_job(config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartb
 
 
 def _record_start(
-    engine: Engine, config: RunConfig, sizes: Sizes, step: int, ranks: int, *, epochs: dict[str, float], disk: str
+    engine: Engine,
+    config: RunConfig,
+    sizes: Sizes,
+    step: int,
+    ranks: int,
+    *,
+    epochs: dict[str, float],
+    disk: str,
 ) -> None:
     """Write what this start of the run is to events.jsonl."""
     highest, factor = config.optimizer.peak_learning_rate, config.learning_rate_factor
@@ -152,11 +201,14 @@ def _record_start(
 
 
 def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -> None:
-    """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would look like a hang."""
+    """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would
+    look like a hang."""
     for operator in extensions.needed(resolved, config.optimizer):
         missing = not extensions.is_built(operator)
         if missing and rank == 0:
-            write_event(config.paths.run_dir, "build", operator=operator.name, message=operator.announcement)
+            write_event(
+                config.paths.run_dir, "build", operator=operator.name, message=operator.announcement
+            )
         extensions.provide(operator)
 
 
@@ -164,7 +216,12 @@ def _refuse_damaged(problems: list[str]) -> None:
     """Raise UserError on every rank if the token files are not what the manifest says on any."""
     if found := on_any_rank(problems):
         raise UserError(
-            "\n".join(["The token files are not those that were made:", *(f"  - {line}" for line in found)])
+            "\n".join(
+                [
+                    "The token files are not those that were made:",
+                    *(f"  - {line}" for line in found),
+                ]
+            )
         )
 
 
@@ -177,30 +234,52 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
         if damage := checkpoint.damage(path, config.checkpoint.verify == "checksums", engine):
             if rank == 0:
                 message = f"{path.name} is damaged and passed over: {', '.join(damage)}"
-                write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage, message=message)
+                write_event(
+                    run_dir,
+                    "damaged checkpoint",
+                    checkpoint=path.name,
+                    damage=damage,
+                    message=message,
+                )
             continue
-        started, before, now = time.perf_counter(), checkpoint.written_by(path), engine.zero_optimization_stage()
+        started, before, now = (
+            time.perf_counter(),
+            checkpoint.written_by(path),
+            engine.zero_optimization_stage(),
+        )
         state = checkpoint.load(engine, path, config.train.seed)
         if rank == 0 and before != (now, ranks):
             seconds = round(time.perf_counter() - started, 3)
-            stages = {"from_zero_stage": before[0], "to_zero_stage": now, "from_ranks": before[1], "to_ranks": ranks}
+            stages = {
+                "from_zero_stage": before[0],
+                "to_zero_stage": now,
+                "from_ranks": before[1],
+                "to_ranks": ranks,
+            }
             write_event(run_dir, "convert", checkpoint=path.name, **stages, seconds=seconds)
         if rank == 0:
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state
     raise UserError(
-        f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl names how). "
+        f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl "
+        "names how). "
         "Restore one from a copy, or choose another paths.run_dir."
     )
 
 
 def _look_over(run_dir: Path, newest: Path) -> None:
-    """Say what beside the newest complete checkpoint is not as a save leaves it, and mend `latest`."""
+    """Say what beside the newest complete checkpoint is not as a save leaves it, and mend
+    `latest`."""
     for path, flaw in broken_checkpoints(newest.parent).items():
         message = f"{path.name} is passed over: {flaw}"
-        write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=[flaw], message=message)
+        write_event(
+            run_dir, "damaged checkpoint", checkpoint=path.name, damage=[flaw], message=message
+        )
     if (named := pointed_at(newest.parent)) != newest.name:
-        message = f"`latest` names {named or 'nothing'} and the newest complete checkpoint is {newest.name}: mended"
+        message = (
+            f"`latest` names {named or 'nothing'} and the newest complete checkpoint is "
+            f"{newest.name}: mended"
+        )
         write_event(run_dir, "pointer mended", named=named, checkpoint=newest.name, message=message)
         point_to(newest)
 
@@ -218,7 +297,8 @@ def _how_it_runs(engine: Engine, sizes: Sizes) -> str:
     model: LanguageModel = engine.module
     losses = "logits a chunk at a time" if model.chunks_logits else "all logits at once"
     return (
-        f"{model.config.model_type}, {sizes.total:,} parameters ({sizes.non_embedding:,} without embeddings), ZeRO "
+        f"{model.config.model_type}, {sizes.total:,} parameters ({sizes.non_embedding:,} without "
+        "embeddings), ZeRO "
         f"{engine.zero_optimization_stage()} on {dist.get_world_size()} ranks of {_device_name()}, "
         f"{type(engine.basic_optimizer).__name__}, attention by {model.attention}, {losses}"
     )
@@ -229,11 +309,18 @@ def _device_name() -> str:
 
 
 def _counts(
-    config: RunConfig, state: TrainState, sizes: Sizes, ranks: int, resolved: dict[str, Any], held_out: Any
+    config: RunConfig,
+    state: TrainState,
+    sizes: Sizes,
+    ranks: int,
+    resolved: dict[str, Any],
+    held_out: Any,
 ) -> dict[str, Any]:
     records = read_metrics(config.paths.run_dir)
     last = records[-1]
-    loss = next((record["loss"] for record in reversed(records) if record["loss"] is not None), float("nan"))
+    loss = next(
+        (record["loss"] for record in reversed(records) if record["loss"] is not None), float("nan")
+    )
     entropy, entropy_by_source = unigram_entropy(held_out)
     validation = last.get("validation_loss")
     shown = f", validation loss {validation:.3f}" if validation is not None else ""
@@ -255,6 +342,8 @@ def _counts(
         "zero_stage": resolved["zero_optimization"]["stage"],
         "device": _device_name(),
         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in records),
-        "mfu": statistics.median(known) if (known := [r["mfu"] for r in records if r["mfu"] is not None]) else None,
+        "mfu": statistics.median(known)
+        if (known := [r["mfu"] for r in records if r["mfu"] is not None])
+        else None,
         "checkpoint": name_of(state.step),
     }

@@ -1,4 +1,5 @@
-"""What a larger `train.train_tokens` does to the learning rate of a run that has begun. Free of torch."""
+"""What a larger `train.train_tokens` does to the learning rate of a run that has begun. Free of
+torch."""
 
 from dataclasses import asdict, dataclass
 
@@ -26,8 +27,8 @@ class Jump:
     rate_after: float
     """At the step after it."""
     step_before_decay: int | None
-    """The newest checkpoint from which the run goes on as if it had been this long from the start; None where none has
-    been kept, or the schedule depends on the length everywhere."""
+    """The newest checkpoint from which the run goes on as if it had been this long from the start;
+    None where none has been kept, or the schedule depends on the length everywhere."""
 
     def event(self) -> dict[str, int | float | None]:
         """Return it for events.jsonl."""
@@ -36,11 +37,14 @@ class Jump:
 
 def with_length(config: RunConfig, train_tokens: int) -> RunConfig:
     """Return the same run with another length."""
-    return config.model_copy(update={"train": config.train.model_copy(update={"train_tokens": train_tokens})})
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"train_tokens": train_tokens})}
+    )
 
 
 def find_jump(config: RunConfig, train_tokens_before: int) -> Jump | None:
-    """Return the jump of the learning rate at a resume of a run that was to be shorter; None where there is none."""
+    """Return the jump of the learning rate at a resume of a run that was to be shorter; None where
+    there is none."""
     if config.train.train_tokens <= train_tokens_before:
         return None
     checkpoints = complete_checkpoints(config.paths.run_dir / "checkpoints")
@@ -66,32 +70,40 @@ def describe_jump(config: RunConfig, jump: Jump) -> str:
     kind = config.schedule.kind
     run_dir = config.paths.run_dir
     what = (
-        f"train.train_tokens {jump.train_tokens_before:,} -> {jump.train_tokens:,}: schedule.kind {kind} ends later, so the "
-        f"learning rate, {jump.rate_before:.3g} at step {jump.step}, is {jump.rate_after:.3g} at step {jump.step + 1}. "
+        f"train.train_tokens {jump.train_tokens_before:,} -> {jump.train_tokens:,}: schedule.kind "
+        f"{kind} ends later, so the "
+        f"learning rate, {jump.rate_before:.3g} at step {jump.step}, is {jump.rate_after:.3g} at "
+        f"step {jump.step + 1}. "
     )
     if jump.step_before_decay is not None:
         return what + (
             f"To go on from before the decay, choose another paths.run_dir, with train.init_from = "
-            f"{run_dir}@{jump.step_before_decay} and train.init_take = everything{_pruned_soon(config, jump.step_before_decay)}"
+            f"{run_dir}@{jump.step_before_decay} and train.init_take = "
+            f"everything{_pruned_soon(config, jump.step_before_decay)}"
         )
     if kind == "wsd":
         return what + (
-            "No checkpoint from before the decay has been kept (checkpoint.keep_every_steps). To go on from these weights "
+            "No checkpoint from before the decay has been kept (checkpoint.keep_every_steps). To "
+            "go on from these weights "
             f"with a warm-up, choose another paths.run_dir, with train.init_from = {run_dir}"
         )
     return what + (
-        "The steps before were trained by the schedule of the shorter run: to compare with a run of this length, train one "
-        f"from the start in another paths.run_dir; to go on from these weights with a warm-up, add train.init_from = {run_dir}. "
+        "The steps before were trained by the schedule of the shorter run: to compare with a run "
+        "of this length, train one "
+        "from the start in another paths.run_dir; to go on from these weights with a warm-up, add "
+        f"train.init_from = {run_dir}. "
         "A run that may be lengthened has schedule.kind wsd or constant"
     )
 
 
 def _pruned_soon(config: RunConfig, step: int) -> str:
-    """Return what to add about a checkpoint that the run's next saves delete; nothing where it stays."""
+    """Return what to add about a checkpoint that the run's next saves delete; nothing where it
+    stays."""
     if stays_for_ever(step, config.checkpoint):
         return ""
     return (
-        f". The next saves delete that checkpoint (checkpoint.keep_last = {config.checkpoint.keep_last}): to use it, stop this "
+        ". The next saves delete that checkpoint (checkpoint.keep_last = "
+        f"{config.checkpoint.keep_last}): to use it, stop this "
         f"run now, or start it with checkpoint.keep_every_steps = {step}"
     )
 

@@ -35,7 +35,8 @@ PROBE_TOKENS = 32
 
 
 class NotFinite(UserError):
-    """The loss is not a number and the gradient is: the weights have been touched. Nothing was written after that."""
+    """The loss is not a number and the gradient is: the weights have been touched. Nothing was
+    written after that."""
 
 
 class GoBack(Exception):
@@ -79,7 +80,8 @@ class StepResult:
     peak_memory_bytes: int
     """Of the rank that needed most."""
     micro_square: float
-    """Sum of the squared norms of the gradients of all ranks' micro-batches, each divided by the accumulation."""
+    """Sum of the squared norms of the gradients of all ranks' micro-batches, each divided by the
+    accumulation."""
     grad_norm: float | None = None
     """None where it is not finite."""
     is_made: bool = True
@@ -106,16 +108,27 @@ def train(run: Run, state: TrainState) -> TrainState:
         is_last = state.step == plan.total_steps
         now = time.perf_counter()
         record: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "loss": loss}
-        record |= {"grad_norm": result.grad_norm, "learning_rate": rate, "data_checksum": result.data_checksum}
-        record |= {"peak_memory_bytes": result.peak_memory_bytes, "loss_scale": loss_scale(run.engine)}
+        record |= {
+            "grad_norm": result.grad_norm,
+            "learning_rate": rate,
+            "data_checksum": result.data_checksum,
+        }
+        record |= {
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "loss_scale": loss_scale(run.engine),
+        }
         record |= {"gradient_noise_scale_tokens": state.noise_scale.tokens}
         record |= _speed(run, step, seconds=now - waited_from, waited=started - waited_from)
         run.heartbeat.beat(f"step {state.step} done")
         if not result.is_made and run.metrics:
             message = f"step {step}: loss or gradient is not finite; its update is not made"
-            write_event(config.paths.run_dir, "update not made", step=step, loss=loss, message=message)
+            write_event(
+                config.paths.run_dir, "update not made", step=step, loss=loss, message=message
+            )
         if not trouble and (is_last or state.step % config.train.validate_every_steps == 0):
-            record |= validate(run.engine, run.held_out, config.batch.micro_batch_sequences, run.heartbeat)
+            record |= validate(
+                run.engine, run.held_out, config.batch.micro_batch_sequences, run.heartbeat
+            )
             record["validation_seconds"] = time.perf_counter() - now
         if run.metrics:
             run.metrics.write(record)
@@ -137,16 +150,21 @@ def train(run: Run, state: TrainState) -> TrainState:
 def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepResult:
     """Do one optimizer step.
 
-    The ranks agree on the loss and the wish to stop before the weights are touched.
-    Every target has the same weight in every step: the gradient is that of the sum of losses over the places for them.
+    The ranks agree on the loss and the wish to stop before the weights are touched. Every target
+    has the same weight in every step: the gradient is that of the sum of losses over the places for
+    them.
     """
     engine = run.engine
-    total = torch.zeros(3, dtype=torch.float64, device=engine.device)  # of losses, of targets, of squared gradients
+    total = torch.zeros(
+        3, dtype=torch.float64, device=engine.device
+    )  # of losses, of targets, of squared gradients
     checksum = 0
     run.gradients.is_watching = is_measured(step, len(micro_batches) * dist.get_world_size())
     for i, batch in enumerate(micro_batches):
         is_last = i + 1 == len(micro_batches)
-        engine.set_gradient_accumulation_boundary(is_last)  # its own count loses the boundary where the batch changes
+        engine.set_gradient_accumulation_boundary(
+            is_last
+        )  # its own count loses the boundary where the batch changes
         batch.wait()
         objective, losses = engine(batch.inputs, batch.targets, batch.positions)
         engine.backward(objective / losses.numel())  # divides by the accumulation steps
@@ -168,7 +186,8 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
         norm = gradient_norm(engine)
         if np.isfinite(norm) and not np.isfinite(agreed.loss):
             raise NotFinite(
-                f"the loss is {agreed.loss} at step {step} and its gradient a number: none of the guards can help. The "
+                f"the loss is {agreed.loss} at step {step} and its gradient a number: none of the "
+                "guards can help. The "
                 "checkpoints are those before it. Look at the model."
             )
     if np.isfinite(norm):
@@ -178,7 +197,8 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
 
 
 def _agree(total: torch.Tensor, stop: bool, saver: Saver, checksum: int) -> StepResult:
-    """Add up over the ranks, in one reduction, the totals `(3,) float64` of a step, wishes to stop, checksums.
+    """Add up over the ranks, in one reduction, the totals `(3,) float64` of a step, wishes to stop,
+    checksums.
 
     Each rank's peak of memory has a place of its own in it, so that the sum holds them all.
     """
@@ -186,37 +206,49 @@ def _agree(total: torch.Tensor, stop: bool, saver: Saver, checksum: int) -> Step
     halves = (checksum % 2**32, checksum // 2**32 % 2**32)
     peaks = [0.0] * dist.get_world_size()
     peaks[dist.get_rank()] = float(_peak_memory_bytes(total.device))
-    agreed = torch.cat([total, total.new_tensor([float(stop), float(saver.has_written), *halves, *peaks])])
+    agreed = torch.cat(
+        [total, total.new_tensor([float(stop), float(saver.has_written), *halves, *peaks])]
+    )
     dist.all_reduce(agreed)
     loss, targets, micro_square, stops, written, low, high, *peaks = agreed.tolist()
     data_checksum = f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
     saved = saver.is_pending and written == len(peaks)
-    return StepResult(loss / max(1.0, targets), stops > 0, saved, data_checksum, int(max(peaks)), micro_square)
+    return StepResult(
+        loss / max(1.0, targets), stops > 0, saved, data_checksum, int(max(peaks)), micro_square
+    )
 
 
 def _noise_scale(run: Run, state: TrainState, result: StepResult) -> NoiseScale:
-    """Return the running noise scale after a step; as it was where the step was not measured, or was skipped."""
+    """Return the running noise scale after a step; as it was where the step was not measured, or
+    was skipped."""
     plan, step, ranks = run.config.step_plan, state.step + 1, dist.get_world_size()
     micro_batches = plan.samples(step) // run.config.batch.micro_batch_sequences
     if not is_measured(step, micro_batches) or result.grad_norm is None:
         return state.noise_scale
-    accumulation, tokens = micro_batches // ranks, plan.tokens(step)  # by the first DeepSpeed has divided the loss
+    accumulation, tokens = (
+        micro_batches // ranks,
+        plan.tokens(step),
+    )  # by the first DeepSpeed has divided the loss
     small = result.micro_square * accumulation**2 / micro_batches
     return state.noise_scale.after_step(small, tokens // micro_batches, result.grad_norm**2, tokens)
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
-    """Return the most bytes of GPU memory since the last call, or of the process's memory since it began on a CPU."""
+    """Return the most bytes of GPU memory since the last call, or of the process's memory since it
+    began on a CPU."""
     if device.type != "cuda":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts it in KiB
-    peak = torch.cuda.max_memory_allocated(device)  # counters on the host: the device is not waited for
+    peak = torch.cuda.max_memory_allocated(
+        device
+    )  # counters on the host: the device is not waited for
     torch.cuda.reset_peak_memory_stats(device)
     return peak
 
 
 @torch.no_grad()
 def probe(run: Run) -> dict[str, np.ndarray]:
-    """Return fixed token ids `(1, positions)` and the engine's logits for them `(1, positions, vocabulary) float32`."""
+    """Return fixed token ids `(1, positions)` and the engine's logits for them `(1, positions,
+    vocabulary) float32`."""
     vocabulary = run.engine.module.config.vocab_size
     positions = min(PROBE_TOKENS, run.config.data.sequence_length)
     ids = torch.arange(1, positions + 1, device=run.engine.device)[None] * 7919 % vocabulary
@@ -231,7 +263,9 @@ def _speed(run: Run, step: int, seconds: float, waited: float) -> dict[str, Any]
     rate, per_token = run.config.step_plan.tokens(step) / seconds, run.size.flops_per_token(length)
     hfu = None
     if run.config.train.activation_checkpointing:
-        hfu = flops_utilisation(rate, run.size.recomputing_flops_per_token(length), devices, run.peak_flops)
+        hfu = flops_utilisation(
+            rate, run.size.recomputing_flops_per_token(length), devices, run.peak_flops
+        )
     return {
         "tokens_per_second": rate,
         "tflops": rate * per_token / devices / 1e12,

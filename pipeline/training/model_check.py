@@ -1,6 +1,8 @@
-"""Builds the model of a run file on torch's meta device and says what is wrong with it: `separate_checks` runs this.
+"""Builds the model of a run file on torch's meta device and says what is wrong with it:
+`separate_checks` runs this.
 
-Nothing is allocated and no data are needed; ranks would find the same, after the stages that make the data.
+Nothing is allocated and no data are needed; ranks would find the same, after the stages that make
+the data.
 """
 
 from typing import Any
@@ -22,7 +24,8 @@ from pipeline.work.separate_checks import answer
 
 
 def check_model(config: RunConfig) -> dict[str, Any]:
-    """Return the fields of `model_facts.ModelFacts`. Raises ConfigError with all that is wrong with the model's settings."""
+    """Return the fields of `model_facts.ModelFacts`. Raises ConfigError with all that is wrong with
+    the model's settings."""
     logging.set_verbosity_error()
     if problems := _attention_problems(config):
         raise ConfigError(problems)
@@ -45,18 +48,25 @@ def _build(config: RunConfig, architecture: PretrainedConfig) -> PreTrainedModel
     except Exception as error:  # whatever the modelling code raises: no user can read its traceback
         setting = "config" if config.model.pretrained is None else "pretrained"
         raise ConfigError(
-            [f"model.{setting}: transformers cannot build this {architecture.model_type} ({said_by_library(error)})"]
+            [
+                f"model.{setting}: transformers cannot build this {architecture.model_type} "
+                f"({said_by_library(error)})"
+            ]
         ) from None
 
 
 def _attention_problems(config: RunConfig) -> list[str]:
-    """Refuse a name that transformers does not know. Whether its library is there, the machine that trains decides."""
+    """Refuse a name that transformers does not know. Whether its library is there, the machine that
+    trains decides."""
     asked = config.model.config.get(ATTENTION)
     flash = [f"flash_attention_{version}" for version in (2, 3, 4)]
     names = sorted({"eager", *ALL_ATTENTION_FUNCTIONS, *flash})
     if asked is None or asked in names:
         return []
-    return [f"model.config.{ATTENTION} = {asked!r}: transformers has {', '.join(names)}; or leave it out"]
+    return [
+        f"model.config.{ATTENTION} = {asked!r}: transformers has {', '.join(names)}; or leave it "
+        "out"
+    ]
 
 
 if __name__ == "__main__":

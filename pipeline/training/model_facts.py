@@ -1,4 +1,5 @@
-"""What is known of the run's model before there are data, tokenizer or ranks. Free of torch: a process of its own builds it."""
+"""What is known of the run's model before there are data, tokenizer or ranks. Free of torch: a
+process of its own builds it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from pipeline.training.origin import inventory
 from pipeline.work.separate_checks import found_by
 
 VERSION = 2
-"""Raised when `model_check` refuses more or tells more, so that kept verdicts are not taken for new ones."""
+"""Raised when `model_check` refuses more or tells more, so that kept verdicts are not taken for new
+ones."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class ModelFacts:
 def model_facts(config: RunConfig) -> ModelFacts:
     """Build the model without values, or take what was found when it was built before.
 
-    Raises ConfigError with all that is wrong with `model`, and DataError where a pretrained tokenizer, whose size counts,
-    cannot be read.
+    Raises ConfigError with all that is wrong with `model`, and DataError where a pretrained
+    tokenizer, whose size counts, cannot be read.
     """
     decides = _what_decides(config)
-    return found_by("pipeline.training.model_check", ModelFacts, config, decides, "the model's settings")
+    return found_by(
+        "pipeline.training.model_check", ModelFacts, config, decides, "the model's settings"
+    )
 
 
 def _what_decides(config: RunConfig) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What a run begins from: another run's checkpoint (`train.init_from`) or a transformers folder (`model.pretrained`).
+"""What a run begins from: another run's checkpoint (`train.init_from`) or a transformers folder
+(`model.pretrained`).
 
 Reads manifests, and of weights a sample; free of torch. The other run is never written to.
 """
@@ -38,32 +39,51 @@ class Origin:
 
 
 def find_origin(config: RunConfig) -> Origin | None:
-    """Return what `train.init_from` names, None where it is not set. Raises ConfigError naming the steps that there are."""
+    """Return what `train.init_from` names, None where it is not set. Raises ConfigError naming the
+    steps that there are."""
     if config.train.init_from is None:
         return None
     run, step = _run_and_step(config.train.init_from)
     setting = f"train.init_from = {config.train.init_from}"
     if run == config.paths.run_dir:
-        raise ConfigError([f"{setting}: is this run's own folder; choose another paths.run_dir for the branch"])
+        raise ConfigError(
+            [f"{setting}: is this run's own folder; choose another paths.run_dir for the branch"]
+        )
     checkpoints = complete_checkpoints(run / "checkpoints")
     if not checkpoints:
-        raise ConfigError([f"{setting}: {run / 'checkpoints'} holds no complete checkpoint; name the folder of a run"])
+        raise ConfigError(
+            [
+                f"{setting}: {run / 'checkpoints'} holds no complete checkpoint; name the folder "
+                "of a run"
+            ]
+        )
     chosen = checkpoints[-1] if step is None else run / "checkpoints" / name_of(step)
     if chosen not in checkpoints:
-        raise ConfigError([f"{setting}: no such checkpoint; there are those of step {_steps(checkpoints)}"])
+        raise ConfigError(
+            [f"{setting}: no such checkpoint; there are those of step {_steps(checkpoints)}"]
+        )
     return Origin(chosen, read_checkpoint_manifest(chosen))
 
 
 def refuse_damaged(origin: Origin, damage: list[str]) -> None:
     """Raise DataError where a checkpoint is not what was written."""
     if damage:
-        others = [path for path in complete_checkpoints(origin.checkpoint.parent) if path != origin.checkpoint]
-        remedy = f"name another step with train.init_from: {_steps(others)}" if others else "it is the only one there"
+        others = [
+            path
+            for path in complete_checkpoints(origin.checkpoint.parent)
+            if path != origin.checkpoint
+        ]
+        remedy = (
+            f"name another step with train.init_from: {_steps(others)}"
+            if others
+            else "it is the only one there"
+        )
         raise DataError(f"{origin.checkpoint}: is damaged: {', '.join(damage)}; {remedy}")
 
 
 def inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe what a run begins from by content, for the stage's fingerprint; None for what has been moved away.
+    """Describe what a run begins from by content, for the stage's fingerprint; None for what has
+    been moved away.
 
     `RUN` without a step is `newest`: a run that has begun stays what it is when that run goes on.
     """
@@ -72,7 +92,11 @@ def inventory(config: RunConfig) -> dict[str, Any]:
         run, step = _run_and_step(config.train.init_from)
         manifest = run / "checkpoints" / name_of(step or 0) / MANIFEST
         described["train.init_from"] = (
-            "newest" if step is None else file_record(manifest)["checksum"] if manifest.is_file() else None
+            "newest"
+            if step is None
+            else file_record(manifest)["checksum"]
+            if manifest.is_file()
+            else None
         )
     if (folder := config.model.pretrained) is not None:
         files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]

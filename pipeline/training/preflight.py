@@ -1,4 +1,5 @@
-"""What `train` refuses before anything is started. Free of torch, so that the answer comes at once."""
+"""What `train` refuses before anything is started. Free of torch, so that the answer comes at
+once."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,25 +17,31 @@ Part = Callable[[RunConfig], None]
 
 
 def check_settings(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of template, batch, vocabulary and muP: wrong wherever the run is trained."""
+    """Raise ConfigError with every problem of template, batch, vocabulary and muP: wrong wherever
+    the run is trained."""
     _all_of((deepspeed_config.check, parametrisation.check), config)
 
 
 def check_start(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of resume, branch and trackers: of what this machine and run_dir hold now."""
+    """Raise ConfigError with every problem of resume, branch and trackers: of what this machine and
+    run_dir hold now."""
     _all_of((resume.check, branch.check, trackers.check), config)
 
 
 def check_model(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of `model`, found by building it without values (`model_check`)."""
+    """Raise ConfigError with every problem of `model`, found by building it without values
+    (`model_check`)."""
     model_facts(config)
 
 
 def check_disk(config: RunConfig) -> None:
-    """Raise ConfigError where run_dir's disk has too little free for the checkpoints that the run will keep."""
+    """Raise ConfigError where run_dir's disk has too little free for the checkpoints that the run
+    will keep."""
     facts = model_facts(config)
     template = read_template(config.deepspeed)
-    each = checkpoint_bytes(facts.parameters, config.precision.dtype, zero_stage(template), facts.moment_bytes)
+    each = checkpoint_bytes(
+        facts.parameters, config.precision.dtype, zero_stage(template), facts.moment_bytes
+    )
     _, problems = disk_need(config, each)
     if problems:
         raise ConfigError(problems)

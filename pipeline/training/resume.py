@@ -1,11 +1,17 @@
-"""Whether and from where a run goes on, and which settings may have changed since it began. Free of torch."""
+"""Whether and from where a run goes on, and which settings may have changed since it began. Free of
+torch."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint.folders import broken_checkpoints, complete_checkpoints, pointed_at, read_checkpoint_manifest
+from pipeline.checkpoint.folders import (
+    broken_checkpoints,
+    complete_checkpoints,
+    pointed_at,
+    read_checkpoint_manifest,
+)
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.sampling import order
@@ -23,14 +29,17 @@ FIXED = (
     "model", "data", "optimizer", "schedule", "batch.global_batch_tokens", "batch.ramp", "precision", "train.seed",
     "train.init_from", "train.init_take",
 )  # fmt: skip
-"""Settings that stay as they were: any of them would turn the run into another one. README.md says what may change."""
+"""Settings that stay as they were: any of them would turn the run into another one. README.md says
+what may change."""
 
 NOT_IN_A_BRANCH = ("model.", "output of tokenizer:", "train.init_")
-"""Settings in which a branch cannot differ from the run that it begins from, or that name what that run began from."""
+"""Settings in which a branch cannot differ from the run that it begins from, or that name what that
+run began from."""
 
 
 def begin(config: RunConfig) -> list[Path]:
-    """Record the run's settings and return the checkpoints to go on from, newest first; one process calls it.
+    """Record the run's settings and return the checkpoints to go on from, newest first; one process
+    calls it.
 
     Raises ConfigError as `check` does.
     """
@@ -39,14 +48,17 @@ def begin(config: RunConfig) -> list[Path]:
     before = read_json(record) or {}
     jump = find_jump(config, before.get(LENGTH, config.train.train_tokens))
     if jump is not None:
-        write_event(config.paths.run_dir, LENGTHENED, **jump.event(), message=describe_jump(config, jump))
+        write_event(
+            config.paths.run_dir, LENGTHENED, **jump.event(), message=describe_jump(config, jump)
+        )
     write_json(record, _known(config, before))
     record_tokens(config)
     return complete_checkpoints(config.paths.run_dir / "checkpoints")[::-1]
 
 
 def _lost(config: RunConfig) -> list[str]:
-    """Say where a run had checkpoints and has none that is complete: it must not begin again from nothing by itself."""
+    """Say where a run had checkpoints and has none that is complete: it must not begin again from
+    nothing by itself."""
     folder = config.paths.run_dir / "checkpoints"
     found = [f"{path.name}: {flaw}" for path, flaw in broken_checkpoints(folder).items()]
     named = pointed_at(folder)
@@ -56,13 +68,15 @@ def _lost(config: RunConfig) -> list[str]:
     found += [] if named is None else [f"`latest` names {named or 'nothing'}"]
     found += [f"{EVENTS} tells of a save at step {saved[-1]}"] if saved else []
     return [
-        f"paths.run_dir = {config.paths.run_dir}: had checkpoints, and none of them is complete ({'; '.join(found)}). Restore "
+        f"paths.run_dir = {config.paths.run_dir}: had checkpoints, and none of them is complete "
+        f"({'; '.join(found)}). Restore "
         "one from a copy; or, to begin anew, choose another paths.run_dir"
     ]
 
 
 def check(config: RunConfig) -> None:
-    """Raise ConfigError where `train.resume` forbids to go on, or where a fixed setting differs from the run's.
+    """Raise ConfigError where `train.resume` forbids to go on, or where a fixed setting differs
+    from the run's.
 
     Also where the newest checkpoint has seen other tokens than the steps before it take.
     """
@@ -71,13 +85,15 @@ def check(config: RunConfig) -> None:
     if mode == "required" and not checkpoints:
         raise ConfigError(
             [
-                f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; to begin one, set it to auto"
+                f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; "
+                "to begin one, set it to auto"
             ]
         )
     if mode == "never" and checkpoints:
         raise ConfigError(
             [
-                f"train.resume = never: {run_dir} holds checkpoints up to {checkpoints[-1].name}; set it to auto to go on "
+                f"train.resume = never: {run_dir} holds checkpoints up to {checkpoints[-1].name}; "
+                "set it to auto to go on "
                 "from there, or choose another paths.run_dir"
             ]
         )
@@ -96,39 +112,50 @@ def _changes(config: RunConfig) -> list[str]:
     other_version = order.other_version(before, run_dir)
     if other_version is not None:
         return [
-            f"{other_version}, so the run cannot go on. Finish it with the version of the pipeline that began it, or choose "
+            f"{other_version}, so the run cannot go on. Finish it with the version of the pipeline "
+            "that began it, or choose "
             f"another paths.run_dir{_or_branch(run_dir)}"
         ]
     now = _known(config, before)
     length = LENGTH
     for name, digest in now.items():
-        if digest is None and name.startswith("output of "):  # about to be made; compared again before training
+        if digest is None and name.startswith(
+            "output of "
+        ):  # about to be made; compared again before training
             before[name] = None
     problems = [
-        f"{change}; the run in {run_dir} began with the first value: set it back, or choose another paths.run_dir"
+        f"{change}; the run in {run_dir} began with the first value: set it back, or choose "
+        "another paths.run_dir"
         + ("" if change.startswith(NOT_IN_A_BRANCH) else _or_branch(run_dir))
         for change in differences(before | {length: 0}, now | {length: 0})
     ]
     if now[length] < before[length]:
-        problems.append(f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}")
+        problems.append(
+            f"{length} = {now[length]}: may only grow on resume; the run has {before[length]}"
+        )
     elif phase_starts(config) != phase_starts(with_length(config, before[length])):
         problems.append(
-            f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another length changes what was "
-            f"read before; set it back to {before[length]}, or choose another paths.run_dir{_or_branch(run_dir)}"
+            f"{length} = {now[length]}: data.stages begin at fractions of the run, so that another "
+            "length changes what was "
+            f"read before; set it back to {before[length]}, or choose another "
+            f"paths.run_dir{_or_branch(run_dir)}"
         )
     return problems
 
 
 def _misplaced(config: RunConfig, checkpoint: Path) -> list[str]:
-    """Say where a checkpoint has seen other tokens than the config's steps take, whatever was recorded."""
+    """Say where a checkpoint has seen other tokens than the config's steps take, whatever was
+    recorded."""
     state = read_checkpoint_manifest(checkpoint)["state"]
     planned = config.step_plan.tokens_after(state["step"])
     if state["tokens"] == planned:
         return []
     ramp = [(step.until_tokens, step.global_batch_tokens) for step in config.batch.ramp]
     return [
-        f"batch.global_batch_tokens = {config.batch.global_batch_tokens}, batch.ramp = {ramp}: step {state['step']} ends "
-        f"after {planned} tokens, in {checkpoint} after {state['tokens']}; set these back to what they were, or choose "
+        f"batch.global_batch_tokens = {config.batch.global_batch_tokens}, batch.ramp = {ramp}: "
+        f"step {state['step']} ends "
+        f"after {planned} tokens, in {checkpoint} after {state['tokens']}; set these back to what "
+        "they were, or choose "
         f"another paths.run_dir{_or_branch(config.paths.run_dir)}"
     ]
 
@@ -138,7 +165,8 @@ def _or_branch(run_dir: Path) -> str:
 
 
 def _known(config: RunConfig, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings, with what was recorded of that from which the run began where it has been moved away since."""
+    """Return the settings, with what was recorded of that from which the run began where it has
+    been moved away since."""
     moved = [name for name, content in inventory(config).items() if content is None]
     return settings_of(config) | {name: before[name] for name in moved if name in before}
 

@@ -1,6 +1,8 @@
-"""Going back behind trouble: what is written down of it, and the samples that the run does not see again.
+"""Going back behind trouble: what is written down of it, and the samples that the run does not see
+again.
 
-The ranks end; the supervisor starts them again, and they go on from the newest checkpoint without those samples.
+The ranks end; the supervisor starts them again, and they go on from the newest checkpoint without
+those samples.
 """
 
 from contextlib import suppress
@@ -25,7 +27,8 @@ MOST_NAMED = 50
 
 
 def go_back(run: Run, trouble: GoBack) -> dict[str, Any]:
-    """Write down what happened; returns the job's outcome. Raises UserError on every rank where it happens too often."""
+    """Write down what happened; returns the job's outcome. Raises UserError on every rank where it
+    happens too often."""
     with suppress(UserError):  # a save that failed has been said; there are those before it
         run.saver.finish()
     outcome: dict[str, Any] = from_rank_0(_record, run, trouble)
@@ -35,7 +38,8 @@ def go_back(run: Run, trouble: GoBack) -> dict[str, Any]:
 
 
 def _trusted(saved: list[Path], trouble: GoBack) -> list[Path]:
-    """Remove the checkpoints with suspected weights, unless there are no others; returns those that stay, oldest first."""
+    """Remove the checkpoints with suspected weights, unless there are no others; returns those that
+    stay, oldest first."""
     if not trouble.trouble.is_in_weights:
         return saved
     good = [path for path in saved if step_of(path) <= trouble.step - trouble.trouble.steps]
@@ -48,7 +52,8 @@ def _trusted(saved: list[Path], trouble: GoBack) -> list[Path]:
 
 
 def begun_at(run_dir: Path) -> int:
-    """Return the step at which a run without a checkpoint of its own begins: a branch may begin at its base's."""
+    """Return the step at which a run without a checkpoint of its own begins: a branch may begin at
+    its base's."""
     branches = [event for event in read_events(run_dir, BRANCH) if event["take"] == "everything"]
     return branches[-1]["lineage"][-1]["step"] if branches else 0
 
@@ -61,12 +66,17 @@ def _record(run: Run, trouble: GoBack) -> dict[str, Any]:
     times = len(read_events(run_dir, ROLLBACK))
     if times >= config.guard.max_rollbacks:
         message = (
-            f"{reason}; the run has gone back {times} times (guard.max_rollbacks), the newest checkpoint is that of step "
-            f"{back_to}. Begin a new run, perhaps from a checkpoint (train.init_from), with a lower optimizer.peak_learning_rate "
-            "or a longer schedule.warmup_tokens; or look at the documents that the rollback events name"
+            f"{reason}; the run has gone back {times} times (guard.max_rollbacks), the newest "
+            "checkpoint is that of step "
+            f"{back_to}. Begin a new run, perhaps from a checkpoint (train.init_from), with a "
+            "lower optimizer.peak_learning_rate "
+            "or a longer schedule.warmup_tokens; or look at the documents that the rollback events "
+            "name"
         )
         return {"status": "refused", "message": message}
-    first, end = suspected_samples(config, run.loader.data.order, step, trouble.trouble.steps, back_to)
+    first, end = suspected_samples(
+        config, run.loader.data.order, step, trouble.trouble.steps, back_to
+    )
     steps = range(max(step - trouble.trouble.steps, back_to) + 1, step + 1)
     traced = trace.Run(config, run.loader.data, completed=0)
     read, unread = [], ""
@@ -78,9 +88,14 @@ def _record(run: Run, trouble: GoBack) -> dict[str, Any]:
         unread = f"; not all documents could be named: {error}"
     file = run_dir / "rollbacks" / f"step_{step:08d}_{times + 1}.json"
     write_json(file, {"reason": reason, "samples": [first, end], "steps": read})
-    documents = list(dict.fromkeys(part["id"] for one in read for row in one["rows"] for part in row["documents"]))
+    documents = list(
+        dict.fromkeys(
+            part["id"] for one in read for row in one["rows"] for part in row["documents"]
+        )
+    )
     message = (
-        f"{reason}: going back to step {back_to}, without samples {first:,} to {end - 1:,} ({len(documents):,} documents, in "
+        f"{reason}: going back to step {back_to}, without samples {first:,} to {end - 1:,} "
+        f"({len(documents):,} documents, in "
         f"{file.relative_to(run_dir)}){unread}"
     )
     write_event(

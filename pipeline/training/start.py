@@ -1,4 +1,5 @@
-"""How a run that has no checkpoint yet begins, on its ranks: what it is, what it takes over, and from where."""
+"""How a run that has no checkpoint yet begins, on its ranks: what it is, what it takes over, and
+from where."""
 
 import json
 from dataclasses import replace
@@ -29,9 +30,11 @@ BRANCH = "branch"
 
 
 def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any]:
-    """Return what every checkpoint's manifest says of the run: its model, its tokenizer, and where it comes from.
+    """Return what every checkpoint's manifest says of the run: its model, its tokenizer, and where
+    it comes from.
 
-    Raises ConfigError where a pretrained model's tokenizer gives other ids than those of the tokens.
+    Raises ConfigError where a pretrained model's tokenizer gives other ids than those of the
+    tokens.
     """
     folder = config.paths.data_dir / "tokenizer"
     ours = own_ids(folder, tokenizer_size(folder)[1])
@@ -43,11 +46,15 @@ def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any
         if problems := disagreements(ours, folder_ids(pretrained)):
             raise ConfigError(
                 [
-                    f"model.pretrained = {pretrained}: its tokenizer is not that of {folder}: {'; '.join(problems)}. Set "
-                    f"tokenizer: {{kind: pretrained, path: {pretrained}}}, and a paths.data_dir of its own"
+                    f"model.pretrained = {pretrained}: its tokenizer is not that of {folder}: "
+                    f"{'; '.join(problems)}. Set "
+                    f"tokenizer: {{kind: pretrained, path: {pretrained}}}, and a paths.data_dir of "
+                    "its own"
                 ]
             )
-        lineage = [{"pretrained": str(pretrained), "content": origin.inventory(config)["model.pretrained"]}]
+        lineage = [
+            {"pretrained": str(pretrained), "content": origin.inventory(config)["model.pretrained"]}
+        ]
     return {
         "model": json.loads(architecture.to_json_string(use_diff=False)),
         "tokenizer": ours.digest(),
@@ -56,7 +63,8 @@ def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any
 
 
 def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
-    """Return the checkpoint to begin from, intact and of the same model and tokenizer; every rank calls it.
+    """Return the checkpoint to begin from, intact and of the same model and tokenizer; every rank
+    calls it.
 
     Raises UserError where it is missing or damaged, or where something of it does not fit.
     """
@@ -69,7 +77,8 @@ def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
     ]
     if found.manifest["tokenizer"] != about["tokenizer"]:
         problems.append(
-            f"tokenizer: {found.checkpoint} was trained with one that gives other ids. Set tokenizer: {{kind: pretrained, "
+            f"tokenizer: {found.checkpoint} was trained with one that gives other ids. Set "
+            f"tokenizer: {{kind: pretrained, "
             "path: data_dir/tokenizer of that run}, and a paths.data_dir of its own"
         )
     if problems:
@@ -78,12 +87,19 @@ def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
     return found
 
 
-def weights_to_begin_with(config: RunConfig, architecture: PretrainedConfig, found: Origin | None) -> Weights | None:
-    """Return the weights to put into the model, None where they are drawn or come with `everything`."""
+def weights_to_begin_with(
+    config: RunConfig, architecture: PretrainedConfig, found: Origin | None
+) -> Weights | None:
+    """Return the weights to put into the model, None where they are drawn or come with
+    `everything`."""
     if found is not None:
         take_all = config.train.init_take == "everything"
         return (
-            None if take_all else on_rank_0(lambda: stored_as_weights(found.checkpoint, open_stored(found.checkpoint)))
+            None
+            if take_all
+            else on_rank_0(
+                lambda: stored_as_weights(found.checkpoint, open_stored(found.checkpoint))
+            )
         )
     if (folder := config.model.pretrained) is not None:
         return on_rank_0(lambda: pretrained_weights(folder, architecture))
@@ -96,14 +112,20 @@ def stored_as_weights(checkpoint: Path, stored: Stored) -> Weights:
     return Weights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
 
 
-def begin(engine: Engine, config: RunConfig, found: Origin | None, about: dict[str, Any]) -> TrainState:
-    """Return the state of a run without a checkpoint of its own, and record in events.jsonl that it branches."""
+def begin(
+    engine: Engine, config: RunConfig, found: Origin | None, about: dict[str, Any]
+) -> TrainState:
+    """Return the state of a run without a checkpoint of its own, and record in events.jsonl that it
+    branches."""
     if found is None:
         return TrainState()
     about["lineage"] = found.lineage()
     state = TrainState()
     if config.train.init_take == "everything":
-        own = [{key: value for key, value in g.items() if key != "params"} for g in engine.optimizer.param_groups]
+        own = [
+            {key: value for key, value in g.items() if key != "params"}
+            for g in engine.optimizer.param_groups
+        ]
         state = checkpoint.load(engine, found.checkpoint, config.train.seed)
         state = replace(state, guard=GuardState())  # the base's losses may be of other data
         for group, settings in zip(engine.optimizer.param_groups, own, strict=True):

@@ -1,4 +1,5 @@
-"""Where the time from the command to the first step went: measured in every run, in events.jsonl and on the screen."""
+"""Where the time from the command to the first step went: measured in every run, in events.jsonl
+and on the screen."""
 
 import json
 import os
@@ -12,18 +13,24 @@ from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
 
 
 class StartUp:
-    """Names the stretches of time between the command and the first step; made when a rank has imported everything."""
+    """Names the stretches of time between the command and the first step; made when a rank has
+    imported everything."""
 
     def __init__(self, heartbeat: Heartbeat | NoHeartbeat) -> None:
-        """Begin with what came before: the command and stages before this one, the launcher, this process, its imports.
+        """Begin with what came before: the command and stages before this one, the launcher, this
+        process, its imports.
 
-        Processes on two machines measure by their own clocks. Without a supervisor (in tests) it begins with this process.
+        Processes on two machines measure by their own clocks. Without a supervisor (in tests) it
+        begins with this process.
         """
         born = psutil.Process().create_time()
         supervisor = json.loads(os.environ.get("PIPELINE_SUPERVISOR", "{}"))
         self._commanded, self._began, launched = supervisor.get("times", (born, born, born))
         self._last = time.time()
-        self.seconds = {"before_train": self._began - self._commanded, "plan": launched - self._began}
+        self.seconds = {
+            "before_train": self._began - self._commanded,
+            "plan": launched - self._began,
+        }
         self.seconds |= {"launcher": born - launched, "imports": self._last - born}
         self._is_over, self._heartbeat = False, heartbeat
         heartbeat.beat("start: imported")

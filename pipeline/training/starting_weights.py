@@ -1,7 +1,9 @@
-"""Given weights for a model, in the place of drawn ones: another run's, or those of a transformers folder.
+"""Given weights for a model, in the place of drawn ones: another run's, or those of a transformers
+folder.
 
-Rank 0 alone reads them. Sharded parameters are gathered one at a time; whole ones reach the other ranks when DeepSpeed
-broadcasts the model of rank 0, as `deepspeed.initialize` does at every ZeRO stage.
+Rank 0 alone reads them. Sharded parameters are gathered one at a time; whole ones reach the other
+ranks when DeepSpeed broadcasts the model of rank 0, as `deepspeed.initialize` does at every ZeRO
+stage.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +26,8 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters of a model by their names in transformers; tied ones under one of their names, or each."""
+    """The parameters of a model by their names in transformers; tied ones under one of their names,
+    or each."""
 
     where: str
     """Where they come from, for messages."""
@@ -39,10 +42,13 @@ class Weights:
 def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> None:
     """Copy weights into a model before `deepspeed.initialize`; every rank calls it.
 
-    Raises DataError, on every rank, where a parameter is missing, has another shape, or is not the model's.
+    Raises DataError, on every rank, where a parameter is missing, has another shape, or is not the
+    model's.
     """
     own = dict(model.named_parameters())
-    shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in own.items()}  # sharded ones show shape (0,)
+    shapes = {
+        name: getattr(p, "ds_shape", p.shape) for name, p in own.items()
+    }  # sharded ones show shape (0,)
     every_name = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     outside = set(model.state_dict()) - every_name
     problems = [
@@ -56,7 +62,10 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
                 if name in weights.shapes and weights.shapes[name] != shape
             ],
         ),
-        _listed("state outside of parameters, which is not taken over", sorted(outside - weights.buffers.keys())),
+        _listed(
+            "state outside of parameters, which is not taken over",
+            sorted(outside - weights.buffers.keys()),
+        ),
     ]
     if found := [problem for problem in problems if problem]:
         raise DataError(f"{weights.where}: does not fit the model: {'; '.join(found)}")
@@ -72,7 +81,8 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
 def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
     """Read a transformers folder's safetensors as transformers does, old names of weights included.
 
-    Raises DataError where a weight is missing, left over, of another shape, or the folder has no safetensors or brings code.
+    Raises DataError where a weight is missing, left over, of another shape, or the folder has no
+    safetensors or brings code.
     """
     where = f"model.pretrained = {folder}"
     transformers_logging.disable_progress_bar()
@@ -92,7 +102,11 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
     if found := [problem for problem in problems if problem]:
         raise DataError(f"{where}: its weights do not fit its config.json: {'; '.join(found)}")
     parameters = dict(model.named_parameters())
-    return Weights(where, {name: p.shape for name, p in parameters.items()}, lambda name: parameters[name].detach())
+    return Weights(
+        where,
+        {name: p.shape for name, p in parameters.items()},
+        lambda name: parameters[name].detach(),
+    )
 
 
 def gathered(parameters: list[torch.nn.Parameter]) -> Any:

@@ -38,8 +38,8 @@ class StopSignal:
 def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal) -> None:
     """Watch the supervisor from a thread: end this process when it is gone, stop when it says so.
 
-    Whether it is gone is seen by its process where that can be seen from here, elsewhere by its heartbeat on the run's
-    lease, and by the file that names the present start of the ranks.
+    Whether it is gone is seen by its process where that can be seen from here, elsewhere by its
+    heartbeat on the run's lease, and by the file that names the present start of the ranks.
     """
     lease = run_dir / LEASE
 
@@ -50,7 +50,9 @@ def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal
             time.sleep(POLL_SECONDS)
             told, age = _read(run_dir / START), None if is_here else heartbeat_age(lease)
             now = time.monotonic()
-            if now - last_look > STOOD_STILL_SECONDS:  # this machine, or its file system: what was read is old
+            if (
+                now - last_look > STOOD_STILL_SECONDS
+            ):  # this machine, or its file system: what was read is old
                 last_seen = last_ours = now
             last_look = now
             if told and told.get("start") == supervisor["start"]:
@@ -70,7 +72,8 @@ def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal
 
 
 def end_older_starts(run_file: Path, start: str) -> None:
-    """End what is left on this machine of earlier starts of a run: a stopped process cannot see that it is not wanted."""
+    """End what is left on this machine of earlier starts of a run: a stopped process cannot see
+    that it is not wanted."""
     told = _read(run_file.parent / START)
     if told is None or told.get("start") != start:  # this one is an earlier one itself
         return

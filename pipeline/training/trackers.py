@@ -1,7 +1,8 @@
-"""Each step's figures in TensorBoard and W&B, through accelerate's trackers; written by rank 0 alone.
+"""Each step's figures in TensorBoard and W&B, through accelerate's trackers; written by rank 0
+alone.
 
-Writes `run_dir/tensorboard` and `run_dir/wandb`. They are a copy of metrics.jsonl for other eyes: training never ends
-because one of them fails. Free of torch until a tracker is opened.
+Writes `run_dir/tensorboard` and `run_dir/wandb`. They are a copy of metrics.jsonl for other eyes:
+training never ends because one of them fails. Free of torch until a tracker is opened.
 """
 
 import importlib.util
@@ -25,7 +26,8 @@ def check(config: RunConfig) -> None:
     if missing:
         raise ConfigError(
             [
-                f"logging.trackers = {list(config.logging.trackers)}: {' and '.join(missing)} not installed; "
+                f"logging.trackers = {list(config.logging.trackers)}: {' and '.join(missing)} not "
+                "installed; "
                 "`pip install -c constraints.txt -e '.[trackers]'`, or leave it out"
             ]
         )
@@ -33,19 +35,28 @@ def check(config: RunConfig) -> None:
 
 def _is_installed(library: str) -> bool:
     found = importlib.util.find_spec(library)
-    return found is not None and found.origin is not None  # a mere folder of that name, as W&B makes, has no origin
+    return (
+        found is not None and found.origin is not None
+    )  # a mere folder of that name, as W&B makes, has no origin
 
 
 class Trackers:
-    """The trackers that `logging.trackers` names. One that fails is reported once and gets no more figures."""
+    """The trackers that `logging.trackers` names. One that fails is reported once and gets no more
+    figures."""
 
     def __init__(self, config: RunConfig, completed_steps: int, rank: int) -> None:
-        """Open them for the steps after `completed_steps`, none but on rank 0; the process group exists already."""
+        """Open them for the steps after `completed_steps`, none but on rank 0; the process group
+        exists already."""
         self._run_dir = config.paths.run_dir
         self._open: dict[str, Any] = {}
         for name in config.logging.trackers if rank == 0 else ():
             make = _tensorboard if name == "tensorboard" else _wandb
-            self._try(name, lambda name=name, make=make: self._open.update({name: make(config, completed_steps)}))
+            self._try(
+                name,
+                lambda name=name, make=make: self._open.update(
+                    {name: make(config, completed_steps)}
+                ),
+            )
 
     def __enter__(self) -> "Trackers":
         return self
@@ -68,12 +79,15 @@ class Trackers:
             action()
         except Exception as error:  # whatever a library or its server does: the run is worth more
             self._open.pop(name, None)
-            logging.getLogger(__name__).warning("%s failed and gets no more figures: %r", name, error)
+            logging.getLogger(__name__).warning(
+                "%s failed and gets no more figures: %r", name, error
+            )
             write_event(self._run_dir, "tracker failed", tracker=name, error=repr(error))
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:
-    """Return a record's figures, those of a mapping as `name/key`; without its step, without what is no number."""
+    """Return a record's figures, those of a mapping as `name/key`; without its step, without what
+    is no number."""
     flat: dict[str, float] = {}
     for name, value in record.items():
         inner = value if isinstance(value, dict) else {None: value}
@@ -87,8 +101,11 @@ def _tensorboard(config: RunConfig, completed_steps: int) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
     _accelerate_state()
-    # Readers drop what earlier files say of steps from `purge_step` on: steps that were trained again after a crash.
-    tracker = TensorBoardTracker("tensorboard", config.paths.run_dir, purge_step=completed_steps + 1)
+    # Readers drop what earlier files say of steps from `purge_step` on: steps that were trained
+    # again after a crash.
+    tracker = TensorBoardTracker(
+        "tensorboard", config.paths.run_dir, purge_step=completed_steps + 1
+    )
     tracker.start()
     return tracker
 
@@ -113,7 +130,8 @@ def _wandb(config: RunConfig, completed_steps: int) -> Any:
 
 
 def _accelerate_state() -> None:
-    """Have accelerate take over the process group that exists: its trackers ask it for the rank, and log through it."""
+    """Have accelerate take over the process group that exists: its trackers ask it for the rank,
+    and log through it."""
     from accelerate import PartialState
 
     PartialState()

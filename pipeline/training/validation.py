@@ -32,11 +32,13 @@ class HeldOut:
     batch: Batch
     """All sequences."""
     text_bytes: tuple[int, ...] | None
-    """Of each source: bytes of the text that its targets stand for; None where the tokenizer does not tell."""
+    """Of each source: bytes of the text that its targets stand for; None where the tokenizer does
+    not tell."""
 
 
 def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:
-    """Return the bytes of text that each id of a tokenizer folder stands for, `(ids,) int64`; 0 for the end of a document.
+    """Return the bytes of text that each id of a tokenizer folder stands for, `(ids,) int64`; 0 for
+    the end of a document.
 
     None where the vocabulary writes pieces in another way than byte-level or SentencePiece's.
     """
@@ -51,32 +53,48 @@ def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:
 def choose_held_out(
     streams: Mapping[str, TokenStream], shape: Shape, at_most: int, id_bytes: np.ndarray | None
 ) -> HeldOut:
-    """Take windows evenly spread over each source's validation stream, whatever the packing of the training text.
+    """Take windows evenly spread over each source's validation stream, whatever the packing of the
+    training text.
 
     `id_bytes`: see `bytes_of_ids`. Sources without a token to predict are left out.
     """
-    cut = {name: Concatenated(len(s), shape.sequence_length, s.dtype.itemsize) for name, s in streams.items()}
+    cut = {
+        name: Concatenated(len(s), shape.sequence_length, s.dtype.itemsize)
+        for name, s in streams.items()
+    }
     names = tuple(name for name, rows in cut.items() if rows.count)
     counts = [min(cut[name].count, at_most) for name in names]
     source = np.repeat(np.arange(len(names)), counts)
-    row = [i * cut[name].count // count for name, count in zip(names, counts, strict=True) for i in range(count)]
+    row = [
+        i * cut[name].count // count
+        for name, count in zip(names, counts, strict=True)
+        for i in range(count)
+    ]
     sources = [Source(name, streams[name], cut[name]) for name in names]
-    batch = read_batch(sources, Places(np.arange(len(row)), source, np.zeros(len(row), int), np.array(row, int)), shape)
+    batch = read_batch(
+        sources,
+        Places(np.arange(len(row)), source, np.zeros(len(row), int), np.array(row, int)),
+        shape,
+    )
     text_bytes = None
     if id_bytes is not None:
         of_source = [batch.targets[source == i] for i in range(len(names))]
-        text_bytes = tuple(int(id_bytes[targets[targets != IGNORED]].sum()) for targets in of_source)
+        text_bytes = tuple(
+            int(id_bytes[targets[targets != IGNORED]].sum()) for targets in of_source
+        )
     return HeldOut(names, source, batch, text_bytes)
 
 
 def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
-    """Return the entropy in nats per token of the very targets that are validated, overall and by source.
+    """Return the entropy in nats per token of the very targets that are validated, overall and by
+    source.
 
-    It is the lowest cross-entropy that any model without context can reach on them: -sum p log p with their own
-    frequencies p.
+    It is the lowest cross-entropy that any model without context can reach on them: -sum p log p
+    with their own frequencies p.
     """
     by_source = {
-        name: _entropy(held_out.batch.targets[held_out.source == i]) for i, name in enumerate(held_out.sources)
+        name: _entropy(held_out.batch.targets[held_out.source == i])
+        for i, name in enumerate(held_out.sources)
     }
     return (_entropy(held_out.batch.targets) if by_source else None), by_source
 
@@ -89,14 +107,17 @@ def _entropy(targets: np.ndarray) -> float:
 
 @torch.no_grad()
 def validate(
-    engine: Any, held_out: HeldOut, micro_batch: int, heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT
+    engine: Any,
+    held_out: HeldOut,
+    micro_batch: int,
+    heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
 ) -> dict[str, Any]:
-    """Measure the mean loss in nats per token and its bits per byte of text, overall and by source, as metrics.jsonl
-    names them; every rank calls it and gets the same.
+    """Measure the mean loss in nats per token and its bits per byte of text, overall and by source,
+    as metrics.jsonl names them; every rank calls it and gets the same.
 
-    Overall is the mean over all validated tokens, or bytes. Bits per byte: nats of all targets / ln 2 / bytes of the
-    text that they stand for; the end of a document stands for none, but its nats count.
-    All ranks run the same number of forward passes, as ZeRO 3 needs.
+    Overall is the mean over all validated tokens, or bytes. Bits per byte: nats of all targets / ln
+    2 / bytes of the text that they stand for; the end of a document stands for none, but its nats
+    count. All ranks run the same number of forward passes, as ZeRO 3 needs.
     """
     if not held_out.sources:
         return _figures(held_out, [], [])
@@ -124,11 +145,16 @@ def validate(
 
 
 def _figures(held_out: HeldOut, nats: list[float], targets: list[float]) -> dict[str, Any]:
-    """Divide each source's nats by its targets, and its bits by its bytes; None where there is nothing to divide by."""
+    """Divide each source's nats by its targets, and its bits by its bytes; None where there is
+    nothing to divide by."""
 
-    def together(amounts: Sequence[float], units: Sequence[float]) -> tuple[float | None, dict[str, float]]:
+    def together(
+        amounts: Sequence[float], units: Sequence[float]
+    ) -> tuple[float | None, dict[str, float]]:
         by_source = {
-            name: amount / unit for name, amount, unit in zip(held_out.sources, amounts, units, strict=True) if unit
+            name: amount / unit
+            for name, amount, unit in zip(held_out.sources, amounts, units, strict=True)
+            if unit
         }
         return (sum(amounts) / sum(units) if sum(units) else None), by_source
 

@@ -1,7 +1,8 @@
 """One rank of a training job: `python -m pipeline.training.worker RUN.YAML`, started by a launcher.
 
-Reads the resolved run file that the supervisor wrote; writes checkpoints, metrics, events, its own log, and
-`outcome.json`, from which the supervisor knows how it ended. Heavy imports happen after the log is in place.
+Reads the resolved run file that the supervisor wrote; writes checkpoints, metrics, events, its own
+log, and `outcome.json`, from which the supervisor knows how it ended. Heavy imports happen after
+the log is in place.
 """
 
 import json
@@ -23,7 +24,8 @@ OUTCOME = "outcome.json"
 
 
 def main() -> None:
-    """Run this rank to its end; the exit code is 0 unless it is a bug, since launchers kill the others otherwise."""
+    """Run this rank to its end; the exit code is 0 unless it is a bug, since launchers kill the
+    others otherwise."""
     stop = StopSignal()
     extensions.use_folder()
     _adopt_slurm_environment()
@@ -59,7 +61,8 @@ def outcome_of(config: RunConfig) -> dict[str, Any] | None:
 
 
 def _adopt_slurm_environment() -> None:
-    """Under srun, take the rank from Slurm's variables; MASTER_ADDR and MASTER_PORT come from the supervisor."""
+    """Under srun, take the rank from Slurm's variables; MASTER_ADDR and MASTER_PORT come from the
+    supervisor."""
     if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
         os.environ["RANK"] = os.environ["SLURM_PROCID"]
         os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
@@ -67,13 +70,15 @@ def _adopt_slurm_environment() -> None:
 
 
 def adopt_visible_devices() -> None:
-    """Show CUDA, before it looks, the GPUs by the names that the command was given: the launcher numbers them from 0."""
+    """Show CUDA, before it looks, the GPUs by the names that the command was given: the launcher
+    numbers them from 0."""
     if names := os.environ.get("PIPELINE_VISIBLE_DEVICES"):
         os.environ["CUDA_VISIBLE_DEVICES"] = names
 
 
 def _redirect_output(path: Path) -> None:
-    """Send everything this process and its libraries print to the rank's log; the screen belongs to the supervisor."""
+    """Send everything this process and its libraries print to the rank's log; the screen belongs to
+    the supervisor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
     os.dup2(log, 1)

@@ -1,4 +1,5 @@
-"""Where Dask workers come from: processes of this machine, tasks of a Slurm allocation, or jobs sent to Slurm."""
+"""Where Dask workers come from: processes of this machine, tasks of a Slurm allocation, or jobs
+sent to Slurm."""
 
 import logging
 import os
@@ -49,27 +50,34 @@ _allocation: Any = None
 
 def in_srun_step() -> bool:
     """Tell whether this process is one of several tasks that srun started."""
-    # SLURM_NTASKS is the allocation's in the shell of an interactive one, which is a step of one task.
+    # SLURM_NTASKS is the allocation's in the shell of an interactive one, which is a step of one
+    # task.
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 @contextmanager
 def allocation(executor: Executor, folder: Path) -> Iterator[None]:
-    """Within an srun step, turn its tasks into one scheduler, one client and workers; only the client goes on.
+    """Within an srun step, turn its tasks into one scheduler, one client and workers; only the
+    client goes on.
 
-    The others serve until the client leaves, then end their process with exit code 0. `folder` is one that all nodes
-    see. Elsewhere this does nothing. Raises ConfigError for a step of fewer than three tasks, or where jobs would be sent
-    and nobody said how many.
+    The others serve until the client leaves, then end their process with exit code 0. `folder` is
+    one that all nodes see. Elsewhere this does nothing. Raises ConfigError for a step of fewer than
+    three tasks, or where jobs would be sent and nobody said how many.
     """
     global _allocation
     if executor.kind != "slurm" or not in_srun_step():
         if executor.kind == "slurm" and executor.workers == "auto":
-            raise ConfigError(["executor.workers = auto: say how many worker processes Slurm shall start in all"])
+            raise ConfigError(
+                ["executor.workers = auto: say how many worker processes Slurm shall start in all"]
+            )
         yield
         return
     if (tasks := int(os.environ["SLURM_NTASKS"])) < LEAST_STEP_TASKS:
         raise ConfigError(
-            [f"srun --ntasks={tasks}: one task schedules, one directs, the others work; use 3 or more (executor.kind)"]
+            [
+                f"srun --ntasks={tasks}: one task schedules, one directs, the others work; use 3 "
+                "or more (executor.kind)"
+            ]
         )
     os.environ |= WORKER_ENVIRONMENT
     _quiet()
@@ -78,11 +86,16 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
     interrupt = signal.getsignal(signal.SIGINT)
     import dask_jobqueue.slurm  # takes SIGINT for itself  # noqa: F401
 
-    step = "-".join(os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
+    step = "-".join(
+        os.environ.get(name, "0")
+        for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); give paths.data_dir another folder") from None
+        raise UserError(
+            f"{folder}: cannot be made ({error.strerror}); give paths.data_dir another folder"
+        ) from None
     meeting_point = folder / f".dask-scheduler-{step}.json"
     with dask.config.set(WORKER_SETTINGS):
         _allocation = _join(meeting_point)  # does not return in the scheduler and the workers
@@ -97,7 +110,8 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
 
 
 def _join(meeting_point: Path) -> Any:
-    """Return the client's `SLURMRunner`; in the other tasks of the step, serve and end the process."""
+    """Return the client's `SLURMRunner`; in the other tasks of the step, serve and end the
+    process."""
     from dask_jobqueue.slurm import SLURMRunner
 
     try:
@@ -106,7 +120,11 @@ def _join(meeting_point: Path) -> Any:
             # Without its client the step would hold the nodes until its time limit.
             scheduler_options={"dashboard": False, "idle_timeout": f"{LOST_AFTER_SECONDS} s"},
             worker_class="distributed.Nanny",  # starts a killed worker again
-            worker_options={"nthreads": 1, "memory_limit": None, "death_timeout": LOST_AFTER_SECONDS},
+            worker_options={
+                "nthreads": 1,
+                "memory_limit": None,
+                "death_timeout": LOST_AFTER_SECONDS,
+            },
         )
     except Exception as error:
         if int(os.environ["SLURM_PROCID"]) < LEAST_STEP_TASKS - 1:
@@ -117,7 +135,8 @@ def _join(meeting_point: Path) -> Any:
 
 @contextmanager
 def connect(executor: Executor, workers: int, folder: Path) -> Iterator[Any]:
-    """Yield a `distributed.Client` of running workers; they end with the context, or with this process.
+    """Yield a `distributed.Client` of running workers; they end with the context, or with this
+    process.
 
     `folder`, seen by all nodes, takes the logs of jobs sent to Slurm.
     """
@@ -152,7 +171,8 @@ def _local(workers: int) -> Iterator[Any]:
 
 
 def _started_cluster(workers: int) -> Any:
-    """Start worker processes; once they run, Dask replaces one that dies, but not yet while they come up."""
+    """Start worker processes; once they run, Dask replaces one that dies, but not yet while they
+    come up."""
     from distributed import LocalCluster
 
     for attempt in range(START_ATTEMPTS):
@@ -190,7 +210,9 @@ def _jobs(executor: Executor, folder: Path) -> Iterator[Any]:
         processes=executor.workers_per_job,
         memory=f"{executor.memory_per_worker * executor.workers_per_job} B",
         job_extra_directives=list(executor.job_options),
-        job_script_prologue=[f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()],
+        job_script_prologue=[
+            f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()
+        ],
         worker_extra_args=["--no-dashboard", "--memory-limit", "0"],
         scheduler_options={"dashboard": False},
         log_directory=str(logs),
@@ -198,7 +220,9 @@ def _jobs(executor: Executor, folder: Path) -> Iterator[Any]:
         silence_logs="critical",
     )
     with cluster, Client(cluster) as client:
-        _try_to_submit(cluster.job_script())  # what goes wrong later happens in a thread of Dask's, unseen
+        _try_to_submit(
+            cluster.job_script()
+        )  # what goes wrong later happens in a thread of Dask's, unseen
         note(f"waiting for Slurm to start {executor.workers} workers; their output: {logs}")
         cluster.adapt(minimum=executor.workers, maximum=executor.workers)
         yield client
@@ -210,18 +234,25 @@ def _try_to_submit(script: str) -> None:
         file.write(script)
         file.flush()
         try:
-            answer = subprocess.run(["sbatch", "--test-only", file.name], capture_output=True, text=True)
+            answer = subprocess.run(
+                ["sbatch", "--test-only", file.name], capture_output=True, text=True
+            )
         except FileNotFoundError:
-            raise UserError("executor.kind = slurm: there is no sbatch here; run this where Slurm is") from None
+            raise UserError(
+                "executor.kind = slurm: there is no sbatch here; run this where Slurm is"
+            ) from None
     if answer.returncode:
         raise UserError(
-            f"executor.kind = slurm: sbatch would not take the workers' jobs: {answer.stderr.strip()}\nCorrect "
-            f"executor.partition, account, time_limit, memory_per_worker, workers_per_job or job_options."
+            "executor.kind = slurm: sbatch would not take the workers' jobs: "
+            f"{answer.stderr.strip()}\nCorrect "
+            "executor.partition, account, time_limit, memory_per_worker, workers_per_job or "
+            "job_options."
         )
 
 
 def _end_with(parent: int) -> Any:
-    """Return a plugin by which a worker, and one that replaces it, ends soon after the process `parent` does."""
+    """Return a plugin by which a worker, and one that replaces it, ends soon after the process
+    `parent` does."""
     from distributed import WorkerPlugin
 
     class EndWithParent(WorkerPlugin):
@@ -242,6 +273,7 @@ def _end_with(parent: int) -> Any:
 
 
 def _quiet() -> None:
-    """Dask's own log lines, among them tracebacks of connections that close, say nothing to a user."""
+    """Dask's own log lines, among them tracebacks of connections that close, say nothing to a
+    user."""
     for name in ("distributed", "distributed.nanny", "distributed.worker", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

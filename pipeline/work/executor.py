@@ -1,7 +1,9 @@
-"""Run a list of independent tasks, and never one twice: in this process, or on Dask workers wherever they are.
+"""Run a list of independent tasks, and never one twice: in this process, or on Dask workers
+wherever they are.
 
-A task's record is written after its outputs are complete; a task whose record carries the same fingerprint is skipped.
-So an interrupted stage goes on where it was, whatever the number and place of the workers then and now.
+A task's record is written after its outputs are complete; a task whose record carries the same
+fingerprint is skipped. So an interrupted stage goes on where it was, whatever the number and place
+of the workers then and now.
 """
 
 import os
@@ -29,9 +31,11 @@ Made = TypeVar("Made")
 RECORDS = ".tasks"
 """Folder, below a stage's folder, of the records of finished tasks."""
 SMALL_WORK_BYTES = 256_000_000
-"""With `workers: auto`, less input than this is done by threads here: Dask's processes take 2-3 s to come up."""
+"""With `workers: auto`, less input than this is done by threads here: Dask's processes take 2-3 s
+to come up."""
 MOST_THREADS = 8
-"""What runs between calls into C (reading, encoding, writing) holds Python's lock, so more would wait for each other."""
+"""What runs between calls into C (reading, encoding, writing) holds Python's lock, so more would
+wait for each other."""
 ITEMS_AHEAD = 2
 """Of each task, in `map_ahead`."""
 REPORT_SECONDS = 0.5
@@ -54,17 +58,24 @@ class Task:
 Outcome = tuple[Task, dict[str, Any] | UserError]
 
 
-def run_tasks(tasks: Sequence[Task], folder: Path, executor: Executor, label: str) -> dict[str, dict[str, Any]]:
+def run_tasks(
+    tasks: Sequence[Task], folder: Path, executor: Executor, label: str
+) -> dict[str, dict[str, Any]]:
     """Run what is not done yet and return each task's result by name.
 
-    A task that raises UserError does not stop the others; afterwards TasksFailed with all messages is raised. A full
-    disk (OutOfSpace), lost workers (WorkerLost) and any other exception stop the run.
+    A task that raises UserError does not stop the others; afterwards TasksFailed with all messages
+    is raised. A full disk (OutOfSpace), lost workers (WorkerLost) and any other exception stop the
+    run.
     """
     records = folder / RECORDS
     done: dict[str, dict[str, Any]] = {}
     for task in tasks:
         record = read_json(records / f"{task.name}.json")
-        if record and record["fingerprint"] == task.fingerprint and _outputs_exist(record["result"], folder):
+        if (
+            record
+            and record["fingerprint"] == task.fingerprint
+            and _outputs_exist(record["result"], folder)
+        ):
             done[task.name] = record["result"]
     waiting = [task for task in tasks if task.name not in done]
     for task in waiting:  # its outputs are about to be overwritten
@@ -73,7 +84,10 @@ def run_tasks(tasks: Sequence[Task], folder: Path, executor: Executor, label: st
         stale.unlink()
     waiting.sort(key=lambda task: -task.size)  # the last ones to finish should be small
     problems = set()
-    with _board(label, tasks, waiting) as board, _outcomes(waiting, records, executor, board) as outcomes:
+    with (
+        _board(label, tasks, waiting) as board,
+        _outcomes(waiting, records, executor, board) as outcomes,
+    ):
         for task, outcome in outcomes:
             if isinstance(outcome, UserError):
                 problems.add(str(outcome))
@@ -86,9 +100,11 @@ def run_tasks(tasks: Sequence[Task], folder: Path, executor: Executor, label: st
 
 
 def report_progress(fraction: float, **counts: int) -> None:
-    """Say, from inside a task, how much of it is done (0 to 1) and what it has made so far; cheap to call often.
+    """Say, from inside a task, how much of it is done (0 to 1) and what it has made so far; cheap
+    to call often.
 
-    `text_bytes` gives the rate; other counts are shown by name. Also where a task of this process notices Ctrl-C.
+    `text_bytes` gives the rate; other counts are shown by name. Also where a task of this process
+    notices Ctrl-C.
     """
     if _stopping.is_set():
         raise Interrupted("stopped")
@@ -101,8 +117,9 @@ def report_progress(fraction: float, **counts: int) -> None:
 def map_ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
     """Yield `function(item)` in order, from inside a task.
 
-    Where threads of this process do the work they share all tasks' items, and are some ahead of what has been taken:
-    so the last task, or the only one, is not left to one core. Elsewhere this is `map`.
+    Where threads of this process do the work they share all tasks' items, and are some ahead of
+    what has been taken: so the last task, or the only one, is not left to one core. Elsewhere this
+    is `map`.
     """
     if _helpers is None:
         yield from map(function, items)
@@ -134,8 +151,11 @@ def _outputs_exist(result: dict[str, Any], folder: Path) -> bool:
     return True
 
 
-def _execute(task: Task, records: Path, send: Callable[[float, dict[str, int]], None]) -> dict[str, Any] | UserError:
-    """Run a task and keep its record. A full disk raises UserError; the task is then not marked done."""
+def _execute(
+    task: Task, records: Path, send: Callable[[float, dict[str, int]], None]
+) -> dict[str, Any] | UserError:
+    """Run a task and keep its record. A full disk raises UserError; the task is then not marked
+    done."""
     _current.send = send
     started = time.monotonic()
     try:
@@ -157,14 +177,18 @@ def _execute(task: Task, records: Path, send: Callable[[float, dict[str, int]], 
 
 
 @contextmanager
-def _outcomes(tasks: Sequence[Task], records: Path, executor: Executor, board: "_Board") -> Iterator[Iterator[Outcome]]:
+def _outcomes(
+    tasks: Sequence[Task], records: Path, executor: Executor, board: "_Board"
+) -> Iterator[Iterator[Outcome]]:
     """Choose where the tasks run; leaving the context ends whatever was started for them."""
     threads = _threads(tasks, executor)
     if threads == 1:
         yield ((task, _execute(task, records, board.sender(task))) for task in tasks)
     elif threads:
         with _thread_pool(threads) as pool:
-            futures = {pool.submit(_execute, task, records, board.sender(task)): task for task in tasks}
+            futures = {
+                pool.submit(_execute, task, records, board.sender(task)): task for task in tasks
+            }
             yield ((futures[future], future.result()) for future in as_completed(futures))
     else:
         workers = core_count() if executor.workers == "auto" else executor.workers
@@ -187,11 +211,14 @@ def _threads(tasks: Sequence[Task], executor: Executor) -> int:
 
 @cache
 def core_count() -> int:
-    """Return the number of cores that this process may use; a container's share of a large machine counts.
+    """Return the number of cores that this process may use; a container's share of a large machine
+    counts.
 
     (dask.system knows the same, but takes longer to import than 20 MB of text to encode.)
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     for read in (_cgroup2_cores, _cgroup1_cores):
         with suppress(OSError, ValueError):  # not there, or `max`
             return max(1, min(cores, ceil(read())))
@@ -205,7 +232,10 @@ def _cgroup2_cores() -> float:
 
 
 def _cgroup1_cores() -> float:
-    quota, period = (int(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+    quota, period = (
+        int(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text())
+        for name in ("quota", "period")
+    )
     if quota < 0:
         raise ValueError("no quota")
     return quota / period
@@ -232,7 +262,9 @@ def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outc
     from distributed.comm.core import CommClosedError
 
     futures = {}
-    for number, task in enumerate(tasks):  # in this order: without a priority, Dask takes the last ones first
+    for number, task in enumerate(
+        tasks
+    ):  # in this order: without a priority, Dask takes the last ones first
         key = f"{task.name}-{task.fingerprint}"
         futures[client.submit(_execute_on_dask, task, records, key=key, priority=-number)] = task
     for future in as_completed_on_dask(list(futures)):
@@ -241,14 +273,18 @@ def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outc
             yield task, future.result()
         except KilledWorker:
             raise WorkerLost(
-                f"{task.name}: the process that worked on it was killed several times in a row, most often for want of "
-                f"memory (a worker needs 1 GB and 6 times its largest document) or, as a job, of time. Give it more "
-                f"(executor.workers, memory_per_worker, time_limit), then run the same command again: what is finished "
+                f"{task.name}: the process that worked on it was killed several times in a row, "
+                "most often for want of "
+                "memory (a worker needs 1 GB and 6 times its largest document) or, as a job, of "
+                "time. Give it more "
+                "(executor.workers, memory_per_worker, time_limit), then run the same command "
+                "again: what is finished "
                 f"is kept."
             ) from None
         except (FutureCancelledError, CommClosedError):
             raise WorkerLost(
-                f"{task.name}: the process that gives out the tasks is gone. Run the same command again: what is finished "
+                f"{task.name}: the process that gives out the tasks is gone. Run the same command "
+                "again: what is finished "
                 f"is kept."
             ) from None
 
@@ -258,7 +294,9 @@ def _execute_on_dask(task: Task, records: Path) -> dict[str, Any] | UserError:
 
     worker = get_worker()
     return _execute(
-        task, records, lambda fraction, counts: worker.log_event(PROGRESS_TOPIC, (task.name, fraction, counts))
+        task,
+        records,
+        lambda fraction, counts: worker.log_event(PROGRESS_TOPIC, (task.name, fraction, counts)),
     )
 
 
@@ -266,7 +304,11 @@ class _Board:
     """Adds up what tasks report, from any thread, into one line of progress."""
 
     def __init__(
-        self, sizes: dict[str, float], done_bytes: float, update: Callable[[float, str], None], tasks: int
+        self,
+        sizes: dict[str, float],
+        done_bytes: float,
+        update: Callable[[float, str], None],
+        tasks: int,
     ) -> None:
         self._sizes, self._done_bytes, self._update, self._tasks = sizes, done_bytes, update, tasks
         self._lock = threading.Lock()
@@ -281,7 +323,10 @@ class _Board:
 
     def report(self, task: str, fraction: float, counts: dict[str, int]) -> None:
         with self._lock:
-            self._fractions[task], self._counts[task] = max(fraction, self._fractions.get(task, 0.0)), counts
+            self._fractions[task], self._counts[task] = (
+                max(fraction, self._fractions.get(task, 0.0)),
+                counts,
+            )
             self._show()
 
     def finish(self, task: Task) -> None:
@@ -303,7 +348,9 @@ class _Board:
             if rate:
                 parts.append(f"{human_bytes(rate)}/s")
         parts.append(f"{self._tasks - self._left:,} of {self._tasks:,} tasks")
-        completed = self._done_bytes + sum(self._sizes[name] * part for name, part in self._fractions.items())
+        completed = self._done_bytes + sum(
+            self._sizes[name] * part for name, part in self._fractions.items()
+        )
         self._update(completed, ", ".join(parts))
 
 

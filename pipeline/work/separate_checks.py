@@ -1,8 +1,9 @@
 """Checks that need torch or lm-eval: each runs in a process of its own, and what it found is kept.
 
-So the command that starts them stays light, and what a library prints or breaks stays in that process. A check that
-found nothing wrong is not repeated: what it found out lies in data_dir/.checked, under the fingerprint of all that
-decides it. Where that folder cannot be written, every command runs the check again, once.
+So the command that starts them stays light, and what a library prints or breaks stays in that
+process. A check that found nothing wrong is not repeated: what it found out lies in
+data_dir/.checked, under the fingerprint of all that decides it. Where that folder cannot be
+written, every command runs the check again, once.
 """
 
 import json
@@ -28,7 +29,8 @@ KEPT = ".checked"
 TAIL_LINES = 25
 Facts = TypeVar("Facts")
 _answered: dict[Path, dict[str, Any]] = {}
-"""Verdicts of this command. What is refused is not kept for the next one: a library may have been installed since."""
+"""Verdicts of this command. What is refused is not kept for the next one: a library may have been
+installed since."""
 
 
 class CheckCrashed(UserError):
@@ -37,16 +39,21 @@ class CheckCrashed(UserError):
     exit_code = 1
 
 
-def found_by(module: str, form: type[Facts], config: RunConfig, decides: Mapping[str, Any], subject: str) -> Facts:
-    """Return what `python -m module` finds out about a run file, or found out before, as an instance of `form`.
+def found_by(
+    module: str, form: type[Facts], config: RunConfig, decides: Mapping[str, Any], subject: str
+) -> Facts:
+    """Return what `python -m module` finds out about a run file, or found out before, as an
+    instance of `form`.
 
-    `form` is a dataclass or a TypedDict. `decides` holds JSON values: all that decides the verdict besides the
-    versions of the libraries. Raises ConfigError with every problem that the check found, CheckCrashed where it
-    ended without a verdict.
+    `form` is a dataclass or a TypedDict. `decides` holds JSON values: all that decides the verdict
+    besides the versions of the libraries. Raises ConfigError with every problem that the check
+    found, CheckCrashed where it ended without a verdict.
     """
     facts = TypeAdapter(form)
     path = config.paths.data_dir / KEPT / f"{fingerprint([module, decides, _versions()])}.json"
-    with suppress(OSError, ValidationError):  # one that is missing, unreadable or damaged is made again
+    with suppress(
+        OSError, ValidationError
+    ):  # one that is missing, unreadable or damaged is made again
         return facts.validate_json(path.read_bytes())
     if path not in _answered:
         note(f"checking {subject}")
@@ -94,7 +101,9 @@ def _ask(module: str, config: RunConfig) -> dict[str, Any]:
     )
     if process.returncode != 0 or not process.stdout:
         tail = "\n".join(process.stderr.splitlines()[-TAIL_LINES:])
-        raise CheckCrashed(f"{module} ended without a verdict (exit code {process.returncode}):\n{tail}")
+        raise CheckCrashed(
+            f"{module} ended without a verdict (exit code {process.returncode}):\n{tail}"
+        )
     return json.loads(process.stdout)
 
 

@@ -30,20 +30,25 @@ class Spent(TypedDict):
 
 
 class StageClock:
-    """Context manager around a job's work on a stage; afterwards `finish` says what all its jobs took.
+    """Context manager around a job's work on a stage; afterwards `finish` says what all its jobs
+    took.
 
-    Jobs with the same inputs count together. Those with other inputs count where their work is still there: in a stage that
-    only grows, or where a finished task was taken over, as when text is added.
+    Jobs with the same inputs count together. Those with other inputs count where their work is
+    still there: in a stage that only grows, or where a finished task was taken over, as when text
+    is added.
     """
 
     job_seconds = 0.0
     """Seconds of this job, once it has ended."""
 
     def __init__(self, root: Path, stage: str, folder: Path, inputs: str, *, grows: bool) -> None:
-        """Take data_dir or run_dir, the stage's folder in it, and the fingerprint of its inputs. Nothing is written yet."""
+        """Take data_dir or run_dir, the stage's folder in it, and the fingerprint of its inputs.
+        Nothing is written yet."""
         self._path = root / f".{stage}.seconds.json"
         self._records = folder / RECORDS
-        saved = _read(self._path) if folder.is_dir() else None  # with the folder, all that jobs made is gone
+        saved = (
+            _read(self._path) if folder.is_dir() else None
+        )  # with the folder, all that jobs made is gone
         self._spent = _begin(saved, inputs, grows)
         self._seconds_before = self._spent["seconds"]
         self._grows = grows
@@ -58,7 +63,10 @@ class StageClock:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
@@ -66,7 +74,8 @@ class StageClock:
         self.job_seconds = self._spent["seconds"] - self._seconds_before
 
     def finish(self) -> float:
-        """Return the seconds of all jobs whose work is in the stage's output; those of the others are dropped."""
+        """Return the seconds of all jobs whose work is in the stage's output; those of the others
+        are dropped."""
         has_kept_tasks = bool(self._tasks_before & self._task_records())
         if self._grows or has_kept_tasks:
             self._spent["seconds"] += self._spent["with_other_inputs"]
@@ -75,7 +84,8 @@ class StageClock:
         return self._spent["seconds"]
 
     def _task_records(self) -> set[tuple[str, int]]:
-        """Return the records of finished tasks, each with its time: one that was made again has another."""
+        """Return the records of finished tasks, each with its time: one that was made again has
+        another."""
         return {(path.name, path.stat().st_mtime_ns) for path in self._records.glob("*.json")}
 
     def _save_now_and_then(self) -> None:
@@ -92,7 +102,8 @@ class StageClock:
 
 
 def _read(path: Path) -> Spent | None:
-    """Return the file's content; None where there is none, or it is damaged: no stage is held up by it."""
+    """Return the file's content; None where there is none, or it is damaged: no stage is held up by
+    it."""
     with suppress(DataError, KeyError, TypeError, ValueError):
         content = read_json(path)
         return {
@@ -109,4 +120,8 @@ def _begin(saved: Spent | None, inputs: str, grows: bool) -> Spent:
         return {"inputs": inputs, "seconds": 0.0, "with_other_inputs": 0.0}
     if saved["inputs"] == inputs or grows:
         return {**saved, "inputs": inputs}
-    return {"inputs": inputs, "seconds": 0.0, "with_other_inputs": saved["seconds"] + saved["with_other_inputs"]}
+    return {
+        "inputs": inputs,
+        "seconds": 0.0,
+        "with_other_inputs": saved["seconds"] + saved["with_other_inputs"],
+    }

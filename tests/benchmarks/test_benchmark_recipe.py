@@ -1,4 +1,5 @@
-"""`pipeline benchmark recipe`: its arithmetic by hand, the run files that it writes, and a tiny comparison in full."""
+"""`pipeline benchmark recipe`: its arithmetic by hand, the run files that it writes, and a tiny
+comparison in full."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +7,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.benchmarks.recipe import Sizes, baseline, benchmark_recipe, recipe, summarise, tokens_needed
+from pipeline.benchmarks.recipe import (
+    Sizes,
+    baseline,
+    benchmark_recipe,
+    recipe,
+    summarise,
+    tokens_needed,
+)
 from pipeline.benchmarks.recipe_figure import Curve, draw
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
@@ -26,7 +34,9 @@ def test_between_two_fractions_the_loss_is_taken_to_be_linear() -> None:
 
 
 def test_what_final_losses_amount_to() -> None:
-    found = summarise({1e-3: 4.0, 2e-3: 3.0, 4e-3: 5.0}, [3.0, 3.2], {0.5: [3.3, 3.1], 0.6: [3.0, 3.12]})
+    found = summarise(
+        {1e-3: 4.0, 2e-3: 3.0, 4e-3: 5.0}, [3.0, 3.2], {0.5: [3.3, 3.1], 0.6: [3.0, 3.12]}
+    )
     assert (found["best_rate"], found["best_rate_is_inside"]) == (2e-3, True)
     assert found["baseline_mean"] == pytest.approx(3.1)
     assert found["recipe_means"] == pytest.approx({"0.5": 3.2, "0.6": 3.06})
@@ -45,10 +55,18 @@ def test_the_baseline_takes_nothing_of_the_run_files_recipe(make_run: MakeRun) -
     made = baseline(config, 2e-3, 8)
     optimizer, schedule = made.config.optimizer, made.config.schedule
     assert (optimizer.kind, optimizer.peak_learning_rate, optimizer.beta2) == ("adamw", 2e-3, 0.99)
-    assert (schedule.kind, schedule.warmup_tokens, schedule.decay_tokens) == ("cosine", 256, None)  # 5 % of 5,120
+    assert (schedule.kind, schedule.warmup_tokens, schedule.decay_tokens) == (
+        "cosine",
+        256,
+        None,
+    )  # 5 % of 5,120
     assert made.config.train.train_tokens == 5120
     assert made.config.train.seed == 8
-    assert (made.config.model, made.config.data, made.config.batch) == (config.model, config.data, config.batch)
+    assert (made.config.model, made.config.data, made.config.batch) == (
+        config.model,
+        config.data,
+        config.batch,
+    )
 
 
 def test_the_baseline_may_have_a_batch_of_its_own(make_run: MakeRun) -> None:
@@ -67,20 +85,32 @@ def test_the_recipe_is_the_run_file_in_proportion(make_run: MakeRun) -> None:
 
 def test_a_folder_belongs_to_its_settings(make_run: MakeRun) -> None:
     config, other = load(make_run(), WSD), load(make_run(), [*WSD, "batch.global_batch_tokens=128"])
-    names = {baseline(c, rate, seed).name for c in (config, other) for rate in (1e-3, 2e-3) for seed in (1, 2)}
+    names = {
+        baseline(c, rate, seed).name
+        for c in (config, other)
+        for rate in (1e-3, 2e-3)
+        for seed in (1, 2)
+    }
     assert len(names) == 8
     assert baseline(config, 1e-3, 1).name == baseline(load(make_run(), WSD), 1e-3, 1).name
 
 
 def test_wrong_sizes_are_all_named(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        benchmark_recipe(load(make_run()), Sizes([0, 1e-3], [1.5], 1, 1), tmp_path, tmp_path / "o", tmp_path / "f")
+        benchmark_recipe(
+            load(make_run()),
+            Sizes([0, 1e-3], [1.5], 1, 1),
+            tmp_path,
+            tmp_path / "o",
+            tmp_path / "f",
+        )
     assert "--rate = 0" in str(error.value) and "--fraction = 1.5" in str(error.value)
 
 
 def test_the_figure_is_an_svg_of_the_same_bytes() -> None:
     curves = [
-        Curve(name, [10, 20], [3.0 + i, 2.0 + i / 8]) for i, name in enumerate(("baseline", "baseline", "recipe"))
+        Curve(name, [10, 20], [3.0 + i, 2.0 + i / 8])
+        for i, name in enumerate(("baseline", "baseline", "recipe"))
     ]
     picture = draw(curves, 2.1)
     assert picture == draw(curves, 2.1)

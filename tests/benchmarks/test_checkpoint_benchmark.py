@@ -9,8 +9,12 @@ from pipeline.benchmarks.checkpoint import benchmark_checkpoint
 from pipeline.benchmarks.train import Work, llama
 
 
-def test_it_runs_and_counts_all_that_training_loses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark_checkpoint(1, tmp_path, tmp_path / "found.json", Work(llama(64, 1, 384, 32), 32, 2, 64))
+def test_it_runs_and_counts_all_that_training_loses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark_checkpoint(
+        1, tmp_path, tmp_path / "found.json", Work(llama(64, 1, 384, 32), 32, 2, 64)
+    )
     found = json.loads((tmp_path / "found.json").read_text())
     ours = found["ours"]
     assert ours["lost"] == pytest.approx(ours["stall"] + ours["slowdown"] + ours["publish"])

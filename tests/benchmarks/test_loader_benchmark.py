@@ -7,7 +7,13 @@ import pytest
 
 from pipeline.benchmarks import loader as benchmark
 from pipeline.benchmarks import loader_parts as benchmark_parts
-from pipeline.benchmarks.corpora import END_OF_DOCUMENT, llama_mixture, make_config, simulate, write_real
+from pipeline.benchmarks.corpora import (
+    END_OF_DOCUMENT,
+    llama_mixture,
+    make_config,
+    simulate,
+    write_real,
+)
 from pipeline.benchmarks.loader import Corpus, Sizes
 from pipeline.sampling.dataset import open_data
 from pipeline.store.artifacts import read_json
@@ -15,7 +21,11 @@ from pipeline.tokens.indexed_dataset import read
 
 DATA = {"sequence_length": 8}
 TINY = Sizes(
-    corpora=(Corpus("small", 10_000, 10), Corpus("middle", 50_000, 40), Corpus("large", 10**12, 200)),
+    corpora=(
+        Corpus("small", 10_000, 10),
+        Corpus("middle", 50_000, 40),
+        Corpus("large", 10**12, 200),
+    ),
     resumed_sample=5_000_000,
     sequence_length=8,
     real_tokens=40_000,
@@ -27,7 +37,9 @@ TINY = Sizes(
 )
 
 
-def test_a_simulated_corpus_has_its_tokens_and_files_in_proportion_and_takes_no_disk(tmp_path: Path) -> None:
+def test_a_simulated_corpus_has_its_tokens_and_files_in_proportion_and_takes_no_disk(
+    tmp_path: Path,
+) -> None:
     simulate(tmp_path, 10**12, 1000)
     data = open_data(make_config(tmp_path, llama_mixture(), DATA))
     tokens = {source.name: len(source.stream) for source in data.sources}
@@ -77,7 +89,11 @@ def test_waiting_is_counted_after_the_first_step(tmp_path: Path) -> None:
 
 def test_limits_and_ratios_are_of_the_medians() -> None:
     sizes = Sizes()
-    names = [f"{corpus.name}, sample {sample:,}" for corpus in sizes.corpora for sample in (0, 500_000_000)]
+    names = [
+        f"{corpus.name}, sample {sample:,}"
+        for corpus in sizes.corpora
+        for sample in (0, 500_000_000)
+    ]
     peaks = [100e6, 100e6, 101e6, 101e6, 130e6, 130e6, 500e6, 500e6]
     starts = {
         name: {"seconds": seconds, "peak_bytes": peak, "manifest_bytes": 10e6}
@@ -89,12 +105,38 @@ def test_limits_and_ratios_are_of_the_medians() -> None:
         f"{benchmark.PLAIN_LOCATED}, full": {"tokens_per_second": 40e6},
         "loader, full": {"tokens_per_second": 19e6},
     }
-    ratios = {bare: benchmark._ratios(rates, bare) for bare in (benchmark.BARE, benchmark.BARE_KEPT)}
+    ratios = {
+        bare: benchmark._ratios(rates, bare) for bare in (benchmark.BARE, benchmark.BARE_KEPT)
+    }
     assert list(ratios[benchmark.BARE].values()) == [1, 0.5, 0.5, 19 / 80]
     slow = {"slow files, full": {"waited": 0.004}, "slow files, block": {"waited": 0.006}}
-    limits = benchmark._limits({"start": starts, "rates": rates, "ratios": ratios, "slow": slow}, sizes)
-    assert [limit["measured"] for limit in limits] == [0.1, 1.5, 130e6, 3, 40e6, 0.5, 19e6, 19 / 40, 0.004, 0.006]
-    assert [limit["met"] for limit in limits] == [True, False, True, True, True, True, False, False, True, False]
+    limits = benchmark._limits(
+        {"start": starts, "rates": rates, "ratios": ratios, "slow": slow}, sizes
+    )
+    assert [limit["measured"] for limit in limits] == [
+        0.1,
+        1.5,
+        130e6,
+        3,
+        40e6,
+        0.5,
+        19e6,
+        19 / 40,
+        0.004,
+        0.006,
+    ]
+    assert [limit["met"] for limit in limits] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.full
@@ -106,7 +148,10 @@ def test_everything_is_measured_and_nothing_is_left(
     (tmp_path / "scratch").mkdir()
     benchmark.benchmark_loader(1, tmp_path / "results.json", TINY)
     results = read_json(tmp_path / "results.json")
-    assert all(values["peak_bytes"] > values["imported_bytes"] > 10**7 for values in results["start"].values())
+    assert all(
+        values["peak_bytes"] > values["imported_bytes"] > 10**7
+        for values in results["start"].values()
+    )
     bare = results["rates"][benchmark.BARE]["tokens_per_second"]
     assert results["ratios"][benchmark.BARE]["loader, full"] == pytest.approx(
         results["rates"]["loader, full"]["tokens_per_second"] / bare

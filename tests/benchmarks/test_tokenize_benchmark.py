@@ -13,7 +13,10 @@ from pipeline.store.artifacts import read_json
 
 @pytest.mark.full
 def test_every_part_is_measured_and_nothing_is_left(
-    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_stages(run_file, ["prepare", "train-tokenizer"], [])
     monkeypatch.setattr(benchmark, "LARGE_DOCUMENT_BYTES", 100_000)
@@ -25,7 +28,9 @@ def test_every_part_is_measured_and_nothing_is_left(
     results = read_json(output)
     assert results["text_bytes"] == sum(
         sum(s["text_bytes"].values())
-        for s in read_json(run_file.parent / "data" / "documents" / "manifest.json")["counts"]["sources"].values()
+        for s in read_json(run_file.parent / "data" / "documents" / "manifest.json")["counts"][
+            "sources"
+        ].values()
     )
     tokens = results["tokens"]
     assert (
@@ -36,14 +41,21 @@ def test_every_part_is_measured_and_nothing_is_left(
     assert results["large"]["with a document of 200 MB, 1 worker"]["tokens"] > tokens + 20_000
     medians = results["medians"]
     assert results["ratios"]["stage / gigatoken in memory, 1 thread"] == pytest.approx(
-        medians["gigatoken in memory, 1 thread"]["seconds"] / medians["whole stage, 1 worker"]["seconds"]
+        medians["gigatoken in memory, 1 thread"]["seconds"]
+        / medians["whole stage, 1 worker"]["seconds"]
     )
-    assert all(values["peak_bytes"] > 10**7 for values in [*medians.values(), *results["large"].values()])
+    assert all(
+        values["peak_bytes"] > 10**7 for values in [*medians.values(), *results["large"].values()]
+    )
     printed = capsys.readouterr().out
     assert "start, comparison, the rest" in printed and "core-hours of tokenize" in printed
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_it_needs_documents_and_a_tokenizer(run_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="run `pipeline prepare` and `train-tokenizer` with this run file first"):
-        benchmark.benchmark_tokenize(load(run_file), count=1, repeat=1, megatron=None, output=tmp_path / "x.json")
+    with pytest.raises(
+        DataError, match="run `pipeline prepare` and `train-tokenizer` with this run file first"
+    ):
+        benchmark.benchmark_tokenize(
+            load(run_file), count=1, repeat=1, megatron=None, output=tmp_path / "x.json"
+        )

@@ -5,21 +5,40 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.benchmarks.train import GPU_PRESETS, Sizes, Work, benchmark_train, llama, preset_work, work_of
+from pipeline.benchmarks.train import (
+    GPU_PRESETS,
+    Sizes,
+    Work,
+    benchmark_train,
+    llama,
+    preset_work,
+    work_of,
+)
 from pipeline.config.run_file import load
 
 
 def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:
     work = work_of(load(run_file, ["precision.dtype=fp32"]))
     assert work.model["config"]["vocab_size"] == 384  # 270 ids, rounded up to 128
-    assert (work.sequence_length, work.micro_batch_sequences, work.global_batch_tokens) == (8, 2, 32)
+    assert (work.sequence_length, work.micro_batch_sequences, work.global_batch_tokens) == (
+        8,
+        2,
+        32,
+    )
 
 
-@pytest.mark.parametrize(("name", "width", "layers"), list(zip(GPU_PRESETS, (768, 2048), (12, 24), strict=True)))
-def test_presets_come_with_what_their_base_says(name: str, width: int, layers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "width", "layers"), list(zip(GPU_PRESETS, (768, 2048), (12, 24), strict=True))
+)
+def test_presets_come_with_what_their_base_says(
+    name: str, width: int, layers: int, tmp_path: Path
+) -> None:
     work = preset_work(name)
     assert work.model["architecture"] == "llama"
-    assert (work.model["config"]["hidden_size"], work.model["config"]["num_hidden_layers"]) == (width, layers)
+    assert (work.model["config"]["hidden_size"], work.model["config"]["num_hidden_layers"]) == (
+        width,
+        layers,
+    )
     assert work.config(tmp_path, "zero1").precision.dtype == "bf16"
 
 

@@ -1,4 +1,5 @@
-"""Forty mistakes of a user, each with the words that its message must hold: the setting or file, and the value."""
+"""Forty mistakes of a user, each with the words that its message must hold: the setting or file,
+and the value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +20,15 @@ class Mistake:
 
 
 def _setting(override: str, *named: str, command: str = "run") -> Mistake:
-    """A wrong value of one setting: the message names the setting and `named`, by default the value as it was typed."""
+    """A wrong value of one setting: the message names the setting and `named`, by default the value
+    as it was typed."""
     name, _, value = override.partition("=")
     return Mistake((override,), (name, *(named or (value,))), command)
 
 
-def _file(arrange: Arrange, *named: str, settings: tuple[str, ...] = (), command: str = "run") -> Mistake:
+def _file(
+    arrange: Arrange, *named: str, settings: tuple[str, ...] = (), command: str = "run"
+) -> Mistake:
     return Mistake(settings, named, command, arrange)
 
 
@@ -56,18 +60,24 @@ MISTAKES = {
     "unknown optimizer": _setting("optimizer.kind=sophia", command="config"),
     "unknown schedule": _setting("schedule.kind=triangle", command="config"),
     "decay of another schedule": _setting("schedule.decay_tokens=512", command="config"),
-    "warm-up beyond the run": _setting("schedule.warmup_tokens=1000000", "schedule.warmup_tokens", command="config"),
+    "warm-up beyond the run": _setting(
+        "schedule.warmup_tokens=1000000", "schedule.warmup_tokens", command="config"
+    ),
     "unknown number format": _setting("precision.dtype=fp8", command="config"),
     "beta beyond 1": _setting("optimizer.beta2=1.5", command="config"),
     "no tokens": _setting("train.train_tokens=0", command="config"),
     "unknown resume": _setting("train.resume=maybe", command="config"),
     "unknown packing": _setting("data.packing=worst-fit", command="config"),
     "sequence of one token": _setting("data.sequence_length=1", command="config"),
-    "mixture without a source": _setting("data.mixture={prose: 1}", "data.mixture", "sums", command="config"),
+    "mixture without a source": _setting(
+        "data.mixture={prose: 1}", "data.mixture", "sums", command="config"
+    ),
     "mixture of an unknown source": _setting(
         "data.mixture={prose: 1, sums: 1, notes: 1, web: 1}", "web", command="config"
     ),
-    "negative weight": _setting("data.mixture={prose: -1, sums: 1, notes: 1}", "prose", "-1", command="config"),
+    "negative weight": _setting(
+        "data.mixture={prose: -1, sums: 1, notes: 1}", "prose", "-1", command="config"
+    ),
     "batch that does not divide": _setting("batch.global_batch_tokens=100", command="config"),
     "micro-batch that does not divide": _setting("batch.micro_batch_sequences=3", command="config"),
     "time limit that is none": _setting("launch.time_limit=soon", command="config"),
@@ -80,21 +90,39 @@ MISTAKES = {
     "vocabulary below the bytes": _setting("tokenizer.vocab_size=100", command="config"),
     "template that is not there": _setting("deepspeed=nowhere.json", "nowhere.json"),
     "unset variable in a path": _setting(
-        "paths.data_dir=$NO_SUCH_VARIABLE/data", "paths.data_dir", "NO_SUCH_VARIABLE", command="config"
+        "paths.data_dir=$NO_SUCH_VARIABLE/data",
+        "paths.data_dir",
+        "NO_SUCH_VARIABLE",
+        command="config",
     ),
     "run file that is not there": _file(_remove("run.yaml"), "run.yaml", command="config"),
-    "run file that is no YAML": _file(_write("run.yaml", "paths: {data_dir"), "run.yaml", command="config"),
-    "key twice": _file(_append("precision: {dtype: bf16}\n"), "run.yaml", "precision", command="config"),
-    "run file that is not UTF-8": _file(_write("run.yaml", b"paths: \xff"), "run.yaml", command="config"),
+    "run file that is no YAML": _file(
+        _write("run.yaml", "paths: {data_dir"), "run.yaml", command="config"
+    ),
+    "key twice": _file(
+        _append("precision: {dtype: bf16}\n"), "run.yaml", "precision", command="config"
+    ),
+    "run file that is not UTF-8": _file(
+        _write("run.yaml", b"paths: \xff"), "run.yaml", command="config"
+    ),
     "misspelt key of a template": _file(
-        _write("own.json", '{"gradient_cliping": 1}'), "gradient_cliping", settings=("deepspeed=own.json",)
+        _write("own.json", '{"gradient_cliping": 1}'),
+        "gradient_cliping",
+        settings=("deepspeed=own.json",),
     ),
     "batch size in a template": _file(
-        _write("own.json", '{"train_batch_size": 8}'), "train_batch_size", "8", settings=("deepspeed=own.json",)
+        _write("own.json", '{"train_batch_size": 8}'),
+        "train_batch_size",
+        "8",
+        settings=("deepspeed=own.json",),
     ),
     "missing source": _file(_remove("prose.jsonl.gz"), "sources.prose", "prose.jsonl.gz"),
-    "tokenizer that is not there": _setting("tokenizer={kind: pretrained, path: nowhere}", "nowhere"),
-    "task twice": _setting("evaluation.tasks=[patterns, pattern_copy]", "evaluation.tasks", "pattern_copy"),
+    "tokenizer that is not there": _setting(
+        "tokenizer={kind: pretrained, path: nowhere}", "nowhere"
+    ),
+    "task twice": _setting(
+        "evaluation.tasks=[patterns, pattern_copy]", "evaluation.tasks", "pattern_copy"
+    ),
     "no allocation": _setting("launch.kind=slurm"),
     "ranks that do not divide": _setting("launch.ranks=3"),
     "unknown architecture": _setting("model.architecture=lama"),

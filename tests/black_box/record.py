@@ -1,9 +1,11 @@
-"""Write observed.json: what the pipeline of one checkout offers and makes, for `test_black_box.py` to compare with.
+"""Write observed.json: what the pipeline of one checkout offers and makes, for `test_black_box.py`
+to compare with.
 
     python tests/black_box/record.py [CHECKOUT]     default: the one that this file lies in
 
-Forms are written anew; numbers are added for this kind of machine and kept for the others. Written once, before a
-redesign, by the commit that it is to be compared with: recording again from changed code would prove nothing.
+Forms are written anew; numbers are added for this kind of machine and kept for the others. Written
+once, before a redesign, by the commit that it is to be compared with: recording again from changed
+code would prove nothing.
 """
 
 import json
@@ -38,7 +40,9 @@ def observe(program: Program, folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Record a checkout."""
     checkout = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
-    commit = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    commit = subprocess.run(
+        ["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
     with tempfile.TemporaryDirectory() as folder:
         observed = observe(Program(checkout), Path(folder))
     numbers = json.loads(OBSERVED.read_text())["numbers"] if OBSERVED.exists() else {}

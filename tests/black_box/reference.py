@@ -1,6 +1,8 @@
-"""What commands offer and what runs leave on disk, read without the pipeline, as digests that can be compared.
+"""What commands offer and what runs leave on disk, read without the pipeline, as digests that can
+be compared.
 
-What depends on arithmetic (losses, weights) is told apart from what does not: its bits differ between kinds of CPUs.
+What depends on arithmetic (losses, weights) is told apart from what does not: its bits differ
+between kinds of CPUs.
 """
 
 import hashlib
@@ -37,11 +39,12 @@ def digest_of_json(value: Any) -> str:
 
 def kind_of_machine() -> str:
     """Return a name for machines whose arithmetic gives the same bits."""
-    models = re.findall(r"^(?:model name|CPU part)\s*:.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    capability = torch.backends.cpu.get_cpu_capability()
-    return (
-        f"{platform.machine()} {capability} torch {torch.__version__} {digest(' '.join(sorted(set(models))).encode())}"
+    models = re.findall(
+        r"^(?:model name|CPU part)\s*:.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
     )
+    capability = torch.backends.cpu.get_cpu_capability()
+    model = digest(" ".join(sorted(set(models))).encode())
+    return f"{platform.machine()} {capability} torch {torch.__version__} {model}"
 
 
 def offered(program: Program, folder: Path) -> dict[str, list[str]]:
@@ -59,7 +62,8 @@ def offered(program: Program, folder: Path) -> dict[str, list[str]]:
 
 
 def files_of_data(data_dir: Path) -> dict[str, str]:
-    """Return the digest of every file of documents, tokenizer, tokens and packing, without what stages say of them."""
+    """Return the digest of every file of documents, tokenizer, tokens and packing, without what
+    stages say of them."""
     return {
         path.relative_to(data_dir).as_posix(): digest(path.read_bytes())
         for path in sorted(data_dir.rglob("*"))
@@ -68,13 +72,15 @@ def files_of_data(data_dir: Path) -> dict[str, str]:
 
 
 def _is_record(path: Path, data_dir: Path) -> bool:
-    """Tell whether a file says something of the data, or of how they were made, and is none of them."""
+    """Tell whether a file says something of the data, or of how they were made, and is none of
+    them."""
     hidden = any(part.startswith(".") for part in path.relative_to(data_dir).parts)
     return hidden or path.name in ("manifest.json", "report.json", "statistics.json")
 
 
 def tensors(paths: Iterable[Path]) -> tuple[list[list[Any]], str]:
-    """Return name, type and shape of each tensor of safetensors files, and a digest of all their bytes."""
+    """Return name, type and shape of each tensor of safetensors files, and a digest of all their
+    bytes."""
     layout: list[list[Any]] = []
     content = hashlib.sha256()
     for path in sorted(paths):
@@ -92,7 +98,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def steps_of(run: Path) -> list[dict[str, Any]]:
-    """Return all fields of all steps; of those that measure time or memory only that they are there."""
+    """Return all fields of all steps; of those that measure time or memory only that they are
+    there."""
     return [
         {name: "measured" if MEASURED.search(name) else value for name, value in record.items()}
         for record in read_lines(run / "metrics.jsonl")
@@ -101,9 +108,14 @@ def steps_of(run: Path) -> list[dict[str, Any]]:
 
 def events_of(run: Path) -> list[dict[str, Any]]:
     """Return all events without the moment, the words and the place."""
-    lines = (run / "events.jsonl").read_text("utf-8").replace(str(run.parent), "FOLDER").splitlines()
+    lines = (
+        (run / "events.jsonl").read_text("utf-8").replace(str(run.parent), "FOLDER").splitlines()
+    )
     return [
-        {name: "of the moment" if _is_of_the_moment(name) else value for name, value in record.items()}
+        {
+            name: "of the moment" if _is_of_the_moment(name) else value
+            for name, value in record.items()
+        }
         for record in map(json.loads, lines)
     ]
 

@@ -1,4 +1,5 @@
-"""Runs of the pipeline as a user starts them: a corpus, run files and commands. Imports nothing of the pipeline."""
+"""Runs of the pipeline as a user starts them: a corpus, run files and commands. Imports nothing of
+the pipeline."""
 
 import gzip
 import json
@@ -72,7 +73,8 @@ ROLLBACK = (
     "guard.max_rollbacks=2",
     "checkpoint.save_every_steps=4",
 )
-"""A model that hardly learns under a guard so strict that the noise of its losses counts as spikes."""
+"""A model that hardly learns under a guard so strict that the noise of its losses counts as
+spikes."""
 
 RESHARD = (*PACKED, "paths.run_dir=reshard", "launch.ranks=1")
 """A copy of the packed run, cut to its first checkpoint, finished by one rank."""
@@ -87,13 +89,16 @@ class Program:
     def __call__(
         self, folder: Path, *arguments: str, exit_code: int = 0, seconds: float = 1800
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command in a folder, where ROOT in an argument stands for this copy. Fails on another exit code."""
+        """Run one command in a folder, where ROOT in an argument stands for this copy. Fails on
+        another exit code."""
         process = self.start(folder, *arguments)
         try:
             output, errors = process.communicate(timeout=seconds)
         finally:
             process.kill()
-        assert process.returncode == exit_code, f"{arguments}: {process.returncode}\n{output}{errors}"
+        assert process.returncode == exit_code, (
+            f"{arguments}: {process.returncode}\n{output}{errors}"
+        )
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -109,7 +114,12 @@ class Program:
             "TERM": "dumb",
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *(argument.replace("ROOT", str(self.root)) for argument in arguments)],
+            [
+                sys.executable,
+                "-m",
+                "pipeline",
+                *(argument.replace("ROOT", str(self.root)) for argument in arguments),
+            ],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -126,11 +136,16 @@ def make_corpus(folder: Path) -> None:
     frequencies = [1 / rank for rank in range(1, len(words) + 1)]
 
     def sentences(count: int) -> str:
-        return " ".join(" ".join(generator.choices(words, frequencies, k=9)) + "." for _ in range(count))
+        return " ".join(
+            " ".join(generator.choices(words, frequencies, k=9)) + "." for _ in range(count)
+        )
 
     with gzip.GzipFile(folder / "prose.jsonl.gz", "wb", mtime=0) as packed:
         for number in range(200):
-            row = {"text": sentences(generator.randrange(1, 12)), "meta": {"url": f"prose/{number}"}}
+            row = {
+                "text": sentences(generator.randrange(1, 12)),
+                "meta": {"url": f"prose/{number}"},
+            }
             packed.write((json.dumps(row) + "\n").encode())
     pairs = [(number % 10, number % 7) for number in range(150)]
     bodies = [" ".join(f"{i} and {j} make {i + j}." for _ in range(1 + i)) for i, j in pairs]
@@ -174,7 +189,8 @@ def run_reshard(folder: Path, program: Program) -> None:
 
 
 def cut_to_first_checkpoint(run: Path, copy: Path) -> None:
-    """Copy a run folder as it was after its first checkpoint, so that a command goes on from there."""
+    """Copy a run folder as it was after its first checkpoint, so that a command goes on from
+    there."""
     shutil.copytree(run, copy, symlinks=True)
     checkpoints = sorted((copy / "checkpoints").glob("step_*"))
     for later in checkpoints[1:]:

@@ -1,7 +1,8 @@
-"""The pipeline as a program: what it offers, refuses and makes is what the commit in observed.json offered, refused and made.
+"""The pipeline as a program: what it offers, refuses and makes is what the commit in observed.json
+offered, refused and made.
 
-Nothing of the pipeline is imported, so no redesign of its insides can change what is compared. `record.py` wrote the
-file.
+Nothing of the pipeline is imported, so no redesign of its insides can change what is compared.
+`record.py` wrote the file.
 """
 
 import io
@@ -49,7 +50,9 @@ def test_every_command_and_option_is_still_there(program: Program, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_refused_by_name(corpus: Path, program: Program, tmp_path: Path, name: str) -> None:
+def test_a_mistake_is_refused_by_name(
+    corpus: Path, program: Program, tmp_path: Path, name: str
+) -> None:
     mistake = MISTAKES[name]
     folder = tmp_path / "typed"
     shutil.copytree(corpus, folder, ignore=shutil.ignore_patterns("data", "stream"))
@@ -70,7 +73,11 @@ def test_text_becomes_the_same_documents_and_tokens(corpus: Path, program: Progr
     for stage in STAGES[:3]:
         program(corpus, stage, "run.yaml")
     made = files_of_data(corpus / "data")
-    expected = {name: content for name, content in observed["data"].items() if not name.startswith("packing/")}
+    expected = {
+        name: content
+        for name, content in observed["data"].items()
+        if not name.startswith("packing/")
+    }
     assert made == expected
 
 
@@ -106,9 +113,12 @@ def test_every_run_leaves_the_same_files(made: tuple[Path, dict[str, Any]]) -> N
 
 @pytest.mark.full
 def test_every_run_has_the_same_numbers(
-    made: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    made: tuple[Path, dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Bit by bit. On a kind of machine for which nothing was recorded, the old commit is asked again."""
+    """Bit by bit. On a kind of machine for which nothing was recorded, the old commit is asked
+    again."""
     expected = observed["numbers"].get(kind_of_machine())
     if expected is None:
         old = request.getfixturevalue("old")
@@ -141,13 +151,25 @@ def test_a_run_that_the_old_commit_began_is_finished_as_if_it_were_one(
 
     program(tmp_path, "train", "run.yaml", *LONG)
     finished, expected = (
-        [[step["step"], step["loss"], step["grad_norm"], step["data_checksum"]] for step in steps_of(run)]
+        [
+            [step["step"], step["loss"], step["grad_norm"], step["data_checksum"]]
+            for step in steps_of(run)
+        ]
         for run in (tmp_path / "long", undisturbed)
     )
     assert finished == expected
     weights = []
     for run in ("long", "undisturbed"):
-        program(tmp_path, "checkpoints", "convert", run, "--step", "200", "--output", str(tmp_path / f"{run}-whole"))
+        program(
+            tmp_path,
+            "checkpoints",
+            "convert",
+            run,
+            "--step",
+            "200",
+            "--output",
+            str(tmp_path / f"{run}-whole"),
+        )
         weights.append(tensors((tmp_path / f"{run}-whole").rglob("*.safetensors")))
     assert weights[0] == weights[1]
 

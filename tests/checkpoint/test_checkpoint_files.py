@@ -1,4 +1,5 @@
-"""Files of checkpoints that are damaged or hostile: each is refused by name, none runs code, none takes memory."""
+"""Files of checkpoints that are damaged or hostile: each is refused by name, none runs code, none
+takes memory."""
 
 import errno
 import os
@@ -26,7 +27,8 @@ from pipeline.errors import DataError
 
 FLIPS = 300
 WHERE = 1500
-"""Bytes at the beginning of a file, where its names stand, and at its end, where its records are listed."""
+"""Bytes at the beginning of a file, where its names stand, and at its end, where its records are
+listed."""
 
 
 def state() -> dict[str, Any]:
@@ -64,7 +66,9 @@ def test_a_file_is_read_as_it_was_saved(shard: Path, mmap: bool) -> None:
     for tensor, expected in zip(found["groups"], before["groups"], strict=True):
         assert torch.equal(tensor, expected)
         assert tensor.dtype == expected.dtype
-    assert found["groups"][0].data_ptr() == found["groups"][1].data_ptr(), "views of one storage stay views of one"
+    assert found["groups"][0].data_ptr() == found["groups"][1].data_ptr(), (
+        "views of one storage stay views of one"
+    )
     found["groups"][0].zero_()
     assert load_file(shard)["optimizer_state_dict"]["groups"][0][5] == 5, "nothing reaches the file"
 
@@ -81,7 +85,9 @@ def refused(path: Path, mmap: bool = False) -> bool:
 
 
 @pytest.mark.parametrize("at_end", [False, True])
-def test_a_flipped_bit_is_damage_or_another_value_and_nothing_else(shard: Path, tmp_path: Path, at_end: bool) -> None:
+def test_a_flipped_bit_is_damage_or_another_value_and_nothing_else(
+    shard: Path, tmp_path: Path, at_end: bool
+) -> None:
     content = shard.read_bytes()
     draw = random.Random(20)
     found = 0
@@ -112,7 +118,9 @@ class Code:
         return Path.touch, (Path("made-by-a-checkpoint"),)
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_would_run_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"module": Code()}, tmp_path / "mp_rank_00_model_states.pt")
     assert refused(tmp_path / "mp_rank_00_model_states.pt")
@@ -126,7 +134,8 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 class Takes:
-    """What takes so many bytes when it is unpickled, though PyTorch's own restricted reader makes it."""
+    """What takes so many bytes when it is unpickled, though PyTorch's own restricted reader makes
+    it."""
 
     def __reduce__(self) -> tuple[object, tuple[int]]:
         return bytearray, (1 << 40,)
@@ -137,7 +146,9 @@ def test_what_would_take_memory_by_a_number_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "large.pt")
 
 
-def rewritten(shard: Path, target: Path, change: Callable[[zipfile.ZipFile, str, bytes], None]) -> Path:
+def rewritten(
+    shard: Path, target: Path, change: Callable[[zipfile.ZipFile, str, bytes], None]
+) -> Path:
     """Write an archive with the records of a shard, each as `change` writes it."""
     content = shard.read_bytes()
     with zipfile.ZipFile(shard) as source, zipfile.ZipFile(target, "w") as archive:
@@ -161,7 +172,9 @@ def at_most(more_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("only", ["data/0", "data.pkl"])
-def test_compressed_records_are_refused_before_they_take_memory(shard: Path, tmp_path: Path, only: str) -> None:
+def test_compressed_records_are_refused_before_they_take_memory(
+    shard: Path, tmp_path: Path, only: str
+) -> None:
     """128 MiB of zeros in less than 1 MiB, once as a tensor's bytes and once behind the names."""
 
     def compress(archive: zipfile.ZipFile, name: str, record: bytes) -> None:
@@ -181,8 +194,13 @@ def test_compressed_records_are_refused_before_they_take_memory(shard: Path, tmp
 
 
 def test_records_that_are_larger_than_their_file_are_refused(shard: Path, tmp_path: Path) -> None:
-    """Forty records that lie on one another: each fits into the file, all of them together do not."""
-    path = rewritten(shard, tmp_path / "overlapping.pt", lambda archive, name, record: archive.writestr(name, record))
+    """Forty records that lie on one another: each fits into the file, all of them together do
+    not."""
+    path = rewritten(
+        shard,
+        tmp_path / "overlapping.pt",
+        lambda archive, name, record: archive.writestr(name, record),
+    )
     assert not refused(path)
     with zipfile.ZipFile(path, "a") as archive:
         whole = archive.getinfo("archive/data/0")
@@ -198,7 +216,9 @@ def test_records_that_are_larger_than_their_file_are_refused(shard: Path, tmp_pa
 
 def test_two_records_of_one_name_are_refused(shard: Path, tmp_path: Path) -> None:
     """Two readers of an archive may take different ones."""
-    path = rewritten(shard, tmp_path / "twice.pt", lambda archive, name, record: archive.writestr(name, record))
+    path = rewritten(
+        shard, tmp_path / "twice.pt", lambda archive, name, record: archive.writestr(name, record)
+    )
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("archive/data.pkl", b"\x80\x02N.")
     assert refused(path)
@@ -210,13 +230,19 @@ def test_a_storage_is_a_whole_record(shard: Path, tmp_path: Path) -> None:
     content = shard.read_bytes()
     assert content.count(flat) > 1
     for elements in (1999, 2001, 65535):
-        (tmp_path / "other.pt").write_bytes(content.replace(flat, struct.pack("<BH", ord("M"), elements), 1))
+        (tmp_path / "other.pt").write_bytes(
+            content.replace(flat, struct.pack("<BH", ord("M"), elements), 1)
+        )
         assert refused(tmp_path / "other.pt")
         assert refused(tmp_path / "other.pt", mmap=True)
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOMEM])
-def test_what_the_file_system_says_is_no_damage(shard: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOMEM]
+)
+def test_what_the_file_system_says_is_no_damage(
+    shard: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -234,7 +260,9 @@ def test_missing_memory_is_no_damage(shard: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(torch, "UntypedStorage", type("None", (), {"__new__": fail, "from_file": fail}))
+    monkeypatch.setattr(
+        torch, "UntypedStorage", type("None", (), {"__new__": fail, "from_file": fail})
+    )
     for mmap in (False, True):
         with pytest.raises(MemoryError, match="can't allocate memory"):
             load_file(shard, mmap=mmap)
@@ -243,13 +271,18 @@ def test_missing_memory_is_no_damage(shard: Path, monkeypatch: pytest.MonkeyPatc
 def test_what_is_saved_can_be_read_whatever_python_makes_of_enums(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python 3.11.2, which is Debian 12's, makes `getattr(ZeroStageEnum, name)` of one, and none may call that."""
-    monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda self, _: (getattr, (ZeroStageEnum, self.name)))
+    """Python 3.11.2, which is Debian 12's, makes `getattr(ZeroStageEnum, name)` of one, and none
+    may call that."""
+    monkeypatch.setattr(
+        ZeroStageEnum, "__reduce_ex__", lambda self, _: (getattr, (ZeroStageEnum, self.name))
+    )
     write_files(tmp_path, {"shard.pt": {"zero_stage": ZeroStageEnum.gradients}})
     assert load_file(tmp_path / "shard.pt") == {"zero_stage": ZeroStageEnum.gradients}
 
 
 def test_the_loss_scaler_of_fp16_is_read(tmp_path: Path) -> None:
-    write_files(tmp_path, {"shard.pt": {"loss_scaler": DynamicLossScaler(2**16, 1000, 1, 2, False)}})
+    write_files(
+        tmp_path, {"shard.pt": {"loss_scaler": DynamicLossScaler(2**16, 1000, 1, 2, False)}}
+    )
     found = load_file(tmp_path / "shard.pt")["loss_scaler"]
     assert (type(found), found.cur_scale) == (DynamicLossScaler, 2**16)

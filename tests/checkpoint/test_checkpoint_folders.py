@@ -29,7 +29,9 @@ def checkpoint(tmp_path: Path) -> Path:
 def is_refused(checkpoint: Path) -> bool:
     with pytest.raises(DataError, match=r"manifest\.json"):
         read_checkpoint_manifest(checkpoint)
-    return complete_checkpoints(checkpoint.parent) == [] and [*broken_checkpoints(checkpoint.parent)] == [checkpoint]
+    return complete_checkpoints(checkpoint.parent) == [] and [
+        *broken_checkpoints(checkpoint.parent)
+    ] == [checkpoint]
 
 
 @pytest.mark.parametrize(
@@ -53,10 +55,16 @@ def test_garbage_is_no_manifest(checkpoint: Path, content: bytes) -> None:
     assert is_refused(checkpoint)
 
 
-def test_a_manifest_is_a_file_of_some_size(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_is_a_file_of_some_size(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint_folders, "MANIFEST_BYTES", 50)
     assert is_refused(checkpoint)
-    for make in (os.mkfifo, os.mkdir, lambda path: Path(path).symlink_to(path)):  # a FIFO would be waited for
+    for make in (
+        os.mkfifo,
+        os.mkdir,
+        lambda path: Path(path).symlink_to(path),
+    ):  # a FIFO would be waited for
         (checkpoint / "manifest.json").unlink()
         make(checkpoint / "manifest.json")
         assert is_refused(checkpoint)
@@ -96,7 +104,9 @@ RECORD = {"bytes": 1, "checksum": "0"}
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_though_its_checksum_is_right(checkpoint: Path, change: dict[str, Any]) -> None:
+def test_what_cannot_be_is_refused_though_its_checksum_is_right(
+    checkpoint: Path, change: dict[str, Any]
+) -> None:
     write_checkpoint_manifest(checkpoint, read_checkpoint_manifest(checkpoint) | change)
     written = json.loads((checkpoint / "manifest.json").read_text())
     assert written.pop("checksum") == fingerprint(written)
@@ -106,17 +116,24 @@ def test_what_cannot_be_is_refused_though_its_checksum_is_right(checkpoint: Path
 def test_a_link_in_the_place_of_a_file_is_judged_by_what_it_leads_to(checkpoint: Path) -> None:
     (checkpoint / "probe.npz").write_bytes(b"logits")
     record = file_record(checkpoint / "probe.npz")
-    write_checkpoint_manifest(checkpoint, read_checkpoint_manifest(checkpoint) | {"files": {"probe.npz": record}})
+    write_checkpoint_manifest(
+        checkpoint, read_checkpoint_manifest(checkpoint) | {"files": {"probe.npz": record}}
+    )
     (checkpoint / "probe.npz").rename(checkpoint.parent / "elsewhere")
     (checkpoint / "probe.npz").symlink_to("../elsewhere")
     assert damaged_files(checkpoint) == []
     (checkpoint.parent / "elsewhere").write_bytes(b"others")
-    with pytest.raises(DataError, match=r"probe\.npz has other bytes than were written\. Take another"):
+    with pytest.raises(
+        DataError, match=r"probe\.npz has other bytes than were written\. Take another"
+    ):
         verify_bytes(checkpoint, "Take another")
 
 
-def test_a_manifest_that_may_not_be_read_is_no_damage(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a run would go back to an older checkpoint, or begin from nothing, because of a right that is missing."""
+def test_a_manifest_that_may_not_be_read_is_no_damage(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run would go back to an older checkpoint, or begin from nothing, because of a right
+    that is missing."""
 
     def fail(*_: object) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))

@@ -1,4 +1,5 @@
-"""Every byte-level damage to the newest checkpoint: the run goes on from the right place or says exactly what is wrong."""
+"""Every byte-level damage to the newest checkpoint: the run goes on from the right place or says
+exactly what is wrong."""
 
 import errno
 import os
@@ -99,7 +100,9 @@ def older_pointer(made: Made) -> None:
 
 
 def leftover(made: Made) -> None:
-    shutil.copytree(made.checkpoints / NEWEST, made.checkpoints / ".partial" / "abcd" / "step_00000030")
+    shutil.copytree(
+        made.checkpoints / NEWEST, made.checkpoints / ".partial" / "abcd" / "step_00000030"
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,12 @@ def test_the_run_goes_on_from_the_newest_good_checkpoint(
     assert losses(made.run_file)[:20] == made.losses
     assert len(losses(made.run_file)) == 22
     assert any(said in str(event.get("message", "")) for event in made.events())
-    assert sorted(path.name for path in made.checkpoints.iterdir()) == ["latest", OLDER, NEWEST, "step_00000022"]
+    assert sorted(path.name for path in made.checkpoints.iterdir()) == [
+        "latest",
+        OLDER,
+        NEWEST,
+        "step_00000022",
+    ]
     assert (made.checkpoints / "latest").read_text() == "step_00000022\n"
 
 
@@ -164,13 +172,16 @@ def test_all_damaged_is_said_with_the_way_out(made: Made) -> None:
 
 @pytest.mark.fault("damage to checkpoints")
 def test_sizes_alone_can_be_asked_for(made: Made) -> None:
-    """A flipped byte of the older one's probe is not seen then. What cannot be decoded is damage all the same."""
+    """A flipped byte of the older one's probe is not seen then. What cannot be decoded is damage
+    all the same."""
     probe = made.checkpoints / OLDER / "probe.npz"
     content = bytearray(probe.read_bytes())
     content[-1] ^= 1
     probe.write_bytes(content)
     shard = made.shard().read_bytes()
-    made.shard().write_bytes(shard.replace(b"base_optimizer_state", b"bare_optimizer_state"))  # one bit of a name
+    made.shard().write_bytes(
+        shard.replace(b"base_optimizer_state", b"bare_optimizer_state")
+    )  # one bit of a name
     run_ranks(made.run_file, 1, [CONSTANT, "train.train_tokens=5632", "checkpoint.verify=sizes"])
     (resumed,) = [event for event in made.events() if event["event"] == "resume"]
     assert resumed["checkpoint"] == OLDER
@@ -181,7 +192,8 @@ def test_sizes_alone_can_be_asked_for(made: Made) -> None:
 
 
 def undecodable(config: RunConfig) -> dict[str, Any]:
-    """Flip one bit at a time in what says what a checkpoint's tensors are; count what is found, as a rank would find it."""
+    """Flip one bit at a time in what says what a checkpoint's tensors are; count what is found, as
+    a rank would find it."""
     from pipeline.engine.process_group import join_process_group
 
     join_process_group()
@@ -192,7 +204,10 @@ def undecodable(config: RunConfig) -> dict[str, Any]:
     assert checkpoint.damage(copy, by_checksum=False) == []
     for path in sorted(copy.glob("*.pt")):
         content = path.read_bytes()
-        for place in [*draw.sample(range(1500), 25), *draw.sample(range(len(content) - 1500, len(content)), 15)]:
+        for place in [
+            *draw.sample(range(1500), 25),
+            *draw.sample(range(len(content) - 1500, len(content)), 15),
+        ]:
             changed = bytearray(content)
             changed[place] ^= 1 << draw.randrange(8)
             path.write_bytes(changed)
@@ -203,7 +218,8 @@ def undecodable(config: RunConfig) -> dict[str, Any]:
 
 
 def test_whatever_a_flipped_bit_makes_of_a_file_no_rank_dies_of_it(made: Made) -> None:
-    """Bits of numbers, of padding and of names that nobody reads stay unseen where only sizes are compared."""
+    """Bits of numbers, of padding and of names that nobody reads stay unseen where only sizes are
+    compared."""
     counts = in_ranks(made.run_file, 1, undecodable, [CONSTANT])
     assert counts["tried"] == 120
     assert counts["found"] > 40

@@ -14,7 +14,11 @@ from pipeline.engine.memory import checkpoint_bytes
 from pipeline.store.artifacts import MANIFEST, read_json
 
 MakeRun = Callable[..., Path]
-WIDER = ["model.config.hidden_size=256", "model.config.intermediate_size=512", "train.train_tokens=2048"]
+WIDER = [
+    "model.config.hidden_size=256",
+    "model.config.intermediate_size=512",
+    "train.train_tokens=2048",
+]
 """1.4 million parameters, so that names and random states are small beside them."""
 
 
@@ -41,7 +45,9 @@ def test_the_bytes_of_a_checkpoint(make_run: MakeRun, zero: str, dtype: str, kin
     assert found == pytest.approx(predicted, rel=0.06)
 
 
-def test_a_disk_with_too_little_free_is_refused(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_with_too_little_free_is_refused(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load(run_file, ["checkpoint.keep_last=2", "checkpoint.save_every_steps=1"])
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * 2**30))
     told, problems = disk_need(config, 1.0 * 2**30)
@@ -49,8 +55,15 @@ def test_a_disk_with_too_little_free_is_refused(run_file: Path, monkeypatch: pyt
     assert problems == []
     _, problems = disk_need(config, 1.1 * 2**30)
     assert len(problems) == 1
-    assert "has 3.0 GiB free, and 3 checkpoints of 1.1 GiB (0 of them there) need 3.3 GiB more" in problems[0]
+    assert (
+        "has 3.0 GiB free, and 3 checkpoints of 1.1 GiB (0 of them there) need 3.3 GiB more"
+        in problems[0]
+    )
     (config.paths.run_dir / "checkpoints" / ".partial" / "killed").mkdir(parents=True)
-    with (config.paths.run_dir / "checkpoints" / ".partial" / "killed" / "shard").open("wb") as file:
+    with (config.paths.run_dir / "checkpoints" / ".partial" / "killed" / "shard").open(
+        "wb"
+    ) as file:
         file.truncate(2**30)
-    assert disk_need(config, 1.1 * 2**30)[1] == [], "what a killed save has left is removed at the start"
+    assert disk_need(config, 1.1 * 2**30)[1] == [], (
+        "what a killed save has left is removed at the start"
+    )

@@ -17,7 +17,8 @@ def test_a_vector_is_cut_wherever_the_cuts_fall() -> None:
 
 
 def test_even_parts_are_padded_and_may_be_empty() -> None:
-    """a has 5 elements, b 2 x 2 and c 1, on 4 ranks: parts of 2, 1 and 1, and c lies on the first rank alone."""
+    """a has 5 elements, b 2 x 2 and c 1, on 4 ranks: parts of 2, 1 and 1, and c lies on the first
+    rank alone."""
     shapes = [{"a": torch.Size([5]), "b": torch.Size([2, 2])}, {"c": torch.Size([1])}]
     assert even_slots(shapes, 4) == [
         [Slot("a", 0, 2, 0, 0), Slot("b", 0, 1, 0, 2), Slot("c", 0, 1, 1, 0)],
@@ -29,7 +30,9 @@ def test_even_parts_are_padded_and_may_be_empty() -> None:
 
 def test_a_part_that_no_old_rank_holds_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="2 of the 3 elements"):
-        copy_slots([3], [Slot("a", 0, 3, 0, 0)], [[Slot("a", 0, 2, 0, 0)]], lambda rank: [torch.ones(2)])
+        copy_slots(
+            [3], [Slot("a", 0, 3, 0, 0)], [[Slot("a", 0, 2, 0, 0)]], lambda rank: [torch.ones(2)]
+        )
 
 
 @given(
@@ -49,19 +52,27 @@ def test_any_number_of_ranks_and_either_layout_hold_the_same_parameters(
     shapes = [{name: torch.Size([length]) for name, length in named.items()}]
 
     def layout(ranks: int, even: bool) -> list[list[Slot]]:
-        return even_slots(shapes, ranks) if even else vector_slots(shapes, [-(-sum(lengths) // ranks)], ranks)
+        return (
+            even_slots(shapes, ranks)
+            if even
+            else vector_slots(shapes, [-(-sum(lengths) // ranks)], ranks)
+        )
 
     size = sum(lengths) + len(lengths)  # enough for any padding
     old_slots, new_slots = layout(before, from_even), layout(after, to_even)
     old = [[torch.full((size,), torch.nan)] for _ in range(before)]
     for its_slots, (flat,) in zip(old_slots, old, strict=True):
         for slot in its_slots:
-            flat[slot.offset : slot.offset + slot.length] = values[slot.name][slot.start : slot.start + slot.length]
+            flat[slot.offset : slot.offset + slot.length] = values[slot.name][
+                slot.start : slot.start + slot.length
+            ]
     found = {name: torch.full((length,), torch.nan) for name, length in named.items()}
     for slots in new_slots:
         (flat,) = copy_slots([size], slots, old_slots, old.__getitem__)
         assert flat.count_nonzero() <= sum(slot.length for slot in slots), "padding is zero"
         for slot in slots:
-            found[slot.name][slot.start : slot.start + slot.length] = flat[slot.offset : slot.offset + slot.length]
+            found[slot.name][slot.start : slot.start + slot.length] = flat[
+                slot.offset : slot.offset + slot.length
+            ]
     for name, value in values.items():
         assert torch.equal(found[name], value)

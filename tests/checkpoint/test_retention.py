@@ -16,7 +16,12 @@ from pipeline.config.run_sections import Checkpoint
         ([5, 10], 10, 1, [5]),
         ([5, 10, 15], 15, 2, [5]),
         ([5, 10, 15], 15, 5, []),
-        ([10, 15, 20], 15, 1, [10, 20]),  # 20 was damaged: the run went back to 10 and has just saved 15
+        (
+            [10, 15, 20],
+            15,
+            1,
+            [10, 20],
+        ),  # 20 was damaged: the run went back to 10 and has just saved 15
         ([10, 15, 20], 15, 2, [20]),
     ],
 )

@@ -1,4 +1,5 @@
-"""Saving beside training: what is written is the state at the save, and a save that fails costs no other."""
+"""Saving beside training: what is written is the state at the save, and a save that fails costs no
+other."""
 
 import os
 import threading
@@ -35,12 +36,20 @@ def losses(run_dir: Path) -> list[float]:
 
 def test_copies_keep_their_values_views_and_memory() -> None:
     memory, whole = HostMemory(), torch.arange(6.0)
-    state = {"whole": whole, "views": [whole[2:4], whole.view(2, 3)], "step": 3, "empty": torch.empty(0)}
+    state = {
+        "whole": whole,
+        "views": [whole[2:4], whole.view(2, 3)],
+        "step": 3,
+        "empty": torch.empty(0),
+    }
     copied = memory.copy(state)
     whole.zero_()
     assert copied["views"][0].tolist() == [2, 3]
     assert copied["views"][1].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert copied["whole"].untyped_storage().data_ptr() == copied["views"][0].untyped_storage().data_ptr()
+    assert (
+        copied["whole"].untyped_storage().data_ptr()
+        == copied["views"][0].untyped_storage().data_ptr()
+    )
     assert (copied["step"], copied["empty"].numel(), memory.held_bytes) == (3, 0, 24)
     before = copied["whole"].data_ptr()
     memory.begin()
@@ -49,7 +58,9 @@ def test_copies_keep_their_values_views_and_memory() -> None:
 
 
 @pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
-def test_what_is_written_beside_training_is_what_would_be_written_at_once(make_run: MakeRun, zero: str) -> None:
+def test_what_is_written_beside_training_is_what_would_be_written_at_once(
+    make_run: MakeRun, zero: str
+) -> None:
     """Step 10 of 20: the thread may write while steps 11 and 12 change the weights."""
     found = []
     for name, setting in (("at-once", "false"), ("beside", "true")):
@@ -73,7 +84,9 @@ def flat(value: object) -> list[object]:
     if isinstance(value, (list, tuple)):
         return [part for item in value for part in flat(item)]
     return (
-        flat(vars(value)) if type(value).__module__.startswith("deepspeed") and hasattr(value, "__dict__") else [value]
+        flat(vars(value))
+        if type(value).__module__.startswith("deepspeed") and hasattr(value, "__dict__")
+        else [value]
     )
 
 
@@ -107,7 +120,10 @@ def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRu
     slow = read_events(run_dir, "slow save")
     assert [event["step"] for event in slow] == list(range(4, 21, 2))
     assert all(event["seconds"] >= 0 for event in slow)
-    assert f"training waited {slow[0]['seconds']:.1f} s for it; save less often (checkpoint" in slow[0]["message"]
+    assert (
+        f"training waited {slow[0]['seconds']:.1f} s for it; save less often (checkpoint"
+        in slow[0]["message"]
+    )
     undisturbed = make_run(name="undisturbed")
     run_ranks(undisturbed, 2)
     assert losses(run_dir) == losses(run_dir_of(undisturbed))
@@ -137,7 +153,8 @@ def test_there_is_no_checkpoint_whose_steps_may_be_lost(make_run: MakeRun) -> No
 
 
 def unremovable_work(config: RunConfig) -> dict[str, Any]:
-    """Train where an old checkpoint cannot be removed, as while somebody reads it on a network file system."""
+    """Train where an old checkpoint cannot be removed, as while somebody reads it on a network file
+    system."""
     from pipeline.checkpoint import saver
     from pipeline.training.job import run_job
     from pipeline.training.stop import StopSignal
@@ -157,8 +174,13 @@ def test_an_old_checkpoint_that_cannot_be_removed_costs_no_save(make_run: MakeRu
     run_dir = run_dir_of(run_file)
     assert [event["step"] for event in read_events(run_dir, "save")] == [5, 10, 15, 20]
     failed = read_events(run_dir, "removal failed")
-    assert [event["checkpoint"] for event in failed] == [f"step_{step:08d}" for step in (10, 15, 20)]
-    assert "step_00000010 is saved, an older checkpoint could not be removed: [Errno 39]" in failed[0]["message"]
+    assert [event["checkpoint"] for event in failed] == [
+        f"step_{step:08d}" for step in (10, 15, 20)
+    ]
+    assert (
+        "step_00000010 is saved, an older checkpoint could not be removed: [Errno 39]"
+        in failed[0]["message"]
+    )
 
 
 @pytest.mark.fault("disk")
@@ -169,8 +191,14 @@ def test_a_folder_that_cannot_be_made_costs_the_save_alone(make_run: MakeRun) ->
     (run_dir / "checkpoints" / ".partial").write_text("in the way")
     longer = [CONSTANT, "train.train_tokens=7680"]  # to step 30
     blocked = in_ranks(run_file, 2, blocked_work, longer)
-    assert "the checkpoint of step 30 could not be written: [Errno 20] Not a directory" in blocked["said"]
-    assert "the newest checkpoint is step_00000020. Mend that and run the same command again." in blocked["said"]
+    assert (
+        "the checkpoint of step 30 could not be written: [Errno 20] Not a directory"
+        in blocked["said"]
+    )
+    assert (
+        "the newest checkpoint is step_00000020. Mend that and run the same command again."
+        in blocked["said"]
+    )
     assert len(losses(run_dir)) == 30
     assert run_ranks(run_file, 2, longer)["status"] == "done"
     whole = make_run(name="whole")
@@ -215,13 +243,18 @@ def test_a_full_disk_costs_the_save_alone(make_run: MakeRun, small_disk: Path) -
     place = [CONSTANT, f"paths.run_dir={run_dir}"]
     assert run_ranks(run_file, 2, place)["status"] == "done"
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
-    (small_disk / "filler").write_bytes(bytes(free - 150_000))  # for metrics; a checkpoint takes more
+    (small_disk / "filler").write_bytes(
+        bytes(free - 150_000)
+    )  # for metrics; a checkpoint takes more
     longer = [*place, "train.train_tokens=7680"]
     before = run_ranks(run_file, 2, [*longer, "checkpoint.keep_last=100"])
     assert "set checkpoint.keep_last lower" in before["message"], "seen before training"
     outcome = in_ranks(run_file, 2, train_trusting_the_disk, longer)
     assert outcome["status"] == "refused"
-    assert "the checkpoint of step 30 could not be written: [Errno 28] No space left on device" in outcome["message"]
+    assert (
+        "the checkpoint of step 30 could not be written: [Errno 28] No space left on device"
+        in outcome["message"]
+    )
     assert "the newest checkpoint is step_00000020" in outcome["message"]
     assert [event["step"] for event in read_events(run_dir, "save failed")] == [30]
     (small_disk / "filler").unlink()

@@ -1,4 +1,5 @@
-"""The one reader of weights, on checkpoints of two parameters and two ranks that are written here, sound and damaged."""
+"""The one reader of weights, on checkpoints of two parameters and two ranks that are written here,
+sound and damaged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ OWN, OTHER = (f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in (0, 
 
 
 def states() -> States:
-    """Return the files of ZeRO 1: a has 5 elements and b 2 x 2, cut into 5 and 4 with one of padding: aaaaa | bbbb0."""
+    """Return the files of ZeRO 1: a has 5 elements and b 2 x 2, cut into 5 and 4 with one of
+    padding: aaaaa | bbbb0."""
     groups = {OWN: torch.arange(5.0), OTHER: torch.tensor([5.0, 6, 7, 8, 0])}
     made: States = {
         MODEL: {
@@ -50,7 +52,12 @@ def states() -> States:
 def write(folder: Path, files: States, stage: int = 1, ranks: int = 2) -> Path:
     folder.mkdir()
     state = {"step": 7, "tokens": 1792}
-    manifest = {"state": state, "ranks": ranks, "zero_stage": stage, "files": write_files(folder, files)}
+    manifest = {
+        "state": state,
+        "ranks": ranks,
+        "zero_stage": stage,
+        "files": write_files(folder, files),
+    }
     write_checkpoint_manifest(folder, manifest)
     return folder
 
@@ -75,7 +82,9 @@ def test_the_bytes_are_compared_first(tmp_path: Path) -> None:
     sevens = torch.tensor([6.0, 7, 8]).numpy().tobytes()
     path.write_bytes(content.replace(sevens, torch.tensor([6.0, 7.000001, 8]).numpy().tobytes()))
     assert open_stored(checkpoint).weight("b")[1, 0] > 7
-    with pytest.raises(DataError, match=f"is damaged: {OTHER} has other bytes than were written. Do this"):
+    with pytest.raises(
+        DataError, match=f"is damaged: {OTHER} has other bytes than were written. Do this"
+    ):
         read_verified(checkpoint, "Do this")
 
 
@@ -96,21 +105,34 @@ DAMAGE: dict[str, tuple[str, Callable[[States], object]]] = {
     "shapes of none": (MODEL, lambda f: f[MODEL].update(param_shapes=None)),
     "shape of a list": (MODEL, lambda f: f[MODEL]["param_shapes"][0].update(a=[5])),
     "empty parameter": (MODEL, lambda f: f[MODEL]["param_shapes"][0].update(a=torch.Size([0]))),
-    "parameter larger than the shards": (MODEL, lambda f: f[MODEL]["param_shapes"][0].update(a=torch.Size([1 << 40]))),
+    "parameter larger than the shards": (
+        MODEL,
+        lambda f: f[MODEL]["param_shapes"][0].update(a=torch.Size([1 << 40])),
+    ),
     "a little too large": (MODEL, lambda f: f[MODEL]["param_shapes"][0].update(a=torch.Size([7]))),
     "buffer that is not there": (MODEL, lambda f: f[MODEL].update(buffer_names=["tables"])),
-    "buffer larger than the file": (MODEL, lambda f: f[MODEL]["module"].update(table=torch.zeros(1).expand(1 << 40))),
+    "buffer larger than the file": (
+        MODEL,
+        lambda f: f[MODEL]["module"].update(table=torch.zeros(1).expand(1 << 40)),
+    ),
     "counter of text": (MODEL, lambda f: f[MODEL].update(global_steps="7")),
-    "another number of groups": (OWN, lambda f: f[MODEL]["param_shapes"].append({"c": torch.Size([1])})),
+    "another number of groups": (
+        OWN,
+        lambda f: f[MODEL]["param_shapes"].append({"c": torch.Size([1])}),
+    ),
     "a model file that is a list": (MODEL, lambda f: f.update({MODEL: [7]})),
     "a shard that is a tensor": (OTHER, lambda f: f.update({OTHER: torch.ones(3)})),
     "no weights": (
         OWN,
-        lambda f: rename(optimizer(f, OWN), "single_partition_of_fp32_groups", "single_partitioo_of_fp32_groups"),
+        lambda f: rename(
+            optimizer(f, OWN), "single_partition_of_fp32_groups", "single_partitioo_of_fp32_groups"
+        ),
     ),
     "weights of half the precision": (
         OTHER,
-        lambda f: optimizer(f, OTHER).update(single_partition_of_fp32_groups=[torch.ones(5, dtype=torch.bfloat16)]),
+        lambda f: optimizer(f, OTHER).update(
+            single_partition_of_fp32_groups=[torch.ones(5, dtype=torch.bfloat16)]
+        ),
     ),
     "weights of another length": (
         OTHER,
@@ -118,21 +140,36 @@ DAMAGE: dict[str, tuple[str, Callable[[States], object]]] = {
     ),
     "weights larger than the file": (
         OWN,
-        lambda f: optimizer(f, OWN).update(single_partition_of_fp32_groups=[torch.ones(1).expand(1 << 40)]),
+        lambda f: optimizer(f, OWN).update(
+            single_partition_of_fp32_groups=[torch.ones(1).expand(1 << 40)]
+        ),
     ),
     "moments of another group": (OTHER, lambda f: rename(moments(f, OTHER), 0, 4)),
-    "moments of another length": (OTHER, lambda f: moments(f, OTHER)[0].update(exp_avg=torch.ones(6))),
+    "moments of another length": (
+        OTHER,
+        lambda f: moments(f, OTHER)[0].update(exp_avg=torch.ones(6)),
+    ),
     "one of Adam's moments": (OTHER, lambda f: moments(f, OTHER)[0].pop("exp_avg_sq")),
-    "Adam's step before the first": (OTHER, lambda f: moments(f, OTHER)[0].update(step=torch.tensor(-7.0))),
+    "Adam's step before the first": (
+        OTHER,
+        lambda f: moments(f, OTHER)[0].update(step=torch.tensor(-7.0)),
+    ),
     "no step": (OTHER, lambda f: rename(moments(f, OTHER)[0], "step", "stap")),
-    "a scale of text": (OWN, lambda f: vars(optimizer(f, OWN)["loss_scaler"]).update(cur_scale="65536")),
-    "no scale": (OWN, lambda f: rename(vars(optimizer(f, OWN)["loss_scaler"]), "cur_scale", "cur_scald")),
+    "a scale of text": (
+        OWN,
+        lambda f: vars(optimizer(f, OWN)["loss_scaler"]).update(cur_scale="65536"),
+    ),
+    "no scale": (
+        OWN,
+        lambda f: rename(vars(optimizer(f, OWN)["loss_scaler"]), "cur_scale", "cur_scald"),
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_what_decodes_and_is_no_checkpoint_is_damage(tmp_path: Path, kind: str) -> None:
-    """As one bit in a name or in a length makes it, where only sizes are compared. Nothing takes the memory it claims."""
+    """As one bit in a name or in a length makes it, where only sizes are compared. Nothing takes
+    the memory it claims."""
     name, change = DAMAGE[kind]
     files = states()
     change(files)

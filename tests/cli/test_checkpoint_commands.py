@@ -50,7 +50,9 @@ def test_list_verify_and_prune(run_dir: Path) -> None:
     told = json.loads(checkpoints("list", run_dir, "--json").stdout)
     assert told["latest"] == "step_00000020"
     assert told["checkpoints"][0]["bytes"] == sum(
-        path.stat().st_size for path in (run_dir / "checkpoints" / "step_00000005").iterdir() if path.suffix != ".json"
+        path.stat().st_size
+        for path in (run_dir / "checkpoints" / "step_00000005").iterdir()
+        if path.suffix != ".json"
     )
     verified = checkpoints("verify", run_dir)
     assert (verified.returncode, verified.stderr.count("every byte is as it was written")) == (0, 4)
@@ -67,13 +69,18 @@ def test_list_verify_and_prune(run_dir: Path) -> None:
     assert "step_00000015: has no manifest.json" in verified.stderr
     assert "step_00000020: zero_pp_rank" in verified.stderr
     assert checkpoints("verify", run_dir, "--step", 10).returncode == 0
-    assert "complete are those of step 5, 10, 20" in checkpoints("verify", run_dir, "--step", 7).stderr
+    assert (
+        "complete are those of step 5, 10, 20" in checkpoints("verify", run_dir, "--step", 7).stderr
+    )
 
 
 def test_prune_keeps_what_it_is_told(run_dir: Path) -> None:
     done = checkpoints("prune", run_dir, "--keep-last", 1, "--keep-every-steps", 10)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (run_dir / "checkpoints").glob("step_*")) == ["step_00000010", "step_00000020"]
+    assert sorted(path.name for path in (run_dir / "checkpoints").glob("step_*")) == [
+        "step_00000010",
+        "step_00000020",
+    ]
     assert "nothing to delete" in checkpoints("prune", run_dir, "--keep-last", 2).stderr
 
 
@@ -84,8 +91,11 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
         assert "no such folder; give a run's folder, or its run file" in refused.stderr
 
 
-def test_converted_files_hold_the_same_whoever_wrote_them(make_run: MakeRun, tmp_path: Path) -> None:
-    """Weights against DeepSpeed's own merging; moments of ZeRO 3 on 2 ranks against ZeRO 0 on one."""
+def test_converted_files_hold_the_same_whoever_wrote_them(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Weights against DeepSpeed's own merging; moments of ZeRO 3 on 2 ranks against ZeRO 0 on
+    one."""
     made = {}
     for zero, ranks in (("zero3", 2), ("zero0", 1)):
         run_file = make_run(name=zero, zero=zero)

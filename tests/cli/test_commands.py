@@ -65,7 +65,9 @@ def test_what_answers_at_once_is_asked_first_and_spares_the_rest(run_file: Path)
     assert asked == ["light", "heavy"]
     asked.clear()
     with pytest.raises(ConfigError):
-        commands.refuse_mistakes([check(heavy, is_heavy=True), check(refusing), check(light)], config)
+        commands.refuse_mistakes(
+            [check(heavy, is_heavy=True), check(refusing), check(light)], config
+        )
     assert asked == ["refusing", "light"]
 
 
@@ -76,10 +78,16 @@ def test_all_that_is_refused_comes_in_one_error(run_file: Path) -> None:
     assert told.value.problems == ["one.setting = 1: is wrong", "another = 2: is wrong, too"]
     with pytest.raises(UserError) as told:
         commands.refuse_mistakes([check(refusing), check(without_data)], config)
-    assert (told.value.exit_code, "one.setting" in str(told.value), "a folder" in str(told.value)) == (2, True, True)
+    assert (
+        told.value.exit_code,
+        "one.setting" in str(told.value),
+        "a folder" in str(told.value),
+    ) == (2, True, True)
     with pytest.raises(UserError) as told:
         commands.refuse_mistakes([check(refusing), check(crashing)], config)
-    assert told.value.exit_code == 1, "a check that ends without a verdict is no mistake of the user"
+    assert told.value.exit_code == 1, (
+        "a check that ends without a verdict is no mistake of the user"
+    )
 
 
 def with_checks(name: str, *checks: Check) -> list[Stage]:
@@ -101,7 +109,9 @@ def test_a_stage_alone_asks_for_later_stages_what_holds_for_their_settings(run_f
 
 def test_an_earlier_stage_that_is_missing_is_named_before_anything_is_asked(run_file: Path) -> None:
     stages = with_checks("train", check(refusing, is_ahead=True))
-    with pytest.raises(DataError, match="train-tokenizer reads the output of prepare, which is missing"):
+    with pytest.raises(
+        DataError, match="train-tokenizer reads the output of prepare, which is missing"
+    ):
         commands.run_one(stages, stages[1], run_file, [])
     assert asked == []
 
@@ -115,7 +125,9 @@ def test_a_finished_stage_asks_nothing(run_file: Path) -> None:
 
 @pytest.mark.parametrize("place", ["file", "file/below", "gone", "gone/below"])
 @pytest.mark.parametrize("setting", ["data_dir", "run_dir"])
-def test_a_folder_that_cannot_be_one_is_refused_by_every_command(run_file: Path, setting: str, place: str) -> None:
+def test_a_folder_that_cannot_be_one_is_refused_by_every_command(
+    run_file: Path, setting: str, place: str
+) -> None:
     (run_file.parent / "file").write_text("")
     (run_file.parent / "gone").symlink_to("nowhere")
     settings = [f"paths.{setting}={run_file.parent / place}"]
@@ -125,7 +137,9 @@ def test_a_folder_that_cannot_be_one_is_refused_by_every_command(run_file: Path,
         lambda: commands.run_one(STAGES, table["export"], run_file, settings),
         lambda: commands.show_status(STAGES, run_file, settings),
     ):
-        with pytest.raises(ConfigError, match=rf"paths\.{setting} = .*/{place}: .*/(file|gone) is no folder"):
+        with pytest.raises(
+            ConfigError, match=rf"paths\.{setting} = .*/{place}: .*/(file|gone) is no folder"
+        ):
             command()
     assert sorted(path.name for path in run_file.parent.iterdir()) == sorted(
         ["file", "gone", "run.yaml", "web.jsonl", "zero1.json"]
@@ -140,16 +154,30 @@ def test_a_folder_that_may_not_be_written_is_refused_where_a_waiting_stage_write
     config, table = load(run_file), {stage.name: stage for stage in STAGES}
     with pytest.raises(ConfigError, match=r"paths\.data_dir = .*/data: .*/data may not be written"):
         commands.refuse_unwritable(config, [table["prepare"], table["train"]])
-    commands.refuse_unwritable(config, [table["train"]])  # finished data may be read-only, and shared
+    commands.refuse_unwritable(
+        config, [table["train"]]
+    )  # finished data may be read-only, and shared
 
 
 def test_the_real_table_asks_for_model_and_tasks_before_prepare() -> None:
-    ahead = {check.function.partition(":")[2] for stage in STAGES[1:] for check in stage.checks if check.is_ahead}
+    ahead = {
+        check.function.partition(":")[2]
+        for stage in STAGES[1:]
+        for check in stage.checks
+        if check.is_ahead
+    }
     assert {"check_settings", "check_model", "check_named_tasks", "check_built_tasks"} <= ahead
 
 
 def test_no_check_brings_torch_or_lm_eval_into_the_command() -> None:
-    modules = sorted({check.function.partition(":")[0] for stage in STAGES for check in stage.checks})
-    script = f"import sys, {', '.join(modules)}\nprint({{'torch', 'transformers', 'lm_eval', 'datasets'}} & set(sys.modules))"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = sorted(
+        {check.function.partition(":")[0] for stage in STAGES for check in stage.checks}
+    )
+    script = (
+        f"import sys, {', '.join(modules)}\nprint({{'torch', 'transformers', 'lm_eval', "
+        f"'datasets'}} & set(sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert ended.stdout == "set()\n"

@@ -20,15 +20,31 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
 ) -> None:
     run_file = make_run()
     folder = run_file.parent / "proof"
-    command = [sys.executable, "-m", "pipeline", "verify-resume", str(run_file), "--folder", str(folder), "--steps=400"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "verify-resume",
+        str(run_file),
+        "--folder",
+        str(folder),
+        "--steps=400",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert "2 ranks, killed, 2 ranks" in output
     assert "2 ranks, killed, 1 ranks" in output
     assert output.count("passed") == 2
-    assert subprocess.run(command, capture_output=True, timeout=600).returncode == 2, "the folder is there already"
-    assert verify.difference(folder / "undisturbed" / "run", folder / "resumed-on-2-ranks" / "run").largest == 0
+    assert subprocess.run(command, capture_output=True, timeout=600).returncode == 2, (
+        "the folder is there already"
+    )
+    assert (
+        verify.difference(
+            folder / "undisturbed" / "run", folder / "resumed-on-2-ranks" / "run"
+        ).largest
+        == 0
+    )
 
     config = load(run_file, ["train.seed=2"])
     other = verify._train(config, 400, 1, run_file.parent / "other")
@@ -54,7 +70,8 @@ def test_steps_that_cannot_be_halved_are_refused(run_file: Path, steps: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "ranks", "why"), [("local", 2, "the run has 2 ranks"), ("slurm", 4, "the allocation says how many")]
+    ("kind", "ranks", "why"),
+    [("local", 2, "the run has 2 ranks"), ("slurm", 4, "the allocation says how many")],
 )
 def test_other_ranks_that_would_prove_nothing_are_refused(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, kind: str, ranks: int, why: str
@@ -62,4 +79,6 @@ def test_other_ranks_that_would_prove_nothing_are_refused(
     run_file = make_run()
     monkeypatch.setenv("SLURM_NTASKS", "2")
     with pytest.raises(verify.ConfigError, match=why):
-        verify.verify_resume(load(run_file, [f"launch.kind={kind}"]), 4, ranks, run_file.parent / "proof")
+        verify.verify_resume(
+            load(run_file, [f"launch.kind={kind}"]), 4, ranks, run_file.parent / "proof"
+        )

@@ -1,4 +1,5 @@
-"""Nodes on one machine, for tests of what crosses them: namespaces of network, mounts, names and processes, with an sshd each.
+"""Nodes on one machine, for tests of what crosses them: namespaces of network, mounts, names and
+processes, with an sshd each.
 
 All see the same file system. Needs root, and the Debian packages openssh-server, iproute2 and pdsh.
 """
@@ -20,10 +21,13 @@ SWITCH = "pipesw"
 
 
 class Nodes:
-    """A context of nodes `pipe1`, `pipe2`, ..., joined by a bridge; leaving it ends all that runs on them."""
+    """A context of nodes `pipe1`, `pipe2`, ..., joined by a bridge; leaving it ends all that runs
+    on them."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        missing = [name for name in PROGRAMS if not shutil.which(name)] + ([] if Path(SSHD).exists() else ["sshd"])
+        missing = [name for name in PROGRAMS if not shutil.which(name)] + (
+            [] if Path(SSHD).exists() else ["sshd"]
+        )
         assert not missing, f"missing: {missing}. Debian: apt install openssh-server iproute2 pdsh"
         assert os.geteuid() == 0, "needs root"
         self._folder, self._numbers = folder, range(1, count + 1)
@@ -55,7 +59,10 @@ class Nodes:
         """Start a node, also one that was killed."""
         name, outside = f"pipe{number}", f"pv{number}"
         _ip("netns", "add", name)
-        card = ("address", f"02:00:00:00:00:{number:02x}")  # the same one after a kill, as a real node has
+        card = (
+            "address",
+            f"02:00:00:00:00:{number:02x}",
+        )  # the same one after a kill, as a real node has
         _ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", *card, "netns", name)
         _ip("link", "set", outside, "netns", SWITCH)
         _ip("-n", SWITCH, "link", "set", outside, "master", "br0", "up")
@@ -63,20 +70,34 @@ class Nodes:
         _ip("-n", name, "addr", "add", f"{NETWORK}.{number}/24", "dev", "eth0")
         _ip("-n", name, "link", "set", "eth0", "up")
         script = (
-            f"hostname {name}; mount --bind {self._folder}/hosts /etc/hosts; mkdir -p /etc/ssh/ssh_config.d; "
-            f"mount --bind {self._folder}/client /etc/ssh/ssh_config.d; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd; "
+            f"hostname {name}; mount --bind {self._folder}/hosts /etc/hosts; mkdir -p "
+            "/etc/ssh/ssh_config.d; "
+            f"mount --bind {self._folder}/client /etc/ssh/ssh_config.d; mount -t tmpfs tmpfs /run; "
+            "mkdir -p /run/sshd; "
             f"mount -t tmpfs tmpfs /dev/shm; exec {SSHD} -D -e -f {self._folder}/sshd_config"
         )
-        command = ["nsenter", f"--net=/run/netns/{name}", "unshare", "-m", "-u", "-p", "--fork", "--mount-proc"]
+        command = [
+            "nsenter",
+            f"--net=/run/netns/{name}",
+            "unshare",
+            "-m",
+            "-u",
+            "-p",
+            "--fork",
+            "--mount-proc",
+        ]
         with (self._folder / f"sshd{number}.log").open("wb") as log:
-            self._init[number] = subprocess.Popen([*command, "bash", "-c", script], stdout=log, stderr=log)
+            self._init[number] = subprocess.Popen(
+                [*command, "bash", "-c", script], stdout=log, stderr=log
+            )
         deadline = time.monotonic() + 20
         while b"listening" not in (self._folder / f"sshd{number}.log").read_bytes():
             assert time.monotonic() < deadline, f"no sshd on {name}"
             time.sleep(0.1)
 
     def kill(self, number: int) -> None:
-        """Kill a node: with the first process of its namespace everything in it ends, and its network is gone."""
+        """Kill a node: with the first process of its namespace everything in it ends, and its
+        network is gone."""
         with suppress(psutil.Error):
             for process in psutil.Process(self._init[number].pid).children():
                 process.kill()
@@ -98,12 +119,26 @@ class Nodes:
     def _write_files(self) -> None:
         (self._folder / "client").mkdir(parents=True)
         for key in ("id", "host"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / key)], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / key)],
+                check=True,
+            )
         shutil.copy(self._folder / "id.pub", self._folder / "authorized")
-        client = ("StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR", "ConnectTimeout 5")
+        client = (
+            "StrictHostKeyChecking no",
+            "UserKnownHostsFile /dev/null",
+            "LogLevel ERROR",
+            "ConnectTimeout 5",
+        )
         lines = ["Host *", f"  IdentityFile {self._folder}/id", *(f"  {line}" for line in client)]
         (self._folder / "client" / "nodes.conf").write_text("\n".join(lines) + "\n")
-        server = ("PermitRootLogin prohibit-password", "UsePAM no", "StrictModes no", "PidFile none", "MaxStartups 100")
+        server = (
+            "PermitRootLogin prohibit-password",
+            "UsePAM no",
+            "StrictModes no",
+            "PidFile none",
+            "MaxStartups 100",
+        )
         keys = (f"HostKey {self._folder}/host", f"AuthorizedKeysFile {self._folder}/authorized")
         (self._folder / "sshd_config").write_text("\n".join((*keys, *server)) + "\n")
         hosts = [f"{NETWORK}.{number} pipe{number}" for number in self._numbers]

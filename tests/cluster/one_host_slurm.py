@@ -1,4 +1,5 @@
-"""A real Slurm on this machine, for tests: one controller, some node daemons, munge; no system services touched.
+"""A real Slurm on this machine, for tests: one controller, some node daemons, munge; no system
+services touched.
 
 Needs root and the Debian packages slurmctld, slurmd, slurm-client and munge.
 """
@@ -54,7 +55,10 @@ SlurmdTimeout=20
 def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
     """Start it, yield the environment for its commands, and end it again by its own process ids."""
     missing = [program for program in PROGRAMS if not shutil.which(program)]
-    assert not missing, f"Slurm is not installed: {missing}. Debian: apt install slurmctld slurmd slurm-client munge"
+    assert not missing, (
+        f"Slurm is not installed: {missing}. Debian: apt install slurmctld slurmd slurm-client "
+        "munge"
+    )
     for name in ["state", *(f"spool/n{i}" for i in range(1, nodes + 1))]:
         (folder / name).mkdir(parents=True)
     key = folder / "munge.key"
@@ -63,7 +67,8 @@ def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
     lines = [CONFIG.format(folder=folder, port=CONTROLLER_PORT)]
     for i in range(1, nodes + 1):
         lines.append(
-            f"NodeName=n{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={FIRST_NODE_PORT + i} CPUs=4 RealMemory=8000\n"
+            f"NodeName=n{i} NodeHostname=localhost NodeAddr=127.0.0.1 Port={FIRST_NODE_PORT + i} "
+            "CPUs=4 RealMemory=8000\n"
         )
     lines.append(f"PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP\n")
     config = folder / "slurm.conf"
@@ -71,9 +76,16 @@ def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
     (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
     environment = {**os.environ, "SLURM_CONF": str(config)}
     try:
-        files = {"key-file": "munge.key", "socket": "munge.sock", "pid-file": "munged.pid", "log-file": "munged.log"}
+        files = {
+            "key-file": "munge.key",
+            "socket": "munge.sock",
+            "pid-file": "munged.pid",
+            "log-file": "munged.log",
+        }
         options = [f"--{option}={folder / file}" for option, file in files.items()]
-        subprocess.run(["munged", "--force", *options, f"--seed-file={folder / 'munged.seed'}"], check=True)
+        subprocess.run(
+            ["munged", "--force", *options, f"--seed-file={folder / 'munged.seed'}"], check=True
+        )
         subprocess.run(["slurmctld", "-f", config], check=True, env=environment)
         for i in range(1, nodes + 1):
             start_node(environment, i)
@@ -92,7 +104,9 @@ def one_host_slurm(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
 
 def start_node(environment: dict[str, str], number: int) -> None:
     """Start a node's daemon, also one that was killed."""
-    subprocess.run(["slurmd", "-N", f"n{number}", "-f", environment["SLURM_CONF"]], check=True, env=environment)
+    subprocess.run(
+        ["slurmd", "-N", f"n{number}", "-f", environment["SLURM_CONF"]], check=True, env=environment
+    )
 
 
 def kill_node(environment: dict[str, str], number: int) -> None:
@@ -101,7 +115,10 @@ def kill_node(environment: dict[str, str], number: int) -> None:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get("SLURMD_NODENAME") == f"n{number}":
-                killed |= {process.pid, *(p.pid for p in process.parents() if p.name() == "slurmstepd")}
+                killed |= {
+                    process.pid,
+                    *(p.pid for p in process.parents() if p.name() == "slurmstepd"),
+                }
     for pid in killed:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -110,7 +127,10 @@ def kill_node(environment: dict[str, str], number: int) -> None:
 def _wait_until_idle(environment: dict[str, str], nodes: int) -> None:
     for _ in range(200):
         shown = subprocess.run(
-            ["sinfo", "-h", "-o", "%D", "-t", "idle"], capture_output=True, text=True, env=environment
+            ["sinfo", "-h", "-o", "%D", "-t", "idle"],
+            capture_output=True,
+            text=True,
+            env=environment,
         )
         if sum(map(int, shown.stdout.split())) == nodes:
             return
@@ -121,13 +141,18 @@ def _wait_until_idle(environment: dict[str, str], nodes: int) -> None:
 def job_state(environment: dict[str, str], job: str) -> str:
     """Return a job's state, for example `RUNNING`."""
     shown = subprocess.run(
-        ["scontrol", "show", "job", job], capture_output=True, text=True, env=environment, check=True
+        ["scontrol", "show", "job", job],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
     )
     return shown.stdout.split("JobState=")[1].split()[0]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, outputs: Path) -> None:
-    """Wait; when it takes too long, fail with the ends of the job outputs (a file, or a folder of slurm-*.out)."""
+    """Wait; when it takes too long, fail with the ends of the job outputs (a file, or a folder of
+    slurm-*.out)."""
     deadline = time.monotonic() + seconds
     while not condition():
         logs = [

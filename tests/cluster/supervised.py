@@ -1,4 +1,5 @@
-"""`pipeline train` as a process of its own, with the real deepspeed launcher, and what is seen of it from outside."""
+"""`pipeline train` as a process of its own, with the real deepspeed launcher, and what is seen of
+it from outside."""
 
 import json
 import subprocess
@@ -13,13 +14,20 @@ import psutil
 
 from pipeline.store.events import read_events
 
-LONG = ["train.train_tokens=25600000", "checkpoint.save_every_steps=20", "train.validate_every_steps=100000"]
+LONG = [
+    "train.train_tokens=25600000",
+    "checkpoint.save_every_steps=20",
+    "train.validate_every_steps=100000",
+]
 """A run that outlasts the test."""
 END_SECONDS = 30
 
 
 def start(
-    run_file: Path, *overrides: str, prefix: Sequence[str] = (), program: Sequence[str] = ("-m", "pipeline")
+    run_file: Path,
+    *overrides: str,
+    prefix: Sequence[str] = (),
+    program: Sequence[str] = ("-m", "pipeline"),
 ) -> subprocess.Popen[str]:
     command = [*prefix, sys.executable, *program, "train", str(run_file), *overrides]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -33,7 +41,9 @@ def finish(process: subprocess.Popen[str], seconds: float = 1200) -> tuple[int, 
 def processes_of(run_file: Path, run: str = "run") -> list[psutil.Process]:
     """All launchers and ranks of a run, by the resolved run file on their command lines."""
     marker = str(run_file.parent / run / "config.yaml")
-    return [p for p in psutil.process_iter(["cmdline"]) if any(marker in part for part in arguments(p))]
+    return [
+        p for p in psutil.process_iter(["cmdline"]) if any(marker in part for part in arguments(p))
+    ]
 
 
 def ranks_of(run_file: Path) -> list[psutil.Process]:
@@ -51,11 +61,14 @@ def killed_at_the_end(run_file: Path) -> Iterator[Path]:
 
 
 def arguments(process: psutil.Process) -> list[str]:
-    """Return a command line as `process_iter(["cmdline"])` saw it; of one that has ended, nothing."""
+    """Return a command line as `process_iter(["cmdline"])` saw it; of one that has ended,
+    nothing."""
     return process.info["cmdline"] or []
 
 
-def wait_for(condition: Callable[[], object], seconds: float, what: str, every: float = 0.2) -> None:
+def wait_for(
+    condition: Callable[[], object], seconds: float, what: str, every: float = 0.2
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"

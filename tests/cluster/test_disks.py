@@ -1,4 +1,5 @@
-"""A disk that fills up or becomes read-only while `pipeline train` writes to it, and folders that it may not write to."""
+"""A disk that fills up or becomes read-only while `pipeline train` writes to it, and folders that
+it may not write to."""
 
 import os
 import re
@@ -14,7 +15,11 @@ from supervised import finish, processes_of, start, steps_seen, wait_for_steps
 from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
-SETTINGS = ["train.train_tokens=76800", "checkpoint.save_every_steps=20", "train.validate_every_steps=1000"]
+SETTINGS = [
+    "train.train_tokens=76800",
+    "checkpoint.save_every_steps=20",
+    "train.validate_every_steps=1000",
+]
 """300 steps."""
 WITHOUT_POWERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 """To root, too, a folder's permissions apply."""
@@ -53,7 +58,9 @@ def fill(disk: Path) -> Callable[[], object]:
 
 
 @pytest.mark.fault("disk")
-@pytest.mark.parametrize(("spoil", "said"), [(fill, "No space left on device|MiB more"), (forbid, "Permission denied")])
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(fill, "No space left on device|MiB more"), (forbid, "Permission denied")]
+)
 def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
     make_run: MakeRun, disk: Path, spoil: Callable[[Path], Callable[[], object]], said: str
 ) -> None:
@@ -77,7 +84,9 @@ def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
 
 
 @pytest.mark.fault("disk")
-@pytest.mark.parametrize(("spoil", "said"), [(make_read_only, "Read-only file system"), (forbid, "Permission denied")])
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(make_read_only, "Read-only file system"), (forbid, "Permission denied")]
+)
 def test_a_folder_that_cannot_be_written_is_refused_at_once(
     make_run: MakeRun, disk: Path, spoil: Callable[[Path], object], said: str
 ) -> None:

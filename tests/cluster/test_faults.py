@@ -1,6 +1,8 @@
-"""SIGKILL to any process of a run at any moment, again and again: the run comes to the weights of an undisturbed one.
+"""SIGKILL to any process of a run at any moment, again and again: the run comes to the weights of
+an undisturbed one.
 
-The short form is part of every test run; `bash jobs/test.sh --faults` runs the long one. Both print what was tried.
+The short form is part of every test run; `bash jobs/test.sh --faults` runs the long one. Both print
+what was tried.
 """
 
 import collections
@@ -51,7 +53,8 @@ class Attack:
         self.hit: collections.Counter[str] = collections.Counter()
         """Faults by moment and by victim."""
         self._struck: str | None = None
-        """The start that the last fault has hit: what its processes have left is none of the next one's."""
+        """The start that the last fault has hit: what its processes have left is none of the next
+        one's."""
         self.job = start(self._run_file, *settings)
 
     def strike(self, moment: str, victim: str) -> None:
@@ -73,7 +76,9 @@ class Attack:
         self.hit.update([seen, victim, "all"])
         if victim == "supervisor":
             self.job.communicate(timeout=END_SECONDS)
-            wait_for(lambda: not processes_of(self._run_file), END_SECONDS, "the end of orphaned ranks")
+            wait_for(
+                lambda: not processes_of(self._run_file), END_SECONDS, "the end of orphaned ranks"
+            )
             self.job = start(self._run_file, *self._settings)
 
     def _kill(self, victim: str, members: Sequence[psutil.Process] = ()) -> None:
@@ -114,12 +119,15 @@ class Attack:
 
     def _is_saving(self) -> bool:
         with suppress(FileNotFoundError):  # renamed at this moment
-            return any((self._run_file.parent / "run" / "checkpoints" / ".partial").glob("*/step_*/*"))
+            return any(
+                (self._run_file.parent / "run" / "checkpoints" / ".partial").glob("*/step_*/*")
+            )
         return False
 
 
 def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
-    """Return how many faults the run has survived; all that it comes to is compared with an undisturbed one."""
+    """Return how many faults the run has survived; all that it comes to is compared with an
+    undisturbed one."""
     dice, count = random.Random(len(moments)), len(moments)
     settings = [
         *WIDER,
@@ -143,7 +151,9 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
     assert code == 0, output
     found = difference(whole.parent / "whole", run_file.parent / "run")
     hit = dict(under_fire.hit)
-    print(f"faults: {hit}, the last before step {done}; differences from the undisturbed run: {found}")
+    print(
+        f"faults: {hit}, the last before step {done}; differences from the undisturbed run: {found}"
+    )
     assert found.largest == 0
     assert hit.get("save", 0) >= 0.3 * count, "too few hit a save to count"
     assert hit.get("start-up", 0) >= 0.2 * count, "too few hit a start-up to count"

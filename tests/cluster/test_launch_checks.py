@@ -1,4 +1,5 @@
-"""What cannot be started from here is refused before any stage: ports, batches of an allocation, number formats."""
+"""What cannot be started from here is refused before any stage: ports, batches of an allocation,
+number formats."""
 
 import socket
 from collections.abc import Callable
@@ -32,7 +33,9 @@ def test_a_batch_that_the_ranks_of_an_allocation_do_not_divide_is_refused(
         if not refused:
             check_launch(config)
             continue
-        with pytest.raises(ConfigError, match=r"batch\.global_batch_tokens = 32: .*3 ranks x .*; set 48 or 96, or"):
+        with pytest.raises(
+            ConfigError, match=r"batch\.global_batch_tokens = 32: .*3 ranks x .*; set 48 or 96, or"
+        ):
             check_launch(config)
 
 
@@ -41,7 +44,12 @@ def test_a_batch_that_the_ranks_of_an_allocation_do_not_divide_is_refused(
     [
         ("local", {}, (), True),
         ("slurm", {"SLURMD_NODENAME": "n1", "SLURM_NODEID": "0"}, (), True),
-        ("slurm", {"SLURM_NODEID": "0"}, (), False),  # an interactive allocation, called from the login node
+        (
+            "slurm",
+            {"SLURM_NODEID": "0"},
+            (),
+            False,
+        ),  # an interactive allocation, called from the login node
         ("hostfile", {}, ("localhost", "b"), True),
         ("hostfile", {}, ("elsewhere.example", "b"), False),
     ],
@@ -67,7 +75,9 @@ def test_the_port_is_looked_at_where_the_ranks_meet(
             check_launch(config)
 
 
-@pytest.mark.parametrize(("program", "said"), [(None, "no scontrol"), ("echo node down >&2; exit 1", "node down")])
+@pytest.mark.parametrize(
+    ("program", "said"), [(None, "no scontrol"), ("echo node down >&2; exit 1", "node down")]
+)
 def test_an_allocation_that_scontrol_does_not_tell_of_is_no_traceback(
     run_file: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, said: str
 ) -> None:
@@ -103,7 +113,9 @@ def test_number_formats_are_asked_of_the_machine_only_where_it_may_lack_them(
     assert asked == ["fp16", "bf16"]
 
 
-def test_a_number_format_that_the_cpu_lacks_is_refused(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_format_that_the_cpu_lacks_is_refused(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     for has_fp16 in (True, False):
         monkeypatch.setattr(device_check, "cpu_has_fp16", lambda has_fp16=has_fp16: has_fp16)
@@ -115,7 +127,9 @@ def test_a_number_format_that_the_cpu_lacks_is_refused(run_file: Path, monkeypat
             device_check.check_precision(load(run_file, ["precision.dtype=fp16"]))
 
 
-def test_what_a_rank_refuses_is_not_started_again(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_rank_refuses_is_not_started_again(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load(run_file)
     run_dir = config.paths.run_dir
     starts = []
@@ -126,5 +140,7 @@ def test_what_a_rank_refuses_is_not_started_again(run_file: Path, monkeypatch: p
         return None, 2
 
     monkeypatch.setattr(supervisor, "_start_once", start_once)
-    supervisor._run_to_an_outcome(config, run_dir / "config.yaml", StopRequest(), TimeLimit(config, 0.0), 0.0)
+    supervisor._run_to_an_outcome(
+        config, run_dir / "config.yaml", StopRequest(), TimeLimit(config, 0.0), 0.0
+    )
     assert (len(starts), read_events(run_dir, "restart")) == (1, [])

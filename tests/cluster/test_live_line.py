@@ -33,7 +33,8 @@ def test_a_course_halves_its_points_by_means_of_pairs() -> None:
     course = Course()
     for step in range(MOST_POINTS + 2):
         course.add(float(step))
-    # 256 points became 128 pairs, of means 0.5, 2.5, ..., 254.5; the two steps after that are one point more.
+    # 256 points became 128 pairs, of means 0.5, 2.5, ..., 254.5; the two steps after that are one
+    # point more.
     assert course.points[:2] == [0.5, 2.5]
     assert course.points[-1] == 256.5
     assert len(course.points) == 129
@@ -84,5 +85,8 @@ def test_a_file_that_another_takes_the_place_of_is_read_from_its_beginning(tmp_p
     with path.open("a") as file:
         file.write('{"step": 3}\n{"st')
     assert tail.new_records() == [{"step": 3}]
-    write_atomic(path, '{"step": 1}\n{"step": 2, "longer": "than all that has been read before"}\n{"step": 3}\n')
+    write_atomic(
+        path,
+        '{"step": 1}\n{"step": 2, "longer": "than all that has been read before"}\n{"step": 3}\n',
+    )
     assert [record["step"] for record in tail.new_records()] == [1, 2, 3]

@@ -1,4 +1,5 @@
-"""Training across two nodes with pdsh and ssh, and what is done to their network, to a node and to a rank."""
+"""Training across two nodes with pdsh and ssh, and what is done to their network, to a node and to
+a rank."""
 
 import signal
 import subprocess
@@ -36,7 +37,9 @@ FAULTS = [f"guard.stall_seconds={STALL_SECONDS}", "guard.max_restarts=10"]
         ("# nothing\n", "names no host"),
     ],
 )
-def test_hostfiles_that_are_none_are_refused(run_file: Path, tmp_path: Path, text: str, said: str) -> None:
+def test_hostfiles_that_are_none_are_refused(
+    run_file: Path, tmp_path: Path, text: str, said: str
+) -> None:
     (tmp_path / "hosts").write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_hostfile(load(run_file, [f"launch.hostfile={tmp_path / 'hosts'}"]))
@@ -44,7 +47,10 @@ def test_hostfiles_that_are_none_are_refused(run_file: Path, tmp_path: Path, tex
 
 def test_a_hostfile_says_how_many_ranks_are_where(run_file: Path, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("# two nodes\nb slots=2\n\na  slots=8  # the larger\n")
-    assert read_hostfile(load(run_file, [f"launch.hostfile={tmp_path / 'hosts'}"])) == {"b": 2, "a": 8}
+    assert read_hostfile(load(run_file, [f"launch.hostfile={tmp_path / 'hosts'}"])) == {
+        "b": 2,
+        "a": 8,
+    }
 
 
 @pytest.fixture
@@ -74,18 +80,23 @@ def rank_1(run_file: Path) -> psutil.Process:
 @pytest.mark.cluster
 @pytest.mark.fault("network and nodes", tried=3)
 def test_link_down_node_killed_rank_stopped(make_run: MakeRun, nodes: Nodes) -> None:
-    """Each is ended and gone on from within `stall_seconds` + 30 s, and the losses are those of two ranks on one machine."""
+    """Each is ended and gone on from within `stall_seconds` + 30 s, and the losses are those of two
+    ranks on one machine."""
     run_file, seconds = make_run(), []
     job = start_on_nodes(nodes, run_file, *SETTINGS, *FAULTS)
 
     def faulted(fault: Callable[[], object], mend: Callable[[], object]) -> None:
         saves = len(events(run_file, "save"))
-        wait_for(lambda: len(events(run_file, "save")) > saves or job.poll() is not None, 120, "a save")
+        wait_for(
+            lambda: len(events(run_file, "save")) > saves or job.poll() is not None, 120, "a save"
+        )
         assert job.poll() is None, job.communicate()[0]
         trained, restarted = len(events(run_file, "first step")), len(events(run_file, "restart"))
         began = time.monotonic()
         fault()
-        wait_for(lambda: len(events(run_file, "restart")) > restarted, STALL_SECONDS + 30, "a restart")
+        wait_for(
+            lambda: len(events(run_file, "restart")) > restarted, STALL_SECONDS + 30, "a restart"
+        )
         mend()
         left = STALL_SECONDS + 30 - (time.monotonic() - began)
         wait_for(lambda: len(events(run_file, "first step")) > trained, left, "a step")
@@ -101,12 +112,22 @@ def test_link_down_node_killed_rank_stopped(make_run: MakeRun, nodes: Nodes) -> 
     whole = make_run(name="whole")
     code, output = finish(start(whole, *SETTINGS, "launch.ranks=2"))
     assert code == 0, output
-    losses = [[record["loss"] for record in read_metrics(run_file.parent / name)] for name in ("run", "whole")]
-    print(f"faults: tried 3, survived 3, lost 0; seconds to the next step: {[round(s) for s in seconds]}")
+    losses = [
+        [record["loss"] for record in read_metrics(run_file.parent / name)]
+        for name in ("run", "whole")
+    ]
+    print(
+        "faults: tried 3, survived 3, lost 0; seconds to the next step: "
+        f"{[round(s) for s in seconds]}"
+    )
     assert losses[0] == losses[1]
 
 
-LONG = ["train.train_tokens=25600000", "checkpoint.save_every_steps=100", "train.validate_every_steps=100000"]
+LONG = [
+    "train.train_tokens=25600000",
+    "checkpoint.save_every_steps=100",
+    "train.validate_every_steps=100000",
+]
 
 
 def supervisor_of(run_file: Path) -> psutil.Process:
@@ -148,7 +169,13 @@ def test_ranks_everywhere_end_without_their_supervisor_and_the_same_command_goes
 
 
 def test_secrets_go_to_no_file(run_file: Path) -> None:
-    values = {"HF_TOKEN": "hf", "WANDB_API_KEY": "w", "WANDB_MODE": "offline", "NCCL_DEBUG": "INFO", "EDITOR": "vi"}
+    values = {
+        "HF_TOKEN": "hf",
+        "WANDB_API_KEY": "w",
+        "WANDB_MODE": "offline",
+        "NCCL_DEBUG": "INFO",
+        "EDITOR": "vi",
+    }
     launch = Launch(["deepspeed"], values, 2, "ranks", 1)
     assert environment_of_hosts(launch, {"PIPELINE_X": 'a "b" $c'}) == (
         'NCCL_DEBUG=INFO\nPIPELINE_X=a \\"b\\" \\$c\nWANDB_MODE=offline\n'

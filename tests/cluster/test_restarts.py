@@ -1,4 +1,5 @@
-"""Ranks that die or hang are started again by the supervisor, and the run is the one that was never disturbed."""
+"""Ranks that die or hang are started again by the supervisor, and the run is the one that was never
+disturbed."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -25,7 +26,11 @@ from pipeline.store.metrics import read_metrics
 MakeRun = Callable[..., Path]
 STEPS = 600
 """As many as outlast three faults."""
-SETTINGS = [f"train.train_tokens={STEPS * 256}", "checkpoint.save_every_steps=10", "train.validate_every_steps=1000"]
+SETTINGS = [
+    f"train.train_tokens={STEPS * 256}",
+    "checkpoint.save_every_steps=10",
+    "train.validate_every_steps=1000",
+]
 
 
 @pytest.fixture
@@ -52,8 +57,16 @@ def test_a_killed_rank_a_killed_launcher_and_a_hung_rank_cost_steps_and_nothing_
         restarts, starts = len(events(run_file, "restart")), len(events(run_file, "first step"))
         wait_for(lambda: len(ranks_of(run_file)) == 2, 600, "two ranks")
         victim().send_signal(number)
-        wait_for(lambda: len(events(run_file, "restart")) > restarts or job.poll() is not None, 600, "a restart")
-        wait_for(lambda: len(events(run_file, "first step")) > starts or job.poll() is not None, 600, "a first step")
+        wait_for(
+            lambda: len(events(run_file, "restart")) > restarts or job.poll() is not None,
+            600,
+            "a restart",
+        )
+        wait_for(
+            lambda: len(events(run_file, "first step")) > starts or job.poll() is not None,
+            600,
+            "a first step",
+        )
 
     wait_for_steps(job, run_file, 12)
     strike(lambda: ranks_of(run_file)[1], signal.SIGKILL)

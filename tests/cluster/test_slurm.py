@@ -1,4 +1,5 @@
-"""jobs/slurm/train.sbatch on a real Slurm of two nodes: the same losses as on one machine; saved and requeued."""
+"""jobs/slurm/train.sbatch on a real Slurm of two nodes: the same losses as on one machine; saved
+and requeued."""
 
 import json
 import subprocess
@@ -26,7 +27,11 @@ NODES = ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--gpus-per-no
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with one_host_slurm(tmp_path_factory.mktemp("slurm"), nodes=2) as environment:
-        yield {**environment, "PIPELINE": str(Path(sys.executable).with_name("pipeline")), "DS_ACCELERATOR": "cpu"}
+        yield {
+            **environment,
+            "PIPELINE": str(Path(sys.executable).with_name("pipeline")),
+            "DS_ACCELERATOR": "cpu",
+        }
 
 
 def submit(slurm: dict[str, str], run_file: Path, *overrides: str, minutes: int = 20) -> str:
@@ -46,7 +51,9 @@ def submit(slurm: dict[str, str], run_file: Path, *overrides: str, minutes: int 
     return ended.stdout.strip()
 
 
-def test_two_nodes_train_like_two_local_ranks(slurm: dict[str, str], make_run: Callable[..., Path]) -> None:
+def test_two_nodes_train_like_two_local_ranks(
+    slurm: dict[str, str], make_run: Callable[..., Path]
+) -> None:
     on_slurm, local = make_run("on_slurm"), make_run("local")
     job = submit(slurm, on_slurm)
     wait_for(lambda: state(slurm, job) not in ("PENDING", "RUNNING"), 600, on_slurm.parent)
@@ -59,12 +66,15 @@ def test_two_nodes_train_like_two_local_ranks(slurm: dict[str, str], make_run: C
 
 
 def starts_now(slurm: dict[str, str], job: str) -> bool:
-    """Ask for the job's start again and again: Slurm sets it two minutes later when it has cleaned up after the requeue.
+    """Ask for the job's start again and again: Slurm sets it two minutes later when it has cleaned
+    up after the requeue.
 
     Not at once: a node takes no job in the second in which it has killed it.
     """
     time.sleep(2)
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, env=slurm)
+    subprocess.run(
+        ["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, env=slurm
+    )
     return state(slurm, job) == "RUNNING"
 
 
@@ -73,14 +83,23 @@ def test_a_job_told_to_stop_saves_and_returns_to_the_queue(
 ) -> None:
     run_file = make_run("long")
     run_dir = load(run_file).paths.run_dir
-    job = submit(slurm, run_file, "train.train_tokens=25600000", "train.validate_every_steps=100000")
-    wait_for(lambda: (run_dir / "metrics.jsonl").exists() and len(read_metrics(run_dir)) > 3, 600, run_file.parent)
+    job = submit(
+        slurm, run_file, "train.train_tokens=25600000", "train.validate_every_steps=100000"
+    )
+    wait_for(
+        lambda: (run_dir / "metrics.jsonl").exists() and len(read_metrics(run_dir)) > 3,
+        600,
+        run_file.parent,
+    )
     subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True, env=slurm)
     wait_for(lambda: state(slurm, job) == "PENDING", 600, run_file.parent)
     saved = json.loads((run_dir / "outcome.json").read_text())
     assert saved["status"] == "interrupted"
     assert (run_dir / "checkpoints" / f"step_{saved['step']:08d}" / "manifest.json").exists()
-    assert f"putting job {job} back into the queue" in (run_file.parent / f"slurm-{job}.out").read_text()
+    assert (
+        f"putting job {job} back into the queue"
+        in (run_file.parent / f"slurm-{job}.out").read_text()
+    )
     wait_for(lambda: starts_now(slurm, job), 600, run_file.parent)
     wait_for(lambda: len(read_metrics(run_dir)) > saved["step"] + 3, 600, run_file.parent)
     subprocess.run(["scancel", job], check=True, env=slurm)
@@ -95,7 +114,11 @@ def test_time_limit_scancel_requeue_and_a_dead_node_cost_steps_and_nothing_else(
 ) -> None:
     run_file, whole = make_run("faulted"), make_run("undisturbed")
     run_dir, survived = load(run_file).paths.run_dir, 0
-    settings = ["train.train_tokens=1024000", "checkpoint.save_every_steps=50", "train.validate_every_steps=4000"]
+    settings = [
+        "train.train_tokens=1024000",
+        "checkpoint.save_every_steps=50",
+        "train.validate_every_steps=4000",
+    ]
 
     def steps() -> int:
         return len(read_metrics(run_dir)) if (run_dir / "metrics.jsonl").exists() else 0
@@ -109,10 +132,16 @@ def test_time_limit_scancel_requeue_and_a_dead_node_cost_steps_and_nothing_else(
     def started_again(job: str, at_once: bool = True) -> None:
         nonlocal survived
         saved = len(read_events(run_dir, "resume"))
-        started = (lambda: starts_now(slurm, job)) if at_once else (lambda: state(slurm, job) == "RUNNING")
+        started = (
+            (lambda: starts_now(slurm, job))
+            if at_once
+            else (lambda: state(slurm, job) == "RUNNING")
+        )
         wait_for(started, 600, run_file.parent)
         wait_for(lambda: len(read_events(run_dir, "resume")) > saved, 600, run_file.parent)
-        wait_for(lambda: trained_on(read_events(run_dir, "resume")[-1]["step"]), 600, run_file.parent)
+        wait_for(
+            lambda: trained_on(read_events(run_dir, "resume")[-1]["step"]), 600, run_file.parent
+        )
         survived += 1
 
     job = submit(slurm, run_file, *settings, minutes=1)
@@ -140,7 +169,9 @@ def test_time_limit_scancel_requeue_and_a_dead_node_cost_steps_and_nothing_else(
 
     wait_for(lambda: state(slurm, job) not in ("PENDING", "RUNNING"), 600, run_file.parent)
     assert state(slurm, job) == "COMPLETED"
-    subprocess.run([sys.executable, "-m", "pipeline", "train", whole, "launch.ranks=2", *settings], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pipeline", "train", whole, "launch.ranks=2", *settings], check=True
+    )
     assert [record["step"] for record in read_metrics(run_dir)] == list(range(1, 4001))
     assert difference(load(whole).paths.run_dir, run_dir).largest == 0
     print(f"faults: tried 4, survived {survived}, lost {4 - survived}")

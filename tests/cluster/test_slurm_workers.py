@@ -1,4 +1,5 @@
-"""Text to tokens by workers that Slurm started, in an allocation and as jobs: the same bytes as in one process."""
+"""Text to tokens by workers that Slurm started, in an allocation and as jobs: the same bytes as in
+one process."""
 
 import os
 import subprocess
@@ -35,11 +36,15 @@ def expected(run_file: Path) -> dict[str, str]:
     return digests(run_file.parent / "alone")
 
 
-def test_the_tasks_of_a_step_share_the_work(slurm: dict[str, str], run_file: Path, expected: dict[str, str]) -> None:
+def test_the_tasks_of_a_step_share_the_work(
+    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
+) -> None:
     output = run_file.parent / "slurm.out"
     options = ["--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G", f"--output={output}"]
     command = ["sbatch", "--parsable", *options, str(SBATCH), str(run_file), *SMALL_SHARDS]
-    submitted = subprocess.run(command, capture_output=True, text=True, env=slurm, cwd=run_file.parent)
+    submitted = subprocess.run(
+        command, capture_output=True, text=True, env=slurm, cwd=run_file.parent
+    )
     assert submitted.returncode == 0, submitted.stderr
     job = submitted.stdout.strip()
     wait_for(lambda: job_state(slurm, job) not in ("PENDING", "RUNNING"), 600, output)
@@ -52,9 +57,19 @@ def test_the_tasks_of_a_step_share_the_work(slurm: dict[str, str], run_file: Pat
     assert printed.count("prepare: done in") == printed.count("tokenize: done in") == 1
 
 
-def test_jobs_are_sent_and_ended(slurm: dict[str, str], run_file: Path, expected: dict[str, str]) -> None:
-    settings = ["executor.kind=slurm", "executor.workers=2", "executor.memory_per_worker=1000000000"]
-    settings += ["executor.partition=main", "executor.time_limit=00:10:00", "executor.job_options=[--comment=text]"]
+def test_jobs_are_sent_and_ended(
+    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
+) -> None:
+    settings = [
+        "executor.kind=slurm",
+        "executor.workers=2",
+        "executor.memory_per_worker=1000000000",
+    ]
+    settings += [
+        "executor.partition=main",
+        "executor.time_limit=00:10:00",
+        "executor.job_options=[--comment=text]",
+    ]
     for stage in STAGES:
         ended = subprocess.run(
             [sys.executable, "-m", "pipeline", stage, run_file, *SMALL_SHARDS, *settings],
@@ -76,7 +91,9 @@ def test_jobs_are_sent_and_ended(slurm: dict[str, str], run_file: Path, expected
 
 
 def jobs(slurm: dict[str, str]) -> str:
-    return subprocess.run(["squeue", "-h"], capture_output=True, text=True, env=slurm, check=True).stdout
+    return subprocess.run(
+        ["squeue", "-h"], capture_output=True, text=True, env=slurm, check=True
+    ).stdout
 
 
 def test_a_job_that_slurm_would_not_take_is_said(slurm: dict[str, str], run_file: Path) -> None:
@@ -90,14 +107,22 @@ def test_a_job_that_slurm_would_not_take_is_said(slurm: dict[str, str], run_file
     )
     assert ended.returncode == 2, ended.stderr
     assert "sbatch would not take the workers' jobs" in ended.stderr
-    assert "Invalid partition name specified" in ended.stderr or "invalid partition" in ended.stderr.lower()
+    assert (
+        "Invalid partition name specified" in ended.stderr
+        or "invalid partition" in ended.stderr.lower()
+    )
     assert "broken file" not in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_a_step_that_loses_a_worker_goes_on(slurm: dict[str, str], run_file: Path, expected: dict[str, str]) -> None:
+def test_a_step_that_loses_a_worker_goes_on(
+    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
+) -> None:
     command = ["srun", "--nodes=2", "--ntasks=4", slurm["PIPELINE"], "prepare", str(run_file)]
     step = subprocess.Popen(
-        [*command, *SMALL_SHARDS, "executor.kind=slurm"], env={**os.environ, **slurm}, stderr=subprocess.PIPE, text=True
+        [*command, *SMALL_SHARDS, "executor.kind=slurm"],
+        env={**os.environ, **slurm},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     killed = False
     while step.poll() is None and not killed:
@@ -116,7 +141,20 @@ def test_a_step_that_loses_a_worker_goes_on(slurm: dict[str, str], run_file: Pat
 
 
 def test_too_small_a_step_is_refused(slurm: dict[str, str], run_file: Path) -> None:
-    command = ["srun", "--nodes=1", "--ntasks=2", slurm["PIPELINE"], "prepare", str(run_file), "executor.kind=slurm"]
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **slurm}, timeout=60)
+    command = [
+        "srun",
+        "--nodes=1",
+        "--ntasks=2",
+        slurm["PIPELINE"],
+        "prepare",
+        str(run_file),
+        "executor.kind=slurm",
+    ]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **slurm}, timeout=60
+    )
     assert ended.returncode == 2
-    assert "srun --ntasks=2: one task schedules, one directs, the others work; use 3 or more" in ended.stderr
+    assert (
+        "srun --ntasks=2: one task schedules, one directs, the others work; use 3 or more"
+        in ended.stderr
+    )

@@ -54,7 +54,9 @@ def test_the_shortest_limits_are_kept_too(tmp_path: Path, clock: Clock) -> None:
     assert stalled_after(watch, clock) == 2
 
 
-def test_a_rank_that_stops_before_its_first_beat_of_a_step_hangs_like_any_other(tmp_path: Path, clock: Clock) -> None:
+def test_a_rank_that_stops_before_its_first_beat_of_a_step_hangs_like_any_other(
+    tmp_path: Path, clock: Clock
+) -> None:
     """The other has done the step, so this one had, too."""
     watch = StallWatch(tmp_path, 2, Guard(start_up_seconds=600, stall_seconds=8))
     beats = [Heartbeat(tmp_path, rank) for rank in range(2)]
@@ -81,7 +83,9 @@ def test_by_default_the_limit_follows_the_steps(tmp_path: Path, clock: Clock) ->
 
 
 @pytest.mark.parametrize("seconds", [9, 500])
-def test_a_supervisor_that_stood_still_itself_blames_nobody(tmp_path: Path, clock: Clock, seconds: int) -> None:
+def test_a_supervisor_that_stood_still_itself_blames_nobody(
+    tmp_path: Path, clock: Clock, seconds: int
+) -> None:
     watch = StallWatch(tmp_path, 1, Guard(stall_seconds=8))
     Heartbeat(tmp_path, 0).beat("step 1 done")
     clock.now += 2

@@ -1,4 +1,5 @@
-"""Which ends of ranks before their first step would come again, and that these are not started again."""
+"""Which ends of ranks before their first step would come again, and that these are not started
+again."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +31,9 @@ def write_logs(logs: Path, *texts: str) -> None:
         (logs / f"rank_{rank:05d}.log").write_text(text)
 
 
-def ended(kind: str = "ValueError", line: int = 4, message: str = "64 / 3", module: str = "") -> str:
+def ended(
+    kind: str = "ValueError", line: int = 4, message: str = "64 / 3", module: str = ""
+) -> str:
     return ENDED.format(kind=kind, line=line, message=message, module=module)
 
 
@@ -42,8 +45,15 @@ def test_the_same_place_on_every_rank_is_one_failure(tmp_path: Path) -> None:
     assert common_failure(tmp_path, 2) is None
     write_logs(tmp_path, ended(), "all is well\n")
     assert common_failure(tmp_path, 2) is None
-    write_logs(tmp_path, ended("KeyError") + "While that was handled:\n" + ended("FieldError", 8, module="hub.errors."))
-    assert common_failure(tmp_path, 1) == Failure("FieldError", "/x/model.py:8"), "the last one counts"
+    write_logs(
+        tmp_path,
+        ended("KeyError")
+        + "While that was handled:\n"
+        + ended("FieldError", 8, module="hub.errors."),
+    )
+    assert common_failure(tmp_path, 1) == Failure("FieldError", "/x/model.py:8"), (
+        "the last one counts"
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,8 +81,11 @@ def test_what_would_come_again(kind: str, first: bool, second: bool) -> None:
     assert failure.comes_again(Failure(kind, "x.py:2")) is first
 
 
-def starts_until_given_up(run_file: Path, monkeypatch: pytest.MonkeyPatch, ends: Iterator[str], steps: bool) -> int:
-    """Have both ranks end every start with the next of the logs; returns how many starts there were."""
+def starts_until_given_up(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, ends: Iterator[str], steps: bool
+) -> int:
+    """Have both ranks end every start with the next of the logs; returns how many starts there
+    were."""
     config = load(run_file, ["guard.max_restarts=3"])
     run_dir = config.paths.run_dir
     run_dir.mkdir(exist_ok=True)
@@ -96,7 +109,11 @@ def starts_until_given_up(run_file: Path, monkeypatch: pytest.MonkeyPatch, ends:
     ("kinds", "steps", "starts"),
     [
         (["ValueError"] * 4, False, 1),
-        (["ValueError"] * 4, True, 4),  # after a step it may hang on the data, and the next start skips nothing
+        (
+            ["ValueError"] * 4,
+            True,
+            4,
+        ),  # after a step it may hang on the data, and the next start skips nothing
         (["RuntimeError"] * 4, False, 2),
         (["OSError", "ValueError"], False, 2),
         (["OSError"] * 4, False, 4),

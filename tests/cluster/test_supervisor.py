@@ -1,4 +1,5 @@
-"""`pipeline train` from the command line with the real deepspeed launcher: signals, kills, leases, nothing left behind."""
+"""`pipeline train` from the command line with the real deepspeed launcher: signals, kills, leases,
+nothing left behind."""
 
 import json
 import os
@@ -85,11 +86,18 @@ def test_a_stop_before_there_are_ranks_is_not_lost(run_file: Path) -> None:
     assert written == [], "no step was waited for"
 
 
-def test_who_stops_before_the_first_step_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_stops_before_the_first_step_does_not_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing could be saved; by a time limit there is time for a step and its save."""
     ended: list[bool] = []
     monkeypatch.setattr(Ranks, "_kill", lambda self: ended.append(True))
-    for stops, has_stepped, is_killed in ((1, False, True), (1, True, False), (0, False, False), (2, True, True)):
+    for stops, has_stepped, is_killed in (
+        (1, False, True),
+        (1, True, False),
+        (0, False, False),
+        (2, True, True),
+    ):
         ranks = Ranks(Launch([], {}, 2, "ranks", 1), tmp_path, 0.0)
         ranks._start = "a"
         ended.clear()
@@ -121,7 +129,9 @@ def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> N
     assert (event["step"], event["rate_before"]) == (4, 0)
     assert f"train: {event['message']}\n" in output
     code, output = finish(
-        start(run_file, "train.train_tokens=4096", "schedule.warmup_tokens=512", "train.resume=never")
+        start(
+            run_file, "train.train_tokens=4096", "schedule.warmup_tokens=512", "train.resume=never"
+        )
     )
     assert code == 2
     assert "train.resume = never:" in output
@@ -136,7 +146,9 @@ def test_resume_required_needs_a_checkpoint(run_file: Path) -> None:
 def test_ranks_are_as_many_as_divide_the_batch(run_file: Path) -> None:
     config = load(run_file)  # 8 sequences in micro-batches of 2
     assert [dividing_ranks(config, available) for available in (1, 2, 3, 4, 8)] == [1, 2, 2, 4, 4]
-    ramped = load(run_file, ["batch.ramp=[{until_tokens: 512, global_batch_tokens: 384}]"])  # 12 sequences: 6 portions
+    ramped = load(
+        run_file, ["batch.ramp=[{until_tokens: 512, global_batch_tokens: 384}]"]
+    )  # 12 sequences: 6 portions
     assert [dividing_ranks(ramped, available) for available in (1, 2, 3, 4, 8)] == [1, 2, 2, 2, 2]
 
 
@@ -160,7 +172,8 @@ def test_visible_devices_are_counted_without_torch(monkeypatch: pytest.MonkeyPat
 def test_gpus_are_taken_by_number_or_by_name(
     run_file: Path, monkeypatch: pytest.MonkeyPatch, visible: str, ranks: int, shown: str | None
 ) -> None:
-    """The launcher takes numbers; of names it is told how many, and ranks put them in the place of its numbers."""
+    """The launcher takes numbers; of names it is told how many, and ranks put them in the place of
+    its numbers."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.delenv("PIPELINE_VISIBLE_DEVICES", raising=False)
     launch = plan_launch(load(run_file, [f"launch.ranks={ranks}"]), run_file)
@@ -174,7 +187,9 @@ def test_gpus_are_taken_by_number_or_by_name(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == (shown or visible)
 
 
-@pytest.mark.parametrize(("visible", "ranks"), [("cuda:0", 1), ("0,GPU-8f", 1), ("MIG-1,MIG-2", 2), ("GPU-8f;rm", 1)])
+@pytest.mark.parametrize(
+    ("visible", "ranks"), [("cuda:0", 1), ("0,GPU-8f", 1), ("MIG-1,MIG-2", 2), ("GPU-8f;rm", 1)]
+)
 def test_gpus_named_otherwise_are_refused(
     run_file: Path, monkeypatch: pytest.MonkeyPatch, visible: str, ranks: int
 ) -> None:
@@ -195,7 +210,9 @@ def test_tasks_of_a_slurm_node(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _tasks_per_node(2) == 3
 
 
-def test_what_ranks_say_as_they_end_is_shown(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_ranks_say_as_they_end_is_shown(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = load(run_file)
 
     class Ending:
@@ -231,12 +248,21 @@ def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
         _wait_for_hosts(launch, limit, stop, 60.0)
 
 
-def test_slurm_needs_an_allocation_and_no_step(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_needs_an_allocation_and_no_step(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load(run_file, ["launch.kind=slurm"])
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(ConfigError, match=r"there is no allocation .* use jobs/slurm/train\.sbatch"):
+    with pytest.raises(
+        ConfigError, match=r"there is no allocation .* use jobs/slurm/train\.sbatch"
+    ):
         plan_launch(config, run_file)
-    for name, value in (("SLURM_JOB_ID", "1"), ("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "1"), ("SLURM_NTASKS", "2")):
+    for name, value in (
+        ("SLURM_JOB_ID", "1"),
+        ("SLURM_STEP_ID", "0"),
+        ("SLURM_PROCID", "1"),
+        ("SLURM_NTASKS", "2"),
+    ):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="from the batch script, not inside srun"):
         plan_launch(config, run_file)
@@ -244,7 +270,12 @@ def test_slurm_needs_an_allocation_and_no_step(run_file: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("command", ["train", "run"])
 def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) -> None:
-    step = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    step = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": "1",
+        "SLURM_STEP_NUM_TASKS": "2",
+    }
     ended = subprocess.run(
         [sys.executable, "-m", "pipeline", command, str(run_file)],
         capture_output=True,
@@ -258,7 +289,11 @@ def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) ->
 
 def test_a_scaled_learning_rate_is_told(run_file: Path) -> None:
     assert scaled_learning_rate(load(run_file)) is None
-    batch = ["batch.global_batch_tokens=2097152", "train.train_tokens=2097152", "optimizer.peak_learning_rate=6e-4"]
+    batch = [
+        "batch.global_batch_tokens=2097152",
+        "train.train_tokens=2097152",
+        "optimizer.peak_learning_rate=6e-4",
+    ]
     linear, root = (
         f"optimizer.learning_rate_scaling={{rule: {rule}, reference_batch_tokens: 524288}}"
         for rule in ("linear", "square-root")
@@ -267,5 +302,6 @@ def test_a_scaled_learning_rate_is_told(run_file: Path) -> None:
         "learning rate 0.0006 x 4 (linear, batch 2,097,152 of reference 524,288 tokens) = 0.0024"
     )
     assert scaled_learning_rate(load(run_file, [*batch, root])) == (
-        "learning rate 0.0006 x 2 (square-root, batch 2,097,152 of reference 524,288 tokens) = 0.0012"
+        "learning rate 0.0006 x 2 (square-root, batch 2,097,152 of reference 524,288 tokens) = "
+        "0.0012"
     )

@@ -46,11 +46,15 @@ main()
         ("1-00:00:05", 86_405),
     ],
 )
-def test_time_limits_are_read_as_slurm_reads_them(run_file: Path, written: str, seconds: int) -> None:
+def test_time_limits_are_read_as_slurm_reads_them(
+    run_file: Path, written: str, seconds: int
+) -> None:
     assert load(run_file, [f"launch.time_limit={written}"]).launch.time_limit_seconds == seconds
 
 
-def test_it_stops_early_enough_for_what_it_has_seen(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stops_early_enough_for_what_it_has_seen(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     now = time.time()
     limit = TimeLimit(load(run_file, ["launch.time_limit='1:00:00'"]), now)
@@ -90,19 +94,30 @@ def run_file_to_train(make_run: MakeRun) -> Iterator[Path]:
 def test_a_run_saves_before_its_time_is_over_and_a_vain_chain_is_ended_once(
     run_file_to_train: Path, tmp_path: Path
 ) -> None:
-    """The time is nearly over once three steps are done, however long this machine takes to get there."""
+    """The time is nearly over once three steps are done, however long this machine takes to get
+    there."""
     run_file = run_file_to_train
-    settings = ["train.train_tokens=25600000", "checkpoint.save_every_steps=1000000", "guard.max_restarts=1"]
+    settings = [
+        "train.train_tokens=25600000",
+        "checkpoint.save_every_steps=1000000",
+        "guard.max_restarts=1",
+    ]
     program = tmp_path / "out_of_time_after_three_steps.py"
-    program.write_text(OUT_OF_TIME_AFTER_THREE_STEPS.format(metrics=str(run_file.parent / "run" / "metrics.jsonl")))
-    code, output = finish(start(run_file, *settings, "launch.time_limit=10:00:00", program=[str(program)]))
+    program.write_text(
+        OUT_OF_TIME_AFTER_THREE_STEPS.format(metrics=str(run_file.parent / "run" / "metrics.jsonl"))
+    )
+    code, output = finish(
+        start(run_file, *settings, "launch.time_limit=10:00:00", program=[str(program)])
+    )
     assert code == 75, output
     assert steps(run_file) >= 3
     assert f"saved at step {steps(run_file)} of" in output
     assert "the time limit is 30 s away" in output
     assert len(events(run_file, OUT_OF_TIME)) == 1
     for _ in range(2):
-        write_event(run_file.parent / "run", OUT_OF_TIME)  # two jobs that were killed in their start-up
+        write_event(
+            run_file.parent / "run", OUT_OF_TIME
+        )  # two jobs that were killed in their start-up
     code, output = finish(start(run_file, *settings))
     assert code == 1, output
     assert "2 jobs in a row ran out of time" in output
@@ -139,7 +154,9 @@ def test_only_who_asks_once_more_ends_a_run_at_once(
     assert limit.count == 1
 
 
-def test_a_batch_script_is_told_why_the_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_script_is_told_why_the_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(TOLD, raising=False)
     tell_batch_script()
     monkeypatch.setenv(TOLD, str(tmp_path / "told"))

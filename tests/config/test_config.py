@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import PRESETS, dump, load
-from pipeline.config.sections import Section
+from pipeline.config.values import Section
 from pipeline.errors import ConfigError
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -24,7 +24,10 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
     config = load(run_file)
     assert config.global_batch_sequences == 4  # 32 tokens / 8 per sequence
     assert config.total_steps == 10  # 320 / 32
-    assert [config.accumulation(ranks) for ranks in (1, 2)] == [2, 1]  # 4 = ranks x 2 x accumulation
+    assert [config.accumulation(ranks) for ranks in (1, 2)] == [
+        2,
+        1,
+    ]  # 4 = ranks x 2 x accumulation
     assert load(run_file, ["train.train_tokens=321"]).total_steps == 11
 
 
@@ -35,33 +38,46 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ("sources.web.paths=[]", "sources.web: kind jsonl takes `paths: [...]` and no slice"),
         (
             "sources.web={kind: local-machine}",
-            "sources.web: kind local-machine takes `slice: code | readmes | reference` and no paths",
+            "sources.web: kind local-machine takes `slice: code | readmes | reference` and no "
+            "paths",
         ),
         (
             "tokenizer.kind=pretrained",
-            "tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no vocab_size",
+            "tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no "
+            "vocab_size",
         ),
-        ("tokenizer.vocab_size=null", "tokenizer: kind byte-level-bpe takes `vocab_size` and no path"),
+        (
+            "tokenizer.vocab_size=null",
+            "tokenizer: kind byte-level-bpe takes `vocab_size` and no path",
+        ),
         (
             "tokenizer.split_pattern=spaces",
-            "tokenizer.split_pattern = spaces: kind byte-level-bpe takes single-digits or gpt2 or cl100k",
+            "tokenizer.split_pattern = spaces: kind byte-level-bpe takes single-digits or gpt2 or "
+            "cl100k",
         ),
         (
             "tokenizer={kind: sentencepiece-bpe, vocab_size: 300, split_pattern: cl100k}",
-            "tokenizer.split_pattern = cl100k: kind sentencepiece-bpe takes single-digits or spaces",
+            "tokenizer.split_pattern = cl100k: kind sentencepiece-bpe takes single-digits or "
+            "spaces",
         ),
-        ("tokenizer.path=somewhere", "tokenizer: kind byte-level-bpe takes `vocab_size` and no path"),
+        (
+            "tokenizer.path=somewhere",
+            "tokenizer: kind byte-level-bpe takes `vocab_size` and no path",
+        ),
         (
             "batch.global_batch_tokens=30",
-            "batch.global_batch_tokens = 30: must be a multiple of data.sequence_length = 8; set 24 or 32",
+            "batch.global_batch_tokens = 30: must be a multiple of data.sequence_length = 8; set "
+            "24 or 32",
         ),
         (
             "batch.global_batch_tokens=5",
-            "batch.global_batch_tokens = 5: must be a multiple of data.sequence_length = 8; set 8 or 16",
+            "batch.global_batch_tokens = 5: must be a multiple of data.sequence_length = 8; set 8 "
+            "or 16",
         ),
         (
             "batch.ramp=[{until_tokens: 64, global_batch_tokens: 20}]",
-            "batch.ramp.0.global_batch_tokens = 20: must be a multiple of data.sequence_length = 8; set 16 or 32",
+            "batch.ramp.0.global_batch_tokens = 20: must be a multiple of data.sequence_length = "
+            "8; set 16 or 32",
         ),
         (
             "batch.ramp=[{until_tokens: 64, global_batch_tokens: 24}]",
@@ -69,61 +85,88 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
             "batch.micro_batch_sequences = 2; set 16 or 32",
         ),
         (
-            "batch.ramp=[{until_tokens: 64, global_batch_tokens: 16}, {until_tokens: 64, global_batch_tokens: 16}]",
+            "batch.ramp=[{until_tokens: 64, global_batch_tokens: 16}, {until_tokens: 64, "
+            "global_batch_tokens: 16}]",
             "batch.ramp: until_tokens must rise from entry to entry, not [64, 64]",
         ),
         (
             "data.length_ramp=[{until_tokens: 64, sequence_length: 3}]",
-            "data.length_ramp.0.sequence_length = 3: must divide data.sequence_length = 8; set 2 or 4",
+            "data.length_ramp.0.sequence_length = 3: must divide data.sequence_length = 8; set 2 "
+            "or 4",
         ),
         (
             "data.length_ramp=[{until_tokens: 64, sequence_length: 16}]",
             "data.length_ramp.0.sequence_length = 16: must divide data.sequence_length = 8; set 8",
         ),
         (
-            "data.length_ramp=[{until_tokens: 64, sequence_length: 4}, {until_tokens: 8, sequence_length: 2}]",
+            "data.length_ramp=[{until_tokens: 64, sequence_length: 4}, {until_tokens: 8, "
+            "sequence_length: 2}]",
             "data.length_ramp: until_tokens must rise from entry to entry, not [64, 8]",
         ),
         (
             "batch.ramp=[{until_tokens: 64, global_batch_token: 16, global_batch_tokens: 16}]",
             "batch.ramp.0.global_batch_token: unknown key; did you mean global_batch_tokens?",
         ),
-        ("schedule.kind=wsd", "schedule.decay_tokens = None: given exactly when schedule.kind is wsd"),
-        ("schedule.decay_tokens=8", "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd"),
+        (
+            "schedule.kind=wsd",
+            "schedule.decay_tokens = None: given exactly when schedule.kind is wsd",
+        ),
+        (
+            "schedule.decay_tokens=8",
+            "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd",
+        ),
         (
             "schedule.decay_shape=linear",
             "schedule.decay_shape = linear: kind linear has none, only wsd; leave it out",
         ),
         (
             "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0.1}",
-            "schedule.final_learning_rate_fraction = 0.1: kind constant has none, only cosine, wsd, linear; leave it out",
+            "schedule.final_learning_rate_fraction = 0.1: kind constant has none, only cosine, "
+            "wsd, linear; leave it out",
         ),
         (
             "schedule={kind: inverse-square-root, warmup_tokens: 0}",
-            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies at its end",
+            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies "
+            "at its end",
         ),
         (
             "optimizer.learning_rate_scaling={rule: sqrt, reference_batch_tokens: 8}",
-            "optimizer.learning_rate_scaling.rule = 'sqrt': input should be 'linear' or 'square-root'",
+            "optimizer.learning_rate_scaling.rule = 'sqrt': input should be 'linear' or "
+            "'square-root'",
         ),
         (
             "model.pretrained=somewhere",
-            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one",
+            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep "
+            "one",
         ),
         (
             "model.architecture=null",
-            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one",
+            "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep "
+            "one",
         ),
         (
             "schedule.warmup_tokens=321",
-            "schedule.warmup_tokens = 321: warm-up and decay together must not be longer than train.train_tokens = 320",
+            "schedule.warmup_tokens = 321: warm-up and decay together must not be longer than "
+            "train.train_tokens = 320",
         ),
         ("data.mixture={web: 1, books: 1}", "data.mixture.books: no such source; sources are web"),
         ("data.mixture={web: 0}", "data.mixture: at least one weight must be above 0"),
-        ("optimizer.peak_learning_rate=null", "optimizer.peak_learning_rate = None: input should be a valid number"),
-        ("data.sequence_length=1", "data.sequence_length = 1: input should be greater than or equal to 2"),
-        ("tokens.threads=2", "tokens.threads: unknown key; known here: encoder, parse_special_tokens"),
-        ("optimizer.peak_lerning_rate=1", "optimizer.peak_lerning_rate: unknown key; did you mean peak_learning_rate?"),
+        (
+            "optimizer.peak_learning_rate=null",
+            "optimizer.peak_learning_rate = None: input should be a valid number",
+        ),
+        (
+            "data.sequence_length=1",
+            "data.sequence_length = 1: input should be greater than or equal to 2",
+        ),
+        (
+            "tokens.threads=2",
+            "tokens.threads: unknown key; known here: encoder, parse_special_tokens",
+        ),
+        (
+            "optimizer.peak_lerning_rate=1",
+            "optimizer.peak_lerning_rate: unknown key; did you mean peak_learning_rate?",
+        ),
         ("sources.web.path=x", "sources.web.path: unknown key; did you mean paths?"),
         ("optimiser.beta1=0.8", "optimiser: unknown key; did you mean optimizer?"),
     ],
@@ -151,7 +194,9 @@ def test_a_required_field_that_is_missing(run_file: Path) -> None:
 
 
 def test_all_problems_come_at_once(run_file: Path) -> None:
-    found = problems(run_file, "train.sed=1", "batch.micro_batch_sequences=3", "data.mixture={web: 1, books: 1}")
+    found = problems(
+        run_file, "train.sed=1", "batch.micro_batch_sequences=3", "data.mixture={web: 1, books: 1}"
+    )
     assert [problem.split(":")[0].split(" ")[0] for problem in found] == [
         "train.sed",
         "batch.micro_batch_sequences",
@@ -168,7 +213,8 @@ def test_wsd_counts_warmup_and_decay_together(run_file: Path) -> None:
 
 
 def test_ramps_decide_steps_and_samples(run_file: Path) -> None:
-    """Of 320 tokens: 0, 16, 32, 48 | 64, 96, ... 288 and no further: 4 + 8 steps, 64 + 256 tokens."""
+    """Of 320 tokens: 0, 16, 32, 48 | 64, 96, ... 288 and no further: 4 + 8 steps, 64 + 256
+    tokens."""
     ramps = [
         "batch.ramp=[{until_tokens: 64, global_batch_tokens: 16}]",
         "data.length_ramp=[{until_tokens: 32, sequence_length: 4}]",
@@ -184,14 +230,23 @@ def test_the_order_of_precedence(run_file: Path, monkeypatch: pytest.MonkeyPatch
     """default < preset < recipe < run file < command line."""
     folder = run_file.parent
     monkeypatch.setattr("pipeline.config.run_file.PRESETS", folder)
-    (folder / "recipe.yaml").write_text("sample_bytes: 10002\nend_of_document: R\nvocab_size: 999\n")
-    text = run_file.read_text().replace("tokenizer: {", "tokenizer: {recipe: recipe.yaml, end_of_document: F, ")
+    (folder / "recipe.yaml").write_text(
+        "sample_bytes: 10002\nend_of_document: R\nvocab_size: 999\n"
+    )
+    text = run_file.read_text().replace(
+        "tokenizer: {", "tokenizer: {recipe: recipe.yaml, end_of_document: F, "
+    )
     run_file.write_text("preset: small\n" + text.replace("rate: 6e-4", "rate: 6e-4, beta2: 0.2"))
     (folder / "small.yaml").write_text(
-        "optimizer: {beta1: 0.1, beta2: 0.1}\ntokenizer: {sample_bytes: 10001, split_pattern: gpt2}\n"
+        "optimizer: {beta1: 0.1, beta2: 0.1}\ntokenizer: {sample_bytes: 10001, split_pattern: "
+        "gpt2}\n"
     )
     config = load(run_file, ["optimizer.epsilon=0.5"])
-    assert (config.optimizer.beta1, config.optimizer.beta2, config.optimizer.epsilon) == (0.1, 0.2, 0.5)
+    assert (config.optimizer.beta1, config.optimizer.beta2, config.optimizer.epsilon) == (
+        0.1,
+        0.2,
+        0.5,
+    )
     assert config.optimizer.weight_decay == 0.1  # its default
     assert config.tokenizer.split_pattern == "gpt2"  # only in the preset
     assert config.tokenizer.sample_bytes == 10002  # the recipe over the preset
@@ -201,8 +256,12 @@ def test_the_order_of_precedence(run_file: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unknown_preset_and_a_missing_recipe(run_file: Path) -> None:
-    assert problems(run_file, "preset=gtp")[0].startswith("preset = 'gtp': no such preset; there are ")
-    with pytest.raises(ConfigError, match=r"in .*nowhere\.yaml:\n  - cannot read the file: No such file"):
+    assert problems(run_file, "preset=gtp")[0].startswith(
+        "preset = 'gtp': no such preset; there are "
+    )
+    with pytest.raises(
+        ConfigError, match=r"in .*nowhere\.yaml:\n  - cannot read the file: No such file"
+    ):
         load(run_file, ["tokenizer.recipe=nowhere.yaml"])
 
 
@@ -253,7 +312,10 @@ def test_a_location_that_cannot_be_resolved_names_setting_and_reason(
     setting = override.partition("=")[0]
     with pytest.raises(ConfigError) as raised:
         load(run_file, [override.format(f'"{location}"')])
-    assert any(line.startswith(f"  - {setting}") and word in line for line in str(raised.value).splitlines())
+    assert any(
+        line.startswith(f"  - {setting}") and word in line
+        for line in str(raised.value).splitlines()
+    )
 
 
 def test_variables_are_replaced_and_a_name_with_a_dollar_sign_that_exists_is_taken(
@@ -261,7 +323,9 @@ def test_variables_are_replaced_and_a_name_with_a_dollar_sign_that_exists_is_tak
 ) -> None:
     monkeypatch.setenv("SCRATCH", str(tmp_path / "s$cratch"))
     monkeypatch.chdir(tmp_path)
-    assert load(run_file, ["paths.run_dir=${SCRATCH}/x"]).paths.run_dir == tmp_path / "s$cratch" / "x"
+    assert (
+        load(run_file, ["paths.run_dir=${SCRATCH}/x"]).paths.run_dir == tmp_path / "s$cratch" / "x"
+    )
     (tmp_path / "a$b" / "c").mkdir(parents=True)
     copy = tmp_path / "a$b" / "run.yaml"
     copy.write_text(run_file.read_text())
@@ -272,7 +336,9 @@ def test_variables_are_replaced_and_a_name_with_a_dollar_sign_that_exists_is_tak
 
 
 def test_dump_and_load_give_the_same_config(run_file: Path, tmp_path: Path) -> None:
-    config = load(run_file, ["schedule.kind=wsd", "schedule.decay_tokens=8", "data.mixture={web: 2}"])
+    config = load(
+        run_file, ["schedule.kind=wsd", "schedule.decay_tokens=8", "data.mixture={web: 2}"]
+    )
     copy = tmp_path / "other" / "copy.yaml"
     copy.parent.mkdir()
     copy.write_text(dump(config))
@@ -294,7 +360,8 @@ def test_every_field_says_what_it_is() -> None:
         f"{section.__name__}.{name}"
         for section in sections()
         for name, field in section.model_fields.items()
-        if not field.description and not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
+        if not field.description
+        and not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
     ]
     assert len(sections()) > 15
     assert undocumented == []
@@ -324,11 +391,15 @@ def test_tokens_are_written_as_people_say_them(run_file: Path, text: str, count:
     for overrides in (["train.train_tokens=" + text], [f"train.train_tokens='{text}'"]):
         assert load(run_file, overrides).train.train_tokens == count
     run_file.write_text(run_file.read_text() + "checkpoint: {}\n")
-    ramp = load(run_file, [f"batch.ramp=[{{until_tokens: {text}, global_batch_tokens: 0.032k}}]"]).batch.ramp
+    ramp = load(
+        run_file, [f"batch.ramp=[{{until_tokens: {text}, global_batch_tokens: 0.032k}}]"]
+    ).batch.ramp
     assert (ramp[0].until_tokens, ramp[0].global_batch_tokens) == (count, 32)
 
 
-@pytest.mark.parametrize("text", ["2X", "1.5", "0.0001k", "-2B", "2 B B", "B", "2MB", "1e3k", "NaN", "2KiB"])
+@pytest.mark.parametrize(
+    "text", ["2X", "1.5", "0.0001k", "-2B", "2 B B", "B", "2MB", "1e3k", "NaN", "2KiB"]
+)
 def test_what_is_no_number_of_tokens(run_file: Path, text: str) -> None:
     assert len(problems(run_file, f"train.train_tokens='{text}'")) == 1
 
@@ -342,7 +413,9 @@ def test_bytes_are_written_with_their_unit(run_file: Path, text: str, count: int
 
 
 @pytest.mark.parametrize("name", ["no", "2024_10", "1e5"])
-def test_a_source_whose_name_yaml_reads_as_something_else(run_file: Path, tmp_path: Path, name: str) -> None:
+def test_a_source_whose_name_yaml_reads_as_something_else(
+    run_file: Path, tmp_path: Path, name: str
+) -> None:
     text = run_file.read_text()
     run_file.write_text(text.replace("  web:", f"  {name}:"))
     assert ["quotes" in problem for problem in problems(run_file)] == [True]
@@ -355,7 +428,9 @@ def test_a_source_whose_name_yaml_reads_as_something_else(run_file: Path, tmp_pa
 
 @pytest.mark.parametrize("value", ["no", "2024", "1.5", "2024-10-01"])
 def test_text_that_yaml_reads_as_something_else(run_file: Path, value: str) -> None:
-    assert ["quotes" in problem for problem in problems(run_file, f"evaluation.prompt={value}")] == [True]
+    assert [
+        "quotes" in problem for problem in problems(run_file, f"evaluation.prompt={value}")
+    ] == [True]
     assert load(run_file, [f"evaluation.prompt='{value}'"]).evaluation.prompt == value
 
 

@@ -12,7 +12,10 @@ Ramp = list[tuple[int, int]]
 def steps_of(plan: StepPlan) -> list[tuple[int, int, int]]:
     """Return (first position, samples, sequence length) of every step."""
     steps = range(1, plan.total_steps + 1)
-    return [(plan.first_position(step), plan.samples(step), plan.sequence_length(step)) for step in steps]
+    return [
+        (plan.first_position(step), plan.samples(step), plan.sequence_length(step))
+        for step in steps
+    ]
 
 
 def test_without_ramps_all_steps_are_alike_and_the_last_one_is_whole() -> None:
@@ -34,9 +37,15 @@ def test_a_ramp_by_hand() -> None:
 @pytest.mark.parametrize(
     ("ramp", "sizes"),
     [
-        ([(17, 16)], [(2, 16), (3, 64)]),  # the step that begins at 16 still is of the first size: 0, 16 | 32, 96, 160
+        (
+            [(17, 16)],
+            [(2, 16), (3, 64)],
+        ),  # the step that begins at 16 still is of the first size: 0, 16 | 32, 96, 160
         ([(16, 16), (18, 24)], [(1, 16), (1, 24), (3, 64)]),  # 0 | 16 | 40, 104, 168
-        ([(10, 16), (16, 24)], [(1, 16), (3, 64)]),  # the second entry ends before its first step: 0 | 16, 80, 144
+        (
+            [(10, 16), (16, 24)],
+            [(1, 16), (3, 64)],
+        ),  # the second entry ends before its first step: 0 | 16, 80, 144
         ([(500, 80)], [(3, 80)]),  # the run ends within the ramp: 0, 80, 160
         ([(500, 80), (600, 8)], [(3, 80)]),
     ],
@@ -67,7 +76,13 @@ def test_the_plan_is_a_walk_through_the_run(seed: int) -> None:
     walked, tokens = [], 0
     while tokens < train_tokens:
         size = next((size for until, size in sizes if tokens < until), full)
-        walked.append((tokens // sample, size // sample, next((n for until, n in lengths if tokens < until), sample)))
+        walked.append(
+            (
+                tokens // sample,
+                size // sample,
+                next((n for until, n in lengths if tokens < until), sample),
+            )
+        )
         tokens += size
     plan = plan_steps(sample, full, train_tokens, sizes, lengths)
     assert steps_of(plan) == walked
@@ -81,4 +96,6 @@ def test_the_plan_is_a_walk_through_the_run(seed: int) -> None:
 
 def test_a_long_run_is_planned_without_its_steps() -> None:
     plan = plan_steps(2048, 2**22, 10**15, [(10**12, 2**21)])
-    assert plan.total_steps == -(-(10**12) // 2**21) + -(-(10**15 - -(-(10**12) // 2**21) * 2**21) // 2**22)
+    assert plan.total_steps == -(-(10**12) // 2**21) + -(
+        -(10**15 - -(-(10**12) // 2**21) * 2**21) // 2**22
+    )

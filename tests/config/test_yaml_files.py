@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.yaml_files import FromCommandLine, apply_override, merge, read_strict_json, read_yaml, to_yaml
+from pipeline.config.yaml_files import (
+    FromCommandLine,
+    apply_override,
+    merge,
+    read_strict_json,
+    read_yaml,
+    to_yaml,
+)
 from pipeline.errors import ConfigError
 
 
@@ -46,7 +53,9 @@ def test_every_float_as_python_prints_it(number: float, style: str) -> None:
     assert document["x"] == number
 
 
-@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "s: {a: 1, a: 1}\n", "s:\n  t: [{a: 1, a: 2}]\n"])
+@pytest.mark.parametrize(
+    "text", ["a: 1\nb: 2\na: 3\n", "s: {a: 1, a: 1}\n", "s:\n  t: [{a: 1, a: 2}]\n"]
+)
 def test_a_key_given_twice_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"not valid YAML: the key 'a' stands twice"):
         read(tmp_path, text)
@@ -119,10 +128,14 @@ def test_times_are_text() -> None:
     assert document == {"a": {"limit": "12:30:00", "minutes": 90}}
 
 
-LAUGHS = "\n".join(["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))])
+LAUGHS = "\n".join(
+    ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]
+)
 ENDLESS = {
     "aliases": LAUGHS,
-    "aliases of aliases": "\n".join(["a0: &a0 x", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 400))]),
+    "aliases of aliases": "\n".join(
+        ["a0: &a0 x", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 400))]
+    ),
     "an alias within itself": "a: &a [*a]",
     "keys": "\n".join(f"k{i}: 1" for i in range(20_000)),
     "one key": "\n".join(["k: 1"] * 20_000),
@@ -156,7 +169,10 @@ def test_an_override_of_endless_sections() -> None:
 
 
 def test_aliases_within_the_bounds_are_read(tmp_path: Path) -> None:
-    assert read(tmp_path, "a: &a {x: &x [1, 2], y: *x}\nb: [*a, *x]\n")["b"] == [{"x": [1, 2], "y": [1, 2]}, [1, 2]]
+    assert read(tmp_path, "a: &a {x: &x [1, 2], y: *x}\nb: [*a, *x]\n")["b"] == [
+        {"x": [1, 2], "y": [1, 2]},
+        [1, 2],
+    ]
 
 
 @pytest.mark.parametrize(

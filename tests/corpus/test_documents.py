@@ -21,14 +21,19 @@ from pipeline.corpus.key_file import keys_path
 from pipeline.store.artifacts import file_record
 
 
-def write(folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str = "0a") -> list[Path]:
+def write(
+    folder: Path, texts: list[str], shard_text_bytes: int = 1000, key: str = "0a"
+) -> list[Path]:
     folder.mkdir(exist_ok=True)
     writer = ShardWriter(folder, "train", key, shard_text_bytes)
     for row, text in enumerate(texts):
         writer.add(Document(text.encode(), b'{"n":1}', "raw.jsonl", row))
     records = writer.close()
     assert records == {name: file_record(folder / name) for name in records}
-    assert (writer.documents, writer.text_bytes) == (len(texts), sum(len(text.encode()) for text in texts))
+    assert (writer.documents, writer.text_bytes) == (
+        len(texts),
+        sum(len(text.encode()) for text in texts),
+    )
     shards = [name for name in records if name.endswith(".parquet")]
     assert {*shards, *(keys_path(Path(name)).name for name in shards)} == set(records)
     list_documents(folder.parent, [folder / name for name in shards])
@@ -53,15 +58,26 @@ def test_row_groups_are_bounded_and_a_large_document_has_its_own(tmp_path: Path)
     texts = [half, half, "y", half, "z", half * 3, "z"]
     (path,) = write(tmp_path / "web", texts, shard_text_bytes=10**9)
     metadata = pq.read_metadata(path)
-    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [2, 3, 1, 1]
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [
+        2,
+        3,
+        1,
+        1,
+    ]
     assert [text for _, text in iterate_texts(tmp_path, "web", "train")] == texts
 
 
-def test_rows_without_much_text_fill_a_row_group_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_without_much_text_fill_a_row_group_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(documents, "ROW_GROUP_BYTES", 3 * (documents.ROW_BYTES + 8))
     (path,) = write(tmp_path / "web", ["x"] * 7)
     metadata = pq.read_metadata(path)
-    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [3, 3, 1]
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [
+        3,
+        3,
+        1,
+    ]
 
 
 def test_a_task_without_documents_leaves_no_shard(tmp_path: Path) -> None:
@@ -85,11 +101,25 @@ def test_what_an_interrupted_removal_left_is_removed(tmp_path: Path, left: str) 
     assert list((tmp_path / "web").iterdir()) == []
 
 
-def test_rows_are_read_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_read_in_the_order_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(documents, "ROW_GROUP_BYTES", 3 * (documents.ROW_BYTES + 8))
     (path,) = write(tmp_path / "web", list("abcdefgh"))  # in row groups of 3, 3, 2
-    assert [row["text"] for row in read_documents(path, [7, 0, 3, 2, 7])] == ["h", "a", "d", "c", "h"]
-    whole = {"id": "web/train_0a_000/5", "text": "f", "meta": '{"n":1}', "origin_file": "raw.jsonl", "origin_row": 5}
+    assert [row["text"] for row in read_documents(path, [7, 0, 3, 2, 7])] == [
+        "h",
+        "a",
+        "d",
+        "c",
+        "h",
+    ]
+    whole = {
+        "id": "web/train_0a_000/5",
+        "text": "f",
+        "meta": '{"n":1}',
+        "origin_file": "raw.jsonl",
+        "origin_row": 5,
+    }
     assert read_documents(path, [5]) == [whole]
     assert read_documents(path, [5], ["origin_row"]) == [{"origin_row": 5}]
     assert read_documents(path, []) == []
@@ -99,7 +129,10 @@ def test_rows_are_read_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytes
 
 
 def test_only_shards_are_taken_from_a_manifest() -> None:
-    records = {name: {"bytes": 1, "checksum": name} for name in ("web/b.parquet", "web/.b.keys", "web/a.parquet")}
+    records = {
+        name: {"bytes": 1, "checksum": name}
+        for name in ("web/b.parquet", "web/.b.keys", "web/a.parquet")
+    }
     assert list(shard_records(records).items()) == [
         (name, records[name]) for name in ("web/a.parquet", "web/b.parquet")
     ]
@@ -142,7 +175,11 @@ def test_what_is_discarded_leaves_what_is_complete(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "web", "train", "0a", 2 * documents.ROW_GROUP_BYTES)
     for row, size in enumerate((2, 1)):
         writer.add(Document(b"x" * size * documents.ROW_GROUP_BYTES, b"{}", "raw.jsonl", row))
-    assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".keys", ".parquet", ".partial"]
+    assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [
+        ".keys",
+        ".parquet",
+        ".partial",
+    ]
     writer.discard()
     assert sorted(path.suffix for path in (tmp_path / "web").iterdir()) == [".keys", ".parquet"]
 
@@ -150,8 +187,12 @@ def test_what_is_discarded_leaves_what_is_complete(tmp_path: Path) -> None:
 def test_hugging_face_datasets_reads_the_shards(tmp_path: Path) -> None:
     paths = write(tmp_path / "web", ["a", "b", "c"], shard_text_bytes=2)
     files = [str(path) for path in paths]
-    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
-    folder = datasets.load_dataset(str(tmp_path / "web"), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    folder = datasets.load_dataset(
+        str(tmp_path / "web"), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert folder[:] == loaded[:]
     assert loaded[2] == {
         "id": "web/train_0a_001/0",

@@ -43,7 +43,13 @@ def test_a_key_is_the_hash_of_the_first_files_name() -> None:
 
 
 def test_a_file_of_a_groups_size_is_alone() -> None:
-    files = [file("a", 0), file("b", GROUP_BYTES), file("c", 0), file("d", 50 * GROUP_BYTES), file("e", 0)]
+    files = [
+        file("a", 0),
+        file("b", GROUP_BYTES),
+        file("c", 0),
+        file("d", 50 * GROUP_BYTES),
+        file("e", 0),
+    ]
     assert names(group_files(files)) == [["a"], ["b"], ["c"], ["d"], ["e"]]
 
 
@@ -51,7 +57,8 @@ def test_groups_hold_one_share_on_average_and_four_at_most() -> None:
     found = group_files(many(20_000))
     sizes = [len(group.files) for group in found]
     assert sum(sizes) == 20_000
-    # A share is 1/20 + 1/1000, so 19.6 files on average: 1020 groups, with a standard deviation of about 31.
+    # A share is 1/20 + 1/1000, so 19.6 files on average: 1020 groups, with a standard deviation of
+    # about 31.
     assert abs(len(found) - 1020) < 4 * 31
     assert max(sizes) == int(MOST_SHARES / (1 / 20 + 1 / GROUP_FILES))  # 78
     tiny = [len(group.files) for group in group_files(many(100_000, size=1))]
@@ -61,9 +68,13 @@ def test_groups_hold_one_share_on_average_and_four_at_most() -> None:
 @given(st.integers(0, 400), st.sampled_from([0, SMALL, GROUP_BYTES]))
 def test_adding_a_file_changes_no_group_beyond_the_next_boundaries(place: int, size: int) -> None:
     before = many(400)
-    added = file(f"{place:05d}-new.jsonl", size)  # stands before the file with that number, as "-" comes before "."
+    added = file(
+        f"{place:05d}-new.jsonl", size
+    )  # stands before the file with that number, as "-" comes before "."
     share = 1 / 20 + 1 / GROUP_FILES
-    ends = [n for n in range(400) if xxhash.xxh3_64_intdigest(before[n].name.encode()) / 2**64 < share]
+    ends = [
+        n for n in range(400) if xxhash.xxh3_64_intdigest(before[n].name.encode()) / 2**64 < share
+    ]
     first = max((n + 1 for n in ends if n < place), default=0)
     last = min((n for n in ends if n >= place), default=399)
     around = {*before[first : last + 1], added}
@@ -75,5 +86,7 @@ def test_adding_a_file_changes_no_group_beyond_the_next_boundaries(place: int, s
 
 def test_two_groups_with_one_key_are_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "GROUP_FILES", 1)
-    with pytest.raises(RuntimeError, match=r"two groups have the key [0-9a-f]{12}: from corpus, corpus"):
+    with pytest.raises(
+        RuntimeError, match=r"two groups have the key [0-9a-f]{12}: from corpus, corpus"
+    ):
         group_files([file("a"), file("a")])

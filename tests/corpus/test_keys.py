@@ -1,4 +1,5 @@
-"""Original ids and urls: what counts as one, the file's layout, and that all documents that have it are found."""
+"""Original ids and urls: what counts as one, the file's layout, and that all documents that have it
+are found."""
 
 import json
 import random
@@ -19,7 +20,9 @@ from pipeline.errors import DataError
 from pipeline.store.artifacts import file_record
 
 
-def write(folder: Path, metas: Sequence[dict[str, Any]], source: str = "web", split: str = "train") -> list[str]:
+def write(
+    folder: Path, metas: Sequence[dict[str, Any]], source: str = "web", split: str = "train"
+) -> list[str]:
     """Write shards of three documents in row groups of two, and return the documents' ids."""
     (folder / source).mkdir(parents=True, exist_ok=True)
     writer = ShardWriter(folder / source, split, "0a", shard_text_bytes=3)
@@ -36,10 +39,16 @@ def write(folder: Path, metas: Sequence[dict[str, Any]], source: str = "web", sp
 @pytest.mark.parametrize(
     ("meta", "keys"),
     [
-        ({"id": "a", "url": "http://x", "arxiv_id": "1203.5362", "name": "n"}, ["a", "http://x", "1203.5362"]),
+        (
+            {"id": "a", "url": "http://x", "arxiv_id": "1203.5362", "name": "n"},
+            ["a", "http://x", "1203.5362"],
+        ),
         ({"id": 17, "doc_id": -1, "big_id": 2**63}, ["17", "-1", str(2**63)]),
         ({"id": 2**64, "big_id": -(10**40), "n": 0.5}, [str(2**64), str(-(10**40))]),
-        ({"id": "", "url": None, "a_id": True, "b_id": 1.5, "c_id": ["x"], "d_id": {"id": "y"}}, []),
+        (
+            {"id": "", "url": None, "a_id": True, "b_id": 1.5, "c_id": ["x"], "d_id": {"id": "y"}},
+            [],
+        ),
         ({"id": "same", "url": "same"}, ["same"]),
         ({"paid": "id", "urls": "url", "ids": 1, "_id": "x"}, ["x"]),
         ({"metadata": {"id": "inner", "url": "inner"}}, []),
@@ -48,16 +57,22 @@ def write(folder: Path, metas: Sequence[dict[str, Any]], source: str = "web", sp
     ],
 )
 def test_what_is_an_original_key(meta: dict[str, Any], keys: list[str]) -> None:
-    assert original_keys(json.dumps(meta, ensure_ascii=False, separators=(",", ":")).encode()) == keys
+    assert (
+        original_keys(json.dumps(meta, ensure_ascii=False, separators=(",", ":")).encode()) == keys
+    )
 
 
 def test_the_file_by_hand(tmp_path: Path) -> None:
     keys = ShardKeys()
     keys.add([b'{"id":"a","url":"b"}', b"{}", b'{"url":"b"}'], 5)
     record = keys.write(tmp_path / "x.keys")
-    entries = sorted((xxhash.xxh3_64_intdigest(key), row) for key, row in ((b"a", 5), (b"b", 5), (b"b", 7)))
+    entries = sorted(
+        (xxhash.xxh3_64_intdigest(key), row) for key, row in ((b"a", 5), (b"b", 5), (b"b", 7))
+    )
     expected = b"DOC-KEYS" + struct.pack("<QQ", 1, 3)
-    expected += struct.pack("<3Q", *(h for h, _ in entries)) + struct.pack("<3I", *(row for _, row in entries))
+    expected += struct.pack("<3Q", *(h for h, _ in entries)) + struct.pack(
+        "<3I", *(row for _, row in entries)
+    )
     assert (tmp_path / "x.keys").read_bytes() == expected
     assert record == {"bytes": 24 + 3 * 12, "checksum": xxhash.xxh3_128_hexdigest(expected)}
     assert find_rows(tmp_path / "x.keys", "b") == [5, 7]
@@ -77,7 +92,13 @@ def test_several_documents_with_one_url_come_in_order(tmp_path: Path) -> None:
     one = [{"url": "u"}, {"url": "v"}, {"id": "u", "url": "u"}, {}, {"page_id": "u"}]
     web, held = write(tmp_path, one), write(tmp_path, one[:1], split="validation")
     other = write(tmp_path, one[:1], source="a")
-    assert find_documents(tmp_path, "u", ["web", "a"]) == [web[0], web[2], web[4], held[0], other[0]]
+    assert find_documents(tmp_path, "u", ["web", "a"]) == [
+        web[0],
+        web[2],
+        web[4],
+        held[0],
+        other[0],
+    ]
     assert find_documents(tmp_path, "u", ["a", "web"])[0] == other[0]
     assert find_documents(tmp_path, "u", ["a"]) == other
     assert find_documents(tmp_path, "u", []) == []
@@ -87,7 +108,12 @@ def test_a_documents_own_id_is_returned_if_it_exists(tmp_path: Path) -> None:
     ids = write(tmp_path, [{}] * 4)
     for identity in ids:
         assert find_documents(tmp_path, identity, ["web"]) == [identity]
-    missing = ("web/train_0a_001/1", "web/train_0a_002/0", "no/train_0a_000/0", "web/train_0a_000/-1")
+    missing = (
+        "web/train_0a_001/1",
+        "web/train_0a_002/0",
+        "no/train_0a_000/0",
+        "web/train_0a_000/-1",
+    )
     odd = (
         "web/train_0a_000/00",
         "web/../web/train_0a_000/0",
@@ -101,7 +127,8 @@ def test_a_documents_own_id_is_returned_if_it_exists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_keys_against_a_dictionary(tmp_path: Path, seed: int) -> None:
-    """Up to 5,000 documents, so that the part read at first is not the whole; some keys stand very often."""
+    """Up to 5,000 documents, so that the part read at first is not the whole; some keys stand very
+    often."""
     generator = random.Random(seed)
     count = generator.choice([1, 2, 30, 400, 5000])
     population = [str(generator.randrange(10**12)) for _ in range(generator.choice([1, 5, count]))]
@@ -125,17 +152,28 @@ def test_little_of_a_large_file_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert size == 24 + 12 * count
     read: list[int] = []
     whole = key_file.os.pread
-    monkeypatch.setattr(key_file.os, "pread", lambda *asked: (read.append(asked[1]), whole(*asked))[1])
+    monkeypatch.setattr(
+        key_file.os, "pread", lambda *asked: (read.append(asked[1]), whole(*asked))[1]
+    )
     assert find_rows(tmp_path / "x.keys", "1234") == [1234]
     # Header; 2 x 4 x (500 // 2 + 1) hashes; a row.
     assert read == [24, 8 * 2008, 4]
 
 
 @pytest.mark.parametrize("hashed", [0, 7, 2**63, 2**64 - 1])
-def test_keys_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashed: int) -> None:
+def test_keys_of_one_hash_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashed: int
+) -> None:
     real = key_file.hash_key
-    monkeypatch.setattr(key_file, "hash_key", lambda key: real(key) if key.startswith("o") else hashed)
-    metas = [{"url": "a"}, {"url": "b"}, {"url": "a", "id": "b"}, *({"id": f"o{i}"} for i in range(40))]
+    monkeypatch.setattr(
+        key_file, "hash_key", lambda key: real(key) if key.startswith("o") else hashed
+    )
+    metas = [
+        {"url": "a"},
+        {"url": "b"},
+        {"url": "a", "id": "b"},
+        *({"id": f"o{i}"} for i in range(40)),
+    ]
     ids = write(tmp_path, metas)
     assert find_documents(tmp_path, "a", ["web"]) == [ids[0], ids[2]]
     assert find_documents(tmp_path, "b", ["web"]) == [ids[1], ids[2]]
@@ -143,7 +181,9 @@ def test_keys_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_documents(tmp_path, "o39", ["web"]) == [ids[42]]
 
 
-def test_many_documents_of_one_key_are_all_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_documents_of_one_key_are_all_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = ShardKeys()
     metas = [b'{"site_id":"%s"}' % (b"same" if row % 3 else b"%d" % row) for row in range(9000)]
     keys.add(metas, 0)
@@ -158,7 +198,13 @@ def damage(content: bytes, how: str) -> bytes | None:
         return None
     if how == "other rows":
         return content[:-4] + struct.pack("<I", 99)
-    changes = {"empty": b"", "header": content[:20], "cut": content[:-1], "longer": content + b"x", "magic": b"X"}
+    changes = {
+        "empty": b"",
+        "header": content[:20],
+        "cut": content[:-1],
+        "longer": content + b"x",
+        "magic": b"X",
+    }
     version = content[:8] + struct.pack("<Q", 2) + content[16:]
     return {**changes, "magic": b"X" + content[1:], "version": version}[how]
 
@@ -173,7 +219,10 @@ def damage(content: bytes, how: str) -> bytes | None:
         ("version", "has the format version 2 and not 1"),
         ("cut", "has 35 bytes and not the 36 of its 1 entries"),
         ("longer", "has 37 bytes and not the 36 of its 1 entries"),
-        ("other rows", "does not fit its shard (train_0a_000.parquet has 1 rows; asked for: 99 to 99)"),
+        (
+            "other rows",
+            "does not fit its shard (train_0a_000.parquet has 1 rows; asked for: 99 to 99)",
+        ),
     ],
 )
 def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, how: str, why: str) -> None:
@@ -184,8 +233,10 @@ def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, how: str, why: 
     with pytest.raises(DataError) as raised:
         find_documents(tmp_path, "a", ["web"])
     assert str(raised.value) == (
-        f"{path}: {why}, so documents of this shard cannot be found by their original id or url. Delete it and "
-        f"{tmp_path}/manifest.json, then run `pipeline prepare`: it makes this shard anew and keeps the others."
+        f"{path}: {why}, so documents of this shard cannot be found by their original id or url. "
+        "Delete it and "
+        f"{tmp_path}/manifest.json, then run `pipeline prepare`: it makes this shard anew and "
+        "keeps the others."
     )
 
 

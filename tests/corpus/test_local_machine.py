@@ -1,4 +1,5 @@
-"""Text gathered from a Python installation: a small made-up one, and the one that runs the tests."""
+"""Text gathered from a Python installation: a small made-up one, and the one that runs the
+tests."""
 
 import io
 import json
@@ -44,8 +45,13 @@ def installation(tmp_path: Path) -> Installation:
         write(site / name / "README.md", readme)
         write(site / name / "sub" / "readme.txt", f"{name} sub {LONG}")
         write(site / name / "_vendor" / "README.md", f"vendored in {name} {LONG}")
-        listed = (f"{name}/{path},," for path in ("__init__.py", "README.md", "sub/readme.txt", "_vendor/README.md"))
-        write(site / f"{name}-1.0.dist-info" / "RECORD", "\n".join([*listed, "../../bin/readme.py,,"]))
+        listed = (
+            f"{name}/{path},,"
+            for path in ("__init__.py", "README.md", "sub/readme.txt", "_vendor/README.md")
+        )
+        write(
+            site / f"{name}-1.0.dist-info" / "RECORD", "\n".join([*listed, "../../bin/readme.py,,"])
+        )
     return Installation(library, (site,), ("_json", "no_such_module"))
 
 
@@ -59,46 +65,76 @@ def origins(path: Path) -> set[tuple[str, str]]:
     return {(row["meta"]["group"], row["meta"]["path"]) for row in rows(path)}
 
 
-def test_each_slice_holds_its_texts_once_with_their_groups(tmp_path: Path, installation: Installation) -> None:
+def test_each_slice_holds_its_texts_once_with_their_groups(
+    tmp_path: Path, installation: Installation
+) -> None:
     slices = gather_once(tmp_path / "raw", installation)
     # json/decoder.py is the same text as copy.py, tiny.py too short, latin.py not UTF-8.
-    assert origins(slices["code"]) == {("copy", "copy.py"), ("test.test_json", "test/test_json/test_a.py")}
+    assert origins(slices["code"]) == {
+        ("copy", "copy.py"),
+        ("test.test_json", "test/test_json/test_a.py"),
+    }
     names = {"Some_Thing": "some-thing", "other": "other", "broken": "broken"}
-    readmes = {(group, path) for name, group in names.items() for path in ("METADATA", f"{name}/sub/readme.txt")}
+    readmes = {
+        (group, path)
+        for name, group in names.items()
+        for path in ("METADATA", f"{name}/sub/readme.txt")
+    }
     assert origins(slices["readmes"]) == readmes
     reference = {row["meta"]["path"]: row for row in rows(slices["reference"])}
-    assert set(reference) == {"pydoc_data/topics.py:assert", "_json", "Some_Thing/__init__.py", "other/__init__.py"}
-    assert reference["_json"]["meta"] == {"source": "local-machine/reference", "group": "json", "path": "_json"}
+    assert set(reference) == {
+        "pydoc_data/topics.py:assert",
+        "_json",
+        "Some_Thing/__init__.py",
+        "other/__init__.py",
+    }
+    assert reference["_json"]["meta"] == {
+        "source": "local-machine/reference",
+        "group": "json",
+        "path": "_json",
+    }
     both = [reference[f"{name}/__init__.py"]["text"] for name in ("Some_Thing", "other")]
     assert sum(text.count("of f") for text in both) == 1  # the docstring that both have
     assert "other.A.g\n\nThis sentence" in both[1]
 
 
-def test_gathering_is_deterministic_and_done_once(tmp_path: Path, installation: Installation) -> None:
+def test_gathering_is_deterministic_and_done_once(
+    tmp_path: Path, installation: Installation
+) -> None:
     first = gather_once(tmp_path / "one", installation)
     second = gather_once(tmp_path / "two", installation)
-    assert [path.read_bytes() for path in first.values()] == [path.read_bytes() for path in second.values()]
+    assert [path.read_bytes() for path in first.values()] == [
+        path.read_bytes() for path in second.values()
+    ]
     before = first["code"].read_bytes()
     write(installation.library / "new.py", f"# new\n# {LONG}")
     assert gather_once(tmp_path / "one", installation)["code"].read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["manifest.json", "code.jsonl.zst"])
-def test_an_interrupted_gathering_starts_again(tmp_path: Path, installation: Installation, damage: str) -> None:
+def test_an_interrupted_gathering_starts_again(
+    tmp_path: Path, installation: Installation, damage: str
+) -> None:
     slices = gather_once(tmp_path, installation)
     whole = {name: path.read_bytes() for name, path in slices.items()}
     (tmp_path / damage).unlink()
     slices["readmes"].write_bytes(b"half")
-    assert {name: path.read_bytes() for name, path in gather_once(tmp_path, installation).items()} == whole
+    assert {
+        name: path.read_bytes() for name, path in gather_once(tmp_path, installation).items()
+    } == whole
 
 
 def test_a_bound_takes_whole_groups(
     tmp_path: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.corpus.local_machine.SLICE_BYTES", {"code": 300, "readmes": 1100, "reference": 0})
+    monkeypatch.setattr(
+        "pipeline.corpus.local_machine.SLICE_BYTES", {"code": 300, "readmes": 1100, "reference": 0}
+    )
     slices = gather_once(tmp_path, installation)
     assert len(rows(slices["code"])) == 1  # each file has some 265 bytes
-    assert len({group for group, _ in origins(slices["readmes"])}) == 2  # each distribution some 530
+    assert (
+        len({group for group, _ in origins(slices["readmes"])}) == 2
+    )  # each distribution some 530
     assert len(rows(slices["readmes"])) == 4
     assert rows(slices["reference"]) == []
 
@@ -126,8 +162,12 @@ def test_docstrings_of_a_source_in_their_order() -> None:
     assert list(source_docstrings("print 'Python 2'")) == []
 
 
-def test_this_installation_gives_a_corpus_without_overlap(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.corpus.local_machine.PARSED_BYTES", 2_000_000)  # the slowest part of it
+def test_this_installation_gives_a_corpus_without_overlap(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pipeline.corpus.local_machine.PARSED_BYTES", 2_000_000
+    )  # the slowest part of it
     overrides = [
         f"sources.{name}={{kind: local-machine, slice: {name}, split_by: group}}"
         for name in ("code", "readmes", "reference")
@@ -144,7 +184,9 @@ def test_this_installation_gives_a_corpus_without_overlap(run_file: Path, monkey
         if path.parent.name == "web":
             continue
         table = pq.read_table(path, columns=["text", "meta"])
-        groups[path.name.partition("_")[0]].update(json.loads(meta)["group"] for meta in table["meta"].to_pylist())
+        groups[path.name.partition("_")[0]].update(
+            json.loads(meta)["group"] for meta in table["meta"].to_pylist()
+        )
         texts.update(table["text"].to_pylist())
         count += table.num_rows
     assert len(texts) == count > 500

@@ -1,4 +1,5 @@
-"""The stage as a whole: split, rejects, broken files, resuming, and the same bytes whatever the workers."""
+"""The stage as a whole: split, rejects, broken files, resuming, and the same bytes whatever the
+workers."""
 
 import errno
 import gzip
@@ -51,9 +52,14 @@ def outputs(folder: Path) -> set[str]:
 
 def write_jsonl(path: Path, texts: list[object]) -> None:
     lines = "".join(
-        json.dumps({"text": text, "meta": {"site": str(i // 2), "id": i}}) + "\n" for i, text in enumerate(texts)
+        json.dumps({"text": text, "meta": {"site": str(i // 2), "id": i}}) + "\n"
+        for i, text in enumerate(texts)
     )
-    packed = zstandard.ZstdCompressor().compress(lines.encode()) if path.suffix == ".zst" else lines.encode()
+    packed = (
+        zstandard.ZstdCompressor().compress(lines.encode())
+        if path.suffix == ".zst"
+        else lines.encode()
+    )
     path.write_bytes(packed)
 
 
@@ -68,13 +74,24 @@ def test_every_row_becomes_a_document_of_one_split_with_its_origin(run_file: Pat
     assert 0 < counts["documents"]["validation"] < 20
     assert counts["rejected"] == {} and counts["broken_files"] == {} and counts["input_files"] == 1
     folder = run_file.parent / "data" / "documents"
-    texts = {split: [text for _, text in iterate_texts(folder, "web", split)] for split in ("train", "validation")}
+    texts = {
+        split: [text for _, text in iterate_texts(folder, "web", split)]
+        for split in ("train", "validation")
+    }
     assert len({*texts["train"], *texts["validation"]}) == 40
     assert sum(len(t) for t in texts["train"]) == counts["text_bytes"]["train"]
-    assert all(choose_split(hash_position(text.encode()), 0.2) == split for split in texts for text in texts[split])
+    assert all(
+        choose_split(hash_position(text.encode()), 0.2) == split
+        for split in texts
+        for text in texts[split]
+    )
     (first,) = pq.read_table(shard_paths(folder, "web", "train")[0]).slice(0, 1).to_pylist()
     row = int(first["text"].split()[1])
-    assert (first["id"], first["origin_file"], first["origin_row"]) == (f"web/train_{WEB}_000/0", "web.jsonl", row)
+    assert (first["id"], first["origin_file"], first["origin_row"]) == (
+        f"web/train_{WEB}_000/0",
+        "web.jsonl",
+        row,
+    )
     assert set(result.files) == outputs(folder)
     assert result.counts["headline"].startswith("40 documents, 1.")
 
@@ -96,26 +113,37 @@ def test_documents_that_share_the_split_key_stay_together(run_file: Path) -> Non
 
 
 def test_a_missing_split_key_names_setting_row_and_remedy(run_file: Path) -> None:
-    message = (
-        r"sources\.web\.split_by = 'url': row 0 of .*web\.jsonl has no such key in its meta, which has none\. Name"
-    )
+    message = r"sources\.web\.split_by = 'url': row 0 of .*web\.jsonl has no such key in its meta, "
+    message += r"which has none\. Name"
     with pytest.raises(DataError, match=message):
         prepare_here(run_file, "sources.web.split_by=url")
 
 
-def test_the_bytes_do_not_depend_on_the_number_of_workers(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_do_not_depend_on_the_number_of_workers(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a", "b", "c"):
-        write_jsonl(run_file.parent / f"{name}.jsonl.zst", [f"{name} {i}" for i in range(50)] + [""])
+        write_jsonl(
+            run_file.parent / f"{name}.jsonl.zst", [f"{name} {i}" for i in range(50)] + [""]
+        )
     monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
-    settings = ["sources.web.paths=['*.jsonl*']", "prepare.max_bad_rows=0.5", "prepare.shard_text_bytes=60"]
+    settings = [
+        "sources.web.paths=['*.jsonl*']",
+        "prepare.max_bad_rows=0.5",
+        "prepare.shard_text_bytes=60",
+    ]
     monkeypatch.chdir(run_file.parent)
     alone = prepare_here(run_file, *settings, "paths.data_dir=alone")
     together = prepare_here(run_file, *settings, "paths.data_dir=together", "executor.workers=2")
     assert alone == together and len(alone.files) > 16
-    assert contents(run_file.parent / "alone" / "documents") == contents(run_file.parent / "together" / "documents")
+    assert contents(run_file.parent / "alone" / "documents") == contents(
+        run_file.parent / "together" / "documents"
+    )
 
 
-def test_what_is_done_is_not_done_again_and_what_is_missing_is(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_done_is_not_done_again_and_what_is_missing_is(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 1)
     write_jsonl(run_file.parent / "more.jsonl", ["x", "y"])
     setting = f"sources.web.paths=[{run_file.parent}/*.jsonl]"
@@ -144,7 +172,9 @@ def records(documents: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("added", ["a.jsonl", "b/07-more.jsonl", "z.jsonl", "c/0.jsonl"])
-def test_adding_a_file_prepares_its_group_only(run_file: Path, monkeypatch: pytest.MonkeyPatch, added: str) -> None:
+def test_adding_a_file_prepares_its_group_only(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, added: str
+) -> None:
     monkeypatch.setattr("pipeline.corpus.groups.GROUP_FILES", 5)
     monkeypatch.chdir(run_file.parent)
     corpus, documents = run_file.parent / "corpus", run_file.parent / "data" / "documents"
@@ -158,16 +188,24 @@ def test_adding_a_file_prepares_its_group_only(run_file: Path, monkeypatch: pyte
     after = records(documents)
     ran = {name for name in after if after[name] != before.get(name)}
     (task,) = [
-        t for t in group_files(find_files("web", "jsonl", [corpus])) if f"corpus/{added}" in {f.name for f in t.files}
+        t
+        for t in group_files(find_files("web", "jsonl", [corpus]))
+        if f"corpus/{added}" in {f.name for f in t.files}
     ]
-    assert f"web~{task.key}" in ran and len(ran) <= 2  # two where the new file ends a group within an old one
+    assert (
+        f"web~{task.key}" in ran and len(ran) <= 2
+    )  # two where the new file ends a group within an old one
     assert result == prepare_here(run_file, setting, "paths.data_dir=anew")
     assert contents(documents) == contents(run_file.parent / "anew" / "documents")
 
     (corpus / added).unlink()
     prepare_here(run_file, setting)
     assert records(documents).keys() == before.keys()
-    origins = {name for p in documents.glob("web/*.parquet") for name in pq.read_table(p)["origin_file"].to_pylist()}
+    origins = {
+        name
+        for p in documents.glob("web/*.parquet")
+        for name in pq.read_table(p)["origin_file"].to_pylist()
+    }
     assert len(origins) == 60 and f"corpus/{added}" not in origins
 
 
@@ -183,14 +221,17 @@ def test_adding_a_source_leaves_the_others_alone(run_file: Path) -> None:
 
 def test_killed_at_any_step_and_started_again_it_gives_the_same_bytes(run_file: Path) -> None:
     """In a process of its own, which runs no other Python thread: it forks."""
-    forking = multiprocessing.get_context("spawn").Process(target=kill_at_every_step, args=(run_file,), daemon=True)
+    forking = multiprocessing.get_context("spawn").Process(
+        target=kill_at_every_step, args=(run_file,), daemon=True
+    )
     forking.start()
     forking.join(600)
     assert forking.exitcode == 0
 
 
 def kill_at_every_step(run_file: Path) -> None:
-    """A child kills itself at its k-th opening, renaming or removing of a file, for every k there is."""
+    """A child kills itself at its k-th opening, renaming or removing of a file, for every k there
+    is."""
     write_jsonl(run_file.parent / "web.jsonl", [f"text {i}" for i in range(30)] + [5])
     settings = ["prepare.shard_text_bytes=50", "prepare.max_bad_rows=0.5"]
     whole = prepare_here(run_file, *settings, f"paths.data_dir={run_file.parent}/whole")
@@ -198,14 +239,17 @@ def kill_at_every_step(run_file: Path) -> None:
     kills = 0
     while not survives(lambda: prepare_here(run_file, *settings), kills):
         kills += 1
-        (documents / ".tasks" / f"web~{WEB}.json").unlink(missing_ok=True)  # so that every child does everything
+        (documents / ".tasks" / f"web~{WEB}.json").unlink(
+            missing_ok=True
+        )  # so that every child does everything
     assert len(whole.files) == 8 and kills > 3 * 8, kills
     assert prepare_here(run_file, *settings) == whole
     assert contents(documents) == contents(run_file.parent / "whole" / "documents")
 
 
 def survives(work: Callable[[], object], steps: int) -> bool:
-    """Do `work` in a child that is killed after `steps` file-system steps below `data`; return whether it ended."""
+    """Do `work` in a child that is killed after `steps` file-system steps below `data`; return
+    whether it ended."""
     child = os.fork()
     if child == 0:
         left = steps
@@ -229,12 +273,15 @@ def survives(work: Callable[[], object], steps: int) -> bool:
 
 
 def test_a_full_disk_is_no_broken_file_and_leaves_nothing(run_file: Path) -> None:
-    """The limit of a file's size fails like a full disk: in a write, with an error of the operating system."""
+    """The limit of a file's size fails like a full disk: in a write, with an error of the operating
+    system."""
     write_jsonl(run_file.parent / "web.jsonl", ["x" * 500, "y" * 500, os.urandom(4000).hex()])
     (file,) = find_files("web", "jsonl", [run_file.parent / "web.jsonl"])
     settings = ReadSettings("web", "jsonl", "text", "text", 0, "keep-readable-rows", 500, "lf")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))  # two shards fit, the third does not
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (4000, limits[1])
+    )  # two shards fit, the third does not
     code = None
     try:
         read_files(run_file.parent / "documents", "0a", [file], settings)
@@ -277,9 +324,12 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("name", ["large.jsonl", "large.jsonl.zst", "large.txt", "large.parquet", "many.jsonl.zst"])
+@pytest.mark.parametrize(
+    "name", ["large.jsonl", "large.jsonl.zst", "large.txt", "large.parquet", "many.jsonl.zst"]
+)
 def test_memory_is_bounded_by_the_largest_document(tmp_path: Path, name: str) -> None:
-    """Two documents of 40 MB in which one character makes every one take four bytes in a `str`; or a million tiny ones."""
+    """Two documents of 40 MB in which one character makes every one take four bytes in a `str`; or
+    a million tiny ones."""
     size = 40_000_000
     text = "\U0001f600" + os.urandom(size // 4).hex() + "every good boy does fine " * (size // 50)
     path = tmp_path / name
@@ -292,9 +342,13 @@ def test_memory_is_bounded_by_the_largest_document(tmp_path: Path, name: str) ->
         size = 0
     else:
         line = json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n"
-        path.write_bytes(zstandard.ZstdCompressor().compress(line * 2) if path.suffix == ".zst" else line * 2)
+        path.write_bytes(
+            zstandard.ZstdCompressor().compress(line * 2) if path.suffix == ".zst" else line * 2
+        )
     kind = {".parquet": "parquet", ".txt": "text"}.get(path.suffix, "jsonl")
-    child = subprocess.run([sys.executable, "-c", MEMORY, tmp_path, kind, path], capture_output=True, check=True)
+    child = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path, kind, path], capture_output=True, check=True
+    )
     assert int(child.stdout) < 6 * size + 150_000_000, int(child.stdout)
 
 
@@ -302,14 +356,19 @@ def test_rejected_rows_are_counted_by_reason_and_sampled(run_file: Path) -> None
     with (run_file.parent / "web.jsonl").open("ab") as file:
         file.write(b'{"text": 1}\n' * 25 + b"{\n")
     result = prepare_here(run_file, "prepare.max_bad_rows=0.5")
-    assert result.counts["sources"]["web"]["rejected"] == {"broken-json": 1, "text-not-a-string": 25}
+    assert result.counts["sources"]["web"]["rejected"] == {
+        "broken-json": 1,
+        "text-not-a-string": 25,
+    }
     lines = (run_file.parent / f"data/documents/web/rejected/{WEB}.jsonl").read_text().splitlines()
     samples = [json.loads(line) for line in lines]
     assert len(samples) == 21
     assert samples[-1] == {"file": "web.jsonl", "row": 65, "reason": "broken-json", "excerpt": "{"}
 
 
-def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again(run_file: Path) -> None:
+def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again(
+    run_file: Path,
+) -> None:
     write_jsonl(run_file.parent / "web.jsonl", ["a", "b", "", None, 5, ""])
     with pytest.raises(DataError) as raised:
         prepare_here(run_file)
@@ -326,14 +385,19 @@ def test_too_many_bad_rows_stop_the_stage_and_a_higher_bound_reads_nothing_again
         assert part in message
     record = run_file.parent / f"data/documents/.tasks/web~{WEB}.json"
     written = record.stat().st_mtime_ns
-    assert prepare_here(run_file, "prepare.max_bad_rows=0.7").counts["headline"].startswith("2 documents")
+    assert (
+        prepare_here(run_file, "prepare.max_bad_rows=0.7")
+        .counts["headline"]
+        .startswith("2 documents")
+    )
     assert record.stat().st_mtime_ns == written
 
 
 def test_a_source_without_documents_is_an_error(run_file: Path) -> None:
     (run_file.parent / "web.jsonl").write_text("\n\n")
     with pytest.raises(
-        DataError, match=r"source web: its 1 input files hold no document\. Correct sources\.web\.paths"
+        DataError,
+        match=r"source web: its 1 input files hold no document\. Correct sources\.web\.paths",
     ):
         prepare_here(run_file)
 
@@ -344,13 +408,21 @@ def test_a_source_with_nothing_held_out_is_told_the_number_that_would_do(
     texts = ["a", "b", "c"]
     write_jsonl(run_file.parent / "web.jsonl", texts)
     assert (
-        prepare_here(run_file, "prepare.validation_fraction=0.001").counts["sources"]["web"]["documents"]["validation"]
+        prepare_here(run_file, "prepare.validation_fraction=0.001").counts["sources"]["web"][
+            "documents"
+        ]["validation"]
         == 0
     )
     (number,) = re.findall(r"validation_fraction to (\S+) or more", capsys.readouterr().err)
-    counts = prepare_here(run_file, f"prepare.validation_fraction={number}").counts["sources"]["web"]
+    counts = prepare_here(run_file, f"prepare.validation_fraction={number}").counts["sources"][
+        "web"
+    ]
     assert counts["documents"]["validation"] >= 1 and counts["documents"]["train"] >= 1
-    assert counts["smallest_hash"] == min(hash_position(text.encode()) for text in texts) < float(number)
+    assert (
+        counts["smallest_hash"]
+        == min(hash_position(text.encode()) for text in texts)
+        < float(number)
+    )
     assert "validation_fraction" not in capsys.readouterr().err
 
 
@@ -446,7 +518,9 @@ def test_a_stage_over_a_file_that_grew_fails_and_reads_it_anew_when_it_is_starte
     assert sum(prepare_here(run_file, setting).counts["sources"]["web"]["documents"].values()) == 61
 
 
-def test_line_ends_of_text_files_become_lf_and_are_counted_unless_they_shall_stay(run_file: Path) -> None:
+def test_line_ends_of_text_files_become_lf_and_are_counted_unless_they_shall_stay(
+    run_file: Path,
+) -> None:
     notes = run_file.parent / "notes"
     notes.mkdir()
     contents = {
@@ -464,7 +538,9 @@ def test_line_ends_of_text_files_become_lf_and_are_counted_unless_they_shall_sta
         return sorted(text for _, text in iterate_texts(folder, "notes", "train"))
 
     result = prepare_here(run_file, *whole)
-    assert result.counts["sources"]["notes"]["crlf_line_ends"] == 4 and "4 CRLF" in " ".join(result.closing)
+    assert result.counts["sources"]["notes"]["crlf_line_ends"] == 4 and "4 CRLF" in " ".join(
+        result.closing
+    )
     assert texts() == sorted(["a\nb\n", "c\rd\n\n", "f\r\n\n\r", "e\n"])
     kept = prepare_here(run_file, *whole, "sources.notes.line_ends=as-they-are")
     assert kept.counts["sources"]["notes"]["crlf_line_ends"] == 0
@@ -477,12 +553,20 @@ def test_line_ends_within_json_text_stay_as_they_came(run_file: Path) -> None:
     lines = [json.dumps({"text": f"row {i}\r\nof two\rlines"}) for i in range(3)]
     (run_file.parent / "web.jsonl").write_bytes("\r\n".join([*lines, ""]).encode())
     counts = prepare_here(run_file, "prepare.validation_fraction=0").counts["sources"]["web"]
-    assert counts["documents"]["train"] == 3 and counts["rejected"] == {} and counts["crlf_line_ends"] == 0
+    assert (
+        counts["documents"]["train"] == 3
+        and counts["rejected"] == {}
+        and counts["crlf_line_ends"] == 0
+    )
     folder = run_file.parent / "data" / "documents"
-    assert next(text for _, text in iterate_texts(folder, "web", "train")) == "row 0\r\nof two\rlines"
+    assert (
+        next(text for _, text in iterate_texts(folder, "web", "train")) == "row 0\r\nof two\rlines"
+    )
 
 
-def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_files_stop_the_stage_after_the_others(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = run_file.parent
     for name in ("a", "b", "c", "d"):
         write_jsonl(folder / f"{name}.jsonl.zst", [f"{name}{i}" for i in range(30)])
@@ -494,11 +578,19 @@ def test_broken_files_stop_the_stage_after_the_others(run_file: Path, monkeypatc
         prepare_here(run_file, setting)
     first, second, remedy = str(raised.value).splitlines()
     assert first.startswith(f"source web: {folder}/a.jsonl.zst: is truncated")
-    assert second.startswith(f"source web: {folder}/c.jsonl.zst: not valid .zst data in its beginning")
-    assert remedy.endswith("or set prepare.on_broken_file=keep-readable-rows to take the rows before its break.")
+    assert second.startswith(
+        f"source web: {folder}/c.jsonl.zst: not valid .zst data in its beginning"
+    )
+    assert remedy.endswith(
+        "or set prepare.on_broken_file=keep-readable-rows to take the rows before its break."
+    )
     documents = folder / "data" / "documents"
-    whole = {f"{xxhash.xxh3_64_intdigest(name) >> 16:012x}" for name in (b"b.jsonl.zst", b"d.jsonl.zst")}
-    assert {p.name for p in (documents / ".tasks").iterdir()} == {f"web~{key}.json" for key in whole}
+    whole = {
+        f"{xxhash.xxh3_64_intdigest(name) >> 16:012x}" for name in (b"b.jsonl.zst", b"d.jsonl.zst")
+    }
+    assert {p.name for p in (documents / ".tasks").iterdir()} == {
+        f"web~{key}.json" for key in whole
+    }
     assert {path.name.split("_")[1] for path in documents.glob("web/*.parquet")} == whole
     assert not list(documents.rglob("*.partial"))
 
@@ -516,21 +608,32 @@ def test_of_many_broken_files_the_first_are_named_and_all_are_counted(run_file: 
     with pytest.raises(DataError) as raised:
         prepare_here(run_file, setting)
     *named, more, remedy = str(raised.value).splitlines()
-    assert len(named) == 20 and f"{corpus}/00.json: " in named[0] and "10 more" in more and "on_broken_file" in remedy
+    assert (
+        len(named) == 20
+        and f"{corpus}/00.json: " in named[0]
+        and "10 more" in more
+        and "on_broken_file" in remedy
+    )
     with pytest.raises(DataError, match="hold no document"):
         prepare_here(run_file, setting, "prepare.on_broken_file=keep-readable-rows")
 
 
 def test_rows_before_a_break_can_be_kept(run_file: Path) -> None:
     folder = run_file.parent
-    one, two = (zstandard.ZstdCompressor().compress(b'{"text": "%s"}\n' % word) for word in (b"one", b"two"))
+    one, two = (
+        zstandard.ZstdCompressor().compress(b'{"text": "%s"}\n' % word) for word in (b"one", b"two")
+    )
     (folder / "cut.jsonl.zst").write_bytes(one + two[:-2])
     result = prepare_here(
-        run_file, f"sources.web.paths=[{folder}/cut.jsonl.zst]", "prepare.on_broken_file=keep-readable-rows"
+        run_file,
+        f"sources.web.paths=[{folder}/cut.jsonl.zst]",
+        "prepare.on_broken_file=keep-readable-rows",
     )
     counts = result.counts["sources"]["web"]
     assert sum(counts["documents"].values()) == 1
-    assert counts["broken_files"]["cut.jsonl.zst"].startswith("is truncated: its .zst data ends after")
+    assert counts["broken_files"]["cut.jsonl.zst"].startswith(
+        "is truncated: its .zst data ends after"
+    )
     (line,) = result.closing
     assert "cut.jsonl.zst is truncated" in line
 
@@ -546,18 +649,24 @@ def test_a_missing_file_is_said_before_anything_is_read(run_file: Path) -> None:
 
 
 def test_a_real_corpus_is_prepared_whole(run_file: Path) -> None:
-    """Every row of a RedPajama-shaped corpus, of `PIPELINE_TEST_CORPUS` or made here, is a document."""
+    """Every row of a RedPajama-shaped corpus, of `PIPELINE_TEST_CORPUS` or made here, is a
+    document."""
     corpus = Path(os.environ.get("PIPELINE_TEST_CORPUS", run_file.parent))
     if not (files := sorted(corpus.glob("*.jsonl.zst"))):
         write_jsonl(corpus / "book.jsonl.zst", [f"chapter {i}" for i in range(30)])
         write_jsonl(corpus / "c4.jsonl.zst", [f"page {i}\n" for i in range(30)])
         files = sorted(corpus.glob("*.jsonl.zst"))
     names = {file: file.name.partition(".")[0] for file in files}
-    overrides = [f"sources.{name}={{kind: jsonl, paths: ['{file}']}}" for file, name in names.items()]
+    overrides = [
+        f"sources.{name}={{kind: jsonl, paths: ['{file}']}}" for file, name in names.items()
+    ]
     result = prepare_here(run_file, *overrides)
     for file, name in names.items():
         rows = (
-            zstandard.ZstdDecompressor().stream_reader(file.read_bytes(), read_across_frames=True).read().count(b"\n")
+            zstandard.ZstdDecompressor()
+            .stream_reader(file.read_bytes(), read_across_frames=True)
+            .read()
+            .count(b"\n")
         )
         counts = result.counts["sources"][name]
         assert sum(counts["documents"].values()) == rows and counts["rejected"] == {}

@@ -1,4 +1,5 @@
-"""Content of raw files: every compression, every way a file can be broken, and what is no text at all."""
+"""Content of raw files: every compression, every way a file can be broken, and what is no text at
+all."""
 
 import bz2
 import gzip
@@ -31,7 +32,8 @@ def frames(*contents: bytes) -> bytes:
 
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"
-"""A frame without content, as `pzstd` and seekable zstd files have: magic, length 3 (little-endian), 3 bytes."""
+"""A frame without content, as `pzstd` and seekable zstd files have: magic, length 3
+(little-endian), 3 bytes."""
 
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -50,7 +52,9 @@ def test_every_compression_is_tested() -> None:
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_concatenated_frames_are_one_file_even_where_a_line_spans_them(tmp_path: Path, suffix: str) -> None:
+def test_concatenated_frames_are_one_file_even_where_a_line_spans_them(
+    tmp_path: Path, suffix: str
+) -> None:
     halves = b'{"text": "on', b'e"}\n{"text": "two"}\n'
     assert rows_of(tmp_path / f"a.jsonl{suffix}", b"".join(map(PACKERS[suffix], halves))) == ONE_TWO
 
@@ -63,7 +67,9 @@ def test_files_are_read_side_by_side(tmp_path: Path, suffix: str) -> None:
     wanted = []
     for file in files:
         texts = [generator.randbytes(3000).hex() for _ in range(100)]
-        file.write_bytes(PACKERS[suffix]("".join(f'{{"text": "{text}"}}\n' for text in texts).encode()))
+        file.write_bytes(
+            PACKERS[suffix]("".join(f'{{"text": "{text}"}}\n' for text in texts).encode())
+        )
         wanted.append([Row(text.encode(), b"{}", number) for number, text in enumerate(texts)])
     pairs = list(zip(*(read_rows(file, "jsonl", "text") for file in files), strict=True))
     assert [list(rows) for rows in zip(*pairs, strict=True)] == wanted
@@ -72,7 +78,8 @@ def test_files_are_read_side_by_side(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", PADDED)
 @pytest.mark.parametrize("zeros", [1, 512, 20_000])
 def test_zeros_after_a_member_are_padding(tmp_path: Path, suffix: str, zeros: int) -> None:
-    """As of a tape's last block, which gzip(1) and xz(1) skip; a member behind it is read, not lost."""
+    """As of a tape's last block, which gzip(1) and xz(1) skip; a member behind it is read, not
+    lost."""
     one, two = (PACKERS[suffix](line) for line in (b'{"text": "one"}\n', b'{"text": "two"}\n'))
     padding = b"\0" * zeros
     assert rows_of(tmp_path / f"end.jsonl{suffix}", one + two + padding) == ONE_TWO
@@ -108,7 +115,9 @@ def test_skippable_frames_have_no_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_every_truncation_of_a_compressed_file_is_an_error_of_the_file(tmp_path: Path, suffix: str) -> None:
+def test_every_truncation_of_a_compressed_file_is_an_error_of_the_file(
+    tmp_path: Path, suffix: str
+) -> None:
     lines = b'{"text": "one"}\n{"text": "two"}\n'
     whole = PACKERS[suffix](lines)
     path = tmp_path / f"a.jsonl{suffix}"
@@ -123,7 +132,9 @@ def test_rows_before_a_break_are_given_and_the_half_line_at_it_is_no_row(tmp_pat
     path.write_bytes(frames(b'{"text": "one"}\n{"text": "tw') + frames(b'o"}\n')[:-3])
     rows = read_rows(path, "jsonl", "text")
     assert next(rows) == Row(b"one", b"{}", 0)
-    with pytest.raises(FileBroken, match=r"a\.jsonl\.zst: is truncated: its \.zst data ends after 43 bytes") as raised:
+    with pytest.raises(
+        FileBroken, match=r"a\.jsonl\.zst: is truncated: its \.zst data ends after 43 bytes"
+    ) as raised:
         next(rows)
     assert raised.value.file == path
 
@@ -139,7 +150,9 @@ def test_rows_before_a_break_are_given_and_the_half_line_at_it_is_no_row(tmp_pat
         ("a.bz2", b'{"text": "plain"}'),
     ],
 )
-def test_a_file_that_is_not_what_its_name_says_is_broken(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_that_is_not_what_its_name_says_is_broken(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     with pytest.raises(FileBroken, match=rf"not valid {Path(name).suffix} data in its beginning"):
         rows_of(tmp_path / name, content)
 
@@ -156,27 +169,37 @@ def test_an_unreadable_file_is_broken(tmp_path: Path) -> None:
         list(read_rows(tmp_path / "gone.jsonl", "jsonl", "text"))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.jsonl.gz", "a.jsonl.xz", "a.jsonl.bz2", "a.parquet"])
-def test_the_bytes_read_add_up_to_the_files_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.jsonl.zst", "a.jsonl.gz", "a.jsonl.xz", "a.jsonl.bz2", "a.parquet"]
+)
+def test_the_bytes_read_add_up_to_the_files_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr("pipeline.corpus.raw_files.BLOCK_BYTES", 100)
     path, lines = tmp_path / name, b'{"text": "%s"}\n' % os.urandom(500).hex().encode()
     path.write_bytes(PACKERS.get(path.suffix, bytes)(lines))
     if path.suffix == ".parquet":
         pq.write_table(pa.table({"text": ["one", "two"]}), path)
     counts: list[int] = []
-    list(read_rows(path, "parquet" if path.suffix == ".parquet" else "jsonl", "text", counts.append))
+    list(
+        read_rows(path, "parquet" if path.suffix == ".parquet" else "jsonl", "text", counts.append)
+    )
     assert sum(counts) == path.stat().st_size
     assert path.suffix == ".parquet" or max(counts) == 100
 
 
 @given(st.lists(st.binary(max_size=9), min_size=1, max_size=4), st.integers(1, 7))
-def test_decompression_does_not_depend_on_where_blocks_end(contents: list[bytes], size: int) -> None:
+def test_decompression_does_not_depend_on_where_blocks_end(
+    contents: list[bytes], size: int
+) -> None:
     packed = frames(*contents)
     blocks = [packed[start : start + size] for start in range(0, len(packed), size)]
     assert b"".join(decompressed(Path("a.zst"), blocks, COMPRESSIONS[".zst"])) == b"".join(contents)
 
 
-def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_regular_file_is_named_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tmp_path / "fifo.jsonl")
     (tmp_path / "device.jsonl").symlink_to("/dev/zero")
     monkeypatch.chdir(tmp_path)  # a socket's address is short

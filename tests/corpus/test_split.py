@@ -9,7 +9,9 @@ from pipeline.corpus.split import choose_split, empty_split_advice, hash_positio
 
 def test_a_fraction_of_all_keys_is_held_out() -> None:
     assert choose_split(hash_position(b"any"), 0) == "train"
-    held_out = sum(choose_split(hash_position(str(i).encode()), 0.1) == "validation" for i in range(10_000))
+    held_out = sum(
+        choose_split(hash_position(str(i).encode()), 0.1) == "validation" for i in range(10_000)
+    )
     assert abs(held_out - 1000) < 4 * 30  # a standard deviation is sqrt(10000 x 0.1 x 0.9) = 30
 
 
@@ -26,15 +28,21 @@ def test_a_fraction_of_all_keys_is_held_out() -> None:
         (0.4444, 0.5, 0.45),
     ],
 )
-def test_the_number_that_would_do_holds_out_one_and_leaves_one(smallest: float, largest: float, number: float) -> None:
+def test_the_number_that_would_do_holds_out_one_and_leaves_one(
+    smallest: float, largest: float, number: float
+) -> None:
     advice = empty_split_advice({"train": 2, "validation": 0}, smallest, largest, 0.001)
     assert advice is not None
     (told,) = re.findall(r"validation_fraction to (\S+) or more", advice)
     assert float(told) == number
-    assert choose_split(smallest, number) == "validation" and choose_split(largest, number) == "train"
+    assert (
+        choose_split(smallest, number) == "validation" and choose_split(largest, number) == "train"
+    )
 
 
-@pytest.mark.parametrize(("smallest", "largest"), [(0.3, 0.3), (0.5, 0.9), (0.497, 0.4971), (0.4999999, 0.9)])
+@pytest.mark.parametrize(
+    ("smallest", "largest"), [(0.3, 0.3), (0.5, 0.9), (0.497, 0.4971), (0.4999999, 0.9)]
+)
 def test_where_no_number_would_do_none_is_told(smallest: float, largest: float) -> None:
     advice = empty_split_advice({"train": 2, "validation": 0}, smallest, largest, 0.001)
     assert advice is not None

@@ -1,4 +1,5 @@
-"""What a device can do: number formats by compute capability, the limits of cgroups, settings read from a run."""
+"""What a device can do: number formats by compute capability, the limits of cgroups, settings read
+from a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 
 def test_number_formats_need_hardware() -> None:
     assert precision_problems("bf16", (7, 5), False) == [
-        "precision.dtype = bf16: this GPU has compute capability 7.5, and bf16 needs 8.0; set fp16 (with loss scaling) "
+        "precision.dtype = bf16: this GPU has compute capability 7.5, and bf16 needs 8.0; set fp16 "
+        "(with loss scaling) "
         "or fp32"
     ]
     assert precision_problems("fp16", None, False) == [
@@ -30,7 +32,8 @@ def test_number_formats_need_hardware() -> None:
 
 
 def test_the_tightest_cgroup_counts(tmp_path: Path) -> None:
-    """The job may have 1,000 of which 400 are taken, 150 of those by pages of files; its step 900, of which 100."""
+    """The job may have 1,000 of which 400 are taken, 150 of those by pages of files; its step 900,
+    of which 100."""
     step = tmp_path / "job" / "step"
     step.mkdir(parents=True)
     (step.parent / "memory.max").write_text("1000\n")
@@ -54,9 +57,13 @@ def test_version_1_of_cgroups(tmp_path: Path) -> None:
 
 def test_shapes_of_three_families() -> None:
     sizes = Sizes(total=1, embedding=0, looked_up=0)
-    llama = CONFIG_MAPPING["llama"](hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96)
+    llama = CONFIG_MAPPING["llama"](
+        hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96
+    )
     assert shape_of(llama, sizes) == Shape(1, 32, 64, 4, 64, 32, 96, True, 32000)
-    qwen3 = CONFIG_MAPPING["qwen3"](hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
+    qwen3 = CONFIG_MAPPING["qwen3"](
+        hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32
+    )
     assert (shape_of(qwen3, sizes).attention, shape_of(qwen3, sizes).key_value) == (128, 64)
     gpt2 = CONFIG_MAPPING["gpt2"](n_embd=64, n_head=4, n_layer=2)
     assert shape_of(gpt2, sizes) == Shape(1, 2, 64, 4, 64, 64, 256, False, 50257)
@@ -73,26 +80,38 @@ def test_shapes_of_three_families() -> None:
         ("zero2", "bf16", False, 0),
     ],
 )
-def test_buffers_of_each_template(run_file: Path, template: str, dtype: str, on_gpu: bool, buckets: int) -> None:
+def test_buffers_of_each_template(
+    run_file: Path, template: str, dtype: str, on_gpu: bool, buckets: int
+) -> None:
     config = load(run_file, [f"precision.dtype={dtype}"])
     resolved = resolve(read_template(TEMPLATES / f"{template}.json"), config, 2)
     assert setting_of(config, resolved, 2, on_gpu).bucket_bytes == buckets
     of_small_model = setting_of(config, fit_buckets(resolved, 1000), 2, on_gpu).bucket_bytes
-    assert of_small_model == (buckets and buckets // (50_000_000 if template == "zero3" else 500_000_000) * 1000)
-    assert fit_buckets(resolved, 10**12)["zero_optimization"].items() >= resolved["zero_optimization"].items()
+    assert of_small_model == (
+        buckets and buckets // (50_000_000 if template == "zero3" else 500_000_000) * 1000
+    )
+    assert (
+        fit_buckets(resolved, 10**12)["zero_optimization"].items()
+        >= resolved["zero_optimization"].items()
+    )
 
 
 def test_what_is_offloaded_is_read_from_the_template(run_file: Path) -> None:
     config = load(run_file, ["optimizer.kind=adamw"])
     resolved = resolve(read_template(TEMPLATES / "zero3_offload.json"), config, 2)
     setting = setting_of(config, resolved, 2, on_gpu=False)
-    assert (setting.offloads_optimizer, setting.offloads_parameters, setting.to_nvme) == (True, True, False)
+    assert (setting.offloads_optimizer, setting.offloads_parameters, setting.to_nvme) == (
+        True,
+        True,
+        False,
+    )
 
 
 def test_a_model_too_big_is_refused_before_it_is_built(make_run: Callable[..., Path]) -> None:
     """Llama 3 70B, on a machine that has less than the 1,000 GiB of its states."""
     preset = [
-        "model.config={hidden_size: 8192, intermediate_size: 28672, num_hidden_layers: 80, num_attention_heads: 64}"
+        "model.config={hidden_size: 8192, intermediate_size: 28672, num_hidden_layers: 80, "
+        "num_attention_heads: 64}"
     ]
     outcome = run_ranks(make_run(), 2, preset)
     assert outcome["status"] == "refused"

@@ -1,4 +1,5 @@
-"""Templates: what belongs there, every refusal with its remedy, and DeepSpeed's own list of keys."""
+"""Templates: what belongs there, every refusal with its remedy, and DeepSpeed's own list of
+keys."""
 
 import json
 from collections.abc import Callable
@@ -36,11 +37,17 @@ def problems(template: dict[str, Any], config: RunConfig, ranks: int = 1) -> lis
 @pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.json")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_every_shipped_template_resolves_completely(path: Path, dtype: str, kind: str, run_file: Path) -> None:
+def test_every_shipped_template_resolves_completely(
+    path: Path, dtype: str, kind: str, run_file: Path
+) -> None:
     config = load(run_file, [f"precision.dtype={dtype}", f"optimizer.kind={kind}"])
     refused = [
-        f"precision.dtype = {dtype}: at ZeRO stage 0" if path.stem == "zero0" and dtype != "fp32" else "",
-        "optimizer.kind = muon: orthogonalises on the device" if "offload" in path.stem and kind == "muon" else "",
+        f"precision.dtype = {dtype}: at ZeRO stage 0"
+        if path.stem == "zero0" and dtype != "fp32"
+        else "",
+        "optimizer.kind = muon: orthogonalises on the device"
+        if "offload" in path.stem and kind == "muon"
+        else "",
     ]
     if any(refused):
         (found,) = problems(read_template(path), config, 2)
@@ -50,19 +57,28 @@ def test_every_shipped_template_resolves_completely(path: Path, dtype: str, kind
     assert "auto" not in json.dumps(resolved)
     assert (resolved["train_batch_size"], resolved["train_micro_batch_size_per_gpu"]) == (4, 2)
     assert resolved["gradient_accumulation_steps"] == 1
-    assert resolved["gradient_clipping"] == (0.0 if path.stem == "zero0" else 1.0)  # at stage 0 the loop clips
-    assert [key for key in ("bf16", "fp16") if key in resolved] == ([] if dtype == "fp32" else [dtype])
+    assert resolved["gradient_clipping"] == (
+        0.0 if path.stem == "zero0" else 1.0
+    )  # at stage 0 the loop clips
+    assert [key for key in ("bf16", "fp16") if key in resolved] == (
+        [] if dtype == "fp32" else [dtype]
+    )
     assert offloads_optimizer(resolved) == ("offload" in path.stem)
 
 
 def test_kernels_that_exclude_each_other_are_refused(run_file: Path) -> None:
     config = load(run_file, ["optimizer.adamw_kernel=deepspeed"])
     assert problems({"zero_optimization": {"stage": 1}}, config) == [
-        "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave it out"
+        "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave it "
+        "out"
     ]
     config = load(run_file, ["optimizer.kind=adamw", "optimizer.adamw_kernel=deepspeed"])
-    (found,) = problems({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}, config)
-    assert found.startswith("optimizer.adamw_kernel = deepspeed: is for optimizer states on the device")
+    (found,) = problems(
+        {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}, config
+    )
+    assert found.startswith(
+        "optimizer.adamw_kernel = deepspeed: is for optimizer states on the device"
+    )
 
 
 def test_auto_is_the_same_as_absent(config: RunConfig) -> None:
@@ -94,17 +110,22 @@ def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -
     found = "\n".join(problems(template, config, ranks=3))
     for expected in (
         'train_batch_size = 32: set batch.global_batch_tokens in the run YAML; here absent or "auto"',
-        "gradient_cliping: unknown key (DeepSpeed would ignore it); did you mean gradient_clipping?",
+        "gradient_cliping: unknown key (DeepSpeed would ignore it); did you mean "
+        "gradient_clipping?",
         "communication_data_type: does not belong here: it changes the result",
         'wall_clock_breakdown = "auto": give a value, or leave it out',
         "flops_profiler.enabeld: unknown key (DeepSpeed would ignore it); did you mean enabled?",
         "zero_optimization.stage = 4: must be 0, 1, 2 or 3",
-        "zero_optimization.reduce_bucket_sise: unknown key (DeepSpeed would ignore it); did you mean reduce_bucket_size?",
+        "zero_optimization.reduce_bucket_sise: unknown key (DeepSpeed would ignore it); did you "
+        "mean reduce_bucket_size?",
         "zero_optimization.zero_quantized_gradients: does not belong here: it changes the result",
         'zero_optimization.allgather_bucket_size = "auto": give a value',
-        "zero_optimization.offload_param.devise: unknown key (DeepSpeed would ignore it); did you mean device?",
-        "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide the 4 sequences of a global batch "
-        "(batch.global_batch_tokens / data.sequence_length); set launch.ranks to 2, or batch.global_batch_tokens to 48 or 96",
+        "zero_optimization.offload_param.devise: unknown key (DeepSpeed would ignore it); did you "
+        "mean device?",
+        "launch.ranks = 3 x batch.micro_batch_sequences = 2: must divide the 4 sequences of a "
+        "global batch "
+        "(batch.global_batch_tokens / data.sequence_length); set launch.ranks to 2, or "
+        "batch.global_batch_tokens to 48 or 96",
     ):
         assert expected in found
 
@@ -112,7 +133,8 @@ def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -
 def test_every_step_of_a_ramp_must_divide_among_the_ranks(run_file: Path) -> None:
     config = load(run_file, ["batch.ramp=[{until_tokens: 64, global_batch_tokens: 16}]"])
     assert problems({}, config, ranks=2) == [
-        "batch.ramp.0.global_batch_tokens = 16: its 2 sequences must be a multiple of launch.ranks = 2 x "
+        "batch.ramp.0.global_batch_tokens = 16: its 2 sequences must be a multiple of launch.ranks "
+        "= 2 x "
         "batch.micro_batch_sequences = 2; set 32 or 64"
     ]
     assert (
@@ -123,13 +145,21 @@ def test_every_step_of_a_ramp_must_divide_among_the_ranks(run_file: Path) -> Non
 @pytest.mark.parametrize(
     ("ranks", "micro", "remedy"),
     [
-        # 4 sequences of 8 tokens. 3 ranks x 1: 2 or 4 ranks; 3 does not divide 4, so no micro-batch; 24 = 3 x 1 x 8.
+        # 4 sequences of 8 tokens. 3 ranks x 1: 2 or 4 ranks; 3 does not divide 4, so no
+        # micro-batch; 24 = 3 x 1 x 8.
         (3, 1, "set launch.ranks to 2 or 4, or batch.global_batch_tokens to 24 or 48"),
         # 4 ranks x 2: 2 ranks of 2, or 4 of 1; 64 = 4 x 2 x 8.
-        (4, 2, "set launch.ranks to 2, or batch.micro_batch_sequences to 1, or batch.global_batch_tokens to 64 or 128"),
+        (
+            4,
+            2,
+            "set launch.ranks to 2, or batch.micro_batch_sequences to 1, or "
+            "batch.global_batch_tokens to 64 or 128",
+        ),
     ],
 )
-def test_a_batch_that_does_not_divide_names_what_would(run_file: Path, ranks: int, micro: int, remedy: str) -> None:
+def test_a_batch_that_does_not_divide_names_what_would(
+    run_file: Path, ranks: int, micro: int, remedy: str
+) -> None:
     (found,) = problems({}, load(run_file, [f"batch.micro_batch_sequences={micro}"]), ranks)
     assert found.endswith(remedy)
 
@@ -156,8 +186,12 @@ def test_the_lists_of_keys_are_deepspeeds_own() -> None:
         "parameter_alignment", "save_muon_momentum_buffer_in_memory", "stage3_gather_fp16_weights_on_model_save",
     }  # fmt: skip
     assert known - ZERO_KEYS - QUANTISING_ZERO_KEYS == deprecated_or_special
-    assert OFFLOAD_KEYS["offload_param"] <= set(offload.DeepSpeedZeroOffloadParamConfig.model_fields)
-    assert OFFLOAD_KEYS["offload_optimizer"] <= set(offload.DeepSpeedZeroOffloadOptimizerConfig.model_fields)
+    assert OFFLOAD_KEYS["offload_param"] <= set(
+        offload.DeepSpeedZeroOffloadParamConfig.model_fields
+    )
+    assert OFFLOAD_KEYS["offload_optimizer"] <= set(
+        offload.DeepSpeedZeroOffloadOptimizerConfig.model_fields
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,6 +210,10 @@ def test_an_unreadable_template_is_named(tmp_path: Path, content: str | None, me
         read_template(path)
 
 
-def test_a_model_smaller_than_the_tokenizer_is_refused_before_anything_starts(make_run: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigError, match=r"model\.config\.vocab_size = 256: the tokenizer has 300 ids"):
+def test_a_model_smaller_than_the_tokenizer_is_refused_before_anything_starts(
+    make_run: Callable[..., Path],
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"model\.config\.vocab_size = 256: the tokenizer has 300 ids"
+    ):
         check(load(make_run(), ["model.config.vocab_size=256"]))

@@ -1,4 +1,5 @@
-"""Operators compiled once on a machine: by one of several processes, never half, and not stopped by locks of the dead."""
+"""Operators compiled once on a machine: by one of several processes, never half, and not stopped by
+locks of the dead."""
 
 import json
 import os
@@ -33,7 +34,13 @@ time.sleep({seconds})
 
 def fake(folder: Path, seconds: float = 0.0, program: str = FAKE) -> Operator:
     """An operator whose compiler is a few lines, which notes each start in `folder/builds`."""
-    return Operator("fake", "a fake", program.format(log=str(folder / "builds"), seconds=seconds), "no time", "give up")
+    return Operator(
+        "fake",
+        "a fake",
+        program.format(log=str(folder / "builds"), seconds=seconds),
+        "no time",
+        "give up",
+    )
 
 
 @pytest.fixture
@@ -75,7 +82,9 @@ def test_after_a_killed_build_the_next_one_builds_anew(folder: Path) -> None:
     assert not list((folder / "extensions").glob(".fake.building-*"))
 
 
-def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_for(folder: Path) -> None:
+def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_for(
+    folder: Path,
+) -> None:
     operator = fake(folder)
     extensions.provide(operator)
     baton = folder / "extensions" / "fake" / "lock"
@@ -99,7 +108,9 @@ def test_a_failing_compiler_is_shown_with_the_remedy(folder: Path) -> None:
     assert not extensions.is_built(operator)
 
 
-def test_the_default_is_a_private_folder_on_this_machines_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_a_private_folder_on_this_machines_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(extensions.FOLDER_VARIABLE, "")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     folder = extensions.use_folder()
@@ -112,7 +123,9 @@ def test_the_default_is_a_private_folder_on_this_machines_disk(tmp_path: Path, m
         extensions.use_folder()
 
 
-def test_an_operator_is_loaded_with_the_ninja_that_built_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_is_loaded_with_the_ninja_that_built_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether or not the virtual environment is active."""
     beside = Path(sys.executable).parent / "ninja"
     other = folder / "other" / "ninja"
@@ -129,7 +142,12 @@ def test_what_a_template_needs() -> None:
 
     adamw = Optimizer(kind="adamw", peak_learning_rate=1e-3)
 
-    assert needed() == needed(offload_param={"device": "cpu"}) == needed(offload_optimizer={"device": "none"}) == []
+    assert (
+        needed()
+        == needed(offload_param={"device": "cpu"})
+        == needed(offload_optimizer={"device": "none"})
+        == []
+    )
     assert needed(offload_optimizer={"device": "cpu"}) == [CPU_ADAM]
     assert needed(offload_optimizer={"device": "nvme"}) == [CPU_ADAM, ASYNC_IO]
     assert needed(offload_param={"device": "nvme"}) == [ASYNC_IO]
@@ -149,7 +167,14 @@ def test_the_real_optimizer_builds_after_a_kill_and_a_planted_lock(folder: Path)
     extensions.provide(CPU_ADAM)
     (folder / "extensions" / "cpu_adam" / "lock").touch()
     extensions.provide(CPU_ADAM)
-    probe = "import json, torch; from deepspeed.ops.adam import DeepSpeedCPUAdam as A; p = torch.nn.Parameter(torch.ones(1))"
+    probe = (
+        "import json, torch; from deepspeed.ops.adam import DeepSpeedCPUAdam as A; p = "
+        "torch.nn.Parameter(torch.ones(1))"
+    )
     probe += "; a = A([p], lr=0.5, weight_decay=0); p.grad = torch.ones(1); a.step(); print(json.dumps(p.tolist()))"
-    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=600)
-    assert json.loads(found.stdout.splitlines()[-1]) == pytest.approx([0.5], abs=1e-5)  # Adam's first step is the rate
+    found = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=600
+    )
+    assert json.loads(found.stdout.splitlines()[-1]) == pytest.approx(
+        [0.5], abs=1e-5
+    )  # Adam's first step is the rate

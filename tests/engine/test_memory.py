@@ -1,4 +1,5 @@
-"""Memory arithmetic: by hand, against the tensors of real engines, against what autograd keeps; refusals and remedies."""
+"""Memory arithmetic: by hand, against the tensors of real engines, against what autograd keeps;
+refusals and remedies."""
 
 import gc
 import itertools
@@ -30,7 +31,14 @@ from pipeline.errors import ConfigError
 from pipeline.model.sizes import Sizes
 
 GIB = 2**30
-SETTING = Setting("bf16", zero_stage=1, ranks=4, micro_batch_sequences=4, global_batch_sequences=64, sequence_length=8)
+SETTING = Setting(
+    "bf16",
+    zero_stage=1,
+    ranks=4,
+    micro_batch_sequences=4,
+    global_batch_sequences=64,
+    sequence_length=8,
+)
 SHAPE = Shape(
     parameters=1000,
     layers=10,
@@ -72,7 +80,9 @@ def test_offloading_moves_lines_to_the_host() -> None:
     assert sum(part.device for part in found) == 0
     assert sum(part.host for part in found) == pytest.approx(1000 * 22 / 4)
     on_nvme = state_parts(1000, replace(everything, to_nvme=True))
-    assert sum(part.host for part in on_nvme) == pytest.approx(1000 * (4 + 4) / 4)  # gradients and their copy
+    assert sum(part.host for part in on_nvme) == pytest.approx(
+        1000 * (4 + 4) / 4
+    )  # gradients and their copy
 
 
 def held() -> int:
@@ -87,14 +97,20 @@ def held() -> int:
         if torch.is_tensor(extra := getattr(t, name, None))
     ]
     storages = {
-        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.device.type != "meta"
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+        for t in tensors
+        if t.device.type != "meta"
     }
     return sum(storages.values())
 
 
 def hold_most(config: RunConfig) -> dict[str, Any]:
-    """Train, and return what was held at most when the optimizer stepped, beyond what was before."""
-    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+    """Train, and return what was held at most when the optimizer stepped, beyond what was
+    before."""
+    from torch.optim.optimizer import (
+        register_optimizer_step_post_hook,
+        register_optimizer_step_pre_hook,
+    )
 
     from pipeline.training.job import run_job
     from pipeline.training.stop import StopSignal
@@ -124,7 +140,8 @@ def test_real_engines_hold_the_sum(
         f"precision.dtype={dtype}",
         "train.train_tokens=512",
         "schedule.warmup_tokens=0",
-        "model.config={hidden_size: 256, intermediate_size: 768, num_hidden_layers: 4, num_attention_heads: 4}",
+        "model.config={hidden_size: 256, intermediate_size: 768, num_hidden_layers: 4, "
+        "num_attention_heads: 4}",
     ]
     found = in_ranks(make_run(), ranks, hold_most, overrides)
     setting = replace(SETTING, dtype=dtype, zero_stage=stage, ranks=ranks)
@@ -135,10 +152,17 @@ def test_real_engines_hold_the_sum(
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("architecture", ["llama", "gpt_neox", "qwen3"])
 def test_activations_are_those_that_autograd_keeps(architecture: str, dtype: str) -> None:
-    sizes = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4}
+    sizes = {
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
     grouped = {} if architecture == "gpt_neox" else {"num_key_value_heads": 2, "head_dim": 32}
     config = CONFIG_MAPPING[architecture](**sizes, **grouped, vocab_size=64, use_cache=False)
-    model = AutoModelForCausalLM.from_config(config, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    model = AutoModelForCausalLM.from_config(
+        config, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    )
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     kept: dict[int, torch.Tensor] = {}
 
@@ -148,25 +172,37 @@ def test_activations_are_those_that_autograd_keeps(architecture: str, dtype: str
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.base_model(input_ids=torch.zeros(2, 64, dtype=torch.long))
-    found = sum(t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights)
+    found = sum(
+        t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights
+    )
     shape = shape_of(config, Sizes(total=0, embedding=0, looked_up=0))
-    expected = activation_bytes(shape, replace(SETTING, dtype=dtype, micro_batch_sequences=2, sequence_length=64))
+    expected = activation_bytes(
+        shape, replace(SETTING, dtype=dtype, micro_batch_sequences=2, sequence_length=64)
+    )
     assert found == pytest.approx(expected, rel=0.1)
 
 
 def test_activations_by_hand() -> None:
-    """4 x 8 = 32 tokens. A layer, in bf16: norms 2 x 4 x (4 + 2 x 2) = 64; attention (2 x 4 + 2 x 2) x 2 = 24;
-    feed-forward 4 x 8 x 2 = 64: 152 a token. Normalised heads: (4 + 2) x (4 + 2) = 36 more."""
+    """4 x 8 = 32 tokens. A layer, in bf16: norms 2 x 4 x (4 + 2 x 2) = 64; attention (2 x 4 + 2 x
+    2) x 2 = 24; feed-forward 4 x 8 x 2 = 64: 152 a token. Normalised heads: (4 + 2) x (4 + 2) = 36
+    more."""
     assert activation_bytes(SHAPE, SETTING) == 32 * 10 * 152
-    assert activation_bytes(SHAPE, replace(SETTING, activation_checkpointing=True)) == 32 * (10 * 4 * 2 + 152)
-    assert activation_bytes(SHAPE, replace(SETTING, stores_scores=True)) == 32 * 10 * (152 + 2 * 8 * (4 + 2))
+    assert activation_bytes(SHAPE, replace(SETTING, activation_checkpointing=True)) == 32 * (
+        10 * 4 * 2 + 152
+    )
+    assert activation_bytes(SHAPE, replace(SETTING, stores_scores=True)) == 32 * 10 * (
+        152 + 2 * 8 * (4 + 2)
+    )
     assert activation_bytes(replace(SHAPE, normalises_heads=True), SETTING) == 32 * 10 * (152 + 36)
     assert logits_bytes(SHAPE, SETTING, tokens=5) == 5 * 16 * (2 + 8)
 
 
 def test_the_sum_has_every_part() -> None:
     """At stage 3 two of ten layers' weights are gathered at once: 200 of 1,000, in bf16."""
-    found = {part.name: part.device for part in parts(SHAPE, replace(SETTING, zero_stage=3, bucket_bytes=7), 5)}
+    found = {
+        part.name: part.device
+        for part in parts(SHAPE, replace(SETTING, zero_stage=3, bucket_bytes=7), 5)
+    }
     assert found == {
         "parameters": 500.0,
         "gradients": 1000.0,
@@ -194,9 +230,13 @@ USUAL = Setting("bf16", 1, 8, 4, 512, 2048)
 
 
 def test_remedies_are_tried_and_those_named_fit() -> None:
-    """In GiB: states 8.85, activations 17.06, logits 2.44. At stage 2 the states are 2 + 16/8 = 4 bytes a parameter, 3.73;
-    16 ranks save 12/16 bytes, 0.70. A micro-batch of 2 halves activations and logits: 18.6."""
-    found = {size: remedies(BILLION, USUAL, Room(size * GIB, 0, is_shared=False)) for size in (29.5, 28, 20, 15)}
+    """In GiB: states 8.85, activations 17.06, logits 2.44. At stage 2 the states are 2 + 16/8 = 4
+    bytes a parameter, 3.73; 16 ranks save 12/16 bytes, 0.70. A micro-batch of 2 halves activations
+    and logits: 18.6."""
+    found = {
+        size: remedies(BILLION, USUAL, Room(size * GIB, 0, is_shared=False))
+        for size in (29.5, 28, 20, 15)
+    }
     smaller, recomputed = "batch.micro_batch_sequences = 2", "train.activation_checkpointing = true"
     higher, wider = "deepspeed = a template of ZeRO stage 2", "16 ranks, each with as much memory"
     assert found == {
@@ -208,7 +248,10 @@ def test_remedies_are_tried_and_those_named_fit() -> None:
 
 
 def test_where_no_single_change_is_enough_they_are_joined() -> None:
-    joined = "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of ZeRO stage 3"
+    joined = (
+        "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of "
+        "ZeRO stage 3"
+    )
     assert remedies(BILLION, USUAL, Room(5 * GIB, 0, is_shared=False)) == [joined]
     with_ranks = f"{joined}, and 16 ranks, each with as much memory"
     assert remedies(BILLION, USUAL, Room(3 * GIB, 0, is_shared=False)) == [with_ranks]
@@ -221,13 +264,23 @@ def test_a_refusal_shows_the_sum() -> None:
     (problem,) = caught.value.problems
     lines = problem.splitlines()
     assert lines[0] == (
-        "model: 1,000,000,000 parameters in bf16 at ZeRO stage 1 on 8 ranks, micro-batches of 4 x 2048 tokens, do not fit "
+        "model: 1,000,000,000 parameters in bf16 at ZeRO stage 1 on 8 ranks, micro-batches of 4 x "
+        "2048 tokens, do not fit "
         "on a GPU:"
     )
-    assert [line.split()[0] for line in lines[1:6]] == ["parameters", "gradients", "optimizer", "activations", "logits"]
+    assert [line.split()[0] for line in lines[1:6]] == [
+        "parameters",
+        "gradients",
+        "optimizer",
+        "activations",
+        "logits",
+    ]
     assert lines[1].endswith("1.86 GiB")  # 2e9 / 2^30
     assert lines[7].split()[-2:] == ["19.00", "GiB"]  # 95 % of 20
-    assert lines[8].strip() == "would fit: batch.micro_batch_sequences = 2; or train.activation_checkpointing = true"
+    assert (
+        lines[8].strip()
+        == "would fit: batch.micro_batch_sequences = 2; or train.activation_checkpointing = true"
+    )
     assert refuse_if_too_big(BILLION, USUAL, Room(80 * GIB, 0, is_shared=False), "on a GPU")
 
 

@@ -1,4 +1,5 @@
-"""Muon against torch's own, against singular values, and its division among ranks against whole matrices."""
+"""Muon against torch's own, against singular values, and its division among ranks against whole
+matrices."""
 
 import multiprocessing
 import os
@@ -15,7 +16,12 @@ from pipeline.cluster.ports import free_port
 from pipeline.engine.muon import Layout, Muon, orthogonalise, owners_of, update_scale
 from pipeline.engine.shards import Slot, even_slots, vector_slots
 
-SHAPES = {"a": torch.Size([6, 4]), "b": torch.Size([3, 8]), "c": torch.Size([6, 4]), "d": torch.Size([5, 5])}
+SHAPES = {
+    "a": torch.Size([6, 4]),
+    "b": torch.Size([3, 8]),
+    "c": torch.Size([6, 4]),
+    "d": torch.Size([5, 5]),
+}
 STEPS = 3
 
 
@@ -38,18 +44,35 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
 
 def test_entries_of_an_update_have_one_root_mean_square() -> None:
     for shape in [(8, 8), (4, 16), (16, 4)]:
-        q = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(1)), full_matrices=False)
+        q = torch.linalg.svd(
+            torch.randn(shape, generator=torch.Generator().manual_seed(1)), full_matrices=False
+        )
         update = q[0] @ q[2] * update_scale(shape, 0.2)
         assert update.square().mean().sqrt().item() == pytest.approx(0.2)
 
 
 def test_whole_matrices_follow_torchs_muon_in_the_rounding_of_its_bf16() -> None:
-    """Torch's computes in bf16, 8 bits, over five multiplications: a few hundredths of an update."""
+    """Torch's computes in bf16, 8 bits, over five multiplications: a few hundredths of an
+    update."""
     start = gradients(0)
     mine = [torch.nn.Parameter(value.clone()) for value in start.values()]
     theirs = [torch.nn.Parameter(value.clone()) for value in start.values()]
-    own = Muon([{"params": mine, "kind": "muon", "rms": 0.2, "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}], 0.1)
-    other = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw")
+    own = Muon(
+        [
+            {
+                "params": mine,
+                "kind": "muon",
+                "rms": 0.2,
+                "momentum": 0.9,
+                "weight_decay": 0.1,
+                "lr": 0.1,
+            }
+        ],
+        0.1,
+    )
+    other = torch.optim.Muon(
+        theirs, lr=0.1, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw"
+    )
     for step in range(STEPS):
         for parameters in (mine, theirs):
             for parameter, gradient in zip(parameters, gradients(step + 1).values(), strict=True):
@@ -118,11 +141,25 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
     def flat(values: dict[str, torch.Tensor]) -> torch.Tensor:
         made = torch.zeros(size)
         for slot in slots[rank]:
-            made[slot.offset : slot.offset + slot.length] = values[slot.name].flatten()[slot.start :][: slot.length]
+            made[slot.offset : slot.offset + slot.length] = values[slot.name].flatten()[
+                slot.start :
+            ][: slot.length]
         return made
 
     shard = torch.nn.Parameter(flat(gradients(0)))
-    muon = Muon([{"params": [shard], "kind": "muon", "rms": 0.2, "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}], 0.1)
+    muon = Muon(
+        [
+            {
+                "params": [shard],
+                "kind": "muon",
+                "rms": 0.2,
+                "momentum": 0.9,
+                "weight_decay": 0.1,
+                "lr": 0.1,
+            }
+        ],
+        0.1,
+    )
     muon.lay_out([(shard, Layout(SHAPES, slots))])
     for step in range(STEPS):
         shard.grad = flat(gradients(step + 1))
@@ -134,7 +171,10 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
 @pytest.mark.parametrize(("ranks", "even"), [(2, False), (3, False), (3, True)])
 def test_shards_cut_anywhere_follow_whole_matrices(ranks: int, even: bool, tmp_path: Path) -> None:
     context, port = multiprocessing.get_context("spawn"), free_port()
-    processes = [context.Process(target=flat_steps, args=(r, ranks, even, port, tmp_path)) for r in range(ranks)]
+    processes = [
+        context.Process(target=flat_steps, args=(r, ranks, even, port, tmp_path))
+        for r in range(ranks)
+    ]
     for process in processes:
         process.start()
     assert exit_codes(processes) == [0] * ranks
@@ -143,6 +183,8 @@ def test_shards_cut_anywhere_follow_whole_matrices(ranks: int, even: bool, tmp_p
         shard = torch.from_numpy(np.load(tmp_path / f"{rank}.npy"))
         for slot in slots_of(ranks, even, padded_size(ranks))[rank]:
             wanted = expected[slot.name].flatten()[slot.start :][: slot.length]
-            torch.testing.assert_close(shard[slot.offset : slot.offset + slot.length], wanted, rtol=0, atol=2e-5)
+            torch.testing.assert_close(
+                shard[slot.offset : slot.offset + slot.length], wanted, rtol=0, atol=2e-5
+            )
             covered += slot.length
     assert covered == sum(shape.numel() for shape in SHAPES.values())

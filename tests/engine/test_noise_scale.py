@@ -18,7 +18,8 @@ from pipeline.training.model import initialise, model_config
 
 
 def test_two_batch_sizes_give_signal_and_noise() -> None:
-    """A true gradient of squared norm 9 and one token's variance 40: 9 + 40 / 10 over ten tokens, 9 + 40 / 40 over forty."""
+    """A true gradient of squared norm 9 and one token's variance 40: 9 + 40 / 10 over ten tokens, 9
+    + 40 / 40 over forty."""
     scale = NoiseScale().after_step(small=13, small_tokens=10, large=10, large_tokens=40)
     assert scale.signal == pytest.approx(0.05 * 9)
     assert scale.noise == pytest.approx(0.05 * 40)
@@ -26,7 +27,8 @@ def test_two_batch_sizes_give_signal_and_noise() -> None:
 
 
 def test_single_steps_are_averaged_before_the_ratio_is_taken() -> None:
-    """Steps whose signals are 1 and 3 and whose noises are 10 and 50: the newer one weighs 1 / 0.95 of the older."""
+    """Steps whose signals are 1 and 3 and whose noises are 10 and 50: the newer one weighs 1 / 0.95
+    of the older."""
     scale = NoiseScale()
     for signal, noise in ((1, 10), (3, 50)):
         scale = scale.after_step(signal + noise / 2, 2, signal + noise / 4, 4)
@@ -35,18 +37,23 @@ def test_single_steps_are_averaged_before_the_ratio_is_taken() -> None:
 
 def test_estimates_that_make_no_sense_have_no_scale() -> None:
     assert NoiseScale().tokens is None
-    assert NoiseScale().after_step(small=100, small_tokens=1, large=1, large_tokens=2).tokens is None
+    assert (
+        NoiseScale().after_step(small=100, small_tokens=1, large=1, large_tokens=2).tokens is None
+    )
 
 
 def test_many_noisy_gradients_give_the_scale_they_were_made_with() -> None:
-    """Signal 4 in 50 dimensions, variance 2 in each, so noise 100 and scale 25; four tokens against sixteen."""
+    """Signal 4 in 50 dimensions, variance 2 in each, so noise 100 and scale 25; four tokens against
+    sixteen."""
     generator = torch.Generator().manual_seed(1)
     true = torch.zeros(50)
     true[0] = 2
     scale = NoiseScale()
     for _ in range(2000):
         small = true + (2 / 4) ** 0.5 * torch.randn(4, 50, generator=generator)
-        scale = scale.after_step(float(small.square().sum(1).mean()), 4, float(small.mean(0).square().sum()), 16)
+        scale = scale.after_step(
+            float(small.square().sum(1).mean()), 4, float(small.mean(0).square().sum()), 16
+        )
     assert scale.tokens == pytest.approx(25, rel=0.35)
 
 
@@ -62,7 +69,8 @@ def test_gradients_are_seen_once_per_backward_pass_whatever_is_tied() -> None:
 
 @pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
 def test_a_run_logs_what_single_gradients_give(make_run: Callable[..., Path], zero: str) -> None:
-    """Of the first step: 8 sequences in 4 micro-batches, whose gradients are computed here one by one."""
+    """Of the first step: 8 sequences in 4 micro-batches, whose gradients are computed here one by
+    one."""
     run_file = make_run(zero=zero)
     run_ranks(run_file, 2, ["train.train_tokens=256", "schedule.warmup_tokens=0"])
     config = load(run_file)
@@ -74,7 +82,9 @@ def test_a_run_logs_what_single_gradients_give(make_run: Callable[..., Path], ze
     gradients = []
     for first, end in itertools.pairwise(range(0, 10, 2)):
         logits = model(input_ids=inputs[first:end]).logits.flatten(0, 1)
-        loss = torch.nn.functional.cross_entropy(logits, targets[first:end].flatten(), reduction="sum") / (2 * 32)
+        loss = torch.nn.functional.cross_entropy(
+            logits, targets[first:end].flatten(), reduction="sum"
+        ) / (2 * 32)
         found = torch.autograd.grad(loss, list(model.parameters()))
         gradients.append(torch.cat([gradient.flatten() for gradient in found]))
     together = torch.stack(gradients)

@@ -23,9 +23,15 @@ def treated(run_file: Path, is_tied: bool, *overrides: str) -> dict[str, tuple[s
     model = small_model(config, 64, is_tied=is_tied)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(config, LanguageModel(model))
-    found = {names[id(p)]: (g["kind"], g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
+    found = {
+        names[id(p)]: (g["kind"], g["weight_decay"], g["lr_scale"])
+        for g in groups
+        for p in g["params"]
+    }
     assert found.keys() == set(names.values())
-    assert len({tuple(value for key, value in g.items() if key != "params") for g in groups}) == len(groups)
+    assert len(
+        {tuple(value for key, value in g.items() if key != "params") for g in groups}
+    ) == len(groups)
     return found
 
 
@@ -36,17 +42,22 @@ def test_muon_takes_the_matrices_between_embeddings_and_head(run_file: Path, is_
     assert found[NORM] == ("adamw", 0.0, 1.0)
     assert found[MATRIX] == ("muon", 0.1, 1.0)
     assert is_tied or found[HEAD] == ("adamw", 0.1, 1.0)
-    assert sum(kind == "muon" for kind, _, _ in found.values()) == 2 * 7  # of each layer: q k v o gate up down
+    assert (
+        sum(kind == "muon" for kind, _, _ in found.values()) == 2 * 7
+    )  # of each layer: q k v o gate up down
 
 
 def test_adamw_takes_all_and_vectors_do_not_decay(run_file: Path) -> None:
     found = treated(run_file, False, "optimizer.kind=adamw", "optimizer.weight_decay=0.3")
     assert {kind for kind, _, _ in found.values()} == {"adamw"}
-    assert (found[MATRIX], found[EMBEDDING], found[NORM]) == (("adamw", 0.3, 1.0),) * 2 + (("adamw", 0.0, 1.0),)
+    assert (found[MATRIX], found[EMBEDDING], found[NORM]) == (("adamw", 0.3, 1.0),) * 2 + (
+        ("adamw", 0.0, 1.0),
+    )
 
 
 def test_mup_has_rates_and_decays_of_its_own(run_file: Path) -> None:
-    """Four times as wide as the base: AdamW's hidden matrices at a quarter of the rate, Muon's at half."""
+    """Four times as wide as the base: AdamW's hidden matrices at a quarter of the rate, Muon's at
+    half."""
     mup = ["model.mup=true", "model.mup_base_width=16"]
     found = treated(run_file, False, *mup)
     assert (found[MATRIX], found[EMBEDDING], found[HEAD]) == (
@@ -54,12 +65,21 @@ def test_mup_has_rates_and_decays_of_its_own(run_file: Path) -> None:
         ("adamw", pytest.approx(0.1), 1.0),
         ("adamw", pytest.approx(0.4), 0.25),
     )
-    assert treated(run_file, False, *mup, "optimizer.kind=muon")[MATRIX] == ("muon", pytest.approx(0.2), 0.5)
+    assert treated(run_file, False, *mup, "optimizer.kind=muon")[MATRIX] == (
+        "muon",
+        pytest.approx(0.2),
+        0.5,
+    )
 
 
 def groups_of(run_file: Path, architecture: str, **settings: Any) -> dict[str, tuple[str, bool]]:
-    """Return kind and whether it decays, by parameter, of a small model of any architecture under Muon."""
-    overrides = [f"model.architecture={architecture}", "model.config={}", "model.scale_residual_init=false"]
+    """Return kind and whether it decays, by parameter, of a small model of any architecture under
+    Muon."""
+    overrides = [
+        f"model.architecture={architecture}",
+        "model.config={}",
+        "model.scale_residual_init=false",
+    ]
     config = load(run_file, [*overrides, "optimizer.kind=muon"])
     model = build_on_meta(small_copy(CONFIG_MAPPING[architecture](**settings)))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -70,13 +90,23 @@ def groups_of(run_file: Path, architecture: str, **settings: Any) -> dict[str, t
 @pytest.mark.parametrize(
     ("architecture", "settings", "wanted"),
     [
-        ("gpt2", {}, {"transformer.h.0.attn.c_attn.weight": ("muon", True), "transformer.wpe.weight": ("adamw", True)}),
+        (
+            "gpt2",
+            {},
+            {
+                "transformer.h.0.attn.c_attn.weight": ("muon", True),
+                "transformer.wpe.weight": ("adamw", True),
+            },
+        ),
         (
             "mamba",
             {},
             {
                 "backbone.layers.0.mixer.in_proj.weight": ("muon", True),
-                "backbone.layers.0.mixer.A_log": ("adamw", False),  # (channels, states): rates of decay
+                "backbone.layers.0.mixer.A_log": (
+                    "adamw",
+                    False,
+                ),  # (channels, states): rates of decay
                 "backbone.layers.0.mixer.conv1d.weight": ("adamw", True),
             },
         ),
@@ -90,8 +120,14 @@ def groups_of(run_file: Path, architecture: str, **settings: Any) -> dict[str, t
             "recurrent_gemma",
             {},
             {
-                "model.layers.0.temporal_block.rg_lru.input_gate_bias": ("adamw", False),  # (heads, width)
-                "model.layers.0.temporal_block.rg_lru.input_gate_weight": ("adamw", True),  # (heads, width, width)
+                "model.layers.0.temporal_block.rg_lru.input_gate_bias": (
+                    "adamw",
+                    False,
+                ),  # (heads, width)
+                "model.layers.0.temporal_block.rg_lru.input_gate_weight": (
+                    "adamw",
+                    True,
+                ),  # (heads, width, width)
             },
         ),
     ],

@@ -12,7 +12,8 @@ from pipeline.evaluation.patterns import WORDS
 def write_heldout(
     documents_dir: Path, sources: dict[str, int], words: int = 400, also: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    """Write `{source: number of documents}` of random words as validation shards; return `{id: text}`.
+    """Write `{source: number of documents}` of random words as validation shards; return `{id:
+    text}`.
 
     `also`: further words, for example the text of a special token.
     """

@@ -10,16 +10,24 @@ import yaml
 from pipeline.evaluation import jsonl_task
 
 QUESTIONS = [
-    {"question": f"Is {i} odd?", "choices": ["yes", "no", "never"][: 2 + i % 2], "answer": 1 - i % 2} for i in range(6)
+    {
+        "question": f"Is {i} odd?",
+        "choices": ["yes", "no", "never"][: 2 + i % 2],
+        "answer": 1 - i % 2,
+    }
+    for i in range(6)
 ]
 """Three of two choices and three of three."""
 
 
 def write_task(folder: Path, name: str, **changes: Any) -> None:
-    """Write a multiple-choice task over QUESTIONS, whose data are beside it; `changes` are entries of its YAML."""
+    """Write a multiple-choice task over QUESTIONS, whose data are beside it; `changes` are entries
+    of its YAML."""
     folder.mkdir(exist_ok=True)
     shutil.copy(str(jsonl_task.__file__), folder / "jsonl_task.py")
-    (folder / "questions.jsonl").write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
+    (folder / "questions.jsonl").write_text(
+        "".join(json.dumps(question) + "\n" for question in QUESTIONS)
+    )
     task = {
         "task": name,
         "dataset_kwargs": {"splits": {"questions": "questions.jsonl"}},
@@ -32,7 +40,9 @@ def write_task(folder: Path, name: str, **changes: Any) -> None:
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }
     loader = "" if "dataset_path" in changes else "custom_dataset: !function jsonl_task.load\n"
-    (folder / f"{name}.yaml").write_text(loader + yaml.safe_dump({**task, **changes}, sort_keys=False))
+    (folder / f"{name}.yaml").write_text(
+        loader + yaml.safe_dump({**task, **changes}, sort_keys=False)
+    )
 
 
 GENERATION = {

@@ -27,7 +27,8 @@ def test_kinds_come_equally_often_and_no_problem_twice() -> None:
     assert len(short) >= 112  # two-digit problems may also have small operands
 
 
-# Of one-digit problems there are 100 of each kind: 2 x 100 + 2 x 2004/4 problems, less 4 examples, are 1,198.
+# Of one-digit problems there are 100 of each kind: 2 x 100 + 2 x 2004/4 problems, less 4 examples,
+# are 1,198.
 @pytest.mark.parametrize(("asked", "given"), [(1, 1), (7, 7), (2000, 1198)])
 def test_as_many_questions_as_asked_or_as_there_are(asked: int, given: int) -> None:
     assert len(arithmetic(asked, 4, seed=1).questions) == given

@@ -5,7 +5,12 @@ import pytest
 from heldout import write_heldout
 
 from pipeline.errors import DataError
-from pipeline.evaluation.cloze import CONTEXT_CHARACTERS, CONTINUATION_CHARACTERS, heldout_cloze, passages
+from pipeline.evaluation.cloze import (
+    CONTEXT_CHARACTERS,
+    CONTINUATION_CHARACTERS,
+    heldout_cloze,
+    passages,
+)
 
 SOURCES = {"code": 20, "web": 40}
 
@@ -30,7 +35,9 @@ def test_right_answer_continues_the_context_and_the_others_come_from_other_docum
         right = question.choices[question.answer]
         assert f"{question.context} {right}" in texts[question.origin]
         homes = [home(texts, choice) for choice in question.choices]
-        assert [place for place, identity in enumerate(homes) if identity == question.origin] == [question.answer]
+        assert [place for place, identity in enumerate(homes) if identity == question.origin] == [
+            question.answer
+        ]
         assert {len(choice) for choice in question.choices} == {CONTINUATION_CHARACTERS}
         assert not any(choice[0].isspace() for choice in question.choices)
         assert CONTEXT_CHARACTERS - 1 <= len(question.context) < 160
@@ -41,7 +48,10 @@ def test_sources_and_positions_are_balanced_and_half_of_the_distractors_are_of_t
 ) -> None:
     questions = heldout_cloze(tmp_path, list(SOURCES), questions=40, examples=8, seed=1).questions
     assert Counter(question.answer for question in questions) == {0: 10, 1: 10, 2: 10, 3: 10}
-    assert Counter(question.origin.split("/")[0] for question in questions) == {"code": 20, "web": 20}
+    assert Counter(question.origin.split("/")[0] for question in questions) == {
+        "code": 20,
+        "web": 20,
+    }
     same = sum(
         home(texts, choice).split("/")[0] == question.origin.split("/")[0]
         for question in questions
@@ -55,16 +65,23 @@ def test_no_passage_is_used_twice_and_no_document_is_in_questions_and_examples(
     tmp_path: Path, texts: dict[str, str]
 ) -> None:
     data = heldout_cloze(tmp_path, list(SOURCES), questions=40, examples=8, seed=1)
-    choices = [choice for question in [*data.questions, *data.examples] for choice in question.choices]
+    choices = [
+        choice for question in [*data.questions, *data.examples] for choice in question.choices
+    ]
     assert len(set(choices)) == 4 * 48
-    used = [{home(texts, c) for question in part for c in question.choices} for part in (data.questions, data.examples)]
+    used = [
+        {home(texts, c) for question in part for c in question.choices}
+        for part in (data.questions, data.examples)
+    ]
     assert not used[0] & used[1]
 
 
 def test_same_documents_give_the_same_questions_and_another_seed_gives_others(
     tmp_path: Path, texts: dict[str, str]
 ) -> None:
-    first, second, other = (heldout_cloze(tmp_path, list(SOURCES), 20, 4, seed) for seed in (1, 1, 2))
+    first, second, other = (
+        heldout_cloze(tmp_path, list(SOURCES), 20, 4, seed) for seed in (1, 1, 2)
+    )
     assert first == second
     assert first != other
 
@@ -77,7 +94,8 @@ def test_one_source_takes_all_distractors_from_itself(tmp_path: Path) -> None:
 def test_too_few_documents_name_the_remedy(tmp_path: Path) -> None:
     write_heldout(tmp_path, {"web": 3})
     with pytest.raises(
-        DataError, match=r"give \d+ cloze questions .* 20 and 6 are the least .*prepare.validation_fraction"
+        DataError,
+        match=r"give \d+ cloze questions .* 20 and 6 are the least .*prepare.validation_fraction",
     ):
         heldout_cloze(tmp_path, ["web"], 200, 24, 1)
 
@@ -98,9 +116,15 @@ def test_passages_skip_layout_and_symbols() -> None:
 
 
 def test_passages_are_stretches_of_the_text_that_do_not_overlap() -> None:
-    text = " ".join(f"number{i}" for i in range(400)) + "x" * 500 + " ".join(f"number{i}" for i in range(400, 800))
+    text = (
+        " ".join(f"number{i}" for i in range(400))
+        + "x" * 500
+        + " ".join(f"number{i}" for i in range(400, 800))
+    )
     found = list(passages(text))
     place = 0
     for context, continuation in found:
-        place = text.index(f"{context} {continuation}", place) + len(context) + 1 + len(continuation)
+        place = (
+            text.index(f"{context} {continuation}", place) + len(context) + 1 + len(continuation)
+        )
     assert len(found) > 20

@@ -1,4 +1,5 @@
-"""The continuation of the prompt: any prompt, also an empty one and one beyond the positions that the model has learned."""
+"""The continuation of the prompt: any prompt, also an empty one and one beyond the positions that
+the model has learned."""
 
 from pathlib import Path
 
@@ -19,7 +20,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_byte_level_tokenizer(folder)
     end = "<|endoftext|>"
     file = str(folder / "tokenizer.json")
-    PreTrainedTokenizerFast(tokenizer_file=file, bos_token=end, eos_token=end, pad_token=end).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_file=file, bos_token=end, eos_token=end, pad_token=end
+    ).save_pretrained(folder)
     torch.manual_seed(1)
     sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": POSITIONS, "vocab_size": 259}
     GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).save_pretrained(folder)

@@ -1,4 +1,5 @@
-"""Drives the stage on a random tiny model and compares it with lm-eval's own way to the same tasks."""
+"""Drives the stage on a random tiny model and compares it with lm-eval's own way to the same
+tasks."""
 
 import json
 import os
@@ -32,14 +33,23 @@ END = "<|endoftext|>"
 def write_model(folder: Path, max_tokens: int = 512, seed: int = 0) -> None:
     """Save a random llama over single bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate([END, *alphabet])}, merges=[]))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={c: i for i, c in enumerate([END, *alphabet])}, merges=[])
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
     write(tokenizer, folder / "tokenizer", END, None)
     publish_tokenizer(folder / "tokenizer", folder, parse_special_tokens=False)
     torch.manual_seed(seed)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(**sizes, vocab_size=257, max_position_embeddings=max_tokens, bos_token_id=0, eos_token_id=0)
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    config = LlamaConfig(
+        **sizes, vocab_size=257, max_position_embeddings=max_tokens, bos_token_id=0, eos_token_id=0
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
@@ -47,9 +57,13 @@ def write_model(folder: Path, max_tokens: int = 512, seed: int = 0) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with held-out documents and an exported model."""
     root = tmp_path_factory.mktemp("evaluation")
-    write_heldout(root / "data" / "documents", {"web": 30, "code": 30}, also=(END,))  # in a document: text
+    write_heldout(
+        root / "data" / "documents", {"web": 30, "code": 30}, also=(END,)
+    )  # in a document: text
     write_model(root / "run" / "export" / "step_00000010")
-    (root / "run" / "export" / "manifest.json").write_text(json.dumps({"counts": {"folder": "step_00000010"}}))
+    (root / "run" / "export" / "manifest.json").write_text(
+        json.dumps({"counts": {"folder": "step_00000010"}})
+    )
     return root
 
 
@@ -71,12 +85,21 @@ def scored(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunCon
 
 
 def row(result: Result, task: str, metric: str, shots: int) -> dict[str, Any]:
-    (found,) = [r for r in result.counts["scores"] if (r["task"], r["metric"], r["shots"]) == (task, metric, shots)]
+    (found,) = [
+        r
+        for r in result.counts["scores"]
+        if (r["task"], r["metric"], r["shots"]) == (task, metric, shots)
+    ]
     return found
 
 
 def test_every_task_has_both_metrics_with_standard_errors(scored: tuple[RunConfig, Result]) -> None:
-    for task, items in {"heldout_cloze": 24, "patterns": 24, "pattern_copy": 8, "arithmetic": 24}.items():
+    for task, items in {
+        "heldout_cloze": 24,
+        "patterns": 24,
+        "pattern_copy": 8,
+        "arithmetic": 24,
+    }.items():
         for metric in ("acc", "acc_mutual_info"):
             for shots in (0, 2):
                 found = row(scored[1], task, metric, shots)
@@ -107,7 +130,9 @@ def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
     )
     assert results is not None
     rows = [row for row in score_rows(results, 2) if row["metric"] != "bits_per_byte"]
-    theirs = {(r["task"], r["metric"]): {**r, "chance": 0.25} for r in rows}  # which it does not say
+    theirs = {
+        (r["task"], r["metric"]): {**r, "chance": 0.25} for r in rows
+    }  # which it does not say
     ours = {(r["task"], r["metric"]): r for r in scored[1].counts["scores"] if r["shots"] == 2}
     assert theirs == ours
     bits = results["results"]["heldout_bpb_web"]["bits_per_byte,none"]
@@ -122,7 +147,9 @@ def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig
     nats, size = 0.0, 0
     for text in (json.loads(line)["text"] for line in lines):
         ids = [0, *tokenizer(text)["input_ids"]]
-        for start in range(0, len(ids) - 1, 512):  # windows of 512 predicted tokens, each after the token before it
+        for start in range(
+            0, len(ids) - 1, 512
+        ):  # windows of 512 predicted tokens, each after the token before it
             window = torch.tensor([ids[start : start + 513]])
             with torch.no_grad():
                 logs = model(window[:, :-1]).logits.log_softmax(-1)
@@ -130,7 +157,8 @@ def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig
         size += len(text.encode())
     entry = scored[1].counts["bits_per_byte"]["code"]
     assert entry["bytes"] == size == 3000
-    # The harness lets the last, shorter window look back further; the random model gains nothing from that.
+    # The harness lets the last, shorter window look back further; the random model gains nothing
+    # from that.
     assert entry["value"] == pytest.approx(nats / size / 0.6931472, abs=0.01)
 
 
@@ -143,7 +171,10 @@ def test_results_carry_provenance_and_are_kept(scored: tuple[RunConfig, Result])
     for path in files.values():
         provenance = read_json(path)["provenance"]
         assert set(provenance["weights"]) == {"model.safetensors"}
-        assert (provenance["world_size"], provenance["batch_sequences"]) == (1, config.evaluation.batch_sequences)
+        assert (provenance["world_size"], provenance["batch_sequences"]) == (
+            1,
+            config.evaluation.batch_sequences,
+        )
     assert set(files) < set(first.files)
     before = {name: path.stat().st_mtime_ns for name, path in files.items()}
     files["shots_2.json"].unlink()  # as if interrupted
@@ -180,7 +211,9 @@ def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> 
         f"evaluation.task_paths=[{tmp_path / 'own'}]",
         f"paths.run_dir={tmp_path / 'run'}",
     )
-    result = evaluate(run_config(run_file, made, *overrides, "evaluation.shots=[0]", "evaluation.heldout_bytes=0"))
+    result = evaluate(
+        run_config(run_file, made, *overrides, "evaluation.shots=[0]", "evaluation.heldout_bytes=0")
+    )
     found = row(result, "sums", "acc", 0)
     assert (found["items"], found["chance"]) == (24, 0.25)
     assert set(result.files) == {"shots_0.json", "tasks/jsonl_task.py"}
@@ -191,10 +224,14 @@ def test_without_an_export_the_remedy_is_named(made: Path, run_file: Path, tmp_p
         evaluate(run_config(run_file, made, f"paths.run_dir={tmp_path}"))
 
 
-def test_an_answer_longer_than_the_model_sees_is_refused(made: Path, run_file: Path, tmp_path: Path) -> None:
+def test_an_answer_longer_than_the_model_sees_is_refused(
+    made: Path, run_file: Path, tmp_path: Path
+) -> None:
     write_model(tmp_path / "run" / "export" / "step_00000010", max_tokens=32)
     shutil.copy(made / "run" / "export" / "manifest.json", tmp_path / "run" / "export")
-    config = run_config(run_file, made, f"paths.run_dir={tmp_path / 'run'}", "evaluation.tasks=[heldout_cloze]")
+    config = run_config(
+        run_file, made, f"paths.run_dir={tmp_path / 'run'}", "evaluation.tasks=[heldout_cloze]"
+    )
     with pytest.raises(DataError, match="the model sees 32 tokens and an answer has 73"):
         evaluate(config)
 
@@ -203,7 +240,10 @@ def test_unknown_tasks_are_named(made: Path) -> None:
     folder = made / "run" / "evaluation" / "tasks"
     with pytest.raises(ConfigError, match="'no_such_task' is no built-in task") as told:
         find_tasks(["arithmetic", "no_such_task", "arithmetik"], [folder], collections=(False,))
-    assert [("did you mean arithmetic?" in problem) for problem in told.value.problems] == [False, True]
+    assert [("did you mean arithmetic?" in problem) for problem in told.value.problems] == [
+        False,
+        True,
+    ]
 
 
 def test_a_source_without_text_is_left_out_and_said(
@@ -211,26 +251,50 @@ def test_a_source_without_text_is_left_out_and_said(
 ) -> None:
     for name in ("data", "run/export"):
         shutil.copytree(made / name, tmp_path / name)
-    ids = ["sources.code={kind: megatron, paths: [pairs]}", "tokenizer.kind=pretrained", "tokenizer.path=somewhere"]
-    settings = [*ids, "tokenizer.vocab_size=null", "evaluation.shots=[0]", "evaluation.tasks=[heldout_cloze]"]
+    ids = [
+        "sources.code={kind: megatron, paths: [pairs]}",
+        "tokenizer.kind=pretrained",
+        "tokenizer.path=somewhere",
+    ]
+    settings = [
+        *ids,
+        "tokenizer.vocab_size=null",
+        "evaluation.shots=[0]",
+        "evaluation.tasks=[heldout_cloze]",
+    ]
     result = evaluate(run_config(run_file, tmp_path, *settings))
-    assert "no held-out text and no bits per byte of code, whose ids were made elsewhere" in capsys.readouterr().err
+    assert (
+        "no held-out text and no bits per byte of code, whose ids were made elsewhere"
+        in capsys.readouterr().err
+    )
     assert list(result.counts["bits_per_byte"]) == ["web"]
-    questions = (tmp_path / "run" / "evaluation" / "tasks" / "heldout_cloze.jsonl").read_text().splitlines()
+    questions = (
+        (tmp_path / "run" / "evaluation" / "tasks" / "heldout_cloze.jsonl").read_text().splitlines()
+    )
     assert {json.loads(line)["origin"].split("/")[0] for line in questions} == {"web"}
-    with pytest.raises(ConfigError, match="heldout_cloze makes its questions of held-out text, and no source has text"):
-        evaluate(run_config(run_file, tmp_path, *settings, "sources.web={kind: megatron, paths: [pairs]}"))
+    with pytest.raises(
+        ConfigError,
+        match="heldout_cloze makes its questions of held-out text, and no source has text",
+    ):
+        evaluate(
+            run_config(
+                run_file, tmp_path, *settings, "sources.web={kind: megatron, paths: [pairs]}"
+            )
+        )
 
 
 @pytest.fixture
 def own(made: Path, run_file: Path, tmp_path: Path) -> RunConfig:
-    """Return a run with an export of 48 tokens' context and two tasks of its own, one of them fixed at no examples."""
+    """Return a run with an export of 48 tokens' context and two tasks of its own, one of them fixed
+    at no examples."""
     write_model(tmp_path / "run" / "export" / "step_00000010", max_tokens=48)
     shutil.copy(made / "run" / "export" / "manifest.json", tmp_path / "run" / "export")
     write_task(tmp_path / "own", "parity", num_fewshot=0)
     questions = {"questions": str(tmp_path / "own" / "questions.jsonl")}
     read_by_datasets = {"data_files": questions, "cache_dir": str(tmp_path / "cache")}
-    write_task(tmp_path / "own", "parity_shown", dataset_path="json", dataset_kwargs=read_by_datasets)
+    write_task(
+        tmp_path / "own", "parity_shown", dataset_path="json", dataset_kwargs=read_by_datasets
+    )
     write_task(tmp_path / "own", "parity_written", **GENERATION)
     settings = (
         "evaluation.tasks=[parity, parity_shown, parity_written, arithmetic]",
@@ -249,16 +313,23 @@ def test_tasks_are_reported_as_they_were_asked(
     capfd.readouterr()
     result = evaluate(own)
     rows = {(r["task"], r["metric"], r["shots"]): r for r in result.counts["scores"]}
-    assert len(rows) == len(result.counts["scores"]), "a task that is always asked without examples has one row"
+    assert len(rows) == len(result.counts["scores"]), (
+        "a task that is always asked without examples has one row"
+    )
     assert {shots for task, _, shots in rows if task == "parity"} == {0}
     assert {shots for task, _, shots in rows if task == "parity_shown"} == {0, 2}
     # Three questions of two choices, three of three: (3 / 2 + 3 / 3) / 6.
-    assert rows["parity", "acc", 0]["chance"] == rows["parity_shown", "acc", 2]["chance"] == pytest.approx(5 / 12)
+    assert (
+        rows["parity", "acc", 0]["chance"]
+        == rows["parity_shown", "acc", 2]["chance"]
+        == pytest.approx(5 / 12)
+    )
     assert rows["parity_written", "exact_match", 0]["chance"] is None
     assert rows["arithmetic", "acc_mutual_info", 2]["chance"] == 0.25
 
-    # A byte is a token. `Is 1 odd?` fits into 48 of them alone, and does not after two of its like; of the sums, which are
-    # longer, the context and the answer are 12 to 14 tokens without examples.
+    # A byte is a token. `Is 1 odd?` fits into 48 of them alone, and does not after two of its like;
+    # of the sums, which are longer, the context and the answer are 12 to 14 tokens without
+    # examples.
     files = {k: read_json(own.paths.run_dir / "evaluation" / f"shots_{k}.json") for k in (0, 2)}
     cut = {k: file["provenance"]["cut_requests"] for k, file in files.items()}
     assert cut[0] == {}
@@ -282,17 +353,24 @@ def test_questions_that_are_cut_without_examples_are_counted(
     choices = [choice for question in QUESTIONS for choice in question["choices"]]
     too_long = sum(len("Is 1 odd?") + len(f" {choice}") > 10 + 1 for choice in choices)
     assert result["provenance"]["cut_requests"] == {"parity": too_long}
-    assert f"k = 0: {too_long} of {len(choices)} sequences of parity were longer" in capsys.readouterr().err
+    assert (
+        f"k = 0: {too_long} of {len(choices)} sequences of parity were longer"
+        in capsys.readouterr().err
+    )
 
 
 def test_no_room_for_the_question_is_no_traceback(own: RunConfig) -> None:
     write_model(own.paths.run_dir / "export" / "step_00000010", max_tokens=8)
     settings = own.evaluation.model_copy(update={"tasks": ("parity_written",), "shots": (0,)})
-    with pytest.raises(DataError, match="the model sees 8 tokens, and parity_written has it write as many"):
+    with pytest.raises(
+        DataError, match="the model sees 8 tokens, and parity_written has it write as many"
+    ):
         evaluate(own.model_copy(update={"evaluation": settings}))
 
 
 def test_a_task_whose_data_have_gone_since_is_no_traceback(own: RunConfig) -> None:
     (own.evaluation.task_paths[0] / "questions.jsonl").unlink()
-    with pytest.raises(ConfigError, match=r"evaluation\.tasks: 'parity' cannot be built here \(FileNotFoundError"):
+    with pytest.raises(
+        ConfigError, match=r"evaluation\.tasks: 'parity' cannot be built here \(FileNotFoundError"
+    ):
         evaluate(own)

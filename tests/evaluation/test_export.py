@@ -26,19 +26,26 @@ REMEDY = "Restore it from a copy; or delete .* and run `pipeline train`"
 
 
 @pytest.fixture(scope="module")
-def finished(request: pytest.FixtureRequest, tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Train on 2 ranks at a ZeRO stage and precision, once for all tests, and write the manifest as the command would."""
+def finished(
+    request: pytest.FixtureRequest, tokenized: Path, tmp_path_factory: pytest.TempPathFactory
+) -> RunConfig:
+    """Train on 2 ranks at a ZeRO stage and precision, once for all tests, and write the manifest as
+    the command would."""
     zero, dtype = request.param
     run_file = write_run(tokenized, tmp_path_factory.mktemp("finished"), zero=zero)
     overrides = [f"precision.dtype={dtype}", "train.train_tokens=2560"]
     outcome = run_ranks(run_file, 2, overrides)
     config = load(run_file, overrides)
-    write_json(config.paths.run_dir / "checkpoints" / "manifest.json", {"counts": outcome["counts"]})
+    write_json(
+        config.paths.run_dir / "checkpoints" / "manifest.json", {"counts": outcome["counts"]}
+    )
     return config
 
 
 # ZeRO 0 takes fp32 alone: DeepSpeed adds gradients up in bf16 there, which is refused.
-KINDS = [(zero, dtype) for zero in ("zero1", "zero3", "zero2") for dtype in ("fp32", "bf16")] + [("zero0", "fp32")]
+KINDS = [(zero, dtype) for zero in ("zero1", "zero3", "zero2") for dtype in ("fp32", "bf16")] + [
+    ("zero0", "fp32")
+]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,9 @@ def test_the_export_has_the_engines_logits(finished: RunConfig) -> None:
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(probe["input_ids"])).logits.float().numpy()
     assert (
-        np.abs(logits - probe["logits"]).max() == counts["max_logit_difference"] < (1e-4 if dtype == "fp32" else 0.02)
+        np.abs(logits - probe["logits"]).max()
+        == counts["max_logit_difference"]
+        < (1e-4 if dtype == "fp32" else 0.02)
     )
     assert model.num_parameters() == counts["parameters"]
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|endoftext|>"
@@ -66,7 +75,11 @@ def test_the_export_has_the_engines_logits(finished: RunConfig) -> None:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Return the content of all files below a folder by path, hidden ones included."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def renew_manifest(checkpoint: Path) -> None:
@@ -95,7 +108,9 @@ def flip_mantissas(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("finished", [("zero1", "fp32"), ("zero3", "fp32")], indirect=True, ids="-".join)
+@pytest.mark.parametrize(
+    "finished", [("zero1", "fp32"), ("zero3", "fp32")], indirect=True, ids="-".join
+)
 def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
     finished: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -127,7 +142,9 @@ def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
         # and where the checksums are right
         put_code_into(path)
         renew_manifest(checkpoint)
-        fails(rf"{path.name}: damaged, or not written by a save \(ValueError: names \w+\.system.*{REMEDY}")
+        fails(
+            rf"{path.name}: damaged, or not written by a save \(ValueError: names \w+\.system.*{REMEDY}"
+        )
         path.write_bytes(b"")
         renew_manifest(checkpoint)
         fails(f"{path.name}: damaged")
@@ -150,7 +167,9 @@ def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
     fails(rf"probe\.npz: damaged.*{REMEDY}")
 
     def fill_the_disk(*_: object, **__: object) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
     with monkeypatch.context() as full:
         full.setattr(PreTrainedModel, "save_pretrained", fill_the_disk)
@@ -180,6 +199,9 @@ def test_an_export_killed_while_it_took_the_place_of_another_is_found_again(tmp_
 
 def test_a_checkpoint_that_is_gone_is_named(make_run: MakeRun) -> None:
     config = load(make_run())
-    write_json(config.paths.run_dir / "checkpoints" / "manifest.json", {"counts": {"checkpoint": "step_00000020"}})
+    write_json(
+        config.paths.run_dir / "checkpoints" / "manifest.json",
+        {"counts": {"checkpoint": "step_00000020"}},
+    )
     with pytest.raises(DataError, match="step_00000020: the trained checkpoint is gone"):
         export(config)

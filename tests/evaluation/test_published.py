@@ -1,4 +1,5 @@
-"""What an exported folder says: the ids that training saw, and the same model to transformers 4 as to 5."""
+"""What an exported folder says: the ids that training saw, and the same model to transformers 4 as
+to 5."""
 
 import json
 import os
@@ -27,7 +28,15 @@ from pipeline.tokens.pretrained import _take_folder
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
-SPECIAL_TEXTS = ("<|endoftext|>", "<|endoftext|>a b", "a<|endoftext|>b", "a <s> b", "<s>", "x <extra> y", " leading")
+SPECIAL_TEXTS = (
+    "<|endoftext|>",
+    "<|endoftext|>a b",
+    "a<|endoftext|>b",
+    "a <s> b",
+    "<s>",
+    "x <extra> y",
+    " leading",
+)
 LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
@@ -36,14 +45,17 @@ LLAMA3 = {
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer as others publish it: puts `<s>` before a text, a space before its first word, cuts and pads."""
+    """A tokenizer as others publish it: puts `<s>` before a text, a space before its first word,
+    cuts and pads."""
     folder = tmp_path_factory.mktemp("theirs")
     write_byte_level_tokenizer(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_special_tokens(["<s>", "<extra>"])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     begin = [("<s>", tokenizer.token_to_id("<s>"))]
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=begin)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=begin
+    )
     tokenizer.enable_truncation(8)
     tokenizer.enable_padding(length=8)
     PreTrainedTokenizerFast(
@@ -73,7 +85,12 @@ def test_evaluation_encodes_a_context_as_training_did(published: tuple[Path, Pat
     made, exported, parsed = published
     tokenizer = open_tokenizer(exported, "")
     model = HFLM.__new__(HFLM)  # its encoding needs no weights
-    model.tokenizer, model.add_bos_token, model.custom_prefix_token_id, model.backend = tokenizer, None, None, "causal"
+    model.tokenizer, model.add_bos_token, model.custom_prefix_token_id, model.backend = (
+        tokenizer,
+        None,
+        None,
+        "causal",
+    )
     encoder = load_encoder(made, "reference", parsed)
     for text in (*SPECIAL_TEXTS, *PROBE_TEXTS):
         ids, _ = encoder.encode_reference([text.encode()])
@@ -87,7 +104,9 @@ def test_evaluation_encodes_a_context_as_training_did(published: tuple[Path, Pat
     assert ends == (1 if parsed else 0)
 
 
-def test_the_end_is_still_known_and_left_out_of_decoded_text(published: tuple[Path, Path, bool]) -> None:
+def test_the_end_is_still_known_and_left_out_of_decoded_text(
+    published: tuple[Path, Path, bool],
+) -> None:
     tokenizer = open_tokenizer(published[1], "")
     ids = [*tokenizer("a b")["input_ids"], tokenizer.eos_token_id]
     assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "a b"
@@ -103,13 +122,18 @@ def test_the_files_say_nothing_of_where_they_came_from(published: tuple[Path, Pa
         "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "split_special_tokens": not parsed,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }  # fmt: skip
-    assert sorted(path.name for path in made.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
+    assert sorted(path.name for path in made.iterdir()) == [
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     description = json.loads((exported / "tokenizer.json").read_text())
     assert description["truncation"] is description["padding"] is None
     assert description["post_processor"]["special_tokens"] == {}
 
 
-def test_other_ids_than_those_of_training_are_refused(published: tuple[Path, Path, bool], tmp_path: Path) -> None:
+def test_other_ids_than_those_of_training_are_refused(
+    published: tuple[Path, Path, bool], tmp_path: Path
+) -> None:
     made, exported, parsed = published
     refuse_other_ids(made, exported, parsed)
     with pytest.raises(DataError, match="transformers gives other ids"):
@@ -125,7 +149,12 @@ def test_other_ids_than_those_of_training_are_refused(published: tuple[Path, Pat
         (
             "gpt_neox",
             {"rope_theta": 5e4, "rope_type": "default", "partial_rotary_factor": 0.5},
-            {"rope_theta": 5e4, "partial_rotary_factor": 0.5, "rotary_emb_base": 5e4, "rotary_pct": 0.5},
+            {
+                "rope_theta": 5e4,
+                "partial_rotary_factor": 0.5,
+                "rotary_emb_base": 5e4,
+                "rotary_pct": 0.5,
+            },
         ),
         (
             "gemma3_text",
@@ -177,11 +206,22 @@ def test_attention_that_version_4_simplifies_is_read_by_its_exact_code(
     ("model_type", "rope"),
     [
         ("nemotron", {"rope_theta": 1e4, **LLAMA3}),
-        ("olmo3", {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}),
-        ("gemma3_text", {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e6, **LLAMA3}}),
+        (
+            "olmo3",
+            {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}},
+        ),
+        (
+            "gemma3_text",
+            {
+                "full_attention": {"rope_theta": 1e6},
+                "sliding_attention": {"rope_theta": 1e6, **LLAMA3},
+            },
+        ),
     ],
 )
-def test_rotary_settings_that_version_4_cannot_hold_are_named(model_type: str, rope: dict[str, Any]) -> None:
+def test_rotary_settings_that_version_4_cannot_hold_are_named(
+    model_type: str, rope: dict[str, Any]
+) -> None:
     misreading = version_4_misreading({"model_type": model_type, "rope_parameters": rope})
     assert misreading is not None
     assert model_type in misreading
@@ -193,10 +233,14 @@ def test_settings_that_version_4_reads_otherwise_are_named(model_type: str, name
     assert model_type in str(version_4_misreading({"model_type": model_type, name: True}))
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, 7), (3, 7), (7, 7), ([3, 7], [3, 7]), ([3], 7)])
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, 7), (3, 7), (7, 7), ([3, 7], [3, 7]), ([3], 7)]
+)
 def test_the_end_of_a_document_ends_generation(tmp_path: Path, given: Any, expected: Any) -> None:
     for name in ("config.json", "generation_config.json"):
-        (tmp_path / name).write_text(json.dumps({"model_type": "gpt2", "bos_token_id": 1, "eos_token_id": given}))
+        (tmp_path / name).write_text(
+            json.dumps({"model_type": "gpt2", "bos_token_id": 1, "eos_token_id": given})
+        )
     publish_config(tmp_path, 7)
     for name in ("config.json", "generation_config.json"):
         settings = read_json(tmp_path / name)

@@ -1,4 +1,5 @@
-"""Tasks that cannot be scored are refused before there is a model: misspelt, without data, with too many examples."""
+"""Tasks that cannot be scored are refused before there is a model: misspelt, without data, with too
+many examples."""
 
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from pipeline.work import separate_checks
 
 @pytest.fixture
 def tasks(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder for task files; lm-eval's own collection, whose index takes 20 s, counts as empty."""
+    """Return a folder for task files; lm-eval's own collection, whose index takes 20 s, counts as
+    empty."""
 
     def find(names: list[str], folders: list[Path]) -> object:
         return known_tasks.find_tasks(names, folders, collections=(False,))
@@ -32,7 +34,12 @@ def tasks(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def settings(run_file: Path, names: str, *overrides: str) -> RunConfig:
     return load(
-        run_file, [f"evaluation.tasks=[{names}]", f"evaluation.task_paths=[{run_file.parent / 'tasks'}]", *overrides]
+        run_file,
+        [
+            f"evaluation.tasks=[{names}]",
+            f"evaluation.task_paths=[{run_file.parent / 'tasks'}]",
+            *overrides,
+        ],
     )
 
 
@@ -48,7 +55,12 @@ def test_tasks_that_can_be_scored_tell_what_they_will_ask(run_file: Path, tasks:
     ("changes", "names", "setting", "reason"),
     [
         ({}, "paritty", r"evaluation\.tasks: 'paritty'", r"did you mean parity"),
-        ({"dataset_path": "nobody/has-these-questions"}, "parity", r"evaluation\.tasks: 'parity'", "HF_DATASETS_OFFLINE=0"),
+        (
+            {"dataset_path": "nobody/has-these-questions"},
+            "parity",
+            r"evaluation\.tasks: 'parity'",
+            "HF_DATASETS_OFFLINE=0",
+        ),
         ({"test_split": "exam"}, "parity", r"evaluation\.tasks: 'parity'", "KeyError: 'exam'"),
         ({"doc_to_choice": "{{options}}"}, "parity", r"evaluation\.tasks: 'parity'", "cannot be built here"),
         ({"metric_list": [{"metric": "accc"}]}, "parity", r"evaluation\.tasks: 'parity'", "cannot be built here"),
@@ -65,9 +77,13 @@ def test_a_task_that_cannot_be_scored_is_refused(
         check_tasks(settings(run_file, names, "evaluation.shots=[0, 6]"))
 
 
-def test_a_task_that_fixes_its_examples_is_asked_with_these_alone(run_file: Path, tasks: Path) -> None:
+def test_a_task_that_fixes_its_examples_is_asked_with_these_alone(
+    run_file: Path, tasks: Path
+) -> None:
     write_task(tasks, "parity", num_fewshot=0)
-    assert check_tasks(settings(run_file, "parity", "evaluation.shots=[6]")) == {"generated_tokens": {}}
+    assert check_tasks(settings(run_file, "parity", "evaluation.shots=[6]")) == {
+        "generated_tokens": {}
+    }
 
 
 def test_a_group_and_its_member_are_one_too_many(run_file: Path, tasks: Path) -> None:
@@ -79,7 +95,9 @@ def test_a_group_and_its_member_are_one_too_many(run_file: Path, tasks: Path) ->
     with pytest.raises(ConfigError, match=r"evaluation\.tasks: pattern_copy is a part of patterns"):
         check_named_tasks(settings(run_file, "pattern_copy, patterns"))
     with pytest.raises(ConfigError, match=r"evaluation\.task_paths: .*/nowhere is no folder"):
-        check_named_tasks(load(run_file, [f"evaluation.task_paths=[{run_file.parent / 'nowhere'}]"]))
+        check_named_tasks(
+            load(run_file, [f"evaluation.task_paths=[{run_file.parent / 'nowhere'}]"])
+        )
 
 
 def test_what_is_generated_has_to_leave_room_for_the_question(
@@ -91,7 +109,10 @@ def test_what_is_generated_has_to_leave_room_for_the_question(
         asked.append(module.rpartition(".")[2])
         positions = config.model.config.get("max_position_embeddings")
         facts = {"parameters": 1, "moment_bytes": 8.0, "positions": positions}
-        return {"problems": [], "facts": facts if "model" in asked[-1] else {"generated_tokens": {"parity": 8}}}
+        return {
+            "problems": [],
+            "facts": facts if "model" in asked[-1] else {"generated_tokens": {"parity": 8}},
+        }
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     check_built_tasks(settings(run_file, "arithmetic"))
@@ -101,7 +122,9 @@ def test_what_is_generated_has_to_leave_room_for_the_question(
         if not refused:
             check_built_tasks(config)
             continue
-        with pytest.raises(ConfigError, match=r"evaluation\.tasks: 'parity' .* 8 tokens, and it sees 8"):
+        with pytest.raises(
+            ConfigError, match=r"evaluation\.tasks: 'parity' .* 8 tokens, and it sees 8"
+        ):
             check_built_tasks(config)
     assert asked == ["task_check", "model_check", "model_check", "model_check"]
     write_task(tasks, "parity")  # another file in a folder of tasks
@@ -109,24 +132,33 @@ def test_what_is_generated_has_to_leave_room_for_the_question(
     monkeypatch.setenv("HF_HOME", str(tasks))
     check_built_tasks(settings(run_file, "parity"))
     assert asked.count("task_check") == 3
-    assert task_facts.foreign_tasks(settings(run_file, "parity, parity, heldout_cloze")) == ["parity"]
+    assert task_facts.foreign_tasks(settings(run_file, "parity, parity, heldout_cloze")) == [
+        "parity"
+    ]
 
 
 @pytest.mark.parametrize("name", ["parity.yaml", "questions.jsonl", "functions.py"])
-def test_scores_are_made_again_when_a_file_of_their_task_has_changed(run_file: Path, tasks: Path, name: str) -> None:
+def test_scores_are_made_again_when_a_file_of_their_task_has_changed(
+    run_file: Path, tasks: Path, name: str
+) -> None:
     write_task(tasks, "parity")
     config, stages = settings(run_file, "parity"), {stage.name: stage for stage in STAGES}
     inputs, piece = expected_inputs(stages["evaluate"], config, stages), _pieces(config, {}, {})[0]
     (tasks / "__pycache__").mkdir()
     (tasks / "__pycache__" / "functions.pyc").write_text("made by a run")
-    assert (expected_inputs(stages["evaluate"], config, stages), _pieces(config, {}, {})[0]) == (inputs, piece)
+    assert (expected_inputs(stages["evaluate"], config, stages), _pieces(config, {}, {})[0]) == (
+        inputs,
+        piece,
+    )
     with (tasks / name).open("a", encoding="utf-8") as file:
         file.write("# changed\n")
     assert expected_inputs(stages["evaluate"], config, stages) != inputs
     assert _pieces(config, {}, {})[0].fingerprint != piece.fingerprint
 
 
-def test_what_a_run_writes_below_a_folder_of_tasks_is_no_file_of_theirs(run_file: Path, tasks: Path) -> None:
+def test_what_a_run_writes_below_a_folder_of_tasks_is_no_file_of_theirs(
+    run_file: Path, tasks: Path
+) -> None:
     config = settings(run_file, "parity", f"paths.run_dir={tasks / 'run'}")
     before = task_facts.inventory(config)
     config.paths.run_dir.mkdir()

@@ -19,19 +19,31 @@ def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:
     (tmp_path / "b" / "old.yaml").write_text("task: old")
     assert write_tasks(tmp_path / "b", tmp_path / "documents", ["web"], settings) == names
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == names
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+    assert all(
+        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        for name in names
+    )
 
 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
-    names = write_tasks(tmp_path, tmp_path, ["web"], Evaluation(tasks=("arithmetic",), heldout_bytes=0, items=3))
-    assert names == ["arithmetic.examples.jsonl", "arithmetic.jsonl", "arithmetic.yaml", "jsonl_task.py"]
+    names = write_tasks(
+        tmp_path, tmp_path, ["web"], Evaluation(tasks=("arithmetic",), heldout_bytes=0, items=3)
+    )
+    assert names == [
+        "arithmetic.examples.jsonl",
+        "arithmetic.jsonl",
+        "arithmetic.yaml",
+        "jsonl_task.py",
+    ]
     assert len((tmp_path / "arithmetic.jsonl").read_text().splitlines()) == 3
 
 
 def test_pattern_questions_are_shared_out_over_the_kinds(tmp_path: Path) -> None:
     write_tasks(tmp_path, tmp_path, [], Evaluation(tasks=("patterns",), heldout_bytes=0, items=10))
     assert [
-        len(p.read_text().splitlines()) for p in sorted(tmp_path.glob("pattern_*[a-z].jsonl")) if "ex" not in p.name
+        len(p.read_text().splitlines())
+        for p in sorted(tmp_path.glob("pattern_*[a-z].jsonl"))
+        if "ex" not in p.name
     ] == [4] * 3
     assert yaml.safe_load((tmp_path / "patterns.yaml").read_text())["task"] == [
         "pattern_copy",
@@ -48,7 +60,12 @@ def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
         writer.add(Document(text.encode(), b"{}", "file", row))
     list_documents(folder.parent, [folder / name for name in writer.close()])
     # 12 bytes (U+2028 has 3), then 7: three letters of 2 bytes and half of one.
-    write_tasks(tmp_path / "tasks", tmp_path / "documents", ["web"], Evaluation(tasks=(), heldout_bytes=12 + 7))
+    write_tasks(
+        tmp_path / "tasks",
+        tmp_path / "documents",
+        ["web"],
+        Evaluation(tasks=(), heldout_bytes=12 + 7),
+    )
     lines = (tmp_path / "tasks" / "heldout_bpb_web.jsonl").read_text().split("\n")
     assert [json.loads(line)["text"] for line in lines if line] == ["first\u2028line", "äöü"]
 
@@ -57,5 +74,7 @@ def test_a_source_without_held_out_documents_is_said_and_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     list_documents(tmp_path / "documents", [])
-    assert write_tasks(tmp_path, tmp_path / "documents", ["web"], Evaluation(tasks=())) == ["jsonl_task.py"]
+    assert write_tasks(tmp_path, tmp_path / "documents", ["web"], Evaluation(tasks=())) == [
+        "jsonl_task.py"
+    ]
     assert "warning: source web: has no held-out document" in capsys.readouterr().err

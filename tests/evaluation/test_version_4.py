@@ -1,6 +1,8 @@
-"""transformers 4, in a process of its own, reads from exported folders the ids and the model that transformers 5 wrote.
+"""transformers 4, in a process of its own, reads from exported folders the ids and the model that
+transformers 5 wrote.
 
-`bash jobs/setup.sh full` brings it; PIPELINE_TEST_TRANSFORMERS_4 names another folder that holds it.
+`bash jobs/setup.sh full` brings it; PIPELINE_TEST_TRANSFORMERS_4 names another folder that holds
+it.
 """
 
 import json
@@ -40,7 +42,8 @@ NAMED = {
     "gpt_neox": "rope_parameters: {rope_theta: 50000.0, rope_type: default, partial_rotary_factor: 0.5}",
 }
 COMMON = (
-    "hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 2, max_position_embeddings: 64"
+    "hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 2, "
+    "max_position_embeddings: 64"
 )
 GPT2 = "n_embd: 64, n_layer: 2, n_head: 2, n_positions: 64, scale_attn_by_inverse_layer_idx: true"
 MODELS = {
@@ -52,10 +55,20 @@ MODELS["gpt2"] = f"model={{architecture: gpt2, config: {{{GPT2}}}}}"
 
 def answers(folders: Sequence[Path], file: Path) -> dict[str, dict[str, Any]]:
     """Return what transformers 4 makes of each folder, by its name."""
-    library = Path(os.environ.get("PIPELINE_TEST_TRANSFORMERS_4", Path(sys.prefix) / "transformers4"))
-    assert (library / "transformers").is_dir(), f"{library} holds no transformers: run `bash jobs/setup.sh full`"
-    environment = os.environ | {"PYTHONPATH": str(library), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([sys.executable, PROGRAM, file, *folders], check=True, env=environment, timeout=1800)
+    library = Path(
+        os.environ.get("PIPELINE_TEST_TRANSFORMERS_4", Path(sys.prefix) / "transformers4")
+    )
+    assert (library / "transformers").is_dir(), (
+        f"{library} holds no transformers: run `bash jobs/setup.sh full`"
+    )
+    environment = os.environ | {
+        "PYTHONPATH": str(library),
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    subprocess.run(
+        [sys.executable, PROGRAM, file, *folders], check=True, env=environment, timeout=1800
+    )
     answer = json.loads(file.read_text())
     assert answer["version"].startswith("4.")
     return answer["folders"]
@@ -70,14 +83,17 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """Publish a model of each architecture with a tokenizer of the pipeline's; return the root, and what version 4 reads."""
+    """Publish a model of each architecture with a tokenizer of the pipeline's; return the root, and
+    what version 4 reads."""
     from conftest import RUN_FILE
 
     root = tmp_path_factory.mktemp("exports")
     run_file = root / "run.yaml"
     run_file.write_text(RUN_FILE)
     (root / "zero1.json").write_text('{"zero_optimization": {"stage": 1}}')
-    (root / "web.jsonl").write_text("".join(f'{{"text": "document {i} of words and {i}"}}\n' for i in range(40)))
+    (root / "web.jsonl").write_text(
+        "".join(f'{{"text": "document {i} of words and {i}"}}\n' for i in range(40))
+    )
     run_stages(run_file, ["prepare", "train-tokenizer"], [])
     for name, model in MODELS.items():
         config = load(run_file, [model])
@@ -97,7 +113,9 @@ def test_version_4_reads_the_same_ids_and_the_same_model(
 ) -> None:
     root, read = exports
     reference = load_reference(root / "data" / "tokenizer")
-    assert read[name]["ids"] == [reference.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    assert read[name]["ids"] == [
+        reference.encode(text, add_special_tokens=False).ids for text in TEXTS
+    ]
     assert read[name]["end"] == reference.token_to_id("<|endoftext|>")
     assert read[name]["odd weights"] == []
     assert read[name]["difference"] < TOLERANCE
@@ -130,7 +148,12 @@ def test_no_architecture_is_read_otherwise_in_silence(tmp_path: Path, variant: s
         publish_config(tmp_path / name, 0)
         folders.append(tmp_path / name)
     read = answers(folders, tmp_path / "answer.json")
-    table: dict[str, list[str]] = {"same": [], "refused by version 4": [], "other, and said": [], "other": []}
+    table: dict[str, list[str]] = {
+        "same": [],
+        "refused by version 4": [],
+        "other, and said": [],
+        "other": [],
+    }
     for folder in folders:
         answer = read[folder.name]
         if "refused" in answer:

@@ -1,4 +1,5 @@
-"""Every causal language model of transformers' registry that can be built in a few thousand parameters."""
+"""Every causal language model of transformers' registry that can be built in a few thousand
+parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,18 +15,26 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 4, "n_head": 4, "num_key_value_heads": 2, "head_dim": 16, "attention_hidden_size": 64,
     "max_position_embeddings": 64, "n_positions": 64, "vocab_size": VOCABULARY, "state_size": 8, "mamba_d_state": 8,
     "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "num_experts": 4, "num_local_experts": 4,
-    "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "bos_token_id": 0, "eos_token_id": 0,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1,
+    "bos_token_id": 0, "eos_token_id": 0,
     "pad_token_id": None,
 }  # fmt: skip
 MOST_PARAMETERS = 3_000_000
 
 
-def tiny_config(name: str, changes: Mapping[str, Any], scaling: Mapping[str, Any]) -> PretrainedConfig:
-    """Return a small config with rotary settings that are nobody's default; raises what the architecture raises."""
+def tiny_config(
+    name: str, changes: Mapping[str, Any], scaling: Mapping[str, Any]
+) -> PretrainedConfig:
+    """Return a small config with rotary settings that are nobody's default; raises what the
+    architecture raises."""
     kind = CONFIG_MAPPING[name]
     known = kind().to_dict()
-    settings = {key: value for key, value in SIZES.items() if key in known or key in kind.attribute_map}
-    settings = {key: value for key, value in settings.items() if kind.attribute_map.get(key, key) == key}
+    settings = {
+        key: value for key, value in SIZES.items() if key in known or key in kind.attribute_map
+    }
+    settings = {
+        key: value for key, value in settings.items() if kind.attribute_map.get(key, key) == key
+    }
     if known.get("layer_types"):
         types = list(dict.fromkeys(known["layer_types"]))
         settings["layer_types"] = (types * 2)[:2]
@@ -48,7 +57,8 @@ def _parts(rotary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def tiny_model(config: PretrainedConfig) -> PreTrainedModel | None:
-    """Build the model with weights that make every part matter; None where it is large or does not run."""
+    """Build the model with weights that make every part matter; None where it is large or does not
+    run."""
     try:
         with torch.device("meta"):
             shapes = AutoModelForCausalLM.from_config(config)

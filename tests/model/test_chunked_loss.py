@@ -1,4 +1,5 @@
-"""Losses computed a few rows of logits at a time, against autograd on all logits in double precision."""
+"""Losses computed a few rows of logits at a time, against autograd on all logits in double
+precision."""
 
 from typing import Any
 
@@ -16,28 +17,47 @@ def inputs(dtype: torch.dtype, with_bias: bool) -> dict[str, Any]:
     made: dict[str, Any] = {
         "hidden": torch.randn(ROWS, HIDDEN, generator=generator).to(dtype).requires_grad_(),
         "weight": torch.randn(VOCABULARY, HIDDEN, generator=generator).to(dtype).requires_grad_(),
-        "bias": torch.randn(VOCABULARY, generator=generator).to(dtype).requires_grad_() if with_bias else None,
+        "bias": torch.randn(VOCABULARY, generator=generator).to(dtype).requires_grad_()
+        if with_bias
+        else None,
         "targets": torch.randint(VOCABULARY, (ROWS,), generator=generator),
     }
     made["targets"][[2, 12]] = IGNORED
     return made
 
 
-def expected(given: dict[str, Any], z: float) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """Return the objective, the losses and the gradients of three times the objective, by autograd in float64."""
-    leaves = [given[n].detach().double().requires_grad_() for n in ("hidden", "weight", "bias") if given[n] is not None]
-    logits = torch.nn.functional.linear(leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
-    losses = torch.nn.functional.cross_entropy(logits, given["targets"], reduction="none", ignore_index=IGNORED)
+def expected(
+    given: dict[str, Any], z: float
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Return the objective, the losses and the gradients of three times the objective, by autograd
+    in float64."""
+    leaves = [
+        given[n].detach().double().requires_grad_()
+        for n in ("hidden", "weight", "bias")
+        if given[n] is not None
+    ]
+    logits = torch.nn.functional.linear(
+        leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None
+    )
+    losses = torch.nn.functional.cross_entropy(
+        logits, given["targets"], reduction="none", ignore_index=IGNORED
+    )
     log_z = logits.exp().sum(1).log()
     objective = losses.sum() + z * (log_z**2)[given["targets"] != IGNORED].sum()
     (3 * objective).backward()
-    return objective.detach(), losses.detach(), [leaf.grad for leaf in leaves if leaf.grad is not None]
+    return (
+        objective.detach(),
+        losses.detach(),
+        [leaf.grad for leaf in leaves if leaf.grad is not None],
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 13, 100])
 @pytest.mark.parametrize("z", [0.0, 0.1])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_any_chunk_gives_the_losses_and_gradients_of_all_logits(chunk: int, z: float, with_bias: bool) -> None:
+def test_any_chunk_gives_the_losses_and_gradients_of_all_logits(
+    chunk: int, z: float, with_bias: bool
+) -> None:
     given = inputs(torch.float32, with_bias)
     objective, losses = head_losses(*given.values(), z, chunk)
     wanted_objective, wanted_losses, gradients = expected(given, z)
@@ -86,22 +106,35 @@ def test_nothing_is_kept_without_gradients() -> None:
 @pytest.mark.parametrize(
     ("sizes", "rows"),
     [
-        ((512, 128, 4, 2048), 64),  # 512 x 128 x 4 x 2 bytes of activations = 64 x 2048 x 4 bytes of logits
+        (
+            (512, 128, 4, 2048),
+            64,
+        ),  # 512 x 128 x 4 x 2 bytes of activations = 64 x 2048 x 4 bytes of logits
         ((8192, 4096, 32, 128_256), 4185),
         ((8, 128, 4, 2048), 8),  # no more rows than there are
         ((512, 16, 1, 100_000), 16),  # a floor
     ],
 )
-def test_logits_take_no_more_memory_than_activations(sizes: tuple[int, int, int, int], rows: int) -> None:
+def test_logits_take_no_more_memory_than_activations(
+    sizes: tuple[int, int, int, int], rows: int
+) -> None:
     assert rows_at_once(*sizes) == rows
 
 
 def test_logits_are_never_there_all_at_once() -> None:
-    """The largest tensor that the loss allocates, forward and backward, is far below rows x vocabulary."""
-    hidden, weight = torch.randn(1024, 16, requires_grad=True), torch.randn(4096, 16, requires_grad=True)
+    """The largest tensor that the loss allocates, forward and backward, is far below rows x
+    vocabulary."""
+    hidden, weight = (
+        torch.randn(1024, 16, requires_grad=True),
+        torch.randn(4096, 16, requires_grad=True),
+    )
     with torch.profiler.profile(profile_memory=True) as profile:
-        objective, _ = head_losses(hidden, weight, None, torch.zeros(1024, dtype=torch.int64), 0.0, 32)
+        objective, _ = head_losses(
+            hidden, weight, None, torch.zeros(1024, dtype=torch.int64), 0.0, 32
+        )
         objective.backward()
     allocated = [event.cpu_memory_usage for event in profile.events() or []]
     assert max(allocated) <= 32 * 4096 * 4 + 4096 * 16 * 4
-    assert max(allocated) >= 32 * 4096 * 4, "the logits of a chunk must have been seen, or the check sees nothing"
+    assert max(allocated) >= 32 * 4096 * 4, (
+        "the logits of a chunk must have been seen, or the check sees nothing"
+    )

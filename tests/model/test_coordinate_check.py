@@ -1,8 +1,10 @@
-"""muP by what it promises: after some steps activations are of the same size at any width (Yang et al. 2022, appendix D.1).
+"""muP by what it promises: after some steps activations are of the same size at any width (Yang et
+al. 2022, appendix D.1).
 
-Each activation's mean size is measured over widths; its slope in log-log is the exponent of the width it grows with. At
-initialisation muP's logits shrink as width^-1/2, which is meant: what training adds to them is to stay. So for logits the
-change since initialisation is measured, after steps enough for the noise of initialisation to be small in it.
+Each activation's mean size is measured over widths; its slope in log-log is the exponent of the
+width it grows with. At initialisation muP's logits shrink as width^-1/2, which is meant: what
+training adds to them is to stay. So for logits the change since initialisation is measured, after
+steps enough for the noise of initialisation to be small in it.
 """
 
 import math
@@ -25,7 +27,8 @@ MUP = ["model.mup=true", "model.mup_base_width=64"]
 BAND = 0.2
 """Largest exponent, either way, of an activation under muP."""
 LOGITS_BAND = 0.3
-"""The same for the change of the logits, which still has some of the width^-1/2 of initialisation in it."""
+"""The same for the change of the logits, which still has some of the width^-1/2 of initialisation
+in it."""
 INSIDE = {
     "llama": ("layers.1.self_attn", "layers.1.mlp", "model.norm"),
     "qwen3": ("layers.1.self_attn", "layers.1.mlp", "model.norm"),
@@ -34,11 +37,15 @@ INSIDE = {
 }
 Kind = Literal["adamw", "muon"]
 Sizes = dict[str, list[float]]
-"""Activation -> its mean size after 0, 1, ... steps; `logits` the size of their change since initialisation."""
+"""Activation -> its mean size after 0, 1, ... steps; `logits` the size of their change since
+initialisation."""
 
 
-def make_optimizers(model: PreTrainedModel, config: RunConfig, kind: Kind) -> list[torch.optim.Optimizer]:
-    """Return AdamW, and Muon for matrices between layers if asked, with each parameter's own rate and decay."""
+def make_optimizers(
+    model: PreTrainedModel, config: RunConfig, kind: Kind
+) -> list[torch.optim.Optimizer]:
+    """Return AdamW, and Muon for matrices between layers if asked, with each parameter's own rate
+    and decay."""
     factors = scalings(config, model)
     groups: dict[str, list[dict[str, object]]] = {"adamw": [], "muon": []}
     for name, parameter in model.named_parameters():
@@ -51,10 +58,18 @@ def make_optimizers(model: PreTrainedModel, config: RunConfig, kind: Kind) -> li
                 "weight_decay": 0.1 * factors[name].weight_decay * matrix,
             }
         )
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups["adamw"], betas=(0.9, 0.95), eps=1e-8)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups["adamw"], betas=(0.9, 0.95), eps=1e-8)
+    ]
     if groups["muon"]:
         optimizers.append(
-            Muon([{**group, "kind": "muon", "momentum": 0.95, "rms": 0.2} for group in groups["muon"]], 0.0)
+            Muon(
+                [
+                    {**group, "kind": "muon", "momentum": 0.95, "rms": 0.2}
+                    for group in groups["muon"]
+                ],
+                0.0,
+            )
         )
     return optimizers
 
@@ -69,7 +84,9 @@ def sizes_while_training(model: PreTrainedModel, optimizers: list[torch.optim.Op
     attention, mlp, norm = INSIDE[model.config.model_type]
     for name, module in model.named_modules():
         if name.endswith(attention):
-            module.register_forward_hook(lambda _module, _inputs, outputs: note("attention", outputs[0]))
+            module.register_forward_hook(
+                lambda _module, _inputs, outputs: note("attention", outputs[0])
+            )
         if name.endswith(mlp):
             module.register_forward_hook(lambda _module, _inputs, outputs: note("MLP", outputs))
         if name.endswith(norm):
@@ -92,17 +109,25 @@ def slope(values: list[float]) -> float:
     """Return the least-squares slope of log(value) over log(width), one value a width."""
     x, y = [math.log(w) for w in WIDTHS], [math.log(v) for v in values]
     x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-    return sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / sum((a - x_mean) ** 2 for a in x)
+    return sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / sum(
+        (a - x_mean) ** 2 for a in x
+    )
 
 
-def exponents(config: RunConfig, kind: Kind, is_tied: bool, grows: str = "heads") -> dict[str, list[float]]:
-    """Return the exponent of each activation after 0, 1, ... steps; of the logits' change after 1, 2, ..."""
+def exponents(
+    config: RunConfig, kind: Kind, is_tied: bool, grows: str = "heads"
+) -> dict[str, list[float]]:
+    """Return the exponent of each activation after 0, 1, ... steps; of the logits' change after 1,
+    2, ..."""
     by_width = []
     for width in WIDTHS:
         model = small_model(config, width, 16 if grows == "heads" else width // 4, is_tied)
         by_width.append(sizes_while_training(model, make_optimizers(model, config, kind)))
     return {
-        part: [slope([sizes[part][step] for sizes in by_width]) for step in range(part == "logits", STEPS + 1)]
+        part: [
+            slope([sizes[part][step] for sizes in by_width])
+            for step in range(part == "logits", STEPS + 1)
+        ]
         for part in by_width[0]
     }
 
@@ -115,8 +140,12 @@ BY_DEFAULT = [("llama", "adamw", False), ("gpt2", "adamw", True), ("qwen3", "muo
     ("architecture", "kind", "is_tied"),
     [pytest.param(*case, marks=() if case in BY_DEFAULT else pytest.mark.full) for case in GRID],
 )
-def test_sizes_do_not_depend_on_width(run_file: Path, architecture: str, kind: Kind, is_tied: bool) -> None:
-    found = exponents(small_config(run_file, architecture, *MUP, f"optimizer.kind={kind}"), kind, is_tied)
+def test_sizes_do_not_depend_on_width(
+    run_file: Path, architecture: str, kind: Kind, is_tied: bool
+) -> None:
+    found = exponents(
+        small_config(run_file, architecture, *MUP, f"optimizer.kind={kind}"), kind, is_tied
+    )
     for part in ("attention", "MLP", "hidden"):
         assert max(map(abs, found[part])) < BAND, (part, found[part])
     assert max(map(abs, found["logits"][-3:])) < LOGITS_BAND, found["logits"]
@@ -130,7 +159,9 @@ def test_sizes_do_not_depend_on_width(run_file: Path, architecture: str, kind: K
 @pytest.mark.full
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 def test_sizes_do_not_depend_on_the_width_of_heads(run_file: Path, architecture: str) -> None:
-    config = small_config(run_file, architecture, *MUP, "model.mup_base_head_dim=16", "optimizer.kind=adamw")
+    config = small_config(
+        run_file, architecture, *MUP, "model.mup_base_head_dim=16", "optimizer.kind=adamw"
+    )
     found = exponents(config, "adamw", False, grows="head_dim")
     for part in ("attention", "MLP", "hidden"):
         assert max(map(abs, found[part])) < BAND, (part, found[part])

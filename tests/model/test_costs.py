@@ -12,12 +12,14 @@ def test_flops_per_token_by_hand() -> None:
     size = ModelSize(1000, head_parameters=300, layers=2, attention_width=8)
     attention = 2 * 8 * 16  # L d T: a forward pass is 2 of them, a backward pass 4
     assert size.flops_per_token(16) == 6 * 1000 + 6 * attention
-    assert size.recomputing_flops_per_token(16) == 6 * 1000 + 6 * attention + 2 * 700 + 2 * attention
+    assert (
+        size.recomputing_flops_per_token(16) == 6 * 1000 + 6 * attention + 2 * 700 + 2 * attention
+    )
 
 
 def test_palm_540b_is_what_the_paper_computes_but_for_half_of_its_attention() -> None:
-    """Sequences of 2,048; 238.3 thousand tokens/s on 6,144 TPU v4 of 275 TFLOP/s give 46.2 % with all of the attention,
-    and 45.7 % without any (section 4.1 and appendix B)."""
+    """Sequences of 2,048; 238.3 thousand tokens/s on 6,144 TPU v4 of 275 TFLOP/s give 46.2 % with
+    all of the attention, and 45.7 % without any (section 4.1 and appendix B)."""
     causal, weights = PALM.flops_per_token(2048), 6 * PALM.parameters
 
     def share(per_token: float) -> float | None:

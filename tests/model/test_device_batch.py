@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 from ranks import in_ranks
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_flash_attention_utils
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    modeling_flash_attention_utils,
+)
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
@@ -19,7 +24,12 @@ from pipeline.sampling.batches import Batch
 
 MakeRun = Callable[..., Path]
 VOCABULARY = 64
-LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 GROUPED = {**LLAMA, "num_key_value_heads": 2}
 SIZES: dict[str, dict[str, Any]] = {
     "llama": GROUPED,
@@ -48,13 +58,18 @@ class PlainEngine:
         self.module.train()
 
 
-def make_engine(architecture: str, attention: str = "sdpa", vocabulary: int = VOCABULARY, **sizes: Any) -> PlainEngine:
-    """Build one whose attention is far from uniform, so that nothing of another document goes unnoticed."""
+def make_engine(
+    architecture: str, attention: str = "sdpa", vocabulary: int = VOCABULARY, **sizes: Any
+) -> PlainEngine:
+    """Build one whose attention is far from uniform, so that nothing of another document goes
+    unnoticed."""
     torch.manual_seed(1)
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
     settings = {**SIZES.get(architecture, {}), **sizes}
     config = AutoConfig.for_model(architecture, vocab_size=vocabulary, **ends, **settings)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).eval()
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation=attention
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(5 if parameter.dim() >= 2 else 1)
@@ -70,7 +85,11 @@ def make_rows() -> tuple[torch.Tensor, torch.Tensor]:
 
 def documents() -> list[tuple[int, slice]]:
     """Return row and columns of every document."""
-    return [(i, slice(sum(row[:j]), sum(row[: j + 1]))) for i, row in enumerate(ROWS) for j in range(len(row))]
+    return [
+        (i, slice(sum(row[:j]), sum(row[: j + 1])))
+        for i, row in enumerate(ROWS)
+        for j in range(len(row))
+    ]
 
 
 def largest(difference: torch.Tensor) -> float:
@@ -81,7 +100,9 @@ MODELS = [(architecture, attention) for architecture in SIZES for attention in (
 
 
 @pytest.fixture
-def compiler_folder(attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def compiler_folder(
+    attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Leave nothing in the compiler's own folders; flex_attention is compiled, in half a minute."""
     if attention != "flex_attention":
         yield
@@ -96,7 +117,8 @@ def compiler_folder(attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @torch.no_grad()
 @pytest.mark.usefixtures("compiler_folder")
 @pytest.mark.parametrize(
-    ("architecture", "attention"), [*MODELS, pytest.param("llama", "flex_attention", marks=pytest.mark.full)]
+    ("architecture", "attention"),
+    [*MODELS, pytest.param("llama", "flex_attention", marks=pytest.mark.full)],
 )
 def test_a_document_is_predicted_as_if_it_were_alone(architecture: str, attention: str) -> None:
     engine = make_engine(architecture, attention)
@@ -113,7 +135,9 @@ def test_a_document_is_predicted_as_if_it_were_alone(architecture: str, attentio
 
 @torch.no_grad()
 @pytest.mark.parametrize(("architecture", "attention"), MODELS)
-def test_another_text_in_one_document_changes_no_logit_of_the_others(architecture: str, attention: str) -> None:
+def test_another_text_in_one_document_changes_no_logit_of_the_others(
+    architecture: str, attention: str
+) -> None:
     engine = make_engine(architecture, attention)
     ids, positions = make_rows()
     logits, unmasked = engine(ids, positions=positions), engine(ids)
@@ -130,15 +154,20 @@ def test_another_text_in_one_document_changes_no_logit_of_the_others(architectur
 
 @torch.no_grad()
 @pytest.mark.parametrize(("architecture", "attention"), MODELS)
-def test_rows_one_after_another_are_the_same_as_rows_in_a_batch(architecture: str, attention: str) -> None:
+def test_rows_one_after_another_are_the_same_as_rows_in_a_batch(
+    architecture: str, attention: str
+) -> None:
     engine = make_engine(architecture, attention)
     ids, positions = make_rows()
     one_row = engine(ids.reshape(1, -1), positions=positions.reshape(1, -1)).view(2, 16, -1)
     assert largest(one_row - engine(ids, positions=positions)) < 1e-5
 
 
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, softmax_scale: float) -> torch.Tensor:
-    """Compute causal attention as flash-attention's kernels do, `(batch, length, heads, size)`, heads in groups."""
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, softmax_scale: float
+) -> torch.Tensor:
+    """Compute causal attention as flash-attention's kernels do, `(batch, length, heads, size)`,
+    heads in groups."""
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
     grouped = q.shape[1] != k.shape[1]
     out = torch.nn.functional.scaled_dot_product_attention(
@@ -155,22 +184,31 @@ def attend_by_lengths(
     cu_seqlens_k: torch.Tensor,
     softmax_scale: float,
 ) -> torch.Tensor:
-    """Do so for texts one after another, `(all tokens, heads, size)`, that begin where `cu_seqlens` says."""
+    """Do so for texts one after another, `(all tokens, heads, size)`, that begin where `cu_seqlens`
+    says."""
     assert torch.equal(cu_seqlens_q, cu_seqlens_k)
     parts = [x.split(cu_seqlens_q.diff().tolist()) for x in (query, key, value)]
-    return torch.cat([attend(q[None], k[None], v[None], softmax_scale)[0] for q, k, v in zip(*parts, strict=True)])
+    return torch.cat(
+        [
+            attend(q[None], k[None], v[None], softmax_scale)[0]
+            for q, k, v in zip(*parts, strict=True)
+        ]
+    )
 
 
 @pytest.fixture
 def flash_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have transformers find kernels that compute on CPUs what flash-attention's compute, below its own dispatch."""
+    """Have transformers find kernels that compute on CPUs what flash-attention's compute, below its
+    own dispatch."""
 
     def arguments(**given: Any) -> dict[str, Any]:
         assert given["is_causal"]
         return {"softmax_scale": given["softmax_scale"]}
 
     found = ((attend, attend_by_lengths, None, None, None), (arguments, dict))
-    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda implementation: found)
+    monkeypatch.setattr(
+        modeling_flash_attention_utils, "lazy_import_flash_attention", lambda implementation: found
+    )
 
 
 @torch.no_grad()
@@ -187,7 +225,9 @@ def test_flash_attention_keeps_documents_apart_for_all_rows_as_one(architecture:
     assert largest(engine(ids) - unmasked) < 1e-5
     whole = torch.arange(16).repeat(2, 1)
     assert largest(engine(ids, positions=whole) - unmasked) < 1e-5, "each row one document"
-    in_a_batch = engine.module.causal_lm(input_ids=ids, position_ids=positions, use_cache=False).logits
+    in_a_batch = engine.module.causal_lm(
+        input_ids=ids, position_ids=positions, use_cache=False
+    ).logits
     assert largest(in_a_batch - expected) > 1e-2, (
         "transformers sees documents in batches now: LanguageModel can be simpler"
     )
@@ -196,17 +236,25 @@ def test_flash_attention_keeps_documents_apart_for_all_rows_as_one(architecture:
 
 def test_a_batch_is_moved_whole() -> None:
     parts = [np.arange(6).reshape(2, 3) + i for i in range(3)]
-    moved = Mover(torch.device("cpu"))(Batch(parts[0], parts[1], parts[2], np.array([3, 4], np.uint64)))
+    moved = Mover(torch.device("cpu"))(
+        Batch(parts[0], parts[1], parts[2], np.array([3, 4], np.uint64))
+    )
     moved.wait()
     assert moved.positions is not None
     found = [moved.inputs.tolist(), moved.targets.tolist(), moved.positions.tolist()]
     assert (found, moved.checksum) == ([part.tolist() for part in parts], 7)
-    assert Mover(torch.device("cpu"))(Batch(parts[0], parts[1], None, np.zeros(2, np.uint64))).positions is None
+    assert (
+        Mover(torch.device("cpu"))(
+            Batch(parts[0], parts[1], None, np.zeros(2, np.uint64))
+        ).positions
+        is None
+    )
 
 
 @pytest.mark.parametrize("architecture", SIZES)
 @pytest.mark.parametrize(
-    ("length", "dtype"), [(2, torch.float32), (3, torch.float32), (16, torch.float32), (16, torch.bfloat16)]
+    ("length", "dtype"),
+    [(2, torch.float32), (3, torch.float32), (16, torch.float32), (16, torch.bfloat16)],
 )
 def test_architectures_that_keep_documents_apart_pass_the_check(
     architecture: str, length: int, dtype: torch.dtype
@@ -235,14 +283,23 @@ def test_architectures_that_let_documents_see_each_other_are_refused(
 ) -> None:
     torch.manual_seed(1)
     config = AutoConfig.for_model(architecture, vocab_size=VOCABULARY, **sizes)
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # with the weights that training begins with
-    with pytest.raises(ConfigError, match=rf"data\.document_mask = true: {architecture} does not keep documents apart"):
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=dtype
+    )  # with the weights that training begins with
+    with pytest.raises(
+        ConfigError,
+        match=rf"data\.document_mask = true: {architecture} does not keep documents apart",
+    ):
         check_document_mask(PlainEngine(model).module, 16)
 
 
 @pytest.mark.parametrize(("vocabulary", "length"), [(2, 2), (3, 16), (17, 4)])
-def test_the_check_stays_within_a_small_vocabulary_and_few_positions(vocabulary: int, length: int) -> None:
-    check_document_mask(make_engine("gpt2", vocabulary=vocabulary, n_positions=length).module, length)
+def test_the_check_stays_within_a_small_vocabulary_and_few_positions(
+    vocabulary: int, length: int
+) -> None:
+    check_document_mask(
+        make_engine("gpt2", vocabulary=vocabulary, n_positions=length).module, length
+    )
     bloom = make_engine("bloom", "eager", vocabulary, hidden_size=32, n_layer=2, n_head=4)
     with pytest.raises(ConfigError, match="does not keep documents apart"):
         check_document_mask(bloom.module, length)
@@ -257,7 +314,9 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
 
     join_process_group()
     resolved = resolve(read_template(config.deepspeed), config, 1)
-    engine = make_engine(config, resolved, LanguageModel(build_model(config, model_config(config), resolved)))
+    engine = make_engine(
+        config, resolved, LanguageModel(build_model(config, model_config(config), resolved))
+    )
 
     def state() -> dict[str, Any]:
         parameters = list(engine.module.parameters())
@@ -266,7 +325,12 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
             "elements": [p.numel() for p in parameters],
             "gradients": [p.grad is not None for p in parameters],
             "training": [module.training for module in engine.module.modules()],
-            "counters": [engine.micro_steps, engine.global_steps, engine.global_samples, engine.skipped_steps],
+            "counters": [
+                engine.micro_steps,
+                engine.global_steps,
+                engine.global_samples,
+                engine.skipped_steps,
+            ],
             "random": torch.get_rng_state().tolist(),
         }
 

@@ -1,4 +1,5 @@
-"""Mixtures of experts: found by what their models are made of, refused unless the run file says that they are wanted."""
+"""Mixtures of experts: found by what their models are made of, refused unless the run file says
+that they are wanted."""
 
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,16 @@ ZERO = {"zero_optimization": {"stage": 1}}
 DENSE: dict[str, dict[str, Any]] = {
     "llama": {},
     "doge": {},  # its config has num_experts and router_aux_loss_coef, and is_moe: false
-    "granitemoehybrid": {"num_local_experts": 0, "num_hidden_layers": 2, "layer_types": ["attention", "attention"]},
+    "granitemoehybrid": {
+        "num_local_experts": 0,
+        "num_hidden_layers": 2,
+        "layer_types": ["attention", "attention"],
+    },
     "lfm2": {},
-    "gemma3n_text": {"num_hidden_layers": 5, "num_kv_shared_layers": 0},  # its modality_router mixes no experts
+    "gemma3n_text": {
+        "num_hidden_layers": 5,
+        "num_kv_shared_layers": 0,
+    },  # its modality_router mixes no experts
 }
 MIXTURES: dict[str, dict[str, Any]] = {
     "mixtral": {},
@@ -55,12 +63,15 @@ def test_a_mixture_of_experts_is_refused(run_file: Path, architecture: str) -> N
 
 @pytest.mark.parametrize("architecture", DENSE)
 def test_a_dense_model_is_not(run_file: Path, architecture: str) -> None:
-    model = build_on_meta(CONFIG_MAPPING[architecture](**{"num_hidden_layers": 2, **DENSE[architecture]}))
+    model = build_on_meta(
+        CONFIG_MAPPING[architecture](**{"num_hidden_layers": 2, **DENSE[architecture]})
+    )
     assert expert_problems(given(run_file, architecture, "optimizer.kind=muon"), model) == []
 
 
 @pytest.mark.parametrize(
-    ("architecture", "coefficient"), [("mixtral", "router_aux_loss_coef"), ("jetmoe", "aux_loss_coef")]
+    ("architecture", "coefficient"),
+    [("mixtral", "router_aux_loss_coef"), ("jetmoe", "aux_loss_coef")],
 )
 def test_it_can_be_asked_for_without_balancing_and_with_adamw(
     run_file: Path, architecture: str, coefficient: str
@@ -71,7 +82,12 @@ def test_it_can_be_asked_for_without_balancing_and_with_adamw(
         overrides = [f"optimizer.kind={kind}", f"model.config={{{coefficient}: {value}}}"]
         return len(expert_problems(given(run_file, architecture, *overrides), model))
 
-    assert [count("adamw", "0"), count("adamw", "0.0"), count("adamw", "0.01"), count("muon", "0")] == [0, 0, 1, 1]
+    assert [
+        count("adamw", "0"),
+        count("adamw", "0.0"),
+        count("adamw", "0.01"),
+        count("muon", "0"),
+    ] == [0, 0, 1, 1]
 
 
 def test_without_a_coefficient_nothing_says_that_it_is_wanted(run_file: Path) -> None:
@@ -80,7 +96,10 @@ def test_without_a_coefficient_nothing_says_that_it_is_wanted(run_file: Path) ->
 
 
 def test_the_check_before_training_and_the_ranks_refuse(run_file: Path) -> None:
-    config, architecture = given(run_file, "mixtral", "model.config={num_hidden_layers: 1}"), small("mixtral")
+    config, architecture = (
+        given(run_file, "mixtral", "model.config={num_hidden_layers: 1}"),
+        small("mixtral"),
+    )
     with pytest.raises(ConfigError, match=r"model\.architecture = mixtral: "):
         check_model(config)
     with pytest.raises(ConfigError, match=r"model\.architecture = mixtral: "):
@@ -100,12 +119,17 @@ def test_one_that_is_wanted_is_built_and_every_parameter_has_adamw(run_file: Pat
 def test_a_coefficient_of_0_reaches_the_config_of_a_new_and_of_a_pretrained_model(
     run_file: Path, tmp_path: Path
 ) -> None:
-    """A whole 0, as YAML reads it, where transformers wants a float; of a pretrained model it may be set, too."""
+    """A whole 0, as YAML reads it, where transformers wants a float; of a pretrained model it may
+    be set, too."""
     settings = "model.config={num_hidden_layers: 1, router_aux_loss_coef: 0}"
     new = given(run_file, "mixtral", "optimizer.kind=adamw", settings)
     check_model(new)
     small("mixtral").save_pretrained(tmp_path / "folder")
-    overrides = ["optimizer.kind=adamw", "model.config={router_aux_loss_coef: 0}", "model.architecture=null"]
+    overrides = [
+        "optimizer.kind=adamw",
+        "model.config={router_aux_loss_coef: 0}",
+        "model.architecture=null",
+    ]
     taken = load(run_file, [*overrides, f"model.pretrained={tmp_path / 'folder'}"])
     for config in (new, taken):
         architecture = model_config(config, (8, 0))
@@ -114,19 +138,23 @@ def test_a_coefficient_of_0_reaches_the_config_of_a_new_and_of_a_pretrained_mode
 
 
 def stacked(model: nn.Module) -> list[str]:
-    """Return the parameters that hold a matrix for each of several experts, outside of convolutions."""
+    """Return the parameters that hold a matrix for each of several experts, outside of
+    convolutions."""
     convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return [
         f"{name}.{own}"
         for name, module in model.named_modules()
         for own, parameter in module.named_parameters(recurse=False)
-        if parameter.dim() == 3 and min(parameter.shape) > 1 and not isinstance(module, convolutions)
+        if parameter.dim() == 3
+        and min(parameter.shape) > 1
+        and not isinstance(module, convolutions)
     ]
 
 
 @pytest.mark.full
 def test_no_mixture_of_the_registry_goes_unnoticed() -> None:
-    """Stacked matrices mark the same architectures as names of modules do, but for three that are no mixtures."""
+    """Stacked matrices mark the same architectures as names of modules do, but for three that are
+    no mixtures."""
     found, by_shape = set[str](), set[str]()
     for name in names():
         config = config_of(name)

@@ -1,4 +1,5 @@
-"""What is trained here against what each architecture's own code trains: loss, gradients, documents in one row."""
+"""What is trained here against what each architecture's own code trains: loss, gradients, documents
+in one row."""
 
 import re
 from collections.abc import Iterator
@@ -28,14 +29,18 @@ from pipeline.model.small_copy import small_copy
 from pipeline.training.model_check import check_model
 
 README = Path(objective.__file__).with_name("README.md")
-APART, NOT_APART = "same loss and gradients", "same loss and gradients; refused with `data.document_mask: true`"
+APART, NOT_APART = (
+    "same loss and gradients",
+    "same loss and gradients; refused with `data.document_mask: true`",
+)
 EXPERTS = "refused, unless asked for: experts"
 PARTS = "refused: made of parts, of which text is one"
 NO_COPY = "no small copy can be built: the ranks compare the losses before their first step"
 NOT_BUILT = "transformers cannot build it with the settings that its config has by default"
 
 HEADS: dict[str, tuple[dict[str, Any], bool, bool]] = {
-    # settings; whether hidden states and head alone make the logits; whether documents in one row are kept apart
+    # settings; whether hidden states and head alone make the logits; whether documents in one row
+    # are kept apart
     "llama": ({}, True, True),
     "gpt2": ({}, True, True),  # tied, dropout of 0.1 in three places
     "gpt_neox": ({"attention_dropout": 0.1, "hidden_dropout": 0.1}, True, True),
@@ -47,7 +52,11 @@ HEADS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "mistral": ({"sliding_window": 4096}, True, True),
     "minicpm3": ({}, False, True),  # hidden states divided before the head
     "modernbert-decoder": ({}, False, True),  # a layer between hidden states and head
-    "electra": ({"is_decoder": True}, False, False),  # a head of another width than the hidden states
+    "electra": (
+        {"is_decoder": True},
+        False,
+        False,
+    ),  # a head of another width than the hidden states
     "mamba": ({}, True, False),  # a state instead of attention
     "bloom": ({}, True, False),
     "doge": ({}, True, False),  # its own mask takes the place of that which keeps documents apart
@@ -114,7 +123,10 @@ def test_an_encoder_that_decodes_is_trained(run_file: Path) -> None:
 
 
 def test_the_check_before_training_refuses(run_file: Path) -> None:
-    sizes = "model.config={num_hidden_layers: 1, hidden_size: 16, intermediate_size: 32, num_attention_heads: 2}"
+    sizes = (
+        "model.config={num_hidden_layers: 1, hidden_size: 16, intermediate_size: 32, "
+        "num_attention_heads: 2}"
+    )
     config = load(run_file, ["model.architecture=bert", "optimizer.kind=adamw", sizes])
     with pytest.raises(ConfigError, match=r"model\.architecture = bert: .*is_decoder"):
         check_model(config)
@@ -133,21 +145,31 @@ def test_windows_are_shorter_than_the_texts_that_a_copy_is_tried_on() -> None:
 
 
 @pytest.mark.parametrize(("name", "settings"), [("doge", {}), ("roberta", {"is_decoder": True})])
-def test_documents_are_compared_with_documents_alone(run_file: Path, name: str, settings: dict[str, Any]) -> None:
-    """Doge's second document sees the first once its weights are large; RoBERTa's positions do not count from 0."""
+def test_documents_are_compared_with_documents_alone(
+    run_file: Path, name: str, settings: dict[str, Any]
+) -> None:
+    """Doge's second document sees the first once its weights are large; RoBERTa's positions do not
+    count from 0."""
     plain, masked = (refusals(run_file, name, mask, **settings) for mask in (False, True))
     assert (plain, len(masked)) == ([], 1)
     assert masked[0].startswith("data.document_mask = true: ")
 
 
 def refusals(run_file: Path, name: str, document_mask: bool = False, **settings: Any) -> list[str]:
-    config, architecture = run_of(run_file, name, document_mask), config_of(name, num_hidden_layers=2, **settings)
+    config, architecture = (
+        run_of(run_file, name, document_mask),
+        config_of(name, num_hidden_layers=2, **settings),
+    )
     assert architecture is not None
     return objective_problems(config, architecture, build_on_meta(small_copy(architecture)))
 
 
 def run_of(run_file: Path, name: str, document_mask: bool = False) -> RunConfig:
-    overrides = [f"model.architecture={name}", "model.config={}", f"data.document_mask={str(document_mask).lower()}"]
+    overrides = [
+        f"model.architecture={name}",
+        "model.config={}",
+        f"data.document_mask={str(document_mask).lower()}",
+    ]
     return load(run_file, overrides)
 
 
@@ -173,7 +195,10 @@ def verdict(run_file: Path, name: str) -> str:
 
 
 def table(verdicts: dict[str, str]) -> str:
-    rows = {row: [name for name in verdicts if verdicts[name] == row] for row in sorted(set(verdicts.values()))}
+    rows = {
+        row: [name for name in verdicts if verdicts[name] == row]
+        for row in sorted(set(verdicts.values()))
+    }
     lines = [f"| {row} | {', '.join(members)} |" for row, members in rows.items()]
     return "\n".join(["| | `model.architecture` |", "| --- | --- |", *lines])
 
@@ -189,5 +214,9 @@ def test_the_readme_has_the_architectures_that_are_tried_here() -> None:
     text = README.read_text()
     for name, (settings, _, is_apart) in HEADS.items():
         if not settings.get("is_decoder"):
-            row = next(line for line in text.splitlines() if line.startswith(f"| {APART if is_apart else NOT_APART} |"))
+            row = next(
+                line
+                for line in text.splitlines()
+                if line.startswith(f"| {APART if is_apart else NOT_APART} |")
+            )
             assert name in re.split(r"[ ,|]+", row)

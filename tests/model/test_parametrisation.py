@@ -1,4 +1,5 @@
-"""Initial weights and the factors of muP: every tensor's statistics, exact ratios, refusals, and ZeRO 3's shards."""
+"""Initial weights and the factors of muP: every tensor's statistics, exact ratios, refusals, and
+ZeRO 3's shards."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,7 +22,13 @@ from pipeline.training.model import build_model, initialise, model_config
 MakeRun = Callable[..., Path]
 MUP = ["model.mup=true", "model.mup_base_width=16"]
 """Against the width of 64 in these tests: m = 4."""
-RESIDUAL = ("o_proj.weight", "down_proj.weight", "attention.dense.weight", "dense_4h_to_h.weight", "c_proj.weight")
+RESIDUAL = (
+    "o_proj.weight",
+    "down_proj.weight",
+    "attention.dense.weight",
+    "dense_4h_to_h.weight",
+    "c_proj.weight",
+)
 HIDDEN = (
     *RESIDUAL,
     *("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight"),
@@ -31,7 +38,8 @@ FINAL_NORM = ("model.norm", "final_layer_norm", "ln_f")
 
 
 def rule_by_hand(name: str, is_tied: bool, is_mup: bool) -> tuple[float, float]:
-    """Return a tensor's mean and standard deviation with m = 4 and two layers, by the table in README.md."""
+    """Return a tensor's mean and standard deviation with m = 4 and two layers, by the table in
+    README.md."""
     m = 4 if is_mup else 1
     if name.endswith(".bias"):
         return 0.0, 0.0
@@ -50,22 +58,33 @@ def rule_by_hand(name: str, is_tied: bool, is_mup: bool) -> tuple[float, float]:
 @pytest.mark.parametrize("is_mup", [False, True])
 @pytest.mark.parametrize("is_tied", [False, True])
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "gpt_neox", "gpt2"])
-def test_statistics_of_every_tensor(run_file: Path, architecture: str, is_tied: bool, is_mup: bool) -> None:
+def test_statistics_of_every_tensor(
+    run_file: Path, architecture: str, is_tied: bool, is_mup: bool
+) -> None:
     config = small_config(run_file, architecture, *(MUP if is_mup else []))
     for name, value in small_model(config, 64, is_tied=is_tied).named_parameters():
         mean, deviation = rule_by_hand(name, is_tied, is_mup)
         if deviation == 0:
             assert torch.equal(value, torch.full_like(value, mean)), name
             continue
-        # n normal draws: the mean has a standard error of s / sqrt(n), the deviation one of s / sqrt(2 n).
-        assert value.mean().item() == pytest.approx(0, abs=4 * deviation / value.numel() ** 0.5), name
-        assert value.std().item() == pytest.approx(deviation, rel=4 / (2 * value.numel()) ** 0.5), name
+        # n normal draws: the mean has a standard error of s / sqrt(n), the deviation one of s /
+        # sqrt(2 n).
+        assert value.mean().item() == pytest.approx(0, abs=4 * deviation / value.numel() ** 0.5), (
+            name
+        )
+        assert value.std().item() == pytest.approx(deviation, rel=4 / (2 * value.numel()) ** 0.5), (
+            name
+        )
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt_neox", "gpt2"])
-def test_scaled_weights_are_the_unscaled_draw_times_a_factor(run_file: Path, architecture: str, is_tied: bool) -> None:
-    plain = small_model(small_config(run_file, architecture, "model.scale_residual_init=false"), 64, is_tied=is_tied)
+def test_scaled_weights_are_the_unscaled_draw_times_a_factor(
+    run_file: Path, architecture: str, is_tied: bool
+) -> None:
+    plain = small_model(
+        small_config(run_file, architecture, "model.scale_residual_init=false"), 64, is_tied=is_tied
+    )
     unscaled = dict(plain.named_parameters())
     for is_mup in (False, True):
         config = small_config(run_file, architecture, *(MUP if is_mup else []))
@@ -74,13 +93,16 @@ def test_scaled_weights_are_the_unscaled_draw_times_a_factor(run_file: Path, arc
         for name, value in scaled.items():
             mean, deviation = rule_by_hand(name, is_tied, is_mup)
             _, before = rule_by_hand(name, is_tied, False)
-            own = architecture == "gpt2" or not name.endswith(RESIDUAL)  # gpt2's unscaled draw has its own factor
+            own = architecture == "gpt2" or not name.endswith(
+                RESIDUAL
+            )  # gpt2's unscaled draw has its own factor
             factor = deviation / (before if own else 0.02) if deviation else mean or 1.0
             assert torch.equal(value, unscaled[name] * factor), name
 
 
 def test_factors_by_hand(run_file: Path) -> None:
-    """m = 4: hidden matrices 1/2 and 1/4, the head 1/4 and 1/4; learning rate x decay stays as it was."""
+    """m = 4: hidden matrices 1/2 and 1/4, the head 1/4 and 1/4; learning rate x decay stays as it
+    was."""
     config = small_config(run_file, "llama", *MUP, "model.scale_residual_init=false")
     found = scalings(config, small_model(config, 64))
     assert found["model.embed_tokens.weight"] == Scaling(1, 1, 1)
@@ -89,7 +111,9 @@ def test_factors_by_hand(run_file: Path) -> None:
     assert found["model.layers.1.input_layernorm.weight"] == Scaling(1, 1, 1)
     assert found["model.norm.weight"] == Scaling(1, 1, 1)
     assert found["lm_head.weight"] == Scaling(1 / 4, 1 / 4, 4)
-    with_muon = small_config(run_file, "llama", *MUP, "model.scale_residual_init=false", "optimizer.kind=muon")
+    with_muon = small_config(
+        run_file, "llama", *MUP, "model.scale_residual_init=false", "optimizer.kind=muon"
+    )
     muon = scalings(with_muon, small_model(with_muon, 64))
     assert muon["model.layers.0.self_attn.q_proj.weight"] == Scaling(1 / 2, 1 / 2, 2)
     assert muon["lm_head.weight"] == Scaling(1 / 4, 1 / 4, 4)
@@ -102,7 +126,9 @@ def test_a_tied_final_norm_takes_its_bias_along(run_file: Path) -> None:
     """Logits are E (g x + b): the 1/m of the output belongs to both."""
     config = small_config(run_file, "gpt2", *MUP)
     tied = scalings(config, small_model(config, 64, is_tied=True))
-    assert tied["transformer.ln_f.weight"] == tied["transformer.ln_f.bias"] == Scaling(1 / 4, 1 / 4, 4)
+    assert (
+        tied["transformer.ln_f.weight"] == tied["transformer.ln_f.bias"] == Scaling(1 / 4, 1 / 4, 4)
+    )
     untied = scalings(config, small_model(config, 64))
     assert untied["transformer.ln_f.weight"] == untied["transformer.ln_f.bias"] == Scaling(1, 1, 1)
 
@@ -112,14 +138,18 @@ def test_at_the_base_width_nothing_changes(run_file: Path) -> None:
     plain = dict(small_model(small_config(run_file, "llama"), 64).named_parameters())
     for name, value in small_model(base, 64).named_parameters():
         assert torch.equal(value, plain[name])
-    assert {(s.learning_rate, s.weight_decay) for s in scalings(base, small_model(base, 64)).values()} == {(1.0, 1.0)}
+    assert {
+        (s.learning_rate, s.weight_decay) for s in scalings(base, small_model(base, 64)).values()
+    } == {(1.0, 1.0)}
 
 
 @pytest.mark.parametrize(
-    ("architecture", "part"), [("llama", "q_proj.weight"), ("qwen2", "q_proj"), ("qwen3", "q_norm.weight")]
+    ("architecture", "part"),
+    [("llama", "q_proj.weight"), ("qwen2", "q_proj"), ("qwen3", "q_norm.weight")],
 )
 def test_wider_heads_scale_the_queries(run_file: Path, architecture: str, part: str) -> None:
-    """Heads of 16, of 4 at the base: sqrt(4 / 16) = 1/2 on what sets the queries' scale, and on nothing else."""
+    """Heads of 16, of 4 at the base: sqrt(4 / 16) = 1/2 on what sets the queries' scale, and on
+    nothing else."""
     same = small_config(run_file, architecture, *MUP)
     wider = small_config(run_file, architecture, *MUP, "model.mup_base_head_dim=4")
     before, after = scalings(same, small_model(same, 64)), scalings(wider, small_model(wider, 64))
@@ -133,21 +163,25 @@ def test_wider_heads_scale_the_queries(run_file: Path, architecture: str, part: 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2"])
 def test_wider_heads_in_one_matrix_are_refused(run_file: Path, architecture: str) -> None:
     config = small_config(run_file, architecture, *MUP, "model.mup_base_head_dim=8")
-    with pytest.raises(ConfigError, match=rf"model\.mup_base_head_dim = 8: .* 16 wide, and {architecture} keeps"):
+    with pytest.raises(
+        ConfigError, match=rf"model\.mup_base_head_dim = 8: .* 16 wide, and {architecture} keeps"
+    ):
         small_model(config, 64)
 
 
 def test_parameters_without_a_rule_are_refused(run_file: Path) -> None:
     config = small_config(run_file, "gpt2", *MUP)
     with pytest.raises(
-        ConfigError, match=r"model\.mup = true: no rule for transformer\.h\.0\.crossattention\.c_attn\.weight"
+        ConfigError,
+        match=r"model\.mup = true: no rule for transformer\.h\.0\.crossattention\.c_attn\.weight",
     ):
         small_model(config, 64, add_cross_attention=True)
 
 
 def test_mup_is_refused_where_it_is_not_offered(make_run: MakeRun) -> None:
     with pytest.raises(
-        ConfigError, match=r"model\.mup = true: offered for llama, .*, not for model\.architecture = gemma"
+        ConfigError,
+        match=r"model\.mup = true: offered for llama, .*, not for model\.architecture = gemma",
     ):
         preflight.check_settings(load(make_run(), ["model.architecture=gemma", *MUP]))
 
@@ -157,10 +191,15 @@ def test_mup_is_refused_where_it_is_not_offered(make_run: MakeRun) -> None:
     [
         (["model.mup=true"], r"model\.mup_base_width: is required with model\.mup = true"),
         (["model.mup_base_width=64"], r"model\.mup_base_width = 64: is for model\.mup = true"),
-        (["model.mup_base_head_dim=64"], r"model\.mup_base_head_dim = 64: is for model\.mup = true"),
+        (
+            ["model.mup_base_head_dim=64"],
+            r"model\.mup_base_head_dim = 64: is for model\.mup = true",
+        ),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(run_file: Path, overrides: list[str], message: str) -> None:
+def test_settings_that_do_not_fit_are_refused(
+    run_file: Path, overrides: list[str], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         load(run_file, overrides)
 
@@ -180,13 +219,20 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("architecture", TINY)
-def test_other_architectures_have_two_scaled_projections_a_layer(run_file: Path, architecture: str) -> None:
-    """By measurement: what maps back to the width of the residual stream, once in attention and once in the MLP."""
+def test_other_architectures_have_two_scaled_projections_a_layer(
+    run_file: Path, architecture: str
+) -> None:
+    """By measurement: what maps back to the width of the residual stream, once in attention and
+    once in the MLP."""
     model, config = tiny(architecture), small_config(run_file, architecture)
     initialise(model, config, is_sharded=False)
     scaled = dict(model.named_parameters())
     plain = tiny(architecture)
-    initialise(plain, small_config(run_file, architecture, "model.scale_residual_init=false"), is_sharded=False)
+    initialise(
+        plain,
+        small_config(run_file, architecture, "model.scale_residual_init=false"),
+        is_sharded=False,
+    )
     changed = [n for n, p in plain.named_parameters() if not torch.equal(p, scaled[n])]
     assert len(changed) == 2 * model.config.num_hidden_layers
     for name, value in plain.named_parameters():
@@ -195,12 +241,19 @@ def test_other_architectures_have_two_scaled_projections_a_layer(run_file: Path,
 
 
 def tiny(architecture: str) -> Any:
-    usual = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    usual = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     sizes = TINY.get(architecture, {})
     usual = {} if "n_embd" in sizes or "d_model" in sizes else usual
     if architecture in ("bloom", "gpt_neo"):
         usual = {"hidden_size": 16}
-    config = AutoConfig.for_model(architecture, **{**usual, **sizes}, vocab_size=64, bos_token_id=0, eos_token_id=0)
+    config = AutoConfig.for_model(
+        architecture, **{**usual, **sizes}, vocab_size=64, bos_token_id=0, eos_token_id=0
+    )
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
@@ -209,21 +262,33 @@ def tiny(architecture: str) -> Any:
     [
         (
             "rwkv",
-            r"ends the attention is known by name in 0 of the 2 layers of rwkv; set model\.scale_residual_init to false",
+            r"ends the attention is known by name in 0 of the 2 layers of rwkv; "
+            r"set model\.scale_residual_init to false",
         ),
-        ("olmo2", r"olmo2 normalises what its layers add, whatever its scale; set model\.scale_residual_init to false"),
+        (
+            "olmo2",
+            r"olmo2 normalises what its layers add, whatever its scale; set model\.scale_residual_init to false",
+        ),
     ],
 )
-def test_where_no_projection_would_be_scaled_it_is_refused(run_file: Path, architecture: str, message: str) -> None:
+def test_where_no_projection_would_be_scaled_it_is_refused(
+    run_file: Path, architecture: str, message: str
+) -> None:
     model = tiny(architecture)
     with pytest.raises(ConfigError, match=message):
         initialise(model, small_config(run_file, architecture), is_sharded=False)
-    initialise(model, small_config(run_file, architecture, "model.scale_residual_init=false"), is_sharded=False)
+    initialise(
+        model,
+        small_config(run_file, architecture, "model.scale_residual_init=false"),
+        is_sharded=False,
+    )
 
 
 def test_a_wide_model_is_exported_as_it_is(run_file: Path, tmp_path: Path) -> None:
     """Nothing to fold: what is saved gives the logits that were trained, in transformers alone."""
-    model = small_model(small_config(run_file, "qwen3", *MUP, "model.mup_base_head_dim=4"), 64, is_tied=True)
+    model = small_model(
+        small_config(run_file, "qwen3", *MUP, "model.mup_base_head_dim=4"), 64, is_tied=True
+    )
     model.save_pretrained(tmp_path / "export")
     ids = torch.arange(32)[None]
     with torch.no_grad():
@@ -240,17 +305,30 @@ SIZES = {
         "num_attention_heads": 2,
         "tie_word_embeddings": True,
     },
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "tie_word_embeddings": False},
+    "gpt2": {
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 64,
+        "tie_word_embeddings": False,
+    },
 }
 
 
 def variant(config: RunConfig, architecture: str, dtype: str) -> RunConfig:
-    model = config.model.model_copy(update={"architecture": architecture, "config": SIZES[architecture]})
-    return config.model_copy(update={"model": model, "precision": config.precision.model_copy(update={"dtype": dtype})})
+    model = config.model.model_copy(
+        update={"architecture": architecture, "config": SIZES[architecture]}
+    )
+    return config.model_copy(
+        update={"model": model, "precision": config.precision.model_copy(update={"dtype": dtype})}
+    )
 
 
 def digests(named: Any) -> dict[str, str]:
-    return {n: hashlib.sha256(p.detach().float().contiguous().numpy().tobytes()).hexdigest() for n, p in named}
+    return {
+        n: hashlib.sha256(p.detach().float().contiguous().numpy().tobytes()).hexdigest()
+        for n, p in named
+    }
 
 
 def sharded_weights(config: RunConfig) -> dict[str, Any]:
@@ -265,7 +343,9 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
     for architecture in SHARDED:
         for dtype in ("fp32", "bf16"):
             one = variant(config, architecture, dtype)
-            model = build_model(one, model_config(one), resolve(read_template(one.deepspeed), one, 2))
+            model = build_model(
+                one, model_config(one), resolve(read_template(one.deepspeed), one, 2)
+            )
             assert all(hasattr(p, "ds_tensor") for p in model.parameters())
             with deepspeed.zero.GatheredParameters(list(model.parameters())):
                 found[f"{architecture} {dtype}"] = digests(model.named_parameters())

@@ -17,7 +17,8 @@ from pipeline.model.sizes import Sizes, count_parameters
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 PUBLISHED = {
-    # In all. Pythia: the published weights; Llama, Qwen3: the same (safetensors metadata, the tied head once).
+    # In all. Pythia: the published weights; Llama, Qwen3: the same (safetensors metadata, the tied
+    # head once).
     "llama3-8b": 8_030_261_248,
     "llama3-70b": 70_553_706_496,
     "llama3-1b": 1_235_814_400,
@@ -49,7 +50,9 @@ def stated(name: str) -> list[int]:
 def preset_sizes(name: str, vocab_size: int) -> Sizes:
     """Count the parameters of a preset's model with an embedding of `vocab_size` rows."""
     model = read_preset(name)["model"]
-    return count_parameters(CONFIG_MAPPING[model["architecture"]](**{"vocab_size": vocab_size, **model["config"]}))
+    return count_parameters(
+        CONFIG_MAPPING[model["architecture"]](**{"vocab_size": vocab_size, **model["config"]})
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,19 +63,31 @@ def test_every_preset_states_its_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt3-125m", "llama3-1b", "qwen3-0.6b", "qwen3-8b", "pythia-14m"])
-def test_the_table_counts_any_vocabulary_as_the_model_has_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_counts_any_vocabulary_as_the_model_has_it(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     counted = preset_sizes(name, 32_001)
     stated_of = stated_sizes(name).with_vocabulary(32_001)
     assert (stated_of.total, stated_of.embedding) == (counted.total, counted.embedding)
     show_presets(32_001, as_json=True)
     (record,) = (r for r in json.loads(capsys.readouterr().out)["presets"] if r["name"] == name)
-    assert (record["parameters"], record["non_embedding_parameters"]) == (counted.total, counted.non_embedding)
+    assert (record["parameters"], record["non_embedding_parameters"]) == (
+        counted.total,
+        counted.non_embedding,
+    )
 
 
 def test_the_table_needs_no_torch() -> None:
-    script = "import sys; from pipeline.cli.preset_table import show_presets; show_presets(100, False)"
+    script = (
+        "import sys; from pipeline.cli.preset_table import show_presets; show_presets(100, False)"
+    )
     script += "; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, timeout=600).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.DEVNULL, timeout=600
+        ).returncode
+        == 0
+    )
 
 
 def test_counts_are_the_published_ones() -> None:
@@ -82,27 +97,39 @@ def test_counts_are_the_published_ones() -> None:
 
 def test_the_families_are_complete() -> None:
     families = {
-        family: sum(name.startswith(family) for name in NAMES) for family in ("gpt3", "llama3", "qwen3", "pythia")
+        family: sum(name.startswith(family) for name in NAMES)
+        for family in ("gpt3", "llama3", "qwen3", "pythia")
     }
     assert families == {"gpt3": 8, "llama3": 3, "qwen3": 4, "pythia": 10}
 
 
 def test_counts_by_hand() -> None:
-    """gpt2, 2 layers 8 wide, 10 ids, 6 positions. A layer: 4 x 64 + 32 attention, 8 x 64 + 40 MLP, 32 norms = 872."""
-    sizes = count_parameters(CONFIG_MAPPING["gpt2"](n_embd=8, n_layer=2, n_head=2, vocab_size=10, n_positions=6))
+    """gpt2, 2 layers 8 wide, 10 ids, 6 positions. A layer: 4 x 64 + 32 attention, 8 x 64 + 40 MLP,
+    32 norms = 872."""
+    sizes = count_parameters(
+        CONFIG_MAPPING["gpt2"](n_embd=8, n_layer=2, n_head=2, vocab_size=10, n_positions=6)
+    )
     assert sizes == Sizes(total=2 * 872 + 16 + 128, embedding=80 + 48, looked_up=48)
     assert sizes.non_embedding == 2 * 872 + 16
     untied = CONFIG_MAPPING["llama"](
-        hidden_size=8, intermediate_size=4, num_hidden_layers=1, num_attention_heads=2, vocab_size=10
+        hidden_size=8,
+        intermediate_size=4,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=10,
     )
-    assert count_parameters(untied) == Sizes(total=2 * 80 + 4 * 64 + 3 * 32 + 3 * 8, embedding=160, looked_up=80)
+    assert count_parameters(untied) == Sizes(
+        total=2 * 80 + 4 * 64 + 3 * 32 + 3 * 8, embedding=160, looked_up=80
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_makes_a_run(run_file: Path, name: str) -> None:
     settings = read_preset(name)
     document = yaml.safe_load(run_file.read_text())
-    document = {key: document[key] for key in ("paths", "sources", "tokenizer", "deepspeed")} | {"preset": name}
+    document = {key: document[key] for key in ("paths", "sources", "tokenizer", "deepspeed")} | {
+        "preset": name
+    }
     run_file.write_text(yaml.safe_dump(document))
     config = load(run_file)
     assert config.preset == name
@@ -112,7 +139,9 @@ def test_every_preset_makes_a_run(run_file: Path, name: str) -> None:
     assert "preset" not in settings
 
 
-def test_a_preset_may_name_another_as_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_may_name_another_as_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.config.run_file.PRESETS", tmp_path)
     (tmp_path / "a.yaml").write_text("optimizer: {beta1: 0.1, beta2: 0.1, epsilon: 0.1}")
     (tmp_path / "b.yaml").write_text("preset: a\noptimizer: {beta1: 0.2, beta2: 0.2}")

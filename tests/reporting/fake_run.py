@@ -20,9 +20,14 @@ ENVIRONMENT = {
 
 
 def write_fake_run(
-    config: RunConfig, steps: int = 195, cloze: float = 0.51, loss: float = 4.0, mfu: float | None = None
+    config: RunConfig,
+    steps: int = 195,
+    cloze: float = 0.51,
+    loss: float = 4.0,
+    mfu: float | None = None,
 ) -> None:
-    """Write every manifest and metrics.jsonl below the config's folders; the last loss is `loss`, the entropy is 5."""
+    """Write every manifest and metrics.jsonl below the config's folders; the last loss is `loss`,
+    the entropy is 5."""
     sources = list(config.sources)
     tokens = {
         split: {"documents": count, "tokens": 300 * count, "text_bytes": 1000 * count}
@@ -48,7 +53,13 @@ def write_fake_run(
     write_byte_level_tokenizer(config.paths.data_dir / "tokenizer")
     write(config.paths.data_dir / "tokenizer", {"vocab_size": 259}, 20.0, wrap=False)
     write(config.paths.data_dir / "tokens", dict.fromkeys(sources, tokens), 3.2)
-    outlook = {"share": 0.5, "samples": 4321, "epochs": 1.25, "cut_documents": None, "padding": 0.0123}
+    outlook = {
+        "share": 0.5,
+        "samples": 4321,
+        "epochs": 1.25,
+        "cut_documents": None,
+        "padding": 0.0123,
+    }
     by_source = {name: loss + place / 10 for place, name in enumerate(sources)}
     train = {
         "step": steps,
@@ -114,7 +125,8 @@ def _writer(config: RunConfig) -> Any:
             "finished": "2026-01-02T03:04:05+0000",
             "output": f"output of {folder.name}",
             "inputs": flatten(config.model.model_dump(mode="json"), "model"),
-            "counts": {"headline": f"made {folder.name}"} | ({"sources": counts} if wrap else counts),
+            "counts": {"headline": f"made {folder.name}"}
+            | ({"sources": counts} if wrap else counts),
             "environment": ENVIRONMENT,
             "files": {"file": {"bytes": 1234, "checksum": "0"}},
         }
@@ -123,7 +135,9 @@ def _writer(config: RunConfig) -> Any:
     return write
 
 
-def _write_metrics(path: Path, steps: int, loss: float, by_source: dict[str, float], mfu: float | None) -> None:
+def _write_metrics(
+    path: Path, steps: int, loss: float, by_source: dict[str, float], mfu: float | None
+) -> None:
     rows = []
     for step in range(1, steps + 1):
         above = 4.3 * math.exp(-step / 40) + 0.05 * math.sin(step * 1.7)

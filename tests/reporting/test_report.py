@@ -57,7 +57,8 @@ def test_page_is_whole_and_has_every_section(run_file: Path) -> None:
     outline = Outline(page_of(run_file))
     assert outline.open == []
     assert outline.headings == list(SECTIONS)
-    # loss, rate, throughput, gradient norm, two of few-shot bars, validation per source, composition
+    # loss, rate, throughput, gradient norm, two of few-shot bars, validation per source,
+    # composition
     assert outline.pictures == 8
 
 
@@ -72,13 +73,18 @@ def test_utilisation_is_shown_where_it_is_known(run_file: Path) -> None:
 
 def test_bits_per_byte_of_documents_and_of_validation_stand_apart(run_file: Path) -> None:
     page = page_of(run_file)
-    row = "".join(f'<td class="figure">{value}</td>' for value in ("2.000", "50.0 kB", "2.500", "4.000"))
+    row = "".join(
+        f'<td class="figure">{value}</td>' for value in ("2.000", "50.0 kB", "2.500", "4.000")
+    )
     assert row in page
 
 
 def test_the_page_says_what_the_run_read(run_file: Path) -> None:
     page = page_of(run_file)
-    row = "".join(f'<td class="figure">{value}</td>' for value in ("50.0%", "4,321", "1.25", "\u2014", "1.23%"))
+    row = "".join(
+        f'<td class="figure">{value}</td>'
+        for value in ("50.0%", "4,321", "1.25", "\u2014", "1.23%")
+    )
     assert page.count(row) == len(load(run_file).sources)
     assert "Packing: concatenate." in page
 
@@ -99,7 +105,11 @@ def test_same_run_gives_the_same_bytes(run_file: Path) -> None:
 @pytest.mark.parametrize("count", [1, 20])
 def test_one_step_and_any_number_of_sources(run_file: Path, count: int) -> None:
     names = [f"source_{number}" for number in range(count - 1)]
-    text = page_of(run_file, *(f"sources.{name}={{kind: jsonl, paths: [web.jsonl]}}" for name in names), steps=1)
+    text = page_of(
+        run_file,
+        *(f"sources.{name}={{kind: jsonl, paths: [web.jsonl]}}" for name in names),
+        steps=1,
+    )
     assert Outline(text).headings == list(SECTIONS)
     assert all(name in text for name in names)
 
@@ -123,8 +133,12 @@ def test_empty_or_broken_metrics_are_named(run_file: Path) -> None:
 
 def test_the_tokenizer_is_measured_on_the_held_out_documents(run_file: Path) -> None:
     text = page_of(run_file, "model.config.tie_word_embeddings=false")
-    # "ab| ab| |<|b|>|C3|A9|<|/|b|>": 12 tokens of 15 bytes, 14 characters, 3 words; 2 of them part of é, 10 single bytes
-    assert '<td class="figure">1.25</td><td class="figure">1.17</td><td class="figure">4.00</td>' in text
+    # "ab| ab| |<|b|>|C3|A9|<|/|b|>": 12 tokens of 15 bytes, 14 characters, 3 words; 2 of them part
+    # of é, 10 single bytes
+    assert (
+        '<td class="figure">1.25</td><td class="figure">1.17</td><td class="figure">4.00</td>'
+        in text
+    )
     assert '<td class="figure">16.67%</td><td class="figure">83.33%</td>' in text
     # 384 rows x width 16 x 2 matrices, of 3,443,136 parameters
     assert '<td class="figure">12,288</td><td class="figure">0.4%</td>' in text
@@ -142,7 +156,8 @@ def test_a_cleared_data_dir_leaves_the_rest_of_the_page(run_file: Path) -> None:
 
 
 def test_no_text_acts_on_the_page(run_file: Path) -> None:
-    """Neither markup nor direction marks nor formulas, in the text of the page as in that of its pictures."""
+    """Neither markup nor direction marks nor formulas, in the text of the page as in that of its
+    pictures."""
     config = load(run_file)
     write_fake_run(config)
     for folder, old, new in (
@@ -155,5 +170,7 @@ def test_no_text_acts_on_the_page(run_file: Path) -> None:
     page = (config.paths.run_dir / "report.html").read_text()
     assert not {"\u202e", "\x1b"} & set(page)
     assert "&lt;U+202E&gt;&lt;1B&gt; &lt;script&gt;list" in page
-    assert page.count("$\\nonsense$ &lt;U+202E&gt;&lt;b&gt;") == 4  # two rows of the table, two pictures
+    assert (
+        page.count("$\\nonsense$ &lt;U+202E&gt;&lt;b&gt;") == 4
+    )  # two rows of the table, two pictures
     assert Outline(page).open == []

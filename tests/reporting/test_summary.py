@@ -9,7 +9,10 @@ from pipeline.errors import DataError, RequirementError
 from pipeline.reporting.report import report
 from pipeline.reporting.summary import print_summary, requirements
 
-REQUIRED = ("evaluation.require_gain_over_unigram=0.15", "evaluation.require_cloze_standard_errors=3")
+REQUIRED = (
+    "evaluation.require_gain_over_unigram=0.15",
+    "evaluation.require_cloze_standard_errors=3",
+)
 
 
 def test_figures_are_printed(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +29,8 @@ def test_figures_are_printed(run_file: Path, capsys: pytest.CaptureFixture[str])
         "The function returns a <script>list</script> & more",
         str(config.paths.run_dir / "report.html"),
         # (0.51 - 0.25) / 0.035 = 7.4
-        "reached: held-out cloze at k = 0 (acc_mutual_info) 0.510 ± 0.035 is 7.4 standard errors above chance",
+        "reached: held-out cloze at k = 0 (acc_mutual_info) 0.510 ± 0.035 is 7.4 standard errors "
+        "above chance",
     ):
         assert figure in shown
 
@@ -38,15 +42,20 @@ def test_both_missed_requirements_are_named_with_their_figures(run_file: Path) -
         print_summary(config)
     message = str(raised.value)
     assert (
-        "not reached: validation loss 4.500, 10.0% below the unigram entropy 5.000; at least 15.0% required" in message
+        "not reached: validation loss 4.500, 10.0% below the unigram entropy 5.000; at least 15.0% "
+        "required" in message
     )
-    assert "0.320 ± 0.035 is 2.0 standard errors above chance, 0.25; more than 3 required" in message
+    assert (
+        "0.320 ± 0.035 is 2.0 standard errors above chance, 0.25; more than 3 required" in message
+    )
     assert raised.value.exit_code == 3
 
 
 def test_one_missed_requirement_is_enough_and_none_set_asks_nothing(run_file: Path) -> None:
     write_fake_run(load(run_file), cloze=0.32)
-    with pytest.raises(RequirementError, match=r"(?s)  - reached: validation loss.*  - not reached: held-out cloze"):
+    with pytest.raises(
+        RequirementError, match=r"(?s)  - reached: validation loss.*  - not reached: held-out cloze"
+    ):
         print_summary(load(run_file, REQUIRED))
     print_summary(load(run_file))
 
@@ -54,8 +63,13 @@ def test_one_missed_requirement_is_enough_and_none_set_asks_nothing(run_file: Pa
 def test_the_limit_itself_is_enough_for_the_gain_and_not_for_the_cloze(run_file: Path) -> None:
     from pipeline.reporting.run_data import read_run
 
-    config = load(run_file, ["evaluation.require_gain_over_unigram=0.25", "evaluation.require_cloze_standard_errors=4"])
-    write_fake_run(config, cloze=0.25 + 4 * 0.035 - 1e-12, loss=3.75)  # 1 - 3.75 / 5 = 0.25, exactly
+    config = load(
+        run_file,
+        ["evaluation.require_gain_over_unigram=0.25", "evaluation.require_cloze_standard_errors=4"],
+    )
+    write_fake_run(
+        config, cloze=0.25 + 4 * 0.035 - 1e-12, loss=3.75
+    )  # 1 - 3.75 / 5 = 0.25, exactly
     assert [reached for reached, _ in requirements(config, read_run(config))] == [True, False]
 
 
@@ -67,36 +81,50 @@ def test_unfinished_stages_are_named(run_file: Path) -> None:
         print_summary(config)
 
 
-def test_a_run_without_held_out_text_is_still_shown(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_held_out_text_is_still_shown(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = load(run_file)
     write_fake_run(config)
     path = config.paths.run_dir / "checkpoints" / "manifest.json"
     manifest = json.loads(path.read_text())
     nothing = {"validation_loss": None, "unigram_entropy": None}
-    manifest["counts"] |= nothing | {"validation_loss_by_source": {}, "unigram_entropy_by_source": {}}
+    manifest["counts"] |= nothing | {
+        "validation_loss_by_source": {},
+        "unigram_entropy_by_source": {},
+    }
     path.write_text(json.dumps(manifest))
     report(config)
     print_summary(config)
     shown = " ".join(capsys.readouterr().out.split())  # a narrow terminal breaks the line
-    assert "not measured: nothing is held out (prepare.validation_fraction, validation_paths)" in shown
+    assert (
+        "not measured: nothing is held out (prepare.validation_fraction, validation_paths)" in shown
+    )
     with pytest.raises(RequirementError, match="not measured"):
         print_summary(load(run_file, REQUIRED))
 
 
-def test_of_ids_that_existed_no_text_is_counted(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_ids_that_existed_no_text_is_counted(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The fake token files tell of 96 and 4 documents and 30,000 tokens of every source."""
     config = load(run_file)
     write_fake_run(config)
     path = config.paths.data_dir / "documents" / "manifest.json"
     manifest = json.loads(path.read_text())
     nothing = {"train": 0, "validation": 0}
-    manifest["counts"]["sources"]["web"] |= {"documents": nothing, "text_bytes": nothing, "rejected": {}}
+    manifest["counts"]["sources"]["web"] |= {
+        "documents": nothing,
+        "text_bytes": nothing,
+        "rejected": {},
+    }
     path.write_text(json.dumps(manifest))
     print_summary(config)
     assert "96 to train on, 4 held out (no text: ids that existed)" in capsys.readouterr().out
     report(config)
     page = (config.paths.run_dir / "report.html").read_text()
     cells = "".join(
-        f'<td class="figure">{figure}</td>' for figure in ("96", "4", "\u2014", "28,800", "1,200", "\u2014", "0")
+        f'<td class="figure">{figure}</td>'
+        for figure in ("96", "4", "\u2014", "28,800", "1,200", "\u2014", "0")
     )
     assert f'<td class="text">web</td>{cells}' in page

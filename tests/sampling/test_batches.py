@@ -14,7 +14,9 @@ from pipeline.sampling.stream import Files
 X = IGNORED
 
 
-def read_rows(folder: Path, ids: list[int], rows: list[int], mask: bool = False, after_end: bool = True) -> Batch:
+def read_rows(
+    folder: Path, ids: list[int], rows: list[int], mask: bool = False, after_end: bool = True
+) -> Batch:
     """Read windows of 4 of one stream."""
     stream = write_ids(folder, [np.array(ids)])
     row = np.array(rows)
@@ -67,7 +69,9 @@ def test_positions_count_from_0_at_a_cut_and_at_every_document_as_before(tmp_pat
     assert cut.positions is not None
     assert cut.positions.tolist() == [[0, 1], [0, 0], [0, 1], [0, 0], [0, 1], [0, 1]]
     row = np.arange(8)[None]
-    longer = cut_rows(Batch(row, row + 1, np.array([[0, 1, 0, 1, 2, 3, 0, 1]]), np.zeros(1, np.uint64)), 4)
+    longer = cut_rows(
+        Batch(row, row + 1, np.array([[0, 1, 0, 1, 2, 3, 0, 1]]), np.zeros(1, np.uint64)), 4
+    )
     assert longer.positions is not None
     assert longer.positions.tolist() == [[0, 1, 0, 1], [0, 1, 0, 1]]
 
@@ -82,20 +86,30 @@ def test_packed_documents_have_positions_of_their_own(tmp_path: Path) -> None:
         writer.finish()
     made = pack_shard(tmp_path / "train_0", tmp_path / "p" / "s" / "train_0.rows", 4, "")
     stream = write_ids(tmp_path / "same", [ids])
-    rows = Packed(stream, 4, [(stream.paths[0], tmp_path / "p" / "s" / "train_0.rows", made["rows"])])
+    rows = Packed(
+        stream, 4, [(stream.paths[0], tmp_path / "p" / "s" / "train_0.rows", made["rows"])]
+    )
     numbers = np.arange(rows.count)
     places = Places(numbers, np.zeros_like(numbers), np.zeros_like(numbers), numbers)
     batch = read_batch([Source("a", stream, rows)], places, Shape(4, END, True, True))
     found = {
         tuple(
             zip(
-                *(part[i] for part in (batch.inputs.tolist(), batch.targets.tolist(), batch.positions.tolist())),
+                *(
+                    part[i]
+                    for part in (
+                        batch.inputs.tolist(),
+                        batch.targets.tolist(),
+                        batch.positions.tolist(),
+                    )
+                ),
                 strict=True,
             )
         )
         for i in range(rows.count)
     }
-    # Pieces of 4 (4 5 6 7), 2 (8 9), 2 (1 2) and 1 (11) inputs: the longest first, each into the fullest row with room.
+    # Pieces of 4 (4 5 6 7), 2 (8 9), 2 (1 2) and 1 (11) inputs: the longest first, each into the
+    # fullest row with room.
     first = ((4, 5, 0), (5, 6, 1), (6, 7, 2), (7, 8, 3))
     second = ((1, 2, 0), (2, END, 1), (8, 9, 0), (9, END, 1))
     third = ((11, END, 0), (END, X, 1), (END, X, 2), (END, X, 3))
@@ -103,10 +117,17 @@ def test_packed_documents_have_positions_of_their_own(tmp_path: Path) -> None:
 
 
 def test_the_checksum_says_what_was_read_however_it_is_divided(tmp_path: Path) -> None:
-    data = make_data({"a": write_stream(tmp_path / "a", [101]), "b": write_stream(tmp_path / "b", [40, 33], start=500)})
+    data = make_data(
+        {
+            "a": write_stream(tmp_path / "a", [101]),
+            "b": write_stream(tmp_path / "b", [40, 33], start=500),
+        }
+    )
     whole = data.read(range(24)).checksum
     for size in (1, 2, 3, 8, 12):
-        assert sum(data.read(range(i, i + size)).checksum for i in range(0, 24, size)) % 2**64 == whole
+        assert (
+            sum(data.read(range(i, i + size)).checksum for i in range(0, 24, size)) % 2**64 == whole
+        )
     assert data.read([1, 0, *range(2, 24)]).checksum == whole
     assert data.read(range(1, 25)).checksum != whole
     ids = np.fromfile(tmp_path / "a" / "train_0.bin", np.uint16)
@@ -129,7 +150,9 @@ class CountingFiles(Files):
 
 
 @pytest.mark.parametrize("size", [4 * 16 * 40 + 1, 4 * 16 * 40 + 30])
-def test_blocks_are_read_once_an_epoch_in_whole_and_give_what_single_reads_give(tmp_path: Path, size: int) -> None:
+def test_blocks_are_read_once_an_epoch_in_whole_and_give_what_single_reads_give(
+    tmp_path: Path, size: int
+) -> None:
     files = CountingFiles()
     block = 16
     data = make_data({"a": write_stream(tmp_path, [size], files=files)}, block=block)
@@ -138,11 +161,17 @@ def test_blocks_are_read_once_an_epoch_in_whole_and_give_what_single_reads_give(
     sources = [Source("a", plain.sources[0].stream, plain.sources[0].rows)]
     for first in range(0, rows - rows % 8, 8):
         positions = np.arange(first, first + 8)
-        batch, single = data.read(positions), read_batch(sources, plain.order.locate(positions), plain.shape)
+        batch, single = (
+            data.read(positions),
+            read_batch(sources, plain.order.locate(positions), plain.shape),
+        )
         np.testing.assert_array_equal(batch.inputs, single.inputs)
         np.testing.assert_array_equal(batch.targets, single.targets)
         assert batch.checksum == single.checksum
     data.read(np.arange(rows - rows % 8, rows))
     last = size - 1
-    expected = [(first * 2, (min(last, first + block * 4) - first + 1) * 2) for first in range(0, last, block * 4)]
+    expected = [
+        (first * 2, (min(last, first + block * 4) - first + 1) * 2)
+        for first in range(0, last, block * 4)
+    ]
     assert sorted((offset, count) for _, offset, count in files.reads) == expected

@@ -1,4 +1,5 @@
-"""Best-fit packing: against best-fit decreasing piece by piece, whole documents, every target once, the folder."""
+"""Best-fit packing: against best-fit decreasing piece by piece, whole documents, every target once,
+the folder."""
 
 import json
 import shutil
@@ -94,13 +95,20 @@ def test_only_documents_longer_than_a_row_are_cut() -> None:
 def write_shard(prefix: Path, lengths: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Write documents of these lengths; token i of the shard has the id i."""
     with indexed_dataset.ShardWriter(prefix, np.dtype(np.int32)) as writer:
-        writer.add(np.arange(sum(lengths), dtype=np.int32), np.array(lengths, np.int64), np.arange(len(lengths)))
+        writer.add(
+            np.arange(sum(lengths), dtype=np.int32),
+            np.array(lengths, np.int64),
+            np.arange(len(lengths)),
+        )
         return writer.finish()
 
 
 def groups(prefix: Path, least: int) -> list[tuple[list[int], list[int]]]:
     shard = indexed_dataset.read(prefix)
-    return [(starts.tolist(), positions.tolist()) for starts, positions in document_groups(shard, least, "Mend it.")]
+    return [
+        (starts.tolist(), positions.tolist())
+        for starts, positions in document_groups(shard, least, "Mend it.")
+    ]
 
 
 def test_groups_are_consecutive_documents_without_the_empty_ones(tmp_path: Path) -> None:
@@ -111,7 +119,9 @@ def test_groups_are_consecutive_documents_without_the_empty_ones(tmp_path: Path)
     assert groups(tmp_path / "empty", 5) == []
 
 
-def test_groups_do_not_depend_on_how_much_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_do_not_depend_on_how_much_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lengths = np.random.default_rng(1).integers(1, 9, 200).tolist()
     write_shard(tmp_path / "a", lengths)
     at_once = groups(tmp_path / "a", 30)
@@ -120,7 +130,9 @@ def test_groups_do_not_depend_on_how_much_is_read_at_once(tmp_path: Path, monkey
         assert groups(tmp_path / "a", 30) == at_once
 
 
-def test_documents_may_have_several_sequences_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_may_have_several_sequences_and_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_shard(tmp_path / "a", [3, 1, 4, 2])
     path = tmp_path / "a.idx"
     content = bytearray(path.read_bytes())
@@ -134,21 +146,35 @@ def test_documents_may_have_several_sequences_and_none(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("entry", "value"),
     [(-4, 1), (-2, 9), (-1, 4), (-6, 8)],
-    ids=["the first is not 0", "one beyond the next", "more than there are", "an offset of another sequence"],
+    ids=[
+        "the first is not 0",
+        "one beyond the next",
+        "more than there are",
+        "an offset of another sequence",
+    ],
 )
-def test_documents_that_do_not_follow_each_other_are_refused(tmp_path: Path, entry: int, value: int) -> None:
-    write_shard(tmp_path / "a", [3, 1, 4])  # its file ends with three offsets and four entries of documents
+def test_documents_that_do_not_follow_each_other_are_refused(
+    tmp_path: Path, entry: int, value: int
+) -> None:
+    write_shard(
+        tmp_path / "a", [3, 1, 4]
+    )  # its file ends with three offsets and four entries of documents
     path = tmp_path / "a.idx"
     content = path.read_bytes()
     numbers = np.frombuffer(content[-7 * 8 :], "<i8").copy()
     assert numbers.tolist() == [0, 12, 16, 0, 1, 2, 3]
     numbers[entry] = value
     path.write_bytes(content[: -7 * 8] + numbers.tobytes())
-    with pytest.raises(DataError, match=r"a\.idx: its documents do not stand one after another.*\. Mend it\."):
+    with pytest.raises(
+        DataError, match=r"a\.idx: its documents do not stand one after another.*\. Mend it\."
+    ):
         groups(tmp_path / "a", 100)
 
 
-@given(lengths=st.lists(st.integers(1, 40) | st.integers(1, 4), max_size=80), sequence_length=st.integers(2, 20))
+@given(
+    lengths=st.lists(st.integers(1, 40) | st.integers(1, 4), max_size=80),
+    sequence_length=st.integers(2, 20),
+)
 def test_every_target_is_in_one_row_and_short_documents_are_whole(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], sequence_length: int
 ) -> None:
@@ -169,7 +195,9 @@ def test_every_target_is_in_one_row_and_short_documents_are_whole(
             document = int(np.searchsorted(ends, start, side="right"))
             pieces[document] += 1
             targets += range(start + 1, start + length + 1)
-    taught = [i for end, n in zip(ends.tolist(), lengths, strict=True) for i in range(end - n + 1, end)]
+    taught = [
+        i for end, n in zip(ends.tolist(), lengths, strict=True) for i in range(end - n + 1, end)
+    ]
     assert sorted(targets) == taught
     assert pieces == {i: -(-(n - 1) // sequence_length) for i, n in enumerate(lengths) if n > 1}
     assert counts["files"] == {"web/a.rows": file_record(folder / "web" / "a.rows")}
@@ -185,7 +213,8 @@ def test_every_target_is_in_one_row_and_short_documents_are_whole(
 
 @pytest.fixture
 def make_tokens(run_file: Path) -> Callable[..., RunConfig]:
-    """Return a function that writes tokens as the stage would: `{shard: lengths}` of the source `web`; `L` is 8."""
+    """Return a function that writes tokens as the stage would: `{shard: lengths}` of the source
+    `web`; `L` is 8."""
 
     def make(shards: dict[str, Sequence[int]], workers: int = 1) -> RunConfig:
         config = load(run_file, [f"executor.workers={workers}"])
@@ -208,7 +237,8 @@ def test_the_manifest_says_what_was_packed(make_tokens: Callable[..., RunConfig]
     manifest = prepare_packing(config)
     folder = config.paths.data_dir / "packing" / "best-fit-8"
     assert manifest == read_json(folder / "manifest.json")
-    # train_0: 8 | 2. train_1: 4 + 4 | 8 | 8 | 3, the document of 19 positions being cut into 8, 8 and 3.
+    # train_0: 8 | 2. train_1: 4 + 4 | 8 | 8 | 3, the document of 19 positions being cut into 8, 8
+    # and 3.
     assert manifest["sources"] == {
         "web": {
             "shards": [["train_0", 2], ["train_1", 4]],
@@ -226,7 +256,9 @@ def test_the_manifest_says_what_was_packed(make_tokens: Callable[..., RunConfig]
     assert [rows.pieces(row)[0].tolist() for row in range(4)] == [[10], [18], [0, 5], [26]]
 
 
-def test_one_worker_and_two_write_the_same(make_tokens: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_one_worker_and_two_write_the_same(
+    make_tokens: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     lengths = np.random.default_rng(2).geometric(0.1, (3, 500)).tolist()
     shards = {f"train_{i}": of_shard for i, of_shard in enumerate(lengths)}
     made = []
@@ -265,17 +297,23 @@ def test_new_text_is_packed_and_the_rest_kept(make_tokens: Callable[..., RunConf
     after = prepare_packing(make_tokens({"train_0": [9, 3], "train_2": [4]}))
     assert after["fingerprint"] != before["fingerprint"]
     assert after["sources"]["web"]["shards"] == [["train_0", 2], ["train_2", 1]]
-    assert sorted(path.name for path in (folder / "web").iterdir()) == ["train_0.rows", "train_2.rows"]
+    assert sorted(path.name for path in (folder / "web").iterdir()) == [
+        "train_0.rows",
+        "train_2.rows",
+    ]
     assert (folder / "web" / "train_0.rows").stat().st_ino == kept
 
 
-def test_a_broken_shard_is_named_and_the_others_are_not_packed_again(make_tokens: Callable[..., RunConfig]) -> None:
+def test_a_broken_shard_is_named_and_the_others_are_not_packed_again(
+    make_tokens: Callable[..., RunConfig],
+) -> None:
     config = make_tokens(SHARDS)
     shard = config.paths.data_dir / "tokens" / "web" / "train_0.idx"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
     with pytest.raises(
-        TasksFailed, match=r"train_0\.idx: cannot be read.*Delete .*train_0\.idx and .*then run `pipeline tokenize`"
+        TasksFailed,
+        match=r"train_0\.idx: cannot be read.*Delete .*train_0\.idx and .*then run `pipeline tokenize`",
     ):
         prepare_packing(config)
     folder = best_fit.packing_folder(config.paths.data_dir, 8)
@@ -305,7 +343,9 @@ def test_it_goes_on_after_a_kill(make_tokens: Callable[..., RunConfig], run_file
         while process.poll() is None and not list((folder / RECORDS).glob("*.json")):
             time.sleep(0.001)
         process.kill()
-    finished = {path: path.stat().st_ino for path in folder.glob("web/*.rows") if has_record(path, folder)}
+    finished = {
+        path: path.stat().st_ino for path in folder.glob("web/*.rows") if has_record(path, folder)
+    }
     assert finished
     manifest = prepare_packing(config)
     assert {path: path.stat().st_ino for path in finished} == finished
@@ -319,7 +359,9 @@ def has_record(path: Path, folder: Path) -> bool:
     return (folder / RECORDS / f"web~{path.stem}.json").exists()
 
 
-def test_linked_pairs_are_packed_alike_and_copied_again_when_broken(make_tokens: Callable[..., RunConfig]) -> None:
+def test_linked_pairs_are_packed_alike_and_copied_again_when_broken(
+    make_tokens: Callable[..., RunConfig],
+) -> None:
     sources = prepare_packing(config := make_tokens(SHARDS))["sources"]
     tokens = config.paths.data_dir / "tokens"
     files = read_json(tokens / "manifest.json")["files"]
@@ -329,21 +371,32 @@ def test_linked_pairs_are_packed_alike_and_copied_again_when_broken(make_tokens:
     for name, record in files.items():
         original = elsewhere / Path(name).name
         (tokens / name).symlink_to(original)
-        files[name] = {"bytes": record["bytes"], "identity": "name, size, time: 1", "link_to": str(original)}
+        files[name] = {
+            "bytes": record["bytes"],
+            "identity": "name, size, time: 1",
+            "link_to": str(original),
+        }
     (tokens / "manifest.json").write_text(json.dumps({"files": files}))
     assert prepare_packing(config)["sources"] == sources
     (elsewhere / "train_0.bin").write_bytes(b"")
     shutil.rmtree(best_fit.packing_folder(config.paths.data_dir, 8))
     with pytest.raises(
-        TasksFailed, match=r"train_0\.bin: holds 0 tokens.* Copy .*elsewhere/train_0\.bin and .* again\."
+        TasksFailed,
+        match=r"train_0\.bin: holds 0 tokens.* Copy .*elsewhere/train_0\.bin and .* again\.",
     ):
         prepare_packing(config)
 
 
-def test_without_tokens_or_a_place_to_write_it_says_what_to_do(make_tokens: Callable[..., RunConfig]) -> None:
+def test_without_tokens_or_a_place_to_write_it_says_what_to_do(
+    make_tokens: Callable[..., RunConfig],
+) -> None:
     config = make_tokens(SHARDS)
-    (config.paths.data_dir / "packing").symlink_to("a folder that is gone")  # where not even root can write
-    with pytest.raises(DataError, match=r"best-fit-8: the packing .* once where paths\.data_dir is writable"):
+    (config.paths.data_dir / "packing").symlink_to(
+        "a folder that is gone"
+    )  # where not even root can write
+    with pytest.raises(
+        DataError, match=r"best-fit-8: the packing .* once where paths\.data_dir is writable"
+    ):
         prepare_packing(config)
     (config.paths.data_dir / "tokens" / "manifest.json").unlink()
     with pytest.raises(DataError, match="holds no finished tokens"):

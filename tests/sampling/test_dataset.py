@@ -1,4 +1,5 @@
-"""A run file to the data it reads: proportions, stages, empty sources, packings; and what is said of it beforehand."""
+"""A run file to the data it reads: proportions, stages, empty sources, packings; and what is said
+of it beforehand."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,13 +46,24 @@ def make(tmp_path: Path) -> Make:
             with ShardWriter(prefix, np.dtype(np.uint16)) as writer:
                 ids = np.concatenate([np.r_[np.arange(1, n), 0] for n in lengths])
                 writer.add(ids, np.array(lengths), np.arange(len(lengths)))
-                files |= {f"{source}/{prefix.name}{suffix}": record for suffix, record in writer.finish().items()}
+                files |= {
+                    f"{source}/{prefix.name}{suffix}": record
+                    for suffix, record in writer.finish().items()
+                }
     counts = {"dtypes": dict.fromkeys(documents, "uint16"), "vocab_size": 259}
-    write_json(tmp_path / "data" / "tokens" / "manifest.json", {"files": files, "counts": counts, "output": "x"})
+    write_json(
+        tmp_path / "data" / "tokens" / "manifest.json",
+        {"files": files, "counts": counts, "output": "x"},
+    )
     write_byte_level_tokenizer(tmp_path / "data" / "tokenizer")
-    write_json(tmp_path / "data" / "tokenizer" / "report.json", {"vocab_size": 259, "end_of_document_id": 0})
+    write_json(
+        tmp_path / "data" / "tokenizer" / "report.json",
+        {"vocab_size": 259, "end_of_document_id": 0},
+    )
     run_file = tmp_path / "run.yaml"
-    run_file.write_text(RUN_FILE.replace("TEMPLATES", str(Path(__file__).parents[2] / "ds_configs")))
+    run_file.write_text(
+        RUN_FILE.replace("TEMPLATES", str(Path(__file__).parents[2] / "ds_configs"))
+    )
     return lambda *overrides: load(run_file, overrides)
 
 
@@ -67,7 +79,9 @@ def test_weights_are_those_of_the_mixture_or_the_rows_or_epochs_times_rows(make:
 
 def test_epochs_asked_for_are_the_epochs_seen_when_the_run_is_as_long(make: Make) -> None:
     config = make(
-        "data.mixture=null", "data.epochs={web: 10, wiki: 20, none: 0}", f"train.train_tokens={(90 + 120) * 8}"
+        "data.mixture=null",
+        "data.epochs={web: 10, wiki: 20, none: 0}",
+        f"train.train_tokens={(90 + 120) * 8}",
     )
     epochs = open_data(config).order.epochs(90 + 120)
     assert epochs["web"] == pytest.approx(10, abs=1.1 / 9)
@@ -104,29 +118,45 @@ def test_stages_begin_at_their_progress_rounded_up(make: Make) -> None:
     ],
 )
 def test_a_source_of_weight_without_tokens_is_named(make: Make, override: str) -> None:
-    with pytest.raises(ConfigError, match=r"mixture\.none: its training text has no token to predict; add text, or"):
+    with pytest.raises(
+        ConfigError, match=r"mixture\.none: its training text has no token to predict; add text, or"
+    ):
         open_data(make(override))
 
 
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["data.epochs={web: 1, wiki: 1, none: 0}"], "data: `mixture` and `epochs` exclude each other; keep one"),
-        (["data.mixture={web: 1, wiki: 1}"], "data.mixture: says nothing of the source none; give it a weight, 0 to"),
+        (
+            ["data.epochs={web: 1, wiki: 1, none: 0}"],
+            "data: `mixture` and `epochs` exclude each other; keep one",
+        ),
+        (
+            ["data.mixture={web: 1, wiki: 1}"],
+            "data.mixture: says nothing of the source none; give it a weight, 0 to",
+        ),
         (
             ["data.mixture={web: 1, wiki: 1, none: 0, wikl: 1}"],
             "data.mixture.wikl: no such source; sources are web, wiki",
         ),
         (['data.mixture={web: "inf", wiki: 1, none: 0}'], "data.mixture.web"),
         (['data.mixture={web: 1, wiki: "nan", none: 0}'], "data.mixture.wiki"),
-        (["data.mixture=llama3"], "data.mixture = 'llama3': no such preset; there are gpt3, llama, redpajama-v1"),
+        (
+            ["data.mixture=llama3"],
+            "data.mixture = 'llama3': no such preset; there are gpt3, llama, redpajama-v1",
+        ),
         (["data.stages=[{from_progress: 0.5}]"], "data.stages.0: needs `mixture` or `epochs`"),
         (
             ["data.stages=[{from_progress: 0, mixture: {web: 1, wiki: 1, none: 0}}]"],
-            "data.stages.0.from_progress = 0: takes the place of data.mixture and data.epochs; remove those",
+            "data.stages.0.from_progress = 0: takes the place of data.mixture and data.epochs; "
+            "remove those",
         ),
         (
-            ["data.stages=[" + ", ".join(["{from_progress: 0.5, mixture: {web: 1, wiki: 1, none: 0}}"] * 2) + "]"],
+            [
+                "data.stages=["
+                + ", ".join(["{from_progress: 0.5, mixture: {web: 1, wiki: 1, none: 0}}"] * 2)
+                + "]"
+            ],
             "data.stages: from_progress must rise from stage to stage",
         ),
     ],
@@ -148,10 +178,12 @@ def test_presets_are_those_of_the_papers() -> None:
     assert sum(tokens.values()) == 1210  # billions
 
 
-def test_the_outlook_counts_tokens_epochs_cut_documents_and_padding(make: Make, capsys: pytest.CaptureFixture) -> None:
+def test_the_outlook_counts_tokens_epochs_cut_documents_and_padding(
+    make: Make, capsys: pytest.CaptureFixture
+) -> None:
     seen = look_ahead(make())["sources"]
-    # web: 70 tokens, 69 targets in rows of 8: 9 rows, 3 places empty. Its documents span 0-19, 20-24, 25-27, 28-67, 68-69:
-    # a multiple of 8 lies inside the first, the second, and the fourth.
+    # web: 70 tokens, 69 targets in rows of 8: 9 rows, 3 places empty. Its documents span 0-19,
+    # 20-24, 25-27, 28-67, 68-69: a multiple of 8 lies inside the first, the second, and the fourth.
     assert (seen["web"]["tokens"], seen["web"]["rows"], seen["web"]["samples"]) == (70, 9, 600)
     assert seen["web"]["padding"] == 3 / 72
     assert seen["web"]["cut_documents"] == 3 / 5
@@ -175,7 +207,8 @@ def test_best_fit_is_prepared_before_it_is_opened(make: Make) -> None:
     with pytest.raises(DataError, match="the text is not packed for these sources"):
         open_data(config)
     seen = look_ahead(config)["sources"]
-    # Longer than 9 tokens are 20 and 40 of web's five documents, and 30 of wiki's three (9 tokens are 8 positions).
+    # Longer than 9 tokens are 20 and 40 of web's five documents, and 30 of wiki's three (9 tokens
+    # are 8 positions).
     assert (seen["web"]["cut_documents"], seen["wiki"]["cut_documents"]) == (2 / 5, 1 / 3)
     data = open_data(config)
     for name, positions in (("web", 19 + 4 + 2 + 39 + 1), ("wiki", 8 + 3 + 29)):

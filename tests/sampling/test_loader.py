@@ -1,4 +1,5 @@
-"""Each rank's share of the order, read ahead: the same for any number of ranks, from any step, under any latency."""
+"""Each rank's share of the order, read ahead: the same for any number of ranks, from any step,
+under any latency."""
 
 import random
 import threading
@@ -16,7 +17,10 @@ from pipeline.sampling.loader import READING_THREADS, Loader, Share
 from pipeline.sampling.stream import Files
 
 DIVISIONS = [
-    (ranks, micro) for ranks in (1, 2, 3, 4, 8, 16, 32, 48, 64) for micro in (1, 2, 4) if 192 % (ranks * micro) == 0
+    (ranks, micro)
+    for ranks in (1, 2, 3, 4, 8, 16, 32, 48, 64)
+    for micro in (1, 2, 4)
+    if 192 % (ranks * micro) == 0
 ]
 
 
@@ -30,17 +34,29 @@ def equal_steps(samples: int) -> StepPlan:
 
 
 @pytest.mark.parametrize(("ranks", "micro"), DIVISIONS)
-def test_any_number_of_ranks_reads_the_same_positions_in_the_same_global_order(ranks: int, micro: int) -> None:
+def test_any_number_of_ranks_reads_the_same_positions_in_the_same_global_order(
+    ranks: int, micro: int
+) -> None:
     shares = [Share(rank, ranks, micro, equal_steps(192)) for rank in range(ranks)]
     for step in (1, 5):
-        found = [i for a in range(shares[0].accumulation(step)) for share in shares for i in share.positions(step, a)]
+        found = [
+            i
+            for a in range(shares[0].accumulation(step))
+            for share in shares
+            for i in share.positions(step, a)
+        ]
         assert found == list(range((step - 1) * 192, step * 192))
 
 
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 8), (2, 4), (2, 1), (4, 2), (8, 1)])
 @pytest.mark.parametrize("block", [0, 8])
-def test_simulated_ranks_read_together_what_one_reads(tmp_path: Path, ranks: int, micro: int, block: int) -> None:
-    streams = {"a": write_stream(tmp_path / "a", [101, 30]), "tiny": write_stream(tmp_path / "tiny", [3], start=900)}
+def test_simulated_ranks_read_together_what_one_reads(
+    tmp_path: Path, ranks: int, micro: int, block: int
+) -> None:
+    streams = {
+        "a": write_stream(tmp_path / "a", [101, 30]),
+        "tiny": write_stream(tmp_path / "tiny", [3], start=900),
+    }
     data = make_data(streams, [3.0, 1.0], block=block)
     rows: dict[tuple[int, int], list[list[int]]] = {}
     for rank in range(ranks):
@@ -55,15 +71,22 @@ def test_simulated_ranks_read_together_what_one_reads(tmp_path: Path, ranks: int
 @pytest.mark.parametrize(
     ("share", "steps"), [(Share(1, 2, 2, equal_steps(8)), 12), (Share(0, 1, 1, equal_steps(1)), 60)]
 )
-def test_resuming_at_any_step_or_sample_reads_on_as_if_never_stopped(tmp_path: Path, share: Share, steps: int) -> None:
+def test_resuming_at_any_step_or_sample_reads_on_as_if_never_stopped(
+    tmp_path: Path, share: Share, steps: int
+) -> None:
     data = make_data(
-        {"a": write_stream(tmp_path / "a", [101]), "tiny": write_stream(tmp_path / "tiny", [3], start=900)}
+        {
+            "a": write_stream(tmp_path / "a", [101]),
+            "tiny": write_stream(tmp_path / "tiny", [3], start=900),
+        }
     )
     with Loader(data, share, range(1, steps + 1), keep) as loader:
         whole = [[batch.inputs.tolist() for batch in step] for step in loader]
     for start in range(1, steps + 1):
         with Loader(data, share, range(start, steps + 1), keep) as loader:
-            assert [[batch.inputs.tolist() for batch in step] for step in loader] == whole[start - 1 :]
+            assert [[batch.inputs.tolist() for batch in step] for step in loader] == whole[
+                start - 1 :
+            ]
 
 
 def test_a_change_of_ranks_in_mid_run_changes_no_global_batch(tmp_path: Path) -> None:
@@ -76,7 +99,9 @@ def test_a_change_of_ranks_in_mid_run_changes_no_global_batch(tmp_path: Path) ->
                 for i, batches in enumerate(loader):
                     totals[i] = (totals[i] + sum(batch.checksum for batch in batches)) % 2**64
         checksums += totals
-    assert checksums == [data.read(np.arange(8 * step, 8 * step + 8)).checksum for step in range(10)]
+    assert checksums == [
+        data.read(np.arange(8 * step, 8 * step + 8)).checksum for step in range(10)
+    ]
 
 
 def test_the_loader_gives_what_the_order_says(tmp_path: Path) -> None:
@@ -86,7 +111,9 @@ def test_the_loader_gives_what_the_order_says(tmp_path: Path) -> None:
     assert [len(step) for step in steps] == [2, 2, 2]
     for step, batches in zip(range(3, 6), steps, strict=True):
         for micro, batch in enumerate(batches):
-            np.testing.assert_array_equal(batch.inputs, data.read(share.positions(step, micro)).inputs)
+            np.testing.assert_array_equal(
+                batch.inputs, data.read(share.positions(step, micro)).inputs
+            )
     assert steps[0][0].inputs.shape == (2, 4)
 
 
@@ -109,7 +136,8 @@ def test_leaving_early_ends_the_threads(tmp_path: Path) -> None:
 
 
 class SlowFiles(Files):
-    """Every read takes a while, as on a parallel file system under load; several are answered at once."""
+    """Every read takes a while, as on a parallel file system under load; several are answered at
+    once."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(64)
@@ -166,18 +194,30 @@ def test_under_ramps_ranks_read_the_tokens_of_the_run_without_them(
         np.testing.assert_array_equal(found, getattr(whole, part).ravel())
     assert sum(batch.checksum for batch in in_order) % 2**64 == whole.checksum
     for (step, _), batch in rows.items():
-        assert batch.inputs.shape == (micro * 4 // plan.sequence_length(step), plan.sequence_length(step))
+        assert batch.inputs.shape == (
+            micro * 4 // plan.sequence_length(step),
+            plan.sequence_length(step),
+        )
 
 
 def positions_of(shares: list[Share], step: int) -> list[int]:
-    return [i for a in range(shares[0].accumulation(step)) for share in shares for i in share.positions(step, a)]
+    return [
+        i
+        for a in range(shares[0].accumulation(step))
+        for share in shares
+        for i in share.positions(step, a)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_under_ramps_too_any_step_can_be_the_first_after_a_resume(tmp_path: Path, seed: int) -> None:
+def test_under_ramps_too_any_step_can_be_the_first_after_a_resume(
+    tmp_path: Path, seed: int
+) -> None:
     data, plan = make_data({"a": write_stream(tmp_path, [301])}), random_steps(seed, 2, 2)
     with Loader(data, Share(1, 2, 2, plan), range(1, plan.total_steps + 1), keep) as loader:
         whole = [[batch.inputs.tolist() for batch in step] for step in loader]
     for start in range(1, plan.total_steps + 1):
         with Loader(data, Share(1, 2, 2, plan), range(start, plan.total_steps + 1), keep) as loader:
-            assert [[batch.inputs.tolist() for batch in step] for step in loader] == whole[start - 1 :]
+            assert [[batch.inputs.tolist() for batch in step] for step in loader] == whole[
+                start - 1 :
+            ]

@@ -1,4 +1,5 @@
-"""Shares that are exact after every sample, for any weights, and places that are computed both ways."""
+"""Shares that are exact after every sample, for any weights, and places that are computed both
+ways."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -26,12 +27,15 @@ MIXTURES = [
     [1] * 100,
 ]
 any_weights = st.lists(
-    st.one_of(st.integers(0, 20), st.integers(0, 2**50), st.floats(0, 1e6, allow_nan=False)), min_size=1, max_size=30
+    st.one_of(st.integers(0, 20), st.integers(0, 2**50), st.floats(0, 1e6, allow_nan=False)),
+    min_size=1,
+    max_size=30,
 ).filter(any)
 
 
 def deviations(weights: list[float], samples: int) -> list[Fraction]:
-    """Return the largest distance of each source's count from its exact share, over all beginnings of so many samples."""
+    """Return the largest distance of each source's count from its exact share, over all beginnings
+    of so many samples."""
     exact = [Fraction(str(weight)) for weight in weights]
     total = sum(exact)
     sources = make_mixture(weights).locate(np.arange(samples))[0]
@@ -39,7 +43,8 @@ def deviations(weights: list[float], samples: int) -> list[Fraction]:
     for source, weight in enumerate(exact):
         places = np.flatnonzero(sources == source).tolist()
         share = weight / total
-        # Between two samples of a source its count stands still, so the distance is largest at one end or the other.
+        # Between two samples of a source its count stands still, so the distance is largest at one
+        # end or the other.
         ends = [*zip(range(len(places) + 1), [*places, samples], strict=True)]
         starts = [(count + 1, place + 1) for count, place in enumerate(places)]
         found.append(max(abs(count - n * share) for count, n in [*ends, *starts]))
@@ -49,7 +54,9 @@ def deviations(weights: list[float], samples: int) -> list[Fraction]:
 @given(any_weights)
 @example(FIBONACCI)
 @example([*FIBONACCI, 0.0])
-def test_after_every_sample_each_source_is_within_the_bound_of_its_exact_share(weights: list[float]) -> None:
+def test_after_every_sample_each_source_is_within_the_bound_of_its_exact_share(
+    weights: list[float],
+) -> None:
     rounding = Fraction(600, LARGEST_TOTAL)
     assert max(deviations(weights, 600)) < Fraction(str(LARGEST_DEVIATION)) + rounding
 
@@ -93,7 +100,9 @@ def test_shares_hold_in_the_largest_corpora() -> None:
 @given(any_weights, st.integers(0, LARGEST_SAMPLE - 300))
 @example([1e-300, 1e300, 1 / 3], LARGEST_SAMPLE - 300)
 @example([LARGEST_TOTAL // 2, LARGEST_TOTAL // 2 - 1, 1], LARGEST_SAMPLE - 300)
-def test_a_sample_is_the_next_of_its_source_and_found_again(weights: list[float], first: int) -> None:
+def test_a_sample_is_the_next_of_its_source_and_found_again(
+    weights: list[float], first: int
+) -> None:
     """Anywhere, as at the beginning: no place depends on where one starts to look."""
     mixture, indices = make_mixture(weights), np.arange(first, first + 200)
     sources, numbers = mixture.locate(indices)
@@ -101,7 +110,9 @@ def test_a_sample_is_the_next_of_its_source_and_found_again(weights: list[float]
     assert before.sum() == first
     for source in range(len(weights)):
         here = sources == source
-        assert numbers[here].tolist() == list(range(before[source], before[source] + int(here.sum())))
+        assert numbers[here].tolist() == list(
+            range(before[source], before[source] + int(here.sum()))
+        )
         if weights[source] > 0:
             np.testing.assert_array_equal(mixture.find(source, numbers[here]), indices[here])
     after = mixture.samples_before(first + 200) - before

@@ -1,4 +1,5 @@
-"""The order of a run: pure, exact over epochs, sources of very unequal size, stages and skipped ranges; and backwards."""
+"""The order of a run: pure, exact over epochs, sources of very unequal size, stages and skipped
+ranges; and backwards."""
 
 import numpy as np
 import pytest
@@ -7,8 +8,12 @@ from pipeline.sampling.order import Order, make_order
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle
 
 
-def order_of(counts: dict[str, int], weights: list[tuple[int, list[float]]], seed: int = 1, block: int = 0) -> Order:
-    shuffles = {name: BlockShuffle(n, block) if block else FullShuffle(n) for name, n in counts.items()}
+def order_of(
+    counts: dict[str, int], weights: list[tuple[int, list[float]]], seed: int = 1, block: int = 0
+) -> Order:
+    shuffles = {
+        name: BlockShuffle(n, block) if block else FullShuffle(n) for name, n in counts.items()
+    }
     return make_order(seed, shuffles, counts, weights)
 
 
@@ -18,8 +23,12 @@ ORDERS = {
     "unequal": order_of(UNEQUAL, [(0, [1000.0, 7.0, 1.0])]),
     "block": order_of(UNEQUAL, [(0, [0.5, 0.3, 0.2])], block=8),
     "one of weight 0": order_of(UNEQUAL, [(0, [1.0, 0.0, 1.0])]),
-    "stages": order_of(UNEQUAL, [(0, [1.0, 1.0, 0.0]), (700, [0.0, 1.0, 1.0]), (1500, [1.0, 1.0, 1.0])]),
-    "skipping": order_of(UNEQUAL, [(0, [1.0, 1.0, 1.0])]).skipping(((0, 3), (50, 60), (60, 61), (900, 1200))),
+    "stages": order_of(
+        UNEQUAL, [(0, [1.0, 1.0, 0.0]), (700, [0.0, 1.0, 1.0]), (1500, [1.0, 1.0, 1.0])]
+    ),
+    "skipping": order_of(UNEQUAL, [(0, [1.0, 1.0, 1.0])]).skipping(
+        ((0, 3), (50, 60), (60, 61), (900, 1200))
+    ),
 }
 
 
@@ -59,7 +68,9 @@ def test_where_a_row_comes_is_where_it_is_found(order: Order) -> None:
             if places.source[position] == source and places.row[position] in rows:
                 expected.setdefault(int(places.row[position]), []).append(position)
         for row in rows.tolist():
-            assert sorted(p for p in (int(at[row]) for at in found.values()) if p >= 0) == expected.get(row, [])
+            assert sorted(
+                p for p in (int(at[row]) for at in found.values()) if p >= 0
+            ) == expected.get(row, [])
 
 
 def test_epochs_and_counts_before_a_sample_are_those_counted() -> None:
@@ -73,8 +84,11 @@ def test_epochs_and_counts_before_a_sample_are_those_counted() -> None:
 
 @pytest.mark.parametrize("first", [0, 1_234_567], ids=["the whole run", "a stage"])
 @pytest.mark.parametrize("epochs", [[1, 1, 1], [1, 2.5, 3], [0.1, 20, 0]], ids=str)
-def test_sources_of_any_size_are_read_as_often_as_asked_for(epochs: list[float], first: int) -> None:
-    """Neither a row more of the smallest beside millions, nor of any in a stage of its own proportions."""
+def test_sources_of_any_size_are_read_as_often_as_asked_for(
+    epochs: list[float], first: int
+) -> None:
+    """Neither a row more of the smallest beside millions, nor of any in a stage of its own
+    proportions."""
     counts = {"huge": 9_000_000, "small": 100, "one": 10}
     wanted = [round(often * rows) for often, rows in zip(epochs, counts.values(), strict=True)]
     before = [(0, [1, 0, 0])] if first else []
@@ -87,7 +101,9 @@ def test_a_stage_goes_on_in_the_epoch_where_the_one_before_it_ended() -> None:
     order = order_of({"a": 100, "b": 100}, [(0, [1.0, 1.0]), (60, [0.0, 1.0])])
     places = order.locate(np.arange(130))
     assert set(places.source[60:].tolist()) == {1}
-    assert sorted(places.row[places.source == 1].tolist()) == list(range(100))  # 30 of them before the change
+    assert sorted(places.row[places.source == 1].tolist()) == list(
+        range(100)
+    )  # 30 of them before the change
 
 
 def test_stages_of_another_mixture_leave_what_was_before_them_as_it_was() -> None:
@@ -104,6 +120,8 @@ def test_skipped_samples_are_never_consumed_and_all_others_once_in_order() -> No
 
 
 def test_another_seed_gives_another_order() -> None:
-    first, other = (order_of({"a": 100}, [(0, [1.0])], seed=seed).locate(np.arange(100)).row for seed in (1, 2))
+    first, other = (
+        order_of({"a": 100}, [(0, [1.0])], seed=seed).locate(np.arange(100)).row for seed in (1, 2)
+    )
     assert sorted(first) == sorted(other)
     assert first.tolist() != other.tolist()

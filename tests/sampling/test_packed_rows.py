@@ -1,4 +1,5 @@
-"""The index of packed rows: the reader against the writer and the format's description, and damaged files."""
+"""The index of packed rows: the reader against the writer and the format's description, and damaged
+files."""
 
 import struct
 from pathlib import Path
@@ -59,7 +60,15 @@ def test_rows_are_found_by_their_tokens_the_last_target_included(tmp_path: Path)
     write_rows(tmp_path / "a.rows")
     rows = PackedRows(tmp_path / "a.rows", 8)
     # Row 0 reads the tokens 0 to 5 and 9 to 12, row 1 30 to 38, row 2 6 to 8.
-    expected = {(0, 1): [0], (5, 6): [0], (6, 9): [2], (5, 7): [0, 2], (12, 30): [0], (13, 30): [], (38, 99): [1]}
+    expected = {
+        (0, 1): [0],
+        (5, 6): [0],
+        (6, 9): [2],
+        (5, 7): [0, 2],
+        (12, 30): [0],
+        (13, 30): [],
+        (38, 99): [1],
+    }
     assert {tokens: rows.rows_overlapping(*tokens).tolist() for tokens in expected} == expected
     assert rows.rows_overlapping(0, 99).tolist() == [0, 1, 2]
 
@@ -86,7 +95,9 @@ def test_a_shard_may_have_no_rows(tmp_path: Path) -> None:
         (HEADER.size + 8 * 8, b"\6", "or rows of more than 8 positions"),
     ],
 )
-def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path, place: int, content: bytes, what: str) -> None:
+def test_a_damaged_file_is_refused_with_the_way_out(
+    tmp_path: Path, place: int, content: bytes, what: str
+) -> None:
     path = tmp_path / "web" / "a.rows"
     write_rows(path)
     damaged = bytearray(path.read_bytes())
@@ -96,7 +107,10 @@ def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path, place: int, 
         with pytest.raises(DataError) as error:
             read(PackedRows(path, 8))
         assert f"{path}: " in str(error.value) and what in str(error.value)
-        assert f"Delete it and {tmp_path / 'manifest.json'}, then run the same command again." in str(error.value)
+        assert (
+            f"Delete it and {tmp_path / 'manifest.json'}, then run the same command again."
+            in str(error.value)
+        )
 
 
 def test_a_file_that_is_cut_or_missing_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,10 @@ def test_it_is_the_same_in_every_process_and_release() -> None:
 
 
 def test_keys_differ_by_every_part_and_parts_do_not_run_together() -> None:
-    keys = [derive_key(*parts) for parts in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1), (1, "a0"), ("1a", 0)]]
+    keys = [
+        derive_key(*parts)
+        for parts in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1), (1, "a0"), ("1a", 0)]
+    ]
     assert len(set(keys)) == len(keys)
 
 
@@ -33,8 +36,9 @@ def test_neighbours_are_uncorrelated_and_positions_uniform(seed: int) -> None:
     # The correlation of n independent pairs has standard deviation 1 / sqrt(n) = 0.007.
     assert abs(np.corrcoef(images[:-1], images[1:])[0, 1]) < 4 / np.sqrt(size)
     assert abs(np.corrcoef(np.arange(size), images)[0, 1]) < 4 / np.sqrt(size)
-    # The first half of the images over 100 equal bins: chi-square with 99 degrees of freedom, sampled without
-    # replacement at one half, so that its mean is 99 / 2 and its standard deviation sqrt(2 x 99) / 2.
+    # The first half of the images over 100 equal bins: chi-square with 99 degrees of freedom,
+    # sampled without replacement at one half, so that its mean is 99 / 2 and its standard deviation
+    # sqrt(2 x 99) / 2.
     counts, _ = np.histogram(images[: size // 2], bins=100, range=(0, size))
     chi_square = ((counts - 100) ** 2 / 100).sum()
     assert abs(chi_square - 99 / 2) < 4 * np.sqrt(2 * 99) / 2
@@ -55,7 +59,9 @@ def test_gaps_between_neighbours_are_spread_as_those_of_a_random_order(seed: int
 
 def test_two_epochs_are_unrelated() -> None:
     size = 20_000
-    first, second = (permute(np.arange(size), size, derive_key(3, "web", epoch)) for epoch in (0, 1))
+    first, second = (
+        permute(np.arange(size), size, derive_key(3, "web", epoch)) for epoch in (0, 1)
+    )
     assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(size)
     assert (first == second).sum() < 10  # 1 is expected
 

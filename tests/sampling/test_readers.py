@@ -1,4 +1,5 @@
-"""Reading threads: one, or many where reads make it wait; in order, to the end, with their errors."""
+"""Reading threads: one, or many where reads make it wait; in order, to the end, with their
+errors."""
 
 import threading
 import time
@@ -37,7 +38,9 @@ def test_a_slow_task_brings_all_threads() -> None:
     before, readers, together = set(threading.enumerate()), Readers(6), threading.Barrier(6)
     assert set(threading.enumerate()) <= before
     readers.submit(time.sleep, 3 * MOST_EXCESS_SECONDS)
-    futures = [readers.submit(together.wait, 600) for _ in range(6)]  # passed by six at once, or by none
+    futures = [
+        readers.submit(together.wait, 600) for _ in range(6)
+    ]  # passed by six at once, or by none
     assert sorted(future.result() for future in futures) == list(range(6))
     readers.close()
     assert set(threading.enumerate()) <= before

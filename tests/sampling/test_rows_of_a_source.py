@@ -1,4 +1,5 @@
-"""Streams cut into rows: every target once an epoch, also the last ones, also of a stream shorter than a row."""
+"""Streams cut into rows: every target once an epoch, also the last ones, also of a stream shorter
+than a row."""
 
 from pathlib import Path
 
@@ -15,13 +16,19 @@ from pipeline.tokens.indexed_dataset import ShardWriter
 def test_windows_have_every_target_once(tokens: int) -> None:
     rows = Concatenated(tokens, 4, 2)
     pieces = rows.pieces(np.arange(rows.count))
-    targets = [t for start, n in zip(pieces.start, pieces.length, strict=True) for t in range(start + 1, start + n + 1)]
+    targets = [
+        t
+        for start, n in zip(pieces.start, pieces.length, strict=True)
+        for t in range(start + 1, start + n + 1)
+    ]
     assert targets == list(range(1, tokens))
     assert all(0 < n <= 4 for n in pieces.length)
 
 
 @pytest.mark.parametrize("rows", [Concatenated(21, 4, 2), Concatenated(3, 4, 2)], ids=str)
-def test_the_rows_that_overlap_some_tokens_are_those_that_read_one_of_them(rows: Concatenated) -> None:
+def test_the_rows_that_overlap_some_tokens_are_those_that_read_one_of_them(
+    rows: Concatenated,
+) -> None:
     pieces = rows.pieces(np.arange(rows.count))
     for start in range(rows.tokens):
         for end in range(start + 1, rows.tokens + 1):
@@ -40,11 +47,15 @@ def test_pieces_know_where_in_their_row_they_begin() -> None:
 
 @pytest.fixture
 def packed(tmp_path: Path) -> tuple[Rows, TokenStream, list[int]]:
-    """Return three shards of documents packed into rows of 8, their stream, and the documents' lengths."""
+    """Return three shards of documents packed into rows of 8, their stream, and the documents'
+    lengths."""
     lengths = [[3, 9, 20, 1], [2, 2, 2], [5, 8, 17, 4, 1]]
     shards, files, value = [], [], 0
     for number, documents in enumerate(lengths):
-        prefix, index = tmp_path / f"train_{number}", tmp_path / "packing" / "s" / f"train_{number}.rows"
+        prefix, index = (
+            tmp_path / f"train_{number}",
+            tmp_path / "packing" / "s" / f"train_{number}.rows",
+        )
         with ShardWriter(prefix, np.dtype(np.uint16)) as writer:
             ids = np.arange(value, value + sum(documents))
             writer.add(ids, np.array(documents), np.arange(len(documents)))
@@ -57,17 +68,23 @@ def packed(tmp_path: Path) -> tuple[Rows, TokenStream, list[int]]:
     return Packed(stream, 8, files), stream, [n for documents in lengths for n in documents]
 
 
-def test_packed_rows_over_several_shards_have_every_target_of_every_document_once(packed: tuple) -> None:
+def test_packed_rows_over_several_shards_have_every_target_of_every_document_once(
+    packed: tuple,
+) -> None:
     rows, stream, documents = packed
     order = np.random.default_rng(0).permutation(rows.count)
     pieces = rows.pieces(order)
     assert (np.diff(pieces.row) >= 0).all()
     assert np.bincount(pieces.row, pieces.length).max() <= 8
     found = sorted(
-        t for start, n in zip(pieces.start, pieces.length, strict=True) for t in range(start + 1, start + n + 1)
+        t
+        for start, n in zip(pieces.start, pieces.length, strict=True)
+        for t in range(start + 1, start + n + 1)
     )
     starts = np.cumsum([0, *documents])
-    expected = [t for first, n in zip(starts, documents, strict=False) for t in range(first + 1, first + n)]
+    expected = [
+        t for first, n in zip(starts, documents, strict=False) for t in range(first + 1, first + n)
+    ]
     assert found == expected
     assert len(stream) == starts[-1]
 

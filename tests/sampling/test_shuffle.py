@@ -9,12 +9,18 @@ from pipeline.sampling.shuffle import WINDOW_BLOCKS, BlockShuffle, FullShuffle, 
 SHUFFLES = [
     FullShuffle(1),
     FullShuffle(1000),
-    *(BlockShuffle(size, block) for size in (1, 5, 16, 17, 100, 1000, 4097) for block in (1, 3, 8, 64)),
+    *(
+        BlockShuffle(size, block)
+        for size in (1, 5, 16, 17, 100, 1000, 4097)
+        for block in (1, 3, 8, 64)
+    ),
 ]
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES, ids=str)
-def test_every_row_comes_exactly_once_and_is_found_again(shuffle: FullShuffle | BlockShuffle) -> None:
+def test_every_row_comes_exactly_once_and_is_found_again(
+    shuffle: FullShuffle | BlockShuffle,
+) -> None:
     for epoch in range(4):
         key = derive_key(1, "web", epoch)
         rows = shuffle.rows(np.arange(shuffle.size), key)
@@ -27,7 +33,9 @@ def test_any_part_is_computed_as_the_whole(shuffle: Shuffle) -> None:
     key = derive_key(2, "web", 0)
     whole = shuffle.rows(np.arange(10_000), key)
     for start in (0, 1, 255, 256, 5000, 9_990):
-        np.testing.assert_array_equal(shuffle.rows(np.arange(start, start + 10), key), whole[start : start + 10])
+        np.testing.assert_array_equal(
+            shuffle.rows(np.arange(start, start + 10), key), whole[start : start + 10]
+        )
 
 
 @pytest.mark.parametrize("size", [64 * 16 * 16, 64 * 16 * 16 + 5])
@@ -40,7 +48,9 @@ def test_a_window_of_positions_reads_a_window_of_blocks_each_once(size: int) -> 
         seen.setdefault(index, []).append(position)
     spans = [positions[-1] - positions[0] for positions in seen.values()]
     assert max(spans) < WINDOW_BLOCKS * block
-    assert len({tuple(blocks[:block]), tuple(blocks[block : 2 * block])}) == 2  # blocks are mixed within the window
+    assert (
+        len({tuple(blocks[:block]), tuple(blocks[block : 2 * block])}) == 2
+    )  # blocks are mixed within the window
     assert len(set(blocks[: 4 * block].tolist())) > WINDOW_BLOCKS // 2
 
 
@@ -52,5 +62,7 @@ def test_blocks_come_in_a_random_order() -> None:
 
 def test_epochs_differ() -> None:
     for shuffle in (FullShuffle(500), BlockShuffle(500, 8)):
-        orders = [shuffle.rows(np.arange(500), derive_key(1, "web", epoch)).tolist() for epoch in range(3)]
+        orders = [
+            shuffle.rows(np.arange(500), derive_key(1, "web", epoch)).tolist() for epoch in range(3)
+        ]
         assert orders[0] != orders[1] != orders[2]

@@ -28,7 +28,15 @@ def test_reading_crosses_files(tmp_path: Path) -> None:
 
 def test_pieces_come_one_after_another(tmp_path: Path) -> None:
     tokens = write_stream(tmp_path, [3, 0, 1, 4])
-    assert tokens.read_pieces(np.array([6, 1, 0]), np.array([2, 4, 1])).tolist() == [6, 7, 1, 2, 3, 4, 0]
+    assert tokens.read_pieces(np.array([6, 1, 0]), np.array([2, 4, 1])).tolist() == [
+        6,
+        7,
+        1,
+        2,
+        3,
+        4,
+        0,
+    ]
     assert tokens.read_pieces(np.zeros(0, int), np.zeros(0, int)).tolist() == []
 
 
@@ -40,7 +48,9 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, damage: str) -
     else:
         os.truncate(tmp_path / "train_1.bin", 4)
     assert tokens.read(0, 4).tolist() == [0, 1, 2, 3]
-    with pytest.raises(DataError, match=r"train_1\.bin: (ends after 4 bytes instead of 8|cannot be read)"):
+    with pytest.raises(
+        DataError, match=r"train_1\.bin: (ends after 4 bytes instead of 8|cannot be read)"
+    ):
         tokens.read(0, 8)
 
 
@@ -61,7 +71,9 @@ def test_a_hundred_thousand_files_are_one_stream(tmp_path: Path) -> None:
         (tmp_path / str(folder)).mkdir()
         for i in range(10_000):
             path = tmp_path / str(folder) / f"{i}.bin"
-            os.link(tmp_path / "real.bin", path) if i % 100 == 0 else None  # the file system bounds links to one file
+            os.link(
+                tmp_path / "real.bin", path
+            ) if i % 100 == 0 else None  # the file system bounds links to one file
             shards.append((path if i % 100 == 0 else tmp_path / "real.bin", 8))
     tokens = TokenStream(shards, np.dtype(np.uint16), Files(most=64))
     assert len(tokens) == 800_000
@@ -77,5 +89,7 @@ def test_a_file_that_other_threads_drop_is_open_while_it_is_read(tmp_path: Path)
     tokens = write_stream(tmp_path, [4, 4, 4], files=files)
     with ThreadPoolExecutor(8) as pool:
         starts = [4 * (i % 3) for i in range(3000)]
-        for start, found in zip(starts, pool.map(lambda start: tokens.read(start, 4).tolist(), starts), strict=True):
+        for start, found in zip(
+            starts, pool.map(lambda start: tokens.read(start, 4).tolist(), starts), strict=True
+        ):
             assert found == list(range(start, start + 4))

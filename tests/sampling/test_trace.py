@@ -26,7 +26,10 @@ DATA = {
     "block": ["data.shuffle=block"],
     "best-fit": ["data.packing=best-fit"],
     "stages": ["data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"],
-    "ramp": ["batch.ramp=[{until_tokens: 1024, global_batch_tokens: 128}]", "batch.micro_batch_sequences=1"],
+    "ramp": [
+        "batch.ramp=[{until_tokens: 1024, global_batch_tokens: 128}]",
+        "batch.micro_batch_sequences=1",
+    ],
     "many epochs": ["data.mixture={prose: 0, sums: 1}", "train.train_tokens=51200"],
 }
 
@@ -46,7 +49,8 @@ def begin(run_file: Path, overrides: list[str], completed: int = 12) -> Run:
 
 
 def add_text(run_file: Path, change: str) -> None:
-    """Add text to the data of a run file: another source, or another file of one, and pack what is packed."""
+    """Add text to the data of a run file: another source, or another file of one, and pack what is
+    packed."""
     rows = [f'{{"text": "more text than there was, {i} times {i}"}}\n' for i in range(50)]
     (run_file.parent / "more.jsonl").write_text("".join(rows))
     text = run_file.read_text().replace("run_dir: run", "run_dir: other")
@@ -77,7 +81,9 @@ def test_a_run_is_traced_as_before_after_text_was_added(
     assert [trace_step(run, 5), trace_document(run, identity)] == before
     tokens = run.config.paths.data_dir / "tokens"
     added = {path.relative_to(tokens).as_posix() for path in tokens.glob("*/train_*.bin")} - {
-        path.relative_to(tokens).as_posix() for source in run.data.sources for path in source.stream.paths
+        path.relative_to(tokens).as_posix()
+        for source in run.data.sources
+        for path in source.stream.paths
     }
     assert added
     if change == "a file":  # what came later was not seen
@@ -87,12 +93,18 @@ def test_a_run_is_traced_as_before_after_text_was_added(
 
 
 @pytest.mark.parametrize("damage", ["missing", "another", "not listed"])
-def test_a_run_whose_tokens_are_gone_is_not_traced_and_they_are_named(make_run: MakeRun, damage: str) -> None:
+def test_a_run_whose_tokens_are_gone_is_not_traced_and_they_are_named(
+    make_run: MakeRun, damage: str
+) -> None:
     run = begin(make_run(), [])
     resume.begin(run.config)
     tokens = run.config.paths.data_dir / "tokens"
     manifest = read_json(tokens / "manifest.json")
-    (name,) = (name for name in manifest["files"] if name.startswith("sums/train_") and name.endswith(".bin"))
+    (name,) = (
+        name
+        for name in manifest["files"]
+        if name.startswith("sums/train_") and name.endswith(".bin")
+    )
     if damage == "missing":
         (tokens / name).unlink()
     elif damage == "another":
@@ -114,13 +126,19 @@ def test_both_ways_agree_over_a_whole_run(make_run: MakeRun, overrides: list[str
     for step in range(1, config.total_steps + 1):
         for row in trace_step(run, step)["rows"]:
             for part in row["documents"]:
-                seen.setdefault(part["id"], []).append((step, row["row"], part["first"], part["end"]))
+                seen.setdefault(part["id"], []).append(
+                    (step, row["row"], part["first"], part["end"])
+                )
     assert seen, "nothing was traced"
     documents = config.paths.data_dir / "documents"
     for source in config.sources:
         for identity, _ in [*iterate_texts(documents, source, "train")][:40]:
             (found,) = trace_document(run, identity)["documents"]
-            times = [(t["step"], t["row"], first, end) for t in found["times"] for first, end in t["spans"]]
+            times = [
+                (t["step"], t["row"], first, end)
+                for t in found["times"]
+                for first, end in t["spans"]
+            ]
             assert sorted(times) == sorted(seen.get(identity, []))
             assert all(t["done"] == (t["step"] <= 12) for t in found["times"])
 
@@ -134,14 +152,17 @@ def test_a_step_names_the_documents_whose_text_its_rows_hold(make_run: MakeRun) 
         read = sum(span["end"] - span["first"] for span in spans)
         assert read == int((ids.targets != -100).sum()) + 1
         for span in spans:
-            (document,) = read_documents(documents / row["source"] / f"{span['shard']}.parquet", [span["row"]])
+            (document,) = read_documents(
+                documents / row["source"] / f"{span['shard']}.parquet", [span["row"]]
+            )
             assert document["id"] == span["id"]
             assert span["origin_file"] == f"{row['source']}.jsonl"
             assert span["excerpt"].removesuffix("<|endoftext|>") in document["text"]
 
 
 def test_ranks_and_rows_narrow_a_step_down(make_run: MakeRun) -> None:
-    """Batches of 8 in micro-batches of 2 on 2 ranks: rank 0 has rows 0 1 4 5, rank 1 rows 2 3 6 7."""
+    """Batches of 8 in micro-batches of 2 on 2 ranks: rank 0 has rows 0 1 4 5, rank 1 rows 2 3 6
+    7."""
     run = begin(make_run(), [])
     assert [row["row"] for row in trace_step(run, 1, rank=1)["rows"]] == [2, 3, 6, 7]
     (only,) = trace_step(run, 1, row=6)["rows"]
@@ -165,7 +186,9 @@ def test_what_is_held_out_has_no_weight_or_is_unknown(make_run: MakeRun) -> None
     unseen = next(iterate_texts(documents, "sums", "train"))[0]
     (found,) = trace_document(run, unseen)["documents"]
     assert (found["held_out"], found["times"]) == (False, [])
-    with pytest.raises(UserError, match=r"no document of the run's sources \(prose, sums\) has this id or url"):
+    with pytest.raises(
+        UserError, match=r"no document of the run's sources \(prose, sums\) has this id or url"
+    ):
         trace_document(run, "prose/train_none_000/0")
 
 
@@ -177,7 +200,9 @@ def test_skipped_samples_are_honoured(make_run: MakeRun) -> None:
         {"state": {"step": 10, "tokens": 2560, "skipped": [[16, 24]]}},
     )
     skipping = read_run(plain.config)
-    samples = {step: [row["sample"] for row in trace_step(skipping, step)["rows"]] for step in (2, 3)}
+    samples = {
+        step: [row["sample"] for row in trace_step(skipping, step)["rows"]] for step in (2, 3)
+    }
     assert samples == {2: list(range(8, 16)), 3: list(range(24, 32))}
     lost = {part["id"] for row in trace_step(plain, 3)["rows"] for part in row["documents"]}
     for identity in lost:
@@ -187,12 +212,23 @@ def test_skipped_samples_are_honoured(make_run: MakeRun) -> None:
             assert identity in {part["id"] for part in rows[0]["documents"]}
 
 
-def test_a_real_run_is_traced_from_its_folder_and_its_data_are_those_it_logged(make_run: MakeRun) -> None:
+def test_a_real_run_is_traced_from_its_folder_and_its_data_are_those_it_logged(
+    make_run: MakeRun,
+) -> None:
     run_file = make_run()
     run_ranks(run_file, 2)
     config = load(run_file)
     (config.paths.run_dir / "config.yaml").write_text(dump(config))
-    command = [sys.executable, "-m", "pipeline", "trace", str(config.paths.run_dir), "--json", "--step", "7"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "trace",
+        str(config.paths.run_dir),
+        "--json",
+        "--step",
+        "7",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
     traced = json.loads(ended.stdout)
     assert (traced["done"], traced["ranks"], traced["data"]["same"]) == (True, 2, True)
@@ -215,7 +251,14 @@ def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
 
     run_file = make_run()
     run = begin(run_file, [])
-    nothing = {"step": None, "document": None, "rank": None, "row": None, "limit": 20, "as_json": False}
+    nothing = {
+        "step": None,
+        "document": None,
+        "rank": None,
+        "row": None,
+        "limit": 20,
+        "as_json": False,
+    }
     trace(run_file, [], **{**nothing, "step": 2, "limit": 2})
     printed = capsys.readouterr()
     assert "step 2 (done, made by 2 ranks): 8 rows" in printed.out

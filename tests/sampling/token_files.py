@@ -16,10 +16,17 @@ from pipeline.sampling.stream import Files, TokenStream
 END = 65_000
 
 
-def write_stream(folder: Path, lengths: Sequence[int], start: int = 0, files: Files | None = None) -> TokenStream:
+def write_stream(
+    folder: Path, lengths: Sequence[int], start: int = 0, files: Files | None = None
+) -> TokenStream:
     """Write consecutive numbers over files of these lengths."""
     return write_ids(
-        folder, [np.arange(start + sum(lengths[:i]), start + sum(lengths[: i + 1])) for i in range(len(lengths))], files
+        folder,
+        [
+            np.arange(start + sum(lengths[:i]), start + sum(lengths[: i + 1]))
+            for i in range(len(lengths))
+        ],
+        files,
     )
 
 
@@ -47,8 +54,15 @@ def make_data(
     """Return windows of `length` over streams; with `block`, shuffled in blocks of so many rows."""
     rows: dict[str, Rows] = {name: Windows(len(s), length, 2, block) for name, s in streams.items()}
     counts = {name: cut.count for name, cut in rows.items()}
-    shuffles = {name: BlockShuffle(n, block) if block else FullShuffle(n) for name, n in counts.items()}
-    order = make_order(seed, shuffles, counts, [(0, list(weights) if weights else [float(n) for n in counts.values()])])
+    shuffles = {
+        name: BlockShuffle(n, block) if block else FullShuffle(n) for name, n in counts.items()
+    }
+    order = make_order(
+        seed,
+        shuffles,
+        counts,
+        [(0, list(weights) if weights else [float(n) for n in counts.values()])],
+    )
     sources = [
         Source(name, stream, rows[name], BlockReader(stream, rows[name]) if block else None)
         for name, stream in streams.items()

@@ -57,7 +57,9 @@ def finish(stage: Stage, config: RunConfig, checksum: str = "aa") -> dict[str, A
     files = {"out.bin": {"bytes": 3, "checksum": checksum}}
     inputs = artifacts.expected_inputs(stage, config, TABLE)
     made_from = artifacts.outputs_of(stage.inputs, config, TABLE)
-    return artifacts.write_manifest(stage, config, inputs, made_from, Result({"headline": "3 bytes"}, files), 1.23456)
+    return artifacts.write_manifest(
+        stage, config, inputs, made_from, Result({"headline": "3 bytes"}, files), 1.23456
+    )
 
 
 def kinds(config: RunConfig) -> dict[str, str]:
@@ -109,7 +111,9 @@ def test_a_change_outside_and_a_new_format_version_make_stale(
     size = (tmp_path / "web.jsonl").stat().st_size
     with (tmp_path / "web.jsonl").open("a") as file:
         file.write("x")
-    assert artifacts.states(TABLE, config)["read"].reasons == (f"raw file web.jsonl: {size} -> {size + 1}",)
+    assert artifacts.states(TABLE, config)["read"].reasons == (
+        f"raw file web.jsonl: {size} -> {size + 1}",
+    )
     finish(READ, config)
     newer = Stage(**{**vars(READ), "version": 2})
     assert artifacts.states({"read": newer}, config)["read"].reasons == ("format version: 1 -> 2",)
@@ -137,20 +141,39 @@ def test_a_fingerprint_does_not_see_the_order_of_keys() -> None:
 
 
 def test_fingerprints_tell_values_apart() -> None:
-    values = [{}, [], None, {"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": [1, 2]}, {"a": [2, 1]}, {"a": None}, {"b": 1}]
+    values = [
+        {},
+        [],
+        None,
+        {"a": 1},
+        {"a": "1"},
+        {"a": 1.5},
+        {"a": [1, 2]},
+        {"a": [2, 1]},
+        {"a": None},
+        {"b": 1},
+    ]
     assert len({artifacts.fingerprint(value) for value in values}) == len(values)
     # A fingerprint that changed would make everybody's finished stages stale.
     assert artifacts.fingerprint({"a": 1}) == xxhash.xxh3_128_hexdigest(b'{"a":1}')
 
 
 def test_flatten_names_every_value_and_drops_locations() -> None:
-    nested = {"a": {"b": 1, "c": {"d": "x"}}, "at": Path("/x"), "several": (Path("/x"), Path("/y")), "list": (1, 2)}
+    nested = {
+        "a": {"b": 1, "c": {"d": "x"}},
+        "at": Path("/x"),
+        "several": (Path("/x"), Path("/y")),
+        "list": (1, 2),
+    }
     nested["none yet"] = ()  # naming the first location must change nothing either
     assert artifacts.flatten(nested, "top") == {"top.a.b": 1, "top.a.c.d": "x", "top.list": (1, 2)}
 
 
 def test_differences_name_what_appeared_and_what_went() -> None:
-    before, after = {"same": 1, "gone": True, "long": "x" * 99}, {"same": 1, "new": [1], "long": "y"}
+    before, after = (
+        {"same": 1, "gone": True, "long": "x" * 99},
+        {"same": 1, "new": [1], "long": "y"},
+    )
     assert artifacts.differences(before, after) == [
         "gone: true -> not set",
         f'long: "{"x" * 36}... -> "y"',
@@ -178,7 +201,9 @@ def test_reading_json_that_is_missing_or_broken(tmp_path: Path) -> None:
     assert artifacts.read_json(tmp_path / "none.json") is None
     broken = tmp_path / "broken.json"
     broken.write_text('{"a": ')
-    with pytest.raises(DataError, match=r"broken\.json: is damaged .* Delete it to have it made again\."):
+    with pytest.raises(
+        DataError, match=r"broken\.json: is damaged .* Delete it to have it made again\."
+    ):
         artifacts.read_json(broken)
 
 
@@ -186,17 +211,26 @@ def test_a_file_record_is_its_size_and_checksum(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"")
     # Source: the XXH3 specification's 128-bit value of the empty input, seed 0.
-    assert artifacts.file_record(path) == {"bytes": 0, "checksum": "99aa06d3014798d86001c324468d497f"}
+    assert artifacts.file_record(path) == {
+        "bytes": 0,
+        "checksum": "99aa06d3014798d86001c324468d497f",
+    }
     big = os.urandom((4 << 20) + 1)  # one byte more than a block
     path.write_bytes(big)
-    assert artifacts.file_record(path) == {"bytes": len(big), "checksum": xxhash.xxh3_128_hexdigest(big)}
+    assert artifacts.file_record(path) == {
+        "bytes": len(big),
+        "checksum": xxhash.xxh3_128_hexdigest(big),
+    }
 
 
 def test_a_checksummed_file_records_what_its_sinks_wrote(tmp_path: Path) -> None:
     path = tmp_path / "x"
     file = ChecksummedFile(path)
     assert file.record() == artifacts.file_record(path)  # of nothing
-    assert [file.write(content) for content in (b"", b"abc", memoryview(b"xdex")[1:3], array("i", [1, 2]))] == [
+    assert [
+        file.write(content)
+        for content in (b"", b"abc", memoryview(b"xdex")[1:3], array("i", [1, 2]))
+    ] == [
         0,
         3,
         2,
@@ -227,15 +261,27 @@ def test_a_file_that_nobody_reads_soon_lets_go_of_memory(
 ) -> None:
     calls: list[tuple[str, int]] = []
     monkeypatch.setattr(checksummed_file, "PORTION_BYTES", 100)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(("sync", os.fstat(descriptor).st_size)))
     monkeypatch.setattr(
-        os, "posix_fadvise", lambda descriptor, *_: calls.append(("drop", os.fstat(descriptor).st_size))
+        os, "fsync", lambda descriptor: calls.append(("sync", os.fstat(descriptor).st_size))
+    )
+    monkeypatch.setattr(
+        os,
+        "posix_fadvise",
+        lambda descriptor, *_: calls.append(("drop", os.fstat(descriptor).st_size)),
     )
     content = bytes(range(256)) * 2
     path = tmp_path / "x"
     with ChecksummedFile(path, stays_cached) as file:
-        assert [file.write(part) for part in (content[:30], content[30:300], content[300:])] == [30, 270, 212]
-        assert calls == ([] if stays_cached else [(what, n) for n in (130, 230, 400, 500) for what in ("sync", "drop")])
+        assert [file.write(part) for part in (content[:30], content[30:300], content[300:])] == [
+            30,
+            270,
+            212,
+        ]
+        assert calls == (
+            []
+            if stays_cached
+            else [(what, n) for n in (130, 230, 400, 500) for what in ("sync", "drop")]
+        )
     assert path.read_bytes() == content
     assert file.record() == artifacts.file_record(path)
 
@@ -277,7 +323,11 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def modes(folder: Path) -> set[int]:
     """Return the permissions of all files below a folder."""
-    return {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    return {
+        path.stat().st_mode & 0o777
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 def test_the_umask_decides_who_may_read_what_is_written(tmp_path: Path, umask: int) -> None:
@@ -299,14 +349,22 @@ def test_stages_write_as_the_umask_says(run_file: Path, umask: int) -> None:
 
 
 def test_only_a_damaged_file_is_to_be_deleted(tmp_path: Path) -> None:
-    """Not what stands in the way of it, and not one that this user may not read, or that is a folder."""
+    """Not what stands in the way of it, and not one that this user may not read, or that is a
+    folder."""
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "damaged").write_text("{")
     (tmp_path / "nested").write_text("[" * 50_000)
     (tmp_path / "loop").symlink_to("loop")
     advice = {}
-    for name in ("file/data/documents/manifest.json", "file/x", "folder", "loop", "damaged", "nested"):
+    for name in (
+        "file/data/documents/manifest.json",
+        "file/x",
+        "folder",
+        "loop",
+        "damaged",
+        "nested",
+    ):
         with pytest.raises(DataError) as error:
             artifacts.read_json(tmp_path / name)
         advice[name] = "elete" in str(error.value)

@@ -1,4 +1,5 @@
-"""Who reads a data_dir: a run that lives is told to who changes the data, a dead one is not, and nothing is in the way."""
+"""Who reads a data_dir: a run that lives is told to who changes the data, a dead one is not, and
+nothing is in the way."""
 
 import json
 import os
@@ -26,15 +27,21 @@ def test_the_mark_of_a_run_elsewhere_lives_as_long_as_its_lease(tmp_path: Path, 
     data_dir, run_dir = tmp_path / "data", tmp_path / "run"
     run_dir.mkdir()
     lease = run_dir / LEASE
-    lease.write_text(json.dumps({"host": "node17", "boot": "b", "pid": 1, "purpose": "pipeline train"}))
+    lease.write_text(
+        json.dumps({"host": "node17", "boot": "b", "pid": 1, "purpose": "pipeline train"})
+    )
     stamp = lease.stat().st_mtime - age
     os.utime(lease, (stamp, stamp))
     write_json(data_dir / FOLDER / "a.json", {"run_dir": str(run_dir)})
-    assert [reader.holder["host"] for reader in live_readers(data_dir)] == (["node17"] if age == 0 else [])
+    assert [reader.holder["host"] for reader in live_readers(data_dir)] == (
+        ["node17"] if age == 0 else []
+    )
     assert (data_dir / FOLDER / "a.json").exists() == (age == 0)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"run_dir": 3}', b"\xff", b'{"run_dir": "gone"}', b'"\\ud800"'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"run_dir": 3}', b"\xff", b'{"run_dir": "gone"}', b'"\\ud800"']
+)
 def test_a_mark_that_says_nothing_is_passed_over(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "a.json").write_bytes(content)
@@ -44,21 +51,36 @@ def test_a_mark_that_says_nothing_is_passed_over(tmp_path: Path, content: bytes)
 def test_where_data_may_not_be_written_a_run_works_without_a_mark(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / FOLDER).write_text("a file is in the way, as permissions may be")
-    with Lease(tmp_path / "run", "pipeline train"), marked_as_reader(tmp_path / "data", tmp_path / "run"):
+    with (
+        Lease(tmp_path / "run", "pipeline train"),
+        marked_as_reader(tmp_path / "data", tmp_path / "run"),
+    ):
         assert live_readers(tmp_path / "data") == []
 
 
-def test_stages_that_change_the_data_of_a_live_run_say_so(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_that_change_the_data_of_a_live_run_say_so(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = run_file.parent
     stages = ["prepare", "train-tokenizer", "tokenize"]
     run_stages(run_file, stages, [])
     with (folder / "web.jsonl").open("a") as file:
         file.write('{"text": "one more"}\n')
     capsys.readouterr()
-    with Lease(folder / "elsewhere", "pipeline train"), marked_as_reader(folder / "data", folder / "elsewhere"):
+    with (
+        Lease(folder / "elsewhere", "pipeline train"),
+        marked_as_reader(folder / "data", folder / "elsewhere"),
+    ):
         run_stages(run_file, stages, [])
-        told = [line for line in capsys.readouterr().err.splitlines() if str(folder / "elsewhere") in line]
-        assert [line.split()[1] for line in told] == ["prepare:", "tokenize:"]  # the tokenizer is kept
+        told = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if str(folder / "elsewhere") in line
+        ]
+        assert [line.split()[1] for line in told] == [
+            "prepare:",
+            "tokenize:",
+        ]  # the tokenizer is kept
         run_stages(run_file, stages, [])
         assert str(folder / "elsewhere") not in capsys.readouterr().err  # nothing is changed
     (folder / "web.jsonl").write_text('{"text": "anew"}\n{"text": "and more"}\n')

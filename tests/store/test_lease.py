@@ -44,7 +44,11 @@ def start_holder(folder: Path) -> "subprocess.Popen[str]":
 def foreign_lease(folder: Path, age: float) -> Path:
     """Write what a job on another host left, last refreshed `age` seconds ago."""
     path = folder / LEASE
-    path.write_text(json.dumps({"host": "node17", "boot": "b", "pid": 1, "job": "4242", "purpose": "pipeline train"}))
+    path.write_text(
+        json.dumps(
+            {"host": "node17", "boot": "b", "pid": 1, "job": "4242", "purpose": "pipeline train"}
+        )
+    )
     stamp = path.stat().st_mtime - age
     os.utime(path, (stamp, stamp))
     return path
@@ -64,14 +68,19 @@ def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
         holder.wait()
     message = str(error.value)
     assert message.startswith(
-        f"{tmp_path} is in use by `pipeline train`: process {holder.pid} on {socket.gethostname()}, last sign of life "
+        f"{tmp_path} is in use by `pipeline train`: process {holder.pid} on "
+        f"{socket.gethostname()}, last sign of life "
     )
     assert message.endswith("another folder (paths.run_dir, paths.data_dir).")
     assert error.value.exit_code == 2
 
 
 def test_the_same_process_cannot_hold_it_twice(tmp_path: Path) -> None:
-    with Lease(tmp_path, "first"), pytest.raises(LeaseError, match="in use by `first`"), Lease(tmp_path, "second"):
+    with (
+        Lease(tmp_path, "first"),
+        pytest.raises(LeaseError, match="in use by `first`"),
+        Lease(tmp_path, "second"),
+    ):
         pass
     assert leftovers(tmp_path) == []
 
@@ -89,16 +98,22 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
 def test_a_process_that_got_the_number_of_the_dead_holder_is_not_the_holder(tmp_path: Path) -> None:
     with Lease(tmp_path, "old"):
         text = (tmp_path / LEASE).read_text()
-    holder = json.loads(text) | {"started": "1"}  # this process's number, of a process started at boot
+    holder = json.loads(text) | {
+        "started": "1"
+    }  # this process's number, of a process started at boot
     (tmp_path / LEASE).write_text(json.dumps(holder))
     with Lease(tmp_path, "new"):
         assert json.loads((tmp_path / LEASE).read_text())["purpose"] == "new"
 
 
-def test_another_hosts_lease_holds_while_its_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_hosts_lease_holds_while_its_heart_beats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "STALE_SECONDS", 10**6)
     foreign_lease(tmp_path, 9 * 10**5)
-    with pytest.raises(LeaseError, match=r"process 1 on node17, Slurm job 4242, last sign of life 90\d{4} s ago"):
+    with pytest.raises(
+        LeaseError, match=r"process 1 on node17, Slurm job 4242, last sign of life 90\d{4} s ago"
+    ):
         Lease(tmp_path, "x").__enter__()
     assert leftovers(tmp_path) == [LEASE]
     foreign_lease(tmp_path, 10**6 + 5)
@@ -143,7 +158,9 @@ def test_a_holder_that_lost_its_lease_does_not_delete_the_new_one(tmp_path: Path
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LeaseError, match=r"file/run: cannot be made \(Not a directory\)\. Give paths\.run_dir"):
+    with pytest.raises(
+        LeaseError, match=r"file/run: cannot be made \(Not a directory\)\. Give paths\.run_dir"
+    ):
         Lease(tmp_path / "file" / "run", "x").__enter__()
 
 
@@ -160,7 +177,9 @@ def test_a_requeued_job_waits_for_the_end_of_its_earlier_start(
     monkeypatch.setattr(lease, "note", end_holder)
     with Lease(tmp_path, "pipeline train"):
         assert holder.wait(600) == -signal.SIGTERM
-    assert capsys.readouterr().err.count("waiting for the end of this Slurm job's earlier start") == 1
+    assert (
+        capsys.readouterr().err.count("waiting for the end of this Slurm job's earlier start") == 1
+    )
     foreign_lease(tmp_path, STALE_SECONDS - 1)
     with Lease(tmp_path, "pipeline train"):  # its node is gone
         assert leftovers(tmp_path) == [LEASE]
@@ -173,14 +192,18 @@ def test_a_requeued_job_waits_for_the_end_of_its_earlier_start(
 def leave_lease(folder: Path, age: float, **changes: object) -> Path:
     """Write what a process of this host that has ended left, with some fields changed."""
     path = folder / LEASE
-    path.write_text(json.dumps(own_identity() | {"pid": 2**22 + 1, "purpose": "pipeline train"} | changes))
+    path.write_text(
+        json.dumps(own_identity() | {"pid": 2**22 + 1, "purpose": "pipeline train"} | changes)
+    )
     stamp = path.stat().st_mtime - age
     os.utime(path, (stamp, stamp))
     return path
 
 
 @pytest.mark.parametrize("field", ["pid_namespace", "boot", "host"])
-def test_a_process_that_would_not_be_seen_from_here_is_not_taken_for_dead(tmp_path: Path, field: str) -> None:
+def test_a_process_that_would_not_be_seen_from_here_is_not_taken_for_dead(
+    tmp_path: Path, field: str
+) -> None:
     """As in another container: the same host name and boot, and process numbers that count anew."""
     leave_lease(tmp_path, 0, **{field: "another"})
     with pytest.raises(LeaseError):
@@ -228,7 +251,9 @@ def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], object]
 
 def test_a_lease_dated_in_the_future_does_not_hold_for_ever(tmp_path: Path) -> None:
     path = foreign_lease(tmp_path, -(10**6))
-    assert lease.heartbeat_age(path) is None  # no sign of life: ranks on other hosts end without one
+    assert (
+        lease.heartbeat_age(path) is None
+    )  # no sign of life: ranks on other hosts end without one
     with pytest.raises(LeaseError):
         Lease(tmp_path, "x").__enter__()
     age = lease.heartbeat_age(path)
@@ -290,12 +315,17 @@ for round in range(rounds):
 
 
 @pytest.mark.parametrize("kind", ["whole", "dying"])
-def test_of_three_that_start_after_the_holder_died_exactly_one_gets_it(tmp_path: Path, kind: str) -> None:
-    """In each round the last one's holder has just died. `dying`: one is killed in the middle of taking over."""
+def test_of_three_that_start_after_the_holder_died_exactly_one_gets_it(
+    tmp_path: Path, kind: str
+) -> None:
+    """In each round the last one's holder has just died. `dying`: one is killed in the middle of
+    taking over."""
     leave_lease(tmp_path, 0)
     rounds = 25
     command = [sys.executable, "-c", ROUNDS, str(tmp_path), str(rounds), kind]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+    )
     got = [int(line) for line in ended.stdout.split()]
     assert len(got) == rounds
     assert set(got) == {1} if kind == "whole" else set(got) <= {0, 1}

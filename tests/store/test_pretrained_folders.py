@@ -1,4 +1,5 @@
-"""Folders of a tokenizer or a model that others made: code in them is refused by name, and none of it is run or copied."""
+"""Folders of a tokenizer or a model that others made: code in them is refused by name, and none of
+it is run or copied."""
 
 import io
 import json
@@ -36,20 +37,30 @@ def with_code(folder: Path, file: str, content: dict[str, object]) -> None:
 
 def of_the_tokenizer(folder: Path) -> str:
     with_code(
-        folder, "tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "own.Own"]}, "tokenizer_class": "Own"}
+        folder,
+        "tokenizer_config.json",
+        {"auto_map": {"AutoTokenizer": [None, "own.Own"]}, "tokenizer_class": "Own"},
     )
     return "tokenizer_config.json"
 
 
 def of_the_model(folder: Path) -> str:
-    with_code(folder, "config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}})
+    with_code(
+        folder, "config.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    )
     return "config.json"
 
 
 def of_another_version(folder: Path) -> str:
     """transformers reads the file that is named for its version in the place of config.json."""
-    with_code(folder, "config.4.0.0.json", {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}})
-    (folder / "config.json").write_text(json.dumps({"model_type": "own", "configuration_files": ["config.4.0.0.json"]}))
+    with_code(
+        folder,
+        "config.4.0.0.json",
+        {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}},
+    )
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "own", "configuration_files": ["config.4.0.0.json"]})
+    )
     return "config.4.0.0.json"
 
 
@@ -101,7 +112,9 @@ def test_a_tokenizer_with_code_is_refused_by_name(
     assert not [name for name in sys.modules if name.startswith("transformers_modules")]
 
 
-def test_the_first_stage_asks_for_code_before_it_reads_anything(run_file: Path, folder: Path) -> None:
+def test_the_first_stage_asks_for_code_before_it_reads_anything(
+    run_file: Path, folder: Path
+) -> None:
     of_the_tokenizer(folder)
     with pytest.raises(DataError, match="auto_map"):
         run_stages(run_file, ["prepare"], [f"tokenizer={{kind: pretrained, path: {folder}}}"])
@@ -110,7 +123,9 @@ def test_the_first_stage_asks_for_code_before_it_reads_anything(run_file: Path, 
 
 
 @pytest.mark.parametrize("add", CODE)
-def test_a_model_with_code_is_refused_by_name(run_file: Path, folder: Path, add: Callable[[Path], str]) -> None:
+def test_a_model_with_code_is_refused_by_name(
+    run_file: Path, folder: Path, add: Callable[[Path], str]
+) -> None:
     LlamaConfig(vocab_size=512).save_pretrained(folder)
     file = add(folder)
     model = load(run_file, [f"model={{pretrained: {folder}}}"])
@@ -125,7 +140,9 @@ def test_a_model_with_code_is_refused_by_name(run_file: Path, folder: Path, add:
 
 def test_a_pipe_in_the_folder_is_named_and_not_waited_for(run_file: Path, folder: Path) -> None:
     os.mkfifo(folder / "chat_template.jinja")
-    with pytest.raises(DataError, match=r"theirs: chat_template\.jinja is neither a file nor a folder"):
+    with pytest.raises(
+        DataError, match=r"theirs: chat_template\.jinja is neither a file nor a folder"
+    ):
         check(load(run_file, [f"tokenizer={{kind: pretrained, path: {folder}}}"]))
 
 
@@ -147,7 +164,9 @@ def test_a_config_that_is_no_json_is_named(folder: Path, content: str) -> None:
         {"dtype": "nothing"},
     ],
 )
-def test_a_config_of_odd_values_is_a_message(run_file: Path, folder: Path, changes: dict[str, object]) -> None:
+def test_a_config_of_odd_values_is_a_message(
+    run_file: Path, folder: Path, changes: dict[str, object]
+) -> None:
     LlamaConfig(vocab_size=512).save_pretrained(folder)
     with_code(folder, "config.json", changes)
     with pytest.raises(DataError, match=r"model\.pretrained = .*: cannot be loaded"):
@@ -166,7 +185,9 @@ def test_a_file_of_such_a_folder_is_taken(run_file: Path, folder: Path) -> None:
     """`tokenizers` alone reads it, which knows no code."""
     of_the_tokenizer(folder)
     run_stages(
-        run_file, ["prepare", "train-tokenizer"], [f"tokenizer={{kind: pretrained, path: {folder}/tokenizer.json}}"]
+        run_file,
+        ["prepare", "train-tokenizer"],
+        [f"tokenizer={{kind: pretrained, path: {folder}/tokenizer.json}}"],
     )
     assert not (folder / MARK).exists()
     assert not list(load(run_file).paths.data_dir.rglob("*.py"))

@@ -18,7 +18,14 @@ from tokenizers.models import BPE
 
 from pipeline.config.sections import Tokenizer as TokenizerConfig
 from pipeline.tokens import byte_level_bpe, sentencepiece_bpe, sentencepiece_training
-from pipeline.tokens.encode import SEPARATOR, Encoder, id_count, load_encoder, prove_fast_encoder, why_reference
+from pipeline.tokens.encode import (
+    SEPARATOR,
+    Encoder,
+    id_count,
+    load_encoder,
+    prove_fast_encoder,
+    why_reference,
+)
 from pipeline.tokens.sentencepiece_file import parse_model
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS, write
 
@@ -28,11 +35,14 @@ END = "<|endoftext|>"
 
 
 def real_texts() -> list[str]:
-    """Return texts of every slice of PIPELINE_TEST_CORPUS; without it, of this Python's standard library."""
+    """Return texts of every slice of PIPELINE_TEST_CORPUS; without it, of this Python's standard
+    library."""
     if corpus := os.environ.get("PIPELINE_TEST_CORPUS"):
         texts = []
         for file in sorted(Path(corpus).glob("*.jsonl.zst")):
-            content = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(file.read_bytes())).read()
+            content = (
+                zstandard.ZstdDecompressor().stream_reader(io.BytesIO(file.read_bytes())).read()
+            )
             texts += [json.loads(line)["text"][:20_000] for line in content.splitlines()[:60]]
         return texts
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:100]
@@ -55,7 +65,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def reference(folder: Path) -> Callable[[str], list[int]]:
-    """Return the encoding of SentencePiece itself, or of `tokenizers` for a byte-level vocabulary."""
+    """Return the encoding of SentencePiece itself, or of `tokenizers` for a byte-level
+    vocabulary."""
     if (model := folder / "tokenizer.model").exists():
         return sentencepiece.SentencePieceProcessor(model_file=str(model)).encode  # pyright: ignore[reportReturnType]
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -72,16 +83,27 @@ def fuzz_string(generator: random.Random, texts: list[str]) -> str:
         return text[start : start + generator.choice((1, 5, 30, 200))]
 
     def characters(*ranges: tuple[int, int]) -> str:
-        return "".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(generator.randrange(1, 20)))
+        return "".join(
+            chr(generator.randrange(*generator.choice(ranges)))
+            for _ in range(generator.randrange(1, 20))
+        )
 
     kinds: tuple[Callable[[], str], ...] = (
         piece,
         lambda: characters((32, 127)),
         lambda: characters((0, 0xD800), (0xE000, 0x110000)),
-        lambda: characters((0x1F300, 0x1FAFF), (0x200D, 0x200E), (0xFE0F, 0xFE10), (0x1F3FB, 0x1F400)),  # emoji
-        lambda: characters((0, 32), (0x7F, 0xA0), (0x2028, 0x2030), (0xFEFF, 0xFF00)),  # control and format
-        lambda: "".join(generator.choices(" \t\n\r\u00a0\u3000\u2009", k=generator.randrange(1, 40))),
-        lambda: generator.choice((END, "<unk>", "<s>", "</s>", "<0x41>", "<|im_start|>", END[:-1], f"x{END}{END}")),
+        lambda: characters(
+            (0x1F300, 0x1FAFF), (0x200D, 0x200E), (0xFE0F, 0xFE10), (0x1F3FB, 0x1F400)
+        ),  # emoji
+        lambda: characters(
+            (0, 32), (0x7F, 0xA0), (0x2028, 0x2030), (0xFEFF, 0xFF00)
+        ),  # control and format
+        lambda: "".join(
+            generator.choices(" \t\n\r\u00a0\u3000\u2009", k=generator.randrange(1, 40))
+        ),
+        lambda: generator.choice(
+            (END, "<unk>", "<s>", "</s>", "<0x41>", "<|im_start|>", END[:-1], f"x{END}{END}")
+        ),
         lambda: "▁" * generator.randrange(1, 5) + piece()[:5],
         lambda: generator.randbytes(generator.randrange(1, 30)).decode(
             "utf-8", errors="replace"
@@ -101,7 +123,9 @@ def test_a_hundred_thousand_strings(folder: Path, reference: Callable[[str], lis
         strings = [fuzz_string(generator, texts) for _ in range(5000)]
         ids, lengths = encoder.encode_fast([string.encode() for string in strings])
         for string, found in zip(strings, np.split(ids, np.cumsum(lengths)[:-1]), strict=True):
-            assert found.tolist() == [*reference(string), encoder.end_of_document], f"seed {seed}: {string!r}"
+            assert found.tolist() == [*reference(string), encoder.end_of_document], (
+                f"seed {seed}: {string!r}"
+            )
 
 
 @pytest.mark.parametrize("alphabet", ["abcdefghijklmnopqrstuvwxyz", "a", "é日🙂", "\u00a0"])
@@ -117,10 +141,16 @@ def test_ten_megabytes_without_a_space(folder: Path, alphabet: str) -> None:
 def test_both_encoders_end_every_document_once(folder: Path) -> None:
     encoder = load_encoder(folder, "auto")
     documents = [text.encode() for text in ["", "a b  c", "", f"{END} is text", "🙂 naïve", ""]]
-    (fast, lengths), (slow, same) = encoder.encode_fast(documents), encoder.encode_reference(documents)
+    (fast, lengths), (slow, same) = (
+        encoder.encode_fast(documents),
+        encoder.encode_reference(documents),
+    )
     np.testing.assert_array_equal(fast, slow)
     np.testing.assert_array_equal(lengths, same)
-    assert np.flatnonzero(fast == encoder.end_of_document).tolist() == (np.cumsum(lengths) - 1).tolist()
+    assert (
+        np.flatnonzero(fast == encoder.end_of_document).tolist()
+        == (np.cumsum(lengths) - 1).tolist()
+    )
     assert encoder.encode_fast([])[1].tolist() == encoder.encode_reference([])[1].tolist() == []
 
 
@@ -151,7 +181,9 @@ def test_the_reference_cuts_a_long_text_without_changing_its_ids(
 def test_a_document_with_the_separators_own_text_is_encoded_by_the_reference(folder: Path) -> None:
     encoder = load_encoder(folder, "auto")
     documents = [b"one", f"two{SEPARATOR}three".encode(), b"four", f"{SEPARATOR[:3]}".encode()]
-    for found, expected in zip(encoder.encode_fast(documents), encoder.encode_reference(documents), strict=True):
+    for found, expected in zip(
+        encoder.encode_fast(documents), encoder.encode_reference(documents), strict=True
+    ):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -168,7 +200,9 @@ def test_texts_cannot_shift_the_separator_beside_them(folder: Path) -> None:
                 np.testing.assert_array_equal(found, expected)
 
 
-def test_gigatoken_started_afresh_gives_the_same_ids(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gigatoken_started_afresh_gives_the_same_ids(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = Encoder(folder, "auto", parse_special_tokens=False)
     documents = [text.encode() for text in real_texts()[:50]]
     before, loaded = encoder.encode_fast(documents)[0], encoder._idle[0]
@@ -191,18 +225,26 @@ def test_threads_of_one_encoder_each_take_a_gigatoken_of_their_own(folder: Path)
     assert 1 <= len(encoder._idle) <= 4
 
 
-def test_a_tokenizer_without_proof_is_encoded_by_the_reference(folder: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_without_proof_is_encoded_by_the_reference(
+    folder: Path, tmp_path: Path
+) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
     assert "was not compared with it" in str(why_reference(tmp_path, False))
     proof = prove_fast_encoder(folder, list(EDGE_STRINGS))
-    assert proof["strings_that_differ"] == proof["strings_that_differ_with_special_tokens_parsed"] == 0
+    assert (
+        proof["strings_that_differ"] == proof["strings_that_differ_with_special_tokens_parsed"] == 0
+    )
     report.write_text(json.dumps({"gigatoken": proof}))
     assert why_reference(tmp_path, False) is None
     report.write_text(json.dumps({"gigatoken": proof | {"strings_that_differ": 2}}))
-    assert f"gave other ids for 2 of {len(EDGE_STRINGS)} strings" in str(why_reference(tmp_path, False))
+    assert f"gave other ids for 2 of {len(EDGE_STRINGS)} strings" in str(
+        why_reference(tmp_path, False)
+    )
     assert why_reference(tmp_path, True) is None
-    report.write_text(json.dumps({"gigatoken": proof | {"strings_that_differ_with_special_tokens_parsed": 1}}))
+    report.write_text(
+        json.dumps({"gigatoken": proof | {"strings_that_differ_with_special_tokens_parsed": 1}})
+    )
     assert why_reference(tmp_path, False) is None
     assert "gave other ids for 1 of" in str(why_reference(tmp_path, True))
     report.write_text(json.dumps({"gigatoken": proof | {"version": "0.1"}}))
@@ -218,5 +260,7 @@ def test_the_count_of_ids_is_one_more_than_the_largest() -> None:
 
 def test_a_difference_is_counted(folder: Path) -> None:
     encoder = Encoder(folder, "auto", parse_special_tokens=False)
-    encoder.reference = Encoder(folder, "reference", parse_special_tokens=True).reference  # finds the special token
+    encoder.reference = Encoder(
+        folder, "reference", parse_special_tokens=True
+    ).reference  # finds the special token
     assert encoder.count_differences(["plain", f"a{END}b", "more"]) == 1

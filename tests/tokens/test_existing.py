@@ -1,4 +1,5 @@
-"""Pairs that somebody else made: found, checked, linked, trained on as if their documents were here."""
+"""Pairs that somebody else made: found, checked, linked, trained on as if their documents were
+here."""
 
 import os
 import re
@@ -28,7 +29,8 @@ from pipeline.tokens.inspect import Question, documents, open_data, overview
 
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 END = 0
-"""Id of the end of a document in the tokenizer of these tests; the letters of `ab` are 66 and 67."""
+"""Id of the end of a document in the tokenizer of these tests; the letters of `ab` are 66 and
+67."""
 
 RUN = """\
 paths: {data_dir: data, run_dir: run}
@@ -48,7 +50,9 @@ deepspeed: zero1.json
 """
 
 
-def write_pair(prefix: Path, texts: Sequence[Sequence[int]], letter: str = "H", per_document: int = 1) -> None:
+def write_pair(
+    prefix: Path, texts: Sequence[Sequence[int]], letter: str = "H", per_document: int = 1
+) -> None:
     """Write a pair by the format's description; `per_document` sequences make a document."""
     code = {"H": 8, "i": 4, "q": 5, "d": 6}[letter]
     size = struct.calcsize(letter)
@@ -66,7 +70,8 @@ def write_pair(prefix: Path, texts: Sequence[Sequence[int]], letter: str = "H", 
 
 @pytest.fixture
 def pairs_run(run_file: Path, tokenized: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a run file whose only source is the pair `pairs/one`, with a tokenizer of 300 ids; its folder is current."""
+    """Return a run file whose only source is the pair `pairs/one`, with a tokenizer of 300 ids; its
+    folder is current."""
     folder = run_file.parent
     monkeypatch.chdir(folder)
     shutil.copytree(tokenized / "data" / "tokenizer", folder / "made")
@@ -93,7 +98,9 @@ def refusal(run_file: Path, *overrides: str) -> str:
 def test_a_pair_is_linked_not_copied_and_never_changed(pairs_run: Path) -> None:
     folder = pairs_run.parent
     write_pair(folder / "pairs" / "held", [[66, END]])
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (folder / "pairs").iterdir()}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (folder / "pairs").iterdir()
+    }
     run_stages(pairs_run, STAGES, ["sources.web.validation_paths=[pairs/held]"])
     tokens = folder / "data" / "tokens"
     links = {path.name: path.readlink() for path in (tokens / "web").iterdir() if path.is_symlink()}
@@ -111,15 +118,22 @@ def test_a_pair_is_linked_not_copied_and_never_changed(pairs_run: Path) -> None:
     }
     assert manifest["counts"]["dtypes"] == {"web": "uint16"}
     headline = manifest["counts"]["headline"]
-    assert headline.startswith("7 tokens, 3 documents; 2 tokens held out") and headline.endswith("7 tokens existed")
+    assert headline.startswith("7 tokens, 3 documents; 2 tokens held out") and headline.endswith(
+        "7 tokens existed"
+    )
     record = manifest["files"]["web/train_one.bin"]
     assert (record["bytes"], record["link_to"]) == (10, str(folder / "pairs" / "one.bin"))
     assert record["identity"].startswith("name, size, time: ")
     assert "checksum" not in record
-    assert read_json(folder / "data" / "documents" / "manifest.json")["counts"]["headline"].startswith("0 documents")
+    assert read_json(folder / "data" / "documents" / "manifest.json")["counts"][
+        "headline"
+    ].startswith("0 documents")
     write_pair(folder / "pairs" / "two", [[66, END]])
     run_stages(pairs_run, STAGES, ["sources.web.paths=[pairs/two]"])
-    assert sorted(path.name for path in (tokens / "web").iterdir()) == ["train_two.bin", "train_two.idx"]
+    assert sorted(path.name for path in (tokens / "web").iterdir()) == [
+        "train_two.bin",
+        "train_two.idx",
+    ]
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
 
 
@@ -170,17 +184,23 @@ def test_an_index_that_tells_of_no_documents_has_one_for_each_sequence(pairs_run
     assert counts["sources"]["web"]["train"] == {"documents": 2, "tokens": 5, "text_bytes": 0}
 
 
-def test_documents_without_an_end_are_counted_and_told(pairs_run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_documents_without_an_end_are_counted_and_told(
+    pairs_run: Path, capsys: pytest.CaptureFixture
+) -> None:
     write_pair(pairs_run.parent / "pairs" / "one", [[66, END], [66], [67, 66], []])
     run_stages(pairs_run, STAGES, [])
-    assert "source web: 3 of 4 documents looked at do not end with the tokenizer's end-of-document id, 0." in (
-        capsys.readouterr().err
+    assert (
+        "source web: 3 of 4 documents looked at do not end with the tokenizer's end-of-document "
+        "id, 0." in (capsys.readouterr().err)
     )
 
 
 @pytest.mark.parametrize("place", [0, 4, 9])
-def test_ids_beyond_the_vocabulary_are_refused(pairs_run: Path, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
-    """Of ten ids, stretches of one are looked at: 0, 3, 6 and 9. The id at 4 is not found, as documented."""
+def test_ids_beyond_the_vocabulary_are_refused(
+    pairs_run: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Of ten ids, stretches of one are looked at: 0, 3, 6 and 9. The id at 4 is not found, as
+    documented."""
     monkeypatch.setattr(existing, "SAMPLED_IDS", 1)
     ids = [66] * 10
     ids[place] = 300
@@ -188,7 +208,10 @@ def test_ids_beyond_the_vocabulary_are_refused(pairs_run: Path, monkeypatch: pyt
     if place == 4:
         run_stages(pairs_run, STAGES, [])
         return
-    assert "one.bin: holds the id 300, and the tokenizer has the ids 0 to 299. Set tokenizer.path" in refusal(pairs_run)
+    assert (
+        "one.bin: holds the id 300, and the tokenizer has the ids 0 to 299. Set tokenizer.path"
+        in refusal(pairs_run)
+    )
 
 
 def test_negative_ids_are_refused(pairs_run: Path) -> None:
@@ -201,12 +224,21 @@ def test_what_is_no_pair_is_refused_with_a_remedy_that_deletes_nothing(pairs_run
     good = index.read_bytes()
     remedy = "Copy the pair again, or take it out of sources.web.paths."
     for content, expected in (
-        (b"another format, and long enough for a header", "is not a Megatron indexed dataset (version 1)"),
-        (good[:9] + struct.pack("<Q", 2) + good[17:], "is not a Megatron indexed dataset (version 1)"),
+        (
+            b"another format, and long enough for a header",
+            "is not a Megatron indexed dataset (version 1)",
+        ),
+        (
+            good[:9] + struct.pack("<Q", 2) + good[17:],
+            "is not a Megatron indexed dataset (version 1)",
+        ),
         (good[:17] + b"\x06" + good[18:], "its data type, code 6, is none of token ids"),
         (good[:40], "one.idx: cannot be read"),
         (good[:-8] + struct.pack("<q", 3), "its document entries do not go from sequence 0 to 2"),
-        (good[:-16] + struct.pack("<2q", 3, 2), "its document entries do not go from sequence 0 to 2"),
+        (
+            good[:-16] + struct.pack("<2q", 3, 2),
+            "its document entries do not go from sequence 0 to 2",
+        ),
         (good[:34] + struct.pack("<i", 4) + good[38:], "one.bin: holds 5 tokens, its index says 6"),
     ):
         index.write_bytes(content)
@@ -220,7 +252,10 @@ def test_types_may_differ_between_sources_only(pairs_run: Path) -> None:
     folder = pairs_run.parent / "pairs"
     write_pair(folder / "wide", [[66, END]], "i")
     said = refusal(pairs_run, f"sources.web.paths=[{folder}]")
-    assert f"its pairs hold ids of different types, int32 ({folder / 'wide'}) and uint16 ({folder / 'one'})" in said
+    assert (
+        f"its pairs hold ids of different types, int32 ({folder / 'wide'}) and uint16 "
+        f"({folder / 'one'})" in said
+    )
 
 
 def test_names_that_clash_are_refused(pairs_run: Path) -> None:
@@ -228,8 +263,13 @@ def test_names_that_clash_are_refused(pairs_run: Path) -> None:
     write_pair(folder / "again" / "one", [[66, END]])
     with pytest.raises(DataError) as stopped:
         existing.check(load(pairs_run, [f"sources.web.paths=[{folder}]"]))
-    assert f"two pairs have one name, {folder / 'again' / 'one'} and {folder / 'one'}. Rename one" in str(stopped.value)
-    with pytest.raises(DataError, match=r"one stands in paths and in validation_paths\. What is held out must not"):
+    assert (
+        f"two pairs have one name, {folder / 'again' / 'one'} and {folder / 'one'}. Rename one"
+        in str(stopped.value)
+    )
+    with pytest.raises(
+        DataError, match=r"one stands in paths and in validation_paths\. What is held out must not"
+    ):
         existing.check(load(pairs_run, [f"sources.web.validation_paths=[{folder}/one.idx]"]))
 
 
@@ -258,8 +298,12 @@ def test_missing_pairs_and_halves_are_all_named_at_once(pairs_run: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".idx"])
-@pytest.mark.parametrize("path", ["pairs/one", "pairs/one.idx", "pairs/one.bin", "pairs", "pairs/o*"])
-def test_half_a_pair_that_is_no_file_is_refused_and_not_waited_for(pairs_run: Path, suffix: str, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["pairs/one", "pairs/one.idx", "pairs/one.bin", "pairs", "pairs/o*"]
+)
+def test_half_a_pair_that_is_no_file_is_refused_and_not_waited_for(
+    pairs_run: Path, suffix: str, path: str
+) -> None:
     half = pairs_run.parent / "pairs" / f"one{suffix}"
     half.unlink()
     os.mkfifo(half)
@@ -278,7 +322,9 @@ def test_pairs_below_a_folder_with_magic_characters_in_its_name_are_found(pairs_
 def test_a_missing_pair_stops_the_whole_run_at_once(pairs_run: Path) -> None:
     (pairs_run.parent / "pairs" / "one.idx").unlink()
     command = [sys.executable, "-m", "pipeline", "run", str(pairs_run)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"})
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"}
+    )
     assert ended.returncode == 2, ended.stderr
     assert "Restore the other half of the pair" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -286,12 +332,20 @@ def test_a_missing_pair_stops_the_whole_run_at_once(pairs_run: Path) -> None:
 
 
 def test_settings_that_do_not_fit_are_told(pairs_run: Path, run_file: Path) -> None:
-    pairs_run.write_text(RUN.replace("kind: pretrained, path: made", "kind: byte-level-bpe, vocab_size: 270"))
-    with pytest.raises(ConfigError, match=r"tokenizer\.kind = byte-level-bpe: the ids of sources\.web"):
+    pairs_run.write_text(
+        RUN.replace("kind: pretrained, path: made", "kind: byte-level-bpe, vocab_size: 270")
+    )
+    with pytest.raises(
+        ConfigError, match=r"tokenizer\.kind = byte-level-bpe: the ids of sources\.web"
+    ):
         load(pairs_run)
-    text = RUN.replace("kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [x], validation_paths: [y]")
+    text = RUN.replace(
+        "kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [x], validation_paths: [y]"
+    )
     pairs_run.write_text(text)
-    with pytest.raises(ConfigError, match=r"sources\.web\.validation_paths: only for kind megatron"):
+    with pytest.raises(
+        ConfigError, match=r"sources\.web\.validation_paths: only for kind megatron"
+    ):
         load(pairs_run)
     pairs_run.write_text(RUN.replace("paths: [pairs/one]", "slice: code"))
     with pytest.raises(ConfigError, match="kind megatron takes `paths"):
@@ -305,7 +359,9 @@ def test_status_says_which_pair_made_tokens_stale(pairs_run: Path) -> None:
     def state(*overrides: str) -> tuple[str, list[str]]:
         found = states(table, load(pairs_run, overrides))
         assert found["prepare"].kind == found["train-tokenizer"].kind == "done"
-        return found["tokenize"].kind, [reason.split(" bytes")[0] for reason in found["tokenize"].reasons]
+        return found["tokenize"].kind, [
+            reason.split(" bytes")[0] for reason in found["tokenize"].reasons
+        ]
 
     assert state() == ("done", [])
     os.utime(folder / "one.bin", ns=(1, 1))
@@ -315,7 +371,10 @@ def test_status_says_which_pair_made_tokens_stale(pairs_run: Path) -> None:
     write_pair(folder / "two", [[66, END]])
     assert state(f"sources.web.paths=[{folder}]") == (
         "stale",
-        [f'web, train, {folder / "two"}{suffix}: not set -> "{size}' for suffix, size in ((".bin", 4), (".idx", 62))],
+        [
+            f'web, train, {folder / "two"}{suffix}: not set -> "{size}'
+            for suffix, size in ((".bin", 4), (".idx", 62))
+        ],
     )
     moved = folder.with_name("elsewhere")
     folder.rename(moved)
@@ -325,7 +384,8 @@ def test_status_says_which_pair_made_tokens_stale(pairs_run: Path) -> None:
 
 
 def test_a_source_of_documents_may_become_one_of_ids_and_back(pairs_run: Path) -> None:
-    """The link takes the place of the shard, and the shard that of the link, without touching what it leads to."""
+    """The link takes the place of the shard, and the shard that of the link, without touching what
+    it leads to."""
     folder, unsplit = pairs_run.parent, ["prepare.validation_fraction=0"]
     as_text = RUN.replace("kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [web.jsonl]")
     pairs_run.write_text(as_text)
@@ -345,7 +405,9 @@ def test_a_source_of_documents_may_become_one_of_ids_and_back(pairs_run: Path) -
 def test_documents_are_shown_from_their_ids(pairs_run: Path) -> None:
     run_stages(pairs_run, STAGES, [])
     data = open_data(load(pairs_run))
-    pieces = {piece: number for number, piece in enumerate(data.pieces.of_id)} if data.pieces else {}
+    pieces = (
+        {piece: number for number, piece in enumerate(data.pieces.of_id)} if data.pieces else {}
+    )
     a, b = pieces[b"a"], pieces[b"b"]
     write_pair(pairs_run.parent / "pairs" / "one", [[a, b, END], [b, END]])
     run_stages(pairs_run, ["tokenize"], [])
@@ -360,7 +422,11 @@ def test_documents_are_shown_from_their_ids(pairs_run: Path) -> None:
     )
     for question in (Question(source="web", document=0), Question(id="web/train_one/0")):
         (shown,) = documents(data, question)
-        assert (shown["id"], shown["text"], shown["tokens"]["count"]) == ("web/train_one/0", "ab", 3)
+        assert (shown["id"], shown["text"], shown["tokens"]["count"]) == (
+            "web/train_one/0",
+            "ab",
+            3,
+        )
         assert shown["origin_file"] == str(pairs_run.parent / "pairs" / "one.idx")
     with pytest.raises(Exception, match="web/train_one has the rows 0 to 1"):
         documents(data, Question(id="web/train_one/2"))
@@ -372,11 +438,14 @@ def test_documents_are_shown_from_their_ids(pairs_run: Path) -> None:
 
 
 def test_the_same_tokens_give_the_same_losses(tokenized: Path, tmp_path: Path) -> None:
-    """Trained from documents, and from their token files taken over: same names, same tokens, same seed."""
+    """Trained from documents, and from their token files taken over: same names, same tokens, same
+    seed."""
     shutil.copytree(tokenized / "data", tmp_path / "data")
     for source in ("prose", "sums"):
         shutil.copy2(tokenized / f"{source}.jsonl", tmp_path)
-    text = RUN_FILE.replace("TEMPLATES", str(TEMPLATES)).replace("train_tokens: 5120", "train_tokens: 1024")
+    text = RUN_FILE.replace("TEMPLATES", str(TEMPLATES)).replace(
+        "train_tokens: 5120", "train_tokens: 1024"
+    )
     (tmp_path / "documents.yaml").write_text(text)
     for source in ("prose", "sums"):
         kept = tmp_path / "kept" / source
@@ -384,7 +453,8 @@ def test_the_same_tokens_give_the_same_losses(tokenized: Path, tmp_path: Path) -
         lines = f"paths: [{kept}/train_*.bin], validation_paths: [{kept}/validation_*.bin]"
         text = text.replace(f"kind: jsonl, paths: [{source}.jsonl]", f"kind: megatron, {lines}")
     text = text.replace(
-        "kind: byte-level-bpe, vocab_size: 300", f"kind: pretrained, path: {tmp_path / 'data/tokenizer'}"
+        "kind: byte-level-bpe, vocab_size: 300",
+        f"kind: pretrained, path: {tmp_path / 'data/tokenizer'}",
     )
     text = text.replace("data_dir: data, run_dir: run", "data_dir: taken, run_dir: taken-run")
     (tmp_path / "ids.yaml").write_text(text)
@@ -401,7 +471,9 @@ def test_the_same_tokens_give_the_same_losses(tokenized: Path, tmp_path: Path) -
     assert np.isfinite(losses[0][-1]).all()
 
 
-def test_a_run_of_ids_alone_needs_no_prepare(pairs_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_ids_alone_needs_no_prepare(
+    pairs_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_stages(pairs_run, ["train-tokenizer", "tokenize"], [])
     assert tokens_of(pairs_run) == [66, 67, END, 67, END]
     assert "Read raw text" not in capsys.readouterr().err
@@ -418,7 +490,9 @@ def test_a_run_of_ids_alone_needs_no_prepare(pairs_run: Path, capsys: pytest.Cap
 
 def test_documents_of_an_earlier_run_file_are_not_removed_in_passing(pairs_run: Path) -> None:
     folder = pairs_run.parent
-    pairs_run.write_text(RUN.replace("kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [web.jsonl]"))
+    pairs_run.write_text(
+        RUN.replace("kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [web.jsonl]")
+    )
     run_stages(pairs_run, STAGES, ["prepare.validation_fraction=0"])
     before = list((folder / "data" / "documents").rglob("*.parquet"))
     pairs_run.write_text(RUN)
@@ -427,15 +501,23 @@ def test_documents_of_an_earlier_run_file_are_not_removed_in_passing(pairs_run: 
     assert before and all(path.exists() for path in before)
 
 
-def test_the_readmes_example_of_ids_alone_runs_as_it_stands(pairs_run: Path, tmp_path: Path) -> None:
+def test_the_readmes_example_of_ids_alone_runs_as_it_stands(
+    pairs_run: Path, tmp_path: Path
+) -> None:
     """The quickstart's run file, changed as README.md says."""
     root = Path(__file__).parents[2]
-    example = re.search(r"\n    sources:\n      pile: (.|\n)*?(?=\n\n)", (root / "README.md").read_text())
+    example = re.search(
+        r"\n    sources:\n      pile: (.|\n)*?(?=\n\n)", (root / "README.md").read_text()
+    )
     assert example is not None
-    document = yaml.safe_load((root / "jobs" / "quickstart.yaml").read_text()) | yaml.safe_load(example[0])
+    document = yaml.safe_load((root / "jobs" / "quickstart.yaml").read_text()) | yaml.safe_load(
+        example[0]
+    )
     document["paths"] = {"data_dir": "../mine/data", "run_dir": "../mine/run"}
     del document["data"]["mixture"]
-    document["evaluation"] = {k: v for k, v in document["evaluation"].items() if not k.startswith("require_")}
+    document["evaluation"] = {
+        k: v for k, v in document["evaluation"].items() if not k.startswith("require_")
+    }
     document["deepspeed"] = str(root / "ds_configs" / "zero1.json")
     mine = tmp_path / "jobs" / "mine.yaml"
     mine.parent.mkdir()
@@ -454,7 +536,11 @@ def test_the_readmes_example_of_ids_alone_runs_as_it_stands(pairs_run: Path, tmp
 def test_evaluation_that_needs_text_is_refused_before_training(pairs_run: Path) -> None:
     pairs_run.write_text(RUN.replace("tasks: [patterns]", "tasks: [heldout_cloze]"))
     command = [sys.executable, "-m", "pipeline", "run", str(pairs_run)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"})
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"}
+    )
     assert ended.returncode == 2, ended.stderr
-    assert "heldout_cloze makes its questions of held-out text, and no source has text" in ended.stderr
+    assert (
+        "heldout_cloze makes its questions of held-out text, and no source has text" in ended.stderr
+    )
     assert not (pairs_run.parent / "data").exists()

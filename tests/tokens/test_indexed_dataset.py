@@ -22,7 +22,8 @@ from pipeline.tokens import indexed_dataset, tokenizer_folder
 
 
 def read_by_description(prefix: Path) -> tuple[list[list[int]], list[int]]:
-    """Parse `.idx` and `.bin` field by field, as Megatron-LM's documentation of the format gives them."""
+    """Parse `.idx` and `.bin` field by field, as Megatron-LM's documentation of the format gives
+    them."""
     raw = prefix.with_suffix(".idx").read_bytes()
     assert raw[:9] == b"MMIDIDX\x00\x00"
     (version,) = struct.unpack_from("<Q", raw, 9)
@@ -36,7 +37,10 @@ def read_by_description(prefix: Path) -> tuple[list[list[int]], list[int]]:
     letter, size = {8: ("H", 2), 4: ("i", 4)}[code]
     data = prefix.with_suffix(".bin").read_bytes()
     assert len(data) == size * sum(lengths)
-    found = [list(struct.unpack_from(f"<{n}{letter}", data, o)) for n, o in zip(lengths, offsets, strict=True)]
+    found = [
+        list(struct.unpack_from(f"<{n}{letter}", data, o))
+        for n, o in zip(lengths, offsets, strict=True)
+    ]
     return found, list(documents)
 
 
@@ -59,7 +63,9 @@ def test_written_shards_are_what_the_format_says(tmp_path: Path, dtype: type) ->
     for suffix in (".bin", ".idx", ".doc"):
         path = tmp_path / f"shard{suffix}"
         # A file smaller than 16 blocks of 4,096 bytes is sampled whole.
-        samples = {} if suffix == ".doc" else {"samples": xxhash.xxh3_128_hexdigest(path.read_bytes())}
+        samples = (
+            {} if suffix == ".doc" else {"samples": xxhash.xxh3_128_hexdigest(path.read_bytes())}
+        )
         assert records[suffix] == file_record(path) | samples
 
 
@@ -70,10 +76,15 @@ def test_the_projects_reader_reads_it_back(tmp_path: Path) -> None:
     assert shard.rows().tolist() == [0, 1, 2]
 
 
-def test_the_index_is_written_in_blocks_that_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_written_in_blocks_that_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(indexed_dataset, "BLOCK_DOCUMENTS", 2)
     write_two_batches(tmp_path / "shard", np.int32)
-    assert read_by_description(tmp_path / "shard") == ([[5, 6, 0], [7, 0], [65000, 0]], [0, 1, 2, 3])
+    assert read_by_description(tmp_path / "shard") == (
+        [[5, 6, 0], [7, 0], [65000, 0]],
+        [0, 1, 2, 3],
+    )
 
 
 def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
@@ -116,22 +127,36 @@ def test_broken_shards_are_refused_with_their_name(tmp_path: Path) -> None:
 needs_megatron = pytest.mark.skipif(
     "MEGATRON_PATH" not in os.environ, reason="MEGATRON_PATH names no checkout of Megatron-LM"
 )
-needs_neox = pytest.mark.skipif("NEOX_PATH" not in os.environ, reason="NEOX_PATH names no checkout of GPT-NeoX")
+needs_neox = pytest.mark.skipif(
+    "NEOX_PATH" not in os.environ, reason="NEOX_PATH names no checkout of GPT-NeoX"
+)
 DOCUMENTS = [[[5, 6], [7, 0]], [[8, 0]], [[9], [10], [65499, 0]]]
 """Documents of several sequences, as other builders may write them."""
 
 
 @pytest.fixture(params=[np.uint16, np.int32])
 def stage_shard(request: pytest.FixtureRequest, run_file: Path) -> Path:
-    """Return the prefix of a shard that the stages made, with a vocabulary on either side of 65,500 ids."""
+    """Return the prefix of a shard that the stages made, with a vocabulary on either side of 65,500
+    ids."""
     folder = run_file.parent
     extra = [f"<{number}>" for number in range(65_500 if request.param is np.int32 else 0)]
     pieces = ["<|endoftext|>", *extra, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     fast = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, []))
-    fast.pre_tokenizer, fast.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast.pre_tokenizer, fast.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     tokenizer_folder.write(fast, folder / "made", "<|endoftext|>", None)
-    settings = ["tokenizer.kind=pretrained", "tokenizer.vocab_size=null", f"tokenizer.path={folder / 'made'}"]
-    run_stages(run_file, ["prepare", "train-tokenizer", "tokenize"], [*settings, "prepare.validation_fraction=0"])
+    settings = [
+        "tokenizer.kind=pretrained",
+        "tokenizer.vocab_size=null",
+        f"tokenizer.path={folder / 'made'}",
+    ]
+    run_stages(
+        run_file,
+        ["prepare", "train-tokenizer", "tokenize"],
+        [*settings, "prepare.validation_fraction=0"],
+    )
     (index,) = (folder / "data" / "tokens" / "web").glob("*.idx")
     assert indexed_dataset.read(index.with_suffix("")).ids.dtype == request.param
     return index.with_suffix("")
@@ -143,7 +168,9 @@ def read_by_us(prefix: Path) -> list[list[int]]:
 
 
 @needs_megatron
-def test_megatrons_own_reader_sees_the_same_documents(stage_shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_megatrons_own_reader_sees_the_same_documents(
+    stage_shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = _megatron(monkeypatch).IndexedDataset(str(stage_shard))
     documents, entries = read_by_description(stage_shard)
     assert len(documents) == 40
@@ -154,7 +181,9 @@ def test_megatrons_own_reader_sees_the_same_documents(stage_shard: Path, monkeyp
 
 @needs_megatron
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
-def test_what_megatron_writes_is_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+def test_what_megatron_writes_is_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type
+) -> None:
     builder = _megatron(monkeypatch).IndexedDatasetBuilder(str(tmp_path / "pair.bin"), dtype)
     for document in DOCUMENTS:
         ids = [number for sequence in document for number in sequence]
@@ -164,7 +193,9 @@ def test_what_megatron_writes_is_read_here(tmp_path: Path, monkeypatch: pytest.M
 
 
 @needs_neox
-def test_neoxs_own_reader_sees_the_same_documents(stage_shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neoxs_own_reader_sees_the_same_documents(
+    stage_shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = _neox(monkeypatch).MMapIndexedDataset(str(stage_shard), skip_warmup=True)
     documents, entries = read_by_description(stage_shard)
     assert len(documents) == 40
@@ -175,7 +206,9 @@ def test_neoxs_own_reader_sees_the_same_documents(stage_shard: Path, monkeypatch
 
 @needs_neox
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
-def test_what_neox_writes_is_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+def test_what_neox_writes_is_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type
+) -> None:
     builder = _neox(monkeypatch).MMapIndexedDatasetBuilder(str(tmp_path / "pair.bin"), dtype)
     for document in DOCUMENTS:
         for sequence in document:

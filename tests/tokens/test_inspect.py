@@ -1,4 +1,5 @@
-"""`pipeline inspect`: what is shown equals what is on disk, nothing in a text acts on the terminal."""
+"""`pipeline inspect`: what is shown equals what is on disk, nothing in a text acts on the
+terminal."""
 
 import json
 import os
@@ -20,7 +21,16 @@ from pipeline.tokens.inspect import Question, documents, lengths, open_data, ove
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
-TEXTS = ["a", "bb", "ccc", "dddd", "eeeeeee", "x" * 100, "\x1b[31mred\x1b[0m [bold]é[/bold]\n日本", "naïve 🙂 text"]
+TEXTS = [
+    "a",
+    "bb",
+    "ccc",
+    "dddd",
+    "eeeeeee",
+    "x" * 100,
+    "\x1b[31mred\x1b[0m [bold]é[/bold]\n日本",
+    "naïve 🙂 text",
+]
 SETTINGS = ["prepare.validation_fraction=0", "tokenizer.vocab_size=258"]
 
 
@@ -41,7 +51,9 @@ def made(corpus: Path, stages: list[str]) -> RunConfig:
 
 
 def show(config: RunConfig, capsys: pytest.CaptureFixture[str], **question: Any) -> str:
-    options = {name: question.pop(name, False) for name in ("tokenizer", "verify", "with_ids", "as_json")}
+    options = {
+        name: question.pop(name, False) for name in ("tokenizer", "verify", "with_ids", "as_json")
+    }
     capsys.readouterr()
     inspect(config, Question(**question), **options)
     return capsys.readouterr().out
@@ -55,11 +67,23 @@ def test_documents_before_tokenization(corpus: Path, capsys: pytest.CaptureFixtu
     sizes = sorted(len(text.encode()) for text in TEXTS)
     assert sizes == [1, 2, 3, 4, 7, 16, 35, 100]
     buckets = [(b["from"], b["to"], b["documents"]) for b in found.pop("buckets")]
-    assert buckets == [(1, 2, 1), (2, 4, 2), (4, 8, 2), (8, 16, 0), (16, 32, 1), (32, 64, 1), (64, 128, 1)]
+    assert buckets == [
+        (1, 2, 1),
+        (2, 4, 2),
+        (4, 8, 2),
+        (8, 16, 0),
+        (16, 32, 1),
+        (32, 64, 1),
+        (64, 128, 1),
+    ]
     summary = {"median": 4, "mean": sum(sizes) / 8, "p99": 100, "max": 100}
     assert found == {"unit": "bytes", "documents": 8, "of_documents": 8, **summary}
     (document,) = documents(data, Question(source="web", document=3))
-    assert (document["text"], document["meta"], document["origin_row"]) == ("dddd", '{"place":3,"url":"http://x/3"}', 3)
+    assert (document["text"], document["meta"], document["origin_row"]) == (
+        "dddd",
+        '{"place":3,"url":"http://x/3"}',
+        3,
+    )
     assert document["tokens"] is None
     assert "4 bytes, 4 characters, no tokens yet\ndddd\n" in show(config, capsys, document=3)
 
@@ -67,7 +91,9 @@ def test_documents_before_tokenization(corpus: Path, capsys: pytest.CaptureFixtu
 def test_documents_are_found_in_any_shard_and_row_group(corpus: Path) -> None:
     def texts(config: RunConfig) -> list[str]:
         data = open_data(config)
-        return [documents(data, Question(document=number))[0]["text"] for number in range(len(TEXTS))]
+        return [
+            documents(data, Question(document=number))[0]["text"] for number in range(len(TEXTS))
+        ]
 
     config = made(corpus, ["prepare"])
     (shard,) = open_data(config).shards("web", "train")
@@ -86,15 +112,22 @@ def test_an_original_url_shows_every_document_that_has_it(
     config = made(corpus, STAGES)
     data = open_data(config)
     stem = data.shards("web", "train")[0].stem
-    assert documents(data, Question(id="http://x/3")) == documents(data, Question(id=f"web/{stem}/3"))
+    assert documents(data, Question(id="http://x/3")) == documents(
+        data, Question(id=f"web/{stem}/3")
+    )
     shared = documents(data, Question(id="http://x/0"))
     assert [document["id"] for document in shared] == [f"web/{stem}/0", f"web/{stem}/7"]
     monkeypatch.setattr("pipeline.tokens.inspect.MOST_FOUND", 1)
     assert documents(data, Question(id="http://x/0")) == shared[:1]
-    assert "2 documents have the original id or url http://x/0; these are the first 1" in capsys.readouterr().err
+    assert (
+        "2 documents have the original id or url http://x/0; these are the first 1"
+        in capsys.readouterr().err
+    )
 
 
-def test_tokens_are_those_that_training_reads(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokens_are_those_that_training_reads(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = made(corpus, STAGES)
     encoder = Tokenizer.from_file(str(config.paths.data_dir / "tokenizer" / "tokenizer.json"))
     data = open_data(config)
@@ -102,31 +135,53 @@ def test_tokens_are_those_that_training_reads(corpus: Path, capsys: pytest.Captu
     for row, text in enumerate(TEXTS):
         (document,) = documents(data, Question(id=f"web/{shard}/{row}"))
         tokens = document["tokens"]
-        expected = [*encoder.encode(text, add_special_tokens=False).ids, encoder.token_to_id("<|endoftext|>")]
+        expected = [
+            *encoder.encode(text, add_special_tokens=False).ids,
+            encoder.token_to_id("<|endoftext|>"),
+        ]
         assert [token["id"] for token in tokens["shown"]] == expected
         assert (tokens["count"], tokens["from"]) == (len(expected), "data_dir/tokens")
-        assert [token["special"] for token in tokens["shown"]] == [False] * (len(expected) - 1) + [True]
+        assert [token["special"] for token in tokens["shown"]] == [False] * (len(expected) - 1) + [
+            True
+        ]
     found = lengths(data, "web", "train")
     assert found is not None and found["unit"] == "tokens" and found["documents"] == 8
     trained_on = data.tokens["web"]["train"]["tokens"]
-    assert overview(data, Question())["sources"]["web"]["tokens"] == {"train": trained_on, "validation": 0}
+    assert overview(data, Question())["sources"]["web"]["tokens"] == {
+        "train": trained_on,
+        "validation": 0,
+    }
     shown = show(config, capsys, document=1, with_ids=True)
-    assert shown.endswith(f"b|b|<|endoftext|>\nids {' '.join(map(str, encoder.encode('bb').ids))} 0\n")
+    assert shown.endswith(
+        f"b|b|<|endoftext|>\nids {' '.join(map(str, encoder.encode('bb').ids))} 0\n"
+    )
 
 
-def test_each_split_has_its_own_documents_text_and_tokens(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_split_has_its_own_documents_text_and_tokens(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     held_out = ["prepare.validation_fraction=0.49", SETTINGS[1]]
     run_stages(corpus, STAGES, held_out)
     config = load(corpus, held_out)
     data = open_data(config)
     source = overview(data, Question())["sources"]["web"]
     for split in ("train", "validation"):
-        texts = [text for path in data.shards("web", split) for text in pq.read_table(path)["text"].to_pylist()]
+        texts = [
+            text
+            for path in data.shards("web", split)
+            for text in pq.read_table(path)["text"].to_pylist()
+        ]
         size = sum(len(text.encode()) for text in texts)
         assert 0 < len(texts) < len(TEXTS)
         assert source["documents"][split] == len(texts)
         assert source["text_bytes"][split] == size
-        ids = sum(path.stat().st_size for path in (data.folder / "tokens" / "web").glob(f"{split}_*.bin")) // 2
+        ids = (
+            sum(
+                path.stat().st_size
+                for path in (data.folder / "tokens" / "web").glob(f"{split}_*.bin")
+            )
+            // 2
+        )
         assert source["tokens"][split] == ids
         assert source["bytes_per_token"][split] == size / ids
     lines = [line.split() for line in show(config, capsys).splitlines()]
@@ -141,18 +196,31 @@ def test_before_the_tokens_a_document_is_encoded_to_look_at_it(corpus: Path) -> 
     (document,) = documents(open_data(config), Question(document=7))
     tokens = document["tokens"]
     assert tokens["from"] == "encoded now"
-    pieces = [bytes.fromhex(t["bytes"]) if t["bytes"] else t["text"].encode() for t in tokens["shown"]]
+    pieces = [
+        bytes.fromhex(t["bytes"]) if t["bytes"] else t["text"].encode() for t in tokens["shown"]
+    ]
     assert b"".join(pieces) == TEXTS[7].encode()
-    assert [t["text"] for t in tokens["shown"]][2:4] == ["<C3>", "<AF>"]  # ï, in a vocabulary of single bytes
+    assert [t["text"] for t in tokens["shown"]][2:4] == [
+        "<C3>",
+        "<AF>",
+    ]  # ï, in a vocabulary of single bytes
 
 
-def test_long_documents_are_cut_and_say_so(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_documents_are_cut_and_say_so(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = made(corpus, STAGES)
     (document,) = documents(open_data(config), Question(document=5, characters=10))
-    assert (document["text"], document["characters"], document["characters_shown"]) == ("x" * 10, 100, 10)
+    assert (document["text"], document["characters"], document["characters_shown"]) == (
+        "x" * 10,
+        100,
+        10,
+    )
     assert 10 <= sum(len(token["text"]) for token in document["tokens"]["shown"]) < 100
     left = document["tokens"]["count"] - len(document["tokens"]["shown"])
-    assert show(config, capsys, document=5, characters=10).endswith(f"… {left} more tokens; all: --characters 100\n")
+    assert show(config, capsys, document=5, characters=10).endswith(
+        f"… {left} more tokens; all: --characters 100\n"
+    )
     (whole,) = documents(open_data(config), Question(document=5, characters=100))
     assert whole["tokens"]["shown"][-1]["special"]
 
@@ -182,11 +250,20 @@ def test_samples_are_the_same_for_a_seed_and_in_order(corpus: Path) -> None:
     ("question", "message"),
     [
         ({"source": "wob"}, r"--source wob: .*has no such source; there are web"),
-        ({"document": 8}, r"--document 8: source web has no such document in train .*there: 0 to 7; in validation: 0"),
+        (
+            {"document": 8},
+            r"--document 8: source web has no such document in train .*there: 0 to 7; in validation: 0",
+        ),
         ({"document": -1}, r"--document -1: source web has no such document"),
-        ({"document": 0, "split": "validation"}, r"in validation .*there: none; in train: 8 documents"),
+        (
+            {"document": 0, "split": "validation"},
+            r"in validation .*there: none; in train: 8 documents",
+        ),
         ({"split": "test"}, r"--split test: there are train and validation"),
-        ({"id": "web"}, r"--id web: an id is source/shard/row; sources are web, for example web/train_\w+/0"),
+        (
+            {"id": "web"},
+            r"--id web: an id is source/shard/row; sources are web, for example web/train_\w+/0",
+        ),
         (
             {"id": "http://x/9"},
             r"--id http://x/9: an id is .*Nor is it the original id or url of a document: in no meta",
@@ -223,7 +300,8 @@ def test_tokens_of_another_tokenizer_are_not_decoded(corpus: Path) -> None:
     data = open_data(load(corpus, changed))
     assert data.tokens is None
     assert data.notes == (
-        "the token files were made from other documents or another tokenizer: run `pipeline tokenize`",
+        "the token files were made from other documents or another tokenizer: run `pipeline "
+        "tokenize`",
     )
     (document,) = documents(data, Question(document=0))
     assert document["tokens"]["from"] == "encoded now"
@@ -256,7 +334,9 @@ def test_histogram_by_hand() -> None:
         "        1 - 1      0",
         "  512 - 1,023  1,000  ████",
     ]
-    assert histogram([{"from": 1, "to": 2, "documents": 16}, {"from": 2, "to": 4, "documents": 3}], 2) == [
+    assert histogram(
+        [{"from": 1, "to": 2, "documents": 16}, {"from": 2, "to": 4, "documents": 3}], 2
+    ) == [
         "  1 - 1  16  ██",
         "  2 - 3   3  ▍",
     ]
@@ -269,13 +349,16 @@ def test_the_command_line_is_light_and_its_mistakes_exit_2(corpus: Path) -> None
         f"sys.argv = ['pipeline', 'inspect', {str(corpus)!r}, *{SETTINGS!r}, *sys.argv[1:]]\n"
         "from pipeline.__main__ import main\n"
         "try:\n    main()\n"
-        "finally:\n    sys.stderr.write(str({'torch', 'transformers', 'datasets', 'matplotlib'} & set(sys.modules)))\n"
+        "finally:\n    sys.stderr.write(str({'torch', 'transformers', 'datasets', 'matplotlib'} & "
+        "set(sys.modules)))\n"
     )
 
     def run(*options: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-c", script, *options]
         environment = {**os.environ, "NO_COLOR": "1"}
-        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600
+        )
         ended.stderr = without_progress(ended.stderr)
         return ended
 

@@ -1,4 +1,5 @@
-"""Tokenizers that are taken as they are: what they lose of the text is counted by source, and too much is refused."""
+"""Tokenizers that are taken as they are: what they lose of the text is counted by source, and too
+much is refused."""
 
 import json
 from pathlib import Path
@@ -46,7 +47,9 @@ def deleting(folder: Path) -> Tokenizer:
 def test_a_tokenizer_that_destroys_the_text_is_refused_unless_the_run_file_wants_it(
     run_file: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tokenizer = {"words": words, "dropping": dropping}.get(kind, lambda: deleting(tmp_path / "bytes"))()
+    tokenizer = {"words": words, "dropping": dropping}.get(
+        kind, lambda: deleting(tmp_path / "bytes")
+    )()
     path = tmp_path / "theirs.json"
     tokenizer.save(str(path))
     end = "<|endoftext|>" if kind == "deleting" else "</s>"

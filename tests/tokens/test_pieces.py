@@ -1,4 +1,5 @@
-"""Pieces against what the tokenizers library makes of the same file; text that could act on a terminal."""
+"""Pieces against what the tokenizers library makes of the same file; text that could act on a
+terminal."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,9 @@ WRITERS = [write_byte_level_tokenizer, write_sentencepiece_tokenizer]
 @pytest.mark.parametrize(
     "text", ["ab ab é", " \n\t  ab", "日本語 🙂", "<0x41> Ġ <|endoftext|>", "\x00\x1b\x7f\x80\xff"]
 )
-def test_the_pieces_of_a_text_are_its_bytes(tmp_path: Path, write: Callable[[Path], None], text: str) -> None:
+def test_the_pieces_of_a_text_are_its_bytes(
+    tmp_path: Path, write: Callable[[Path], None], text: str
+) -> None:
     write(tmp_path)
     encoder = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     encoder.encode_special_tokens = True
@@ -33,7 +36,9 @@ def test_kinds_special_ids_and_bytes(tmp_path: Path) -> None:
     assert (byte_level.kind, byte_level.special, len(byte_level.of_id)) == ("byte-level", {0}, 259)
     assert byte_level.of_id[257:] == (b"ab", b" ab")
     assert sorted(byte_level.of_id[1:257]) == [bytes([byte]) for byte in range(256)]
-    assert {byte_level.of_id[i] for i in byte_level.fallback} == {bytes([byte]) for byte in range(0x80, 0x100)}
+    assert {byte_level.of_id[i] for i in byte_level.fallback} == {
+        bytes([byte]) for byte in range(0x80, 0x100)
+    }
     assert byte_level.single_byte.sum() == 256
     write_sentencepiece_tokenizer(tmp_path)
     other = load_pieces(tmp_path / "tokenizer.json")
@@ -49,7 +54,11 @@ def test_a_unigram_vocabulary_is_a_list(tmp_path: Path) -> None:
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     pieces = load_pieces(tmp_path / "tokenizer.json")
-    assert (pieces.kind, pieces.of_id, pieces.special) == ("sentencepiece", (b"<unk>", b" a", b"b"), set())
+    assert (pieces.kind, pieces.of_id, pieces.special) == (
+        "sentencepiece",
+        (b"<unk>", b" a", b"b"),
+        set(),
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"{}", b"[]"])

@@ -1,4 +1,5 @@
-"""SentencePiece models as fast tokenizers: BPE with SentencePiece's ids, unigram with those of exact arithmetic."""
+"""SentencePiece models as fast tokenizers: BPE with SentencePiece's ids, unigram with those of
+exact arithmetic."""
 
 import json
 import random
@@ -52,7 +53,9 @@ def texts(count: int) -> list[str]:
 def varied(count: int) -> list[str]:
     """Texts of more different words than `texts`, for vocabularies that need them."""
     generator = random.Random(2)
-    words = ["".join(generator.choices("abcdefghijklm", k=generator.randrange(2, 9))) for _ in range(300)]
+    words = [
+        "".join(generator.choices("abcdefghijklm", k=generator.randrange(2, 9))) for _ in range(300)
+    ]
     return [" ".join(generator.choices([*words, *WORDS], k=60)) for _ in range(count)]
 
 
@@ -60,7 +63,8 @@ def spaces(count: int) -> list[str]:
     """Runs of spaces between words, which can be cut in many equally good ways."""
     generator = random.Random(1)
     return [
-        "".join(generator.choice(WORDS) + " " * generator.randrange(1, 60) for _ in range(30)) for _ in range(count)
+        "".join(generator.choice(WORDS) + " " * generator.randrange(1, 60) for _ in range(30))
+        for _ in range(count)
     ]
 
 
@@ -87,9 +91,17 @@ def unigram(folder: Path) -> Path:
 
 def trained_elsewhere(folder: Path, name: str, **options: object) -> Path:
     """A BPE model with SentencePiece's own defaults, but for what is given."""
-    defaults = {"model_type": "bpe", "vocab_size": 340, "byte_fallback": True, "normalization_rule_name": "identity"}
+    defaults = {
+        "model_type": "bpe",
+        "vocab_size": 340,
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+    }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(varied(200)), model_prefix=str(folder / name), minloglevel=2, **(defaults | options)
+        sentence_iterator=iter(varied(200)),
+        model_prefix=str(folder / name),
+        minloglevel=2,
+        **(defaults | options),
     )
     return folder / f"{name}.model"
 
@@ -100,12 +112,19 @@ def disagreements(path: Path, strings: list[str]) -> list[str]:
     assert sentencepiece_bpe.why_not(model) is None
     fast = sentencepiece_bpe.to_fast(model)
     fast.encode_special_tokens = True
-    return [text for text in strings if fast.encode(text, add_special_tokens=False).ids != reference.encode(text)]
+    return [
+        text
+        for text in strings
+        if fast.encode(text, add_special_tokens=False).ids != reference.encode(text)
+    ]
 
 
 def test_the_file_is_read_as_sentencepiece_reads_it(bpe: Path, unigram: Path) -> None:
     for path, model_type in ((bpe, "bpe"), (unigram, "unigram")):
-        model, processor = read_model(path), sentencepiece.SentencePieceProcessor(model_file=str(path))
+        model, processor = (
+            read_model(path),
+            sentencepiece.SentencePieceProcessor(model_file=str(path)),
+        )
         size = processor.vocab_size()
         assert model.model_type == model_type
         assert list(model.pieces) == [processor.id_to_piece(i) for i in range(size)]
@@ -113,7 +132,12 @@ def test_the_file_is_read_as_sentencepiece_reads_it(bpe: Path, unigram: Path) ->
         assert model.ids_of(BYTE) == [i for i in range(size) if processor.is_byte(i)]
         assert (model.ids_of(UNKNOWN), model.ids_of(CONTROL)) == ([0], [1])
         assert len(model.ids_of(NORMAL)) == size - 258
-        assert (model.byte_fallback, model.dummy_prefix, model.remove_extra_spaces, model.rewrites) == (
+        assert (
+            model.byte_fallback,
+            model.dummy_prefix,
+            model.remove_extra_spaces,
+            model.rewrites,
+        ) == (
             True,
             *[False] * 3,
         )
@@ -122,7 +146,9 @@ def test_the_file_is_read_as_sentencepiece_reads_it(bpe: Path, unigram: Path) ->
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"\x0a\x7f"])
 def test_what_is_no_model_is_said_so(folder: Path, content: bytes) -> None:
     (folder / "wrong.model").write_bytes(content)
-    with pytest.raises(DataError, match=r"wrong\.model: is not a SentencePiece model that can be read"):
+    with pytest.raises(
+        DataError, match=r"wrong\.model: is not a SentencePiece model that can be read"
+    ):
         read_model(folder / "wrong.model")
 
 
@@ -143,13 +169,27 @@ def test_bpe_gives_sentencepieces_ids(bpe: Path) -> None:
         {"add_dummy_prefix": True, "remove_extra_whitespaces": True},
         {"add_dummy_prefix": False, "remove_extra_whitespaces": True},
         {"add_dummy_prefix": True, "byte_fallback": False, "allow_whitespace_only_pieces": True},
-        {"add_dummy_prefix": False, "remove_extra_whitespaces": False, "user_defined_symbols": ["<sep>", "fo", "=="]},
+        {
+            "add_dummy_prefix": False,
+            "remove_extra_whitespaces": False,
+            "user_defined_symbols": ["<sep>", "fo", "=="],
+        },
     ],
     ids=["dummy prefix", "both", "extra spaces removed", "no bytes", "user-defined symbols"],
 )
 def test_models_trained_elsewhere_give_their_ids(folder: Path, options: dict[str, object]) -> None:
     path = trained_elsewhere(folder, "elsewhere", **options)
-    strings = [*EDGE_STRINGS, *texts(30), *spaces(30), "  a  b  ", "▁▁", " ▁", "a▁ ", "<sep>", " the<sep>fox ==== <se"]
+    strings = [
+        *EDGE_STRINGS,
+        *texts(30),
+        *spaces(30),
+        "  a  b  ",
+        "▁▁",
+        " ▁",
+        "a▁ ",
+        "<sep>",
+        " the<sep>fox ==== <se",
+    ]
     assert disagreements(path, strings) == []
 
 
@@ -158,7 +198,10 @@ def test_models_trained_elsewhere_give_their_ids(folder: Path, options: dict[str
     [
         ({"normalization_rule_name": "nmt_nfkc"}, r"it rewrites text \(normaliser nmt_nfkc\)"),
         ({"model_type": "unigram", "vocab_size": 400}, "it is a unigram model"),
-        ({"model_type": "char", "vocab_size": 300, "hard_vocab_limit": False}, "it is a char model"),
+        (
+            {"model_type": "char", "vocab_size": 300, "hard_vocab_limit": False},
+            "it is a char model",
+        ),
         ({"treat_whitespace_as_suffix": True}, "space as suffix"),
         ({"user_defined_symbols": ["<sep>"]}, "user-defined symbols and changes spaces"),
     ],
@@ -176,7 +219,8 @@ def test_user_defined_symbols_are_read(folder: Path) -> None:
 
 
 def best_cut(model: SentencePieceModel, text: str, scores: Sequence[float]) -> list[int]:
-    """The definition: the cut with the highest sum of scores, in exact arithmetic; of equals, the longest last piece."""
+    """The definition: the cut with the highest sum of scores, in exact arithmetic; of equals, the
+    longest last piece."""
     normal = {model.pieces[i]: (Fraction(scores[i]), i) for i in model.ids_of(NORMAL)}
     byte = model.ids_of(BYTE)
     unknown = min(score for score, _ in normal.values()) - 1000
@@ -204,7 +248,11 @@ def test_unigram_gives_the_ids_of_exact_arithmetic(unigram: Path) -> None:
     fast.encode_special_tokens = True
     scores = [sentencepiece_unigram.quantized(score) for score in model.scores]
     strings = [text for text in EDGE_STRINGS if len(text) < 2000] + texts(10) + spaces(20)
-    assert [s for s in strings if fast.encode(s, add_special_tokens=False).ids != best_cut(model, s, scores)] == []
+    assert [
+        s
+        for s in strings
+        if fast.encode(s, add_special_tokens=False).ids != best_cut(model, s, scores)
+    ] == []
 
 
 def test_scores_are_read_as_they_were_written(unigram: Path) -> None:
@@ -217,20 +265,33 @@ def test_scores_are_read_as_they_were_written(unigram: Path) -> None:
 
 
 def test_sentencepiece_itself_rounds(unigram: Path) -> None:
-    """Why the `.model` file is not kept: on runs of spaces it cuts otherwise than its own scores say."""
-    processor, model = sentencepiece.SentencePieceProcessor(model_file=str(unigram)), read_model(unigram)
+    """Why the `.model` file is not kept: on runs of spaces it cuts otherwise than its own scores
+    say."""
+    processor, model = (
+        sentencepiece.SentencePieceProcessor(model_file=str(unigram)),
+        read_model(unigram),
+    )
     cuts = [(processor.encode(text), best_cut(model, text, model.scores)) for text in spaces(30)]
     differing = [(theirs, exact) for theirs, exact in cuts if theirs != exact]
     assert differing
-    assert all(sorted(theirs) == sorted(exact) for theirs, exact in differing)  # the same pieces in another order
+    assert all(
+        sorted(theirs) == sorted(exact) for theirs, exact in differing
+    )  # the same pieces in another order
 
 
-def test_decoding_gives_the_text_back_but_for_the_symbol_of_a_space(bpe: Path, unigram: Path) -> None:
-    fasts = sentencepiece_bpe.to_fast(read_model(bpe)), sentencepiece_unigram.to_fast(read_model(unigram))
+def test_decoding_gives_the_text_back_but_for_the_symbol_of_a_space(
+    bpe: Path, unigram: Path
+) -> None:
+    fasts = (
+        sentencepiece_bpe.to_fast(read_model(bpe)),
+        sentencepiece_unigram.to_fast(read_model(unigram)),
+    )
     for fast in fasts:
         fast.encode_special_tokens = True
         for text in EDGE_STRINGS:
-            decoded = fast.decode(fast.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+            decoded = fast.decode(
+                fast.encode(text, add_special_tokens=False).ids, skip_special_tokens=False
+            )
             assert decoded == text.replace("\u2581", " "), repr(text)
 
 
@@ -255,14 +316,19 @@ def test_a_megabyte_without_a_space_comes_to_an_end(unigram: Path) -> None:
 
 @pytest.mark.parametrize(("pattern", "longest"), [("single-digits", 1), ("spaces", 5)])
 def test_digits_are_split_or_not(pattern: str, longest: int) -> None:
-    config = Tokenizer.model_validate({"kind": "sentencepiece-bpe", "vocab_size": 340, "split_pattern": pattern})
+    config = Tokenizer.model_validate(
+        {"kind": "sentencepiece-bpe", "vocab_size": 340, "split_pattern": pattern}
+    )
     model = parse_model(sentencepiece_training.train(iter(texts(200)), config))
     assert max(len(piece) for piece in model.pieces if piece.isdecimal()) == longest  # of 12345
 
 
 def test_training_twice_gives_the_same_model(unigram: Path) -> None:
     config = Tokenizer(kind="sentencepiece-unigram", vocab_size=400)
-    assert sentencepiece_training.train(iter([*varied(200), *spaces(200)]), config) == unigram.read_bytes()
+    assert (
+        sentencepiece_training.train(iter([*varied(200), *spaces(200)]), config)
+        == unigram.read_bytes()
+    )
 
 
 def test_too_small_a_vocabulary_wants_a_larger_one() -> None:

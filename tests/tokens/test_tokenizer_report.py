@@ -28,7 +28,10 @@ def prepare(run_file: Path, write: Callable[[Path], None], *overrides: str) -> R
     write(data / "tokenizer")
     for name, output in (("documents", "d"), ("tokenizer", write.__name__)):
         manifest = read_json(data / name / "manifest.json") or {}
-        write_json(data / name / "manifest.json", manifest | {"output": output, "counts": {"vocab_size": 300}})
+        write_json(
+            data / name / "manifest.json",
+            manifest | {"output": output, "counts": {"vocab_size": 300}},
+        )
     return config
 
 
@@ -86,21 +89,35 @@ def test_other_tokenizers_on_the_same_text(run_file: Path, tmp_path: Path) -> No
     config = prepare(run_file, write_byte_level_tokenizer, f"tokenizer.compare=[{tmp_path}/other]")
     report = tokenizer_report(config)
     (other,) = report["compared"]
-    assert (other["name"], other["vocab_size"], other["all"]["bytes_per_token"]) == ("other", 263, 1.5)
+    assert (other["name"], other["vocab_size"], other["all"]["bytes_per_token"]) == (
+        "other",
+        263,
+        1.5,
+    )
     comparison = next(table for table in tables(report) if "beside" in table.title)
     assert comparison.head == ["", "this run's", "other"]
-    assert comparison.rows == [["ids", "259", "263"], ["web", "1.50", "1.50"], ["all", "1.50", "1.50"]]
+    assert comparison.rows == [
+        ["ids", "259", "263"],
+        ["web", "1.50", "1.50"],
+        ["all", "1.50", "1.50"],
+    ]
     paths = f"tokenizer.compare=[{tmp_path}/other, {tmp_path}/deep/other/tokenizer.json]"
     assert list(compared_files(load(run_file, [paths]))) == [f"{tmp_path.name}/other", "deep/other"]
 
 
 def test_every_missing_tokenizer_is_named(run_file: Path, tmp_path: Path) -> None:
-    config = prepare(run_file, write_byte_level_tokenizer, "tokenizer.compare=[/nowhere, /none.json]")
-    with pytest.raises(DataError, match=r"no /nowhere/tokenizer\.json, no /none\.json\. Name folders"):
+    config = prepare(
+        run_file, write_byte_level_tokenizer, "tokenizer.compare=[/nowhere, /none.json]"
+    )
+    with pytest.raises(
+        DataError, match=r"no /nowhere/tokenizer\.json, no /none\.json\. Name folders"
+    ):
         tokenizer_report(config)
 
 
-def test_what_was_measured_is_kept_until_something_of_it_changes(run_file: Path, tmp_path: Path) -> None:
+def test_what_was_measured_is_kept_until_something_of_it_changes(
+    run_file: Path, tmp_path: Path
+) -> None:
     config = prepare(run_file, write_byte_level_tokenizer)
     first = tokenizer_report(config)
     kept = config.paths.data_dir / "tokenizer" / "statistics.json"
@@ -128,7 +145,10 @@ def test_comparing_makes_the_page_stale_and_nothing_else(run_file: Path, tmp_pat
 
 def sizes(config: RunConfig) -> dict[str, Any]:
     model = tokenizer_report(config)["model"]
-    return {row["vocab_size"]: (row["rows"], row["embedding_parameters"], row["share"]) for row in model["sizes"]}
+    return {
+        row["vocab_size"]: (row["rows"], row["embedding_parameters"], row["share"])
+        for row in model["sizes"]
+    }
 
 
 def test_what_the_vocabulary_costs(run_file: Path) -> None:
@@ -137,8 +157,16 @@ def test_what_the_vocabulary_costs(run_file: Path) -> None:
     # 300 ids are rounded up to 384 rows of width 16; 50,000 to 391 x 128 = 50,048
     assert sizes(config)[300] == (384, 384 * 16, None)
     assert sizes(config)[50_000] == (50_048, 50_048 * 16, None)
-    assert sizes(load(run_file, ["model.config.tie_word_embeddings=false"]))[300] == (384, 2 * 384 * 16, None)
-    assert sizes(load(run_file, [tied, "model.config.vocab_size=320"]))[300] == (320, 320 * 16, None)
+    assert sizes(load(run_file, ["model.config.tie_word_embeddings=false"]))[300] == (
+        384,
+        2 * 384 * 16,
+        None,
+    )
+    assert sizes(load(run_file, [tied, "model.config.vocab_size=320"]))[300] == (
+        320,
+        320 * 16,
+        None,
+    )
     manifest = config.paths.run_dir / "checkpoints" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     model = {

@@ -1,4 +1,5 @@
-"""What is wrong on disk is named before training starts, and what the message says puts it right."""
+"""What is wrong on disk is named before training starts, and what the message says puts it
+right."""
 
 import json
 import os
@@ -22,14 +23,21 @@ from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.store.artifacts import MANIFEST, read_json, write_json
 from pipeline.tokens.indexed_dataset import ShardWriter, sample_checksum
-from pipeline.tokens.verify import BackgroundCheck, check_fully, check_sampled, check_shard, shard_names
+from pipeline.tokens.verify import (
+    BackgroundCheck,
+    check_fully,
+    check_sampled,
+    check_shard,
+    shard_names,
+)
 
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 
 
 @pytest.fixture
 def made(make_run: Callable[..., Path]) -> Path:
-    """Return a run file whose three stages of data are done: two sources, each with a shard to train on and one held out."""
+    """Return a run file whose three stages of data are done: two sources, each with a shard to
+    train on and one held out."""
     return make_run()
 
 
@@ -38,7 +46,8 @@ def tokens_of(run_file: Path) -> Path:
 
 
 def flip(path: Path, place: int) -> None:
-    """Change one byte and nothing else that can be seen from outside: not the size, not the time."""
+    """Change one byte and nothing else that can be seen from outside: not the size, not the
+    time."""
     status = path.stat()
     with path.open("r+b") as file:
         file.seek(place)
@@ -81,7 +90,9 @@ def swap(one: Path, other: Path) -> None:
     spare.rename(other)
 
 
-def follow(problems: list[str], run_file: Path, stage: str = "tokenize", overrides: Sequence[str] = ()) -> None:
+def follow(
+    problems: list[str], run_file: Path, stage: str = "tokenize", overrides: Sequence[str] = ()
+) -> None:
     """Do what the messages say: delete what they name, run the stage."""
     for problem in problems:
         found = re.search(r"[dD]elete (\S+)(?: and (\S+))?, then run `pipeline ([\w-]+)`", problem)
@@ -130,14 +141,42 @@ def test_what_is_as_it_was_made_has_no_problem(made: Path) -> None:
         (".idx", truncate, r"\.idx: has [\d,]+ bytes instead of [\d,]+\. "),
         (".bin", Path.unlink, r"\.bin: is missing\. "),
         (".idx", Path.unlink, r"\.idx: is missing\. "),
-        (".bin", lambda path: flip(path, 5), r"\.bin: has the size, but not the bytes, of the file that"),
-        (".idx", lambda path: flip(path, 60), r"\.idx: has the size, but not the bytes, of the file that"),
-        (".idx", lambda path: flip(path, 0), r"\.idx: does not begin as a Megatron indexed dataset \(version 1\)"),
-        (".idx", lambda path: flip(path, 9), r"\.idx: does not begin as a Megatron indexed dataset \(version 1\)"),
+        (
+            ".bin",
+            lambda path: flip(path, 5),
+            r"\.bin: has the size, but not the bytes, of the file that",
+        ),
+        (
+            ".idx",
+            lambda path: flip(path, 60),
+            r"\.idx: has the size, but not the bytes, of the file that",
+        ),
+        (
+            ".idx",
+            lambda path: flip(path, 0),
+            r"\.idx: does not begin as a Megatron indexed dataset \(version 1\)",
+        ),
+        (
+            ".idx",
+            lambda path: flip(path, 9),
+            r"\.idx: does not begin as a Megatron indexed dataset \(version 1\)",
+        ),
         (".idx", another_type, r"\.idx: holds ids of type int32 \(code 4\) instead of uint16"),
-        (".idx", lambda path: flip(path, 17), r"\.idx: holds ids of type none of token ids \(code 9\) instead of"),
-        (".idx", fewer_sequences, r"\.idx: counts [\d,]+ sequences and [\d,]+ document entries, [\d,]+ bytes, and has"),
-        (".idx", longer_last_sequence, r"\.idx: has its last sequence end at byte [\d,]+ of a \.bin of [\d,]+ bytes"),
+        (
+            ".idx",
+            lambda path: flip(path, 17),
+            r"\.idx: holds ids of type none of token ids \(code 9\) instead of",
+        ),
+        (
+            ".idx",
+            fewer_sequences,
+            r"\.idx: counts [\d,]+ sequences and [\d,]+ document entries, [\d,]+ bytes, and has",
+        ),
+        (
+            ".idx",
+            longer_last_sequence,
+            r"\.idx: has its last sequence end at byte [\d,]+ of a \.bin of [\d,]+ bytes",
+        ),
     ],
 )
 def test_a_wrong_file_is_named_and_the_remedy_works(
@@ -172,10 +211,18 @@ def test_an_unreadable_file_is_a_problem_and_no_crash(made: Path) -> None:
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_swapped_shards_are_both_named_and_the_remedy_works(run_file: Path, same_size: bool) -> None:
+def test_swapped_shards_are_both_named_and_the_remedy_works(
+    run_file: Path, same_size: bool
+) -> None:
     texts = ["x" * 700, "y" * 700, "z" * 800]
-    (run_file.parent / "web.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    settings = ["prepare.validation_fraction=0", "prepare.shard_text_bytes=600", "tokenizer.vocab_size=258"]
+    (run_file.parent / "web.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    )
+    settings = [
+        "prepare.validation_fraction=0",
+        "prepare.shard_text_bytes=600",
+        "tokenizer.vocab_size=258",
+    ]
     run_stages(run_file, STAGES, settings)
     folder = tokens_of(run_file)
     before = digests(folder)
@@ -191,7 +238,8 @@ def test_swapped_shards_are_both_named_and_the_remedy_works(run_file: Path, same
 
 
 def write_shards(folder: Path, shards: int) -> Path:
-    """Write a tokens folder of one shard of 80,000 bytes of ids, under so many names (hard links)."""
+    """Write a tokens folder of one shard of 80,000 bytes of ids, under so many names (hard
+    links)."""
     with ShardWriter(folder / "web" / "train_000", np.dtype(np.uint16)) as writer:
         writer.add(np.arange(40_000), np.full(5000, 8), np.arange(5000))
         records = writer.finish()
@@ -205,7 +253,8 @@ def write_shards(folder: Path, shards: int) -> Path:
 
 
 def test_a_byte_between_the_samples_is_found_by_reading_all(tmp_path: Path) -> None:
-    """Blocks of 80,000 bytes begin at multiples of 75,904 / 15 = 5,060.3: 4,096 to 5,059 are in none."""
+    """Blocks of 80,000 bytes begin at multiples of 75,904 / 15 = 5,060.3: 4,096 to 5,059 are in
+    none."""
     folder = write_shards(tmp_path / "tokens", 1)
     victim = folder / "web" / "train_000.bin"
     assert victim.stat().st_size == 80_000
@@ -213,7 +262,8 @@ def test_a_byte_between_the_samples_is_found_by_reading_all(tmp_path: Path) -> N
     assert check_sampled(folder) == []
     (found,) = check_fully(tmp_path)
     assert found.problems == (
-        f"{victim}: has other bytes than were written. Delete {victim} and {folder / MANIFEST}, then run "
+        f"{victim}: has other bytes than were written. Delete {victim} and {folder / MANIFEST}, "
+        "then run "
         "`pipeline tokenize`: it makes that shard again.",
     )
     flip(victim, 5_100)
@@ -226,7 +276,11 @@ def test_parts_of_all_ranks_are_all_shards_once(tmp_path: Path) -> None:
     for path in folder.glob("web/*.idx"):
         path.unlink()
     for ranks in (1, 3, 20):
-        found = [problem for rank in range(ranks) for problem in check_sampled(folder, part=(rank, ranks))]
+        found = [
+            problem
+            for rank in range(ranks)
+            for problem in check_sampled(folder, part=(rank, ranks))
+        ]
         assert sorted(found) == sorted(check_sampled(folder)), ranks
         assert len(found) == 13
     assert check_sampled(folder, ["other"]) == []
@@ -237,14 +291,24 @@ def test_the_check_ends_early_where_everything_is_wrong(tmp_path: Path) -> None:
     shutil.rmtree(folder / "web")
     *problems, last = check_sampled(folder)
     assert len(problems) == 20  # of 10 shards
-    assert last == f"{folder}: 10 of 60 shards were looked at. `pipeline inspect --verify` looks at every file."
+    assert (
+        last
+        == f"{folder}: 10 of 60 shards were looked at. `pipeline inspect --verify` looks at every file."
+    )
     assert len(check_fully(tmp_path)[0].problems) == 180
 
 
-def test_a_slow_file_system_is_asked_for_many_shards_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """35 reads a shard: 16 of `.bin`, 16 of `.idx`, header, last length, last offset. None ends before the check's
-    constructor has returned, and the first 16 end together or not at all."""
-    folder, pread, calls, lock = write_shards(tmp_path / "tokens", 200), os.pread, [0], threading.Lock()
+def test_a_slow_file_system_is_asked_for_many_shards_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """35 reads a shard: 16 of `.bin`, 16 of `.idx`, header, last length, last offset. None ends
+    before the check's constructor has returned, and the first 16 end together or not at all."""
+    folder, pread, calls, lock = (
+        write_shards(tmp_path / "tokens", 200),
+        os.pread,
+        [0],
+        threading.Lock(),
+    )
     constructed, together = threading.Event(), threading.Barrier(16)
 
     def slow(*arguments: int) -> bytes:
@@ -278,9 +342,13 @@ def pairs_run(made: Path) -> Path:
     shutil.copytree(made.parent / "data" / "tokenizer", made.parent / "made")
     text = made.read_text().replace("data_dir: data", "data_dir: taken")
     for name in ("prose", "sums"):
-        text = text.replace(f"kind: jsonl, paths: [{name}.jsonl]", f"kind: megatron, paths: [pairs/{name}]")
+        text = text.replace(
+            f"kind: jsonl, paths: [{name}.jsonl]", f"kind: megatron, paths: [pairs/{name}]"
+        )
     path = made.with_name("taken.yaml")
-    path.write_text(text.replace("kind: byte-level-bpe, vocab_size: 300", "kind: pretrained, path: made"))
+    path.write_text(
+        text.replace("kind: byte-level-bpe, vocab_size: 300", "kind: pretrained, path: made")
+    )
     run_stages(path, STAGES, [])
     assert check_sampled(tokens_of(path)) == []
     return path
@@ -289,11 +357,16 @@ def pairs_run(made: Path) -> Path:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda path: flip(path, 4), "has the size, but not the bytes, of the file that `pipeline tokenize`"),
+        (
+            lambda path: flip(path, 4),
+            "has the size, but not the bytes, of the file that `pipeline tokenize`",
+        ),
         (os.utime, "was changed or replaced since `pipeline tokenize` checked it"),
     ],
 )
-def test_an_existing_pair_that_changed_is_named(pairs_run: Path, damage: Callable[[Path], Any], expected: str) -> None:
+def test_an_existing_pair_that_changed_is_named(
+    pairs_run: Path, damage: Callable[[Path], Any], expected: str
+) -> None:
     folder = tokens_of(pairs_run)
     victim = sorted((pairs_run.parent / "pairs" / "sums").glob("*.bin"))[1]
     saved = shutil.copy2(victim, victim.with_suffix(".saved"))
@@ -301,7 +374,10 @@ def test_an_existing_pair_that_changed_is_named(pairs_run: Path, damage: Callabl
     link = folder / "sums" / f"train_{victim.name}"
     (problem,) = check_sampled(folder)
     assert problem.startswith(f"{link}: {expected}")
-    assert f"It is a link to {victim}: restore that (`cp -p` keeps its time of change), or delete {link}" in problem
+    assert (
+        f"It is a link to {victim}: restore that (`cp -p` keeps its time of change), or delete "
+        f"{link}" in problem
+    )
     found = check_fully(folder.parent)[-1]
     assert (found.problems, found.files, found.links) == ((problem,), 0, 8)
     shutil.copy2(saved, victim)  # the first remedy, `cp -p`
@@ -319,7 +395,8 @@ def test_an_existing_pair_that_is_gone_is_named(pairs_run: Path) -> None:
     link = folder / "prose" / f"train_{victim.name}"
     (problem,) = check_sampled(folder)
     assert problem == (
-        f"{link}: is missing. It is a link to {victim}: restore that (`cp -p` keeps its time of change), or take it out of "
+        f"{link}: is missing. It is a link to {victim}: restore that (`cp -p` keeps its time of "
+        "change), or take it out of "
         "sources.prose.paths and run `pipeline tokenize`."
     )
     victim.with_suffix(".gone").rename(victim)
@@ -330,7 +407,9 @@ def test_an_existing_pair_that_is_gone_is_named(pairs_run: Path) -> None:
     assert check_sampled(folder) == []
 
 
-@pytest.mark.parametrize(("name", "stage"), [("documents", "prepare"), ("tokenizer", "train-tokenizer")])
+@pytest.mark.parametrize(
+    ("name", "stage"), [("documents", "prepare"), ("tokenizer", "train-tokenizer")]
+)
 def test_documents_and_tokenizer_are_verified_too(made: Path, name: str, stage: str) -> None:
     data_dir = load(made).paths.data_dir
     before = digests(data_dir)
@@ -347,7 +426,9 @@ def test_documents_and_tokenizer_are_verified_too(made: Path, name: str, stage: 
 def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> None:
     def run(*options: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "pipeline", "inspect", str(made), "--verify", *options]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"})
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"}
+        )
         ended.stderr = without_progress(ended.stderr)
         return ended
 
@@ -358,7 +439,9 @@ def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> No
     assert [line.split(": ")[0] for line in lines] == [
         str(data_dir / name) for name in ("documents", "tokenizer", "tokens")
     ]
-    assert all(re.search(r": \d+ files, [\d.]+ kB, \d+\.\d\d GB/s; no problems$", line) for line in lines)
+    assert all(
+        re.search(r": \d+ files, [\d.]+ kB, \d+\.\d\d GB/s; no problems$", line) for line in lines
+    )
     victims = sorted((data_dir / "tokens").glob("*/*.doc"))[:2]
     for victim in victims:
         flip(victim, 0)
@@ -371,10 +454,19 @@ def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> No
     assert len(bad.stderr.splitlines()) == 3
     as_json = run("--json")
     assert as_json.returncode == 2
-    assert [len(folder["problems"]) for folder in json.loads(as_json.stdout)["folders"]] == [0, 0, 2]
+    assert [len(folder["problems"]) for folder in json.loads(as_json.stdout)["folders"]] == [
+        0,
+        0,
+        2,
+    ]
     (data_dir / "tokens" / MANIFEST).unlink()
-    assert run().stdout.splitlines()[-1] == f"{data_dir}/tokens: is not finished, so there is nothing to compare with"
-    assert run("--tokenizer").stderr.startswith("error: --tokenizer and --verify do not go together")
+    assert (
+        run().stdout.splitlines()[-1]
+        == f"{data_dir}/tokens: is not finished, so there is nothing to compare with"
+    )
+    assert run("--tokenizer").stderr.startswith(
+        "error: --tokenizer and --verify do not go together"
+    )
 
 
 def test_one_shard_is_looked_at_alone(made: Path) -> None:
@@ -401,7 +493,9 @@ def test_a_training_job_is_refused_on_every_rank_before_its_first_step(made: Pat
     said = [outcome["message"], *(log.read_text() for log in made.parent.glob("rank-*-*.log"))]
     assert (outcome["status"], len(said)) == ("refused", 3)
     for message in said:
-        assert all(f"{victim}: has the size, but not the bytes" in message for victim in victims), message
+        assert all(f"{victim}: has the size, but not the bytes" in message for victim in victims), (
+            message
+        )
         assert "The token files are not those that were made:" in message
     assert not (load(made).paths.run_dir / "metrics.jsonl").exists()
     follow(outcome["message"].splitlines()[1:], made, overrides=[])

@@ -33,7 +33,12 @@ README = Path(branch.__file__).with_name("README.md")
 CONSTANT, DROPOUT = "schedule.kind=constant", "model.config.attention_dropout=0.1"
 COOL_DOWN = {
     "paths": {"run_dir": "cooldown"},
-    "schedule": {"kind": "wsd", "warmup_tokens": 1024, "decay_tokens": 1280, "final_learning_rate_fraction": 0},
+    "schedule": {
+        "kind": "wsd",
+        "warmup_tokens": 1024,
+        "decay_tokens": 1280,
+        "final_learning_rate_fraction": 0,
+    },
     "train": {"init_from": "run@10", "init_take": "everything", "train_tokens": 3840},
 }
 """From step 10 of 256 tokens over 5 steps to nothing."""
@@ -55,14 +60,19 @@ def write_cool_down(base: Path) -> Path:
 
 def test_the_readmes_cool_down_has_the_settings_that_are_tested() -> None:
     (block,) = re.findall(r"```yaml\n(# A cool-down.*?)```", README.read_text(), re.DOTALL)
-    shown = {name for section, values in yaml.safe_load(block).items() for name in flatten(values, section)}
+    shown = {
+        name
+        for section, values in yaml.safe_load(block).items()
+        for name in flatten(values, section)
+    }
     tested = {name for section, values in COOL_DOWN.items() for name in flatten(values, section)}
     assert shown == tested
 
 
 @pytest.mark.parametrize("zero", ["zero1", pytest.param("zero3", marks=pytest.mark.full)])
 def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str) -> None:
-    """To the bit: weights, moments, data and dropout are those of the base; then the rate falls by 1 - sqrt(n / 5)."""
+    """To the bit: weights, moments, data and dropout are those of the base; then the rate falls by
+    1 - sqrt(n / 5)."""
     base = make_run(zero=zero)
     run_ranks(base, 2, [CONSTANT, DROPOUT])
     base_dir = load(base).paths.run_dir
@@ -77,7 +87,9 @@ def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str)
     assert found[0]["loss"] == whole[10]["loss"]
     assert found[0]["grad_norm"] == whole[10]["grad_norm"]
     assert found[1]["loss"] != whole[11]["loss"]  # after a step of another rate
-    assert [r["learning_rate"] / 1e-2 for r in found] == pytest.approx([1 - (n / 5) ** 0.5 for n in range(1, 6)])
+    assert [r["learning_rate"] / 1e-2 for r in found] == pytest.approx(
+        [1 - (n / 5) ** 0.5 for n in range(1, 6)]
+    )
     assert digests(base_dir) == before, "nothing is written to the base"
 
     origin = base_dir / "checkpoints" / "step_00000010" / "manifest.json"
@@ -90,23 +102,35 @@ def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str)
     assert begun_at(base_dir) == 0
 
     shutil.rmtree(run_dir / "checkpoints" / "step_00000015")
-    shutil.move(base_dir, base_dir.with_name("moved"))  # a branch that has begun needs its base no more
+    shutil.move(
+        base_dir, base_dir.with_name("moved")
+    )  # a branch that has begun needs its base no more
     outcome = run_ranks(run_file, 2, settings)
     assert records(run_file) == [*found[:2], *records(run_file)[2:]]
     assert [r["loss"] for r in records(run_file)] == [r["loss"] for r in found]
     assert outcome["counts"]["lineage"] == lineage
-    assert read_json(run_dir / "checkpoints" / "step_00000015" / "manifest.json")["lineage"] == lineage
+    assert (
+        read_json(run_dir / "checkpoints" / "step_00000015" / "manifest.json")["lineage"] == lineage
+    )
     assert len(read_events(run_dir, "branch")) == 1
 
 
 def test_a_cool_down_at_another_zero_stage_goes_on_with_the_optimizer(make_run: MakeRun) -> None:
-    """The second loss is after a step with the base's moments, but for the order of additions; the rate is still its."""
+    """The second loss is after a step with the base's moments, but for the order of additions; the
+    rate is still its."""
     base = make_run(zero="zero1")
     run_ranks(base, 2, [CONSTANT])
-    settings = [f"train.init_from={load(base).paths.run_dir}@10", "train.init_take=everything", CONSTANT]
+    settings = [
+        f"train.init_from={load(base).paths.run_dir}@10",
+        "train.init_take=everything",
+        CONSTANT,
+    ]
     branched = make_run(name="branch", zero="zero3")
     run_ranks(branched, 2, settings)
-    differences = [abs(a["loss"] - b["loss"]) for a, b in zip(records(branched), records(base)[10:], strict=True)]
+    differences = [
+        abs(a["loss"] - b["loss"])
+        for a, b in zip(records(branched), records(base)[10:], strict=True)
+    ]
     assert max(differences) < 1e-5
 
 
@@ -122,24 +146,32 @@ def test_a_cool_down_at_another_zero_stage_goes_on_with_the_optimizer(make_run: 
 def test_weights_are_the_fp32_ones_whatever_wrote_them(
     make_run: MakeRun, source: str, ranks: int, dtype: str, target: str
 ) -> None:
-    """Against DeepSpeed's own merging of shards, or the rounded weights beside them, and a plain model's loss for the
-    first batch of the order."""
+    """Against DeepSpeed's own merging of shards, or the rounded weights beside them, and a plain
+    model's loss for the first batch of the order."""
     base = make_run(zero=source)
     run_ranks(base, ranks, [f"precision.dtype={dtype}", "train.train_tokens=2560"])
     checkpoint = load(base).paths.run_dir / "checkpoints" / "step_00000010"
     stored = read_verified(checkpoint, "")
     plain = AutoModelForCausalLM.from_config(model_config(load(base)), dtype=torch.float32)
-    merged = {name.removeprefix(PREFIX): weight for name, weight in merge(checkpoint, source, dtype).items()}
+    merged = {
+        name.removeprefix(PREFIX): weight
+        for name, weight in merge(checkpoint, source, dtype).items()
+    }
     found = {name.removeprefix(PREFIX): stored.weight(name) for name in stored.shapes}
     assert found.keys() == merged.keys() - ({"lm_head.weight"} if source != "zero0" else set())
     for name, weight in found.items():
         assert torch.equal(weight.to(merged[name].dtype), merged[name]), name
         assert weight.dtype == torch.float32
-        assert dtype == "fp32" or not torch.equal(weight, merged[name].float()), f"{name} is rounded"
+        assert dtype == "fp32" or not torch.equal(weight, merged[name].float()), (
+            f"{name} is rounded"
+        )
     plain.load_state_dict(found, strict=False)
     plain.tie_weights()
 
-    run_file, overrides = make_run(name="branch", zero=target), ["train.init_from=" + str(load(base).paths.run_dir)]
+    run_file, overrides = (
+        make_run(name="branch", zero=target),
+        ["train.init_from=" + str(load(base).paths.run_dir)],
+    )
     overrides += ["train.train_tokens=256", "schedule.warmup_tokens=0"]
     assert run_ranks(run_file, 2, overrides)["status"] == "done"
     config = load(run_file, overrides)
@@ -154,26 +186,35 @@ def test_weights_are_the_fp32_ones_whatever_wrote_them(
 
 
 def merge(checkpoint: Path, zero: str, dtype: str) -> dict[str, torch.Tensor]:
-    """Return fp32 weights at ZeRO 1 to 3 as DeepSpeed merges them, else those of the forward pass."""
+    """Return fp32 weights at ZeRO 1 to 3 as DeepSpeed merges them, else those of the forward
+    pass."""
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    if zero == "zero0" or dtype != "fp32":  # DeepSpeed cannot merge what it writes at stage 1 in bf16
+    if (
+        zero == "zero0" or dtype != "fp32"
+    ):  # DeepSpeed cannot merge what it writes at stage 1 in bf16
         states = load_file(checkpoint / "mp_rank_00_model_states.pt")
         names = states["parameter_names"] or states["module"]  # at ZeRO 0 tied ones are named once
         return {name: states["module"][name] for name in names}
-    return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name))
+    return dict(
+        get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+    )
 
 
 def test_a_branch_trains_by_its_own_settings(make_run: MakeRun) -> None:
-    """Stronger weight decay than the optimizer state was saved with acts from the first step on; another seed, another
-    order of the data."""
+    """Stronger weight decay than the optimizer state was saved with acts from the first step on;
+    another seed, another order of the data."""
     base = make_run()
     run_ranks(base, 1, [CONSTANT])
     whole = records(base)
     origin = f"train.init_from={load(base).paths.run_dir}@10"
     take = [CONSTANT, origin, "train.init_take=everything", "train.train_tokens=3072"]
     losses = {}
-    for name, settings in {"same": [], "decay": ["optimizer.weight_decay=5"], "seed": ["train.seed=2"]}.items():
+    for name, settings in {
+        "same": [],
+        "decay": ["optimizer.weight_decay=5"],
+        "seed": ["train.seed=2"],
+    }.items():
         run_file = make_run(name=name)
         run_ranks(run_file, 1, [*take, *settings])
         losses[name] = [r["loss"] for r in records(run_file)]
@@ -196,15 +237,21 @@ def test_what_is_no_longer_as_it_was_written_is_refused(make_run: MakeRun) -> No
     run_file = make_run(name="branch")
     outcome = run_ranks(run_file, 2, [f"train.init_from={base_dir}@15"])
     assert outcome["status"] == "refused"
-    assert f"step_00000015: is damaged: {shard.name} has other bytes than were written; " in outcome["message"]
+    assert (
+        f"step_00000015: is damaged: {shard.name} has other bytes than were written; "
+        in outcome["message"]
+    )
     assert "name another step with train.init_from: 10, 20" in outcome["message"]
-    outcome = run_ranks(run_file, 1, [f"train.init_from={base_dir}@10", "model.config.num_attention_heads=2"])
+    outcome = run_ranks(
+        run_file, 1, [f"train.init_from={base_dir}@10", "model.config.num_attention_heads=2"]
+    )
     assert "model: num_attention_heads: 4 -> 2; " in outcome["message"]
     assert "set it back" in outcome["message"]
 
 
 def pretend(make_run: MakeRun, **state: int) -> Path:
-    """Write what is looked at, before any rank is started, of a run with a checkpoint at step 10."""
+    """Write what is looked at, before any rank is started, of a run with a checkpoint at step
+    10."""
     config = load(make_run())
     pretend_checkpoint(config.paths.run_dir, 10, 2560, **state)
     resume.begin(config)
@@ -215,8 +262,14 @@ def pretend(make_run: MakeRun, **state: int) -> Path:
     ("origin", "message"),
     [
         ("run@11", r"train\.init_from = .*run@11: no such checkpoint; there are those of step 10$"),
-        ("nowhere@10", r"train\.init_from = .*nowhere@10: .*nowhere/checkpoints holds no complete checkpoint"),
-        ("branch@10", r"train\.init_from = .*branch@10: is this run's own folder; choose another paths\.run_dir"),
+        (
+            "nowhere@10",
+            r"train\.init_from = .*nowhere@10: .*nowhere/checkpoints holds no complete checkpoint",
+        ),
+        (
+            "branch@10",
+            r"train\.init_from = .*branch@10: is this run's own folder; choose another paths\.run_dir",
+        ),
     ],
 )
 def test_an_origin_that_is_not_there_is_named(make_run: MakeRun, origin: str, message: str) -> None:
@@ -232,14 +285,19 @@ def test_an_origin_that_is_not_there_is_named(make_run: MakeRun, origin: str, me
             "batch.global_batch_tokens=512",
             r"step 10 ends after 5120 tokens, in .*step_00000010 after 2560; set them to",
         ),
-        ("train.train_tokens=2560", r"train\.train_tokens = 2560: must be above the 2560 tokens that .* has seen"),
+        (
+            "train.train_tokens=2560",
+            r"train\.train_tokens = 2560: must be above the 2560 tokens that .* has seen",
+        ),
         (
             "precision.dtype=bf16",
             r"precision\.dtype = bf16: .*run has fp32; set it back, or train\.init_take to weights",
         ),
     ],
 )
-def test_everything_asks_for_more_agreement_than_weights(make_run: MakeRun, override: str, message: str) -> None:
+def test_everything_asks_for_more_agreement_than_weights(
+    make_run: MakeRun, override: str, message: str
+) -> None:
     origin = f"train.init_from={pretend(make_run)}@10"
     run_file, settings = make_run(name="branch"), [origin, override]
     branch.check(load(run_file, settings))
@@ -280,7 +338,20 @@ def test_the_newest_checkpoint_is_the_default(make_run: MakeRun) -> None:
 
 
 def test_models_are_compared_by_what_makes_another_function() -> None:
-    one = {"hidden_size": 32, "num_attention_heads": 4, "attention_dropout": 0.0, "rope_theta": 1e4, "dtype": "float32"}
-    same = one | {"attention_dropout": 0.1, "rope_theta": 5e5, "max_position_embeddings": 99, "dtype": "bfloat16"}
+    one = {
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "attention_dropout": 0.0,
+        "rope_theta": 1e4,
+        "dtype": "float32",
+    }
+    same = one | {
+        "attention_dropout": 0.1,
+        "rope_theta": 5e5,
+        "max_position_embeddings": 99,
+        "dtype": "bfloat16",
+    }
     assert branch.model_differences(one, same) == []
-    assert branch.model_differences(one, one | {"num_attention_heads": 2}) == ["num_attention_heads: 4 -> 2"]
+    assert branch.model_differences(one, one | {"num_attention_heads": 2}) == [
+        "num_attention_heads: 4 -> 2"
+    ]

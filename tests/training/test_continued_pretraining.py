@@ -1,4 +1,5 @@
-"""Runs that go on from a transformers folder: every weight, sharded or not, and a tokenizer that is the same one."""
+"""Runs that go on from a transformers folder: every weight, sharded or not, and a tokenizer that is
+the same one."""
 
 import json
 import shutil
@@ -30,14 +31,24 @@ SIZES = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
     | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
 }
-COMMON = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+COMMON = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 
 
 def write_model(run_file: Path, kind: str = "llama", name: str = "model") -> Path:
-    """Write a transformers folder as anybody's would be, of weights drawn here, with the tokenizer of the tokens."""
-    sizes = SIZES[kind] if kind == "gpt2" else COMMON | {"max_position_embeddings": 64} | SIZES[kind]
+    """Write a transformers folder as anybody's would be, of weights drawn here, with the tokenizer
+    of the tokens."""
+    sizes = (
+        SIZES[kind] if kind == "gpt2" else COMMON | {"max_position_embeddings": 64} | SIZES[kind]
+    )
     torch.manual_seed(7)
-    config = AutoConfig.for_model(kind, vocab_size=300, bos_token_id=0, eos_token_id=0, initializer_range=0.3, **sizes)
+    config = AutoConfig.for_model(
+        kind, vocab_size=300, bos_token_id=0, eos_token_id=0, initializer_range=0.3, **sizes
+    )
     folder = run_file.with_name(name)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder, max_shard_size="40KB")
     for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -46,10 +57,16 @@ def write_model(run_file: Path, kind: str = "llama", name: str = "model") -> Pat
 
 
 @pytest.mark.parametrize(
-    ("zero", "kind"), [("zero1", "llama"), ("zero3", "gpt_neox"), pytest.param("zero2", "gpt2", marks=pytest.mark.full)]
+    ("zero", "kind"),
+    [
+        ("zero1", "llama"),
+        ("zero3", "gpt_neox"),
+        pytest.param("zero2", "gpt2", marks=pytest.mark.full),
+    ],
 )
 def test_the_first_loss_is_the_models_own(make_run: MakeRun, zero: str, kind: str) -> None:
-    """On 2 ranks, each with half of the batch; then what was trained is exported, with the engine's logits."""
+    """On 2 ranks, each with half of the batch; then what was trained is exported, with the engine's
+    logits."""
     run_file = make_run(zero=zero)
     folder = write_model(run_file, kind)
     overrides = [f"model={{pretrained: {folder}}}", "train.train_tokens=2560"]
@@ -78,34 +95,48 @@ def test_a_weight_that_is_missing_or_left_over_is_named(make_run: MakeRun) -> No
     folder = write_model(run_file, "gpt_neox")
     config = load(run_file, [f"model={{pretrained: {folder}}}"])
     architecture, index = model_config(config), folder / "model.safetensors.index.json"
-    weights = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
+    weights = {
+        name: value
+        for file in folder.glob("*.safetensors")
+        for name, value in load_file(file).items()
+    }
     for file in [*folder.glob("*.safetensors"), index]:
         file.unlink()
     with pytest.raises(DataError, match=r"model\.pretrained = .*: cannot be loaded"):
         pretrained_weights(folder, architecture)
     norm = "gpt_neox.final_layer_norm.weight"
-    save_file({n: v for n, v in weights.items() if n != norm}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {n: v for n, v in weights.items() if n != norm},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(DataError, match=rf"do not fit its config\.json: missing: {norm}$"):
         pretrained_weights(folder, architecture)
     changed = weights | {norm: torch.ones(31), "gpt_neox.extra": torch.ones(1)}
     save_file(changed, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(DataError, match=rf"not of this model: gpt_neox\.extra; of another shape: {norm}$"):
+    with pytest.raises(
+        DataError, match=rf"not of this model: gpt_neox\.extra; of another shape: {norm}$"
+    ):
         pretrained_weights(folder, architecture)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     found = pretrained_weights(folder, architecture)
     whole = build_model(config, architecture, {"zero_optimization": {"stage": 0}}, found)
     for name, value in whole.state_dict().items():
-        saved = {"lm_head.weight": "embed_out.weight"}.get(name, name)  # as transformers has always written it
+        saved = {"lm_head.weight": "embed_out.weight"}.get(
+            name, name
+        )  # as transformers has always written it
         assert torch.equal(value, weights[saved]), name
     narrow = AutoConfig.for_model("gpt_neox", vocab_size=300, **COMMON | {"intermediate_size": 63})
     with pytest.raises(
-        DataError, match=r"does not fit the model: of another shape: .*dense_h_to_4h\.weight \(64, 32\) inst"
+        DataError,
+        match=r"does not fit the model: of another shape: .*dense_h_to_4h\.weight \(64, 32\) inst",
     ):
         build_model(config, narrow, {"zero_optimization": {"stage": 0}}, found)
 
 
 def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) -> None:
-    """Weights that are short, empty or garbage; an index that is none, or that leads to files of another folder."""
+    """Weights that are short, empty or garbage; an index that is none, or that leads to files of
+    another folder."""
     architecture = AutoConfig.for_model("llama", vocab_size=300, **COMMON)
     folder = tmp_path / "model"
     AutoModelForCausalLM.from_config(architecture).save_pretrained(folder, max_shard_size="40KB")
@@ -115,9 +146,17 @@ def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) ->
     damage: list[tuple[Path, bytes]] = [
         *(
             (shard, content)
-            for content in (b"", shard.read_bytes()[:-9], b"\0\xff" * 50, b"\x05" + bytes(7) + b"{}}}}")
+            for content in (
+                b"",
+                shard.read_bytes()[:-9],
+                b"\0\xff" * 50,
+                b"\x05" + bytes(7) + b"{}}}}",
+            )
         ),
-        *((index, content) for content in (b"{", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": {"a": 7}}')),
+        *(
+            (index, content)
+            for content in (b"{", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": {"a": 7}}')
+        ),
         (index, listed.replace(shard.name, "../elsewhere.safetensors").encode()),
         (index, listed.replace(shard.name, str(tmp_path / "elsewhere.safetensors")).encode()),
     ]
@@ -137,12 +176,23 @@ def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) ->
             "model.config.hidden_size=64",
             r"model\.config\.hidden_size: would make another model of that in model\.pretrained",
         ),
-        ("model.config.num_attention_heads=2", r"model\.config\.num_attention_heads: would make another model of"),
-        ("model.config.atention_dropout=0.1", r"model\.config\.atention_dropout: is no setting of that in"),
-        ("data.sequence_length=128", r"max_position_embeddings = 64: must be at least data\.sequence_length = 128"),
+        (
+            "model.config.num_attention_heads=2",
+            r"model\.config\.num_attention_heads: would make another model of",
+        ),
+        (
+            "model.config.atention_dropout=0.1",
+            r"model\.config\.atention_dropout: is no setting of that in",
+        ),
+        (
+            "data.sequence_length=128",
+            r"max_position_embeddings = 64: must be at least data\.sequence_length = 128",
+        ),
     ],
 )
-def test_settings_that_do_not_fit_the_model_are_refused(make_run: MakeRun, override: str, message: str) -> None:
+def test_settings_that_do_not_fit_the_model_are_refused(
+    make_run: MakeRun, override: str, message: str
+) -> None:
     run_file = make_run()
     model = f"model={{pretrained: {write_model(run_file)}}}"
     with pytest.raises(ConfigError, match=message):
@@ -156,7 +206,9 @@ def test_folders_of_no_causal_language_model_are_refused(make_run: MakeRun) -> N
     folder = run_file.with_name("other")
     T5Config().save_pretrained(folder)
     config = load(run_file, [f"model={{pretrained: {folder}}}"])
-    with pytest.raises(ConfigError, match="t5 is no causal language model; name a transformers folder"):
+    with pytest.raises(
+        ConfigError, match="t5 is no causal language model; name a transformers folder"
+    ):
         model_config(config)
     (folder / "config.json").write_text('{"model_type": "own"}')
     with pytest.raises(DataError, match=r"model\.pretrained = .*other: cannot be loaded"):
@@ -167,7 +219,9 @@ def test_the_content_decides_what_a_run_began_from(make_run: MakeRun) -> None:
     run_file = make_run()
     folder = write_model(run_file)
     copy = shutil.copytree(folder, folder.with_name("copy"))
-    first, second = (inventory(load(run_file, [f"model={{pretrained: {path}}}"])) for path in (folder, copy))
+    first, second = (
+        inventory(load(run_file, [f"model={{pretrained: {path}}}"])) for path in (folder, copy)
+    )
     assert first == second
     file = min(copy.glob("*.safetensors"))
     content = bytearray(file.read_bytes())
@@ -199,7 +253,13 @@ def test_tokenizers_are_compared_token_by_token(make_run: MakeRun) -> None:
     assert swapped[0].endswith("is id 5 in data_dir/tokenizer, id 6 in the model's")
 
     def add(content: dict) -> None:
-        token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        token = {
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
         content["added_tokens"].append(token | {"id": 300, "content": "<|im_start|>"})
 
     assert edited(folder, add) == [
@@ -231,5 +291,8 @@ def test_a_model_of_another_tokenizer_is_refused_before_training(make_run: MakeR
     assert f"model.pretrained = {folder}: its tokenizer is not that of " in outcome["message"]
     assert f"Set tokenizer: {{kind: pretrained, path: {folder}}}" in outcome["message"]
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(DataError, match=r"holds no tokenizer\.json, so that nothing says what its ids mean\. Save the"):
+    with pytest.raises(
+        DataError,
+        match=r"holds no tokenizer\.json, so that nothing says what its ids mean\. Save the",
+    ):
         folder_ids(folder)

@@ -78,7 +78,8 @@ def test_ranges_are_united() -> None:
 
 
 def train_on_garbage(config: RunConfig) -> dict[str, Any]:
-    """Train with some samples' targets replaced by one rare token; says how it ended, and the final weights."""
+    """Train with some samples' targets replaced by one rare token; says how it ended, and the final
+    weights."""
     import torch
 
     from pipeline.sampling import loader
@@ -102,7 +103,11 @@ def train_on_garbage(config: RunConfig) -> dict[str, Any]:
     loader.read_batch, job.make_engine = read_with_garbage, keep_engine
     outcome = job.run_job(config, StopSignal())
     weights = torch.cat([p.detach().flatten() for p in kept["engine"].module.parameters()])
-    return {"status": outcome["status"], "weights": weights.double().sum().item(), "norm": weights.norm().item()}
+    return {
+        "status": outcome["status"],
+        "weights": weights.double().sum().item(),
+        "norm": weights.norm().item(),
+    }
 
 
 def refuse_garbage(config: RunConfig) -> Any:
@@ -129,7 +134,9 @@ def test_a_run_goes_back_behind_garbage_and_can_be_repeated(make_run: MakeRun) -
     told = json.loads((run_dir / event["file"]).read_text())
     samples = [row["sample"] for step in told["steps"] for row in step["rows"]]
     assert samples == list(range(*event["samples"]))
-    documents = {part["id"] for step in told["steps"] for row in step["rows"] for part in row["documents"]}
+    documents = {
+        part["id"] for step in told["steps"] for row in step["rows"] for part in row["documents"]
+    }
     assert len(event["documents"]) == min(len(documents), 50)
     assert documents.issuperset(event["documents"])
 
@@ -141,7 +148,9 @@ def test_a_run_goes_back_behind_garbage_and_can_be_repeated(make_run: MakeRun) -
     assert manifest["state"]["skipped"] == [event["samples"]]
 
     again = make_run(name="again")
-    repeated = in_ranks(again, 2, train_on_garbage, [*SETTINGS, f"data.skipped_samples=[{event['samples']}]"])
+    repeated = in_ranks(
+        again, 2, train_on_garbage, [*SETTINGS, f"data.skipped_samples=[{event['samples']}]"]
+    )
     assert repeated == ended
     assert losses_of(again) == losses_of(run_file)
 
@@ -166,7 +175,10 @@ def test_weights_that_the_garbage_has_made_are_not_gone_back_to(make_run: MakeRu
 def test_documents_that_cannot_be_read_keep_no_run_from_going_back(make_run: MakeRun) -> None:
     run_file = make_run()
     paths = load(run_file).paths
-    spoiled = [path.write_bytes(b"no parquet") for path in (paths.data_dir / "documents").rglob("*.parquet")]
+    spoiled = [
+        path.write_bytes(b"no parquet")
+        for path in (paths.data_dir / "documents").rglob("*.parquet")
+    ]
     assert spoiled
     paths.run_dir.mkdir()
     (paths.run_dir / "events.jsonl").write_text('{"time": "2026-01-01", "ev\n')  # torn
@@ -179,4 +191,7 @@ def test_documents_that_cannot_be_read_keep_no_run_from_going_back(make_run: Mak
 @pytest.mark.fault("bad numbers and bad data")
 def test_it_goes_back_so_often_and_no_more(make_run: MakeRun) -> None:
     refused = in_ranks(make_run(), 1, refuse_garbage, [*SETTINGS, "guard.max_rollbacks=0"])
-    assert "the run has gone back 0 times (guard.max_rollbacks), the newest checkpoint is that of step 20" in refused
+    assert (
+        "the run has gone back 0 times (guard.max_rollbacks), the newest checkpoint is that of "
+        "step 20" in refused
+    )

@@ -1,4 +1,5 @@
-"""A run that is made longer after its learning rate has fallen: what it jumps to, and where to branch instead.
+"""A run that is made longer after its learning rate has fallen: what it jumps to, and where to
+branch instead.
 
 Runs of 20 steps of 256 tokens, on folders that look like a run's; no rank is started.
 """
@@ -39,7 +40,9 @@ def go_on(run_file: Path, *overrides: str) -> tuple[RunConfig, list[dict[str, ob
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("step", [10, 20], ids=["halfway", "finished"])
-def test_a_schedule_that_ends_later_names_both_rates(make_run: MakeRun, kind: str, step: int) -> None:
+def test_a_schedule_that_ends_later_names_both_rates(
+    make_run: MakeRun, kind: str, step: int
+) -> None:
     run_file, schedule = make_run(), f"schedule.kind={kind}"
     begin(run_file, [10, step], schedule)
     config, (event,) = go_on(run_file, schedule, f"train.train_tokens={40 * BATCH}")
@@ -71,7 +74,9 @@ def test_after_a_decay_of_wsd_the_checkpoint_before_it_is_named(make_run: MakeRu
     ],
     ids=["the last ones", "others", "this one"],
 )
-def test_that_the_checkpoint_named_will_be_deleted_is_said(make_run: MakeRun, kept: list[str], said: bool) -> None:
+def test_that_the_checkpoint_named_will_be_deleted_is_said(
+    make_run: MakeRun, kept: list[str], said: bool
+) -> None:
     run_file = make_run()
     begin(run_file, [15, 20], *WSD, *kept)
     _, (event,) = go_on(run_file, *WSD, *kept, f"train.train_tokens={40 * BATCH}")
@@ -97,9 +102,17 @@ def test_where_no_checkpoint_before_the_decay_was_kept_none_is_named(make_run: M
         (["schedule.kind=linear", "schedule.final_learning_rate_fraction=1"], 20),
         (["schedule.kind=linear", f"schedule.warmup_tokens={12 * BATCH}"], 10),
     ],
-    ids=["wsd before its decay", "constant", "inverse square root", "linear that does not fall", "within the warm-up"],
+    ids=[
+        "wsd before its decay",
+        "constant",
+        "inverse square root",
+        "linear that does not fall",
+        "within the warm-up",
+    ],
 )
-def test_where_the_rate_stays_what_it_was_nothing_is_said(make_run: MakeRun, settings: list[str], step: int) -> None:
+def test_where_the_rate_stays_what_it_was_nothing_is_said(
+    make_run: MakeRun, settings: list[str], step: int
+) -> None:
     run_file = make_run()
     begin(run_file, [step], *settings)
     assert go_on(run_file, *settings, f"train.train_tokens={40 * BATCH}")[1] == []

@@ -1,6 +1,8 @@
-"""What the loop reads and weighs, on real DeepSpeed engines and gloo ranks: documents apart, targets ignored, padding.
+"""What the loop reads and weighs, on real DeepSpeed engines and gloo ranks: documents apart,
+targets ignored, padding.
 
-The reference puts each document through a plain PyTorch model alone; checksums are recomputed from single reads.
+The reference puts each document through a plain PyTorch model alone; checksums are recomputed from
+single reads.
 """
 
 import random
@@ -36,14 +38,17 @@ def short_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run file whose documents are a little longer than half a row, or much shorter."""
     folder = tmp_path_factory.mktemp("short")
     draw = random.Random(1)
-    words = [f"{start}{end}" for start in ("ba", "ke", "mi", "so") for end in ("n", "rat", "lo", "tum")]
+    words = [
+        f"{start}{end}" for start in ("ba", "ke", "mi", "so") for end in ("n", "rat", "lo", "tum")
+    ]
     prose = [" ".join(draw.choices(words, k=draw.randint(18, 24))) for _ in range(250)]
     sums = [f"{i % 10} and {i % 7} make {i % 10 + i % 7}." for i in range(250)]
     return tokenize_texts(folder, prose, sums)
 
 
 def read_documents(data: Data, position: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield ids and targets of every document in the sample at a position, straight from its stream."""
+    """Yield ids and targets of every document in the sample at a position, straight from its
+    stream."""
     places, end = data.order.locate(np.array([position])), data.shape.end_of_document
     source = data.sources[int(places.source[0])]
     pieces = source.rows.pieces(places.row)
@@ -57,12 +62,20 @@ def read_documents(data: Data, position: int) -> Iterator[tuple[torch.Tensor, to
 
 
 def train_each_document_alone(config: RunConfig) -> tuple[list[float], list[float], float]:
-    """Train in plain PyTorch; returns losses, gradient norms, and the share of places without a target."""
-    data, batch, length = open_data(config), config.global_batch_sequences, config.data.sequence_length
+    """Train in plain PyTorch; returns losses, gradient norms, and the share of places without a
+    target."""
+    data, batch, length = (
+        open_data(config),
+        config.global_batch_sequences,
+        config.data.sequence_length,
+    )
     model = AutoModelForCausalLM.from_config(model_config(config), dtype=torch.float32)
     initialise(model, config, is_sharded=False)
     groups = [
-        {"params": [p for p in model.parameters() if (p.dim() >= 2) is matrix], "weight_decay": 0.1 * matrix}
+        {
+            "params": [p for p in model.parameters() if (p.dim() >= 2) is matrix],
+            "weight_decay": 0.1 * matrix,
+        }
         for matrix in (True, False)
     ]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-8)
@@ -95,7 +108,9 @@ Division = tuple[int, int, str]
         ("best-fit", 0.2, [(1, 8, "zero0"), (2, 1, "zero2")]),
         ("concatenate", 0.06, [(2, 4, "zero2"), (2, 1, "zero3")]),
         *(
-            pytest.param(packing, ignored, [(*division, f"zero{stage}") for stage in range(4)], marks=FULL)
+            pytest.param(
+                packing, ignored, [(*division, f"zero{stage}") for stage in range(4)], marks=FULL
+            )
             for packing, ignored in (("best-fit", 0.2), ("concatenate", 0.06))
             for division in ((1, 8), (2, 4), (2, 1), (4, 2))
         ),
@@ -152,7 +167,9 @@ FEATURES = {
 }
 
 
-@pytest.mark.parametrize(("ranks", "feature"), [(1, "stages"), (2, "epochs"), (2, "block"), (4, "best-fit")])
+@pytest.mark.parametrize(
+    ("ranks", "feature"), [(1, "stages"), (2, "epochs"), (2, "block"), (4, "best-fit")]
+)
 def test_every_rank_count_reads_what_the_run_file_says(
     short_documents: Path, tmp_path: Path, ranks: int, feature: str
 ) -> None:
@@ -164,14 +181,25 @@ def test_every_rank_count_reads_what_the_run_file_says(
     assert logged(tmp_path)[0] == checksums(config)
 
 
-def test_a_run_reads_on_after_a_change_of_ranks_as_if_never_stopped(short_documents: Path, tmp_path: Path) -> None:
-    """Two ranks lose everything after step 10 of 20; one rank goes on, then, from the same step, four. With every
-    setting at once: text packed, in blocks, documents apart, other proportions from step 11 on."""
-    settings = [*APART, STAGES, "data.packing=best-fit", "data.shuffle=block", f"paths.run_dir={tmp_path}"]
+def test_a_run_reads_on_after_a_change_of_ranks_as_if_never_stopped(
+    short_documents: Path, tmp_path: Path
+) -> None:
+    """Two ranks lose everything after step 10 of 20; one rank goes on, then, from the same step,
+    four. With every setting at once: text packed, in blocks, documents apart, other proportions
+    from step 11 on."""
+    settings = [
+        *APART,
+        STAGES,
+        "data.packing=best-fit",
+        "data.shuffle=block",
+        f"paths.run_dir={tmp_path}",
+    ]
     config = load(short_documents, settings)
     prepare_packing(config)
     data = open_data(config)
-    of_step_10, of_step_11 = (data.order.locate(np.arange(first, first + 8)).source for first in (72, 80))
+    of_step_10, of_step_11 = (
+        data.order.locate(np.arange(first, first + 8)).source for first in (72, 80)
+    )
     assert set(of_step_10.tolist()) == {0, 1}
     assert set(of_step_11.tolist()) == {1}
     run_ranks(short_documents, 2, settings)

@@ -1,4 +1,5 @@
-"""What is wrong with a run file's model is found before there are data or a tokenizer, and asked for once."""
+"""What is wrong with a run file's model is found before there are data or a tokenizer, and asked
+for once."""
 
 import json
 from pathlib import Path
@@ -19,7 +20,10 @@ from pipeline.training.model_facts import ModelFacts, model_facts
 from pipeline.work import separate_checks
 
 GPT2 = "model={architecture: gpt2, config: {n_embd: 16, n_layer: 1, n_head: %s, n_positions: %s}}"
-QWEN3 = "model={architecture: qwen3, config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, %s}}"
+QWEN3 = (
+    "model={architecture: qwen3, config: {hidden_size: 16, intermediate_size: 32, "
+    "num_hidden_layers: 1, %s}}"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,52 +47,86 @@ def test_a_right_model_tells_its_sizes(run_file: Path) -> None:
         ("model.config.hiden_size=8", r"model\.config\.hiden_size: .*did you mean hidden_size"),
         ("model.architecture=lama", r"model\.architecture = 'lama': .*llama"),
         ("model.architecture=t5", r"model\.architecture = 't5': is no causal language model"),
-        ("model.config.max_position_embeddings=7", r"max_position_embeddings = 7: .*data\.sequence_length = 8"),
-        ("model.config.num_attention_heads=3", r"num_attention_heads = 3: .*hidden_size = 16; set 2 or 4"),
-        ("model.config.num_key_value_heads=3", r"num_key_value_heads = 3: .*num_attention_heads = 2"),
+        (
+            "model.config.max_position_embeddings=7",
+            r"max_position_embeddings = 7: .*data\.sequence_length = 8",
+        ),
+        (
+            "model.config.num_attention_heads=3",
+            r"num_attention_heads = 3: .*hidden_size = 16; set 2 or 4",
+        ),
+        (
+            "model.config.num_key_value_heads=3",
+            r"num_key_value_heads = 3: .*num_attention_heads = 2",
+        ),
         (GPT2 % (3, 8), r"model\.config\.n_head = 3: .*model\.config\.n_embd = 16; set 2 or 4"),
         (GPT2 % (2, 4), "positions.* = 4: .*data.sequence_length = 8"),
         # The architecture's own 32 key heads, of which the run file says nothing.
-        (QWEN3 % "num_attention_heads: 2", r"num_key_value_heads = 32: must divide .*num_attention_heads = 2"),
-        (QWEN3 % "num_attention_heads: 2, num_key_value_heads: 2, head_dim: 15", r"model\.config: qwen3 refuses it"),
+        (
+            QWEN3 % "num_attention_heads: 2",
+            r"num_key_value_heads = 32: must divide .*num_attention_heads = 2",
+        ),
+        (
+            QWEN3 % "num_attention_heads: 2, num_key_value_heads: 2, head_dim: 15",
+            r"model\.config: qwen3 refuses it",
+        ),
         ("model.config.num_attention_heads=0", r"num_attention_heads = 0: must be at least 1"),
         ("model.config.hidden_size=wide", r"model\.config: llama refuses it: .*hidden_size"),
-        ("model.config.hidden_act=silo", r"model\.config: transformers cannot build this llama \(KeyError: 'silo'\)"),
+        (
+            "model.config.hidden_act=silo",
+            r"model\.config: transformers cannot build this llama \(KeyError: 'silo'\)",
+        ),
         ("model.config.attn_implementation=flash", r"attn_implementation = 'flash': .*sdpa"),
         ("model.config.vocab_size=269", r"vocab_size = 269: the tokenizer has 270 ids"),
         ("model.architecture=olmo2", r"model\.scale_residual_init = true: olmo2"),
     ],
 )
-def test_a_wrong_model_is_refused_by_the_settings_name(run_file: Path, override: str, named: str) -> None:
+def test_a_wrong_model_is_refused_by_the_settings_name(
+    run_file: Path, override: str, named: str
+) -> None:
     assert not (run_file.parent / "data").exists()
     with pytest.raises(ConfigError, match=named):
         check_model(load(run_file, [override]))
 
 
 def test_heads_of_a_width_of_their_own_need_not_divide_the_models(run_file: Path) -> None:
-    settings = "num_attention_heads: 3, num_key_value_heads: 3, head_dim: 8, tie_word_embeddings: true"
+    settings = (
+        "num_attention_heads: 3, num_key_value_heads: 3, head_dim: 8, tie_word_embeddings: true"
+    )
     facts = ModelFacts(**check_model(load(run_file, [QWEN3 % settings])))
     # 3 heads of 8: queries, keys, values and output of 16 x 24, norms of queries and keys of 8.
     assert facts.parameters == 384 * 16 + 4 * 16 * 24 + 2 * 8 + 3 * 16 * 32 + 3 * 16
 
 
 def test_every_shipped_preset_is_a_model_with_its_rotary_settings() -> None:
-    """Ranks took `rope_theta` and `rotary_pct`, older names that transformers acts on, for misspelt ones."""
+    """Ranks took `rope_theta` and `rotary_pct`, older names that transformers acts on, for misspelt
+    ones."""
     presets = {path.stem: read_preset(path.stem)["model"] for path in PRESETS.glob("*.yaml")}
     problems = {
-        name: [*architecture_problems(model["architecture"]), *setting_problems(model["architecture"], model["config"])]
+        name: [
+            *architecture_problems(model["architecture"]),
+            *setting_problems(model["architecture"], model["config"]),
+        ]
         for name, model in presets.items()
     }
     assert problems == {name: [] for name in presets}
     assert setting_problems("llama", {"rope_theta": 10_000.0}) == [], "the default, too"
     (problem,) = setting_problems("gpt_neox", {"rope_theta": 5e5})
-    assert problem.startswith("model.config.rope_theta: gpt_neox has no such setting"), "it would change nothing"
+    assert problem.startswith("model.config.rope_theta: gpt_neox has no such setting"), (
+        "it would change nothing"
+    )
 
 
 @pytest.mark.full
 def test_the_settings_of_no_architecture_as_it_is_are_refused() -> None:
-    causal = {name: CONFIG_MAPPING[name] for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING}
-    assert {name: head_problems(kind, {}) for name, kind in causal.items()} == {name: [] for name in causal}
+    causal = {
+        name: CONFIG_MAPPING[name]
+        for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if name in CONFIG_MAPPING
+    }
+    assert {name: head_problems(kind, {}) for name, kind in causal.items()} == {
+        name: [] for name in causal
+    }
     assert [name for name in causal if architecture_problems(name)] == []
 
 
@@ -105,18 +143,26 @@ def test_a_verdict_is_kept_until_something_that_decides_it_changes(
     def ask(module: str, config: RunConfig) -> dict[str, object]:
         asked.append(config.model.config["hidden_size"])
         problems = ["model.config.hidden_size = 17: is odd"] if asked[-1] == 17 else []
-        return {"problems": problems, "facts": {"parameters": asked[-1], "moment_bytes": 8.0, "positions": None}}
+        return {
+            "problems": problems,
+            "facts": {"parameters": asked[-1], "moment_bytes": 8.0, "positions": None},
+        }
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     for _ in range(2):
         assert model_facts(load(run_file)).parameters == 16
-    assert model_facts(load(run_file, ["train.seed=7", "optimizer.peak_learning_rate=1"])).parameters == 16
+    assert (
+        model_facts(load(run_file, ["train.seed=7", "optimizer.peak_learning_rate=1"])).parameters
+        == 16
+    )
     assert asked == [16]
     assert model_facts(load(run_file, ["model.config.hidden_size=18"])).parameters == 18
     model_facts(load(run_file, ["data.sequence_length=4"]))
     model_facts(load(run_file, ["tokenizer.vocab_size=300"]))
     assert asked == [16, 18, 16, 16]
-    for _ in range(2):  # what is refused is asked again by the next command: a library may have been installed since
+    for _ in range(
+        2
+    ):  # what is refused is asked again by the next command: a library may have been installed since
         monkeypatch.setattr(separate_checks, "_answered", {})
         for _ in range(2):  # and once by this one
             with pytest.raises(ConfigError, match="is odd"):
@@ -146,7 +192,13 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_refuses_nothing(
     kept.unlink()
     model_facts(load(run_file))
     (verdict,) = kept.iterdir()
-    for damaged in ("{torn", "[]", "null", "{}", '{"parameters": "many", "moment_bytes": 8.0, "positions": null}'):
+    for damaged in (
+        "{torn",
+        "[]",
+        "null",
+        "{}",
+        '{"parameters": "many", "moment_bytes": 8.0, "positions": null}',
+    ):
         verdict.write_text(damaged)
         assert model_facts(load(run_file)).parameters == 1
         assert json.loads(verdict.read_text())["parameters"] == 1

@@ -1,4 +1,5 @@
-"""A loss or gradient that is no number on one rank: all ranks skip that update together, and go on as if it were nothing."""
+"""A loss or gradient that is no number on one rank: all ranks skip that update together, and go on
+as if it were nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,11 @@ STEPS = ["train.train_tokens=2048"]
 """8 of them."""
 
 
-def train_with_poison(config: RunConfig, poison: Callable[[Any], Any], until: int = POISONED_STEP) -> dict[str, Any]:
-    """Train while rank 1 is poisoned from one step to another; says how it ended and whether the weights stayed.
+def train_with_poison(
+    config: RunConfig, poison: Callable[[Any], Any], until: int = POISONED_STEP
+) -> dict[str, Any]:
+    """Train while rank 1 is poisoned from one step to another; says how it ended and whether the
+    weights stayed.
 
     `poison` takes the module and returns a handle that removes it again.
     """
@@ -48,7 +52,11 @@ def train_with_poison(config: RunConfig, poison: Callable[[Any], Any], until: in
     outcome = run_job(config, StopSignal())["status"]
     answers: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(answers, [outcome, stayed])
-    return {"ended": [a[0] for a in answers], "stayed": [all(a[1]) for a in answers], "steps": len(stayed)}
+    return {
+        "ended": [a[0] for a in answers],
+        "stayed": [all(a[1]) for a in answers],
+        "steps": len(stayed),
+    }
 
 
 def poison_gradient(module: Any) -> Any:
@@ -56,7 +64,9 @@ def poison_gradient(module: Any) -> Any:
 
 
 def poison_loss(module: Any) -> Any:
-    return module.register_forward_hook(lambda module, given, made: tuple(part * torch.nan for part in made))
+    return module.register_forward_hook(
+        lambda module, given, made: tuple(part * torch.nan for part in made)
+    )
 
 
 def train_with_bad_gradient(config: RunConfig) -> dict[str, Any]:
@@ -105,11 +115,18 @@ def losses_by_kind() -> dict[tuple[str, str], list[float]]:
 )
 @pytest.mark.fault("bad numbers and bad data")
 def test_an_update_of_a_bad_gradient_on_one_rank_is_not_made(
-    make_run: MakeRun, zero: str, dtype: str, kind: str, losses_by_kind: dict[tuple[str, str], list[float]]
+    make_run: MakeRun,
+    zero: str,
+    dtype: str,
+    kind: str,
+    losses_by_kind: dict[tuple[str, str], list[float]],
 ) -> None:
     run_file = make_run(zero=zero)
     found = in_ranks(
-        run_file, 2, train_with_bad_gradient, [*STEPS, f"precision.dtype={dtype}", f"optimizer.kind={kind}"]
+        run_file,
+        2,
+        train_with_bad_gradient,
+        [*STEPS, f"precision.dtype={dtype}", f"optimizer.kind={kind}"],
     )
     assert found == {"ended": ["done", "done"], "stayed": [True, True], "steps": 1}
     records = read_metrics(load(run_file).paths.run_dir)
@@ -143,6 +160,12 @@ def test_bad_gradients_again_and_again_make_the_run_go_back(make_run: MakeRun) -
 @NEEDS_FP16
 @pytest.mark.fault("bad numbers and bad data")
 def test_fp16_skips_the_step_and_lowers_its_scale(make_run: MakeRun) -> None:
-    """The poison stays for all later steps, each of which is skipped, as often as it takes: that is the scaler's way."""
-    found = in_ranks(make_run(zero="zero2"), 2, train_with_bad_gradients_for_ever, ["precision.dtype=fp16", *STEPS])
+    """The poison stays for all later steps, each of which is skipped, as often as it takes: that is
+    the scaler's way."""
+    found = in_ranks(
+        make_run(zero="zero2"),
+        2,
+        train_with_bad_gradients_for_ever,
+        ["precision.dtype=fp16", *STEPS],
+    )
     assert found == {"ended": ["done"] * 2, "stayed": [True, True], "steps": 6}

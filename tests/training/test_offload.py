@@ -1,4 +1,5 @@
-"""Optimizer states and weights in host memory: the same losses, also after a resume. Needs DeepSpeed's CPU optimizer."""
+"""Optimizer states and weights in host memory: the same losses, also after a resume. Needs
+DeepSpeed's CPU optimizer."""
 
 import shutil
 
@@ -36,7 +37,9 @@ def test_offloading_in_bf16_follows_fp32(make_run: MakeRun, template: str) -> No
 @pytest.mark.full
 @pytest.mark.parametrize("template", list(OFFLOAD))
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_resuming_with_offload_equals_not_stopping(make_run: MakeRun, template: str, dtype: str) -> None:
+def test_resuming_with_offload_equals_not_stopping(
+    make_run: MakeRun, template: str, dtype: str
+) -> None:
     run_file, overrides = choose_template(make_run, template)
     overrides += [f"precision.dtype={dtype}"]
     run_ranks(run_file, 2, overrides)

@@ -1,6 +1,8 @@
-"""The sentence that holds the project up: one run file gives the losses of plain PyTorch, however it is executed.
+"""The sentence that holds the project up: one run file gives the losses of plain PyTorch, however
+it is executed.
 
-The default tests take each way of executing against one base, and some in pairs; `--full` takes the whole grid.
+The default tests take each way of executing against one base, and some in pairs; `--full` takes the
+whole grid.
 """
 
 import itertools
@@ -40,7 +42,8 @@ def assert_trains_plainly(
     *overrides: str,
     settings: tuple[str, ...] = (ADAMW,),
 ) -> dict[str, Any]:
-    """Train 50 steps and compare every loss and gradient norm with plain PyTorch; returns the counts of the run."""
+    """Train 50 steps and compare every loss and gradient norm with plain PyTorch; returns the
+    counts of the run."""
     run_file, template = choose_template(make_run, zero)
     changed = [LENGTH, "checkpoint.save_every_steps=50", "train.validate_every_steps=50", *settings]
     if settings not in known:
@@ -53,7 +56,9 @@ def assert_trains_plainly(
     np.testing.assert_allclose([r["loss"] for r in records], losses, rtol=0, atol=1e-4)
     found = [record["grad_norm"] for record in records]
     np.testing.assert_allclose(found[:20], norms[:20], rtol=1e-3)
-    np.testing.assert_allclose(found, norms, rtol=2e-3)  # rounding that training has grown for 50 steps
+    np.testing.assert_allclose(
+        found, norms, rtol=2e-3
+    )  # rounding that training has grown for 50 steps
     assert losses[0] - losses[-1] > 2, "the reference itself must learn, or equality says little"
     return outcome["counts"]
 
@@ -65,7 +70,14 @@ def test_every_zero_stage_and_offload(make_run: MakeRun, expected: dict, zero: s
 
 @pytest.mark.parametrize(
     ("zero", "ranks", "micro"),
-    [("zero0", 2, 4), ("zero1", 2, 1), ("zero2", 2, 2), ("zero3", 2, 4), ("zero1", 4, 2), ("zero3", 4, 1)],
+    [
+        ("zero0", 2, 4),
+        ("zero1", 2, 1),
+        ("zero2", 2, 2),
+        ("zero3", 2, 4),
+        ("zero1", 4, 2),
+        ("zero3", 4, 1),
+    ],
 )
 def test_ranks_and_accumulation_divide_the_same_batch(
     make_run: MakeRun, expected: dict, zero: str, ranks: int, micro: int
@@ -89,14 +101,17 @@ def test_compiled(make_run: MakeRun, expected: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zero", "ranks", "micro"), [("zero0", 1, 8), ("zero1", 2, 2), ("zero2", 2, 4), ("zero3", 2, 2), ("zero1", 4, 1)]
+    ("zero", "ranks", "micro"),
+    [("zero0", 1, 8), ("zero1", 2, 2), ("zero2", 2, 4), ("zero3", 2, 2), ("zero1", 4, 1)],
 )
 def test_muon(make_run: MakeRun, expected: dict, zero: str, ranks: int, micro: int) -> None:
     assert_trains_plainly(make_run, expected, zero, ranks, micro, settings=(MUON,))
 
 
 def test_z_loss(make_run: MakeRun, expected: dict) -> None:
-    assert_trains_plainly(make_run, expected, "zero1", 2, 2, settings=(ADAMW, "optimizer.z_loss_weight=0.001"))
+    assert_trains_plainly(
+        make_run, expected, "zero1", 2, 2, settings=(ADAMW, "optimizer.z_loss_weight=0.001")
+    )
 
 
 def test_deepspeeds_fused_adamw(make_run: MakeRun, expected: dict) -> None:
@@ -106,7 +121,11 @@ def test_deepspeeds_fused_adamw(make_run: MakeRun, expected: dict) -> None:
 GRID = [
     (zero, ranks, micro, recomputed, kind)
     for zero, ranks, micro, recomputed, kind in itertools.product(
-        ["zero0", "zero1", "zero2", "zero3", *OFFLOAD], [1, 2, 4], [1, 2, 4, 8], [False, True], [ADAMW, MUON]
+        ["zero0", "zero1", "zero2", "zero3", *OFFLOAD],
+        [1, 2, 4],
+        [1, 2, 4, 8],
+        [False, True],
+        [ADAMW, MUON],
     )
     if ranks * micro <= BATCH and not (kind == MUON and zero in OFFLOAD)
 ]
@@ -115,7 +134,13 @@ GRID = [
 @pytest.mark.full
 @pytest.mark.parametrize(("zero", "ranks", "micro", "recomputed", "kind"), GRID)
 def test_the_whole_grid(
-    make_run: MakeRun, expected: dict, zero: str, ranks: int, micro: int, recomputed: bool, kind: str
+    make_run: MakeRun,
+    expected: dict,
+    zero: str,
+    ranks: int,
+    micro: int,
+    recomputed: bool,
+    kind: str,
 ) -> None:
     overrides = ["train.activation_checkpointing=true"] if recomputed else []
     assert_trains_plainly(make_run, expected, zero, ranks, micro, *overrides, settings=(kind,))
@@ -125,7 +150,11 @@ def test_the_whole_grid(
 @pytest.mark.parametrize("zero", ["zero0", "zero1", "zero2", "zero3"])
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("recomputed", [False, True])
-def test_compiled_everywhere(make_run: MakeRun, expected: dict, zero: str, ranks: int, recomputed: bool) -> None:
+def test_compiled_everywhere(
+    make_run: MakeRun, expected: dict, zero: str, ranks: int, recomputed: bool
+) -> None:
     overrides = ["train.activation_checkpointing=true"] if recomputed else []
-    counts = assert_trains_plainly(make_run, expected, zero, ranks, 4, "train.compile=true", *overrides)
+    counts = assert_trains_plainly(
+        make_run, expected, zero, ranks, 4, "train.compile=true", *overrides
+    )
     assert counts["compiled_graphs"] > 0

@@ -20,13 +20,16 @@ MakeRun = Callable[..., Path]
 FULL = pytest.mark.full
 
 RAMPS = [
-    "batch.ramp=[{until_tokens: 384, global_batch_tokens: 128}, {until_tokens: 1152, global_batch_tokens: 384}]",
-    "data.length_ramp=[{until_tokens: 256, sequence_length: 8}, {until_tokens: 1000, sequence_length: 16}]",
+    "batch.ramp=[{until_tokens: 384, global_batch_tokens: 128}, {until_tokens: 1152, "
+    "global_batch_tokens: 384}]",
+    "data.length_ramp=[{until_tokens: 256, sequence_length: 8}, {until_tokens: 1000, "
+    "sequence_length: 16}]",
     "train.train_tokens=2432",
     "checkpoint.save_every_steps=4",
 ]
 SEQUENCES = [4, 4, 4, 12, 12, 8, 8, 8, 8, 8]
-"""Of 32 tokens, in each step: 3 x 128, 2 x 384, 5 x 256 tokens. Accumulation on one rank 2, 6, 4; on two 1, 3, 2."""
+"""Of 32 tokens, in each step: 3 x 128, 2 x 384, 5 x 256 tokens. Accumulation on one rank 2, 6, 4;
+on two 1, 3, 2."""
 LENGTHS = [8, 8, 16, 16, 16, 32, 32, 32, 32, 32]
 """The steps begin at 0, 128, 256, 384, 768, 1152, ... tokens."""
 
@@ -41,9 +44,16 @@ def batches(config: RunConfig) -> Iterator[PlainBatch]:
     for sequences, length in zip(SEQUENCES, LENGTHS, strict=True):
         batch = data.read(np.arange(first, first + sequences))
         first += sequences
-        inputs, targets = (torch.from_numpy(part).long().reshape(-1, length) for part in (batch.inputs, batch.targets))
+        inputs, targets = (
+            torch.from_numpy(part).long().reshape(-1, length)
+            for part in (batch.inputs, batch.targets)
+        )
         masked = config.data.document_mask
-        yield inputs, targets, positions(inputs.tolist(), data.shape.end_of_document) if masked else None
+        yield (
+            inputs,
+            targets,
+            positions(inputs.tolist(), data.shape.end_of_document) if masked else None,
+        )
 
 
 def positions(rows: list[list[int]], end_of_document: int) -> torch.Tensor:
@@ -64,10 +74,15 @@ def positions(rows: list[list[int]], end_of_document: int) -> torch.Tensor:
         ("zero1", 1),
         ("zero2", 2),
         ("zero3", 2),
-        *(pytest.param(z, r, marks=FULL) for z, r in (("zero0", 1), ("zero1", 2), ("zero2", 1), ("zero3", 1))),
+        *(
+            pytest.param(z, r, marks=FULL)
+            for z, r in (("zero0", 1), ("zero1", 2), ("zero2", 1), ("zero3", 1))
+        ),
     ],
 )
-def test_every_zero_stage_follows_the_ramps_like_plain_pytorch(make_run: MakeRun, zero: str, ranks: int) -> None:
+def test_every_zero_stage_follows_the_ramps_like_plain_pytorch(
+    make_run: MakeRun, zero: str, ranks: int
+) -> None:
     run_file = make_run(zero=zero)
     assert run_ranks(run_file, ranks, RAMPS)["status"] == "done"
     config = load(run_file, RAMPS)
@@ -76,7 +91,9 @@ def test_every_zero_stage_follows_the_ramps_like_plain_pytorch(make_run: MakeRun
     expected, norms = reference_losses(config)
     np.testing.assert_allclose([r["loss"] for r in records], expected, rtol=0, atol=1e-4)
     np.testing.assert_allclose([r["grad_norm"] for r in records], norms, rtol=1e-3)
-    assert expected[0] - expected[-1] > 0.5, "the reference itself must learn, or equality says little"
+    assert expected[0] - expected[-1] > 0.5, (
+        "the reference itself must learn, or equality says little"
+    )
 
 
 def test_documents_stay_apart_in_the_shorter_rows(make_run: MakeRun) -> None:
@@ -85,14 +102,26 @@ def test_documents_stay_apart_in_the_shorter_rows(make_run: MakeRun) -> None:
     config = load(run_file, overrides)
     found = [record["loss"] for record in read_metrics(config.paths.run_dir)]
     np.testing.assert_allclose(found, reference_losses(config)[0], rtol=0, atol=1e-4)
-    assert max(abs(a - b) for a, b in zip(found, reference_losses(load(run_file, RAMPS))[0], strict=True)) > 1e-3
+    assert (
+        max(
+            abs(a - b)
+            for a, b in zip(found, reference_losses(load(run_file, RAMPS))[0], strict=True)
+        )
+        > 1e-3
+    )
 
 
 @pytest.mark.parametrize(
     ("zero", "after"),
-    [("zero1", 1), ("zero3", 4), *(pytest.param(f"zero{z}", r, marks=FULL) for z in (0, 2) for r in (1, 2, 4))],
+    [
+        ("zero1", 1),
+        ("zero3", 4),
+        *(pytest.param(f"zero{z}", r, marks=FULL) for z in (0, 2) for r in (1, 2, 4)),
+    ],
 )
-def test_a_resume_within_a_ramp_reads_on_with_any_number_of_ranks(make_run: MakeRun, zero: str, after: int) -> None:
+def test_a_resume_within_a_ramp_reads_on_with_any_number_of_ranks(
+    make_run: MakeRun, zero: str, after: int
+) -> None:
     """Lose all but step 4, the first of two large ones, and go on with micro-batches of 1."""
     run_file = make_run(zero=zero)
     run_ranks(run_file, 2, RAMPS)
@@ -120,7 +149,10 @@ def test_ramps_are_fixed_and_the_run_may_grow(make_run: MakeRun) -> None:
     assert "data.length_ramp: " in outcome["message"]
     (run_dir / "run.json").unlink()  # even then the checkpoint tells
     outcome = run_ranks(run_file, 1, [*RAMPS, "batch.ramp=[]"])
-    assert "batch.global_batch_tokens = 256, batch.ramp = []: step 5 ends after 1280 tokens, in " in outcome["message"]
+    assert (
+        "batch.global_batch_tokens = 256, batch.ramp = []: step 5 ends after 1280 tokens, in "
+        in outcome["message"]
+    )
     assert "step_00000005 after 1152; set these back" in outcome["message"]
     assert run_ranks(run_file, 1, RAMPS)["status"] == "done"
     records = read_metrics(run_dir)
@@ -128,11 +160,18 @@ def test_ramps_are_fixed_and_the_run_may_grow(make_run: MakeRun) -> None:
     assert [record["step"] for record in records] == list(range(1, 11))
 
 
-@pytest.mark.parametrize("zero", [{"stage": 2, "offload_optimizer": {"device": "cpu"}}, {"stage": 3}])
+@pytest.mark.parametrize(
+    "zero", [{"stage": 2, "offload_optimizer": {"device": "cpu"}}, {"stage": 3}]
+)
 @pytest.mark.full
-def test_bf16_and_offload_follow_the_ramps_within_a_band(make_run: MakeRun, tmp_path: Path, zero: dict) -> None:
+def test_bf16_and_offload_follow_the_ramps_within_a_band(
+    make_run: MakeRun, tmp_path: Path, zero: dict
+) -> None:
     (tmp_path / "template.json").write_text(json.dumps({"zero_optimization": zero}))
-    run_file, overrides = make_run(), [*RAMPS, "precision.dtype=bf16", f"deepspeed={tmp_path / 'template.json'}"]
+    run_file, overrides = (
+        make_run(),
+        [*RAMPS, "precision.dtype=bf16", f"deepspeed={tmp_path / 'template.json'}"],
+    )
     run_ranks(run_file, 2, overrides)
     found = [record["loss"] for record in read_metrics(load(run_file).paths.run_dir)]
     expected = reference_losses(load(run_file, RAMPS))[0]

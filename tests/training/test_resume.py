@@ -14,7 +14,14 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.sampling import order
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.trace import open_run, read_run
-from pipeline.store.artifacts import MANIFEST, Result, expected_inputs, read_json, write_json, write_manifest
+from pipeline.store.artifacts import (
+    MANIFEST,
+    Result,
+    expected_inputs,
+    read_json,
+    write_json,
+    write_manifest,
+)
 from pipeline.training import resume
 
 MakeRun = Callable[..., Path]
@@ -46,7 +53,9 @@ def begin(run_file: Path, *overrides: str) -> None:
 def test_another_value_of_what_decides_the_data_is_refused(make_run: MakeRun, setting: str) -> None:
     run_file, replaced = make_run(), ["data.mixture=null"] if "epochs" in setting else []
     begin(run_file)
-    with pytest.raises(ConfigError, match=rf"{setting.partition('=')[0]}.*began with the first value: set it back"):
+    with pytest.raises(
+        ConfigError, match=rf"{setting.partition('=')[0]}.*began with the first value: set it back"
+    ):
         resume.check(load(run_file, [*replaced, setting]))
 
 
@@ -68,15 +77,19 @@ def test_the_same_settings_go_on(make_run: MakeRun, settings: list[str]) -> None
 
 
 def test_a_run_with_stages_keeps_its_length(make_run: MakeRun) -> None:
-    """20 steps of 8 sequences, the second mixture from sample 80 on; 22 steps would have it begin at 88."""
+    """20 steps of 8 sequences, the second mixture from sample 80 on; 22 steps would have it begin
+    at 88."""
     run_file = make_run()
     begin(run_file, HALFWAY)
     with pytest.raises(
         ConfigError,
-        match=r"train\.train_tokens = 5632: data\.stages begin at fractions.*set it back to 5120, or choose another paths",
+        match=r"train\.train_tokens = 5632: data\.stages begin at fractions.*"
+        r"set it back to 5120, or choose another paths",
     ):
         resume.check(load(run_file, [HALFWAY, "train.train_tokens=5632"]))
-    with pytest.raises(ConfigError, match=r"train\.train_tokens = 4864: may only grow on resume; the run has 5120"):
+    with pytest.raises(
+        ConfigError, match=r"train\.train_tokens = 4864: may only grow on resume; the run has 5120"
+    ):
         resume.check(load(run_file, [HALFWAY, "train.train_tokens=4864"]))
 
 
@@ -89,7 +102,9 @@ def test_a_run_with_stages_keeps_its_length(make_run: MakeRun) -> None:
     ],
     ids=["no stages", "one that begins with the run", "no step more"],
 )
-def test_a_run_whose_data_stays_what_it_was_may_grow(make_run: MakeRun, stages: str, before: int, after: int) -> None:
+def test_a_run_whose_data_stays_what_it_was_may_grow(
+    make_run: MakeRun, stages: str, before: int, after: int
+) -> None:
     run_file = make_run()
     config = [f"data.stages={stages}", *(["data.mixture=null"] if "progress: 0," in stages else [])]
     begin(run_file, *config, f"train.train_tokens={before}")
@@ -99,7 +114,9 @@ def test_a_run_whose_data_stays_what_it_was_may_grow(make_run: MakeRun, stages: 
 
 
 @pytest.mark.parametrize("recorded", [None, 1, order.VERSION + 1])
-def test_a_run_that_began_with_another_order_of_samples_is_refused(make_run: MakeRun, recorded: int | None) -> None:
+def test_a_run_that_began_with_another_order_of_samples_is_refused(
+    make_run: MakeRun, recorded: int | None
+) -> None:
     run_file = make_run()
     begin(run_file)
     config = load(run_file)
@@ -128,7 +145,9 @@ def test_a_run_that_began_with_another_order_of_samples_is_refused(make_run: Mak
         ("model.config.num_hidden_layers=3", False),
     ],
 )
-def test_a_refusal_names_the_branch_that_would_do(make_run: MakeRun, setting: str, can_branch: bool) -> None:
+def test_a_refusal_names_the_branch_that_would_do(
+    make_run: MakeRun, setting: str, can_branch: bool
+) -> None:
     run_file = make_run()
     begin(run_file)
     config = load(run_file, [setting])
@@ -149,7 +168,11 @@ def test_a_refusal_names_the_branch_that_would_do(make_run: MakeRun, setting: st
     ],
 )
 def test_status_says_refused_where_train_will_refuse(
-    make_run: MakeRun, setting: str, is_finished: bool, state: str, capsys: pytest.CaptureFixture[str]
+    make_run: MakeRun,
+    setting: str,
+    is_finished: bool,
+    state: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_file = make_run()
     begin(run_file)
@@ -161,7 +184,9 @@ def test_status_says_refused_where_train_will_refuse(
     capsys.readouterr()
     commands.show_status(STAGES, run_file, [setting])
     shown = capsys.readouterr().out
-    assert next(line for line in shown.splitlines() if line.startswith("train ")).split()[1] == state
+    assert (
+        next(line for line in shown.splitlines() if line.startswith("train ")).split()[1] == state
+    )
     assert (setting.partition("=")[0] in shown) == (state in ("refused", "stale"))
 
 
@@ -184,11 +209,15 @@ def test_another_order_of_sources_is_refused(make_run: MakeRun) -> None:
     content = yaml.safe_load(run_file.read_text())
     turned = run_file.with_name("turned.yaml")
     turned.write_text(
-        yaml.safe_dump(content | {"sources": dict(reversed(content["sources"].items()))}, sort_keys=False)
+        yaml.safe_dump(
+            content | {"sources": dict(reversed(content["sources"].items()))}, sort_keys=False
+        )
     )
     equal = "data.mixture={prose: 1, sums: 1}"
     first = [open_data(load(path, [equal])).read(range(8)).checksum for path in (run_file, turned)]
     assert first[0] != first[1]
     begin(run_file, equal)
-    with pytest.raises(ConfigError, match=r'sources: \["prose", "sums"\] -> \["sums", "prose"\]; .*set it back'):
+    with pytest.raises(
+        ConfigError, match=r'sources: \["prose", "sums"\] -> \["sums", "prose"\]; .*set it back'
+    ):
         resume.check(load(turned, [equal]))

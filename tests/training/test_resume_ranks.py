@@ -1,4 +1,5 @@
-"""Going on with another number of ranks than wrote the checkpoint, on real DeepSpeed engines and gloo ranks."""
+"""Going on with another number of ranks than wrote the checkpoint, on real DeepSpeed engines and
+gloo ranks."""
 
 import json
 import shutil
@@ -38,7 +39,9 @@ def largest_difference(whole: list[float], resumed: list[float]) -> float:
 def conversions(run_file: Path) -> list[tuple[int, int]]:
     events = all_events(load(run_file).paths.run_dir)
     converted = [event for event in events if event["event"] == "convert"]
-    assert all(event["checkpoint"] == "step_00000010" and event["seconds"] > 0 for event in converted)
+    assert all(
+        event["checkpoint"] == "step_00000010" and event["seconds"] > 0 for event in converted
+    )
     return [(event["from_ranks"], event["to_ranks"]) for event in converted]
 
 
@@ -55,7 +58,8 @@ def conversions(run_file: Path) -> list[tuple[int, int]]:
 def test_another_number_of_ranks_continues_the_losses(
     make_run: MakeRun, zero: str, before: int, after: tuple[int, ...]
 ) -> None:
-    """Only the order of additions in the mean over the batch differs: 1e-7 of a loss around 5, grown over ten steps.
+    """Only the order of additions in the mean over the batch differs: 1e-7 of a loss around 5,
+    grown over ten steps.
 
     For scale: Adam's step counted from zero again costs 0.2.
     """
@@ -65,14 +69,24 @@ def test_another_number_of_ranks_continues_the_losses(
     for ranks in after:
         assert largest_difference(whole, go_on(run_file, ranks, [])) < 1e-5
     assert conversions(run_file) == [(before, ranks) for ranks in after]
-    saved = next((load(run_file).paths.run_dir / "checkpoints" / "step_00000020").glob("*model_states.pt"))
+    saved = next(
+        (load(run_file).paths.run_dir / "checkpoints" / "step_00000020").glob("*model_states.pt")
+    )
     counters = load_file(saved)
-    assert (counters["global_steps"], counters["global_samples"], counters["skipped_steps"]) == (20, 160, 0)
+    assert (counters["global_steps"], counters["global_samples"], counters["skipped_steps"]) == (
+        20,
+        160,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
     ("zero", "after"),
-    [("zero1", 4), ("zero3", 1), *(pytest.param(f"zero{z}", r, marks=FULL) for z in (1, 2, 3) for r in (1, 4))],
+    [
+        ("zero1", 4),
+        ("zero3", 1),
+        *(pytest.param(f"zero{z}", r, marks=FULL) for z in (1, 2, 3) for r in (1, 4)),
+    ],
 )
 def test_muons_momentum_comes_along(make_run: MakeRun, zero: str, after: int) -> None:
     run_file, muon = make_run(zero=zero), ["optimizer.kind=muon"]
@@ -81,10 +95,12 @@ def test_muons_momentum_comes_along(make_run: MakeRun, zero: str, after: int) ->
     assert largest_difference(whole, go_on(run_file, after, muon)) < 1e-5
 
 
-@pytest.mark.parametrize("zero", ["zero2", *(pytest.param(f"zero{stage}", marks=FULL) for stage in (1, 3))])
+@pytest.mark.parametrize(
+    "zero", ["zero2", *(pytest.param(f"zero{stage}", marks=FULL) for stage in (1, 3))]
+)
 def test_another_number_of_ranks_continues_bf16_within_a_band(make_run: MakeRun, zero: str) -> None:
-    """Gradients of other portions of the batch are rounded to bf16 separately, so that a step differs by 2^-9 of itself:
-    6e-4 was seen over ten steps."""
+    """Gradients of other portions of the batch are rounded to bf16 separately, so that a step
+    differs by 2^-9 of itself: 6e-4 was seen over ten steps."""
     run_file, overrides = make_run(zero=zero), ["precision.dtype=bf16"]
     run_ranks(run_file, 2, overrides)
     whole = losses(run_file)
@@ -125,7 +141,9 @@ CHOSEN = [(1, 3), (3, 0), (0, 2)]
         *(pytest.param(*pair, kind, marks=FULL) for pair in PAIRS for kind in ("adamw", "muon")),
     ],
 )
-def test_another_zero_stage_continues_the_losses(make_run: MakeRun, before: int, after: int, kind: str) -> None:
+def test_another_zero_stage_continues_the_losses(
+    make_run: MakeRun, before: int, after: int, kind: str
+) -> None:
     """Also with another number of ranks at the same time."""
     run_file, optimizer = make_run(zero=f"zero{before}"), [f"optimizer.kind={kind}"]
     run_ranks(run_file, 2, optimizer)
@@ -170,13 +188,15 @@ def test_optimizer_states_outside_the_shards_are_refused(make_run: MakeRun) -> N
     run_file = make_run()
     no_warmup = ["schedule.warmup_tokens=0"]
     assert run_ranks(run_file, 1, [*no_warmup, "train.train_tokens=256"])["status"] == "done"
-    (load(run_file).paths.run_dir / "checkpoints" / "step_00000001" / "offloaded_tensors").mkdir()  # as NVMe has them
+    (
+        load(run_file).paths.run_dir / "checkpoints" / "step_00000001" / "offloaded_tensors"
+    ).mkdir()  # as NVMe has them
     two_steps = [*no_warmup, "train.train_tokens=512"]
     outcome = run_ranks(run_file, 2, two_steps)
     assert outcome["status"] == "refused"
     assert (
-        "ranks = 1 at ZeRO stage 1, this job has 2 at 1, and optimizer states on NVMe cannot be divided"
-        in outcome["message"]
+        "ranks = 1 at ZeRO stage 1, this job has 2 at 1, and optimizer states on NVMe cannot be "
+        "divided" in outcome["message"]
     )
     assert "Start as many ranks as before" in outcome["message"]
     # As it was divided, DeepSpeed loads it, by our reader of files.
@@ -187,12 +207,19 @@ def test_optimizer_states_outside_the_shards_are_refused(make_run: MakeRun) -> N
 
 
 @pytest.mark.fault("other ranks and ZeRO stages on the way", tried=3)
-def test_a_run_that_changes_ranks_and_stage_again_and_again_keeps_its_course(make_run: MakeRun) -> None:
-    """Killed after each part: what was not saved is gone, and other ranks at another stage go on."""
+def test_a_run_that_changes_ranks_and_stage_again_and_again_keeps_its_course(
+    make_run: MakeRun,
+) -> None:
+    """Killed after each part: what was not saved is gone, and other ranks at another stage go
+    on."""
     run_file, whole = make_run(), make_run(name="whole")
     constant = ["schedule.kind=constant", "checkpoint.save_every_steps=5"]
     for part, (ranks, stage) in enumerate([(2, 1), (1, 3), (4, 2), (2, 1)], 1):
-        overrides = [*constant, f"train.train_tokens={part * 10 * 256}", f"deepspeed={TEMPLATES}/zero{stage}.json"]
+        overrides = [
+            *constant,
+            f"train.train_tokens={part * 10 * 256}",
+            f"deepspeed={TEMPLATES}/zero{stage}.json",
+        ]
         assert run_ranks(run_file, ranks, overrides)["status"] == "done"
         if part < 4:
             shutil.rmtree(load(run_file).paths.run_dir / "checkpoints" / f"step_{part * 10:08d}")

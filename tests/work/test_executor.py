@@ -1,4 +1,5 @@
-"""Tasks in this process and on workers: done once, resumed after failures, the same whoever runs them."""
+"""Tasks in this process and on workers: done once, resumed after failures, the same whoever runs
+them."""
 
 import errno
 import os
@@ -50,7 +51,9 @@ def fail(number: int, log: Path) -> dict[str, Any]:
 
 
 def tasks(function: Any, log: Path, count: int = 4, fingerprint: str = "v1") -> list[Task]:
-    return [Task(f"task_{i}", function, {"number": i, "log": log}, fingerprint) for i in range(count)]
+    return [
+        Task(f"task_{i}", function, {"number": i, "log": log}, fingerprint) for i in range(count)
+    ]
 
 
 def executed(log: Path) -> list[int]:
@@ -74,7 +77,10 @@ def test_what_is_done_is_skipped_and_what_changed_is_not(tmp_path: Path) -> None
     run_tasks(tasks(square, log, 2, fingerprint="v2"), tmp_path, HERE, "square")
     assert executed(log) == [0, 0, 1, 1, 2, 3]
     left = sorted(path.name for path in (tmp_path / RECORDS).iterdir())
-    assert left == ["task_0.json", "task_1.json"]  # records of tasks that are no longer asked for are gone
+    assert left == [
+        "task_0.json",
+        "task_1.json",
+    ]  # records of tasks that are no longer asked for are gone
 
 
 def test_a_task_whose_output_went_missing_runs_again(tmp_path: Path) -> None:
@@ -95,13 +101,20 @@ def write_file(folder: Path, log: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
-def test_a_users_mistake_in_one_task_does_not_stop_the_others(tmp_path: Path, executor: Executor) -> None:
+def test_a_users_mistake_in_one_task_does_not_stop_the_others(
+    tmp_path: Path, executor: Executor
+) -> None:
     log = tmp_path / "log"
     with pytest.raises(UserError) as error:
         run_tasks(tasks(refuse_odd, log), tmp_path, executor, "refuse")
     assert str(error.value) == "file 1: is odd\nfile 3: is odd"
     assert executed(log) == [0, 1, 2, 3]
-    run_tasks([task for task in tasks(refuse_odd, log) if task.name in ("task_0", "task_2")], tmp_path, HERE, "x")
+    run_tasks(
+        [task for task in tasks(refuse_odd, log) if task.name in ("task_0", "task_2")],
+        tmp_path,
+        HERE,
+        "x",
+    )
     assert executed(log) == [0, 1, 2, 3]
 
 
@@ -120,7 +133,9 @@ def test_a_killed_worker_is_replaced_and_its_task_repeated(tmp_path: Path) -> No
     results = run_tasks(tasks(die_once, log), tmp_path / "two", TWO, "die")
     assert log.with_suffix(".died").exists()
     assert set(executed(log)) == {0, 1, 2, 3}
-    assert results == run_tasks(tasks(die_once, log), tmp_path / "one", HERE, "die")  # the same with one worker
+    assert results == run_tasks(
+        tasks(die_once, log), tmp_path / "one", HERE, "die"
+    )  # the same with one worker
 
 
 INTERRUPTED = """
@@ -190,9 +205,13 @@ def fill_the_disk(number: int, log: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
-def test_a_full_disk_stops_the_run_and_marks_nothing_done(tmp_path: Path, executor: Executor) -> None:
+def test_a_full_disk_stops_the_run_and_marks_nothing_done(
+    tmp_path: Path, executor: Executor
+) -> None:
     log = tmp_path / "log"
-    with pytest.raises(OutOfSpace, match=r"big\.bin: cannot be written: No space left on device\. Free some space"):
+    with pytest.raises(
+        OutOfSpace, match=r"big\.bin: cannot be written: No space left on device\. Free some space"
+    ):
         run_tasks(tasks(fill_the_disk, log), tmp_path, executor, "fill")
     assert not (tmp_path / RECORDS / "task_1.json").exists()
     times = executed(log).count(0)

@@ -31,7 +31,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def job(clock: Clock, root: Path, inputs: str, seconds: float, *, grows: bool = False) -> StageClock:
+def job(
+    clock: Clock, root: Path, inputs: str, seconds: float, *, grows: bool = False
+) -> StageClock:
     """Work for some seconds, and make the task `second`; the task `first` is made once."""
     folder = root / "tokens"
     with StageClock(root, "tokenize", folder, inputs, grows=grows) as made:
@@ -49,9 +51,14 @@ def kill(clock: Clock, root: Path, inputs: str, seconds: float) -> None:
     made._save()
 
 
-def test_all_jobs_of_a_stage_count_stopped_and_killed_ones_too(clock: Clock, tmp_path: Path) -> None:
+def test_all_jobs_of_a_stage_count_stopped_and_killed_ones_too(
+    clock: Clock, tmp_path: Path
+) -> None:
     kill(clock, tmp_path, "a", 100)
-    with pytest.raises(KeyboardInterrupt), StageClock(tmp_path, "tokenize", tmp_path / "tokens", "a", grows=False):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        StageClock(tmp_path, "tokenize", tmp_path / "tokens", "a", grows=False),
+    ):
         clock.now += 20
         raise KeyboardInterrupt
     last = job(clock, tmp_path, "a", 3)
@@ -60,7 +67,9 @@ def test_all_jobs_of_a_stage_count_stopped_and_killed_ones_too(clock: Clock, tmp
     assert (redone.job_seconds, redone.finish()) == (1, 124)
 
 
-def test_jobs_with_other_inputs_count_where_their_work_was_taken_over(clock: Clock, tmp_path: Path) -> None:
+def test_jobs_with_other_inputs_count_where_their_work_was_taken_over(
+    clock: Clock, tmp_path: Path
+) -> None:
     job(clock, tmp_path, "a", 100).finish()
     record = tmp_path / "tokens" / RECORDS / "first.json"
     record.write_text("{}")
@@ -81,7 +90,9 @@ def test_a_run_that_grows_counts_what_it_took_before(clock: Clock, tmp_path: Pat
     assert job(clock, tmp_path, "2,000 steps", 70, grows=True).finish() == 130
 
 
-@pytest.mark.parametrize("damaged", ["", "[]", "{}", '{"inputs": "a", "seconds": "x", "with_other_inputs": 0}', "\0"])
+@pytest.mark.parametrize(
+    "damaged", ["", "[]", "{}", '{"inputs": "a", "seconds": "x", "with_other_inputs": 0}', "\0"]
+)
 def test_a_damaged_file_holds_nothing_up(clock: Clock, tmp_path: Path, damaged: str) -> None:
     (tmp_path / "tokens").mkdir()
     (tmp_path / ".tokenize.seconds.json").write_text(damaged)
