@@ -15,7 +15,8 @@ from pipeline.checkpoint.folders import name_of, write_checkpoint_manifest
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import SCHEMA
 from pipeline.corpus.prepare import prepare
-from pipeline.store.artifacts import Result, file_record, read_json, write_json
+from pipeline.store.artifacts import Result
+from pipeline.store.files import file_record, read_json, write_json
 
 DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
 

@@ -8,7 +8,7 @@ from helpers import run_stages
 from pipeline.__main__ import STAGES
 from pipeline.cli import commands
 from pipeline.config.run_file import load
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 
 DATA = ["prepare", "train-tokenizer", "tokenize"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import DATA_STAGES, run_stages
 
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 
 SETTINGS = ["prepare.validation_fraction=0.3", "prepare.max_bad_rows=0.5"]
 

@@ -15,7 +15,7 @@ import pytest
 from helpers import digests, run_stages
 
 from pipeline.config.run_file import load
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.work.executor import RECORDS
 
 SOURCES = ("a", "b", "c", "d")

@@ -18,8 +18,8 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.logs import console, note, print_wide
-from pipeline.store.artifacts import write_json
 from pipeline.store.environment import environment
+from pipeline.store.files import write_json
 from pipeline.work.executor import core_count
 
 LEAST_WIDTH = 110

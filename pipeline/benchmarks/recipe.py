@@ -24,7 +24,7 @@ from pipeline.config.sections import Batch
 from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, DataError
 from pipeline.logs import console, note
-from pipeline.store.artifacts import fingerprint, write_atomic
+from pipeline.store.files import fingerprint, write_atomic
 from pipeline.store.metrics import read_metrics
 from pipeline.work.executor import core_count
 

@@ -28,7 +28,8 @@ from pipeline.corpus.documents import shard_records
 from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
 from pipeline.logs import console, human_bytes
-from pipeline.store.artifacts import read_json, read_manifest, write_json
+from pipeline.store.artifacts import read_manifest
+from pipeline.store.files import read_json, write_json
 from pipeline.work.executor import RECORDS, core_count
 
 PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.errors import DataError, is_missing
 from pipeline.logs import progress
-from pipeline.store.artifacts import file_record
+from pipeline.store.files import file_record
 
 FileRecord = Mapping[str, Any]
 """`{"bytes", "checksum"}` of a file, as a manifest has it."""

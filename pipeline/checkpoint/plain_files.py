@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.stored_weights import MOMENTS, read_verified
-from pipeline.store.artifacts import temporary_path, write_json
+from pipeline.store.files import temporary_path, write_json
 
 
 def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:

@@ -43,9 +43,9 @@ from pipeline.engine.agreement import from_rank_0, on_any_rank
 from pipeline.engine.engine import Engine
 from pipeline.errors import UserError
 from pipeline.logs import note
-from pipeline.store.artifacts import sync_folder
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.events import write_event
+from pipeline.store.files import sync_folder
 from pipeline.store.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile
 

@@ -13,6 +13,7 @@ from pipeline.logs import console, human_bytes, human_seconds, note, print_wide,
 from pipeline.store import artifacts
 from pipeline.store.artifacts import Check, Stage, State
 from pipeline.store.data_readers import live_readers, marked_as_reader
+from pipeline.store.files import fingerprint
 from pipeline.store.lease import Lease
 from pipeline.work.dask_workers import allocation, in_srun_step
 from pipeline.work.stage_clock import StageClock
@@ -108,7 +109,7 @@ def run_stage(
             note(f"{stage.name}: {stage.help}")
         if not stage.grows:
             stage.manifest_path(config).unlink(missing_ok=True)
-        made_of = artifacts.fingerprint(inputs)
+        made_of = fingerprint(inputs)
         mark = (
             nullcontext()
             if stage.shared

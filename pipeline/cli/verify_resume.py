@@ -30,8 +30,8 @@ from pipeline.config.run_file import dump
 from pipeline.config.yaml_files import to_yaml
 from pipeline.errors import ConfigError, RequirementError, UserError
 from pipeline.logs import note
-from pipeline.store.artifacts import write_atomic
 from pipeline.store.events import read_events
+from pipeline.store.files import write_atomic
 from pipeline.store.lease import LEASE, START
 from pipeline.store.metrics import read_metrics
 

@@ -15,7 +15,7 @@ import psutil
 from pipeline.cluster.launch import WORKER, Launch, environment_of_hosts, step_name
 from pipeline.errors import LeaseError
 from pipeline.logs import note
-from pipeline.store.artifacts import write_atomic, write_json
+from pipeline.store.files import write_atomic, write_json
 from pipeline.store.heartbeat import DUMP_SIGNAL
 from pipeline.store.lease import START
 from pipeline.store.processes import own_identity

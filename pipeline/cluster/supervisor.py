@@ -33,8 +33,9 @@ from pipeline.errors import DataError, Interrupted, UserError
 from pipeline.logs import columns_for_detail, note, progress
 from pipeline.sampling.outlook import look_ahead
 from pipeline.store import heartbeat
-from pipeline.store.artifacts import Result, read_json, write_atomic, write_json
+from pipeline.store.artifacts import Result
 from pipeline.store.events import FIRST_STEP, read_events, write_event
+from pipeline.store.files import read_json, write_atomic, write_json
 
 DATA_OUTLOOK = "data.json"
 """File in the run folder: tokens, epochs, cut documents and padding of each source."""

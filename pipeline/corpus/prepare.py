@@ -29,7 +29,8 @@ from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_file
 from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
 from pipeline.logs import human_bytes, warn
-from pipeline.store.artifacts import Result, fingerprint, remove_unlisted
+from pipeline.store.artifacts import Result
+from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.work.executor import Task, run_tasks
 
 FORMAT_VERSION = 4

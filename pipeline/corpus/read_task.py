@@ -21,7 +21,7 @@ from pipeline.corpus.rows import Reject, Row, read_rows
 from pipeline.corpus.sources import InputFile
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
-from pipeline.store.artifacts import write_atomic
+from pipeline.store.files import write_atomic
 from pipeline.work.executor import report_progress
 
 

@@ -20,7 +20,7 @@ from pipeline.corpus.folders import (
 from pipeline.corpus.local_machine import GATHERER_VERSION
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.errors import DataError
-from pipeline.store.artifacts import fingerprint
+from pipeline.store.files import fingerprint
 
 FOLDER_SUFFIXES = {
     "jsonl": tuple(

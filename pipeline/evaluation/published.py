@@ -16,7 +16,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.sampling.dataset import tokenizer_size
-from pipeline.store.artifacts import read_json, write_json
+from pipeline.store.files import read_json, write_json
 from pipeline.store.pretrained_folders import open_tokenizer
 from pipeline.tokens.agreement import PROBE_TEXTS
 from pipeline.tokens.encode import load_reference

@@ -20,7 +20,7 @@ from pipeline.evaluation.cloze import heldout_cloze
 from pipeline.evaluation.patterns import KINDS, patterns
 from pipeline.evaluation.questions import TaskData
 from pipeline.logs import warn
-from pipeline.store.artifacts import remove_unlisted, write_atomic
+from pipeline.store.files import remove_unlisted, write_atomic
 
 SEED = 20200528
 """Of all draws; not a setting, so that scores of different runs on the same documents are of the

@@ -15,7 +15,8 @@ from pipeline.logs import human_bytes, human_seconds, short
 from pipeline.reporting import figures
 from pipeline.reporting.page import CSS, escape
 from pipeline.reporting.run_data import UNKNOWN, RunData, chance_of, mean_and_error, read_run
-from pipeline.store.artifacts import Result, file_record, write_atomic
+from pipeline.store.artifacts import Result
+from pipeline.store.files import file_record, write_atomic
 from pipeline.tokens.tokenizer_report import tokenizer_report
 from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST, read_json_lines, read_manifest
+from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.store.files import read_json_lines
 
 REPORT_MANIFEST = "report.manifest.json"
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")

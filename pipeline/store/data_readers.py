@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.store.artifacts import fingerprint, write_json
+from pipeline.store.files import fingerprint, write_json
 from pipeline.store.lease import living_holder
 
 FOLDER = ".readers"

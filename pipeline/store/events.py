@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.store.artifacts import FILE_MODE
 from pipeline.store.environment import environment
+from pipeline.store.files import FILE_MODE
 
 EVENTS = "events.jsonl"
 FIRST_STEP = "first step"

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.store.artifacts import FILE_MODE
+from pipeline.store.files import FILE_MODE
 
 FOLDER = "heartbeat"
 STACKS = "stacks"

@@ -25,7 +25,7 @@ from typing import Any
 
 from pipeline.errors import LeaseError
 from pipeline.logs import note
-from pipeline.store.artifacts import FILE_MODE, fingerprint, write_atomic
+from pipeline.store.files import FILE_MODE, fingerprint, write_atomic
 from pipeline.store.processes import can_be_seen, is_running, own_identity
 
 LEASE = ".lease.json"

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.store.artifacts import read_json_lines, write_atomic
+from pipeline.store.files import read_json_lines, write_atomic
 
 METRICS = "metrics.jsonl"
 ABANDONED = "metrics.abandoned.jsonl"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.store.artifacts import fingerprint, read_json
+from pipeline.store.files import fingerprint, read_json
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS
 
 PROBE_TEXTS = (

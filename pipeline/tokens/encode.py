@@ -25,7 +25,7 @@ import xxhash
 from tokenizers import Tokenizer
 
 from pipeline.errors import DataError
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 
 Ids = tuple[np.ndarray, np.ndarray]
 """Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents'

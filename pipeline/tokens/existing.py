@@ -20,7 +20,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.folders import expand_pattern, walk_files
 from pipeline.errors import DataError
 from pipeline.logs import warn
-from pipeline.store.artifacts import fingerprint, temporary_path
+from pipeline.store.files import fingerprint, temporary_path
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import (
     BLOCK_DOCUMENTS,

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import warn
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.tokens.encode import load_reference
 from pipeline.tokens.tokenizer_report import sample
 

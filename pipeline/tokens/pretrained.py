@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, one_line
-from pipeline.store.artifacts import file_record
+from pipeline.store.files import file_record
 from pipeline.store.pretrained_folders import open_tokenizer, refuse_code
 
 if TYPE_CHECKING:

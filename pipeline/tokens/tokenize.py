@@ -20,7 +20,8 @@ import xxhash
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, check_files, reading, shard_records
 from pipeline.logs import human_bytes, warn
-from pipeline.store.artifacts import Result, fingerprint, read_manifest, remove_unlisted
+from pipeline.store.artifacts import Result, read_manifest
+from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks

@@ -13,7 +13,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
 from pipeline.logs import progress, warn
-from pipeline.store.artifacts import write_json
+from pipeline.store.files import write_json
 from pipeline.store.pretrained_folders import open_tokenizer
 from pipeline.tokens.sentencepiece_file import SPACE
 

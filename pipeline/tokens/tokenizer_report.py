@@ -29,15 +29,8 @@ from pipeline.config.run_config import RunConfig, round_up_vocabulary
 from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
-from pipeline.store.artifacts import (
-    MANIFEST,
-    file_record,
-    fingerprint,
-    flatten,
-    read_json,
-    read_manifest,
-    write_json,
-)
+from pipeline.store.artifacts import MANIFEST, flatten, read_manifest
+from pipeline.store.files import file_record, fingerprint, read_json, write_json
 from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 

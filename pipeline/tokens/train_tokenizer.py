@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
-from pipeline.store.artifacts import Result, file_record, write_json
+from pipeline.store.artifacts import Result
+from pipeline.store.files import file_record, write_json
 from pipeline.tokens import pretrained, tokenizer_folder
 from pipeline.tokens.encode import prove_fast_encoder
 from pipeline.tokens.learning import learn

@@ -21,7 +21,8 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, progress
-from pipeline.store.artifacts import MANIFEST, file_record, read_manifest
+from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.store.files import file_record
 from pipeline.tokens import existing
 from pipeline.tokens.indexed_dataset import (
     DTYPE_OF_CODE,

@@ -8,7 +8,8 @@ from typing import Any
 from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.store.artifacts import differences, read_json
+from pipeline.store.artifacts import differences
+from pipeline.store.files import read_json
 from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import RUN_RECORD, settings_of
 

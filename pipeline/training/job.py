@@ -37,8 +37,8 @@ from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.sampling.stream import open_streams
-from pipeline.store.artifacts import write_json
 from pipeline.store.events import write_event
+from pipeline.store.files import write_json
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile, read_metrics
 from pipeline.tokens.verify import BackgroundCheck

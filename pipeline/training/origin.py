@@ -14,7 +14,8 @@ import xxhash
 from pipeline.checkpoint.folders import complete_checkpoints, name_of, read_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.store.artifacts import MANIFEST, file_record
+from pipeline.store.artifacts import MANIFEST
+from pipeline.store.files import file_record
 
 EDGE_BYTES = 1 << 20
 """Of each file of weights so much of its beginning and end is read to tell it from another one."""

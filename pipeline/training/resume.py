@@ -17,8 +17,9 @@ from pipeline.errors import ConfigError
 from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
-from pipeline.store.artifacts import differences, flatten, read_json, read_manifest, write_json
+from pipeline.store.artifacts import differences, flatten, read_manifest
 from pipeline.store.events import EVENTS, read_events, write_event
+from pipeline.store.files import read_json, write_json
 from pipeline.training.longer import LENGTHENED, describe_jump, find_jump, with_length
 from pipeline.training.origin import inventory
 

@@ -16,8 +16,8 @@ from pipeline.engine.agreement import from_rank_0
 from pipeline.errors import UserError
 from pipeline.sampling import trace
 from pipeline.sampling.skipped import ROLLBACK
-from pipeline.store.artifacts import write_json
 from pipeline.store.events import read_events, write_event
+from pipeline.store.files import write_json
 from pipeline.training.guard import suspected_samples
 from pipeline.training.loop import GoBack, Run
 from pipeline.training.start import BRANCH

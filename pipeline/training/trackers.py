@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.store.artifacts import write_atomic
 from pipeline.store.events import write_event
+from pipeline.store.files import write_atomic
 
 RUN_ID = "run_id"
 """File in `run_dir/wandb` with the id under which every part of the run is logged."""

@@ -16,7 +16,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.engine import extensions
 from pipeline.errors import UserError
-from pipeline.store.artifacts import FILE_MODE, read_json, write_json
+from pipeline.store.files import FILE_MODE, read_json, write_json
 from pipeline.store.heartbeat import Heartbeat, give_stacks_when_asked
 from pipeline.training.stop import POLL_SECONDS, StopSignal, end_older_starts, watch_supervisor
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pipeline.config.run_sections import Executor
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import RecentRate, human_bytes, progress
-from pipeline.store.artifacts import read_json, write_json
+from pipeline.store.files import read_json, write_json
 from pipeline.work.dask_workers import connect
 
 Item = TypeVar("Item")

@@ -21,8 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import note
-from pipeline.store.artifacts import fingerprint, write_json
 from pipeline.store.environment import LIBRARIES, library_versions
+from pipeline.store.files import fingerprint, write_json
 
 KEPT = ".checked"
 """Folder of data_dir with a file for each check that found nothing wrong."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypedDict
 
 from pipeline.errors import DataError
-from pipeline.store.artifacts import read_json, write_json
+from pipeline.store.files import read_json, write_json
 from pipeline.work.executor import RECORDS
 
 SAVE_SECONDS = 5.0

@@ -18,7 +18,7 @@ from pipeline.benchmarks.recipe import (
 from pipeline.benchmarks.recipe_figure import Curve, draw
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]

@@ -16,7 +16,7 @@ from pipeline.benchmarks.corpora import (
 )
 from pipeline.benchmarks.loader import Corpus, Sizes
 from pipeline.sampling.dataset import open_data
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.tokens.indexed_dataset import read
 
 DATA = {"sequence_length": 8}

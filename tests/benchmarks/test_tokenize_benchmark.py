@@ -8,7 +8,7 @@ from helpers import run_stages
 from pipeline.benchmarks import tokenize as benchmark
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 
 
 @pytest.mark.full

@@ -18,7 +18,7 @@ from pipeline.checkpoint.folders import (
 )
 from pipeline.checkpoint.integrity import damaged_files, verify_bytes
 from pipeline.errors import DataError
-from pipeline.store.artifacts import file_record, fingerprint
+from pipeline.store.files import file_record, fingerprint
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ranks import run_ranks
 from safetensors.torch import load_file
 
 from pipeline.config.run_file import load
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 
 MakeRun = Callable[..., Path]
 

@@ -29,7 +29,7 @@ from supervised import (
 )
 
 from pipeline.cli.verify_resume import difference
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.store.lease import START
 
 MakeRun = Callable[..., Path]

@@ -15,8 +15,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.engine import device_check
 from pipeline.errors import ConfigError, UserError
-from pipeline.store.artifacts import write_json
 from pipeline.store.events import read_events
+from pipeline.store.files import write_json
 from pipeline.work import separate_checks
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cluster.live_line import MOST_POINTS, Course, LiveLine, course_so_far, sparkline
 from pipeline.cluster.tail import Tail
-from pipeline.store.artifacts import write_atomic
+from pipeline.store.files import write_atomic
 
 
 @pytest.mark.parametrize(

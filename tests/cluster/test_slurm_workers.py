@@ -14,7 +14,7 @@ from helpers import digests, run_stages
 from one_host_slurm import job_state, one_host_slurm, wait_for
 
 from pipeline.config.run_file import load
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 
 pytestmark = pytest.mark.cluster
 

@@ -18,7 +18,7 @@ from pipeline.corpus.documents import (
     shard_records,
 )
 from pipeline.corpus.key_file import keys_path
-from pipeline.store.artifacts import file_record
+from pipeline.store.files import file_record
 
 
 def write(

@@ -17,7 +17,7 @@ from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.corpus.key_file import ShardKeys, find_rows, original_keys
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError
-from pipeline.store.artifacts import file_record
+from pipeline.store.files import file_record
 
 
 def write(

@@ -23,8 +23,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.evaluate import evaluate, score_rows
 from pipeline.evaluation.known_tasks import find_tasks
 from pipeline.evaluation.published import publish_tokenizer
-from pipeline.store.artifacts import Result, read_json
+from pipeline.store.artifacts import Result
 from pipeline.store.environment import environment
+from pipeline.store.files import read_json
 from pipeline.tokens.tokenizer_folder import write
 
 END = "<|endoftext|>"

@@ -19,7 +19,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.evaluation.export import _replacing, export
-from pipeline.store.artifacts import file_record, write_json
+from pipeline.store.files import file_record, write_json
 
 MakeRun = Callable[..., Path]
 REMEDY = "Restore it from a copy; or delete .* and run `pipeline train`"

@@ -20,7 +20,7 @@ from pipeline.evaluation.published import (
     version_4_entries,
     version_4_misreading,
 )
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.store.pretrained_folders import open_config, open_tokenizer
 from pipeline.tokens.agreement import PROBE_TEXTS
 from pipeline.tokens.encode import load_encoder

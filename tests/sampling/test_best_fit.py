@@ -23,7 +23,7 @@ from pipeline.errors import DataError, LeaseError, TasksFailed
 from pipeline.sampling import best_fit
 from pipeline.sampling.best_fit import cut, document_groups, pack, pack_shard, prepare_packing
 from pipeline.sampling.packed_rows import PackedRows
-from pipeline.store.artifacts import file_record, read_json
+from pipeline.store.files import file_record, read_json
 from pipeline.store.lease import Lease
 from pipeline.tokens import indexed_dataset
 from pipeline.work.executor import RECORDS

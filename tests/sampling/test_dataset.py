@@ -13,7 +13,7 @@ from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling.dataset import open_data, phase_weights
 from pipeline.sampling.outlook import look_ahead
-from pipeline.store.artifacts import write_json
+from pipeline.store.files import write_json
 from pipeline.tokens.indexed_dataset import ShardWriter
 
 RUN_FILE = """\

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.sampling.packed_rows import HEADER, PackedRows, RowsWriter
-from pipeline.store.artifacts import file_record
+from pipeline.store.files import file_record
 
 
 def write_rows(path: Path) -> dict[str, object]:

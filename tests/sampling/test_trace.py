@@ -17,7 +17,7 @@ from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
 from pipeline.errors import DataError, UserError
 from pipeline.sampling.outlook import look_ahead
 from pipeline.sampling.trace import Run, open_run, read_run, trace_document, trace_step
-from pipeline.store.artifacts import read_json, write_json
+from pipeline.store.files import read_json, write_json
 from pipeline.training import resume
 
 MakeRun = Callable[..., Path]

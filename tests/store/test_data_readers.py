@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
-from pipeline.store.artifacts import write_json
 from pipeline.store.data_readers import FOLDER, live_readers, marked_as_reader
+from pipeline.store.files import write_json
 from pipeline.store.lease import LEASE, STALE_SECONDS, Lease
 
 

@@ -22,7 +22,8 @@ from pipeline.cli import commands
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.sampling.stream import open_streams
-from pipeline.store.artifacts import read_json, states
+from pipeline.store.artifacts import states
+from pipeline.store.files import read_json
 from pipeline.store.metrics import read_metrics
 from pipeline.tokens import existing
 from pipeline.tokens.inspect import Question, documents, open_data, overview

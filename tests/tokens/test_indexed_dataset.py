@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from pipeline.errors import DataError
-from pipeline.store.artifacts import file_record
+from pipeline.store.files import file_record
 from pipeline.tokens import indexed_dataset, tokenizer_folder
 
 

@@ -11,7 +11,7 @@ from test_indexed_dataset import read_by_description
 from tokenizers import Tokenizer, pre_tokenizers
 
 from pipeline.config.run_file import load
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.tokens.encode import Encoder
 from pipeline.tokens.tokenize import write_shard
 

@@ -20,8 +20,9 @@ from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import open_data
-from pipeline.store.artifacts import file_record, flatten, read_json
+from pipeline.store.artifacts import flatten
 from pipeline.store.events import read_events
+from pipeline.store.files import file_record, read_json
 from pipeline.store.metrics import read_metrics
 from pipeline.training import branch, resume
 from pipeline.training.model import model_config

@@ -17,7 +17,7 @@ from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.export import export
 from pipeline.sampling.dataset import open_data
-from pipeline.store.artifacts import write_json
+from pipeline.store.files import write_json
 from pipeline.store.metrics import read_metrics
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training.model import build_model, model_config

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import DataError, OutOfSpace, UserError
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.work.executor import RECORDS, Task, report_progress, run_tasks
 
 HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)

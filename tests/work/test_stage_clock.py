@@ -8,7 +8,7 @@ import pytest
 from helpers import run_stages
 
 from pipeline.config.run_file import load
-from pipeline.store.artifacts import read_json
+from pipeline.store.files import read_json
 from pipeline.work import stage_clock
 from pipeline.work.executor import RECORDS
 from pipeline.work.stage_clock import StageClock
