@@ -88,10 +88,10 @@ STAGES = (
         checks=(
             Check("pipeline.training.preflight:check_settings", is_ahead=True),
             Check("pipeline.training.preflight:check_start"),
-            Check("pipeline.cluster.launch:check_launch"),
+            Check("pipeline.cluster.launch_checks:check_launch"),
             Check("pipeline.training.preflight:check_model", is_ahead=True, is_heavy=True),
             Check("pipeline.training.preflight:check_disk", is_heavy=True),
-            Check("pipeline.cluster.launch:check_device", is_heavy=True),
+            Check("pipeline.cluster.launch_checks:check_device", is_heavy=True),
         ),
         goes_on="pipeline.training.resume:check",
         version=2,
@@ -220,7 +220,7 @@ def inspect(
     tokenizer."""
     from pipeline.cli.inspect_view import inspect as look
     from pipeline.config.run_file import load
-    from pipeline.tokens.inspect import Question
+    from pipeline.tokens.inspected_data import Question
 
     question = Question(source, document, split, id, samples, seed, characters)
     look(

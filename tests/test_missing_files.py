@@ -20,7 +20,8 @@ from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.evaluation.tasks import write_tasks
 from pipeline.store import artifacts
-from pipeline.tokens.inspect import Question, open_data, overview
+from pipeline.tokens.inspect import overview
+from pipeline.tokens.inspected_data import Question, open_data
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenize import tokenize
 from pipeline.tokens.tokenizer_report import sample

@@ -15,7 +15,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes, print_json, visible
-from pipeline.tokens.inspect import Question, documents, open_data, overview
+from pipeline.tokens.inspect import documents, overview
+from pipeline.tokens.inspected_data import Question, open_data
 
 SPLIT_NAMES = {"train": "to train on", "validation": "held out"}
 BAR_COLUMNS = 40

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster import launch, supervisor
-from pipeline.cluster.launch import Launch, check_device, check_launch
+from pipeline.cluster.launch import Launch
+from pipeline.cluster.launch_checks import check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.run_config import RunConfig

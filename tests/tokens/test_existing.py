@@ -26,7 +26,8 @@ from pipeline.store.artifacts import states
 from pipeline.store.files import read_json
 from pipeline.store.metrics import read_metrics
 from pipeline.tokens import existing
-from pipeline.tokens.inspect import Question, documents, open_data, overview
+from pipeline.tokens.inspect import documents, overview
+from pipeline.tokens.inspected_data import Question, open_data
 
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 END = 0

@@ -1,0 +1,71 @@
+"""What refuses ranks that cannot be started from here, before anything has run."""
+
+import os
+import socket
+
+from pipeline.cluster.launch import Launch, gpu_count, plan_launch
+from pipeline.cluster.ports import is_occupied
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import ConfigError, nearest_multiples
+from pipeline.work.separate_checks import found_by
+
+
+def check_launch(config: RunConfig) -> None:
+    """Raise UserError for ranks that cannot be started from here: GPUs, allocation, hosts, batch,
+    an occupied port."""
+    launch = plan_launch(config, config.paths.run_dir / "config.yaml")
+    problems = _indivisible_batches(config, launch.ranks)
+    port = config.launch.master_port
+    if port and _meets_here(config, launch) and is_occupied(port):
+        problems.append(
+            f"launch.master_port = {port}: another program listens there (see `ss -ltnp`); name "
+            "another one, or leave it out "
+            "to have a free one taken"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_device(config: RunConfig) -> None:
+    """Raise ConfigError where ranks of this machine could not compute in `precision.dtype`; a
+    process with torch is asked."""
+    is_sure = config.precision.dtype == "fp32" or (
+        config.precision.dtype == "bf16" and not gpu_count()
+    )
+    if config.launch.kind != "local" or is_sure:
+        return
+    decides = {
+        "precision": config.precision.dtype,
+        "host": socket.gethostname(),
+        "devices": [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("DS_ACCELERATOR")],
+    }
+    found_by("pipeline.engine.device_check", dict, config, decides, "this machine's number formats")
+
+
+def _meets_here(config: RunConfig, launch: Launch) -> bool:
+    """Tell whether the ranks meet on this machine: of an allocation or a hostfile, on the first
+    node."""
+    if config.launch.kind == "slurm":
+        return "SLURMD_NODENAME" in os.environ and os.environ.get("SLURM_NODEID") == "0"
+    return not launch.hosts or launch.hosts[0] in (
+        "localhost",
+        socket.gethostname(),
+        socket.getfqdn(),
+    )
+
+
+def _indivisible_batches(config: RunConfig, ranks: int) -> list[str]:
+    """Name the batches that this number of ranks does not divide, where not `launch.ranks` but an
+    allocation says it."""
+    per_pass = ranks * config.batch.micro_batch_sequences * config.data.sequence_length
+    if config.launch.ranks != "auto":  # its own check names more remedies
+        return []
+    return [
+        f"{setting} = {tokens}: must be a multiple of {ranks} ranks x batch.micro_batch_sequences "
+        "= "
+        f"{config.batch.micro_batch_sequences} x data.sequence_length = "
+        f"{config.data.sequence_length}; set "
+        f"{nearest_multiples(tokens, per_pass)}, or start another number of ranks"
+        for setting, tokens in config.batch_sizes
+        if tokens % per_pass
+    ]

@@ -1,0 +1,110 @@
+"""The folders of data_dir as `pipeline inspect` finds them, and what it is asked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.run_config import RunConfig
+from pipeline.corpus.documents import SPLITS, shard_paths
+from pipeline.errors import DataError
+from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.tokens.pieces import Pieces, load_pieces
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the command line asks for."""
+
+    source: str | None = None
+    document: int | None = None
+    """Place in the source's split, from 0."""
+    split: str = "train"
+    id: str | None = None
+    """Of a document, or what its meta calls its id or url."""
+    samples: int | None = None
+    """Documents to pick in each source."""
+    seed: int = 1
+    characters: int = 2000
+    """A longer document is cut there."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The folders of data_dir as they stand."""
+
+    folder: Path
+    counts: dict[str, Any]
+    """Of the documents, by source."""
+    tokens: dict[str, Any] | None
+    """Counts of the token files by source; None where there are none of these documents and this
+    tokenizer."""
+    pieces: Pieces | None
+    """The tokenizer's vocabulary; None before it is made."""
+    notes: tuple[str, ...]
+    """What is there and not used, with the remedy."""
+
+    existing: frozenset[str] = frozenset()
+    """Sources of kind `megatron`."""
+    token_files: tuple[str, ...] = ()
+    """The `.idx` files that the manifest of `tokenize` lists, sorted."""
+
+    def shards(self, source: str, split: str) -> list[Path]:
+        if source in self.existing:
+            names = self.token_files if self.tokens else []
+            return [
+                self.folder / "tokens" / name
+                for name in names
+                if name.startswith(f"{source}/{split}_")
+            ]
+        return shard_paths(self.folder / "documents", source, split)
+
+
+def open_data(config: RunConfig) -> Data:
+    """Find out what there is. Raises DataError where not even documents are finished."""
+    folder = config.paths.data_dir
+    documents, tokenizer, tokens = (
+        read_manifest(folder / name / MANIFEST) for name in ("documents", "tokenizer", "tokens")
+    )
+    if documents is None:
+        raise DataError(
+            f"{folder / 'documents'}: there are no finished documents. Run `pipeline prepare` "
+            "first."
+        )
+    notes = []
+    there = {
+        "output of prepare": documents["output"],
+        "output of train-tokenizer": (tokenizer or {}).get("output"),
+    }
+    fits = (
+        tokens is not None and tokenizer is not None and there.items() <= tokens["inputs"].items()
+    )
+    if tokens is not None and not fits:
+        notes.append(
+            "the token files were made from other documents or another tokenizer: run `pipeline "
+            "tokenize`"
+        )
+    counts, tokenized = (
+        documents["counts"]["sources"],
+        tokens["counts"]["sources"] if tokens and fits else None,
+    )
+    existing = frozenset(
+        n for n, source in config.sources.items() if not source.has_documents and n in counts
+    )
+    if tokenized is not None:
+        for name in existing:
+            counts[name] |= {
+                "documents": {split: tokenized[name][split]["documents"] for split in SPLITS}
+            }
+    return Data(
+        folder=folder,
+        counts=counts,
+        tokens=tokenized,
+        existing=existing,
+        token_files=tuple(
+            sorted(name for name in (tokens or {}).get("files", {}) if name.endswith(".idx"))
+        ),
+        pieces=load_pieces(folder / "tokenizer" / "tokenizer.json")
+        if tokenizer is not None
+        else None,
+        notes=tuple(notes),
+    )
