@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import launch, supervisor
+from pipeline.cluster import launch_checks, supervisor
 from pipeline.cluster.launch import Launch
 from pipeline.cluster.launch_checks import check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
@@ -30,7 +30,7 @@ def test_a_batch_that_the_ranks_of_an_allocation_do_not_divide_is_refused(
 ) -> None:
     config = load(run_file, ["launch.kind=slurm"])  # batches of 4 sequences, 2 at a time
     for ranks, refused in ((1, False), (2, False), (3, True)):
-        monkeypatch.setattr(launch, "plan_launch", planned(ranks))
+        monkeypatch.setattr(launch_checks, "plan_launch", planned(ranks))
         if not refused:
             check_launch(config)
             continue
@@ -63,7 +63,7 @@ def test_the_port_is_looked_at_where_the_ranks_meet(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launch, "plan_launch", planned(2, hosts))
+    monkeypatch.setattr(launch_checks, "plan_launch", planned(2, hosts))
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
