@@ -18,10 +18,10 @@ import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.checkpoint import reshard
 from pipeline.checkpoint.files import decoding, load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.integrity import content_flaw, size_flaw
+from pipeline.checkpoint.reshard import load_stored
 from pipeline.checkpoint.state import TrainState
 from pipeline.checkpoint.stored_weights import Stored, open_stored, parameter_groups
 from pipeline.engine.agreement import on_any_rank
@@ -33,7 +33,7 @@ from pipeline.store.artifacts import MANIFEST
 PROBE = "probe.npz"
 
 
-def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
+def load_checkpoint(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
     """Load weights, optimizer and random state; every rank calls it. The checkpoint has been
     verified.
 
@@ -49,7 +49,7 @@ def load(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
         stored = open_stored(checkpoint)
         if flaw := model_flaw(engine, stored):
             raise DataError(f"{checkpoint}: {flaw}")
-        reshard.load(engine, stored)
+        load_stored(engine, stored)
     _repeat_bias_corrections(engine)
     if manifest["ranks"] == dist.get_world_size():
         read_random_state(checkpoint / random_state_file(rank)).restore()
@@ -159,7 +159,9 @@ def _repeat_bias_corrections(engine: Engine) -> None:
         )
 
 
-def damage(checkpoint: Path, by_checksum: bool = True, engine: Engine | None = None) -> list[str]:
+def damage_of_checkpoint(
+    checkpoint: Path, by_checksum: bool = True, engine: Engine | None = None
+) -> list[str]:
     """Return what of a checkpoint differs from its manifest or cannot be read; every rank calls it
     and gets the same answer.
 

@@ -22,7 +22,7 @@ from pipeline.engine.engine import Engine
 from pipeline.engine.shards import Slot, copy_slots, flat_tensors, group_shapes, slots_of_ranks
 
 
-def load(engine: Engine, stored: Stored) -> None:
+def load_stored(engine: Engine, stored: Stored) -> None:
     """Load weights, moments, loss scaler and counters; every rank calls it. The random state is
     left."""
     if engine.zero_optimization_stage() == 0:

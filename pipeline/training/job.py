@@ -12,9 +12,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pipeline.checkpoint import reader as checkpoint
 from pipeline.checkpoint.disk import disk_need
 from pipeline.checkpoint.folders import broken_checkpoints, name_of, point_to, pointed_at
+from pipeline.checkpoint.reader import (
+    begin_random_state,
+    damage_of_checkpoint,
+    load_checkpoint,
+    written_by,
+)
 from pipeline.checkpoint.saver import Saver
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.run_config import RunConfig
@@ -106,7 +111,7 @@ def run_job(
     engine = make_engine(config, resolved, model)
     started.mark("engine")
     _refuse_damaged(check.finish())
-    checkpoint.begin_random_state(config.train.seed, 0, rank)  # dropout differs between ranks
+    begin_random_state(config.train.seed, 0, rank)  # dropout differs between ranks
     del weights
     state = (
         _go_on(engine, candidates, config, rank)
@@ -231,7 +236,8 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
     if rank == 0:
         _look_over(run_dir, candidates[0])
     for path in candidates:
-        if damage := checkpoint.damage(path, config.checkpoint.verify == "checksums", engine):
+        damage = damage_of_checkpoint(path, config.checkpoint.verify == "checksums", engine)
+        if damage:
             if rank == 0:
                 message = f"{path.name} is damaged and passed over: {', '.join(damage)}"
                 write_event(
@@ -244,10 +250,10 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
             continue
         started, before, now = (
             time.perf_counter(),
-            checkpoint.written_by(path),
+            written_by(path),
             engine.zero_optimization_stage(),
         )
-        state = checkpoint.load(engine, path, config.train.seed)
+        state = load_checkpoint(engine, path, config.train.seed)
         if rank == 0 and before != (now, ranks):
             seconds = round(time.perf_counter() - started, 3)
             stages = {

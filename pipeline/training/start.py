@@ -9,8 +9,8 @@ from typing import Any
 import torch.distributed as dist
 from transformers import PretrainedConfig
 
-from pipeline.checkpoint import reader as checkpoint
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
+from pipeline.checkpoint.reader import damage_of_checkpoint, load_checkpoint
 from pipeline.checkpoint.state import GuardState, TrainState
 from pipeline.checkpoint.stored_weights import Stored, open_stored
 from pipeline.config.run_config import RunConfig
@@ -83,7 +83,7 @@ def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
         )
     if problems:
         raise ConfigError(problems, f"train.init_from = {config.train.init_from}")
-    origin.refuse_damaged(found, checkpoint.damage(found.checkpoint))
+    origin.refuse_damaged(found, damage_of_checkpoint(found.checkpoint))
     return found
 
 
@@ -126,7 +126,7 @@ def begin(
             {key: value for key, value in g.items() if key != "params"}
             for g in engine.optimizer.param_groups
         ]
-        state = checkpoint.load(engine, found.checkpoint, config.train.seed)
+        state = load_checkpoint(engine, found.checkpoint, config.train.seed)
         state = replace(state, guard=GuardState())  # the base's losses may be of other data
         for group, settings in zip(engine.optimizer.param_groups, own, strict=True):
             group.update(settings)  # a checkpoint brings those of the other run

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from ranks import in_ranks, run_ranks
 
-from pipeline.checkpoint import reader as checkpoint
 from pipeline.checkpoint.integrity import content_flaw, size_flaw
+from pipeline.checkpoint.reader import damage_of_checkpoint
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.store.events import all_events
@@ -201,7 +201,7 @@ def undecodable(config: RunConfig) -> dict[str, Any]:
     copy = Path(shutil.copytree(source, config.paths.run_dir / "copies" / NEWEST))
     draw = random.Random(1)
     tried = found = 0
-    assert checkpoint.damage(copy, by_checksum=False) == []
+    assert damage_of_checkpoint(copy, by_checksum=False) == []
     for path in sorted(copy.glob("*.pt")):
         content = path.read_bytes()
         for place in [
@@ -212,7 +212,7 @@ def undecodable(config: RunConfig) -> dict[str, Any]:
             changed[place] ^= 1 << draw.randrange(8)
             path.write_bytes(changed)
             tried += 1
-            found += bool(checkpoint.damage(copy, by_checksum=False))
+            found += bool(damage_of_checkpoint(copy, by_checksum=False))
         path.write_bytes(content)
     return {"tried": tried, "found": found}
 
