@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import PRESETS
+from pipeline.config.shipped_files import PRESETS
 from pipeline.config.yaml_files import read_yaml
 from pipeline.store.artifacts import MANIFEST
 from pipeline.store.files import write_json

@@ -17,11 +17,11 @@ from pipeline.benchmarks.common import rounds, run_python, show_table, write_res
 from pipeline.benchmarks.corpora import write_real
 from pipeline.config.run_config import RunConfig, round_up_vocabulary
 from pipeline.config.run_file import read_preset
+from pipeline.config.shipped_files import TEMPLATES
 from pipeline.errors import ConfigError
 from pipeline.logs import note
 
 PARTS_MODULE = "pipeline.benchmarks.train_parts"
-TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 STAGES = ("zero0", "zero1", "zero2", "zero3")
 GPU_PRESETS = ("gpt3-125m", "gpt3-1.3b")
 CORPUS_TOKENS = 2_000_000

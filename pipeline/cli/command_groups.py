@@ -187,7 +187,7 @@ def benchmark_train(
         list[str] | None, typer.Option(help="On GPUs: shipped models; gpt3-125m, gpt3-1.3b.")
     ] = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="On GPUs: of ds_configs/; zero1, zero2, zero3.")
+        list[str] | None, typer.Option(help="On GPUs: shipped templates; zero1, zero2, zero3.")
     ] = None,
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "benchmark-train.json"

@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config.run_file import PRESETS, read_preset
+from pipeline.config.run_file import read_preset
+from pipeline.config.shipped_files import PRESETS, shipped_files
 from pipeline.errors import ConfigError
 from pipeline.logs import print_json, print_wide
 
@@ -22,7 +23,7 @@ def show_presets(vocab_size: int, as_json: bool) -> None:
     """Print every preset, counted with an embedding of `vocab_size` rows: a table, or JSON."""
     if vocab_size < 1:
         raise ConfigError([f"--vocab-size = {vocab_size}: must be at least 1"])
-    records = [_record(path.stem, vocab_size) for path in PRESETS.glob("*.yaml")]
+    records = [_record(name, vocab_size) for name in shipped_files(PRESETS)]
     records.sort(key=lambda record: (record["name"].split("-")[0], record["parameters"]))
     if as_json:
         print_json({"vocab_size": vocab_size, "presets": records})

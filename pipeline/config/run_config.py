@@ -10,7 +10,6 @@ from pipeline.config.sections import (
     Batch,
     Data,
     Evaluation,
-    Location,
     Logging,
     Model,
     Optimizer,
@@ -25,6 +24,7 @@ from pipeline.config.sections import (
     Tokens,
     Train,
 )
+from pipeline.config.shipped_files import TemplateLocation
 from pipeline.config.step_plan import StepPlan, plan_steps
 
 VOCAB_MULTIPLE = 128
@@ -58,8 +58,9 @@ class RunConfig(Section):
     logging: Logging = Logging()
     launch: Launch = Launch()
     executor: Executor = Executor()
-    deepspeed: Location
-    """DeepSpeed JSON template of `ds_configs/`."""
+    deepspeed: TemplateLocation
+    """DeepSpeed JSON template, which says how ZeRO executes the run: the name of a shipped one
+    (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""
 
     @property
     def global_batch_sequences(self) -> int:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.sections import Evaluation
-from pipeline.config.values import resolve_location
+from pipeline.config.shipped_files import MIXTURES, PRESETS, resolve_recipe, shipped_file
 from pipeline.config.yaml_files import apply_override, merge, read_yaml, to_yaml
 from pipeline.errors import (
     MOST_PROBLEMS,
@@ -27,7 +27,6 @@ from pipeline.errors import (
 )
 from pipeline.logs import harmless
 
-PRESETS = Path(__file__).parent / "presets"
 MOST_NAMES = 30
 """Shown in one line."""
 
@@ -72,7 +71,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def _recipe_path(recipe: str, base: Path) -> Path:
     try:
-        return resolve_location(recipe, base)
+        return resolve_recipe(recipe, base)
     except ValueError as error:
         raise ConfigError([f"tokenizer.recipe = {recipe!r}: {error}"]) from None
 
@@ -91,20 +90,18 @@ def read_preset(name: str) -> dict[str, Any]:
 
     Raises ConfigError for an unknown name.
     """
-    settings = read_yaml(_preset_path(name))
+    settings = read_yaml(_named_file("preset", name, PRESETS))
     base = settings.pop("preset", None)
     return settings if base is None else merge(read_preset(base), settings)
 
 
-def _preset_path(name: str, setting: str = "preset", below: str = ".") -> Path:
-    paths = {path.stem: path for path in sorted((PRESETS / below).glob("*.yaml"))}
-    if (
-        name not in paths
-    ):  # no path of the user's own, either: those could name each other without end
-        raise ConfigError(
-            [f"{setting} = {_shown(name)}: no such preset; there are {', '.join(paths)}"]
-        )
-    return paths[name]
+def _named_file(setting: str, name: str, folder: Path) -> Path:
+    """Return a shipped file; never a path of the user's own: those could name each other without
+    end."""
+    try:
+        return shipped_file(name, folder, "preset")
+    except ValueError as error:
+        raise ConfigError([f"{setting} = {_shown(name)}: {error}"]) from None
 
 
 def _name_mixtures(data: Any) -> None:
@@ -114,7 +111,7 @@ def _name_mixtures(data: Any) -> None:
     stages = data.get("stages")
     for part in [data, *(stages if isinstance(stages, list) else [])]:
         if isinstance(part, dict) and isinstance(name := part.get("mixture"), str):
-            part["mixture"] = read_yaml(_preset_path(name, "data.mixture", "mixtures"))
+            part["mixture"] = read_yaml(_named_file("data.mixture", name, MIXTURES))
 
 
 def _leave_out_cloze(document: dict[str, Any]) -> None:

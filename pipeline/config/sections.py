@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.config.shipped_files import RecipeLocation
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
 
@@ -58,8 +59,10 @@ class Prepare(Section):
 
 
 class Tokenizer(Section):
-    recipe: Location | None = None
-    """YAML file with the fields of this section; what the run file sets itself wins."""
+    recipe: RecipeLocation | None = None
+    """YAML file with the fields of this section: the name of a shipped one, for example
+    `sentencepiece-bpe-32k`, or a path, with a slash or a suffix. What the run file sets itself
+    wins."""
     kind: Literal["sentencepiece-bpe", "sentencepiece-unigram", "byte-level-bpe", "pretrained"]
     """How ids are made. `pretrained` takes the tokenizer in `path` as it is; of
     `sentencepiece-unigram`, SentencePiece learns the pieces, and the ids are those of the exported

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,13 +16,27 @@ VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
 """`$NAME` or `${NAME}`, as `os.path.expandvars` takes them."""
 
 
-def _absolute(value: Any, info: ValidationInfo) -> Any:
+def as_location(
+    value: Any, info: ValidationInfo, resolve: Callable[[str | Path, Path], Path]
+) -> Any:
+    """Return what `resolve` makes of a path and the folder of the run file; what is no path is left
+    to the field's own rule."""
     if not isinstance(value, (str, Path)):
         return value
     try:
-        return resolve_location(value, (info.context or {}).get("base", Path.cwd()))
+        return resolve(value, (info.context or {}).get("base", Path.cwd()))
     except ValueError as error:
         raise PydanticCustomError("location", "{why}", {"why": str(error)}) from None
+
+
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    return as_location(value, info, resolve_location)
+
+
+def folder_of(location: str | Path, base: Path) -> Path:
+    """Return the folder that a location is relative to: `base`, or the current one where it was
+    given on the command line."""
+    return Path.cwd() if isinstance(location, FromCommandLine) else base
 
 
 def resolve_location(location: str | Path, base: Path) -> Path:
@@ -33,7 +47,7 @@ def resolve_location(location: str | Path, base: Path) -> Path:
     empty, unless there is a file or folder of that very name; for the home of a user who is not
     known; for what cannot be a path.
     """
-    base = Path.cwd() if isinstance(location, FromCommandLine) else base
+    base = folder_of(location, base)
     if "\0" in str(location):
         raise ValueError("holds a zero byte, which no path may have; remove it")
     expanded = Path(_with_variables(str(location), base))

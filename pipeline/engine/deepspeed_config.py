@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.run_config import RunConfig
+from pipeline.config.shipped_files import TEMPLATES, shipped_files
 from pipeline.config.yaml_files import read_strict_json
 from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
 
@@ -88,8 +89,9 @@ def read_template(path: Path) -> dict[str, Any]:
     try:
         return read_strict_json(path)
     except ConfigError as error:
+        names = shipped_files(TEMPLATES)
         problems = [
-            f"deepspeed = {path}: {problem}; ds_configs/ has templates"
+            f"deepspeed = {path}: {problem}; shipped templates are {', '.join(names)}"
             for problem in error.problems
         ]
         raise ConfigError(problems) from None
@@ -178,7 +180,7 @@ def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[s
         problems.append(
             f"precision.dtype = {precision}: at ZeRO stage 0 DeepSpeed adds up gradients in "
             f"{precision}; set deepspeed to "
-            "ds_configs/zero1.json (as fast, also on one rank, and exact), or precision.dtype to "
+            "zero1 (as fast, also on one rank, and exact), or precision.dtype to "
             "fp32"
         )
     if offloads_optimizer(template) and config.optimizer.kind == "muon":

@@ -7,7 +7,8 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import PRESETS, dump, load
+from pipeline.config.run_file import dump, load
+from pipeline.config.shipped_files import PRESETS
 from pipeline.config.values import Section
 from pipeline.errors import ConfigError
 

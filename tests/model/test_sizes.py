@@ -10,7 +10,8 @@ import yaml
 from transformers import CONFIG_MAPPING
 
 from pipeline.cli.preset_table import STATED, show_presets, stated_sizes
-from pipeline.config.run_file import PRESETS, load, read_preset
+from pipeline.config.run_file import load, read_preset
+from pipeline.config.shipped_files import PRESETS
 from pipeline.errors import ConfigError
 from pipeline.model.sizes import Sizes, count_parameters
 

@@ -10,7 +10,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import PRESETS, load, read_preset
+from pipeline.config.run_file import load, read_preset
+from pipeline.config.shipped_files import PRESETS
 from pipeline.errors import ConfigError
 from pipeline.model.model_rules import architecture_problems, head_problems, setting_problems
 from pipeline.training import model_facts as facts_of_model
