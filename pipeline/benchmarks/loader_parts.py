@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.benchmarks.corpora import DTYPE, llama_mixture, make_config
+from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.step_plan import plan_steps
 from pipeline.sampling.batches import Batch, read_batch
 from pipeline.sampling.best_fit import packing_folder, prepare_packing
@@ -44,7 +45,8 @@ def memory(what: str) -> int:
 
 def _share(batch: int, steps: int) -> Share:
     """All of a run of so many steps of `batch` sequences, whatever their length."""
-    return Share(0, 1, MICRO_BATCH, plan_steps(1, batch, batch * steps))
+    alone = groups_of_rank(group_sizes(1), 0)
+    return Share(alone, MICRO_BATCH, plan_steps(1, batch, batch * steps))
 
 
 def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float]:

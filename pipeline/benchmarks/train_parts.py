@@ -23,6 +23,7 @@ import torch.nn.functional as F
 
 from pipeline.benchmarks import checkpoint as benchmark_checkpoint
 from pipeline.cluster.ports import free_port
+from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
 from pipeline.engine.engine import make_engine
@@ -57,7 +58,9 @@ class Ours:
 
     def __init__(self, config: RunConfig, steps: int) -> None:
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+        groups = groups_of_rank(group_sizes(ranks), rank)
+        template = read_template(config.deepspeed)
+        resolved = resolve(template, config, groups.sizes, str(config.deepspeed))
         self.config = config
         join_process_group()
         self.architecture = model_config(config)
@@ -66,7 +69,7 @@ class Ours:
             build_model(config, self.architecture, resolved), config.optimizer.z_loss_weight
         )
         self.engine = make_engine(config, resolved, model)
-        share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
+        share = Share(groups, config.batch.micro_batch_sequences, config.step_plan)
         loader = Loader(open_data(config), share, range(1, steps + 1), Mover(self.engine.device))
         loader.__enter__()  # its threads end with the process
         self._steps: Iterator[Any] = iter(loader)
@@ -118,7 +121,7 @@ class Plain:
         ]
         self._optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
         rows, length = config.batch.micro_batch_sequences, config.data.sequence_length
-        self._accumulation = config.accumulation(1)
+        self._accumulation = config.accumulation(group_sizes(1))
         self._batch = torch.randint(1, architecture.vocab_size, (rows, length + 1), device=device)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision.dtype)
         self._cast: Callable[[], Any] = lambda: (

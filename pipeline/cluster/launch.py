@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cluster.ports import free_port
+from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
 
@@ -32,11 +33,12 @@ where their owners keep them."""
 
 @dataclass(frozen=True)
 class Launch:
-    """One launcher process and how many ranks it will start."""
+    """One launcher process and the ranks that it will start."""
 
     command: list[str]
     environment: dict[str, str]
-    ranks: int
+    groups: GroupSizes
+    """Of the ranks that it will start."""
     where: str
     """What a person calls the ranks."""
     port: int
@@ -74,7 +76,8 @@ def _local(config: RunConfig, run_file: Path, port: int) -> Launch:
             environment["PIPELINE_VISIBLE_DEVICES"] = ",".join(names)
     command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
     command += ["--module", WORKER, str(run_file)]
-    return Launch(command, environment, ranks, "GPU ranks" if gpus else "CPU ranks", port)
+    where = "GPU ranks" if gpus else "CPU ranks"
+    return Launch(command, environment, group_sizes(ranks), where, port)
 
 
 def _visible_devices(ranks: int) -> list[str]:
@@ -143,7 +146,8 @@ def _slurm(config: RunConfig, run_file: Path, port: int) -> Launch:
         f"--ntasks-per-node={per_node}",
     ]
     command += [sys.executable, "-m", WORKER, str(run_file)]
-    return Launch(command, environment, ranks, "GPU ranks" if gpus else "CPU ranks", port)
+    where = "GPU ranks" if gpus else "CPU ranks"
+    return Launch(command, environment, group_sizes(ranks), where, port)
 
 
 def _tasks_per_node(nodes: int) -> int:
@@ -193,7 +197,8 @@ def _hosts(config: RunConfig, run_file: Path, port: int) -> Launch:
         WORKER,
         str(run_file),
     ]
-    return Launch(command, environment, ranks, f"ranks on {len(slots)} hosts", port, tuple(slots))
+    where = f"ranks on {len(slots)} hosts"
+    return Launch(command, environment, group_sizes(ranks), where, port, tuple(slots))
 
 
 def read_hostfile(config: RunConfig) -> dict[str, int]:
@@ -358,10 +363,12 @@ def gpu_count() -> int:
 
 
 def dividing_ranks(config: RunConfig, available: int) -> int:
-    """Return the largest number of ranks, at most `available`, that divides the micro-batches of
-    every global batch."""
-    pass_tokens = config.batch.micro_batch_sequences * config.data.sequence_length
+    """Return the largest number of ranks, at most `available`, whose data ranks divide the
+    micro-batches of every global batch."""
+    pass_tokens = config.tokens_per_pass(group_sizes(1))
     micro_batches = math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
     return next(
-        ranks for ranks in range(min(available, micro_batches), 0, -1) if micro_batches % ranks == 0
+        ranks
+        for ranks in range(min(available, micro_batches), 0, -1)
+        if micro_batches % group_sizes(ranks).data == 0
     )

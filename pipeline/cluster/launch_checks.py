@@ -5,6 +5,7 @@ import socket
 
 from pipeline.cluster.launch import Launch, gpu_count, plan_launch
 from pipeline.cluster.ports import is_occupied
+from pipeline.config.groups import GroupSizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, nearest_multiples
 from pipeline.work.separate_checks import found_by
@@ -14,7 +15,7 @@ def check_launch(config: RunConfig) -> None:
     """Raise UserError for ranks that cannot be started from here: GPUs, allocation, hosts, batch,
     an occupied port."""
     launch = plan_launch(config, config.paths.run_dir / "config.yaml")
-    problems = _indivisible_batches(config, launch.ranks)
+    problems = indivisible_batches(config, launch.groups)
     port = config.launch.master_port
     if port and _meets_here(config, launch) and is_occupied(port):
         problems.append(
@@ -54,18 +55,16 @@ def _meets_here(config: RunConfig, launch: Launch) -> bool:
     )
 
 
-def _indivisible_batches(config: RunConfig, ranks: int) -> list[str]:
-    """Name the batches that this number of ranks does not divide, where not `launch.ranks` but an
-    allocation says it."""
-    per_pass = ranks * config.batch.micro_batch_sequences * config.data.sequence_length
+def indivisible_batches(config: RunConfig, sizes: GroupSizes) -> list[str]:
+    """Name the batches that this number of data ranks does not divide, where not `launch.ranks` but
+    an allocation says it."""
     if config.launch.ranks != "auto":  # its own check names more remedies
         return []
     return [
-        f"{setting} = {tokens}: must be a multiple of {ranks} ranks x batch.micro_batch_sequences "
-        "= "
-        f"{config.batch.micro_batch_sequences} x data.sequence_length = "
-        f"{config.data.sequence_length}; set "
-        f"{nearest_multiples(tokens, per_pass)}, or start another number of ranks"
-        for setting, tokens in config.batch_sizes
-        if tokens % per_pass
+        f"{setting} = {tokens}: must be a multiple of {sizes.data} ranks x "
+        f"batch.micro_batch_sequences = {config.batch.micro_batch_sequences} x "
+        f"data.sequence_length = {config.data.sequence_length}; set "
+        f"{nearest_multiples(tokens, config.tokens_per_pass(sizes))}, or start another number of "
+        "ranks"
+        for setting, tokens in config.indivisible_batches(sizes)
     ]

@@ -213,16 +213,18 @@ def _start_once(
     launch = plan_launch(config, run_file)
     (run_dir / "logs").mkdir(exist_ok=True)
     _wait_for_hosts(launch, limit, stop, HOSTS_SECONDS if is_again else 0.0)
-    note(f"train: starting {launch.ranks} {launch.where}; their logs are in {run_dir / 'logs'}")
+    note(
+        f"train: starting {launch.groups.world} {launch.where}; their logs are in {run_dir / 'logs'}"
+    )
     with Ranks(launch, run_dir, began) as ranks:
         stalled = _watch(
-            config, ranks, StallWatch(run_dir, launch.ranks, config.guard), limit, stop
+            config, ranks, StallWatch(run_dir, launch.groups.world, config.guard), limit, stop
         )
         if stalled:
-            _show_where_they_hang(run_dir, ranks, launch.ranks, stalled)
+            _show_where_they_hang(run_dir, ranks, launch.groups.world, stalled)
     if (run_dir / "outcome.json").exists():
-        return None, launch.ranks
-    return stalled or _why_it_failed(run_dir, ranks.process.returncode), launch.ranks
+        return None, launch.groups.world
+    return stalled or _why_it_failed(run_dir, ranks.process.returncode), launch.groups.world
 
 
 def _wait_for_hosts(launch: Launch, limit: TimeLimit, stop: StopRequest, seconds: float) -> None:

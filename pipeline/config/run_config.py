@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.config.groups import GroupSizes
 from pipeline.config.run_sections import Checkpoint, Executor, Guard, Launch
 from pipeline.config.sections import (
     Batch,
@@ -120,10 +121,20 @@ class RunConfig(Section):
         rounded up."""
         return self.model.config.get("vocab_size", round_up_vocabulary(ids))
 
-    def accumulation(self, ranks: int) -> int:
-        """Micro-batches per rank and step, after `batch.ramp`: global = ranks x micro x
+    def accumulation(self, sizes: GroupSizes) -> int:
+        """Micro-batches per data rank and step, after `batch.ramp`: global = data ranks x micro x
         accumulation."""
-        return self.global_batch_sequences // (ranks * self.batch.micro_batch_sequences)
+        return self.global_batch_sequences // (sizes.data * self.batch.micro_batch_sequences)
+
+    def tokens_per_pass(self, sizes: GroupSizes) -> int:
+        """Tokens of one micro-batch on every data rank; each global batch is a multiple of it."""
+        sequences = sizes.data * self.batch.micro_batch_sequences
+        return sequences * self.data.sequence_length
+
+    def indivisible_batches(self, sizes: GroupSizes) -> Sequence[tuple[str, int]]:
+        """Those of `batch_sizes` that are no whole number of micro-batches on every data rank."""
+        per_pass = self.tokens_per_pass(sizes)
+        return [(setting, tokens) for setting, tokens in self.batch_sizes if tokens % per_pass]
 
 
 def round_up_vocabulary(ids: int) -> int:

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.config.groups import GroupSizes
+
 
 @dataclass(frozen=True)
 class Part:
@@ -53,6 +55,10 @@ class StepPlan:
     def tokens(self, step: int) -> int:
         """Return how many tokens a step takes, over all ranks."""
         return self.samples(step) * self.sample_tokens
+
+    def accumulation(self, step: int, micro_batch_samples: int, sizes: GroupSizes) -> int:
+        """Return the micro-batches of each data rank in a step."""
+        return self.samples(step) // (sizes.data * micro_batch_samples)
 
     def first_position(self, step: int) -> int:
         """Return the position of a step's first sample."""

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.shipped_files import TEMPLATES, shipped_files
 from pipeline.config.yaml_files import read_strict_json
@@ -98,13 +99,13 @@ def read_template(path: Path) -> dict[str, Any]:
 
 
 def resolve(
-    template: dict[str, Any], config: RunConfig, world_size: int, where: str = "the template"
+    template: dict[str, Any], config: RunConfig, sizes: GroupSizes, where: str = "the template"
 ) -> dict[str, Any]:
-    """Return the complete DeepSpeed config for `world_size` ranks: no "auto" left, nothing unknown.
+    """Return the complete DeepSpeed config for a job's ranks: no "auto" left, nothing unknown.
 
     Pure. Raises ConfigError with every problem at once.
     """
-    if problems := [*template_problems(template), *_batch_problems(config, world_size)]:
+    if problems := [*template_problems(template), *_batch_problems(config, sizes)]:
         raise ConfigError(problems, where)
     if problems := _combination_problems(template, config):
         raise ConfigError(problems)
@@ -113,7 +114,7 @@ def resolve(
     resolved |= {
         "train_batch_size": config.global_batch_sequences,  # the loop sets that of each step, see batch.ramp
         "train_micro_batch_size_per_gpu": config.batch.micro_batch_sequences,
-        "gradient_accumulation_steps": config.accumulation(world_size),
+        "gradient_accumulation_steps": config.accumulation(sizes),
         "gradient_clipping": config.optimizer.max_gradient_norm
         if zero["stage"]
         else 0.0,  # there the loop clips
@@ -207,10 +208,11 @@ def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[s
 def check(config: RunConfig) -> None:
     """Check before anything starts what training could only refuse later. Raises ConfigError with
     every problem."""
-    ranks = config.launch.ranks if isinstance(config.launch.ranks, int) else 1
+    ranks = config.launch.ranks
+    sizes = group_sizes(ranks if isinstance(ranks, int) else 1)
     template = read_template(config.deepspeed)
     problems = [f"{config.deepspeed}: {p}" for p in template_problems(template)]
-    problems += _batch_problems(config, ranks) + (
+    problems += _batch_problems(config, sizes) + (
         [] if problems else _combination_problems(template, config)
     )
     size, needed = config.model.config.get("vocab_size"), config.tokenizer.vocab_size
@@ -264,37 +266,39 @@ def template_problems(template: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _batch_problems(config: RunConfig, world_size: int) -> list[str]:
-    micro, sequence = config.batch.micro_batch_sequences, config.data.sequence_length
-    per_pass, problems = f"launch.ranks = {world_size} x batch.micro_batch_sequences = {micro}", []
-    for setting, tokens in config.batch_sizes:
-        if tokens // sequence % (world_size * micro) == 0:
-            continue
+def _batch_problems(config: RunConfig, sizes: GroupSizes) -> list[str]:
+    micro = config.batch.micro_batch_sequences
+    sequence = config.data.sequence_length
+    per_pass = f"launch.ranks = {sizes.data} x batch.micro_batch_sequences = {micro}"
+    problems = []
+    for setting, tokens in config.indivisible_batches(sizes):
+        sequences = tokens // sequence
         if setting == "batch.global_batch_tokens":
             problems.append(
-                f"{per_pass}: must divide the {tokens // sequence} sequences of a global batch "
+                f"{per_pass}: must divide the {sequences} sequences of a global batch "
                 f"({setting} / data.sequence_length); set "
-                f"{_batches_that_work(tokens, sequence, world_size, micro)}"
+                f"{_batches_that_work(tokens, sequence, sizes.data, micro)}"
             )
         else:
             problems.append(
-                f"{setting} = {tokens}: its {tokens // sequence} sequences must be a multiple of "
+                f"{setting} = {tokens}: its {sequences} sequences must be a multiple of "
                 f"{per_pass}; "
-                f"set {nearest_multiples(tokens, world_size * micro * sequence)}"
+                f"set {nearest_multiples(tokens, config.tokens_per_pass(sizes))}"
             )
     return problems
 
 
-def _batches_that_work(tokens: int, sequence: int, ranks: int, micro: int) -> str:
+def _batches_that_work(tokens: int, sequence: int, data_ranks: int, micro: int) -> str:
     """Name the nearest value of each setting that works while the others stay."""
-    samples, ways = tokens // sequence, []
+    samples = tokens // sequence
+    ways = []
     if samples % micro == 0:
-        ways.append(f"launch.ranks to {nearest_divisors(ranks, samples // micro)}")
-    if samples % ranks == 0:
-        ways.append(f"batch.micro_batch_sequences to {nearest_divisors(micro, samples // ranks)}")
-    ways.append(
-        f"batch.global_batch_tokens to {nearest_multiples(tokens, ranks * micro * sequence)}"
-    )
+        ways.append(f"launch.ranks to {nearest_divisors(data_ranks, samples // micro)}")
+    if samples % data_ranks == 0:
+        divisors = nearest_divisors(micro, samples // data_ranks)
+        ways.append(f"batch.micro_batch_sequences to {divisors}")
+    multiples = nearest_multiples(tokens, data_ranks * micro * sequence)
+    ways.append(f"batch.global_batch_tokens to {multiples}")
     return ", or ".join(ways)
 
 

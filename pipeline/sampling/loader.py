@@ -1,8 +1,8 @@
 """Batches for one rank, read in the background.
 
 The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), or as
-`batch.ramp` has it, in the same global order on any number of ranks; rank r's micro-batch a holds
-the rows from (a x ranks + r) x micro of it.
+`batch.ramp` has it, in the same global order on any number of data ranks; micro-batch a of data
+rank r holds the rows from (a x data ranks + r) x micro of it.
 """
 
 import queue
@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from pipeline.config.groups import RankGroups
 from pipeline.config.step_plan import StepPlan
 from pipeline.sampling.batches import Batch, Shape, Source, cut_rows, read_batch
 from pipeline.sampling.order import Order, Places
@@ -35,21 +36,21 @@ LOCATED_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of every global batch, in sequences."""
+    """One data rank's part of every global batch, in sequences."""
 
-    rank: int
-    ranks: int
+    groups: RankGroups
     micro_batch: int
     plan: StepPlan
 
     def accumulation(self, step: int) -> int:
         """Return the micro-batches of a step."""
-        return self.plan.samples(step) // (self.ranks * self.micro_batch)
+        return self.plan.accumulation(step, self.micro_batch, self.groups.sizes)
 
     def positions(self, step: int, micro: int) -> range:
         """Return the run's positions of one micro-batch of a step (steps count from 1,
         micro-batches from 0)."""
-        first = self.plan.first_position(step) + (micro * self.ranks + self.rank) * self.micro_batch
+        micro_batches_before = micro * self.groups.sizes.data + self.groups.data_rank
+        first = self.plan.first_position(step) + micro_batches_before * self.micro_batch
         return range(first, first + self.micro_batch)
 
 

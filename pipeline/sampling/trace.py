@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import check_files, listed_shards, read_documents
@@ -128,8 +129,8 @@ def trace_step(
             f"--step {step}: the run has steps 1 to {total:,}, of which {run.completed:,} are done"
         )
     positions = run.positions(step)
-    ranks = _ranks_at(run.config.paths.run_dir, step)
-    asked = _chosen_rows(run.config, len(positions), ranks, rank, row)
+    sizes = _groups_at(run.config.paths.run_dir, step)
+    asked = _chosen_rows(run.config, len(positions), sizes, rank, row)
     chosen = asked[:limit]
     places = run.data.order.locate(positions.start + np.array(chosen))
     rows = []
@@ -138,7 +139,7 @@ def trace_step(
         rows.append(
             {
                 "row": number,
-                "rank": _rank_of(run.config, number, ranks),
+                "rank": _data_rank_of(run.config, number, sizes),
                 "sample": int(places.sample[place]),
                 "source": source.name,
                 "epoch": int(places.epoch[place]),
@@ -151,7 +152,7 @@ def trace_step(
         "run": str(run.config.paths.run_dir),
         "step": step,
         "done": step <= run.completed,
-        "ranks": ranks,
+        "ranks": sizes.world if sizes else None,
         "row_count": len(asked),
         "rows": rows,
         "data": _compare_checksum(run, step) if step <= run.completed else None,
@@ -307,31 +308,37 @@ def _in_existing_pairs(run: Run, key: str) -> list[str]:
     return [key] if found else []
 
 
-def _ranks_at(run_dir: Path, step: int) -> int | None:
-    """Return how many ranks trained a step, by the last start before it; None where none is
-    known."""
+def _groups_at(run_dir: Path, step: int) -> GroupSizes | None:
+    """Return the groups of ranks that trained a step, by the last start before it; None where none
+    is known."""
     starts = [event for event in read_events(run_dir, "start") if event["step"] < step]
-    return starts[-1]["ranks"] if starts else None
+    return group_sizes(starts[-1]["ranks"]) if starts else None
 
 
-def _rank_of(config: RunConfig, row: int, ranks: int | None) -> int | None:
-    return None if ranks is None else row // config.batch.micro_batch_sequences % ranks
+def _data_rank_of(config: RunConfig, row: int, sizes: GroupSizes | None) -> int | None:
+    """Return the data rank that reads a row of a global batch, the inverse of
+    `Share.positions`."""
+    if sizes is None:
+        return None
+    return row // config.batch.micro_batch_sequences % sizes.data
 
 
 def _chosen_rows(
-    config: RunConfig, size: int, ranks: int | None, rank: int | None, row: int | None
+    config: RunConfig, size: int, sizes: GroupSizes | None, rank: int | None, row: int | None
 ) -> list[int]:
     if row is not None and not 0 <= row < size:
         raise UserError(f"--row {row}: a global batch has rows 0 to {size - 1}")
-    if rank is not None and ranks is None:
+    if rank is not None and sizes is None:
         raise UserError(
             f"--rank {rank}: the run has not started yet, so how many ranks there will be is not "
             "known"
         )
-    if rank is not None and not 0 <= rank < (ranks or 0):
-        raise UserError(f"--rank {rank}: the step was made by ranks 0 to {(ranks or 0) - 1}")
+    if rank is not None and sizes is not None and not 0 <= rank < sizes.data:
+        raise UserError(f"--rank {rank}: the step was made by ranks 0 to {sizes.data - 1}")
     rows = range(size) if row is None else [row]
-    return [number for number in rows if rank is None or _rank_of(config, number, ranks) == rank]
+    return [
+        number for number in rows if rank is None or _data_rank_of(config, number, sizes) == rank
+    ]
 
 
 def _compare_checksum(run: Run, step: int) -> dict[str, Any]:

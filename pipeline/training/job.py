@@ -22,6 +22,7 @@ from pipeline.checkpoint.reader import (
 )
 from pipeline.checkpoint.saver import Saver
 from pipeline.checkpoint.state import TrainState
+from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.engine import extensions
@@ -70,7 +71,9 @@ def run_job(
         int(os.environ["RANK"]),
         int(os.environ["WORLD_SIZE"]),
     )
-    resolved = resolve(read_template(config.deepspeed), config, ranks, str(config.deepspeed))
+    groups = groups_of_rank(group_sizes(ranks), rank)
+    template = read_template(config.deepspeed)
+    resolved = resolve(template, config, groups.sizes, str(config.deepspeed))
     started = StartUp(heartbeat)
     architecture = model_config(config)
     sources = list(config.sources)
@@ -119,7 +122,7 @@ def run_job(
         else start.begin(engine, config, origin, about)
     )
     peak = counted_peak(_device_name(), is_mixture=bool(expert_modules(model.causal_lm)))
-    share = Share(rank, ranks, config.batch.micro_batch_sequences, config.step_plan)
+    share = Share(groups, config.batch.micro_batch_sequences, config.step_plan)
     metrics = MetricsFile(run_dir, state.step) if rank == 0 else None
     if rank == 0:
         _record_start(

@@ -12,6 +12,7 @@ from pipeline.cluster.launch import Launch
 from pipeline.cluster.launch_checks import check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
 from pipeline.cluster.time_limit import TimeLimit
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.engine import device_check
@@ -22,7 +23,7 @@ from pipeline.work import separate_checks
 
 
 def planned(ranks: int, hosts: tuple[str, ...] = ()) -> Callable[[RunConfig, Path], Launch]:
-    return lambda config, run_file: Launch([], {}, ranks, "ranks", 1, hosts)
+    return lambda config, run_file: Launch([], {}, group_sizes(ranks), "ranks", 1, hosts)
 
 
 def test_a_batch_that_the_ranks_of_an_allocation_do_not_divide_is_refused(

@@ -15,6 +15,7 @@ from supervised import arguments, events, finish, processes_of, start, steps, st
 
 from pipeline.cluster.launch import Launch, environment_of_hosts, read_hostfile
 from pipeline.cluster.ranks import refuse_if_taken_over
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, LeaseError
 from pipeline.store.lease import START
@@ -176,7 +177,7 @@ def test_secrets_go_to_no_file(run_file: Path) -> None:
         "NCCL_DEBUG": "INFO",
         "EDITOR": "vi",
     }
-    launch = Launch(["deepspeed"], values, 2, "ranks", 1)
+    launch = Launch(["deepspeed"], values, group_sizes(2), "ranks", 1)
     assert environment_of_hosts(launch, {"PIPELINE_X": 'a "b" $c'}) == (
         'NCCL_DEBUG=INFO\nPIPELINE_X=a \\"b\\" \\$c\nWANDB_MODE=offline\n'
     )

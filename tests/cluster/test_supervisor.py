@@ -32,6 +32,7 @@ from pipeline.cluster.ranks import Ranks
 from pipeline.cluster.stall import StallWatch
 from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError
 from pipeline.store.events import read_events, write_event
@@ -98,7 +99,7 @@ def test_who_stops_before_the_first_step_does_not_wait_for_it(
         (0, False, False),
         (2, True, True),
     ):
-        ranks = Ranks(Launch([], {}, 2, "ranks", 1), tmp_path, 0.0)
+        ranks = Ranks(Launch([], {}, group_sizes(2), "ranks", 1), tmp_path, 0.0)
         ranks._start = "a"
         ended.clear()
         ranks.pass_on(stops, has_stepped)
@@ -177,7 +178,7 @@ def test_gpus_are_taken_by_number_or_by_name(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.delenv("PIPELINE_VISIBLE_DEVICES", raising=False)
     launch = plan_launch(load(run_file, [f"launch.ranks={ranks}"]), run_file)
-    assert launch.ranks == ranks
+    assert launch.groups == group_sizes(ranks)
     assert launch.environment.get("PIPELINE_VISIBLE_DEVICES") == shown
     numbers = "localhost:" + ",".join(name.strip() for name in visible.split(",")[:ranks])
     assert (numbers in launch.command) is (shown is None)
@@ -233,7 +234,7 @@ def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch, limit, stop = (
-        Launch([], {}, 2, "ranks", 1, ("a", "b")),
+        Launch([], {}, group_sizes(2), "ranks", 1, ("a", "b")),
         TimeLimit(load(run_file), time.time()),
         StopRequest(),
     )

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
 from pipeline.config.shipped_files import PRESETS
@@ -25,7 +26,7 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
     config = load(run_file)
     assert config.global_batch_sequences == 4  # 32 tokens / 8 per sequence
     assert config.total_steps == 10  # 320 / 32
-    assert [config.accumulation(ranks) for ranks in (1, 2)] == [
+    assert [config.accumulation(group_sizes(ranks)) for ranks in (1, 2)] == [
         2,
         1,
     ]  # 4 = ranks x 2 x accumulation

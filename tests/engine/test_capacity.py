@@ -8,6 +8,7 @@ import pytest
 from ranks import run_ranks
 from transformers import CONFIG_MAPPING
 
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.engine.capacity import left_in_cgroups, precision_problems, setting_of, shape_of
 from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
@@ -84,7 +85,7 @@ def test_buffers_of_each_template(
     run_file: Path, template: str, dtype: str, on_gpu: bool, buckets: int
 ) -> None:
     config = load(run_file, [f"precision.dtype={dtype}"])
-    resolved = resolve(read_template(TEMPLATES / f"{template}.json"), config, 2)
+    resolved = resolve(read_template(TEMPLATES / f"{template}.json"), config, group_sizes(2))
     assert setting_of(config, resolved, 2, on_gpu).bucket_bytes == buckets
     of_small_model = setting_of(config, fit_buckets(resolved, 1000), 2, on_gpu).bucket_bytes
     assert of_small_model == (
@@ -98,7 +99,7 @@ def test_buffers_of_each_template(
 
 def test_what_is_offloaded_is_read_from_the_template(run_file: Path) -> None:
     config = load(run_file, ["optimizer.kind=adamw"])
-    resolved = resolve(read_template(TEMPLATES / "zero3_offload.json"), config, 2)
+    resolved = resolve(read_template(TEMPLATES / "zero3_offload.json"), config, group_sizes(2))
     setting = setting_of(config, resolved, 2, on_gpu=False)
     assert (setting.offloads_optimizer, setting.offloads_parameters, setting.to_nvme) == (
         True,

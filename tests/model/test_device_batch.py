@@ -16,6 +16,7 @@ from transformers import (
     modeling_flash_attention_utils,
 )
 
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.model.device_batch import Mover, check_document_mask
@@ -313,7 +314,7 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     from pipeline.training.model import build_model, model_config
 
     join_process_group()
-    resolved = resolve(read_template(config.deepspeed), config, 1)
+    resolved = resolve(read_template(config.deepspeed), config, group_sizes(1))
     engine = make_engine(
         config, resolved, LanguageModel(build_model(config, model_config(config), resolved))
     )

@@ -12,6 +12,7 @@ from ranks import in_ranks
 from small_models import LAYERS, small_config, small_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
@@ -344,7 +345,7 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
         for dtype in ("fp32", "bf16"):
             one = variant(config, architecture, dtype)
             model = build_model(
-                one, model_config(one), resolve(read_template(one.deepspeed), one, 2)
+                one, model_config(one), resolve(read_template(one.deepspeed), one, group_sizes(2))
             )
             assert all(hasattr(p, "ds_tensor") for p in model.parameters())
             with deepspeed.zero.GatheredParameters(list(model.parameters())):

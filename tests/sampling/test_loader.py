@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from token_files import make_data, write_stream
 
+from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.step_plan import StepPlan, plan_steps
 from pipeline.errors import DataError
 from pipeline.sampling.batches import Batch
@@ -37,7 +38,10 @@ def equal_steps(samples: int) -> StepPlan:
 def test_any_number_of_ranks_reads_the_same_positions_in_the_same_global_order(
     ranks: int, micro: int
 ) -> None:
-    shares = [Share(rank, ranks, micro, equal_steps(192)) for rank in range(ranks)]
+    shares = [
+        Share(groups_of_rank(group_sizes(ranks), rank), micro, equal_steps(192))
+        for rank in range(ranks)
+    ]
     for step in (1, 5):
         found = [
             i
@@ -60,7 +64,12 @@ def test_simulated_ranks_read_together_what_one_reads(
     data = make_data(streams, [3.0, 1.0], block=block)
     rows: dict[tuple[int, int], list[list[int]]] = {}
     for rank in range(ranks):
-        with Loader(data, Share(rank, ranks, micro, equal_steps(8)), range(1, 13), keep) as loader:
+        with Loader(
+            data,
+            Share(groups_of_rank(group_sizes(ranks), rank), micro, equal_steps(8)),
+            range(1, 13),
+            keep,
+        ) as loader:
             for step, batches in enumerate(loader, 1):
                 for a, batch in enumerate(batches):
                     rows[step, a * ranks + rank] = batch.inputs.tolist()
@@ -69,7 +78,11 @@ def test_simulated_ranks_read_together_what_one_reads(
 
 
 @pytest.mark.parametrize(
-    ("share", "steps"), [(Share(1, 2, 2, equal_steps(8)), 12), (Share(0, 1, 1, equal_steps(1)), 60)]
+    ("share", "steps"),
+    [
+        (Share(groups_of_rank(group_sizes(2), 1), 2, equal_steps(8)), 12),
+        (Share(groups_of_rank(group_sizes(1), 0), 1, equal_steps(1)), 60),
+    ],
 )
 def test_resuming_at_any_step_or_sample_reads_on_as_if_never_stopped(
     tmp_path: Path, share: Share, steps: int
@@ -95,7 +108,12 @@ def test_a_change_of_ranks_in_mid_run_changes_no_global_batch(tmp_path: Path) ->
     for ranks, steps in ((2, range(1, 4)), (1, range(4, 6)), (4, range(6, 11))):
         totals = [0] * len(steps)
         for rank in range(ranks):
-            with Loader(data, Share(rank, ranks, 2, equal_steps(8)), steps, keep) as loader:
+            with Loader(
+                data,
+                Share(groups_of_rank(group_sizes(ranks), rank), 2, equal_steps(8)),
+                steps,
+                keep,
+            ) as loader:
                 for i, batches in enumerate(loader):
                     totals[i] = (totals[i] + sum(batch.checksum for batch in batches)) % 2**64
         checksums += totals
@@ -105,7 +123,10 @@ def test_a_change_of_ranks_in_mid_run_changes_no_global_batch(tmp_path: Path) ->
 
 
 def test_the_loader_gives_what_the_order_says(tmp_path: Path) -> None:
-    data, share = make_data({"a": write_stream(tmp_path, [101])}), Share(1, 2, 2, equal_steps(8))
+    data, share = (
+        make_data({"a": write_stream(tmp_path, [101])}),
+        Share(groups_of_rank(group_sizes(2), 1), 2, equal_steps(8)),
+    )
     with Loader(data, share, range(3, 6), keep) as loader:
         steps = list(loader)
     assert [len(step) for step in steps] == [2, 2, 2]
@@ -121,7 +142,9 @@ def test_an_error_while_reading_ahead_reaches_the_iteration(tmp_path: Path) -> N
     data = make_data({"a": write_stream(tmp_path, [101])})
     (tmp_path / "train_0.bin").unlink()
     with (
-        Loader(data, Share(0, 1, 2, equal_steps(2)), range(1, 3), keep) as loader,
+        Loader(
+            data, Share(groups_of_rank(group_sizes(1), 0), 2, equal_steps(2)), range(1, 3), keep
+        ) as loader,
         pytest.raises(DataError, match="cannot be read"),
     ):
         next(iter(loader))
@@ -130,7 +153,9 @@ def test_an_error_while_reading_ahead_reaches_the_iteration(tmp_path: Path) -> N
 def test_leaving_early_ends_the_threads(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     data = make_data({"a": write_stream(tmp_path, [101])})
-    with Loader(data, Share(0, 1, 2, equal_steps(2)), range(1, 1000), keep) as loader:
+    with Loader(
+        data, Share(groups_of_rank(group_sizes(1), 0), 2, equal_steps(2)), range(1, 1000), keep
+    ) as loader:
         next(iter(loader))
     assert set(threading.enumerate()) <= before
 
@@ -158,7 +183,9 @@ class SlowFiles(Files):
 def test_slow_reads_overlap(tmp_path: Path, block: int) -> None:
     files = SlowFiles(0.02)
     data = make_data({"a": write_stream(tmp_path, [8001], files=files)}, block=block)
-    with Loader(data, Share(0, 1, 2, equal_steps(64)), range(1, 9), keep) as loader:
+    with Loader(
+        data, Share(groups_of_rank(group_sizes(1), 0), 2, equal_steps(64)), range(1, 9), keep
+    ) as loader:
         assert len(list(loader)) == 8
     assert READING_THREADS // 2 <= files.most_at_once <= READING_THREADS
 
@@ -178,13 +205,16 @@ def test_under_ramps_ranks_read_the_tokens_of_the_run_without_them(
     tmp_path: Path, ranks: int, micro: int, seed: int
 ) -> None:
     data, plan = make_data({"a": write_stream(tmp_path, [701])}), random_steps(seed, ranks, micro)
-    shares = [Share(rank, ranks, micro, plan) for rank in range(ranks)]
+    shares = [Share(groups_of_rank(group_sizes(ranks), rank), micro, plan) for rank in range(ranks)]
     rows: dict[tuple[int, int], Batch] = {}
     for share in shares:
         with Loader(data, share, range(1, plan.total_steps + 1), keep) as loader:
             for step, batches in enumerate(loader, 1):
                 assert len(batches) == share.accumulation(step)
-                rows |= {(step, a * ranks + share.rank): batch for a, batch in enumerate(batches)}
+                rows |= {
+                    (step, a * ranks + share.groups.data_rank): batch
+                    for a, batch in enumerate(batches)
+                }
     positions = [i for step in range(1, plan.total_steps + 1) for i in positions_of(shares, step)]
     assert positions == list(range(plan.total_samples))
     in_order = [batch for _, batch in sorted(rows.items())]
@@ -214,10 +244,20 @@ def test_under_ramps_too_any_step_can_be_the_first_after_a_resume(
     tmp_path: Path, seed: int
 ) -> None:
     data, plan = make_data({"a": write_stream(tmp_path, [301])}), random_steps(seed, 2, 2)
-    with Loader(data, Share(1, 2, 2, plan), range(1, plan.total_steps + 1), keep) as loader:
+    with Loader(
+        data,
+        Share(groups_of_rank(group_sizes(2), 1), 2, plan),
+        range(1, plan.total_steps + 1),
+        keep,
+    ) as loader:
         whole = [[batch.inputs.tolist() for batch in step] for step in loader]
     for start in range(1, plan.total_steps + 1):
-        with Loader(data, Share(1, 2, 2, plan), range(start, plan.total_steps + 1), keep) as loader:
+        with Loader(
+            data,
+            Share(groups_of_rank(group_sizes(2), 1), 2, plan),
+            range(start, plan.total_steps + 1),
+            keep,
+        ) as loader:
             assert [[batch.inputs.tolist() for batch in step] for step in loader] == whole[
                 start - 1 :
             ]
