@@ -269,11 +269,30 @@ def trace(
 
 
 @app.command(rich_help_panel="Around them")
-def config(run_file: RunFile, overrides: Overrides = None) -> None:
-    """Print the resolved settings as YAML."""
-    from pipeline.cli import commands
+def config(
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="RUN.YAML", help="The run file.")
+    ] = None,
+    overrides: Overrides = None,
+    *,
+    describe: Annotated[
+        bool,
+        typer.Option(
+            "--describe", help="Explain the sections or settings named instead, or all of them."
+        ),
+    ] = False,
+) -> None:
+    """Print the resolved settings as YAML, or explain what a run file may hold."""
+    if describe:
+        from pipeline.cli.describe_view import show_descriptions
 
-    commands.show_config(run_file, overrides or [])
+        show_descriptions([str(name) for name in (run_file, *(overrides or [])) if name])
+    elif run_file is None:
+        raise typer.BadParameter("name a run file, or take --describe", param_hint="RUN.YAML")
+    else:
+        from pipeline.cli import commands
+
+        commands.show_config(run_file, overrides or [])
 
 
 @app.command(rich_help_panel="Around them")

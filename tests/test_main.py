@@ -131,6 +131,17 @@ def test_config_prints_what_can_be_loaded_again(run_file: Path, tmp_path: Path) 
     assert pipeline("config", copy, code=0).stdout == printed
 
 
+def test_config_explains_settings_by_name() -> None:
+    assert pipeline("config", "--describe", "optimizer.beta2", code=0).stdout.startswith(
+        "optimizer.beta2\n    number, at least 0, below 1; default 0.95\n"
+    )
+    error = pipeline("config", "--describe", "optimiser", code=2).stderr
+    assert error == (
+        "error: 1 problem in --describe:\n  - optimiser: no such setting; did you mean optimizer?\n"
+    )
+    assert "RUN.YAML" in pipeline("config", code=2).stderr
+
+
 def test_ctrl_c_says_how_to_go_on() -> None:
     script = (
         "import sys, pipeline.cli.commands\n"

@@ -39,26 +39,43 @@ class RunConfig(Section):
     preset: str | None = None
     """Name of a file in `pipeline/config/presets`, merged under the run file."""
     paths: Paths
+    """The two folders of a run: what many runs share, and what this one writes."""
     sources: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Source] = Field(
         min_length=1
     )
     """Name -> where its raw text is. The name stands in folder names, document ids and figures."""
     prepare: Prepare = Prepare()
+    """How raw text becomes documents: how much is held out, what stops the stage."""
     tokenizer: Tokenizer
+    """How the vocabulary is learned, or which existing tokenizer is taken."""
     tokens: Tokens = Tokens()
+    """How documents become token ids."""
     model: Model
+    """The model: an architecture with its sizes, or pretrained weights."""
     data: Data
+    """How tokens become training samples: sequence length, mixture of sources, packing, order."""
     optimizer: Optimizer
+    """The optimizer, its learning rate, weight decay and gradient clipping."""
     schedule: Schedule
+    """How the learning rate changes over the run."""
     batch: Batch
+    """Size of an optimizer step, and of what one rank computes at once."""
     precision: Precision = Precision()
+    """Number format of the computation."""
     train: Train
+    """Length of the run, its seed, what it starts from, how often it is validated."""
     checkpoint: Checkpoint = Checkpoint()
+    """When checkpoints are saved, and which are kept."""
     guard: Guard = Guard()
+    """When a run that hangs, crashes or diverges is restarted or rolled back."""
     evaluation: Evaluation = Evaluation()
+    """Few-shot tasks and held-out text on which the exported model is scored."""
     logging: Logging = Logging()
+    """Trackers that also receive the metrics of each step."""
     launch: Launch = Launch()
+    """Where and how the training ranks are started."""
     executor: Executor = Executor()
+    """Worker processes of the stages `prepare` and `tokenize`."""
     deepspeed: TemplateLocation
     """DeepSpeed JSON template, which says how ZeRO executes the run: the name of a shipped one
     (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from pipeline.config.field_descriptions import section_in
 from pipeline.config.run_config import RunConfig
 from pipeline.config.sections import Evaluation
 from pipeline.config.shipped_files import MIXTURES, PRESETS, resolve_recipe, shipped_file
+from pipeline.config.values import Section
 from pipeline.config.yaml_files import apply_override, merge, read_yaml, to_yaml
 from pipeline.errors import (
     MOST_PROBLEMS,
@@ -349,19 +351,8 @@ def _shown(value: Any) -> str:
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:
-    model: Any = RunConfig
-    for part in location:
-        field = (
-            model.model_fields.get(part)
-            if isinstance(model, type) and issubclass(model, BaseModel)
-            else None
-        )
-        if field is None:  # a free key of a mapping, as in sources.<name>
-            continue
-        model = field.annotation
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            sections = [
-                a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)
-            ]
-            model = sections[0] if sections else RunConfig
+    model: type[Section] = RunConfig
+    for part in location:  # a part that is no field is a free key, as in sources.<name>
+        if part in model.model_fields:
+            model = section_in(model.model_fields[part].annotation) or RunConfig
     return list(model.model_fields)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from pipeline.config.values import as_location, folder_of, resolve_location
+from pipeline.config.values import InWords, as_location, folder_of, resolve_location
 
 PRESETS = Path(__file__).parent / "presets"
 MIXTURES = PRESETS / "mixtures"
@@ -76,7 +76,7 @@ def _recipe(value: Any, info: ValidationInfo) -> Any:
     return as_location(value, info, resolve_recipe)
 
 
-TemplateLocation = Annotated[Path, BeforeValidator(_template)]
+TemplateLocation = Annotated[Path, BeforeValidator(_template), InWords("name or path")]
 """A DeepSpeed template: the name of a shipped one, or a path; absolute after loading."""
-RecipeLocation = Annotated[Path, BeforeValidator(_recipe)]
+RecipeLocation = Annotated[Path, BeforeValidator(_recipe), InWords("name or path")]
 """A tokenizer recipe: the name of a shipped one, or a path; absolute after loading."""

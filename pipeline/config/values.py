@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,9 +117,30 @@ def _byte_count(value: Any) -> Any:
     )
 
 
-TokenCount = Annotated[int, BeforeValidator(_token_count)]
+def count_of_bytes(count: int) -> str:
+    """Return a number of bytes as a run file writes it, exactly: `128MiB`, `200MB`, `1`."""
+    names = {"kb": "kB", "mb": "MB", "gb": "GB", "tb": "TB"}
+    names |= {"kib": "KiB", "mib": "MiB", "gib": "GiB", "tib": "TiB"}
+    for name, size in sorted(_BYTES.items(), key=lambda unit: -unit[1]):
+        if count and count % size == 0:
+            return f"{count // size}{names[name]}"
+    return str(count)
+
+
+@dataclass(frozen=True)
+class InWords:
+    """Stands beside a type in an annotation: what a description of the field calls it."""
+
+    words: str
+
+
+TokenCount = Annotated[
+    int, BeforeValidator(_token_count), InWords("number of tokens (64000, 300M, 2B)")
+]
 """A number of tokens; also written `300M`, `2B`, `1.5T`, always thousands: `64k` is 64,000."""
-ByteCount = Annotated[int, BeforeValidator(_byte_count)]
+ByteCount = Annotated[
+    int, BeforeValidator(_byte_count), InWords("number of bytes (50000, 200MB, 128MiB)")
+]
 """A number of bytes; also written `200MB` (thousands) or `128MiB` (1,024 each)."""
 Location = Annotated[Path, BeforeValidator(_absolute)]
 """A path or glob, absolute after loading. Locations never enter a fingerprint: a folder may be

@@ -1,0 +1,198 @@
+"""What a run file may hold, in words: each setting with its type, bounds, default and meaning.
+
+All of it is read from the sections' own definitions, so a description cannot differ from what is
+checked.
+"""
+
+import difflib
+import itertools
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from pipeline.config.run_config import RunConfig
+from pipeline.config.values import InWords, Section, count_of_bytes
+from pipeline.errors import ConfigError
+
+UNITS = ("steps", "seconds", "sequences")
+"""Last words of a field's name that are the unit of its number."""
+SIMPLE_TYPES = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    Any: "any value",
+}
+
+
+@dataclass(frozen=True)
+class FieldDescription:
+    """One setting of the run file."""
+
+    name: str
+    """As an override on the command line writes it; `NAME` and `N` stand for free parts."""
+    type_in_words: str
+    """Type, choices, unit and bounds."""
+    default: str
+    """`required`, or the default as a run file writes it."""
+    meaning: str
+    """The field's docstring, which has the sources of figures; paragraphs as they were written."""
+    is_section: bool
+    """Whether it holds further settings, which have descriptions of their own."""
+
+
+def describe_settings(name: str = "") -> list[FieldDescription]:
+    """Return the setting of that name with all below it; without a name, all settings.
+
+    A free part, the name of a source or the number of an entry, may be left out. Raises ConfigError
+    for an unknown name, with the nearest or all names known there.
+    """
+    model: type[Section] = RunConfig
+    field: FieldInfo | None = None
+    shown = ""
+    below = ""
+    may_be_free = False
+    for part in filter(None, name.split(".")):
+        if part in model.model_fields:
+            field = model.model_fields[part]
+            shown = f"{below}{part}"
+            below = f"{shown}{_free_part(field.annotation)}."
+            model = section_in(field.annotation) or Section
+            may_be_free = _free_part(field.annotation) != ""
+        elif may_be_free:
+            may_be_free = False
+        else:
+            raise ConfigError([_unknown(name, part, list(model.model_fields))], "--describe")
+    if field is None:
+        return list(_below(RunConfig, ""))
+    return [_describe(shown, field), *_below(model, below)]
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """Return the section that a field is, or holds in a list, in a mapping or as an option."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(section_in, get_args(annotation))), None)
+
+
+def _below(model: type[Section], prefix: str) -> Iterator[FieldDescription]:
+    for name, field in model.model_fields.items():
+        yield _describe(f"{prefix}{name}", field)
+        inner = section_in(field.annotation)
+        if inner is not None:
+            yield from _below(inner, f"{prefix}{name}{_free_part(field.annotation)}.")
+
+
+def _free_part(annotation: Any) -> str:
+    """Return what stands between a field and the fields of the sections that it holds."""
+    if section_in(annotation) is None:
+        return ""
+    return {dict: ".NAME", tuple: ".N"}.get(get_origin(annotation), "")
+
+
+def _unknown(name: str, part: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(part, known, n=3)
+    if close:
+        return f"{name}: no such setting; did you mean {' or '.join(close)}?"
+    if known:
+        return f"{name}: no such setting; known here: {', '.join(known)}"
+    return f"{name}: no such setting; what is above {part} holds no further ones"
+
+
+def _describe(name: str, field: FieldInfo) -> FieldDescription:
+    return FieldDescription(
+        name=name,
+        type_in_words=_type_in_words(field.annotation, field.metadata, name.rpartition("_")[2]),
+        default=_default_in_words(field),
+        meaning=field.description or "",
+        is_section=section_in(field.annotation) is not None,
+    )
+
+
+def _type_in_words(annotation: Any, metadata: Sequence[Any] = (), last_word: str = "") -> str:
+    """Describe a type with its unit and bounds: `whole number of steps, at least 1`."""
+    metadata = list(itertools.chain.from_iterable(map(_rules, metadata)))
+    words = next((each.words for each in metadata if isinstance(each, InWords)), None)
+    if words is None:
+        words = _without_bounds(annotation, last_word)
+    is_bytes = "bytes" in words
+    bounds = [_bound_in_words(each, is_bytes) for each in metadata]
+    return ", ".join([words, *filter(None, bounds)])
+
+
+def _rules(metadata: Any) -> Sequence[Any]:
+    """Return the bounds that `Field(...)` holds within a type, else what stands there itself."""
+    return metadata.metadata if isinstance(metadata, FieldInfo) else [metadata]
+
+
+def _without_bounds(annotation: Any, last_word: str) -> str:
+    origin = get_origin(annotation)
+    arguments = [each for each in get_args(annotation) if each not in (Ellipsis, types.NoneType)]
+    if origin is Annotated:
+        return _type_in_words(arguments[0], arguments[1:], last_word)
+    if origin in (Union, types.UnionType):
+        return ", or ".join(_type_in_words(each, (), last_word) for each in arguments)
+    if origin is Literal:
+        choices = ", ".join(map(str, arguments))
+        return choices if len(arguments) == 1 else f"one of {choices}"
+    if origin is dict and section_in(annotation) is not None:
+        return "sections by name"
+    if origin is tuple and section_in(annotation) is not None:
+        return "list of sections"
+    if origin is dict:
+        return f"mapping of names to: {_type_in_words(arguments[1])}"
+    if origin is tuple:
+        entries = "; ".join(_type_in_words(each, (), last_word) for each in arguments)
+        return f"list of: {entries}" if len(arguments) == 1 else f"[{entries}]"
+    if section_in(annotation) is not None:
+        return "section"
+    unit = f" of {last_word}" if last_word in UNITS and annotation in (int, float) else ""
+    return SIMPLE_TYPES[annotation] + unit
+
+
+def _bound_in_words(bound: Any, is_bytes: bool) -> str:
+    kinds = {
+        annotated_types.Ge: ("at least", "ge"),
+        annotated_types.Gt: ("above", "gt"),
+        annotated_types.Le: ("at most", "le"),
+        annotated_types.Lt: ("below", "lt"),
+    }
+    if isinstance(bound, annotated_types.MinLen):
+        return "not empty"
+    if type(bound) not in kinds:
+        return ""
+    words, attribute = kinds[type(bound)]
+    value = getattr(bound, attribute)
+    return f"{words} {count_of_bytes(value) if is_bytes else _as_yaml(value)}"
+
+
+def _default_in_words(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Section):
+        return "optional"
+    is_bytes = any(isinstance(each, InWords) and "bytes" in each.words for each in field.metadata)
+    shown = count_of_bytes(default) if is_bytes else _as_yaml(default)
+    return f"default {shown}"
+
+
+def _as_yaml(value: Any) -> str:
+    """Return a default as a run file would write it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:_}" if abs(value) >= 100_000 else str(value)
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_as_yaml, value))}]"
+    if isinstance(value, str) and value != value.strip():
+        return f'"{value}"'
+    return str(value)
