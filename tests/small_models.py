@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.training.model import initialise
+from pipeline.model.construction import initialise
 
 VOCABULARY = 256
 LAYERS = 2

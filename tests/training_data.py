@@ -10,7 +10,7 @@ import pytest
 from helpers import run_stages
 
 from pipeline.config.run_file import load
-from pipeline.training.model_facts import model_facts
+from pipeline.model.model_facts import model_facts
 
 TEMPLATES = Path(__file__).parents[1] / "ds_configs"
 

@@ -25,20 +25,26 @@ from pipeline.benchmarks import checkpoint as benchmark_checkpoint
 from pipeline.cluster.ports import free_port
 from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
+from pipeline.engine.deepspeed_config import (
+    construction_sharding,
+    fit_buckets,
+    read_template,
+    resolve,
+)
 from pipeline.engine.engine import make_engine
 from pipeline.engine.noise_scale import MicroBatchGradients
 from pipeline.engine.optimizer import set_learning_rate
 from pipeline.engine.process_group import join_process_group
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import build_model
 from pipeline.model.costs import peak_flops
 from pipeline.model.device_batch import DeviceBatch, Mover
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.sizes import count_parameters
+from pipeline.model.sizes import count_parameters, model_size
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.store.heartbeat import NO_HEARTBEAT
 from pipeline.training.loop import Run, train_step
-from pipeline.training.model import build_model, model_config, model_size
 
 MATMUL_SIZE = 8192
 RATE = 1e-4
@@ -66,7 +72,8 @@ class Ours:
         self.architecture = model_config(config)
         resolved = fit_buckets(resolved, count_parameters(self.architecture).total)
         model = LanguageModel(
-            build_model(config, self.architecture, resolved), config.optimizer.z_loss_weight
+            build_model(config, self.architecture, sharding=construction_sharding(resolved)),
+            config.optimizer.z_loss_weight,
         )
         self.engine = make_engine(config, resolved, model)
         share = Share(groups, config.batch.micro_batch_sequences, config.step_plan)
@@ -112,7 +119,7 @@ class Plain:
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         architecture = model_config(config)
-        self._model: Any = build_model(config, architecture, {"zero_optimization": {"stage": 0}})
+        self._model: Any = build_model(config, architecture)
         self._model.to(device).train()
         self._predict: Any = torch.compile(self._model) if config.train.compile else self._model
         groups = [

@@ -18,7 +18,7 @@ from pipeline.engine.memory import WIDTH, Room, Setting, Shape, refuse_if_too_bi
 from pipeline.errors import ConfigError
 from pipeline.model.chunked_loss import rows_at_once
 from pipeline.model.costs import head_width
-from pipeline.model.sizes import Sizes
+from pipeline.model.sizes import Sizes, moment_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -49,12 +49,6 @@ def problems_of_rank(
     except ConfigError as error:
         problems += error.problems
     return problems
-
-
-def moment_bytes(config: RunConfig, sizes: Sizes) -> float:
-    """Return the optimizer's states in bytes a parameter: Muon has one momentum for hidden
-    matrices, AdamW two moments."""
-    return 8.0 - 4.0 * sizes.non_embedding / sizes.total if config.optimizer.kind == "muon" else 8.0
 
 
 def cpu_has_fp16() -> bool:

@@ -160,6 +160,12 @@ def zero_stage(settings: dict[str, Any]) -> int:
     return settings.get("zero_optimization", {}).get("stage", 0)
 
 
+def construction_sharding(resolved: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the config by which a model is divided among the ranks while it is built, at ZeRO 3;
+    None at other stages."""
+    return resolved if zero_stage(resolved) == 3 else None
+
+
 def offload_device(settings: dict[str, Any], what: str) -> str:
     """Return where a template or resolved config puts `optimizer` states or a `param`: none, cpu or
     nvme."""

@@ -112,10 +112,10 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
 
     from pipeline.checkpoint.stored_weights import read_verified
     from pipeline.engine.engine import DTYPES
+    from pipeline.model.architecture import model_config
+    from pipeline.model.given_weights import put_weights
     from pipeline.model.language_model import PREFIX
-    from pipeline.training.model import model_config
     from pipeline.training.start import stored_as_weights
-    from pipeline.training.starting_weights import put_weights
 
     transformers_logging.disable_progress_bar()
     stored = read_verified(checkpoint, _remedy(checkpoint.parent))

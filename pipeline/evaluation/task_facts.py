@@ -10,8 +10,8 @@ from typing import Any
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
+from pipeline.model.model_facts import model_facts
 from pipeline.store.files import fingerprint
-from pipeline.training.model_facts import model_facts
 from pipeline.work.separate_checks import found_by
 
 VERSION = 1

@@ -235,6 +235,6 @@ class _Head(nn.Module):
 
 
 def _register_with_deepspeed(module: nn.Module, parameter: nn.Parameter) -> None:
-    import deepspeed  # here, as its import takes a second and `pipeline.training.model_check` needs none of it
+    import deepspeed  # here, as its import takes a second and `pipeline.model.model_check` needs none of it
 
     deepspeed.zero.register_external_parameter(module, parameter)

@@ -7,6 +7,8 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from pipeline.config.run_config import RunConfig
+from pipeline.model.costs import ModelSize, head_width
 from pipeline.store.pretrained_folders import new_model
 
 
@@ -60,3 +62,17 @@ def sizes_of(model: PreTrainedModel) -> Sizes:
         embedding=sum((tables | head).values()),
         looked_up=sum(count for table, count in tables.items() if table not in head),
     )
+
+
+def model_size(config: PretrainedConfig, sizes: Sizes) -> ModelSize:
+    """Return what decides the FLOPs of a model."""
+    heads = getattr(config, "num_attention_heads", 0)
+    width = heads * head_width(config) if heads else 0
+    head = config.vocab_size * config.hidden_size
+    return ModelSize(sizes.total - sizes.looked_up, head, config.num_hidden_layers, width)
+
+
+def moment_bytes(config: RunConfig, sizes: Sizes) -> float:
+    """Return the optimizer's states in bytes a parameter: Muon has one momentum for hidden
+    matrices, AdamW two moments."""
+    return 8.0 - 4.0 * sizes.non_embedding / sizes.total if config.optimizer.kind == "muon" else 8.0

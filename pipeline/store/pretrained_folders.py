@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from pipeline.errors import DataError, is_missing
 
 CODE_ENTRY = "auto_map"
@@ -27,6 +29,8 @@ KERNEL_ENTRIES = (
 )
 """Entries of config.json that name a kernel; one with a slash is a repository whose code would be
 loaded."""
+EDGE_BYTES = 1 << 20
+"""Of each file of weights so much of its beginning and end is read to tell it from another one."""
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 """What every call of `from_pretrained` is given. Without it transformers asks on the terminal
 whether to run the code."""
@@ -167,3 +171,22 @@ def new_model(architecture: Any, **options: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, **options)
+
+
+def content_of_model_folder(folder: Path) -> str | None:
+    """Return a digest of a model folder's config and weights, None where a file of it is missing.
+
+    Of each file its name, its size and its first and last EDGE_BYTES are read.
+    """
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    if not all(file.is_file() for file in files):
+        return None
+    digest = xxhash.xxh3_128()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}/{size}/".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(EDGE_BYTES))
+            file.seek(max(0, size - EDGE_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()

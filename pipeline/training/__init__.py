@@ -1,1 +1,1 @@
-"""Samples to checkpoints: engine, loop, model, optimizer, schedules, validation loss."""
+"""Samples to checkpoints: the loop, what it decides, and how a run begins, goes on and ends."""

@@ -1,10 +1,6 @@
 """What must agree between a run and the checkpoint of another one that it begins from. Free of
 torch."""
 
-import re
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
@@ -12,16 +8,6 @@ from pipeline.store.artifacts import differences
 from pipeline.store.files import read_json
 from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import RUN_RECORD, settings_of
-
-RUN_TIME_SETTINGS = re.compile(
-    r"attn_implementation|.*(dropout|pdrop).*|use_cache|max_position_embeddings|rope_.*|.*aux_loss_coef"
-)
-"""Settings of a model that say how it is run or trained, or how far it sees: its weights fit with
-other values too."""
-BOOKKEEPING = re.compile(
-    r"_.*|dtype|torch_dtype|transformers_version|architectures|(bos|eos|pad)_token_id"
-)
-"""Entries of a transformers config that say nothing of the function."""
 
 
 def check(config: RunConfig) -> None:
@@ -68,20 +54,6 @@ def check(config: RunConfig) -> None:
             )
     if problems:
         raise ConfigError(problems)
-
-
-def model_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Name the entries of two transformers configs between which the same weights are another
-    function."""
-
-    def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in settings.items()
-            if not RUN_TIME_SETTINGS.fullmatch(name) and not BOOKKEEPING.fullmatch(name)
-        }
-
-    return differences(decisive(before), decisive(after))
 
 
 def changed_settings(config: RunConfig, origin: Origin) -> list[str]:

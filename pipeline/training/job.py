@@ -27,18 +27,26 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.engine import extensions
 from pipeline.engine.agreement import from_rank_0, on_any_rank
-from pipeline.engine.capacity import moment_bytes, problems_of_rank
-from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve, zero_stage
+from pipeline.engine.capacity import problems_of_rank
+from pipeline.engine.deepspeed_config import (
+    construction_sharding,
+    fit_buckets,
+    read_template,
+    resolve,
+    zero_stage,
+)
 from pipeline.engine.engine import Engine, make_engine
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.engine.noise_scale import MicroBatchGradients
 from pipeline.engine.process_group import join_process_group
 from pipeline.errors import ConfigError, UserError
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import build_model
 from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, counted_peak, peak_flops
 from pipeline.model.device_batch import Mover, check_document_mask
 from pipeline.model.experts import expert_modules
 from pipeline.model.language_model import LanguageModel, compiled_graphs
-from pipeline.model.sizes import Sizes, count_parameters
+from pipeline.model.sizes import Sizes, count_parameters, model_size, moment_bytes
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples
@@ -50,7 +58,6 @@ from pipeline.store.metrics import MetricsFile, read_metrics
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import resume, rollback, start
 from pipeline.training.loop import GoBack, Run, train
-from pipeline.training.model import build_model, model_config, model_size
 from pipeline.training.start_up import StartUp
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers
@@ -108,7 +115,8 @@ def run_job(
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
     started.mark("process_group")
     model = LanguageModel(
-        build_model(config, architecture, resolved, weights), config.optimizer.z_loss_weight
+        build_model(config, architecture, weights, construction_sharding(resolved)),
+        config.optimizer.z_loss_weight,
     )
     started.mark("model")
     engine = make_engine(config, resolved, model)

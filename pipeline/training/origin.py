@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from pipeline.checkpoint.folders import complete_checkpoints, name_of, read_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.store.artifacts import MANIFEST
 from pipeline.store.files import file_record
-
-EDGE_BYTES = 1 << 20
-"""Of each file of weights so much of its beginning and end is read to tell it from another one."""
+from pipeline.store.pretrained_folders import content_of_model_folder
 
 
 @dataclass(frozen=True)
@@ -100,22 +96,8 @@ def inventory(config: RunConfig) -> dict[str, Any]:
             else None
         )
     if (folder := config.model.pretrained) is not None:
-        files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-        found = all(file.is_file() for file in files)
-        described["model.pretrained"] = _content(files) if found else None
+        described["model.pretrained"] = content_of_model_folder(folder)
     return described
-
-
-def _content(files: list[Path]) -> str:
-    digest = xxhash.xxh3_128()
-    for path in files:
-        size = path.stat().st_size
-        digest.update(f"{path.name}/{size}/".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(EDGE_BYTES))
-            file.seek(max(0, size - EDGE_BYTES))
-            digest.update(file.read())
-    return digest.hexdigest()
 
 
 def _run_and_step(location: Path) -> tuple[Path, int | None]:

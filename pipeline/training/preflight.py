@@ -10,8 +10,8 @@ from pipeline.engine.deepspeed_config import read_template, zero_stage
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.errors import ConfigError
 from pipeline.model import parametrisation
+from pipeline.model.model_facts import model_facts
 from pipeline.training import branch, resume, trackers
-from pipeline.training.model_facts import model_facts
 
 Part = Callable[[RunConfig], None]
 

@@ -2,10 +2,12 @@
 from where."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from transformers import PretrainedConfig
 
@@ -17,13 +19,14 @@ from pipeline.config.run_config import RunConfig
 from pipeline.engine.agreement import from_rank_0
 from pipeline.engine.engine import Engine
 from pipeline.errors import ConfigError
+from pipeline.model.config_differences import model_differences
+from pipeline.model.given_weights import Weights, pretrained_weights
 from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.store.events import write_event
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import branch, origin
 from pipeline.training.origin import Origin
-from pipeline.training.starting_weights import Weights, on_rank_0, pretrained_weights
 
 BRANCH = "branch"
 """The event of a run that begins from another one's checkpoint."""
@@ -73,7 +76,7 @@ def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
         return None
     problems = [
         f"model: {change}; {found.checkpoint} has the first value: set it back"
-        for change in branch.model_differences(found.manifest["model"], about["model"])
+        for change in model_differences(found.manifest["model"], about["model"])
     ]
     if found.manifest["tokenizer"] != about["tokenizer"]:
         problems.append(
@@ -97,13 +100,25 @@ def weights_to_begin_with(
         return (
             None
             if take_all
-            else on_rank_0(
+            else _on_rank_0(
                 lambda: stored_as_weights(found.checkpoint, open_stored(found.checkpoint))
             )
         )
     if (folder := config.model.pretrained) is not None:
-        return on_rank_0(lambda: pretrained_weights(folder, architecture))
+        return _on_rank_0(lambda: pretrained_weights(folder, architecture))
     return None
+
+
+def _on_rank_0(read: Callable[[], Weights]) -> Weights:
+    """Open weights on rank 0 only; the other ranks learn the shapes, or what was wrong."""
+    opened: list[Weights] = []
+
+    def shapes() -> tuple[str, dict[str, torch.Size]]:
+        opened.append(read())
+        return opened[0].where, dict(opened[0].shapes)
+
+    where, known = from_rank_0(shapes)
+    return opened[0] if dist.get_rank() == 0 else Weights(where, known, None)
 
 
 def stored_as_weights(checkpoint: Path, stored: Stored) -> Weights:

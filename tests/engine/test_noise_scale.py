@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.config.run_file import load
 from pipeline.engine.noise_scale import MicroBatchGradients, NoiseScale
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import initialise
 from pipeline.sampling.dataset import open_data
 from pipeline.store.metrics import read_metrics
-from pipeline.training.model import initialise, model_config
 
 
 def test_two_batch_sizes_give_signal_and_noise() -> None:

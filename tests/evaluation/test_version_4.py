@@ -25,9 +25,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.config.run_file import load
 from pipeline.evaluation.published import publish, publish_config, version_4_misreading
+from pipeline.model.architecture import model_config
 from pipeline.store.files import read_json
 from pipeline.tokens.encode import load_reference
-from pipeline.training.model import model_config
 
 pytestmark = pytest.mark.full
 

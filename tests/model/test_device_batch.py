@@ -308,15 +308,19 @@ def test_the_check_stays_within_a_small_vocabulary_and_few_positions(
 
 def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     """Return what the check must not change in an engine, before and after it; runs on a rank."""
-    from pipeline.engine.deepspeed_config import read_template, resolve
+    from pipeline.engine.deepspeed_config import construction_sharding, read_template, resolve
     from pipeline.engine.engine import make_engine
     from pipeline.engine.process_group import join_process_group
-    from pipeline.training.model import build_model, model_config
+    from pipeline.model.architecture import model_config
+    from pipeline.model.construction import build_model
 
     join_process_group()
     resolved = resolve(read_template(config.deepspeed), config, group_sizes(1))
+    sharding = construction_sharding(resolved)
     engine = make_engine(
-        config, resolved, LanguageModel(build_model(config, model_config(config), resolved))
+        config,
+        resolved,
+        LanguageModel(build_model(config, model_config(config), sharding=sharding)),
     )
 
     def state() -> dict[str, Any]:
@@ -338,7 +342,9 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     before = state()
     check_document_mask(engine.module, config.data.sequence_length)
     after = state()
-    encoder = build_model(config, AutoConfig.for_model("bert", vocab_size=64, **LLAMA), resolved)
+    encoder = build_model(
+        config, AutoConfig.for_model("bert", vocab_size=64, **LLAMA), sharding=sharding
+    )
     with pytest.raises(ConfigError) as refused:
         make_engine(config, resolved, LanguageModel(encoder))
     return {"before": before, "after": after, "refused": refused.value.problems}

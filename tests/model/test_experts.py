@@ -13,15 +13,15 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.engine.optimizer import parameter_groups
 from pipeline.errors import ConfigError
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import build_model
 from pipeline.model.experts import expert_modules, expert_problems
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.model_check import check_model
 from pipeline.model.objective import objective_problems
 from pipeline.model.sizes import build_on_meta
 from pipeline.model.small_copy import small_copy
-from pipeline.training.model import build_model, model_config
-from pipeline.training.model_check import check_model
 
-ZERO = {"zero_optimization": {"stage": 1}}
 DENSE: dict[str, dict[str, Any]] = {
     "llama": {},
     "doge": {},  # its config has num_experts and router_aux_loss_coef, and is_moe: false
@@ -103,14 +103,14 @@ def test_the_check_before_training_and_the_ranks_refuse(run_file: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.architecture = mixtral: "):
         check_model(config)
     with pytest.raises(ConfigError, match=r"model\.architecture = mixtral: "):
-        build_model(config, architecture, ZERO)
+        build_model(config, architecture)
 
 
 def test_one_that_is_wanted_is_built_and_every_parameter_has_adamw(run_file: Path) -> None:
     wanted = ["optimizer.kind=adamw", "model.config={router_aux_loss_coef: 0}"]
     config, architecture = given(run_file, "mixtral", *wanted), small("mixtral")
     assert objective_problems(config, architecture, build_on_meta(architecture)) == []
-    model = build_model(config, architecture, ZERO)
+    model = build_model(config, architecture)
     groups = parameter_groups(config, LanguageModel(model))
     assert {group["kind"] for group in groups} == {"adamw"}
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))

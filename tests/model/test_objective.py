@@ -16,6 +16,7 @@ from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.model import objective
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.model_check import check_model
 from pipeline.model.objective import (
     build_copy,
     differences,
@@ -26,7 +27,6 @@ from pipeline.model.objective import (
 )
 from pipeline.model.sizes import build_on_meta
 from pipeline.model.small_copy import small_copy
-from pipeline.training.model_check import check_model
 
 README = Path(objective.__file__).with_name("README.md")
 APART, NOT_APART = (

@@ -16,9 +16,10 @@ from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import build_model, initialise
 from pipeline.model.parametrisation import Scaling, scalings
 from pipeline.training import preflight
-from pipeline.training.model import build_model, initialise, model_config
 
 MakeRun = Callable[..., Path]
 MUP = ["model.mup=true", "model.mup_base_width=16"]
@@ -345,7 +346,9 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
         for dtype in ("fp32", "bf16"):
             one = variant(config, architecture, dtype)
             model = build_model(
-                one, model_config(one), resolve(read_template(one.deepspeed), one, group_sizes(2))
+                one,
+                model_config(one),
+                sharding=resolve(read_template(one.deepspeed), one, group_sizes(2)),
             )
             assert all(hasattr(p, "ds_tensor") for p in model.parameters())
             with deepspeed.zero.GatheredParameters(list(model.parameters())):

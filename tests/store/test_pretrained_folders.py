@@ -14,10 +14,10 @@ from transformers import LlamaConfig
 
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
+from pipeline.model.architecture import model_config
 from pipeline.store.pretrained_folders import open_tokenizer, opening_options
 from pipeline.tokens.agreement import folder_ids
 from pipeline.tokens.pretrained import check, take
-from pipeline.training.model import model_config
 
 MARK = "code_has_run"
 

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate
-from pipeline.training.model import initialise, model_config
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import initialise
 
 PlainBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 """Inputs, targets with -100 where there is none, positions; each `(rows, length)`."""

@@ -18,6 +18,8 @@ from pipeline.checkpoint.files import load_file
 from pipeline.checkpoint.stored_weights import read_verified
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
+from pipeline.model.architecture import model_config
+from pipeline.model.config_differences import model_differences
 from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import open_data
 from pipeline.store.artifacts import flatten
@@ -25,7 +27,6 @@ from pipeline.store.events import read_events
 from pipeline.store.files import file_record, read_json
 from pipeline.store.metrics import read_metrics
 from pipeline.training import branch, resume
-from pipeline.training.model import model_config
 from pipeline.training.origin import find_origin, inventory
 from pipeline.training.rollback import begun_at
 
@@ -352,7 +353,7 @@ def test_models_are_compared_by_what_makes_another_function() -> None:
         "max_position_embeddings": 99,
         "dtype": "bfloat16",
     }
-    assert branch.model_differences(one, same) == []
-    assert branch.model_differences(one, one | {"num_attention_heads": 2}) == [
+    assert model_differences(one, same) == []
+    assert model_differences(one, one | {"num_attention_heads": 2}) == [
         "num_attention_heads: 4 -> 2"
     ]

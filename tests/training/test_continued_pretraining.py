@@ -16,13 +16,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, T5Config
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.export import export
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import build_model
+from pipeline.model.given_weights import pretrained_weights
 from pipeline.sampling.dataset import open_data
 from pipeline.store.files import write_json
 from pipeline.store.metrics import read_metrics
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
-from pipeline.training.model import build_model, model_config
 from pipeline.training.origin import inventory
-from pipeline.training.starting_weights import pretrained_weights
 
 MakeRun = Callable[..., Path]
 SIZES = {
@@ -120,7 +121,7 @@ def test_a_weight_that_is_missing_or_left_over_is_named(make_run: MakeRun) -> No
         pretrained_weights(folder, architecture)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     found = pretrained_weights(folder, architecture)
-    whole = build_model(config, architecture, {"zero_optimization": {"stage": 0}}, found)
+    whole = build_model(config, architecture, found)
     for name, value in whole.state_dict().items():
         saved = {"lm_head.weight": "embed_out.weight"}.get(
             name, name
@@ -131,7 +132,7 @@ def test_a_weight_that_is_missing_or_left_over_is_named(make_run: MakeRun) -> No
         DataError,
         match=r"does not fit the model: of another shape: .*dense_h_to_4h\.weight \(64, 32\) inst",
     ):
-        build_model(config, narrow, {"zero_optimization": {"stage": 0}}, found)
+        build_model(config, narrow, found)
 
 
 def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import initialise
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
 from pipeline.sampling.stream import open_streams
 from pipeline.store.events import all_events
 from pipeline.store.metrics import read_metrics
-from pipeline.training.model import initialise, model_config
 
 MakeRun = Callable[..., Path]
 STEPS = 20

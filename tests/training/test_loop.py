@@ -21,11 +21,12 @@ from transformers import AutoModelForCausalLM
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.schedules import learning_rate
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import initialise
 from pipeline.sampling.best_fit import prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
 from pipeline.store.metrics import read_metrics
-from pipeline.training.model import initialise, model_config
 
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full

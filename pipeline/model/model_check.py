@@ -12,14 +12,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging
 
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.capacity import moment_bytes
 from pipeline.errors import ConfigError
+from pipeline.model.architecture import model_config, said_by_library
 from pipeline.model.model_rules import ATTENTION
 from pipeline.model.objective import objective_problems
 from pipeline.model.parametrisation import scalings
-from pipeline.model.sizes import build_on_meta, sizes_of
+from pipeline.model.sizes import build_on_meta, moment_bytes, sizes_of
 from pipeline.model.vocabulary import expected_vocabulary
-from pipeline.training.model import model_config, said_by_library
 from pipeline.work.separate_checks import answer
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.model.vocabulary import expected_vocabulary
-from pipeline.training.origin import inventory
+from pipeline.store.pretrained_folders import content_of_model_folder
 from pipeline.work.separate_checks import found_by
 
 VERSION = 2
@@ -33,15 +33,16 @@ def model_facts(config: RunConfig) -> ModelFacts:
     """
     decides = _what_decides(config)
     return found_by(
-        "pipeline.training.model_check", ModelFacts, config, decides, "the model's settings"
+        "pipeline.model.model_check", ModelFacts, config, decides, "the model's settings"
     )
 
 
 def _what_decides(config: RunConfig) -> dict[str, Any]:
+    folder = config.model.pretrained
     return {
         "version": VERSION,
         "model": config.model.model_dump(mode="json", exclude={"pretrained"}),
-        "pretrained": inventory(config).get("model.pretrained"),
+        "pretrained": None if folder is None else content_of_model_folder(folder),
         "ids": expected_vocabulary(config)[0],
         "sequence_length": config.data.sequence_length,
         "optimizer": config.optimizer.kind,

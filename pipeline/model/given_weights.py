@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.engine.agreement import from_rank_0
 from pipeline.errors import DataError, first_of
 from pipeline.store.pretrained_folders import open_model
 
@@ -114,18 +112,6 @@ def gathered(parameters: list[torch.nn.Parameter]) -> Any:
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)
-
-
-def on_rank_0(read: Callable[[], Weights]) -> Weights:
-    """Open weights on rank 0 only; the other ranks learn the shapes, or what was wrong."""
-    opened: list[Weights] = []
-
-    def shapes() -> tuple[str, dict[str, torch.Size]]:
-        opened.append(read())
-        return opened[0].where, dict(opened[0].shapes)
-
-    where, known = from_rank_0(shapes)
-    return opened[0] if dist.get_rank() == 0 else Weights(where, known, None)
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -10,8 +10,9 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
+from pipeline.model.architecture import model_config
+from pipeline.model.construction import build_model, initialise
 from pipeline.model.sizes import count_parameters
-from pipeline.training.model import build_model, initialise, model_config
 
 MakeRun = Callable[..., Path]
 
@@ -117,7 +118,7 @@ def test_other_architectures_are_built_the_same_way(make_run: MakeRun) -> None:
 
 def built(make_run: MakeRun, attention: str) -> PreTrainedModel:
     config = load(make_run(), [f"model.config.attn_implementation={attention}"])
-    return build_model(config, model_config(config), {"zero_optimization": {"stage": 0}})
+    return build_model(config, model_config(config))
 
 
 def test_how_attention_runs_is_chosen_and_not_exported(make_run: MakeRun) -> None:
@@ -151,7 +152,7 @@ def test_the_padding_id_of_a_config_is_an_id_of_the_text_like_any_other(run_file
     architecture = AutoConfig.for_model("gemma", vocab_size=8, tie_word_embeddings=False, **sizes)
     assert architecture.pad_token_id == 0
     config = load(run_file, ["model.architecture=gemma", f"model.config={sizes}"])
-    model = build_model(config, architecture, {"zero_optimization": {"stage": 1}})
+    model = build_model(config, architecture)
     rows = model.get_input_embeddings().weight
     assert (rows.abs().sum(1) > 0).all()
     ids = torch.arange(8)[None]

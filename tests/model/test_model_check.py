@@ -13,11 +13,11 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load, read_preset
 from pipeline.config.shipped_files import PRESETS
 from pipeline.errors import ConfigError
+from pipeline.model import model_facts as facts_of_model
+from pipeline.model.architecture import model_config
+from pipeline.model.model_check import check_model
+from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.model.model_rules import architecture_problems, head_problems, setting_problems
-from pipeline.training import model_facts as facts_of_model
-from pipeline.training.model import model_config
-from pipeline.training.model_check import check_model
-from pipeline.training.model_facts import ModelFacts, model_facts
 from pipeline.work import separate_checks
 
 GPT2 = "model={architecture: gpt2, config: {n_embd: 16, n_layer: 1, n_head: %s, n_positions: %s}}"
