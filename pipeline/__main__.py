@@ -281,14 +281,26 @@ def config(
             "--describe", help="Explain the sections or settings named instead, or all of them."
         ),
     ] = False,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a run file with comments, to begin with.")
+    ] = False,
 ) -> None:
     """Print the resolved settings as YAML, or explain what a run file may hold."""
-    if describe:
+    names = [str(name) for name in (run_file, *(overrides or [])) if name]
+    if example and (describe or names):
+        raise typer.BadParameter("takes no run file and no other option", param_hint="--example")
+    if example:
+        from pipeline.cli.describe_view import show_example
+
+        show_example()
+    elif describe:
         from pipeline.cli.describe_view import show_descriptions
 
-        show_descriptions([str(name) for name in (run_file, *(overrides or [])) if name])
+        show_descriptions(names)
     elif run_file is None:
-        raise typer.BadParameter("name a run file, or take --describe", param_hint="RUN.YAML")
+        raise typer.BadParameter(
+            "name a run file, or take --describe or --example", param_hint="RUN.YAML"
+        )
     else:
         from pipeline.cli import commands
 

@@ -84,3 +84,12 @@ def test_names_are_found_in_an_installed_package(installed: Path, tmp_path: Path
     assert settings["tokenizer"]["vocab_size"] == 32000
     assert settings["model"]["config"]["hidden_size"] == 768
     assert settings["paths"]["data_dir"] == str(tmp_path / "data")
+
+
+def test_the_example_loads_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    example = run("-m", "pipeline", "config", "--example", folder=tmp_path, python_path=installed)
+    (tmp_path / "run.yaml").write_text(example)
+    printed = run("-m", "pipeline", "config", "run.yaml", folder=tmp_path, python_path=installed)
+    settings = yaml.safe_load(printed)
+    assert settings["paths"]["run_dir"] == str(tmp_path / "run")
+    assert settings["deepspeed"].startswith(str(installed))

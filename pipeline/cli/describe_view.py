@@ -1,8 +1,10 @@
-"""The command `pipeline config --describe`: every setting of a run file, explained."""
+"""What `pipeline config` prints to begin with: every setting explained, and an example of a run
+file."""
 
 import textwrap
 from collections.abc import Sequence
 
+from pipeline.config.example import commented_example
 from pipeline.config.field_descriptions import FieldDescription, describe_settings
 from pipeline.errors import ConfigError
 from pipeline.logs import console, styled
@@ -31,6 +33,11 @@ def show_descriptions(names: Sequence[str]) -> None:
         if number:
             console.print()
         _show(description, width)
+
+
+def show_example() -> None:
+    """Print a run file with comments, ready to be kept in a file."""
+    console.print(commented_example(), end="")
 
 
 def _show(description: FieldDescription, width: int) -> None:

@@ -1,0 +1,69 @@
+"""The example of a run file: `example.yaml` with each setting explained by its docstring."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.field_descriptions import FieldDescription, describe_settings
+from pipeline.config.run_config import RunConfig
+
+EXAMPLE = Path(__file__).with_name("example.yaml")
+COLUMNS = 80
+SECTION = re.compile(r"(\w+):")
+FIELD = re.compile(r"  (\w+):")
+
+
+def commented_example() -> str:
+    """Return a run file that loads from any folder, with a comment above each setting.
+
+    Comments of `example.yaml` stay: those right above a section follow the section's own.
+    """
+    parts = EXAMPLE.read_text("utf-8").strip().split("\n\n")
+    blocks = [parts[0], *map(_explained, parts[1:])]
+    others = [name for name in RunConfig.model_fields if f"\n{name}:" not in "\n\n".join(parts)]
+    blocks.append(_comment(f"Further sections (pipeline config --describe): {', '.join(others)}."))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _explained(part: str) -> str:
+    """Return one section of the example with its comments."""
+    # The section's docstring stands first, then what the example says of it.
+    lines = part.splitlines()
+    head = next(number for number, line in enumerate(lines) if SECTION.match(line))
+    name = lines[head].partition(":")[0]
+    section, *fields = describe_settings(name)
+    explained = [_comment(section.meaning), *lines[:head], lines[head]]
+    # Each setting follows its docstring and its facts.
+    by_name = {field.name: field for field in fields}
+    for line in lines[head + 1 :]:
+        match = FIELD.match(line)
+        field = by_name.get(f"{name}.{match[1]}") if match else None
+        if field is not None:
+            explained.append(_comment(field.meaning.partition("\n\n")[0], "  "))
+            explained.append(_comment(f"[{field.type_in_words}; {field.default}]", "  "))
+        explained.append(line)
+    # What the example leaves at its default is named, so that it can be looked up.
+    more = _unmentioned(part, name, fields)
+    if more:
+        listed = f"More (pipeline config --describe {name}): {', '.join(more)}."
+        explained.append(_comment(listed, "  "))
+    return "\n".join(explained)
+
+
+def _unmentioned(part: str, section: str, fields: Sequence[FieldDescription]) -> list[str]:
+    """Return the names of a section's own fields that its example does not set."""
+    own = [field.name.removeprefix(f"{section}.").removeprefix("NAME.") for field in fields]
+    return [name for name in own if "." not in name and f"{name}:" not in part]
+
+
+def _comment(text: str, indent: str = "") -> str:
+    start = f"{indent}# "
+    return textwrap.fill(
+        text,
+        COLUMNS,
+        initial_indent=start,
+        subsequent_indent=start,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
