@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from pipeline.config.field_descriptions import section_in
 from pipeline.config.run_config import RunConfig
+from pipeline.config.schedules import schedule_problems
 from pipeline.config.sections import Evaluation
 from pipeline.config.shipped_files import MIXTURES, PRESETS, resolve_recipe, shipped_file
 from pipeline.config.values import Section
@@ -163,7 +164,7 @@ def _mismatches(config: RunConfig) -> list[str]:
             "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep "
             "one"
         )
-    problems += _schedule_mismatches(config)
+    problems += schedule_problems(config.schedule, config.train.train_tokens)
     problems += _proportion_mismatches(config)
     if config.model.mup and config.model.mup_base_width is None:
         problems.append(
@@ -181,36 +182,6 @@ def _mismatches(config: RunConfig) -> list[str]:
         problems.append(
             "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
             "and 0 in evaluation.shots"
-        )
-    return problems
-
-
-def _schedule_mismatches(config: RunConfig) -> list[str]:
-    """Check which settings the kind of schedule takes, and that its parts fit into the run."""
-    schedule, problems = config.schedule, []
-    if (schedule.kind == "wsd") != (schedule.decay_tokens is not None):
-        problems.append(
-            f"schedule.decay_tokens = {schedule.decay_tokens}: given exactly when schedule.kind is "
-            "wsd"
-        )
-    ended = ("cosine", "wsd", "linear")
-    for name, kinds in (("decay_shape", ("wsd",)), ("final_learning_rate_fraction", ended)):
-        value = getattr(schedule, name)
-        if schedule.kind not in kinds and value != type(schedule).model_fields[name].default:
-            problems.append(
-                f"schedule.{name} = {value}: kind {schedule.kind} has none, only "
-                f"{', '.join(kinds)}; leave it out"
-            )
-    if schedule.kind == "inverse-square-root" and schedule.warmup_tokens == 0:
-        problems.append(
-            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies "
-            "at its end"
-        )
-    if schedule.warmup_tokens + (schedule.decay_tokens or 0) > config.train.train_tokens:
-        problems.append(
-            f"schedule.warmup_tokens = {schedule.warmup_tokens}: warm-up and decay together must "
-            "not be longer "
-            f"than train.train_tokens = {config.train.train_tokens}"
         )
     return problems
 

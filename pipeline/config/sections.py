@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.config.kinds import SCHEDULES, KindName
 from pipeline.config.shipped_files import RecipeLocation
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
@@ -241,7 +242,7 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    kind: Literal["linear", "cosine", "wsd", "inverse-square-root", "constant"] = "linear"
+    kind: Annotated[str, KindName(SCHEDULES)] = "linear"
     """After the warm-up: `linear` (to zero: Bergsma et al. 2025, arXiv:2502.15938) or `cosine` to
     the end of the run; `wsd`: stable, then a decay (Hu et al. 2024, arXiv:2404.06395);
     `inverse-square-root` of the tokens (Vaswani et al. 2017, arXiv:1706.03762); `constant`."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.checkpoint.retention import stays_for_ever
 from pipeline.config.run_config import RunConfig
-from pipeline.config.schedules import learning_rate
+from pipeline.config.schedules import learning_rate, schedule_kind
 
 LENGTHENED = "lengthened"
 """Event of a run whose learning rate has jumped so."""
@@ -61,7 +61,7 @@ def find_jump(config: RunConfig, train_tokens_before: int) -> Jump | None:
         steps[-1],
         learning_rate(shorter, steps[-1]),
         learning_rate(config, steps[-1] + 1),
-        max(same) if same and config.schedule.kind == "wsd" else None,
+        max(same) if same and schedule_kind(config.schedule).ends_in_decay else None,
     )
 
 
@@ -81,7 +81,7 @@ def describe_jump(config: RunConfig, jump: Jump) -> str:
             f"{run_dir}@{jump.step_before_decay} and train.init_take = "
             f"everything{_pruned_soon(config, jump.step_before_decay)}"
         )
-    if kind == "wsd":
+    if schedule_kind(config.schedule).ends_in_decay:
         return what + (
             "No checkpoint from before the decay has been kept (checkpoint.keep_every_steps). To "
             "go on from these weights "

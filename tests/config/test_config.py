@@ -123,8 +123,8 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ),
         (
             "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0.1}",
-            "schedule.final_learning_rate_fraction = 0.1: kind constant has none, only cosine, "
-            "wsd, linear; leave it out",
+            "schedule.final_learning_rate_fraction = 0.1: kind constant has none, only linear, "
+            "cosine, wsd; leave it out",
         ),
         (
             "schedule={kind: inverse-square-root, warmup_tokens: 0}",

@@ -1,0 +1,73 @@
+"""Tables of kinds: a word of the run file, and the class that answers all that is asked about it.
+
+A class stands in the folder that does its work, and those folders import `config`. So a table
+holds import paths, as that of the stages does, and a class is imported when its kind is first asked
+about. A new kind is one new file, and one line here.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from pydantic_core import PydanticKnownError, core_schema
+
+
+class KindTable:
+    """The kinds that one setting may name."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        """Take the import path of each kind's class, `module:Class`. The class takes no
+        arguments."""
+        self.paths = dict(paths)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.paths
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the one object of the class with that name, which is imported now if it was
+        not."""
+        return _object_at(self.paths[name])
+
+
+@cache
+def _object_at(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)()
+
+
+@dataclass(frozen=True, eq=False)
+class KindName:
+    """Annotation of a field that takes the names in a table and nothing else."""
+
+    table: KindTable
+
+    def __get_pydantic_core_schema__(self, *_: object) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def _check(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self.table:
+            expected = quoted_choices(self.table.paths)
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return value
+
+
+def quoted_choices(names: Iterable[str]) -> str:
+    """Return names as pydantic lists those that a Literal allows: `'a', 'b' or 'c'`."""
+    quoted = [repr(name) for name in names]
+    if len(quoted) < 2:
+        return "".join(quoted)
+    return f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+SCHEDULES = KindTable(
+    {
+        "linear": "pipeline.config.schedules:Linear",
+        "cosine": "pipeline.config.schedules:Cosine",
+        "wsd": "pipeline.config.schedules:WarmupStableDecay",
+        "inverse-square-root": "pipeline.config.schedules:InverseSquareRoot",
+        "constant": "pipeline.config.schedules:Constant",
+    }
+)
+"""How the learning rate changes after the warm-up (`pipeline/config/schedules.py`)."""
