@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.config.run_config import RunConfig
 from pipeline.config.shipped_files import PRESETS
 from pipeline.config.yaml_files import read_yaml
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.files import write_json
+from pipeline.store.layout import MANIFEST
 from pipeline.tokens.indexed_dataset import SUFFIXES, ShardWriter
 
 DTYPE = np.dtype(np.uint16)

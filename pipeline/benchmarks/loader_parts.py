@@ -25,7 +25,7 @@ from pipeline.sampling.best_fit import packing_folder, prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share
 from pipeline.sampling.stream import Files
-from pipeline.store.artifacts import MANIFEST
+from pipeline.store.layout import MANIFEST
 
 ROWS = 32
 """Of a batch that one thread reads."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError, is_missing
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.files import fingerprint, write_atomic, write_json
+from pipeline.store.layout import MANIFEST
 
 PARTIAL = ".partial"
 """What is being written, or was when it was killed."""

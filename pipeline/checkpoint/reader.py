@@ -28,7 +28,7 @@ from pipeline.engine.agreement import on_any_rank
 from pipeline.engine.engine import Engine
 from pipeline.engine.shards import group_shapes
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST
+from pipeline.store.layout import MANIFEST
 
 PROBE = "probe.npz"
 

@@ -31,7 +31,7 @@ from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.integrity import advising, verify_bytes
 from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST
+from pipeline.store.layout import MANIFEST
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 """AdamW's two, Muon's one."""

@@ -22,7 +22,7 @@ from pipeline.checkpoint.retention import surplus
 from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes, note, print_json, print_wide
-from pipeline.store.artifacts import MANIFEST
+from pipeline.store.layout import MANIFEST
 from pipeline.store.lease import Lease
 
 LEAST_WIDTH = 100

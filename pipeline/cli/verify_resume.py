@@ -32,7 +32,7 @@ from pipeline.errors import ConfigError, RequirementError, UserError
 from pipeline.logs import note
 from pipeline.store.events import read_events
 from pipeline.store.files import write_atomic
-from pipeline.store.lease import LEASE, START
+from pipeline.store.layout import LEASE, START_ORDER
 from pipeline.store.metrics import read_metrics
 
 LEAST_STEPS = 4
@@ -87,9 +87,8 @@ def verify_resume(config: RunConfig, steps: int, other_ranks: int | None, folder
             + ("" if count == ranks else f" instead of {ranks}")
         )
         resumed = folder / f"resumed-on-{count}-ranks"
-        who_holds_it = shutil.ignore_patterns(
-            f"{LEASE}*", START
-        )  # ranks elsewhere may still be looking at these
+        # Ranks elsewhere may still be looking at these.
+        who_holds_it = shutil.ignore_patterns(f"{LEASE}*", START_ORDER)
         shutil.copytree(
             folder / "killed", resumed, copy_function=_link_or_copy, ignore=who_holds_it
         )

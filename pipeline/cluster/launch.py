@@ -15,15 +15,14 @@ from pipeline.cluster.ports import free_port
 from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
+from pipeline.store.layout import run_folder
 
 WORKER = "pipeline.training.worker"
-ENVIRONMENT_FILE = "launch_environment"
-"""File in the run folder with the variables that the ranks on other hosts get."""
 CARRIED = (
     "CUDA_DEVICE", "DS_ACCELERATOR", "GLOO_", "HF_", "LD_LIBRARY_PATH", "NCCL_", "OMP_", "PATH", "PIPELINE_", "PYTHON",
     "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TRITON_", "UCX_", "WANDB_",
 )  # fmt: skip
-"""Beginnings of the names of those variables."""
+"""Beginnings of the names of the variables that the ranks on other hosts get."""
 REACH_SECONDS, LOGIN_SECONDS = 10, 30
 """Time for a host to be connected with, and for a command on it to end."""
 SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
@@ -183,7 +182,7 @@ def _hosts(config: RunConfig, run_file: Path, port: int) -> Launch:
             ]
         )
     environment = _environment(1, max(slots.values())) | {
-        "DS_ENV_FILE": str(config.paths.run_dir / ENVIRONMENT_FILE)
+        "DS_ENV_FILE": str(run_folder(config).launch_environment)
     }
     if "OMP_NUM_THREADS" not in os.environ:  # cores are counted where the ranks are
         environment.pop("OMP_NUM_THREADS")

@@ -8,13 +8,14 @@ from pipeline.cluster.ports import is_occupied
 from pipeline.config.groups import GroupSizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, nearest_multiples
+from pipeline.store.layout import run_folder
 from pipeline.work.separate_checks import found_by
 
 
 def check_launch(config: RunConfig) -> None:
     """Raise UserError for ranks that cannot be started from here: GPUs, allocation, hosts, batch,
     an occupied port."""
-    launch = plan_launch(config, config.paths.run_dir / "config.yaml")
+    launch = plan_launch(config, run_folder(config).config)
     problems = indivisible_batches(config, launch.groups)
     port = config.launch.master_port
     if port and _meets_here(config, launch) and is_occupied(port):

@@ -15,10 +15,17 @@ import psutil
 from pipeline.cluster.launch import WORKER, Launch, environment_of_hosts, step_name
 from pipeline.errors import LeaseError
 from pipeline.logs import note
-from pipeline.store.files import write_atomic, write_json
+from pipeline.store.files import write_atomic
 from pipeline.store.heartbeat import DUMP_SIGNAL
-from pipeline.store.lease import START
+from pipeline.store.layout import RunFolder
 from pipeline.store.processes import own_identity
+from pipeline.store.start_order import (
+    SUPERVISOR_VARIABLE,
+    StartOrderUnclear,
+    read_start_order,
+    remove_start_order,
+    write_start_order,
+)
 
 LOOK_SECONDS = 5.0
 
@@ -35,22 +42,22 @@ class Ranks:
         self._looked = time.monotonic()
 
     def __enter__(self) -> "Ranks":
-        identity = own_identity()
-        identity["times"] = [
-            psutil.Process().create_time(),
-            self._began,
-            time.time(),
-        ]  # command, stage, launcher
-        identity["start"] = self._start = secrets.token_hex(4)
-        write_json(self._run_dir / START, {"start": self._start, "stop": False})
-        told = {"PIPELINE_SUPERVISOR": json.dumps(identity)}
+        command_began = psutil.Process().create_time()
+        launcher_began = time.time()
+        self._start = secrets.token_hex(4)
+        supervisor = own_identity() | {
+            "times": [command_began, self._began, launcher_began],
+            "start": self._start,
+        }
+        write_start_order(self._run_dir, {"start": self._start, "stop": False})
+        told = {SUPERVISOR_VARIABLE: json.dumps(supervisor)}
         environment = self._launch.environment | told
         if "DS_ENV_FILE" in environment:
             variables = environment_of_hosts(self._launch, told)
             write_atomic(
                 Path(environment["DS_ENV_FILE"]), variables, mode=0o600
             )  # may hold what others must not see
-        with (self._run_dir / "logs" / "launcher.log").open("wb") as log:
+        with RunFolder(self._run_dir).launcher_log.open("wb") as log:
             self.process = (
                 subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
                     self._launch.command,
@@ -65,12 +72,9 @@ class Ranks:
 
     def __exit__(self, *_: object) -> None:
         if _present_start(self._run_dir) == self._start:
-            with suppress(
-                OSError
-            ):  # where nothing can be written any more, the rest is ended all the same
-                (self._run_dir / START).unlink(
-                    missing_ok=True
-                )  # ranks on other machines end when they see it
+            # Where nothing can be written any more, the rest is ended all the same.
+            with suppress(OSError):
+                remove_start_order(self._run_dir)
         self._kill()
         self.process.wait()
         if self._launch.command[0] == "srun":
@@ -107,7 +111,7 @@ class Ranks:
             self._kill()
         elif stops and not self._told:
             note("train: stopping after this step and a checkpoint (once more: at once)")
-            write_json(self._run_dir / START, {"start": self._start, "stop": True})
+            write_start_order(self._run_dir, {"start": self._start, "stop": True})
         self._told = stops
 
     def _kill(self) -> None:
@@ -148,9 +152,11 @@ def refuse_if_taken_over(run_dir: Path, start: str | None) -> None:
 
 
 def _present_start(run_dir: Path) -> str | None:
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        return json.loads((run_dir / START).read_bytes())["start"]
-    return None
+    try:
+        order = read_start_order(run_dir)
+    except StartOrderUnclear:
+        return None
+    return None if order is None else order["start"]
 
 
 def _end_step(name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.config.run_sections import Guard
 from pipeline.store import heartbeat
+from pipeline.store.layout import RunFolder
 
 LEAST_LIMIT = 60.0
 """Seconds without a beat that are never too long, unless `guard.stall_seconds` says so."""
@@ -84,9 +85,10 @@ def _some(ranks: list[int]) -> str:
 def keep_stacks(run_dir: Path, ranks: int, name: str) -> tuple[Path, list[int]]:
     """Move what ranks have written of their stacks to `logs/NAME`; returns that and the ranks that
     wrote nothing."""
-    folder = run_dir / "logs" / name
+    run = RunFolder(run_dir)
+    folder = run.logs / name
     folder.mkdir(parents=True, exist_ok=True)
     written = heartbeat.stacks_of(run_dir)
     for rank in written:
-        shutil.copy(run_dir / heartbeat.STACKS / f"rank_{rank:05d}.txt", folder)
+        shutil.copy(run.stacks_of_rank(rank), folder)
     return folder, [rank for rank in range(ranks) if rank not in written]

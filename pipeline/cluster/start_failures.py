@@ -8,6 +8,7 @@ the world outside (files, network, memory, devices) may be gone the next time.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +40,10 @@ class Failure:
         return self.kind not in UNCLEAR or self == before
 
 
-def common_failure(logs: Path, ranks: int) -> Failure | None:
+def common_failure(logs: Sequence[Path]) -> Failure | None:
     """Return the failure that the logs of all ranks end with, None where any of them has none or
     another one."""
-    found = {_failure_in(logs / f"rank_{rank:05d}.log") for rank in range(ranks)}
+    found = {_failure_in(log) for log in logs}
     return found.pop() if len(found) == 1 else None
 
 

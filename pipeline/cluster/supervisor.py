@@ -36,16 +36,14 @@ from pipeline.store import heartbeat
 from pipeline.store.artifacts import Result
 from pipeline.store.events import FIRST_STEP, read_events, write_event
 from pipeline.store.files import read_json, write_atomic, write_json
+from pipeline.store.layout import RunFolder, manifest_path, run_folder
+from pipeline.store.outcome import forget_outcome, has_outcome, read_outcome
 
-DATA_OUTLOOK = "data.json"
-"""File in the run folder: tokens, epochs, cut documents and padding of each source."""
 POLL_SECONDS = 0.2
 HOSTS_SECONDS, ASK_AGAIN_SECONDS = 900.0, 5.0
 """Time for a host to come back that a run has had, and between asking it."""
 LAUNCHER_GRACE_SECONDS = 15.0
 """Time for the launcher to notice that its ranks have ended."""
-ROLLED_BACK = "rolled back"
-"""Status in outcome.json: ranks have ended in order to go on from a checkpoint."""
 STACKS_SECONDS = 3.0
 """Time for hung ranks to write where they stand."""
 
@@ -90,10 +88,10 @@ def train(config: RunConfig) -> Result:
     began, run_dir = time.time(), config.paths.run_dir
     limit = TimeLimit(config, psutil.Process().create_time())
     _refuse_vain_chain(config)
-    run_file = run_dir / "config.yaml"
+    run_file = run_folder(config).config
     write_atomic(run_file, dump(config))
     outlook = look_ahead(config)
-    write_json(run_dir / DATA_OUTLOOK, outlook)
+    write_json(run_folder(config).data_outlook, outlook)
     if scaled := scaled_learning_rate(config):
         note(f"train: {scaled}")
     with _stop_signals() as stop:
@@ -102,7 +100,8 @@ def train(config: RunConfig) -> Result:
         finally:
             if stop.is_out_of_time:
                 tell_batch_script()
-    outcome = read_json(run_dir / "outcome.json")
+    outcome = read_outcome(run_dir)
+    assert outcome is not None, "the ranks have been started until there is one"
     if outcome["status"] == "refused":
         raise UserError(outcome["message"])
     if outcome["status"] == "interrupted":
@@ -110,19 +109,20 @@ def train(config: RunConfig) -> Result:
             f"saved at step {outcome['step']} of {config.total_steps}; run the same command again "
             "to go on"
         )
-    checkpoint = outcome["counts"]["checkpoint"]
-    manifest = read_json(run_dir / "checkpoints" / checkpoint / "manifest.json")
+    assert outcome["status"] == "done", "after a rollback the ranks are started again"
+    checkpoint = RunFolder(run_dir).checkpoints / outcome["counts"]["checkpoint"]
+    manifest = read_json(manifest_path(checkpoint))
     if manifest is None:
-        raise DataError(f"{run_dir / 'checkpoints' / checkpoint}: has vanished after training")
-    files = {f"{checkpoint}/{name}": record for name, record in manifest["files"].items()}
+        raise DataError(f"{checkpoint}: has vanished after training")
+    files = {f"{checkpoint.name}/{name}": record for name, record in manifest["files"].items()}
     return Result({**outcome["counts"], "data": outlook}, files)
 
 
 def _run_to_an_outcome(
     config: RunConfig, run_file: Path, stop: StopRequest, limit: TimeLimit, began: float
 ) -> None:
-    """Start the ranks, again where they died, hung or went back, until outcome.json says how the
-    job ended."""
+    """Start the ranks, again where they died, hung or went back, until an outcome says how the job
+    ended."""
     run_dir, most = config.paths.run_dir, config.guard.max_restarts
     restarts, saves, is_again = 0, len(read_events(run_dir, "save")), False
     common: Failure | None = None
@@ -130,8 +130,11 @@ def _run_to_an_outcome(
         first_steps = len(read_events(run_dir, FIRST_STEP))
         failure, ranks = _start_once(config, run_file, stop, limit, began, is_again)
         is_again = True
-        if failure is None and (read_json(run_dir / "outcome.json") or {})["status"] != ROLLED_BACK:
-            return
+        if failure is None:
+            outcome = read_outcome(run_dir)
+            assert outcome is not None, "a start that has not failed has left an outcome"
+            if outcome["status"] != "rolled back":
+                return
         if stop.count and not stop.has_stepped and not stop.is_out_of_time:
             raise Interrupted(
                 "no step was made since the ranks began to start; run the same command again to go "
@@ -147,7 +150,11 @@ def _run_to_an_outcome(
             continue
         has_stepped = len(read_events(run_dir, FIRST_STEP)) > first_steps
         before = common
-        common = None if has_stepped else common_failure(run_dir / "logs", ranks)
+        common = (
+            None
+            if has_stepped
+            else common_failure([RunFolder(run_dir).rank_log(rank) for rank in range(ranks)])
+        )
         if common is not None and common.comes_again(before):
             raise TrainingFailed(
                 f"{failure}\nEvery rank ended there before its first step, and would end there "
@@ -206,23 +213,22 @@ def _start_once(
             )
             write_atomic(run_file, dump(config))
     end_leftovers(run_file)
-    (run_dir / "outcome.json").unlink(missing_ok=True)
-    for log in (run_dir / "logs").glob("*.log"):
+    forget_outcome(run_dir)
+    logs = RunFolder(run_dir).logs
+    for log in logs.glob("*.log"):
         log.replace(log.with_suffix(".previous"))
     heartbeat.clear(run_dir)
     launch = plan_launch(config, run_file)
-    (run_dir / "logs").mkdir(exist_ok=True)
+    logs.mkdir(exist_ok=True)
     _wait_for_hosts(launch, limit, stop, HOSTS_SECONDS if is_again else 0.0)
-    note(
-        f"train: starting {launch.groups.world} {launch.where}; their logs are in {run_dir / 'logs'}"
-    )
+    note(f"train: starting {launch.groups.world} {launch.where}; their logs are in {logs}")
     with Ranks(launch, run_dir, began) as ranks:
         stalled = _watch(
             config, ranks, StallWatch(run_dir, launch.groups.world, config.guard), limit, stop
         )
         if stalled:
             _show_where_they_hang(run_dir, ranks, launch.groups.world, stalled)
-    if (run_dir / "outcome.json").exists():
+    if has_outcome(run_dir):
         return None, launch.groups.world
     return stalled or _why_it_failed(run_dir, ranks.process.returncode), launch.groups.world
 
@@ -256,8 +262,9 @@ def _watch(
 ) -> str | None:
     """Show progress until the launcher ends, all ranks have ended without it, or none gets on: then
     says how they hang."""
-    path, outcome_seen, has_warned = config.paths.run_dir / "metrics.jsonl", None, False
-    metrics, events = Tail(path), Tail(config.paths.run_dir / "events.jsonl")
+    run = run_folder(config)
+    outcome_seen, has_warned = None, False
+    metrics, events = Tail(run.metrics), Tail(run.events)
     line, start = LiveLine(Course(), config.total_steps), config.total_steps
     with progress("train", config.step_plan.total_tokens, "tokens", has_bar=False) as update:
         has_ended = False
@@ -281,7 +288,10 @@ def _watch(
                 if (
                     event["event"] == "start"
                 ):  # the steps after it have just been dropped from metrics.jsonl
-                    line, start = LiveLine(course_so_far(path), config.total_steps), event["step"]
+                    line, start = (
+                        LiveLine(course_so_far(run.metrics), config.total_steps),
+                        event["step"],
+                    )
             records = [record for record in records if record["step"] > start]
             for record in records:
                 line.add(record)
@@ -295,7 +305,7 @@ def _watch(
                     limit.saw_save(event["seconds"])
                 if "message" in event:
                     note(f"train: {event['message']}")
-            if outcome_seen is None and (config.paths.run_dir / "outcome.json").exists():
+            if outcome_seen is None and has_outcome(config.paths.run_dir):
                 outcome_seen = time.monotonic()
             if (
                 outcome_seen is not None
@@ -357,10 +367,9 @@ def _stop_signals() -> Iterator[StopRequest]:
 
 def _tracebacks(run_dir: Path) -> list[Path]:
     """Return the logs of ranks that crashed."""
-    logs = sorted((run_dir / "logs").glob("rank_*.log"))
     return [
         log
-        for log in logs
+        for log in RunFolder(run_dir).rank_logs()
         if "Traceback (most recent call last)" in log.read_text(errors="replace")
     ]
 
@@ -368,6 +377,6 @@ def _tracebacks(run_dir: Path) -> list[Path]:
 def _why_it_failed(run_dir: Path, code: int | None) -> str:
     """Return the end of the log that explains it: the first rank with a traceback, else the
     launcher."""
-    log = [*_tracebacks(run_dir), run_dir / "logs" / "launcher.log"][0]
+    log = [*_tracebacks(run_dir), RunFolder(run_dir).launcher_log][0]
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
     return f"a rank ended without a result (launcher's exit code {code})\nThe end of {log}:\n{tail}"

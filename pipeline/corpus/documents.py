@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus import key_file
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST, missing_files
+from pipeline.store.artifacts import missing_files
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import read_json, temporary_path
+from pipeline.store.layout import MANIFEST
 
 SPLITS = ("train", "validation")
 SCHEMA = pa.schema(

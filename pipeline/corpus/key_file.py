@@ -19,9 +19,9 @@ import xxhash
 
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
+from pipeline.store.layout import MANIFEST
 
 MAGIC = b"DOC-KEYS"
 VERSION = 1

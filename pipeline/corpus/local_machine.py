@@ -17,9 +17,9 @@ import zstandard
 from pipeline.corpus import installed_texts
 from pipeline.corpus.installed_texts import Installation, Text
 from pipeline.logs import human_bytes, note, progress
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import read_json, write_json
+from pipeline.store.layout import MANIFEST
 
 GATHERER_VERSION = 1
 """Raised when the gathered text changes in kind."""

@@ -22,8 +22,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.task_facts import inventory
 from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import human_bytes, human_seconds, note, warn
-from pipeline.store.artifacts import MANIFEST, Result, environment, read_manifest
+from pipeline.store.artifacts import Result, environment, read_manifest
 from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
+from pipeline.store.layout import MANIFEST
 
 FORMAT = 2
 """Raised when a result file says more or something else, so that those of before are made again."""

@@ -23,8 +23,9 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
-from pipeline.store.artifacts import MANIFEST, Result
+from pipeline.store.artifacts import Result
 from pipeline.store.files import file_record, read_json
+from pipeline.store.layout import MANIFEST
 from pipeline.store.pretrained_folders import new_model, open_model, open_tokenizer
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}

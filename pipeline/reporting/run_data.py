@@ -11,8 +11,9 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import read_json_lines
+from pipeline.store.layout import MANIFEST
 
 REPORT_MANIFEST = "report.manifest.json"
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")

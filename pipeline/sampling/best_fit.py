@@ -20,8 +20,9 @@ import numpy as np
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, out_of_space
 from pipeline.sampling.packed_rows import FORMAT_VERSION, RowsWriter
-from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import fingerprint, read_json, remove_unlisted, write_json
+from pipeline.store.layout import MANIFEST
 from pipeline.store.lease import Lease
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard

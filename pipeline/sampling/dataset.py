@@ -21,8 +21,9 @@ from pipeline.sampling.order import make_order
 from pipeline.sampling.rows import Concatenated, Packed, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
 from pipeline.sampling.stream import Files, TokenStream, open_streams
-from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import read_json
+from pipeline.store.layout import MANIFEST
 
 
 def open_data(

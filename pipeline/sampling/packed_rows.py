@@ -21,9 +21,9 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
+from pipeline.store.layout import MANIFEST
 
 MAGIC = b"BESTFIT\x00"
 FORMAT_VERSION = 1

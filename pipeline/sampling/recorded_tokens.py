@@ -10,8 +10,9 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, first_of
-from pipeline.store.artifacts import MANIFEST, MOST_NAMED, read_manifest
+from pipeline.store.artifacts import MOST_NAMED, read_manifest
 from pipeline.store.files import read_json, write_json
+from pipeline.store.layout import MANIFEST
 
 TOKENS_RECORD = "tokens.json"
 CONTENT = ("bytes", "checksum", "identity")

@@ -27,9 +27,9 @@ from pipeline.sampling.loader import Data
 from pipeline.sampling.order import other_version
 from pipeline.sampling.recorded_tokens import tokens_of_run
 from pipeline.sampling.skipped import skipped_samples
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.events import read_events
 from pipeline.store.files import read_json
+from pipeline.store.layout import MANIFEST
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
 EXCERPT_TOKENS = 60

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.errors import DataError
 from pipeline.store.environment import environment
 from pipeline.store.files import fingerprint, read_json, write_json
+from pipeline.store.layout import MANIFEST
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
-MANIFEST = "manifest.json"
 MOST_NAMED = 5
 """Files that are named where some are missing."""
 

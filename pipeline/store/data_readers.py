@@ -1,7 +1,7 @@
 """Which runs read a data_dir: each leaves a mark while it works, so that who changes the data can
 be told.
 
-Writes `data_dir/.readers/<hash of run_dir>.json`, which only names the run's folder: whether that
+Writes one mark for each run below data_dir, which only names the run's folder: whether that
 run lives, its own lease says. Where data_dir may not be written there is no mark, and no other user
 of it is told.
 """
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.store.files import fingerprint, write_json
+from pipeline.store.layout import DataFolder
 from pipeline.store.lease import living_holder
-
-FOLDER = ".readers"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class DataReader:
 @contextmanager
 def marked_as_reader(data_dir: Path, run_dir: Path) -> Iterator[None]:
     """Leave the mark of a run while the body works, whose caller holds the lease of `run_dir`."""
-    mark = data_dir / FOLDER / f"{fingerprint(str(run_dir))}.json"
+    mark = DataFolder(data_dir).reader_mark(fingerprint(str(run_dir)))
     with suppress(OSError):
         write_json(mark, {"run_dir": str(run_dir)})
     try:
@@ -53,7 +52,7 @@ def live_readers(data_dir: Path) -> list[DataReader]:
     A run whose folder is not seen from here is left out, and its mark left alone.
     """
     readers = []
-    for mark in sorted((data_dir / FOLDER).glob("*.json")):
+    for mark in sorted(DataFolder(data_dir).readers.glob("*.json")):
         run_dir = _run_dir_of(mark)
         if run_dir is None or not run_dir.is_dir():
             continue

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.store.environment import environment
 from pipeline.store.files import FILE_MODE
+from pipeline.store.layout import RunFolder
 
-EVENTS = "events.jsonl"
 FIRST_STEP = "first step"
 """Kind of the event that each start of the ranks writes when its first step is complete."""
 
@@ -22,7 +22,7 @@ def write_event(run_dir: Path, kind: str, **details: Any) -> None:
         record["environment"] = environment()
     run_dir.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(record) + "\n").encode()
-    descriptor = os.open(run_dir / EVENTS, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
+    descriptor = os.open(RunFolder(run_dir).events, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
     try:
         size = os.fstat(descriptor).st_size
         is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # by a crash or a full disk
@@ -37,7 +37,7 @@ def all_events(run_dir: Path) -> list[dict[str, Any]]:
     """Return all events, oldest first, without lines that a crash has torn: no run is held up by
     what is said of it."""
     try:
-        lines = (run_dir / EVENTS).read_bytes().splitlines()
+        lines = RunFolder(run_dir).events.read_bytes().splitlines()
     except FileNotFoundError:
         return []
     return [event for event in map(whole_record, lines) if event is not None]

@@ -26,16 +26,9 @@ from typing import Any
 from pipeline.errors import LeaseError
 from pipeline.logs import note
 from pipeline.store.files import FILE_MODE, fingerprint, write_atomic
+from pipeline.store.layout import LEASE, lease_path
 from pipeline.store.processes import can_be_seen, is_running, own_identity
 
-LEASE = ".lease.json"
-START = ".start.json"
-"""File in a run folder that names the present start of its ranks, whose others end, and says
-whether they shall stop.
-
-One file that is always there: network file systems show a change of it when it is opened, but a new
-file only later.
-"""
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 PATIENCE_SECONDS = 120.0
@@ -62,7 +55,7 @@ class Lease:
     does."""
 
     def __init__(self, folder: Path, purpose: str) -> None:
-        self.path = folder / LEASE
+        self.path = lease_path(folder)
         job = os.environ.get("SLURM_JOB_ID")
         self._text = json.dumps(
             own_identity() | {"job": job, "purpose": purpose, "token": secrets.token_hex(8)}
@@ -236,7 +229,7 @@ def read_holder(path: Path) -> Holder | None:
 def living_holder(folder: Path) -> dict[str, Any] | None:
     """Return what the lease of a folder says of its holder; None where nobody is known to hold
     it."""
-    path = folder / LEASE
+    path = lease_path(folder)
     try:
         holder = read_holder(path)
     except (LeaseError, OSError):

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.store.files import read_json_lines, write_atomic
-
-METRICS = "metrics.jsonl"
-ABANDONED = "metrics.abandoned.jsonl"
+from pipeline.store.layout import RunFolder
 
 
 class MetricsFile:
@@ -17,9 +15,9 @@ class MetricsFile:
     def __init__(self, run_dir: Path, completed_steps: int) -> None:
         """Open for steps after `completed_steps`; later lines, and a torn last one, move to a side
         file."""
-        path = run_dir / METRICS
-        _drop_after(path, run_dir / ABANDONED, completed_steps)
-        self._file = path.open("a", encoding="utf-8")
+        run = RunFolder(run_dir)
+        _drop_after(run.metrics, run.abandoned_metrics, completed_steps)
+        self._file = run.metrics.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one step, visible to readers at once."""
@@ -52,4 +50,4 @@ def _drop_after(path: Path, side: Path, completed_steps: int) -> None:
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Return all step records, oldest first."""
-    return read_json_lines(run_dir / METRICS)
+    return read_json_lines(RunFolder(run_dir).metrics)

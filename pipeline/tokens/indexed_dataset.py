@@ -22,9 +22,9 @@ import numpy as np
 import xxhash
 
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
+from pipeline.store.layout import MANIFEST
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")

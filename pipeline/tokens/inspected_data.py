@@ -7,7 +7,8 @@ from typing import Any
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, shard_paths
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.store.artifacts import read_manifest
+from pipeline.store.layout import MANIFEST
 from pipeline.tokens.pieces import Pieces, load_pieces
 
 

@@ -29,8 +29,9 @@ from pipeline.config.run_config import RunConfig, round_up_vocabulary
 from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
-from pipeline.store.artifacts import MANIFEST, flatten, read_manifest
+from pipeline.store.artifacts import flatten, read_manifest
 from pipeline.store.files import file_record, fingerprint, read_json, write_json
+from pipeline.store.layout import MANIFEST
 from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 

@@ -21,8 +21,9 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, progress
-from pipeline.store.artifacts import MANIFEST, read_manifest
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import file_record
+from pipeline.store.layout import MANIFEST
 from pipeline.tokens import existing
 from pipeline.tokens.indexed_dataset import (
     DTYPE_OF_CODE,

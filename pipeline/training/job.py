@@ -55,6 +55,7 @@ from pipeline.store.events import write_event
 from pipeline.store.files import write_json
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile, read_metrics
+from pipeline.store.outcome import Outcome
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import resume, rollback, start
 from pipeline.training.loop import GoBack, Run, train
@@ -66,9 +67,8 @@ from pipeline.training.validation import bytes_of_ids, choose_held_out, unigram_
 
 def run_job(
     config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT
-) -> dict[str, Any]:
-    """Train until the end, a stop signal or trouble; returns `{"status": "done" | "interrupted" |
-    "rolled back", ...}`.
+) -> Outcome:
+    """Train until the end, a stop signal or trouble, and return how it ended.
 
     Raises UserError, the same on every rank, where the settings or what is on disk do not allow it.
     """
@@ -184,7 +184,9 @@ def run_job(
     if counts:
         counts["lineage"] = about["lineage"]
         counts |= {"compiled_graphs": compiled_graphs()} if config.train.compile else {}
-    return {"status": "done" if finished else "interrupted", "step": state.step, "counts": counts}
+    if finished:
+        return {"status": "done", "step": state.step, "counts": counts}
+    return {"status": "interrupted", "step": state.step, "counts": counts}
 
 
 def _record_start(

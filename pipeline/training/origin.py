@@ -12,8 +12,8 @@ from typing import Any
 from pipeline.checkpoint.folders import complete_checkpoints, name_of, read_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.files import file_record
+from pipeline.store.layout import MANIFEST
 from pipeline.store.pretrained_folders import content_of_model_folder
 
 

@@ -18,8 +18,9 @@ from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
 from pipeline.store.artifacts import differences, flatten, read_manifest
-from pipeline.store.events import EVENTS, read_events, write_event
+from pipeline.store.events import read_events, write_event
 from pipeline.store.files import read_json, write_json
+from pipeline.store.layout import run_folder
 from pipeline.training.longer import LENGTHENED, describe_jump, find_jump, with_length
 from pipeline.training.origin import inventory
 
@@ -67,7 +68,9 @@ def _lost(config: RunConfig) -> list[str]:
     if not found and named is None and not saved:
         return []
     found += [] if named is None else [f"`latest` names {named or 'nothing'}"]
-    found += [f"{EVENTS} tells of a save at step {saved[-1]}"] if saved else []
+    found += (
+        [f"{run_folder(config).events.name} tells of a save at step {saved[-1]}"] if saved else []
+    )
     return [
         f"paths.run_dir = {config.paths.run_dir}: had checkpoints, and none of them is complete "
         f"({'; '.join(found)}). Restore "

@@ -7,7 +7,6 @@ those samples.
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pyarrow import ArrowException
 
@@ -18,6 +17,7 @@ from pipeline.sampling import trace
 from pipeline.sampling.skipped import ROLLBACK
 from pipeline.store.events import read_events, write_event
 from pipeline.store.files import write_json
+from pipeline.store.outcome import Refused, RolledBack
 from pipeline.training.guard import suspected_samples
 from pipeline.training.loop import GoBack, Run
 from pipeline.training.start import BRANCH
@@ -26,12 +26,12 @@ MOST_NAMED = 50
 """Documents in the event itself; all are in the file beside it."""
 
 
-def go_back(run: Run, trouble: GoBack) -> dict[str, Any]:
+def go_back(run: Run, trouble: GoBack) -> RolledBack:
     """Write down what happened; returns the job's outcome. Raises UserError on every rank where it
     happens too often."""
     with suppress(UserError):  # a save that failed has been said; there are those before it
         run.saver.finish()
-    outcome: dict[str, Any] = from_rank_0(_record, run, trouble)
+    outcome: RolledBack | Refused = from_rank_0(_record, run, trouble)
     if outcome["status"] == "refused":
         raise UserError(outcome["message"])
     return outcome
@@ -58,7 +58,7 @@ def begun_at(run_dir: Path) -> int:
     return branches[-1]["lineage"][-1]["step"] if branches else 0
 
 
-def _record(run: Run, trouble: GoBack) -> dict[str, Any]:
+def _record(run: Run, trouble: GoBack) -> RolledBack | Refused:
     config, run_dir, step = run.config, run.config.paths.run_dir, trouble.step
     reason = f"step {step}: {trouble.trouble.reason}"
     saved = _trusted(complete_checkpoints(run_dir / "checkpoints"), trouble)

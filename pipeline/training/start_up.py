@@ -1,8 +1,6 @@
 """Where the time from the command to the first step went: measured in every run, in events.jsonl
 and on the screen."""
 
-import json
-import os
 import time
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import psutil
 
 from pipeline.store.events import FIRST_STEP, write_event
 from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
+from pipeline.store.start_order import supervisor_of_this_rank
 
 
 class StartUp:
@@ -24,8 +23,9 @@ class StartUp:
         begins with this process.
         """
         born = psutil.Process().create_time()
-        supervisor = json.loads(os.environ.get("PIPELINE_SUPERVISOR", "{}"))
-        self._commanded, self._began, launched = supervisor.get("times", (born, born, born))
+        supervisor = supervisor_of_this_rank()
+        times = [born, born, born] if supervisor is None else supervisor["times"]
+        self._commanded, self._began, launched = times
         self._last = time.time()
         self.seconds = {
             "before_train": self._began - self._commanded,

@@ -11,8 +11,15 @@ from typing import Any
 
 import psutil
 
-from pipeline.store.lease import LEASE, START, heartbeat_age
+from pipeline.store.layout import lease_path
+from pipeline.store.lease import heartbeat_age
 from pipeline.store.processes import can_be_seen, is_running
+from pipeline.store.start_order import (
+    SUPERVISOR_VARIABLE,
+    StartOrderUnclear,
+    Supervisor,
+    read_start_order,
+)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 POLL_SECONDS = 2.0
@@ -35,30 +42,36 @@ class StopSignal:
         self.requested = True
 
 
-def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal) -> None:
+def watch_supervisor(supervisor: Supervisor, run_dir: Path, stop: StopSignal) -> None:
     """Watch the supervisor from a thread: end this process when it is gone, stop when it says so.
 
     Whether it is gone is seen by its process where that can be seen from here, elsewhere by its
     heartbeat on the run's lease, and by the file that names the present start of the ranks.
     """
-    lease = run_dir / LEASE
+    lease = lease_path(run_dir)
 
     def watch() -> None:
         is_here = can_be_seen(supervisor)
         last_seen = last_ours = last_look = time.monotonic()
         while True:
             time.sleep(POLL_SECONDS)
-            told, age = _read(run_dir / START), None if is_here else heartbeat_age(lease)
+            order = None
+            patience = NOT_OURS_SECONDS
+            try:
+                order = read_start_order(run_dir)
+            except StartOrderUnclear:
+                patience = UNREADABLE_SECONDS
+            age = None if is_here else heartbeat_age(lease)
             now = time.monotonic()
             if (
                 now - last_look > STOOD_STILL_SECONDS
             ):  # this machine, or its file system: what was read is old
                 last_seen = last_ours = now
             last_look = now
-            if told and told.get("start") == supervisor["start"]:
+            if order is not None and order["start"] == supervisor["start"]:
                 last_ours = now
-                stop.requested |= told["stop"]
-            elif now - last_ours > (UNREADABLE_SECONDS if told is None else NOT_OURS_SECONDS):
+                stop.requested |= order["stop"]
+            elif now - last_ours > patience:
                 os._exit(1)
             if is_here:
                 is_alive = is_running(supervisor)
@@ -74,23 +87,15 @@ def watch_supervisor(supervisor: dict[str, Any], run_dir: Path, stop: StopSignal
 def end_older_starts(run_file: Path, start: str) -> None:
     """End what is left on this machine of earlier starts of a run: a stopped process cannot see
     that it is not wanted."""
-    told = _read(run_file.parent / START)
-    if told is None or told.get("start") != start:  # this one is an earlier one itself
+    try:
+        order = read_start_order(run_file.parent)
+    except StartOrderUnclear:
+        return
+    if order is None or order["start"] != start:  # this one is an earlier one itself
         return
     for process in psutil.process_iter():
         with suppress(psutil.Error, ValueError, KeyError):
             if str(run_file) not in process.cmdline():
                 continue
-            if json.loads(process.environ()["PIPELINE_SUPERVISOR"])["start"] != start:
+            if json.loads(process.environ()[SUPERVISOR_VARIABLE])["start"] != start:
                 process.kill()
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return what the file says, nothing where there is none; None where it cannot be told."""
-    try:
-        orders = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError):
-        return None
-    return orders if isinstance(orders, dict) and isinstance(orders.get("stop"), bool) else None

@@ -1,26 +1,24 @@
 """One rank of a training job: `python -m pipeline.training.worker RUN.YAML`, started by a launcher.
 
 Reads the resolved run file that the supervisor wrote; writes checkpoints, metrics, events, its own
-log, and `outcome.json`, from which the supervisor knows how it ended. Heavy imports happen after
+log, and an outcome, from which the supervisor knows how it ended. Heavy imports happen after
 the log is in place.
 """
 
-import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
-from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.engine import extensions
 from pipeline.errors import UserError
-from pipeline.store.files import FILE_MODE, read_json, write_json
+from pipeline.store.files import FILE_MODE
 from pipeline.store.heartbeat import Heartbeat, give_stacks_when_asked
+from pipeline.store.layout import run_folder
+from pipeline.store.outcome import Outcome, write_outcome
+from pipeline.store.start_order import supervisor_of_this_rank
 from pipeline.training.stop import POLL_SECONDS, StopSignal, end_older_starts, watch_supervisor
-
-OUTCOME = "outcome.json"
 
 
 def main() -> None:
@@ -33,16 +31,17 @@ def main() -> None:
     run_file = Path(sys.argv[-1])
     config = load(run_file)
     rank = int(os.environ["RANK"])
-    _redirect_output(config.paths.run_dir / "logs" / f"rank_{rank:05d}.log")
+    _redirect_output(run_folder(config).rank_log(rank))
     give_stacks_when_asked(config.paths.run_dir, rank, POLL_SECONDS)
-    supervisor = json.loads(os.environ["PIPELINE_SUPERVISOR"])
+    supervisor = supervisor_of_this_rank()
+    assert supervisor is not None, "a launcher of the supervisor has started this rank"
     if os.environ["LOCAL_RANK"] == "0":
         end_older_starts(run_file, supervisor["start"])
     watch_supervisor(supervisor, config.paths.run_dir, stop)
     try:
         from pipeline.training.job import run_job
 
-        outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))
+        outcome: Outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))
     except UserError as error:
         outcome = {"status": "refused", "message": str(error)}
     except BaseException:
@@ -51,13 +50,8 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(1)  # a rank stuck in a collective must not keep this one alive
     if rank == 0 or outcome["status"] == "refused":
-        write_json(config.paths.run_dir / OUTCOME, outcome)
+        write_outcome(config.paths.run_dir, outcome)
     _end_together()
-
-
-def outcome_of(config: RunConfig) -> dict[str, Any] | None:
-    """Return how the last job ended, None where it did not get to say so."""
-    return read_json(config.paths.run_dir / OUTCOME)
 
 
 def _adopt_slurm_environment() -> None:

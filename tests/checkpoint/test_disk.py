@@ -11,8 +11,8 @@ from ranks import run_ranks
 from pipeline.checkpoint.disk import disk_need
 from pipeline.config.run_file import load
 from pipeline.engine.memory import checkpoint_bytes
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.files import read_json
+from pipeline.store.layout import MANIFEST
 
 MakeRun = Callable[..., Path]
 WIDER = [

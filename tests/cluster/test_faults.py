@@ -30,7 +30,7 @@ from supervised import (
 
 from pipeline.cli.verify_resume import difference
 from pipeline.store.files import read_json
-from pipeline.store.lease import START
+from pipeline.store.layout import START_ORDER
 
 MakeRun = Callable[..., Path]
 SAVE_EVERY = 20
@@ -115,7 +115,7 @@ class Attack:
         return False
 
     def _present_start(self) -> str | None:
-        return (read_json(self._run_file.parent / "run" / START) or {}).get("start")
+        return (read_json(self._run_file.parent / "run" / START_ORDER) or {}).get("start")
 
     def _is_saving(self) -> bool:
         with suppress(FileNotFoundError):  # renamed at this moment

@@ -18,7 +18,7 @@ from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, LeaseError
-from pipeline.store.lease import START
+from pipeline.store.layout import START_ORDER
 from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
@@ -185,7 +185,7 @@ def test_secrets_go_to_no_file(run_file: Path) -> None:
 
 def test_who_is_not_the_present_start_ends(tmp_path: Path) -> None:
     refuse_if_taken_over(tmp_path, None)
-    (tmp_path / START).write_text('{"start": "ab", "stop": false}')
+    (tmp_path / START_ORDER).write_text('{"start": "ab", "stop": false}')
     refuse_if_taken_over(tmp_path, "ab")
     for last in ("cd", None):
         with pytest.raises(LeaseError, match="has taken the run over"):

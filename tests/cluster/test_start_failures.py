@@ -25,10 +25,14 @@ Traceback (most recent call last):
 """
 
 
-def write_logs(logs: Path, *texts: str) -> None:
-    logs.mkdir(parents=True, exist_ok=True)
-    for rank, text in enumerate(texts):
-        (logs / f"rank_{rank:05d}.log").write_text(text)
+def logs_of(folder: Path, ranks: int) -> list[Path]:
+    return [folder / f"rank_{rank:05d}.log" for rank in range(ranks)]
+
+
+def write_logs(folder: Path, *texts: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in zip(logs_of(folder, len(texts)), texts, strict=True):
+        path.write_text(text)
 
 
 def ended(
@@ -39,19 +43,19 @@ def ended(
 
 def test_the_same_place_on_every_rank_is_one_failure(tmp_path: Path) -> None:
     write_logs(tmp_path, ended(message="of rank 0"), ended(message="of rank 1"))
-    assert common_failure(tmp_path, 2) == Failure("ValueError", "/x/model.py:4")
-    assert common_failure(tmp_path, 3) is None, "one rank has written nothing"
+    assert common_failure(logs_of(tmp_path, 2)) == Failure("ValueError", "/x/model.py:4")
+    assert common_failure(logs_of(tmp_path, 3)) is None, "one rank has written nothing"
     write_logs(tmp_path, ended(), ended(line=5))
-    assert common_failure(tmp_path, 2) is None
+    assert common_failure(logs_of(tmp_path, 2)) is None
     write_logs(tmp_path, ended(), "all is well\n")
-    assert common_failure(tmp_path, 2) is None
+    assert common_failure(logs_of(tmp_path, 2)) is None
     write_logs(
         tmp_path,
         ended("KeyError")
         + "While that was handled:\n"
         + ended("FieldError", 8, module="hub.errors."),
     )
-    assert common_failure(tmp_path, 1) == Failure("FieldError", "/x/model.py:8"), (
+    assert common_failure(logs_of(tmp_path, 1)) == Failure("FieldError", "/x/model.py:8"), (
         "the last one counts"
     )
 

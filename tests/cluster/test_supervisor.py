@@ -36,7 +36,7 @@ from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError
 from pipeline.store.events import read_events, write_event
-from pipeline.store.lease import START
+from pipeline.store.layout import START_ORDER
 from pipeline.training.longer import LENGTHENED
 from pipeline.training.worker import adopt_visible_devices
 
@@ -105,8 +105,8 @@ def test_who_stops_before_the_first_step_does_not_wait_for_it(
         ranks.pass_on(stops, has_stepped)
         ranks.pass_on(stops, has_stepped)
         assert ended == [True] * is_killed
-        assert (tmp_path / START).exists() is (stops == 1 and has_stepped)
-        (tmp_path / START).unlink(missing_ok=True)
+        assert (tmp_path / START_ORDER).exists() is (stops == 1 and has_stepped)
+        (tmp_path / START_ORDER).unlink(missing_ok=True)
 
 
 def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
-from pipeline.store.data_readers import FOLDER, live_readers, marked_as_reader
+from pipeline.store.data_readers import live_readers, marked_as_reader
 from pipeline.store.files import write_json
-from pipeline.store.lease import LEASE, STALE_SECONDS, Lease
+from pipeline.store.layout import LEASE
+from pipeline.store.lease import STALE_SECONDS, Lease
 
 
 def test_a_run_is_a_reader_while_it_works(tmp_path: Path) -> None:
@@ -19,7 +20,7 @@ def test_a_run_is_a_reader_while_it_works(tmp_path: Path) -> None:
         (reader,) = live_readers(data_dir)
         assert reader.run_dir == run_dir and reader.holder["pid"] == os.getpid()
         assert "pipeline train" in str(reader) and str(run_dir) in str(reader)
-    assert live_readers(data_dir) == [] and list((data_dir / FOLDER).iterdir()) == []
+    assert live_readers(data_dir) == [] and list((data_dir / ".readers").iterdir()) == []
 
 
 @pytest.mark.parametrize("age", [0, STALE_SECONDS + 30])
@@ -32,25 +33,25 @@ def test_the_mark_of_a_run_elsewhere_lives_as_long_as_its_lease(tmp_path: Path, 
     )
     stamp = lease.stat().st_mtime - age
     os.utime(lease, (stamp, stamp))
-    write_json(data_dir / FOLDER / "a.json", {"run_dir": str(run_dir)})
+    write_json(data_dir / ".readers" / "a.json", {"run_dir": str(run_dir)})
     assert [reader.holder["host"] for reader in live_readers(data_dir)] == (
         ["node17"] if age == 0 else []
     )
-    assert (data_dir / FOLDER / "a.json").exists() == (age == 0)
+    assert (data_dir / ".readers" / "a.json").exists() == (age == 0)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b'{"run_dir": 3}', b"\xff", b'{"run_dir": "gone"}', b'"\\ud800"']
 )
 def test_a_mark_that_says_nothing_is_passed_over(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / "a.json").write_bytes(content)
+    (tmp_path / ".readers").mkdir()
+    (tmp_path / ".readers" / "a.json").write_bytes(content)
     assert live_readers(tmp_path) == []
 
 
 def test_where_data_may_not_be_written_a_run_works_without_a_mark(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / FOLDER).write_text("a file is in the way, as permissions may be")
+    (tmp_path / "data" / ".readers").write_text("a file is in the way, as permissions may be")
     with (
         Lease(tmp_path / "run", "pipeline train"),
         marked_as_reader(tmp_path / "data", tmp_path / "run"),

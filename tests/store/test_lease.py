@@ -17,7 +17,8 @@ from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.errors import LeaseError
 from pipeline.logs import note
 from pipeline.store import lease
-from pipeline.store.lease import LEASE, STALE_SECONDS, START, Lease
+from pipeline.store.layout import LEASE, START_ORDER
+from pipeline.store.lease import STALE_SECONDS, Lease
 from pipeline.store.processes import own_identity
 
 HOLDER = """
@@ -335,8 +336,8 @@ def test_of_three_that_start_after_the_holder_died_exactly_one_gets_it(
 
 @pytest.mark.parametrize("content", [b"[1]", b"17", b"\xff", b'{"stop": true}', b""])
 def test_a_damaged_start_file_is_no_start(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / START).write_bytes(content)
+    (tmp_path / START_ORDER).write_bytes(content)
     refuse_if_taken_over(tmp_path, "mine")
-    (tmp_path / START).write_text('{"start": "another"}')
+    (tmp_path / START_ORDER).write_text('{"start": "another"}')
     with pytest.raises(LeaseError, match="another"):
         refuse_if_taken_over(tmp_path, "mine")

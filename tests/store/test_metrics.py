@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline.store.events import write_event
-from pipeline.store.metrics import ABANDONED, MetricsFile, read_metrics
+from pipeline.store.metrics import MetricsFile, read_metrics
 
 
 def test_lines_after_the_checkpoint_and_torn_ones_move_to_the_side(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_lines_after_the_checkpoint_and_torn_ones_move_to_the_side(tmp_path: Pat
         (2, 2.0),
         (3, 30.0),
     ]
-    assert (tmp_path / ABANDONED).read_text().splitlines() == [
+    assert (tmp_path / "metrics.abandoned.jsonl").read_text().splitlines() == [
         '{"step": 3, "loss": 3.0}',
         '{"step": 4, "lo',
     ]

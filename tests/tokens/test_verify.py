@@ -21,8 +21,8 @@ from ranks import run_ranks
 
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.store.artifacts import MANIFEST
 from pipeline.store.files import read_json, write_json
+from pipeline.store.layout import MANIFEST
 from pipeline.tokens.indexed_dataset import ShardWriter, sample_checksum
 from pipeline.tokens.verify import (
     BackgroundCheck,

@@ -14,8 +14,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.sampling import order
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.trace import open_run, read_run
-from pipeline.store.artifacts import MANIFEST, Result, expected_inputs, write_manifest
+from pipeline.store.artifacts import Result, expected_inputs, write_manifest
 from pipeline.store.files import read_json, write_json
+from pipeline.store.layout import MANIFEST
 from pipeline.training import resume
 
 MakeRun = Callable[..., Path]
