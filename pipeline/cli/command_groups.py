@@ -195,7 +195,7 @@ def benchmark_train(
 ) -> None:
     """Our loop beside plain PyTorch, two ranks beside one; on GPUs MFU. Makes its own tokens."""
     from pipeline.benchmarks import train as benchmark
-    from pipeline.cluster.launch import gpu_count
+    from pipeline.cluster.gpus import gpu_count
     from pipeline.config.run_file import load
 
     config = load(run_file, overrides or []) if run_file else None

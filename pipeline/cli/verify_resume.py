@@ -23,7 +23,9 @@ import yaml
 
 from pipeline.benchmarks.common import show_table
 from pipeline.checkpoint.folders import complete_checkpoints
-from pipeline.cluster.launch import dividing_ranks, gpu_count, read_hostfile
+from pipeline.cluster.gpus import gpu_count
+from pipeline.cluster.launch import dividing_ranks, launch_kind
+from pipeline.cluster.local_launch import CPU_RANKS
 from pipeline.cluster.ranks import end_leftovers
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
@@ -74,7 +76,7 @@ def verify_resume(config: RunConfig, steps: int, other_ranks: int | None, folder
         raise ConfigError(
             [f"--folder {folder}: exists already; name a new one, or remove it"], "the command line"
         )
-    ranks = _ranks(config)
+    ranks = launch_kind(config).rank_count(config)
     _refuse_other_ranks(config, ranks, other_ranks)
     other = _other_ranks(config, ranks) if other_ranks is None else other_ranks
     whole = _train(config, steps, ranks, folder / "undisturbed")
@@ -121,12 +123,12 @@ def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> Non
             [f"--other-ranks {other}: the run has {ranks} ranks; name another number"],
             "the command line",
         )
-    if other is not None and config.launch.kind != "local":
-        where = "the allocation" if config.launch.kind == "slurm" else "launch.hostfile"
+    ranks_are_set_by = launch_kind(config).ranks_are_set_by
+    if other is not None and ranks_are_set_by is not None:
         raise ConfigError(
             [
-                f"--other-ranks {other}: with launch.kind = {config.launch.kind} {where} says how "
-                "many; leave it out"
+                f"--other-ranks {other}: with launch.kind = {config.launch.kind} "
+                f"{ranks_are_set_by} says how many; leave it out"
             ],
             "the command line",
         )
@@ -174,29 +176,13 @@ def _allowed(config: RunConfig, steps: int, ranks: int, folder: Path, found: Dif
     return OWN_NOISE * difference(folder / "undisturbed" / "run", again).largest
 
 
-def _ranks(config: RunConfig) -> int:
-    if config.launch.kind == "slurm":
-        return int(os.environ.get("SLURM_NTASKS", "1"))
-    if config.launch.kind == "hostfile":
-        return sum(read_hostfile(config).values())
-    gpus = gpu_count()
-    return (
-        config.launch.ranks
-        if isinstance(config.launch.ranks, int)
-        else dividing_ranks(config, gpus or 2)
-    )
-
-
 def _other_ranks(config: RunConfig, ranks: int) -> int | None:
     """Return another number of ranks that this machine can run and that divides the batch."""
-    if config.launch.kind != "local":  # the allocation or the hostfile says how many
+    if launch_kind(config).ranks_are_set_by is not None:
         return None
-    found = (
-        dividing_ranks(config, ranks // 2)
-        if ranks > 1
-        else dividing_ranks(config, min(2, gpu_count() or 2))
-    )
-    return found if found != ranks else None
+    available = ranks // 2 if ranks > 1 else min(2, gpu_count() or CPU_RANKS)
+    other = dividing_ranks(config, available)
+    return None if other == ranks else other
 
 
 def _write(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
@@ -215,7 +201,7 @@ def _write(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
         "keep_log_spaced": False,
     }
     document["logging"]["trackers"] = []
-    if config.launch.kind == "local":
+    if launch_kind(config).ranks_are_set_by is None:
         document["launch"]["ranks"] = ranks
     run_file = home / "run.yaml"
     home.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,8 @@
 import os
 import socket
 
-from pipeline.cluster.launch import Launch, gpu_count, plan_launch
+from pipeline.cluster.gpus import gpu_count
+from pipeline.cluster.launch import launch_kind, plan_launch
 from pipeline.cluster.ports import is_occupied
 from pipeline.config.groups import GroupSizes
 from pipeline.config.run_config import RunConfig
@@ -18,11 +19,10 @@ def check_launch(config: RunConfig) -> None:
     launch = plan_launch(config, run_folder(config).config)
     problems = indivisible_batches(config, launch.groups)
     port = config.launch.master_port
-    if port and _meets_here(config, launch) and is_occupied(port):
+    if port and launch.kind.meets_here(launch) and is_occupied(port):
         problems.append(
             f"launch.master_port = {port}: another program listens there (see `ss -ltnp`); name "
-            "another one, or leave it out "
-            "to have a free one taken"
+            "another one, or leave it out to have a free one taken"
         )
     if problems:
         raise ConfigError(problems)
@@ -34,7 +34,7 @@ def check_device(config: RunConfig) -> None:
     is_sure = config.precision.dtype == "fp32" or (
         config.precision.dtype == "bf16" and not gpu_count()
     )
-    if config.launch.kind != "local" or is_sure:
+    if is_sure or not launch_kind(config).runs_here:
         return
     decides = {
         "precision": config.precision.dtype,
@@ -42,18 +42,6 @@ def check_device(config: RunConfig) -> None:
         "devices": [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("DS_ACCELERATOR")],
     }
     found_by("pipeline.engine.device_check", dict, config, decides, "this machine's number formats")
-
-
-def _meets_here(config: RunConfig, launch: Launch) -> bool:
-    """Tell whether the ranks meet on this machine: of an allocation or a hostfile, on the first
-    node."""
-    if config.launch.kind == "slurm":
-        return "SLURMD_NODENAME" in os.environ and os.environ.get("SLURM_NODEID") == "0"
-    return not launch.hosts or launch.hosts[0] in (
-        "localhost",
-        socket.gethostname(),
-        socket.getfqdn(),
-    )
 
 
 def indivisible_batches(config: RunConfig, sizes: GroupSizes) -> list[str]:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.cluster.launch import WORKER, Launch, environment_of_hosts, step_name
+from pipeline.cluster.launch import WORKER, Launch
 from pipeline.errors import LeaseError
 from pipeline.logs import note
-from pipeline.store.files import write_atomic
 from pipeline.store.heartbeat import DUMP_SIGNAL
 from pipeline.store.layout import RunFolder
 from pipeline.store.processes import own_identity
@@ -52,11 +51,7 @@ class Ranks:
         write_start_order(self._run_dir, {"start": self._start, "stop": False})
         told = {SUPERVISOR_VARIABLE: json.dumps(supervisor)}
         environment = self._launch.environment | told
-        if "DS_ENV_FILE" in environment:
-            variables = environment_of_hosts(self._launch, told)
-            write_atomic(
-                Path(environment["DS_ENV_FILE"]), variables, mode=0o600
-            )  # may hold what others must not see
+        self._launch.kind.write_environment(self._launch, told)
         with RunFolder(self._run_dir).launcher_log.open("wb") as log:
             self.process = (
                 subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
@@ -77,8 +72,7 @@ class Ranks:
                 remove_start_order(self._run_dir)
         self._kill()
         self.process.wait()
-        if self._launch.command[0] == "srun":
-            _end_step(step_name(self._launch.port))
+        self._launch.kind.end_remaining(self._launch)
         for leftover in Path("/dev/shm").glob(f"deepspeed_*_{self._launch.port}_*"):
             leftover.unlink(missing_ok=True)
 
@@ -129,8 +123,16 @@ class Ranks:
         """Have the ranks on this machine write their stacks, whatever holds Python's lock in
         them."""
         for process in self._members():
-            if _is_rank(process):
+            if self._is_rank(process):
                 _quietly(lambda process=process: process.send_signal(DUMP_SIGNAL))
+
+    def _is_rank(self, process: psutil.Process) -> bool:
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            return False
+        runs_worker = WORKER in command and "-m" in command
+        return runs_worker and not self._launch.kind.is_launcher(command)
 
     def has_ended(self) -> bool:
         """Tell whether the launcher is gone."""
@@ -159,22 +161,6 @@ def _present_start(run_dir: Path) -> str | None:
     return None if order is None else order["start"]
 
 
-def _end_step(name: str) -> None:
-    """End what is left of a Slurm job step: it outlives a killed `srun` for as long as a rank does,
-    and lets none begin."""
-    command = [
-        "squeue",
-        "--steps",
-        "--noheader",
-        f"--jobs={os.environ['SLURM_JOB_ID']}",
-        "--format=%i %j",
-    ]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    steps = [words[0] for words in map(str.split, listed.splitlines()) if words[1:] == [name]]
-    if steps:
-        subprocess.run(["scancel", "--signal=KILL", *steps], check=False)
-
-
 def end_leftovers(run_file: Path) -> None:
     """End ranks of this run that a killed supervisor has left on this machine, before others write
     where they do."""
@@ -186,17 +172,6 @@ def end_leftovers(run_file: Path) -> None:
                 process.kill()
                 found.append(process)
     psutil.wait_procs(found, timeout=10)
-
-
-def _is_rank(process: psutil.Process) -> bool:
-    try:
-        command = process.cmdline()
-    except psutil.Error:
-        return False
-    is_launcher = command[:1] == ["srun"] or any(
-        part.startswith("deepspeed.launcher") for part in command
-    )
-    return WORKER in command and "-m" in command and not is_launcher
 
 
 def _quietly(action: Callable[[], object]) -> None:

@@ -14,7 +14,7 @@ from types import FrameType
 
 import psutil
 
-from pipeline.cluster.launch import Launch, hosts_out_of_reach, plan_launch
+from pipeline.cluster.launch import Launch, plan_launch
 from pipeline.cluster.live_line import Course, LiveLine, course_so_far
 from pipeline.cluster.ranks import Ranks, end_leftovers, refuse_if_taken_over
 from pipeline.cluster.stall import StallWatch, keep_stacks
@@ -237,7 +237,7 @@ def _wait_for_hosts(launch: Launch, limit: TimeLimit, stop: StopRequest, seconds
     """Ask until all hosts answer, for as long as that. Raises UserError naming those that do not,
     Interrupted at a stop."""
     until, has_said = time.monotonic() + seconds, False
-    while why := hosts_out_of_reach(launch):
+    while why := launch.kind.hosts_out_of_reach(launch):
         _look_at_time(limit, stop)
         if stop.count:
             raise Interrupted("not all hosts answer; run the same command again to go on")

@@ -71,3 +71,11 @@ SCHEDULES = KindTable(
     }
 )
 """How the learning rate changes after the warm-up (`pipeline/config/schedules.py`)."""
+LAUNCH_KINDS = KindTable(
+    {
+        "local": "pipeline.cluster.local_launch:LocalLaunch",
+        "slurm": "pipeline.cluster.slurm_launch:SlurmLaunch",
+        "hostfile": "pipeline.cluster.hostfile_launch:HostfileLaunch",
+    }
+)
+"""How the ranks of a training run are started (`pipeline/cluster`)."""

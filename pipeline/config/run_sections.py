@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from pipeline.config.kinds import LAUNCH_KINDS, KindName
 from pipeline.config.values import ByteCount, Location, Section
 
 Minutes = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
@@ -58,7 +59,7 @@ class Guard(Section):
 
 
 class Launch(Section):
-    kind: Literal["local", "slurm", "hostfile"] = "local"
+    kind: Annotated[str, KindName(LAUNCH_KINDS)] = "local"
     """`local`: the deepspeed launcher on this machine. `slurm`: `srun` inside the job's allocation.
     `hostfile`: the deepspeed launcher on the hosts of `hostfile`, by pdsh and ssh; all of them see
     the run's folders at the same paths."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster import launch_checks, supervisor
-from pipeline.cluster.launch import Launch
+from pipeline.cluster.launch import Launch, launch_kind
 from pipeline.cluster.launch_checks import check_device, check_launch
 from pipeline.cluster.supervisor import StopRequest
 from pipeline.cluster.time_limit import TimeLimit
@@ -23,7 +23,9 @@ from pipeline.work import separate_checks
 
 
 def planned(ranks: int, hosts: tuple[str, ...] = ()) -> Callable[[RunConfig, Path], Launch]:
-    return lambda config, run_file: Launch([], {}, group_sizes(ranks), "ranks", 1, hosts)
+    return lambda config, run_file: Launch(
+        launch_kind(config), [], {}, group_sizes(ranks), "ranks", 1, hosts
+    )
 
 
 def test_a_batch_that_the_ranks_of_an_allocation_do_not_divide_is_refused(

@@ -13,7 +13,8 @@ import pytest
 from nodes import Nodes
 from supervised import arguments, events, finish, processes_of, start, steps, steps_seen, wait_for
 
-from pipeline.cluster.launch import Launch, environment_of_hosts, read_hostfile
+from pipeline.cluster.hostfile_launch import HostfileLaunch, environment_of_hosts, read_hostfile
+from pipeline.cluster.launch import Launch
 from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
@@ -177,7 +178,7 @@ def test_secrets_go_to_no_file(run_file: Path) -> None:
         "NCCL_DEBUG": "INFO",
         "EDITOR": "vi",
     }
-    launch = Launch(["deepspeed"], values, group_sizes(2), "ranks", 1)
+    launch = Launch(HostfileLaunch(), ["deepspeed"], values, group_sizes(2), "ranks", 1)
     assert environment_of_hosts(launch, {"PIPELINE_X": 'a "b" $c'}) == (
         'NCCL_DEBUG=INFO\nPIPELINE_X=a \\"b\\" \\$c\nWANDB_MODE=offline\n'
     )

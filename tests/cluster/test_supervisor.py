@@ -27,8 +27,12 @@ from supervised import (
 )
 
 from pipeline.cluster import supervisor
-from pipeline.cluster.launch import Launch, _tasks_per_node, dividing_ranks, gpu_count, plan_launch
+from pipeline.cluster.gpus import gpu_count
+from pipeline.cluster.hostfile_launch import HostfileLaunch
+from pipeline.cluster.launch import Launch, dividing_ranks, plan_launch
+from pipeline.cluster.local_launch import LocalLaunch
 from pipeline.cluster.ranks import Ranks
+from pipeline.cluster.slurm_launch import tasks_per_node
 from pipeline.cluster.stall import StallWatch
 from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
@@ -99,7 +103,7 @@ def test_who_stops_before_the_first_step_does_not_wait_for_it(
         (0, False, False),
         (2, True, True),
     ):
-        ranks = Ranks(Launch([], {}, group_sizes(2), "ranks", 1), tmp_path, 0.0)
+        ranks = Ranks(Launch(LocalLaunch(), [], {}, group_sizes(2), "ranks", 1), tmp_path, 0.0)
         ranks._start = "a"
         ended.clear()
         ranks.pass_on(stops, has_stepped)
@@ -202,13 +206,13 @@ def test_gpus_named_otherwise_are_refused(
 def test_tasks_of_a_slurm_node(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_NTASKS_PER_NODE", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
-    assert _tasks_per_node(2) == 1
+    assert tasks_per_node(2) == 1
     monkeypatch.setenv("SLURM_NTASKS", "8")
-    assert (_tasks_per_node(1), _tasks_per_node(2)) == (8, 4)
+    assert (tasks_per_node(1), tasks_per_node(2)) == (8, 4)
     with pytest.raises(ConfigError, match="8 tasks on 3 nodes: ask for as many on each"):
-        _tasks_per_node(3)
+        tasks_per_node(3)
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3(x2)")
-    assert _tasks_per_node(2) == 3
+    assert tasks_per_node(2) == 3
 
 
 def test_what_ranks_say_as_they_end_is_shown(
@@ -234,12 +238,12 @@ def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch, limit, stop = (
-        Launch([], {}, group_sizes(2), "ranks", 1, ("a", "b")),
+        Launch(HostfileLaunch(), [], {}, group_sizes(2), "ranks", 1, ("a", "b")),
         TimeLimit(load(run_file), time.time()),
         StopRequest(),
     )
     answers = iter(["no answer by ssh from b", None, *["no answer by ssh from b"] * 2])
-    monkeypatch.setattr(supervisor, "hosts_out_of_reach", lambda _: next(answers))
+    monkeypatch.setattr(HostfileLaunch, "hosts_out_of_reach", lambda *_: next(answers))
     monkeypatch.setattr(supervisor, "ASK_AGAIN_SECONDS", 0.0)
     _wait_for_hosts(launch, limit, stop, 60.0)
     with pytest.raises(UserError, match="from b\nMend that, or take the host out of the hostfile"):
