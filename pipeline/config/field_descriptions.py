@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
+from pipeline.config.kinds import KindName
 from pipeline.config.run_config import RunConfig
 from pipeline.config.values import InWords, Section, count_of_bytes
 from pipeline.errors import ConfigError
@@ -118,7 +119,7 @@ def _describe(name: str, field: FieldInfo) -> FieldDescription:
 def _type_in_words(annotation: Any, metadata: Sequence[Any] = (), last_word: str = "") -> str:
     """Describe a type with its unit and bounds: `whole number of steps, at least 1`."""
     metadata = list(itertools.chain.from_iterable(map(_rules, metadata)))
-    words = next((each.words for each in metadata if isinstance(each, InWords)), None)
+    words = next((each.words for each in metadata if isinstance(each, InWords | KindName)), None)
     if words is None:
         words = _without_bounds(annotation, last_word)
     is_bytes = "bytes" in words

@@ -46,6 +46,11 @@ class KindName:
     def __get_pydantic_core_schema__(self, *_: object) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._check)
 
+    @property
+    def words(self) -> str:
+        """The names, as `pipeline config --describe` shows what a field takes."""
+        return f"one of {', '.join(self.table.paths)}"
+
     def _check(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.table:
             expected = quoted_choices(self.table.paths)
