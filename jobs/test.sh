@@ -53,4 +53,4 @@ fi
 check format ruff format --check --quiet .
 check lint ruff check --quiet .
 check types basedpyright --level error pipeline
-exec pytest --numprocesses 2 "$@"
+exec pytest --numprocesses 2 --durations=20 --durations-min=1 "$@"
