@@ -29,6 +29,7 @@ STAGES = (
         outside="pipeline.corpus.sources:inventory",
         version=4,
         is_asked=lambda config: any(source.has_documents for source in config.sources.values()),
+        is_made_unasked=True,
         shared=True,
         on_workers=True,
     ),
@@ -64,9 +65,26 @@ STAGES = (
         on_workers=True,
     ),
     Stage(
+        name="pack",
+        help="With data.packing best-fit, pack whole documents into rows.",
+        reads="tokens",
+        writes="data_dir/packing",
+        function="pipeline.sampling.pack:pack",
+        folder=lambda config: (
+            config.paths.data_dir / "packing" / f"best-fit-{config.data.sequence_length}"
+        ),
+        settings=("data.sequence_length",),
+        inputs=("tokenize",),
+        made_before="pipeline.sampling.pack:complete_index",
+        manifest="pack.manifest.json",  # manifest.json is the index's own
+        is_asked=lambda config: config.data.packing == "best-fit",
+        shared=True,
+        on_workers=True,
+    ),
+    Stage(
         name="train",
         help="Train the model with DeepSpeed; goes on from the newest checkpoint.",
-        reads="tokens, tokenizer",
+        reads="tokens or packed rows of them, tokenizer",
         writes="run_dir/checkpoints, metrics.jsonl, events.jsonl",
         function="pipeline.cluster.supervisor:train",
         folder=lambda config: config.paths.run_dir / "checkpoints",
@@ -84,6 +102,7 @@ STAGES = (
             "train.init_take",
         ),
         inputs=("train-tokenizer", "tokenize"),
+        needs=("pack",),
         outside="pipeline.training.origin:inventory",
         checks=(
             Check("pipeline.training.preflight:check_settings", is_ahead=True),

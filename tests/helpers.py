@@ -33,7 +33,7 @@ def run_stages(run_file: Path, names: Sequence[str], overrides: Sequence[str]) -
     from pipeline.__main__ import STAGES
     from pipeline.cli import commands
 
-    table = {stage.name: stage for stage in STAGES if stage.name in DATA_STAGES}
+    table = {stage.name: stage for stage in STAGES if stage.name in (*DATA_STAGES, "pack")}
     for name in names:
         commands.run_one(
             list(table.values()), table[name], run_file, ["executor.workers=1", *overrides]
@@ -48,7 +48,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         name.as_posix(): file_record(path)["checksum"]
         for name, path in sorted(names.items())
-        if path.name != "manifest.json"
+        if not path.name.endswith("manifest.json")
         and (path.suffix == ".keys" or not any(p.startswith(".") for p in name.parts))
     }
 

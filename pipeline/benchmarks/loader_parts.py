@@ -21,9 +21,10 @@ from pipeline.benchmarks.corpora import DTYPE, llama_mixture, make_config
 from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.step_plan import plan_steps
 from pipeline.sampling.batches import Batch, read_batch
-from pipeline.sampling.best_fit import packing_folder, prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share
+from pipeline.sampling.pack import pack as run_pack_stage
+from pipeline.sampling.pack import packing_folder
 from pipeline.sampling.stream import Files
 from pipeline.store.layout import MANIFEST
 
@@ -154,7 +155,7 @@ def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
     index = packing_folder(folder, config.data.sequence_length)
     shutil.rmtree(index, ignore_errors=True)
     started = time.perf_counter()
-    counts = prepare_packing(config)["sources"]["web"]
+    counts = run_pack_stage(config).counts["sources"]["web"]
     seconds = time.perf_counter() - started
     size = sum(path.stat().st_size for path in index.glob("web/*.rows"))
     tokens = counts["positions"] + counts["documents"]

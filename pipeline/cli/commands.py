@@ -15,7 +15,7 @@ from pipeline.store.artifacts import Check, Stage, State
 from pipeline.store.data_readers import live_readers, marked_as_reader
 from pipeline.store.files import fingerprint
 from pipeline.store.lease import Lease
-from pipeline.work.dask_workers import allocation, in_srun_step
+from pipeline.work.dask_workers import allocation, in_srun_step, is_first_task
 from pipeline.work.stage_clock import StageClock
 
 LEAST_WIDTH = 100
@@ -47,13 +47,18 @@ def run_one(
     if not (stage.on_workers and config.executor.kind == "slurm"):
         _refuse_srun_step(stages, stage.name)
     refuse_impossible_folders(config)
+    if stage.is_left_out(config):
+        if is_first_task():
+            note(f"{stage.name}: not asked for")
+        return
     with allocation(config.executor, stage.folder(config)):
         run_stage(stage, config, {s.name: s for s in stages}, rebuild_inputs=False)
 
 
 def _refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
     if in_srun_step():
-        able = " and ".join(stage.name for stage in stages if stage.on_workers)
+        *others, last = [stage.name for stage in stages if stage.on_workers]
+        able = f"{', '.join(others)} and {last}"
         raise UserError(
             "this is one of several tasks of an srun step, and each would do the whole of "
             f"`pipeline {command}`. Call it "
@@ -80,11 +85,12 @@ def run_stage(
             note(line)
         return
     root = config.paths.data_dir if stage.shared else config.paths.run_dir
-    look_at = {stage.name, *(stage.inputs if stage.reads_files else ())}
+    read = (*stage.inputs, *stage.needs)
+    look_at = {stage.name, *(read if stage.reads_files else ())}
     with Lease(root, f"pipeline {stage.name}"):
         states = artifacts.states(table, config, look_at)
         state = states[stage.name]
-        for name in stage.inputs:
+        for name in read:
             if states[name].kind != "done" and not rebuild_inputs:
                 raise DataError(
                     f"{stage.name} reads the output of {name}, which is {states[name].kind}"
@@ -94,9 +100,7 @@ def run_stage(
         if state.kind == "done":
             _print_result(stage, config, "done already", state.manifest)
             return
-        if lost := [
-            line for name in stage.inputs for line in _missing(table[name], config, states[name])
-        ]:
+        if lost := [line for name in read for line in _missing(table[name], config, states[name])]:
             raise DataError("\n".join(lost))
         refuse_mistakes([*stage.checks, *_checks_ahead(stage, table, states)], config)
         inputs = artifacts.expected_inputs(stage, config, table)

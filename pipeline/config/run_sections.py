@@ -97,7 +97,7 @@ class Executor(Section):
     """`local`: this machine. `slurm`: the tasks of the srun step this runs in, else jobs sent to
     Slurm from here."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Worker processes for `prepare` and `tokenize`; 1 works in this process.
+    """Worker processes for `prepare`, `tokenize` and `pack`; 1 works in this process.
 
     `auto`: threads of this process for small work, else one process per core that it may use. In an
     srun step its tasks less two; for jobs sent to Slurm a number is required.

@@ -1,6 +1,6 @@
 """Everything that a finished run left on disk, read once, for the summary and the report.
 
-Reads the stages' manifests (data_dir/{documents,tokenizer,tokens},
+Reads the stages' manifests (data_dir/{documents,tokenizer,tokens,packing},
 run_dir/{checkpoints,export,evaluation}) and run_dir/metrics.jsonl.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
+from pipeline.sampling.pack import packing_folder
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import read_json_lines
 from pipeline.store.layout import MANIFEST
@@ -82,11 +83,14 @@ def read_run(config: RunConfig) -> RunData:
         "prepare": data_dir / "documents" / MANIFEST,
         "train-tokenizer": data_dir / "tokenizer" / MANIFEST,
         "tokenize": data_dir / "tokens" / MANIFEST,
+        "pack": packing_folder(data_dir, config.data.sequence_length) / "pack.manifest.json",
         "train": run_dir / "checkpoints" / MANIFEST,
         "export": run_dir / "export" / MANIFEST,
         "evaluate": run_dir / "evaluation" / MANIFEST,
         "report": run_dir / REPORT_MANIFEST,
     }
+    if config.data.packing != "best-fit":  # another run of the same data may have it
+        del places["pack"]
     manifests = {
         name: manifest
         for name, path in places.items()

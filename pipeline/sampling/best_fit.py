@@ -1,44 +1,34 @@
 """Whole documents in training rows: best-fit packing, which cuts only documents longer than a row.
 
-Reads data_dir/tokens; writes data_dir/packing/best-fit-<sequence_length>/<source>/<shard>.rows
-(`packed_rows.py`) and, last, manifest.json there. It is made once for a corpus and a sequence
-length, and shared by all runs.
+Reads a tokens shard; writes the index of its rows (`packed_rows.py`). The stage `pack` (`pack.py`)
+does that for every shard.
 
 A document of n tokens has n - 1 positions: each of its tokens but the last is an input, with the
 next one as target. A document of one token, an empty text, has none and is in no row. Source: Ding
 et al. 2024, "Fewer Truncations Improve Language Modeling", arXiv:2404.10830.
 """
 
-import tempfile
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.config.run_config import RunConfig
-from pipeline.errors import DataError, out_of_space
-from pipeline.sampling.packed_rows import FORMAT_VERSION, RowsWriter
-from pipeline.store.artifacts import read_manifest
-from pipeline.store.files import fingerprint, read_json, remove_unlisted, write_json
-from pipeline.store.layout import MANIFEST
-from pipeline.store.lease import Lease
+from pipeline.errors import DataError
+from pipeline.sampling.packed_rows import RowsWriter
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard
-from pipeline.work.executor import Task, report_progress, run_tasks
+from pipeline.work.executor import report_progress
 
-PACKING_VERSION = 1
-"""Raised when the same documents would be packed otherwise."""
 GROUP_POSITIONS = 1 << 20
 """Least positions packed together: some 2 MB of tokens, so that the pieces of a row lie near each
 other."""
 GROUP_ROWS = 64
 """Least rows' worth of positions packed together: a group's last rows stay partly empty."""
-COUNTS = ("documents", "cut_documents", "positions", "pieces", "rows")
 
 
-def pack(lengths: np.ndarray, capacity: int) -> np.ndarray:
+def assign_rows(lengths: np.ndarray, capacity: int) -> np.ndarray:
     """Return the row of each piece by best-fit decreasing, `(pieces,) int64`; rows count from 0, as
     they are opened.
 
@@ -188,7 +178,7 @@ def pack_shard(
             shard, max(GROUP_POSITIONS, GROUP_ROWS * sequence_length), remedy
         ):
             piece_starts, lengths = cut(starts, positions, sequence_length)
-            rows = pack(lengths, sequence_length)
+            rows = assign_rows(lengths, sequence_length)
             order = _stable_order(rows)
             writer.add(np.bincount(rows), piece_starts[order], lengths[order])
             positions_in_all += int(positions.sum())
@@ -203,124 +193,3 @@ def pack_shard(
         "rows": writer.rows,
         "files": {f"{path.parent.name}/{path.name}": record},
     }
-
-
-def packing_folder(data_dir: Path, sequence_length: int) -> Path:
-    """Return the folder of the packing of `sequence_length`."""
-    return data_dir / "packing" / f"best-fit-{sequence_length}"
-
-
-def rows_path(folder: Path, source: str, shard: str) -> Path:
-    """Return the file of one shard's rows in a packing's folder; shards are named as in its
-    manifest."""
-    return folder / source / f"{shard}.rows"
-
-
-def prepare_packing(config: RunConfig) -> dict[str, Any]:
-    """Pack the training text of the run's sources into rows, unless that is done, and return the
-    packing's manifest.
-
-    It holds `sequence_length`, `fingerprint` (of the tokens, the sequence length and the versions
-    of packing and format) and per source, under `sources`: `shards`, `[[name, rows], ...]` in the
-    tokens' order; `documents`, `cut_documents`, `positions`, `pieces`, `rows`, and
-    `padding_positions`, the rows' empty places.
-
-    Raises DataError where there are no finished tokens or a shard is broken, or where the packing
-    has to be made in a folder that cannot be written; LeaseError where somebody else is making it.
-    """
-    tokens, folder = (
-        config.paths.data_dir / "tokens",
-        packing_folder(config.paths.data_dir, config.data.sequence_length),
-    )
-    manifest = read_manifest(tokens / MANIFEST)
-    if manifest is None:
-        raise DataError(f"{tokens}: holds no finished tokens. Run `pipeline tokenize` first.")
-    tasks = _tasks(config, tokens, folder, manifest["files"])
-    made_from = fingerprint({task.name: task.fingerprint for task in tasks})
-    if done := _finished(folder, made_from):
-        return done
-    _require_writable(folder)
-    with Lease(folder, "best-fit packing for `pipeline train`"):
-        if done := _finished(folder, made_from):
-            return done
-        (folder / MANIFEST).unlink(missing_ok=True)
-        # Here, also where text work is sent to Slurm: a job that trains should not wait in the
-        # queue for it.
-        results = run_tasks(
-            tasks, folder, config.executor.model_copy(update={"kind": "local"}), "pack rows"
-        )
-        files = [name for result in results.values() for name in result["files"]]
-        remove_unlisted(folder, files, ["*/*.rows", "*/.*.partial"])
-        sources = {
-            source: _add_up(source, results, config.data.sequence_length)
-            for source in config.sources
-        }
-        packing = {
-            "sequence_length": config.data.sequence_length,
-            "fingerprint": made_from,
-            "sources": sources,
-        }
-        write_json(folder / MANIFEST, packing)
-    return packing
-
-
-def _finished(folder: Path, made_from: str) -> dict[str, Any] | None:
-    packing = read_json(folder / MANIFEST)
-    return packing if packing and packing["fingerprint"] == made_from else None
-
-
-def _tasks(
-    config: RunConfig, tokens: Path, folder: Path, files: Mapping[str, Mapping[str, Any]]
-) -> list[Task]:
-    """Return a task for each training shard of the run's sources, in the order in which the shards
-    are read."""
-    tasks = []
-    for name in sorted(name for name in files if name.endswith(".bin")):
-        prefix = name.removesuffix(".bin")
-        source, _, shard = prefix.partition("/")
-        if source not in config.sources or not shard.startswith("train_"):
-            continue
-        records = [files[f"{prefix}{suffix}"] for suffix in (".bin", ".idx")]
-        links = [record.get("link_to", "") for record in records]  # pairs that somebody else made
-        arguments = {
-            "prefix": tokens / prefix,
-            "path": rows_path(folder, source, shard),
-            "sequence_length": config.data.sequence_length,
-            "remedy": f"Copy {' and '.join(links)} again." if all(links) else None,
-        }
-        contents = [record.get("checksum") or record["identity"] for record in records]
-        key = fingerprint([PACKING_VERSION, FORMAT_VERSION, config.data.sequence_length, contents])
-        tasks.append(Task(f"{source}~{shard}", pack_shard, arguments, key, records[0]["bytes"]))
-    return tasks
-
-
-def _add_up(
-    source: str, results: Mapping[str, Mapping[str, Any]], sequence_length: int
-) -> dict[str, Any]:
-    own = {
-        name.partition("~")[2]: result
-        for name, result in results.items()
-        if name.partition("~")[0] == source
-    }
-    counts = {key: sum(result[key] for result in own.values()) for key in COUNTS}
-    return {
-        "shards": [[shard, result["rows"]] for shard, result in own.items()],
-        **counts,
-        "padding_positions": counts["rows"] * sequence_length - counts["positions"],
-    }
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        if full := out_of_space(error, folder):
-            raise full from None
-        raise DataError(
-            f"{folder}: the packing of this sequence length is missing or of other tokens, and "
-            "cannot be written there "
-            f"({error.strerror}). Run the same command once where paths.data_dir is writable; from "
-            "then on it is only read."
-        ) from None

@@ -14,16 +14,14 @@ from typing import Any
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling.batches import Shape, Source
-from pipeline.sampling.best_fit import packing_folder, rows_path
 from pipeline.sampling.blocks import BlockReader
 from pipeline.sampling.loader import Data
 from pipeline.sampling.order import make_order
+from pipeline.sampling.pack import packing_folder, read_packing, rows_path
 from pipeline.sampling.rows import Concatenated, Packed, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
 from pipeline.sampling.stream import Files, TokenStream, open_streams
-from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import read_json
-from pipeline.store.layout import MANIFEST
 
 
 def open_data(
@@ -55,8 +53,8 @@ def open_data(
 
 
 def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict[str, Rows]:
-    """Return how each source's stream is cut into rows. Raises DataError where a packing is not
-    prepared."""
+    """Return how each source's stream is cut into rows. Raises DataError where the text is not
+    packed."""
     data = config.data
     if data.packing == "concatenate":
         return {
@@ -65,10 +63,10 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
         }
     tokens = config.paths.data_dir / "tokens"
     folder = packing_folder(config.paths.data_dir, data.sequence_length)
-    packing = read_manifest(folder / MANIFEST)
+    packing = read_packing(config)
     if packing is None or not streams.keys() <= packing["sources"].keys():
         raise DataError(
-            f"{folder}: the text is not packed for these sources. Run `pipeline train` with this "
+            f"{folder}: the text is not packed for these sources. Run `pipeline pack` with this "
             "run file."
         )
     rows: dict[str, Rows] = {}

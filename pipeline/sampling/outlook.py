@@ -1,8 +1,5 @@
 """What a run will read, known before it trains: tokens and epochs of each source, documents cut,
-places padded.
-
-Prepares the index that `data.packing: best-fit` needs.
-"""
+places padded."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +9,9 @@ import numpy as np
 
 from pipeline.config.run_config import RunConfig
 from pipeline.logs import note, warn
-from pipeline.sampling.best_fit import prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
+from pipeline.sampling.pack import read_packing
 from pipeline.sampling.stream import TokenStream
 from pipeline.tokens import indexed_dataset
 
@@ -45,12 +42,12 @@ class SourceOutlook:
 
 
 def look_ahead(config: RunConfig) -> dict[str, Any]:
-    """Prepare what reading needs, print what the run will read, and return it as JSON values.
+    """Print what the run will read, and return it as JSON values.
 
-    Raises ConfigError and DataError as `open_data` and `prepare_packing` do.
+    Raises ConfigError and DataError as `open_data` does.
     """
-    packing = prepare_packing(config) if config.data.packing == "best-fit" else None
     data = open_data(config)
+    packing = read_packing(config) if config.data.packing == "best-fit" else None
     sources = _outlook(config, data, packing)
     _show(config, sources)
     return {

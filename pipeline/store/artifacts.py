@@ -58,6 +58,12 @@ class Stage:
     """Fields, or whole sections, that change its output."""
     inputs: tuple[str, ...] = ()
     """Names of the stages whose output it reads."""
+    needs: tuple[str, ...] = ()
+    """Names of other stages that must be done when it runs. What they make follows from `inputs`
+    and `settings`, so it is in no fingerprint, and makes nothing stale."""
+    made_before: str | None = None
+    """`module:function` that returns the Result of complete output without a manifest, or None:
+    output that was made before it had a stage."""
     outside: str | None = None
     """`module:function` that describes what it reads from outside, as `{name: value}`."""
     checks: tuple[Check, ...] = ()
@@ -78,7 +84,10 @@ class Stage:
     keeps: bool = False
     """Once made, it stays as it is when its inputs change: only its own settings make it stale."""
     is_asked: Callable[[RunConfig], bool] = lambda config: True
-    """Whether the run file asks anything of it; if not, it is made in passing and takes no time."""
+    """Whether the run file asks anything of it; if not, there is nothing to do."""
+    is_made_unasked: bool = False
+    """Where the run file asks nothing of it, it is made in passing all the same, without content,
+    for the stages that read its manifest."""
     reads_files: bool = True
     """It reads the files of its inputs, and not their manifests alone."""
     rebuilds: bool = True
@@ -88,6 +97,10 @@ class Stage:
 
     def manifest_path(self, config: RunConfig) -> Path:
         return self.folder(config) / self.manifest
+
+    def is_left_out(self, config: RunConfig) -> bool:
+        """Tell whether the run file leaves it nothing to do, and nobody reads its manifest."""
+        return not self.is_asked(config) and not self.is_made_unasked
 
 
 @dataclass
@@ -116,6 +129,7 @@ class State:
     """Whether a stage has to run."""
 
     kind: Literal["done", "stale", "missing"]
+    """`done` is also a stage that the run file leaves nothing to do: it has no manifest."""
     reasons: tuple[str, ...] = ()
     manifest: dict[str, Any] | None = None
     missing_files: tuple[str, ...] = ()
@@ -176,18 +190,19 @@ def states(
     known: dict[str, State] = {}
     made: set[str] = set()
     for stage in stages.values():
+        if stage.is_left_out(config):
+            made.add(stage.name)
+            known[stage.name] = State("done")
+            continue
         manifest = read_manifest(stage.manifest_path(config))
+        if manifest is not None:
+            expected = _expected_now(stage, config, stages, manifest)
+        else:
+            manifest = _manifest_of_output_made_before(stage, config)
+            expected = {}
         if manifest is None:
             known[stage.name] = State("missing")
             continue
-        try:
-            expected = expected_inputs(stage, config, stages, before=manifest["inputs"])
-        except (
-            DataError
-        ):  # what it was made from has been moved away since: no reason to make it again
-            expected = manifest["inputs"] | expected_inputs(
-                replace(stage, outside=None), config, stages
-            )
         unfinished = [] if stage.keeps else [name for name in stage.inputs if name not in made]
         reasons = [f"its input {name} is {known[name].kind}" for name in unfinished]
         reasons += differences(manifest["inputs"], expected)
@@ -202,6 +217,34 @@ def states(
             "stale" if reasons else "done", tuple(reasons), manifest, tuple(lacking)
         )
     return known
+
+
+def _expected_now(
+    stage: Stage, config: RunConfig, stages: Mapping[str, Stage], manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return `expected_inputs` to compare a manifest with. What it was made from may have been
+    moved away since, which is no reason to make it again."""
+    try:
+        return expected_inputs(stage, config, stages, before=manifest["inputs"])
+    except DataError:
+        return manifest["inputs"] | expected_inputs(replace(stage, outside=None), config, stages)
+
+
+def _manifest_of_output_made_before(stage: Stage, config: RunConfig) -> dict[str, Any] | None:
+    """Return what a manifest would say of output that has none, None where there is no such
+    output."""
+    if stage.made_before is None:
+        return None
+    result = resolve(stage.made_before)(config)
+    if result is None:
+        return None
+    return {
+        "seconds": None,
+        "counts": result.counts,
+        "closing": result.closing,
+        "inputs": {},
+        "files": result.files,
+    }
 
 
 def missing_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:

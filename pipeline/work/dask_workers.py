@@ -55,6 +55,11 @@ def in_srun_step() -> bool:
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
+def is_first_task() -> bool:
+    """Tell whether this process is the first task of its srun step, or runs outside of any."""
+    return not in_srun_step() or os.environ["SLURM_PROCID"] == "0"
+
+
 @contextmanager
 def allocation(executor: Executor, folder: Path) -> Iterator[None]:
     """Within an srun step, turn its tasks into one scheduler, one client and workers; only the

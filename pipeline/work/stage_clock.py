@@ -1,6 +1,7 @@
 """How long a stage took, over all jobs that made it: those that were stopped or killed, too.
 
-Keeps `.STAGE.seconds.json` in data_dir or run_dir; the sum goes into the stage's manifest.
+Keeps `.STAGE.seconds.json` in data_dir or run_dir, or `.STAGE-OUTPUT.seconds.json` for a stage with
+several outputs side by side; the sum goes into the stage's manifest.
 """
 
 import threading
@@ -44,7 +45,8 @@ class StageClock:
     def __init__(self, root: Path, stage: str, folder: Path, inputs: str, *, grows: bool) -> None:
         """Take data_dir or run_dir, the stage's folder in it, and the fingerprint of its inputs.
         Nothing is written yet."""
-        self._path = root / f".{stage}.seconds.json"
+        output = folder.relative_to(root).parts[1:]
+        self._path = root / f".{'-'.join((stage, *output))}.seconds.json"
         self._records = folder / RECORDS
         saved = (
             _read(self._path) if folder.is_dir() else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from allowed import ADDED_RECORDS
 from safetensors import safe_open
 from scenarios import Program
 
@@ -75,7 +76,8 @@ def _is_record(path: Path, data_dir: Path) -> bool:
     """Tell whether a file says something of the data, or of how they were made, and is none of
     them."""
     hidden = any(part.startswith(".") for part in path.relative_to(data_dir).parts)
-    return hidden or path.name in ("manifest.json", "report.json", "statistics.json")
+    records = ("manifest.json", "report.json", "statistics.json", *ADDED_RECORDS)
+    return hidden or path.name in records
 
 
 def tensors(paths: Iterable[Path]) -> tuple[list[list[Any]], str]:

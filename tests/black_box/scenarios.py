@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,10 @@ class Program:
         )
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
+    def has_command(self, folder: Path, name: str) -> bool:
+        """Tell whether it offers a command that may have been added (`allowed.py`)."""
+        return re.search(rf"^│ {name} ", self(folder, "--help").stdout, re.MULTILINE) is not None
+
     def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
         """Start one command in a folder."""
         environment = {
@@ -167,7 +172,9 @@ def run_stream(folder: Path, program: Program) -> None:
 
 
 def run_packed(folder: Path, program: Program) -> None:
-    """Train and export with ZeRO 3; the data must be there."""
+    """Pack, train and export with ZeRO 3; the data must be there."""
+    if program.has_command(folder, "pack"):
+        program(folder, "pack", "run.yaml", *PACKED)
     program(folder, "train", "run.yaml", *PACKED)
     program(folder, "export", "run.yaml", *PACKED)
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allowed import ADDED_COMMANDS
 from mistakes import MISTAKES
 from record import OBSERVED, observe
 from reference import files_of_data, kind_of_machine, offered, steps_of, tensors
-from scenarios import ROOT, Program, make_corpus, write_run_file
+from scenarios import PACKED, ROOT, Program, make_corpus, write_run_file
 
 observed = json.loads(OBSERVED.read_text())
 STAGES = ("prepare", "train-tokenizer", "tokenize", "train", "export", "evaluate", "report")
@@ -45,6 +46,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
 def test_every_command_and_option_is_still_there(program: Program, tmp_path: Path) -> None:
     now = offered(program, tmp_path)
     assert observed["options"].keys() - now.keys() == set()
+    assert now.keys() - observed["options"].keys() == ADDED_COMMANDS.keys()
     for command, options in observed["options"].items():
         assert set(options) - set(now[command]) == set(), command
 
@@ -174,6 +176,13 @@ def test_a_run_that_the_old_commit_began_is_finished_as_if_it_were_one(
     assert weights[0] == weights[1]
 
 
+def states(program: Program, folder: Path, *settings: str) -> dict[str, str]:
+    """Return the first word of each stage's state, by the stage."""
+    status = program(folder, "status", "run.yaml", *settings).stdout
+    first_words = [line.split()[:2] for line in status.splitlines() if len(line.split()) > 1]
+    return {name: word for name, word in first_words if name in (*STAGES, "pack")}
+
+
 @pytest.mark.full
 def test_old_folders_are_done_and_new_checkpoints_sound(
     made: tuple[Path, dict[str, Any]], old: Program, program: Program, tmp_path: Path
@@ -183,9 +192,10 @@ def test_old_folders_are_done_and_new_checkpoints_sound(
     make_corpus(folder)
     write_run_file(folder, old)
     old(folder, "run", "run.yaml")
-    status = program(folder, "status", "run.yaml").stdout
-    shown = {line.split()[0]: line.split()[1] for line in status.splitlines() if line.split()[:1]}
-    assert {stage: shown[stage] for stage in STAGES} == dict.fromkeys(STAGES, "done")
+    assert states(program, folder) == dict.fromkeys(STAGES, "done") | {"pack": "not"}  # asked for
+    old(folder, "train", "run.yaml", *PACKED)
+    packed = states(program, folder, *PACKED)
+    assert {packed[stage] for stage in ("tokenize", "pack", "train")} == {"done"}
     again = program(folder, "run", "run.yaml").stderr
     assert again.count("done already") >= len(STAGES)
     for run in ("stream", "packed", "reshard"):

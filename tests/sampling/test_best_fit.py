@@ -1,32 +1,23 @@
-"""Best-fit packing: against best-fit decreasing piece by piece, whole documents, every target once,
-the folder."""
+"""Best-fit packing: against best-fit decreasing piece by piece, whole documents, every target
+once."""
 
-import json
 import shutil
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from helpers import digests
 from hypothesis import given
 from hypothesis import strategies as st
+from token_files import write_shard
 
-from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import load
-from pipeline.errors import DataError, LeaseError, TasksFailed
+from pipeline.errors import DataError
 from pipeline.sampling import best_fit
-from pipeline.sampling.best_fit import cut, document_groups, pack, pack_shard, prepare_packing
+from pipeline.sampling.best_fit import assign_rows, cut, document_groups, pack_shard
 from pipeline.sampling.packed_rows import PackedRows
-from pipeline.store.files import file_record, read_json
-from pipeline.store.lease import Lease
+from pipeline.store.files import file_record
 from pipeline.tokens import indexed_dataset
-from pipeline.work.executor import RECORDS
 
 
 def one_by_one(lengths: Sequence[int], capacity: int) -> list[int]:
@@ -49,7 +40,7 @@ def one_by_one(lengths: Sequence[int], capacity: int) -> list[int]:
 
 
 def packed(lengths: Sequence[int], capacity: int) -> list[int]:
-    return pack(np.array(lengths, np.int64), capacity).tolist()
+    return assign_rows(np.array(lengths, np.int64), capacity).tolist()
 
 
 def test_the_fullest_row_with_room_takes_a_piece() -> None:
@@ -90,17 +81,6 @@ def test_only_documents_longer_than_a_row_are_cut() -> None:
     starts, lengths = cut(np.array([0, 5, 20]), np.array([4, 11, 8]), 4)
     assert starts.tolist() == [0, 5, 9, 13, 20, 24]
     assert lengths.tolist() == [4, 4, 4, 3, 4, 4]
-
-
-def write_shard(prefix: Path, lengths: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Write documents of these lengths; token i of the shard has the id i."""
-    with indexed_dataset.ShardWriter(prefix, np.dtype(np.int32)) as writer:
-        writer.add(
-            np.arange(sum(lengths), dtype=np.int32),
-            np.array(lengths, np.int64),
-            np.arange(len(lengths)),
-        )
-        return writer.finish()
 
 
 def groups(prefix: Path, least: int) -> list[tuple[list[int], list[int]]]:
@@ -209,206 +189,3 @@ def test_every_target_is_in_one_row_and_short_documents_are_whole(
         "rows": rows.rows,
     }
     shutil.rmtree(folder)
-
-
-@pytest.fixture
-def make_tokens(run_file: Path) -> Callable[..., RunConfig]:
-    """Return a function that writes tokens as the stage would: `{shard: lengths}` of the source
-    `web`; `L` is 8."""
-
-    def make(shards: dict[str, Sequence[int]], workers: int = 1) -> RunConfig:
-        config = load(run_file, [f"executor.workers={workers}"])
-        folder = config.paths.data_dir / "tokens"
-        files = {}
-        for name, lengths in shards.items():
-            for suffix, record in write_shard(folder / "web" / name, lengths).items():
-                files[f"web/{name}{suffix}"] = record
-        (folder / "manifest.json").write_text(json.dumps({"files": files}))
-        return config
-
-    return make
-
-
-SHARDS = {"train_1": [5, 5, 20, 1], "validation_0": [30], "train_0": [9, 3]}
-
-
-def test_the_manifest_says_what_was_packed(make_tokens: Callable[..., RunConfig]) -> None:
-    config = make_tokens(SHARDS)
-    manifest = prepare_packing(config)
-    folder = config.paths.data_dir / "packing" / "best-fit-8"
-    assert manifest == read_json(folder / "manifest.json")
-    # train_0: 8 | 2. train_1: 4 + 4 | 8 | 8 | 3, the document of 19 positions being cut into 8, 8
-    # and 3.
-    assert manifest["sources"] == {
-        "web": {
-            "shards": [["train_0", 2], ["train_1", 4]],
-            "documents": 6,
-            "cut_documents": 1,
-            "positions": 37,
-            "pieces": 7,
-            "rows": 6,
-            "padding_positions": 11,
-        }
-    }
-    assert manifest["sequence_length"] == 8
-    assert sorted(digests(folder)) == ["web/train_0.rows", "web/train_1.rows"]
-    rows = PackedRows(best_fit.rows_path(folder, "web", "train_1"), 8)
-    assert [rows.pieces(row)[0].tolist() for row in range(4)] == [[10], [18], [0, 5], [26]]
-
-
-def test_one_worker_and_two_write_the_same(
-    make_tokens: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    lengths = np.random.default_rng(2).geometric(0.1, (3, 500)).tolist()
-    shards = {f"train_{i}": of_shard for i, of_shard in enumerate(lengths)}
-    made = []
-    for workers in (1, 2):
-        config = make_tokens(shards, workers)
-        manifest = prepare_packing(config)
-        folder = best_fit.packing_folder(config.paths.data_dir, 8)
-        made.append((manifest, digests(folder), (folder / "manifest.json").read_bytes()))
-        shutil.rmtree(config.paths.data_dir)
-    assert made[0] == made[1]
-
-
-def test_what_is_finished_is_only_read(make_tokens: Callable[..., RunConfig]) -> None:
-    config = make_tokens(SHARDS)
-    manifest = prepare_packing(config)
-    folder = best_fit.packing_folder(config.paths.data_dir, 8)
-    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
-    with Lease(folder, "another job"):
-        assert prepare_packing(config) == manifest
-        shutil.rmtree(folder / RECORDS)
-        shutil.rmtree(folder / "web")
-        assert prepare_packing(config) == manifest  # not even looked at
-        (folder / "manifest.json").unlink()
-        with pytest.raises(LeaseError, match="in use by `another job`"):
-            prepare_packing(config)
-    assert prepare_packing(config) == manifest
-    assert before.keys() == {folder, *folder.rglob("*")}
-
-
-def test_new_text_is_packed_and_the_rest_kept(make_tokens: Callable[..., RunConfig]) -> None:
-    before = prepare_packing(config := make_tokens(SHARDS))
-    folder = best_fit.packing_folder(config.paths.data_dir, 8)
-    kept = (folder / "web" / "train_0.rows").stat().st_ino
-    partial = folder / "web" / ".train_1.rows.7-0123.partial"
-    partial.touch()
-    after = prepare_packing(make_tokens({"train_0": [9, 3], "train_2": [4]}))
-    assert after["fingerprint"] != before["fingerprint"]
-    assert after["sources"]["web"]["shards"] == [["train_0", 2], ["train_2", 1]]
-    assert sorted(path.name for path in (folder / "web").iterdir()) == [
-        "train_0.rows",
-        "train_2.rows",
-    ]
-    assert (folder / "web" / "train_0.rows").stat().st_ino == kept
-
-
-def test_a_broken_shard_is_named_and_the_others_are_not_packed_again(
-    make_tokens: Callable[..., RunConfig],
-) -> None:
-    config = make_tokens(SHARDS)
-    shard = config.paths.data_dir / "tokens" / "web" / "train_0.idx"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:-1])
-    with pytest.raises(
-        TasksFailed,
-        match=r"train_0\.idx: cannot be read.*Delete .*train_0\.idx and .*then run `pipeline tokenize`",
-    ):
-        prepare_packing(config)
-    folder = best_fit.packing_folder(config.paths.data_dir, 8)
-    assert [path.name for path in (folder / "web").iterdir()] == ["train_1.rows"]
-    assert not (folder / "manifest.json").exists()
-    done = (folder / "web" / "train_1.rows").stat().st_ino
-    shard.write_bytes(whole)
-    assert prepare_packing(config)["sources"]["web"]["rows"] == 6
-    assert (folder / "web" / "train_1.rows").stat().st_ino == done
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from pipeline.config.run_file import load
-from pipeline.sampling.best_fit import prepare_packing
-
-prepare_packing(load(Path(sys.argv[1]), ["executor.workers=1"]))
-"""
-
-
-def test_it_goes_on_after_a_kill(make_tokens: Callable[..., RunConfig], run_file: Path) -> None:
-    lengths = np.random.default_rng(3).geometric(0.02, (4, 20_000)).tolist()
-    config = make_tokens({f"train_{i}": of_shard for i, of_shard in enumerate(lengths)})
-    folder = best_fit.packing_folder(config.paths.data_dir, 8)
-    with subprocess.Popen([sys.executable, "-c", KILLED, run_file]) as process:
-        while process.poll() is None and not list((folder / RECORDS).glob("*.json")):
-            time.sleep(0.001)
-        process.kill()
-    finished = {
-        path: path.stat().st_ino for path in folder.glob("web/*.rows") if has_record(path, folder)
-    }
-    assert finished
-    manifest = prepare_packing(config)
-    assert {path: path.stat().st_ino for path in finished} == finished
-    made = digests(folder)
-    assert not list(folder.glob("web/.*"))
-    shutil.rmtree(folder)
-    assert (prepare_packing(config), digests(folder)) == (manifest, made)
-
-
-def has_record(path: Path, folder: Path) -> bool:
-    return (folder / RECORDS / f"web~{path.stem}.json").exists()
-
-
-def test_linked_pairs_are_packed_alike_and_copied_again_when_broken(
-    make_tokens: Callable[..., RunConfig],
-) -> None:
-    sources = prepare_packing(config := make_tokens(SHARDS))["sources"]
-    tokens = config.paths.data_dir / "tokens"
-    files = read_json(tokens / "manifest.json")["files"]
-    elsewhere = config.paths.data_dir.parent / "elsewhere"
-    (tokens / "web").rename(elsewhere)
-    (tokens / "web").mkdir()
-    for name, record in files.items():
-        original = elsewhere / Path(name).name
-        (tokens / name).symlink_to(original)
-        files[name] = {
-            "bytes": record["bytes"],
-            "identity": "name, size, time: 1",
-            "link_to": str(original),
-        }
-    (tokens / "manifest.json").write_text(json.dumps({"files": files}))
-    assert prepare_packing(config)["sources"] == sources
-    (elsewhere / "train_0.bin").write_bytes(b"")
-    shutil.rmtree(best_fit.packing_folder(config.paths.data_dir, 8))
-    with pytest.raises(
-        TasksFailed,
-        match=r"train_0\.bin: holds 0 tokens.* Copy .*elsewhere/train_0\.bin and .* again\.",
-    ):
-        prepare_packing(config)
-
-
-def test_without_tokens_or_a_place_to_write_it_says_what_to_do(
-    make_tokens: Callable[..., RunConfig],
-) -> None:
-    config = make_tokens(SHARDS)
-    (config.paths.data_dir / "packing").symlink_to(
-        "a folder that is gone"
-    )  # where not even root can write
-    with pytest.raises(
-        DataError, match=r"best-fit-8: the packing .* once where paths\.data_dir is writable"
-    ):
-        prepare_packing(config)
-    (config.paths.data_dir / "tokens" / "manifest.json").unlink()
-    with pytest.raises(DataError, match="holds no finished tokens"):
-        prepare_packing(config)
-
-
-def test_what_tokenize_made_is_packed_whole(make_run: Callable[..., Path]) -> None:
-    config = load(make_run(), ["executor.workers=1"])
-    packing = prepare_packing(config)
-    tokens = read_json(config.paths.data_dir / "tokens" / "manifest.json")["counts"]["sources"]
-    assert packing["sources"].keys() == tokens.keys() == {"prose", "sums"}
-    for source, counts in packing["sources"].items():
-        train = tokens[source]["train"]
-        assert counts["documents"] == train["documents"]
-        assert counts["positions"] == train["tokens"] - train["documents"] > 0

@@ -13,6 +13,7 @@ from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling.dataset import open_data, phase_weights
 from pipeline.sampling.outlook import look_ahead
+from pipeline.sampling.pack import pack
 from pipeline.store.files import write_json
 from pipeline.tokens.indexed_dataset import ShardWriter
 
@@ -206,6 +207,7 @@ def test_best_fit_is_prepared_before_it_is_opened(make: Make) -> None:
     config = make("data.packing=best-fit")
     with pytest.raises(DataError, match="the text is not packed for these sources"):
         open_data(config)
+    pack(config)
     seen = look_ahead(config)["sources"]
     # Longer than 9 tokens are 20 and 40 of web's five documents, and 30 of wiki's three (9 tokens
     # are 8 positions).

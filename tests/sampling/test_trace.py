@@ -16,6 +16,7 @@ from pipeline.corpus import groups
 from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
 from pipeline.errors import DataError, UserError
 from pipeline.sampling.outlook import look_ahead
+from pipeline.sampling.pack import pack
 from pipeline.sampling.trace import Run, open_run, read_run, trace_document, trace_step
 from pipeline.store.files import read_json, write_json
 from pipeline.training import resume
@@ -37,6 +38,8 @@ DATA = {
 def begin(run_file: Path, overrides: list[str], completed: int = 12) -> Run:
     """Leave what `train` would after some steps on 2 ranks, and open it."""
     config = load(run_file, overrides)
+    if config.data.packing == "best-fit":
+        pack(config)
     look_ahead(config)
     run_dir = config.paths.run_dir
     run_dir.mkdir(exist_ok=True)
@@ -62,7 +65,7 @@ def add_text(run_file: Path, change: str) -> None:
     other = run_file.with_name("other.yaml")
     other.write_text(text)
     run_stages(other, ["prepare", "train-tokenizer", "tokenize"], [])
-    look_ahead(load(other, ["data.packing=best-fit"]))
+    pack(load(other, ["data.packing=best-fit"]))
 
 
 @pytest.mark.parametrize("change", ["a source", "a file"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from pipeline.sampling.order import make_order
 from pipeline.sampling.rows import Concatenated, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle
 from pipeline.sampling.stream import Files, TokenStream
+from pipeline.tokens import indexed_dataset
 
 END = 65_000
 
@@ -80,3 +82,14 @@ class Windows(Concatenated):
     @property
     def block(self) -> int:
         return self._rows_in_block or super().block
+
+
+def write_shard(prefix: Path, lengths: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Write documents of these lengths; token i of the shard has the id i."""
+    with indexed_dataset.ShardWriter(prefix, np.dtype(np.int32)) as writer:
+        writer.add(
+            np.arange(sum(lengths), dtype=np.int32),
+            np.array(lengths, np.int64),
+            np.arange(len(lengths)),
+        )
+        return writer.finish()

@@ -23,9 +23,9 @@ from pipeline.config.run_file import load
 from pipeline.config.schedules import learning_rate
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import initialise
-from pipeline.sampling.best_fit import prepare_packing
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
+from pipeline.sampling.pack import pack
 from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
@@ -124,7 +124,7 @@ def test_any_division_of_padded_batches_trains_like_each_document_alone(
     settings = [f"data.packing={packing}", *APART]
     config = load(short_documents, settings)
     if packing == "best-fit":
-        prepare_packing(config)
+        pack(config)
     losses, norms, without_target = train_each_document_alone(config)
     assert without_target > ignored
     assert losses[0] - losses[-1] > 1, "the reference itself must learn, or equality says little"
@@ -177,7 +177,7 @@ def test_every_rank_count_reads_what_the_run_file_says(
     settings = [*FEATURES[feature], f"paths.run_dir={tmp_path}"]
     config = load(short_documents, settings)
     if feature == "best-fit":
-        prepare_packing(config)
+        pack(config)
     run_ranks(short_documents, ranks, settings)
     assert logged(tmp_path)[0] == checksums(config)
 
@@ -196,7 +196,7 @@ def test_a_run_reads_on_after_a_change_of_ranks_as_if_never_stopped(
         f"paths.run_dir={tmp_path}",
     ]
     config = load(short_documents, settings)
-    prepare_packing(config)
+    pack(config)
     data = open_data(config)
     of_step_10, of_step_11 = (
         data.order.locate(np.arange(first, first + 8)).source for first in (72, 80)

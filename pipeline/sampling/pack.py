@@ -1,0 +1,193 @@
+"""The stage `pack`: with `data.packing: best-fit`, the index of the rows that documents are packed
+into.
+
+Reads data_dir/tokens; writes data_dir/packing/best-fit-<sequence_length>/<source>/<shard>.rows
+(`packed_rows.py`) and, after them, manifest.json there, which says what the index holds and is all
+of it that training reads besides the rows. The index is made once for a corpus and a sequence
+length, and shared by all runs; those of several sequence lengths lie side by side.
+
+The stage's own manifest is pack.manifest.json, beside it. An index without one is as good: `train` made
+it before packing was a stage.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import DataError, out_of_space
+from pipeline.sampling.best_fit import pack_shard
+from pipeline.sampling.packed_rows import FORMAT_VERSION
+from pipeline.store.artifacts import Result, read_manifest
+from pipeline.store.files import fingerprint, read_json, remove_unlisted, write_json
+from pipeline.store.layout import MANIFEST
+from pipeline.work.executor import Task, run_tasks
+
+PACKING_VERSION = 1
+"""Raised when the same documents would be packed otherwise."""
+COUNTS = ("documents", "cut_documents", "positions", "pieces", "rows")
+
+
+def packing_folder(data_dir: Path, sequence_length: int) -> Path:
+    """Return the folder of the packing of `sequence_length`."""
+    return data_dir / "packing" / f"best-fit-{sequence_length}"
+
+
+def rows_path(folder: Path, source: str, shard: str) -> Path:
+    """Return the file of one shard's rows in a packing's folder; shards are named as in its
+    manifest."""
+    return folder / source / f"{shard}.rows"
+
+
+def read_packing(config: RunConfig) -> dict[str, Any] | None:
+    """Return the manifest of the index of the run's sequence length, None where it is not complete.
+
+    It holds `sequence_length`, `fingerprint` (of the tokens, the sequence length and the stage's
+    version) and per source, under `sources`: `shards`, `[[name, rows], ...]` in the tokens' order;
+    `documents`, `cut_documents`, `positions`, `pieces`, `rows`, and `padding_positions`, the rows'
+    empty places.
+    """
+    return read_json(_folder(config) / MANIFEST)
+
+
+def pack(config: RunConfig) -> Result:
+    """Pack the training text of every source into rows of the run's sequence length.
+
+    Raises DataError where there are no finished tokens, a shard is broken, or the index cannot be
+    written.
+    """
+    folder = _folder(config)
+    tasks = _tasks(config, _read_tokens(config))
+    _require_writable(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    results = run_tasks(tasks, folder, config.executor, "pack")
+    files = {
+        name: record for result in results.values() for name, record in result["files"].items()
+    }
+    remove_unlisted(folder, list(files), ["*/*.rows", "*/.*.partial"])
+    packing = {
+        "sequence_length": config.data.sequence_length,
+        "fingerprint": _fingerprint(tasks),
+        "sources": {
+            source: _add_up(source, results, config.data.sequence_length)
+            for source in config.sources
+        },
+    }
+    write_json(folder / MANIFEST, packing)
+    return Result(_counts(packing), files)
+
+
+def complete_index(config: RunConfig) -> Result | None:
+    """Return what `pack` would, where the index is complete and of the present tokens; None
+    elsewhere."""
+    folder = _folder(config)
+    packing = read_packing(config)
+    if packing is None or read_manifest(config.paths.data_dir / "tokens" / MANIFEST) is None:
+        return None
+    if packing["fingerprint"] != _fingerprint(_tasks(config, _read_tokens(config))):
+        return None
+    files = {}
+    for source, counts in packing["sources"].items():
+        for shard, _ in counts["shards"]:
+            path = rows_path(folder, source, shard)
+            if not path.is_file():
+                return None
+            files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size}
+    return Result(_counts(packing), files)
+
+
+def _folder(config: RunConfig) -> Path:
+    return packing_folder(config.paths.data_dir, config.data.sequence_length)
+
+
+def _read_tokens(config: RunConfig) -> Mapping[str, Mapping[str, Any]]:
+    """Return the records of the token files by name. Raises DataError where tokens are not
+    finished."""
+    tokens = config.paths.data_dir / "tokens"
+    manifest = read_manifest(tokens / MANIFEST)
+    if manifest is None:
+        raise DataError(f"{tokens}: holds no finished tokens. Run `pipeline tokenize` first.")
+    return manifest["files"]
+
+
+def _tasks(config: RunConfig, files: Mapping[str, Mapping[str, Any]]) -> list[Task]:
+    """Return a task for each training shard of the run's sources, in the order in which the shards
+    are read."""
+    tokens = config.paths.data_dir / "tokens"
+    tasks = []
+    for name in sorted(name for name in files if name.endswith(".bin")):
+        prefix = name.removesuffix(".bin")
+        source, _, shard = prefix.partition("/")
+        if source not in config.sources or not shard.startswith("train_"):
+            continue
+        records = [files[f"{prefix}{suffix}"] for suffix in (".bin", ".idx")]
+        links = [record.get("link_to", "") for record in records]  # pairs that somebody else made
+        arguments = {
+            "prefix": tokens / prefix,
+            "path": rows_path(_folder(config), source, shard),
+            "sequence_length": config.data.sequence_length,
+            "remedy": f"Copy {' and '.join(links)} again." if all(links) else None,
+        }
+        contents = [record.get("checksum") or record["identity"] for record in records]
+        key = fingerprint([PACKING_VERSION, FORMAT_VERSION, config.data.sequence_length, contents])
+        tasks.append(Task(f"{source}~{shard}", pack_shard, arguments, key, records[0]["bytes"]))
+    return tasks
+
+
+def _fingerprint(tasks: list[Task]) -> str:
+    """Return the fingerprint of all that decides the index."""
+    return fingerprint({task.name: task.fingerprint for task in tasks})
+
+
+def _add_up(
+    source: str, results: Mapping[str, Mapping[str, Any]], sequence_length: int
+) -> dict[str, Any]:
+    own = {
+        name.partition("~")[2]: result
+        for name, result in results.items()
+        if name.partition("~")[0] == source
+    }
+    counts = {key: sum(result[key] for result in own.values()) for key in COUNTS}
+    return {
+        "shards": [[shard, result["rows"]] for shard, result in own.items()],
+        **counts,
+        "padding_positions": counts["rows"] * sequence_length - counts["positions"],
+    }
+
+
+def _counts(packing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of the stage's manifest: those of each source without its shards, and the
+    headline."""
+    length = packing["sequence_length"]
+    sources = {
+        source: {name: count for name, count in counts.items() if name != "shards"}
+        for source, counts in packing["sources"].items()
+    }
+    total = {
+        name: sum(counts[name] for counts in sources.values())
+        for name in (*COUNTS, "padding_positions")
+    }
+    places = total["rows"] * length
+    padding = total["padding_positions"] / places if places else 0.0
+    headline = (
+        f"{total['rows']:,} rows of {length:,} positions, {padding:.2%} of them padding; of "
+        f"{total['documents']:,} documents {total['cut_documents']:,} are longer than a row and cut"
+    )
+    return {"headline": headline, "sequence_length": length, "sources": sources}
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        full = out_of_space(error, folder)
+        if full:
+            raise full from None
+        raise DataError(
+            f"{folder}: the packing of this sequence length is missing or of other tokens, and "
+            f"cannot be written there ({error.strerror}). Run the same command once where "
+            "paths.data_dir is writable; from then on it is only read."
+        ) from None

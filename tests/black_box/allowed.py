@@ -1,0 +1,9 @@
+"""What may differ from the commit that wrote observed.json, each with its reason."""
+
+ADDED_COMMANDS = {
+    "pack": "packing is a stage of its own, which the recorded commit did within `train`",
+}
+ADDED_RECORDS = {
+    "pack.manifest.json": "what the stage `pack` says of the index; the index's own manifest stays",
+}
+"""Names of files that say something of the data and are none of them."""
