@@ -69,6 +69,33 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
     assert process.returncode == (0 if "--help" in arguments else 2)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["config", "--describe"], ["config", "--example"], ["train", "nowhere.yaml"]],
+)
+def test_answers_about_arguments_come_at_once(arguments: list[str]) -> None:
+    """Half a second of CPU time, which other processes do not lengthen, and few modules."""
+    script = (
+        "import sys, time\n"
+        f"sys.argv = ['pipeline', *{arguments!r}]\n"
+        "from pipeline.__main__ import main\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    heavy = {'torch', 'deepspeed', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)\n"
+        "    sys.stderr.write(f'\\n{len(sys.modules)} {time.process_time()} {sorted(heavy)}')\n"
+    )
+    measured = [
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+        ).stderr.splitlines()[-1]
+        for _ in range(3)
+    ]
+    modules, _, heavy = measured[0].split(" ", 2)
+    assert heavy == "[]"
+    assert int(modules) <= 500
+    assert min(float(line.split()[1]) for line in measured) < 0.5
+
+
 def test_a_run_file_that_does_not_exist() -> None:
     error = pipeline("train", "nonsense.yaml", code=2).stderr
     assert (
