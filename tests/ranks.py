@@ -15,6 +15,7 @@ from pipeline.cluster.ports import free_port
 from pipeline.config.run_config import RunConfig
 from pipeline.engine import extensions
 from pipeline.engine.capacity import cpu_has_fp16
+from pipeline.store.rank_environment import environment_of_rank
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 extensions.use_folder()
@@ -89,14 +90,7 @@ def _rank(
     outcome: Path,
     work: Work,
 ) -> None:
-    environment = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": ranks,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    os.environ.update({name: str(value) for name, value in environment.items()})
+    os.environ.update(environment_of_rank(rank, ranks, port))
     log = os.open(run_file.parent / f"rank-{rank}-{port}.log", os.O_WRONLY | os.O_CREAT, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

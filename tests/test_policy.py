@@ -228,6 +228,77 @@ def test_the_rule_of_pickles(line: str) -> None:
     assert len(list(ways_to_unpickle(ast.parse(line)))) == 1
 
 
+KNOWS_PROCESS_GROUPS = "engine/groups.py"
+KNOWS_RANK_VARIABLES = "store/rank_environment.py"
+
+
+def ways_to_ask_for_ranks(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of all that says how many ranks there are, which one this is, or makes a
+    group of them."""
+    calls = {"get_world_size", "get_rank", "new_group", "init_process_group", "init_device_mesh"}
+    numbers_of_engines = {"world_size", "dp_world_size", "global_rank"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            modules = []
+        for module in modules:
+            if module.startswith(("torch.distributed", "deepspeed.comm")):
+                yield node.lineno, module
+        if not isinstance(node, ast.Attribute):
+            continue
+        is_of_engine = node.attr in numbers_of_engines and "engine" in ast.unparse(node.value)
+        if node.attr in calls or is_of_engine or ast.unparse(node) == "torch.distributed":
+            yield node.lineno, ast.unparse(node)
+
+
+def ways_to_read_rank_variables(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of each environment variable that tells a process which rank it is."""
+    names = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_LOCALID"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in names:
+            yield node.lineno, str(node.value)
+
+
+def test_one_module_knows_the_process_groups_and_one_the_rank_variables() -> None:
+    """Everyone else takes sizes and places from the record of `config/groups.py`, which tells data
+    ranks from world ranks."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} {what}"
+        for path in FILES
+        for owner, ways in (
+            (KNOWS_PROCESS_GROUPS, ways_to_ask_for_ranks),
+            (KNOWS_RANK_VARIABLES, ways_to_read_rank_variables),
+        )
+        if path != PACKAGE / owner
+        for line, what in ways(ast.parse(path.read_text()))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import torch.distributed as dist",
+        "from torch import distributed",
+        "from torch.distributed import all_reduce",
+        "torch.distributed.all_reduce(total)",
+        "dist.get_world_size()",
+        "dist.new_group([0, 1])",
+        "engine.world_size",
+    ],
+)
+def test_the_rule_of_ranks(line: str) -> None:
+    assert len(list(ways_to_ask_for_ranks(ast.parse(line)))) == 1
+
+
+def test_the_rule_of_rank_variables() -> None:
+    for line in ('os.environ["RANK"]', 'os.environ.get("WORLD_SIZE")', 'LOCAL = "LOCAL_RANK"'):
+        assert len(list(ways_to_read_rank_variables(ast.parse(line)))) == 1
+
+
 def test_the_cluster_folder_is_free_of_torch() -> None:
     heavy = {"torch", "transformers", "accelerate", "deepspeed"}
     wrong = [

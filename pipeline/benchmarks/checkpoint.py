@@ -84,7 +84,7 @@ def measure(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
     from pipeline.training.loop import probe
 
     config = ours.config
-    saver = Saver(ours.engine, run_dir, config.checkpoint, {})
+    saver = Saver(ours.engine, ours.run.groups, run_dir, config.checkpoint, {})
     ours.use(saver)
     rounds = []
     for number in range(count + 1):

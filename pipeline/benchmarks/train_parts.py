@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 from pipeline.benchmarks import checkpoint as benchmark_checkpoint
 from pipeline.cluster.ports import free_port
-from pipeline.config.groups import group_sizes, groups_of_rank
+from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import (
     construction_sharding,
@@ -32,9 +32,9 @@ from pipeline.engine.deepspeed_config import (
     resolve,
 )
 from pipeline.engine.engine import make_engine
+from pipeline.engine.groups import join_process_groups
 from pipeline.engine.noise_scale import MicroBatchGradients
 from pipeline.engine.optimizer import set_learning_rate
-from pipeline.engine.process_group import join_process_group
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model
 from pipeline.model.costs import peak_flops
@@ -44,6 +44,7 @@ from pipeline.model.sizes import count_parameters, model_size
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
 from pipeline.store.heartbeat import NO_HEARTBEAT
+from pipeline.store.rank_environment import environment_of_rank, groups_of_this_process
 from pipeline.training.loop import Run, train_step
 
 MATMUL_SIZE = 8192
@@ -63,19 +64,18 @@ class Ours:
     """The loop of a run, one step at a time, on random tokens."""
 
     def __init__(self, config: RunConfig, steps: int) -> None:
-        rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        groups = groups_of_rank(group_sizes(ranks), rank)
+        groups = groups_of_this_process()
         template = read_template(config.deepspeed)
         resolved = resolve(template, config, groups.sizes, str(config.deepspeed))
         self.config = config
-        join_process_group()
+        join_process_groups(groups)
         self.architecture = model_config(config)
         resolved = fit_buckets(resolved, count_parameters(self.architecture).total)
         model = LanguageModel(
             build_model(config, self.architecture, sharding=construction_sharding(resolved)),
             config.optimizer.z_loss_weight,
         )
-        self.engine = make_engine(config, resolved, model)
+        self.engine = make_engine(config, groups, resolved, model)
         share = Share(groups, config.batch.micro_batch_sequences, config.step_plan)
         loader = Loader(open_data(config), share, range(1, steps + 1), Mover(self.engine.device))
         loader.__enter__()  # its threads end with the process
@@ -86,6 +86,7 @@ class Ours:
         gradients = MicroBatchGradients(self.engine.module.parameters(), self.engine.device)
         self.run = Run(
             config,
+            groups,
             self.engine,
             loader,
             nothing,
@@ -326,14 +327,7 @@ def _finish() -> None:
 
 
 def _be_rank(rank: int, ranks: int, port: int) -> None:
-    named = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": ranks,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    os.environ.update({name: str(value) for name, value in named.items()})
+    os.environ.update(environment_of_rank(rank, ranks, port))
 
 
 def _arguments() -> dict[str, Any]:

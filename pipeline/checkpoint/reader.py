@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
@@ -24,6 +23,7 @@ from pipeline.checkpoint.integrity import content_flaw, size_flaw
 from pipeline.checkpoint.reshard import load_stored
 from pipeline.checkpoint.state import TrainState
 from pipeline.checkpoint.stored_weights import Stored, open_stored, parameter_groups
+from pipeline.config.groups import RankGroups
 from pipeline.engine.agreement import on_any_rank
 from pipeline.engine.engine import Engine
 from pipeline.engine.shards import group_shapes
@@ -33,7 +33,7 @@ from pipeline.store.layout import MANIFEST
 PROBE = "probe.npz"
 
 
-def load_checkpoint(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
+def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: int) -> TrainState:
     """Load weights, optimizer and random state; every rank calls it. The checkpoint has been
     verified.
 
@@ -41,20 +41,20 @@ def load_checkpoint(engine: Engine, checkpoint: Path, seed: int) -> TrainState:
     from (seed, step, rank). Raises DataError where it is of another model, or optimizer states on
     NVMe would have to be divided anew.
     """
-    manifest, rank = read_checkpoint_manifest(checkpoint), dist.get_rank()
+    manifest = read_checkpoint_manifest(checkpoint)
     state = TrainState.read(manifest["state"])
     if engine.zero_nvme_offload_optimizer() or _lies_on_nvme(checkpoint):
-        _load_as_it_lies(engine, checkpoint, manifest)
+        _load_as_it_lies(engine, groups, checkpoint, manifest)
     else:
         stored = open_stored(checkpoint)
         if flaw := model_flaw(engine, stored):
             raise DataError(f"{checkpoint}: {flaw}")
-        load_stored(engine, stored)
+        load_stored(engine, groups, stored)
     _repeat_bias_corrections(engine)
-    if manifest["ranks"] == dist.get_world_size():
-        read_random_state(checkpoint / random_state_file(rank)).restore()
+    if manifest["ranks"] == groups.sizes.world:
+        read_random_state(checkpoint / random_state_file(groups.world_rank)).restore()
     else:
-        begin_random_state(seed, state.step, rank)
+        begin_random_state(seed, state.step, groups.world_rank)
     return state
 
 
@@ -76,17 +76,19 @@ def _lies_on_nvme(checkpoint: Path) -> bool:
     return (checkpoint / "offloaded_tensors").exists()
 
 
-def _load_as_it_lies(engine: Engine, checkpoint: Path, manifest: Mapping[str, Any]) -> None:
+def _load_as_it_lies(
+    engine: Engine, groups: RankGroups, checkpoint: Path, manifest: Mapping[str, Any]
+) -> None:
     """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards: as
     they were divided."""
     stage = manifest["zero_stage"]
     ranks = manifest["ranks"]
     now = engine.zero_optimization_stage()
-    world = dist.get_world_size()
-    groups = [list(named.items()) for named in group_shapes(engine)] if now else []
+    world = groups.sizes.world
+    own = [list(named.items()) for named in group_shapes(engine)] if now else []
     if (stage, ranks) != (now, world) or [
         list(named.items()) for named in parameter_groups(checkpoint)
-    ] != groups:
+    ] != own:
         raise DataError(
             f"{checkpoint}: was written with ranks = {ranks} at ZeRO stage {stage}, this job has "
             f"{world} at "
@@ -160,7 +162,7 @@ def _repeat_bias_corrections(engine: Engine) -> None:
 
 
 def damage_of_checkpoint(
-    checkpoint: Path, by_checksum: bool = True, engine: Engine | None = None
+    checkpoint: Path, groups: RankGroups, by_checksum: bool = True, engine: Engine | None = None
 ) -> list[str]:
     """Return what of a checkpoint differs from its manifest or cannot be read; every rank calls it
     and gets the same answer.
@@ -170,19 +172,17 @@ def damage_of_checkpoint(
     not tell, on that rank alone: the file may be good.
     """
     expected: dict[str, Any] = read_checkpoint_manifest(checkpoint)["files"]
-    wrong = [
-        flaw for name, record in expected.items() if (flaw := size_flaw(checkpoint / name, record))
-    ]
-    found = on_any_rank(wrong)  # network file systems may show ranks different things for a while
-    mine = sorted(expected)[dist.get_rank() :: dist.get_world_size()]
+    # Network file systems may show ranks different things for a while: each looks at every size.
+    sizes = [size_flaw(checkpoint / name, record) for name, record in expected.items()]
+    found = on_any_rank(groups, [flaw for flaw in sizes if flaw])
     if by_checksum and not found:
-        found = on_any_rank(
-            [flaw for name in mine if (flaw := content_flaw(checkpoint / name, expected[name]))]
-        )
-    return found or on_any_rank(_unreadable(checkpoint, engine))
+        own_files = groups.own_part(sorted(expected))
+        contents = [content_flaw(checkpoint / name, expected[name]) for name in own_files]
+        found = on_any_rank(groups, [flaw for flaw in contents if flaw])
+    return found or on_any_rank(groups, _unreadable(checkpoint, groups, engine))
 
 
-def _unreadable(checkpoint: Path, engine: Engine | None) -> list[str]:
+def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> list[str]:
     """Say what of this rank's part of a checkpoint is not what a save writes, though no checksum
     may tell."""
     manifest = read_checkpoint_manifest(checkpoint)
@@ -190,7 +190,7 @@ def _unreadable(checkpoint: Path, engine: Engine | None) -> list[str]:
         with decoding(checkpoint / MANIFEST):
             TrainState.read(manifest["state"])
         stored = None if _lies_on_nvme(checkpoint) else open_stored(checkpoint)
-        for rank in range(manifest["ranks"])[dist.get_rank() :: dist.get_world_size()]:
+        for rank in groups.own_part(range(manifest["ranks"])):
             read_random_state(checkpoint / random_state_file(rank))
             if stored:
                 stored.shard(rank)

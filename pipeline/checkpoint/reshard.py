@@ -9,7 +9,6 @@ shards lie as the old ones did, a rank reads its own and that of rank 0.
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from deepspeed.checkpoint.constants import (
     BASE_OPTIMIZER_STATE,
     FP32_FLAT_GROUPS,
@@ -18,17 +17,18 @@ from deepspeed.checkpoint.constants import (
 )
 
 from pipeline.checkpoint.stored_weights import MOMENTS, Stored
+from pipeline.config.groups import RankGroups
 from pipeline.engine.engine import Engine
 from pipeline.engine.shards import Slot, copy_slots, flat_tensors, group_shapes, slots_of_ranks
 
 
-def load_stored(engine: Engine, stored: Stored) -> None:
+def load_stored(engine: Engine, groups: RankGroups, stored: Stored) -> None:
     """Load weights, moments, loss scaler and counters; every rank calls it. The random state is
     left."""
     if engine.zero_optimization_stage() == 0:
         _load_whole(engine, stored)
     else:
-        _load_shards(engine, stored)
+        _load_shards(engine, groups, stored)
     for name, buffer in engine.module.named_buffers():
         if name in stored.buffers:
             buffer.copy_(stored.buffers[name])
@@ -36,7 +36,7 @@ def load_stored(engine: Engine, stored: Stored) -> None:
         setattr(engine, counter, value)
 
 
-def _load_shards(engine: Engine, stored: Stored) -> None:
+def _load_shards(engine: Engine, groups: RankGroups, stored: Stored) -> None:
     stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
     if stage == 3:
         optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
@@ -44,8 +44,8 @@ def _load_shards(engine: Engine, stored: Stored) -> None:
     sizes = [
         flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))
     ]
-    slots = slots_of_ranks(stage, group_shapes(engine), sizes, dist.get_world_size())
-    own = slots[dist.get_rank()]
+    slots = slots_of_ranks(stage, group_shapes(engine), sizes, groups.sizes.world)
+    own = slots[groups.world_rank]
     mine[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS] = copy_slots(
         sizes, own, stored.slots, stored.weights_of
     )
@@ -53,7 +53,7 @@ def _load_shards(engine: Engine, stored: Stored) -> None:
     if stored.shard(0).states:  # fp16 may have skipped every step so far
         state = _states(engine, stored, sizes, own, [slot for its in slots for slot in its])
         mine[OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE]["state"] = state
-    optimizer.load_state_dict([mine] * dist.get_world_size(), load_from_fp32_weights=True)
+    optimizer.load_state_dict([mine] * groups.sizes.world, load_from_fp32_weights=True)
     if stage == 3:
         optimizer.checkpoint_event_epilogue()
     else:

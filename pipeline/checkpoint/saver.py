@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
 from pipeline.checkpoint.folders import (
@@ -38,9 +37,11 @@ from pipeline.checkpoint.reader import PROBE, parameter_names, random_state, ran
 from pipeline.checkpoint.retention import surplus
 from pipeline.checkpoint.snapshot import HostMemory
 from pipeline.checkpoint.state import TrainState
+from pipeline.config.groups import RankGroups
 from pipeline.config.run_sections import Checkpoint
 from pipeline.engine.agreement import from_rank_0, on_any_rank
 from pipeline.engine.engine import Engine
+from pipeline.engine.groups import gather_from_world_ranks
 from pipeline.errors import UserError
 from pipeline.logs import note
 from pipeline.store.checksummed_file import ChecksummedFile
@@ -73,6 +74,7 @@ class Saver:
     def __init__(
         self,
         engine: Engine,
+        groups: RankGroups,
         run_dir: Path,
         settings: Checkpoint,
         about: dict[str, Any],
@@ -85,7 +87,11 @@ class Saver:
         Steps are on the disk in `metrics` before the checkpoint that follows them: no start trains
         and writes them again.
         """
-        self._engine, self._run_dir, self._settings, self._about = engine, run_dir, settings, about
+        self._engine = engine
+        self._groups = groups
+        self._run_dir = run_dir
+        self._settings = settings
+        self._about = about
         self._folder = run_dir / "checkpoints"
         self._memory, self._heartbeat, self._metrics = HostMemory(), heartbeat, metrics
         self._thread = ThreadPoolExecutor(
@@ -94,7 +100,7 @@ class Saver:
         self._pending: _Pending | None = None
         self._published: Future[None] | None = None
         self._failure: str | None = None
-        self._token: str = from_rank_0(self._clean)
+        self._token: str = from_rank_0(groups, self._clean)
 
     @property
     def is_pending(self) -> bool:
@@ -112,7 +118,7 @@ class Saver:
         if self._pending:
             began = time.monotonic()
             self.publish()
-            if dist.get_rank() == 0:
+            if self._groups.is_rank_0:
                 waited = round(self._since(began), 3)
                 message = (
                     f"the checkpoint before that of step {state.step} was still being written: "
@@ -124,7 +130,7 @@ class Saver:
                     self._run_dir, "slow save", step=state.step, seconds=waited, message=message
                 )
         began, folder = time.monotonic(), self._folder / PARTIAL / self._token / name_of(state.step)
-        if problems := on_any_rank(self._make(folder)):
+        if problems := on_any_rank(self._groups, self._make(folder)):
             self._give_up(state.step, folder, problems)
             return
         self._memory.begin()
@@ -135,8 +141,8 @@ class Saver:
             self._engine.save_checkpoint(
                 str(folder.parent), tag=folder.name, save_latest=False, client_state=names
             )
-        states[random_state_file(dist.get_rank())] = random_state()
-        if dist.get_rank() == 0:
+        states[random_state_file(self._groups.world_rank)] = random_state()
+        if self._groups.is_rank_0:
             content = io.BytesIO()
             np.savez(content, **probe)  # pyright: ignore[reportArgumentType]
             states[PROBE] = content.getvalue()
@@ -153,13 +159,12 @@ class Saver:
         if pending is None:
             return
         records, problem = self._outcome(pending.written)
-        parts: list[tuple[Records, str | None]] = [({}, None)] * dist.get_world_size()
-        dist.all_gather_object(parts, (records, problem))
+        parts = gather_from_world_ranks((records, problem), self._groups)
         if problems := list(dict.fromkeys(problem for _, problem in parts if problem)):
             self._give_up(pending.state.step, pending.folder, problems)
             return
         self._failure = None
-        if dist.get_rank() == 0:
+        if self._groups.is_rank_0:
             files = {name: record for part, _ in parts for name, record in part.items()}
             self._published = self._thread.submit(
                 self._publish, pending, dict(sorted(files.items()))
@@ -177,8 +182,9 @@ class Saver:
             _remove_empty(self._folder / PARTIAL / self._token, self._folder / PARTIAL)
             return failure
 
-        if failure := from_rank_0(problem):
-            newest = [path.name for path in from_rank_0(complete_checkpoints, self._folder)]
+        if failure := from_rank_0(self._groups, problem):
+            complete = from_rank_0(self._groups, complete_checkpoints, self._folder)
+            newest = [path.name for path in complete]
             stands = (
                 f"the newest checkpoint is {newest[-1]}" if newest else "there is no checkpoint yet"
             )
@@ -190,7 +196,7 @@ class Saver:
     def _publish(self, pending: _Pending, files: Records) -> None:
         manifest = {
             "state": asdict(pending.state),
-            "ranks": dist.get_world_size(),
+            "ranks": self._groups.sizes.world,
             "zero_stage": self._engine.zero_optimization_stage(),
             **self._about,
             "files": files,
@@ -236,7 +242,7 @@ class Saver:
 
     def _give_up(self, step: int, folder: Path, problems: list[str]) -> None:
         self._failure = _cannot(step, problems)
-        if dist.get_rank() == 0:
+        if self._groups.is_rank_0:
             shutil.rmtree(folder, ignore_errors=True)
             self._say_failed(step, self._failure)
 

@@ -15,6 +15,7 @@ from pipeline.cluster.ports import free_port
 from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.kinds import LAUNCH_KINDS
 from pipeline.config.run_config import RunConfig
+from pipeline.store.rank_environment import without_ranks
 
 WORKER = "pipeline.training.worker"
 """Module that each rank runs."""
@@ -107,9 +108,7 @@ def name_ranks(gpus: int) -> str:
 
 def rank_environment(gpus: int, ranks_here: int) -> dict[str, str]:
     """Return the environment of a launcher that starts this number of ranks on a machine."""
-    environment = dict(os.environ)
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        environment.pop(name, None)
+    environment = without_ranks(os.environ)
     cores = len(os.sched_getaffinity(0))
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks_here)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -4,7 +4,11 @@ The one record from which the launcher, batches, the loader, the optimizer's sha
 take their numbers. Free of torch; `engine/groups.py` makes the process groups.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class RankGroups:
         """Whether this is the world rank that writes what a run has once: events, metrics,
         manifests."""
         return self.world_rank == 0
+
+    def own_part(self, items: Sequence[T]) -> Sequence[T]:
+        """Return this world rank's part of some items, of which all ranks together have each
+        once."""
+        return items[self.world_rank :: self.sizes.world]
 
 
 def group_sizes(world: int) -> GroupSizes:

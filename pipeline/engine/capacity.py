@@ -9,11 +9,12 @@ from typing import Any
 
 import psutil
 import torch
-import torch.distributed as dist
 from transformers import PretrainedConfig
 
+from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import BUCKET_ELEMENTS, offload_device
+from pipeline.engine.groups import gather_from_world_ranks
 from pipeline.engine.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
 from pipeline.errors import ConfigError
 from pipeline.model.chunked_loss import rows_at_once
@@ -24,16 +25,22 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def problems_of_rank(
-    config: RunConfig, resolved: dict[str, Any], architecture: PretrainedConfig, sizes: Sizes
+    config: RunConfig,
+    groups: RankGroups,
+    resolved: dict[str, Any],
+    architecture: PretrainedConfig,
+    sizes: Sizes,
 ) -> list[str]:
     """Return why this rank cannot run the model: number format, memory. Process groups must exist;
     allocates nothing."""
-    hosts: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(hosts, socket.gethostname())
+    hosts = gather_from_world_ranks(socket.gethostname(), groups)
     on_gpu = torch.cuda.is_available()
     capability = torch.cuda.get_device_capability() if on_gpu else None
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
-    shape, setting = shape_of(architecture, sizes), setting_of(config, resolved, len(hosts), on_gpu)
+    shape, setting = (
+        shape_of(architecture, sizes),
+        setting_of(config, resolved, groups.sizes.world, on_gpu),
+    )
     setting = replace(setting, moment_bytes=moment_bytes(config, sizes))
     tokens = setting.micro_batch_sequences * setting.sequence_length
     logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)

@@ -8,6 +8,7 @@ import deepspeed
 import torch
 from deepspeed.runtime import compiler
 
+from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import offloads_optimizer
 from pipeline.engine.optimizer import lay_out, make_optimizer
@@ -36,7 +37,9 @@ WRAPPERS = {
 BF16_Optimizer never."""
 
 
-def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageModel) -> Engine:
+def make_engine(
+    config: RunConfig, groups: RankGroups, resolved: dict[str, Any], model: LanguageModel
+) -> Engine:
     """Initialise DeepSpeed; process groups must exist.
 
     Raises AssertionError if the engine is not what was asked for, and ConfigError if the model
@@ -50,13 +53,13 @@ def make_engine(config: RunConfig, resolved: dict[str, Any], model: LanguageMode
     optimizer = make_optimizer(config, model, resolved)
     _import_muon_uncompiled()
     engine: Engine = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)[0]
-    if engine.zero_optimization_stage() == 0 and engine.world_size == 1:
+    if engine.zero_optimization_stage() == 0 and groups.sizes.world == 1:
         engine.enable_backward_allreduce = False  # it would copy all gradients to a buffer and back
     for name, buffer in engine.module.named_buffers():
         if name in buffers:
             buffer.data = buffers[name].to(engine.device)
     _verify(config, resolved, engine)
-    lay_out(engine)
+    lay_out(engine, groups)
     refuse_objective(config, engine.module.examine())
     if config.train.compile:
         engine.module.compile_model()

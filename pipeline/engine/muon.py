@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.optim.adamw import adamw
 
+from pipeline.config.groups import RankGroups
+from pipeline.engine.groups import exchange_among_world_ranks
 from pipeline.engine.shards import Slot
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -63,7 +64,7 @@ class Layout:
 
     shapes: Mapping[str, torch.Size]
     slots: Sequence[Sequence[Slot]]
-    """By rank, in the order of their offsets."""
+    """By world rank, in the order of their offsets."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -77,9 +78,9 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr})
         self._exchanges: dict[int, _Exchange] = {}
 
-    def lay_out(self, layouts: Sequence[tuple[torch.Tensor, Layout]]) -> None:
+    def lay_out(self, layouts: Sequence[tuple[torch.Tensor, Layout]], groups: RankGroups) -> None:
         """Say what the flat tensors hold; every rank gives the same layouts in the same order."""
-        self._exchanges = {id(flat): _Exchange(layout) for flat, layout in layouts}
+        self._exchanges = {id(flat): _Exchange(layout, groups) for flat, layout in layouts}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -144,16 +145,16 @@ class Muon(torch.optim.Optimizer):
 class _Exchange:
     """Brings the pieces of one flat tensor's matrices to their owners and the updates back."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._rank = dist.get_rank() if dist.is_initialized() else 0
+    def __init__(self, layout: Layout, groups: RankGroups) -> None:
+        own = groups.world_rank
         self._shapes = layout.shapes
         owners = owners_of(layout)
-        ranks = range(len(layout.slots))
-        mine = layout.slots[self._rank]
+        ranks = range(groups.sizes.world)
+        mine = layout.slots[own]
         self._sent = [[slot for slot in mine if owners[slot.name] == rank] for rank in ranks]
         """By the rank that owns them."""
         self._received = [
-            [s for s in layout.slots[rank] if owners[s.name] == self._rank] for rank in ranks
+            [s for s in layout.slots[rank] if owners[s.name] == own] for rank in ranks
         ]
         """By the rank that they come from."""
 
@@ -194,10 +195,9 @@ class _Exchange:
     ) -> torch.Tensor:
         if len(to) == 1:
             return sent
-        sizes = [[sum(slot.length for slot in slots) for slots in side] for side in (origin, to)]
-        received = sent.new_empty(sum(sizes[0]))
-        dist.all_to_all_single(received, sent, sizes[0], sizes[1])
-        return received
+        sent_sizes = [sum(slot.length for slot in slots) for slots in to]
+        received_sizes = [sum(slot.length for slot in slots) for slots in origin]
+        return exchange_among_world_ranks(sent, sent_sizes, received_sizes)
 
 
 def owners_of(layout: Layout) -> dict[str, int]:

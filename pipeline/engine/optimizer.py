@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import offloads_optimizer
 from pipeline.engine.muon import Layout, Muon
@@ -129,16 +130,16 @@ def make_optimizer(
     return torch.optim.AdamW(groups, fused=True, **common)
 
 
-def lay_out(engine: Any) -> None:
+def lay_out(engine: Any, groups: RankGroups) -> None:
     """Tell Muon which matrices lie in the shards that DeepSpeed has made of its parameters."""
     muon, stage = engine.basic_optimizer, engine.zero_optimization_stage()
     if not isinstance(muon, Muon) or stage == 0:
         return
     shapes, flat = group_shapes(engine), flat_tensors(engine)
-    slots = slots_of_ranks(stage, shapes, [tensor.numel() for tensor in flat], engine.world_size)
-    muon.lay_out(
-        [(tensor, Layout(shapes[i], _of_group(slots, i))) for i, tensor in enumerate(flat)]
-    )
+    elements = [tensor.numel() for tensor in flat]
+    slots = slots_of_ranks(stage, shapes, elements, groups.sizes.world)
+    layouts = [(tensor, Layout(shapes[i], _of_group(slots, i))) for i, tensor in enumerate(flat)]
+    muon.lay_out(layouts, groups)
 
 
 def _of_group(slots: Sequence[Sequence[Any]], group: int) -> list[list[Any]]:

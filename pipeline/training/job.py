@@ -2,7 +2,6 @@
 ended."""
 
 import logging
-import os
 import statistics
 import time
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from pipeline.checkpoint.disk import disk_need
 from pipeline.checkpoint.folders import broken_checkpoints, name_of, point_to, pointed_at
@@ -22,7 +20,7 @@ from pipeline.checkpoint.reader import (
 )
 from pipeline.checkpoint.saver import Saver
 from pipeline.checkpoint.state import TrainState
-from pipeline.config.groups import group_sizes, groups_of_rank
+from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.engine import extensions
@@ -36,9 +34,9 @@ from pipeline.engine.deepspeed_config import (
     zero_stage,
 )
 from pipeline.engine.engine import Engine, make_engine
+from pipeline.engine.groups import join_process_groups
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.engine.noise_scale import MicroBatchGradients
-from pipeline.engine.process_group import join_process_group
 from pipeline.errors import ConfigError, UserError
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model
@@ -56,6 +54,7 @@ from pipeline.store.files import write_json
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.metrics import MetricsFile, read_metrics
 from pipeline.store.outcome import Outcome
+from pipeline.store.rank_environment import groups_of_this_process
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training import resume, rollback, start
 from pipeline.training.loop import GoBack, Run, train
@@ -73,12 +72,9 @@ def run_job(
     Raises UserError, the same on every rank, where the settings or what is on disk do not allow it.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    run_dir, rank, ranks = (
-        config.paths.run_dir,
-        int(os.environ["RANK"]),
-        int(os.environ["WORLD_SIZE"]),
-    )
-    groups = groups_of_rank(group_sizes(ranks), rank)
+    run_dir = config.paths.run_dir
+    groups = groups_of_this_process()
+    rank, ranks = groups.world_rank, groups.sizes.world
     template = read_template(config.deepspeed)
     resolved = resolve(template, config, groups.sizes, str(config.deepspeed))
     started = StartUp(heartbeat)
@@ -94,22 +90,24 @@ def run_job(
     started.mark("data")
     _provide_operators(config, resolved, rank)
     started.mark("operators")
-    join_process_group()
+    join_process_groups(groups)
     sizes = count_parameters(architecture)
     resolved = fit_buckets(resolved, sizes.total)
     each = checkpoint_bytes(
         sizes.total, config.precision.dtype, zero_stage(resolved), moment_bytes(config, sizes)
     )
-    disk, problems = from_rank_0(disk_need, config, each)
+    disk, problems = from_rank_0(groups, disk_need, config, each)
     if problems := [
-        *on_any_rank(problems_of_rank(config, resolved, architecture, sizes)),
+        *on_any_rank(groups, problems_of_rank(config, groups, resolved, architecture, sizes)),
         *problems,
     ]:
         raise ConfigError(problems)
-    candidates = from_rank_0(resume.begin, config)
-    about = from_rank_0(start.describe, config, architecture)
-    origin = None if candidates else start.choose_origin(config, about)
-    weights = None if candidates else start.weights_to_begin_with(config, architecture, origin)
+    candidates = from_rank_0(groups, resume.begin, config)
+    about = from_rank_0(groups, start.describe, config, architecture)
+    origin = None if candidates else start.choose_origin(config, groups, about)
+    weights = (
+        None if candidates else start.weights_to_begin_with(config, groups, architecture, origin)
+    )
     if rank == 0:
         write_json(run_dir / "deepspeed.json", resolved)
     check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
@@ -119,15 +117,15 @@ def run_job(
         config.optimizer.z_loss_weight,
     )
     started.mark("model")
-    engine = make_engine(config, resolved, model)
+    engine = make_engine(config, groups, resolved, model)
     started.mark("engine")
-    _refuse_damaged(check.finish())
+    _refuse_damaged(groups, check.finish())
     begin_random_state(config.train.seed, 0, rank)  # dropout differs between ranks
     del weights
     state = (
-        _go_on(engine, candidates, config, rank)
+        _go_on(engine, groups, candidates, config)
         if candidates
-        else start.begin(engine, config, origin, about)
+        else start.begin(engine, groups, config, origin, about)
     )
     peak = counted_peak(_device_name(), is_mixture=bool(expert_modules(model.causal_lm)))
     share = Share(groups, config.batch.micro_batch_sequences, config.step_plan)
@@ -143,7 +141,7 @@ def run_job(
             disk=disk,
         )
     steps = range(state.step + 1, config.total_steps + 1)
-    state = replace(state, skipped=from_rank_0(skipped_samples, config, state.skipped))
+    state = replace(state, skipped=from_rank_0(groups, skipped_samples, config, state.skipped))
     data = replace(data, order=data.order.skipping(state.skipped))
     if config.data.document_mask:
         check_document_mask(engine.module, config.data.sequence_length)
@@ -154,9 +152,10 @@ def run_job(
     ):
         size = model_size(architecture, sizes)
         gradients = MicroBatchGradients(engine.module.parameters(), engine.device)
-        saver = Saver(engine, run_dir, config.checkpoint, about, heartbeat, metrics)
+        saver = Saver(engine, groups, run_dir, config.checkpoint, about, heartbeat, metrics)
         run = Run(
             config,
+            groups,
             engine,
             loader,
             held_out,
@@ -213,7 +212,7 @@ def _record_start(
         learning_rate={"peak": highest, "factor": factor, "scaled_peak": highest * factor},
         **_parameter_counts(sizes),
         attention=engine.module.attention,
-        message=f"{_how_it_runs(engine, sizes)}; {disk}",
+        message=f"{_how_it_runs(engine, ranks, sizes)}; {disk}",
         config=dump(config),
     )
 
@@ -230,9 +229,9 @@ def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -
         extensions.provide(operator)
 
 
-def _refuse_damaged(problems: list[str]) -> None:
+def _refuse_damaged(groups: RankGroups, problems: list[str]) -> None:
     """Raise UserError on every rank if the token files are not what the manifest says on any."""
-    if found := on_any_rank(problems):
+    if found := on_any_rank(groups, problems):
         raise UserError(
             "\n".join(
                 [
@@ -243,15 +242,17 @@ def _refuse_damaged(problems: list[str]) -> None:
         )
 
 
-def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int) -> TrainState:
+def _go_on(
+    engine: Engine, groups: RankGroups, candidates: list[Path], config: RunConfig
+) -> TrainState:
     """Load the newest intact checkpoint; damaged ones are passed over and named in events.jsonl."""
-    run_dir, ranks = config.paths.run_dir, dist.get_world_size()
-    if rank == 0:
+    run_dir, ranks = config.paths.run_dir, groups.sizes.world
+    if groups.is_rank_0:
         _look_over(run_dir, candidates[0])
     for path in candidates:
-        damage = damage_of_checkpoint(path, config.checkpoint.verify == "checksums", engine)
+        damage = damage_of_checkpoint(path, groups, config.checkpoint.verify == "checksums", engine)
         if damage:
-            if rank == 0:
+            if groups.is_rank_0:
                 message = f"{path.name} is damaged and passed over: {', '.join(damage)}"
                 write_event(
                     run_dir,
@@ -266,8 +267,8 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
             written_by(path),
             engine.zero_optimization_stage(),
         )
-        state = load_checkpoint(engine, path, config.train.seed)
-        if rank == 0 and before != (now, ranks):
+        state = load_checkpoint(engine, groups, path, config.train.seed)
+        if groups.is_rank_0 and before != (now, ranks):
             seconds = round(time.perf_counter() - started, 3)
             stages = {
                 "from_zero_stage": before[0],
@@ -276,7 +277,7 @@ def _go_on(engine: Engine, candidates: list[Path], config: RunConfig, rank: int)
                 "to_ranks": ranks,
             }
             write_event(run_dir, "convert", checkpoint=path.name, **stages, seconds=seconds)
-        if rank == 0:
+        if groups.is_rank_0:
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state
     raise UserError(
@@ -311,14 +312,14 @@ def _parameter_counts(sizes: Sizes) -> dict[str, int]:
     }
 
 
-def _how_it_runs(engine: Engine, sizes: Sizes) -> str:
+def _how_it_runs(engine: Engine, ranks: int, sizes: Sizes) -> str:
     """Return what was chosen by what is at hand, in a line that the supervisor shows."""
     model: LanguageModel = engine.module
     losses = "logits a chunk at a time" if model.chunks_logits else "all logits at once"
     return (
         f"{model.config.model_type}, {sizes.total:,} parameters ({sizes.non_embedding:,} without "
         "embeddings), ZeRO "
-        f"{engine.zero_optimization_stage()} on {dist.get_world_size()} ranks of {_device_name()}, "
+        f"{engine.zero_optimization_stage()} on {ranks} ranks of {_device_name()}, "
         f"{type(engine.basic_optimizer).__name__}, attention by {model.attention}, {losses}"
     )
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from pipeline.checkpoint.retention import is_saved
 from pipeline.checkpoint.saver import Saver
 from pipeline.checkpoint.state import GuardState, TrainState
+from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate
 from pipeline.engine.engine import Engine, clip_gradients, gradient_norm, loss_scale
+from pipeline.engine.groups import sum_over_world_ranks
 from pipeline.engine.noise_scale import MicroBatchGradients, NoiseScale, is_measured
 from pipeline.engine.optimizer import set_learning_rate
 from pipeline.errors import UserError
@@ -52,6 +53,7 @@ class Run:
     """What the loop works with; nothing in it changes but the engine's weights."""
 
     config: RunConfig
+    groups: RankGroups
     engine: Engine
     loader: Loader[DeviceBatch]
     held_out: HeldOut
@@ -127,7 +129,11 @@ def train(run: Run, state: TrainState) -> TrainState:
             )
         if not trouble and (is_last or state.step % config.train.validate_every_steps == 0):
             record |= validate(
-                run.engine, run.held_out, config.batch.micro_batch_sequences, run.heartbeat
+                run.engine,
+                run.groups,
+                run.held_out,
+                config.batch.micro_batch_sequences,
+                run.heartbeat,
             )
             record["validation_seconds"] = time.perf_counter() - now
         if run.metrics:
@@ -159,7 +165,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
         3, dtype=torch.float64, device=engine.device
     )  # of losses, of targets, of squared gradients
     checksum = 0
-    run.gradients.is_watching = is_measured(step, len(micro_batches) * dist.get_world_size())
+    run.gradients.is_watching = is_measured(step, len(micro_batches) * run.groups.sizes.data)
     for i, batch in enumerate(micro_batches):
         is_last = i + 1 == len(micro_batches)
         engine.set_gradient_accumulation_boundary(
@@ -174,7 +180,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
         if not is_last:
             engine.step()  # counts the micro-batch; weights change after the last one
     total[2] = run.gradients.take() / (loss_scale(engine) or 1.0) ** 2
-    agreed = _agree(total, run.stop.requested, run.saver, checksum)
+    agreed = _agree(run, total, checksum)
     if engine.zero_optimization_stage() == 0:
         norm = float(clip_gradients(engine, run.config.optimizer.max_gradient_norm))
         if not np.isfinite([norm, agreed.loss]).all():
@@ -196,23 +202,24 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     return replace(agreed, is_made=is_scalers)
 
 
-def _agree(total: torch.Tensor, stop: bool, saver: Saver, checksum: int) -> StepResult:
-    """Add up over the ranks, in one reduction, the totals `(3,) float64` of a step, wishes to stop,
-    checksums.
+def _agree(run: Run, total: torch.Tensor, checksum: int) -> StepResult:
+    """Add up, in one reduction, the totals `(3,) float64` and checksums of the data ranks, and the
+    world ranks' wishes to stop.
 
-    Each rank's peak of memory has a place of its own in it, so that the sum holds them all.
+    Each world rank's peak of memory has a place of its own in it, so that the sum holds them all.
     """
+    sizes = run.groups.sizes
+    assert sizes.data == sizes.world, "sums over samples would count some of them twice"
     # 64-bit checksums are added as two halves: sums of 32-bit numbers are exact in float64.
     halves = (checksum % 2**32, checksum // 2**32 % 2**32)
-    peaks = [0.0] * dist.get_world_size()
-    peaks[dist.get_rank()] = float(_peak_memory_bytes(total.device))
-    agreed = torch.cat(
-        [total, total.new_tensor([float(stop), float(saver.has_written), *halves, *peaks])]
-    )
-    dist.all_reduce(agreed)
+    peaks = [0.0] * sizes.world
+    peaks[run.groups.world_rank] = float(_peak_memory_bytes(total.device))
+    flags = [float(run.stop.requested), float(run.saver.has_written)]
+    agreed = torch.cat([total, total.new_tensor([*flags, *halves, *peaks])])
+    sum_over_world_ranks(agreed)
     loss, targets, micro_square, stops, written, low, high, *peaks = agreed.tolist()
     data_checksum = f"{(int(low) + (int(high) << 32)) % 2**64:016x}"
-    saved = saver.is_pending and written == len(peaks)
+    saved = run.saver.is_pending and written == sizes.world
     return StepResult(
         loss / max(1.0, targets), stops > 0, saved, data_checksum, int(max(peaks)), micro_square
     )
@@ -221,12 +228,12 @@ def _agree(total: torch.Tensor, stop: bool, saver: Saver, checksum: int) -> Step
 def _noise_scale(run: Run, state: TrainState, result: StepResult) -> NoiseScale:
     """Return the running noise scale after a step; as it was where the step was not measured, or
     was skipped."""
-    plan, step, ranks = run.config.step_plan, state.step + 1, dist.get_world_size()
+    plan, step = run.config.step_plan, state.step + 1
     micro_batches = plan.samples(step) // run.config.batch.micro_batch_sequences
     if not is_measured(step, micro_batches) or result.grad_norm is None:
         return state.noise_scale
     accumulation, tokens = (
-        micro_batches // ranks,
+        micro_batches // run.groups.sizes.data,
         plan.tokens(step),
     )  # by the first DeepSpeed has divided the loss
     small = result.micro_square * accumulation**2 / micro_batches
@@ -259,7 +266,7 @@ def probe(run: Run) -> dict[str, np.ndarray]:
 
 
 def _speed(run: Run, step: int, seconds: float, waited: float) -> dict[str, Any]:
-    length, devices = run.config.step_plan.sequence_length(step), dist.get_world_size()
+    length, devices = run.config.step_plan.sequence_length(step), run.groups.sizes.world
     rate, per_token = run.config.step_plan.tokens(step) / seconds, run.size.flops_per_token(length)
     hfu = None
     if run.config.train.activation_checkpointing:

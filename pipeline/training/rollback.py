@@ -31,7 +31,7 @@ def go_back(run: Run, trouble: GoBack) -> RolledBack:
     happens too often."""
     with suppress(UserError):  # a save that failed has been said; there are those before it
         run.saver.finish()
-    outcome: RolledBack | Refused = from_rank_0(_record, run, trouble)
+    outcome: RolledBack | Refused = from_rank_0(run.groups, _record, run, trouble)
     if outcome["status"] == "refused":
         raise UserError(outcome["message"])
     return outcome

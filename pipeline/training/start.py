@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import PretrainedConfig
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.checkpoint.reader import damage_of_checkpoint, load_checkpoint
 from pipeline.checkpoint.state import GuardState, TrainState
 from pipeline.checkpoint.stored_weights import Stored, open_stored
+from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.agreement import from_rank_0
 from pipeline.engine.engine import Engine
@@ -65,13 +65,13 @@ def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any
     }
 
 
-def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
+def choose_origin(config: RunConfig, groups: RankGroups, about: dict[str, Any]) -> Origin | None:
     """Return the checkpoint to begin from, intact and of the same model and tokenizer; every rank
     calls it.
 
     Raises UserError where it is missing or damaged, or where something of it does not fit.
     """
-    found: Origin | None = from_rank_0(origin.find_origin, config)
+    found: Origin | None = from_rank_0(groups, origin.find_origin, config)
     if found is None:
         return None
     problems = [
@@ -86,12 +86,12 @@ def choose_origin(config: RunConfig, about: dict[str, Any]) -> Origin | None:
         )
     if problems:
         raise ConfigError(problems, f"train.init_from = {config.train.init_from}")
-    origin.refuse_damaged(found, damage_of_checkpoint(found.checkpoint))
+    origin.refuse_damaged(found, damage_of_checkpoint(found.checkpoint, groups))
     return found
 
 
 def weights_to_begin_with(
-    config: RunConfig, architecture: PretrainedConfig, found: Origin | None
+    config: RunConfig, groups: RankGroups, architecture: PretrainedConfig, found: Origin | None
 ) -> Weights | None:
     """Return the weights to put into the model, None where they are drawn or come with
     `everything`."""
@@ -101,15 +101,15 @@ def weights_to_begin_with(
             None
             if take_all
             else _on_rank_0(
-                lambda: stored_as_weights(found.checkpoint, open_stored(found.checkpoint))
+                groups, lambda: stored_as_weights(found.checkpoint, open_stored(found.checkpoint))
             )
         )
     if (folder := config.model.pretrained) is not None:
-        return _on_rank_0(lambda: pretrained_weights(folder, architecture))
+        return _on_rank_0(groups, lambda: pretrained_weights(folder, architecture))
     return None
 
 
-def _on_rank_0(read: Callable[[], Weights]) -> Weights:
+def _on_rank_0(groups: RankGroups, read: Callable[[], Weights]) -> Weights:
     """Open weights on rank 0 only; the other ranks learn the shapes, or what was wrong."""
     opened: list[Weights] = []
 
@@ -117,8 +117,8 @@ def _on_rank_0(read: Callable[[], Weights]) -> Weights:
         opened.append(read())
         return opened[0].where, dict(opened[0].shapes)
 
-    where, known = from_rank_0(shapes)
-    return opened[0] if dist.get_rank() == 0 else Weights(where, known, None)
+    where, known = from_rank_0(groups, shapes)
+    return opened[0] if groups.is_rank_0 else Weights(where, known, None)
 
 
 def stored_as_weights(checkpoint: Path, stored: Stored) -> Weights:
@@ -128,7 +128,11 @@ def stored_as_weights(checkpoint: Path, stored: Stored) -> Weights:
 
 
 def begin(
-    engine: Engine, config: RunConfig, found: Origin | None, about: dict[str, Any]
+    engine: Engine,
+    groups: RankGroups,
+    config: RunConfig,
+    found: Origin | None,
+    about: dict[str, Any],
 ) -> TrainState:
     """Return the state of a run without a checkpoint of its own, and record in events.jsonl that it
     branches."""
@@ -141,11 +145,11 @@ def begin(
             {key: value for key, value in g.items() if key != "params"}
             for g in engine.optimizer.param_groups
         ]
-        state = load_checkpoint(engine, found.checkpoint, config.train.seed)
+        state = load_checkpoint(engine, groups, found.checkpoint, config.train.seed)
         state = replace(state, guard=GuardState())  # the base's losses may be of other data
         for group, settings in zip(engine.optimizer.param_groups, own, strict=True):
             group.update(settings)  # a checkpoint brings those of the other run
-    if dist.get_rank() == 0:
+    if groups.is_rank_0:
         write_event(
             config.paths.run_dir,
             BRANCH,

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
+from pipeline.config.groups import RankGroups
+from pipeline.engine.groups import sum_over_data_ranks
 from pipeline.model.device_batch import Mover
 from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
 from pipeline.sampling.order import Places
@@ -108,6 +109,7 @@ def _entropy(targets: np.ndarray) -> float:
 @torch.no_grad()
 def validate(
     engine: Any,
+    groups: RankGroups,
     held_out: HeldOut,
     micro_batch: int,
     heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
@@ -121,9 +123,9 @@ def validate(
     """
     if not held_out.sources:
         return _figures(held_out, [], [])
-    rank, ranks = dist.get_rank(), dist.get_world_size()
-    rows = np.arange(rank, len(held_out.source), ranks)
-    passes = -(-len(held_out.source) // (ranks * micro_batch))
+    data_ranks = groups.sizes.data
+    rows = np.arange(groups.data_rank, len(held_out.source), data_ranks)
+    passes = -(-len(held_out.source) // (data_ranks * micro_batch))
     sums = torch.zeros(len(held_out.sources), 2, dtype=torch.float64, device=engine.device)
     move = Mover(engine.device)
     engine.eval()
@@ -139,7 +141,7 @@ def validate(
             sums[held_out.source[row], 0] += loss
             sums[held_out.source[row], 1] += count
     engine.train()
-    dist.all_reduce(sums)
+    sum_over_data_ranks(sums, groups)
     nats, targets = sums.T.tolist()
     return _figures(held_out, nats, targets)
 

@@ -17,6 +17,11 @@ from pipeline.store.files import FILE_MODE
 from pipeline.store.heartbeat import Heartbeat, give_stacks_when_asked
 from pipeline.store.layout import run_folder
 from pipeline.store.outcome import Outcome, write_outcome
+from pipeline.store.rank_environment import (
+    adopt_slurm_environment,
+    groups_of_this_process,
+    is_first_on_its_machine,
+)
 from pipeline.store.start_order import supervisor_of_this_rank
 from pipeline.training.stop import POLL_SECONDS, StopSignal, end_older_starts, watch_supervisor
 
@@ -26,16 +31,16 @@ def main() -> None:
     others otherwise."""
     stop = StopSignal()
     extensions.use_folder()
-    _adopt_slurm_environment()
+    adopt_slurm_environment()
     adopt_visible_devices()
     run_file = Path(sys.argv[-1])
     config = load(run_file)
-    rank = int(os.environ["RANK"])
+    rank = groups_of_this_process().world_rank
     _redirect_output(run_folder(config).rank_log(rank))
     give_stacks_when_asked(config.paths.run_dir, rank, POLL_SECONDS)
     supervisor = supervisor_of_this_rank()
     assert supervisor is not None, "a launcher of the supervisor has started this rank"
-    if os.environ["LOCAL_RANK"] == "0":
+    if is_first_on_its_machine():
         end_older_starts(run_file, supervisor["start"])
     watch_supervisor(supervisor, config.paths.run_dir, stop)
     try:
@@ -52,15 +57,6 @@ def main() -> None:
     if rank == 0 or outcome["status"] == "refused":
         write_outcome(config.paths.run_dir, outcome)
     _end_together()
-
-
-def _adopt_slurm_environment() -> None:
-    """Under srun, take the rank from Slurm's variables; MASTER_ADDR and MASTER_PORT come from the
-    supervisor."""
-    if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
-        os.environ["RANK"] = os.environ["SLURM_PROCID"]
-        os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
-        os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
 
 
 def adopt_visible_devices() -> None:
@@ -81,12 +77,11 @@ def _redirect_output(path: Path) -> None:
 
 
 def _end_together() -> None:
-    import torch.distributed as dist
+    from pipeline.engine.groups import leave_process_groups
 
     sys.stdout.flush()
     sys.stderr.flush()
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_process_groups()
     os._exit(0)  # DeepSpeed's and gloo's threads may outlive the interpreter's shutdown
 
 

@@ -194,14 +194,16 @@ def test_sizes_alone_can_be_asked_for(made: Made) -> None:
 def undecodable(config: RunConfig) -> dict[str, Any]:
     """Flip one bit at a time in what says what a checkpoint's tensors are; count what is found, as
     a rank would find it."""
-    from pipeline.engine.process_group import join_process_group
+    from pipeline.engine.groups import join_process_groups
+    from pipeline.store.rank_environment import groups_of_this_process
 
-    join_process_group()
+    groups = groups_of_this_process()
+    join_process_groups(groups)
     source = config.paths.run_dir / "checkpoints" / NEWEST
     copy = Path(shutil.copytree(source, config.paths.run_dir / "copies" / NEWEST))
     draw = random.Random(1)
     tried = found = 0
-    assert damage_of_checkpoint(copy, by_checksum=False) == []
+    assert damage_of_checkpoint(copy, groups, by_checksum=False) == []
     for path in sorted(copy.glob("*.pt")):
         content = path.read_bytes()
         for place in [
@@ -212,7 +214,7 @@ def undecodable(config: RunConfig) -> dict[str, Any]:
             changed[place] ^= 1 << draw.randrange(8)
             path.write_bytes(changed)
             tried += 1
-            found += bool(damage_of_checkpoint(copy, by_checksum=False))
+            found += bool(damage_of_checkpoint(copy, groups, by_checksum=False))
         path.write_bytes(content)
     return {"tried": tried, "found": found}
 

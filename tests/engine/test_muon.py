@@ -13,6 +13,7 @@ import torch.distributed as dist
 from ranks import exit_codes
 
 from pipeline.cluster.ports import free_port
+from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.engine.muon import Layout, Muon, orthogonalise, owners_of, update_scale
 from pipeline.engine.shards import Slot, even_slots, vector_slots
 
@@ -160,7 +161,7 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
         ],
         0.1,
     )
-    muon.lay_out([(shard, Layout(SHAPES, slots))])
+    muon.lay_out([(shard, Layout(SHAPES, slots))], groups_of_rank(group_sizes(ranks), rank))
     for step in range(STEPS):
         shard.grad = flat(gradients(step + 1))
         muon.step()

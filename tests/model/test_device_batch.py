@@ -16,7 +16,6 @@ from transformers import (
     modeling_flash_attention_utils,
 )
 
-from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.model.device_batch import Mover, check_document_mask
@@ -310,15 +309,18 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     """Return what the check must not change in an engine, before and after it; runs on a rank."""
     from pipeline.engine.deepspeed_config import construction_sharding, read_template, resolve
     from pipeline.engine.engine import make_engine
-    from pipeline.engine.process_group import join_process_group
+    from pipeline.engine.groups import join_process_groups
     from pipeline.model.architecture import model_config
     from pipeline.model.construction import build_model
+    from pipeline.store.rank_environment import groups_of_this_process
 
-    join_process_group()
-    resolved = resolve(read_template(config.deepspeed), config, group_sizes(1))
+    groups = groups_of_this_process()
+    join_process_groups(groups)
+    resolved = resolve(read_template(config.deepspeed), config, groups.sizes)
     sharding = construction_sharding(resolved)
     engine = make_engine(
         config,
+        groups,
         resolved,
         LanguageModel(build_model(config, model_config(config), sharding=sharding)),
     )
@@ -346,7 +348,7 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
         config, AutoConfig.for_model("bert", vocab_size=64, **LLAMA), sharding=sharding
     )
     with pytest.raises(ConfigError) as refused:
-        make_engine(config, resolved, LanguageModel(encoder))
+        make_engine(config, groups, resolved, LanguageModel(encoder))
     return {"before": before, "after": after, "refused": refused.value.problems}
 
 

@@ -12,7 +12,6 @@ from ranks import in_ranks
 from small_models import LAYERS, small_config, small_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
@@ -338,9 +337,11 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
     import deepspeed
 
     from pipeline.engine.deepspeed_config import read_template, resolve
-    from pipeline.engine.process_group import join_process_group
+    from pipeline.engine.groups import join_process_groups
+    from pipeline.store.rank_environment import groups_of_this_process
 
-    join_process_group()
+    groups = groups_of_this_process()
+    join_process_groups(groups)
     found: dict[str, Any] = {}
     for architecture in SHARDED:
         for dtype in ("fp32", "bf16"):
@@ -348,7 +349,7 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
             model = build_model(
                 one,
                 model_config(one),
-                sharding=resolve(read_template(one.deepspeed), one, group_sizes(2)),
+                sharding=resolve(read_template(one.deepspeed), one, groups.sizes),
             )
             assert all(hasattr(p, "ds_tensor") for p in model.parameters())
             with deepspeed.zero.GatheredParameters(list(model.parameters())):

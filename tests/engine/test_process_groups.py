@@ -31,9 +31,11 @@ def meet(config: RunConfig) -> dict[str, Any]:
     import torch
     import torch.distributed as dist
 
-    from pipeline.engine.process_group import join_process_group
+    from pipeline.engine.groups import join_process_groups
+    from pipeline.store.rank_environment import groups_of_this_process
 
-    join_process_group()
+    groups = groups_of_this_process()
+    join_process_groups(groups)
     total = torch.ones(1)
     dist.all_reduce(total)
     dist.all_reduce(total, group=dist.new_group([0, 1]))

@@ -1,0 +1,51 @@
+"""The environment variables by which a launcher tells each process which rank it is.
+
+The one place that spells them: torch's names, taken from Slurm's under srun. Free of torch.
+"""
+
+import os
+from collections.abc import Mapping
+
+from pipeline.config.groups import RankGroups, group_sizes, groups_of_rank
+
+WORLD_RANK = "RANK"
+WORLD_SIZE = "WORLD_SIZE"
+LOCAL_RANK = "LOCAL_RANK"
+"""The rank among those of its machine."""
+
+
+def groups_of_this_process() -> RankGroups:
+    """Return the groups of ranks as the process that a launcher has started sees them."""
+    world = int(os.environ[WORLD_SIZE])
+    return groups_of_rank(group_sizes(world), int(os.environ[WORLD_RANK]))
+
+
+def is_first_on_its_machine() -> bool:
+    """Tell whether this rank does what is done once on each machine."""
+    return os.environ[LOCAL_RANK] == "0"
+
+
+def adopt_slurm_environment() -> None:
+    """Take the rank from Slurm's variables under srun; MASTER_ADDR and MASTER_PORT come from the
+    supervisor."""
+    if WORLD_RANK not in os.environ and "SLURM_PROCID" in os.environ:
+        os.environ[WORLD_RANK] = os.environ["SLURM_PROCID"]
+        os.environ[LOCAL_RANK] = os.environ["SLURM_LOCALID"]
+        os.environ[WORLD_SIZE] = os.environ["SLURM_NTASKS"]
+
+
+def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for a launcher, which is no rank itself."""
+    names = (WORLD_RANK, WORLD_SIZE, LOCAL_RANK)
+    return {name: value for name, value in environment.items() if name not in names}
+
+
+def environment_of_rank(world_rank: int, world: int, port: int) -> dict[str, str]:
+    """Return the variables of a rank that no launcher starts, of a job on this machine alone."""
+    return {
+        WORLD_RANK: str(world_rank),
+        WORLD_SIZE: str(world),
+        LOCAL_RANK: str(world_rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
