@@ -54,6 +54,7 @@ def describe_settings(name: str = "") -> list[FieldDescription]:
     A free part, the name of a source or the number of an entry, may be left out. Raises ConfigError
     for an unknown name, with the nearest or all names known there.
     """
+    # Each part of the name is a field of the section so far, or its free part.
     model: type[Section] = RunConfig
     field: FieldInfo | None = None
     shown = ""
@@ -70,6 +71,7 @@ def describe_settings(name: str = "") -> list[FieldDescription]:
             may_be_free = False
         else:
             raise ConfigError([_unknown(name, part, list(model.model_fields))], "--describe")
+    # Without a name, what is described is the whole run file.
     if field is None:
         return list(_below(RunConfig, ""))
     return [_describe(shown, field), *_below(model, below)]
@@ -122,39 +124,47 @@ def _type_in_words(annotation: Any, metadata: Sequence[Any] = (), last_word: str
     words = next((each.words for each in metadata if isinstance(each, InWords | KindName)), None)
     if words is None:
         words = _without_bounds(annotation, last_word)
-    is_bytes = "bytes" in words
-    bounds = [_bound_in_words(each, is_bytes) for each in metadata]
+    bounds = [_bound_in_words(each, _are_bytes(metadata)) for each in metadata]
     return ", ".join([words, *filter(None, bounds)])
 
 
 def _rules(metadata: Any) -> Sequence[Any]:
     """Return the bounds that `Field(...)` holds within a type, else what stands there itself."""
-    return metadata.metadata if isinstance(metadata, FieldInfo) else [metadata]
+    if isinstance(metadata, FieldInfo):
+        return metadata.metadata
+    return [metadata]
 
 
 def _without_bounds(annotation: Any, last_word: str) -> str:
+    # What a type is made of: nothing said of None, which a default shows.
     origin = get_origin(annotation)
     arguments = [each for each in get_args(annotation) if each not in (Ellipsis, types.NoneType)]
     if origin is Annotated:
         return _type_in_words(arguments[0], arguments[1:], last_word)
     if origin in (Union, types.UnionType):
         return ", or ".join(_type_in_words(each, (), last_word) for each in arguments)
+    if origin is Literal and len(arguments) == 1:
+        return str(arguments[0])
     if origin is Literal:
-        choices = ", ".join(map(str, arguments))
-        return choices if len(arguments) == 1 else f"one of {choices}"
+        return f"one of {', '.join(map(str, arguments))}"
+    # Sections are described one by one, below the field that holds them.
     if origin is dict and section_in(annotation) is not None:
         return "sections by name"
     if origin is tuple and section_in(annotation) is not None:
         return "list of sections"
+    if section_in(annotation) is not None:
+        return "section"
+    # Mappings and lists of plain values, and the plain values themselves.
     if origin is dict:
         return f"mapping of names to: {_type_in_words(arguments[1])}"
     if origin is tuple:
         entries = "; ".join(_type_in_words(each, (), last_word) for each in arguments)
-        return f"list of: {entries}" if len(arguments) == 1 else f"[{entries}]"
-    if section_in(annotation) is not None:
-        return "section"
-    unit = f" of {last_word}" if last_word in UNITS and annotation in (int, float) else ""
-    return SIMPLE_TYPES[annotation] + unit
+        if Ellipsis in get_args(annotation):
+            return f"list of: {entries}"
+        return f"[{entries}]"
+    if last_word in UNITS and annotation in (int, float):
+        return f"{SIMPLE_TYPES[annotation]} of {last_word}"
+    return SIMPLE_TYPES[annotation]
 
 
 def _bound_in_words(bound: Any, is_bytes: bool) -> str:
@@ -169,8 +179,7 @@ def _bound_in_words(bound: Any, is_bytes: bool) -> str:
     if type(bound) not in kinds:
         return ""
     words, attribute = kinds[type(bound)]
-    value = getattr(bound, attribute)
-    return f"{words} {count_of_bytes(value) if is_bytes else _as_yaml(value)}"
+    return f"{words} {_written(getattr(bound, attribute), is_bytes)}"
 
 
 def _default_in_words(field: FieldInfo) -> str:
@@ -179,21 +188,25 @@ def _default_in_words(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, Section):
         return "optional"
-    is_bytes = any(isinstance(each, InWords) and "bytes" in each.words for each in field.metadata)
-    shown = count_of_bytes(default) if is_bytes else _as_yaml(default)
-    return f"default {shown}"
+    return f"default {_written(default, _are_bytes(field.metadata))}"
 
 
-def _as_yaml(value: Any) -> str:
-    """Return a default as a run file would write it."""
+def _are_bytes(metadata: Sequence[Any]) -> bool:
+    return any(isinstance(each, InWords) and each.are_bytes for each in metadata)
+
+
+def _written(value: Any, is_bytes: bool = False) -> str:
+    """Return a value as a run file would write it."""
+    if is_bytes:
+        return count_of_bytes(value)
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
-        return f"{value:_}" if abs(value) >= 100_000 else str(value)
+        return f"{value:_}"
     if isinstance(value, (tuple, list)):
-        return f"[{', '.join(map(_as_yaml, value))}]"
+        return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, str) and value != value.strip():
         return f'"{value}"'
     return str(value)

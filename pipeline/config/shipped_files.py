@@ -7,11 +7,9 @@ a wheel holds the files themselves.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, ValidationInfo
-
-from pipeline.config.values import InWords, as_location, folder_of, resolve_location
+from pipeline.config.values import InWords, folder_of, located_by, resolve_location
 
 PRESETS = Path(__file__).parent / "presets"
 MIXTURES = PRESETS / "mixtures"
@@ -68,15 +66,7 @@ def _resolve_name_or_path(written: str | Path, base: Path, folder: Path, kind: s
     return shipped
 
 
-def _template(value: Any, info: ValidationInfo) -> Any:
-    return as_location(value, info, resolve_template)
-
-
-def _recipe(value: Any, info: ValidationInfo) -> Any:
-    return as_location(value, info, resolve_recipe)
-
-
-TemplateLocation = Annotated[Path, BeforeValidator(_template), InWords("name or path")]
+TemplateLocation = Annotated[Path, located_by(resolve_template), InWords("name or path")]
 """A DeepSpeed template: the name of a shipped one, or a path; absolute after loading."""
-RecipeLocation = Annotated[Path, BeforeValidator(_recipe), InWords("name or path")]
+RecipeLocation = Annotated[Path, located_by(resolve_recipe), InWords("name or path")]
 """A tokenizer recipe: the name of a shipped one, or a path; absolute after loading."""

@@ -17,27 +17,30 @@ VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
 """`$NAME` or `${NAME}`, as `os.path.expandvars` takes them."""
 
 
-def as_location(
-    value: Any, info: ValidationInfo, resolve: Callable[[str | Path, Path], Path]
-) -> Any:
-    """Return what `resolve` makes of a path and the folder of the run file; what is no path is left
-    to the field's own rule."""
-    if not isinstance(value, (str, Path)):
-        return value
-    try:
-        return resolve(value, (info.context or {}).get("base", Path.cwd()))
-    except ValueError as error:
-        raise PydanticCustomError("location", "{why}", {"why": str(error)}) from None
+def located_by(resolve: Callable[[str | Path, Path], Path]) -> BeforeValidator:
+    """Return the rule of a field whose value becomes `resolve(value, folder of the run file)`.
 
+    `resolve` raises ValueError for what it refuses. What is no path is left to the field's own
+    rule.
+    """
 
-def _absolute(value: Any, info: ValidationInfo) -> Any:
-    return as_location(value, info, resolve_location)
+    def locate(value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, (str, Path)):
+            return value
+        try:
+            return resolve(value, (info.context or {}).get("base", Path.cwd()))
+        except ValueError as error:
+            raise PydanticCustomError("location", "{why}", {"why": str(error)}) from None
+
+    return BeforeValidator(locate)
 
 
 def folder_of(location: str | Path, base: Path) -> Path:
     """Return the folder that a location is relative to: `base`, or the current one where it was
     given on the command line."""
-    return Path.cwd() if isinstance(location, FromCommandLine) else base
+    if isinstance(location, FromCommandLine):
+        return Path.cwd()
+    return base
 
 
 def resolve_location(location: str | Path, base: Path) -> Path:
@@ -132,6 +135,8 @@ class InWords:
     """Stands beside a type in an annotation: what a description of the field calls it."""
 
     words: str
+    are_bytes: bool = False
+    """Bounds and default are numbers of bytes."""
 
 
 TokenCount = Annotated[
@@ -139,10 +144,12 @@ TokenCount = Annotated[
 ]
 """A number of tokens; also written `300M`, `2B`, `1.5T`, always thousands: `64k` is 64,000."""
 ByteCount = Annotated[
-    int, BeforeValidator(_byte_count), InWords("number of bytes (50000, 200MB, 128MiB)")
+    int,
+    BeforeValidator(_byte_count),
+    InWords("number of bytes (50000, 200MB, 128MiB)", are_bytes=True),
 ]
 """A number of bytes; also written `200MB` (thousands) or `128MiB` (1,024 each)."""
-Location = Annotated[Path, BeforeValidator(_absolute)]
+Location = Annotated[Path, located_by(resolve_location)]
 """A path or glob, absolute after loading. Locations never enter a fingerprint: a folder may be
 moved."""
 

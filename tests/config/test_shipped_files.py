@@ -1,13 +1,16 @@
 """Templates and recipes by name: which file a name or a path stands for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import STAGES
 from pipeline.config.run_file import dump, load
 from pipeline.config.shipped_files import RECIPES, TEMPLATES, resolve_template, shipped_files
 from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import ConfigError
+from pipeline.store.artifacts import expected_inputs
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,16 +34,21 @@ def test_a_name_stands_for_the_shipped_file_from_any_folder(
     assert load(copy) == config
 
 
-def test_names_and_paths_give_the_same_settings(run_file: Path) -> None:
-    """Only where the file lies differs, which no fingerprint holds."""
-    recipe = ROOT / "tokenizer" / "byte-level-bpe-32k.yaml"
+def test_no_stage_becomes_stale_where_a_name_takes_the_place_of_a_path(run_file: Path) -> None:
+    """What decides that a stage is done holds the settings of a recipe, not where it lies."""
+    (run_file.parent / "zero1.json").unlink()
+    (run_file.parent / "web.jsonl").write_text("")
     without = run_file.read_text().replace("{kind: byte-level-bpe, vocab_size: 270}", "{}")
     run_file.write_text(without)
-    named = load(run_file, ["tokenizer.recipe=byte-level-bpe-32k"]).tokenizer
-    by_path = load(run_file, [f"tokenizer.recipe={recipe}"]).tokenizer
-    assert named.recipe is not None
-    assert named.recipe.samefile(recipe)
-    assert named.model_copy(update={"recipe": recipe}) == by_path
+    recipe = ROOT / "tokenizer" / "byte-level-bpe-32k.yaml"
+    template = ROOT / "ds_configs" / "zero1.json"
+    named = load(run_file, ["tokenizer.recipe=byte-level-bpe-32k", "deepspeed=zero1"])
+    by_path = load(run_file, [f"tokenizer.recipe={recipe}", f"deepspeed={template}"])
+    table = {stage.name: replace(stage, outside=None) for stage in STAGES}
+    for stage in table.values():
+        assert expected_inputs(stage, named, table) == expected_inputs(stage, by_path, table)
+    inputs = expected_inputs(table["train-tokenizer"], named, table)
+    assert inputs["tokenizer.vocab_size"] == 32000
 
 
 def test_the_names_are_those_of_the_folders_at_the_top() -> None:
