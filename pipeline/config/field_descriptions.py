@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
@@ -30,6 +30,10 @@ SIMPLE_TYPES = {
     Path: "path",
     Any: "any value",
 }
+
+
+Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | dict[str, Value] | None"
+"""What a default may be."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +199,9 @@ def _are_bytes(metadata: Sequence[Any]) -> bool:
     return any(isinstance(each, InWords) and each.are_bytes for each in metadata)
 
 
-def _written(value: Any, is_bytes: bool = False) -> str:
+def _written(value: Value, is_bytes: bool = False) -> str:
     """Return a value as a run file would write it."""
-    if is_bytes:
+    if is_bytes and isinstance(value, int):
         return count_of_bytes(value)
     if value is None:
         return "null"
@@ -205,7 +209,7 @@ def _written(value: Any, is_bytes: bool = False) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return f"{value:_}"
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, tuple):
         return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, str) and value != value.strip():
         return f'"{value}"'

@@ -27,8 +27,9 @@ def located_by(resolve: Callable[[str | Path, Path], Path]) -> BeforeValidator:
     def locate(value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, (str, Path)):
             return value
+        context: dict[str, Path] = info.context or {}
         try:
-            return resolve(value, (info.context or {}).get("base", Path.cwd()))
+            return resolve(value, context.get("base", Path.cwd()))
         except ValueError as error:
             raise PydanticCustomError("location", "{why}", {"why": str(error)}) from None
 
