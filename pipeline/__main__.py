@@ -10,6 +10,7 @@ import typer
 from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import say_plainly, watch_libraries
+from pipeline.store import versions
 from pipeline.store.artifacts import Check, Stage
 
 STAGES = (
@@ -27,7 +28,7 @@ STAGES = (
             "prepare.shard_text_bytes",
         ),
         outside="pipeline.corpus.sources:inventory",
-        version=4,
+        version=versions.PREPARE,
         is_asked=lambda config: any(source.has_documents for source in config.sources.values()),
         is_made_unasked=True,
         shared=True,
@@ -44,7 +45,7 @@ STAGES = (
         inputs=("prepare",),
         outside="pipeline.tokens.pretrained:inventory",
         checks=(Check("pipeline.tokens.pretrained:check", is_ahead=True),),
-        version=3,
+        version=versions.TRAIN_TOKENIZER,
         shared=True,
         keeps=True,  # added text must not change the ids of what is tokenized
         rebuilds=False,  # learned again, it might be another one
@@ -60,7 +61,7 @@ STAGES = (
         inputs=("prepare", "train-tokenizer"),
         outside="pipeline.tokens.existing:inventory",
         checks=(Check("pipeline.tokens.existing:check"),),
-        version=3,
+        version=versions.TOKENIZE,
         shared=True,
         on_workers=True,
     ),
@@ -76,6 +77,7 @@ STAGES = (
         settings=("data.sequence_length",),
         inputs=("tokenize",),
         made_before="pipeline.sampling.pack:complete_index",
+        version=versions.PACK,
         manifest="pack.manifest.json",  # manifest.json is the index's own
         is_asked=lambda config: config.data.packing == "best-fit",
         shared=True,
@@ -113,7 +115,7 @@ STAGES = (
             Check("pipeline.cluster.launch_checks:check_device", is_heavy=True),
         ),
         goes_on="pipeline.training.resume:check",
-        version=2,
+        version=versions.TRAIN,
         grows=True,
         rebuilds=False,  # days of training, for a checkpoint that was moved away
     ),
@@ -126,7 +128,7 @@ STAGES = (
         folder=lambda config: config.paths.run_dir / "export",
         settings=("evaluation.prompt",),
         inputs=("train-tokenizer", "train"),
-        version=2,
+        version=versions.EXPORT,
         grows=True,
     ),
     Stage(
@@ -149,7 +151,7 @@ STAGES = (
             Check("pipeline.evaluation.task_facts:check_named_tasks", is_ahead=True),
             Check("pipeline.evaluation.task_facts:check_built_tasks", is_ahead=True, is_heavy=True),
         ),
-        version=2,
+        version=versions.EVALUATE,
     ),
     Stage(
         name="report",
@@ -162,6 +164,7 @@ STAGES = (
         inputs=("prepare", "tokenize", "train", "export", "evaluate"),
         outside="pipeline.tokens.tokenizer_report:compared_inventory",
         checks=(Check("pipeline.tokens.tokenizer_report:check_compared"),),
+        version=versions.REPORT,
         manifest="report.manifest.json",
         reads_files=False,
     ),

@@ -29,12 +29,11 @@ from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_file
 from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
 from pipeline.logs import human_bytes, warn
+from pipeline.store import versions
 from pipeline.store.artifacts import Result
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.work.executor import Task, run_tasks
 
-FORMAT_VERSION = 4
-"""Raised when the same raw files give other bytes."""
 SHOWN_PROBLEMS = 20
 """Broken files in the stage's message, at most."""
 LEFTOVERS = (".*.partial", "*/.*.partial", "*/rejected/.*")
@@ -144,7 +143,7 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
                 "settings": settings,
             },
             fingerprint=fingerprint(
-                [FORMAT_VERSION, asdict(settings), [file.identity for file in group.files]]
+                [versions.PREPARE, asdict(settings), [file.identity for file in group.files]]
             ),
             size=sum(file.size for file in group.files),
         )

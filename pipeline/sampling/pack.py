@@ -18,14 +18,12 @@ from typing import Any
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, out_of_space
 from pipeline.sampling.best_fit import pack_shard
-from pipeline.sampling.packed_rows import FORMAT_VERSION
+from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.files import fingerprint, read_json, remove_unlisted, write_json
 from pipeline.store.layout import MANIFEST
 from pipeline.work.executor import Task, run_tasks
 
-PACKING_VERSION = 1
-"""Raised when the same documents would be packed otherwise."""
 COUNTS = ("documents", "cut_documents", "positions", "pieces", "rows")
 
 
@@ -130,7 +128,9 @@ def _tasks(config: RunConfig, files: Mapping[str, Mapping[str, Any]]) -> list[Ta
             "remedy": f"Copy {' and '.join(links)} again." if all(links) else None,
         }
         contents = [record.get("checksum") or record["identity"] for record in records]
-        key = fingerprint([PACKING_VERSION, FORMAT_VERSION, config.data.sequence_length, contents])
+        # Twice: the packing and the format of the file were counted apart once.
+        version = [versions.PACK, versions.PACK]
+        key = fingerprint([*version, config.data.sequence_length, contents])
         tasks.append(Task(f"{source}~{shard}", pack_shard, arguments, key, records[0]["bytes"]))
     return tasks
 

@@ -1,7 +1,7 @@
 """Which pieces of a tokens shard make each training row: one index file per shard, written once,
 memory-mapped.
 
-`.rows`, little-endian: magic `BESTFIT\\0`, version uint32 = 1, sequence length uint32, rows uint64,
+`.rows`, little-endian: magic `BESTFIT\\0`, version of the stage `pack` uint32, sequence length uint32, rows uint64,
 pieces uint64, then the first piece of each row and the number of pieces, int64[rows + 1]; where
 each piece starts in the shard, in tokens, int64[pieces]; each piece's positions, int32[pieces]. The
 pieces of a row stand in the order of their starts.
@@ -21,12 +21,12 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.store import versions
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import MANIFEST
 
 MAGIC = b"BESTFIT\x00"
-FORMAT_VERSION = 1
 HEADER = struct.Struct("<8sIIQQ")
 """32 bytes, so that every array is aligned."""
 BLOCK_BYTES = 1 << 20
@@ -81,7 +81,7 @@ class RowsWriter:
         self._firsts.write(np.array([self.pieces], "<i8").data)
         with ChecksummedFile(self._temporary) as file:
             file.write(
-                HEADER.pack(MAGIC, FORMAT_VERSION, self._sequence_length, self.rows, self.pieces)
+                HEADER.pack(MAGIC, versions.PACK, self._sequence_length, self.rows, self.pieces)
             )
             for part in (self._firsts, self._starts, self._lengths):
                 part.seek(0)
@@ -106,8 +106,8 @@ class PackedRows:
             magic, version, length, rows, pieces = HEADER.unpack(content[: HEADER.size].tobytes())
         except (OSError, ValueError, struct.error) as error:
             raise self._damaged(f"cannot be read ({error})") from None
-        if magic != MAGIC or version != FORMAT_VERSION:
-            raise self._damaged(f"is no index of packed rows, version {FORMAT_VERSION}")
+        if magic != MAGIC or version != versions.PACK:
+            raise self._damaged(f"is no index of packed rows, version {versions.PACK}")
         if length != sequence_length:
             raise self._damaged(f"holds rows of {length} positions instead of {sequence_length}")
         starts = HEADER.size + 8 * (rows + 1)

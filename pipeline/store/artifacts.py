@@ -73,7 +73,7 @@ class Stage:
     """`module:function` that raises ConfigError where it will not go on with what there is:
     `status` asks it."""
     version: int = 1
-    """Raised when the format or the meaning of its output changes."""
+    """One of `versions`, which say when it is raised."""
     manifest: str = MANIFEST
     """Name of its manifest in the folder."""
     shared: bool = False

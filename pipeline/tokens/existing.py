@@ -20,6 +20,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.folders import expand_pattern, walk_files
 from pipeline.errors import DataError
 from pipeline.logs import warn
+from pipeline.store import versions
 from pipeline.store.files import fingerprint, temporary_path
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import (
@@ -31,7 +32,6 @@ from pipeline.tokens.indexed_dataset import (
 )
 from pipeline.work.executor import Task, report_progress
 
-FORMAT_VERSION = 2
 SAMPLED_IDS = 1 << 20
 """Ids checked in one stretch; a pair has SAMPLED_PLACES of them, the first ids, the last ones, and
 between."""
@@ -122,7 +122,8 @@ def pair_tasks(
         size = min(
             pair.files[".bin"].stat().st_size, SAMPLED_PLACES * SAMPLED_IDS * 4
         )  # what is read of it
-        key = fingerprint([FORMAT_VERSION, files, vocab_size, end])
+        # One less: `tokenize` had a version before it took pairs.
+        key = fingerprint([versions.TOKENIZE - 1, files, vocab_size, end])
         tasks.append(Task(f"{pair.source}~{pair.name}", take_over, arguments, key, size))
     return tasks
 

@@ -20,13 +20,13 @@ import xxhash
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, check_files, reading, shard_records
 from pipeline.logs import human_bytes, warn
+from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
 
-FORMAT_VERSION = 3
 COUNTS = ("documents", "tokens", "text_bytes")
 COMPARED_BYTES = 2000
 """Of every row group (8 MiB of text): the reference takes a millisecond for them."""
@@ -65,7 +65,7 @@ def tokenize(config: RunConfig) -> Result:
             "parse_special_tokens": config.tokens.parse_special_tokens,
         }
         key = fingerprint(
-            [FORMAT_VERSION, record["checksum"], learned["output"], config.tokens.model_dump()]
+            [versions.TOKENIZE, record["checksum"], learned["output"], config.tokens.model_dump()]
         )
         tasks.append(
             Task(

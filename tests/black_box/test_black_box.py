@@ -184,6 +184,32 @@ def states(program: Program, folder: Path, *settings: str) -> dict[str, str]:
 
 
 @pytest.mark.full
+def test_text_added_to_an_old_folder_is_all_that_is_made(
+    old: Program, program: Program, tmp_path: Path
+) -> None:
+    short = ("train.train_tokens=512", "schedule.warmup_tokens=0", "launch.ranks=1")
+    make_corpus(tmp_path)
+    write_run_file(tmp_path, old)
+    for stage in STAGES[:3]:
+        old(tmp_path, stage, "run.yaml")
+    old(tmp_path, "train", "run.yaml", *PACKED, *short)
+    data = tmp_path / "data"
+    before = {
+        path: path.stat().st_mtime_ns
+        for suffix in ("parquet", "bin", "rows")
+        for path in data.rglob(f"*.{suffix}")
+    }
+    (tmp_path / "more.jsonl").write_text('{"text": "one more document of some words"}\n' * 9)
+    text = (tmp_path / "run.yaml").read_text()
+    source = "sources:\n  more: {kind: jsonl, paths: [more.jsonl]}\n"
+    (tmp_path / "run.yaml").write_text(text.replace("sources:\n", source))
+    for stage in (*STAGES[:3], "pack"):
+        program(tmp_path, stage, "run.yaml", *PACKED)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(data.glob("packing/*/more/*.rows"))) == 1
+
+
+@pytest.mark.full
 def test_old_folders_are_done_and_new_checkpoints_sound(
     made: tuple[Path, dict[str, Any]], old: Program, program: Program, tmp_path: Path
 ) -> None:
