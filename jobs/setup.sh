@@ -21,7 +21,7 @@ extra=${1:-runtime}
 wanted=$({ printf '%s\n' "$root"; cat pyproject.toml constraints.txt jobs/transformers4.txt jobs/setup.sh; } | sha256sum | cut -d' ' -f1)
 stamped() { [[ -x $venv/bin/python && -f $venv/stamp.$1 && $(<"$venv/stamp.$1") == "$wanted" ]]; }
 build_operators() {   # on this machine's own disk, which outlives neither a new machine nor every restart: asked each time
-    [[ $extra == runtime ]] || "$venv/bin/python" -m pipeline.engine.extensions >&2 || say "tests of CPU offload will fail"
+    [[ $extra == runtime ]] || "$venv/bin/python" -m pipeline.engine.operators >&2 || say "tests of CPU offload will fail"
 }
 ready() {
     case $extra in

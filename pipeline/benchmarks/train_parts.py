@@ -34,7 +34,7 @@ from pipeline.engine.deepspeed_config import (
 from pipeline.engine.engine import make_engine
 from pipeline.engine.groups import join_process_groups
 from pipeline.engine.noise_scale import MicroBatchGradients
-from pipeline.engine.optimizer import set_learning_rate
+from pipeline.engine.optimizers.parameter_groups import set_learning_rate
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model
 from pipeline.model.costs import peak_flops

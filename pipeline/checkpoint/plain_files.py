@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.checkpoint.folders import read_checkpoint_manifest
-from pipeline.checkpoint.stored_weights import MOMENTS, read_verified
+from pipeline.checkpoint.stored_weights import read_verified
+from pipeline.engine.optimizers.optimizer_kind import moment_names
 from pipeline.store.files import temporary_path, write_json
 
 
@@ -25,7 +26,7 @@ def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:
     partial.mkdir(parents=True)
     try:
         _write(partial / "weights.safetensors", list(stored.shapes), stored.weight)
-        for moment in MOMENTS:
+        for moment in moment_names():
             if names := stored.names_with(moment):
                 _write(partial / f"{moment}.safetensors", names, stored.moment_reader(moment))
         write_json(

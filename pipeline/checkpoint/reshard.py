@@ -16,9 +16,10 @@ from deepspeed.checkpoint.constants import (
     SINGLE_PARTITION_OF_FP32_GROUPS,
 )
 
-from pipeline.checkpoint.stored_weights import MOMENTS, Stored
+from pipeline.checkpoint.stored_weights import Stored
 from pipeline.config.groups import RankGroups
 from pipeline.engine.engine import Engine
+from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
 from pipeline.engine.shards import Slot, copy_slots, flat_tensors, group_shapes, slots_of_ranks
 
 
@@ -74,9 +75,10 @@ def _load_whole(engine: Engine, stored: Stored) -> None:
     if not stored.shard(0).states:
         return
     states = _states(engine, stored, sizes, slots, slots)
+    moments = moment_names()
     for group, parameter in enumerate(parameters):
         optimizer.state[parameter] = {
-            key: value.view_as(parameter).to(parameter.device) if key in MOMENTS else value
+            key: value.view_as(parameter).to(parameter.device) if key in moments else value
             for key, value in states[group].items()
         }
 
@@ -87,8 +89,8 @@ def _states(
     """Return the optimizer's state by group of this rank, whose slots are `own`, of `everywhere`
     those of all ranks."""
     state: dict[int, dict[str, Any]] = {group: {} for group in range(len(sizes))}
-    for moment in MOMENTS:
-        # Muon's groups have other moments than AdamW's; which a parameter has goes by its old
+    for moment in moment_names():
+        # Groups may have other moments than each other; which a parameter has goes by its old
         # group.
         names = set(stored.names_with(moment))
         wanted = [slot for slot in own if slot.name in names]
@@ -97,10 +99,11 @@ def _states(
         for group in {slot.group for slot in everywhere if slot.name in names}:
             state[group][moment] = values[group]
     step = stored.adam_step
-    counts_in_tensors = type(engine.basic_optimizer).__module__.startswith(("torch.", "pipeline."))
-    for its in state.values():
-        if MOMENTS[0] in its and step is not None:
-            # Adam's step, which corrects its bias. Each group counts in its own tensor: a shared
-            # one would count double.
-            its["step"] = torch.tensor(step) if counts_in_tensors else int(step)
+    # DeepSpeed's own optimizers count in Python, others in tensors as torch's do.
+    counts_in_python = type(engine.basic_optimizer).__module__.startswith("deepspeed.")
+    for of_group in state.values():
+        form = state_with(of_group)
+        if form is not None and form.counts_steps and step is not None:
+            # Each group counts in its own tensor: a shared one would count double.
+            of_group["step"] = int(step) if counts_in_python else torch.tensor(step)
     return state

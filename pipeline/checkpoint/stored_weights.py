@@ -29,12 +29,11 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from pipeline.checkpoint.files import decoding, load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.integrity import advising, verify_bytes
+from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
 from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 from pipeline.errors import DataError
 from pipeline.store.layout import MANIFEST
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
-"""AdamW's two, Muon's one."""
 SCALER_KEYS = (LOSS_SCALER, "dynamic_loss_scale", "overflow")
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 
@@ -219,9 +218,10 @@ def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]],
         raise ValueError(
             "ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3"
         )
+    moments = moment_names()
     flat = {
         group: {
-            key: _plain(value).flatten() if key in MOMENTS else value
+            key: _plain(value).flatten() if key in moments else value
             for key, value in state.items()
         }
         for group, state in model["optimizer"]["state"].items()
@@ -234,18 +234,20 @@ def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]],
 def _states(
     states: Mapping[int, Mapping[str, Any]], sizes: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
-    """Return an optimizer's moments, and Adam's step, by group. Raises ValueError where they do not
+    """Return an optimizer's moments, and its count of steps, by group. Raises ValueError where they do not
     belong to the weights."""
     if not set(states) <= set(range(len(sizes))):
         raise ValueError(f"has optimizer states of other groups than its {len(sizes)}")
+    moments = moment_names()
     checked: dict[int, dict[str, Any]] = {}
     for group, state in states.items():
-        checked[group] = {key: _flat(state[key], sizes[group]) for key in MOMENTS if key in state}
+        checked[group] = {key: _flat(state[key], sizes[group]) for key in moments if key in state}
         if not checked[group]:
             raise ValueError(f"has no moments in group {group}")
-        if MOMENTS[0] in state:
-            if MOMENTS[1] not in state or not float(state["step"]) > 0:
-                raise ValueError(f"lacks a part of Adam's state in group {group}")
+        form = state_with(checked[group])
+        if form is None or (form.counts_steps and not float(state["step"]) > 0):
+            raise ValueError(f"lacks a part of the optimizer's state in group {group}")
+        if form.counts_steps:
             checked[group]["step"] = state["step"]
     return checked
 

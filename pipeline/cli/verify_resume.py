@@ -137,7 +137,8 @@ def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> Non
 def difference(a: Path, b: Path) -> Difference:
     """Return the largest differences of two finished runs of the same steps. Raises UserError where
     steps are missing."""
-    from pipeline.checkpoint.stored_weights import MOMENTS, open_stored
+    from pipeline.checkpoint.stored_weights import open_stored
+    from pipeline.engine.optimizers.optimizer_kind import moment_names
 
     losses = [{record["step"]: record["loss"] for record in read_metrics(run)} for run in (a, b)]
     if losses[0].keys() != losses[1].keys():
@@ -149,7 +150,7 @@ def difference(a: Path, b: Path) -> Difference:
         stored.append(open_stored(complete_checkpoints(run / "checkpoints")[-1]))
 
     def moments() -> Iterator[float]:
-        for moment in MOMENTS:
+        for moment in moment_names():
             readers = [one.moment_reader(moment) for one in stored]
             for name in stored[0].names_with(moment):
                 yield float((readers[0](name) - readers[1](name)).abs().max())

@@ -66,6 +66,14 @@ def quoted_choices(names: Iterable[str]) -> str:
     return f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
+OPTIMIZERS = KindTable(
+    {
+        "muon": "pipeline.engine.optimizers.muon:MuonKind",
+        "adamw": "pipeline.engine.optimizers.adamw:AdamWKind",
+    }
+)
+"""What updates the weights (`pipeline/engine/optimizers`)."""
+
 SCHEDULES = KindTable(
     {
         "linear": "pipeline.config.schedules:Linear",

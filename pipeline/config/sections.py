@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.kinds import SCHEDULES, KindName
+from pipeline.config.kinds import OPTIMIZERS, SCHEDULES, KindName
 from pipeline.config.shipped_files import RecipeLocation
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
@@ -206,7 +206,7 @@ class LearningRateScaling(Section):
 
 
 class Optimizer(Section):
-    kind: Literal["muon", "adamw"] = "muon"
+    kind: Annotated[str, KindName(OPTIMIZERS)] = "muon"
     """`muon`: orthogonalised momentum for the hidden matrices (Jordan et al. 2024), AdamW for
     embeddings, head and vectors; `adamw` for all."""
     peak_learning_rate: float = Field(gt=0)

@@ -16,6 +16,7 @@ from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.shipped_files import TEMPLATES, shipped_files
 from pipeline.config.yaml_files import read_strict_json
+from pipeline.engine.optimizers.optimizer_kind import Execution, optimizer_kind
 from pipeline.errors import ConfigError, nearest_divisors, nearest_multiples
 
 OWNED_BY_YAML = {
@@ -125,7 +126,7 @@ def resolve(
     }
     if config.precision.dtype != "fp32":
         resolved["data_types"] = {"grad_accum_dtype": "fp32"}
-    if config.optimizer.kind == "muon":
+    if not optimizer_kind(config.optimizer).is_on_deepspeeds_list:
         resolved["zero_allow_untested_optimizer"] = True  # tests/training/test_parity.py tests it
     if config.precision.dtype == "bf16":
         resolved["bf16"] = {"enabled": True}
@@ -190,25 +191,8 @@ def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[s
             "zero1 (as fast, also on one rank, and exact), or precision.dtype to "
             "fp32"
         )
-    if offloads_optimizer(template) and config.optimizer.kind == "muon":
-        problems.append(
-            "optimizer.kind = muon: orthogonalises on the device, and the DeepSpeed template puts "
-            "optimizer states "
-            "elsewhere (zero_optimization.offload_optimizer); set optimizer.kind to adamw, or take "
-            "a template without it"
-        )
-    if offloads_optimizer(template) and config.optimizer.adamw_kernel == "deepspeed":
-        problems.append(
-            "optimizer.adamw_kernel = deepspeed: is for optimizer states on the device, and the "
-            "DeepSpeed template puts "
-            "them elsewhere (zero_optimization.offload_optimizer); leave it out"
-        )
-    if config.optimizer.kind == "muon" and config.optimizer.adamw_kernel == "deepspeed":
-        problems.append(
-            "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave "
-            "it out"
-        )
-    return problems
+    execution = Execution(zero_stage(template), offloads_optimizer(template), precision)
+    return problems + optimizer_kind(config.optimizer).problems(config.optimizer, execution)
 
 
 def check(config: RunConfig) -> None:

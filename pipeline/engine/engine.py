@@ -11,7 +11,8 @@ from deepspeed.runtime import compiler
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import offloads_optimizer
-from pipeline.engine.optimizer import lay_out, make_optimizer
+from pipeline.engine.optimizers.optimizer_kind import optimizer_kind
+from pipeline.engine.optimizers.parameter_groups import parameter_groups
 from pipeline.engine.shards import flat_tensors
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.objective import refuse_objective
@@ -50,7 +51,10 @@ def make_engine(
     buffers = {
         name: buffer.clone() for name, buffer in model.named_buffers() if buffer.is_floating_point()
     }
-    optimizer = make_optimizer(config, model, resolved)
+    kind = optimizer_kind(config.optimizer)
+    optimizer = kind.build(
+        config.optimizer, parameter_groups(config, model), offloads_optimizer(resolved)
+    )
     _import_muon_uncompiled()
     engine: Engine = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)[0]
     if engine.zero_optimization_stage() == 0 and groups.sizes.world == 1:
@@ -59,7 +63,7 @@ def make_engine(
         if name in buffers:
             buffer.data = buffers[name].to(engine.device)
     _verify(config, resolved, engine)
-    lay_out(engine, groups)
+    kind.lay_out(engine, groups)
     refuse_objective(config, engine.module.examine())
     if config.train.compile:
         engine.module.compile_model()
@@ -71,7 +75,7 @@ def _import_muon_uncompiled() -> None:
     seconds at its start.
 
     DeepSpeed imports it whatever the optimizer is, and marks its kernels to be compiled. They are
-    never called: `muon.py` has our own.
+    never called: `optimizers/sharded_muon.py` has our own.
     """
     compile_of_deepspeed = compiler.compile
     compiler.compile = lambda: compiler.dummy_decorator

@@ -5,9 +5,6 @@ Left alone, DeepSpeed compiles one at its first use, in a folder below $HOME, un
 mere file: a process killed meanwhile leaves it there, and all later ones wait for ever. Here an
 operator is compiled in a folder of its own, which gets its name when it is complete, under a lock
 that the system releases when its holder dies. Free of torch.
-
-`python -m pipeline.engine.extensions` compiles what training on CPUs may need (`jobs/setup.sh
-dev`).
 """
 
 import fcntl
@@ -24,12 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from pipeline.config.run_config import Optimizer
-from pipeline.engine.deepspeed_config import offload_device
 from pipeline.errors import UserError
-from pipeline.logs import note
 
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
 """Where torch looks for compiled extensions."""
@@ -59,43 +52,6 @@ class Operator:
     def announcement(self) -> str:
         """What the user is told before it is built."""
         return f"building {self.what} once on this machine, about {self.usual}"
-
-
-CPU_ADAM = Operator(
-    "cpu_adam",
-    "DeepSpeed's CPU optimizer",
-    "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load(verbose=True)",
-    usual="2 minutes",
-    remedy="install a C++ compiler (Debian: apt install g++), or use a template without offload_optimizer",
-)
-ASYNC_IO = Operator(
-    "async_io",
-    "DeepSpeed's reader and writer of NVMe disks",
-    "from deepspeed.ops.op_builder import AsyncIOBuilder; AsyncIOBuilder().load(verbose=True)",
-    usual="1 minute",
-    remedy="install libaio and a C++ compiler (Debian: apt install libaio-dev g++), or offload to device cpu",
-)
-
-
-FUSED_ADAM = Operator(
-    "fused_adam",
-    "DeepSpeed's fused AdamW",
-    "from deepspeed.accelerator import get_accelerator as a; "
-    "a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
-    usual="2 minutes",
-    remedy="install the compiler that torch was made with (nvcc, on GPUs), or leave optimizer.adamw_kernel out",
-)
-
-
-def needed(resolved: dict[str, Any], optimizer: Optimizer) -> list[Operator]:
-    """Return what a DeepSpeed config and an optimizer make every rank load."""
-    devices = [offload_device(resolved, what) for what in ("optimizer", "param")]
-    found = []
-    if optimizer.kind == "adamw" and devices[0] != "none":
-        found = [CPU_ADAM]
-    elif optimizer.kind == "adamw" and optimizer.adamw_kernel == "deepspeed":
-        found = [FUSED_ADAM]
-    return [*found, ASYNC_IO] if "nvme" in devices else found
 
 
 def use_folder() -> Path:
@@ -222,19 +178,3 @@ def _is_open(path: Path) -> bool:
             if str(link.readlink()) == wanted:
                 return True
     return False
-
-
-def main() -> None:
-    """Compile DeepSpeed's CPU optimizer for this machine, unless it is there, and say what takes so
-    long."""
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    if is_built(CPU_ADAM):
-        return
-    note(CPU_ADAM.announcement)
-    started = time.monotonic()
-    provide(CPU_ADAM)
-    note(f"built in {time.monotonic() - started:.0f} s in {use_folder()}")
-
-
-if __name__ == "__main__":
-    main()

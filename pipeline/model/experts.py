@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from pipeline.config.optimizer_rules import optimizer_rules
 from pipeline.config.run_config import RunConfig
 
 _MODULE = re.compile(r"(.*_)?(experts?|moe)(_.*)?|router(_gate)?")
@@ -29,7 +30,8 @@ def expert_modules(model: nn.Module) -> list[str]:
 
 
 def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
-    """Refuse a mixture of experts, unless the run file asks for AdamW and no load balancing.
+    """Refuse a mixture of experts, unless the run file asks for no load balancing and an optimizer that has a
+    rule for it.
 
     The model may be sharded or on torch's meta device.
     """
@@ -43,7 +45,7 @@ def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
     ]
     given = dict(_flat(config.model.config))
     is_wanted = bool(coefficients) and all(given.get(name) == 0 for name in coefficients)
-    if is_wanted and config.optimizer.kind == "adamw":
+    if is_wanted and optimizer_rules(config.optimizer).trains_experts:
         return []
     kind = model.config.model_type
     if coefficients:

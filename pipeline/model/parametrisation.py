@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from pipeline.config.optimizer_rules import optimizer_rules
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.model.costs import head_width
@@ -199,8 +200,8 @@ def _by_width(
 ) -> dict[str, Scaling]:
     """Return muP's factors against the model of `mup_base_width`.
 
-    Source: Yang et al. 2022, arXiv:2203.03466, tables 3 and 8; for Muon Yang, Simon and Bernstein
-    2023, arXiv:2310.17813.
+    Source: Yang et al. 2022, arXiv:2203.03466, tables 3 and 8; the rate of hidden matrices
+    is the optimizer's own.
     """
     assert config.model.architecture is not None
     names, base = ARCHITECTURES[config.model.architecture], config.model.mup_base_width
@@ -216,7 +217,7 @@ def _by_width(
         elif name.endswith(names.hidden):
             init, learning_rate = (
                 width**-0.5,
-                width**-0.5 if config.optimizer.kind == "muon" else 1 / width,
+                optimizer_rules(config.optimizer).hidden_matrix_rate(width),
             )
         elif tied and name.startswith(names.final_norm):
             init = learning_rate = 1 / width

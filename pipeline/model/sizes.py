@@ -7,6 +7,7 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from pipeline.config.optimizer_rules import optimizer_rules
 from pipeline.config.run_config import RunConfig
 from pipeline.model.costs import ModelSize, head_width
 from pipeline.store.pretrained_folders import new_model
@@ -73,6 +74,6 @@ def model_size(config: PretrainedConfig, sizes: Sizes) -> ModelSize:
 
 
 def moment_bytes(config: RunConfig, sizes: Sizes) -> float:
-    """Return the optimizer's states in bytes a parameter: Muon has one momentum for hidden
-    matrices, AdamW two moments."""
-    return 8.0 - 4.0 * sizes.non_embedding / sizes.total if config.optimizer.kind == "muon" else 8.0
+    """Return the optimizer's states in bytes a parameter, in the mean over the model."""
+    share = sizes.non_embedding / sizes.total
+    return optimizer_rules(config.optimizer).moment_bytes(share)

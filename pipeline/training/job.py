@@ -37,6 +37,7 @@ from pipeline.engine.engine import Engine, make_engine
 from pipeline.engine.groups import join_process_groups
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.engine.noise_scale import MicroBatchGradients
+from pipeline.engine.operators import needed_operators
 from pipeline.errors import ConfigError, UserError
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model
@@ -220,7 +221,7 @@ def _record_start(
 def _provide_operators(config: RunConfig, resolved: dict[str, Any], rank: int) -> None:
     """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would
     look like a hang."""
-    for operator in extensions.needed(resolved, config.optimizer):
+    for operator in needed_operators(resolved, config.optimizer):
         missing = not extensions.is_built(operator)
         if missing and rank == 0:
             write_event(

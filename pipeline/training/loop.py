@@ -17,7 +17,7 @@ from pipeline.config.schedules import learning_rate
 from pipeline.engine.engine import Engine, clip_gradients, gradient_norm, loss_scale
 from pipeline.engine.groups import sum_over_world_ranks
 from pipeline.engine.noise_scale import MicroBatchGradients, NoiseScale, is_measured
-from pipeline.engine.optimizer import set_learning_rate
+from pipeline.engine.optimizers.parameter_groups import set_learning_rate
 from pipeline.errors import UserError
 from pipeline.model.costs import ModelSize, flops_utilisation
 from pipeline.model.device_batch import DeviceBatch

@@ -14,7 +14,9 @@ import pytest
 
 from pipeline.config.run_config import Optimizer
 from pipeline.engine import extensions
-from pipeline.engine.extensions import ASYNC_IO, CPU_ADAM, FUSED_ADAM, Operator
+from pipeline.engine.extensions import Operator
+from pipeline.engine.operators import ASYNC_IO, needed_operators
+from pipeline.engine.optimizers.adamw import CPU_ADAM, FUSED_ADAM
 from pipeline.errors import UserError
 
 FAKE = """\
@@ -138,7 +140,7 @@ def test_an_operator_is_loaded_with_the_ninja_that_built_it(
 
 def test_what_a_template_needs() -> None:
     def needed(**zero: object) -> list[Operator]:
-        return extensions.needed({"zero_optimization": {"stage": 3, **zero}}, adamw)
+        return needed_operators({"zero_optimization": {"stage": 3, **zero}}, adamw)
 
     adamw = Optimizer(kind="adamw", peak_learning_rate=1e-3)
 

@@ -14,7 +14,13 @@ from ranks import exit_codes
 
 from pipeline.cluster.ports import free_port
 from pipeline.config.groups import group_sizes, groups_of_rank
-from pipeline.engine.muon import Layout, Muon, orthogonalise, owners_of, update_scale
+from pipeline.engine.optimizers.sharded_muon import (
+    Layout,
+    Muon,
+    orthogonalise,
+    owners_of,
+    update_scale,
+)
 from pipeline.engine.shards import Slot, even_slots, vector_slots
 
 SHAPES = {

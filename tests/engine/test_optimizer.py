@@ -8,7 +8,7 @@ from small_models import small_config, small_model
 from transformers import CONFIG_MAPPING
 
 from pipeline.config.run_file import load
-from pipeline.engine.optimizer import parameter_groups
+from pipeline.engine.optimizers.parameter_groups import parameter_groups
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import build_on_meta
 from pipeline.model.small_copy import small_copy

@@ -17,7 +17,7 @@ from small_models import VOCABULARY, small_config, small_model
 from transformers import PreTrainedModel
 
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.muon import Muon
+from pipeline.engine.optimizers.sharded_muon import Muon
 from pipeline.model.parametrisation import scalings
 
 WIDTHS = (64, 128, 256, 512)

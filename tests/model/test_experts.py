@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.engine.optimizer import parameter_groups
+from pipeline.engine.optimizers.parameter_groups import parameter_groups
 from pipeline.errors import ConfigError
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model

@@ -1,40 +1,35 @@
-"""The optimizer that DeepSpeed shards: AdamW, or Muon with AdamW for what is no hidden matrix."""
+"""Which parameters an optimizer updates alike: by which update, how fast, with how much decay."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.deepspeed_config import offloads_optimizer
-from pipeline.engine.muon import Layout, Muon
-from pipeline.engine.shards import flat_tensors, group_shapes, slots_of_ranks
+from pipeline.engine.optimizers.optimizer_kind import ParameterGroups, optimizer_kind
 from pipeline.model.experts import expert_modules
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.parametrisation import scalings
 
-Groups = list[dict[str, Any]]
 LINEAR = (nn.Linear, Conv1D)
 """Layers that multiply by their weight; Conv1D is that of GPT-2's code, a transposed nn.Linear."""
 
 
-def parameter_groups(config: RunConfig, model: LanguageModel) -> Groups:
+def parameter_groups(config: RunConfig, model: LanguageModel) -> ParameterGroups:
     """Divide the parameters by who updates them, how fast, and how much they decay.
 
-    Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Muon takes the
-    weights of linear layers between embeddings and head: there a row or column is not one token's
-    (Jordan et al. 2024). `lr_scale` multiplies the schedule's learning rate (muP).
+    Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Hidden matrices
+    are the weights of linear layers between embeddings and head: there a row or column is not one
+    token's (Jordan et al. 2024). `lr_scale` multiplies the schedule's learning rate (muP).
     """
     settings = config.optimizer
-    for_muon = _hidden_matrices(model) if settings.kind == "muon" else set[int]()
+    optimizer = optimizer_kind(settings)
+    hidden = _hidden_matrices(model)
     decayed = _decayed(model.causal_lm)
     scaling = scalings(config, model.causal_lm)
     groups: dict[tuple[str, float, float], dict[str, Any]] = {}
     for name, parameter in model.causal_lm.named_parameters():
-        kind = "muon" if id(parameter) in for_muon else "adamw"
+        kind = optimizer.update(id(parameter) in hidden)
         decay = (
             settings.weight_decay * scaling[name].weight_decay if id(parameter) in decayed else 0.0
         )
@@ -101,49 +96,6 @@ def _token_tables(model: LanguageModel) -> set[int]:
         if module is not None
         for parameter in module.parameters()
     }
-
-
-def make_optimizer(
-    config: RunConfig, model: LanguageModel, resolved: dict[str, Any]
-) -> torch.optim.Optimizer:
-    """Return the optimizer for a resolved DeepSpeed config. `preflight` has refused what does not
-    go together."""
-    settings, groups = config.optimizer, parameter_groups(config, model)
-    common = {
-        "lr": settings.peak_learning_rate,
-        "betas": (settings.beta1, settings.beta2),
-        "eps": settings.epsilon,
-    }
-    if settings.kind == "muon":
-        for group in groups:
-            own = {"momentum": settings.muon_momentum, "rms": settings.muon_update_rms}
-            group |= own if group["kind"] == "muon" else common
-        return Muon(groups, settings.peak_learning_rate)
-    if offloads_optimizer(resolved):
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        return DeepSpeedCPUAdam(groups, adamw_mode=True, **common)
-    if settings.adamw_kernel == "deepspeed":
-        from deepspeed.ops.adam import FusedAdam
-
-        return FusedAdam(groups, adam_w_mode=True, **common)
-    return torch.optim.AdamW(groups, fused=True, **common)
-
-
-def lay_out(engine: Any, groups: RankGroups) -> None:
-    """Tell Muon which matrices lie in the shards that DeepSpeed has made of its parameters."""
-    muon, stage = engine.basic_optimizer, engine.zero_optimization_stage()
-    if not isinstance(muon, Muon) or stage == 0:
-        return
-    shapes, flat = group_shapes(engine), flat_tensors(engine)
-    elements = [tensor.numel() for tensor in flat]
-    slots = slots_of_ranks(stage, shapes, elements, groups.sizes.world)
-    layouts = [(tensor, Layout(shapes[i], _of_group(slots, i))) for i, tensor in enumerate(flat)]
-    muon.lay_out(layouts, groups)
-
-
-def _of_group(slots: Sequence[Sequence[Any]], group: int) -> list[list[Any]]:
-    return [[slot for slot in its if slot.group == group] for its in slots]
 
 
 def set_learning_rate(engine: Any, value: float) -> None:

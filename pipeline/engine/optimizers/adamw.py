@@ -1,0 +1,100 @@
+"""AdamW for all parameters: torch's fused one, DeepSpeed's, or DeepSpeed's for states in host
+memory."""
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.sections import Optimizer
+from pipeline.engine.extensions import Operator
+from pipeline.engine.optimizers.optimizer_kind import (
+    Execution,
+    OptimizerKind,
+    ParameterGroups,
+    ParameterState,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+ADAMW_STATE = ParameterState(("exp_avg", "exp_avg_sq"), counts_steps=True)
+
+CPU_ADAM = Operator(
+    "cpu_adam",
+    "DeepSpeed's CPU optimizer",
+    "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load(verbose=True)",
+    usual="2 minutes",
+    remedy="install a C++ compiler (Debian: apt install g++), or use a template without offload_optimizer",
+)
+FUSED_ADAM = Operator(
+    "fused_adam",
+    "DeepSpeed's fused AdamW",
+    "from deepspeed.accelerator import get_accelerator as a; "
+    "a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
+    usual="2 minutes",
+    remedy="install the compiler that torch was made with (nvcc, on GPUs), or leave optimizer.adamw_kernel out",
+)
+
+
+class AdamWKind(OptimizerKind):
+    """Decoupled weight decay, two moments a parameter (Loshchilov and Hutter 2019)."""
+
+    trains_experts = True
+    states = (ADAMW_STATE,)
+    is_on_deepspeeds_list = True
+
+    def hidden_matrix_rate(self, width: float) -> float:
+        """Return 1 / width (Yang et al. 2022, arXiv:2203.03466, tables 3 and 8)."""
+        return 1 / width
+
+    def moment_bytes(self, non_embedding_share: float) -> float:
+        """Return two fp32 numbers a parameter."""
+        return 8.0
+
+    def update(self, is_hidden_matrix: bool) -> str:
+        """Return the one update of all parameters."""
+        return "adamw"
+
+    def problems(self, settings: Optimizer, execution: Execution) -> list[str]:
+        """Refuse a kernel for the device where the states are not on it."""
+        return kernel_problems(settings, execution)
+
+    def operators(self, settings: Optimizer, is_offloaded: bool) -> list[Operator]:
+        """Return the operator of the kernel that is used; torch's needs none."""
+        if is_offloaded:
+            return [CPU_ADAM]
+        return [FUSED_ADAM] if settings.adamw_kernel == "deepspeed" else []
+
+    def build(
+        self, settings: Optimizer, groups: ParameterGroups, is_offloaded: bool
+    ) -> "torch.optim.Optimizer":
+        """Return the AdamW for where the states are, with the kernel that the settings name."""
+        common = adamw_arguments(settings)
+        if is_offloaded:
+            from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+            return DeepSpeedCPUAdam(groups, adamw_mode=True, **common)
+        if settings.adamw_kernel == "deepspeed":
+            from deepspeed.ops.adam import FusedAdam
+
+            return FusedAdam(groups, adam_w_mode=True, **common)
+        import torch
+
+        return torch.optim.AdamW(groups, fused=True, **common)
+
+
+def adamw_arguments(settings: Optimizer) -> dict[str, Any]:
+    """Return what every AdamW is built with, by torch's names."""
+    return {
+        "lr": settings.peak_learning_rate,
+        "betas": (settings.beta1, settings.beta2),
+        "eps": settings.epsilon,
+    }
+
+
+def kernel_problems(settings: Optimizer, execution: Execution) -> list[str]:
+    """Refuse DeepSpeed's kernel for the device where the template puts the states elsewhere."""
+    if settings.adamw_kernel != "deepspeed" or not execution.is_offloaded:
+        return []
+    return [
+        "optimizer.adamw_kernel = deepspeed: is for optimizer states on the device, and the "
+        "DeepSpeed template puts them elsewhere (zero_optimization.offload_optimizer); leave it out"
+    ]

@@ -1,0 +1,95 @@
+"""Muon for hidden matrices, AdamW for embeddings, head and vectors; `sharded_muon.py` steps."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.groups import RankGroups
+from pipeline.config.sections import Optimizer
+from pipeline.engine.optimizers.adamw import ADAMW_STATE, adamw_arguments, kernel_problems
+from pipeline.engine.optimizers.optimizer_kind import (
+    Execution,
+    OptimizerKind,
+    ParameterGroups,
+    ParameterState,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+MUON_STATE = ParameterState(("momentum_buffer",), counts_steps=False)
+
+
+class MuonKind(OptimizerKind):
+    """Orthogonalised momentum (Jordan et al. 2024): one moment for a hidden matrix, AdamW's two for
+    the rest."""
+
+    trains_experts = False
+    states = (ADAMW_STATE, MUON_STATE)
+    is_on_deepspeeds_list = False
+
+    def hidden_matrix_rate(self, width: float) -> float:
+        """Return 1 / sqrt(width) (Yang, Simon and Bernstein 2023, arXiv:2310.17813)."""
+        return width**-0.5
+
+    def moment_bytes(self, non_embedding_share: float) -> float:
+        """Return one fp32 number a parameter between embedding and head, and two of the others."""
+        return 8.0 - 4.0 * non_embedding_share
+
+    def update(self, is_hidden_matrix: bool) -> str:
+        """Return Muon's update for hidden matrices, AdamW's for the rest."""
+        return "muon" if is_hidden_matrix else "adamw"
+
+    def problems(self, settings: Optimizer, execution: Execution) -> list[str]:
+        """Refuse states off the device, where it orthogonalises, and another AdamW than its own."""
+        problems = []
+        if execution.is_offloaded:
+            problems.append(
+                "optimizer.kind = muon: orthogonalises on the device, and the DeepSpeed template "
+                "puts optimizer states elsewhere (zero_optimization.offload_optimizer); set "
+                "optimizer.kind to adamw, or take a template without it"
+            )
+        problems += kernel_problems(settings, execution)
+        if settings.adamw_kernel == "deepspeed":
+            problems.append(
+                "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; "
+                "leave it out"
+            )
+        return problems
+
+    def build(
+        self, settings: Optimizer, groups: ParameterGroups, is_offloaded: bool
+    ) -> "torch.optim.Optimizer":
+        """Return one optimizer for both updates."""
+        from pipeline.engine.optimizers.sharded_muon import Muon
+
+        assert not is_offloaded, "refused before training"
+        arguments = {
+            "muon": {"momentum": settings.muon_momentum, "rms": settings.muon_update_rms},
+            "adamw": adamw_arguments(settings),
+        }
+        for group in groups:
+            group |= arguments[group["kind"]]
+        return Muon(groups, settings.peak_learning_rate)
+
+    def lay_out(self, engine: Any, groups: RankGroups) -> None:
+        """Say which stretches of which matrices each rank's flat tensors hold; at ZeRO 0 matrices
+        are whole."""
+        from pipeline.engine.optimizers.sharded_muon import Layout
+        from pipeline.engine.shards import flat_tensors, group_shapes, slots_of_ranks
+
+        stage = engine.zero_optimization_stage()
+        if stage == 0:
+            return
+        shapes = group_shapes(engine)
+        flat = flat_tensors(engine)
+        elements = [tensor.numel() for tensor in flat]
+        slots = slots_of_ranks(stage, shapes, elements, groups.sizes.world)
+        layouts = [
+            (tensor, Layout(shapes[group], _of_group(slots, group)))
+            for group, tensor in enumerate(flat)
+        ]
+        engine.basic_optimizer.lay_out(layouts, groups)
+
+
+def _of_group(slots: Sequence[Sequence[Any]], group: int) -> list[list[Any]]:
+    return [[slot for slot in of_rank if slot.group == group] for of_rank in slots]
