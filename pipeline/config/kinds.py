@@ -84,6 +84,7 @@ SCHEDULES = KindTable(
     }
 )
 """How the learning rate changes after the warm-up (`pipeline/config/schedules.py`)."""
+
 LAUNCH_KINDS = KindTable(
     {
         "local": "pipeline.cluster.local_launch:LocalLaunch",
