@@ -12,6 +12,7 @@ from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import say_plainly, watch_libraries
 from pipeline.store import versions
 from pipeline.store.artifacts import Check, Stage
+from pipeline.store.layout import PACK_MANIFEST, REPORT_MANIFEST, data_folder, run_folder
 
 STAGES = (
     Stage(
@@ -20,7 +21,7 @@ STAGES = (
         reads="sources",
         writes="data_dir/documents",
         function="pipeline.corpus.prepare:prepare",
-        folder=lambda config: config.paths.data_dir / "documents",
+        folder=lambda config: data_folder(config).documents,
         settings=(
             "sources",
             "prepare.validation_fraction",
@@ -40,7 +41,7 @@ STAGES = (
         reads="documents",
         writes="data_dir/tokenizer",
         function="pipeline.tokens.train_tokenizer:train_tokenizer",
-        folder=lambda config: config.paths.data_dir / "tokenizer",
+        folder=lambda config: data_folder(config).tokenizer,
         settings=("tokenizer",),
         inputs=("prepare",),
         outside="pipeline.tokens.pretrained:inventory",
@@ -56,7 +57,7 @@ STAGES = (
         reads="documents or existing ids, tokenizer",
         writes="data_dir/tokens",
         function="pipeline.tokens.tokenize:tokenize",
-        folder=lambda config: config.paths.data_dir / "tokens",
+        folder=lambda config: data_folder(config).tokens,
         settings=("tokens",),
         inputs=("prepare", "train-tokenizer"),
         outside="pipeline.tokens.existing:inventory",
@@ -71,14 +72,12 @@ STAGES = (
         reads="tokens",
         writes="data_dir/packing",
         function="pipeline.sampling.pack:pack",
-        folder=lambda config: (
-            config.paths.data_dir / "packing" / f"best-fit-{config.data.sequence_length}"
-        ),
+        folder=lambda config: data_folder(config).packing(config.data.sequence_length),
         settings=("data.sequence_length",),
         inputs=("tokenize",),
         made_before="pipeline.sampling.pack:complete_index",
         version=versions.PACK,
-        manifest="pack.manifest.json",  # manifest.json is the index's own
+        manifest=PACK_MANIFEST,  # manifest.json is the index's own
         is_asked=lambda config: config.data.packing == "best-fit",
         shared=True,
         on_workers=True,
@@ -89,7 +88,7 @@ STAGES = (
         reads="tokens or packed rows of them, tokenizer",
         writes="run_dir/checkpoints, metrics.jsonl, events.jsonl",
         function="pipeline.cluster.supervisor:train",
-        folder=lambda config: config.paths.run_dir / "checkpoints",
+        folder=lambda config: run_folder(config).checkpoints,
         settings=(
             "model",
             "data",
@@ -125,7 +124,7 @@ STAGES = (
         reads="checkpoints, tokenizer",
         writes="run_dir/export",
         function="pipeline.evaluation.export:export",
-        folder=lambda config: config.paths.run_dir / "export",
+        folder=lambda config: run_folder(config).export,
         settings=("evaluation.prompt",),
         inputs=("train-tokenizer", "train"),
         version=versions.EXPORT,
@@ -137,7 +136,7 @@ STAGES = (
         reads="export, documents",
         writes="run_dir/evaluation",
         function="pipeline.evaluation.evaluate:evaluate",
-        folder=lambda config: config.paths.run_dir / "evaluation",
+        folder=lambda config: run_folder(config).evaluation,
         settings=(
             "evaluation.tasks",
             "evaluation.shots",
@@ -165,7 +164,7 @@ STAGES = (
         outside="pipeline.tokens.tokenizer_report:compared_inventory",
         checks=(Check("pipeline.tokens.tokenizer_report:check_compared"),),
         version=versions.REPORT,
-        manifest="report.manifest.json",
+        manifest=REPORT_MANIFEST,
         reads_files=False,
     ),
 )

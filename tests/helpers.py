@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from pipeline.checkpoint.folders import name_of, write_checkpoint_manifest
+from pipeline.checkpoint.folders import write_checkpoint_manifest
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import SCHEMA
 from pipeline.corpus.prepare import prepare
 from pipeline.store.artifacts import Result
 from pipeline.store.files import file_record, read_json, write_json
+from pipeline.store.layout import checkpoint_name
 
 DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
 
@@ -132,7 +133,7 @@ def _save(tokenizer: Tokenizer, folder: Path, special: Sequence[str]) -> None:
 def pretend_checkpoint(run_dir: Path, step: int, tokens: int, **state: object) -> Path:
     """Write the manifest of a checkpoint without files: all that is looked at before a rank is
     started."""
-    checkpoint = run_dir / "checkpoints" / name_of(step)
+    checkpoint = run_dir / "checkpoints" / checkpoint_name(step)
     manifest = {
         "state": {"step": step, "tokens": tokens, "skipped": []} | state,
         "ranks": 1,

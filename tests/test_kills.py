@@ -16,7 +16,7 @@ from helpers import digests, run_stages
 
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
-from pipeline.work.executor import RECORDS
+from pipeline.store.layout import task_records
 
 SOURCES = ("a", "b", "c", "d")
 SETTINGS = ["executor.workers=2", "prepare.shard_text_bytes=100000", "tokenizer.vocab_size=300"]
@@ -102,7 +102,7 @@ def printed(run_file: Path) -> str:
 
 
 def records(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (folder / RECORDS).glob("*.json")}
+    return {path.name: path.stat().st_mtime_ns for path in task_records(folder).glob("*.json")}
 
 
 def wait_for_end_of(processes: list[psutil.Process]) -> None:
@@ -197,7 +197,7 @@ def test_a_full_disk_is_said_and_nothing_is_marked_done(many_tasks: Path, small_
     assert "No space left on device. Free some space" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert read_json(small_disk / "documents" / "manifest.json") is None
-    for record in (small_disk / "documents" / RECORDS).glob("*.json"):
+    for record in (task_records(small_disk / "documents")).glob("*.json"):
         for name, made in read_json(record)["result"]["files"].items():
             assert (small_disk / "documents" / name).stat().st_size == made["bytes"]
     (small_disk / "filler").unlink()

@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.benchmarks.common import run_python, show_table, write_results
 from pipeline.benchmarks.corpora import write_real
 from pipeline.benchmarks.train import PARTS_MODULE, Work, llama
+from pipeline.store.layout import RunFolder, checkpoint_folders
 
 MOST_OF_DEEPSPEEDS = 0.2
 CORPUS_TOKENS = 200_000
@@ -107,7 +108,7 @@ def measure(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
             "publish": publish,
         }
         rounds.append({"ours": found, "deepspeed": {"lost": deepspeeds}, "step": step})
-    written = next((run_dir / "checkpoints").glob("step_*"))
+    written = checkpoint_folders(RunFolder(run_dir).checkpoints)[0]
     size = sum(path.stat().st_size for path in written.iterdir())
     median: dict[str, Any] = {
         side: {

@@ -11,7 +11,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.shipped_files import PRESETS
 from pipeline.config.yaml_files import read_yaml
 from pipeline.store.files import write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import DataFolder, tokenizer_report_path
 from pipeline.tokens.indexed_dataset import SUFFIXES, ShardWriter
 
 DTYPE = np.dtype(np.uint16)
@@ -36,11 +36,11 @@ def simulate(data_dir: Path, tokens: int, files: int) -> None:
     for source, weight in weights.items():
         share = weight / sum(weights.values())
         count = max(1, round(files * share))
-        (data_dir / "tokens" / source).mkdir(parents=True)
+        (DataFolder(data_dir).tokens / source).mkdir(parents=True)
         for number in range(count):
             name = f"{source}/train_{number:06d}_000"
             size = round(tokens * share / count) * DTYPE.itemsize
-            with (data_dir / "tokens" / f"{name}.bin").open("wb") as file:
+            with (DataFolder(data_dir).tokens / f"{name}.bin").open("wb") as file:
                 file.truncate(size)
             records |= {f"{name}{suffix}": _invented_record(size, suffix) for suffix in SUFFIXES}
     _write_manifests(data_dir, records, weights)
@@ -59,7 +59,7 @@ def write_real(
     """Write one file of random ids, in documents of exponentially distributed lengths, each with
     its end."""
     dice = np.random.default_rng(1)
-    with ShardWriter(data_dir / "tokens" / "web" / "train_000000_000", DTYPE) as writer:
+    with ShardWriter(DataFolder(data_dir).tokens / "web" / "train_000000_000", DTYPE) as writer:
         while writer.tokens < tokens:
             lengths = np.minimum(
                 dice.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20
@@ -81,11 +81,10 @@ def _write_manifests(
     vocab_size: int = VOCAB_SIZE,
 ) -> None:
     counts = {"dtypes": dict.fromkeys(sources, DTYPE.name), "vocab_size": vocab_size}
-    write_json(
-        data_dir / "tokens" / MANIFEST, {"output": "benchmark", "counts": counts, "files": files}
-    )
+    data = DataFolder(data_dir)
+    write_json(data.tokens_manifest, {"output": "benchmark", "counts": counts, "files": files})
     report = {"vocab_size": vocab_size, "end_of_document_id": END_OF_DOCUMENT}
-    write_json(data_dir / "tokenizer" / "report.json", report)
+    write_json(tokenizer_report_path(data.tokenizer), report)
 
 
 def make_config(data_dir: Path, mixture: Mapping[str, float], data: Mapping[str, Any]) -> RunConfig:

@@ -24,9 +24,8 @@ from pipeline.sampling.batches import Batch, read_batch
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share
 from pipeline.sampling.pack import pack as run_pack_stage
-from pipeline.sampling.pack import packing_folder
 from pipeline.sampling.stream import Files
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import DataFolder
 
 ROWS = 32
 """Of a batch that one thread reads."""
@@ -63,7 +62,7 @@ def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float
     ) as loader:
         next(iter(loader))
         seconds = time.perf_counter() - started
-    manifest_bytes = (folder / "tokens" / MANIFEST).stat().st_size
+    manifest_bytes = DataFolder(folder).tokens_manifest.stat().st_size
     return {
         "seconds": seconds,
         "open_seconds": open_seconds,
@@ -103,7 +102,7 @@ def bare_kept(folder: Path, batches: int, length: int) -> dict[str, float]:
 def _bare(
     folder: Path, batches: int, length: int, copy: Callable[[np.ndarray, list[int]], None]
 ) -> dict[str, float]:
-    (path,) = folder.glob("tokens/web/*.bin")
+    (path,) = (DataFolder(folder).tokens / "web").glob("*.bin")
     tokens = path.stat().st_size // DTYPE.itemsize
     offsets = np.random.default_rng(1).integers(0, (tokens - 1) // length, (batches, ROWS)) * length
     started = time.perf_counter()
@@ -152,7 +151,7 @@ def loader(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, flo
 def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
     """Make the index of best-fit packing anew, in this process."""
     config = make_config(folder, {"web": 1.0}, data)
-    index = packing_folder(folder, config.data.sequence_length)
+    index = DataFolder(folder).packing(config.data.sequence_length)
     shutil.rmtree(index, ignore_errors=True)
     started = time.perf_counter()
     counts = run_pack_stage(config).counts["sources"]["web"]
@@ -233,7 +232,7 @@ def reads(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
 def warm(folder: Path) -> dict[str, float]:
     """Bring the real corpus into the page cache."""
     size, block = 0, bytearray(4 << 20)
-    for path in folder.glob("tokens/web/*"):
+    for path in (DataFolder(folder).tokens / "web").iterdir():
         with path.open("rb", buffering=0) as file:
             while found := file.readinto(block):
                 size += found

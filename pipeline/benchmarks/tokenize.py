@@ -24,13 +24,14 @@ from pipeline.benchmarks.common import (
 )
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
-from pipeline.corpus.documents import shard_records
+from pipeline.corpus.documents import SHARD_SUFFIX, shard_records
 from pipeline.corpus.sources import input_files
 from pipeline.errors import DataError
 from pipeline.logs import console, human_bytes
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import read_json, write_json
-from pipeline.work.executor import RECORDS, core_count
+from pipeline.store.layout import DataFolder, data_folder, manifest_path, task_records
+from pipeline.work.executor import core_count
 
 PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000
@@ -57,11 +58,11 @@ class Bench:
 
     @property
     def documents(self) -> Path:
-        return self.config.paths.data_dir / "documents"
+        return data_folder(self.config).documents
 
     @property
     def tokenizer(self) -> Path:
-        return self.config.paths.data_dir / "tokenizer"
+        return data_folder(self.config).tokenizer
 
 
 def benchmark_tokenize(
@@ -69,10 +70,8 @@ def benchmark_tokenize(
 ) -> None:
     """Measure, print tables and write JSON. Raises DataError where documents or tokenizer are not
     there."""
-    manifests = [
-        read_manifest(config.paths.data_dir / name / "manifest.json")
-        for name in ("documents", "tokenizer")
-    ]
+    data = data_folder(config)
+    manifests = [read_manifest(data.documents_manifest), read_manifest(data.tokenizer_manifest)]
     if None in manifests:
         raise DataError(
             f"{config.paths.data_dir}: run `pipeline prepare` and `train-tokenizer` with this run "
@@ -139,7 +138,7 @@ def _measurements(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
 def _part(bench: Bench, name: str, documents: Path, threads: int) -> dict[str, float]:
     folder = bench.scratch / "part"
     folder.mkdir(exist_ok=True)
-    link = folder / "documents"
+    link = DataFolder(folder).documents
     link.unlink(missing_ok=True)
     link.symlink_to(documents)
     process = run_python(
@@ -152,16 +151,16 @@ def _stage(
     bench: Bench, workers: str, documents: Path | None = None, encoder: str = "auto"
 ) -> dict[str, float]:
     """Run `pipeline tokenize` as a user would, on links to the documents and the tokenizer."""
-    data = Path(tempfile.mkdtemp(dir=bench.scratch))
-    (data / "documents").symlink_to(documents or bench.documents)
-    (data / "tokenizer").symlink_to(bench.tokenizer)
+    data = DataFolder(Path(tempfile.mkdtemp(dir=bench.scratch)))
+    data.documents.symlink_to(documents or bench.documents)
+    data.tokenizer.symlink_to(bench.tokenizer)
     settings = [
-        f"paths.data_dir={data}",
+        f"paths.data_dir={data.path}",
         f"executor.workers={workers}",
         f"tokens.encoder={encoder}",
     ]
     process = _pipeline(bench, "tokenize", settings)
-    manifest = read_json(data / "tokens" / "manifest.json")
+    manifest = read_json(data.tokens_manifest)
     tokens = sum(
         split["tokens"]
         for source in manifest["counts"]["sources"].values()
@@ -172,14 +171,14 @@ def _stage(
         "tokens": tokens,
         "work_seconds": _work_seconds(data),
     }
-    shutil.rmtree(data)
+    shutil.rmtree(data.path)
     return result
 
 
-def _work_seconds(data: Path) -> float:
+def _work_seconds(data: DataFolder) -> float:
     """Return the time from the first task's start to the last one's end: without what it takes to
     start workers."""
-    records = list((data / "tokens" / RECORDS).glob("*.json"))
+    records = list(task_records(data.tokens).glob("*.json"))
     ends = [record.stat().st_mtime for record in records]
     return max(ends) - min(
         end - read_json(record)["seconds"] for end, record in zip(ends, records, strict=True)
@@ -189,7 +188,7 @@ def _work_seconds(data: Path) -> float:
 def _prepare(bench: Bench) -> dict[str, float]:
     data = Path(tempfile.mkdtemp(dir=bench.scratch))
     process = _pipeline(bench, "prepare", [f"paths.data_dir={data}", "executor.workers=1"])
-    seconds = read_json(data / "documents" / "manifest.json")["seconds"]
+    seconds = read_json(DataFolder(data).documents_manifest)["seconds"]
     shutil.rmtree(data)
     return _seconds(process) | {"seconds": seconds}
 
@@ -255,14 +254,14 @@ def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
     )
     with_large = _repeated(bench, 1)
     source = next(name for name, source in bench.config.sources.items() if source.has_documents)
-    name = f"{source}/train_large_000.parquet"
+    name = f"{source}/train_large_000{SHARD_SUFFIX}"
     (with_large / name).symlink_to(bench.scratch / "large.parquet")
-    manifest = read_json(with_large / "manifest.json")
+    manifest = read_json(manifest_path(with_large))
     manifest["files"][name] = {
         "bytes": (bench.scratch / "large.parquet").stat().st_size,
         "checksum": "large",
     }
-    write_json(with_large / "manifest.json", manifest)
+    write_json(manifest_path(with_large), manifest)
     return rounds(
         1,
         {
@@ -278,15 +277,15 @@ def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
 def _repeated(bench: Bench, repeat: int) -> Path:
     """Return a folder of documents in which each shard stands `repeat` times, as links."""
     folder = Path(tempfile.mkdtemp(dir=bench.scratch))
-    manifest = read_json(bench.documents / "manifest.json")
+    manifest = read_json(manifest_path(bench.documents))
     files = {}
     for name, record in shard_records(manifest["files"]).items():
         for copy in range(repeat):
-            path = folder / name.replace(".parquet", f"r{copy:02d}.parquet")
+            path = folder / name.replace(SHARD_SUFFIX, f"r{copy:02d}{SHARD_SUFFIX}")
             path.parent.mkdir(exist_ok=True)
             path.symlink_to(bench.documents / name)
             files[path.relative_to(folder).as_posix()] = record
-    write_json(folder / "manifest.json", manifest | {"files": files})
+    write_json(manifest_path(folder), manifest | {"files": files})
     return folder
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.corpus.documents import listed_shards
+from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.encode import load_encoder
 from pipeline.tokens.tokenize import read_texts
@@ -59,7 +60,7 @@ def gigatoken(documents: Path, tokenizer: Path, threads: int, by_row_group: bool
     import awkward
     import gigatoken
 
-    description = json.loads((tokenizer / "tokenizer.json").read_text("utf-8"))
+    description = json.loads((tokenizer / TOKENIZER_JSON).read_text("utf-8"))
     description["added_tokens"] = []
     fast = gigatoken.Tokenizer.from_json(json.dumps(description))
     arrays = [group for shard in row_groups(documents) for group in shard]

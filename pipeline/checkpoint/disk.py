@@ -4,9 +4,10 @@ torch."""
 import shutil
 from pathlib import Path
 
-from pipeline.checkpoint.folders import PARTIAL, complete_checkpoints, read_checkpoint_manifest
+from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.checkpoint.retention import is_saved, most_kept
 from pipeline.config.run_config import RunConfig
+from pipeline.store.layout import run_folder, unfinished_checkpoints
 
 GIB = 2**30
 
@@ -17,12 +18,12 @@ def disk_need(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
 
     Of a run that has some already the newest one's size counts instead.
     """
-    folder = config.paths.run_dir / "checkpoints"
+    folder = run_folder(config).checkpoints
     there = complete_checkpoints(folder)
     size = float(_bytes_of(there[-1])) if there else predicted
     most = min(most_kept(config.total_steps, config.checkpoint), _saves(config))
     unfinished = sum(
-        path.stat().st_size for path in (folder / PARTIAL).rglob("*") if path.is_file()
+        path.stat().st_size for path in unfinished_checkpoints(folder).rglob("*") if path.is_file()
     )  # removed at the start
     needed, free = (
         max(0, most - len(there)) * size,

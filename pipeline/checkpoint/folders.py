@@ -1,4 +1,4 @@
-"""Folders of checkpoints: their names, manifests, and which of them are complete. Free of torch."""
+"""Folders of checkpoints: their manifests, and which of them are complete. Free of torch."""
 
 import json
 import secrets
@@ -10,35 +10,26 @@ from typing import Any
 
 from pipeline.errors import DataError, is_missing
 from pipeline.store.files import fingerprint, write_atomic, write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import (
+    MANIFEST,
+    checkpoint_folders,
+    latest_path,
+    manifest_path,
+    unfinished_checkpoints,
+)
 
-PARTIAL = ".partial"
-"""What is being written, or was when it was killed."""
 MANIFEST_BYTES = 64 << 20
 """The most that a manifest may have: 130 bytes a file, two files a rank."""
 MOST_ZERO_STAGE = 3
 OTHER_ENTRIES = {"model": dict, "tokenizer": str, "lineage": list}
 """What else a manifest says, and of which type."""
 NAME_CHARACTERS = 80
-LATEST = "latest"
-"""Names the newest checkpoint, for people and other programs. What a resume goes by are the
-checkpoints themselves."""
-
-
-def name_of(step: int) -> str:
-    """Return a checkpoint's folder name, which sorts by step."""
-    return f"step_{step:08d}"
-
-
-def step_of(checkpoint: Path) -> int:
-    """Return the step in a checkpoint's name."""
-    return int(checkpoint.name.partition("_")[2])
 
 
 def write_checkpoint_manifest(checkpoint: Path, manifest: Mapping[str, Any]) -> None:
     """Make a folder with a checkpoint's files a checkpoint. The manifest holds a checksum of
     itself."""
-    write_json(checkpoint / MANIFEST, {**manifest, "checksum": fingerprint(manifest)})
+    write_json(manifest_path(checkpoint), {**manifest, "checksum": fingerprint(manifest)})
 
 
 def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
@@ -47,7 +38,7 @@ def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
     Raises DataError where it is missing, is not what was written, or speaks of other things than a
     checkpoint's files; OSError where the disk does not tell.
     """
-    path = checkpoint / MANIFEST
+    path = manifest_path(checkpoint)
     try:
         if path.stat().st_size > MANIFEST_BYTES:
             raise DataError(
@@ -106,19 +97,13 @@ def _is_count(value: Any) -> bool:
 
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints with a sound manifest, oldest first."""
-    return [path for path in _folders(folder) if not _flaw(path)]
+    return [path for path in checkpoint_folders(folder) if not _flaw(path)]
 
 
 def broken_checkpoints(folder: Path) -> dict[Path, str]:
     """Return the folders that have a checkpoint's name and no sound manifest, and what is wrong:
     damaged, or half deleted."""
-    return {path: flaw for path in _folders(folder) if (flaw := _flaw(path))}
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.glob("step_*") if path.is_dir() and path.name[5:].isdigit()
-    )
+    return {path: flaw for path in checkpoint_folders(folder) if (flaw := _flaw(path))}
 
 
 def _flaw(checkpoint: Path) -> str | None:
@@ -127,7 +112,7 @@ def _flaw(checkpoint: Path) -> str | None:
     except DataError:
         return (
             f"its {MANIFEST} is damaged"
-            if (checkpoint / MANIFEST).is_file()
+            if manifest_path(checkpoint).is_file()
             else f"has no {MANIFEST}"
         )
     return None
@@ -136,7 +121,10 @@ def _flaw(checkpoint: Path) -> str | None:
 def remove(checkpoint: Path) -> None:
     """Delete a checkpoint; under another name, so that a half-deleted folder is none and the next
     start removes it."""
-    grave = checkpoint.parent / PARTIAL / f"removed_{checkpoint.name}_{secrets.token_hex(4)}"
+    grave = (
+        unfinished_checkpoints(checkpoint.parent)
+        / f"removed_{checkpoint.name}_{secrets.token_hex(4)}"
+    )
     grave.parent.mkdir(exist_ok=True)
     checkpoint.rename(grave)
     shutil.rmtree(grave)
@@ -146,12 +134,12 @@ def remove(checkpoint: Path) -> None:
 
 def point_to(checkpoint: Path) -> None:
     """Let `latest` beside a checkpoint name it."""
-    write_atomic(checkpoint.with_name(LATEST), checkpoint.name + "\n")
+    write_atomic(latest_path(checkpoint.parent), checkpoint.name + "\n")
 
 
 def pointed_at(folder: Path) -> str | None:
     """Return the name in `latest`, None where there is no such file."""
     try:
-        return (folder / LATEST).read_text(errors="replace").strip()
+        return latest_path(folder).read_text(errors="replace").strip()
     except OSError:
         return None

@@ -28,7 +28,7 @@ from pipeline.engine.agreement import on_any_rank
 from pipeline.engine.engine import Engine
 from pipeline.engine.shards import group_shapes
 from pipeline.errors import DataError
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path
 
 PROBE = "probe.npz"
 
@@ -187,7 +187,7 @@ def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> 
     may tell."""
     manifest = read_checkpoint_manifest(checkpoint)
     try:
-        with decoding(checkpoint / MANIFEST):
+        with decoding(manifest_path(checkpoint)):
             TrainState.read(manifest["state"])
         stored = None if _lies_on_nvme(checkpoint) else open_stored(checkpoint)
         for rank in groups.own_part(range(manifest["ranks"])):

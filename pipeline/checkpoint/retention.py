@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.checkpoint.folders import step_of
 from pipeline.config.run_sections import Checkpoint
+from pipeline.store.layout import checkpoint_step
 
 
 def is_saved(step: int, settings: Checkpoint) -> bool:
@@ -32,7 +32,9 @@ def surplus(checkpoints: Sequence[Path], saved: Path, settings: Checkpoint) -> l
     at = checkpoints.index(saved)
     newest = set(checkpoints[max(0, at + 1 - settings.keep_last) : at + 1])
     older = [
-        p for p in checkpoints[:at] if p not in newest and not stays_for_ever(step_of(p), settings)
+        p
+        for p in checkpoints[:at]
+        if p not in newest and not stays_for_ever(checkpoint_step(p), settings)
     ]
     return [*older, *checkpoints[at + 1 :]]
 

@@ -1,10 +1,10 @@
 """Saving checkpoints beside training: copied to host memory, written by a thread, published when
 every rank has written.
 
-`checkpoints/.partial/TOKEN/step_N` takes the files, each checksummed while it is written and
+A folder among the unfinished checkpoints takes the files, each checksummed while it is written and
 brought to the disk. When the ranks have agreed that all is there, rank 0 adds the manifest, renames
-the folder to `checkpoints/step_N`, and then lets `checkpoints/latest` name it: a folder of that
-name is complete, at whatever moment anything dies. A checkpoint that cannot be written costs no
+the folder to the checkpoint's name, and then lets `latest` name it: a folder of that name is
+complete, at whatever moment anything dies. A checkpoint that cannot be written costs no
 other: it is dropped, and said.
 """
 
@@ -26,9 +26,7 @@ import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
 from pipeline.checkpoint.folders import (
-    PARTIAL,
     complete_checkpoints,
-    name_of,
     point_to,
     remove,
     write_checkpoint_manifest,
@@ -48,6 +46,7 @@ from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.events import write_event
 from pipeline.store.files import sync_folder
 from pipeline.store.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.store.layout import RunFolder, checkpoint_name, unfinished_checkpoints
 from pipeline.store.metrics import MetricsFile
 
 Records = dict[str, dict[str, Any]]
@@ -92,7 +91,8 @@ class Saver:
         self._run_dir = run_dir
         self._settings = settings
         self._about = about
-        self._folder = run_dir / "checkpoints"
+        self._folder = RunFolder(run_dir).checkpoints
+        self._partial = unfinished_checkpoints(self._folder)
         self._memory, self._heartbeat, self._metrics = HostMemory(), heartbeat, metrics
         self._thread = ThreadPoolExecutor(
             1, thread_name_prefix="checkpoint", initializer=_yield_to_training
@@ -129,7 +129,8 @@ class Saver:
                 write_event(
                     self._run_dir, "slow save", step=state.step, seconds=waited, message=message
                 )
-        began, folder = time.monotonic(), self._folder / PARTIAL / self._token / name_of(state.step)
+        began = time.monotonic()
+        folder = self._partial / self._token / checkpoint_name(state.step)
         if problems := on_any_rank(self._groups, self._make(folder)):
             self._give_up(state.step, folder, problems)
             return
@@ -179,7 +180,7 @@ class Saver:
             failure = (
                 self._outcome(self._published)[1] if self._published else None
             ) or self._failure
-            _remove_empty(self._folder / PARTIAL / self._token, self._folder / PARTIAL)
+            _remove_empty(self._partial / self._token, self._partial)
             return failure
 
         if failure := from_rank_0(self._groups, problem):
@@ -253,7 +254,7 @@ class Saver:
             note(f"{message} ({error})")
 
     def _clean(self) -> str:
-        partial = self._folder / PARTIAL
+        partial = self._partial
         with suppress(OSError):  # what cannot be removed is said by the first save
             shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
         return secrets.token_hex(4)

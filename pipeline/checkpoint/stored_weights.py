@@ -32,7 +32,7 @@ from pipeline.checkpoint.integrity import advising, verify_bytes
 from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
 from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 from pipeline.errors import DataError
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path
 
 SCALER_KEYS = (LOSS_SCALER, "dynamic_loss_scale", "overflow")
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
@@ -147,7 +147,7 @@ def open_stored(checkpoint: Path) -> Stored:
         manifest["files"]
     ):  # each has written some; lists of so many ranks would take the memory
         raise DataError(
-            f"{checkpoint / MANIFEST}: has {ranks:,} ranks and {len(manifest['files'])} files"
+            f"{manifest_path(checkpoint)}: has {ranks:,} ranks and {len(manifest['files'])} files"
         )
     path = _path_of_model(checkpoint, stage)
     model = load_file(path, mmap=True)

@@ -11,18 +11,16 @@ from typing import Any
 from pipeline.checkpoint.folders import (
     broken_checkpoints,
     complete_checkpoints,
-    name_of,
     pointed_at,
     read_checkpoint_manifest,
     remove,
-    step_of,
 )
 from pipeline.checkpoint.integrity import damaged_files
 from pipeline.checkpoint.retention import surplus
 from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes, note, print_json, print_wide
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import RunFolder, checkpoint_name, checkpoint_step, manifest_path
 from pipeline.store.lease import Lease
 
 LEAST_WIDTH = 100
@@ -62,7 +60,7 @@ def list_checkpoints(run_dir: Path, as_json: bool) -> None:
 
 def _record(checkpoint: Path) -> dict[str, Any]:
     manifest = read_checkpoint_manifest(checkpoint)
-    written = time.localtime((checkpoint / MANIFEST).stat().st_mtime)
+    written = time.localtime(manifest_path(checkpoint).stat().st_mtime)
     return {
         "checkpoint": checkpoint.name,
         "step": manifest["state"]["step"],
@@ -82,7 +80,7 @@ def verify_checkpoints(run_dir: Path, step: int | None) -> None:
     problems = [
         f"{path.name}: {flaw}"
         for path, flaw in broken_checkpoints(folder).items()
-        if step in (None, step_of(path))
+        if step in (None, checkpoint_step(path))
     ]
     for path in chosen:
         damaged = damaged_files(path)
@@ -136,7 +134,7 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
         raise UserError(f"{output}: exists; name a folder that is to be made")
     from pipeline.checkpoint.plain_files import write_plain
 
-    others = [str(step_of(path)) for path in checkpoints if path != chosen]
+    others = [str(checkpoint_step(path)) for path in checkpoints if path != chosen]
     remedy = (
         f"Restore it from a copy, or give another --step: {', '.join(others) or 'there is none'}"
     )
@@ -145,16 +143,16 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
 
 
 def _folder(run_dir: Path) -> Path:
-    folder = run_dir / "checkpoints"
+    folder = RunFolder(run_dir).checkpoints
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run's folder, or its run file")
     return folder
 
 
 def _checkpoint(folder: Path, step: int) -> Path:
-    chosen, there = folder / name_of(step), complete_checkpoints(folder)
+    chosen, there = folder / checkpoint_name(step), complete_checkpoints(folder)
     if chosen in there:
         return chosen
     flaw = broken_checkpoints(folder).get(chosen)
-    steps = ", ".join(str(step_of(path)) for path in there) or "none"
+    steps = ", ".join(str(checkpoint_step(path)) for path in there) or "none"
     raise UserError(f"{chosen}: {flaw or 'no such checkpoint'}; complete are those of step {steps}")

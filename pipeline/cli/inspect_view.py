@@ -81,7 +81,7 @@ def inspect(
 
 def _verify(data_dir: Path, as_json: bool) -> None:
     """Print a line for each folder. Raises DataError with all problems, after them."""
-    from pipeline.tokens.verify import FOLDERS, check_fully
+    from pipeline.tokens.verify import check_fully, stage_folders
 
     checked = check_fully(data_dir)
     problems = [problem for folder in checked for problem in folder.problems]
@@ -97,11 +97,10 @@ def _verify(data_dir: Path, as_json: bool) -> None:
         if folder.links:
             line += f"; of {folder.links:,} links size, time and 16 blocks: there is no checksum of all their bytes"
         console.print(f"{line}; {len(folder.problems) or 'no'} problems")
-    for name in [] if as_json else FOLDERS:
-        if data_dir / name not in [folder.folder for folder in checked]:
-            console.print(
-                f"{data_dir / name}: is not finished, so there is nothing to compare with"
-            )
+    found = [folder.folder for folder in checked]
+    for folder in [] if as_json else stage_folders(data_dir):
+        if folder not in found:
+            console.print(f"{folder}: is not finished, so there is nothing to compare with")
     if problems:
         raise DataError(
             "\n".join(

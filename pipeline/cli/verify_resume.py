@@ -34,7 +34,7 @@ from pipeline.errors import ConfigError, RequirementError, UserError
 from pipeline.logs import note
 from pipeline.store.events import read_events
 from pipeline.store.files import write_atomic
-from pipeline.store.layout import LEASE, START_ORDER
+from pipeline.store.layout import LEASE, START_ORDER, RunFolder
 from pipeline.store.metrics import read_metrics
 
 LEAST_STEPS = 4
@@ -147,7 +147,7 @@ def difference(a: Path, b: Path) -> Difference:
         )
     stored: list[Any] = []
     for run in (a, b):
-        stored.append(open_stored(complete_checkpoints(run / "checkpoints")[-1]))
+        stored.append(open_stored(complete_checkpoints(RunFolder(run).checkpoints)[-1]))
 
     def moments() -> Iterator[float]:
         for moment in moment_names():

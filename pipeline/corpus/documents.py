@@ -21,9 +21,10 @@ from pipeline.errors import DataError
 from pipeline.store.artifacts import missing_files
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import read_json, temporary_path
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path
 
 SPLITS = ("train", "validation")
+SHARD_SUFFIX = ".parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -127,7 +128,7 @@ class ShardWriter:
     def _write_row_group(self) -> None:
         if self._writer is None:
             # A name of its own for each attempt: a worker believed dead may still be writing.
-            self._temporary = temporary_path(self._folder / f"{self._stem()}.parquet")
+            self._temporary = temporary_path(document_shard(self._folder, self._stem()))
             self._file = ChecksummedFile(self._temporary)
             # Dictionaries and statistics are for columns of few short values; these are texts, each
             # its own.
@@ -164,7 +165,7 @@ class ShardWriter:
         self._writer.close()
         self._file.fsync()
         self._file.close()
-        shard = self._folder / f"{self._stem()}.parquet"
+        shard = document_shard(self._folder, self._stem())
         keys = key_file.keys_path(shard)
         self._records[keys.name] = self._keys.write(keys)
         self._temporary.replace(shard)  # last: no shard stands there without its keys
@@ -198,8 +199,13 @@ def remove_task_outputs(folder: Path, key: str) -> None:
 
 
 def _shard_files(folder: Path, split: str, key: str, part: int) -> list[Path]:
-    shard = folder / f"{split}_{key}_{part:03d}.parquet"
+    shard = document_shard(folder, f"{split}_{key}_{part:03d}")
     return [shard, key_file.keys_path(shard)]
+
+
+def document_shard(source_folder: Path, stem: str) -> Path:
+    """Return the Parquet file of a source's shard."""
+    return source_folder / f"{stem}{SHARD_SUFFIX}"
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
@@ -221,7 +227,7 @@ def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
 def listed_shards(documents_dir: Path) -> Mapping[str, dict[str, Any]]:
     """Return the shards that the manifest of `prepare` lists, by name and sorted. Raises DataError
     where there is none."""
-    path = documents_dir / MANIFEST
+    path = manifest_path(documents_dir)
     try:
         status = path.stat()
     except OSError:
@@ -259,7 +265,7 @@ def reading(shard: Path) -> Iterator[None]:
 
 def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the shards among the files that the manifest of `prepare` lists, by name."""
-    return {name: record for name, record in sorted(files.items()) if name.endswith(".parquet")}
+    return {name: record for name, record in sorted(files.items()) if name.endswith(SHARD_SUFFIX)}
 
 
 def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tuple[str, str]]:

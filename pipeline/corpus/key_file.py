@@ -21,7 +21,7 @@ from pipeline.corpus.exact_json import loads_exactly
 from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path
 
 MAGIC = b"DOC-KEYS"
 VERSION = 1
@@ -122,7 +122,7 @@ def damaged(path: Path, why: str) -> DataError:
     return DataError(
         f"{path}: {why}, so documents of this shard cannot be found by their original id or url. "
         "Delete it and "
-        f"{path.parent.parent / MANIFEST}, then run `pipeline prepare`: it makes this shard anew "
+        f"{manifest_path(path.parent.parent)}, then run `pipeline prepare`: it makes this shard anew "
         "and keeps the others."
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipeline.corpus.documents import (
+    SHARD_SUFFIX,
     SPLITS,
     check_files,
     listed_shards,
@@ -55,7 +56,7 @@ def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:
     parts = DOCUMENT_ID.fullmatch(key)
     if not parts or parts[1] not in sources:
         return False
-    name = f"{parts[1]}/{parts[2]}.parquet"
+    name = f"{parts[1]}/{parts[2]}{SHARD_SUFFIX}"
     shards = listed_shards(documents_dir)
     if name not in shards:
         return False

@@ -19,7 +19,7 @@ from pipeline.corpus.installed_texts import Installation, Text
 from pipeline.logs import human_bytes, note, progress
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import read_json, write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path
 
 GATHERER_VERSION = 1
 """Raised when the gathered text changes in kind."""
@@ -37,16 +37,16 @@ COMPRESSION_LEVEL = 3
 
 def gather_once(folder: Path, installation: Installation | None = None) -> dict[str, Path]:
     """Return the file of each slice, gathered now unless a complete earlier gathering is there."""
-    manifest = read_json(folder / MANIFEST)
+    manifest = read_json(manifest_path(folder))
     paths = {name: folder / f"{name}.jsonl.zst" for name in SLICE_BYTES}
     if manifest and manifest["version"] == GATHERER_VERSION:
         sizes = {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
         if sizes == {name: record["bytes"] for name, record in manifest["slices"].items()}:
             return paths
-    (folder / MANIFEST).unlink(missing_ok=True)
+    manifest_path(folder).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     slices = _gather(paths, installation or installed_texts.this_installation())
-    write_json(folder / MANIFEST, {"version": GATHERER_VERSION, "slices": slices})
+    write_json(manifest_path(folder), {"version": GATHERER_VERSION, "slices": slices})
     total = sum(record["text_bytes"] for record in slices.values())
     note(f"gathered {human_bytes(total)} of text from this Python installation in {folder}")
     return paths

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS
+from pipeline.corpus.documents import SHARD_SUFFIX, SPLITS
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.local_machine import gather_once
@@ -32,11 +32,12 @@ from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
 from pipeline.store.artifacts import Result
 from pipeline.store.files import fingerprint, remove_unlisted
+from pipeline.store.layout import REJECTED, data_folder, rejected_rows
 from pipeline.work.executor import Task, run_tasks
 
 SHOWN_PROBLEMS = 20
 """Broken files in the stage's message, at most."""
-LEFTOVERS = (".*.partial", "*/.*.partial", "*/rejected/.*")
+LEFTOVERS = (".*.partial", "*/.*.partial", f"*/{REJECTED}/.*")
 """What an attempt that was killed leaves, each under a name of its own."""
 
 
@@ -47,7 +48,7 @@ def prepare(config: RunConfig) -> Result:
     stop`); each source with more rejected rows than `prepare.max_bad_rows`; each source without
     documents. A source of token ids (`megatron`) has none to make.
     """
-    folder = config.paths.data_dir / "documents"
+    folder = data_folder(config).documents
     files = _all_files(config)
     point_out(files)
     tasks: dict[str, list[Task]] = {
@@ -76,12 +77,14 @@ def prepare(config: RunConfig) -> Result:
         path: record for result in results.values() for path, record in result["files"].items()
     }
     samples = [
-        f"{name}/rejected/{task.arguments['key']}.jsonl"
+        f"{name}/{REJECTED}/{task.arguments['key']}.jsonl"
         for name, ts in tasks.items()
         for task in ts
     ]
     remove_unlisted(
-        folder, [*outputs, *samples], ["*/*.parquet", "*/.*.keys", "*/rejected/*.jsonl", *LEFTOVERS]
+        folder,
+        [*outputs, *samples],
+        [f"*/*{SHARD_SUFFIX}", "*/.*.keys", f"*/{REJECTED}/*.jsonl", *LEFTOVERS],
     )
     counts = {"headline": _headline(sources), "sources": sources}
     return Result(
@@ -110,7 +113,7 @@ def _all_files(config: RunConfig) -> dict[str, SourceFiles]:
     files = input_files(config)  # first: what is missing is said before minutes of gathering
     for name, source in config.sources.items():
         if source.kind == "local-machine":
-            slices = gather_once(config.paths.data_dir / "raw" / "local-machine")
+            slices = gather_once(data_folder(config).raw_local_machine)
             assert source.slice is not None
             files[name] = search_files(name, "jsonl", [slices[source.slice]])
         elif source.kind == "megatron":
@@ -137,7 +140,7 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
             name=f"{name}~{group.key}",
             function=read_files,
             arguments={
-                "documents_dir": config.paths.data_dir / "documents",
+                "documents_dir": data_folder(config).documents,
                 "key": group.key,
                 "files": group.files,
                 "settings": settings,
@@ -167,12 +170,12 @@ def _add_up(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
-    folder = config.paths.data_dir / "documents"
+    folder = data_folder(config).documents
     problems = []
     for name, counts in sources.items():
         documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
         rows = documents + rejected
-        samples = folder / name / "rejected"
+        samples = rejected_rows(folder / name)
         source = config.sources[name]
         if rejected > config.prepare.max_bad_rows * rows:
             most = config.prepare.max_bad_rows

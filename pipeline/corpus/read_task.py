@@ -22,6 +22,7 @@ from pipeline.corpus.sources import InputFile
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
 from pipeline.store.files import write_atomic
+from pipeline.store.layout import rejected_rows
 from pipeline.work.executor import report_progress
 
 
@@ -83,7 +84,7 @@ def read_files(
     """
     folder = documents_dir / settings.source
     folder.mkdir(parents=True, exist_ok=True)
-    rejected = folder / "rejected" / f"{key}.jsonl"
+    rejected = rejected_rows(folder) / f"{key}.jsonl"
     remove_task_outputs(folder, key)
     rejected.unlink(missing_ok=True)
     writers = {

@@ -21,6 +21,7 @@ from pipeline.corpus.local_machine import GATHERER_VERSION
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.errors import DataError
 from pipeline.store.files import fingerprint
+from pipeline.store.layout import data_folder
 
 FOLDER_SUFFIXES = {
     "jsonl": tuple(
@@ -165,9 +166,9 @@ def inventory(config: RunConfig) -> dict[str, Any]:
 def _own_folders(config: RunConfig) -> list[Path]:
     """Return the folders of text that the pipeline itself writes: searched, they would give every
     text again."""
-    data_dir = config.paths.data_dir
-    below = ("documents", "tokenizer", "tokens", "raw/local-machine")
-    return [config.paths.run_dir, *(data_dir / name for name in below)]
+    data = data_folder(config)
+    below = [data.documents, data.tokenizer, data.tokens, data.raw_local_machine]
+    return [config.paths.run_dir, *below]
 
 
 def _identity_of(name: str, kind: str, paths: Sequence[Path], own: Sequence[Path]) -> str | None:

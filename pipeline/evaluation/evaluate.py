@@ -24,14 +24,15 @@ from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import human_bytes, human_seconds, note, warn
 from pipeline.store.artifacts import Result, environment, read_manifest
 from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import TASKS, RunFolder, data_folder, run_folder
+from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_JSON
 
 FORMAT = 2
 """Raised when a result file says more or something else, so that those of before are made again."""
 ACCURACIES = ("acc", "exact_match")
 """How metrics begin that count right answers, so that guessing among the choices scores the share
 of right ones."""
-READ_BESIDE_WEIGHTS = ("config.json", "tokenizer.json", "tokenizer_config.json")
+READ_BESIDE_WEIGHTS = (MODEL_CONFIG, TOKENIZER_JSON, TOKENIZER_CONFIG)
 """Files of an exported folder that decide the scores, too."""
 
 
@@ -53,7 +54,7 @@ def evaluate(config: RunConfig) -> Result:
     Raises DataError where the export is missing or the held-out text is too little, ConfigError for
     unknown tasks, and as `check` does.
     """
-    folder, settings = config.paths.run_dir / "evaluation", config.evaluation
+    run = run_folder(config)
     model_folder = exported_model(config.paths.run_dir)
     check(config)
     with_text = [name for name, source in config.sources.items() if source.has_documents]
@@ -62,8 +63,8 @@ def evaluate(config: RunConfig) -> Result:
             f"evaluate: no held-out text and no bits per byte of {without}, whose ids were made "
             "elsewhere (kind megatron)"
         )
-    names = write_tasks(folder / "tasks", config.paths.data_dir / "documents", with_text, settings)
-    files = {f"tasks/{name}": file_record(folder / "tasks" / name) for name in names}
+    names = write_tasks(run.tasks, data_folder(config).documents, with_text, config.evaluation)
+    files = {f"{TASKS}/{name}": file_record(run.tasks / name) for name in names}
     weights = {
         path.name: file_record(path)["checksum"]
         for path in sorted(model_folder.glob("*.safetensors"))
@@ -72,13 +73,14 @@ def evaluate(config: RunConfig) -> Result:
         name: file_record(model_folder / name)["checksum"] for name in READ_BESIDE_WEIGHTS
     }
     pieces = _pieces(config, model, {name: record["checksum"] for name, record in files.items()})
-    missing = [piece for piece in pieces if not _is_done(folder, piece)]
+    missing = [piece for piece in pieces if not _is_done(run, piece)]
     if missing:
         _score(config, model_folder, weights, missing)
-    results = [f"{piece.name}.json" for piece in pieces]
-    remove_unlisted(folder, results, ["shots_*.json", "bits_per_byte.json"])
-    files |= {name: file_record(folder / name) for name in results}
-    return Result(_counts(folder, pieces), files)
+    results = [run.scores(piece.name) for piece in pieces]
+    every = [run.scores(name).name for name in ("shots_*", "bits_per_byte")]
+    remove_unlisted(run.evaluation, [path.name for path in results], every)
+    files |= {path.name: file_record(path) for path in results}
+    return Result(_counts(run, pieces), files)
 
 
 def check(config: RunConfig) -> None:
@@ -101,12 +103,11 @@ def check(config: RunConfig) -> None:
 def exported_model(run_dir: Path) -> Path:
     """Return the transformers folder that the stage `export` wrote last. Raises DataError where
     there is none."""
-    manifest = read_manifest(run_dir / "export" / MANIFEST)
+    run = RunFolder(run_dir)
+    manifest = read_manifest(run.export_manifest)
     if manifest is None:
-        raise DataError(
-            f"{run_dir / 'export'}: there is no exported model. Run `pipeline export` first."
-        )
-    return run_dir / "export" / manifest["counts"]["folder"]
+        raise DataError(f"{run.export}: there is no exported model. Run `pipeline export` first.")
+    return run.export / manifest["counts"]["folder"]
 
 
 def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
@@ -128,15 +129,15 @@ def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str
     pieces = [piece(f"shots_{k}", f"evaluate: k = {k}", settings.tasks, k) for k in grid]
     every = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
     names = [
-        name for name in every if f"tasks/{name}.yaml" in tasks
+        name for name in every if f"{TASKS}/{name}.yaml" in tasks
     ]  # a source without held-out text has none
     if names:
         pieces.append(piece("bits_per_byte", "evaluate: bits per byte", names, 0))
     return pieces
 
 
-def _is_done(folder: Path, piece: Piece) -> bool:
-    known = read_json(folder / f"{piece.name}.json")
+def _is_done(run: RunFolder, piece: Piece) -> bool:
+    known = read_json(run.scores(piece.name))
     return known is not None and known["provenance"]["fingerprint"] == piece.fingerprint
 
 
@@ -151,9 +152,10 @@ def _score(
     from pipeline.evaluation import harness
     from pipeline.evaluation.known_tasks import find_tasks
 
-    folder, settings = config.paths.run_dir / "evaluation", config.evaluation
+    run = run_folder(config)
+    settings = config.evaluation
     task_names = list(dict.fromkeys(name for piece in pieces for name in piece.tasks))
-    manager = find_tasks(task_names, [folder / "tasks", *settings.task_paths])
+    manager = find_tasks(task_names, [run.tasks, *settings.task_paths])
     model = harness.Model(model_folder, settings.batch_sequences)
     has_warned: set[tuple[str, int]] = set()
     for piece in pieces:
@@ -169,7 +171,7 @@ def _score(
             "cut_requests": {task: count for task, count in model.cut_requests.items() if count},
             "environment": environment(),
         }
-        write_json(folder / f"{piece.name}.json", result)
+        write_json(run.scores(piece.name), result)
         note(
             f"{piece.label}: {len(piece.tasks)} tasks in "
             f"{human_seconds(time.monotonic() - started)}"
@@ -186,12 +188,12 @@ def _score(
             )
 
 
-def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
+def _counts(run: RunFolder, pieces: Sequence[Piece]) -> dict[str, Any]:
     scores: list[dict[str, Any]] = []
     bits: dict[str, dict[str, Any]] = {}
     questions: dict[str, int] = {}
     for piece in pieces:
-        result = read_json(folder / f"{piece.name}.json")
+        result = read_json(run.scores(piece.name))
         if piece.name != "bits_per_byte":
             seen = {(row["task"], row["metric"], row["shots"]) for row in scores}
             rows = score_rows(
@@ -203,7 +205,7 @@ def _counts(folder: Path, pieces: Sequence[Piece]) -> dict[str, Any]:
             questions |= {task: count["effective"] for task, count in result["n-samples"].items()}
             continue
         for task in piece.tasks:
-            lines = (folder / "tasks" / f"{task}.jsonl").read_text("utf-8").split("\n")
+            lines = (run.tasks / f"{task}.jsonl").read_text("utf-8").split("\n")
             size = sum(len(json.loads(line)["text"].encode()) for line in lines if line)
             value = result["results"][task]["bits_per_byte,none"]
             bits[task.removeprefix(BITS_PER_BYTE)] = {"value": value, "bytes": size}

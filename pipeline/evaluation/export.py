@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.checkpoint.integrity import advising
+from pipeline.checkpoint.reader import PROBE
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
 from pipeline.store.artifacts import Result
 from pipeline.store.files import file_record, read_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path, run_folder
 from pipeline.store.pretrained_folders import new_model, open_model, open_tokenizer
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
@@ -38,11 +39,13 @@ CONTINUATION_TOKENS = 48
 def export(config: RunConfig) -> Result:
     """Write, reload and check the transformers folder; continue the prompt as a first look."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # shards are merged in host memory
-    checkpoints, folder = config.paths.run_dir / "checkpoints", config.paths.run_dir / "export"
-    trained = read_json(checkpoints / "manifest.json")
+    run = run_folder(config)
+    checkpoints = run.checkpoints
+    folder = run.export
+    trained = read_json(run.train_manifest)
     assert trained is not None, "run_stage checks the inputs"
     name = trained["counts"]["checkpoint"]
-    if not (checkpoints / name / "manifest.json").is_file():
+    if not manifest_path(checkpoints / name).is_file():
         raise DataError(
             f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in "
             "another run_dir."
@@ -51,7 +54,7 @@ def export(config: RunConfig) -> Result:
     with _replacing(target) as partial:
         _write(config, checkpoints / name, partial, trained["counts"])
         with advising(_remedy(checkpoints)):
-            probe = read_probe(checkpoints / name / "probe.npz")
+            probe = read_probe(checkpoints / name / PROBE)
         difference = max_logit_difference(partial, probe)
         if not difference < TOLERANCE[config.precision.dtype]:
             raise DataError(
@@ -142,7 +145,7 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
 
 def _remedy(checkpoints: Path) -> str:
     return (
-        f"Restore it from a copy; or delete {checkpoints / MANIFEST} and run `pipeline train`, "
+        f"Restore it from a copy; or delete {manifest_path(checkpoints)} and run `pipeline train`, "
         "which goes on from the "
         "newest sound checkpoint"
     )

@@ -17,11 +17,18 @@ from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.store.files import read_json, write_json
-from pipeline.store.pretrained_folders import open_tokenizer
+from pipeline.store.layout import data_folder
+from pipeline.store.pretrained_folders import (
+    MODEL_CONFIG,
+    SENTENCEPIECE_MODEL,
+    TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
+    open_tokenizer,
+)
 from pipeline.tokens.agreement import PROBE_TEXTS
 from pipeline.tokens.encode import load_reference
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+TOKENIZER_FILES = (TOKENIZER_JSON, TOKENIZER_CONFIG, SENTENCEPIECE_MODEL)
 PARTIAL = "partial_rotary_factor"
 BASE = "rope_theta"
 GPT_NEOX = {BASE: "rotary_emb_base", PARTIAL: "rotary_pct"}
@@ -60,12 +67,12 @@ def publish(config: RunConfig, folder: Path) -> str | None:
     of; else None. Raises DataError where transformers gives other ids for the folder than
     `tokenize` gave.
     """
-    tokenizer = config.paths.data_dir / "tokenizer"
+    tokenizer = data_folder(config).tokenizer
     _, end_of_document = tokenizer_size(tokenizer)
     publish_tokenizer(tokenizer, folder, config.tokens.parse_special_tokens)
     publish_config(folder, end_of_document)
     refuse_other_ids(tokenizer, folder, config.tokens.parse_special_tokens)
-    misreading = version_4_misreading(read_json(folder / "config.json"))
+    misreading = version_4_misreading(read_json(folder / MODEL_CONFIG))
     if misreading is not None:
         warn(
             f"export: transformers 4 makes another model of {folder.name}: {misreading}. Load it "
@@ -83,9 +90,9 @@ def publish_tokenizer(source: Path, folder: Path, parse_special_tokens: bool) ->
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, folder / name)
-    settings = read_json(folder / "tokenizer_config.json")
+    settings = read_json(folder / TOKENIZER_CONFIG)
     write_json(
-        folder / "tokenizer_config.json",
+        folder / TOKENIZER_CONFIG,
         settings | {"split_special_tokens": not parse_special_tokens},
     )
 
@@ -115,13 +122,13 @@ def publish_config(folder: Path, end_of_document: int) -> None:
     `end_of_document`: the id after every document, so also what stands before one: no other first
     token was trained.
     """
-    for name in ("config.json", "generation_config.json"):
+    for name in (MODEL_CONFIG, "generation_config.json"):
         settings = read_json(folder / name)
         if settings is None:
             continue
         settings["bos_token_id"] = end_of_document
         settings["eos_token_id"] = with_end(settings.get("eos_token_id"), end_of_document)
-        if name == "config.json":
+        if name == MODEL_CONFIG:
             settings |= version_4_entries(settings)
             text = settings.get("text_config")
             if isinstance(text, dict):

@@ -3,13 +3,14 @@ torch."""
 
 from pipeline.config.run_config import RunConfig
 from pipeline.sampling.dataset import tokenizer_size
+from pipeline.store.layout import data_folder
 from pipeline.tokens import pretrained
 
 
 def finished_vocabulary(config: RunConfig) -> tuple[int, int]:
     """Return the number of ids and the end-of-document id of the run's tokenizer. Raises DataError
     where there is none."""
-    return tokenizer_size(config.paths.data_dir / "tokenizer")
+    return tokenizer_size(data_folder(config).tokenizer)
 
 
 def expected_vocabulary(config: RunConfig) -> tuple[int, int]:

@@ -17,23 +17,22 @@ from pipeline.reporting.page import CSS, escape
 from pipeline.reporting.run_data import UNKNOWN, RunData, chance_of, mean_and_error, read_run
 from pipeline.store.artifacts import Result
 from pipeline.store.files import file_record, write_atomic
+from pipeline.store.layout import run_folder
 from pipeline.tokens.tokenizer_report import tokenizer_report
 from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
-
-REPORT = "report.html"
 
 
 def report(config: RunConfig) -> Result:
     """Write the page. Raises DataError where a stage that it shows has not finished."""
     run = read_run(config)
-    path = config.paths.run_dir / REPORT
+    path = run_folder(config).report
     try:
         tokenizer: dict[str, Any] | str = tokenizer_report(config)
     except DataError as error:  # the run's figures stand without it, also where data_dir has been cleared away since
         tokenizer = str(error)
     write_atomic(path, page(run, dump(config), tokenizer))
     record = file_record(path)
-    return Result({"headline": f"{REPORT}, {human_bytes(record['bytes'])}"}, {REPORT: record})
+    return Result({"headline": f"{path.name}, {human_bytes(record['bytes'])}"}, {path.name: record})
 
 
 def page(run: RunData, settings: str, tokenizer: dict[str, Any] | str) -> str:

@@ -6,17 +6,14 @@ run_dir/{checkpoints,export,evaluation}) and run_dir/metrics.jsonl.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
-from pipeline.sampling.pack import packing_folder
 from pipeline.store.artifacts import read_manifest
-from pipeline.store.files import read_json_lines
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import RunFolder, data_folder, run_folder
+from pipeline.store.metrics import read_metrics
 
-REPORT_MANIFEST = "report.manifest.json"
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")
 """Stages without which there is nothing to show."""
 
@@ -78,16 +75,17 @@ UNKNOWN = "\u2014"
 def read_run(config: RunConfig) -> RunData:
     """Read a run's manifests and metrics. Raises DataError naming the stages that have not
     finished."""
-    data_dir, run_dir = config.paths.data_dir, config.paths.run_dir
+    data = data_folder(config)
+    run = run_folder(config)
     places = {
-        "prepare": data_dir / "documents" / MANIFEST,
-        "train-tokenizer": data_dir / "tokenizer" / MANIFEST,
-        "tokenize": data_dir / "tokens" / MANIFEST,
-        "pack": packing_folder(data_dir, config.data.sequence_length) / "pack.manifest.json",
-        "train": run_dir / "checkpoints" / MANIFEST,
-        "export": run_dir / "export" / MANIFEST,
-        "evaluate": run_dir / "evaluation" / MANIFEST,
-        "report": run_dir / REPORT_MANIFEST,
+        "prepare": data.documents_manifest,
+        "train-tokenizer": data.tokenizer_manifest,
+        "tokenize": data.tokens_manifest,
+        "pack": data.pack_manifest(config.data.sequence_length),
+        "train": run.train_manifest,
+        "export": run.export_manifest,
+        "evaluate": run.evaluation_manifest,
+        "report": run.report_manifest,
     }
     if config.data.packing != "best-fit":  # another run of the same data may have it
         del places["pack"]
@@ -98,24 +96,26 @@ def read_run(config: RunConfig) -> RunData:
     }
     if missing := [name for name in NEEDED if name not in manifests]:
         raise DataError(
-            f"{run_dir}: nothing to show yet, not finished: {', '.join(missing)}. Run `pipeline "
+            f"{run.path}: nothing to show yet, not finished: {', '.join(missing)}. Run `pipeline "
             "run` first."
         )
     return RunData(
-        name=run_dir.parent.name if run_dir.name == "run" else run_dir.name,
+        name=run.name,
         counts={name: manifest["counts"] for name, manifest in manifests.items()},
         seconds={name: manifest["seconds"] for name, manifest in manifests.items()},
         manifests=manifests,
-        metrics=read_metrics(run_dir / "metrics.jsonl"),
+        metrics=_steps_of(run),
     )
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl. Raises DataError where there are none, or a line is
+def _steps_of(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the records of all steps. Raises DataError where there are none, or a line is
     broken."""
-    rows = read_json_lines(path)
+    rows = read_metrics(run.path)
     if not rows:
-        raise DataError(f"{path}: there is no training step in it. Run `pipeline train` first.")
+        raise DataError(
+            f"{run.metrics}: there is no training step in it. Run `pipeline train` first."
+        )
     return rows
 
 

@@ -12,6 +12,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import RequirementError
 from pipeline.logs import console, human_bytes, human_seconds, styled
 from pipeline.reporting.run_data import RunData, chance_of, mean_and_error, read_run
+from pipeline.store.layout import run_folder
 
 LEAST_WIDTH = 100
 """Columns of the tables: a narrower terminal breaks lines rather than that figures are left out."""
@@ -41,7 +42,7 @@ def print_summary(config: RunConfig) -> None:
         _heading("Continuation of the prompt"),
         _continuation(run),
     ]
-    parts.append(styled(f"\nreport {config.paths.run_dir / 'report.html'}"))
+    parts.append(styled(f"\nreport {run_folder(config).report}"))
     console.print(Group(*parts), width=max(console.width, LEAST_WIDTH))
     checks = requirements(config, run)
     for reached, text in checks:

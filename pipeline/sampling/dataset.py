@@ -17,11 +17,13 @@ from pipeline.sampling.batches import Shape, Source
 from pipeline.sampling.blocks import BlockReader
 from pipeline.sampling.loader import Data
 from pipeline.sampling.order import make_order
-from pipeline.sampling.pack import packing_folder, read_packing, rows_path
+from pipeline.sampling.pack import read_packing, rows_path
 from pipeline.sampling.rows import Concatenated, Packed, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
 from pipeline.sampling.stream import Files, TokenStream, open_streams
 from pipeline.store.files import read_json
+from pipeline.store.layout import data_folder, tokenizer_report_path
+from pipeline.tokens.indexed_dataset import with_suffix
 
 
 def open_data(
@@ -34,7 +36,7 @@ def open_data(
     index are missing.
     """
     streams = open_streams(
-        config.paths.data_dir / "tokens", list(config.sources), "train", files, recorded
+        data_folder(config).tokens, list(config.sources), "train", files, recorded
     )
     rows = cut_into_rows(config, streams)
     counts = {name: cut.count for name, cut in rows.items()}
@@ -61,8 +63,8 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
             name: Concatenated(len(s), data.sequence_length, s.dtype.itemsize)
             for name, s in streams.items()
         }
-    tokens = config.paths.data_dir / "tokens"
-    folder = packing_folder(config.paths.data_dir, data.sequence_length)
+    tokens = data_folder(config).tokens
+    folder = data_folder(config).packing(data.sequence_length)
     packing = read_packing(config)
     if packing is None or not streams.keys() <= packing["sources"].keys():
         raise DataError(
@@ -73,7 +75,7 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
     for name, stream in streams.items():
         shards = packing["sources"][name]["shards"]
         files = [
-            (tokens / name / f"{shard}.bin", rows_path(folder, name, shard), count)
+            (with_suffix(tokens / name / shard, ".bin"), rows_path(folder, name, shard), count)
             for shard, count in shards
         ]
         of_stream = set(
@@ -96,13 +98,13 @@ def make_shuffle(config: RunConfig, rows: Rows) -> Shuffle:
 
 def make_shape(config: RunConfig) -> Shape:
     """Return what the rows of a run look like. Raises DataError where there is no tokenizer."""
-    data, (_, end) = config.data, tokenizer_size(config.paths.data_dir / "tokenizer")
+    data, (_, end) = config.data, tokenizer_size(data_folder(config).tokenizer)
     return Shape(data.sequence_length, end, data.document_mask, data.loss_after_end_of_document)
 
 
 def tokenizer_size(folder: Path) -> tuple[int, int]:
     """Return the number of ids and the end-of-document id that `train-tokenizer` reported."""
-    report = read_json(folder / "report.json")
+    report = read_json(tokenizer_report_path(folder))
     if report is None:
         raise DataError(f"{folder}: holds no tokenizer. Run `pipeline train-tokenizer` first.")
     return report["vocab_size"], report["end_of_document_id"]

@@ -1,13 +1,13 @@
 """The stage `pack`: with `data.packing: best-fit`, the index of the rows that documents are packed
 into.
 
-Reads data_dir/tokens; writes data_dir/packing/best-fit-<sequence_length>/<source>/<shard>.rows
-(`packed_rows.py`) and, after them, manifest.json there, which says what the index holds and is all
-of it that training reads besides the rows. The index is made once for a corpus and a sequence
+Reads the tokens; writes, in the packing's folder of this sequence length, <source>/<shard>.rows
+(`packed_rows.py`) and, after them, a manifest, which says what the index holds and is all of it
+that training reads besides the rows. The index is made once for a corpus and a sequence
 length, and shared by all runs; those of several sequence lengths lie side by side.
 
-The stage's own manifest is pack.manifest.json, beside it. An index without one is as good: `train` made
-it before packing was a stage.
+The stage's own manifest lies beside it. An index without one is as good: `train` made it before
+packing was a stage.
 """
 
 import tempfile
@@ -21,15 +21,10 @@ from pipeline.sampling.best_fit import pack_shard
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.files import fingerprint, read_json, remove_unlisted, write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import MANIFEST, data_folder, manifest_path
 from pipeline.work.executor import Task, run_tasks
 
 COUNTS = ("documents", "cut_documents", "positions", "pieces", "rows")
-
-
-def packing_folder(data_dir: Path, sequence_length: int) -> Path:
-    """Return the folder of the packing of `sequence_length`."""
-    return data_dir / "packing" / f"best-fit-{sequence_length}"
 
 
 def rows_path(folder: Path, source: str, shard: str) -> Path:
@@ -58,7 +53,7 @@ def pack(config: RunConfig) -> Result:
     folder = _folder(config)
     tasks = _tasks(config, _read_tokens(config))
     _require_writable(folder)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    (manifest_path(folder)).unlink(missing_ok=True)
     results = run_tasks(tasks, folder, config.executor, "pack")
     files = {
         name: record for result in results.values() for name, record in result["files"].items()
@@ -72,7 +67,7 @@ def pack(config: RunConfig) -> Result:
             for source in config.sources
         },
     }
-    write_json(folder / MANIFEST, packing)
+    write_json(manifest_path(folder), packing)
     return Result(_counts(packing), files)
 
 
@@ -81,7 +76,7 @@ def complete_index(config: RunConfig) -> Result | None:
     elsewhere."""
     folder = _folder(config)
     packing = read_packing(config)
-    if packing is None or read_manifest(config.paths.data_dir / "tokens" / MANIFEST) is None:
+    if packing is None or read_manifest(data_folder(config).tokens_manifest) is None:
         return None
     if packing["fingerprint"] != _fingerprint(_tasks(config, _read_tokens(config))):
         return None
@@ -96,14 +91,14 @@ def complete_index(config: RunConfig) -> Result | None:
 
 
 def _folder(config: RunConfig) -> Path:
-    return packing_folder(config.paths.data_dir, config.data.sequence_length)
+    return data_folder(config).packing(config.data.sequence_length)
 
 
 def _read_tokens(config: RunConfig) -> Mapping[str, Mapping[str, Any]]:
     """Return the records of the token files by name. Raises DataError where tokens are not
     finished."""
-    tokens = config.paths.data_dir / "tokens"
-    manifest = read_manifest(tokens / MANIFEST)
+    tokens = data_folder(config).tokens
+    manifest = read_manifest(manifest_path(tokens))
     if manifest is None:
         raise DataError(f"{tokens}: holds no finished tokens. Run `pipeline tokenize` first.")
     return manifest["files"]
@@ -112,7 +107,7 @@ def _read_tokens(config: RunConfig) -> Mapping[str, Mapping[str, Any]]:
 def _tasks(config: RunConfig, files: Mapping[str, Mapping[str, Any]]) -> list[Task]:
     """Return a task for each training shard of the run's sources, in the order in which the shards
     are read."""
-    tokens = config.paths.data_dir / "tokens"
+    tokens = data_folder(config).tokens
     tasks = []
     for name in sorted(name for name in files if name.endswith(".bin")):
         prefix = name.removesuffix(".bin")

@@ -24,7 +24,7 @@ from pipeline.errors import DataError
 from pipeline.store import versions
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path
 
 MAGIC = b"BESTFIT\x00"
 HEADER = struct.Struct("<8sIIQQ")
@@ -179,7 +179,7 @@ class PackedRows:
             )
 
     def _damaged(self, what: str) -> DataError:
-        manifest = self._path.parents[1] / MANIFEST
+        manifest = manifest_path(self._path.parents[1])
         return DataError(
             f"{self._path}: {what}. Delete it and {manifest}, then run the same command again."
         )

@@ -12,17 +12,16 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, first_of
 from pipeline.store.artifacts import MOST_NAMED, read_manifest
 from pipeline.store.files import read_json, write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import data_folder, manifest_path, run_folder
 
-TOKENS_RECORD = "tokens.json"
 CONTENT = ("bytes", "checksum", "identity")
 """What the tokens' manifest says of a file's content, and not of where it was linked from."""
 
 
 def record_tokens(config: RunConfig) -> None:
     """Write down the training shards of the run's sources, unless they are recorded already."""
-    path = config.paths.run_dir / TOKENS_RECORD
-    manifest = read_manifest(config.paths.data_dir / "tokens" / MANIFEST)
+    path = run_folder(config).recorded_tokens
+    manifest = read_manifest(data_folder(config).tokens_manifest)
     recorded = read_json(path)
     if manifest is None or (recorded is not None and recorded["output"] == manifest["output"]):
         return
@@ -47,9 +46,9 @@ def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
 
     Raises DataError naming the files that are missing in data_dir, or others now.
     """
-    tokens_dir = config.paths.data_dir / "tokens"
-    recorded = read_json(config.paths.run_dir / TOKENS_RECORD)
-    manifest = read_manifest(tokens_dir / MANIFEST)
+    tokens_dir = data_folder(config).tokens
+    recorded = read_json(run_folder(config).recorded_tokens)
+    manifest = read_manifest(manifest_path(tokens_dir))
     if recorded is None or manifest is None:
         return None
     changed = [

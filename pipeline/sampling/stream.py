@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.layout import manifest_path
 from pipeline.tokens.indexed_dataset import made_again
 
 MOST_OPEN_FILES = 4096
@@ -156,7 +157,7 @@ def open_streams(
     Or from what a run has recorded of it (`recorded_tokens.py`): the manifest may have more files
     now.
     """
-    manifest = recorded or read_manifest(tokens_dir / "manifest.json")
+    manifest = recorded or read_manifest(manifest_path(tokens_dir))
     if manifest is None:
         raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
     names: dict[str, list[str]] = {source: [] for source in sources}

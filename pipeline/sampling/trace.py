@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.config.groups import GroupSizes, group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.corpus.documents import check_files, listed_shards, read_documents
+from pipeline.corpus.documents import check_files, document_shard, listed_shards, read_documents
 from pipeline.corpus.exact_json import loads_exactly
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
@@ -29,7 +29,14 @@ from pipeline.sampling.recorded_tokens import tokens_of_run
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.store.events import read_events
 from pipeline.store.files import read_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import (
+    RunFolder,
+    checkpoint_folders,
+    data_folder,
+    manifest_path,
+    run_folder,
+)
+from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
 EXCERPT_TOKENS = 60
@@ -47,13 +54,14 @@ def open_run(run: Path, overrides: Sequence[str]) -> RunConfig:
     else:  # what it names now may have been moved, and changed, since the run began
         config = load(run, overrides)
         folder, changes = config.paths.run_dir, [f"paths.data_dir={config.paths.data_dir}"]
-    if not (folder / "config.yaml").is_file():
+    run_file = RunFolder(folder).config
+    if not run_file.is_file():
         raise DataError(
-            f"{folder}: holds no run (no config.yaml). Name a folder in which `pipeline train` has "
+            f"{folder}: holds no run (no {run_file.name}). Name a folder in which `pipeline train` has "
             "begun."
         )
-    config = load(folder / "config.yaml", [f"paths.run_dir={folder.absolute()}", *changes])
-    if not (config.paths.data_dir / "tokens" / MANIFEST).is_file():
+    config = load(run_file, [f"paths.run_dir={folder.absolute()}", *changes])
+    if not data_folder(config).tokens_manifest.is_file():
         raise DataError(
             f"{config.paths.data_dir}: the run's tokens are not there. If they have been moved, "
             "say where to: "
@@ -84,7 +92,7 @@ class Run:
     @cached_property
     def pieces(self) -> Pieces:
         """The tokenizer's vocabulary."""
-        return load_pieces(self.config.paths.data_dir / "tokenizer" / "tokenizer.json")
+        return load_pieces(data_folder(self.config).tokenizer / TOKENIZER_JSON)
 
     def positions(self, step: int) -> range:
         """Return the run's positions that a step consumes."""
@@ -96,7 +104,7 @@ def read_run(config: RunConfig) -> Run:
     """Open a run's data and read how far it has come. Raises DataError where tokens that it trains
     on are gone."""
     run_dir = config.paths.run_dir
-    before = read_json(run_dir / "run.json")
+    before = read_json(RunFolder(run_dir).settings)
     of_another_version = other_version(before, run_dir) if before else None
     if of_another_version is not None:
         raise DataError(
@@ -104,11 +112,12 @@ def read_run(config: RunConfig) -> Run:
             "began it."
         )
     data = open_data(config, recorded=tokens_of_run(config))
-    newest = sorted((run_dir / "checkpoints").glob(f"step_*/{MANIFEST}"))[-1:]
+    saved = map(manifest_path, checkpoint_folders(RunFolder(run_dir).checkpoints))
+    newest = [path for path in saved if path.exists()][-1:]
     skipped = tuple(
         (first, end) for path in newest for first, end in read_json(path)["state"]["skipped"]
     )
-    last = _last_record(run_dir / "metrics.jsonl")
+    last = _last_record(RunFolder(run_dir).metrics)
     order = data.order.skipping(skipped_samples(config, skipped))
     return Run(config, Data(order, data.sources, data.shape), last["step"] if last else 0)
 
@@ -165,7 +174,7 @@ def trace_document(run: Run, key: str) -> dict[str, Any]:
 
     Raises UserError where there is no such document.
     """
-    documents_dir = run.config.paths.data_dir / "documents"
+    documents_dir = data_folder(run.config).documents
     with_text = [name for name, source in run.config.sources.items() if source.has_documents]
     ids = find_documents(documents_dir, key, with_text) or _in_existing_pairs(run, key)
     if not ids:
@@ -267,7 +276,7 @@ def _origin(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
 
 
 def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dict[str, Any]]:
-    path = run.config.paths.data_dir / "documents" / source / f"{shard}.parquet"
+    path = document_shard(data_folder(run.config).documents / source, shard)
     if not _is_listed(
         run, path
     ):  # ids that existed already, or documents that data_dir has no longer
@@ -284,8 +293,8 @@ def _origins(run: Run, source: str, shard: str, rows: list[int]) -> Iterator[dic
 def _is_listed(run: Run, path: Path) -> bool:
     """Tell whether data_dir is to have a documents shard. Raises DataError where that is
     missing."""
-    documents_dir = run.config.paths.data_dir / "documents"
-    if not (documents_dir / MANIFEST).is_file():
+    documents_dir = data_folder(run.config).documents
+    if not manifest_path(documents_dir).is_file():
         return False
     name = path.relative_to(documents_dir).as_posix()
     shards = listed_shards(documents_dir)
@@ -344,7 +353,7 @@ def _chosen_rows(
 def _compare_checksum(run: Run, step: int) -> dict[str, Any]:
     """Read the step's samples again and compare their checksum with the one that training
     logged."""
-    record = next((r for r in _records(run.config.paths.run_dir / "metrics.jsonl", step)), None)
+    record = next((r for r in _records(run_folder(run.config).metrics, step)), None)
     logged = record.get("data_checksum") if record else None
     now = f"{run.data.read(run.positions(step)).checksum:016x}"
     return {"checksum": now, "logged": logged, "same": None if logged is None else now == logged}

@@ -15,12 +15,16 @@ if TYPE_CHECKING:  # so that `--help` need not import pydantic
 
 MANIFEST = "manifest.json"
 """Name of the file that a finished stage, or a complete checkpoint, writes last."""
+PACK_MANIFEST = "pack.manifest.json"
+"""Name of the manifest of `pack`, beside that of the index itself."""
 REPORT_MANIFEST = "report.manifest.json"
 """Name of the manifest of `report`, whose output lies in the run folder itself."""
 LEASE = ".lease.json"
 START_ORDER = ".start.json"
 CHECKPOINT_PREFIX = "step_"
 RANK_PREFIX = "rank_"
+REJECTED = "rejected"
+TASKS = "tasks"
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,13 @@ class DataFolder:
         return manifest_path(self.tokens)
 
     def packing(self, sequence_length: int) -> Path:
-        """Return the folder of `<source>/<shard>.rows` and a manifest: the rows that best-fit packs
-        at one length."""
+        """Return the folder of `<source>/<shard>.rows` and a manifest of their own: the rows that
+        best-fit packs at one length, written by `pack`."""
         return self.path / "packing" / f"best-fit-{sequence_length}"
+
+    def pack_manifest(self, sequence_length: int) -> Path:
+        """Return the manifest of `pack`, JSON."""
+        return self.packing(sequence_length) / PACK_MANIFEST
 
     @property
     def readers(self) -> Path:
@@ -260,7 +268,12 @@ class RunFolder:
     @property
     def tasks(self) -> Path:
         """Folder of the built-in tasks, `<task>.yaml` and `<task>.jsonl`, written by `evaluate`."""
-        return self.evaluation / "tasks"
+        return self.evaluation / TASKS
+
+    def scores(self, piece: str) -> Path:
+        """Return the JSON file with what one piece of the evaluation found, written by
+        `evaluate`."""
+        return self.evaluation / f"{piece}.json"
 
     @property
     def report(self) -> Path:
@@ -291,6 +304,18 @@ def run_folder(config: RunConfig) -> RunFolder:
 def manifest_path(folder: Path) -> Path:
     """Return the manifest of a stage's folder, or of a checkpoint."""
     return folder / MANIFEST
+
+
+def rejected_rows(source_folder: Path) -> Path:
+    """Return the folder, in a source's documents, of samples of what `prepare` rejected, one JSON
+    lines file a task."""
+    return source_folder / REJECTED
+
+
+def tokenizer_report_path(tokenizer: Path) -> Path:
+    """Return the JSON file, in the tokenizer's folder, with what was learned: sizes, special ids,
+    proofs."""
+    return tokenizer / "report.json"
 
 
 def lease_path(folder: Path) -> Path:

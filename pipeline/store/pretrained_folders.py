@@ -16,6 +16,14 @@ import xxhash
 
 from pipeline.errors import DataError, is_missing
 
+TOKENIZER_JSON = "tokenizer.json"
+"""File of a fast tokenizer, in the format of the `tokenizers` library."""
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""File of what transformers asks of a tokenizer beside its vocabulary: class, special tokens."""
+SENTENCEPIECE_MODEL = "tokenizer.model"
+"""File of a SentencePiece model, kept beside the fast tokenizer that was made from it."""
+MODEL_CONFIG = "config.json"
+"""File of a model's architecture."""
 CODE_ENTRY = "auto_map"
 """Entry of a JSON file in which a folder names Python code of its own, which transformers would
 import."""
@@ -178,7 +186,7 @@ def content_of_model_folder(folder: Path) -> str | None:
 
     Of each file its name, its size and its first and last EDGE_BYTES are read.
     """
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    files = [folder / MODEL_CONFIG, *sorted(folder.glob("*.safetensors"))]
     if not all(file.is_file() for file in files):
         return None
     digest = xxhash.xxh3_128()

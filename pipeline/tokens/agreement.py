@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.store.files import fingerprint, read_json
+from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS
 
 PROBE_TEXTS = (
@@ -41,14 +42,14 @@ class Ids:
 
 def own_ids(folder: Path, end_of_document: int) -> Ids:
     """Read a folder that `train-tokenizer` wrote; its report knows the end-of-document id."""
-    vocabulary, probes = _read(folder / "tokenizer.json")
+    vocabulary, probes = _read(folder / TOKENIZER_JSON)
     return Ids(vocabulary, probes, end_of_document)
 
 
 def folder_ids(folder: Path) -> Ids:
     """Read the tokenizer of a transformers folder. Raises DataError where there is none that can be
     compared."""
-    file = folder / "tokenizer.json"
+    file = folder / TOKENIZER_JSON
     if not file.is_file():
         raise DataError(
             f"model.pretrained = {folder}: holds no tokenizer.json, so that nothing says what its "
@@ -56,7 +57,7 @@ def folder_ids(folder: Path) -> Ids:
             "tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     vocabulary, probes = _read(file)
-    settings = read_json(folder / "tokenizer_config.json")
+    settings = read_json(folder / TOKENIZER_CONFIG)
     end: Any = settings.get("eos_token") if isinstance(settings, dict) else None
     token = end.get("content") if isinstance(end, dict) else end
     return Ids(vocabulary, probes, vocabulary.get(token) if isinstance(token, str) else None)

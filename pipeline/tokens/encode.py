@@ -26,6 +26,8 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import DataError
 from pipeline.store.files import read_json
+from pipeline.store.layout import manifest_path, tokenizer_report_path
+from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON
 
 Ids = tuple[np.ndarray, np.ndarray]
 """Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents'
@@ -68,7 +70,7 @@ class Encoder:
     ) -> None:
         """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
         self._folder, self._parse_special_tokens = folder, parse_special_tokens
-        description = orjson.loads((folder / "tokenizer.json").read_bytes())
+        description = orjson.loads((folder / TOKENIZER_JSON).read_bytes())
         vocabulary = _vocabulary(description)
         self.end_of_document = _end_of_document(folder, vocabulary)
         self.vocab_size = max(vocabulary.values()) + 1
@@ -194,7 +196,7 @@ def load_encoder(
 ) -> Encoder:
     """Return the encoder of data_dir/tokenizer; a process keeps the last one, with the words it has
     learned."""
-    content = xxhash.xxh3_128_hexdigest((folder / "tokenizer.json").read_bytes())
+    content = xxhash.xxh3_128_hexdigest((folder / TOKENIZER_JSON).read_bytes())
     key = f"{content} {kind} {parse_special_tokens}"
     with _lock:
         if key not in _loaded:
@@ -205,7 +207,7 @@ def load_encoder(
 
 def load_reference(folder: Path, parse_special_tokens: bool = False) -> Tokenizer:
     """Load the exported fast tokenizer as the reference for ids: no padding, no truncation."""
-    reference = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    reference = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
     reference.encode_special_tokens = not parse_special_tokens
     reference.no_padding()
     reference.no_truncation()
@@ -243,13 +245,13 @@ def _differing(parse_special_tokens: bool) -> str:
 def why_reference(folder: Path, parse_special_tokens: bool) -> str | None:
     """Return why gigatoken may not encode for this tokenizer, None where it was proven to give the
     same ids."""
-    proof = (read_json(folder / "report.json") or {}).get("gigatoken")
+    proof = (read_json(tokenizer_report_path(folder)) or {}).get("gigatoken")
     installed = importlib.metadata.version("gigatoken")
     if proof is None or proof["version"] != installed:
         proven = (
             "was not compared" if proof is None else f"was compared in version {proof['version']}"
         )
-        return f"gigatoken {installed} {proven} with it: make the tokenizer anew (delete {folder / 'manifest.json'})"
+        return f"gigatoken {installed} {proven} with it: make the tokenizer anew (delete {manifest_path(folder)})"
     if not proof["knows_it"]:
         return f"gigatoken {installed} does not know this kind of tokenizer"
     if differing := proof[_differing(parse_special_tokens)]:
@@ -277,7 +279,7 @@ def _vocabulary(description: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _end_of_document(folder: Path, vocabulary: Mapping[str, int]) -> int:
-    settings = read_json(folder / "tokenizer_config.json") or {}
+    settings = read_json(folder / TOKENIZER_CONFIG) or {}
     token = settings.get("eos_token")
     token = token.get("content") if isinstance(token, dict) else token
     if not token or token not in vocabulary:

@@ -24,7 +24,7 @@ import xxhash
 from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import manifest_path
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
@@ -192,9 +192,9 @@ def made_again(path: Path) -> str:
     """Say how a wrong file of data_dir/tokens is made again; what is finished, stage or task, is
     not looked into."""
     delete = (
-        f"{path} and {path.parents[1] / MANIFEST}"
+        f"{path} and {manifest_path(path.parents[1])}"
         if os.path.lexists(path)
-        else f"{path.parents[1] / MANIFEST}"
+        else f"{manifest_path(path.parents[1])}"
     )
     return f"Delete {delete}, then run `pipeline tokenize`: it makes that shard again."
 

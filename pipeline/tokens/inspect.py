@@ -20,6 +20,8 @@ from pipeline.corpus.documents import SPLITS, read_documents
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.logs import note
+from pipeline.store.layout import DataFolder
+from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.inspected_data import Data, Question
 from pipeline.tokens.pieces import Pieces, as_text
@@ -163,7 +165,7 @@ def _sources(data: Data, question: Question) -> list[str]:
         return list(data.counts)
     if question.source not in data.counts:
         raise UserError(
-            f"--source {question.source}: {data.folder / 'documents'} has no such source; there "
+            f"--source {question.source}: {DataFolder(data.folder).documents} has no such source; there "
             "are "
             f"{', '.join(data.counts)}"
         )
@@ -219,7 +221,9 @@ def _by_id(data: Data, question: Question) -> list[dict[str, Any]]:
     """Find `source/shard/row`, or all documents with this original id or url."""
     key = str(question.id)
     found = find_documents(
-        data.folder / "documents", key, [name for name in data.counts if name not in data.existing]
+        DataFolder(data.folder).documents,
+        key,
+        [name for name in data.counts if name not in data.existing],
     )
     if len(found) > MOST_FOUND:
         note(
@@ -261,7 +265,7 @@ def _example(data: Data) -> str:
 
 
 def _prefix(data: Data, path: Path) -> Path:
-    return data.folder / "tokens" / path.parent.name / path.stem
+    return DataFolder(data.folder).tokens / path.parent.name / path.stem
 
 
 def _document(data: Data, path: Path, split: str, row: int, characters: int) -> dict[str, Any]:
@@ -356,6 +360,6 @@ def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[dict
 def _encode(folder: Path, text: str) -> np.ndarray:
     from tokenizers import Tokenizer
 
-    encoder = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    encoder = Tokenizer.from_file(str(DataFolder(folder).tokenizer / TOKENIZER_JSON))
     encoder.encode_special_tokens = True
     return np.array(encoder.encode(text, add_special_tokens=False).ids, np.int64)

@@ -8,7 +8,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, shard_paths
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import DataFolder, data_folder
+from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.pieces import Pieces, load_pieces
 
 
@@ -53,23 +54,22 @@ class Data:
         if source in self.existing:
             names = self.token_files if self.tokens else []
             return [
-                self.folder / "tokens" / name
+                DataFolder(self.folder).tokens / name
                 for name in names
                 if name.startswith(f"{source}/{split}_")
             ]
-        return shard_paths(self.folder / "documents", source, split)
+        return shard_paths(DataFolder(self.folder).documents, source, split)
 
 
 def open_data(config: RunConfig) -> Data:
     """Find out what there is. Raises DataError where not even documents are finished."""
-    folder = config.paths.data_dir
-    documents, tokenizer, tokens = (
-        read_manifest(folder / name / MANIFEST) for name in ("documents", "tokenizer", "tokens")
-    )
+    folder = data_folder(config)
+    documents = read_manifest(folder.documents_manifest)
+    tokenizer = read_manifest(folder.tokenizer_manifest)
+    tokens = read_manifest(folder.tokens_manifest)
     if documents is None:
         raise DataError(
-            f"{folder / 'documents'}: there are no finished documents. Run `pipeline prepare` "
-            "first."
+            f"{folder.documents}: there are no finished documents. Run `pipeline prepare` first."
         )
     notes = []
     there = {
@@ -97,15 +97,13 @@ def open_data(config: RunConfig) -> Data:
                 "documents": {split: tokenized[name][split]["documents"] for split in SPLITS}
             }
     return Data(
-        folder=folder,
+        folder=folder.path,
         counts=counts,
         tokens=tokenized,
         existing=existing,
         token_files=tuple(
             sorted(name for name in (tokens or {}).get("files", {}) if name.endswith(".idx"))
         ),
-        pieces=load_pieces(folder / "tokenizer" / "tokenizer.json")
-        if tokenizer is not None
-        else None,
+        pieces=load_pieces(folder.tokenizer / TOKENIZER_JSON) if tokenizer is not None else None,
         notes=tuple(notes),
     )

@@ -20,6 +20,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.store.files import read_json
+from pipeline.store.layout import data_folder
+from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON
 from pipeline.tokens.encode import load_reference
 from pipeline.tokens.tokenizer_report import sample
 
@@ -69,7 +71,7 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
     """
     fast = load_reference(folder)
     unknown = unknown_ids(folder)
-    documents = config.paths.data_dir / "documents"
+    documents = data_folder(config).documents
     losses = {}
     for name, source in config.sources.items():
         if source.has_documents:
@@ -131,8 +133,8 @@ def letters(text: str) -> Counter[str]:
 
 def unknown_ids(folder: Path) -> frozenset[int]:
     """Return the ids of the unknown token: the model's own, and that of tokenizer_config.json."""
-    description = json.loads((folder / "tokenizer.json").read_bytes())
-    settings: Mapping[str, str] = read_json(folder / "tokenizer_config.json") or {}
+    description = json.loads((folder / TOKENIZER_JSON).read_bytes())
+    settings: Mapping[str, str] = read_json(folder / TOKENIZER_CONFIG) or {}
     model = description["model"]
     vocabulary = {token["content"]: token["id"] for token in description["added_tokens"]}
     if isinstance(model["vocab"], dict):

@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, one_line
 from pipeline.store.files import file_record
-from pipeline.store.pretrained_folders import open_tokenizer, refuse_code
+from pipeline.store.pretrained_folders import (
+    MODEL_CONFIG,
+    SENTENCEPIECE_MODEL,
+    TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
+    open_tokenizer,
+    refuse_code,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FOLDER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
+    TOKENIZER_JSON,
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
-    "config.json",
-    "tokenizer.model",
+    MODEL_CONFIG,
+    SENTENCEPIECE_MODEL,
     "spiece.model",
     "sentencepiece.bpe.model",
     "vocab.json",
@@ -55,7 +62,7 @@ def check(config: RunConfig) -> None:
     if _is_sentencepiece(path):
         _read_sentencepiece(path)
     else:
-        _read_fast(path / "tokenizer.json" if path.is_dir() else path)
+        _read_fast(path / TOKENIZER_JSON if path.is_dir() else path)
 
 
 def _files(config: RunConfig) -> list[Path]:
@@ -65,7 +72,7 @@ def _files(config: RunConfig) -> list[Path]:
         raise DataError(f"tokenizer.path = {path}: does not exist; {EXPECTED}")
     if path.is_file():
         return [path]
-    if not (path / "tokenizer.json").is_file():
+    if not (path / TOKENIZER_JSON).is_file():
         models = sorted(file.name for file in path.glob("*.model"))
         raise DataError(
             f"tokenizer.path = {path}: holds no tokenizer.json"
@@ -82,7 +89,7 @@ def expected_ids(config: RunConfig) -> int:
     assert path is not None, "the run file is checked for it"
     if _is_sentencepiece(path):
         return len(_read_sentencepiece(path).pieces)
-    file = path / "tokenizer.json" if path.is_dir() else path
+    file = path / TOKENIZER_JSON if path.is_dir() else path
     status = file.stat()
     return _id_count(file, (status.st_mtime_ns, status.st_size, status.st_ino))
 
@@ -196,7 +203,7 @@ def _take_sentencepiece(
         end = model.pieces.index(end_of_document)
     fast = sentencepiece_bpe.to_fast(model)
     tokenizer_folder.write(fast, folder, model.pieces[end], model.pieces[model.unknown_id])
-    (folder / "tokenizer.model").write_bytes(path.read_bytes())
+    (folder / SENTENCEPIECE_MODEL).write_bytes(path.read_bytes())
     return processor.encode  # pyright: ignore[reportReturnType]
 
 

@@ -22,6 +22,7 @@ from pipeline.corpus.documents import reading, shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.layout import data_folder, manifest_path
 
 DOCUMENTS_AT_LEAST = 100
 """A document gives at most this fraction of its source's share, within the two limits below ..."""
@@ -93,8 +94,8 @@ class Sample:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._documents = config.paths.data_dir / "documents"
-        manifest = read_manifest(self._documents / "manifest.json")
+        self._documents = data_folder(config).documents
+        manifest = read_manifest(manifest_path(self._documents))
         assert manifest is not None, "train-tokenizer runs after prepare"
         counts = manifest["counts"]["sources"]
         available = {

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS, check_files, reading, shard_records
+from pipeline.corpus.documents import SHARD_SUFFIX, SPLITS, check_files, reading, shard_records
 from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.files import fingerprint, remove_unlisted
+from pipeline.store.layout import data_folder
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
@@ -37,12 +38,12 @@ def tokenize(config: RunConfig) -> Result:
 
     Raises DataError, after all shards, naming each existing pair that cannot be trained on.
     """
-    documents, folder = config.paths.data_dir / "documents", config.paths.data_dir / "tokens"
-    tokenizer = config.paths.data_dir / "tokenizer"
-    written, learned = (
-        read_manifest(documents / "manifest.json"),
-        read_manifest(tokenizer / "manifest.json"),
-    )
+    data = data_folder(config)
+    documents = data.documents
+    folder = data.tokens
+    tokenizer = data.tokenizer
+    written = read_manifest(data.documents_manifest)
+    learned = read_manifest(data.tokenizer_manifest)
     assert written is not None and learned is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
     check_files(documents, shards)
@@ -59,7 +60,7 @@ def tokenize(config: RunConfig) -> Result:
     for name, record in shards.items():
         arguments = {
             "shard": documents / name,
-            "prefix": folder / name.removesuffix(".parquet"),
+            "prefix": folder / name.removesuffix(SHARD_SUFFIX),
             "tokenizer": tokenizer,
             "encoder_kind": kind,
             "parse_special_tokens": config.tokens.parse_special_tokens,
@@ -69,7 +70,7 @@ def tokenize(config: RunConfig) -> Result:
         )
         tasks.append(
             Task(
-                name.removesuffix(".parquet").replace("/", "~"),
+                name.removesuffix(SHARD_SUFFIX).replace("/", "~"),
                 tokenize_shard,
                 arguments,
                 key,

@@ -14,7 +14,8 @@ from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
 from pipeline.logs import progress, warn
 from pipeline.store.files import write_json
-from pipeline.store.pretrained_folders import open_tokenizer
+from pipeline.store.layout import data_folder
+from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON, open_tokenizer
 from pipeline.tokens.sentencepiece_file import SPACE
 
 PROOF_STRINGS = 2400
@@ -55,7 +56,7 @@ def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
     plain.add_special_tokens(
         [AddedToken(name, special=True, normalized=False) for name in names if name not in added]
     )
-    plain.save(str(folder / "tokenizer.json"))
+    plain.save(str(folder / TOKENIZER_JSON))
     settings: dict[str, Any] = {
         "bos_token": end,
         "clean_up_tokenization_spaces": False,
@@ -66,7 +67,7 @@ def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
     }
     if unknown is not None:
         settings["unk_token"] = unknown
-    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / TOKENIZER_CONFIG, settings)
 
 
 def _space_in_front(fast: Tokenizer) -> dict[str, bool]:
@@ -93,7 +94,7 @@ def prove(
     the end of a document.
     """
     loaded = load_exported(folder)
-    direct = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    direct = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
     direct.encode_special_tokens = True
     direct.no_padding()
     direct.no_truncation()
@@ -151,7 +152,7 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
     random characters.
     """
     generator = random.Random(config.tokenizer.vocab_size or 0)
-    documents = config.paths.data_dir / "documents"
+    documents = data_folder(config).documents
     texts = [
         [
             text[:LONG_LINE_CHARACTERS]

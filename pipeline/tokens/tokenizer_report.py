@@ -32,7 +32,8 @@ from pipeline.logs import progress
 from pipeline.store import versions
 from pipeline.store.artifacts import flatten, read_manifest
 from pipeline.store.files import file_record, fingerprint, read_json, write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import data_folder, manifest_path, run_folder
+from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
@@ -94,7 +95,7 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
     """Return the tokenizers to compare with by name: their folder's, with as many parents as it
     takes to differ."""
     files = [
-        path if path.suffix == ".json" else path / "tokenizer.json"
+        path if path.suffix == ".json" else path / TOKENIZER_JSON
         for path in config.tokenizer.compare
     ]
     files = list(dict.fromkeys(files))
@@ -108,17 +109,22 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
 def _measured(config: RunConfig) -> dict[str, Any]:
     """Return what does not depend on the run, from statistics.json where that is of the same texts
     and tokenizers."""
-    data_dir = config.paths.data_dir
+    data = data_folder(config)
     outputs = {}
-    for name, stage in (("documents", "prepare"), ("tokenizer", "train-tokenizer")):
-        if (manifest := read_manifest(data_dir / name / MANIFEST)) is None:
-            raise DataError(f"{data_dir / name}: is not finished. Run `pipeline {stage}` first.")
+    inputs = (
+        ("documents", data.documents, "prepare"),
+        ("tokenizer", data.tokenizer, "train-tokenizer"),
+    )
+    for name, folder, stage in inputs:
+        manifest = read_manifest(manifest_path(folder))
+        if manifest is None:
+            raise DataError(f"{folder}: is not finished. Run `pipeline {stage}` first.")
         outputs[name] = manifest["output"]
     sources = [(name, source.has_documents) for name, source in config.sources.items()]
     # One more: what is measured has changed once while the page was the same.
     version = versions.REPORT + 1
     key = fingerprint([version, outputs, compared_inventory(config), sources])
-    path = data_dir / "tokenizer" / "statistics.json"
+    path = data.tokenizer_statistics
     kept = read_json(path)
     if kept is None or kept["key"] != key:
         kept = {"key": key, "measured": _measure(config)}
@@ -128,10 +134,10 @@ def _measured(config: RunConfig) -> dict[str, Any]:
 
 
 def _measure(config: RunConfig) -> dict[str, Any]:
-    files = {"": config.paths.data_dir / "tokenizer" / "tokenizer.json", **compared_files(config)}
+    files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
     with_text = [name for name, source in config.sources.items() if source.has_documents]
-    texts = {name: sample(config.paths.data_dir / "documents", name) for name in with_text}
+    texts = {name: sample(data_folder(config).documents, name) for name in with_text}
     sizes = {name: _size(source) for name, source in texts.items()}
     work = len(files) * sum(size["bytes"] for size in sizes.values())
     reports = []
@@ -292,7 +298,7 @@ def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
     """
     settings = config.model.config
     width = next((settings[name] for name in WIDTH_SETTINGS if name in settings), None)
-    manifest = read_manifest(config.paths.data_dir / "tokenizer" / MANIFEST)
+    manifest = read_manifest(data_folder(config).tokenizer_manifest)
     if not isinstance(width, int) or manifest is None:
         return None
     own = manifest["counts"]["vocab_size"]
@@ -323,7 +329,7 @@ def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
 def _other_parameters(config: RunConfig, embedding: int) -> int | None:
     """Return the model's parameters but the embedding's, of the run folder's model if it has these
     settings."""
-    manifest = read_manifest(config.paths.run_dir / "checkpoints" / MANIFEST)
+    manifest = read_manifest(run_folder(config).train_manifest)
     model = flatten(config.model.model_dump(mode="json"), "model")
     if manifest is None or any(
         manifest["inputs"].get(name) != value for name, value in model.items()

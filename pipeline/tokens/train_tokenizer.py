@@ -16,6 +16,8 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.store.artifacts import Result
 from pipeline.store.files import file_record, write_json
+from pipeline.store.layout import data_folder, tokenizer_report_path
+from pipeline.store.pretrained_folders import SENTENCEPIECE_MODEL
 from pipeline.tokens import pretrained, tokenizer_folder
 from pipeline.tokens.encode import prove_fast_encoder
 from pipeline.tokens.learning import learn
@@ -44,7 +46,7 @@ def train_tokenizer(config: RunConfig) -> Result:
     cannot be taken; where the exported folder gives other ids than the reference; where decoding
     does not give the text back, or of a pretrained tokenizer's too little.
     """
-    folder = config.paths.data_dir / "tokenizer"
+    folder = data_folder(config).tokenizer
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         if old.is_file():
@@ -71,7 +73,7 @@ def train_tokenizer(config: RunConfig) -> Result:
         report["strings_that_sentencepiece_cuts_differently"] = differing
     if kind == "pretrained":
         report["lost_text"] = refuse_lost_text(config, folder)
-    write_json(folder / "report.json", report)
+    write_json(tokenizer_report_path(folder), report)
     headline = f"{report['vocab_size']:,} ids ({kind}), exact on {len(strings):,} strings"
     if kind == "pretrained":
         headline += f", of which {report['strings_decoded_to_themselves']:,} decode to themselves"
@@ -136,7 +138,7 @@ def _train_sentencepiece(
     if config.tokenizer.kind == "sentencepiece-unigram":
         fast = sentencepiece_unigram.to_fast(model)
         return fast, _encode_with(fast), encode, unknown
-    (folder / "tokenizer.model").write_bytes(data)
+    (folder / SENTENCEPIECE_MODEL).write_bytes(data)
     return sentencepiece_bpe.to_fast(model), encode, None, unknown
 
 

@@ -23,7 +23,7 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes, progress
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import file_record
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import DataFolder, manifest_path
 from pipeline.tokens import existing
 from pipeline.tokens.indexed_dataset import (
     DTYPE_OF_CODE,
@@ -39,8 +39,6 @@ THREADS = 16
 """Shards looked at at once: they wait for the file system, not for a core."""
 MOST_PROBLEMS = 20
 """The sampled check stops there: the rest is most likely wrong in the same way."""
-FOLDERS = ("documents", "tokenizer", "tokens")
-"""Of data_dir, each with its manifest."""
 
 Record = Mapping[str, Any]
 
@@ -78,7 +76,7 @@ def check_sampled(
     `part`: `(rank, ranks)`, of which the parts have no shard in common and all shards together.
     Ends at MOST_PROBLEMS.
     """
-    manifest = read_manifest(tokens_dir / MANIFEST)
+    manifest = read_manifest(manifest_path(tokens_dir))
     if manifest is None:
         raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
     names = shard_names(manifest, sources)[part[0] :: part[1]]
@@ -151,16 +149,20 @@ class FolderCheck:
     problems: tuple[str, ...]
 
 
+def stage_folders(data_dir: Path) -> list[Path]:
+    """Return the folders that `check_fully` looks at, each with its manifest."""
+    data = DataFolder(data_dir)
+    return [data.documents, data.tokenizer, data.tokens]
+
+
 def check_fully(data_dir: Path, threads: int = THREADS) -> list[FolderCheck]:
     """Read every byte of the documents, the tokenizer and the tokens, of what is finished, with a
     progress bar.
 
     Raises DataError where nothing is.
     """
-    manifests = {name: read_manifest(data_dir / name / MANIFEST) for name in FOLDERS}
-    finished = {
-        data_dir / name: manifest for name, manifest in manifests.items() if manifest is not None
-    }
+    manifests = {folder: read_manifest(manifest_path(folder)) for folder in stage_folders(data_dir)}
+    finished = {folder: manifest for folder, manifest in manifests.items() if manifest is not None}
     if not finished:
         raise DataError(
             f"{data_dir}: holds nothing that is finished. Run `pipeline prepare` first."
@@ -288,7 +290,7 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
 def _remedy(folder: Path, name: str, record: Record) -> str:
     """Say what makes a file right again: a finished stage looks at no file, a finished task at
     sizes only."""
-    path, manifest = folder / name, folder / MANIFEST
+    path, manifest = folder / name, manifest_path(folder)
     if folder.name == "tokenizer":
         return (
             f"Restore it from a copy, or delete {manifest}, then run `pipeline train-tokenizer`: "

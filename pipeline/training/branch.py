@@ -6,18 +6,20 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.store.artifacts import differences
 from pipeline.store.files import read_json
+from pipeline.store.layout import RunFolder, run_folder
+from pipeline.store.pretrained_folders import MODEL_CONFIG
 from pipeline.training.origin import Origin, find_origin
-from pipeline.training.resume import RUN_RECORD, settings_of
+from pipeline.training.resume import settings_of
 
 
 def check(config: RunConfig) -> None:
     """Raise ConfigError where a run that has yet to begin cannot begin from what `train.init_from`
     names."""
-    if complete_checkpoints(config.paths.run_dir / "checkpoints"):
+    if complete_checkpoints(run_folder(config).checkpoints):
         return
     if (
         config.model.pretrained is not None
-        and not (config.model.pretrained / "config.json").is_file()
+        and not (config.model.pretrained / MODEL_CONFIG).is_file()
     ):
         raise ConfigError(
             [
@@ -42,7 +44,7 @@ def check(config: RunConfig) -> None:
             f"{state['tokens']} tokens that "
             f"{origin.checkpoint} has seen, which count"
         )
-    before = read_json(origin.run / RUN_RECORD) or {}
+    before = read_json(RunFolder(origin.run).settings) or {}
     for name, own in (
         ("precision.dtype", config.precision.dtype),
         ("optimizer.kind", config.optimizer.kind),
@@ -59,5 +61,5 @@ def check(config: RunConfig) -> None:
 def changed_settings(config: RunConfig, origin: Origin) -> list[str]:
     """Name every setting that differs from those of the run that a branch begins from, data and
     schedule included."""
-    before = read_json(origin.run / RUN_RECORD) or {}
+    before = read_json(RunFolder(origin.run).settings) or {}
     return differences(before, settings_of(config))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.checkpoint.disk import disk_need
-from pipeline.checkpoint.folders import broken_checkpoints, name_of, point_to, pointed_at
+from pipeline.checkpoint.folders import broken_checkpoints, point_to, pointed_at
 from pipeline.checkpoint.reader import (
     begin_random_state,
     damage_of_checkpoint,
@@ -53,6 +53,7 @@ from pipeline.sampling.stream import open_streams
 from pipeline.store.events import write_event
 from pipeline.store.files import write_json
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.store.layout import RunFolder, checkpoint_name, data_folder
 from pipeline.store.metrics import MetricsFile, read_metrics
 from pipeline.store.outcome import Outcome
 from pipeline.store.rank_environment import groups_of_this_process
@@ -83,10 +84,10 @@ def run_job(
     sources = list(config.sources)
     data = open_data(config)
     held_out = choose_held_out(
-        open_streams(config.paths.data_dir / "tokens", sources, "validation"),
+        open_streams(data_folder(config).tokens, sources, "validation"),
         data.shape,
         config.data.validation_sequences,
-        bytes_of_ids(config.paths.data_dir / "tokenizer", data.shape.end_of_document),
+        bytes_of_ids(data_folder(config).tokenizer, data.shape.end_of_document),
     )
     started.mark("data")
     _provide_operators(config, resolved, rank)
@@ -110,8 +111,8 @@ def run_job(
         None if candidates else start.weights_to_begin_with(config, groups, architecture, origin)
     )
     if rank == 0:
-        write_json(run_dir / "deepspeed.json", resolved)
-    check = BackgroundCheck(config.paths.data_dir / "tokens", sources, part=(rank, ranks))
+        write_json(RunFolder(run_dir).deepspeed, resolved)
+    check = BackgroundCheck(data_folder(config).tokens, sources, part=(rank, ranks))
     started.mark("process_group")
     model = LanguageModel(
         build_model(config, architecture, weights, construction_sharding(resolved)),
@@ -282,7 +283,7 @@ def _go_on(
             write_event(run_dir, "resume", step=state.step, checkpoint=path.name)
         return state
     raise UserError(
-        f"{run_dir / 'checkpoints'}: all {len(candidates)} checkpoints are damaged (events.jsonl "
+        f"{RunFolder(run_dir).checkpoints}: all {len(candidates)} checkpoints are damaged (events.jsonl "
         "names how). "
         "Restore one from a copy, or choose another paths.run_dir."
     )
@@ -366,5 +367,5 @@ def _counts(
         "mfu": statistics.median(known)
         if (known := [r["mfu"] for r in records if r["mfu"] is not None])
         else None,
-        "checkpoint": name_of(state.step),
+        "checkpoint": checkpoint_name(state.step),
     }

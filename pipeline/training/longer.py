@@ -7,6 +7,7 @@ from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_ma
 from pipeline.checkpoint.retention import stays_for_ever
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate, schedule_kind
+from pipeline.store.layout import run_folder
 
 LENGTHENED = "lengthened"
 """Event of a run whose learning rate has jumped so."""
@@ -47,7 +48,7 @@ def find_jump(config: RunConfig, train_tokens_before: int) -> Jump | None:
     there is none."""
     if config.train.train_tokens <= train_tokens_before:
         return None
-    checkpoints = complete_checkpoints(config.paths.run_dir / "checkpoints")
+    checkpoints = complete_checkpoints(run_folder(config).checkpoints)
     steps = [read_checkpoint_manifest(path)["state"]["step"] for path in checkpoints]
     if not steps or steps[-1] >= config.total_steps:
         return None

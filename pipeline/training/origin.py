@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint.folders import complete_checkpoints, name_of, read_checkpoint_manifest
+from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.store.files import file_record
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import RunFolder, manifest_path
 from pipeline.store.pretrained_folders import content_of_model_folder
 
 
@@ -30,7 +30,7 @@ class Origin:
 
     def lineage(self) -> list[dict[str, Any]]:
         """Return the checkpoints that led here, the oldest first."""
-        state, record = self.manifest["state"], file_record(self.checkpoint / MANIFEST)
+        state, record = self.manifest["state"], file_record(manifest_path(self.checkpoint))
         last = {"run": str(self.run), "step": state["step"], "checkpoint": record["checksum"]}
         return [*self.manifest.get("lineage", []), last]
 
@@ -46,15 +46,15 @@ def find_origin(config: RunConfig) -> Origin | None:
         raise ConfigError(
             [f"{setting}: is this run's own folder; choose another paths.run_dir for the branch"]
         )
-    checkpoints = complete_checkpoints(run / "checkpoints")
+    checkpoints = complete_checkpoints(RunFolder(run).checkpoints)
     if not checkpoints:
         raise ConfigError(
             [
-                f"{setting}: {run / 'checkpoints'} holds no complete checkpoint; name the folder "
+                f"{setting}: {RunFolder(run).checkpoints} holds no complete checkpoint; name the folder "
                 "of a run"
             ]
         )
-    chosen = checkpoints[-1] if step is None else run / "checkpoints" / name_of(step)
+    chosen = checkpoints[-1] if step is None else RunFolder(run).checkpoint(step)
     if chosen not in checkpoints:
         raise ConfigError(
             [f"{setting}: no such checkpoint; there are those of step {_steps(checkpoints)}"]
@@ -87,7 +87,7 @@ def inventory(config: RunConfig) -> dict[str, Any]:
     described: dict[str, Any] = {}
     if config.train.init_from is not None:
         run, step = _run_and_step(config.train.init_from)
-        manifest = run / "checkpoints" / name_of(step or 0) / MANIFEST
+        manifest = manifest_path(RunFolder(run).checkpoint(step or 0))
         described["train.init_from"] = (
             "newest"
             if step is None

@@ -20,11 +20,10 @@ from pipeline.sampling.recorded_tokens import record_tokens
 from pipeline.store.artifacts import differences, flatten, read_manifest
 from pipeline.store.events import read_events, write_event
 from pipeline.store.files import read_json, write_json
-from pipeline.store.layout import run_folder
+from pipeline.store.layout import RunFolder, data_folder, run_folder
 from pipeline.training.longer import LENGTHENED, describe_jump, find_jump, with_length
 from pipeline.training.origin import inventory
 
-RUN_RECORD = "run.json"
 LENGTH = "train.train_tokens"
 
 FIXED = (
@@ -46,7 +45,7 @@ def begin(config: RunConfig) -> list[Path]:
     Raises ConfigError as `check` does.
     """
     check(config)
-    record = config.paths.run_dir / RUN_RECORD
+    record = run_folder(config).settings
     before = read_json(record) or {}
     jump = find_jump(config, before.get(LENGTH, config.train.train_tokens))
     if jump is not None:
@@ -55,13 +54,13 @@ def begin(config: RunConfig) -> list[Path]:
         )
     write_json(record, _known(config, before))
     record_tokens(config)
-    return complete_checkpoints(config.paths.run_dir / "checkpoints")[::-1]
+    return complete_checkpoints(run_folder(config).checkpoints)[::-1]
 
 
 def _lost(config: RunConfig) -> list[str]:
     """Say where a run had checkpoints and has none that is complete: it must not begin again from
     nothing by itself."""
-    folder = config.paths.run_dir / "checkpoints"
+    folder = run_folder(config).checkpoints
     found = [f"{path.name}: {flaw}" for path, flaw in broken_checkpoints(folder).items()]
     named = pointed_at(folder)
     saved = [event["step"] for event in read_events(config.paths.run_dir, "save")]
@@ -85,11 +84,11 @@ def check(config: RunConfig) -> None:
     Also where the newest checkpoint has seen other tokens than the steps before it take.
     """
     run_dir, mode = config.paths.run_dir, config.train.resume
-    checkpoints = complete_checkpoints(run_dir / "checkpoints")
+    checkpoints = complete_checkpoints(RunFolder(run_dir).checkpoints)
     if mode == "required" and not checkpoints:
         raise ConfigError(
             [
-                f"train.resume = required: {run_dir / 'checkpoints'} holds no complete checkpoint; "
+                f"train.resume = required: {RunFolder(run_dir).checkpoints} holds no complete checkpoint; "
                 "to begin one, set it to auto"
             ]
         )
@@ -110,7 +109,7 @@ def check(config: RunConfig) -> None:
 def _changes(config: RunConfig) -> list[str]:
     """Name the fixed settings that differ from those that were recorded."""
     run_dir = config.paths.run_dir
-    before = read_json(run_dir / RUN_RECORD)
+    before = read_json(RunFolder(run_dir).settings)
     if before is None:
         return []
     other_version = order.other_version(before, run_dir)
@@ -185,7 +184,8 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
             value = value[part]
         settings |= flatten(value, dotted)
     settings |= inventory(config)
-    for folder in ("tokenizer", "tokens"):
-        manifest = read_manifest(config.paths.data_dir / folder / "manifest.json")
-        settings[f"output of {folder}"] = manifest["output"] if manifest else None
+    data = data_folder(config)
+    for name, path in (("tokenizer", data.tokenizer_manifest), ("tokens", data.tokens_manifest)):
+        manifest = read_manifest(path)
+        settings[f"output of {name}"] = manifest["output"] if manifest else None
     return json.loads(json.dumps(settings))  # as it will be read back: tuples are lists

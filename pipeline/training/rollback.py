@@ -10,13 +10,14 @@ from pathlib import Path
 
 from pyarrow import ArrowException
 
-from pipeline.checkpoint.folders import complete_checkpoints, point_to, remove, step_of
+from pipeline.checkpoint.folders import complete_checkpoints, point_to, remove
 from pipeline.engine.agreement import from_rank_0
 from pipeline.errors import UserError
 from pipeline.sampling import trace
 from pipeline.sampling.skipped import ROLLBACK
 from pipeline.store.events import read_events, write_event
 from pipeline.store.files import write_json
+from pipeline.store.layout import RunFolder, checkpoint_step
 from pipeline.store.outcome import Refused, RolledBack
 from pipeline.training.guard import suspected_samples
 from pipeline.training.loop import GoBack, Run
@@ -42,7 +43,7 @@ def _trusted(saved: list[Path], trouble: GoBack) -> list[Path]:
     stay, oldest first."""
     if not trouble.trouble.is_in_weights:
         return saved
-    good = [path for path in saved if step_of(path) <= trouble.step - trouble.trouble.steps]
+    good = [path for path in saved if checkpoint_step(path) <= trouble.step - trouble.trouble.steps]
     if not good or len(good) == len(saved):
         return saved
     point_to(good[-1])
@@ -61,8 +62,8 @@ def begun_at(run_dir: Path) -> int:
 def _record(run: Run, trouble: GoBack) -> RolledBack | Refused:
     config, run_dir, step = run.config, run.config.paths.run_dir, trouble.step
     reason = f"step {step}: {trouble.trouble.reason}"
-    saved = _trusted(complete_checkpoints(run_dir / "checkpoints"), trouble)
-    back_to = step_of(saved[-1]) if saved else begun_at(run_dir)
+    saved = _trusted(complete_checkpoints(RunFolder(run_dir).checkpoints), trouble)
+    back_to = checkpoint_step(saved[-1]) if saved else begun_at(run_dir)
     times = len(read_events(run_dir, ROLLBACK))
     if times >= config.guard.max_rollbacks:
         message = (
@@ -86,7 +87,7 @@ def _record(run: Run, trouble: GoBack) -> RolledBack | Refused:
             read.append(trace.trace_step(traced, number))
     except (OSError, ArrowException, UserError) as error:  # the samples are left out all the same
         unread = f"; not all documents could be named: {error}"
-    file = run_dir / "rollbacks" / f"step_{step:08d}_{times + 1}.json"
+    file = RunFolder(run_dir).rollback(step, times + 1)
     write_json(file, {"reason": reason, "samples": [first, end], "steps": read})
     documents = list(
         dict.fromkeys(

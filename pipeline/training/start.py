@@ -24,6 +24,7 @@ from pipeline.model.given_weights import Weights, pretrained_weights
 from pipeline.model.language_model import PREFIX
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.store.events import write_event
+from pipeline.store.layout import data_folder, run_folder
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import branch, origin
 from pipeline.training.origin import Origin
@@ -39,9 +40,9 @@ def describe(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any
     Raises ConfigError where a pretrained model's tokenizer gives other ids than those of the
     tokens.
     """
-    folder = config.paths.data_dir / "tokenizer"
+    folder = data_folder(config).tokenizer
     ours = own_ids(folder, tokenizer_size(folder)[1])
-    checkpoints = complete_checkpoints(config.paths.run_dir / "checkpoints")
+    checkpoints = complete_checkpoints(run_folder(config).checkpoints)
     lineage: list[dict[str, Any]] = []
     if checkpoints:
         lineage = read_checkpoint_manifest(checkpoints[-1]).get("lineage", [])

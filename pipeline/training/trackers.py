@@ -1,7 +1,7 @@
 """Each step's figures in TensorBoard and W&B, through accelerate's trackers; written by rank 0
 alone.
 
-Writes `run_dir/tensorboard` and `run_dir/wandb`. They are a copy of metrics.jsonl for other eyes:
+Writes TensorBoard's files and those of W&B into the run folder. They are a copy of metrics.jsonl for other eyes:
 training never ends because one of them fails. Free of torch until a tracker is opened.
 """
 
@@ -15,9 +15,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.store.events import write_event
 from pipeline.store.files import write_atomic
-
-RUN_ID = "run_id"
-"""File in `run_dir/wandb` with the id under which every part of the run is logged."""
+from pipeline.store.layout import run_folder
 
 
 def check(config: RunConfig) -> None:
@@ -103,9 +101,8 @@ def _tensorboard(config: RunConfig, completed_steps: int) -> Any:
     _accelerate_state()
     # Readers drop what earlier files say of steps from `purge_step` on: steps that were trained
     # again after a crash.
-    tracker = TensorBoardTracker(
-        "tensorboard", config.paths.run_dir, purge_step=completed_steps + 1
-    )
+    folder = run_folder(config).tensorboard
+    tracker = TensorBoardTracker(folder.name, folder.parent, purge_step=completed_steps + 1)
     tracker.start()
     return tracker
 
@@ -114,12 +111,12 @@ def _wandb(config: RunConfig, completed_steps: int) -> Any:
     from accelerate.tracking import WandBTracker
 
     _accelerate_state()
-    run_dir = config.paths.run_dir
+    run = run_folder(config)
     tracker = WandBTracker(
         config.logging.project,
-        id=_run_id(run_dir / "wandb" / RUN_ID),
-        name=run_dir.parent.name if run_dir.name == "run" else run_dir.name,
-        dir=str(run_dir),
+        id=_run_id(run.wandb_run_id),
+        name=run.name,
+        dir=str(run.path),
         mode=config.logging.wandb_mode,
         resume="allow",
         settings={"console": "off"},  # what the rank prints has its own log

@@ -20,6 +20,7 @@ from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.pieces import load_pieces
 
 
@@ -43,7 +44,7 @@ def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:
 
     None where the vocabulary writes pieces in another way than byte-level or SentencePiece's.
     """
-    pieces = load_pieces(tokenizer / "tokenizer.json")
+    pieces = load_pieces(tokenizer / TOKENIZER_JSON)
     if pieces.kind == "other":
         return None
     lengths = np.array([len(piece) for piece in pieces.of_id], np.int64)

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.config.run_sections import Executor
 from pipeline.errors import ConfigError, UserError, WorkerLost
 from pipeline.logs import note, warn
+from pipeline.store.layout import scheduler_file, worker_logs
 from pipeline.store.processes import process_start_time
 
 WORKER_SETTINGS = {
@@ -101,7 +102,7 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder}: cannot be made ({error.strerror}); give paths.data_dir another folder"
         ) from None
-    meeting_point = folder / f".dask-scheduler-{step}.json"
+    meeting_point = scheduler_file(folder, step)
     with dask.config.set(WORKER_SETTINGS):
         _allocation = _join(meeting_point)  # does not return in the scheduler and the workers
         signal.signal(signal.SIGINT, interrupt)
@@ -205,7 +206,7 @@ def _jobs(executor: Executor, folder: Path) -> Iterator[Any]:
     from distributed import Client
 
     assert executor.workers != "auto", "`allocation` has refused it"
-    logs = folder / ".slurm-logs"
+    logs = worker_logs(folder)
     logs.mkdir(parents=True, exist_ok=True)
     cluster = SLURMCluster(
         queue=executor.partition,

@@ -23,13 +23,12 @@ from pipeline.config.run_sections import Executor
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import RecentRate, human_bytes, progress
 from pipeline.store.files import read_json, write_json
+from pipeline.store.layout import task_records
 from pipeline.work.dask_workers import connect
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-RECORDS = ".tasks"
-"""Folder, below a stage's folder, of the records of finished tasks."""
 SMALL_WORK_BYTES = 256_000_000
 """With `workers: auto`, less input than this is done by threads here: Dask's processes take 2-3 s
 to come up."""
@@ -67,7 +66,7 @@ def run_tasks(
     is raised. A full disk (OutOfSpace), lost workers (WorkerLost) and any other exception stop the
     run.
     """
-    records = folder / RECORDS
+    records = task_records(folder)
     done: dict[str, dict[str, Any]] = {}
     for task in tasks:
         record = read_json(records / f"{task.name}.json")

@@ -2,7 +2,7 @@
 
 So the command that starts them stays light, and what a library prints or breaks stays in that
 process. A check that found nothing wrong is not repeated: what it found out lies in
-data_dir/.checked, under the fingerprint of all that decides it. Where that folder cannot be
+data_dir, under the fingerprint of all that decides it. Where that folder cannot be
 written, every command runs the check again, once.
 """
 
@@ -23,9 +23,8 @@ from pipeline.errors import ConfigError, UserError
 from pipeline.logs import note
 from pipeline.store.environment import LIBRARIES, library_versions
 from pipeline.store.files import fingerprint, write_json
+from pipeline.store.layout import data_folder
 
-KEPT = ".checked"
-"""Folder of data_dir with a file for each check that found nothing wrong."""
 TAIL_LINES = 25
 Facts = TypeVar("Facts")
 _answered: dict[Path, dict[str, Any]] = {}
@@ -50,7 +49,7 @@ def found_by(
     found, CheckCrashed where it ended without a verdict.
     """
     facts = TypeAdapter(form)
-    path = config.paths.data_dir / KEPT / f"{fingerprint([module, decides, _versions()])}.json"
+    path = data_folder(config).passed_check(fingerprint([module, decides, _versions()]))
     with suppress(
         OSError, ValidationError
     ):  # one that is missing, unreadable or damaged is made again

@@ -1,7 +1,6 @@
 """How long a stage took, over all jobs that made it: those that were stopped or killed, too.
 
-Keeps `.STAGE.seconds.json` in data_dir or run_dir, or `.STAGE-OUTPUT.seconds.json` for a stage with
-several outputs side by side; the sum goes into the stage's manifest.
+Keeps a JSON file in data_dir or run_dir; the sum goes into the stage's manifest.
 """
 
 import threading
@@ -13,7 +12,7 @@ from typing import TypedDict
 
 from pipeline.errors import DataError
 from pipeline.store.files import read_json, write_json
-from pipeline.work.executor import RECORDS
+from pipeline.store.layout import stage_seconds_path, task_records
 
 SAVE_SECONDS = 5.0
 """A job that is killed loses at most this much of its time."""
@@ -46,8 +45,8 @@ class StageClock:
         """Take data_dir or run_dir, the stage's folder in it, and the fingerprint of its inputs.
         Nothing is written yet."""
         output = folder.relative_to(root).parts[1:]
-        self._path = root / f".{'-'.join((stage, *output))}.seconds.json"
-        self._records = folder / RECORDS
+        self._path = stage_seconds_path(root, "-".join((stage, *output)))
+        self._records = task_records(folder)
         saved = (
             _read(self._path) if folder.is_dir() else None
         )  # with the folder, all that jobs made is gone

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint.folders import step_of
 from pipeline.checkpoint.retention import is_saved, most_kept, surplus
 from pipeline.config.run_sections import Checkpoint
+from pipeline.store.layout import checkpoint_step
 
 
 @pytest.mark.parametrize(
@@ -45,5 +45,5 @@ def test_some_stay_for_ever() -> None:
         most = max(most, len(there))
         gone = surplus(there, there[-1], settings)
         there = [path for path in there if path not in gone]
-    assert [step_of(path) for path in there] == [1, 2, 4, 6, 8, 12, 16, 18, 20]
+    assert [checkpoint_step(path) for path in there] == [1, 2, 4, 6, 8, 12, 16, 18, 20]
     assert most <= most_kept(20, settings)

@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_refuses_nothing(
         return {"problems": [], "facts": {"parameters": 1, "moment_bytes": 8.0, "positions": None}}
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
-    kept = run_file.parent / "data" / separate_checks.KEPT
+    kept = run_file.parent / "data" / ".checked"
     kept.parent.mkdir()
     kept.write_text("a file where the folder would be")
     for _ in range(2):

@@ -19,12 +19,12 @@ from pipeline.cli import commands
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError, LeaseError, TasksFailed
-from pipeline.sampling.pack import pack, packing_folder, read_packing, rows_path
+from pipeline.sampling.pack import pack, read_packing, rows_path
 from pipeline.sampling.packed_rows import PackedRows
 from pipeline.store import artifacts
 from pipeline.store.files import read_json
+from pipeline.store.layout import data_folder, task_records
 from pipeline.store.lease import Lease
-from pipeline.work.executor import RECORDS
 
 
 def pack_all(config: RunConfig) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_one_worker_and_two_write_the_same(
     for workers in (1, 2):
         config = make_tokens(shards, workers)
         manifest = pack_all(config)
-        folder = packing_folder(config.paths.data_dir, 8)
+        folder = data_folder(config).packing(8)
         made.append((manifest, digests(folder), (folder / "manifest.json").read_bytes()))
         shutil.rmtree(config.paths.data_dir)
     assert made[0] == made[1]
@@ -106,14 +106,14 @@ def status_of(run_file: Path, *overrides: str) -> dict[str, artifacts.State]:
 
 def test_what_is_finished_is_only_read(make_run: Callable[..., Path]) -> None:
     run_file = make_run()
-    folder = packing_folder(load(run_file).paths.data_dir, load(run_file).data.sequence_length)
+    folder = data_folder(load(run_file)).packing(load(run_file).data.sequence_length)
     run_stages(run_file, ["pack"], PACKED)
     manifest = read_packing(load(run_file))
     before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
     with Lease(folder.parents[1], "another job"):
         run_stages(run_file, ["pack"], PACKED)
         assert before == {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
-        shutil.rmtree(folder / RECORDS)
+        shutil.rmtree(task_records(folder))
         run_stages(run_file, ["pack"], PACKED)
         shutil.rmtree(folder / "prose")
         with pytest.raises(LeaseError, match="in use by `another job`"):
@@ -132,7 +132,7 @@ def test_an_index_without_the_stages_manifest_is_done(
     run_stages(run_file, ["pack"], PACKED)
     made = status_of(run_file)["pack"]
     config = load(run_file)
-    folder = packing_folder(config.paths.data_dir, config.data.sequence_length)
+    folder = data_folder(config).packing(config.data.sequence_length)
     (folder / "pack.manifest.json").unlink()
     before = digests(folder)
     found = status_of(run_file)["pack"]
@@ -203,7 +203,7 @@ def test_stale_tokens_are_not_packed(make_run: Callable[..., Path]) -> None:
 
 def test_new_text_is_packed_and_the_rest_kept(make_tokens: Callable[..., RunConfig]) -> None:
     before = pack_all(config := make_tokens(SHARDS))
-    folder = packing_folder(config.paths.data_dir, 8)
+    folder = data_folder(config).packing(8)
     kept = (folder / "web" / "train_0.rows").stat().st_ino
     partial = folder / "web" / ".train_1.rows.7-0123.partial"
     partial.touch()
@@ -229,7 +229,7 @@ def test_a_broken_shard_is_named_and_the_others_are_not_packed_again(
         match=r"train_0\.idx: cannot be read.*Delete .*train_0\.idx and .*then run `pipeline tokenize`",
     ):
         pack_all(config)
-    folder = packing_folder(config.paths.data_dir, 8)
+    folder = data_folder(config).packing(8)
     assert [path.name for path in (folder / "web").iterdir()] == ["train_1.rows"]
     assert not (folder / "manifest.json").exists()
     done = (folder / "web" / "train_1.rows").stat().st_ino
@@ -251,9 +251,9 @@ pack(load(Path(sys.argv[1]), ["executor.workers=1"]))
 def test_it_goes_on_after_a_kill(make_tokens: Callable[..., RunConfig], run_file: Path) -> None:
     lengths = np.random.default_rng(3).geometric(0.02, (4, 20_000)).tolist()
     config = make_tokens({f"train_{i}": of_shard for i, of_shard in enumerate(lengths)})
-    folder = packing_folder(config.paths.data_dir, 8)
+    folder = data_folder(config).packing(8)
     with subprocess.Popen([sys.executable, "-c", KILLED, run_file]) as process:
-        while process.poll() is None and not list((folder / RECORDS).glob("*.json")):
+        while process.poll() is None and not list(task_records(folder).glob("*.json")):
             time.sleep(0.001)
         process.kill()
     finished = {
@@ -269,7 +269,7 @@ def test_it_goes_on_after_a_kill(make_tokens: Callable[..., RunConfig], run_file
 
 
 def has_record(path: Path, folder: Path) -> bool:
-    return (folder / RECORDS / f"web~{path.stem}.json").exists()
+    return (task_records(folder) / f"web~{path.stem}.json").exists()
 
 
 def test_linked_pairs_are_packed_alike_and_copied_again_when_broken(
@@ -292,7 +292,7 @@ def test_linked_pairs_are_packed_alike_and_copied_again_when_broken(
     (tokens / "manifest.json").write_text(json.dumps({"files": files}))
     assert pack_all(config)["sources"] == sources
     (elsewhere / "train_0.bin").write_bytes(b"")
-    shutil.rmtree(packing_folder(config.paths.data_dir, 8))
+    shutil.rmtree(data_folder(config).packing(8))
     with pytest.raises(
         TasksFailed,
         match=r"train_0\.bin: holds 0 tokens.* Copy .*elsewhere/train_0\.bin and .* again\.",

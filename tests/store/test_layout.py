@@ -69,6 +69,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
         str(path)
         for path in (
             data.packing(2048),
+            data.pack_manifest(2048),
             data.reader_mark("ab"),
             data.passed_check("cd"),
             run.rollback(12, 3),
@@ -87,6 +88,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
         )
     ] == [
         "/data/packing/best-fit-2048",
+        "/data/packing/best-fit-2048/pack.manifest.json",
         "/data/.readers/ab.json",
         "/data/.checked/cd.json",
         "/run/rollbacks/step_00000012_3.json",

@@ -16,7 +16,7 @@ from pipeline.sampling.dataset import open_data
 from pipeline.sampling.trace import open_run, read_run
 from pipeline.store.artifacts import Result, expected_inputs, write_manifest
 from pipeline.store.files import read_json, write_json
-from pipeline.store.layout import MANIFEST
+from pipeline.store.layout import MANIFEST, run_folder
 from pipeline.training import resume
 
 MakeRun = Callable[..., Path]
@@ -115,7 +115,7 @@ def test_a_run_that_began_with_another_order_of_samples_is_refused(
     run_file = make_run()
     begin(run_file)
     config = load(run_file)
-    record = config.paths.run_dir / resume.RUN_RECORD
+    record = run_folder(config).settings
     before = read_json(record)
     assert before[order.VERSION_RECORD] == order.VERSION
     del before[order.VERSION_RECORD]

@@ -18,7 +18,8 @@ import pytest
 from pipeline.config.run_sections import Executor
 from pipeline.errors import DataError, OutOfSpace, UserError
 from pipeline.store.files import read_json
-from pipeline.work.executor import RECORDS, Task, report_progress, run_tasks
+from pipeline.store.layout import task_records
+from pipeline.work.executor import Task, report_progress, run_tasks
 
 HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)
 
@@ -64,7 +65,7 @@ def test_results_come_in_the_tasks_order_with_records(tmp_path: Path) -> None:
     results = run_tasks(tasks(square, tmp_path / "log"), tmp_path, HERE, "square")
     assert results == {f"task_{i}": {"square": i * i} for i in range(4)}
     assert list(results) == [f"task_{i}" for i in range(4)]
-    record = read_json(tmp_path / RECORDS / "task_3.json")
+    record = read_json(task_records(tmp_path) / "task_3.json")
     assert (record["fingerprint"], record["result"]) == ("v1", {"square": 9})
 
 
@@ -76,7 +77,7 @@ def test_what_is_done_is_skipped_and_what_changed_is_not(tmp_path: Path) -> None
     assert executed(log) == [0, 1, 2, 3]
     run_tasks(tasks(square, log, 2, fingerprint="v2"), tmp_path, HERE, "square")
     assert executed(log) == [0, 0, 1, 1, 2, 3]
-    left = sorted(path.name for path in (tmp_path / RECORDS).iterdir())
+    left = sorted(path.name for path in task_records(tmp_path).iterdir())
     assert left == [
         "task_0.json",
         "task_1.json",
@@ -186,7 +187,7 @@ def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers:
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     deadline = time.monotonic() + 120
-    while not (tmp_path / RECORDS / "task_0.json").exists():
+    while not (task_records(tmp_path) / "task_0.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
@@ -194,7 +195,7 @@ def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers:
     assert process.returncode != 0
     assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
     assert living(process.pid) == []
-    assert [path.name for path in (tmp_path / RECORDS).iterdir()] == ["task_0.json"]
+    assert [path.name for path in task_records(tmp_path).iterdir()] == ["task_0.json"]
 
 
 def fill_the_disk(number: int, log: Path) -> dict[str, Any]:
@@ -213,9 +214,9 @@ def test_a_full_disk_stops_the_run_and_marks_nothing_done(
         OutOfSpace, match=r"big\.bin: cannot be written: No space left on device\. Free some space"
     ):
         run_tasks(tasks(fill_the_disk, log), tmp_path, executor, "fill")
-    assert not (tmp_path / RECORDS / "task_1.json").exists()
+    assert not (task_records(tmp_path) / "task_1.json").exists()
     times = executed(log).count(0)
-    is_done = (tmp_path / RECORDS / "task_0.json").exists()
+    is_done = (task_records(tmp_path) / "task_0.json").exists()
     assert is_done or executor is TWO  # whose workers may be killed before they can say so
     run_tasks(tasks(square, log), tmp_path, HERE, "square")
     assert executed(log).count(0) == (1 if is_done else times + 1)

@@ -9,8 +9,8 @@ from helpers import run_stages
 
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
+from pipeline.store.layout import task_records
 from pipeline.work import stage_clock
-from pipeline.work.executor import RECORDS
 from pipeline.work.stage_clock import StageClock
 
 
@@ -38,7 +38,7 @@ def job(
     folder = root / "tokens"
     with StageClock(root, "tokenize", folder, inputs, grows=grows) as made:
         clock.now += seconds
-        (folder / RECORDS).mkdir(parents=True, exist_ok=True)
+        task_records(folder).mkdir(parents=True, exist_ok=True)
     return made
 
 
@@ -71,7 +71,7 @@ def test_jobs_with_other_inputs_count_where_their_work_was_taken_over(
     clock: Clock, tmp_path: Path
 ) -> None:
     job(clock, tmp_path, "a", 100).finish()
-    record = tmp_path / "tokens" / RECORDS / "first.json"
+    record = task_records(tmp_path / "tokens") / "first.json"
     record.write_text("{}")
     added = job(clock, tmp_path, "with more text", 5)
     assert added.finish() == 105
@@ -101,7 +101,7 @@ def test_a_damaged_file_holds_nothing_up(clock: Clock, tmp_path: Path, damaged: 
 
 def test_a_folder_that_was_deleted_begins_anew(clock: Clock, tmp_path: Path) -> None:
     job(clock, tmp_path, "a", 100).finish()
-    (tmp_path / "tokens" / RECORDS).rmdir()
+    (task_records(tmp_path / "tokens")).rmdir()
     (tmp_path / "tokens").rmdir()
     assert job(clock, tmp_path, "a", 2).finish() == 2
 
