@@ -203,7 +203,7 @@ def run(run_file: RunFile, overrides: Overrides = None) -> None:
 
 @app.command(rich_help_panel="Around them")
 def status(run_file: RunFile, overrides: Overrides = None) -> None:
-    """Show each stage: done, stale (and why) or missing, with counts, sizes and times."""
+    """Show each stage: done, running, stale (and why) or missing, with counts, sizes and times."""
     from pipeline.cli import commands
 
     commands.show_status(STAGES, run_file, overrides or [])

@@ -177,6 +177,11 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def counted_noun(count: int, noun: str) -> str:
+    """Return a count with its noun, `1 task` or `1,200 tasks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def human_seconds(seconds: float) -> str:
     """Return a duration as `12.3 s`, `4 min 05 s` or `3 h 07 min`."""
     if seconds < 60:

@@ -220,3 +220,8 @@ def test_the_time_left_is_that_of_the_rate_now(
             before_last = len(file.getvalue())
             update(completed)
     assert shown in file.getvalue()[before_last:]  # a bar is drawn once more at its end
+
+
+def test_one_is_counted_in_the_singular() -> None:
+    counts = [logs.counted_noun(count, "task") for count in (0, 1, 2, 1200)]
+    assert counts == ["0 tasks", "1 task", "2 tasks", "1,200 tasks"]

@@ -14,7 +14,7 @@ from pipeline.store import artifacts
 from pipeline.store.artifacts import Check, Stage, State
 from pipeline.store.data_readers import live_readers, marked_as_reader
 from pipeline.store.files import fingerprint
-from pipeline.store.lease import Lease
+from pipeline.store.lease import Lease, living_holder
 from pipeline.work.dask_workers import allocation, in_srun_step, is_first_task
 from pipeline.work.stage_clock import StageClock
 
@@ -84,10 +84,10 @@ def run_stage(
         for line in _outlived(stage, config, table, before.manifest):
             note(line)
         return
-    root = config.paths.data_dir if stage.shared else config.paths.run_dir
+    root = _root(stage, config)
     read = (*stage.inputs, *stage.needs)
     look_at = {stage.name, *(read if stage.reads_files else ())}
-    with Lease(root, f"pipeline {stage.name}"):
+    with Lease(root, _purpose(stage)):
         states = artifacts.states(table, config, look_at)
         state = states[stage.name]
         for name in read:
@@ -132,6 +132,16 @@ def run_stage(
         _print_result(
             stage, config, f"done in {human_seconds(clock.job_seconds)}{in_all}", manifest
         )
+
+
+def _root(stage: Stage, config: RunConfig) -> Path:
+    """Return the folder that a stage holds while it runs."""
+    return config.paths.data_dir if stage.shared else config.paths.run_dir
+
+
+def _purpose(stage: Stage) -> str:
+    """Return what the lease of a running stage says that it is for."""
+    return f"pipeline {stage.name}"
 
 
 def _warn_of_readers(stage: Stage, config: RunConfig) -> None:
@@ -261,6 +271,10 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     refuse_impossible_folders(config)
     table = {stage.name: stage for stage in stages}
     states = artifacts.states(table, config, look_at=table)
+    running = {
+        root: (living_holder(root) or {}).get("purpose")
+        for root in (config.paths.data_dir, config.paths.run_dir)
+    }
     refusals = {stage.name: _refusals(stage, states[stage.name], config) for stage in stages}
     shown = Table("stage", "state", "made", "size", "seconds", box=None, pad_edge=False)
     for stage in stages:
@@ -270,7 +284,13 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
         seconds = manifest["seconds"]
         shown.add_row(
             stage.name,
-            _shown_state(stage, state, config, refusals[stage.name]),
+            _shown_state(
+                stage,
+                state,
+                config,
+                refusals[stage.name],
+                is_running=running[_root(stage, config)] == _purpose(stage),
+            ),
             str(manifest["counts"].get("headline", "")),
             human_bytes(size) if state.manifest else "",
             f"{seconds:.1f}" if seconds is not None else "",
@@ -300,11 +320,15 @@ def _refusals(stage: Stage, state: State, config: RunConfig) -> list[str]:
     return []
 
 
-def _shown_state(stage: Stage, state: State, config: RunConfig, refusals: Sequence[str]) -> str:
+def _shown_state(
+    stage: Stage, state: State, config: RunConfig, refusals: Sequence[str], *, is_running: bool
+) -> str:
     if not stage.is_asked(config):
         return "not asked for"
     if refusals:
         return "refused"
+    if is_running and state.kind != "done":
+        return "running"
     is_lacking = state.missing_files and (
         state.kind == "done" or stage.rebuilds
     )  # else it goes on, and writes others

@@ -21,7 +21,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.task_facts import inventory
 from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
-from pipeline.logs import human_bytes, human_seconds, note, warn
+from pipeline.logs import counted_noun, human_bytes, human_seconds, note, warn
 from pipeline.store.artifacts import Result, environment, read_manifest
 from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
 from pipeline.store.layout import TASKS, RunFolder, data_folder, run_folder
@@ -173,7 +173,7 @@ def _score(
         }
         write_json(run.scores(piece.name), result)
         note(
-            f"{piece.label}: {len(piece.tasks)} tasks in "
+            f"{piece.label}: {counted_noun(len(piece.tasks), 'task')} in "
             f"{human_seconds(time.monotonic() - started)}"
         )
         for task, count in result["provenance"]["cut_requests"].items():
@@ -213,7 +213,8 @@ def _counts(run: RunFolder, pieces: Sequence[Piece]) -> dict[str, Any]:
     if scores:
         shots = ", ".join(str(k) for k in sorted({row["shots"] for row in scores}))
         parts.append(
-            f"{len(questions)} tasks, {sum(questions.values()):,} questions at k = {shots}"
+            f"{counted_noun(len(questions), 'task')}, "
+            f"{counted_noun(sum(questions.values()), 'question')} at k = {shots}"
         )
     if bits:
         size = human_bytes(sum(entry["bytes"] for entry in bits.values()))

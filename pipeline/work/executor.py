@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
-from pipeline.logs import RecentRate, human_bytes, progress
+from pipeline.logs import RecentRate, counted_noun, human_bytes, progress
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import task_records
 from pipeline.work.dask_workers import connect
@@ -346,7 +346,7 @@ class _Board:
             rate = self._text_rate.per_second(now)
             if rate:
                 parts.append(f"{human_bytes(rate)}/s")
-        parts.append(f"{self._tasks - self._left:,} of {self._tasks:,} tasks")
+        parts.append(f"{self._tasks - self._left:,} of {counted_noun(self._tasks, 'task')}")
         completed = self._done_bytes + sum(
             self._sizes[name] * part for name, part in self._fractions.items()
         )

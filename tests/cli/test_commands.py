@@ -15,6 +15,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.store.artifacts import Check, Stage
+from pipeline.store.lease import Lease
 from pipeline.work.separate_checks import CheckCrashed
 
 HERE = __name__
@@ -181,3 +182,22 @@ def test_no_check_brings_torch_or_lm_eval_into_the_command() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert ended.stdout == "set()\n"
+
+
+def test_status_shows_the_stage_that_runs(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load(run_file)
+
+    def shown() -> dict[str, str]:
+        commands.show_status(STAGES, run_file, [])
+        lines = capsys.readouterr().out.splitlines()
+        return {line.split()[0]: line.split()[1] for line in lines[1 : 1 + len(STAGES)]}
+
+    with Lease(config.paths.run_dir, "pipeline train"):
+        during = shown()
+    after = shown()
+    assert during == after | {"train": "running"}
+    assert after["train"] == after["prepare"] == "missing"
+    with Lease(config.paths.data_dir, "pipeline train"):  # holds another folder
+        assert shown() == after
