@@ -473,6 +473,196 @@ def test_the_table_is_read_as_it_is_written() -> None:
     assert entries_of(Path("p"), tracked) == {"a.py", "q/"}
 
 
+LAYOUT = "store/layout.py"
+"""The module that spells names of files and folders below the two roots."""
+FOREIGN_NAMES = "store/pretrained_folders.py"
+"""The module that spells names of files inside transformers folders."""
+NOT_ONLY_FILES = {"run", "local-machine", ".json", ".log", ".txt"}
+"""What layout spells and others may, too: how a root may be named, a kind of source, suffixes."""
+SAME_WORDS = {
+    # Shown to people: where the stages write.
+    "__main__.py": {
+        "documents", "tokenizer", "tokens", "packing", "export", "evaluation", "report.html",
+    },
+    "tokens/inspect.py": {"tokens"},
+    # Folders of the corpora that others publish.
+    "corpus/layouts.py": {"documents"},
+    # Suffixes of files that are being written or downloaded.
+    "corpus/folders.py": {".partial"},
+    "corpus/local_machine.py": {".partial"},
+    "store/files.py": {".partial"},
+}  # fmt: skip
+"""Names of ours that mean something else in a file, or have to stand there."""
+TAKE_PATHS = ("glob", "joinpath", "open", "join", "Path", "PurePath", "rglob", "with_name")
+"""Calls whose arguments are paths or parts of them."""
+
+
+def strings_of(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Yield the string constants of a module, parts of f-strings too, docstrings left out."""
+    documentation = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and node not in documentation:
+            yield node
+
+
+def names_of_files() -> set[str]:
+    """Return the names, and beginnings of names, that the owners spell."""
+    ours, foreign = (
+        {
+            part
+            for constant in strings_of(ast.parse((PACKAGE / owner).read_text()))
+            for part in str(constant.value).split("/")
+        }
+        for owner in (LAYOUT, FOREIGN_NAMES)
+    )
+    found = {name for name in ours if re.fullmatch(r"\.?[a-z][\w.-]{2,}", name)}
+    found |= {name for name in foreign if re.fullmatch(r"\w+\.(json|model)", name)}
+    return found - NOT_ONLY_FILES
+
+
+def names_spelled(text: str, names: set[str]) -> list[str]:
+    """Return the names that are whole parts of a path; of the beginning of a name, with what a
+    pattern or a number adds."""
+    return [
+        name
+        for part in text.split("/")
+        for name in names
+        if part == name
+        or (name.endswith(("_", "-")) and re.fullmatch(rf"{re.escape(name)}[\d*?].*", part))
+    ]
+
+
+def literal_texts(value: ast.AST) -> Iterator[str]:
+    """Yield the strings that a value is or holds; not those that only lead to it, as keys do."""
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        yield value.value
+    elif isinstance(value, ast.Tuple | ast.List | ast.Set | ast.Dict | ast.IfExp | ast.JoinedStr):
+        for inner in ast.iter_child_nodes(value):
+            yield from literal_texts(inner)
+
+
+def texts_bound(tree: ast.AST) -> dict[str, set[str]]:
+    """Return for each variable of a module the strings in what it is assigned, looped over or given
+    by default."""
+    bound: dict[str, set[str]] = {}
+
+    def bind(target: ast.AST, value: ast.AST) -> None:
+        texts = {*literal_texts(value)}
+        for node in ast.walk(target):
+            if isinstance(node, ast.Name | ast.arg):
+                name = node.id if isinstance(node, ast.Name) else node.arg
+                bound.setdefault(name, set()).update(texts)
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                bind(target, node.value)
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            bind(node.target, node.value)
+        elif isinstance(node, ast.For | ast.comprehension):
+            bind(node.target, node.iter)
+        elif isinstance(node, ast.arguments):
+            last = [*node.posonlyargs, *node.args][-len(node.defaults) :]
+            for argument, default in zip(last, node.defaults, strict=False):
+                bind(argument, default)
+    return {name: texts for name, texts in bound.items() if texts}
+
+
+def parts_of_paths(tree: ast.AST) -> Iterator[ast.expr]:
+    """Yield what is joined with `/` or handed to a call that takes paths."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            yield from (node.left, node.right)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            is_of_text = called.endswith("join") and called not in ("join", "os.path.join")
+            if called.rpartition(".")[2] in TAKE_PATHS and not is_of_text:
+                yield from node.args
+
+
+def texts_of(part: ast.expr, bound: dict[str, set[str]]) -> Iterator[str]:
+    """Yield the strings that a part of a path may be; what a subscript or a call holds is none."""
+    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+        yield part.value
+    elif isinstance(part, ast.Name):
+        yield from bound.get(part.id, ())
+    elif isinstance(
+        part, ast.JoinedStr | ast.IfExp | ast.BoolOp | ast.FormattedValue | ast.Starred
+    ):
+        for inner in ast.iter_child_nodes(part):
+            if isinstance(inner, ast.expr):
+                yield from texts_of(inner, bound)
+
+
+def paths_spelled(tree: ast.AST, names: set[str]) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of every name of ours that a module spells.
+
+    A name that no English word can be (with a dot, a dash or an underscore) may stand in no string
+    that could be a path; a plain word in none that is joined to one, directly, within an f-string
+    or through a variable.
+    """
+    bound = texts_bound(tree)
+    unmistakable = {name for name in names if re.search(r"[._-]", name)}
+    for constant in strings_of(tree):
+        text = str(constant.value)
+        if re.search(r"\s", text):
+            continue
+        for name in names_spelled(text, unmistakable):
+            yield constant.lineno, name
+        for name in names_spelled(text.partition("/")[2], names - unmistakable):
+            yield constant.lineno, name
+    for part in parts_of_paths(tree):
+        for text in texts_of(part, bound):
+            for name in names_spelled(text, names):
+                yield part.lineno, name
+
+
+def test_names_below_the_roots_are_spelled_in_one_place() -> None:
+    names = names_of_files()
+    wrong = {
+        f"{path.relative_to(ROOT)}:{line} spells {name}"
+        for path in FILES
+        for line, name in paths_spelled(ast.parse(path.read_text()), names)
+        if str(path.relative_to(PACKAGE)) not in (LAYOUT, FOREIGN_NAMES)
+        and name not in SAME_WORDS.get(str(path.relative_to(PACKAGE)), ())
+    }
+    assert sorted(wrong) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "spelled"),
+    [
+        ('folder / "tokens"', ["tokens"]),
+        ('folder / "metrics.jsonl"', ["metrics.jsonl", "metrics.jsonl"]),
+        ('folder / f"step_{step:08d}"', ["step_", "step_"]),
+        ('folder.glob("step_*/*.pt")', ["step_", "step_"]),
+        ('folder.joinpath("checkpoints", name)', ["checkpoints"]),
+        ('os.path.join(folder, "checkpoints")', ["checkpoints"]),
+        ('Path(f"{folder}/tokens")', ["tokens", "tokens"]),
+        ('str(folder) + "/tokens"', ["tokens"]),
+        ('NAME = "tokens"\nfolder / NAME', ["tokens"]),
+        ('def f(folder, name="tokens"):\n    return folder / name', ["tokens"]),
+        ('[folder / name for name in ("tokens", "documents")]', ["documents", "tokens"]),
+        ('for name, x in (("tokens", 1),):\n    folder / name', ["tokens"]),
+        ("print(f\"{folder / 'tokens'}: is missing\")", ["tokens"]),
+        ('folder / ("tokens" if found else name)', ["tokens"]),
+        ('counts["tokens"] / counts["rows"]', []),
+        ('raise DataError("events.jsonl says why")', []),
+        ('record["step_seconds"]', []),
+        ('unit = "tokens/s"', []),
+        ('"""Writes metrics.jsonl."""', []),
+    ],
+)
+def test_the_rule_of_names(code: str, spelled: list[str]) -> None:
+    names = {"tokens", "documents", "checkpoints", "metrics.jsonl", "events.jsonl", "step_"}
+    assert sorted(name for _, name in paths_spelled(ast.parse(code), names)) == spelled
+
+
 PRINTS_TO_ITS_PARENT = (
     "corpus/compiled_docstrings.py",
     "benchmarks/tokenize_parts.py",

@@ -251,7 +251,7 @@ def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> No
             victim.send_signal(signal.SIGKILL)
     process.wait()
     psutil.wait_procs(below, timeout=ORPHANS_SECONDS)
-    end_leftovers(run_dir / "config.yaml")
+    end_leftovers(RunFolder(run_dir).config)
     if read_events(run_dir, "end"):
         raise UserError(
             "the run had ended before it could be killed; ask for more steps than --steps "
