@@ -73,7 +73,7 @@ def benchmark_checkpoint(
     write_results(output, {"rounds": count, **found, "limits": limits})
 
 
-def measure(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
+def measure_saves(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
     """Let saves of both kinds take turns; `ours` is `benchmark_parts.Ours`. One save of each
     before, which counts for nothing.
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipeline.benchmarks import checkpoint as benchmark_checkpoint
+from pipeline.benchmarks.checkpoint import measure_saves
 from pipeline.cluster.ports import free_port
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
@@ -295,7 +295,7 @@ def ranks(
 def saves(config: RunConfig, count: int) -> dict[str, Any]:
     """Measure what saves cost a rank."""
     _be_rank(0, 1, free_port())
-    return benchmark_checkpoint.measure(Ours(config, 10_000), config.paths.run_dir, count)
+    return measure_saves(Ours(config, 10_000), config.paths.run_dir, count)
 
 
 def matmul() -> dict[str, Any]:

@@ -98,10 +98,10 @@ def benchmark_tokenize(
     ),
 ) -> None:
     """Text to tokens: MB/s of each part, what limits it, memory, core-hours for RedPajama-1T."""
-    from pipeline.benchmarks import tokenize as benchmark
+    from pipeline.benchmarks import tokenize
     from pipeline.config.run_file import load
 
-    benchmark.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
+    tokenize.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
 
 
 @benchmarks.command("loader")
@@ -115,9 +115,9 @@ def benchmark_loader(
 ) -> None:
     """Tokens to batches: start-up at 2.4 TB, tokens/s from memory, waiting for slow files. Needs no
     run file."""
-    from pipeline.benchmarks import loader as benchmark
+    from pipeline.benchmarks import loader
 
-    benchmark.benchmark_loader(rounds, output)
+    loader.benchmark_loader(rounds, output)
 
 
 @benchmarks.command("recipe")
@@ -149,12 +149,12 @@ def benchmark_recipe(
 ) -> None:
     """The run file's recipe against a tuned AdamW with cosine: tokens to the same loss. Trains some
     16 times."""
-    from pipeline.benchmarks import recipe as benchmark
+    from pipeline.benchmarks import recipe
     from pipeline.config.run_file import load
 
     rates = rate or [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
-    sizes = benchmark.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs, baseline_sequences)
-    benchmark.benchmark_recipe(load(run_file, overrides or []), sizes, folder, output, figure)
+    sizes = recipe.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs, baseline_sequences)
+    recipe.benchmark_recipe(load(run_file, overrides or []), sizes, folder, output, figure)
 
 
 @benchmarks.command("checkpoint")
@@ -169,9 +169,9 @@ def benchmark_checkpoint(
 ) -> None:
     """What a save costs training, beside DeepSpeed's own save brought to the disk; 94 million
     parameters on CPUs."""
-    from pipeline.benchmarks import checkpoint as benchmark
+    from pipeline.benchmarks import checkpoint
 
-    benchmark.benchmark_checkpoint(rounds, folder, output)
+    checkpoint.benchmark_checkpoint(rounds, folder, output)
 
 
 @benchmarks.command("train")
@@ -194,9 +194,9 @@ def benchmark_train(
     ),
 ) -> None:
     """Our loop beside plain PyTorch, two ranks beside one; on GPUs MFU. Makes its own tokens."""
-    from pipeline.benchmarks import train as benchmark
+    from pipeline.benchmarks import train
     from pipeline.cluster.gpus import gpu_count
     from pipeline.config.run_file import load
 
     config = load(run_file, overrides or []) if run_file else None
-    benchmark.benchmark_train(config, rounds, output, gpu_count(), preset or (), template or ())
+    train.benchmark_train(config, rounds, output, gpu_count(), preset or (), template or ())
