@@ -195,7 +195,7 @@ def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[s
     return problems + optimizer_kind(config.optimizer).problems(config.optimizer, execution)
 
 
-def check(config: RunConfig) -> None:
+def refuse_execution(config: RunConfig) -> None:
     """Check before anything starts what training could only refuse later. Raises ConfigError with
     every problem."""
     ranks = config.launch.ranks

@@ -110,7 +110,7 @@ multiplies by: gemma by the root of the width, granite and cohere by constants, 
 what each layer adds."""
 
 
-def check(config: RunConfig) -> None:
+def refuse_mup(config: RunConfig) -> None:
     """Raise ConfigError if muP is asked for where it is not offered. What hangs on sizes,
     `scalings` refuses."""
     if config.model.mup and config.model.pretrained is not None:
@@ -138,7 +138,7 @@ def scalings(config: RunConfig, model: "PreTrainedModel") -> dict[str, Scaling]:
     Raises ConfigError where the architecture has no place for what is asked, with what to set
     instead.
     """
-    check(config)
+    refuse_mup(config)
     dimensions = {
         name: len(getattr(p, "ds_shape", p.shape)) for name, p in model.named_parameters()
     }

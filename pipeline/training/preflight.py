@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable
 
 from pipeline.checkpoint.disk import disk_need
 from pipeline.config.run_config import RunConfig
-from pipeline.engine import deepspeed_config
-from pipeline.engine.deepspeed_config import read_template, zero_stage
+from pipeline.engine.deepspeed_config import read_template, refuse_execution, zero_stage
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.errors import ConfigError
-from pipeline.model import parametrisation
 from pipeline.model.model_facts import model_facts
+from pipeline.model.parametrisation import refuse_mup
 from pipeline.training import branch, resume, trackers
 
 Part = Callable[[RunConfig], None]
@@ -19,7 +18,7 @@ Part = Callable[[RunConfig], None]
 def check_settings(config: RunConfig) -> None:
     """Raise ConfigError with every problem of template, batch, vocabulary and muP: wrong wherever
     the run is trained."""
-    _all_of((deepspeed_config.check, parametrisation.check), config)
+    _all_of((refuse_execution, refuse_mup), config)
 
 
 def check_start(config: RunConfig) -> None:

@@ -16,9 +16,9 @@ from pipeline.engine.deepspeed_config import (
     OFFLOAD_KEYS,
     QUANTISING_ZERO_KEYS,
     ZERO_KEYS,
-    check,
     offloads_optimizer,
     read_template,
+    refuse_execution,
     resolve,
 )
 from pipeline.errors import ConfigError
@@ -223,4 +223,4 @@ def test_a_model_smaller_than_the_tokenizer_is_refused_before_anything_starts(
     with pytest.raises(
         ConfigError, match=r"model\.config\.vocab_size = 256: the tokenizer has 300 ids"
     ):
-        check(load(make_run(), ["model.config.vocab_size=256"]))
+        refuse_execution(load(make_run(), ["model.config.vocab_size=256"]))

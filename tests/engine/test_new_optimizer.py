@@ -12,7 +12,7 @@ from pipeline.config.kinds import OPTIMIZERS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.sections import Optimizer
-from pipeline.engine.deepspeed_config import check
+from pipeline.engine.deepspeed_config import refuse_execution
 from pipeline.engine.optimizers.optimizer_kind import (
     Execution,
     OptimizerKind,
@@ -102,9 +102,9 @@ def test_it_trains_and_goes_on_at_other_stages_and_ranks(make_run: MakeRun, zero
 def test_it_is_asked_before_training(make_run: MakeRun) -> None:
     config = load(make_run(), [f"optimizer.kind={NAME}"])
     assert check_model(config)["moment_bytes"] == 4.0
-    check(config)
+    refuse_execution(config)
     with pytest.raises(ConfigError, match=f"{NAME}: not at stage 2"):
-        check(load(make_run(zero="zero2"), [f"optimizer.kind={NAME}"]))
+        refuse_execution(load(make_run(zero="zero2"), [f"optimizer.kind={NAME}"]))
 
 
 def test_without_its_line_it_is_unknown(make_run: MakeRun) -> None:

@@ -30,10 +30,10 @@ def parameter_groups(config: RunConfig, model: LanguageModel) -> ParameterGroups
     groups: dict[tuple[str, float, float], dict[str, Any]] = {}
     for name, parameter in model.causal_lm.named_parameters():
         kind = optimizer.update(id(parameter) in hidden)
-        decay = (
-            settings.weight_decay * scaling[name].weight_decay if id(parameter) in decayed else 0.0
-        )
         rate = scaling[name].learning_rate
+        decay = 0.0
+        if id(parameter) in decayed:
+            decay = settings.weight_decay * scaling[name].weight_decay
         fresh: dict[str, Any] = {
             "params": [],
             "kind": kind,
@@ -51,15 +51,17 @@ def _hidden_matrices(model: LanguageModel) -> set[int]:
     Two dimensions do not make a matrix: Mamba's `A_log` are decay rates, some norms have a gain for
     each head, some biases a row for each expert. A router's rows are one expert's each.
     """
-    owners = {
-        id(m.weight)
-        for m in model.modules()
-        if isinstance(m, LINEAR) and isinstance(m.weight, nn.Parameter)
+    linear = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, LINEAR) and isinstance(module.weight, nn.Parameter)
     }
     of_experts = {
-        id(p) for name in expert_modules(model) for p in model.get_submodule(name).parameters()
+        id(parameter)
+        for name in expert_modules(model)
+        for parameter in model.get_submodule(name).parameters()
     }
-    return owners - of_experts - _token_tables(model)
+    return linear - of_experts - _token_tables(model)
 
 
 def _decayed(model: nn.Module) -> set[int]:
@@ -69,12 +71,11 @@ def _decayed(model: nn.Module) -> set[int]:
     for module in model.modules():
         is_norm = "norm" in type(module).__name__.lower()
         for name, parameter in module.named_parameters(recurse=False):
-            shape = getattr(
-                parameter, "ds_shape", parameter.shape
-            )  # a parameter sharded by ZeRO 3 shows shape (0,)
-            is_map = len(shape) >= 2 and (
-                isinstance(module, (*LINEAR, nn.Embedding)) or sum(n > 1 for n in shape) >= 2
-            )
+            # A parameter that ZeRO 3 has sharded shows shape (0,).
+            shape = getattr(parameter, "ds_shape", parameter.shape)
+            multiplies = isinstance(module, (*LINEAR, nn.Embedding))
+            has_two_sides = sum(size > 1 for size in shape) >= 2
+            is_map = len(shape) >= 2 and (multiplies or has_two_sides)
             is_exempt = (
                 is_norm
                 or name.endswith(("bias", "A_log"))
