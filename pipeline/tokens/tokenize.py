@@ -1,7 +1,8 @@
 """The `tokenize` stage: documents -> data_dir/tokens, one Megatron indexed dataset per Parquet
 shard.
 
-Ids that exist already are linked there instead (`existing.py`).
+Ids that exist already are linked there instead (`existing.py`). What the tokenizer makes of the
+corpus is measured for the report (`tokenizer_report.py`).
 
 gigatoken encodes if it was proven to give the tokenizer's ids when that was made, and a piece of
 every row group is compared again: a shard with one difference is encoded by the reference instead,
@@ -26,6 +27,7 @@ from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import data_folder
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
+from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
 
 COUNTS = ("documents", "tokens", "text_bytes")
@@ -81,6 +83,7 @@ def tokenize(config: RunConfig) -> Result:
     results = run_tasks(tasks, folder, config.executor, "tokenize")
     own = indexed_dataset.token_dtype(learned["counts"]["vocab_size"]).name
     dtypes = dict.fromkeys(config.sources, own) | existing.settle(pairs, results, learned["counts"])
+    keep_measurements(config)
     return _collect(folder, results, dtypes, learned["counts"]["vocab_size"])
 
 

@@ -2,7 +2,10 @@
 beside it.
 
 Reads data_dir/documents and data_dir/tokenizer, and the tokenizers named in `tokenizer.compare`;
-keeps what it measured in data_dir/tokenizer/statistics.json where that can be written. Encodes with
+keeps what it measured in data_dir/tokenizer/statistics.json where that can be written. The stage
+`tokenize` measures, since it is run again whenever documents or tokenizer change; `report` and
+`inspect` show what is kept. They measure only where nothing that fits is kept: other tokenizers are
+compared now, data_dir was made before `tokenize` measured, or could not be written. Encodes with
 `tokenizers`, the reference.
 
 On the same text, for every source and over all of them:
@@ -59,6 +62,16 @@ def tokenizer_report(config: RunConfig) -> dict[str, Any]:
     be read.
     """
     return _measured(config) | {"model": vocabulary_effect(config)}
+
+
+def keep_measurements(config: RunConfig) -> None:
+    """Measure the tokenizer for `report`, unless that is kept already.
+
+    What cannot be measured, as for want of a tokenizer to compare with, stops nothing here: `report`
+    names it.
+    """
+    with suppress(DataError):
+        _measured(config)
 
 
 def compared_inventory(config: RunConfig) -> dict[str, Any]:

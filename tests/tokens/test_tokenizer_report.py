@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import write_byte_level_tokenizer, write_documents, write_sentencepiece_tokenizer
+from helpers import (
+    DATA_STAGES,
+    run_stages,
+    write_byte_level_tokenizer,
+    write_documents,
+    write_sentencepiece_tokenizer,
+)
 
 from pipeline.__main__ import STAGES
 from pipeline.config.run_config import RunConfig
@@ -130,6 +136,27 @@ def test_what_was_measured_is_kept_until_something_of_it_changes(
     assert len(tokenizer_report(compared)["compared"]) == 1
     prepare(run_file, write_sentencepiece_tokenizer)
     assert tokenizer_report(config)["tokenizer"]["kind"] == "sentencepiece"
+
+
+def test_tokenize_measures_and_what_is_kept_is_shown(run_file: Path) -> None:
+    run_stages(run_file, DATA_STAGES, [])
+    config = load(run_file)
+    kept = config.paths.data_dir / "tokenizer" / "statistics.json"
+    before = kept.stat().st_mtime_ns
+    measured = read_json(kept)["measured"]
+    report = tokenizer_report(config)
+    assert {name: report[name] for name in measured} == measured
+    assert kept.stat().st_mtime_ns == before
+    kept.unlink()  # as in a folder that was made before `tokenize` measured
+    assert tokenizer_report(config) == report
+    assert read_json(kept)["measured"] == measured
+
+
+def test_a_tokenizer_to_compare_with_that_is_missing_does_not_stop_tokenize(
+    run_file: Path,
+) -> None:
+    run_stages(run_file, DATA_STAGES, ["tokenizer.compare=[/nowhere]"])
+    assert not (load(run_file).paths.data_dir / "tokenizer" / "statistics.json").exists()
 
 
 def test_comparing_makes_the_page_stale_and_nothing_else(run_file: Path, tmp_path: Path) -> None:
