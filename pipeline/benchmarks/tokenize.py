@@ -25,7 +25,7 @@ from pipeline.benchmarks.common import (
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.corpus.documents import SHARD_SUFFIX, shard_records
-from pipeline.corpus.sources import input_files
+from pipeline.corpus.source_kind import input_files
 from pipeline.errors import DataError
 from pipeline.logs import console, human_bytes
 from pipeline.store.artifacts import read_manifest

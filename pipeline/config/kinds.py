@@ -85,6 +85,17 @@ SCHEDULES = KindTable(
 )
 """How the learning rate changes after the warm-up (`pipeline/config/schedules.py`)."""
 
+SOURCE_KINDS = KindTable(
+    {
+        "jsonl": "pipeline.corpus.kinds.json_lines:JsonLines",
+        "parquet": "pipeline.corpus.kinds.parquet_files:ParquetFiles",
+        "text": "pipeline.corpus.kinds.text_files:TextFiles",
+        "local-machine": "pipeline.corpus.kinds.local_machine:LocalMachine",
+        "megatron": "pipeline.tokens.existing_pairs:ExistingPairs",
+    }
+)
+"""What a source of text or token ids consists of (`pipeline/corpus/source_kind.py`)."""
+
 LAUNCH_KINDS = KindTable(
     {
         "local": "pipeline.cluster.local_launch:LocalLaunch",

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from pipeline.config.field_descriptions import section_in
+from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import schedule_problems
 from pipeline.config.sections import Evaluation
@@ -127,14 +128,19 @@ def _leave_out_cloze(document: dict[str, Any]) -> None:
     kinds = [
         source.get("kind") if isinstance(source, dict) else None for source in sources.values()
     ]
-    if kinds and all(kind == "megatron" for kind in kinds):
+    are_known = all(isinstance(kind, str) and kind in SOURCE_KINDS for kind in kinds)
+    if kinds and are_known and not any(SOURCE_KINDS[kind].has_documents for kind in kinds):
         default = Evaluation.model_fields["tasks"].default
         evaluation["tasks"] = [task for task in default if task != "heldout_cloze"]
 
 
 def _mismatches(config: RunConfig) -> list[str]:
     """Check what spans several fields; each problem is one line with its remedy."""
-    problems = _source_mismatches(config)
+    problems = [
+        problem
+        for name, source in config.sources.items()
+        for problem in SOURCE_KINDS[source.kind].wrong_settings(config, name)
+    ]
     tokenizer = config.tokenizer
     if tokenizer.kind == "pretrained" and (
         tokenizer.path is None or tokenizer.vocab_size is not None
@@ -261,37 +267,6 @@ def _proportion_mismatches(config: RunConfig) -> list[str]:
             "data.stages.0.from_progress = 0: takes the place of data.mixture and data.epochs; "
             "remove those"
         )
-    return problems
-
-
-def _source_mismatches(config: RunConfig) -> list[str]:
-    problems = []
-    for name, source in config.sources.items():
-        if source.kind == "local-machine" and (source.slice is None or source.paths):
-            problems.append(
-                f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and "
-                "no paths"
-            )
-        if source.kind != "local-machine" and (source.slice is not None or not source.paths):
-            problems.append(f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice")
-        if source.kind != "text" and source.line_ends is not None:
-            problems.append(
-                f"sources.{name}.line_ends = {source.line_ends}: only for kind text; of "
-                f"{source.kind}, text is never "
-                "changed; leave it out"
-            )
-        if source.kind != "megatron" and source.validation_paths:
-            problems.append(
-                f"sources.{name}.validation_paths: only for kind megatron; of {source.kind}, "
-                "prepare.validation_fraction holds a share out"
-            )
-        if source.kind == "megatron" and config.tokenizer.kind != "pretrained":
-            problems.append(
-                f"tokenizer.kind = {config.tokenizer.kind}: the ids of sources.{name} (kind "
-                "megatron) were made by a "
-                "tokenizer that exists; set tokenizer.kind to pretrained and tokenizer.path to its "
-                "folder"
-            )
     return problems
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.kinds import OPTIMIZERS, SCHEDULES, KindName
+from pipeline.config.kinds import OPTIMIZERS, SCHEDULES, SOURCE_KINDS, KindName
 from pipeline.config.shipped_files import RecipeLocation
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
@@ -18,7 +18,7 @@ class Paths(Section):
 
 
 class Source(Section):
-    kind: Literal["jsonl", "parquet", "text", "local-machine", "megatron"]
+    kind: Annotated[str, KindName(SOURCE_KINDS)]
     """`jsonl` (also .gz, .zst, .xz, .bz2), `parquet`, `text` (one document a file), or
     `local-machine` (text of this Python).
 
@@ -44,7 +44,7 @@ class Source(Section):
     @property
     def has_documents(self) -> bool:
         """Whether there is text: not where ids exist already."""
-        return self.kind != "megatron"
+        return SOURCE_KINDS[self.kind].has_documents
 
 
 class Prepare(Section):

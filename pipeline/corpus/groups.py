@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from pipeline.corpus.sources import InputFile
+from pipeline.corpus.file_search import InputFile
 
 GROUP_BYTES = 64 * 2**20
 """Raw bytes of a group on average; a file of that size or more is a group of its own."""

@@ -138,14 +138,19 @@ def loss_lines(source: str, counts: Mapping[str, Any], text_field: str) -> list[
 
 
 def explain_too_many_rejects(
-    source: str, counts: Mapping[str, Any], most: float, samples: object, kind: str, text_field: str
+    source: str,
+    counts: Mapping[str, Any],
+    most: float,
+    samples: object,
+    has_text_field: bool,
+    text_field: str,
 ) -> str:
     """Return what is wrong with a source of which more than `most` of the rows are rejected, and
     what to do."""
     rejected = sum(counts["rejected"].values())
     documents = sum(counts["documents"].values())
     rows = rejected + documents
-    remedies = _remedies(source, counts, kind, text_field)
+    remedies = _remedies(source, counts, has_text_field, text_field)
     if documents:
         remedies.append("raise prepare.max_bad_rows")
     return (
@@ -157,20 +162,22 @@ def explain_too_many_rejects(
 
 
 def explain_no_document(
-    source: str, counts: Mapping[str, Any], samples: object, kind: str, text_field: str
+    source: str, counts: Mapping[str, Any], samples: object, has_text_field: bool, text_field: str
 ) -> str:
     """Return why a source holds no document although `prepare` was told to take it as it is, and
     what to do."""
     lines = [f"source {source}: its {counts['input_files']:,} input files hold no document."]
     if counts["rejected"]:
-        remedies = "; or ".join(_remedies(source, counts, kind, text_field))
+        remedies = "; or ".join(_remedies(source, counts, has_text_field, text_field))
         lines.append(f"Rows rejected: {_reasons(counts)}. Samples: {samples}. {remedies}.")
     lines += [f"{file} {why}." for file, why in list(counts["broken_files"].items())[:NAMED_FILES]]
     lines.append(f"Correct sources.{source}.paths or remove the source.")
     return " ".join(lines)
 
 
-def _remedies(source: str, counts: Mapping[str, Any], kind: str, text_field: str) -> list[str]:
+def _remedies(
+    source: str, counts: Mapping[str, Any], has_text_field: bool, text_field: str
+) -> list[str]:
     """Return what may turn a source's rejected rows into documents."""
     remedies = []
     if counts["keys_without_text"]:
@@ -178,10 +185,7 @@ def _remedies(source: str, counts: Mapping[str, Any], kind: str, text_field: str
             f"Rows without {text_field!r} have the keys {_keys(counts['keys_without_text'])}: set "
             f"sources.{source}.text_field to the one that holds the text"
         )
-    elif (
-        kind in ("jsonl", "parquet")
-        and {"no-text", "text-not-a-string"} & counts["rejected"].keys()
-    ):
+    elif has_text_field and {"no-text", "text-not-a-string"} & counts["rejected"].keys():
         remedies.append(
             f"Set sources.{source}.text_field, now {text_field!r}, if the text has another name"
         )

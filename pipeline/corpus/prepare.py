@@ -12,9 +12,9 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SHARD_SUFFIX, SPLITS
+from pipeline.corpus.file_search import InputFile, SourceFiles
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.groups import group_files
-from pipeline.corpus.local_machine import gather_once
 from pipeline.corpus.losses import (
     add_up_losses,
     explain_no_document,
@@ -25,7 +25,7 @@ from pipeline.corpus.losses import (
 from pipeline.corpus.raw_files import CHANGED
 from pipeline.corpus.read_task import ReadSettings, read_files
 from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_of, point_out
-from pipeline.corpus.sources import NO_FILES, InputFile, SourceFiles, input_files, search_files
+from pipeline.corpus.source_kind import input_files, source_kind
 from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
 from pipeline.logs import human_bytes, warn
@@ -112,22 +112,17 @@ def _broken_files(config: RunConfig, problems: Sequence[str]) -> str:
 def _all_files(config: RunConfig) -> dict[str, SourceFiles]:
     files = input_files(config)  # first: what is missing is said before minutes of gathering
     for name, source in config.sources.items():
-        if source.kind == "local-machine":
-            slices = gather_once(data_folder(config).raw_local_machine)
-            assert source.slice is not None
-            files[name] = search_files(name, "jsonl", [slices[source.slice]])
-        elif source.kind == "megatron":
-            files[name] = NO_FILES
+        if name not in files:
+            files[name] = source_kind(source).find_files(config, name)
     return files
 
 
 def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Task]:
-    source, chosen = config.sources[name], config.prepare
-    if source.kind == "megatron":
-        return
+    source = config.sources[name]
+    chosen = config.prepare
     settings = ReadSettings(
         source=name,
-        kind="jsonl" if source.kind == "local-machine" else source.kind,
+        kind=source_kind(source).rows_are_of or source.kind,
         text_field=source.text_field,
         split_by=source.split_by,
         validation_fraction=chosen.validation_fraction,
@@ -177,16 +172,17 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
         rows = documents + rejected
         samples = rejected_rows(folder / name)
         source = config.sources[name]
+        has_text_field = source_kind(source).has_text_field
         if rejected > config.prepare.max_bad_rows * rows:
             most = config.prepare.max_bad_rows
             problems.append(
                 explain_too_many_rejects(
-                    name, counts, most, samples, source.kind, source.text_field
+                    name, counts, most, samples, has_text_field, source.text_field
                 )
             )
         elif documents == 0 and source.has_documents:
             problems.append(
-                explain_no_document(name, counts, samples, source.kind, source.text_field)
+                explain_no_document(name, counts, samples, has_text_field, source.text_field)
             )
     if problems:
         raise DataError("\n".join(problems))

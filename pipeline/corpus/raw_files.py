@@ -20,7 +20,6 @@ from typing import Any
 
 import zstandard
 
-from pipeline.corpus.recognised import Kind, why_unreadable
 from pipeline.errors import DataError
 
 BLOCK_BYTES = 512 * 2**10
@@ -90,12 +89,14 @@ COMPRESSIONS = {
 """By the suffix of a file's name, in lower case."""
 
 
-def content_blocks(file: Path, kind: Kind, advance: Callable[[int], None]) -> Iterator[bytes]:
+def content_blocks(
+    file: Path, why_unreadable: Callable[[bytes], str | None], advance: Callable[[int], None]
+) -> Iterator[bytes]:
     """Yield a file's content, decompressed as its name says, without a byte order mark.
 
     `advance` is called with the number of raw bytes read since its last call. Raises FileBroken
-    where the file cannot be read to its end, and at its beginning where that shows that it holds no
-    rows of this kind.
+    where the file cannot be read to its end, and where `why_unreadable` gives a reason for its
+    beginning.
     """
     suffix = file.suffix.lower()
     content = _raw_blocks(file, advance)
@@ -106,7 +107,7 @@ def content_blocks(file: Path, kind: Kind, advance: Callable[[int], None]) -> It
         head += block
         if len(head) >= len(BOM_UTF8):
             break
-    why = why_unreadable(head, kind)
+    why = why_unreadable(head)
     if why:
         raise FileBroken(file, why)
     yield head.removeprefix(BOM_UTF8)
@@ -153,11 +154,11 @@ def _compare(file: Path, status: os.stat_result, size: int, modified_ns: int) ->
         raise FileChanged(file, "was written to")
 
 
-def check_beginning(file: Path, kind: Kind) -> None:
-    """Raise FileBroken where the first bytes of an uncompressed file show that it is not of this
-    kind."""
+def check_beginning(file: Path, why_unreadable: Callable[[bytes], str | None]) -> None:
+    """Raise FileBroken where `why_unreadable` gives a reason for the first bytes of an uncompressed
+    file."""
     with open_regular(file) as opened:
-        why = why_unreadable(opened.read(HEAD_BYTES), kind)
+        why = why_unreadable(opened.read(HEAD_BYTES))
         if why:
             raise FileBroken(file, why)
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
 from pipeline.corpus.exact_json import loads_exactly
+from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.losses import Losses
 from pipeline.corpus.raw_files import FileBroken, check_unchanged, held_unchanged
-from pipeline.corpus.recognised import Kind
-from pipeline.corpus.rows import Reject, Row, read_rows
-from pipeline.corpus.sources import InputFile
+from pipeline.corpus.rows import Reject, Row
+from pipeline.corpus.source_kind import SourceKind
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
 from pipeline.store.files import write_atomic
@@ -31,7 +32,8 @@ class ReadSettings:
     """Everything but the files that decides what a task of this source writes."""
 
     source: str
-    kind: Kind
+    kind: str
+    """Name of the kind that reads the rows."""
     text_field: str
     split_by: str
     validation_fraction: float
@@ -131,15 +133,15 @@ def read_files(
 
 def _read_file(file: InputFile, task: _Task) -> None:
     settings = task.settings
-    with contextlib.closing(
-        read_rows(file.path, settings.kind, settings.text_field, task.advance)
-    ) as rows:
+    kind: SourceKind = SOURCE_KINDS[settings.kind]
+    makes_lf = kind.takes_line_ends and settings.line_ends == "lf"
+    with contextlib.closing(kind.read_rows(file.path, settings.text_field, task.advance)) as rows:
         for row in rows:
             if isinstance(row, Reject):
                 task.losses.reject(row, file.name)
             else:
                 task.losses.keep(row)
-                if settings.kind == "text" and settings.line_ends == "lf":
+                if makes_lf:
                     row = _with_lf(row, task)
                 key = (
                     row.text

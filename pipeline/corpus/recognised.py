@@ -3,11 +3,8 @@
 import json
 import re
 from codecs import BOM_UTF8
-from typing import Literal
 
 import orjson
-
-Kind = Literal["jsonl", "parquet", "text"]
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """Source: git-lfs, docs/spec.md."""
@@ -39,20 +36,33 @@ SPREAD_OBJECT = re.compile(rb'\s*\{[ \t]*\r?\n\s*["}]')
 """An object whose first key stands on another line than its brace."""
 
 
-def why_unreadable(head: bytes, kind: Kind) -> str | None:
-    """Return why no row of a file that begins so can be read, and what to do about it; None where
-    nothing is wrong.
-
-    `head`: its content, decompressed; of a longer file at least the first kilobytes.
-    """
-    head = head.removeprefix(BOM_UTF8)
-    if head.startswith(LFS_POINTER):
+def why_not_fetched(head: bytes) -> str | None:
+    """Return why a file that begins so is not there itself, and what to do; None where it is."""
+    if head.removeprefix(BOM_UTF8).startswith(LFS_POINTER):
         return "is a pointer of git-lfs and not the file itself: fetch it with `git lfs pull`"
-    if kind == "text" or (kind == "parquet" and head.startswith(PARQUET)):
+    return None
+
+
+def why_not_parquet(head: bytes) -> str | None:
+    """Return why a file that begins so is not Parquet, where that can be told."""
+    head = head.removeprefix(BOM_UTF8)
+    if head.startswith(PARQUET):
         return None
-    if kind == "jsonl" and head.startswith(PARQUET):
+    return why_not_fetched(head) or _other_format(head)
+
+
+def why_not_lines(head: bytes) -> str | None:
+    """Return why a file that begins so holds no lines of text, where that can be told."""
+    head = head.removeprefix(BOM_UTF8)
+    if head.startswith(PARQUET):
         return "is Parquet: read it with `kind: parquet`, in a source of its own"
-    return _other_format(head) or (_other_json(head) if kind == "jsonl" else None)
+    return why_not_fetched(head) or _other_format(head)
+
+
+def why_not_json_lines(head: bytes) -> str | None:
+    """Return why a file that begins so does not hold one JSON object a line, where that can be
+    told."""
+    return why_not_lines(head) or _other_json(head.removeprefix(BOM_UTF8))
 
 
 def _other_format(head: bytes) -> str | None:

@@ -4,8 +4,8 @@ what was left out."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.corpus.file_search import SourceFiles
 from pipeline.corpus.folders import Entry, count_left_out, shown_counts
-from pipeline.corpus.sources import SourceFiles
 from pipeline.errors import first_of
 from pipeline.logs import warn
 

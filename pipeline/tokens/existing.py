@@ -1,34 +1,27 @@
-"""Token ids that exist already (sources of kind `megatron`): found, checked, and linked instead of
-copied.
+"""Token ids that exist already (sources of kind `megatron`): checked, and linked instead of copied.
 
-Reads pairs of `.bin` and `.idx` files where they lie; writes links to them in
+Reads pairs of `.bin` and `.idx` files where they lie (`existing_pairs.py`); writes links to them in
 data_dir/tokens/<source>, named `train_<stem>` or `validation_<stem>`. The originals are never
 written to. Terabytes are not read for a checksum: what stands for it in the manifest is the
 identity of name, size and time of change, and a checksum of 16 blocks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.config.run_config import RunConfig
-from pipeline.corpus.folders import expand_pattern, walk_files
 from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.store import versions
 from pipeline.store.files import fingerprint, temporary_path
 from pipeline.tokens import indexed_dataset
+from pipeline.tokens.existing_pairs import Pair
 from pipeline.tokens.indexed_dataset import (
     BLOCK_DOCUMENTS,
-    PAIR,
     Shard,
     sample_checksum,
-    with_suffix,
 )
 from pipeline.work.executor import Task, report_progress
 
@@ -38,69 +31,6 @@ between."""
 SAMPLED_PLACES = 4
 SAMPLED_DOCUMENTS = 10_000
 """Documents per pair at most, spread evenly, whose last id is looked at."""
-FIELDS = {"train": "paths", "validation": "validation_paths"}
-"""Split -> the setting that names its pairs."""
-REMEDY = "Copy the pair again, or take it out of sources.{source}.{field}."
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One indexed dataset that somebody else made."""
-
-    source: str
-    split: str
-    prefix: Path
-    """Absolute, without `.bin` and `.idx`."""
-
-    @property
-    def name(self) -> str:
-        """How it is called in data_dir/tokens/<source>."""
-        return f"{self.split}_{self.prefix.name}"
-
-    @property
-    def files(self) -> dict[str, Path]:
-        return {suffix: with_suffix(self.prefix, suffix) for suffix in PAIR}
-
-    @property
-    def remedy(self) -> str:
-        return REMEDY.format(source=self.source, field=FIELDS[self.split])
-
-
-def check(config: RunConfig) -> None:
-    """Raise one DataError with all paths that give no pair, halves of pairs, and pairs that are
-    named twice."""
-    find_pairs(config)
-
-
-def inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe every existing pair for the stage's fingerprint; what is missing is described too,
-    and so is stale."""
-    described = {}
-    for name, source in config.sources.items():
-        if source.has_documents:
-            continue
-        try:
-            for pair in _pairs_of(config, name):
-                for file in pair.files.values():
-                    described[f"{name}, {pair.split}, {file}"] = _size_and_time(file)
-        except DataError as error:
-            described[f"pairs of {name}"] = str(error)
-    return described
-
-
-def find_pairs(config: RunConfig) -> dict[str, list[Pair]]:
-    """Return the pairs of each source of kind `megatron`. Raises DataError as `check` does."""
-    found, problems = {}, []
-    for name, source in config.sources.items():
-        if source.has_documents:
-            continue
-        try:
-            found[name] = list(_pairs_of(config, name))
-        except DataError as error:
-            problems.append(str(error))
-    if problems:
-        raise DataError("\n".join(problems))
-    return found
 
 
 def pair_tasks(
@@ -204,96 +134,6 @@ def settle(
     return dtypes
 
 
-def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
-    """Yield a source's pairs, sorted by name within a split. Raises DataError with all that is
-    wrong with them."""
-    settings = config.sources[source]
-    problems: list[str] = []
-    pairs: list[Pair] = []
-    for split, paths in (("train", settings.paths), ("validation", settings.validation_paths)):
-        prefixes = set()
-        for path in paths:
-            setting = f"sources.{source}.{FIELDS[split]}: {path}"
-            try:
-                prefixes |= set(_prefixes(path, setting))
-            except DataError as error:
-                problems.append(str(error))
-            except OSError as error:
-                why = f"{error.filename} cannot be read: {error.strerror}"
-                problems.append(
-                    f"{setting}: {why}. Correct the path in the run file, or the file's "
-                    "permissions."
-                )
-        pairs += [
-            Pair(source, split, prefix) for prefix in sorted(prefixes, key=lambda p: (p.name, p))
-        ]
-    problems += _clashes(pairs)
-    if problems:
-        raise DataError("\n".join(problems))
-    yield from pairs
-
-
-def _prefixes(path: Path, setting: str) -> Iterator[Path]:
-    """Expand a prefix, a file of a pair, a glob or a folder."""
-    if path.is_dir():
-        files = list(_pair_files(path))
-    elif path.suffix in PAIR and path.exists():
-        files = [path]
-    else:  # a prefix, or a glob
-        forms = [path, *(Path(f"{path}{suffix}") for suffix in PAIR)]
-        is_plain = any(form.exists() for form in forms)
-        matches = (
-            forms if is_plain else [match for form in forms for match in expand_pattern(form)[1]]
-        )
-        files = [match for match in matches if match.suffix in PAIR and match.is_file()]
-        files += [file for match in matches if match.is_dir() for file in _pair_files(match)]
-    if not files:
-        what = (
-            "holds no .bin and .idx"
-            if path.is_dir()
-            else "is no pair: there is no such .bin and .idx"
-        )
-        raise DataError(
-            f"{setting} {what}. Correct the path in the run file, or put the pair there."
-        )
-    prefixes = {file.with_name(file.name.removesuffix(file.suffix)) for file in files}
-    halves = [with_suffix(prefix, suffix) for prefix in sorted(prefixes) for suffix in PAIR]
-    lost = [
-        half for half in halves if not half.is_file()
-    ]  # nor a FIFO, which nobody may ever write to
-    if lost:
-        names = ", ".join(map(str, lost))
-        raise DataError(
-            f"{setting} lacks {names}. Restore the other half of the pair, or take the pair out."
-        )
-    yield from prefixes
-
-
-def _pair_files(folder: Path) -> Iterator[Path]:
-    return (file for file in walk_files(folder, PAIR) if file.suffix in PAIR)
-
-
-def _clashes(pairs: Sequence[Pair]) -> list[str]:
-    """Name pairs that would get one link, and pairs that are both trained on and held out."""
-    problems = []
-    for one, other in pairwise(pairs):  # sorted by name
-        if one.name == other.name:
-            problems.append(
-                f"sources.{one.source}.{FIELDS[one.split]}: two pairs have one name, {one.prefix} "
-                f"and {other.prefix}. "
-                f"Rename one, or make a source of each folder (data.mixture weighs them)."
-            )
-    held_out = {pair.prefix.resolve(): pair for pair in pairs if pair.split == "validation"}
-    problems += [
-        f"sources.{pair.source}: {pair.prefix} stands in paths and in validation_paths. What is "
-        "held out must not be "
-        f"trained on: take it out of one of them."
-        for pair in pairs
-        if pair.split == "train" and pair.prefix.resolve() in held_out
-    ]
-    return problems
-
-
 def identity(name: str, file: Path) -> str:
     """Return what stands for a checksum: it changes when the file is replaced or written to,
     wherever it lies.
@@ -302,12 +142,6 @@ def identity(name: str, file: Path) -> str:
     """
     status = file.stat()
     return "name, size, time: " + fingerprint([name, status.st_size, status.st_mtime_ns])
-
-
-def _size_and_time(file: Path) -> str:
-    status = file.stat()
-    changed = datetime.fromtimestamp(status.st_mtime_ns // 10**9, UTC)
-    return f"{status.st_size} bytes, {changed:%Y-%m-%d %H:%M:%S}.{status.st_mtime_ns % 10**9:09d}"
 
 
 def _check_index(pair: Pair, shard: Shard) -> None:

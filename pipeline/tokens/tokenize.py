@@ -27,6 +27,7 @@ from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import data_folder
 from pipeline.tokens import existing, indexed_dataset
 from pipeline.tokens.encode import Encoder, load_encoder, why_reference
+from pipeline.tokens.existing_pairs import find_pairs
 from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
 
@@ -49,7 +50,7 @@ def tokenize(config: RunConfig) -> Result:
     assert written is not None and learned is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
     check_files(documents, shards)
-    pairs = existing.find_pairs(config)
+    pairs = find_pairs(config)
     kind = config.tokens.encoder
     if (
         kind == "auto"

@@ -24,7 +24,7 @@ from pipeline.logs import human_bytes, progress
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import file_record
 from pipeline.store.layout import DataFolder, manifest_path
-from pipeline.tokens import existing
+from pipeline.tokens import existing, existing_pairs
 from pipeline.tokens.indexed_dataset import (
     DTYPE_OF_CODE,
     HEADER,
@@ -307,5 +307,5 @@ def _remedy(folder: Path, name: str, record: Record) -> str:
         f"It is a link to {record['link_to']}: restore that (`cp -p` keeps its time of change), or"
     )
     if not path.exists():
-        return f"{restore} take it out of sources.{source}.{existing.FIELDS[split]} and run `pipeline tokenize`."
+        return f"{restore} take it out of sources.{source}.{existing_pairs.FIELDS[split]} and run `pipeline tokenize`."
     return f"{restore} delete {path} and {manifest}, then run `pipeline tokenize`, to train on it as it is."

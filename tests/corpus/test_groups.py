@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.corpus import groups
+from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.groups import GROUP_BYTES, GROUP_FILES, MOST_SHARES, Group, group_files
-from pipeline.corpus.sources import InputFile
 
 CORPUS = Path("corpus")
 """The path of every file here: groups depend on names only, and 120,000 paths take seconds."""

@@ -10,8 +10,8 @@ import pytest
 import zstandard
 
 from pipeline.config.run_file import load
-from pipeline.corpus.installed_texts import Installation, library_group, source_docstrings
-from pipeline.corpus.local_machine import gather_once
+from pipeline.corpus.kinds.installed_texts import Installation, library_group, source_docstrings
+from pipeline.corpus.kinds.local_machine import gather_once
 from pipeline.corpus.prepare import prepare
 
 LONG = "This sentence is here to make the text long enough to be kept. " * 4
@@ -128,7 +128,8 @@ def test_a_bound_takes_whole_groups(
     tmp_path: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pipeline.corpus.local_machine.SLICE_BYTES", {"code": 300, "readmes": 1100, "reference": 0}
+        "pipeline.corpus.kinds.local_machine.SLICE_BYTES",
+        {"code": 300, "readmes": 1100, "reference": 0},
     )
     slices = gather_once(tmp_path, installation)
     assert len(rows(slices["code"])) == 1  # each file has some 265 bytes
@@ -166,7 +167,7 @@ def test_this_installation_gives_a_corpus_without_overlap(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pipeline.corpus.local_machine.PARSED_BYTES", 2_000_000
+        "pipeline.corpus.kinds.local_machine.PARSED_BYTES", 2_000_000
     )  # the slowest part of it
     overrides = [
         f"sources.{name}={{kind: local-machine, slice: {name}, split_by: group}}"

@@ -22,12 +22,13 @@ import xxhash
 import zstandard
 from helpers import prepare_here
 
+from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import iterate_texts, shard_paths
+from pipeline.corpus.file_search import InputFile
 from pipeline.corpus.groups import group_files
 from pipeline.corpus.key_file import keys_path
 from pipeline.corpus.read_task import ReadSettings, read_files
-from pipeline.corpus.sources import InputFile, find_files
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import ConfigError, DataError
 
@@ -189,7 +190,7 @@ def test_adding_a_file_prepares_its_group_only(
     ran = {name for name in after if after[name] != before.get(name)}
     (task,) = [
         t
-        for t in group_files(find_files("web", "jsonl", [corpus]))
+        for t in group_files(SOURCE_KINDS["jsonl"].search("web", [corpus]).files)
         if f"corpus/{added}" in {f.name for f in t.files}
     ]
     assert (
@@ -276,7 +277,7 @@ def test_a_full_disk_is_no_broken_file_and_leaves_nothing(run_file: Path) -> Non
     """The limit of a file's size fails like a full disk: in a write, with an error of the operating
     system."""
     write_jsonl(run_file.parent / "web.jsonl", ["x" * 500, "y" * 500, os.urandom(4000).hex()])
-    (file,) = find_files("web", "jsonl", [run_file.parent / "web.jsonl"])
+    (file,) = SOURCE_KINDS["jsonl"].search("web", [run_file.parent / "web.jsonl"]).files
     settings = ReadSettings("web", "jsonl", "text", "text", 0, "keep-readable-rows", 500, "lf")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
@@ -310,16 +311,17 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 from pipeline.corpus.read_task import ReadSettings, read_files
-from pipeline.corpus.sources import find_files
+from pipeline.config.kinds import SOURCE_KINDS
 
 def peak():
     # Not getrusage, in which a process begins with the peak of the one that started it.
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1))
 
 folder = Path(sys.argv[1])
+kind = SOURCE_KINDS[sys.argv[2]]
 before = peak()
 settings = ReadSettings("web", sys.argv[2], "text", "text", 0.0, "stop", 1 << 30, "lf")
-read_files(folder / "documents", "0a", find_files("web", sys.argv[2], [Path(sys.argv[3])]), settings)
+read_files(folder / "documents", "0a", kind.search("web", [Path(sys.argv[3])]).files, settings)
 print(peak() - before)
 """
 
@@ -438,7 +440,7 @@ def test_a_source_of_one_document_is_told_that_no_number_holds_it_out(
 def one_group(folder: Path, names: Sequence[str], texts: int = 3) -> list[InputFile]:
     for name in names:
         write_jsonl(folder / name, [f"{name} {i}" for i in range(texts)])
-    return find_files("web", "jsonl", [folder / name for name in names])
+    return SOURCE_KINDS["jsonl"].search("web", [folder / name for name in names]).files
 
 
 def append(path: Path) -> None:

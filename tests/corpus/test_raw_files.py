@@ -17,14 +17,14 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.raw_files import COMPRESSIONS, CONTENT_BYTES, FileBroken, decompressed
-from pipeline.corpus.recognised import Kind, why_unreadable
-from pipeline.corpus.rows import Reject, Row, read_rows
+from pipeline.corpus.rows import Reject, Row
 
 
-def rows_of(path: Path, content: bytes, kind: Kind = "jsonl") -> list[Row | Reject]:
+def rows_of(path: Path, content: bytes, kind: str = "jsonl") -> list[Row | Reject]:
     path.write_bytes(content)
-    return list(read_rows(path, kind, "text"))
+    return list(SOURCE_KINDS[kind].read_rows(path, "text"))
 
 
 def frames(*contents: bytes) -> bytes:
@@ -71,7 +71,9 @@ def test_files_are_read_side_by_side(tmp_path: Path, suffix: str) -> None:
             PACKERS[suffix]("".join(f'{{"text": "{text}"}}\n' for text in texts).encode())
         )
         wanted.append([Row(text.encode(), b"{}", number) for number, text in enumerate(texts)])
-    pairs = list(zip(*(read_rows(file, "jsonl", "text") for file in files), strict=True))
+    pairs = list(
+        zip(*(SOURCE_KINDS["jsonl"].read_rows(file, "text") for file in files), strict=True)
+    )
     assert [list(rows) for rows in zip(*pairs, strict=True)] == wanted
 
 
@@ -95,7 +97,7 @@ def test_what_is_neither_a_member_nor_padding_is_an_error_after_the_rows(
 ) -> None:
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(PACKERS[suffix](b'{"text": "one"}\n{"text": "two"}\n') + rest)
-    rows = read_rows(path, "jsonl", "text")
+    rows = SOURCE_KINDS["jsonl"].read_rows(path, "text")
     assert [next(rows), next(rows)] == ONE_TWO
     with pytest.raises(FileBroken, match=rf"a\.jsonl{suffix}"):
         next(rows)
@@ -130,7 +132,7 @@ def test_every_truncation_of_a_compressed_file_is_an_error_of_the_file(
 def test_rows_before_a_break_are_given_and_the_half_line_at_it_is_no_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(frames(b'{"text": "one"}\n{"text": "tw') + frames(b'o"}\n')[:-3])
-    rows = read_rows(path, "jsonl", "text")
+    rows = SOURCE_KINDS["jsonl"].read_rows(path, "text")
     assert next(rows) == Row(b"one", b"{}", 0)
     with pytest.raises(
         FileBroken, match=r"a\.jsonl\.zst: is truncated: its \.zst data ends after 43 bytes"
@@ -166,7 +168,7 @@ def test_flipped_bytes_in_a_frame_with_a_checksum_are_found(tmp_path: Path) -> N
 
 def test_an_unreadable_file_is_broken(tmp_path: Path) -> None:
     with pytest.raises(FileBroken, match=r"gone\.jsonl: cannot be read: No such file or directory"):
-        list(read_rows(tmp_path / "gone.jsonl", "jsonl", "text"))
+        list(SOURCE_KINDS["jsonl"].read_rows(tmp_path / "gone.jsonl", "text"))
 
 
 @pytest.mark.parametrize(
@@ -181,9 +183,8 @@ def test_the_bytes_read_add_up_to_the_files_size(
     if path.suffix == ".parquet":
         pq.write_table(pa.table({"text": ["one", "two"]}), path)
     counts: list[int] = []
-    list(
-        read_rows(path, "parquet" if path.suffix == ".parquet" else "jsonl", "text", counts.append)
-    )
+    kind = SOURCE_KINDS["parquet" if path.suffix == ".parquet" else "jsonl"]
+    list(kind.read_rows(path, "text", counts.append))
     assert sum(counts) == path.stat().st_size
     assert path.suffix == ".parquet" or max(counts) == 100
 
@@ -210,7 +211,7 @@ def test_what_is_no_regular_file_is_named_and_not_waited_for(
     for name in ("fifo", "device", "socket", "folder", "itself"):
         for kind in ("jsonl", "parquet", "text"):
             with pytest.raises(FileBroken, match=name):
-                list(read_rows(tmp_path / f"{name}.jsonl", kind, "text"))
+                list(SOURCE_KINDS[kind].read_rows(tmp_path / f"{name}.jsonl", "text"))
     listening.close()
 
 
@@ -249,7 +250,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 5\n"
     ],
 )
 def test_a_file_without_rows_of_its_kind_is_named_with_what_to_do(
-    tmp_path: Path, content: bytes, kind: Kind, word: str
+    tmp_path: Path, content: bytes, kind: str, word: str
 ) -> None:
     with pytest.raises(FileBroken, match=rf"a\.json: .*{word}"):
         rows_of(tmp_path / "a.json", content, kind)
@@ -272,5 +273,5 @@ def test_a_file_without_rows_of_its_kind_is_named_with_what_to_do(
     ],
 )
 def test_what_may_be_json_lines_is_left_to_its_rows(head: bytes) -> None:
-    assert why_unreadable(head, "jsonl") is None
-    assert why_unreadable(head, "text") is None
+    assert SOURCE_KINDS["jsonl"].why_unreadable(head) is None
+    assert SOURCE_KINDS["text"].why_unreadable(head) is None

@@ -12,16 +12,16 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.raw_files import FileBroken
-from pipeline.corpus.recognised import Kind
-from pipeline.corpus.rows import Reject, Row, _lines, read_rows
+from pipeline.corpus.rows import Reject, Row, separated
 
 
 def rows_of(
-    path: Path, content: bytes, kind: Kind = "jsonl", text_field: str = "text"
+    path: Path, content: bytes, kind: str = "jsonl", text_field: str = "text"
 ) -> list[Row | Reject]:
     path.write_bytes(content)
-    return list(read_rows(path, kind, text_field))
+    return list(SOURCE_KINDS[kind].read_rows(path, text_field))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_what_is_too_long_is_rejected_and_its_neighbours_are_read(
 
 @given(st.lists(st.binary(max_size=5).map(lambda block: block.replace(b"0", b"\n")), max_size=8))
 def test_lines_do_not_depend_on_where_blocks_end(blocks: list[bytes]) -> None:
-    assert list(_lines(blocks)) == b"".join(blocks).split(b"\n")
+    assert list(separated(blocks, b"\n")) == b"".join(blocks).split(b"\n")
 
 
 def test_a_text_file_is_one_document(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
 
 def parquet(path: Path, columns: dict[str, pa.Array]) -> list[Row | Reject]:
     pq.write_table(pa.table(columns), path, row_group_size=2)
-    return list(read_rows(path, "parquet", "text"))
+    return list(SOURCE_KINDS["parquet"].read_rows(path, "text"))
 
 
 def test_parquet_rows_have_the_other_columns_as_meta(tmp_path: Path) -> None:
@@ -223,6 +223,6 @@ def test_broken_parquet_is_an_error_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(
         FileBroken, match="has no column 'text' but content: set the source's text_field"
     ):
-        list(read_rows(whole, "parquet", "text"))
+        list(SOURCE_KINDS["parquet"].read_rows(whole, "text"))
     with pytest.raises(FileBroken, match="not readable as Parquet"):
         rows_of(tmp_path / "b.parquet", whole.read_bytes()[:-5], "parquet")

@@ -2,18 +2,29 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from helpers import run_stages
 
 from pipeline.__main__ import STAGES
+from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
+from pipeline.corpus.file_search import InputFile, SourceFiles
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.prepare import prepare
-from pipeline.corpus.sources import InputFile, find_files, inventory, search_files
+from pipeline.corpus.source_kind import inventory
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest, states
+
+
+def search_files(source: str, kind: str, paths: Sequence[Path]) -> SourceFiles:
+    return SOURCE_KINDS[kind].search(source, paths)
+
+
+def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]:
+    return search_files(source, kind, paths).files
 
 
 def fill(folder: Path, *names: str) -> Path:

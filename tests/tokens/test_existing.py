@@ -26,6 +26,7 @@ from pipeline.store.artifacts import states
 from pipeline.store.files import read_json
 from pipeline.store.metrics import read_metrics
 from pipeline.tokens import existing
+from pipeline.tokens.existing_pairs import find_pairs
 from pipeline.tokens.inspect import documents, overview
 from pipeline.tokens.inspected_data import Question, open_data
 
@@ -154,7 +155,7 @@ def test_pairs_are_named_by_prefix_file_glob_and_folder(pairs_run: Path) -> None
     }
     for path, names in wanted.items():
         config = load(pairs_run, [f"sources.web.paths=['{path}']"])
-        assert [pair.prefix.name for pair in existing.find_pairs(config)["web"]] == names, path
+        assert [pair.prefix.name for pair in find_pairs(config)["web"]] == names, path
 
 
 def test_documents_of_several_sequences_and_other_types_are_read(
@@ -264,7 +265,7 @@ def test_names_that_clash_are_refused(pairs_run: Path) -> None:
     folder = pairs_run.parent / "pairs"
     write_pair(folder / "again" / "one", [[66, END]])
     with pytest.raises(DataError) as stopped:
-        existing.check(load(pairs_run, [f"sources.web.paths=[{folder}]"]))
+        find_pairs(load(pairs_run, [f"sources.web.paths=[{folder}]"]))
     assert (
         f"two pairs have one name, {folder / 'again' / 'one'} and {folder / 'one'}. Rename one"
         in str(stopped.value)
@@ -272,13 +273,13 @@ def test_names_that_clash_are_refused(pairs_run: Path) -> None:
     with pytest.raises(
         DataError, match=r"one stands in paths and in validation_paths\. What is held out must not"
     ):
-        existing.check(load(pairs_run, [f"sources.web.validation_paths=[{folder}/one.idx]"]))
+        find_pairs(load(pairs_run, [f"sources.web.validation_paths=[{folder}/one.idx]"]))
 
 
 def test_the_same_pair_named_twice_is_one_pair(pairs_run: Path) -> None:
     folder = pairs_run.parent / "pairs"
     config = load(pairs_run, [f"sources.web.paths=[{folder}, {folder}/one, {folder}/one.bin]"])
-    assert [pair.prefix for pair in existing.find_pairs(config)["web"]] == [folder / "one"]
+    assert [pair.prefix for pair in find_pairs(config)["web"]] == [folder / "one"]
 
 
 def test_missing_pairs_and_halves_are_all_named_at_once(pairs_run: Path) -> None:
@@ -288,7 +289,7 @@ def test_missing_pairs_and_halves_are_all_named_at_once(pairs_run: Path) -> None
     (folder / "empty" / "again").symlink_to(folder / "empty")
     paths = ",".join(str(folder / name) for name in ("one", "none", "no_*", "empty", "n" * 256))
     with pytest.raises(DataError) as stopped:
-        existing.check(load(pairs_run, [f"sources.web.paths=[{paths}]"]))
+        find_pairs(load(pairs_run, [f"sources.web.paths=[{paths}]"]))
     lines = str(stopped.value).splitlines()
     assert [line.split(": ", 1)[1].split(". ")[0].removeprefix(str(folder)) for line in lines] == [
         f"/one lacks {folder / 'one.bin'}",
@@ -310,14 +311,14 @@ def test_half_a_pair_that_is_no_file_is_refused_and_not_waited_for(
     half.unlink()
     os.mkfifo(half)
     with pytest.raises(DataError, match=rf"sources\.web\.paths: .*one{suffix}"):
-        existing.check(load(pairs_run, [f"sources.web.paths=['{pairs_run.parent}/{path}']"]))
+        find_pairs(load(pairs_run, [f"sources.web.paths=['{pairs_run.parent}/{path}']"]))
 
 
 def test_pairs_below_a_folder_with_magic_characters_in_its_name_are_found(pairs_run: Path) -> None:
     folder = pairs_run.parent / "d[1]"
     write_pair(folder / "two", [[66, END]])
     for path in (f"{folder}/two", f"{folder}/*.bin", f"{folder}/t*", str(folder)):
-        found = existing.find_pairs(load(pairs_run, [f"sources.web.paths=['{path}']"]))
+        found = find_pairs(load(pairs_run, [f"sources.web.paths=['{path}']"]))
         assert [pair.prefix for pair in found["web"]] == [folder / "two"]
 
 

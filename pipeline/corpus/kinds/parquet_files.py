@@ -1,4 +1,5 @@
-"""Parquet files to the text and the other columns of their rows, whatever types the columns have.
+"""The source kind `parquet`: the text and the other columns of rows, whatever types the columns
+have.
 
 A value that Python or JSON cannot hold (a year beyond 9999, an unknown time zone, NaN) becomes None
 and its column is named; it costs neither the row nor the file.
@@ -14,7 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.corpus.meta import exact_meta, plain_meta
 from pipeline.corpus.raw_files import BLOCK_BYTES, FileBroken, check_beginning
+from pipeline.corpus.recognised import why_not_parquet
+from pipeline.corpus.rows import (
+    EXCERPT_CHARACTERS,
+    Reject,
+    Row,
+    content_problem,
+    excerpt_of,
+    first_keys,
+    text_problem,
+)
+from pipeline.corpus.source_kind import RawFiles
 
 BATCH_ROWS = 256
 BATCH_BYTES = 8 * 2**20
@@ -32,14 +45,47 @@ class ParquetRow(NamedTuple):
     """Columns of which something became None."""
 
 
-def parquet_rows(
+class ParquetFiles(RawFiles):
+    """A document is a row."""
+
+    suffixes = (".parquet",)
+    has_text_field = True
+
+    def why_unreadable(self, head: bytes) -> str | None:
+        """Recognise other formats."""
+        return why_not_parquet(head)
+
+    def rows(
+        self, file: Path, text_field: str, advance: Callable[[int], None]
+    ) -> Iterator[Row | Reject]:
+        """Yield all rows in order. Raises FileBroken where the file has no column of text, or two,
+        or cannot be decoded."""
+        check_beginning(file, self.why_unreadable)
+        for number, row in enumerate(_parquet_rows(file, text_field, advance)):
+            yield parquet_row(row, number)
+
+
+def parquet_row(row: ParquetRow, number: int) -> Row | Reject:
+    """Return the document of a row, or why it is none. `number`: of the row, from 0."""
+    text = row.text
+    if isinstance(text, str):  # of a dictionary
+        text = text.encode()
+    if not isinstance(text, bytes):
+        keys = first_keys(row.fields) if text is None else ()
+        return Reject(text_problem(text), number, str(text)[:EXCERPT_CHARACTERS], keys)
+    reason = content_problem(text)
+    if reason is not None:
+        return Reject(reason, number, excerpt_of(text))
+    meta = plain_meta(row.fields)
+    if meta is not None:
+        return Row(text, meta, number, row.nulls)
+    meta, nulls = exact_meta(row.fields, {})
+    return Row(text, meta, number, row.nulls + nulls)
+
+
+def _parquet_rows(
     file: Path, text_field: str, advance: Callable[[int], None]
 ) -> Iterator[ParquetRow]:
-    """Yield all rows in order; `advance` is called with the raw bytes read since its last call.
-
-    Raises FileBroken where the file has no column of text, or two, or cannot be decoded.
-    """
-    check_beginning(file, "parquet")
     size = file.stat().st_size
     try:
         # With a buffer, column chunks are read as they are decoded; without one, each as a whole.

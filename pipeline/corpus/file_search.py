@@ -1,4 +1,5 @@
-"""The raw files of each source: found, named, fingerprinted. Reads folders, no file's content."""
+"""The raw files that the paths of a source give: found, named, told apart. Reads folders, no file's
+content."""
 
 import glob
 import os
@@ -6,9 +7,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pipeline.config.run_config import RunConfig
 from pipeline.corpus import layouts
 from pipeline.corpus.folders import (
     Entry,
@@ -17,23 +16,8 @@ from pipeline.corpus.folders import (
     search_folder,
     shown_counts,
 )
-from pipeline.corpus.local_machine import GATHERER_VERSION
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.errors import DataError
-from pipeline.store.files import fingerprint
-from pipeline.store.layout import data_folder
-
-FOLDER_SUFFIXES = {
-    "jsonl": tuple(
-        f"{form}{packed}"
-        for form in (".jsonl", ".json", ".ndjson")
-        for packed in ("", *COMPRESSIONS)
-    ),
-    "parquet": (".parquet",),
-    "text": ("",),
-}
-"""What is taken from a folder that is searched; a file that is named, or matched by a glob, is
-taken anyway."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +66,15 @@ class _Named:
     entry is the file."""
 
 
-def find_files(source: str, kind: str, paths: Sequence[Path]) -> list[InputFile]:
-    """Return the files of `search_files`."""
-    return search_files(source, kind, paths).files
-
-
 def search_files(
-    source: str, kind: str, paths: Sequence[Path], own: Sequence[Path] = ()
+    source: str,
+    suffixes: Sequence[str],
+    paths: Sequence[Path],
+    own: Sequence[Path] = (),
+    names_splits: bool = True,
 ) -> SourceFiles:
     """Expand files, globs and folders to files sorted by name, each file once; nothing below the
-    folders `own`.
+    folders `own`. From a folder files with one of the suffixes are taken.
 
     A file that several entries give has its name from the first of them; one that an entry gives
     twice, through links, the first of its names. Raises DataError naming each entry that gives
@@ -103,7 +86,7 @@ def search_files(
     problems = []
     for entry in paths:
         try:
-            named, others = _expand(entry, kind, own)
+            named, others = _expand(entry, suffixes, own)
         except OSError as error:
             problems.append(
                 f"sources.{source}.paths: {error.filename} cannot be read: {error.strerror}. "
@@ -111,7 +94,7 @@ def search_files(
             )
             continue
         if not named:
-            problems.append(f"sources.{source}.paths: {_why_nothing(entry, kind, others)}")
+            problems.append(f"sources.{source}.paths: {_why_nothing(entry, suffixes, others)}")
         for file in sorted(named, key=lambda file: file.name):
             files.setdefault(os.path.realpath(file.path), file)
         left_out |= {other.path: other for other in others}
@@ -122,70 +105,21 @@ def search_files(
     problems += layouts.side_folders(source, searched)
     if problems:
         raise DataError("\n".join(problems))
-    held_out = (
-        layouts.held_out_files(searched) if kind != "text" else []
-    )  # test_x.py is code, not a split
+    held_out = layouts.held_out_files(searched) if names_splits else []
     return SourceFiles(_described(source, found), list(left_out.values()), held_out)
 
 
-def input_files(config: RunConfig) -> dict[str, SourceFiles]:
-    """Return the files of each source that names paths; raises one DataError with all that is
-    missing."""
-    files: dict[str, SourceFiles] = {}
-    problems = []
-    for name, source in config.sources.items():
-        if source.kind == "local-machine" or not source.has_documents:
-            continue
-        try:
-            files[name] = search_files(name, source.kind, source.paths, _own_folders(config))
-        except DataError as error:
-            problems.append(str(error))
-    if problems:
-        raise DataError("\n".join(problems))
-    return files
-
-
-def inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe what `prepare` reads from outside, for its fingerprint.
-
-    None for a source whose paths are all gone; where only some are, or files clash, what is wrong:
-    so a mistyped path beside a good one makes the stage stale, and running it tells. The text of
-    `local-machine` is gathered once and then kept: installing a package makes no corpus stale.
-    """
-    described: dict[str, Any] = {}
-    for name, source in config.sources.items():
-        if source.kind == "local-machine":
-            described[f"files of {name}"] = f"gathered by version {GATHERER_VERSION}"
-        elif source.has_documents:
-            described[f"files of {name}"] = _identity_of(
-                name, source.kind, source.paths, _own_folders(config)
-            )
-    return described
-
-
-def _own_folders(config: RunConfig) -> list[Path]:
-    """Return the folders of text that the pipeline itself writes: searched, they would give every
-    text again."""
-    data = data_folder(config)
-    below = [data.documents, data.tokenizer, data.tokens, data.raw_local_machine]
-    return [config.paths.run_dir, *below]
-
-
-def _identity_of(name: str, kind: str, paths: Sequence[Path], own: Sequence[Path]) -> str | None:
+def has_files(path: Path, suffixes: Sequence[str], own: Sequence[Path]) -> bool:
+    """Tell whether an entry of `paths` gives a file."""
     try:
-        return fingerprint([file.identity for file in search_files(name, kind, paths, own).files])
-    except DataError as error:
-        return str(error) if any(_has_files(path, kind, own) for path in paths) else None
-
-
-def _has_files(path: Path, kind: str, own: Sequence[Path]) -> bool:
-    try:
-        return bool(_expand(path, kind, own)[0])
+        return bool(_expand(path, suffixes, own)[0])
     except OSError:  # something is there, and cannot be read
         return True
 
 
-def _expand(entry: Path, kind: str, own: Sequence[Path]) -> tuple[list[_Named], list[Entry]]:
+def _expand(
+    entry: Path, suffixes: Sequence[str], own: Sequence[Path]
+) -> tuple[list[_Named], list[Entry]]:
     """Return the files of an entry of `paths`, and what a folder that is searched for it holds
     besides."""
     base, matches = expand_pattern(entry)
@@ -196,7 +130,7 @@ def _expand(entry: Path, kind: str, own: Sequence[Path]) -> tuple[list[_Named], 
         if match != entry and any(match.is_relative_to(folder) for folder in others_folders):
             continue
         found = (
-            search_folder(match, FOLDER_SUFFIXES[kind], others_folders)
+            search_folder(match, tuple(suffixes), others_folders)
             if match.is_dir()
             else [Entry(match)]
         )
@@ -216,13 +150,12 @@ def _expand(entry: Path, kind: str, own: Sequence[Path]) -> tuple[list[_Named], 
     return files, left_out
 
 
-def _why_nothing(entry: Path, kind: str, left_out: Sequence[Entry]) -> str:
+def _why_nothing(entry: Path, suffixes: Sequence[str], left_out: Sequence[Entry]) -> str:
     base, _ = expand_pattern(entry)
     what = "matches no file" if glob.has_magic(str(entry.relative_to(base))) else "does not exist"
     if entry.is_dir():
-        what = (
-            f"holds no file named {' or '.join(f'*{suffix}' for suffix in FOLDER_SUFFIXES[kind])}"
-        )
+        names = " or ".join(f"*{suffix}" for suffix in suffixes)
+        what = f"holds no file named {names}"
     beside = f" ({shown_counts(count_left_out(left_out))} there)" if left_out else ""
     return f"{entry} {what}{beside}. Correct the path in the run file, or put the text there."
 

@@ -14,12 +14,16 @@ import orjson
 import xxhash
 import zstandard
 
-from pipeline.corpus import installed_texts
-from pipeline.corpus.installed_texts import Installation, Text
+from pipeline.config.run_config import RunConfig
+from pipeline.config.sections import Source
+from pipeline.corpus.file_search import SourceFiles
+from pipeline.corpus.kinds import installed_texts
+from pipeline.corpus.kinds.installed_texts import Installation, Text
+from pipeline.corpus.kinds.json_lines import JsonLines
 from pipeline.logs import human_bytes, note, progress
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import read_json, write_json
-from pipeline.store.layout import manifest_path
+from pipeline.store.layout import data_folder, manifest_path
 
 GATHERER_VERSION = 1
 """Raised when the gathered text changes in kind."""
@@ -33,6 +37,35 @@ more is parsed."""
 SHORTEST_BYTES = 200
 """Shorter texts are empty modules and one-line descriptions."""
 COMPRESSION_LEVEL = 3
+
+
+class LocalMachine(JsonLines):
+    """JSON lines that are gathered here: a document is a module, a README, or a docstring."""
+
+    has_text_field = False
+    makes_its_files = True
+    rows_are_of = "jsonl"
+
+    def wrong_places(self, name: str, source: Source) -> list[str]:
+        """Describe a source without a slice, or with paths."""
+        if source.slice is not None and not source.paths:
+            return []
+        return [
+            f"sources.{name}: kind local-machine takes `slice: code | readmes | reference` and "
+            "no paths"
+        ]
+
+    def find_files(self, config: RunConfig, name: str) -> SourceFiles:
+        """Return the file of the source's slice, which is gathered now if it was not."""
+        slices = gather_once(data_folder(config).raw_local_machine)
+        of_this_source = config.sources[name].slice
+        assert of_this_source is not None, "a run file without one is refused"
+        return self.search(name, [slices[of_this_source]])
+
+    def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
+        """Name the gatherer's version alone: the text is gathered once and then kept, so that
+        installing a package makes no corpus stale."""
+        return {f"files of {name}": f"gathered by version {GATHERER_VERSION}"}
 
 
 def gather_once(folder: Path, installation: Installation | None = None) -> dict[str, Path]:

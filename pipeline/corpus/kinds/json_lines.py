@@ -1,0 +1,90 @@
+"""The source kind `jsonl`: files of JSON objects, one a line, plain or compressed."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipeline.corpus.exact_json import is_utf8, parse
+from pipeline.corpus.meta import exact_meta, plain_meta
+from pipeline.corpus.raw_files import COMPRESSIONS, content_blocks
+from pipeline.corpus.recognised import why_not_json_lines
+from pipeline.corpus.rows import (
+    Reject,
+    Row,
+    excerpt_of,
+    first_keys,
+    is_too_long,
+    separated,
+    text_problem,
+)
+from pipeline.corpus.source_kind import RawFiles
+
+FORMS = (".jsonl", ".json", ".ndjson")
+_MISSING = object()
+
+
+class JsonLines(RawFiles):
+    """A document is a line."""
+
+    suffixes = tuple(f"{form}{packed}" for form in FORMS for packed in ("", *COMPRESSIONS))
+    has_text_field = True
+
+    def why_unreadable(self, head: bytes) -> str | None:
+        """Recognise other formats, and JSON that is not one object a line."""
+        return why_not_json_lines(head)
+
+    def rows(
+        self, file: Path, text_field: str, advance: Callable[[int], None]
+    ) -> Iterator[Row | Reject]:
+        """Yield a row for each line that is not blank; blank lines are counted."""
+        number = -1
+        for line in separated(content_blocks(file, self.why_unreadable, advance), b"\n"):
+            number += 1  # no `enumerate`, which holds on to a line until it has the next
+            if line and not line.isspace():
+                yield json_row(line, number, text_field)
+
+
+def json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Reject:
+    """Return the document of a line, or why it is none. `number`: of the line, from 0."""
+    if is_too_long(line):
+        return Reject("too-long", number, excerpt_of(line))
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _odd_json_row(line, number, text_field)
+    if type(fields) is not dict:
+        return Reject("not-an-object", number, excerpt_of(line))
+    text = fields.pop(text_field, _MISSING)
+    if type(text) is str and text and not text.isspace():
+        meta = plain_meta(fields)
+        if meta is None:
+            return _odd_json_row(line, number, text_field)
+        return Row(text.encode(), meta, number)
+    return _without_text(text, fields, line, number)
+
+
+def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Reject:
+    """Return the row of a line with values that orjson refuses, or does not keep as they are."""
+    try:
+        fields, stand_ins = parse(bytes(line))
+    except orjson.JSONDecodeError:
+        return Reject("broken-json" if is_utf8(line) else "invalid-utf8", number, excerpt_of(line))
+    if type(fields) is not dict:
+        return Reject("not-an-object", number, excerpt_of(line))
+    text = fields.pop(text_field, _MISSING)
+    if type(text) is str and text in stand_ins:
+        return Reject(stand_ins[text].problem, number, excerpt_of(line))
+    if type(text) is str and text and not text.isspace():
+        meta, nulls = exact_meta(fields, stand_ins)
+        return Row(text.encode(), meta, number, nulls)
+    return _without_text(text, fields, line, number)
+
+
+def _without_text(
+    text: Any, others: dict[str, Any], line: bytes | bytearray, number: int
+) -> Reject:
+    if text is _MISSING or text is None:
+        return Reject("no-text", number, excerpt_of(line), first_keys(others))
+    return Reject(text_problem(text), number, excerpt_of(line))

@@ -1,0 +1,30 @@
+"""The source kind `text`: files of plain text, also compressed."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.corpus.raw_files import content_blocks
+from pipeline.corpus.rows import Reject, Row, content_problem, excerpt_of, separated
+from pipeline.corpus.source_kind import RawFiles
+
+
+class TextFiles(RawFiles):
+    """A document is a file."""
+
+    suffixes = ("",)
+    names_splits = False  # test_x.py is code, not a split
+    takes_line_ends = True
+
+    def rows(
+        self, file: Path, text_field: str, advance: Callable[[int], None]
+    ) -> Iterator[Row | Reject]:
+        """Yield one row, with all that the file holds."""
+        content = next(separated(content_blocks(file, self.why_unreadable, advance), None))
+        yield _text_row(bytes(content))
+
+
+def _text_row(content: bytes) -> Row | Reject:
+    reason = content_problem(content)
+    if reason is not None:
+        return Reject(reason, 0, excerpt_of(content))
+    return Row(content, b"{}", 0)

@@ -1,0 +1,92 @@
+"""A kind of source is one class and one line in the table: a new one needs nothing else."""
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import run_stages
+
+from pipeline.config.kinds import SOURCE_KINDS
+from pipeline.config.run_file import load
+from pipeline.corpus.documents import iterate_texts
+from pipeline.corpus.recognised import why_not_lines
+from pipeline.corpus.rows import Reject, Row
+from pipeline.corpus.source_kind import RawFiles, SourceKind
+from pipeline.errors import ConfigError
+from pipeline.store.artifacts import read_manifest
+from pipeline.store.layout import data_folder
+
+
+class CommaSeparated(RawFiles):
+    """A document is a record after the heading, which names the columns."""
+
+    suffixes = (".csv",)
+    has_text_field = True
+
+    def why_unreadable(self, head: bytes) -> str | None:
+        return why_not_lines(head)
+
+    def rows(
+        self, file: Path, text_field: str, advance: Callable[[int], None]
+    ) -> Iterator[Row | Reject]:
+        with file.open(newline="") as opened:
+            for number, fields in enumerate(csv.DictReader(opened)):
+                text = fields.get(text_field) or ""
+                if text:
+                    yield Row(text.encode(), b"{}", number)
+                else:
+                    yield Reject("empty-text", number, "", tuple(fields))
+        advance(file.stat().st_size)
+
+
+@pytest.fixture
+def csv_run(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run file whose one source is of a kind that this file adds."""
+    monkeypatch.setitem(SOURCE_KINDS.paths, "csv", f"{__name__}:CommaSeparated")
+    folder = run_file.parent / "table"
+    folder.mkdir()
+    with (folder / "a.csv").open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["body", "url"])
+        writer.writerows([f"the text of document {n}, in words\n" * 20, n] for n in range(60))
+    (folder / "notes.txt").write_text("no table")
+    document = yaml.safe_load(run_file.read_text())
+    document["sources"] = {"web": {"kind": "csv", "paths": [str(folder)], "text_field": "body"}}
+    document["data"].pop("mixture", None)
+    run_file.write_text(yaml.safe_dump(document))
+    return run_file
+
+
+def test_a_new_kind_goes_through_the_stages(csv_run: Path) -> None:
+    overrides = ["prepare.validation_fraction=0.1"]
+    run_stages(csv_run, ["prepare", "train-tokenizer", "tokenize"], overrides)
+    data = data_folder(load(csv_run, overrides))
+    texts = [text for _, text in iterate_texts(data.documents, "web", "train")]
+    assert 40 < len(texts) < 60
+    assert all(text.startswith("the text of document ") for text in texts)
+    tokens = read_manifest(data.tokens_manifest)
+    assert tokens is not None
+    assert tokens["counts"]["sources"]["web"]["train"]["documents"] == len(texts)
+
+
+def test_a_new_kind_refuses_the_settings_of_others(csv_run: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(csv_run, ["sources.web.line_ends=lf", "sources.web.slice=code"])
+    message = str(refused.value)
+    assert "sources.web: kind csv takes `paths: [...]` and no slice" in message
+    assert "sources.web.line_ends = lf: only for kind text; of csv, text is" in message
+
+
+def test_a_word_that_names_no_kind_is_refused_with_those_that_do(run_file: Path) -> None:
+    names = "'jsonl', 'parquet', 'text', 'local-machine' or 'megatron'"
+    with pytest.raises(ConfigError, match=f"sources.web.kind = 'csv': input should be {names}"):
+        load(run_file, ["sources.web.kind=csv"])
+
+
+@pytest.mark.parametrize("name", SOURCE_KINDS.paths)
+def test_each_name_in_the_table_is_a_kind(name: str) -> None:
+    kind = SOURCE_KINDS[name]
+    assert isinstance(kind, SourceKind)
+    assert kind.rows_are_of is None or kind.rows_are_of in SOURCE_KINDS
