@@ -1,14 +1,18 @@
 """A kind of source is one class and one line in the table: a new one needs nothing else."""
 
 import csv
+import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from helpers import run_stages
+from ranks import in_ranks
 
 from pipeline.config.kinds import SOURCE_KINDS
+from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.recognised import why_not_lines
@@ -41,6 +45,18 @@ class CommaSeparated(RawFiles):
         advance(file.stat().st_size)
 
 
+if multiprocessing.current_process().name != "MainProcess":
+    # A rank, which imports this file to find `train`, reads the run file only then.
+    SOURCE_KINDS.paths["csv"] = f"{__name__}:CommaSeparated"
+
+
+def train(config: RunConfig) -> dict[str, Any]:
+    from pipeline.training.job import run_job
+    from pipeline.training.stop import StopSignal
+
+    return run_job(config, StopSignal())
+
+
 @pytest.fixture
 def csv_run(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run file whose one source is of a kind that this file adds."""
@@ -69,6 +85,8 @@ def test_a_new_kind_goes_through_the_stages(csv_run: Path) -> None:
     tokens = read_manifest(data.tokens_manifest)
     assert tokens is not None
     assert tokens["counts"]["sources"]["web"]["train"]["documents"] == len(texts)
+    outcome = in_ranks(csv_run, 1, train, overrides)
+    assert outcome["status"] == "done", outcome
 
 
 def test_a_new_kind_refuses_the_settings_of_others(csv_run: Path) -> None:
