@@ -43,9 +43,9 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import count_parameters, model_size
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Loader, Share
-from pipeline.store.heartbeat import NO_HEARTBEAT
 from pipeline.store.rank_environment import environment_of_rank, groups_of_this_process
-from pipeline.training.loop import Run, train_step
+from pipeline.training.run import Run
+from pipeline.training.train_step import train_step
 
 MATMUL_SIZE = 8192
 RATE = 1e-4
@@ -85,20 +85,16 @@ class Ours:
         saver: Any = _NoSaver()
         gradients = MicroBatchGradients(self.engine.module.parameters(), self.engine.device)
         self.run = Run(
-            config,
-            groups,
-            self.engine,
-            loader,
-            nothing,
-            saver,
-            stop,
-            NO_HEARTBEAT,
-            None,
-            nothing,
-            gradients,
-            nothing,
-            nothing,
-            None,
+            config=config,
+            groups=groups,
+            engine=self.engine,
+            gradients=gradients,
+            loader=loader,
+            held_out=nothing,
+            saver=saver,
+            stop=stop,
+            progress=nothing,
+            cost=nothing,
         )
         self._step = 0
 

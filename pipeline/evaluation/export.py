@@ -119,7 +119,7 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, 
     from pipeline.model.architecture import model_config
     from pipeline.model.given_weights import put_weights
     from pipeline.model.language_model import PREFIX
-    from pipeline.training.start import stored_as_weights
+    from pipeline.training.new_run import stored_as_weights
 
     transformers_logging.disable_progress_bar()
     stored = read_verified(checkpoint, _remedy(checkpoint.parent))

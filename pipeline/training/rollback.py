@@ -1,5 +1,4 @@
-"""Going back behind trouble: what is written down of it, and the samples that the run does not see
-again.
+"""Rolling a run back after trouble: what is recorded of it, and the samples that are skipped then.
 
 The ranks end; the supervisor starts them again, and they go on from the newest checkpoint without
 those samples.
@@ -20,16 +19,17 @@ from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder, checkpoint_step
 from pipeline.store.outcome import Refused, RolledBack
 from pipeline.training.guard import suspected_samples
-from pipeline.training.loop import GoBack, Run
-from pipeline.training.start import BRANCH
+from pipeline.training.loop import RollbackNeeded
+from pipeline.training.new_run import BRANCH
+from pipeline.training.run import Run
 
 MOST_NAMED = 50
 """Documents in the event itself; all are in the file beside it."""
 
 
-def go_back(run: Run, trouble: GoBack) -> RolledBack:
-    """Write down what happened; returns the job's outcome. Raises UserError on every rank where it
-    happens too often."""
+def roll_back(run: Run, trouble: RollbackNeeded) -> RolledBack:
+    """Record a rollback for the next start of the ranks; returns the job's outcome. Raises
+    UserError, on every rank, where it happens too often."""
     with suppress(UserError):  # a save that failed has been said; there are those before it
         run.saver.finish()
     outcome: RolledBack | Refused = from_rank_0(run.groups, _record, run, trouble)
@@ -38,7 +38,7 @@ def go_back(run: Run, trouble: GoBack) -> RolledBack:
     return outcome
 
 
-def _trusted(saved: list[Path], trouble: GoBack) -> list[Path]:
+def _trusted(saved: list[Path], trouble: RollbackNeeded) -> list[Path]:
     """Remove the checkpoints with suspected weights, unless there are no others; returns those that
     stay, oldest first."""
     if not trouble.trouble.is_in_weights:
@@ -59,7 +59,7 @@ def begun_at(run_dir: Path) -> int:
     return branches[-1]["lineage"][-1]["step"] if branches else 0
 
 
-def _record(run: Run, trouble: GoBack) -> RolledBack | Refused:
+def _record(run: Run, trouble: RollbackNeeded) -> RolledBack | Refused:
     config, run_dir, step = run.config, run.config.paths.run_dir, trouble.step
     reason = f"step {step}: {trouble.trouble.reason}"
     saved = _trusted(complete_checkpoints(RunFolder(run_dir).checkpoints), trouble)
@@ -83,7 +83,7 @@ def _record(run: Run, trouble: GoBack) -> RolledBack | Refused:
     read, unread = [], ""
     try:
         for number in steps:
-            run.heartbeat.beat(f"tracing step {number}")
+            run.progress.heartbeat.beat(f"tracing step {number}")
             read.append(trace.trace_step(traced, number))
     except (OSError, ArrowException, UserError) as error:  # the samples are left out all the same
         unread = f"; not all documents could be named: {error}"

@@ -33,11 +33,12 @@ def train_with_poison(
     """
     from pipeline.training import loop
     from pipeline.training.job import run_job
+    from pipeline.training.run import Run
     from pipeline.training.stop import StopSignal
 
     step_as_it_is, stayed = loop.train_step, []
 
-    def step_with_poison(run: loop.Run, micro_batches: Any, step: int) -> Any:
+    def step_with_poison(run: Run, micro_batches: Any, step: int) -> Any:
         if not POISONED_STEP <= step <= until:
             return step_as_it_is(run, micro_batches, step)
         before = weights(run.engine)

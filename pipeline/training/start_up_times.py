@@ -11,7 +11,7 @@ from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
 from pipeline.store.start_order import supervisor_of_this_rank
 
 
-class StartUp:
+class StartUpTimes:
     """Names the stretches of time between the command and the first step; made when a rank has
     imported everything."""
 

@@ -1,0 +1,36 @@
+"""What a training job reads before its ranks meet: the architecture, the data, the held-out text."""
+
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig
+
+from pipeline.config.run_config import RunConfig
+from pipeline.model.architecture import model_config
+from pipeline.sampling.dataset import open_data
+from pipeline.sampling.loader import Data
+from pipeline.sampling.stream import open_streams
+from pipeline.store.layout import data_folder
+from pipeline.training.validation import HeldOut, bytes_of_ids, choose_held_out
+
+
+@dataclass(frozen=True)
+class JobInputs:
+    """What is read, opened."""
+
+    architecture: PretrainedConfig
+    data: Data
+    held_out: HeldOut
+
+
+def open_inputs(config: RunConfig) -> JobInputs:
+    """Open what the run is trained and validated on.
+
+    Raises ConfigError where the model's settings do not fit the tokenizer, DataError where tokens
+    are missing.
+    """
+    architecture = model_config(config)
+    data = open_data(config)
+    streams = open_streams(data_folder(config).tokens, list(config.sources), "validation")
+    id_bytes = bytes_of_ids(data_folder(config).tokenizer, data.shape.end_of_document)
+    held_out = choose_held_out(streams, data.shape, config.data.validation_sequences, id_bytes)
+    return JobInputs(architecture, data, held_out)

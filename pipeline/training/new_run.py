@@ -1,0 +1,96 @@
+"""How a run without a checkpoint of its own begins, on its ranks: with which weights and state."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from transformers import PretrainedConfig
+
+from pipeline.checkpoint.reader import load_checkpoint
+from pipeline.checkpoint.state import GuardState, TrainState
+from pipeline.checkpoint.stored_weights import Stored, open_stored
+from pipeline.config.groups import RankGroups
+from pipeline.config.run_config import RunConfig
+from pipeline.engine.agreement import from_rank_0
+from pipeline.engine.engine import Engine
+from pipeline.model.given_weights import Weights, pretrained_weights
+from pipeline.model.language_model import PREFIX
+from pipeline.store.events import write_event
+from pipeline.training import branch
+from pipeline.training.run_start import RunStart
+
+BRANCH = "branch"
+"""The event of a run that begins from another one's checkpoint."""
+
+
+def weights_to_begin_with(
+    config: RunConfig, groups: RankGroups, architecture: PretrainedConfig, start: RunStart
+) -> Weights | None:
+    """Return the weights to put into the model, None where they are drawn or come with a
+    checkpoint."""
+    if start.checkpoints:
+        return None
+    if start.origin is not None:
+        if config.train.init_take == "everything":
+            return None
+        base = start.origin.checkpoint
+        return _on_rank_0(groups, lambda: stored_as_weights(base, open_stored(base)))
+    folder = config.model.pretrained
+    if folder is not None:
+        return _on_rank_0(groups, lambda: pretrained_weights(folder, architecture))
+    return None
+
+
+def _on_rank_0(groups: RankGroups, read: Callable[[], Weights]) -> Weights:
+    """Open weights on rank 0 only; the other ranks learn the shapes, or what was wrong."""
+    opened: list[Weights] = []
+
+    def shapes() -> tuple[str, dict[str, torch.Size]]:
+        opened.append(read())
+        return opened[0].where, dict(opened[0].shapes)
+
+    where, known = from_rank_0(groups, shapes)
+    return opened[0] if groups.is_rank_0 else Weights(where, known, None)
+
+
+def stored_as_weights(checkpoint: Path, stored: Stored) -> Weights:
+    """Return a checkpoint's parameters by their names in transformers."""
+    shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes.items()}
+    return Weights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
+
+
+def begin_new_run(
+    config: RunConfig, groups: RankGroups, engine: Engine, start: RunStart
+) -> TrainState:
+    """Return the state of a run without a checkpoint of its own, and record in events.jsonl that it
+    branches."""
+    if start.origin is None:
+        return TrainState()
+    state = TrainState()
+    if config.train.init_take == "everything":
+        state = _load_all_of_base(config, groups, engine, start.origin.checkpoint)
+    if groups.is_rank_0:
+        write_event(
+            config.paths.run_dir,
+            BRANCH,
+            take=config.train.init_take,
+            lineage=start.manifest_fields["lineage"],
+            changed=branch.changed_settings(config, start.origin),
+        )
+    return state
+
+
+def _load_all_of_base(
+    config: RunConfig, groups: RankGroups, engine: Engine, checkpoint: Path
+) -> TrainState:
+    """Load another run's checkpoint, but for the optimizer's settings, which are this run's, and
+    the guards' memory: its losses may be of other data."""
+    own_settings = [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in engine.optimizer.param_groups
+    ]
+    state = load_checkpoint(engine, groups, checkpoint, config.train.seed)
+    for group, settings in zip(engine.optimizer.param_groups, own_settings, strict=True):
+        group.update(settings)
+    return replace(state, guard=GuardState())

@@ -1,0 +1,82 @@
+"""How a run that has checkpoints continues, on its ranks: from the newest one that is intact."""
+
+import time
+from pathlib import Path
+
+from pipeline.checkpoint.folders import broken_checkpoints, point_to, pointed_at
+from pipeline.checkpoint.reader import damage_of_checkpoint, load_checkpoint, written_by
+from pipeline.checkpoint.state import TrainState
+from pipeline.config.groups import RankGroups
+from pipeline.config.run_config import RunConfig
+from pipeline.engine.engine import Engine
+from pipeline.errors import UserError
+from pipeline.store.events import write_event
+from pipeline.store.layout import run_folder
+
+
+def load_newest_intact(
+    config: RunConfig, groups: RankGroups, engine: Engine, checkpoints: list[Path]
+) -> TrainState:
+    """Load the first intact one of some checkpoints, newest first; damaged ones are passed over and
+    named in events.jsonl.
+
+    Raises UserError where all are damaged.
+    """
+    run_dir = config.paths.run_dir
+    by_checksum = config.checkpoint.verify == "checksums"
+    if groups.is_rank_0:
+        _repair_pointer(run_dir, checkpoints[0])
+    for path in checkpoints:
+        damage = damage_of_checkpoint(path, groups, by_checksum, engine)
+        if not damage:
+            return _load(config, groups, engine, path)
+        if groups.is_rank_0:
+            message = f"{path.name} is damaged and passed over: {', '.join(damage)}"
+            _write_damage(run_dir, path, damage, message)
+    raise UserError(
+        f"{run_folder(config).checkpoints}: all {len(checkpoints)} checkpoints are damaged (events.jsonl "
+        "names how). "
+        "Restore one from a copy, or choose another paths.run_dir."
+    )
+
+
+def _load(config: RunConfig, groups: RankGroups, engine: Engine, path: Path) -> TrainState:
+    """Load a checkpoint, and record that the run resumes; also what wrote it, where that was
+    another ZeRO stage or number of ranks."""
+    started = time.perf_counter()
+    stage_before, ranks_before = written_by(path)
+    stage, ranks = engine.zero_optimization_stage(), groups.sizes.world
+    state = load_checkpoint(engine, groups, path, config.train.seed)
+    if not groups.is_rank_0:
+        return state
+    if (stage_before, ranks_before) != (stage, ranks):
+        write_event(
+            config.paths.run_dir,
+            "convert",
+            checkpoint=path.name,
+            from_zero_stage=stage_before,
+            to_zero_stage=stage,
+            from_ranks=ranks_before,
+            to_ranks=ranks,
+            seconds=round(time.perf_counter() - started, 3),
+        )
+    write_event(config.paths.run_dir, "resume", step=state.step, checkpoint=path.name)
+    return state
+
+
+def _repair_pointer(run_dir: Path, newest: Path) -> None:
+    """Report broken checkpoint folders, and have `latest` name the newest complete one."""
+    for path, flaw in broken_checkpoints(newest.parent).items():
+        _write_damage(run_dir, path, [flaw], f"{path.name} is passed over: {flaw}")
+    named = pointed_at(newest.parent)
+    if named != newest.name:
+        message = (
+            f"`latest` names {named or 'nothing'} and the newest complete checkpoint is "
+            f"{newest.name}: mended"
+        )
+        write_event(run_dir, "pointer mended", named=named, checkpoint=newest.name, message=message)
+        point_to(newest)
+
+
+def _write_damage(run_dir: Path, path: Path, damage: list[str], message: str) -> None:
+    write_event(run_dir, "damaged checkpoint", checkpoint=path.name, damage=damage, message=message)

@@ -1,0 +1,78 @@
+"""What the loop works with: one rank's engine, data and records of a run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.checkpoint.saver import Saver
+from pipeline.config.groups import RankGroups
+from pipeline.config.run_config import RunConfig
+from pipeline.engine.engine import Engine
+from pipeline.engine.noise_scale import MicroBatchGradients
+from pipeline.model.costs import ModelSize, flops_utilisation
+from pipeline.model.device_batch import DeviceBatch
+from pipeline.sampling.loader import Loader
+from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
+from pipeline.store.metrics import MetricsFile
+from pipeline.training.start_up_times import StartUpTimes
+from pipeline.training.stop import StopSignal
+from pipeline.training.trackers import Trackers
+from pipeline.training.validation import HeldOut
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the loop tells how far the run is."""
+
+    heartbeat: Heartbeat | NoHeartbeat
+    metrics: MetricsFile | None
+    """Only rank 0 writes."""
+    trackers: Trackers
+    times: StartUpTimes
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """What a step costs, to tell how well the devices are used."""
+
+    size: ModelSize
+    peak_flops: float | None
+    """Of one device, per second; None where it is unknown, or the model's FLOPs are not counted."""
+    devices: int
+    """One for each world rank."""
+    recomputes: bool
+    """Whether the backward pass computes activations again."""
+
+    def speed(self, tokens: int, seconds: float, sequence_length: int) -> dict[str, Any]:
+        """Return throughput and utilisation of a step, as metrics.jsonl names them."""
+        tokens_per_second = tokens / seconds
+        flops_per_token = self.size.flops_per_token(sequence_length)
+        hfu = None
+        if self.recomputes:
+            hfu = self._utilisation(
+                tokens_per_second, self.size.recomputing_flops_per_token(sequence_length)
+            )
+        return {
+            "tokens_per_second": tokens_per_second,
+            "tflops": tokens_per_second * flops_per_token / self.devices / 1e12,
+            "mfu": self._utilisation(tokens_per_second, flops_per_token),
+            "hfu": hfu,
+        }
+
+    def _utilisation(self, tokens_per_second: float, flops_per_token: float) -> float | None:
+        return flops_utilisation(tokens_per_second, flops_per_token, self.devices, self.peak_flops)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What the loop works with; nothing in it changes but the engine's weights."""
+
+    config: RunConfig
+    groups: RankGroups
+    engine: Engine
+    gradients: MicroBatchGradients
+    loader: Loader[DeviceBatch]
+    held_out: HeldOut
+    saver: Saver
+    stop: StopSignal
+    progress: Progress
+    cost: StepCost
