@@ -113,7 +113,7 @@ STAGES = (
             Check("pipeline.training.preflight:check_disk", is_heavy=True),
             Check("pipeline.cluster.launch_checks:check_device", is_heavy=True),
         ),
-        goes_on="pipeline.training.resume:check",
+        goes_on="pipeline.training.resume:check_resume",
         version=versions.TRAIN,
         grows=True,
         rebuilds=False,  # days of training, for a checkpoint that was moved away

@@ -12,7 +12,7 @@ from pipeline.training.origin import Origin, find_origin
 from pipeline.training.resume import settings_of
 
 
-def check(config: RunConfig) -> None:
+def check_branch(config: RunConfig) -> None:
     """Raise ConfigError where a run that has yet to begin cannot begin from what `train.init_from`
     names."""
     if complete_checkpoints(run_folder(config).checkpoints):

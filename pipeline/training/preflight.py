@@ -24,7 +24,7 @@ def check_settings(config: RunConfig) -> None:
 def check_start(config: RunConfig) -> None:
     """Raise ConfigError with every problem of resume, branch and trackers: of what this machine and
     run_dir hold now."""
-    _all_of((resume.check, branch.check, trackers.check), config)
+    _all_of((resume.check_resume, branch.check_branch, trackers.check_trackers), config)
 
 
 def check_model(config: RunConfig) -> None:

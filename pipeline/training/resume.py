@@ -1,5 +1,5 @@
-"""Whether and from where a run goes on, and which settings may have changed since it began. Free of
-torch."""
+"""Whether a run may resume, from which checkpoints, and which settings may have changed since it
+began. Free of torch."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from pipeline.store.artifacts import differences, flatten, read_manifest
 from pipeline.store.events import read_events, write_event
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import RunFolder, data_folder, run_folder
-from pipeline.training.longer import LENGTHENED, describe_jump, find_jump, with_length
+from pipeline.training.lengthening import LENGTHENED, describe_jump, find_jump, with_length
 from pipeline.training.origin import inventory
 
 LENGTH = "train.train_tokens"
@@ -38,13 +38,13 @@ NOT_IN_A_BRANCH = ("model.", "output of tokenizer:", "train.init_")
 run began from."""
 
 
-def begin(config: RunConfig) -> list[Path]:
-    """Record the run's settings and return the checkpoints to go on from, newest first; one process
-    calls it.
+def record_run(config: RunConfig) -> list[Path]:
+    """Record the run's settings and return the checkpoints to resume from, newest first; one
+    process calls it.
 
-    Raises ConfigError as `check` does.
+    Raises ConfigError as `check_resume` does.
     """
-    check(config)
+    check_resume(config)
     record = run_folder(config).settings
     before = read_json(record) or {}
     jump = find_jump(config, before.get(LENGTH, config.train.train_tokens))
@@ -52,12 +52,12 @@ def begin(config: RunConfig) -> list[Path]:
         write_event(
             config.paths.run_dir, LENGTHENED, **jump.event(), message=describe_jump(config, jump)
         )
-    write_json(record, _known(config, before))
+    write_json(record, _settings_to_record(config, before))
     record_tokens(config)
     return complete_checkpoints(run_folder(config).checkpoints)[::-1]
 
 
-def _lost(config: RunConfig) -> list[str]:
+def _lost_checkpoints(config: RunConfig) -> list[str]:
     """Say where a run had checkpoints and has none that is complete: it must not begin again from
     nothing by itself."""
     folder = run_folder(config).checkpoints
@@ -77,8 +77,8 @@ def _lost(config: RunConfig) -> list[str]:
     ]
 
 
-def check(config: RunConfig) -> None:
-    """Raise ConfigError where `train.resume` forbids to go on, or where a fixed setting differs
+def check_resume(config: RunConfig) -> None:
+    """Raise ConfigError where `train.resume` forbids to resume, or where a fixed setting differs
     from the run's.
 
     Also where the newest checkpoint has seen other tokens than the steps before it take.
@@ -100,7 +100,7 @@ def check(config: RunConfig) -> None:
                 "from there, or choose another paths.run_dir"
             ]
         )
-    if not checkpoints and (problems := _lost(config)):
+    if not checkpoints and (problems := _lost_checkpoints(config)):
         raise ConfigError(problems)
     if checkpoints and (problems := _changes(config) or _misplaced(config, checkpoints[-1])):
         raise ConfigError(problems)
@@ -119,7 +119,7 @@ def _changes(config: RunConfig) -> list[str]:
             "that began it, or choose "
             f"another paths.run_dir{_or_branch(run_dir)}"
         ]
-    now = _known(config, before)
+    now = _settings_to_record(config, before)
     length = LENGTH
     for name, digest in now.items():
         if digest is None and name.startswith(
@@ -167,7 +167,7 @@ def _or_branch(run_dir: Path) -> str:
     return f", with train.init_from = {run_dir} to begin from its newest checkpoint"
 
 
-def _known(config: RunConfig, before: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_to_record(config: RunConfig, before: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings, with what was recorded of that from which the run began where it has
     been moved away since."""
     moved = [name for name, content in inventory(config).items() if content is None]

@@ -39,7 +39,7 @@ def find_start(config: RunConfig, groups: RankGroups, architecture: PretrainedCo
     Raises UserError, on every rank, where the run may not be resumed, or what it would begin from
     does not fit.
     """
-    checkpoints: list[Path] = from_rank_0(groups, resume.begin, config)
+    checkpoints: list[Path] = from_rank_0(groups, resume.record_run, config)
     fields: dict[str, Any] = from_rank_0(groups, describe_run, config, architecture)
     origin = None if checkpoints else choose_origin(config, groups, fields)
     if origin is not None:

@@ -18,7 +18,7 @@ from pipeline.store.files import write_atomic
 from pipeline.store.layout import run_folder
 
 
-def check(config: RunConfig) -> None:
+def check_trackers(config: RunConfig) -> None:
     """Raise ConfigError for a tracker whose library is not installed; nothing is imported."""
     missing = [name for name in config.logging.trackers if not _is_installed(name)]
     if missing:

@@ -41,7 +41,7 @@ from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError
 from pipeline.store.events import read_events, write_event
 from pipeline.store.layout import START_ORDER
-from pipeline.training.longer import LENGTHENED
+from pipeline.training.lengthening import LENGTHENED
 from pipeline.training.worker import adopt_visible_devices
 
 

@@ -76,7 +76,7 @@ def test_a_run_is_traced_as_before_after_text_was_added(
     monkeypatch.setattr(groups, "GROUP_BYTES", 1)  # a file is a shard, as large ones are
     run_file = make_run()
     run = begin(run_file, [f"data.packing={packing}"])
-    resume.begin(run.config)
+    resume.record_run(run.config)
     identity = trace_step(run, 5)["rows"][0]["documents"][0]["id"]
     before = [trace_step(run, 5), trace_document(run, identity)]
     add_text(run_file, change)
@@ -100,7 +100,7 @@ def test_a_run_whose_tokens_are_gone_is_not_traced_and_they_are_named(
     make_run: MakeRun, damage: str
 ) -> None:
     run = begin(make_run(), [])
-    resume.begin(run.config)
+    resume.record_run(run.config)
     tokens = run.config.paths.data_dir / "tokens"
     manifest = read_json(tokens / "manifest.json")
     (name,) = (

@@ -256,7 +256,7 @@ def pretend(make_run: MakeRun, **state: int) -> Path:
     10."""
     config = load(make_run())
     pretend_checkpoint(config.paths.run_dir, 10, 2560, **state)
-    resume.begin(config)
+    resume.record_run(config)
     return config.paths.run_dir
 
 
@@ -277,7 +277,7 @@ def pretend(make_run: MakeRun, **state: int) -> Path:
 def test_an_origin_that_is_not_there_is_named(make_run: MakeRun, origin: str, message: str) -> None:
     folder = pretend(make_run).parent
     with pytest.raises(ConfigError, match=message):
-        branch.check(load(make_run(name="branch"), [f"train.init_from={folder / origin}"]))
+        branch.check_branch(load(make_run(name="branch"), [f"train.init_from={folder / origin}"]))
 
 
 @pytest.mark.parametrize(
@@ -302,9 +302,9 @@ def test_everything_asks_for_more_agreement_than_weights(
 ) -> None:
     origin = f"train.init_from={pretend(make_run)}@10"
     run_file, settings = make_run(name="branch"), [origin, override]
-    branch.check(load(run_file, settings))
+    branch.check_branch(load(run_file, settings))
     with pytest.raises(ConfigError, match=message):
-        branch.check(load(run_file, [*settings, "train.init_take=everything"]))
+        branch.check_branch(load(run_file, [*settings, "train.init_take=everything"]))
 
 
 def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> None:
@@ -315,20 +315,22 @@ def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> 
     same = shutil.copytree(folder, folder.with_name("same"))
     run_file = make_run(name="branch")
     config = load(run_file, [f"train.init_from={folder}@10"])
-    resume.begin(config)
+    resume.record_run(config)
     pretend_checkpoint(config.paths.run_dir, 5, 1280)
-    resume.check(load(run_file, [f"train.init_from={same}@10"]))
+    resume.check_resume(load(run_file, [f"train.init_from={same}@10"]))
     with pytest.raises(ConfigError, match=r"train\.init_from: .*began with the first value"):
-        resume.check(load(run_file, [f"train.init_from={other}@10"]))
+        resume.check_resume(load(run_file, [f"train.init_from={other}@10"]))
     with pytest.raises(ConfigError, match=r"train\.init_take: \"weights\" -> \"everything\""):
-        resume.check(load(run_file, [f"train.init_from={folder}@10", "train.init_take=everything"]))
+        resume.check_resume(
+            load(run_file, [f"train.init_from={folder}@10", "train.init_take=everything"])
+        )
     shutil.rmtree(folder)
     assert inventory(config) == {"train.init_from": None}
     for _ in range(2):  # nor is what was recorded forgotten
-        resume.begin(config)
-        branch.check(config)
+        resume.record_run(config)
+        branch.check_branch(config)
     with pytest.raises(ConfigError, match=r"train\.init_from: .*began with the first value"):
-        resume.check(load(run_file, [f"train.init_from={other}@10"]))
+        resume.check_resume(load(run_file, [f"train.init_from={other}@10"]))
 
 
 def test_the_newest_checkpoint_is_the_default(make_run: MakeRun) -> None:

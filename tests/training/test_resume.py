@@ -26,7 +26,7 @@ HALFWAY = "data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"
 def begin(run_file: Path, *overrides: str) -> None:
     """Begin a run, and let it have a checkpoint."""
     config = load(run_file, overrides)
-    resume.begin(config)
+    resume.record_run(config)
     pretend_checkpoint(config.paths.run_dir, 10, 10 * config.batch.global_batch_tokens)
 
 
@@ -51,7 +51,7 @@ def test_another_value_of_what_decides_the_data_is_refused(make_run: MakeRun, se
     with pytest.raises(
         ConfigError, match=rf"{setting.partition('=')[0]}.*began with the first value: set it back"
     ):
-        resume.check(load(run_file, [*replaced, setting]))
+        resume.check_resume(load(run_file, [*replaced, setting]))
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_another_value_of_what_decides_the_data_is_refused(make_run: MakeRun, se
 def test_the_same_settings_go_on(make_run: MakeRun, settings: list[str]) -> None:
     run_file = make_run()
     begin(run_file, *settings)
-    resume.check(load(run_file, settings))
-    assert [path.name for path in resume.begin(load(run_file, settings))] == ["step_00000010"]
+    resume.check_resume(load(run_file, settings))
+    assert [path.name for path in resume.record_run(load(run_file, settings))] == ["step_00000010"]
 
 
 def test_a_run_with_stages_keeps_its_length(make_run: MakeRun) -> None:
@@ -81,11 +81,11 @@ def test_a_run_with_stages_keeps_its_length(make_run: MakeRun) -> None:
         match=r"train\.train_tokens = 5632: data\.stages begin at fractions.*"
         r"set it back to 5120, or choose another paths",
     ):
-        resume.check(load(run_file, [HALFWAY, "train.train_tokens=5632"]))
+        resume.check_resume(load(run_file, [HALFWAY, "train.train_tokens=5632"]))
     with pytest.raises(
         ConfigError, match=r"train\.train_tokens = 4864: may only grow on resume; the run has 5120"
     ):
-        resume.check(load(run_file, [HALFWAY, "train.train_tokens=4864"]))
+        resume.check_resume(load(run_file, [HALFWAY, "train.train_tokens=4864"]))
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_a_run_whose_data_stays_what_it_was_may_grow(
     config = [f"data.stages={stages}", *(["data.mixture=null"] if "progress: 0," in stages else [])]
     begin(run_file, *config, f"train.train_tokens={before}")
     longer = load(run_file, [*config, f"train.train_tokens={after}"])
-    resume.check(longer)
-    assert [path.name for path in resume.begin(longer)] == ["step_00000010"]
+    resume.check_resume(longer)
+    assert [path.name for path in resume.record_run(longer)] == ["step_00000010"]
 
 
 @pytest.mark.parametrize("recorded", [None, 1, order.VERSION + 1])
@@ -121,7 +121,7 @@ def test_a_run_that_began_with_another_order_of_samples_is_refused(
     del before[order.VERSION_RECORD]
     write_json(record, before if recorded is None else before | {order.VERSION_RECORD: recorded})
     with pytest.raises(ConfigError) as error:
-        resume.check(config)
+        resume.check_resume(config)
     (problem,) = error.value.problems  # set back it cannot be
     assert f"version {recorded or 1} " in problem
     assert f"train.init_from = {config.paths.run_dir}" in problem
@@ -147,7 +147,7 @@ def test_a_refusal_names_the_branch_that_would_do(
     begin(run_file)
     config = load(run_file, [setting])
     with pytest.raises(ConfigError) as error:
-        resume.check(config)
+        resume.check_resume(config)
     assert (f"train.init_from = {config.paths.run_dir}" in str(error.value)) == can_branch
 
 
@@ -192,7 +192,7 @@ def test_text_that_was_added_is_refused_and_the_branch_is_named(make_run: MakeRu
     manifest = config.paths.data_dir / "tokens" / MANIFEST
     write_json(manifest, read_json(manifest) | {"output": "with another source"})
     with pytest.raises(ConfigError) as error:
-        resume.check(config)
+        resume.check_resume(config)
     (problem,) = error.value.problems
     assert problem.startswith("output of tokens")
     assert f"train.init_from = {config.paths.run_dir}" in problem
@@ -215,4 +215,4 @@ def test_another_order_of_sources_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(
         ConfigError, match=r'sources: \["prose", "sums"\] -> \["sums", "prose"\]; .*set it back'
     ):
-        resume.check(load(turned, [equal]))
+        resume.check_resume(load(turned, [equal]))

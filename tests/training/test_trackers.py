@@ -148,8 +148,8 @@ def test_a_missing_library_is_refused_with_the_remedy(
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     for name in ("tensorboard", "wandb"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    trackers.check(load(make_run()))
+    trackers.check_trackers(load(make_run()))
     with pytest.raises(
         ConfigError, match=r"wandb and tensorboard not installed; `pip install .*\[trackers\]'`"
     ):
-        trackers.check(load(make_run(), ["logging.trackers=[wandb, tensorboard]"]))
+        trackers.check_trackers(load(make_run(), ["logging.trackers=[wandb, tensorboard]"]))

@@ -15,7 +15,7 @@ from pipeline.config.run_file import load
 from pipeline.config.schedules import learning_rate
 from pipeline.store.events import read_events
 from pipeline.training import resume
-from pipeline.training.longer import LENGTHENED
+from pipeline.training.lengthening import LENGTHENED
 
 MakeRun = Callable[..., Path]
 BATCH = 256
@@ -26,7 +26,7 @@ WSD = ["schedule.kind=wsd", f"schedule.decay_tokens={5 * BATCH}"]
 def begin(run_file: Path, steps: list[int], *overrides: str) -> None:
     """Begin a run of 20 steps, and let it have some checkpoints."""
     config = load(run_file, overrides)
-    resume.begin(config)
+    resume.record_run(config)
     for step in steps:
         pretend_checkpoint(config.paths.run_dir, step, step * BATCH)
 
@@ -34,7 +34,7 @@ def begin(run_file: Path, steps: list[int], *overrides: str) -> None:
 def go_on(run_file: Path, *overrides: str) -> tuple[RunConfig, list[dict[str, object]]]:
     """Go on with other settings; returns them and the events of a jump."""
     config = load(run_file, overrides)
-    resume.begin(config)
+    resume.record_run(config)
     return config, read_events(config.paths.run_dir, LENGTHENED)
 
 
