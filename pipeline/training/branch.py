@@ -27,12 +27,18 @@ def check_branch(config: RunConfig) -> None:
                 "transformers folder"
             ]
         )
+
+    # With weights alone, all but the model may differ; the ranks compare that.
     origin = find_origin(config)
     if origin is None or config.train.init_take == "weights":
         return
-    state, plan = origin.manifest["state"], config.step_plan
+
+    # With everything, the checkpoint's step has to be one of this run's.
+    state = origin.manifest["state"]
+    plan = config.step_plan
+    planned = plan.tokens_after(state["step"])
     problems = []
-    if (planned := plan.tokens_after(state["step"])) != state["tokens"]:
+    if planned != state["tokens"]:
         problems.append(
             f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, in "
             f"{origin.checkpoint} after "
@@ -44,6 +50,8 @@ def check_branch(config: RunConfig) -> None:
             f"{state['tokens']} tokens that "
             f"{origin.checkpoint} has seen, which count"
         )
+
+    # The optimizer's state has to be one of this run's.
     before = read_json(RunFolder(origin.run).settings) or {}
     for name, own in (
         ("precision.dtype", config.precision.dtype),

@@ -172,6 +172,7 @@ def build_engine(
     The token files are looked at meanwhile. Raises UserError, on every rank, where they are not
     what was made, or the weights do not fit.
     """
+    # What the ranks still do together, before they build each for itself.
     weights = weights_to_begin_with(config, groups, inputs.architecture, start)
     if groups.is_rank_0:
         write_json(run_folder(config).deepspeed, plan.resolved)
@@ -180,6 +181,7 @@ def build_engine(
     tokens_check = BackgroundCheck(tokens_dir, list(config.sources), part=part)
     times.mark("process_group")
 
+    # The model, and the engine around it.
     sharding = construction_sharding(plan.resolved)
     causal_lm = build_model(config, inputs.architecture, weights, sharding)
     model = LanguageModel(causal_lm, config.optimizer.z_loss_weight)
@@ -187,6 +189,7 @@ def build_engine(
     engine = make_engine(config, groups, plan.resolved, model)
     times.mark("engine")
 
+    # No step is made of other tokens than those that were checked.
     damage = on_any_rank(groups, tokens_check.finish())
     if damage:
         lines = [f"  - {line}" for line in damage]
@@ -206,7 +209,8 @@ def begin_or_resume(
 
 def train_job(job: Job, state: TrainState) -> Outcome:
     """Train from a state until the end, a stop signal or trouble, and return how it ended."""
-    config, groups = job.config, job.groups
+    config = job.config
+    groups = job.groups
 
     # Records begin where the run does: what an earlier start wrote after that is moved aside.
     metrics = MetricsFile(config.paths.run_dir, state.step) if groups.is_rank_0 else None
@@ -248,7 +252,9 @@ def train_job(job: Job, state: TrainState) -> Outcome:
 
 def make_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:
     """Return what the loop works with."""
-    config, engine = job.config, job.engine
+    config = job.config
+    engine = job.engine
+    # What a step costs, for throughput and utilisation.
     is_mixture = bool(expert_modules(engine.module.causal_lm))
     cost = StepCost(
         size=model_size(job.inputs.architecture, job.plan.sizes),
@@ -256,6 +262,8 @@ def make_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:
         devices=job.groups.sizes.world,
         recomputes=config.train.activation_checkpointing,
     )
+
+    # Checkpoints, written beside training.
     saver = Saver(
         engine,
         job.groups,

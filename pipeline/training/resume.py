@@ -83,7 +83,8 @@ def check_resume(config: RunConfig) -> None:
 
     Also where the newest checkpoint has seen other tokens than the steps before it take.
     """
-    run_dir, mode = config.paths.run_dir, config.train.resume
+    run_dir = config.paths.run_dir
+    mode = config.train.resume
     checkpoints = complete_checkpoints(RunFolder(run_dir).checkpoints)
     if mode == "required" and not checkpoints:
         raise ConfigError(
@@ -100,9 +101,14 @@ def check_resume(config: RunConfig) -> None:
                 "from there, or choose another paths.run_dir"
             ]
         )
-    if not checkpoints and (problems := _lost_checkpoints(config)):
-        raise ConfigError(problems)
-    if checkpoints and (problems := _changes(config) or _misplaced(config, checkpoints[-1])):
+
+    # A new run must not hide a lost one; a resumed one must be the run that began.
+    if not checkpoints:
+        problems = _lost_checkpoints(config)
+    else:
+        problems = _changes(config)
+        problems = problems or _misplaced(config, checkpoints[-1])
+    if problems:
         raise ConfigError(problems)
 
 

@@ -45,7 +45,8 @@ def _load(config: RunConfig, groups: RankGroups, engine: Engine, path: Path) -> 
     another ZeRO stage or number of ranks."""
     started = time.perf_counter()
     stage_before, ranks_before = written_by(path)
-    stage, ranks = engine.zero_optimization_stage(), groups.sizes.world
+    stage = engine.zero_optimization_stage()
+    ranks = groups.sizes.world
     state = load_checkpoint(engine, groups, path, config.train.seed)
     if not groups.is_rank_0:
         return state

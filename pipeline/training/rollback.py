@@ -6,6 +6,7 @@ those samples.
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pyarrow import ArrowException
 
@@ -27,23 +28,23 @@ MOST_NAMED = 50
 """Documents in the event itself; all are in the file beside it."""
 
 
-def roll_back(run: Run, trouble: RollbackNeeded) -> RolledBack:
+def roll_back(run: Run, needed: RollbackNeeded) -> RolledBack:
     """Record a rollback for the next start of the ranks; returns the job's outcome. Raises
     UserError, on every rank, where it happens too often."""
     with suppress(UserError):  # a save that failed has been said; there are those before it
         run.saver.finish()
-    outcome: RolledBack | Refused = from_rank_0(run.groups, _record, run, trouble)
+    outcome: RolledBack | Refused = from_rank_0(run.groups, _record, run, needed)
     if outcome["status"] == "refused":
         raise UserError(outcome["message"])
     return outcome
 
 
-def _trusted(saved: list[Path], trouble: RollbackNeeded) -> list[Path]:
+def _trusted(saved: list[Path], needed: RollbackNeeded) -> list[Path]:
     """Remove the checkpoints with suspected weights, unless there are no others; returns those that
     stay, oldest first."""
-    if not trouble.trouble.is_in_weights:
+    if not needed.trouble.is_in_weights:
         return saved
-    good = [path for path in saved if checkpoint_step(path) <= trouble.step - trouble.trouble.steps]
+    good = [path for path in saved if checkpoint_step(path) <= needed.step - needed.trouble.steps]
     if not good or len(good) == len(saved):
         return saved
     point_to(good[-1])
@@ -59,10 +60,15 @@ def begun_at(run_dir: Path) -> int:
     return branches[-1]["lineage"][-1]["step"] if branches else 0
 
 
-def _record(run: Run, trouble: RollbackNeeded) -> RolledBack | Refused:
-    config, run_dir, step = run.config, run.config.paths.run_dir, trouble.step
-    reason = f"step {step}: {trouble.trouble.reason}"
-    saved = _trusted(complete_checkpoints(RunFolder(run_dir).checkpoints), trouble)
+def _record(run: Run, needed: RollbackNeeded) -> RolledBack | Refused:
+    """Choose the checkpoint to roll back to and the samples to skip, and write both down."""
+    config = run.config
+    run_dir = config.paths.run_dir
+    step = needed.step
+    reason = f"step {step}: {needed.trouble.reason}"
+
+    # The newest checkpoint whose weights are not suspected.
+    saved = _trusted(complete_checkpoints(RunFolder(run_dir).checkpoints), needed)
     back_to = checkpoint_step(saved[-1]) if saved else begun_at(run_dir)
     times = len(read_events(run_dir, ROLLBACK))
     if times >= config.guard.max_rollbacks:
@@ -75,32 +81,49 @@ def _record(run: Run, trouble: RollbackNeeded) -> RolledBack | Refused:
             "name"
         )
         return {"status": "refused", "message": message}
-    first, end = suspected_samples(
-        config, run.loader.data.order, step, trouble.trouble.steps, back_to
-    )
-    steps = range(max(step - trouble.trouble.steps, back_to) + 1, step + 1)
-    traced = trace.Run(config, run.loader.data, completed=0)
-    read, unread = [], ""
-    try:
-        for number in steps:
-            run.progress.heartbeat.beat(f"tracing step {number}")
-            read.append(trace.trace_step(traced, number))
-    except (OSError, ArrowException, UserError) as error:  # the samples are left out all the same
-        unread = f"; not all documents could be named: {error}"
-    file = RunFolder(run_dir).rollback(step, times + 1)
-    write_json(file, {"reason": reason, "samples": [first, end], "steps": read})
+
+    # The samples of the suspected steps, and the documents in them.
+    suspected_steps = needed.trouble.steps
+    first, end = suspected_samples(config, run.loader.data.order, step, suspected_steps, back_to)
+    steps = range(max(step - suspected_steps, back_to) + 1, step + 1)
+    traced, unread = _trace(run, steps)
     documents = list(
         dict.fromkeys(
-            part["id"] for one in read for row in one["rows"] for part in row["documents"]
+            part["id"] for one in traced for row in one["rows"] for part in row["documents"]
         )
     )
+
+    # All of it in a file, its beginning in the event that the next start reads.
+    file = RunFolder(run_dir).rollback(step, times + 1)
+    write_json(file, {"reason": reason, "samples": [first, end], "steps": traced})
     message = (
         f"{reason}: going back to step {back_to}, without samples {first:,} to {end - 1:,} "
         f"({len(documents):,} documents, in "
         f"{file.relative_to(run_dir)}){unread}"
     )
     write_event(
-        run_dir, ROLLBACK, step=step, to_step=back_to, reason=trouble.trouble.reason, samples=[first, end],
-        documents=documents[:MOST_NAMED], file=str(file.relative_to(run_dir)), message=message,
-    )  # fmt: skip
+        run_dir,
+        ROLLBACK,
+        step=step,
+        to_step=back_to,
+        reason=needed.trouble.reason,
+        samples=[first, end],
+        documents=documents[:MOST_NAMED],
+        file=str(file.relative_to(run_dir)),
+        message=message,
+    )
     return {"status": "rolled back", "step": back_to}
+
+
+def _trace(run: Run, steps: range) -> tuple[list[dict[str, Any]], str]:
+    """Return which documents made some steps, and what to add to the message where not all could be
+    read: their samples are skipped all the same."""
+    known = trace.Run(run.config, run.loader.data, completed=0)
+    traced: list[dict[str, Any]] = []
+    try:
+        for step in steps:
+            run.progress.heartbeat.beat(f"tracing step {step}")
+            traced.append(trace.trace_step(known, step))
+    except (OSError, ArrowException, UserError) as error:
+        return traced, f"; not all documents could be named: {error}"
+    return traced, ""

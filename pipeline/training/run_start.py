@@ -57,11 +57,15 @@ def describe_run(config: RunConfig, architecture: PretrainedConfig) -> dict[str,
     folder = data_folder(config).tokenizer
     ours = own_ids(folder, tokenizer_size(folder)[1])
     checkpoints = complete_checkpoints(run_folder(config).checkpoints)
+
+    # What the run has gone through, or what it begins from.
+    pretrained = config.model.pretrained
     lineage: list[dict[str, Any]] = []
     if checkpoints:
         lineage = read_checkpoint_manifest(checkpoints[-1]).get("lineage", [])
-    elif (pretrained := config.model.pretrained) is not None:
-        if problems := disagreements(ours, folder_ids(pretrained)):
+    elif pretrained is not None:
+        problems = disagreements(ours, folder_ids(pretrained))
+        if problems:
             raise ConfigError(
                 [
                     f"model.pretrained = {pretrained}: its tokenizer is not that of {folder}: "
@@ -73,6 +77,7 @@ def describe_run(config: RunConfig, architecture: PretrainedConfig) -> dict[str,
         lineage = [
             {"pretrained": str(pretrained), "content": inventory(config)["model.pretrained"]}
         ]
+
     return {
         "model": json.loads(architecture.to_json_string(use_diff=False)),
         "tokenizer": ours.digest(),

@@ -32,13 +32,15 @@ class StartUpTimes:
             "plan": launched - self._began,
         }
         self.seconds |= {"launcher": born - launched, "imports": self._last - born}
-        self._is_over, self._heartbeat = False, heartbeat
+        self._is_over = False
+        self._heartbeat = heartbeat
         heartbeat.beat("start: imported")
 
     def mark(self, phase: str) -> None:
         """Give the time since the last mark a name."""
         now = time.time()
-        self.seconds[phase], self._last = now - self._last, now
+        self.seconds[phase] = now - self._last
+        self._last = now
         self._heartbeat.beat(f"start: done with {phase}")
 
     def first_step(self, run_dir: Path) -> None:
@@ -47,7 +49,8 @@ class StartUpTimes:
             return
         self._is_over = True
         self.mark("first_step")
-        total, own = self._last - self._commanded, self._last - self._began
+        total = self._last - self._commanded
+        own = self._last - self._began
         phases = [item for item in self.seconds.items() if item[0] != "before_train"]
         largest = sorted(phases, key=lambda item: -item[1])[:3]
         shares = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in largest)

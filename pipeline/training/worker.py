@@ -29,21 +29,28 @@ from pipeline.training.stop import POLL_SECONDS, StopSignal, end_older_starts, w
 def main() -> None:
     """Run this rank to its end; the exit code is 0 unless it is a bug, since launchers kill the
     others otherwise."""
+    # The environment, before anything looks at it.
     stop = StopSignal()
     extensions.use_folder()
     adopt_slurm_environment()
     adopt_visible_devices()
+
+    # The rank's log, before anything can go wrong.
     run_file = Path(sys.argv[-1])
     config = load(run_file)
     rank = groups_of_this_process().world_rank
     _redirect_output(run_folder(config).rank_log(rank))
     give_stacks_when_asked(config.paths.run_dir, rank, POLL_SECONDS)
+
+    # End with the supervisor that has started this rank; ranks of its earlier starts end now.
     supervisor = supervisor_of_this_rank()
     assert supervisor is not None, "a launcher of the supervisor has started this rank"
     if is_first_on_its_machine():
         end_older_starts(run_file, supervisor["start"])
     watch_supervisor(supervisor, config.paths.run_dir, stop)
+
     try:
+        # Torch and DeepSpeed are imported here.
         from pipeline.training.job import run_job
 
         outcome: Outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))
@@ -54,6 +61,8 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)  # a rank stuck in a collective must not keep this one alive
+
+    # The supervisor reads one outcome; a refusal is that of any rank.
     if rank == 0 or outcome["status"] == "refused":
         write_outcome(config.paths.run_dir, outcome)
     _end_together()
@@ -62,7 +71,8 @@ def main() -> None:
 def adopt_visible_devices() -> None:
     """Show CUDA, before it looks, the GPUs by the names that the command was given: the launcher
     numbers them from 0."""
-    if names := os.environ.get("PIPELINE_VISIBLE_DEVICES"):
+    names = os.environ.get("PIPELINE_VISIBLE_DEVICES")
+    if names:
         os.environ["CUDA_VISIBLE_DEVICES"] = names
 
 
