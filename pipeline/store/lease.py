@@ -15,7 +15,6 @@ import os
 import secrets
 import socket
 import stat
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pipeline.errors import LeaseError
 from pipeline.logs import note
 from pipeline.store.files import FILE_MODE, fingerprint, write_atomic
 from pipeline.store.layout import LEASE, lease_path
+from pipeline.store.periodic import Periodic
 from pipeline.store.processes import can_be_seen, is_running, own_identity
 
 HEARTBEAT_SECONDS = 5.0
@@ -60,8 +60,7 @@ class Lease:
         self._text = json.dumps(
             own_identity() | {"job": job, "purpose": purpose, "token": secrets.token_hex(8)}
         )
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._heartbeat = Periodic(HEARTBEAT_SECONDS, self._beat)
 
     def __enter__(self) -> "Lease":
         try:
@@ -81,7 +80,7 @@ class Lease:
                 has_said = True
             time.sleep(1)
         self._remove_void_claims()
-        self._thread.start()
+        self._heartbeat.start()
         return self
 
     def __exit__(
@@ -90,8 +89,7 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._heartbeat.stop()
         self._give_back(self.path)
 
     def _try(self) -> Holder | None:
@@ -174,10 +172,9 @@ class Lease:
                     claim.unlink(missing_ok=True)
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            with suppress(OSError):  # a moment of trouble on a network file system; tried again
-                if self._is_at(self.path):
-                    os.utime(self.path)
+        with suppress(OSError):  # a moment of trouble on a network file system; tried again
+            if self._is_at(self.path):
+                os.utime(self.path)
 
     def _in_use(self, holder: Holder) -> str:
         says = holder.says

@@ -3,7 +3,6 @@
 Keeps a JSON file in data_dir or run_dir; the sum goes into the stage's manifest.
 """
 
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TypedDict
 from pipeline.errors import DataError
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import stage_seconds_path, task_records
+from pipeline.store.periodic import Periodic
 
 SAVE_SECONDS = 5.0
 """A job that is killed loses at most this much of its time."""
@@ -53,14 +53,13 @@ class StageClock:
         self._spent = _begin(saved, inputs, grows)
         self._seconds_before = self._spent["seconds"]
         self._grows = grows
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._save_now_and_then, daemon=True)
+        self._saving = Periodic(SAVE_SECONDS, self._save)
 
     def __enter__(self) -> "StageClock":
         self._tasks_before = self._task_records()
         self._started = time.monotonic()
         self._save()
-        self._thread.start()
+        self._saving.start()
         return self
 
     def __exit__(
@@ -69,8 +68,7 @@ class StageClock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._saving.stop()
         self._save()
         self.job_seconds = self._spent["seconds"] - self._seconds_before
 
@@ -88,10 +86,6 @@ class StageClock:
         """Return the records of finished tasks, each with its time: one that was made again has
         another."""
         return {(path.name, path.stat().st_mtime_ns) for path in self._records.glob("*.json")}
-
-    def _save_now_and_then(self) -> None:
-        while not self._stop.wait(SAVE_SECONDS):
-            self._save()
 
     def _save(self) -> None:
         self._spent["seconds"] = self._seconds_before + round(time.monotonic() - self._started, 3)
