@@ -23,6 +23,7 @@ from pipeline.store.files import read_json
 from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON
 from pipeline.tokens.encode import load_reference
+from pipeline.tokens.pretrained import unknown_of_model
 from pipeline.tokens.tokenizer_report import sample
 
 SAMPLE_BYTES = 200_000
@@ -139,11 +140,11 @@ def unknown_ids(folder: Path) -> frozenset[int]:
     vocabulary = {token["content"]: token["id"] for token in description["added_tokens"]}
     if isinstance(model["vocab"], dict):
         vocabulary |= model["vocab"]
-    names = (model.get("unk_token"), settings.get("unk_token"))
-    ids = {vocabulary[name] for name in names if name in vocabulary}
-    if model.get("unk_id") is not None:  # unigram
-        ids.add(model["unk_id"])
-    return frozenset(ids)
+    unknown = unknown_of_model(model)
+    if unknown is not None and model.get("unk_id") is not None:
+        vocabulary[unknown] = model["unk_id"]
+    names = (unknown, settings.get("unk_token"))
+    return frozenset(vocabulary[name] for name in names if name in vocabulary)
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 as it is."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,14 +141,21 @@ def _take_folder(path: Path, end_of_document: str, folder: Path) -> Callable[[st
     ]
 
 
+def unknown_of_model(model: Mapping[str, Any]) -> str | None:
+    """Return the token for text that the vocabulary lacks, as the `model` of tokenizer.json names
+    it; None where there is none."""
+    if model.get("unk_id") is not None:  # unigram
+        return model["vocab"][model["unk_id"]][0]
+    return model.get("unk_token")
+
+
 def unknown_token(fast: "Tokenizer") -> str | None:
     """Return the token that stands for text which the vocabulary lacks; None where there is
     none."""
-    model = json.loads(fast.to_str())["model"]
-    if model.get("unk_id") is not None:  # unigram
-        return model["vocab"][model["unk_id"]][0]
-    token = model.get("unk_token")
-    return token if token is not None and fast.token_to_id(token) is not None else None
+    token = unknown_of_model(json.loads(fast.to_str())["model"])
+    if token is None or fast.token_to_id(token) is None:
+        return None
+    return token
 
 
 def _load_folder(path: Path) -> Any:
