@@ -14,8 +14,19 @@ MOST_PROBLEMS = 50
 
 def first_of(names: Sequence[str], most: int) -> str:
     """Return the first names of a list in words, and how many more there are."""
-    others = len(names) - most
-    return ", ".join(names[:most]) + (f" and {others:,} more" if others > 0 else "")
+    shown = first_items(names, most)
+    if len(names) <= most:
+        return ", ".join(shown)
+    return f"{', '.join(shown[:-1])} {shown[-1]}"
+
+
+def first_items(items: Sequence[str], most: int, kind: str = "") -> list[str]:
+    """Return the first items of a list and, where there are more, `and 7 more files` as the last
+    one; `files` is the kind."""
+    others = len(items) - most
+    if others <= 0:
+        return list(items)
+    return [*items[:most], f"and {others:,} more {kind}".rstrip()]
 
 
 def one_line(error: Exception, most: int = 300) -> str:

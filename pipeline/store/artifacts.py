@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_items
 from pipeline.store.environment import environment
 from pipeline.store.files import fingerprint, read_json, write_json
 from pipeline.store.layout import MANIFEST
@@ -259,8 +259,7 @@ def missing_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[
             continue
         if size != record["bytes"]:
             wrong.append(f"{name} has {size:,} bytes and not {record['bytes']:,}")
-    others = len(wrong) - MOST_NAMED
-    return wrong if others <= 0 else [*wrong[:MOST_NAMED], f"and {others:,} more files"]
+    return first_items(wrong, MOST_NAMED, "files")
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
