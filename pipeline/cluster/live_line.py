@@ -2,7 +2,6 @@
 is."""
 
 import itertools
-import json
 import statistics
 from collections import deque
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.logs import short
+from pipeline.store.metrics import sampled_records
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LEAST_SPARK_WIDTH = 8
@@ -59,23 +59,12 @@ class Course:
             self._steps_per_point *= 2
 
 
-def course_so_far(path: Path) -> Course:
-    """Return the course that metrics.jsonl holds, from a hundred of its lines or so: it may be
-    long."""
-    if not path.exists() or not (size := path.stat().st_size):
-        return Course()
+def course_so_far(run_dir: Path) -> Course:
+    """Return the course of the run so far, from a hundred of its steps or so."""
     losses: dict[int, float] = {}
-    with path.open("rb") as file:
-        for i in range(MOST_POINTS // 2):
-            file.seek(size * i // (MOST_POINTS // 2))
-            if i:
-                file.readline()  # the rest of a line
-            try:
-                record = json.loads(file.readline())
-            except ValueError:  # past the last line, or torn by a crash
-                continue
-            if record["loss"] is not None:
-                losses[record["step"]] = record["loss"]
+    for record in sampled_records(run_dir, MOST_POINTS // 2):
+        if record["loss"] is not None:
+            losses[record["step"]] = record["loss"]
     return Course(list(losses.values()), max(1, max(losses, default=1) // max(1, len(losses))))
 
 

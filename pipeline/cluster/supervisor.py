@@ -289,7 +289,7 @@ def _watch(
                     event["event"] == "start"
                 ):  # the steps after it have just been dropped from metrics.jsonl
                     line, start = (
-                        LiveLine(course_so_far(run.metrics), config.total_steps),
+                        LiveLine(course_so_far(run.path), config.total_steps),
                         event["step"],
                     )
             records = [record for record in records if record["step"] > start]

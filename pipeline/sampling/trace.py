@@ -5,7 +5,6 @@ it while training. Reads the run folder (config.yaml, metrics.jsonl, events.json
 checkpoint's manifest) and data_dir. Returns JSON values; `trace_view` prints them.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -34,8 +33,8 @@ from pipeline.store.layout import (
     checkpoint_folders,
     data_folder,
     manifest_path,
-    run_folder,
 )
+from pipeline.store.metrics import last_step_record, step_record
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 
@@ -117,7 +116,7 @@ def read_run(config: RunConfig) -> Run:
     skipped = tuple(
         (first, end) for path in newest for first, end in read_json(path)["state"]["skipped"]
     )
-    last = _last_record(RunFolder(run_dir).metrics)
+    last = last_step_record(run_dir)
     order = data.order.skipping(skipped_samples(config, skipped))
     return Run(config, Data(order, data.sources, data.shape), last["step"] if last else 0)
 
@@ -353,26 +352,7 @@ def _chosen_rows(
 def _compare_checksum(run: Run, step: int) -> dict[str, Any]:
     """Read the step's samples again and compare their checksum with the one that training
     logged."""
-    record = next((r for r in _records(run_folder(run.config).metrics, step)), None)
+    record = step_record(run.config.paths.run_dir, step)
     logged = record.get("data_checksum") if record else None
     now = f"{run.data.read(run.positions(step)).checksum:016x}"
     return {"checksum": now, "logged": logged, "same": None if logged is None else now == logged}
-
-
-def _records(path: Path, step: int) -> Iterator[dict[str, Any]]:
-    """Yield the record of a step; looks at the beginning of each line only, as there may be
-    millions."""
-    begins = f'{{"step": {step},'.encode()
-    if path.exists():
-        with path.open("rb") as file:
-            yield from (json.loads(line) for line in file if line.startswith(begins))
-
-
-def _last_record(path: Path) -> dict[str, Any] | None:
-    """Return the last whole line of metrics.jsonl; training may be writing the next one."""
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - (1 << 16)))
-        lines = file.read().rpartition(b"\n")[0].splitlines()
-    return json.loads(lines[-1]) if lines else None

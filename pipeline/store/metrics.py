@@ -2,11 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.store.files import read_json_lines, write_atomic
 from pipeline.store.layout import RunFolder
+
+LAST_BYTES = 1 << 16
+"""No record of a step is longer."""
 
 
 class MetricsFile:
@@ -51,3 +55,44 @@ def _drop_after(path: Path, side: Path, completed_steps: int) -> None:
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Return all step records, oldest first."""
     return read_json_lines(RunFolder(run_dir).metrics)
+
+
+def last_step_record(run_dir: Path) -> dict[str, Any] | None:
+    """Return the record of the last completed step, None before the first; training may be writing
+    the next one."""
+    path = RunFolder(run_dir).metrics
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        lines = file.read().rpartition(b"\n")[0].splitlines()
+    return json.loads(lines[-1]) if lines else None
+
+
+def step_record(run_dir: Path, step: int) -> dict[str, Any] | None:
+    """Return the record of a step, None where there is none; of the other lines, which may be
+    millions, only the beginning is looked at."""
+    path = RunFolder(run_dir).metrics
+    begins = f'{{"step": {step},'.encode()
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return next((json.loads(line) for line in file if line.startswith(begins)), None)
+
+
+def sampled_records(run_dir: Path, most: int) -> Iterator[dict[str, Any]]:
+    """Yield the records that stand at so many places of the file, spread evenly: it may be long."""
+    path = RunFolder(run_dir).metrics
+    size = path.stat().st_size if path.exists() else 0
+    if not size:
+        return
+    with path.open("rb") as file:
+        for place in range(most):
+            file.seek(size * place // most)
+            if place:
+                file.readline()  # the rest of a line
+            try:
+                record = json.loads(file.readline())
+            except ValueError:  # past the last line, or torn by a crash
+                continue
+            yield record

@@ -42,15 +42,15 @@ def test_a_course_halves_its_points_by_means_of_pairs() -> None:
 
 def test_the_course_of_a_resumed_run_begins_where_the_run_did(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    assert course_so_far(path).points == []
+    assert course_so_far(tmp_path).points == []
     lines = [json.dumps({"step": step, "loss": 1000.0 - step}) for step in range(1, 1001)]
     path.write_text("\n".join(lines) + '\n{"step": 1001, "lo')
-    course = course_so_far(path)
+    course = course_so_far(tmp_path)
     assert course.points[0] == 999.0
     assert course.points == sorted(course.points, reverse=True)
     assert 120 < len(course.points) <= MOST_POINTS / 2 and course.points[-1] < 10
     path.write_text(lines[0] + "\n")
-    assert course_so_far(path).points == [999.0]
+    assert course_so_far(tmp_path).points == [999.0]
 
 
 def record(step: int, mfu: float | None = None) -> dict[str, Any]:
