@@ -142,6 +142,21 @@ def test_who_imports_deepspeed() -> None:
     assert {name.split("/")[0] for name in importers} <= set(ON_RANKS)
 
 
+PARQUET_READERS = {"corpus/documents.py", "corpus/kinds/parquet_files.py"}
+"""What reads documents, and what reads raw files."""
+PARQUET_WRITERS = {"benchmarks/tokenize_parts.py"}
+
+
+def test_documents_are_read_in_one_place() -> None:
+    importers = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        for _, module in imported(path)
+        if module.startswith("pyarrow.parquet")
+    }
+    assert importers == PARQUET_READERS | PARQUET_WRITERS
+
+
 PICKLE_READER = "checkpoint/files.py"
 MAY_READ_PICKLES = ("checkpoint/test_checkpoint_files.py",)
 """Tests that make hostile files, and show that they are."""

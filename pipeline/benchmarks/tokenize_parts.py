@@ -16,18 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus.documents import listed_shards
+from pipeline.corpus.documents import listed_shards, open_shard, texts_of_group
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.encode import load_encoder
-from pipeline.tokens.tokenize import read_texts
 
 
 def row_groups(documents: Path) -> list[list[pa.Array]]:
     """Return, shard by shard, each row group's text as an Arrow array."""
     shards = []
     for name in listed_shards(documents):
-        with pq.ParquetFile(documents / name) as file:
+        with open_shard(documents / name) as file:
             groups = range(file.num_row_groups)
             tables = [
                 file.read_row_group(group, columns=["text"], use_threads=False) for group in groups
@@ -48,9 +47,9 @@ def read(documents: Path, tokenizer: Path, threads: int) -> float:
     """Parquet to documents in memory, a row group at a time."""
     started = time.perf_counter()
     for name in listed_shards(documents):
-        with pq.ParquetFile(documents / name) as file:
+        with open_shard(documents / name) as file:
             for group in range(file.num_row_groups):
-                read_texts(file, group)
+                texts_of_group(file, group)
     return time.perf_counter() - started
 
 

@@ -9,10 +9,11 @@ import contextlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -263,6 +264,33 @@ def reading(shard: Path) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def open_shard(shard: Path) -> Iterator[pq.ParquetFile]:
+    """Open a shard; a DataError names one that is missing or damaged."""
+    with reading(shard), pq.ParquetFile(shard) as file:
+        yield file
+
+
+def shard_footer(shard: Path) -> pq.FileMetaData:
+    """Return what a shard says of its rows and row groups, without reading them. Raises DataError
+    as `open_shard` does."""
+    with reading(shard):
+        return pq.read_metadata(shard)
+
+
+def texts_of_group(file: pq.ParquetFile, group: int) -> list[memoryview]:
+    """Return a row group's texts in UTF-8, views of Arrow's buffer.
+
+    Read with pyarrow itself: importing `datasets` takes longer than encoding 100 MB.
+    """
+    column = file.read_row_group(group, columns=["text"], use_threads=False)["text"]
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    _, offsets, values = array.buffers()
+    bounds = np.frombuffer(offsets, "<i8", len(array) + 1, 8 * array.offset).tolist()
+    view = memoryview(values or b"")
+    return [view[start:end] for start, end in pairwise(bounds)]
+
+
 def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the shards among the files that the manifest of `prepare` lists, by name."""
     return {name: record for name, record in sorted(files.items()) if name.endswith(SHARD_SUFFIX)}
@@ -271,7 +299,7 @@ def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, An
 def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tuple[str, str]]:
     """Yield `(id, text)` of every document in order, holding one row group in memory."""
     for path in shard_paths(documents_dir, source, split):
-        with reading(path), pq.ParquetFile(path) as shard:
+        with open_shard(path) as shard:
             for group in range(shard.num_row_groups):
                 table = shard.read_row_group(group, columns=["id", "text"])
                 for key, text in zip(table["id"], table["text"], strict=True):
@@ -287,7 +315,7 @@ def read_documents(
     Reads only the row groups that hold them, one at a time. Raises IndexError for a row that the
     shard has not.
     """
-    with reading(path), pq.ParquetFile(path) as shard:
+    with open_shard(path) as shard:
         sizes = [shard.metadata.row_group(group).num_rows for group in range(shard.num_row_groups)]
         ends = list(accumulate(sizes))
         if rows and not 0 <= min(rows) <= max(rows) < sum(sizes):

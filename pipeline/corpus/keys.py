@@ -7,15 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline.corpus.documents import (
     SHARD_SUFFIX,
     SPLITS,
     check_files,
     listed_shards,
     read_documents,
-    reading,
+    shard_footer,
     shard_paths,
 )
 from pipeline.corpus.key_file import damaged, find_rows, keys_path, original_keys
@@ -61,8 +59,7 @@ def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:
     if name not in shards:
         return False
     check_files(documents_dir, {name: shards[name]})
-    with reading(documents_dir / name):
-        return int(parts[3]) < pq.read_metadata(documents_dir / name).num_rows
+    return int(parts[3]) < shard_footer(documents_dir / name).num_rows
 
 
 def _find_in_shards(paths: Sequence[Path], key: str) -> list[str]:

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.corpus.documents import SPLITS, read_documents
+from pipeline.corpus.documents import SPLITS, open_shard, read_documents, shard_footer
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.logs import note
@@ -143,7 +142,7 @@ def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
     chosen = _spread(paths, TEXT_SHARDS)
     for path in chosen:
         left = TEXT_BYTES // len(chosen)
-        with pq.ParquetFile(path) as shard:
+        with open_shard(path) as shard:
             for group in range(shard.num_row_groups):
                 texts = shard.read_row_group(group, columns=["text"])["text"]
                 sizes = pc.binary_length(texts).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
@@ -200,7 +199,7 @@ def _rows(path: Path) -> int:
     """Return the documents in a shard."""
     if path.suffix == ".idx":
         return len(indexed_dataset.read(path.with_suffix("")).documents) - 1
-    return pq.read_metadata(path).num_rows
+    return shard_footer(path).num_rows
 
 
 def _by_number(data: Data, source: str, number: int, question: Question) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import reading, shard_paths
+from pipeline.corpus.documents import open_shard, shard_footer, shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.store.artifacts import read_manifest
@@ -219,8 +218,7 @@ def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
     they are enough."""
     groups = []
     for path in shards:
-        with reading(path):
-            footer = pq.read_metadata(path)
+        footer = shard_footer(path)
         column = footer.schema.names.index("text")
         for group in range(footer.num_row_groups):
             found = footer.row_group(group)
@@ -240,7 +238,7 @@ def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
 
 
 def _read(path: Path, group: int) -> pa.Table:
-    with reading(path), pq.ParquetFile(path) as shard:
+    with open_shard(path) as shard:
         return shard.read_row_group(group, columns=["id", "text"])
 
 

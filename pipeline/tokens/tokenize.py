@@ -10,16 +10,23 @@ and the manifest says so.
 """
 
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SHARD_SUFFIX, SPLITS, check_files, reading, shard_records
+from pipeline.corpus.documents import (
+    SHARD_SUFFIX,
+    SPLITS,
+    check_files,
+    open_shard,
+    reading,
+    shard_footer,
+    shard_records,
+    texts_of_group,
+)
 from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
@@ -104,7 +111,7 @@ def tokenize_shard(
 def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict[str, Any] | None:
     """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the
     reference's."""
-    groups = pq.read_metadata(shard).num_row_groups
+    groups = shard_footer(shard).num_row_groups
     text_bytes = 0
     with indexed_dataset.ShardWriter(
         prefix, indexed_dataset.token_dtype(encoder.vocab_size)
@@ -139,8 +146,8 @@ def _encode_group(
 ) -> tuple[np.ndarray, np.ndarray, int, bool]:
     """Return a row group's ids, its documents' lengths, bytes of text, and whether the encoders
     agreed on a piece."""
-    with pq.ParquetFile(shard) as file:
-        documents = read_texts(file, group)
+    with open_shard(shard) as file:
+        documents = texts_of_group(file, group)
     if not fast:
         return *encoder.encode_reference(documents), sum(map(len, documents)), True
     try:
@@ -149,19 +156,6 @@ def _encode_group(
         return np.zeros(0, np.uint32), np.zeros(0, np.int64), 0, False
     same = encoder.count_differences([_piece(documents, group)]) == 0
     return ids, lengths, sum(map(len, documents)), same
-
-
-def read_texts(file: pq.ParquetFile, group: int) -> list[memoryview]:
-    """Return a row group's texts in UTF-8, views of Arrow's buffer.
-
-    Read with pyarrow itself: importing `datasets` takes longer than encoding 100 MB.
-    """
-    column = file.read_row_group(group, columns=["text"], use_threads=False)["text"]
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    _, offsets, values = array.buffers()
-    bounds = np.frombuffer(offsets, "<i8", len(array) + 1, 8 * array.offset).tolist()
-    view = memoryview(values or b"")
-    return [view[start:end] for start, end in pairwise(bounds)]
 
 
 def _piece(texts: list[memoryview], seed: int) -> str:

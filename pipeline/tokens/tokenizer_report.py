@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from pipeline.config.run_config import RunConfig, round_up_vocabulary
-from pipeline.corpus.documents import reading, shard_paths
+from pipeline.corpus.documents import open_shard, shard_paths
 from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
 from pipeline.store import versions
@@ -206,7 +205,7 @@ def sample(
 
 
 def _first_texts(path: Path) -> Iterator[str]:
-    with reading(path), pq.ParquetFile(path) as shard:
+    with open_shard(path) as shard:
         for group in range(shard.num_row_groups):
             for text in shard.read_row_group(group, columns=["text"])["text"]:
                 yield text.as_py()
