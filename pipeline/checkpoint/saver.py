@@ -77,6 +77,7 @@ class Saver:
         run_dir: Path,
         settings: Checkpoint,
         about: dict[str, Any],
+        *,
         heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
         metrics: MetricsFile | None = None,
     ) -> None:

@@ -270,8 +270,8 @@ def make_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:
         config.paths.run_dir,
         config.checkpoint,
         job.start.manifest_fields,
-        progress.heartbeat,
-        progress.metrics,
+        heartbeat=progress.heartbeat,
+        metrics=progress.metrics,
     )
     return Run(
         config=config,

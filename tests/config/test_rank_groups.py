@@ -27,6 +27,12 @@ def test_neighbours_in_the_world_read_the_same_samples() -> None:
     assert [place.data_rank for place in places] == [0, 0, 1, 1]
 
 
+def test_world_ranks_divide_work_whoever_reads_the_same_samples() -> None:
+    """Seven files among four ranks: each file is one rank's."""
+    parts = [groups_of_rank(PAIRS, rank).own_part(range(7)) for rank in range(4)]
+    assert [list(part) for part in parts] == [[0, 4], [1, 5], [2, 6], [3]]
+
+
 def test_a_world_holds_whole_groups() -> None:
     with pytest.raises(AssertionError, match="3 data ranks in a world of 4"):
         GroupSizes(world=4, data=3)
