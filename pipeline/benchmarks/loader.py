@@ -22,10 +22,14 @@ GPU_TOKENS_PER_SECOND = 0.5e6
 """What one GPU at half of 989 TFLOP/s (H100, bf16) takes of a model of N = 125 M weights,
 12 layers, d = 768, T = 2,048:
 494.5e12 / (6 N + 12 x 12 d T) = 0.51e6 (the formula: Chowdhery et al. 2022, appendix B)."""
-BARE, BARE_KEPT = "bare loop over a memory map", "the same, inputs and targets, kept"
-PLAIN, PLAIN_LOCATED = "one thread", "one thread, places by 2,048"
-START_SECONDS, START_BYTES = 1.0, 300e6
-LEAST_RATE, LEAST_RATIO = 20e6, 0.5
+BARE = "bare loop over a memory map"
+BARE_KEPT = "the same, inputs and targets, kept"
+PLAIN = "one thread"
+PLAIN_LOCATED = "one thread, places by 2,048"
+START_SECONDS = 1.0
+START_BYTES = 300e6
+LEAST_RATE = 20e6
+LEAST_RATIO = 0.5
 MOST_WAITED = 0.005
 
 
@@ -131,7 +135,8 @@ def _starts(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
 
 
 def _rates(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
-    batches, length = bench.sizes.batches, bench.sizes.sequence_length
+    batches = bench.sizes.batches
+    length = bench.sizes.sequence_length
 
     def ours(part: str, **data: Any) -> Callable[[], Mapping[str, float]]:
         return bench.part(part, bench.real, batches=batches, data=data)
@@ -181,11 +186,14 @@ def _ratios(rates: Mapping[str, Mapping[str, float]], bare: str) -> dict[str, fl
 def _limits(results: Mapping[str, Any], sizes: Sizes) -> list[dict[str, Any]]:
     """Return what is demanded and what was measured; `at_least` says on which side of the limit it
     must be."""
-    starts, rates, ratios = results["start"], results["rates"], results["ratios"]
+    starts = results["start"]
+    rates = results["rates"]
+    ratios = results["ratios"]
     smallest, large = (sizes.corpora[min(i, len(sizes.corpora) - 1)].name for i in (0, 2))
     first, resumed = (starts[f"{large}, sample {sample:,}"] for sample in (0, sizes.resumed_sample))
     growth = first["peak_bytes"] - starts[f"{smallest}, sample 0"]["peak_bytes"]
-    plain, loader = (f"{PLAIN_LOCATED}, full", "loader, full")
+    plain = f"{PLAIN_LOCATED}, full"
+    loader = "loader, full"
     found = [
         (f"{large}: seconds to the first step", first["seconds"], START_SECONDS, False),
         (f"{large}: seconds, resumed", resumed["seconds"], START_SECONDS, False),

@@ -29,7 +29,8 @@ from pipeline.store.layout import DataFolder
 
 ROWS = 32
 """Of a batch that one thread reads."""
-MICRO_BATCH, GLOBAL_BATCH = 8, 256
+MICRO_BATCH = 8
+GLOBAL_BATCH = 256
 SLOW_BATCH = 32
 """Sequences of a step in front of a slow file system: micro-batches of 8, four of them."""
 
@@ -54,7 +55,8 @@ def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float
     corpus."""
     config = make_config(folder, llama_mixture(), data)
     step = sample // GLOBAL_BATCH + 1
-    imported, started = memory("VmRSS"), time.perf_counter()
+    imported = memory("VmRSS")
+    started = time.perf_counter()
     opened = open_data(config)
     open_seconds = time.perf_counter() - started
     with Loader(
@@ -122,7 +124,8 @@ def read(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float
 
 def read_located(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
     """The same, with the places of many batches computed together, as the loader does."""
-    opened, together = _open_real(folder, data), LOCATED_AT_ONCE // ROWS
+    opened = _open_real(folder, data)
+    together = LOCATED_AT_ONCE // ROWS
     places = opened.order.locate(np.arange(0))
 
     def one(batch: int) -> None:
@@ -137,7 +140,8 @@ def read_located(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[st
 
 def loader(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
     """Take steps from a loader as fast as it gives them."""
-    opened, steps = _open_real(folder, data), max(2, batches * ROWS // GLOBAL_BATCH)
+    opened = _open_real(folder, data)
+    steps = max(2, batches * ROWS // GLOBAL_BATCH)
     with Loader(opened, _share(GLOBAL_BATCH, steps + 1), range(1, steps + 2), _keep) as given:
         iterator = iter(given)
         next(iterator)
@@ -231,7 +235,8 @@ def reads(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
 
 def warm(folder: Path) -> dict[str, float]:
     """Bring the real corpus into the page cache."""
-    size, block = 0, bytearray(4 << 20)
+    size = 0
+    block = bytearray(4 << 20)
     for path in (DataFolder(folder).tokens / "web").iterdir():
         with path.open("rb", buffering=0) as file:
             while found := file.readinto(block):

@@ -35,7 +35,8 @@ from pipeline.work.executor import core_count
 
 PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000
-REDPAJAMA_1T_BYTES, REDPAJAMA_1T_TOKENS = 5e12, 1.2e12
+REDPAJAMA_1T_BYTES = 5e12
+REDPAJAMA_1T_TOKENS = 1.2e12
 """Source: Together, RedPajama-Data-1T: 1.2 T tokens, about 5 TB on disk unpacked."""
 ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false"}
 MEGATRON = """\
@@ -247,7 +248,8 @@ def _raw_list(bench: Bench) -> Path | None:
 
 def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
     """Measure a corpus `repeat` times as large, on 1 and 2 workers, and one document of 200 MB."""
-    repeated, twice = _repeated(bench, repeat), _repeated(bench, 2)
+    repeated = _repeated(bench, repeat)
+    twice = _repeated(bench, 2)
     run_python(
         PARTS_MODULE,
         "large",
@@ -297,7 +299,8 @@ def _ratios(
 ) -> dict[str, float]:
     seconds = {name: values["seconds"] for name, values in [*measured.items(), *large.items()]}
     cores = core_count()
-    auto, one = seconds["whole stage, workers: auto"], seconds["whole stage, 1 worker"]
+    auto = seconds["whole stage, workers: auto"]
+    one = seconds["whole stage, 1 worker"]
     ratios = {
         f"stage / gigatoken {how}, {threads}": seconds[f"gigatoken {how}, {threads}"] / stage
         for threads, stage in (("1 thread", one), (f"{cores} threads", auto))
@@ -306,7 +309,8 @@ def _ratios(
     for what in dict.fromkeys(
         name.rpartition(",")[0] for name in large if name.endswith("2 workers")
     ):
-        one_worker, two_workers = large[f"{what}, 1 worker"], large[f"{what}, 2 workers"]
+        one_worker = large[f"{what}, 1 worker"]
+        two_workers = large[f"{what}, 2 workers"]
         for seconds_of, how in (
             ("seconds", "whole stage"),
             ("work_seconds", "without starting them"),
@@ -326,7 +330,9 @@ def _ratios(
 
 
 def _show(results: Mapping[str, Any], repeat: int) -> None:
-    medians, text_bytes, tokens = results["medians"], results["text_bytes"], results["tokens"]
+    medians = results["medians"]
+    text_bytes = results["text_bytes"]
+    tokens = results["tokens"]
     stage = medians["whole stage, 1 worker"]["seconds"]
     parts = {name: medians[name]["seconds"] for name in ("Parquet read", "encode", "write")}
     rows = [
@@ -382,5 +388,6 @@ def _show(results: Mapping[str, Any], repeat: int) -> None:
 def _row(
     name: str, seconds: float, text_bytes: float, tokens: int, share: str, peak: float
 ) -> list[str]:
-    rate, speed = text_bytes / seconds / 1e6, tokens / seconds / 1e6
+    rate = text_bytes / seconds / 1e6
+    speed = tokens / seconds / 1e6
     return [name, f"{seconds:.2f}", f"{rate:.1f}", f"{speed:.1f}", share, human_bytes(peak)]

@@ -202,12 +202,10 @@ PARTS: dict[str, Callable[[Path, Path, int], float]] = {
 
 def main() -> None:
     """Run one part and print its seconds."""
-    part, documents, tokenizer, threads = (
-        sys.argv[1],
-        Path(sys.argv[2]),
-        Path(sys.argv[3]),
-        int(sys.argv[4]),
-    )
+    part = sys.argv[1]
+    documents = Path(sys.argv[2])
+    tokenizer = Path(sys.argv[3])
+    threads = int(sys.argv[4])
     print(json.dumps({"seconds": PARTS[part](documents, tokenizer, threads)}))
 
 

@@ -144,7 +144,8 @@ def benchmark_train(
     On a GPU `presets` and `templates` choose what is measured. Raises ConfigError for one that is
     not shipped.
     """
-    if unknown := [name for name in templates if name not in STAGES]:
+    unknown = [name for name in templates if name not in STAGES]
+    if unknown:
         raise ConfigError(
             [f"--template {name}: is none of {', '.join(STAGES)}" for name in unknown]
         )
@@ -168,7 +169,8 @@ def preset_work(name: str) -> Work:
     Of a batch no more than MOST_BATCH_TOKENS.
     """
     preset = read_preset(name)
-    vocabulary, length = round_up_vocabulary(50_257), preset["data"]["sequence_length"]
+    vocabulary = round_up_vocabulary(50_257)
+    length = preset["data"]["sequence_length"]
     model = {**preset["model"], "config": {**preset["model"]["config"], "vocab_size": vocabulary}}
     batch = min(preset["batch"]["global_batch_tokens"], MOST_BATCH_TOKENS)
     return Work(

@@ -57,7 +57,8 @@ class _NoStop:
 
 
 class _NoSaver:
-    is_pending, has_written = False, True
+    is_pending = False
+    has_written = True
 
 
 class Ours:
@@ -124,7 +125,8 @@ class Plain:
             {"params": [p for p in self._model.parameters() if p.dim() < 2], "weight_decay": 0.0},
         ]
         self._optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
-        rows, length = config.batch.micro_batch_sequences, config.data.sequence_length
+        rows = config.batch.micro_batch_sequences
+        length = config.data.sequence_length
         self._accumulation = config.accumulation(group_sizes(1))
         self._batch = torch.randint(1, architecture.vocab_size, (rows, length + 1), device=device)
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision.dtype)
@@ -166,7 +168,8 @@ class Timer:
 
 class _Stretch:
     def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
+        self._seconds = seconds
+        self._name = name
 
     def __enter__(self) -> None:
         self._started = time.perf_counter()
@@ -231,7 +234,8 @@ def rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, Any]:
 def shares(config: RunConfig, steps: int) -> dict[str, Any]:
     """Say which part of a step takes which seconds, on each side. Only on CPUs."""
     _be_rank(0, 1, free_port())
-    ours, plain = Ours(config, 2 * steps), Plain(config, torch.device("cpu"))
+    ours = Ours(config, 2 * steps)
+    plain = Plain(config, torch.device("cpu"))
     for _ in range(steps):
         ours.step()
         plain.step()

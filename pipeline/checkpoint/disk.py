@@ -25,10 +25,8 @@ def disk_need(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
     unfinished = sum(
         path.stat().st_size for path in unfinished_checkpoints(folder).rglob("*") if path.is_file()
     )  # removed at the start
-    needed, free = (
-        max(0, most - len(there)) * size,
-        shutil.disk_usage(_existing(folder)).free + unfinished,
-    )
+    needed = max(0, most - len(there)) * size
+    free = shutil.disk_usage(_existing(folder)).free + unfinished
     told = f"up to {most} checkpoints of {_gib(size)} at a time, {_gib(free)} free on the disk"
     if needed <= free:
         return told, []
@@ -44,7 +42,8 @@ def disk_need(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
 def _saves(config: RunConfig) -> int:
     """Return how many checkpoints a run makes, the last one included; counted only where they may
     be few."""
-    total, every = config.total_steps, config.checkpoint.save_every_steps
+    total = config.total_steps
+    every = config.checkpoint.save_every_steps
     if total > 100_000 or total // every > 100:
         return total
     return sum(is_saved(step, config.checkpoint) for step in range(1, total)) + 1

@@ -87,7 +87,8 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
         content = _bytes_of(file, records["data.pkl"])
         if _bytes_of(file, records["byteorder"]).decode() != sys.byteorder:
             raise ValueError("was written by a machine with another order of bytes")
-        if unknown := get_globals_in_pkl(io.BytesIO(content)) - NAMES:
+        unknown = get_globals_in_pkl(io.BytesIO(content)) - NAMES
+        if unknown:
             raise ValueError(f"names {', '.join(sorted(unknown))}, which no save writes")
         fetch = _mapped(path, size) if mmap else _copied(file)
         with torch.serialization.safe_globals(CLASSES):
@@ -181,7 +182,8 @@ class _Decoder(Unpickler):
 
     def __init__(self, content: bytes, records: Mapping[str, Record], fetch: Fetch) -> None:
         super().__init__(io.BytesIO(content), encoding="utf-8")
-        self._records, self._fetch = records, fetch
+        self._records = records
+        self._fetch = fetch
         self._storages: dict[str, torch.UntypedStorage] = {}
 
     def persistent_load(self, pid: Any) -> torch.TypedStorage:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -27,7 +27,8 @@ def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:
     try:
         _write(partial / "weights.safetensors", list(stored.shapes), stored.weight)
         for moment in moment_names():
-            if names := stored.names_with(moment):
+            names = stored.names_with(moment)
+            if names:
                 _write(partial / f"{moment}.safetensors", names, stored.moment_reader(moment))
         write_json(
             partial / "state.json",

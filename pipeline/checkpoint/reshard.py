@@ -38,7 +38,8 @@ def load_stored(engine: Engine, groups: RankGroups, stored: Stored) -> None:
 
 
 def _load_shards(engine: Engine, groups: RankGroups, stored: Stored) -> None:
-    stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
+    stage = engine.zero_optimization_stage()
+    optimizer = engine.optimizer
     if stage == 3:
         optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
     mine = optimizer.state_dict()  # the form of this rank's shard

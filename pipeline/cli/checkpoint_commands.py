@@ -150,7 +150,8 @@ def _folder(run_dir: Path) -> Path:
 
 
 def _checkpoint(folder: Path, step: int) -> Path:
-    chosen, there = folder / checkpoint_name(step), complete_checkpoints(folder)
+    chosen = folder / checkpoint_name(step)
+    there = complete_checkpoints(folder)
     if chosen in there:
         return chosen
     flaw = broken_checkpoints(folder).get(chosen)

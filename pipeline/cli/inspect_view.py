@@ -156,7 +156,8 @@ def _print_source(name: str, source: dict[str, Any], split: str) -> None:
     )
     for line in histogram(found["buckets"], max(10, min(BAR_COLUMNS, console.width - 40))):
         console.print(line)
-    if sample := source["sample"]:
+    sample = source["sample"]
+    if sample:
         tokens = (sample["tokens"] or {}).get("shown")
         start = "".join(token["text"] for token in tokens) if tokens else sample["text"]
         more = " …" if sample["characters_shown"] < sample["characters"] else ""
@@ -179,7 +180,8 @@ def histogram(buckets: Sequence[dict[str, int]], columns: int) -> list[str]:
 
 
 def _print_document(document: dict[str, Any], with_ids: bool) -> None:
-    tokens, meta = document["tokens"], visible(document["meta"])
+    tokens = document["tokens"]
+    meta = visible(document["meta"])
     console.print(
         Text(visible(document["id"]), style="bold"), Text(f"({document['split']})", style="dim")
     )

@@ -46,7 +46,8 @@ def trace(
 
 
 def _print_step(found: dict[str, Any], limit: int) -> None:
-    rows, data = found["rows"], found["data"]
+    rows = found["rows"]
+    data = found["data"]
     made = f"made by {found['ranks']} ranks" if found["ranks"] else "not started"
     state = "done" if found["done"] else "not done yet"
     console.print(f"step {found['step']:,} ({state}, {made}): {found['row_count']:,} rows")

@@ -31,7 +31,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
         values = [statistics.fmean(values[first:end]) for first, end in itertools.pairwise(ends)]
     if not values or not width:
         return ""
-    lowest, spread = min(values), max(values) - min(values)
+    lowest = min(values)
+    spread = max(values) - min(values)
     steps = [
         round((value - lowest) / spread * (len(BLOCKS) - 1)) if spread else 0 for value in values
     ]
@@ -89,15 +90,14 @@ class LiveLine:
 
         At least one record has been taken.
         """
-        last, mfu = self._last, self._last["mfu"]
-        loss, others = (
-            f"loss {last['loss']:.3f}" if last["loss"] is not None else "loss not finite",
-            [
-                f"{short(statistics.median(self._rates))} tokens/s",
-                f"step {last['step']:,}/{self._total_steps:,}",
-                *([f"mfu {mfu:.1%}"] if mfu is not None else []),
-            ],
-        )
+        last = self._last
+        mfu = self._last["mfu"]
+        loss = f"loss {last['loss']:.3f}" if last["loss"] is not None else "loss not finite"
+        others = [
+            f"{short(statistics.median(self._rates))} tokens/s",
+            f"step {last['step']:,}/{self._total_steps:,}",
+            *([f"mfu {mfu:.1%}"] if mfu is not None else []),
+        ]
         if columns is None:
             return "  ".join([loss, *others])
         while others and len("  ".join([loss, *others])) + 1 + LEAST_SPARK_WIDTH > columns:

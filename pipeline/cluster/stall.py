@@ -24,7 +24,9 @@ class StallWatch:
 
     def __init__(self, run_dir: Path, ranks: int, guard: Guard) -> None:
         """Begin with a job that has just been started."""
-        self._run_dir, self._ranks, self._guard = run_dir, ranks, guard
+        self._run_dir = run_dir
+        self._ranks = ranks
+        self._guard = guard
         self._beats: dict[int, int] = {}
         self._doing: dict[int, str] = {}
         self._last_change = self._last_look = time.monotonic()

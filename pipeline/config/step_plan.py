@@ -109,7 +109,8 @@ def plan_steps(
     `sample_tokens`, lengths divide it, `until` rises.
     """
     parts: list[Part] = []
-    step, position = 1, 0
+    step = 1
+    position = 0
     for until, tokens in [*batch_ramp, (train_tokens, batch_tokens)]:
         samples = tokens // sample_tokens
         # A step begins before `until` tokens where its first position is below until /
@@ -118,6 +119,7 @@ def plan_steps(
         steps = -(-(end - position) // samples)
         if steps > 0:
             parts.append(Part(step, position, samples))
-            step, position = step + steps, position + steps * samples
+            step = step + steps
+            position = position + steps * samples
     lengths = tuple((-(-until // sample_tokens), length) for until, length in length_ramp)
     return StepPlan(sample_tokens, tuple(parts), step - 1, lengths)

@@ -46,12 +46,14 @@ def group_files(files: Sequence[InputFile]) -> list[Group]:
         share = file.size / GROUP_BYTES + 1 / GROUP_FILES
         if waiting and (file.size >= GROUP_BYTES or waiting_share + share > MOST_SHARES):
             groups.append(_group(waiting))
-            waiting, waiting_share = [], 0.0
+            waiting = []
+            waiting_share = 0.0
         waiting.append(file)
         waiting_share += share
         if _hash(file) / 2**64 < share:
             groups.append(_group(waiting))
-            waiting, waiting_share = [], 0.0
+            waiting = []
+            waiting_share = 0.0
     if waiting:
         groups.append(_group(waiting))
     if len(keys := {group.key: group for group in groups}) < len(groups):

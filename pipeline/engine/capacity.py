@@ -37,10 +37,8 @@ def problems_of_rank(
     on_gpu = torch.cuda.is_available()
     capability = torch.cuda.get_device_capability() if on_gpu else None
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
-    shape, setting = (
-        shape_of(architecture, sizes),
-        setting_of(config, resolved, groups.sizes.world, on_gpu),
-    )
+    shape = shape_of(architecture, sizes)
+    setting = setting_of(config, resolved, groups.sizes.world, on_gpu)
     setting = replace(setting, moment_bytes=moment_bytes(config, sizes))
     tokens = setting.micro_batch_sequences * setting.sequence_length
     logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
@@ -85,11 +83,9 @@ def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16:
 def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
     """Read what the sums need from a transformers config, by the names that most architectures
     share."""
-    hidden, heads, head = (
-        architecture.hidden_size,
-        architecture.num_attention_heads,
-        head_width(architecture),
-    )
+    hidden = architecture.hidden_size
+    heads = architecture.num_attention_heads
+    head = head_width(architecture)
     return Shape(
         parameters=sizes.total,
         layers=architecture.num_hidden_layers,

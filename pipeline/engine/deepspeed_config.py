@@ -106,9 +106,11 @@ def resolve(
 
     Pure. Raises ConfigError with every problem at once.
     """
-    if problems := [*template_problems(template), *_batch_problems(config, sizes)]:
+    problems = [*template_problems(template), *_batch_problems(config, sizes)]
+    if problems:
         raise ConfigError(problems, where)
-    if problems := _combination_problems(template, config):
+    problems = _combination_problems(template, config)
+    if problems:
         raise ConfigError(problems)
     zero = {"stage": 0, **template.get("zero_optimization", {})}
     resolved = {key: value for key, value in template.items() if key in EXECUTION_KEYS}
@@ -183,7 +185,8 @@ def offloads_optimizer(settings: dict[str, Any]) -> bool:
 def _combination_problems(template: dict[str, Any], config: RunConfig) -> list[str]:
     """Name what the run file and a valid template ask for, each for itself, and DeepSpeed cannot do
     together."""
-    problems, precision = [], config.precision.dtype
+    problems = []
+    precision = config.precision.dtype
     if zero_stage(template) == 0 and precision != "fp32":
         problems.append(
             f"precision.dtype = {precision}: at ZeRO stage 0 DeepSpeed adds up gradients in "
@@ -205,7 +208,8 @@ def refuse_execution(config: RunConfig) -> None:
     problems += _batch_problems(config, sizes) + (
         [] if problems else _combination_problems(template, config)
     )
-    size, needed = config.model.config.get("vocab_size"), config.tokenizer.vocab_size
+    size = config.model.config.get("vocab_size")
+    needed = config.tokenizer.vocab_size
     if size is not None and needed is not None and size < needed:
         problems.append(
             f"model.config.vocab_size = {size}: the tokenizer has {needed} ids "

@@ -17,7 +17,8 @@ def check_precision(config: RunConfig) -> dict[str, Any]:
     in `precision.dtype`."""
     on_gpu = os.environ.get("DS_ACCELERATOR") != "cpu" and torch.cuda.is_available()
     capability = torch.cuda.get_device_capability() if on_gpu else None
-    if problems := precision_problems(config.precision.dtype, capability, cpu_has_fp16()):
+    problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
+    if problems:
         raise ConfigError(problems)
     return {}
 

@@ -88,7 +88,8 @@ def _import_muon_uncompiled() -> None:
 def _verify(config: RunConfig, resolved: dict[str, Any], engine: Engine) -> None:
     """DeepSpeed replaces some settings in silence; training must not begin with others than those
     recorded."""
-    precision, stage = config.precision.dtype, resolved["zero_optimization"]["stage"]
+    precision = config.precision.dtype
+    stage = resolved["zero_optimization"]["stage"]
     found = {
         "train_batch_size": engine.train_batch_size(),
         "train_micro_batch_size_per_gpu": engine.train_micro_batch_size_per_gpu(),

@@ -85,7 +85,8 @@ def state_parts(parameters: int, setting: Setting) -> list[Part]:
     | stage 2 | 4 + 20/K | 2 + 16/K | 2 + 18/K |
     | stage 3 | 24/K | 22/K | 20/K |
     """
-    width, stage = WIDTH[setting.dtype], setting.zero_stage
+    width = WIDTH[setting.dtype]
+    stage = setting.zero_stage
     share = 1 / setting.ranks if stage >= 1 else 1.0
     weights = width / setting.ranks if stage == 3 else width
     # Accumulated gradients. bf16 at stages 1-3 accumulates in fp32: at stage 1 in a buffer of the
@@ -137,7 +138,8 @@ def activation_bytes(shape: Shape, setting: Setting) -> float:
     Korthikanti et al. 2022 (arXiv:2205.05198), section 4.1, without dropout, for blocks as
     transformers computes them.
     """
-    width, tokens = WIDTH[setting.dtype], setting.micro_batch_sequences * setting.sequence_length
+    width = WIDTH[setting.dtype]
+    tokens = setting.micro_batch_sequences * setting.sequence_length
     norms = 2 * shape.hidden * (4 + 2 * width)
     if shape.normalises_heads:
         norms += (shape.attention + shape.key_value) * (4 + width)
@@ -210,7 +212,8 @@ class Room:
 
     def fits(self, needed: Sequence[Part]) -> bool:
         """Tell whether the sum fits."""
-        device, host = sum(p.device for p in needed), sum(p.host for p in needed)
+        device = sum(p.device for p in needed)
+        host = sum(p.host for p in needed)
         if self.is_shared:
             return device + host <= self.device * (1 - RESERVE)
         return device <= self.device * (1 - RESERVE) and host <= self.host * (1 - RESERVE)

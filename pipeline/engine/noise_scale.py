@@ -44,7 +44,8 @@ class MicroBatchGradients:
     def take(self) -> torch.Tensor:
         """Return the sum since the last call, `()`, of gradients as they were scaled for the
         backward pass."""
-        square, self._square = self._square, torch.zeros_like(self._square)
+        square = self._square
+        self._square = torch.zeros_like(self._square)
         return square
 
 

@@ -43,7 +43,8 @@ def vector_slots(shapes: Shapes, parts: Sequence[int], ranks: int) -> list[list[
         for name, shape in named.items():
             end = begin + shape.numel()
             for rank in range(begin // part, (end - 1) // part + 1):
-                first, last = max(begin, rank * part), min(end, (rank + 1) * part)
+                first = max(begin, rank * part)
+                last = min(end, (rank + 1) * part)
                 slots[rank].append(
                     Slot(name, first - begin, last - first, group, first - rank * part)
                 )

@@ -66,7 +66,8 @@ def heldout_cloze(
         place_answers(list(islice(_drafts(scored, rng), questions)), rng),
         place_answers(list(islice(_drafts(shown, rng), examples)), rng),
     )
-    least, least_examples = min(questions, LEAST_QUESTIONS), examples // 4
+    least = min(questions, LEAST_QUESTIONS)
+    least_examples = examples // 4
     if len(data.questions) < least or len(data.examples) < least_examples:
         raise DataError(
             f"{documents_dir}: the held-out documents give {len(data.questions)} cloze questions "
@@ -90,7 +91,8 @@ def passages(text: str) -> Iterator[tuple[str, str]]:
         end = cut.end() + CONTINUATION_CHARACTERS
         if end > len(text):
             return
-        context, continuation = text[start : cut.start()].lstrip(), text[cut.end() : end]
+        context = text[start : cut.start()].lstrip()
+        continuation = text[cut.end() : end]
         if _is_prose(context) and _is_prose(continuation) and not continuation[-1].isspace():
             yield context, continuation
         start = next(
@@ -110,7 +112,8 @@ def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], lis
     for identity, text in islice(
         iterate_texts(documents_dir, source, "validation"), DOCUMENTS_PER_SOURCE
     ):
-        if found := list(islice(passages(text), PASSAGES_PER_DOCUMENT)):
+        found = list(islice(passages(text), PASSAGES_PER_DOCUMENT))
+        if found:
             documents[identity] = found
     order = sorted(
         documents, key=lambda identity: (xxhash.xxh3_64_intdigest(identity.encode()), identity)

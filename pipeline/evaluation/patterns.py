@@ -54,7 +54,8 @@ def _alternate(rng: Random) -> Draft:
 
 
 def _count(rng: Random) -> Draft:
-    start, length = rng.randint(1, 99), rng.randint(4, 6)
+    start = rng.randint(1, 99)
+    length = rng.randint(4, 6)
     following = start + length
     # Neither a repetition of the last number nor a skipped one is right.
     wrong = (following - 1, following + 1, following + 10)

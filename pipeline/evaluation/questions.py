@@ -60,5 +60,6 @@ def split_off_examples(
 ) -> TaskData:
     """Turn distinct drafts into questions and examples, no draft in both; fewer questions where
     drafts run out."""
-    shown, scored = drafts[:examples], drafts[examples : examples + questions]
+    shown = drafts[:examples]
+    scored = drafts[examples : examples + questions]
     return TaskData(place_answers(scored, rng), place_answers(shown, rng))

@@ -43,7 +43,8 @@ def _problems_of(name: str, task: Any, config: RunConfig) -> list[str]:
         ]
     is_fixed = task.get_config("num_fewshot") == 0  # lm-eval then takes no other number
     for shots in sorted({0} if is_fixed else set(config.evaluation.shots)):
-        if problem := _cannot_ask(name, task, shots):
+        problem = _cannot_ask(name, task, shots)
+        if problem:
             return [problem]
     return []
 

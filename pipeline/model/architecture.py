@@ -45,7 +45,8 @@ def model_config(config: RunConfig, vocabulary: tuple[int, int] | None = None) -
 def _new_config(config: RunConfig, ids: int, end: int) -> PretrainedConfig:
     architecture = config.model.architecture
     settings = config.model.config
-    if problems := architecture_problems(architecture):
+    problems = architecture_problems(architecture)
+    if problems:
         raise ConfigError(problems)
     assert architecture is not None, "refused above"
     problems = setting_problems(architecture, settings)

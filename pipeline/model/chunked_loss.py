@@ -48,7 +48,8 @@ def chunk_losses(
     if not needs_gradient:
         return losses, extra, logits
     # d/dlogits of (log Z - logit of the target) + w (log Z)^2 is softmax (1 + 2 w log Z) - one-hot.
-    counted, place = targets != IGNORED, targets.clamp(min=0)[:, None]
+    counted = targets != IGNORED
+    place = targets.clamp(min=0)[:, None]
     scale = torch.where(counted, 1 + 2 * z_loss_weight * log_z, 0.0)
     gradient = wide.sub_(log_z[:, None]).exp_()
     gradient *= scale[:, None]
@@ -70,7 +71,8 @@ def _row_losses(
 
     All `(rows,)` but the sum, which is `()`.
     """
-    counted, log_z = targets != IGNORED, logits.logsumexp(1)
+    counted = targets != IGNORED
+    log_z = logits.logsumexp(1)
     picked = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
     extra = z_loss_weight * torch.where(counted, log_z.square(), 0.0).sum()
     return torch.where(counted, log_z - picked, 0.0), extra, log_z, picked
@@ -139,7 +141,8 @@ class _HeadLosses(torch.autograd.Function):
             else torch.zeros_like(bias, dtype=torch.float32)
         )
         for first in range(0, len(hidden), chunk):
-            rows, wanted = hidden[first : first + chunk], targets[first : first + chunk]
+            rows = hidden[first : first + chunk]
+            wanted = targets[first : first + chunk]
             logits = torch.nn.functional.linear(rows, weight, bias)
             losses[first : first + chunk], extra, gradient = kernel(
                 logits, wanted, z_loss_weight, needs_gradient

@@ -45,13 +45,15 @@ def build_model(
     try:
         model = _from_config(architecture, attention_choice(config))
     except (ImportError, ValueError) as error:
-        if (asked := config.model.config.get(ATTENTION)) is not None:
+        asked = config.model.config.get(ATTENTION)
+        if asked is not None:
             raise ConfigError(
                 [f"model.config.{ATTENTION} = {asked!r}: {error}; leave it out for what is at hand"]
             ) from None
         model = _from_config(architecture, None)  # this architecture has no flash-attention
     del alive
-    if problems := structure_problems(config, model):
+    problems = structure_problems(config, model)
+    if problems:
         raise ConfigError(problems)
     _let_every_id_learn(model)
     if weights is None:
@@ -83,7 +85,8 @@ def attention_choice(config: RunConfig) -> str | None:
     There a mask would keep SDPA from its own flash kernel. None is transformers' choice: SDPA where
     the model has it.
     """
-    if (asked := config.model.config.get(ATTENTION)) is not None:
+    asked = config.model.config.get(ATTENTION)
+    if asked is not None:
         return asked
     is_masked = (
         config.data.document_mask and config.precision.dtype != "fp32" and torch.cuda.is_available()
@@ -103,8 +106,10 @@ def initialise(model: PreTrainedModel, config: RunConfig, is_sharded: bool) -> N
 
     Leaves torch's random state changed.
     """
-    scale, named = scalings(config, model), dict(model.named_parameters())
-    factors, drawn = {id(named[name]): scaling.init for name, scaling in scale.items()}, set[int]()
+    scale = scalings(config, model)
+    named = dict(model.named_parameters())
+    factors = {id(named[name]): scaling.init for name, scaling in scale.items()}
+    drawn = set[int]()
     # Children first, as transformers does: some architectures draw their children's weights again
     # in a module's own rule.
     for name, module in reversed(list(model.named_modules())):

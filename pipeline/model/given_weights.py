@@ -65,7 +65,8 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
             sorted(outside - weights.buffers.keys()),
         ),
     ]
-    if found := [problem for problem in problems if problem]:
+    found = [problem for problem in problems if problem]
+    if found:
         raise DataError(f"{weights.where}: does not fit the model: {'; '.join(found)}")
     for name, parameter in own.items():
         with gathered([parameter]) if is_sharded else nullcontext():
@@ -97,7 +98,8 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
         _listed("not of this model", sorted(loaded["unexpected_keys"])),
         _listed("of another shape", sorted(str(entry[0]) for entry in loaded["mismatched_keys"])),
     ]
-    if found := [problem for problem in problems if problem]:
+    found = [problem for problem in problems if problem]
+    if found:
         raise DataError(f"{where}: its weights do not fit its config.json: {'; '.join(found)}")
     parameters = dict(model.named_parameters())
     return Weights(

@@ -162,7 +162,8 @@ class LanguageModel(nn.Module):
     def _makes_logits_of_head(self, ids: torch.Tensor, logits: torch.Tensor) -> bool:
         """Return whether the head, applied to the base model's hidden states, gives the same logits
         to the last bit."""
-        base, head = self.causal_lm.base_model, self.causal_lm.get_output_embeddings()
+        base = self.causal_lm.base_model
+        head = self.causal_lm.get_output_embeddings()
         if self._head is None or head is None or base is self.causal_lm:
             return False
         hidden = self._run(base, ids, None).last_hidden_state

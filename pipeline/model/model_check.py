@@ -26,11 +26,13 @@ def check_model(config: RunConfig) -> dict[str, Any]:
     """Return the fields of `model_facts.ModelFacts`. Raises ConfigError with all that is wrong with
     the model's settings."""
     logging.set_verbosity_error()
-    if problems := _attention_problems(config):
+    problems = _attention_problems(config)
+    if problems:
         raise ConfigError(problems)
     architecture = model_config(config, expected_vocabulary(config))
     model = _build(config, architecture)
-    if problems := objective_problems(config, architecture, model):
+    problems = objective_problems(config, architecture, model)
+    if problems:
         raise ConfigError(problems)
     scalings(config, model)  # refuses what the architecture has no place for
     sizes = sizes_of(model)

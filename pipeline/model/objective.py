@@ -46,12 +46,14 @@ def objective_problems(
     `model` is only looked at, and may be on torch's meta device. Where no small copy of it can be
     built, the ranks find the rest before their first step.
     """
-    if problems := structure_problems(config, model):
+    problems = structure_problems(config, model)
+    if problems:
         return problems
     copy = build_copy(architecture)
     if copy is None:
         return []
-    if problems := differences(copy):
+    problems = differences(copy)
+    if problems:
         return [
             f"{named(config)}: {architecture.model_type} {line}; {remedy(architecture)}"
             for line in problems

@@ -158,7 +158,8 @@ def _residual_factors(model: "PreTrainedModel") -> dict[str, float]:
 
     Source: Radford et al. 2019, section 2.3 (GPT-2).
     """
-    architecture, layers = model.config.model_type, model.config.num_hidden_layers
+    architecture = model.config.model_type
+    layers = model.config.num_hidden_layers
     if architecture in SCALED_BY_TRANSFORMERS:
         return {}
     remedy = (
@@ -204,27 +205,28 @@ def _by_width(
     is the optimizer's own.
     """
     assert config.model.architecture is not None
-    names, base = ARCHITECTURES[config.model.architecture], config.model.mup_base_width
+    names = ARCHITECTURES[config.model.architecture]
+    base = config.model.mup_base_width
     assert base is not None, "checked when the run file was loaded"
     width = architecture.hidden_size / base
     query = _query_factor(config, architecture, names)
     tied = HEAD not in dimensions
-    found, unknown = {}, []
+    found = {}
+    unknown = []
     for name, count in dimensions.items():
         init = learning_rate = 1.0
         if name == HEAD:
             init = learning_rate = 1 / width
         elif name.endswith(names.hidden):
-            init, learning_rate = (
-                width**-0.5,
-                optimizer_rules(config.optimizer).hidden_matrix_rate(width),
-            )
+            init = width**-0.5
+            learning_rate = optimizer_rules(config.optimizer).hidden_matrix_rate(width)
         elif tied and name.startswith(names.final_norm):
             init = learning_rate = 1 / width
         elif count >= 2 and name not in names.embeddings:
             unknown.append(name)
         if names.query and names.query in name:
-            init, learning_rate = init * query, learning_rate * query
+            init = init * query
+            learning_rate = learning_rate * query
         found[name] = Scaling(
             init, learning_rate, 1 / learning_rate
         )  # learning rate x decay stays as at the base

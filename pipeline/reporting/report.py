@@ -85,7 +85,8 @@ def _header(run: RunData) -> str:
                 f"{train['unigram_entropy']:.3f} nats",
             ),
         ]
-    if row := run.score("heldout_cloze", "acc_mutual_info", 0):
+    row = run.score("heldout_cloze", "acc_mutual_info", 0)
+    if row:
         detail = f"± {row['standard_error'] or 0:.3f}; chance {chance_of([row])}"
         tiles.insert(-3, (f"{row['value']:.3f}", "cloze, k = 0", detail))
     shown = "".join(
@@ -175,10 +176,12 @@ def _few_shot(run: RunData) -> str:
 
 
 def _held_out(run: RunData) -> str:
-    train, bits = run.counts["train"], run.counts["evaluate"]["bits_per_byte"]
+    train = run.counts["train"]
+    bits = run.counts["evaluate"]["bits_per_byte"]
     rows = []
     for source in run.counts["prepare"]["sources"]:
-        figure, entry = train["validation_loss_by_source"].get(source), bits.get(source, {})
+        figure = train["validation_loss_by_source"].get(source)
+        entry = bits.get(source, {})
         entropy = train["unigram_entropy_by_source"].get(source)
         gain = f"{1 - figure / entropy:.1%}" if figure is not None and entropy else ""
         size = human_bytes(entry["bytes"]) if entry else ""
@@ -224,10 +227,12 @@ def _held_out(run: RunData) -> str:
 
 
 def _data(run: RunData) -> str:
-    rows, tokens = [], run.counts["tokenize"]["sources"]
+    rows = []
+    tokens = run.counts["tokenize"]["sources"]
     for name, source in run.counts["prepare"]["sources"].items():
         size = run.text_bytes(name)
-        train, held = tokens[name]["train"]["tokens"], tokens[name]["validation"]["tokens"]
+        train = tokens[name]["train"]["tokens"]
+        held = tokens[name]["validation"]["tokens"]
         ratio = f"{size / (train + held):.2f}" if size and train + held else UNKNOWN
         rejected = f"{sum(source['rejected'].values()):,}"
         documents = [f"{run.documents(name, split):,}" for split in ("train", "validation")]
@@ -303,7 +308,8 @@ def _tokenizer(report: dict[str, Any] | str) -> str:
 
 def _continuation(run: RunData) -> str:
     export = run.counts["export"]
-    prompt, text = export["prompt"], export["continuation"].removeprefix(export["prompt"])
+    prompt = export["prompt"]
+    text = export["continuation"].removeprefix(export["prompt"])
     difference = export["max_logit_difference"]
     return _section(
         "Continuation of a prompt",

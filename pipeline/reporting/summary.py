@@ -71,14 +71,16 @@ def _validation(run: RunData) -> str:
 def requirements(config: RunConfig, run: RunData) -> list[tuple[bool, str]]:
     """Return for each `evaluation.require_*` that is set whether it is reached, and the figures."""
     checks = []
-    if (gain := config.evaluation.require_gain_over_unigram) is not None:
+    gain = config.evaluation.require_gain_over_unigram
+    if gain is not None:
         reached = run.gain_over_unigram is not None and run.gain_over_unigram >= gain
         text = (
             f"validation loss {_validation(run)}; at least {gain:.1%} required "
             "(evaluation.require_gain_over_unigram)"
         )
         checks.append((reached, text))
-    if (errors := config.evaluation.require_cloze_standard_errors) is not None:
+    errors = config.evaluation.require_cloze_standard_errors
+    if errors is not None:
         checks.append(_cloze_requirement(run, errors))
     return checks
 
@@ -105,7 +107,8 @@ def _heading(text: str) -> Text:
 
 
 def _figures(run: RunData) -> Table:
-    tokens, train = run.counts["tokenize"], run.counts["train"]
+    tokens = run.counts["tokenize"]
+    train = run.counts["train"]
     names = list(run.counts["prepare"]["sources"])
     documents = {
         split: sum(run.documents(name, split) for name in names)
@@ -137,7 +140,8 @@ def _figures(run: RunData) -> Table:
 
 
 def _sources(run: RunData) -> Table:
-    train, bits = run.counts["train"], run.counts["evaluate"]["bits_per_byte"]
+    train = run.counts["train"]
+    bits = run.counts["evaluate"]["bits_per_byte"]
     table = Table("source", box=None, pad_edge=False, header_style="dim")
     for heading in (
         "bits per byte",

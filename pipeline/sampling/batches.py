@@ -68,17 +68,21 @@ class Source:
 
 def read_batch(sources: Sequence[Source], places: Places, shape: Shape) -> Batch:
     """Read the samples at some places, `(rows,)` of them."""
-    rows, length, masked = len(places.row), shape.sequence_length, shape.document_mask
+    rows = len(places.row)
+    length = shape.sequence_length
+    masked = shape.document_mask
     # One allocation: malloc gives memory back to the system, and pays for fresh pages, where a
     # batch is several as large.
     arrays = np.empty(
         (3 if masked else 2, rows, length), np.int32
     )  # half of what the model takes: less to write and to copy
-    inputs, targets = arrays[0], arrays[1]
+    inputs = arrays[0]
+    targets = arrays[1]
     begins = np.zeros((rows, length), bool) if masked else None
     checksums = np.empty(rows, np.uint64)
     for index in np.flatnonzero(np.bincount(places.source)).tolist():
-        source, chosen = sources[index], np.flatnonzero(places.source == index)
+        source = sources[index]
+        chosen = np.flatnonzero(places.source == index)
         pieces = source.rows.pieces(places.row[chosen])
         ids = _read(source, places.row[chosen], pieces)
         _fill(inputs, targets, chosen, pieces, ids, shape)
@@ -104,7 +108,8 @@ def cut_rows(batch: Batch, length: int) -> Batch:
     """
     if batch.inputs.shape[1] == length:
         return batch
-    inputs, targets = batch.inputs.reshape(-1, length), batch.targets.reshape(-1, length)
+    inputs = batch.inputs.reshape(-1, length)
+    targets = batch.targets.reshape(-1, length)
     # A document that begins in the row has counted fewer places than the row, one that began before
     # it more.
     positions = (
@@ -166,8 +171,10 @@ def _checksums(ids: np.ndarray, pieces: Pieces, samples: np.ndarray) -> list[int
     if len(counts) != len(samples):
         counts = np.bincount(pieces.row, counts, len(samples)).astype(np.int64)
     ends = np.cumsum(counts) * ids.itemsize
-    view, digest = ids.data.cast("B"), xxhash.xxh3_64_intdigest
-    hashes, start = [], 0
+    view = ids.data.cast("B")
+    digest = xxhash.xxh3_64_intdigest
+    hashes = []
+    start = 0
     for end, sample in zip(ends.tolist(), samples.tolist(), strict=True):
         hashes.append(digest(view[start:end], sample))
         start = end

@@ -24,7 +24,8 @@ class BlockReader:
     it together."""
 
     def __init__(self, stream: TokenStream, rows: Rows) -> None:
-        self._stream, self._rows = stream, rows
+        self._stream = stream
+        self._rows = rows
         self._kept: OrderedDict[int, Future[Block]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -60,7 +61,8 @@ class BlockReader:
             block * self._rows.block, min((block + 1) * self._rows.block, self._rows.count)
         )
         pieces = self._rows.pieces(rows)
-        first, end = int(pieces.start.min()), int((pieces.start + pieces.length).max()) + 1
+        first = int(pieces.start.min())
+        end = int((pieces.start + pieces.length).max()) + 1
         return first, self._stream.read_pieces(np.array([first]), np.array([end - first]))
 
 

@@ -37,7 +37,9 @@ class TokenDocuments:
 
     def __init__(self, source: str, stream: TokenStream, has_rows: bool) -> None:
         """`has_rows`: the shards were made from Parquet shards of the same name."""
-        self._source, self._stream, self._has_rows = source, stream, has_rows
+        self._source = source
+        self._stream = stream
+        self._has_rows = has_rows
         self._shard = lru_cache(MOST_OPEN_SHARDS)(
             lambda index: indexed_dataset.read(_prefix(stream.paths[index]))
         )
@@ -49,11 +51,13 @@ class TokenDocuments:
         spans = []
         while start < end:
             index = int(np.searchsorted(self._stream.starts, start, side="right")) - 1
-            shard, first_of_shard = self._shard(index), int(self._stream.starts[index])
+            shard = self._shard(index)
+            first_of_shard = int(self._stream.starts[index])
             number, first, tokens = _document_at(shard, start - first_of_shard)
             within = start - first_of_shard - first
             here = min(end - start, tokens - within)
-            name, row = _prefix(self._stream.paths[index]).name, self._row(index, number)
+            name = _prefix(self._stream.paths[index]).name
+            row = self._row(index, number)
             spans.append(
                 Span(f"{self._source}/{name}/{row}", name, row, within, within + here, tokens)
             )

@@ -79,7 +79,10 @@ class Loader(Generic[T]):
         self, data: Data, share: Share, steps: range, convert: Callable[[Batch], T]
     ) -> None:
         """Take what is to be read; `convert` is called by the reading threads."""
-        self._data, self._share, self._steps, self._convert = data, share, steps, convert
+        self._data = data
+        self._share = share
+        self._steps = steps
+        self._convert = convert
         self._queue: queue.Queue[list[Future[list[T]]] | BaseException | None] = queue.Queue(
             PREFETCHED_STEPS
         )
@@ -137,7 +140,8 @@ class Loader(Generic[T]):
             self._put(error)
 
     def _located(self, steps: range) -> Iterator[tuple[int, Places]]:
-        share, first = self._share, 0
+        share = self._share
+        first = 0
         positions = [
             share.positions(step, micro)
             for step in steps
@@ -160,10 +164,8 @@ class Loader(Generic[T]):
         )
 
     def _read(self, places: Places, length: int) -> list[T]:
-        batch, micro = (
-            read_batch(self._data.sources, places, self._data.shape),
-            self._share.micro_batch,
-        )
+        batch = read_batch(self._data.sources, places, self._data.shape)
+        micro = self._share.micro_batch
         parts = (
             batch.take(slice(first, first + micro)) for first in range(0, len(places.row), micro)
         )

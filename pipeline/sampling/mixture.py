@@ -145,7 +145,8 @@ def _whole_numbers(weights: Sequence[float | Fraction]) -> tuple[int, ...]:
     ]
     scale = Fraction(math.lcm(*(weight.denominator for weight in exact)))
     scale /= math.gcd(*(int(weight * scale) for weight in exact))
-    if (total := sum(exact)) * scale <= LARGEST_TOTAL:
+    total = sum(exact)
+    if total * scale <= LARGEST_TOTAL:
         return tuple(int(weight * scale) for weight in exact)
     return tuple(
         max(1, round(weight * LARGEST_TOTAL / total)) if weight > 0 else 0 for weight in exact

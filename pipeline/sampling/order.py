@@ -92,12 +92,14 @@ class Order:
     def locate(self, positions: np.ndarray) -> Places:
         """Return where the samples at positions `(n,)` of the run lie, for any from 0."""
         samples = self.samples(positions)
-        source, number = np.empty_like(samples), np.empty_like(samples)
+        source = np.empty_like(samples)
+        number = np.empty_like(samples)
         of_phase = (
             np.searchsorted([phase.first for phase in self.phases], samples, side="right") - 1
         )
         for index in np.unique(of_phase).tolist():
-            phase, here = self.phases[index], of_phase == index
+            phase = self.phases[index]
+            here = of_phase == index
             source[here], number[here] = phase.mixture.locate(samples[here] - phase.first)
             number[here] += phase.before[source[here]]
         epoch, within = np.divmod(number, self.counts[source])

@@ -45,8 +45,10 @@ def _walk(values: np.ndarray, size: int, key: Key, backwards: bool) -> np.ndarra
 
 
 def _rounds(values: np.ndarray, half: int, key: Key, backwards: bool) -> np.ndarray:
-    shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
-    left, right = values >> shift, values & mask
+    shift = np.uint64(half)
+    mask = np.uint64((1 << half) - 1)
+    left = values >> shift
+    right = values & mask
     for round_key in reversed(key) if backwards else key:
         if backwards:
             left, right = right ^ (_mix(left ^ np.uint64(round_key)) & mask), left

@@ -73,7 +73,8 @@ class Readers:
         while (task := self._tasks.get()) is not None and not self._closed:
             future, work, arguments = task
             alone = len(self._threads) == 1
-            wall, processor = time.perf_counter(), time.thread_time()
+            wall = time.perf_counter()
+            processor = time.thread_time()
             try:
                 future.set_result(work(*arguments))
             except BaseException as error:  # raised by whoever asks for the result

@@ -63,11 +63,9 @@ class BlockShuffle:
 
     def rows(self, positions: np.ndarray, key: Key) -> np.ndarray:
         positions = np.asarray(positions, np.int64)
-        out, window_rows, short = (
-            np.empty_like(positions),
-            WINDOW_BLOCKS * self.block,
-            self._place_of_short(key),
-        )
+        out = np.empty_like(positions)
+        window_rows = WINDOW_BLOCKS * self.block
+        short = self._place_of_short(key)
         windows = (
             positions
             + self._missing * (positions >= self._first(short // WINDOW_BLOCKS + 1, short))
@@ -86,7 +84,8 @@ class BlockShuffle:
 
     def positions(self, rows: np.ndarray, key: Key) -> np.ndarray:
         rows = np.asarray(rows, np.int64)
-        out, short = np.empty_like(rows), self._place_of_short(key)
+        out = np.empty_like(rows)
+        short = self._place_of_short(key)
         places = invert(rows // self.block, self.blocks, key)
         windows = places // WINDOW_BLOCKS
         for window in np.unique(windows).tolist():

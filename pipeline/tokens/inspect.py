@@ -258,7 +258,8 @@ def _by_own_id(data: Data, identity: str, characters: int) -> dict[str, Any]:
 def _example(data: Data) -> str:
     for source in data.counts:
         for split in SPLITS:
-            if paths := data.shards(source, split):
+            paths = data.shards(source, split)
+            if paths:
                 return f"{source}/{paths[0].stem}/0"
     return "none, there are no documents"
 
@@ -315,9 +316,11 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
             raise DataError(
                 f"{lacking}: says nothing of row {row}. {indexed_dataset.made_again(lacking)}"
             )
-        ids, origin = shard.document(int(places[0])), "data_dir/tokens"
+        ids = shard.document(int(places[0]))
+        origin = "data_dir/tokens"
     else:
-        ids, origin = _encode(data.folder, text[:MOST_ENCODED_CHARACTERS]), "encoded now"
+        ids = _encode(data.folder, text[:MOST_ENCODED_CHARACTERS])
+        origin = "encoded now"
         if len(text) > MOST_ENCODED_CHARACTERS:
             origin += f", its first {MOST_ENCODED_CHARACTERS:,} characters"
     try:
@@ -335,9 +338,11 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
 def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[dict[str, Any]]:
     """Return the tokens of the first `characters`, and the end-of-document token where the text
     ends there."""
-    shown, length = [], 0
+    shown = []
+    length = 0
     for number in map(int, ids):
-        piece, is_special = pieces.of_id[number], number in pieces.special
+        piece = pieces.of_id[number]
+        is_special = number in pieces.special
         if length >= characters and not is_special:
             break
         text = as_text(piece)

@@ -84,10 +84,8 @@ def open_data(config: RunConfig) -> Data:
             "the token files were made from other documents or another tokenizer: run `pipeline "
             "tokenize`"
         )
-    counts, tokenized = (
-        documents["counts"]["sources"],
-        tokens["counts"]["sources"] if tokens and fits else None,
-    )
+    counts = documents["counts"]["sources"]
+    tokenized = tokens["counts"]["sources"] if tokens and fits else None
     existing = frozenset(
         n for n, source in config.sources.items() if not source.has_documents and n in counts
     )

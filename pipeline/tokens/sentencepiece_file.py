@@ -66,7 +66,9 @@ def read_model(path: Path) -> SentencePieceModel:
 def parse_model(data: bytes) -> SentencePieceModel:
     """Return what a `.model` file's content says. Raises ValueError or IndexError where it is
     none."""
-    pieces, trainer, normalizer = [], {}, {}
+    pieces = []
+    trainer = {}
+    normalizer = {}
     for number, value in _fields(data):
         if number == 1:
             pieces.append(dict(_fields(value)))
@@ -121,6 +123,7 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
     while True:
         byte = message[position]
         value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
+        position = position + 1
+        shift = shift + 7
         if byte < 128:
             return value, position

@@ -77,7 +77,8 @@ def compared_inventory(config: RunConfig) -> dict[str, Any]:
     """Return `{"compared tokenizer NAME": checksum}`. Raises DataError naming every one that is no
     tokenizer."""
     files = compared_files(config)
-    if missing := [str(file) for file in files.values() if not file.is_file()]:
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    if missing:
         raise DataError(
             f"tokenizer.compare: there is no {', no '.join(missing)}. Name folders that hold "
             "tokenizer.json, or such "
@@ -183,7 +184,8 @@ def sample(
 ) -> dict[str, list[str]]:
     """Return a source's texts to measure on by split, `most_bytes` of UTF-8 at most, the same ones
     every time."""
-    left, texts = most_bytes, {}
+    left = most_bytes
+    texts = {}
     for split in ("validation", "train"):
         texts[split] = []
         paths = shard_paths(documents_dir, source, split)
@@ -198,7 +200,8 @@ def sample(
                     "utf-8", "ignore"
                 )  # without the rest of a character that was cut through
                 texts[split].append(cut)
-                share, left = share - len(encoded), left - len(encoded)
+                share = share - len(encoded)
+                left = left - len(encoded)
                 if share <= 0:
                     break
     return texts

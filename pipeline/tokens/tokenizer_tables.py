@@ -49,7 +49,8 @@ def vocabulary_line(tokenizer: dict[str, Any]) -> str:
 
 
 def _sources(report: dict[str, Any]) -> Table:
-    sample, tokenizer = report["sample"], report["tokenizer"]
+    sample = report["sample"]
+    tokenizer = report["tokenizer"]
     rows = []
     for name, size in sample["sources"].items():
         sizes = [human_bytes(size["bytes"]), human_bytes(size["held_out_bytes"])]

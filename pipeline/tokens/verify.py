@@ -205,7 +205,9 @@ def _check_folder(
 
 def _counter(update: Callable[[float, str], None]) -> Callable[[int], None]:
     """Return a function for any thread that adds bytes to a progress bar."""
-    started, lock, done = time.monotonic(), threading.Lock(), 0
+    started = time.monotonic()
+    lock = threading.Lock()
+    done = 0
 
     def add(count: int) -> None:
         nonlocal done
@@ -268,7 +270,8 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
                 np.dtype(DTYPE_OF_CODE[code]).name if code in DTYPE_OF_CODE else "none of token ids"
             )
             return f"holds ids of type {found} (code {code}) instead of {dtype.name}"
-        size, needed = os.fstat(file.fileno()).st_size, HEADER.size + 12 * sequences + 8 * entries
+        size = os.fstat(file.fileno()).st_size
+        needed = HEADER.size + 12 * sequences + 8 * entries
         if size < needed or (size > needed and not is_link):
             return (
                 f"counts {sequences:,} sequences and {entries:,} document entries, {needed:,} bytes, "
@@ -276,7 +279,8 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
             )
         end = 0
         if sequences:
-            lengths, offsets = HEADER.size, HEADER.size + 4 * sequences
+            lengths = HEADER.size
+            offsets = HEADER.size + 4 * sequences
             length = int.from_bytes(
                 read_at(file.fileno(), 4, lengths + 4 * (sequences - 1)), "little"
             )
@@ -290,7 +294,8 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
 def _remedy(folder: Path, name: str, record: Record) -> str:
     """Say what makes a file right again: a finished stage looks at no file, a finished task at
     sizes only."""
-    path, manifest = folder / name, manifest_path(folder)
+    path = folder / name
+    manifest = manifest_path(folder)
     if folder.name == "tokenizer":
         return (
             f"Restore it from a copy, or delete {manifest}, then run `pipeline train-tokenizer`: "
@@ -302,7 +307,8 @@ def _remedy(folder: Path, name: str, record: Record) -> str:
         return f"Delete {delete}, then run `pipeline prepare`: it reads the raw files of that shard again."
     if "link_to" not in record or not path.is_symlink():
         return made_again(path)
-    source, split = name.split("/")[0], name.split("/")[1].split("_")[0]
+    source = name.split("/")[0]
+    split = name.split("/")[1].split("_")[0]
     restore = (
         f"It is a link to {record['link_to']}: restore that (`cp -p` keeps its time of change), or"
     )

@@ -48,7 +48,9 @@ def judge(
             else None
         )
         return replace(state, not_made=count), trouble
-    trouble, threshold, window = None, settings.spike_deviations, settings.spike_window_steps
+    trouble = None
+    threshold = settings.spike_deviations
+    window = settings.spike_window_steps
     if threshold is not None and len(state.losses) == window:
         median, deviations = deviations_above(state.losses, loss)
         if deviations > threshold:

@@ -25,7 +25,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 POLL_SECONDS = 2.0
 LOST_AFTER_SECONDS = 25.0
 """Ranks of a supervisor that died end within 30 s; its lease is refreshed every 5 s."""
-NOT_OURS_SECONDS, UNREADABLE_SECONDS = 10.0, 120.0
+NOT_OURS_SECONDS = 10.0
+UNREADABLE_SECONDS = 120.0
 """Network file systems may show another machine's file late, and fail for a while."""
 STOOD_STILL_SECONDS = 10.0
 

@@ -78,7 +78,8 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
             )
         yield
         return
-    if (tasks := int(os.environ["SLURM_NTASKS"])) < LEAST_STEP_TASKS:
+    tasks = int(os.environ["SLURM_NTASKS"])
+    if tasks < LEAST_STEP_TASKS:
         raise ConfigError(
             [
                 f"srun --ntasks={tasks}: one task schedules, one directs, the others work; use 3 "

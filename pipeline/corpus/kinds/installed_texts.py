@@ -115,17 +115,20 @@ def library_sources(installation: Installation) -> Iterator[Text]:
             if not name.endswith(".py") or GENERATED.fullmatch(name):
                 continue
             path = (Path(root) / name).relative_to(installation.library)
-            if (text := _read(installation.library / path)) is not None:
+            text = _read(installation.library / path)
+            if text is not None:
                 yield Text(text, library_group(path), {"path": path.as_posix()})
 
 
 def readmes(distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]:
     """Yield each distribution's description, and the README files that it installs."""
     for name, distribution in distributions:
-        if description := _description(distribution):
+        description = _description(distribution)
+        if description:
             yield Text(description, name, {"distribution": name, "path": "METADATA"})
         for path in distribution_files(distribution, README):
-            if (text := _read(Path(str(distribution.locate_file(path))))) is not None:
+            text = _read(Path(str(distribution.locate_file(path))))
+            if text is not None:
                 yield Text(text, name, {"distribution": name, "path": path})
 
 
@@ -141,7 +144,8 @@ def references(
         # One group: topics contain each other (`specialnames` is all of chapter 3.3).
         yield Text(text.strip(), "pydoc", {"path": f"pydoc_data/topics.py:{topic}"})
     for name, docstrings in _compiled_docstrings(installation.compiled_modules).items():
-        if text := _joined(name, docstrings, seen):
+        text = _joined(name, docstrings, seen)
+        if text:
             yield Text(text, library_group(PurePath(name)), {"path": name})
     parsed = 0
     for name, distribution, path in _in_rounds(distributions):
@@ -152,7 +156,8 @@ def references(
         if parsed > parsed_bytes:
             return
         module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        if text := _joined(module, source_docstrings(source), seen):
+        text = _joined(module, source_docstrings(source), seen)
+        if text:
             yield Text(text, name, {"distribution": name, "path": path})
 
 
@@ -173,7 +178,8 @@ def distributions_in(sites: Iterable[Path]) -> list[tuple[str, Distribution]]:
     pseudo-random order."""
     found: dict[str, Distribution] = {}
     for distribution in importlib.metadata.distributions(path=[str(site) for site in sites]):
-        if name := distribution.metadata["Name"]:
+        name = distribution.metadata["Name"]
+        if name:
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution)
     return sorted(found.items(), key=lambda item: group_order(item[0]))
 
@@ -202,7 +208,8 @@ def source_docstrings(source: str) -> Iterator[tuple[str, str]]:
         return
     while waiting:
         name, node = waiting.pop()
-        if docstring := ast.get_docstring(node):
+        docstring = ast.get_docstring(node)
+        if docstring:
             yield name, docstring
         inner = [
             child

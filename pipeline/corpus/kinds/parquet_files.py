@@ -112,7 +112,8 @@ def _check_columns(file: Path, names: list[str], text_field: str) -> None:
     if text_field not in names:
         why = f"has no column {text_field!r} but {', '.join(names)}: set the source's text_field"
         raise FileBroken(file, why)
-    if (columns := names.count(text_field)) > 1:
+    columns = names.count(text_field)
+    if columns > 1:
         raise FileBroken(
             file,
             f"has {columns} columns named {text_field!r}, and nothing says which is the text: "

@@ -123,7 +123,8 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             if not self.state[p]:
                 self.state[p] = {"momentum_buffer": torch.zeros_like(p)}
-            momentum, beta = self.state[p]["momentum_buffer"], group["momentum"]
+            momentum = self.state[p]["momentum_buffer"]
+            beta = group["momentum"]
             assert p.grad is not None
             momentum.lerp_(p.grad, 1 - beta)
             blends.append(p.grad.lerp(momentum, beta))  # Nesterov's
@@ -174,7 +175,8 @@ class _Exchange:
             for s in slots
         ]
         returned = self._travel(_joined(back, blend), self._received, self._sent)
-        result, first = torch.zeros_like(blend), 0
+        result = torch.zeros_like(blend)
+        first = 0
         for slot in (slot for slots in self._sent for slot in slots):
             result.narrow(0, slot.offset, slot.length).copy_(returned.narrow(0, first, slot.length))
             first += slot.length
