@@ -19,6 +19,7 @@ from pipeline.benchmarks.common import run_python, show_table, write_results
 from pipeline.benchmarks.corpora import write_real
 from pipeline.benchmarks.train import PARTS_MODULE, Work, llama
 from pipeline.store.layout import RunFolder, checkpoint_folders
+from pipeline.store.records import RunFacts
 
 MOST_OF_DEEPSPEEDS = 0.2
 CORPUS_TOKENS = 200_000
@@ -85,7 +86,8 @@ def measure_saves(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
     from pipeline.training.loop import probe
 
     config = ours.config
-    saver = Saver(ours.engine, ours.run.groups, run_dir, config.checkpoint, {})
+    about: RunFacts = {"model": {}, "tokenizer": "", "lineage": []}
+    saver = Saver(ours.engine, ours.run.groups, run_dir, config.checkpoint, about)
     ours.use(saver)
     rounds = []
     for number in range(count + 1):

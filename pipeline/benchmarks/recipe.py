@@ -221,12 +221,16 @@ def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
     note(f"benchmark: {training.name}")
     threads = {"OMP_NUM_THREADS": str(max(1, core_count() // jobs))} if jobs > 1 else {}
     run_python("pipeline", "train", str(run_file), environment=threads)
-    measured = [row for row in read_metrics(home / "run") if row.get("validation_loss") is not None]
-    if not measured:
+    tokens: list[int] = []
+    losses: list[float] = []
+    for row in read_metrics(home / "run"):
+        loss = row.get("validation_loss")
+        if loss is not None:
+            tokens.append(row["tokens"])
+            losses.append(loss)
+    if not losses:
         raise DataError(f"{training.config.paths.data_dir}: holds no validation text to compare by")
-    learned = Learned(
-        [row["tokens"] for row in measured], [row["validation_loss"] for row in measured]
-    )
+    learned = Learned(tokens, losses)
     note(
         f"benchmark: {training.name}: {learned.final:.4f} nats per token after "
         f"{learned.tokens[-1]:,} tokens"

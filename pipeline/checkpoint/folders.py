@@ -3,7 +3,6 @@
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.store.layout import (
     manifest_path,
     unfinished_checkpoints,
 )
+from pipeline.store.records import CheckpointManifest
 
 MANIFEST_BYTES = 64 << 20
 """The most that a manifest may have: 130 bytes a file, two files a rank."""
@@ -26,13 +26,13 @@ OTHER_ENTRIES = {"model": dict, "tokenizer": str, "lineage": list}
 NAME_CHARACTERS = 80
 
 
-def write_checkpoint_manifest(checkpoint: Path, manifest: Mapping[str, Any]) -> None:
+def write_checkpoint_manifest(checkpoint: Path, manifest: CheckpointManifest) -> None:
     """Make a folder with a checkpoint's files a checkpoint. The manifest holds a checksum of
     itself."""
     write_json(manifest_path(checkpoint), {**manifest, "checksum": fingerprint(manifest)})
 
 
-def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
+def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest:
     """Return what the manifest says.
 
     Raises DataError where it is missing, is not what was written, or speaks of other things than a
@@ -44,21 +44,32 @@ def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any]:
             raise DataError(
                 f"{path}: has more than {MANIFEST_BYTES:,} bytes; it is not what was written"
             )
-        manifest = json.loads(path.read_bytes()) if path.is_file() else None
-    except (ValueError, RecursionError):
-        manifest = None
+        manifest = _parsed(path)
     except OSError as error:
         if not is_missing(error):
             raise
         raise DataError(f"{checkpoint}: has no {MANIFEST}") from None
-    if not isinstance(manifest, dict) or manifest.pop("checksum", None) != fingerprint(manifest):
+    if not _is_as_written(manifest):
         raise DataError(f"{path}: is not what was written")
     if flaw := _manifest_flaw(manifest):
         raise DataError(f"{path}: {flaw}; no save has written it")
     return manifest
 
 
-def _manifest_flaw(manifest: Mapping[str, Any]) -> str | None:
+def _parsed(path: Path) -> Any:
+    """Return a file's JSON value, None where it has none."""
+    try:
+        return json.loads(path.read_bytes()) if path.is_file() else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_as_written(manifest: Any) -> bool:
+    """Take a manifest's checksum of itself out of it, and tell whether it is right."""
+    return isinstance(manifest, dict) and manifest.pop("checksum", None) == fingerprint(manifest)
+
+
+def _manifest_flaw(manifest: Any) -> str | None:
     """Say what in a manifest cannot be, though its checksum is right: whoever wrote it also wrote
     that."""
     state = manifest.get("state")
@@ -82,13 +93,17 @@ def _manifest_flaw(manifest: Mapping[str, Any]) -> str | None:
         # A name leads to a file in the folder and nowhere else.
         if name != Path(name).name or "\0" in name or name in ("", "..", MANIFEST):
             return f"files names {ascii(name)[:NAME_CHARACTERS]}, which is no file of its own"
-        if (
-            not isinstance(record, dict)
-            or not _is_count(record.get("bytes"))
-            or not isinstance(record.get("checksum"), str)
-        ):
+        if not _is_file_record(record):
             return f"files has no size and checksum of {ascii(name)[:NAME_CHARACTERS]}"
     return None
+
+
+def _is_file_record(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and _is_count(record.get("bytes"))
+        and isinstance(record.get("checksum"), str)
+    )
 
 
 def _is_count(value: Any) -> bool:

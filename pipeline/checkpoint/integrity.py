@@ -1,18 +1,15 @@
 """A checkpoint's files against its manifest: sizes, then checksums. Free of torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
 
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.errors import DataError, is_missing
 from pipeline.logs import progress
 from pipeline.store.files import file_record
-
-FileRecord = Mapping[str, Any]
-"""`{"bytes", "checksum"}` of a file, as a manifest has it."""
+from pipeline.store.records import FileRecord
 
 
 def size_flaw(file: Path, record: FileRecord) -> str | None:

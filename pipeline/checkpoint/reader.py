@@ -6,7 +6,7 @@ few tokens, with which the export is compared. `saver.py` writes them.
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from pipeline.engine.engine import Engine
 from pipeline.engine.shards import group_shapes
 from pipeline.errors import DataError
 from pipeline.store.layout import manifest_path
+from pipeline.store.records import CheckpointManifest
 
 PROBE = "probe.npz"
 
@@ -77,7 +78,7 @@ def _lies_on_nvme(checkpoint: Path) -> bool:
 
 
 def _load_as_it_lies(
-    engine: Engine, groups: RankGroups, checkpoint: Path, manifest: Mapping[str, Any]
+    engine: Engine, groups: RankGroups, checkpoint: Path, manifest: CheckpointManifest
 ) -> None:
     """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards: as
     they were divided."""
@@ -171,7 +172,7 @@ def damage_of_checkpoint(
     tensors are, which have to be an engine's where one is given. Raises OSError where the disk does
     not tell, on that rank alone: the file may be good.
     """
-    expected: dict[str, Any] = read_checkpoint_manifest(checkpoint)["files"]
+    expected = read_checkpoint_manifest(checkpoint)["files"]
     # Network file systems may show ranks different things for a while: each looks at every size.
     sizes = [size_flaw(checkpoint / name, record) for name, record in expected.items()]
     found = on_any_rank(groups, [flaw for flaw in sizes if flaw])

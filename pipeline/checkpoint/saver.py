@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ from pipeline.store.files import sync_folder
 from pipeline.store.heartbeat import LEAST_SECONDS, NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.layout import RunFolder, checkpoint_name, unfinished_checkpoints
 from pipeline.store.metrics import MetricsFile
+from pipeline.store.records import CheckpointManifest, FileRecord, RunFacts
 
-Records = dict[str, dict[str, Any]]
+Records = dict[str, FileRecord]
 NICE = 10
 """Of the thread that writes. With 19, the most there is, a save never ends where other programs
 keep all cores busy, and training waits for a thread that holds Python's lock and gets no core."""
@@ -76,7 +77,7 @@ class Saver:
         groups: RankGroups,
         run_dir: Path,
         settings: Checkpoint,
-        about: dict[str, Any],
+        about: RunFacts,
         *,
         heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
         metrics: MetricsFile | None = None,
@@ -196,8 +197,8 @@ class Saver:
             )
 
     def _publish(self, pending: _Pending, files: Records) -> None:
-        manifest = {
-            "state": asdict(pending.state),
+        manifest: CheckpointManifest = {
+            "state": pending.state.record(),
             "ranks": self._groups.sizes.world,
             "zero_stage": self._engine.zero_optimization_stage(),
             **self._about,

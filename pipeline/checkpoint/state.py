@@ -1,10 +1,10 @@
 """The state of a run beside weights and moments: what a checkpoint's manifest holds of it."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
 
 from pipeline.engine.noise_scale import NoiseScale
 from pipeline.sampling.order import Ranges
+from pipeline.store.records import StateRecord
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,28 @@ class TrainState:
             guard=guard,
         )
 
+    def record(self) -> StateRecord:
+        """Return it for a checkpoint's manifest."""
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "skipped": self.skipped,
+            "noise_scale": {"signal": self.noise_scale.signal, "noise": self.noise_scale.noise},
+            "guard": {"losses": self.guard.losses, "not_made": self.guard.not_made},
+        }
+
     @staticmethod
-    def read(record: dict[str, Any]) -> "TrainState":
-        """Return the state that a checkpoint's manifest holds."""
-        skipped = tuple((first, end) for first, end in record["skipped"])
-        guard = GuardState(tuple(record["guard"]["losses"]), record["guard"]["not_made"])
-        noise_scale = NoiseScale(**record["noise_scale"])
+    def read(record: StateRecord) -> "TrainState":
+        """Return the state that a checkpoint's manifest holds.
+
+        Raises KeyError, TypeError or ValueError where it is not what `record` returns.
+        """
+        if unknown := set(record) - {field.name for field in fields(TrainState)}:
+            raise ValueError(f"state has {', '.join(sorted(unknown))}, which no save writes")
         return TrainState(
-            **{**record, "skipped": skipped, "noise_scale": noise_scale, "guard": guard}
+            step=record["step"],
+            tokens=record["tokens"],
+            skipped=tuple((first, end) for first, end in record["skipped"]),
+            noise_scale=NoiseScale(**record["noise_scale"]),
+            guard=GuardState(tuple(record["guard"]["losses"]), record["guard"]["not_made"]),
         )

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
@@ -15,6 +14,7 @@ from pipeline.store.artifacts import Check, Stage, State
 from pipeline.store.data_readers import live_readers, marked_as_reader
 from pipeline.store.files import fingerprint
 from pipeline.store.lease import Lease, living_holder
+from pipeline.store.records import AnyManifest
 from pipeline.work.dask_workers import allocation, in_srun_step, is_first_task
 from pipeline.work.stage_clock import StageClock
 
@@ -35,8 +35,7 @@ def run_all(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -
     refuse_mistakes((check for stage in waiting for check in stage.checks), config)
     for stage in stages:
         run_stage(stage, config, table, rebuild_inputs=True)
-    summary: Any = artifacts.resolve("pipeline.reporting.summary:print_summary")
-    summary(config)
+    artifacts.resolve("pipeline.reporting.summary:print_summary")(config)
 
 
 def run_one(
@@ -157,12 +156,13 @@ def _warn_of_readers(stage: Stage, config: RunConfig) -> None:
         )
 
 
-def _print_result(stage: Stage, config: RunConfig, how: str, manifest: Any) -> None:
+def _print_result(stage: Stage, config: RunConfig, how: str, manifest: AnyManifest | None) -> None:
     """Print the line that a stage ends with, and those that follow it."""
     if not stage.is_asked(config):
         note(f"{stage.name}: not asked for")
         return
-    note(f"{stage.name}: {how}: {manifest['counts']['headline']}")
+    assert manifest is not None, "only a stage that is not asked for is done without one"
+    note(f"{stage.name}: {how}: {manifest['counts'].get('headline', '')}")
     for line in manifest.get("closing", []):
         note(f"{stage.name}: {line}")
 
@@ -279,9 +279,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
     shown = Table("stage", "state", "made", "size", "seconds", box=None, pad_edge=False)
     for stage in stages:
         state = states[stage.name]
-        manifest = state.manifest or {"files": {}, "counts": {}, "seconds": None}
-        size = sum(record["bytes"] for record in manifest["files"].values())
-        seconds = manifest["seconds"]
+        made, size, seconds = _made(state.manifest)
         shown.add_row(
             stage.name,
             _shown_state(
@@ -291,9 +289,9 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
                 refusals[stage.name],
                 is_running=running[_root(stage, config)] == _purpose(stage),
             ),
-            str(manifest["counts"].get("headline", "")),
-            human_bytes(size) if state.manifest else "",
-            f"{seconds:.1f}" if seconds is not None else "",
+            made,
+            size,
+            seconds,
         )
     print_wide(shown, LEAST_WIDTH)
     for stage in stages:
@@ -303,10 +301,18 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
             console.print(f"{stage.name} will refuse: {problem}")
         for line in _missing(stage, config, states[stage.name]):
             console.print(line)
-        if states[stage.name].manifest:
-            for line in _outlived(stage, config, table, states[stage.name].manifest):
-                console.print(line)
+        for line in _outlived(stage, config, table, states[stage.name].manifest):
+            console.print(line)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
+
+
+def _made(manifest: AnyManifest | None) -> tuple[str, str, str]:
+    """Return what a stage made, its size and its seconds in words; nothing without a manifest."""
+    if manifest is None:
+        return "", "", ""
+    size = sum(record["bytes"] for record in manifest["files"].values())
+    headline = str(manifest["counts"].get("headline", ""))
+    return headline, human_bytes(size), f"{manifest['seconds']:.1f}"
 
 
 def _refusals(stage: Stage, state: State, config: RunConfig) -> list[str]:
@@ -335,14 +341,14 @@ def _shown_state(
     return "missing file" if is_lacking else state.kind
 
 
-def _outlived(stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: Any) -> list[str]:
+def _outlived(
+    stage: Stage, config: RunConfig, table: dict[str, Stage], manifest: AnyManifest | None
+) -> list[str]:
     """Say which inputs have changed since a stage that is kept was made."""
-    if not stage.keeps:
+    if not stage.keeps or manifest is None:
         return []
-    now, made_from = (
-        artifacts.outputs_of(stage.inputs, config, table),
-        manifest.get("made_from", {}),
-    )
+    now = artifacts.outputs_of(stage.inputs, config, table)
+    made_from = manifest.get("made_from", {})
     return [
         f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make "
         "all that follows "

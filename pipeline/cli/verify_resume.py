@@ -6,6 +6,7 @@ where as many ranks go on, and another number of them. Every training is a `pipe
 own.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -16,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import yaml
@@ -145,9 +145,7 @@ def difference(a: Path, b: Path) -> Difference:
         raise UserError(
             f"{a} and {b}: have trained other steps: {sorted(losses[0].keys() ^ losses[1].keys())}"
         )
-    stored: list[Any] = []
-    for run in (a, b):
-        stored.append(open_stored(complete_checkpoints(RunFolder(run).checkpoints)[-1]))
+    stored = [open_stored(complete_checkpoints(RunFolder(run).checkpoints)[-1]) for run in (a, b)]
 
     def moments() -> Iterator[float]:
         for moment in moment_names():
@@ -156,12 +154,19 @@ def difference(a: Path, b: Path) -> Difference:
                 yield float((readers[0](name) - readers[1](name)).abs().max())
 
     return Difference(
-        max(abs(losses[0][step] - losses[1][step]) for step in losses[0]),
+        max(_gap(losses[0][step], losses[1][step]) for step in losses[0]),
         max(
             float((stored[0].weight(n) - stored[1].weight(n)).abs().max()) for n in stored[0].shapes
         ),
         max(moments(), default=0.0),
     )
+
+
+def _gap(one: float | None, other: float | None) -> float:
+    """Return the difference of two losses, infinite where only one of them is finite."""
+    if one is None or other is None:
+        return 0.0 if one is other else math.inf
+    return abs(one - other)
 
 
 def _allowed(config: RunConfig, steps: int, ranks: int, folder: Path, found: Difference) -> float:

@@ -21,6 +21,7 @@ from pipeline.store.processes import own_identity
 from pipeline.store.start_order import (
     SUPERVISOR_VARIABLE,
     StartOrderUnclear,
+    Supervisor,
     read_start_order,
     remove_start_order,
     write_start_order,
@@ -44,7 +45,8 @@ class Ranks:
         command_began = psutil.Process().create_time()
         launcher_began = time.time()
         self._start = secrets.token_hex(4)
-        supervisor = own_identity() | {
+        supervisor: Supervisor = {
+            **own_identity(),
             "times": [command_began, self._began, launcher_began],
             "start": self._start,
         }

@@ -34,10 +34,12 @@ from pipeline.logs import columns_for_detail, note, progress
 from pipeline.sampling.outlook import look_ahead
 from pipeline.store import heartbeat
 from pipeline.store.artifacts import Result
+from pipeline.store.counts import TrainCounts
 from pipeline.store.events import FIRST_STEP, read_events, write_event
 from pipeline.store.files import read_json, write_atomic, write_json
 from pipeline.store.layout import RunFolder, manifest_path, run_folder
 from pipeline.store.outcome import forget_outcome, has_outcome, read_outcome
+from pipeline.store.records import CheckpointManifest
 
 POLL_SECONDS = 0.2
 HOSTS_SECONDS, ASK_AGAIN_SECONDS = 900.0, 5.0
@@ -78,7 +80,7 @@ class StopRequest:
         self.is_out_of_time |= number == signal.SIGUSR1
 
 
-def train(config: RunConfig) -> Result:
+def train(config: RunConfig) -> Result[TrainCounts]:
     """Run one training job to its end, starting the ranks again where they die or hang.
 
     Raises Interrupted after a signal, when the ranks have saved; UserError with the ranks' message
@@ -110,12 +112,14 @@ def train(config: RunConfig) -> Result:
             "to go on"
         )
     assert outcome["status"] == "done", "after a rollback the ranks are started again"
-    checkpoint = RunFolder(run_dir).checkpoints / outcome["counts"]["checkpoint"]
-    manifest = read_json(manifest_path(checkpoint))
+    counts = outcome["counts"]
+    assert counts is not None, "rank 0 writes the outcome of a run that is done"
+    checkpoint = RunFolder(run_dir).checkpoints / counts["checkpoint"]
+    manifest: CheckpointManifest | None = read_json(manifest_path(checkpoint))
     if manifest is None:
         raise DataError(f"{checkpoint}: has vanished after training")
     files = {f"{checkpoint.name}/{name}": record for name, record in manifest["files"].items()}
-    return Result({**outcome["counts"], "data": outlook}, files)
+    return Result({**counts, "data": outlook}, files)
 
 
 def _run_to_an_outcome(

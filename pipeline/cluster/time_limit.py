@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
-from pipeline.store.events import all_events, read_events
+from pipeline.store.events import SaveEvent, all_events, read_events
 
 OUT_OF_TIME = "out of time"
 GIVEN_UP = "given up"
@@ -41,7 +41,7 @@ class TimeLimit:
         self.end = min(ends, default=None)
         """None: there is no limit."""
         self._most = 0.0 if self.end is None else (self.end - began) / 2
-        saves = read_events(config.paths.run_dir, "save")[-RECENT_SAVES:]
+        saves: list[SaveEvent] = read_events(config.paths.run_dir, "save")[-RECENT_SAVES:]
         self._save = max((event["seconds"] for event in saves), default=0.0)
         self._step = self._validation = 0.0
 

@@ -23,6 +23,7 @@ from pipeline.store.artifacts import missing_files
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import read_json, temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.records import FileRecord, ListedFile
 
 SPLITS = ("train", "validation")
 SHARD_SUFFIX = ".parquet"
@@ -75,7 +76,7 @@ class ShardWriter:
         self._folder = folder
         self._prefix = f"{split}_{key}"
         self._shard_text_bytes = shard_text_bytes
-        self._records: dict[str, dict[str, Any]] = {}
+        self._records: dict[str, FileRecord] = {}
         self._parts = 0
         self._keys = key_file.ShardKeys()
         self._temporary: Path | None = None
@@ -102,7 +103,7 @@ class ShardWriter:
         ):  # a huge one does not wait for the next, which may be huge too
             self._write_row_group()
 
-    def close(self) -> dict[str, dict[str, Any]]:
+    def close(self) -> dict[str, FileRecord]:
         """Complete the last shard and return `{file name: {"bytes", "checksum"}}` of all."""
         if self._waiting or self._shard_rows:
             self._finish_shard()
@@ -225,7 +226,7 @@ def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
     return [documents_dir / name for name in of_split]
 
 
-def listed_shards(documents_dir: Path) -> Mapping[str, dict[str, Any]]:
+def listed_shards(documents_dir: Path) -> Mapping[str, ListedFile]:
     """Return the shards that the manifest of `prepare` lists, by name and sorted. Raises DataError
     where there is none."""
     path = manifest_path(documents_dir)
@@ -239,11 +240,11 @@ def listed_shards(documents_dir: Path) -> Mapping[str, dict[str, Any]]:
 
 
 @lru_cache(maxsize=4)
-def _listed_in(path: Path, version: tuple[int, ...]) -> Mapping[str, dict[str, Any]]:
+def _listed_in(path: Path, version: tuple[int, ...]) -> Mapping[str, ListedFile]:
     return shard_records(read_json(path)["files"])
 
 
-def check_files(documents_dir: Path, files: Mapping[str, dict[str, Any]]) -> None:
+def check_files(documents_dir: Path, files: Mapping[str, ListedFile]) -> None:
     """Raise DataError naming those of the manifest's files that are missing or have another
     size."""
     if wrong := missing_files(documents_dir, files):
@@ -291,7 +292,7 @@ def texts_of_group(file: pq.ParquetFile, group: int) -> list[memoryview]:
     return [view[start:end] for start, end in pairwise(bounds)]
 
 
-def shard_records(files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def shard_records(files: Mapping[str, ListedFile]) -> dict[str, ListedFile]:
     """Return the shards among the files that the manifest of `prepare` lists, by name."""
     return {name: record for name, record in sorted(files.items()) if name.endswith(SHARD_SUFFIX)}
 

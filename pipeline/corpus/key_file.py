@@ -12,7 +12,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -22,6 +21,7 @@ from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.records import FileRecord
 
 MAGIC = b"DOC-KEYS"
 VERSION = 1
@@ -74,7 +74,7 @@ class ShardKeys:
             self._hashes.append(np.array(hashes, HASH))
             self._rows.append(np.array(rows, ROW))
 
-    def write(self, path: Path) -> dict[str, Any]:
+    def write(self, path: Path) -> FileRecord:
         """Write the file, under its name only once it is complete, and return `{"bytes",
         "checksum"}`."""
         hashes, rows = np.concatenate(self._hashes), np.concatenate(self._rows)
@@ -162,7 +162,7 @@ def _equal_range(path: Path, descriptor: int, count: int, target: int) -> tuple[
 
 
 def _read(
-    path: Path, descriptor: int, offset: int, dtype: np.dtype[Any], start: int, end: int
+    path: Path, descriptor: int, offset: int, dtype: np.dtype, start: int, end: int
 ) -> np.ndarray:
     size = (end - start) * dtype.itemsize
     content = os.pread(descriptor, size, offset + start * dtype.itemsize)

@@ -3,12 +3,13 @@ into words by the stage."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
 
 import orjson
 
 from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import first_of
+from pipeline.store.counts import LossCounts, PreparedSource, RejectedInFiles
 
 SAMPLES_PER_REASON = 20
 """Rejected rows that a task keeps of each reason; all are counted."""
@@ -59,9 +60,9 @@ class Losses:
         ]
         return b"".join(line + b"\n" for line in lines)
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> LossCounts:
         """Return all counts as JSON values, as `add_up_losses` takes them."""
-        files = {
+        files: dict[str, RejectedInFiles] = {
             reason: {"count": len(names), "first": names[:NAMED_FILES]}
             for reason, names in sorted(self._files.items())
         }
@@ -87,10 +88,10 @@ def _count(counter: Counter[str], name: str, count: int) -> None:
     counter[name if name in counter or len(counter) < NAMED_KEYS else OTHERS] += count
 
 
-def add_up_losses(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def add_up_losses(results: Iterable[LossCounts]) -> LossCounts:
     """Return the counts of several tasks together, in the same form."""
     rejected: Counter[str] = Counter()
-    files: dict[str, dict[str, Any]] = {}
+    files: dict[str, RejectedInFiles] = {}
     keys: Counter[str] = Counter()
     nulls: Counter[str] = Counter()
     for result in results:
@@ -113,7 +114,7 @@ def add_up_losses(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def loss_lines(source: str, counts: Mapping[str, Any], text_field: str) -> list[str]:
+def loss_lines(source: str, counts: PreparedSource, text_field: str) -> list[str]:
     """Return what a source lost, a line for each kind of loss; none where it lost nothing."""
     lines = []
     if counts["rejected"]:
@@ -139,9 +140,9 @@ def loss_lines(source: str, counts: Mapping[str, Any], text_field: str) -> list[
 
 def explain_too_many_rejects(
     source: str,
-    counts: Mapping[str, Any],
+    counts: PreparedSource,
     most: float,
-    samples: object,
+    samples: Path,
     has_text_field: bool,
     text_field: str,
 ) -> str:
@@ -162,7 +163,7 @@ def explain_too_many_rejects(
 
 
 def explain_no_document(
-    source: str, counts: Mapping[str, Any], samples: object, has_text_field: bool, text_field: str
+    source: str, counts: PreparedSource, samples: Path, has_text_field: bool, text_field: str
 ) -> str:
     """Return why a source holds no document although `prepare` was told to take it as it is, and
     what to do."""
@@ -176,7 +177,7 @@ def explain_no_document(
 
 
 def _remedies(
-    source: str, counts: Mapping[str, Any], has_text_field: bool, text_field: str
+    source: str, counts: PreparedSource, has_text_field: bool, text_field: str
 ) -> list[str]:
     """Return what may turn a source's rejected rows into documents."""
     remedies = []
@@ -199,7 +200,7 @@ def listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in largest_first)
 
 
-def _reasons(counts: Mapping[str, Any]) -> str:
+def _reasons(counts: LossCounts) -> str:
     """Return how many rows were rejected for each reason, and in which files."""
     parts = []
     for reason, rows in sorted(counts["rejected"].items(), key=lambda entry: (-entry[1], entry[0])):

@@ -8,7 +8,6 @@ Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SHARD_SUFFIX, SPLITS
@@ -23,7 +22,7 @@ from pipeline.corpus.losses import (
     loss_lines,
 )
 from pipeline.corpus.raw_files import CHANGED
-from pipeline.corpus.read_task import ReadSettings, read_files
+from pipeline.corpus.read_task import ReadResult, ReadSettings, read_files
 from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_of, point_out
 from pipeline.corpus.source_kind import input_files, source_kind
 from pipeline.corpus.split import empty_split_advice
@@ -31,6 +30,7 @@ from pipeline.errors import DataError, TasksFailed
 from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
 from pipeline.store.artifacts import Result
+from pipeline.store.counts import DocumentCounts, PrepareCounts, PreparedSource
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import REJECTED, data_folder, rejected_rows
 from pipeline.work.executor import Task, run_tasks
@@ -41,7 +41,7 @@ LEFTOVERS = (".*.partial", "*/.*.partial", f"*/{REJECTED}/.*")
 """What an attempt that was killed leaves, each under a name of its own."""
 
 
-def prepare(config: RunConfig) -> Result:
+def prepare(config: RunConfig) -> Result[PrepareCounts]:
     """Make documents of all sources.
 
     Raises DataError, after all files were read, naming each broken file (`prepare.on_broken_file:
@@ -56,7 +56,7 @@ def prepare(config: RunConfig) -> Result:
     }
     remove_unlisted(folder, [], LEFTOVERS)
     try:
-        results = run_tasks(
+        results: dict[str, ReadResult] = run_tasks(
             [task for of_source in tasks.values() for task in of_source],
             folder,
             config.executor,
@@ -64,14 +64,15 @@ def prepare(config: RunConfig) -> Result:
         )
     except TasksFailed as error:
         raise DataError(_broken_files(config, str(error).splitlines())) from None
-    sources = {}
+    sources: dict[str, PreparedSource] = {}
     left_out = left_out_of(files)
     for name, of_source in tasks.items():
-        counts = _add_up([results[task.name] for task in of_source])
-        counts["input_files"] = len(files[name].files)
-        counts["empty_files"] = empty_files(files[name])
-        counts["left_out"] = count_left_out(left_out[name])
-        sources[name] = counts
+        sources[name] = {
+            **_add_up([results[task.name] for task in of_source]),
+            "input_files": len(files[name].files),
+            "empty_files": empty_files(files[name]),
+            "left_out": count_left_out(left_out[name]),
+        }
     _check(config, sources)
     outputs = {
         path: record for result in results.values() for path, record in result["files"].items()
@@ -86,7 +87,7 @@ def prepare(config: RunConfig) -> Result:
         [*outputs, *samples],
         [f"*/*{SHARD_SUFFIX}", "*/.*.keys", f"*/{REJECTED}/*.jsonl", *LEFTOVERS],
     )
-    counts = {"headline": _headline(sources), "sources": sources}
+    counts: PrepareCounts = {"headline": _headline(sources), "sources": sources}
     return Result(
         counts, outputs, closing=[*_closing_lines(config, sources), *left_out_lines(left_out)]
     )
@@ -147,24 +148,26 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
         )
 
 
-def _add_up(results: list[dict[str, Any]]) -> dict[str, Any]:
-    total: dict[str, Any] = {}
-    for count in ("documents", "text_bytes"):
-        added: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
-        for result in results:
-            added.update(result[count])
-        total[count] = dict(added)
-    total |= add_up_losses(results)
-    total["crlf_line_ends"] = sum(result["crlf_line_ends"] for result in results)
-    total["smallest_hash"] = min((result["smallest_hash"] for result in results), default=1.0)
-    total["largest_hash"] = max((result["largest_hash"] for result in results), default=0.0)
-    total["broken_files"] = {
-        file: why for result in results for file, why in result["broken_files"].items()
+def _add_up(results: list[ReadResult]) -> DocumentCounts:
+    documents: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
+    text_bytes: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
+    broken_files: dict[str, str] = {}
+    for result in results:
+        documents.update(result["documents"])
+        text_bytes.update(result["text_bytes"])
+        broken_files |= result["broken_files"]
+    return {
+        "documents": dict(documents),
+        "text_bytes": dict(text_bytes),
+        **add_up_losses(results),
+        "crlf_line_ends": sum(result["crlf_line_ends"] for result in results),
+        "smallest_hash": min((result["smallest_hash"] for result in results), default=1.0),
+        "largest_hash": max((result["largest_hash"] for result in results), default=0.0),
+        "broken_files": broken_files,
     }
-    return total
 
 
-def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
+def _check(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
     folder = data_folder(config).documents
     problems = []
     for name, counts in sources.items():
@@ -196,7 +199,7 @@ def _check(config: RunConfig, sources: dict[str, dict[str, Any]]) -> None:
                 warn(f"source {name}: {advice}")
 
 
-def _headline(sources: dict[str, dict[str, Any]]) -> str:
+def _headline(sources: dict[str, PreparedSource]) -> str:
     documents = {
         split: sum(counts["documents"][split] for counts in sources.values()) for split in SPLITS
     }
@@ -214,7 +217,7 @@ def _headline(sources: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _closing_lines(config: RunConfig, sources: dict[str, dict[str, Any]]) -> list[str]:
+def _closing_lines(config: RunConfig, sources: dict[str, PreparedSource]) -> list[str]:
     """Return what was left out of each source, a line for each kind of loss."""
     lines: list[str] = []
     for name, counts in sources.items():

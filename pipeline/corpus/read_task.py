@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.documents import SPLITS, Document, ShardWriter, remove_task_outputs
@@ -22,8 +22,10 @@ from pipeline.corpus.rows import Reject, Row
 from pipeline.corpus.source_kind import SourceKind
 from pipeline.corpus.split import choose_split, hash_position
 from pipeline.errors import DataError
+from pipeline.store.counts import DocumentCounts
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import rejected_rows
+from pipeline.store.records import FileRecord
 from pipeline.work.executor import report_progress
 
 
@@ -73,9 +75,16 @@ class _Task:
         )
 
 
+class ReadResult(DocumentCounts):
+    """What a task of `prepare` has made."""
+
+    files: dict[str, FileRecord]
+    """Path below the stage's folder -> what the file holds."""
+
+
 def read_files(
     documents_dir: Path, key: str, files: Sequence[InputFile], settings: ReadSettings
-) -> dict[str, Any]:
+) -> ReadResult:
     """Write the documents of `files` and return counts and file records; `key` stands in the names
     of the shards.
 

@@ -15,14 +15,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.results import HarnessResult
 from pipeline.evaluation.task_facts import inventory
 from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import counted_noun, human_bytes, human_seconds, note, warn
 from pipeline.store.artifacts import Result, environment, read_manifest
+from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore
 from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
 from pipeline.store.layout import TASKS, RunFolder, data_folder, run_folder
 from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_JSON
@@ -48,7 +49,7 @@ class Piece:
     """Hash of the weights, config and tokenizer, the questions, the tasks' names and the shots."""
 
 
-def evaluate(config: RunConfig) -> Result:
+def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     """Score the exported model; every metric of every task is a row of `scores`.
 
     Raises DataError where the export is missing or the held-out text is too little, ConfigError for
@@ -161,6 +162,7 @@ def _score(
     for piece in pieces:
         started = time.monotonic()
         result = harness.score(model, manager, piece.tasks, piece.shots, piece.label)
+        cut_requests = {task: count for task, count in model.cut_requests.items() if count}
         result["provenance"] = {
             "fingerprint": piece.fingerprint,
             "weights": dict(weights),
@@ -168,7 +170,7 @@ def _score(
             "batch_sequences": settings.batch_sequences,
             "device": str(model.device),
             "task_seed": SEED,
-            "cut_requests": {task: count for task, count in model.cut_requests.items() if count},
+            "cut_requests": cut_requests,
             "environment": environment(),
         }
         write_json(run.scores(piece.name), result)
@@ -176,7 +178,7 @@ def _score(
             f"{piece.label}: {counted_noun(len(piece.tasks), 'task')} in "
             f"{human_seconds(time.monotonic() - started)}"
         )
-        for task, count in result["provenance"]["cut_requests"].items():
+        for task, count in cut_requests.items():
             shots = result["n-shot"].get(task, piece.shots)
             if (task, shots) in has_warned:  # a task that fixes its shots is the same at every k
                 continue
@@ -188,12 +190,12 @@ def _score(
             )
 
 
-def _counts(run: RunFolder, pieces: Sequence[Piece]) -> dict[str, Any]:
-    scores: list[dict[str, Any]] = []
-    bits: dict[str, dict[str, Any]] = {}
+def _counts(run: RunFolder, pieces: Sequence[Piece]) -> EvaluateCounts:
+    scores: list[TaskScore] = []
+    bits: dict[str, BitsPerByte] = {}
     questions: dict[str, int] = {}
     for piece in pieces:
-        result = read_json(run.scores(piece.name))
+        result: HarnessResult = read_json(run.scores(piece.name))
         if piece.name != "bits_per_byte":
             seen = {(row["task"], row["metric"], row["shots"]) for row in scores}
             rows = score_rows(
@@ -228,14 +230,14 @@ def _counts(run: RunFolder, pieces: Sequence[Piece]) -> dict[str, Any]:
     }
 
 
-def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
+def score_rows(result: HarnessResult, shots: int) -> list[TaskScore]:
     """Return one row for every metric of every task and group in the harness's result, in its
     order.
 
     The harness's own account of the examples shown counts (`n-shot`); `shots`, those asked for, for
     groups whose tasks differ in it.
     """
-    rows = []
+    rows: list[TaskScore] = []
     for task, values in result["results"].items():
         members = result.get("group_subtasks", {}).get(task) or [task]
         items = {
@@ -262,10 +264,13 @@ def score_rows(result: Mapping[str, Any], shots: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _chance(result: Mapping[str, Any], items: Mapping[str, int]) -> float | None:
+def _chance(result: HarnessResult, items: Mapping[str, int]) -> float | None:
     """Return what guessing scores in some tasks together, None where one of them offers no
     choices."""
-    chances = {task: result.get("chance", {}).get(task) for task in items}
-    if not items or None in chances.values():
-        return None
-    return sum(chances[task] * count for task, count in items.items()) / sum(items.values())
+    right = 0.0
+    for task, count in items.items():
+        chance = result.get("chance", {}).get(task)
+        if chance is None:
+            return None
+        right += chance * count
+    return right / sum(items.values()) if items else None

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,10 +23,12 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
-from pipeline.store.artifacts import Result
-from pipeline.store.files import file_record, read_json
+from pipeline.store.artifacts import Result, read_manifest
+from pipeline.store.counts import ExportCounts, LineageEntry, TrainCounts
+from pipeline.store.files import file_record
 from pipeline.store.layout import manifest_path, run_folder
 from pipeline.store.pretrained_folders import new_model, open_model, open_tokenizer
+from pipeline.store.records import Manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest accepted difference of a logit. fp32: rounding of another summation order. The half
@@ -36,13 +37,13 @@ have run on another device."""
 CONTINUATION_TOKENS = 48
 
 
-def export(config: RunConfig) -> Result:
+def export(config: RunConfig) -> Result[ExportCounts]:
     """Write, reload and check the transformers folder; continue the prompt as a first look."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # shards are merged in host memory
     run = run_folder(config)
     checkpoints = run.checkpoints
     folder = run.export
-    trained = read_json(run.train_manifest)
+    trained: Manifest[TrainCounts] | None = read_manifest(run.train_manifest)
     assert trained is not None, "run_stage checks the inputs"
     name = trained["counts"]["checkpoint"]
     if not manifest_path(checkpoints / name).is_file():
@@ -69,7 +70,7 @@ def export(config: RunConfig) -> Result:
     console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
     files = {f"{name}/{path.name}": file_record(path) for path in sorted(target.iterdir())}
     size = sum(record["bytes"] for record in files.values())
-    counts = {
+    counts: ExportCounts = {
         "headline": (
             f"{name}, {trained['counts']['parameters']:,} parameters, {human_bytes(size)}; logits "
             "equal the engine's to "
@@ -109,7 +110,7 @@ def _replacing(target: Path) -> Iterator[Path]:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _write(config: RunConfig, checkpoint: Path, target: Path, counts: dict[str, Any]) -> None:
+def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCounts) -> None:
     import torch
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
@@ -219,17 +220,15 @@ def fit_prompt(prompt_tokens: int, positions: int | None) -> tuple[int, int]:
     return min(prompt_tokens, max(1, positions - written)), written
 
 
-def _beginning(lineage: list[dict[str, Any]]) -> str:
+def _beginning(lineage: list[LineageEntry]) -> str:
     if not lineage:
         return "Trained from scratch"
     last = lineage[-1]
-    place = last["pretrained"] if "pretrained" in last else f"{last['run']}@{last['step']}"
+    place = last.get("pretrained") or f"{last.get('run')}@{last.get('step')}"
     return f"Trained on from `{place}`"
 
 
-def _model_card(
-    config: RunConfig, counts: dict[str, Any], name: str, misreading: str | None
-) -> str:
+def _model_card(config: RunConfig, counts: TrainCounts, name: str, misreading: str | None) -> str:
     sources = ", ".join(config.sources)
     loss = counts["validation_loss"]
     shown = "not measured" if loss is None else f"{loss:.4f} nats per token"

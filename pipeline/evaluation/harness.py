@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import DataError
 from pipeline.evaluation.known_tasks import build_tasks, generated_tokens, quiet
+from pipeline.evaluation.results import HarnessResult
 from pipeline.logs import progress
 from pipeline.store.environment import environment
 from pipeline.store.pretrained_folders import opening_options
@@ -123,7 +124,7 @@ class Model(_HarnessModel):
 
 def score(
     model: Model, manager: TaskManager, names: Sequence[str], shots: int | None, label: str
-) -> dict[str, Any]:
+) -> HarnessResult:
     """Return the harness's results of the tasks at `shots` solved examples (None: as each task
     says).
 

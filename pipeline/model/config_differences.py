@@ -3,9 +3,9 @@ torch."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.store.artifacts import differences
+from pipeline.store.records import Json
 
 RUN_TIME_SETTINGS = re.compile(
     r"attn_implementation|.*(dropout|pdrop).*|use_cache|max_position_embeddings|rope_.*|.*aux_loss_coef"
@@ -18,13 +18,13 @@ BOOKKEEPING = re.compile(
 """Entries of a transformers config that say nothing of the function."""
 
 
-def model_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def model_differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
     """Name the entries of two transformers configs between which the same weights are another
     function."""
     return differences(_decisive(before), _decisive(after))
 
 
-def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _decisive(settings: Mapping[str, Json]) -> dict[str, Json]:
     return {
         name: value
         for name, value in settings.items()

@@ -2,8 +2,9 @@
 numbers."""
 
 import io
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -64,17 +65,16 @@ def loss_curve(run: RunData) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(3.6)
         tokens = [row["tokens"] for row in run.metrics]
-        style = _line_style(tokens)
         axes.plot(
             tokens,
-            [row["loss"] for row in run.metrics],
+            _values(row["loss"] for row in run.metrics),
             color=COLOURS[0],
             label="training",
             alpha=0.85,
-            **style,
+            marker=_marker(tokens),
         )
         measured = [row for row in run.metrics if row.get("validation_loss") is not None]
-        losses = [row["validation_loss"] for row in measured]
+        losses = _values(row.get("validation_loss") for row in measured)
         axes.plot(
             [row["tokens"] for row in measured],
             losses,
@@ -99,7 +99,7 @@ def over_tokens(run: RunData, field: str, label: str) -> str:
         figure, axes = _canvas(2.6, 4.7)
         rows = [row for row in run.metrics if row.get(field) is not None]
         tokens = [row["tokens"] for row in rows]
-        axes.plot(tokens, [row[field] for row in rows], color=COLOURS[0], **_line_style(tokens))
+        axes.plot(tokens, [row[field] for row in rows], color=COLOURS[0], marker=_marker(tokens))
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
         axes.yaxis.set_major_formatter(FuncFormatter(_short_tick))
@@ -114,8 +114,11 @@ def validation_by_source(run: RunData) -> str:
         figure, axes = _canvas(3.6)
         measured = [row for row in run.metrics if row.get("validation_loss_by_source")]
         for number, source in enumerate(sources):
-            points = [(r["tokens"], r["validation_loss_by_source"].get(source)) for r in measured]
-            points = [point for point in points if point[1] is not None]
+            points: list[tuple[int, float]] = []
+            for row in measured:
+                loss = row.get("validation_loss_by_source", {}).get(source)
+                if loss is not None:
+                    points.append((row["tokens"], loss))
             dashes = ("-", "--", ":")[number // len(COLOURS) % 3]
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(
@@ -245,7 +248,12 @@ def _share(values: Mapping[str, float], name: str) -> float:
     return values.get(name, 0) / together if together else 0.0
 
 
-def _columns(points: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+def _values(values: Iterable[float | None]) -> list[float]:
+    """Return values to draw, a gap where there is none."""
+    return [math.nan if value is None else value for value in values]
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
@@ -254,8 +262,8 @@ def _canvas(height: float, width: float = 9.6) -> tuple[Figure, Axes]:
     return pyplot.subplots(figsize=(width, height), layout="constrained")
 
 
-def _line_style(points: Sequence[Any]) -> dict[str, Any]:
-    return {"marker": "o"} if len(points) == 1 else {}  # a line through one point cannot be seen
+def _marker(points: Sequence[float]) -> str | None:
+    return "o" if len(points) == 1 else None  # a line through one point cannot be seen
 
 
 def _token_axis(axes: Axes) -> None:

@@ -12,7 +12,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.layout import RunFolder, data_folder, run_folder
-from pipeline.store.metrics import read_metrics
+from pipeline.store.metrics import StepRecord, read_metrics
+from pipeline.store.records import Manifest
 
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")
 """Stages without which there is nothing to show."""
@@ -26,8 +27,8 @@ class RunData:
     counts: dict[str, dict[str, Any]]
     seconds: dict[str, float]
     """Stage -> wall time, in the order of the stages."""
-    manifests: dict[str, dict[str, Any]]
-    metrics: list[dict[str, Any]]
+    manifests: dict[str, Manifest[Any]]
+    metrics: list[StepRecord]
     """One mapping a step."""
 
     @property
@@ -108,7 +109,7 @@ def read_run(config: RunConfig) -> RunData:
     )
 
 
-def _steps_of(run: RunFolder) -> list[dict[str, Any]]:
+def _steps_of(run: RunFolder) -> list[StepRecord]:
     """Return the records of all steps. Raises DataError where there are none, or a line is
     broken."""
     rows = read_metrics(run.path)

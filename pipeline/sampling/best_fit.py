@@ -11,12 +11,13 @@ et al. 2024, "Fewer Truncations Improve Language Modeling", arXiv:2404.10830.
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.sampling.packed_rows import RowsWriter
+from pipeline.store.counts import RowCounts
+from pipeline.store.records import FileRecord
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard
 from pipeline.work.executor import report_progress
@@ -165,9 +166,14 @@ def _disordered(shard: Shard, remedy: str) -> DataError:
     )
 
 
-def pack_shard(
-    prefix: Path, path: Path, sequence_length: int, remedy: str | None
-) -> dict[str, Any]:
+class PackedShard(RowCounts):
+    """What a task has made of one shard of token ids."""
+
+    files: dict[str, FileRecord]
+    """Path below the packing's folder -> what the file holds."""
+
+
+def pack_shard(prefix: Path, path: Path, sequence_length: int, remedy: str | None) -> PackedShard:
     """Write the rows of one tokens shard (`prefix`.bin, .idx) to `path`. Raises DataError for a
     broken shard."""
     shard = indexed_dataset.read(prefix, remedy)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
@@ -20,14 +19,14 @@ from pipeline.sampling.order import make_order
 from pipeline.sampling.pack import read_packing, rows_path
 from pipeline.sampling.rows import Concatenated, Packed, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
-from pipeline.sampling.stream import Files, TokenStream, open_streams
+from pipeline.sampling.stream import Files, RecordedTokens, TokenStream, open_streams
 from pipeline.store.files import read_json
 from pipeline.store.layout import data_folder, tokenizer_report_path
 from pipeline.tokens.indexed_dataset import with_suffix
 
 
 def open_data(
-    config: RunConfig, files: Files | None = None, recorded: Mapping[str, Any] | None = None
+    config: RunConfig, files: Files | None = None, recorded: RecordedTokens | None = None
 ) -> Data:
     """Open a run's training data, all that data_dir has or what the run has recorded; files are
     opened when they are read.

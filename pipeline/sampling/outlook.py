@@ -2,8 +2,6 @@
 places padded."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -11,8 +9,9 @@ from pipeline.config.run_config import RunConfig
 from pipeline.logs import note, warn
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.loader import Data
-from pipeline.sampling.pack import read_packing
+from pipeline.sampling.pack import PackingManifest, read_packing
 from pipeline.sampling.stream import TokenStream
+from pipeline.store.counts import DataOutlook, SourceOutlook
 from pipeline.tokens import indexed_dataset
 
 MOST_EPOCHS = 4
@@ -23,25 +22,7 @@ COUNTED_SHARDS = 64
 """Of a source, spread evenly, whose documents' lengths are read to say how many are cut."""
 
 
-@dataclass(frozen=True)
-class SourceOutlook:
-    """One source in a run."""
-
-    tokens: int
-    rows: int
-    """Of one epoch."""
-    samples: int
-    """Rows that the run consumes, of all epochs."""
-    epochs: float
-    share: float
-    """Of the run's samples."""
-    cut_documents: float | None
-    """Share of its documents that no single row holds; None where it has none."""
-    padding: float
-    """Share of its rows' places that hold nothing."""
-
-
-def look_ahead(config: RunConfig) -> dict[str, Any]:
+def look_ahead(config: RunConfig) -> DataOutlook:
     """Print what the run will read, and return it as JSON values.
 
     Raises ConfigError and DataError as `open_data` does.
@@ -50,18 +31,15 @@ def look_ahead(config: RunConfig) -> dict[str, Any]:
     packing = read_packing(config) if config.data.packing == "best-fit" else None
     sources = _outlook(config, data, packing)
     _show(config, sources)
-    return {
-        "packing": config.data.packing,
-        "sources": {name: asdict(seen) for name, seen in sources.items()},
-    }
+    return {"packing": config.data.packing, "sources": sources}
 
 
 def _outlook(
-    config: RunConfig, data: Data, packing: dict[str, Any] | None
+    config: RunConfig, data: Data, packing: PackingManifest | None
 ) -> dict[str, SourceOutlook]:
     total, length = config.total_samples, config.data.sequence_length
     before, epochs = data.order.samples_before(total), data.order.epochs(total)
-    found = {}
+    found: dict[str, SourceOutlook] = {}
     for index, source in enumerate(data.sources):
         rows, tokens = source.rows.count, len(source.stream)
         if packing is None:
@@ -72,9 +50,15 @@ def _outlook(
             padded = counts["padding_positions"]
         samples = int(before[index])
         padding = padded / (rows * length) if rows else 0.0
-        found[source.name] = SourceOutlook(
-            tokens, rows, samples, epochs[source.name], samples / total, cut, padding
-        )
+        found[source.name] = {
+            "tokens": tokens,
+            "rows": rows,
+            "samples": samples,
+            "epochs": epochs[source.name],
+            "share": samples / total,
+            "cut_documents": cut,
+            "padding": padding,
+        }
     return found
 
 
@@ -100,11 +84,11 @@ def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
     rows += [
         (
             name,
-            f"{seen.tokens:,}",
-            f"{100 * seen.share:.3g}%",
-            f"{seen.epochs:.2f}",
-            "-" if seen.cut_documents is None else f"{seen.cut_documents:.1%}",
-            f"{seen.padding:.2%}",
+            f"{seen['tokens']:,}",
+            f"{100 * seen['share']:.3g}%",
+            f"{seen['epochs']:.2f}",
+            "-" if seen["cut_documents"] is None else f"{seen['cut_documents']:.1%}",
+            f"{seen['padding']:.2%}",
         )
         for name, seen in sources.items()
     ]
@@ -120,9 +104,9 @@ def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         note("  " + "  ".join([row[0].ljust(widths[0]), *cells]))
     for name, seen in sources.items():
-        if seen.epochs > MOST_EPOCHS:
+        if seen["epochs"] > MOST_EPOCHS:
             warn(
-                f"source {name} will be seen {seen.epochs:.1f} times; beyond {MOST_EPOCHS} epochs "
+                f"source {name} will be seen {seen['epochs']:.1f} times; beyond {MOST_EPOCHS} epochs "
                 "repeated text teaches "
                 "less and less (Muennighoff et al. 2023). Lower its weight, or "
                 "train.train_tokens, or add text."

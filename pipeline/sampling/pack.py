@@ -11,20 +11,20 @@ packing was a stage.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, out_of_space
-from pipeline.sampling.best_fit import pack_shard
+from pipeline.sampling.best_fit import PackedShard, pack_shard
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
+from pipeline.store.counts import PackCounts, PaddedRowCounts, RowCounts, TokenizeCounts
 from pipeline.store.files import fingerprint, read_json, remove_unlisted, write_json
 from pipeline.store.layout import MANIFEST, data_folder, manifest_path
+from pipeline.store.records import ListedFile, Manifest, ManifestMadeBefore, SizedFile, content_of
 from pipeline.work.executor import Task, run_tasks
-
-COUNTS = ("documents", "cut_documents", "positions", "pieces", "rows")
 
 
 def rows_path(folder: Path, source: str, shard: str) -> Path:
@@ -33,7 +33,24 @@ def rows_path(folder: Path, source: str, shard: str) -> Path:
     return folder / source / f"{shard}.rows"
 
 
-def read_packing(config: RunConfig) -> dict[str, Any] | None:
+class PackedSource(PaddedRowCounts):
+    """The rows of one source."""
+
+    shards: list[tuple[str, int]]
+    """Name and rows of each shard, in the tokens' order."""
+
+
+class PackingManifest(TypedDict):
+    """The index of packed rows of one sequence length."""
+
+    sequence_length: int
+    """Tokens in a row."""
+    fingerprint: str
+    """Hash of the tokens, the sequence length and the versions of packing and format."""
+    sources: dict[str, PackedSource]
+
+
+def read_packing(config: RunConfig) -> PackingManifest | None:
     """Return the manifest of the index of the run's sequence length, None where it is not complete.
 
     It holds `sequence_length`, `fingerprint` (of the tokens, the sequence length and the stage's
@@ -44,7 +61,7 @@ def read_packing(config: RunConfig) -> dict[str, Any] | None:
     return read_json(_folder(config) / MANIFEST)
 
 
-def pack(config: RunConfig) -> Result:
+def pack(config: RunConfig) -> Result[PackCounts]:
     """Pack the training text of every source into rows of the run's sequence length.
 
     Raises DataError where there are no finished tokens, a shard is broken, or the index cannot be
@@ -54,12 +71,12 @@ def pack(config: RunConfig) -> Result:
     tasks = _tasks(config, _read_tokens(config))
     _require_writable(folder)
     (manifest_path(folder)).unlink(missing_ok=True)
-    results = run_tasks(tasks, folder, config.executor, "pack")
+    results: dict[str, PackedShard] = run_tasks(tasks, folder, config.executor, "pack")
     files = {
         name: record for result in results.values() for name, record in result["files"].items()
     }
     remove_unlisted(folder, list(files), ["*/*.rows", "*/.*.partial"])
-    packing = {
+    packing: PackingManifest = {
         "sequence_length": config.data.sequence_length,
         "fingerprint": _fingerprint(tasks),
         "sources": {
@@ -71,40 +88,46 @@ def pack(config: RunConfig) -> Result:
     return Result(_counts(packing), files)
 
 
-def complete_index(config: RunConfig) -> Result | None:
-    """Return what `pack` would, where the index is complete and of the present tokens; None
-    elsewhere."""
+def complete_index(config: RunConfig) -> ManifestMadeBefore | None:
+    """Return what the manifest of `pack` would say, where the index is complete and of the present
+    tokens; None elsewhere."""
     folder = _folder(config)
     packing = read_packing(config)
     if packing is None or read_manifest(data_folder(config).tokens_manifest) is None:
         return None
     if packing["fingerprint"] != _fingerprint(_tasks(config, _read_tokens(config))):
         return None
-    files = {}
+    files: dict[str, SizedFile] = {}
     for source, counts in packing["sources"].items():
         for shard, _ in counts["shards"]:
             path = rows_path(folder, source, shard)
             if not path.is_file():
                 return None
             files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size}
-    return Result(_counts(packing), files)
+    return {
+        "seconds": None,
+        "counts": _counts(packing),
+        "closing": [],
+        "inputs": {},
+        "files": files,
+    }
 
 
 def _folder(config: RunConfig) -> Path:
     return data_folder(config).packing(config.data.sequence_length)
 
 
-def _read_tokens(config: RunConfig) -> Mapping[str, Mapping[str, Any]]:
+def _read_tokens(config: RunConfig) -> Mapping[str, ListedFile]:
     """Return the records of the token files by name. Raises DataError where tokens are not
     finished."""
     tokens = data_folder(config).tokens
-    manifest = read_manifest(manifest_path(tokens))
+    manifest: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens))
     if manifest is None:
         raise DataError(f"{tokens}: holds no finished tokens. Run `pipeline tokenize` first.")
     return manifest["files"]
 
 
-def _tasks(config: RunConfig, files: Mapping[str, Mapping[str, Any]]) -> list[Task]:
+def _tasks(config: RunConfig, files: Mapping[str, ListedFile]) -> list[Task]:
     """Return a task for each training shard of the run's sources, in the order in which the shards
     are read."""
     tokens = data_folder(config).tokens
@@ -122,7 +145,7 @@ def _tasks(config: RunConfig, files: Mapping[str, Mapping[str, Any]]) -> list[Ta
             "sequence_length": config.data.sequence_length,
             "remedy": f"Copy {' and '.join(links)} again." if all(links) else None,
         }
-        contents = [record.get("checksum") or record["identity"] for record in records]
+        contents = [content_of(record) for record in records]
         # Twice: the packing and the format of the file were counted apart once.
         version = [versions.PACK, versions.PACK]
         key = fingerprint([*version, config.data.sequence_length, contents])
@@ -135,36 +158,42 @@ def _fingerprint(tasks: list[Task]) -> str:
     return fingerprint({task.name: task.fingerprint for task in tasks})
 
 
-def _add_up(
-    source: str, results: Mapping[str, Mapping[str, Any]], sequence_length: int
-) -> dict[str, Any]:
+def _add_up(source: str, results: Mapping[str, PackedShard], sequence_length: int) -> PackedSource:
     own = {
         name.partition("~")[2]: result
         for name, result in results.items()
         if name.partition("~")[0] == source
     }
-    counts = {key: sum(result[key] for result in own.values()) for key in COUNTS}
+    counts = _sum(own.values())
     return {
-        "shards": [[shard, result["rows"]] for shard, result in own.items()],
+        "shards": [(shard, result["rows"]) for shard, result in own.items()],
         **counts,
         "padding_positions": counts["rows"] * sequence_length - counts["positions"],
     }
 
 
-def _counts(packing: Mapping[str, Any]) -> dict[str, Any]:
+def _sum(counts: Collection[RowCounts]) -> RowCounts:
+    return {
+        "documents": sum(count["documents"] for count in counts),
+        "cut_documents": sum(count["cut_documents"] for count in counts),
+        "positions": sum(count["positions"] for count in counts),
+        "pieces": sum(count["pieces"] for count in counts),
+        "rows": sum(count["rows"] for count in counts),
+    }
+
+
+def _counts(packing: PackingManifest) -> PackCounts:
     """Return the counts of the stage's manifest: those of each source without its shards, and the
     headline."""
     length = packing["sequence_length"]
-    sources = {
-        source: {name: count for name, count in counts.items() if name != "shards"}
+    sources: dict[str, PaddedRowCounts] = {
+        source: {**_sum([counts]), "padding_positions": counts["padding_positions"]}
         for source, counts in packing["sources"].items()
     }
-    total = {
-        name: sum(counts[name] for counts in sources.values())
-        for name in (*COUNTS, "padding_positions")
-    }
+    total = _sum(sources.values())
     places = total["rows"] * length
-    padding = total["padding_positions"] / places if places else 0.0
+    empty = sum(counts["padding_positions"] for counts in sources.values())
+    padding = empty / places if places else 0.0
     headline = (
         f"{total['rows']:,} rows of {length:,} positions, {padding:.2%} of them padding; of "
         f"{total['documents']:,} documents {total['cut_documents']:,} are longer than a row and cut"

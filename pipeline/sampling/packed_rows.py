@@ -16,7 +16,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from pipeline.store import versions
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.records import FileRecord
 
 MAGIC = b"BESTFIT\x00"
 HEADER = struct.Struct("<8sIIQQ")
@@ -76,7 +77,7 @@ class RowsWriter:
         self.rows += len(counts)
         self.pieces += len(starts)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> FileRecord:
         """Complete the file and return its record."""
         self._firsts.write(np.array([self.pieces], "<i8").data)
         with ChecksummedFile(self._temporary) as file:

@@ -4,51 +4,54 @@ them now.
 Writes `tokens.json` in the run folder.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError, first_of
+from pipeline.sampling.stream import RecordedFile, RecordedTokens
 from pipeline.store.artifacts import MOST_NAMED, read_manifest
+from pipeline.store.counts import TokenizeCounts
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import data_folder, manifest_path, run_folder
-
-CONTENT = ("bytes", "checksum", "identity")
-"""What the tokens' manifest says of a file's content, and not of where it was linked from."""
+from pipeline.store.records import ListedFile, Manifest
 
 
 def record_tokens(config: RunConfig) -> None:
     """Write down the training shards of the run's sources, unless they are recorded already."""
     path = run_folder(config).recorded_tokens
-    manifest = read_manifest(data_folder(config).tokens_manifest)
-    recorded = read_json(path)
+    manifest: Manifest[TokenizeCounts] | None = read_manifest(data_folder(config).tokens_manifest)
+    recorded: RecordedTokens | None = read_json(path)
     if manifest is None or (recorded is not None and recorded["output"] == manifest["output"]):
         return
     files = {
-        name: {key: record[key] for key in CONTENT if key in record}
+        name: _content(record)
         for name, record in manifest["files"].items()
         if name.endswith(".bin") and name.partition("/")[2].startswith("train_")
     }
-    write_json(
-        path,
-        {
-            "output": manifest["output"],
-            "counts": {"dtypes": manifest["counts"]["dtypes"]},
-            "files": files,
-        },
-    )
+    content: RecordedTokens = {
+        "output": manifest["output"],
+        "counts": {"dtypes": manifest["counts"]["dtypes"]},
+        "files": files,
+    }
+    write_json(path, content)
 
 
-def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
+def _content(record: ListedFile) -> RecordedFile:
+    """Return what the tokens' manifest says of a file's content, and not of where it lies."""
+    if "checksum" in record:
+        return {"bytes": record["bytes"], "checksum": record["checksum"]}
+    return {"bytes": record["bytes"], "identity": record["identity"]}
+
+
+def tokens_of_run(config: RunConfig) -> RecordedTokens | None:
     """Return what a run has recorded of its tokens, where they are still as they were; None where
     it recorded nothing.
 
     Raises DataError naming the files that are missing in data_dir, or others now.
     """
     tokens_dir = data_folder(config).tokens
-    recorded = read_json(run_folder(config).recorded_tokens)
-    manifest = read_manifest(manifest_path(tokens_dir))
+    recorded: RecordedTokens | None = read_json(run_folder(config).recorded_tokens)
+    manifest: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens_dir))
     if recorded is None or manifest is None:
         return None
     changed = [
@@ -69,7 +72,7 @@ def tokens_of_run(config: RunConfig) -> Mapping[str, Any] | None:
 
 
 def _is_the_same(
-    tokens_dir: Path, name: str, recorded: Mapping[str, Any], manifest: Mapping[str, Any]
+    tokens_dir: Path, name: str, recorded: RecordedFile, manifest: Manifest[TokenizeCounts]
 ) -> bool:
     now = manifest["files"].get(name)
     if now is None or any(now.get(key) != value for key, value in recorded.items()):

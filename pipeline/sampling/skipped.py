@@ -4,16 +4,16 @@ from collections.abc import Iterable
 
 from pipeline.config.run_config import RunConfig
 from pipeline.sampling.order import Ranges
-from pipeline.store.events import read_events
+from pipeline.store.events import ROLLBACK, RollbackEvent, read_events
 
-ROLLBACK = "rollback"
 """Event of a run that goes back to a checkpoint, with the samples that it does not see again."""
 
 
 def skipped_samples(config: RunConfig, *more: Iterable[tuple[int, int]]) -> Ranges:
     """Return all that the run file and the run's events say is skipped, and more."""
-    rollbacks = [tuple(event["samples"]) for event in read_events(config.paths.run_dir, ROLLBACK)]
-    return united(config.data.skipped_samples, rollbacks, *more)
+    rollbacks: list[RollbackEvent] = read_events(config.paths.run_dir, ROLLBACK)
+    skipped = [(event["samples"][0], event["samples"][1]) for event in rollbacks]
+    return united(config.data.skipped_samples, skipped, *more)
 
 
 def united(*parts: Iterable[tuple[int, int]]) -> Ranges:

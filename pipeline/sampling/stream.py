@@ -10,18 +10,20 @@ import os
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from io import FileIO
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import TokenizeCounts
 from pipeline.store.layout import manifest_path
+from pipeline.store.records import Manifest
 from pipeline.tokens.indexed_dataset import made_again
 
 MOST_OPEN_FILES = 4096
@@ -145,19 +147,48 @@ class TokenStream:
             shard, offset = shard + 1, 0
 
 
+class RecordedFile(TypedDict):
+    """What a run has recorded of a token file's content; it has a checksum or an identity."""
+
+    bytes: int
+    """Size in bytes."""
+    checksum: NotRequired[str]
+    """xxh3 of 128 bits over all bytes, in hexadecimal."""
+    identity: NotRequired[str]
+    """Changes when a linked file is replaced or written to."""
+
+
+class TokenTypes(TypedDict):
+    """The types of token ids."""
+
+    dtypes: dict[str, str]
+    """Source -> numpy's name of the type of its ids."""
+
+
+class RecordedTokens(TypedDict):
+    """Which token files a run reads, as it has recorded them at its start."""
+
+    output: str
+    """Hash of the content of all files that there were."""
+    counts: TokenTypes
+    files: dict[str, RecordedFile]
+    """Path below `data_dir/tokens` -> content."""
+
+
 def open_streams(
     tokens_dir: Path,
     sources: Sequence[str],
     split: str,
     files: Files | None = None,
-    recorded: Mapping[str, Any] | None = None,
+    recorded: RecordedTokens | None = None,
 ) -> dict[str, TokenStream]:
     """Open each source's stream of a split (`train` or `validation`) from the tokens' manifest.
 
     Or from what a run has recorded of it (`recorded_tokens.py`): the manifest may have more files
     now.
     """
-    manifest = recorded or read_manifest(manifest_path(tokens_dir))
+    finished: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens_dir))
+    manifest = recorded or finished
     if manifest is None:
         raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
     names: dict[str, list[str]] = {source: [] for source in sources}

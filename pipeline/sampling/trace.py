@@ -26,7 +26,7 @@ from pipeline.sampling.loader import Data
 from pipeline.sampling.order import other_version
 from pipeline.sampling.recorded_tokens import tokens_of_run
 from pipeline.sampling.skipped import skipped_samples
-from pipeline.store.events import read_events
+from pipeline.store.events import StartEvent, read_events
 from pipeline.store.files import read_json
 from pipeline.store.layout import (
     RunFolder,
@@ -319,8 +319,9 @@ def _in_existing_pairs(run: Run, key: str) -> list[str]:
 def _groups_at(run_dir: Path, step: int) -> GroupSizes | None:
     """Return the groups of ranks that trained a step, by the last start before it; None where none
     is known."""
-    starts = [event for event in read_events(run_dir, "start") if event["step"] < step]
-    return group_sizes(starts[-1]["ranks"]) if starts else None
+    starts: list[StartEvent] = read_events(run_dir, "start")
+    before = [event for event in starts if event["step"] < step]
+    return group_sizes(before[-1]["ranks"]) if before else None
 
 
 def _data_rank_of(config: RunConfig, row: int, sizes: GroupSizes | None) -> int | None:

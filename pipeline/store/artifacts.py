@@ -14,12 +14,23 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from pipeline.errors import DataError, first_items
+from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
 from pipeline.store.files import fingerprint, read_json, write_json
 from pipeline.store.layout import MANIFEST
+from pipeline.store.records import (
+    AnyManifest,
+    CountsT,
+    Json,
+    ListedFile,
+    Manifest,
+    ManifestMadeBefore,
+    SizedFile,
+    content_of,
+)
 
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
@@ -104,20 +115,14 @@ class Stage:
 
 
 @dataclass
-class Result:
+class Result(Generic[CountsT]):
     """What a stage function returns; the caller writes it into the manifest."""
 
-    counts: dict[str, Any]
-    """What was made, for `status`, the summary and the report: JSON values.
-
-    `headline` is the line that the stage ends with: what it made, held out, rejected; in documents,
-    bytes, tokens."""
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Path below the stage's folder -> `{"bytes": size, "checksum": xxh3}`.
-
-    A link to a file that is somebody else's has `"identity"` instead: what can be said without
-    reading it."""
-    closing: list[str] = field(default_factory=list)
+    counts: CountsT
+    """What was made, for `status`, the summary and the report."""
+    files: Mapping[str, ListedFile] = field(default_factory=dict[str, ListedFile])
+    """Path below the stage's folder -> what the file holds."""
+    closing: list[str] = field(default_factory=list[str])
     """Lines that follow the headline, each about something that the user may want to look into;
     empty where all is well.
 
@@ -131,7 +136,7 @@ class State:
     kind: Literal["done", "stale", "missing"]
     """`done` is also a stage that the run file leaves nothing to do: it has no manifest."""
     reasons: tuple[str, ...] = ()
-    manifest: dict[str, Any] | None = None
+    manifest: AnyManifest | None = None
     missing_files: tuple[str, ...] = ()
     """What is wrong with files that the manifest lists. It makes stale what can be made again as it
     was."""
@@ -147,14 +152,14 @@ def expected_inputs(
     stage: Stage,
     config: RunConfig,
     stages: Mapping[str, Stage],
-    before: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    before: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
     """Return everything that decides the stage's output, flat: `{"setting or input": value}`.
 
     What is described as None has been moved away since it was read, which is no reason to read it
     again: `before`, the inputs of an earlier manifest, stands in for it.
     """
-    inputs: dict[str, Any] = {"format version": stage.version}
+    inputs: dict[str, Json] = {"format version": stage.version}
     for dotted in stage.settings:
         value: Any = config.model_dump()
         for part in dotted.split("."):
@@ -175,8 +180,11 @@ def outputs_of(
     names: Sequence[str], config: RunConfig, stages: Mapping[str, Stage]
 ) -> dict[str, str | None]:
     """Return the digests of what some stages have made, None for one that has not finished."""
-    manifests = {name: read_manifest(stages[name].manifest_path(config)) for name in names}
-    return {name: manifest["output"] if manifest else None for name, manifest in manifests.items()}
+    outputs: dict[str, str | None] = {}
+    for name in names:
+        manifest = read_manifest(stages[name].manifest_path(config))
+        outputs[name] = manifest["output"] if manifest else None
+    return outputs
 
 
 def states(
@@ -194,12 +202,13 @@ def states(
             made.add(stage.name)
             known[stage.name] = State("done")
             continue
-        manifest = read_manifest(stage.manifest_path(config))
-        if manifest is not None:
-            expected = _expected_now(stage, config, stages, manifest)
+        written: Manifest[Counts] | None = read_manifest(stage.manifest_path(config))
+        if written is not None:
+            manifest = written
+            expected = _expected_now(stage, config, stages, written)
         else:
             manifest = _manifest_of_output_made_before(stage, config)
-            expected = {}
+            expected: dict[str, Json] = {}
         if manifest is None:
             known[stage.name] = State("missing")
             continue
@@ -220,8 +229,8 @@ def states(
 
 
 def _expected_now(
-    stage: Stage, config: RunConfig, stages: Mapping[str, Stage], manifest: Mapping[str, Any]
-) -> dict[str, Any]:
+    stage: Stage, config: RunConfig, stages: Mapping[str, Stage], manifest: Manifest[Counts]
+) -> dict[str, Json]:
     """Return `expected_inputs` to compare a manifest with. What it was made from may have been
     moved away since, which is no reason to make it again."""
     try:
@@ -230,24 +239,15 @@ def _expected_now(
         return manifest["inputs"] | expected_inputs(replace(stage, outside=None), config, stages)
 
 
-def _manifest_of_output_made_before(stage: Stage, config: RunConfig) -> dict[str, Any] | None:
+def _manifest_of_output_made_before(stage: Stage, config: RunConfig) -> ManifestMadeBefore | None:
     """Return what a manifest would say of output that has none, None where there is no such
     output."""
     if stage.made_before is None:
         return None
-    result = resolve(stage.made_before)(config)
-    if result is None:
-        return None
-    return {
-        "seconds": None,
-        "counts": result.counts,
-        "closing": result.closing,
-        "inputs": {},
-        "files": result.files,
-    }
+    return resolve(stage.made_before)(config)
 
 
-def missing_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def missing_files(folder: Path, files: Mapping[str, SizedFile]) -> list[str]:
     """Describe the files of a manifest that are not there in their size, the first `MOST_NAMED` by
     name; reads none."""
     wrong: list[str] = []
@@ -262,23 +262,22 @@ def missing_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> list[
     return first_items(wrong, MOST_NAMED, "files")
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
     """Name each entry that differs, with both values shortened."""
-    missing = object()
-    changed = []
+    changed: list[str] = []
     for name in sorted({*before, *after}):
-        old, new = before.get(name, missing), after.get(name, missing)
-        if old != new:
-            changed.append(f"{name}: {_short(old, missing)} -> {_short(new, missing)}")
+        is_in_both = name in before and name in after
+        if not is_in_both or before[name] != after[name]:
+            changed.append(f"{name}: {_shortened(before, name)} -> {_shortened(after, name)}")
     return changed
 
 
-def _short(value: Any, missing: object) -> str:
-    text = "not set" if value is missing else json.dumps(value)
+def _shortened(settings: Mapping[str, Json], name: str) -> str:
+    text = json.dumps(settings[name]) if name in settings else "not set"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def flatten(value: Any, prefix: str) -> dict[str, Any]:
+def flatten(value: Any, prefix: str) -> dict[str, Json]:
     """Return nested mappings as dotted names; file locations are left out, so that folders can be
     moved.
 
@@ -286,41 +285,45 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
     nothing.
     """
     if isinstance(value, dict):
-        flat: dict[str, Any] = {}
+        flat: dict[str, Json] = {}
         for key, inner in value.items():
             flat |= flatten(inner, f"{prefix}.{key}")
         return flat
-    is_location = isinstance(value, Path) or (
-        isinstance(value, tuple) and all(isinstance(v, Path) for v in value)
-    )
-    return {} if is_location else {prefix: value}
+    return {} if _is_location(value) else {prefix: value}
 
 
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """Return a stage's manifest, or None where the stage has not finished."""
+def _is_location(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(isinstance(part, Path) for part in value)
+    return isinstance(value, Path)
+
+
+def read_manifest(path: Path) -> Manifest[Any] | None:
+    """Return a stage's manifest, or None where the stage has not finished.
+
+    The caller names the type of its counts: `manifest: Manifest[TokenizeCounts] | None = ...`.
+    """
     return read_json(path)
 
 
 def write_manifest(
     stage: Stage,
     config: RunConfig,
-    inputs: Mapping[str, Any],
-    made_from: Mapping[str, str | None],
-    result: Result,
+    inputs: dict[str, Json],
+    made_from: dict[str, str | None],
+    result: Result[CountsT],
     seconds: float,
-) -> dict[str, Any]:
+) -> Manifest[CountsT]:
     """Write what the stage made and what it was made from; the last act of a stage.
 
     `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale.
     `made_from` are the digests of the stages that it read.
     """
-    files = result.files
-    manifest = {
+    files = dict(result.files)
+    manifest: Manifest[CountsT] = {
         "stage": stage.name,
         "fingerprint": fingerprint(inputs),
-        "output": fingerprint(
-            {name: r["checksum"] if "checksum" in r else r["identity"] for name, r in files.items()}
-        ),
+        "output": fingerprint({name: content_of(record) for name, record in files.items()}),
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "counts": result.counts,

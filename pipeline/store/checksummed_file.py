@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 import xxhash
+
+from pipeline.store.records import FileRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -39,7 +42,12 @@ class ChecksummedFile:
     def __enter__(self) -> ChecksummedFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -71,7 +79,7 @@ class ChecksummedFile:
     def close(self) -> None:
         self._file.close()
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> FileRecord:
         """Return what `file_record` would of the bytes written so far."""
         return {"bytes": self._size, "checksum": self._digest.hexdigest()}
 

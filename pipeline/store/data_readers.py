@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.store.files import fingerprint, write_json
 from pipeline.store.layout import DataFolder
-from pipeline.store.lease import living_holder
+from pipeline.store.lease import LeaseContent, living_holder
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class DataReader:
     """A run that works with a data_dir now."""
 
     run_dir: Path
-    holder: dict[str, Any]
+    holder: LeaseContent
     """What its lease says."""
 
     def __str__(self) -> str:
@@ -51,7 +50,7 @@ def live_readers(data_dir: Path) -> list[DataReader]:
 
     A run whose folder is not seen from here is left out, and its mark left alone.
     """
-    readers = []
+    readers: list[DataReader] = []
     for mark in sorted(DataFolder(data_dir).readers.glob("*.json")):
         run_dir = _run_dir_of(mark)
         if run_dir is None or not run_dir.is_dir():

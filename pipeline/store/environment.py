@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+from pipeline.store.records import Environment, GitState
 
 LIBRARIES = (
     "torch",
@@ -26,7 +27,7 @@ LIBRARIES = (
 
 def library_versions(libraries: Iterable[str]) -> dict[str, str]:
     """Return the versions of those libraries that are installed."""
-    versions = {}
+    versions: dict[str, str] = {}
     for library in libraries:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[library] = importlib.metadata.version(library)
@@ -34,7 +35,7 @@ def library_versions(libraries: Iterable[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Return what a result depends on besides the settings: versions, commit, command, machine."""
     return {
         "command": " ".join(["pipeline", *sys.argv[1:]]),
@@ -45,7 +46,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def git_state() -> dict[str, Any] | None:
+def git_state() -> GitState | None:
     """Return the code's commit and whether the work tree differs from it; None outside a
     repository."""
     command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]

@@ -10,6 +10,7 @@ from typing import Any
 import xxhash
 
 from pipeline.errors import DataError
+from pipeline.store.records import FileRecord
 
 FILE_MODE = 0o666
 """Who may use a new file, less what the umask takes away: nobody else decides that."""
@@ -77,14 +78,14 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: is damaged ({error}). Delete it to have it made again.") from None
 
 
-def read_json_lines(path: Path) -> list[Any]:
+def read_json_lines(path: Path) -> Any:
     """Return the values of a JSON-lines file, none where there is no file. Raises DataError naming
     a broken line."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
         return []
-    rows = []
+    rows: list[Any] = []
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
@@ -96,10 +97,11 @@ def read_json_lines(path: Path) -> list[Any]:
     return rows
 
 
-def file_record(path: Path, report: Callable[[int], None] | None = None) -> dict[str, Any]:
+def file_record(path: Path, report: Callable[[int], None] | None = None) -> FileRecord:
     """Return `{"bytes", "checksum"}` of a file, read in blocks of 4 MiB; `report` is told the size
     of each."""
-    digest, size = xxhash.xxh3_128(), 0
+    digest = xxhash.xxh3_128()
+    size = 0
     with path.open("rb") as file:
         while block := file.read(4 << 20):
             digest.update(block)

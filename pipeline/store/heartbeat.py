@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipeline.store.files import FILE_MODE
 from pipeline.store.layout import RunFolder
@@ -21,6 +21,15 @@ from pipeline.store.layout import RunFolder
 LEAST_SECONDS = 1.0
 """Between two beats, whatever the length of a step."""
 DUMP_SIGNAL = signal.SIGUSR2
+
+
+class Beat(TypedDict):
+    """What a rank's file says."""
+
+    beat: int
+    """How many beats there have been."""
+    doing: str
+    """What the main thread does."""
 
 
 class Heartbeat:
@@ -55,7 +64,7 @@ class NoHeartbeat:
 NO_HEARTBEAT = NoHeartbeat()
 
 
-def read_heartbeat(run_dir: Path, rank: int) -> dict[str, Any] | None:
+def read_heartbeat(run_dir: Path, rank: int) -> Beat | None:
     """Return a rank's last beat; None where there is none, or it is being written."""
     try:
         return json.loads(RunFolder(run_dir).heartbeat(rank).read_text())

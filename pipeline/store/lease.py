@@ -27,7 +27,7 @@ from pipeline.logs import note
 from pipeline.store.files import FILE_MODE, fingerprint, write_atomic
 from pipeline.store.layout import LEASE, lease_path
 from pipeline.store.periodic import Periodic
-from pipeline.store.processes import can_be_seen, is_running, own_identity
+from pipeline.store.processes import ProcessIdentity, can_be_seen, is_running, own_identity
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -40,13 +40,24 @@ MOST_BYTES = 65_536
 """As much of a lease file is read: a real one has some hundred bytes."""
 
 
+class LeaseContent(ProcessIdentity, total=False):
+    """What a lease says of its holder. Any of it may be missing where the file is damaged."""
+
+    job: str | None
+    """Slurm job; None outside of one."""
+    purpose: str
+    """The command."""
+    token: str
+    """Tells two leases of one process from each other."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who holds a lease, as far as its file says."""
 
     text: str
     """All that stands in it: two holders never write the same."""
-    says: dict[str, Any]
+    says: LeaseContent
     """`text` as a JSON object, empty where it is none."""
 
 
@@ -178,7 +189,8 @@ class Lease:
 
     def _in_use(self, holder: Holder) -> str:
         says = holder.says
-        job = f", Slurm job {says['job']}" if says.get("job") else ""
+        number = says.get("job")
+        job = f", Slurm job {number}" if number else ""
         age = heartbeat_age(self.path)
         seen = "" if age is None else f", last sign of life {age:.0f} s ago"
         who = (
@@ -223,7 +235,7 @@ def read_holder(path: Path) -> Holder | None:
     return None if text is None else Holder(text, says)
 
 
-def living_holder(folder: Path) -> dict[str, Any] | None:
+def living_holder(folder: Path) -> LeaseContent | None:
     """Return what the lease of a folder says of its holder; None where nobody is known to hold
     it."""
     path = lease_path(folder)
@@ -246,7 +258,7 @@ def _text_of(path: Path) -> str | None:
         return ""
 
 
-def _as_json(text: str) -> dict[str, Any]:
+def _as_json(text: str) -> Any:
     try:
         says = json.loads(text)
     except (ValueError, RecursionError):

@@ -4,10 +4,15 @@ Reads and writes `RunFolder.outcome`, JSON. A start that leaves no outcome has c
 """
 
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
+from pipeline.store.counts import TrainCounts
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import RunFolder
+
+
+class NoCounts(TypedDict):
+    """What is counted of a run that is not done: nothing."""
 
 
 class Done(TypedDict):
@@ -16,8 +21,8 @@ class Done(TypedDict):
     status: Literal["done"]
     step: int
     """Completed optimizer steps."""
-    counts: dict[str, Any]
-    """What the stage's manifest says of the run; empty but on rank 0."""
+    counts: TrainCounts | None
+    """What the stage's manifest says of the run; None but on rank 0."""
 
 
 class Stopped(TypedDict):
@@ -26,7 +31,7 @@ class Stopped(TypedDict):
     status: Literal["interrupted"]
     step: int
     """Completed optimizer steps."""
-    counts: dict[str, Any]
+    counts: NoCounts
     """Empty."""
 
 

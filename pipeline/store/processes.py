@@ -3,18 +3,30 @@ started when."""
 
 import os
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 WHERE = ("host", "boot", "pid_namespace")
 """What has to be the same for a process number to mean the same. Containers share the first two,
 and count anew from 1."""
 
 
-def own_identity() -> dict[str, Any]:
-    """Return what tells this process from every other one, as JSON values."""
+class ProcessIdentity(TypedDict):
+    """What tells one process from every other one."""
+
+    host: str
+    boot: str | None
+    """Identity of the host's boot; None where the kernel does not tell."""
+    pid_namespace: str | None
+    pid: int
+    started: str | None
+    """Start time in the kernel's clock ticks since the boot; None where there is no such
+    process."""
+
+
+def own_identity() -> ProcessIdentity:
+    """Return what tells this process from every other one."""
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
@@ -25,14 +37,14 @@ def own_identity() -> dict[str, Any]:
     }
 
 
-def can_be_seen(identity: Mapping[str, Any]) -> bool:
+def can_be_seen(identity: ProcessIdentity) -> bool:
     """Tell whether that process would be seen from here if it lives: elsewhere its number means
     nothing."""
     own = own_identity()
-    return all(identity.get(name) == own[name] for name in WHERE)
+    return all(identity.get(name) == own.get(name) for name in WHERE)
 
 
-def is_running(identity: Mapping[str, Any]) -> bool:
+def is_running(identity: ProcessIdentity) -> bool:
     """Tell whether a process that can be seen from here lives; another one of the same number does
     not count."""
     pid = identity.get("pid")

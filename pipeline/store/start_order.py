@@ -11,20 +11,15 @@ from typing import TypedDict
 
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder
+from pipeline.store.processes import ProcessIdentity
 
 SUPERVISOR_VARIABLE = "PIPELINE_SUPERVISOR"
 """Environment variable of the ranks with the supervisor's identity as JSON."""
 
 
-class Supervisor(TypedDict):
+class Supervisor(ProcessIdentity):
     """The process that has started the ranks."""
 
-    host: str
-    boot: str | None
-    pid_namespace: str | None
-    pid: int
-    started: str | None
-    """The kernel's start time of the process: see `store/processes.py`."""
     times: list[float]
     """When the command, the stage and the launcher began, in seconds of the epoch."""
     start: str

@@ -25,6 +25,7 @@ import xxhash
 from tokenizers import Tokenizer
 
 from pipeline.errors import DataError
+from pipeline.store.counts import GigatokenProof, TokenizerCounts
 from pipeline.store.files import read_json
 from pipeline.store.layout import manifest_path, tokenizer_report_path
 from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON
@@ -33,6 +34,8 @@ Ids = tuple[np.ndarray, np.ndarray]
 """Concatenated ids `(tokens,) uint32`, an end-of-document id after each document, and documents'
 lengths in tokens, that id included, `(documents,) int64`."""
 
+EncoderKind = Literal["auto", "reference"]
+"""`auto` is gigatoken where it was proven to give the reference's ids."""
 Documents = Sequence[bytes | memoryview]
 """Texts in UTF-8."""
 
@@ -65,9 +68,7 @@ class Encoder:
     """An exported tokenizer, loaded for encoding; its methods may be called from several
     threads."""
 
-    def __init__(
-        self, folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool
-    ) -> None:
+    def __init__(self, folder: Path, kind: EncoderKind, parse_special_tokens: bool) -> None:
         """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
         self._folder, self._parse_special_tokens = folder, parse_special_tokens
         description = orjson.loads((folder / TOKENIZER_JSON).read_bytes())
@@ -191,9 +192,7 @@ _lock = threading.Lock()
 _loaded: dict[str, Encoder] = {}
 
 
-def load_encoder(
-    folder: Path, kind: Literal["auto", "reference"], parse_special_tokens: bool = False
-) -> Encoder:
+def load_encoder(folder: Path, kind: EncoderKind, parse_special_tokens: bool = False) -> Encoder:
     """Return the encoder of data_dir/tokenizer; a process keeps the last one, with the words it has
     learned."""
     content = xxhash.xxh3_128_hexdigest((folder / TOKENIZER_JSON).read_bytes())
@@ -223,10 +222,10 @@ def id_count(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
 
-def prove_fast_encoder(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+def prove_fast_encoder(folder: Path, texts: Sequence[str]) -> GigatokenProof:
     """Compare gigatoken with the reference; the result stands in the tokenizer's report, where
     `tokenize` finds it."""
-    proof: dict[str, Any] = {
+    proof: GigatokenProof = {
         "version": importlib.metadata.version("gigatoken"),
         "strings_compared": len(texts),
     }
@@ -234,27 +233,32 @@ def prove_fast_encoder(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
         encoder = load_encoder(folder, "auto", parse_special_tokens)
         proof["knows_it"] = encoder.has_fast
         if encoder.has_fast:
-            proof[_differing(parse_special_tokens)] = encoder.count_differences(texts)
+            differing = encoder.count_differences(texts)
+            if parse_special_tokens:
+                proof["strings_that_differ_with_special_tokens_parsed"] = differing
+            else:
+                proof["strings_that_differ"] = differing
     return proof
-
-
-def _differing(parse_special_tokens: bool) -> str:
-    return "strings_that_differ" + ("_with_special_tokens_parsed" if parse_special_tokens else "")
 
 
 def why_reference(folder: Path, parse_special_tokens: bool) -> str | None:
     """Return why gigatoken may not encode for this tokenizer, None where it was proven to give the
     same ids."""
-    proof = (read_json(tokenizer_report_path(folder)) or {}).get("gigatoken")
+    report: TokenizerCounts | None = read_json(tokenizer_report_path(folder))
+    proof = report.get("gigatoken") if report else None
     installed = importlib.metadata.version("gigatoken")
     if proof is None or proof["version"] != installed:
         proven = (
             "was not compared" if proof is None else f"was compared in version {proof['version']}"
         )
         return f"gigatoken {installed} {proven} with it: make the tokenizer anew (delete {manifest_path(folder)})"
-    if not proof["knows_it"]:
+    if not proof.get("knows_it"):
         return f"gigatoken {installed} does not know this kind of tokenizer"
-    if differing := proof[_differing(parse_special_tokens)]:
+    if parse_special_tokens:
+        differing = proof.get("strings_that_differ_with_special_tokens_parsed")
+    else:
+        differing = proof.get("strings_that_differ")
+    if differing:
         return f"gigatoken {installed} gave other ids for {differing} of {proof['strings_compared']} strings"
     return None
 

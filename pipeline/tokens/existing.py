@@ -8,14 +8,15 @@ identity of name, size and time of change, and a checksum of 16 blocks.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.logs import warn
 from pipeline.store import versions
+from pipeline.store.counts import TokenCounts, TokenizerCounts
 from pipeline.store.files import fingerprint, temporary_path
+from pipeline.store.records import LinkedFileRecord
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.existing_pairs import Pair
 from pipeline.tokens.indexed_dataset import (
@@ -34,7 +35,7 @@ SAMPLED_DOCUMENTS = 10_000
 
 
 def pair_tasks(
-    pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: Mapping[str, Any]
+    pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: TokenizerCounts
 ) -> list[Task]:
     """Return a task for each pair. `tokenizer`: the counts of the tokenizer's manifest."""
     vocab_size, end = tokenizer["vocab_size"], tokenizer["end_of_document_id"]
@@ -58,14 +59,27 @@ def pair_tasks(
     return tasks
 
 
-def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> dict[str, Any]:
+class LinkedPair(TokenCounts):
+    """What a task has found in a pair that exists already."""
+
+    dtype: str
+    """numpy's name of the type of its ids."""
+    documents_checked: int
+    """Documents whose last id was looked at."""
+    documents_ended: int
+    """Those of them that end with the tokenizer's end-of-document id."""
+    files: dict[str, LinkedFileRecord]
+    """Path below the stage's folder -> the link."""
+
+
+def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> LinkedPair:
     """Check a pair and link it. Raises DataError where it is no indexed dataset, or its ids are of
     another tokenizer."""
     shard = indexed_dataset.read(pair.prefix, pair.remedy)
     _check_index(pair, shard)
     _check_ids(pair, shard, vocab_size)
     checked, ended = _document_ends(shard, end_of_document)
-    records = {}
+    records: dict[str, LinkedFileRecord] = {}
     for suffix, file in pair.files.items():
         link = folder / pair.source / f"{pair.name}{suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +107,8 @@ def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -
 
 def settle(
     pairs: Mapping[str, Sequence[Pair]],
-    results: Mapping[str, Mapping[str, Any]],
-    tokenizer: Mapping[str, Any],
+    results: Mapping[str, LinkedPair],
+    tokenizer: TokenizerCounts,
 ) -> dict[str, str]:
     """Return each source's data type, and warn of documents that do not end as ours do.
 

@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -25,6 +24,7 @@ from pipeline.errors import DataError
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import temporary_path
 from pipeline.store.layout import manifest_path
+from pipeline.store.records import FileRecord
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
@@ -117,7 +117,7 @@ class ShardWriter:
         self.documents += len(lengths)
         self.tokens += len(ids)
 
-    def finish(self) -> dict[str, dict[str, Any]]:
+    def finish(self) -> dict[str, FileRecord]:
         """Complete the files and return the record of each by suffix; what is sampled is still in
         the page cache."""
         index = self._open(".idx")
@@ -239,7 +239,9 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
     return Shard(prefix, ids, lengths, offsets, documents)
 
 
-def _mapped(path: Path, dtype: Any, offset: int = 0, count: int | None = None) -> np.ndarray:
+def _mapped(
+    path: Path, dtype: np.dtype | str, offset: int = 0, count: int | None = None
+) -> np.ndarray:
     """Map a file, or `count` values from byte `offset`; an empty one cannot be mapped and is an
     empty array."""
     if count == 0 or path.stat().st_size == 0:

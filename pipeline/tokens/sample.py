@@ -21,7 +21,9 @@ from pipeline.corpus.documents import open_shard, shard_footer, shard_paths
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import PrepareCounts, SampledSource
 from pipeline.store.layout import data_folder, manifest_path
+from pipeline.store.records import Manifest
 
 DOCUMENTS_AT_LEAST = 100
 """A document gives at most this fraction of its source's share, within the two limits below ..."""
@@ -94,7 +96,7 @@ class Sample:
 
     def __init__(self, config: RunConfig) -> None:
         self._documents = data_folder(config).documents
-        manifest = read_manifest(manifest_path(self._documents))
+        manifest: Manifest[PrepareCounts] | None = read_manifest(manifest_path(self._documents))
         assert manifest is not None, "train-tokenizer runs after prepare"
         counts = manifest["counts"]["sources"]
         available = {
@@ -136,7 +138,7 @@ class Sample:
             self.error = error
             raise
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, SampledSource]:
         """Return what each source gave, by its name; `wanted` and how far the reading is are no
         result."""
         return {

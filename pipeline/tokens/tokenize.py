@@ -10,8 +10,9 @@ and the manifest says so.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import xxhash
@@ -30,20 +31,22 @@ from pipeline.corpus.documents import (
 from pipeline.logs import human_bytes, warn
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
+from pipeline.store.counts import PrepareCounts, TokenCounts, TokenizeCounts, TokenizerCounts
 from pipeline.store.files import fingerprint, remove_unlisted
 from pipeline.store.layout import data_folder
+from pipeline.store.records import FileRecord, ListedFile, Manifest, content_of
 from pipeline.tokens import existing, indexed_dataset
-from pipeline.tokens.encode import Encoder, load_encoder, why_reference
+from pipeline.tokens.encode import Encoder, EncoderKind, load_encoder, why_reference
+from pipeline.tokens.existing import LinkedPair
 from pipeline.tokens.existing_pairs import find_pairs
 from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
 
-COUNTS = ("documents", "tokens", "text_bytes")
 COMPARED_BYTES = 2000
 """Of every row group (8 MiB of text): the reference takes a millisecond for them."""
 
 
-def tokenize(config: RunConfig) -> Result:
+def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     """Encode every documents shard that is not encoded yet; link the pairs that exist already.
 
     Raises DataError, after all shards, naming each existing pair that cannot be trained on.
@@ -52,8 +55,8 @@ def tokenize(config: RunConfig) -> Result:
     documents = data.documents
     folder = data.tokens
     tokenizer = data.tokenizer
-    written = read_manifest(data.documents_manifest)
-    learned = read_manifest(data.tokenizer_manifest)
+    written: Manifest[PrepareCounts] | None = read_manifest(data.documents_manifest)
+    learned: Manifest[TokenizerCounts] | None = read_manifest(data.tokenizer_manifest)
     assert written is not None and learned is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
     check_files(documents, shards)
@@ -76,7 +79,7 @@ def tokenize(config: RunConfig) -> Result:
             "parse_special_tokens": config.tokens.parse_special_tokens,
         }
         key = fingerprint(
-            [versions.TOKENIZE, record["checksum"], learned["output"], config.tokens.model_dump()]
+            [versions.TOKENIZE, content_of(record), learned["output"], config.tokens.model_dump()]
         )
         tasks.append(
             Task(
@@ -88,16 +91,31 @@ def tokenize(config: RunConfig) -> Result:
             )
         )
     tasks += existing.pair_tasks(pairs, folder, learned["counts"])
-    results = run_tasks(tasks, folder, config.executor, "tokenize")
+    results: dict[str, EncodedShard | LinkedPair] = run_tasks(
+        tasks, folder, config.executor, "tokenize"
+    )
     own = indexed_dataset.token_dtype(learned["counts"]["vocab_size"]).name
-    dtypes = dict.fromkeys(config.sources, own) | existing.settle(pairs, results, learned["counts"])
+    linked = {name: result for name, result in results.items() if "dtype" in result}
+    dtypes = dict.fromkeys(config.sources, own) | existing.settle(pairs, linked, learned["counts"])
     keep_measurements(config)
     return _collect(folder, results, dtypes, learned["counts"]["vocab_size"])
 
 
+class EncodedShard(TokenCounts):
+    """What a task has made of one shard of documents."""
+
+    encoder: Literal["gigatoken", "reference"]
+    files: dict[str, FileRecord]
+    """Path below the stage's folder -> what the file holds."""
+
+
 def tokenize_shard(
-    shard: Path, prefix: Path, tokenizer: Path, encoder_kind: Any, parse_special_tokens: bool
-) -> dict[str, Any]:
+    shard: Path,
+    prefix: Path,
+    tokenizer: Path,
+    encoder_kind: EncoderKind,
+    parse_special_tokens: bool,
+) -> EncodedShard:
     """Encode one Parquet shard into `prefix`.bin, .idx and .doc."""
     encoder = load_encoder(tokenizer, encoder_kind, parse_special_tokens)
     with reading(shard):
@@ -108,7 +126,7 @@ def tokenize_shard(
     return result
 
 
-def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> dict[str, Any] | None:
+def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> EncodedShard | None:
     """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the
     reference's."""
     groups = shard_footer(shard).num_row_groups
@@ -168,16 +186,23 @@ def _piece(texts: list[memoryview], seed: int) -> str:
 
 
 def _collect(
-    folder: Path, results: dict[str, dict[str, Any]], dtypes: dict[str, str], vocab_size: int
-) -> Result:
-    files: dict[str, dict[str, Any]] = {}
-    sources: dict[str, dict[str, Counter[str]]] = {
-        source: {split: Counter(dict.fromkeys(COUNTS, 0)) for split in SPLITS} for source in dtypes
+    folder: Path,
+    results: Mapping[str, EncodedShard | LinkedPair],
+    dtypes: dict[str, str],
+    vocab_size: int,
+) -> Result[TokenizeCounts]:
+    files: dict[str, ListedFile] = {}
+    sources: dict[str, dict[str, TokenCounts]] = {
+        source: {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
+        for source in dtypes
     }
     encoders: Counter[str] = Counter()
     for name, result in results.items():
         source, _, stem = name.partition("~")
-        sources[source][stem.partition("_")[0]].update({key: result[key] for key in COUNTS})
+        counts = sources[source][stem.partition("_")[0]]
+        counts["documents"] += result["documents"]
+        counts["tokens"] += result["tokens"]
+        counts["text_bytes"] += result["text_bytes"]
         encoders[result.get("encoder", "existing pairs")] += 1
         files |= result["files"]
     remove_unlisted(
@@ -185,26 +210,25 @@ def _collect(
         list(files),
         [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES] + ["*/.*.partial"],
     )
-    counts = {
+    made: TokenizeCounts = {
         "headline": _headline(sources),
         "dtypes": dtypes,
         "vocab_size": vocab_size,
-        "sources": {
-            source: {split: dict(count) for split, count in splits.items()}
-            for source, splits in sources.items()
-        },
+        "sources": sources,
         "encoders": dict(encoders),
     }
     slow = encoders["reference"]
     closing = (
         [f"{slow:,} of {len(results):,} shards were encoded by the slow reference"] if slow else []
     )
-    return Result(counts, files, closing=closing)
+    return Result(made, files, closing=closing)
 
 
-def _headline(sources: dict[str, dict[str, Counter[str]]]) -> str:
+def _headline(sources: Mapping[str, Mapping[str, TokenCounts]]) -> str:
     counts = [split for source in sources.values() for split in source.values()]
-    documents, tokens, text = (sum(count[key] for count in counts) for key in COUNTS)
+    documents = sum(count["documents"] for count in counts)
+    tokens = sum(count["tokens"] for count in counts)
+    text = sum(count["text_bytes"] for count in counts)
     of_text = sum(count["tokens"] for count in counts if count["text_bytes"])
     shown = f"{tokens:,} tokens, {documents:,} documents"
     if text:

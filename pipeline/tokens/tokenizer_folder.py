@@ -13,6 +13,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
 from pipeline.logs import progress, warn
+from pipeline.store.counts import ExactnessProof
 from pipeline.store.files import write_json
 from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON, open_tokenizer
@@ -84,7 +85,7 @@ def load_exported(folder: Path) -> Any:
 
 def prove(
     folder: Path, kind: str, reference: Callable[[str], list[int]], strings: Sequence[str]
-) -> dict[str, int]:
+) -> ExactnessProof:
     """Compare the folder with the reference on every string, and decode what was encoded; returns
     the counts.
 

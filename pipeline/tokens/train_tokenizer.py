@@ -7,7 +7,7 @@ ids on thousands of strings, else the stage fails.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -15,6 +15,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.store.artifacts import Result
+from pipeline.store.counts import LearnedFrom, TokenizerCounts
 from pipeline.store.files import file_record, write_json
 from pipeline.store.layout import data_folder, tokenizer_report_path
 from pipeline.store.pretrained_folders import SENTENCEPIECE_MODEL
@@ -32,14 +33,14 @@ class Made(NamedTuple):
 
     reference: Encode
     """What its ids are compared with."""
-    report: dict[str, Any]
+    learned_from: LearnedFrom
     """What it was learned from; empty for one that was taken."""
     other: Encode | None = None
     """SentencePiece's own search, where it is not the reference: how often it differs is
     reported."""
 
 
-def train_tokenizer(config: RunConfig) -> Result:
+def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
     """Train or take the tokenizer, export it, prove the export exact.
 
     Raises DataError where there is too little text for the vocabulary, or a pretrained tokenizer
@@ -59,12 +60,12 @@ def train_tokenizer(config: RunConfig) -> Result:
     )
     loaded = tokenizer_folder.load_exported(folder)
     strings = tokenizer_folder.proof_strings(config, sorted(loaded.get_added_vocab()))
-    report: dict[str, Any] = {
+    report: TokenizerCounts = {
         "kind": kind,
         "vocab_size": max(loaded.get_vocab().values()) + 1,
         "end_of_document_id": loaded.eos_token_id,
         "training_bytes": 0,
-        **made.report,
+        **made.learned_from,
         **tokenizer_folder.prove(folder, kind, made.reference, strings),
     }
     report["gigatoken"] = prove_fast_encoder(folder, strings)
@@ -83,7 +84,8 @@ def train_tokenizer(config: RunConfig) -> Result:
             f", learned from {human_bytes(report['training_bytes'])} of {documents:,} documents"
         )
     files = {path.name: file_record(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    return Result({"headline": headline, **report}, files)
+    counts: TokenizerCounts = {"headline": headline, **report}
+    return Result(counts, files)
 
 
 def _train(config: RunConfig, folder: Path) -> Made:

@@ -36,6 +36,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import Sizes, count_parameters, model_size, moment_bytes
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples
+from pipeline.store.counts import TrainCounts
 from pipeline.store.events import write_event
 from pipeline.store.files import write_json
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
@@ -296,7 +297,7 @@ def end_job(job: Job, state: TrainState, metrics: MetricsFile | None) -> Outcome
         write_event(config.paths.run_dir, "end" if is_done else "stop", step=state.step)
     if not is_done:
         return {"status": "interrupted", "step": state.step, "counts": {}}
-    counts: dict[str, Any] = {}
+    counts: TrainCounts | None = None
     if job.groups.is_rank_0:
         counts = result_of_run(
             config,

@@ -2,7 +2,6 @@
 manifest."""
 
 import statistics
-from typing import Any
 
 import torch
 
@@ -14,9 +13,10 @@ from pipeline.engine.engine import Engine
 from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.model.language_model import LanguageModel, compiled_graphs
 from pipeline.model.sizes import Sizes
+from pipeline.store.counts import LineageEntry, ParameterCounts, TrainCounts
 from pipeline.store.events import write_event
 from pipeline.store.layout import checkpoint_name
-from pipeline.store.metrics import read_metrics
+from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.training.validation import HeldOut, unigram_entropy
 
 
@@ -76,15 +76,15 @@ def result_of_run(
     state: TrainState,
     held_out: HeldOut,
     *,
-    lineage: list[dict[str, Any]],
-) -> dict[str, Any]:
+    lineage: list[LineageEntry],
+) -> TrainCounts:
     """Return what the stage's manifest says of a run that has made its last step; reads
     metrics.jsonl."""
     records = read_metrics(config.paths.run_dir)
     last = records[-1]
     entropy, entropy_by_source = unigram_entropy(held_out)
     utilisations = [record["mfu"] for record in records if record["mfu"] is not None]
-    counts: dict[str, Any] = {
+    counts: TrainCounts = {
         "headline": _headline(state, records),
         "step": state.step,
         "tokens": state.tokens,
@@ -109,7 +109,7 @@ def result_of_run(
     return counts
 
 
-def _headline(state: TrainState, records: list[dict[str, Any]]) -> str:
+def _headline(state: TrainState, records: list[StepRecord]) -> str:
     """Return a run's result in one line; its loss is that of the last step whose loss was
     finite."""
     finite = [record["loss"] for record in records if record["loss"] is not None]
@@ -124,7 +124,7 @@ def _headline(state: TrainState, records: list[dict[str, Any]]) -> str:
     return line
 
 
-def _parameter_counts(sizes: Sizes) -> dict[str, int]:
+def _parameter_counts(sizes: Sizes) -> ParameterCounts:
     return {
         "parameters": sizes.total,
         "embedding_parameters": sizes.embedding,

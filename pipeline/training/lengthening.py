@@ -1,12 +1,13 @@
 """What a larger `train.train_tokens` does to the learning rate of a run that has begun. Free of
 torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.checkpoint.retention import stays_for_ever
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate, schedule_kind
+from pipeline.store.events import EventDetails
 from pipeline.store.layout import run_folder
 
 LENGTHENED = "lengthened"
@@ -31,9 +32,17 @@ class Jump:
     """The newest checkpoint from which the run goes on as if it had been this long from the start;
     None where none has been kept, or the schedule depends on the length everywhere."""
 
-    def event(self) -> dict[str, int | float | None]:
+    def event(self, message: str) -> EventDetails:
         """Return it for events.jsonl."""
-        return asdict(self)
+        return {
+            "train_tokens_before": self.train_tokens_before,
+            "train_tokens": self.train_tokens,
+            "step": self.step,
+            "rate_before": self.rate_before,
+            "rate_after": self.rate_after,
+            "step_before_decay": self.step_before_decay,
+            "message": message,
+        }
 
 
 def with_length(config: RunConfig, train_tokens: int) -> RunConfig:

@@ -1,7 +1,6 @@
 """The training loop, run by every rank: step, log, validate, save, stop."""
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from pipeline.config.schedules import learning_rate
 from pipeline.engine.engine import loss_scale
 from pipeline.engine.optimizers.parameter_groups import set_learning_rate
 from pipeline.store.events import write_event
+from pipeline.store.metrics import StepFacts, StepRecord, ValidationFigures
 from pipeline.training.guard import Trouble, is_new_level, judge
 from pipeline.training.run import Run
 from pipeline.training.train_step import StepResult, noise_scale_after, train_step
@@ -55,16 +55,19 @@ def train(run: Run, state: TrainState) -> TrainState:
 
         # Log it.
         ended = time.perf_counter()
-        record = _step_record(run, state, result, rate)
-        record |= run.cost.speed(plan.tokens(step), ended - waited_from, plan.sequence_length(step))
-        record["step_seconds"] = ended - waited_from
-        record["data_wait_seconds"] = started - waited_from
+        seconds = ended - waited_from
+        record: StepRecord = {
+            **_step_facts(run, state, result, rate),
+            **run.cost.speed(plan.tokens(step), seconds, plan.sequence_length(step)),
+            "step_seconds": seconds,
+            "data_wait_seconds": started - waited_from,
+        }
         run.progress.heartbeat.beat(f"step {step} done")
 
         # Validate, unless the weights are about to be given up.
         if not trouble and (is_last or step % config.train.validate_every_steps == 0):
-            record |= _validate(run)
-            record["validation_seconds"] = time.perf_counter() - ended
+            figures = _validate(run)
+            record = {**record, **figures, "validation_seconds": time.perf_counter() - ended}
         _write(run, record)
         if trouble:
             raise RollbackNeeded(step, trouble)
@@ -104,7 +107,7 @@ def _judge_step(
     return judge(before, result.finite_loss, result.is_made, config.guard)
 
 
-def _step_record(run: Run, state: TrainState, result: StepResult, rate: float) -> dict[str, Any]:
+def _step_facts(run: Run, state: TrainState, result: StepResult, rate: float) -> StepFacts:
     """Return what metrics.jsonl says of a step that is done, but for its speed."""
     return {
         "step": state.step,
@@ -119,12 +122,12 @@ def _step_record(run: Run, state: TrainState, result: StepResult, rate: float) -
     }
 
 
-def _validate(run: Run) -> dict[str, Any]:
+def _validate(run: Run) -> ValidationFigures:
     micro_batch = run.config.batch.micro_batch_sequences
     return validate(run.engine, run.groups, run.held_out, micro_batch, run.progress.heartbeat)
 
 
-def _write(run: Run, record: dict[str, Any]) -> None:
+def _write(run: Run, record: StepRecord) -> None:
     """Write a step's record to metrics.jsonl and to the trackers."""
     if run.progress.metrics is not None:
         run.progress.metrics.write(record)

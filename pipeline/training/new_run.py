@@ -16,12 +16,9 @@ from pipeline.engine.agreement import from_rank_0
 from pipeline.engine.engine import Engine
 from pipeline.model.given_weights import Weights, pretrained_weights
 from pipeline.model.language_model import PREFIX
-from pipeline.store.events import write_event
+from pipeline.store.events import BRANCH, write_event
 from pipeline.training import branch
 from pipeline.training.run_start import RunStart
-
-BRANCH = "branch"
-"""The event of a run that begins from another one's checkpoint."""
 
 
 def weights_to_begin_with(

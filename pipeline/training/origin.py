@@ -7,14 +7,15 @@ Reads manifests, and of weights a sample; free of torch. The other run is never 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.store.counts import LineageEntry
 from pipeline.store.files import file_record
 from pipeline.store.layout import RunFolder, manifest_path
 from pipeline.store.pretrained_folders import content_of_model_folder
+from pipeline.store.records import CheckpointManifest
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,19 @@ class Origin:
     """The checkpoint that a run begins from."""
 
     checkpoint: Path
-    manifest: dict[str, Any]
+    manifest: CheckpointManifest
 
     @property
     def run(self) -> Path:
         return self.checkpoint.parents[1]
 
-    def lineage(self) -> list[dict[str, Any]]:
+    def lineage(self) -> list[LineageEntry]:
         """Return the checkpoints that led here, the oldest first."""
-        state, record = self.manifest["state"], file_record(manifest_path(self.checkpoint))
-        last = {"run": str(self.run), "step": state["step"], "checkpoint": record["checksum"]}
+        last: LineageEntry = {
+            "run": str(self.run),
+            "step": self.manifest["state"]["step"],
+            "checkpoint": file_record(manifest_path(self.checkpoint))["checksum"],
+        }
         return [*self.manifest.get("lineage", []), last]
 
 
@@ -78,13 +82,13 @@ def refuse_damaged(origin: Origin, damage: list[str]) -> None:
         raise DataError(f"{origin.checkpoint}: is damaged: {', '.join(damage)}; {remedy}")
 
 
-def inventory(config: RunConfig) -> dict[str, Any]:
+def inventory(config: RunConfig) -> dict[str, str | None]:
     """Describe what a run begins from by content, for the stage's fingerprint; None for what has
     been moved away.
 
     `RUN` without a step is `newest`: a run that has begun stays what it is when that run goes on.
     """
-    described: dict[str, Any] = {}
+    described: dict[str, str | None] = {}
     if config.train.init_from is not None:
         run, step = _run_and_step(config.train.init_from)
         manifest = manifest_path(RunFolder(run).checkpoint(step or 0))

@@ -18,9 +18,10 @@ from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
 from pipeline.store.artifacts import differences, flatten, read_manifest
-from pipeline.store.events import read_events, write_event
+from pipeline.store.events import SaveEvent, read_events, write_event
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import RunFolder, data_folder, run_folder
+from pipeline.store.records import Json
 from pipeline.training.lengthening import LENGTHENED, describe_jump, find_jump, with_length
 from pipeline.training.origin import inventory
 
@@ -49,9 +50,8 @@ def record_run(config: RunConfig) -> list[Path]:
     before = read_json(record) or {}
     jump = find_jump(config, before.get(LENGTH, config.train.train_tokens))
     if jump is not None:
-        write_event(
-            config.paths.run_dir, LENGTHENED, **jump.event(), message=describe_jump(config, jump)
-        )
+        message = describe_jump(config, jump)
+        write_event(config.paths.run_dir, LENGTHENED, **jump.event(message))
     write_json(record, _settings_to_record(config, before))
     record_tokens(config)
     return complete_checkpoints(run_folder(config).checkpoints)[::-1]
@@ -63,7 +63,8 @@ def _lost_checkpoints(config: RunConfig) -> list[str]:
     folder = run_folder(config).checkpoints
     found = [f"{path.name}: {flaw}" for path, flaw in broken_checkpoints(folder).items()]
     named = pointed_at(folder)
-    saved = [event["step"] for event in read_events(config.paths.run_dir, "save")]
+    saves: list[SaveEvent] = read_events(config.paths.run_dir, "save")
+    saved = [event["step"] for event in saves]
     if not found and named is None and not saved:
         return []
     found += [] if named is None else [f"`latest` names {named or 'nothing'}"]
@@ -173,16 +174,16 @@ def _or_branch(run_dir: Path) -> str:
     return f", with train.init_from = {run_dir} to begin from its newest checkpoint"
 
 
-def _settings_to_record(config: RunConfig, before: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_to_record(config: RunConfig, before: Mapping[str, Json]) -> dict[str, Json]:
     """Return the settings, with what was recorded of that from which the run began where it has
     been moved away since."""
     moved = [name for name, content in inventory(config).items() if content is None]
     return settings_of(config) | {name: before[name] for name in moved if name in before}
 
 
-def settings_of(config: RunConfig) -> dict[str, Any]:
+def settings_of(config: RunConfig) -> dict[str, Json]:
     """Return everything that makes this run what it is, flat."""
-    settings: dict[str, Any] = {order.VERSION_RECORD: order.VERSION}
+    settings: dict[str, Json] = {order.VERSION_RECORD: order.VERSION}
     settings["sources"] = list(config.sources)  # the order of samples also depends on theirs
     for dotted in (*FIXED, LENGTH):
         value: Any = config.model_dump()

@@ -14,14 +14,12 @@ from pipeline.checkpoint.folders import complete_checkpoints, point_to, remove
 from pipeline.engine.agreement import from_rank_0
 from pipeline.errors import UserError
 from pipeline.sampling import trace
-from pipeline.sampling.skipped import ROLLBACK
-from pipeline.store.events import read_events, write_event
+from pipeline.store.events import BRANCH, ROLLBACK, BranchEvent, read_events, write_event
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder, checkpoint_step
 from pipeline.store.outcome import Refused, RolledBack
 from pipeline.training.guard import suspected_samples
 from pipeline.training.loop import RollbackNeeded
-from pipeline.training.new_run import BRANCH
 from pipeline.training.run import Run
 
 MOST_NAMED = 50
@@ -56,8 +54,9 @@ def _trusted(saved: list[Path], needed: RollbackNeeded) -> list[Path]:
 def begun_at(run_dir: Path) -> int:
     """Return the step at which a run without a checkpoint of its own begins: a branch may begin at
     its base's."""
-    branches = [event for event in read_events(run_dir, BRANCH) if event["take"] == "everything"]
-    return branches[-1]["lineage"][-1]["step"] if branches else 0
+    branches: list[BranchEvent] = read_events(run_dir, BRANCH)
+    continued = [event for event in branches if event["take"] == "everything"]
+    return continued[-1]["lineage"][-1].get("step", 0) if continued else 0
 
 
 def _record(run: Run, needed: RollbackNeeded) -> RolledBack | Refused:

@@ -1,7 +1,6 @@
 """What the loop works with: one rank's engine, data and records of a run."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.checkpoint.saver import Saver
 from pipeline.config.groups import RankGroups
@@ -12,7 +11,7 @@ from pipeline.model.costs import ModelSize, flops_utilisation
 from pipeline.model.device_batch import DeviceBatch
 from pipeline.sampling.loader import Loader
 from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
-from pipeline.store.metrics import MetricsFile
+from pipeline.store.metrics import MetricsFile, StepSpeed
 from pipeline.training.start_up_times import StartUpTimes
 from pipeline.training.stop import StopSignal
 from pipeline.training.trackers import Trackers
@@ -42,7 +41,7 @@ class StepCost:
     recomputes: bool
     """Whether the backward pass computes activations again."""
 
-    def speed(self, tokens: int, seconds: float, sequence_length: int) -> dict[str, Any]:
+    def speed(self, tokens: int, seconds: float, sequence_length: int) -> StepSpeed:
         """Return throughput and utilisation of a step, as metrics.jsonl names them."""
         tokens_per_second = tokens / seconds
         flops_per_token = self.size.flops_per_token(sequence_length)

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -15,7 +14,9 @@ from pipeline.engine.agreement import from_rank_0
 from pipeline.errors import ConfigError
 from pipeline.model.config_differences import model_differences
 from pipeline.sampling.dataset import tokenizer_size
+from pipeline.store.counts import LineageEntry
 from pipeline.store.layout import data_folder, run_folder
+from pipeline.store.records import RunFacts
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import resume
 from pipeline.training.origin import Origin, find_origin, inventory, refuse_damaged
@@ -29,7 +30,7 @@ class RunStart:
     """Complete checkpoints of the run, newest first; none of a new run."""
     origin: Origin | None
     """The other run's checkpoint that a new run begins from."""
-    manifest_fields: dict[str, Any]
+    manifest_fields: RunFacts
     """What every checkpoint's manifest says of the run: `model`, `tokenizer`, `lineage`."""
 
 
@@ -40,14 +41,14 @@ def find_start(config: RunConfig, groups: RankGroups, architecture: PretrainedCo
     does not fit.
     """
     checkpoints: list[Path] = from_rank_0(groups, resume.record_run, config)
-    fields: dict[str, Any] = from_rank_0(groups, describe_run, config, architecture)
+    fields: RunFacts = from_rank_0(groups, describe_run, config, architecture)
     origin = None if checkpoints else choose_origin(config, groups, fields)
     if origin is not None:
-        fields = fields | {"lineage": origin.lineage()}
+        fields = {**fields, "lineage": origin.lineage()}
     return RunStart(checkpoints, origin, fields)
 
 
-def describe_run(config: RunConfig, architecture: PretrainedConfig) -> dict[str, Any]:
+def describe_run(config: RunConfig, architecture: PretrainedConfig) -> RunFacts:
     """Return what every checkpoint's manifest says of the run: its model, its tokenizer, and its
     lineage.
 
@@ -60,7 +61,7 @@ def describe_run(config: RunConfig, architecture: PretrainedConfig) -> dict[str,
 
     # What the run has gone through, or what it begins from.
     pretrained = config.model.pretrained
-    lineage: list[dict[str, Any]] = []
+    lineage: list[LineageEntry] = []
     if checkpoints:
         lineage = read_checkpoint_manifest(checkpoints[-1]).get("lineage", [])
     elif pretrained is not None:
@@ -86,7 +87,7 @@ def describe_run(config: RunConfig, architecture: PretrainedConfig) -> dict[str,
 
 
 def choose_origin(
-    config: RunConfig, groups: RankGroups, manifest_fields: dict[str, Any]
+    config: RunConfig, groups: RankGroups, manifest_fields: RunFacts
 ) -> Origin | None:
     """Return the checkpoint to begin from, intact and of the same model and tokenizer; every rank
     calls it.

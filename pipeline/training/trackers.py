@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.store.events import write_event
 from pipeline.store.files import write_atomic
 from pipeline.store.layout import run_folder
+from pipeline.store.metrics import StepRecord
 
 
 def check_trackers(config: RunConfig) -> None:
@@ -64,7 +65,7 @@ class Trackers:
         for name, tracker in list(self._open.items()):
             self._try(name, tracker.finish)
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: StepRecord) -> None:
         """Give one step's record of metrics.jsonl to every tracker."""
         if not self._open:
             return
@@ -83,7 +84,7 @@ class Trackers:
             write_event(self._run_dir, "tracker failed", tracker=name, error=repr(error))
 
 
-def scalars(record: dict[str, Any]) -> dict[str, float]:
+def scalars(record: StepRecord) -> dict[str, float]:
     """Return a record's figures, those of a mapping as `name/key`; without its step, without what
     is no number."""
     flat: dict[str, float] = {}

@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.config.groups import RankGroups
+from pipeline.engine.engine import Engine
 from pipeline.engine.groups import sum_over_data_ranks
 from pipeline.model.device_batch import Mover
 from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
@@ -20,6 +20,7 @@ from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
+from pipeline.store.metrics import ValidationFigures
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.pieces import load_pieces
 
@@ -109,12 +110,12 @@ def _entropy(targets: np.ndarray) -> float:
 
 @torch.no_grad()
 def validate(
-    engine: Any,
+    engine: Engine,
     groups: RankGroups,
     held_out: HeldOut,
     micro_batch: int,
     heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
-) -> dict[str, Any]:
+) -> ValidationFigures:
     """Measure the mean loss in nats per token and its bits per byte of text, overall and by source,
     as metrics.jsonl names them; every rank calls it and gets the same.
 
@@ -147,7 +148,7 @@ def validate(
     return _figures(held_out, nats, targets)
 
 
-def _figures(held_out: HeldOut, nats: list[float], targets: list[float]) -> dict[str, Any]:
+def _figures(held_out: HeldOut, nats: list[float], targets: list[float]) -> ValidationFigures:
     """Divide each source's nats by its targets, and its bits by its bytes; None where there is
     nothing to divide by."""
 

@@ -43,10 +43,10 @@ PROGRESS_TOPIC = "pipeline-progress"
 
 @dataclass(frozen=True)
 class Task:
-    """One unit of work: `function(**arguments)` returns a JSON mapping."""
+    """One unit of work: `function(**arguments)` returns a JSON mapping, a TypedDict."""
 
     name: str
-    function: Callable[..., dict[str, Any]]
+    function: Callable[..., Any]
     arguments: dict[str, Any]
     fingerprint: str
     """Of everything that changes the outputs."""
@@ -54,20 +54,21 @@ class Task:
     """Bytes of input."""
 
 
-Outcome = tuple[Task, dict[str, Any] | UserError]
+Outcome = tuple[Task, Any]
+"""A task, and its result or a UserError."""
 
 
 def run_tasks(
     tasks: Sequence[Task], folder: Path, executor: Executor, label: str
-) -> dict[str, dict[str, Any]]:
-    """Run what is not done yet and return each task's result by name.
+) -> dict[str, Any]:
+    """Run what is not done yet and return each task's result by name; the caller names its type.
 
     A task that raises UserError does not stop the others; afterwards TasksFailed with all messages
     is raised. A full disk (OutOfSpace), lost workers (WorkerLost) and any other exception stop the
     run.
     """
     records = task_records(folder)
-    done: dict[str, dict[str, Any]] = {}
+    done: dict[str, Any] = {}
     for task in tasks:
         record = read_json(records / f"{task.name}.json")
         if (
@@ -141,7 +142,7 @@ _stopping = threading.Event()
 _helpers: ThreadPoolExecutor | None = None
 
 
-def _outputs_exist(result: dict[str, Any], folder: Path) -> bool:
+def _outputs_exist(result: Any, folder: Path) -> bool:
     """Tell whether the files that a task lists are there in their full size."""
     for name, record in result.get("files", {}).items():
         path = folder / name
@@ -150,9 +151,7 @@ def _outputs_exist(result: dict[str, Any], folder: Path) -> bool:
     return True
 
 
-def _execute(
-    task: Task, records: Path, send: Callable[[float, dict[str, int]], None]
-) -> dict[str, Any] | UserError:
+def _execute(task: Task, records: Path, send: Callable[[float, dict[str, int]], None]) -> Any:
     """Run a task and keep its record. A full disk raises UserError; the task is then not marked
     done."""
     _current.send = send
@@ -288,7 +287,7 @@ def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outc
             ) from None
 
 
-def _execute_on_dask(task: Task, records: Path) -> dict[str, Any] | UserError:
+def _execute_on_dask(task: Task, records: Path) -> Any:
     from distributed import get_worker
 
     worker = get_worker()

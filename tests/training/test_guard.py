@@ -16,8 +16,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.run_sections import Guard
 from pipeline.errors import UserError
-from pipeline.sampling.skipped import ROLLBACK, united
-from pipeline.store.events import read_events
+from pipeline.sampling.skipped import united
+from pipeline.store.events import ROLLBACK, read_events
 from pipeline.store.metrics import read_metrics
 from pipeline.training.guard import deviations_above, judge
 

@@ -12,8 +12,7 @@ from ranks import NEEDS_FP16, in_ranks
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.sampling.skipped import ROLLBACK
-from pipeline.store.events import read_events
+from pipeline.store.events import ROLLBACK, read_events
 from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]

@@ -1,0 +1,50 @@
+"""The result files of an evaluation: what the harness returns, with `provenance` and `chance`
+added."""
+
+from typing import Any, NotRequired, TypedDict
+
+from pipeline.store.records import Environment
+
+
+class SampleCount(TypedDict):
+    """The questions of one task."""
+
+    original: int
+    """Questions that there are."""
+    effective: int
+    """Questions that were asked."""
+
+
+class Provenance(TypedDict):
+    """What a result file was made with."""
+
+    fingerprint: str
+    """Hash of the weights, config and tokenizer, the questions, the tasks' names and the shots."""
+    weights: dict[str, str]
+    """File of weights -> checksum."""
+    world_size: int
+    batch_sequences: int
+    """`evaluation.batch_sequences`."""
+    device: str
+    task_seed: int
+    cut_requests: dict[str, int]
+    """Task -> sequences that were too long for the model and lost their beginning."""
+    environment: Environment
+
+
+HarnessResult = TypedDict(
+    "HarnessResult",
+    {
+        # Task or group -> `metric,filter` or `metric_stderr,filter` -> value, of several types.
+        "results": dict[str, dict[str, Any]],
+        # Group -> its tasks.
+        "group_subtasks": NotRequired[dict[str, list[str]]],
+        # Task -> solved examples before each question.
+        "n-shot": dict[str, int],
+        "n-samples": dict[str, SampleCount],
+        # Task -> share that guessing gets right, None where there is nothing to choose from.
+        "chance": dict[str, float | None],
+        "provenance": NotRequired[Provenance],
+    },
+)
+"""What one result file holds, and more that is not read here."""

@@ -1,0 +1,314 @@
+"""What each stage counts in its manifest, for `status`, the summary, the report and the stages
+after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
+
+
+class Counts(TypedDict):
+    """What the counts of every stage hold."""
+
+    headline: NotRequired[str]
+    """The line that the stage ends with: what it made, held out, rejected."""
+
+
+class RejectedInFiles(TypedDict):
+    """The files that have rows rejected for one reason."""
+
+    count: int
+    """Files."""
+    first: list[str]
+    """Names of the first of them."""
+
+
+class LossCounts(TypedDict):
+    """What raw rows have lost."""
+
+    rejected: dict[str, int]
+    """Reason -> rows."""
+    rejected_in_files: dict[str, RejectedInFiles]
+    """Reason -> files."""
+    keys_without_text: dict[str, int]
+    """Key -> rows that have it and no text."""
+    null_values: dict[str, int]
+    """Column of meta -> rows in which a value became null."""
+
+
+class DocumentCounts(LossCounts):
+    """Documents that were made of raw rows, those of one task or of one source."""
+
+    documents: dict[str, int]
+    """Split -> documents."""
+    text_bytes: dict[str, int]
+    """Split -> bytes of text in UTF-8."""
+    broken_files: dict[str, str]
+    """File that could be read only in part -> why."""
+    smallest_hash: float
+    """Smallest position of a document in the split, 0 to 1."""
+    largest_hash: float
+    """Largest position of a document in the split, 0 to 1."""
+    crlf_line_ends: int
+    """CRLF line ends that became LF."""
+
+
+class PreparedSource(DocumentCounts):
+    """Documents of one source."""
+
+    input_files: int
+    """Files that were read."""
+    empty_files: int
+    """Files without content."""
+    left_out: dict[str, int]
+    """Why files in the searched folders are no input -> files."""
+
+
+class PrepareCounts(Counts):
+    """Counts of the stage `prepare`."""
+
+    sources: dict[str, PreparedSource]
+
+
+class TokenCounts(TypedDict):
+    """Token ids of one split of one source, or of one shard."""
+
+    documents: int
+    tokens: int
+    text_bytes: int
+    """Bytes of the text that was encoded; 0 where the ids existed already."""
+
+
+class TokenizeCounts(Counts):
+    """Counts of the stage `tokenize`."""
+
+    dtypes: dict[str, str]
+    """Source -> numpy's name of the type of its ids."""
+    vocab_size: int
+    """Ids of the tokenizer."""
+    sources: dict[str, dict[str, TokenCounts]]
+    """Source -> split -> counts."""
+    encoders: dict[str, int]
+    """Encoder -> shards that it has encoded."""
+
+
+class RowCounts(TypedDict):
+    """Rows that documents are packed into, those of one shard or of one source."""
+
+    documents: int
+    cut_documents: int
+    """Documents that no single row holds."""
+    positions: int
+    """Places with a token to predict."""
+    pieces: int
+    """Parts of documents, each in one row."""
+    rows: int
+
+
+class PaddedRowCounts(RowCounts):
+    """Rows of one source."""
+
+    padding_positions: int
+    """Places that hold nothing."""
+
+
+class PackCounts(Counts):
+    """Counts of the stage `pack`."""
+
+    sequence_length: int
+    """Positions of a row."""
+    sources: dict[str, PaddedRowCounts]
+
+
+class LineageEntry(TypedDict):
+    """One thing that a run has begun from: another run's checkpoint, or a pretrained model."""
+
+    run: NotRequired[str]
+    """Folder of the other run."""
+    step: NotRequired[int]
+    """Step of its checkpoint."""
+    checkpoint: NotRequired[str]
+    """Checksum of the checkpoint's manifest."""
+    pretrained: NotRequired[str]
+    """Transformers folder."""
+    content: NotRequired[str | None]
+    """Hash of the folder's config and weights."""
+
+
+class SampledSource(TypedDict):
+    """What one source gave to the text that a vocabulary was learned from."""
+
+    bytes: int
+    documents: int
+    document_bound_bytes: int
+    """Most bytes that one document could give."""
+    largest_document_bytes: int
+    """Most bytes that one document gave."""
+
+
+class GigatokenProof(TypedDict):
+    """How gigatoken's ids compare with those of the reference."""
+
+    version: str
+    """Version of gigatoken."""
+    strings_compared: int
+    knows_it: NotRequired[bool]
+    """Whether it can encode for this kind of tokenizer."""
+    strings_that_differ: NotRequired[int]
+    strings_that_differ_with_special_tokens_parsed: NotRequired[int]
+
+
+class ExactnessProof(TypedDict):
+    """How an exported tokenizer compares with its reference."""
+
+    strings_compared: int
+    strings_that_differ: int
+    strings_decoded_to_themselves: int
+    strings_with_the_end_of_a_document_inside: int
+    strings_with_the_space_symbol: int
+
+
+class LearnedFrom(TypedDict, total=False):
+    """What a vocabulary was learned from; empty for a pretrained tokenizer."""
+
+    training_bytes: int
+    """Bytes of text."""
+    sample: dict[str, SampledSource]
+    """Source -> what it gave."""
+
+
+class TokenizerCounts(Counts, ExactnessProof):
+    """Counts of the stage `train-tokenizer`, which `report.json` holds without the headline."""
+
+    kind: str
+    """`tokenizer.kind`."""
+    vocab_size: int
+    """One more than the largest id."""
+    end_of_document_id: int
+    training_bytes: int
+    """Bytes of text that the vocabulary was learned from; 0 for a pretrained tokenizer."""
+    sample: NotRequired[dict[str, SampledSource]]
+    """Source -> what it gave, where the vocabulary was learned."""
+    gigatoken: NotRequired[GigatokenProof]
+    strings_that_sentencepiece_cuts_differently: NotRequired[int]
+    lost_text: NotRequired[dict[str, dict[str, int]]]
+    """Source -> what a pretrained tokenizer does not give back, in pieces, ids and characters."""
+
+
+class SourceOutlook(TypedDict):
+    """What a run reads of one source."""
+
+    tokens: int
+    rows: int
+    """Rows of one epoch."""
+    samples: int
+    """Rows that the run consumes, of all epochs."""
+    epochs: float
+    share: float
+    """Fraction of the run's samples."""
+    cut_documents: float | None
+    """Fraction of its documents that no single row holds; None where it has none."""
+    padding: float
+    """Fraction of its rows' places that hold nothing."""
+
+
+class DataOutlook(TypedDict):
+    """What a run reads, known before it trains."""
+
+    packing: str
+    """`data.packing`."""
+    sources: dict[str, SourceOutlook]
+
+
+class ParameterCounts(TypedDict):
+    """Sizes of a model, each tensor counted once."""
+
+    parameters: int
+    embedding_parameters: int
+    non_embedding_parameters: int
+
+
+class TrainCounts(Counts, ParameterCounts):
+    """Counts of the stage `train`. Losses are means over the targets."""
+
+    step: int
+    """Completed optimizer steps."""
+    tokens: int
+    """Tokens trained on."""
+    loss: float | None
+    """Nats per token, of the last step; None where it was not finite."""
+    validation_loss: float | None
+    """Nats per token; None where nothing is held out."""
+    validation_loss_by_source: Mapping[str, float]
+    """Nats per token."""
+    validation_bits_per_byte: float | None
+    """Bits per byte of text; None where nobody knows the bytes."""
+    validation_bits_per_byte_by_source: Mapping[str, float]
+    unigram_entropy: float | None
+    """Nats per token, of the validated targets."""
+    unigram_entropy_by_source: Mapping[str, float]
+    """Nats per token."""
+    ranks: int
+    zero_stage: int
+    device: str
+    """Name of the device."""
+    tokens_per_second: float
+    """Median over the steps, of all ranks together."""
+    mfu: float | None
+    """Median over the steps, a fraction of the devices' peak; None where that is not known."""
+    checkpoint: str
+    """Folder of the last checkpoint."""
+    lineage: list[LineageEntry]
+    compiled_graphs: NotRequired[int]
+    """Graphs that the compiler has made, with `train.compile`."""
+    data: NotRequired[DataOutlook]
+    """Added by the supervisor."""
+
+
+class ExportCounts(Counts):
+    """Counts of the stage `export`."""
+
+    step: int
+    """Step of the exported checkpoint."""
+    folder: str
+    """Folder of the exported model."""
+    parameters: int
+    dtype: str
+    """`precision.dtype`."""
+    max_logit_difference: float
+    """Largest difference of a logit to the engine's."""
+    prompt: str
+    continuation: str
+
+
+class TaskScore(TypedDict):
+    """One metric of one task at one number of shots."""
+
+    task: str
+    shots: int
+    metric: str
+    value: float
+    standard_error: float | None
+    items: int
+    """Questions that were asked."""
+    chance: float | None
+    """What guessing scores; None where a question has no choices."""
+
+
+class BitsPerByte(TypedDict):
+    """Compression of one source's held-out text."""
+
+    value: float
+    """Bits per byte of text."""
+    bytes: int
+    """Bytes of text."""
+
+
+class EvaluateCounts(Counts):
+    """Counts of the stage `evaluate`."""
+
+    scores: list[TaskScore]
+    bits_per_byte: dict[str, BitsPerByte]
+    """Source -> compression."""
+    harness: str
+    """Version of lm-eval."""
