@@ -96,7 +96,8 @@ def measure_saves(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
         step = statistics.median([*plain, *(_seconds(ours.step) for _ in range(3))])
         began = time.perf_counter()
         saver.save(replace(TrainState(), step=number + 1), probe(ours.run))
-        stall, beside = time.perf_counter() - began, []
+        stall = time.perf_counter() - began
+        beside = []
         while not saver.has_written:
             beside.append(_seconds(ours.step))
         publish = _seconds(saver.publish)

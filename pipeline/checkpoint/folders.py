@@ -51,7 +51,8 @@ def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest:
         raise DataError(f"{checkpoint}: has no {MANIFEST}") from None
     if not _is_as_written(manifest):
         raise DataError(f"{path}: is not what was written")
-    if flaw := _manifest_flaw(manifest):
+    flaw = _manifest_flaw(manifest)
+    if flaw:
         raise DataError(f"{path}: {flaw}; no save has written it")
     return manifest
 

@@ -33,7 +33,8 @@ def size_flaw(file: Path, record: FileRecord) -> str | None:
 
 def content_flaw(file: Path, record: FileRecord) -> str | None:
     """Say where a file has other bytes than were written. OSError where the disk does not tell."""
-    if flaw := size_flaw(file, record):
+    flaw = size_flaw(file, record)
+    if flaw:
         return flaw
     return None if file_record(file) == record else f"{file.name} has other bytes than were written"
 
@@ -47,7 +48,8 @@ def damaged_files(checkpoint: Path) -> list[str]:
         checkpoint.name, sum(record["bytes"] for record in files.values()), "bytes"
     ) as update:
         for name, record in files.items():
-            if flaw := content_flaw(checkpoint / name, record):
+            flaw = content_flaw(checkpoint / name, record)
+            if flaw:
                 found.append(flaw)
             done += record["bytes"]
             update(done, name)
@@ -57,7 +59,8 @@ def damaged_files(checkpoint: Path) -> list[str]:
 def verify_bytes(checkpoint: Path, remedy: str) -> None:
     """Raise DataError that names what differs from a checkpoint's manifest and ends with `remedy`;
     reads all bytes."""
-    if damage := damaged_files(checkpoint):
+    damage = damaged_files(checkpoint)
+    if damage:
         raise DataError(f"{checkpoint}: is damaged: {', '.join(damage)}. {remedy}")
 
 

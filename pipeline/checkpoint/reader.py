@@ -48,7 +48,8 @@ def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: 
         _load_as_it_lies(engine, groups, checkpoint, manifest)
     else:
         stored = open_stored(checkpoint)
-        if flaw := model_flaw(engine, stored):
+        flaw = model_flaw(engine, stored)
+        if flaw:
             raise DataError(f"{checkpoint}: {flaw}")
         load_stored(engine, groups, stored)
     _repeat_bias_corrections(engine)
@@ -112,7 +113,8 @@ class _SafeLoading(TorchCheckpointEngine):
 
 @contextmanager
 def _loading_safely(engine: Engine) -> Iterator[None]:
-    real, engine.checkpoint_engine = engine.checkpoint_engine, _SafeLoading()
+    real = engine.checkpoint_engine
+    engine.checkpoint_engine = _SafeLoading()
     try:
         yield
     finally:
@@ -153,7 +155,8 @@ def _repeat_bias_corrections(engine: Engine) -> None:
     adam = getattr(engine.optimizer, "optimizer", None)
     if not isinstance(adam, DeepSpeedCPUAdam):
         return
-    group, number = adam.param_groups[0], [torch.zeros(1) for _ in range(4)]
+    group = adam.param_groups[0]
+    number = [torch.zeros(1) for _ in range(4)]
     for step in range(
         1, max((state.get("step", 0) for state in adam.state.values()), default=0) + 1
     ):

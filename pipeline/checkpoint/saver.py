@@ -95,7 +95,9 @@ class Saver:
         self._about = about
         self._folder = RunFolder(run_dir).checkpoints
         self._partial = unfinished_checkpoints(self._folder)
-        self._memory, self._heartbeat, self._metrics = HostMemory(), heartbeat, metrics
+        self._memory = HostMemory()
+        self._heartbeat = heartbeat
+        self._metrics = metrics
         self._thread = ThreadPoolExecutor(
             1, thread_name_prefix="checkpoint", initializer=_yield_to_training
         )
@@ -133,7 +135,8 @@ class Saver:
                 )
         began = time.monotonic()
         folder = self._partial / self._token / checkpoint_name(state.step)
-        if problems := on_any_rank(self._groups, self._make(folder)):
+        problems = on_any_rank(self._groups, self._make(folder))
+        if problems:
             self._give_up(state.step, folder, problems)
             return
         self._memory.begin()
@@ -158,12 +161,14 @@ class Saver:
     def publish(self) -> None:
         """Make what all ranks have written a checkpoint, or drop it if one of them could not; waits
         for those that write."""
-        pending, self._pending = self._pending, None
+        pending = self._pending
+        self._pending = None
         if pending is None:
             return
         records, problem = self._outcome(pending.written)
         parts = gather_from_world_ranks((records, problem), self._groups)
-        if problems := list(dict.fromkeys(problem for _, problem in parts if problem)):
+        problems = list(dict.fromkeys(problem for _, problem in parts if problem))
+        if problems:
             self._give_up(pending.state.step, pending.folder, problems)
             return
         self._failure = None
@@ -185,7 +190,8 @@ class Saver:
             _remove_empty(self._partial / self._token, self._partial)
             return failure
 
-        if failure := from_rank_0(self._groups, problem):
+        failure = from_rank_0(self._groups, problem)
+        if failure:
             complete = from_rank_0(self._groups, complete_checkpoints, self._folder)
             newest = [path.name for path in complete]
             stands = (
@@ -271,7 +277,8 @@ class Saver:
     @contextmanager
     def _captured(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> Iterator[None]:
         """Have what DeepSpeed would write come here, by the names of its files."""
-        engine, real = self._engine, self._engine.checkpoint_engine
+        engine = self._engine
+        real = self._engine.checkpoint_engine
         engine.checkpoint_engine = _Capture(states, keep)
         engine._copy_recovery_script = lambda path: (
             None
@@ -304,7 +311,8 @@ class _Capture(TorchCheckpointEngine):
     """In the place of DeepSpeed's writer: keeps states instead of writing them."""
 
     def __init__(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> None:
-        self._states, self._keep = states, keep
+        self._states = states
+        self._keep = keep
 
     def save(self, state_dict: Any, path: str) -> None:
         self._states[Path(path).name] = self._keep(state_dict)
@@ -340,7 +348,8 @@ def _check_sizes(folder: Path, files: Records) -> None:
     """Raise OSError where files are not there as they were written: somebody has removed them, or
     the folder."""
     for name, record in files.items():
-        if (size := (folder / name).stat().st_size) != record["bytes"]:
+        size = (folder / name).stat().st_size
+        if size != record["bytes"]:
             raise OSError(
                 f"{folder / name}: has {size:,} bytes of {record['bytes']:,} after it was written"
             )

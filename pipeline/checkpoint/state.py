@@ -58,7 +58,8 @@ class TrainState:
 
         Raises KeyError, TypeError or ValueError where it is not what `record` returns.
         """
-        if unknown := set(record) - {field.name for field in fields(TrainState)}:
+        unknown = set(record) - {field.name for field in fields(TrainState)}
+        if unknown:
             raise ValueError(f"state has {', '.join(sorted(unknown))}, which no save writes")
         return TrainState(
             step=record["step"],

@@ -99,7 +99,8 @@ def run_stage(
         if state.kind == "done":
             _print_result(stage, config, "done already", state.manifest)
             return
-        if lost := [line for name in read for line in _missing(table[name], config, states[name])]:
+        lost = [line for name in read for line in _missing(table[name], config, states[name])]
+        if lost:
             raise DataError("\n".join(lost))
         refuse_mistakes([*stage.checks, *_checks_ahead(stage, table, states)], config)
         inputs = artifacts.expected_inputs(stage, config, table)

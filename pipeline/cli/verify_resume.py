@@ -82,7 +82,8 @@ def verify_resume(config: RunConfig, steps: int, other_ranks: int | None, folder
     whole = _train(config, steps, ranks, folder / "undisturbed")
     note(f"verify-resume: {steps} steps again, killed after step {steps // 2}")
     _train_and_kill(config, steps, ranks, folder / "killed")
-    rows, failed = [], []
+    rows = []
+    failed = []
     for count in [ranks, *([other] if other else [])]:
         note(
             f"verify-resume: going on with {count} ranks"
@@ -223,7 +224,8 @@ def _start(run_file: Path) -> subprocess.Popen[bytes]:
 
 def _train(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
     """Train to the end; returns the run's folder."""
-    if code := _start(_write(config, steps, ranks, home)).wait():
+    code = _start(_write(config, steps, ranks, home)).wait()
+    if code:
         tail = "\n".join((home / "train.log").read_text(errors="replace").splitlines()[-20:])
         raise UserError(
             f"pipeline train ended with exit code {code}; the end of {home / 'train.log'}:\n{tail}"
@@ -244,7 +246,8 @@ def _link_or_copy(source: str, target: str) -> None:
 def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> None:
     """Train until the checkpoint in the middle is complete, then kill the supervisor and all below
     it with SIGKILL."""
-    run_file, run_dir = _write(config, steps, ranks, home), home / "run"
+    run_file = _write(config, steps, ranks, home)
+    run_dir = home / "run"
     process = _start(run_file)
     while not read_events(run_dir, "save"):
         time.sleep(POLL_SECONDS)

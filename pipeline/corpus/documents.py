@@ -142,10 +142,12 @@ class ShardWriter:
                 use_dictionary=False,
                 write_statistics=False,
             )
-        first, rows = self._shard_rows, len(self._waiting)
+        first = self._shard_rows
+        rows = len(self._waiting)
         texts, metas, files, origin_rows = zip(*self._waiting, strict=True)
         waiting_bytes = self._waiting_bytes
-        self._waiting, self._waiting_bytes = [], 0
+        self._waiting = []
+        self._waiting_bytes = 0
         self._keys.add(metas, first)
         shard = f"{self._folder.name}/{self._stem()}"
         columns = [
@@ -247,7 +249,8 @@ def _listed_in(path: Path, version: tuple[int, ...]) -> Mapping[str, ListedFile]
 def check_files(documents_dir: Path, files: Mapping[str, ListedFile]) -> None:
     """Raise DataError naming those of the manifest's files that are missing or have another
     size."""
-    if wrong := missing_files(documents_dir, files):
+    wrong = missing_files(documents_dir, files)
+    if wrong:
         raise DataError(f"{documents_dir}: {'; '.join(wrong)}. {MADE_AGAIN}")
 
 

@@ -26,7 +26,8 @@ from pipeline.store.records import FileRecord
 MAGIC = b"DOC-KEYS"
 VERSION = 1
 HEADER = struct.Struct("<8sQQ")
-HASH, ROW = np.dtype("<u8"), np.dtype("<u4")
+HASH = np.dtype("<u8")
+ROW = np.dtype("<u4")
 LIKELY_DEVIATIONS = 4
 """A hash is looked for, at first, so many standard deviations around where it should stand."""
 
@@ -65,7 +66,8 @@ class ShardKeys:
 
     def add(self, metas: Sequence[bytes], first_row: int) -> None:
         """Take the keys of documents that stand one after another."""
-        hashes, rows = [], []
+        hashes = []
+        rows = []
         for row, meta in enumerate(metas, first_row):
             for key in original_keys(meta):
                 hashes.append(hash_key(key))
@@ -77,7 +79,8 @@ class ShardKeys:
     def write(self, path: Path) -> FileRecord:
         """Write the file, under its name only once it is complete, and return `{"bytes",
         "checksum"}`."""
-        hashes, rows = np.concatenate(self._hashes), np.concatenate(self._rows)
+        hashes = np.concatenate(self._hashes)
+        rows = np.concatenate(self._rows)
         order = np.argsort(hashes, kind="stable")  # rows were added in their order
         temporary = temporary_path(path)
         try:
@@ -128,7 +131,8 @@ def damaged(path: Path, why: str) -> DataError:
 
 
 def _count(path: Path, descriptor: int) -> int:
-    header, size = os.pread(descriptor, HEADER.size, 0), os.fstat(descriptor).st_size
+    header = os.pread(descriptor, HEADER.size, 0)
+    size = os.fstat(descriptor).st_size
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         raise damaged(path, "does not begin like a .keys file")
     _, version, count = HEADER.unpack(header)
@@ -144,8 +148,10 @@ def _equal_range(path: Path, descriptor: int, count: int, target: int) -> tuple[
     """Return where the entries of a hash begin and end."""
     # Hashes are spread evenly: of n of them n x p stand before the fraction p of their range, give
     # or take sqrt(n x p x (1 - p)), which is at most sqrt(n) / 2.
-    around, reach = (target * count) >> 64, LIKELY_DEVIATIONS * (isqrt(count) // 2 + 1)
-    start, end = max(0, around - reach), min(count, around + reach)
+    around = (target * count) >> 64
+    reach = LIKELY_DEVIATIONS * (isqrt(count) // 2 + 1)
+    start = max(0, around - reach)
+    end = min(count, around + reach)
     near = _read(path, descriptor, HEADER.size, HASH, start, end)
     first, last = (
         start + int(np.searchsorted(near, HASH.type(target), side)) for side in ("left", "right")

@@ -171,7 +171,8 @@ def _check(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
     folder = data_folder(config).documents
     problems = []
     for name, counts in sources.items():
-        documents, rejected = sum(counts["documents"].values()), sum(counts["rejected"].values())
+        documents = sum(counts["documents"].values())
+        rejected = sum(counts["rejected"].values())
         rows = documents + rejected
         samples = rejected_rows(folder / name)
         source = config.sources[name]

@@ -118,7 +118,8 @@ def read_files(
         shards = {
             name: record for split in SPLITS for name, record in writers[split].close().items()
         }
-        if samples := task.losses.samples():
+        samples = task.losses.samples()
+        if samples:
             write_atomic(rejected, samples)
     except BaseException as error:
         for writer in writers.values():

@@ -59,7 +59,8 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     model_folder = exported_model(config.paths.run_dir)
     check(config)
     with_text = [name for name, source in config.sources.items() if source.has_documents]
-    if without := ", ".join(name for name in config.sources if name not in with_text):
+    without = ", ".join(name for name in config.sources if name not in with_text)
+    if without:
         note(
             f"evaluate: no held-out text and no bits per byte of {without}, whose ids were made "
             "elsewhere (kind megatron)"

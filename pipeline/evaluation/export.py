@@ -134,9 +134,8 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
     try:
         model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
     except SafetensorError as error:
-        if number := re.search(
-            r"os error (\d+)", str(error)
-        ):  # a full disk, which it calls by another name
+        number = re.search(r"os error (\d+)", str(error))
+        if number:  # a full disk, which it calls by another name
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None
         raise
     misreading = publish(config, target)

@@ -69,7 +69,8 @@ def assign_rows(lengths: np.ndarray, capacity: int) -> np.ndarray:
                 if rows:
                     runs.append((row, rows, pieces))
                     count -= rows * pieces
-                    if left := room - pieces * length:
+                    left = room - pieces * length
+                    if left:
                         waiting[left].append((row, row + rows))
                         rooms |= 1 << left
                     row += rows
@@ -116,18 +117,19 @@ def document_groups(
     A group ends with the document that brings it to `least` positions; the last one may have fewer.
     Raises DataError, which ends with `remedy`, where the documents do not follow each other.
     """
-    starts, positions = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    starts = np.zeros(0, np.int64)
+    positions = np.zeros(0, np.int64)
     for block_starts, block_positions in _document_blocks(shard, remedy):
-        starts, positions = (
-            np.concatenate([starts, block_starts]),
-            np.concatenate([positions, block_positions]),
-        )
+        starts = np.concatenate([starts, block_starts])
+        positions = np.concatenate([positions, block_positions])
         ends = np.cumsum(positions)
         first = before = 0
         while (last := int(np.searchsorted(ends, before + least))) < len(ends):
             yield starts[first : last + 1], positions[first : last + 1]
-            first, before = last + 1, int(ends[last])
-        starts, positions = starts[first:], positions[first:]
+            first = last + 1
+            before = int(ends[last])
+        starts = starts[first:]
+        positions = positions[first:]
     if len(starts):
         yield starts, positions
 
@@ -153,7 +155,8 @@ def _document_blocks(shard: Shard, remedy: str) -> Iterator[tuple[np.ndarray, np
         positions = np.diff(starts) - 1
         kept = positions > 0
         yield starts[:-1][kept], positions[kept]
-        sequences, tokens = last, int(bounds[-1])
+        sequences = last
+        tokens = int(bounds[-1])
     if sequences != len(shard.lengths):
         raise _disordered(shard, remedy)
 

@@ -115,7 +115,8 @@ def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int,
     Raises ConfigError for a source that has weight and no rows, in whichever phase, and where none
     has any.
     """
-    problems, phases = [], []
+    problems = []
+    phases = []
     for progress, where, part in config.proportions:
         weights = part.weights(rows)
         setting = f"{where}.{'epochs' if part.epochs is not None else 'mixture'}"

@@ -37,13 +37,17 @@ def look_ahead(config: RunConfig) -> DataOutlook:
 def _outlook(
     config: RunConfig, data: Data, packing: PackingManifest | None
 ) -> dict[str, SourceOutlook]:
-    total, length = config.total_samples, config.data.sequence_length
-    before, epochs = data.order.samples_before(total), data.order.epochs(total)
+    total = config.total_samples
+    length = config.data.sequence_length
+    before = data.order.samples_before(total)
+    epochs = data.order.epochs(total)
     found: dict[str, SourceOutlook] = {}
     for index, source in enumerate(data.sources):
-        rows, tokens = source.rows.count, len(source.stream)
+        rows = source.rows.count
+        tokens = len(source.stream)
         if packing is None:
-            cut, padded = _cut_share(source.stream, length), rows * length - max(0, tokens - 1)
+            cut = _cut_share(source.stream, length)
+            padded = rows * length - max(0, tokens - 1)
         else:
             counts = packing["sources"][source.name]
             cut = counts["cut_documents"] / counts["documents"] if counts["documents"] else None

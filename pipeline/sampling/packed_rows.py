@@ -44,7 +44,8 @@ class RowsWriter:
 
     def __init__(self, path: Path, sequence_length: int) -> None:
         self.rows = self.pieces = 0
-        self._path, self._sequence_length = path, sequence_length
+        self._path = path
+        self._sequence_length = sequence_length
         path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = temporary_path(path)
         self._stack = ExitStack()
@@ -101,7 +102,8 @@ class PackedRows:
     def __init__(self, path: Path, sequence_length: int) -> None:
         """Raises DataError where the file is missing, of another format or sequence length, or of a
         wrong size."""
-        self._path, self._sequence_length = path, sequence_length
+        self._path = path
+        self._sequence_length = sequence_length
         try:
             content = np.asarray(np.memmap(path, np.uint8, "r"))
             magic, version, length, rows, pieces = HEADER.unpack(content[: HEADER.size].tobytes())
@@ -127,8 +129,10 @@ class PackedRows:
         where it is damaged."""
         if not 0 <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")
-        first, last = int(self._first_piece[row]), int(self._first_piece[row + 1])
-        starts, lengths = self._starts[first:last], self._lengths[first:last]
+        first = int(self._first_piece[row])
+        last = int(self._first_piece[row + 1])
+        starts = self._starts[first:last]
+        lengths = self._lengths[first:last]
         self._check(np.array([last - first]), np.zeros(len(starts), np.int64), starts, lengths)
         return starts, lengths
 
@@ -147,7 +151,8 @@ class PackedRows:
         places = np.arange(len(index)) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
         if len(places) and not 0 <= places.min() <= places.max() < len(self._starts):
             raise self._damaged("names pieces that are not there")
-        starts, lengths = self._starts[places], self._lengths[places]
+        starts = self._starts[places]
+        lengths = self._lengths[places]
         self._check(counts, index, starts, lengths)
         return index, starts, lengths
 

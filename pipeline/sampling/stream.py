@@ -54,7 +54,8 @@ class Files:
 
     def _get(self, path: Path) -> FileIO:
         with self._lock:
-            if (file := self._open.get(path)) is not None:
+            file = self._open.get(path)
+            if file is not None:
                 self._open.move_to_end(path)
                 return file
         file = FileIO(path)
@@ -103,10 +104,12 @@ class TokenStream:
         """
         ends = np.cumsum(counts)
         out = np.empty(int(ends[-1]) if len(ends) else 0, self.dtype)
-        size, view = self.dtype.itemsize, out.data.cast("B")
+        size = self.dtype.itemsize
+        view = out.data.cast("B")
         shards = np.searchsorted(self.starts, starts, side="right") - 1
         offsets = (starts - self.starts[shards]) * size
-        read, paths = self._files.read_into, self.paths
+        read = self._files.read_into
+        paths = self.paths
         for shard, offset, end, count in zip(
             shards.tolist(),
             offsets.tolist(),
@@ -132,10 +135,8 @@ class TokenStream:
                 raise DataError(
                     f"{self.paths[-1]}: {len(piece) - filled} bytes were read beyond its end"
                 )
-            path, size = (
-                self.paths[shard],
-                int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize,
-            )
+            path = self.paths[shard]
+            size = int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize
             left = min(len(piece) - filled, size - offset)
             while left:
                 found = self._files.read_into(path, piece[filled : filled + left], offset)
@@ -143,8 +144,11 @@ class TokenStream:
                     raise DataError(
                         f"{path}: ends after {offset} bytes instead of {size}. {made_again(path)}"
                     )
-                filled, offset, left = filled + found, offset + found, left - found
-            shard, offset = shard + 1, 0
+                filled = filled + found
+                offset = offset + found
+                left = left - found
+            shard = shard + 1
+            offset = 0
 
 
 class RecordedFile(TypedDict):

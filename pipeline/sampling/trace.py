@@ -49,10 +49,12 @@ def open_run(run: Path, overrides: Sequence[str]) -> RunConfig:
     Raises DataError where nothing was trained there yet.
     """
     if run.is_dir():
-        folder, changes = run, [*overrides]
+        folder = run
+        changes = [*overrides]
     else:  # what it names now may have been moved, and changed, since the run began
         config = load(run, overrides)
-        folder, changes = config.paths.run_dir, [f"paths.data_dir={config.paths.data_dir}"]
+        folder = config.paths.run_dir
+        changes = [f"paths.data_dir={config.paths.data_dir}"]
     run_file = RunFolder(folder).config
     if not run_file.is_file():
         raise DataError(
@@ -205,9 +207,11 @@ def _seen(run: Run, source: str, shard: str, row: int) -> dict[str, Any]:
     where = run.documents[index].find(shard, row)
     if where is None:
         return {"held_out": False, "tokens": 0, "times": []}
-    cut, count = run.data.sources[index].rows, run.config.total_samples
+    cut = run.data.sources[index].rows
+    count = run.config.total_samples
     rows = cut.overlapping(*where) if cut.count else np.zeros(0, np.int64)
-    plan, times = run.config.step_plan, []
+    plan = run.config.step_plan
+    times = []
     for epoch, positions in run.data.order.find(source, rows, count).items():
         for sequence, position in zip(rows.tolist(), positions.tolist(), strict=True):
             if position >= 0:
@@ -245,7 +249,8 @@ def _spans(run: Run, source: int, sequence: int) -> Iterator[tuple[int, Span]]:
 
 def _documents_of(run: Run, source: int, sequence: int) -> list[dict[str, Any]]:
     """Return the parts of documents that a row reads, with the beginning of their text."""
-    stream, parts = run.data.sources[source].stream, []
+    stream = run.data.sources[source].stream
+    parts = []
     for at, span in _spans(run, source, sequence):
         ids = stream.read(at, min(span.end - span.first, EXCERPT_TOKENS))
         parts.append({**asdict(span), "excerpt": _decode(run.pieces, ids)})

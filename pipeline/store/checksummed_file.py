@@ -35,7 +35,8 @@ class ChecksummedFile:
         write.
         """
         self._file = path.open("wb", buffering=0)
-        self._stays_cached, self._uncached = stays_cached, 0
+        self._stays_cached = stays_cached
+        self._uncached = 0
         self._digest = xxhash.xxh3_128()
         self._size = 0
 
@@ -64,7 +65,8 @@ class ChecksummedFile:
             written = 0
             while written < len(block):  # a call may take less than it is given
                 count = self._file.write(block[written : written + PORTION_BYTES])
-                written, self._size = written + count, self._size + count
+                written = written + count
+                self._size = self._size + count
                 if not self._stays_cached and self._size - self._uncached >= PORTION_BYTES:
                     self._let_go()
             return written

@@ -40,15 +40,19 @@ class Heartbeat:
         path = RunFolder(run_dir).heartbeat(rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-        self._last, self._kind, self._count = 0.0, "", 0
+        self._last = 0.0
+        self._kind = ""
+        self._count = 0
 
     def beat(self, doing: str) -> None:
         """Say what the main thread does now, if that begins with another word or the last beat is a
         second old."""
-        now, kind = time.monotonic(), doing.partition(" ")[0]
+        now = time.monotonic()
+        kind = doing.partition(" ")[0]
         if now - self._last < LEAST_SECONDS and kind == self._kind:
             return
-        self._last, self._kind = now, kind
+        self._last = now
+        self._kind = kind
         self._count += 1
         text = json.dumps({"beat": self._count, "doing": doing}).ljust(96) + "\n"
         os.pwrite(self._file, text.encode(), 0)

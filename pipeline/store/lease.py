@@ -127,7 +127,8 @@ class Lease:
             if _is_alive(path, holder):
                 return holder
             claim = _claim(path, holder.text)
-            if (rival := self._take(claim)) is not None:
+            rival = self._take(claim)
+            if rival is not None:
                 return rival
             try:
                 if self._replace(path, holder):

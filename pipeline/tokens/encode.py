@@ -70,7 +70,8 @@ class Encoder:
 
     def __init__(self, folder: Path, kind: EncoderKind, parse_special_tokens: bool) -> None:
         """Load data_dir/tokenizer. Raises DataError where it has no end-of-document token."""
-        self._folder, self._parse_special_tokens = folder, parse_special_tokens
+        self._folder = folder
+        self._parse_special_tokens = parse_special_tokens
         description = orjson.loads((folder / TOKENIZER_JSON).read_bytes())
         vocabulary = _vocabulary(description)
         self.end_of_document = _end_of_document(folder, vocabulary)
@@ -89,7 +90,8 @@ class Encoder:
 
     def encode_reference(self, documents: Documents) -> Ids:
         """Encode texts in UTF-8 with `tokenizers`."""
-        ids, lengths = [np.zeros(0, np.uint32)], []
+        ids = [np.zeros(0, np.uint32)]
+        lengths = []
         end = np.array([self.end_of_document], np.uint32)
         for batch in _bounded(documents):
             if len(batch) == 1:
@@ -121,7 +123,8 @@ class Encoder:
 
     def _is_free_cut(self, block: bytes, cut: int) -> bool:
         """Tell whether the text around a place has the ids of its two sides."""
-        left, right = block[cut - CUT_CONTEXT_BYTES : cut], block[cut : cut + CUT_CONTEXT_BYTES]
+        left = block[cut - CUT_CONTEXT_BYTES : cut]
+        right = block[cut : cut + CUT_CONTEXT_BYTES]
         texts = [side.decode(errors="ignore") for side in (left + right, left, right)]
         whole, before, after = self._encode(texts)
         return np.array_equal(whole, np.concatenate([before, after]))
@@ -299,7 +302,8 @@ def _bounded(documents: Documents) -> Iterator[list[bytes | memoryview]]:
     for document in documents:
         if batch and size + len(document) > REFERENCE_BATCH_BYTES:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
         batch.append(document)
         size += len(document)
     if batch:
@@ -310,7 +314,8 @@ def _likely_cuts(block: bytes) -> Iterator[int]:
     """Yield places before the word that begins a line, then before a space between words, from the
     block's end back."""
     for gap, offset in ((b"\n", 1), (b" ", 0)):
-        at, found = len(block) - CUT_CONTEXT_BYTES, 0
+        at = len(block) - CUT_CONTEXT_BYTES
+        found = 0
         while found < 10 and (at := block.rfind(gap, CUT_CONTEXT_BYTES, at)) > 0:
             if block[at + 1 : at + 2].isalnum() and (gap == b"\n" or block[at - 1 : at].isalnum()):
                 found += 1

@@ -38,7 +38,8 @@ def pair_tasks(
     pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: TokenizerCounts
 ) -> list[Task]:
     """Return a task for each pair. `tokenizer`: the counts of the tokenizer's manifest."""
-    vocab_size, end = tokenizer["vocab_size"], tokenizer["end_of_document_id"]
+    vocab_size = tokenizer["vocab_size"]
+    end = tokenizer["end_of_document_id"]
     tasks = []
     for pair in (pair for of_source in pairs.values() for pair in of_source):
         arguments = {
@@ -122,10 +123,8 @@ def settle(
         for pair in found:
             result = results[f"{source}~{pair.name}"]
             by_dtype.setdefault(result["dtype"], []).append(pair)
-            checked, ended = (
-                checked + result["documents_checked"],
-                ended + result["documents_ended"],
-            )
+            checked = checked + result["documents_checked"]
+            ended = ended + result["documents_ended"]
         if len(by_dtype) > 1:
             example = " and ".join(
                 f"{dtype} ({same[0].prefix})" for dtype, same in sorted(by_dtype.items())
@@ -159,7 +158,8 @@ def identity(name: str, file: Path) -> str:
 
 
 def _check_index(pair: Pair, shard: Shard) -> None:
-    sequences, documents = len(shard.lengths), shard.documents
+    sequences = len(shard.lengths)
+    documents = shard.documents
     blocks = range(0, len(documents), BLOCK_DOCUMENTS)
     in_order = all(
         (np.diff(documents[start : start + BLOCK_DOCUMENTS + 1]) >= 0).all() for start in blocks

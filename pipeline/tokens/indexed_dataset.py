@@ -53,7 +53,8 @@ def with_suffix(prefix: Path, suffix: str) -> Path:
 def sample_checksum(path: Path) -> str:
     """Return the xxh3_128 of SAMPLED_BLOCKS blocks spread evenly from the first to the last, of a
     small file of all of it."""
-    digest, last = xxhash.xxh3_128(), SAMPLED_BLOCKS - 1
+    digest = xxhash.xxh3_128()
+    last = SAMPLED_BLOCKS - 1
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size < SAMPLED_BLOCKS * SAMPLED_BLOCK_BYTES:
@@ -85,7 +86,8 @@ class ShardWriter:
 
     def __init__(self, prefix: Path, dtype: np.dtype) -> None:
         self.documents = self.tokens = 0
-        self._prefix, self._dtype = prefix, dtype
+        self._prefix = prefix
+        self._dtype = dtype
         prefix.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = {
             suffix: temporary_path(with_suffix(prefix, suffix)) for suffix in SUFFIXES
@@ -173,7 +175,8 @@ class Shard:
 
     def document(self, index: int) -> np.ndarray:
         """Return one document's ids, its end-of-document id last."""
-        first, last = self.documents[index], self.documents[index + 1]
+        first = self.documents[index]
+        last = self.documents[index + 1]
         start = int(self.offsets[first]) // self.ids.itemsize
         return self.ids[start : start + int(self.lengths[first:last].sum(dtype=np.int64))]
 

@@ -230,7 +230,8 @@ def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
             key = xxhash.xxh3_64_intdigest(f"{path.parent.name}/{path.stem}/{group}".encode())
             groups.append((key, path, group, size))
     groups.sort()
-    chosen, gives = [], 0
+    chosen = []
+    gives = 0
     for _, path, group, size in groups:
         chosen.append((path, group))
         gives += size

@@ -99,7 +99,8 @@ def inventory(config: RunConfig) -> dict[str, str | None]:
             if manifest.is_file()
             else None
         )
-    if (folder := config.model.pretrained) is not None:
+    folder = config.model.pretrained
+    if folder is not None:
         described["model.pretrained"] = content_of_model_folder(folder)
     return described
 

@@ -108,7 +108,8 @@ def report_progress(fraction: float, **counts: int) -> None:
     """
     if _stopping.is_set():
         raise Interrupted("stopped")
-    send, last = getattr(_current, "send", None), getattr(_current, "last", 0.0)
+    send = getattr(_current, "send", None)
+    last = getattr(_current, "last", 0.0)
     if send and (time.monotonic() - last >= REPORT_SECONDS or fraction >= 1):
         _current.last = time.monotonic()
         send(fraction, counts)
@@ -167,7 +168,8 @@ def _execute(task: Task, records: Path, send: Callable[[float, dict[str, int]], 
     except UserError as error:
         return UserError(str(error))  # only the message crosses process boundaries
     except OSError as error:
-        if full := out_of_space(error, records.parent):
+        full = out_of_space(error, records.parent)
+        if full:
             raise full from None
         raise
     finally:
@@ -242,7 +244,8 @@ def _cgroup1_cores() -> float:
 @contextmanager
 def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
     global _helpers
-    pool, _helpers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads)
+    _helpers = ThreadPoolExecutor(threads)
     try:
         yield pool
     finally:  # on an error or Ctrl-C the running tasks end at their next report
@@ -308,7 +311,10 @@ class _Board:
         update: Callable[[float, str], None],
         tasks: int,
     ) -> None:
-        self._sizes, self._done_bytes, self._update, self._tasks = sizes, done_bytes, update, tasks
+        self._sizes = sizes
+        self._done_bytes = done_bytes
+        self._update = update
+        self._tasks = tasks
         self._lock = threading.Lock()
         self._fractions: dict[str, float] = {}
         self._counts: dict[str, dict[str, int]] = {}
@@ -354,6 +360,7 @@ class _Board:
 
 @contextmanager
 def _board(label: str, tasks: Sequence[Task], waiting: Sequence[Task]) -> Iterator[_Board]:
-    total, left = sum(task.size for task in tasks), sum(task.size for task in waiting)
+    total = sum(task.size for task in tasks)
+    left = sum(task.size for task in waiting)
     with progress(label, total, "bytes of input") as update:
         yield _Board({task.name: task.size for task in waiting}, total - left, update, len(tasks))
