@@ -44,8 +44,10 @@ STAGES = (
         folder=lambda config: data_folder(config).tokenizer,
         settings=("tokenizer",),
         inputs=("prepare",),
-        outside="pipeline.tokens.pretrained:inventory",
-        checks=(Check("pipeline.tokens.pretrained:check", is_ahead=True),),
+        outside="pipeline.tokens.kinds.tokenizer_kind:tokenizer_inventory",
+        checks=(
+            Check("pipeline.tokens.kinds.tokenizer_kind:check_tokenizer_files", is_ahead=True),
+        ),
         version=versions.TRAIN_TOKENIZER,
         shared=True,
         keeps=True,  # added text must not change the ids of what is tokenized

@@ -96,6 +96,18 @@ SOURCE_KINDS = KindTable(
 )
 """What a source of text or token ids consists of (`pipeline/corpus/source_kind.py`)."""
 
+TOKENIZER_KINDS = KindTable(
+    {
+        "sentencepiece-bpe": "pipeline.tokens.kinds.sentencepiece_bpe_kind:SentencePieceBpe",
+        "sentencepiece-unigram": (
+            "pipeline.tokens.kinds.sentencepiece_unigram_kind:SentencePieceUnigram"
+        ),
+        "byte-level-bpe": "pipeline.tokens.kinds.byte_level:ByteLevelBpe",
+        "pretrained": "pipeline.tokens.kinds.pretrained_kind:PretrainedTokenizer",
+    }
+)
+"""How the tokenizer is made (`pipeline/tokens/kinds`)."""
+
 LAUNCH_KINDS = KindTable(
     {
         "local": "pipeline.cluster.local_launch:LocalLaunch",

@@ -10,12 +10,12 @@ import difflib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.config.field_descriptions import section_in
-from pipeline.config.kinds import SOURCE_KINDS
+from pipeline.config.kinds import SOURCE_KINDS, TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import schedule_problems
 from pipeline.config.sections import Evaluation
@@ -125,13 +125,17 @@ def _leave_out_cloze(document: dict[str, Any]) -> None:
     evaluation = document.setdefault("evaluation", {})
     if not isinstance(sources, dict) or not isinstance(evaluation, dict) or "tasks" in evaluation:
         return
-    kinds = [
-        source.get("kind") if isinstance(source, dict) else None for source in sources.values()
-    ]
-    are_known = all(isinstance(kind, str) and kind in SOURCE_KINDS for kind in kinds)
-    if kinds and are_known and not any(SOURCE_KINDS[kind].has_documents for kind in kinds):
+    if sources and not any(map(_may_have_text, sources.values())):
         default = Evaluation.model_fields["tasks"].default
         evaluation["tasks"] = [task for task in default if task != "heldout_cloze"]
+
+
+def _may_have_text(source: Any) -> bool:
+    """Tell whether a source of a run file that is not checked yet has documents, or is none."""
+    kind = source.get("kind") if isinstance(source, dict) else None
+    if not isinstance(kind, str) or kind not in SOURCE_KINDS:
+        return True
+    return SOURCE_KINDS[kind].has_documents
 
 
 def _mismatches(config: RunConfig) -> list[str]:
@@ -141,29 +145,7 @@ def _mismatches(config: RunConfig) -> list[str]:
         for name, source in config.sources.items()
         for problem in SOURCE_KINDS[source.kind].wrong_settings(config, name)
     ]
-    tokenizer = config.tokenizer
-    if tokenizer.kind == "pretrained" and (
-        tokenizer.path is None or tokenizer.vocab_size is not None
-    ):
-        problems.append(
-            "tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no "
-            "vocab_size"
-        )
-    if tokenizer.kind != "pretrained" and (
-        tokenizer.path is not None or tokenizer.vocab_size is None
-    ):
-        problems.append(f"tokenizer: kind {tokenizer.kind} takes `vocab_size` and no path")
-    patterns = ("gpt2", "cl100k") if tokenizer.kind.startswith("sentencepiece") else ("spaces",)
-    if tokenizer.kind != "pretrained" and tokenizer.split_pattern in patterns:
-        usable = [
-            p
-            for p in get_args(type(tokenizer).model_fields["split_pattern"].annotation)
-            if p not in patterns
-        ]
-        problems.append(
-            f"tokenizer.split_pattern = {tokenizer.split_pattern}: kind {tokenizer.kind} takes "
-            f"{' or '.join(usable)}"
-        )
+    problems += TOKENIZER_KINDS[config.tokenizer.kind].wrong_settings(config.tokenizer)
     problems += _batch_mismatches(config)
     if (config.model.architecture is None) == (config.model.pretrained is None):
         problems.append(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.kinds import OPTIMIZERS, SCHEDULES, SOURCE_KINDS, KindName
+from pipeline.config.kinds import OPTIMIZERS, SCHEDULES, SOURCE_KINDS, TOKENIZER_KINDS, KindName
 from pipeline.config.shipped_files import RecipeLocation
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
@@ -64,7 +64,7 @@ class Tokenizer(Section):
     """YAML file with the fields of this section: the name of a shipped one, for example
     `sentencepiece-bpe-32k`, or a path, with a slash or a suffix. What the run file sets itself
     wins."""
-    kind: Literal["sentencepiece-bpe", "sentencepiece-unigram", "byte-level-bpe", "pretrained"]
+    kind: Annotated[str, KindName(TOKENIZER_KINDS)]
     """How ids are made. `pretrained` takes the tokenizer in `path` as it is; of
     `sentencepiece-unigram`, SentencePiece learns the pieces, and the ids are those of the exported
     fast tokenizer (`pipeline/tokens/README.md`)."""

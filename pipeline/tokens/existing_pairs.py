@@ -17,6 +17,7 @@ from pipeline.corpus.rows import Reject, Row
 from pipeline.corpus.source_kind import SourceKind
 from pipeline.errors import DataError
 from pipeline.tokens.indexed_dataset import PAIR, with_suffix
+from pipeline.tokens.kinds.tokenizer_kind import tokenizer_kind
 
 FIELDS = {"train": "paths", "validation": "validation_paths"}
 """Split -> the setting that names its pairs."""
@@ -55,7 +56,7 @@ class ExistingPairs(SourceKind):
     def wrong_settings(self, config: RunConfig, name: str) -> list[str]:
         """Describe also a tokenizer that is still to be made: it cannot have made the ids."""
         problems = super().wrong_settings(config, name)
-        if config.tokenizer.kind != "pretrained":
+        if tokenizer_kind(config).is_learned:
             problems.append(
                 f"tokenizer.kind = {config.tokenizer.kind}: the ids of sources.{name} (kind "
                 "megatron) were made by a tokenizer that exists; set tokenizer.kind to pretrained "

@@ -42,20 +42,17 @@ EXPECTED = (
 )
 
 
-def inventory(config: RunConfig) -> dict[str, Any]:
+def identify_pretrained(config: RunConfig) -> dict[str, Any]:
     """Describe the files of a tokenizer that is taken, for the stage's fingerprint. Raises
     DataError for missing ones."""
-    if config.tokenizer.kind != "pretrained":
-        return {}
     return {f"pretrained {path.name}": file_record(path)["checksum"] for path in _files(config)}
 
 
-def check(config: RunConfig) -> None:
+def check_pretrained(config: RunConfig) -> None:
     """Refuse a `tokenizer.path` that names no tokenizer, one without an exact fast form, or code.
     Raises DataError."""
     path = config.tokenizer.path
-    if config.tokenizer.kind != "pretrained" or path is None:
-        return
+    assert path is not None, "the run file is checked for it"
     _files(config)
     if path.is_dir():
         refuse_code(path, f"tokenizer.path = {path}")
@@ -82,8 +79,8 @@ def _files(config: RunConfig) -> list[Path]:
 
 
 def expected_ids(config: RunConfig) -> int:
-    """Return how many ids the tokenizer in `tokenizer.path` has. Raises DataError as `check`
-    does."""
+    """Return how many ids the tokenizer in `tokenizer.path` has. Raises DataError as
+    `check_pretrained` does."""
     _files(config)
     path = config.tokenizer.path
     assert path is not None, "the run file is checked for it"

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import sentencepiece
 
+from pipeline.config.kinds import TOKENIZER_KINDS
 from pipeline.config.sections import Tokenizer as TokenizerConfig
 from pipeline.errors import DataError
-from pipeline.tokens.sentencepiece_file import SPACE
+from pipeline.tokens.kinds.sentencepiece_model import SentencePieceModelKind
 
 MAX_SENTENCE_BYTES = 4192
 """SentencePiece drops longer training sentences with only a warning: nothing longer may be handed
@@ -15,8 +16,6 @@ over."""
 THREADS = 16
 """A constant, whatever the machine has: unigram training adds up its counts by thread, in
 float32."""
-BYTE_PIECES = "<0x0123456789ABCDEF>"
-"""Characters of the names of the pieces that stand for bytes."""
 
 
 def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
@@ -25,23 +24,16 @@ def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
     Nothing is normalised, no space is put in front, unknown characters become bytes.
     Raises DataError where the text is too small for the vocabulary, or the vocabulary for the text.
     """
-    model_type = config.kind.removeprefix("sentencepiece-")
-    # The characters that special pieces are written with are pieces, so that such text can always
-    # be encoded as text.
-    literal = (
-        set(f"{BYTE_PIECES}<unk>{config.end_of_document}") - {" ", SPACE}
-        if model_type == "unigram"
-        else set()
-    )
+    kind: SentencePieceModelKind = TOKENIZER_KINDS[config.kind]
     model = io.BytesIO()  # a file's name would stand in the model
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=pieces_of(texts),
             model_writer=model,
-            model_type=model_type,
+            model_type=kind.model_type,
             vocab_size=config.vocab_size,
             character_coverage=0.9999,
-            required_chars="".join(sorted(literal)),
+            required_chars="".join(sorted(kind.required_characters(config))),
             byte_fallback=True,
             normalization_rule_name=config.normalization,
             add_dummy_prefix=False,

@@ -17,6 +17,7 @@ from pipeline.store.counts import ExactnessProof
 from pipeline.store.files import write_json
 from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON, open_tokenizer
+from pipeline.tokens.kinds.tokenizer_kind import TokenizerKind
 from pipeline.tokens.sentencepiece_file import SPACE
 
 PROOF_STRINGS = 2400
@@ -84,7 +85,7 @@ def load_exported(folder: Path) -> Any:
 
 
 def prove(
-    folder: Path, kind: str, reference: Callable[[str], list[int]], strings: Sequence[str]
+    folder: Path, kind: TokenizerKind, reference: Callable[[str], list[int]], strings: Sequence[str]
 ) -> ExactnessProof:
     """Compare the folder with the reference on every string, and decode what was encoded; returns
     the counts.
@@ -109,7 +110,7 @@ def prove(
                 differing.append(text)
             decoded = loaded.decode(ids, skip_special_tokens=False)
             same += decoded == text
-            if decoded != (text if kind == "byte-level-bpe" else text.replace(SPACE, " ")):
+            if decoded != kind.decoding_of(text):
                 broken.append(text)
             update(number + 1, "")
     if differing:
@@ -119,7 +120,7 @@ def prove(
             f"strings, first {differing[0][:80]!r}. Choose another tokenizer.kind or "
             "tokenizer.path."
         )
-    if broken and kind != "pretrained":
+    if broken and kind.is_learned:
         raise DataError(
             f"{folder}: decoding does not give the text back for {len(broken)} of {len(strings)} "
             "strings, first "
@@ -131,7 +132,7 @@ def prove(
             "end-of-document token, as in "
             f"{ending[0][:80]!r}"
         )
-        if kind != "pretrained":
+        if kind.is_learned:
             raise DataError(
                 f"{problem}. Choose a tokenizer.end_of_document that is no word, such as "
                 "<|endoftext|>."

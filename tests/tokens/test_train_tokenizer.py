@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from helpers import run_stages
 
+from pipeline.config.kinds import TOKENIZER_KINDS
 from pipeline.config.run_file import load
 from pipeline.config.sections import Tokenizer
 from pipeline.config.yaml_files import read_yaml
@@ -119,11 +120,14 @@ def test_the_proof_fails_on_one_other_id(run_file: Path) -> None:
         ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids[::-1] if text == "ab" else ids
 
-    assert prove(folder, "byte-level-bpe", almost, ["a", "b"])["strings_compared"] == 2
+    assert (
+        prove(folder, TOKENIZER_KINDS["byte-level-bpe"], almost, ["a", "b"])["strings_compared"]
+        == 2
+    )
     with pytest.raises(
         DataError, match="gives other ids than its reference for 1 of 2 strings, first 'ab'"
     ):
-        prove(folder, "byte-level-bpe", almost, ["a", "ab"])
+        prove(folder, TOKENIZER_KINDS["byte-level-bpe"], almost, ["a", "ab"])
 
 
 def test_the_proof_fails_where_text_does_not_come_back(run_file: Path) -> None:
@@ -134,7 +138,7 @@ def test_the_proof_fails_where_text_does_not_come_back(run_file: Path) -> None:
         encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         return encoding["input_ids"]
 
-    counts = prove(folder, "sentencepiece-bpe", same, ["a b", "a▁b"])
+    counts = prove(folder, TOKENIZER_KINDS["sentencepiece-bpe"], same, ["a b", "a▁b"])
     assert (counts["strings_decoded_to_themselves"], counts["strings_with_the_space_symbol"]) == (
         1,
         1,
@@ -142,7 +146,7 @@ def test_the_proof_fails_where_text_does_not_come_back(run_file: Path) -> None:
     with pytest.raises(
         DataError, match="decoding does not give the text back for 1 of 2 strings, first 'a▁b'"
     ):
-        prove(folder, "byte-level-bpe", same, ["a b", "a▁b"])
+        prove(folder, TOKENIZER_KINDS["byte-level-bpe"], same, ["a b", "a▁b"])
 
 
 def test_text_that_becomes_the_end_of_a_document_is_refused(run_file: Path) -> None:

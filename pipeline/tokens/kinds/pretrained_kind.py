@@ -1,0 +1,41 @@
+"""The tokenizer kind `pretrained`: one that exists already is taken as it is."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.run_config import RunConfig
+from pipeline.config.sections import Tokenizer
+from pipeline.tokens.kinds.tokenizer_kind import MadeTokenizer, TokenizerKind
+
+
+class PretrainedTokenizer(TokenizerKind):
+    """The tokenizer in `tokenizer.path` (`pretrained.py`)."""
+
+    is_learned = False
+
+    def wrong_settings(self, settings: Tokenizer) -> list[str]:
+        """Describe a missing path, and a size of the vocabulary."""
+        if settings.path is not None and settings.vocab_size is None:
+            return []
+        return [
+            "tokenizer: kind pretrained takes `path` (folder, tokenizer.json or .model) and no "
+            "vocab_size"
+        ]
+
+    def make(self, config: RunConfig, folder: Path) -> MadeTokenizer:
+        """Write it in the form that `tokenize` reads."""
+        from pipeline.tokens import pretrained
+
+        return MadeTokenizer(pretrained.take(config, folder), {})
+
+    def check_files(self, config: RunConfig) -> None:
+        """Refuse a path that names no tokenizer, one without an exact fast form, or code."""
+        from pipeline.tokens import pretrained
+
+        pretrained.check_pretrained(config)
+
+    def identify_files(self, config: RunConfig) -> dict[str, Any]:
+        """Return the checksum of each of the tokenizer's files."""
+        from pipeline.tokens import pretrained
+
+        return pretrained.identify_pretrained(config)
