@@ -21,7 +21,7 @@ from pipeline.sampling.best_fit import PackedShard, pack_shard
 from pipeline.store import versions
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.counts import PackCounts, PaddedRowCounts, RowCounts, TokenizeCounts
-from pipeline.store.files import fingerprint, read_json, remove_unlisted, write_json
+from pipeline.store.files import file_record, fingerprint, read_json, remove_unlisted, write_json
 from pipeline.store.layout import MANIFEST, data_folder, manifest_path
 from pipeline.store.records import ListedFile, Manifest, ManifestMadeBefore, SizedFile, content_of
 from pipeline.work.executor import Task, run_tasks
@@ -85,6 +85,7 @@ def pack(config: RunConfig) -> Result[PackCounts]:
         },
     }
     write_json(manifest_path(folder), packing)
+    files[MANIFEST] = file_record(manifest_path(folder))
     return Result(_counts(packing), files)
 
 
@@ -97,7 +98,8 @@ def complete_index(config: RunConfig) -> ManifestMadeBefore | None:
         return None
     if packing["fingerprint"] != _fingerprint(_tasks(config, _read_tokens(config))):
         return None
-    files: dict[str, SizedFile] = {}
+    manifest_bytes = manifest_path(folder).stat().st_size
+    files: dict[str, SizedFile] = {MANIFEST: {"bytes": manifest_bytes}}
     for source, counts in packing["sources"].items():
         for shard, _ in counts["shards"]:
             path = rows_path(folder, source, shard)

@@ -187,5 +187,6 @@ class PackedRows:
     def _damaged(self, what: str) -> DataError:
         manifest = manifest_path(self._path.parents[1])
         return DataError(
-            f"{self._path}: {what}. Delete it and {manifest}, then run the same command again."
+            f"{self._path}: {what}. Delete it and {manifest}, then run `pipeline pack` "
+            "with the same run file."
         )

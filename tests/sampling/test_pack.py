@@ -153,6 +153,23 @@ def test_an_index_without_the_stages_manifest_is_done(
     assert digests(folder) == before
 
 
+def test_an_index_of_which_something_was_deleted_is_completed(
+    make_run: Callable[..., Path],
+) -> None:
+    run_file = make_run()
+    config = load(run_file)
+    folder = data_folder(config).packing(config.data.sequence_length)
+    run_stages(run_file, ["pack"], PACKED)
+    made = read_packing(config)
+    for name in ("manifest.json", "prose"):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        assert status_of(run_file)["pack"].kind == "stale"
+        run_stages(run_file, ["pack"], PACKED)
+        assert read_packing(config) == made
+        assert status_of(run_file)["pack"].kind == "done"
+
+
 def test_several_sequence_lengths_lie_side_by_side(make_run: Callable[..., Path]) -> None:
     run_file = make_run()
     longer = ["data.sequence_length=128", "batch.global_batch_tokens=512"]

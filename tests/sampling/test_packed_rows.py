@@ -108,8 +108,8 @@ def test_a_damaged_file_is_refused_with_the_way_out(
             read(PackedRows(path, 8))
         assert f"{path}: " in str(error.value) and what in str(error.value)
         assert (
-            f"Delete it and {tmp_path / 'manifest.json'}, then run the same command again."
-            in str(error.value)
+            f"Delete it and {tmp_path / 'manifest.json'}, then run `pipeline pack` "
+            "with the same run file." in str(error.value)
         )
 
 
