@@ -50,7 +50,7 @@ COMPRESSION_LEVEL = 1
 writing them 1.5 times as long, which is half of all work."""
 
 
-MADE_AGAIN = (
+PREPARE_AGAIN = (
     "Run `pipeline prepare` with the same run file: it makes again what is missing and keeps all "
     "other documents."
 )
@@ -251,34 +251,34 @@ def check_files(documents_dir: Path, files: Mapping[str, ListedFile]) -> None:
     size."""
     wrong = missing_files(documents_dir, files)
     if wrong:
-        raise DataError(f"{documents_dir}: {'; '.join(wrong)}. {MADE_AGAIN}")
+        raise DataError(f"{documents_dir}: {'; '.join(wrong)}. {PREPARE_AGAIN}")
 
 
 @contextlib.contextmanager
-def reading(shard: Path) -> Iterator[None]:
+def naming_damaged_shard(shard: Path) -> Iterator[None]:
     """Turn what fails while a shard is read into a DataError that names it: it has gone, or is no
     Parquet any more."""
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{shard}: is missing. {MADE_AGAIN}") from None
+        raise DataError(f"{shard}: is missing. {PREPARE_AGAIN}") from None
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"{shard}: is damaged ({str(error).splitlines()[0]}). Delete it. {MADE_AGAIN}"
+            f"{shard}: is damaged ({str(error).splitlines()[0]}). Delete it. {PREPARE_AGAIN}"
         ) from None
 
 
 @contextlib.contextmanager
 def open_shard(shard: Path) -> Iterator[pq.ParquetFile]:
     """Open a shard; a DataError names one that is missing or damaged."""
-    with reading(shard), pq.ParquetFile(shard) as file:
+    with naming_damaged_shard(shard), pq.ParquetFile(shard) as file:
         yield file
 
 
 def shard_footer(shard: Path) -> pq.FileMetaData:
     """Return what a shard says of its rows and row groups, without reading them. Raises DataError
     as `open_shard` does."""
-    with reading(shard):
+    with naming_damaged_shard(shard):
         return pq.read_metadata(shard)
 
 

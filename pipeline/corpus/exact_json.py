@@ -71,7 +71,7 @@ class StandIn:
 StandIns = dict[str, StandIn]
 
 
-def parse(content: bytes) -> tuple[Any, StandIns]:
+def parse_with_stand_ins(content: bytes) -> tuple[Any, StandIns]:
     """Return the value with stand-ins for what orjson cannot hold, and what each of them stands
     for.
 
@@ -84,7 +84,7 @@ def parse(content: bytes) -> tuple[Any, StandIns]:
     return orjson.loads(rewritten), rewriting.stand_ins
 
 
-def put_back(encoded: bytes, stand_ins: StandIns) -> tuple[bytes, bool]:
+def replace_stand_ins(encoded: bytes, stand_ins: StandIns) -> tuple[bytes, bool]:
     """Return JSON with its stand-ins replaced by what they stand for, and whether anything of it is
     lost."""
     is_lost = False

@@ -12,9 +12,9 @@ from pipeline.corpus import layouts
 from pipeline.corpus.folders import (
     Entry,
     count_left_out,
+    counts_in_words,
     expand_pattern,
     search_folder,
-    shown_counts,
 )
 from pipeline.corpus.raw_files import COMPRESSIONS, kind_of_file
 from pipeline.errors import DataError
@@ -102,7 +102,7 @@ def search_files(
     problems += _same_names(source, found)
     problems += _same_content(source, found)
     searched = [(file.path, file.below) for file in found if file.below is not None]
-    problems += layouts.side_folders(source, searched)
+    problems += layouts.side_folder_problems(source, searched)
     if problems:
         raise DataError("\n".join(problems))
     held_out = layouts.held_out_files(searched) if names_splits else []
@@ -156,7 +156,7 @@ def _why_nothing(entry: Path, suffixes: Sequence[str], left_out: Sequence[Entry]
     if entry.is_dir():
         names = " or ".join(f"*{suffix}" for suffix in suffixes)
         what = f"holds no file named {names}"
-    beside = f" ({shown_counts(count_left_out(left_out))} there)" if left_out else ""
+    beside = f" ({counts_in_words(count_left_out(left_out))} there)" if left_out else ""
     return f"{entry} {what}{beside}. Correct the path in the run file, or put the text there."
 
 

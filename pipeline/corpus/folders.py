@@ -83,7 +83,7 @@ def count_left_out(entries: Iterable[Entry]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def shown_counts(counts: Mapping[str, int]) -> str:
+def counts_in_words(counts: Mapping[str, int]) -> str:
     """Return counts by what was counted in words, for example `3 .part, 1 hidden`."""
     return ", ".join(f"{count:,} {what.removeprefix('a ')}" for what, count in counts.items())
 

@@ -21,7 +21,7 @@ MOST_SHARES = 4
 
 
 @dataclass(frozen=True)
-class Group:
+class FileGroup:
     """The input of one task."""
 
     key: str
@@ -29,7 +29,7 @@ class Group:
     files: tuple[InputFile, ...]
 
 
-def group_files(files: Sequence[InputFile]) -> list[Group]:
+def group_files(files: Sequence[InputFile]) -> list[FileGroup]:
     """Return groups of `files`, which are sorted by name.
 
     Filling groups up to a size would move every later boundary when a file is added. So boundaries
@@ -39,7 +39,7 @@ def group_files(files: Sequence[InputFile]) -> list[Group]:
     the old one again. Lengths vary like those of a Poisson process; the bound of four shares cuts
     exp(-4) = 2 % of them, and only up to the next chosen boundary do such cuts move.
     """
-    groups: list[Group] = []
+    groups: list[FileGroup] = []
     waiting: list[InputFile] = []
     waiting_share = 0.0
     for file in files:
@@ -67,8 +67,8 @@ def group_files(files: Sequence[InputFile]) -> list[Group]:
     return groups
 
 
-def _group(files: Sequence[InputFile]) -> Group:
-    return Group(f"{_hash(files[0]) >> 16:012x}", tuple(files))
+def _group(files: Sequence[InputFile]) -> FileGroup:
+    return FileGroup(f"{_hash(files[0]) >> 16:012x}", tuple(files))
 
 
 def _hash(file: InputFile) -> int:

@@ -106,7 +106,7 @@ def find_rows(path: Path, key: str) -> list[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise damaged(path, "is missing") from None
+        raise unusable_index(path, "is missing") from None
     try:
         count = _count(path, descriptor)
         first, end = _equal_range(path, descriptor, count, hash_key(key))
@@ -120,7 +120,7 @@ def find_rows(path: Path, key: str) -> list[int]:
         os.close(descriptor)
 
 
-def damaged(path: Path, why: str) -> DataError:
+def unusable_index(path: Path, why: str) -> DataError:
     """Return what to raise for an index that cannot be used."""
     return DataError(
         f"{path}: {why}, so documents of this shard cannot be found by their original id or url. "
@@ -134,13 +134,15 @@ def _count(path: Path, descriptor: int) -> int:
     header = os.pread(descriptor, HEADER.size, 0)
     size = os.fstat(descriptor).st_size
     if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise damaged(path, "does not begin like a .keys file")
+        raise unusable_index(path, "does not begin like a .keys file")
     _, version, count = HEADER.unpack(header)
     if version != VERSION:
-        raise damaged(path, f"has the format version {version} and not {VERSION}")
+        raise unusable_index(path, f"has the format version {version} and not {VERSION}")
     expected = HEADER.size + (HASH.itemsize + ROW.itemsize) * count
     if size != expected:
-        raise damaged(path, f"has {size:,} bytes and not the {expected:,} of its {count:,} entries")
+        raise unusable_index(
+            path, f"has {size:,} bytes and not the {expected:,} of its {count:,} entries"
+        )
     return count
 
 
@@ -173,5 +175,5 @@ def _read(
     size = (end - start) * dtype.itemsize
     content = os.pread(descriptor, size, offset + start * dtype.itemsize)
     if len(content) != size:
-        raise damaged(path, "ends while it is read")
+        raise unusable_index(path, "ends while it is read")
     return np.frombuffer(content, dtype)

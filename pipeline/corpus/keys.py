@@ -16,7 +16,7 @@ from pipeline.corpus.documents import (
     shard_footer,
     shard_paths,
 )
-from pipeline.corpus.key_file import damaged, find_rows, keys_path, original_keys
+from pipeline.corpus.key_file import find_rows, keys_path, original_keys, unusable_index
 
 DOCUMENT_ID = re.compile(rf"([^/]+)/((?:{'|'.join(SPLITS)})_\w+)/(0|[1-9][0-9]{{0,9}})")
 THREADS = 16
@@ -73,7 +73,7 @@ def _find_in_shard(path: Path, key: str) -> list[str]:
     try:
         metas = [document["meta"] for document in read_documents(path, rows, ["meta"])]
     except IndexError as error:
-        raise damaged(keys_path(path), f"does not fit its shard ({error})") from None
+        raise unusable_index(keys_path(path), f"does not fit its shard ({error})") from None
     # Other keys may have the same hash.
     return [
         f"{path.parent.name}/{path.stem}/{row}"

@@ -22,7 +22,7 @@ TRAIN = re.compile(r"(^|[-_. ])(train|training)(?=[-_. ]|\d|$)", re.I)
 huggingface.co/docs/datasets/repository_structure."""
 
 
-def side_folders(source: str, files: Iterable[tuple[Path, Path]]) -> list[str]:
+def side_folder_problems(source: str, files: Iterable[tuple[Path, Path]]) -> list[str]:
     """Describe trees whose side folders hold some of the files `(path, where it lies below what was
     searched)`.
 

@@ -31,7 +31,7 @@ class Losses:
         self._keys: Counter[str] = Counter()
         self._nulls: Counter[str] = Counter()
 
-    def reject(self, row: Reject, file: str) -> None:
+    def count_reject(self, row: Reject, file: str) -> None:
         """Count a rejected row, and keep it as a sample where there is room for it."""
         self._rejected[row.reason] += 1
         files = self._files.setdefault(row.reason, [])
@@ -45,7 +45,7 @@ class Losses:
         sample = {"file": file, "row": row.origin_row, "reason": row.reason, "excerpt": row.excerpt}
         samples.setdefault(file, []).append(orjson.dumps(sample))
 
-    def keep(self, row: Row) -> None:
+    def count_nulls(self, row: Row) -> None:
         """Count the columns of a document of which something became null."""
         for column in row.nulls:
             _count(self._nulls, column, 1)
@@ -194,7 +194,7 @@ def _remedies(
     return remedies
 
 
-def listed(counts: Mapping[str, int]) -> str:
+def list_by_count(counts: Mapping[str, int]) -> str:
     """Return counts by name as a list in words, the largest first."""
     largest_first = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return ", ".join(f"{count:,} {name}" for name, count in largest_first)

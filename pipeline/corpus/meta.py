@@ -13,8 +13,8 @@ from pipeline.corpus.exact_json import (
     LARGE_FLOAT,
     StandIns,
     may_have_lost_digits,
-    parse,
-    put_back,
+    parse_with_stand_ins,
+    replace_stand_ins,
     room_for_nesting,
 )
 
@@ -40,15 +40,15 @@ def exact_meta(fields: dict[str, Any], stand_ins: StandIns) -> tuple[bytes, tupl
     meta = fields.get("meta")
     if isinstance(meta, str):
         try:
-            meta, inner = parse(meta.encode())
+            meta, inner = parse_with_stand_ins(meta.encode())
             stand_ins = stand_ins | inner
         except orjson.JSONDecodeError:
             pass
     members: list[bytes] = []
     nulls: list[str] = []
     for name, value in _joined(fields, meta).items():
-        key, key_is_lost = put_back(_encoded(name), stand_ins)
-        written, value_is_lost = put_back(_encoded(value), stand_ins)
+        key, key_is_lost = replace_stand_ins(_encoded(name), stand_ins)
+        written, value_is_lost = replace_stand_ins(_encoded(value), stand_ins)
         members.append(key + b":" + written)
         if key_is_lost or value_is_lost:
             nulls.append(orjson.loads(key))

@@ -18,12 +18,17 @@ from pipeline.corpus.losses import (
     add_up_losses,
     explain_no_document,
     explain_too_many_rejects,
-    listed,
+    list_by_count,
     loss_lines,
 )
 from pipeline.corpus.raw_files import CHANGED
 from pipeline.corpus.read_task import ReadResult, ReadSettings, read_files
-from pipeline.corpus.search_notes import empty_files, left_out_lines, left_out_of, point_out
+from pipeline.corpus.search_notes import (
+    count_empty_files,
+    left_out_by_source,
+    summarise_left_out,
+    warn_about_files,
+)
 from pipeline.corpus.source_kind import input_files, source_kind
 from pipeline.corpus.split import empty_split_advice
 from pipeline.errors import DataError, TasksFailed
@@ -50,7 +55,7 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     """
     folder = data_folder(config).documents
     files = _all_files(config)
-    point_out(files)
+    warn_about_files(files)
     tasks: dict[str, list[Task]] = {
         name: list(_tasks(config, name, files[name].files)) for name in config.sources
     }
@@ -65,12 +70,12 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     except TasksFailed as error:
         raise DataError(_broken_files(config, str(error).splitlines())) from None
     sources: dict[str, PreparedSource] = {}
-    left_out = left_out_of(files)
+    left_out = left_out_by_source(files)
     for name, of_source in tasks.items():
         sources[name] = {
             **_add_up([results[task.name] for task in of_source]),
             "input_files": len(files[name].files),
-            "empty_files": empty_files(files[name]),
+            "empty_files": count_empty_files(files[name]),
             "left_out": count_left_out(left_out[name]),
         }
     _check(config, sources)
@@ -89,7 +94,7 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
     )
     counts: PrepareCounts = {"headline": _headline(sources), "sources": sources}
     return Result(
-        counts, outputs, closing=[*_closing_lines(config, sources), *left_out_lines(left_out)]
+        counts, outputs, closing=[*_closing_lines(config, sources), *summarise_left_out(left_out)]
     )
 
 
@@ -123,7 +128,7 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
     chosen = config.prepare
     settings = ReadSettings(
         source=name,
-        kind=source_kind(source).rows_are_of or source.kind,
+        kind=source_kind(source).row_kind or source.kind,
         text_field=source.text_field,
         split_by=source.split_by,
         validation_fraction=chosen.validation_fraction,
@@ -210,7 +215,7 @@ def _headline(sources: dict[str, PreparedSource]) -> str:
     rejected: Counter[str] = Counter()
     for counts in sources.values():
         rejected.update(counts["rejected"])
-    reasons = f" ({listed(rejected)})" if rejected else ""
+    reasons = f" ({list_by_count(rejected)})" if rejected else ""
     return (
         f"{sum(documents.values()):,} documents, {human_bytes(sum(sizes.values()))} of text; "
         f"{documents['validation']:,} held out ({human_bytes(sizes['validation'])}); "

@@ -202,7 +202,7 @@ def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) 
     """
     decompressor = None
     position = members = 0
-    for block in pieces(blocks, PACKED_BYTES):
+    for block in split_blocks(blocks, PACKED_BYTES):
         position += len(block)
         while block:
             if decompressor is None and members and compression.may_be_padded:
@@ -211,7 +211,7 @@ def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) 
                     break
             decompressor = decompressor or compression.new_decompressor()
             try:
-                yield from pieces(_inflated(decompressor, block), CONTENT_BYTES)
+                yield from split_blocks(_inflated(decompressor, block), CONTENT_BYTES)
             except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError) as error:
                 where = (
                     f"the frame before byte {position:,}"
@@ -246,7 +246,7 @@ def _inflated(decompressor: Any, block: bytes) -> Iterator[bytes]:
         yield decompressor.decompress(b"", CONTENT_BYTES)
 
 
-def pieces(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+def split_blocks(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
     """Yield the blocks, each divided into parts of at most so many bytes."""
     for block in blocks:
         for start in range(0, len(block), most_bytes):

@@ -148,9 +148,9 @@ def _read_file(file: InputFile, task: _Task) -> None:
     with contextlib.closing(kind.read_rows(file.path, settings.text_field, task.advance)) as rows:
         for row in rows:
             if isinstance(row, Reject):
-                task.losses.reject(row, file.name)
+                task.losses.count_reject(row, file.name)
             else:
-                task.losses.keep(row)
+                task.losses.count_nulls(row)
                 if makes_lf:
                     row = _with_lf(row, task)
                 key = (

@@ -56,7 +56,7 @@ class Reject(NamedTuple):
     """What an object without text has in its stead; at most `MOST_KEYS` of them."""
 
 
-def separated(blocks: Iterable[bytes], separator: bytes | None) -> Iterator[bytes | bytearray]:
+def split_at(blocks: Iterable[bytes], separator: bytes | None) -> Iterator[bytes | bytearray]:
     """Yield what stands between separators, or all of it; of more than `LONGEST_BYTES` only little
     more than them."""
     # Of a line longer than a block. Grown in place: a list of its blocks would leave as much in the
@@ -78,7 +78,7 @@ def first_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name[:KEY_CHARACTERS] for name in islice(fields, MOST_KEYS))
 
 
-def text_problem(text: Any) -> Reason:
+def why_not_text(text: Any) -> Reason:
     """Return why a value that is no text, or a blank one, is no document."""
     if text is None:
         return "no-text"
@@ -92,7 +92,7 @@ def is_too_long(content: bytes | bytearray) -> bool:
     return len(content) > LONGEST_BYTES
 
 
-def content_problem(content: bytes) -> Reason | None:
+def why_not_document(content: bytes) -> Reason | None:
     """Return why bytes are no document; None where they are one."""
     if is_too_long(content):
         return "too-long"

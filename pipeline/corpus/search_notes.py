@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.corpus.file_search import SourceFiles
-from pipeline.corpus.folders import Entry, count_left_out, shown_counts
+from pipeline.corpus.folders import Entry, count_left_out, counts_in_words
 from pipeline.errors import first_of
 from pipeline.logs import warn
 
@@ -13,7 +13,7 @@ SHOWN_NAMES = 3
 """File names in a warning, at most."""
 
 
-def point_out(files: Mapping[str, SourceFiles]) -> None:
+def warn_about_files(files: Mapping[str, SourceFiles]) -> None:
     """Warn, before hours of reading, of what a search took or left that may not be meant so."""
     special = {
         entry.path: entry
@@ -40,7 +40,7 @@ def point_out(files: Mapping[str, SourceFiles]) -> None:
             )
 
 
-def left_out_of(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
+def left_out_by_source(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
     """Return what the search of each source left out and no other source takes."""
     taken = {file.path for found in files.values() for file in found.files}
     return {
@@ -48,18 +48,20 @@ def left_out_of(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
     }
 
 
-def empty_files(found: SourceFiles) -> int:
+def count_empty_files(found: SourceFiles) -> int:
     """Count files without a byte; a compressed file is never one."""
     return sum(file.size == 0 for file in found.files)
 
 
-def left_out_lines(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:
+def summarise_left_out(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:
     """Return one line that counts all of it by suffix, each file once; none where nothing was left
     out."""
     counts = count_left_out(
         {entry.path: entry for entries in left_out.values() for entry in entries}.values()
     )
-    return [f"not read in the folders that were searched: {shown_counts(counts)}"] if counts else []
+    return (
+        [f"not read in the folders that were searched: {counts_in_words(counts)}"] if counts else []
+    )
 
 
 def _taken_twice(files: Mapping[str, SourceFiles]) -> dict[tuple[str, str], list[str]]:

@@ -34,7 +34,7 @@ class SourceKind(ABC):
     makes_its_files = False
     """Whether `find_files` first writes the files, for minutes. It is then called by the stage
     alone, after the other kinds' files were found."""
-    rows_are_of: str | None = None
+    row_kind: str | None = None
     """Name of the kind whose rows its files hold; None: its own."""
 
     def wrong_settings(self, config: RunConfig, name: str) -> list[str]:
@@ -163,7 +163,7 @@ def input_files(config: RunConfig) -> dict[str, SourceFiles]:
     return files
 
 
-def inventory(config: RunConfig) -> dict[str, str | None]:
+def describe_sources(config: RunConfig) -> dict[str, str | None]:
     """Describe what `prepare` reads from outside, for its fingerprint."""
     described: dict[str, str | None] = {}
     for name, source in config.sources.items():

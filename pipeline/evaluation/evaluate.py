@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.results import HarnessResult
-from pipeline.evaluation.task_facts import inventory
+from pipeline.evaluation.task_facts import describe_task_files
 from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import counted_noun, human_bytes, human_seconds, note, warn
 from pipeline.store.artifacts import Result, environment, read_manifest
@@ -38,7 +38,7 @@ READ_BESIDE_WEIGHTS = (MODEL_CONFIG, TOKENIZER_JSON, TOKENIZER_CONFIG)
 
 
 @dataclass(frozen=True)
-class Piece:
+class PlannedResult:
     """What one result file holds: some tasks at one number of shots."""
 
     name: str
@@ -57,7 +57,7 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     """
     run = run_folder(config)
     model_folder = exported_model(config.paths.run_dir)
-    check(config)
+    refuse_cloze_without_text(config)
     with_text = [name for name, source in config.sources.items() if source.has_documents]
     without = ", ".join(name for name in config.sources if name not in with_text)
     if without:
@@ -74,7 +74,9 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     model = weights | {
         name: file_record(model_folder / name)["checksum"] for name in READ_BESIDE_WEIGHTS
     }
-    pieces = _pieces(config, model, {name: record["checksum"] for name, record in files.items()})
+    pieces = _plan_results(
+        config, model, {name: record["checksum"] for name, record in files.items()}
+    )
     missing = [piece for piece in pieces if not _is_done(run, piece)]
     if missing:
         _score(config, model_folder, weights, missing)
@@ -85,7 +87,7 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     return Result(_counts(run, pieces), files)
 
 
-def check(config: RunConfig) -> None:
+def refuse_cloze_without_text(config: RunConfig) -> None:
     """Raise ConfigError where a task needs held-out text and no source has any, before hours of
     training."""
     if "heldout_cloze" in config.evaluation.tasks and not any(
@@ -112,8 +114,10 @@ def exported_model(run_dir: Path) -> Path:
     return run.export / manifest["counts"]["folder"]
 
 
-def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str]) -> list[Piece]:
-    def piece(name: str, label: str, names: Sequence[str], shots: int) -> Piece:
+def _plan_results(
+    config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str]
+) -> list[PlannedResult]:
+    def piece(name: str, label: str, names: Sequence[str], shots: int) -> PlannedResult:
         identity = {
             "format": FORMAT,
             "model": model,
@@ -121,8 +125,8 @@ def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str
             "names": names,
             "shots": shots,
         }
-        identity |= inventory(config)
-        return Piece(
+        identity |= describe_task_files(config)
+        return PlannedResult(
             name, label, tuple(names), shots, fingerprint(json.loads(json.dumps(identity)))
         )
 
@@ -138,13 +142,16 @@ def _pieces(config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str
     return pieces
 
 
-def _is_done(run: RunFolder, piece: Piece) -> bool:
+def _is_done(run: RunFolder, piece: PlannedResult) -> bool:
     known = read_json(run.scores(piece.name))
     return known is not None and known["provenance"]["fingerprint"] == piece.fingerprint
 
 
 def _score(
-    config: RunConfig, model_folder: Path, weights: Mapping[str, str], pieces: Sequence[Piece]
+    config: RunConfig,
+    model_folder: Path,
+    weights: Mapping[str, str],
+    pieces: Sequence[PlannedResult],
 ) -> None:
     """Load the model once, run the pieces, write each result as soon as it is there."""
     # Set before the libraries are imported: nothing may ask the network.
@@ -158,7 +165,7 @@ def _score(
     settings = config.evaluation
     task_names = list(dict.fromkeys(name for piece in pieces for name in piece.tasks))
     manager = find_tasks(task_names, [run.tasks, *settings.task_paths])
-    model = harness.Model(model_folder, settings.batch_sequences)
+    model = harness.HarnessModel(model_folder, settings.batch_sequences)
     has_warned: set[tuple[str, int]] = set()
     for piece in pieces:
         started = time.monotonic()
@@ -191,7 +198,7 @@ def _score(
             )
 
 
-def _counts(run: RunFolder, pieces: Sequence[Piece]) -> EvaluateCounts:
+def _counts(run: RunFolder, pieces: Sequence[PlannedResult]) -> EvaluateCounts:
     scores: list[TaskScore] = []
     bits: dict[str, BitsPerByte] = {}
     questions: dict[str, int] = {}

@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import DataError
-from pipeline.evaluation.known_tasks import build_tasks, generated_tokens, quiet
+from pipeline.evaluation.known_tasks import build_tasks, generated_tokens, silence_libraries
 from pipeline.evaluation.results import HarnessResult
 from pipeline.logs import progress
 from pipeline.store.environment import environment
@@ -31,11 +31,11 @@ Score = tuple[float, bool]
 
 
 # lm-eval's decorators hide the real signatures from a type checker.
-_HarnessModel: Any = HFLM
+_TransformersModel: Any = HFLM
 _simple_evaluate: Any = simple_evaluate
 
 
-class Model(_HarnessModel):
+class HarnessModel(_TransformersModel):
     """lm-eval's transformers model as it is, with one progress bar a call and a check of
     lengths."""
 
@@ -44,7 +44,7 @@ class Model(_HarnessModel):
         options = opening_options(folder, str(folder))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         transformers_logging.disable_progress_bar()
-        with quiet():
+        with silence_libraries():
             super().__init__(
                 pretrained=str(folder), batch_size=batch_sequences, device=device, **options
             )
@@ -123,7 +123,7 @@ class Model(_HarnessModel):
 
 
 def score(
-    model: Model, manager: TaskManager, names: Sequence[str], shots: int | None, label: str
+    model: HarnessModel, manager: TaskManager, names: Sequence[str], shots: int | None, label: str
 ) -> HarnessResult:
     """Return the harness's results of the tasks at `shots` solved examples (None: as each task
     says).
@@ -134,7 +134,7 @@ def score(
     model.label = label
     model.cut_requests.clear()
     model.requests.clear()
-    with quiet(), _our_commit():
+    with silence_libraries(), _our_commit():
         asked, tasks = build_tasks(manager, names)
         # Standard errors of means come in closed form, but the harness leaves them out at
         # bootstrap_iters = 0; a few iterations are enough for metrics that really need the
@@ -150,7 +150,9 @@ def score(
             log_samples=False,
         )
     assert results is not None  # None comes back on ranks above 0 only
-    return plain({**results, "chance": {name: _chance(task) for name, task in tasks.items()}})
+    return as_json_value(
+        {**results, "chance": {name: _chance(task) for name, task in tasks.items()}}
+    )
 
 
 def _chance(task: Any) -> float | None:
@@ -180,13 +182,13 @@ def _our_commit() -> Iterator[None]:
         lm_eval.evaluator.get_git_commit_hash = asks_git
 
 
-def plain(value: Any) -> Any:
+def as_json_value(value: Any) -> Any:
     """Return a value as JSON holds it: numpy numbers (some metrics are np.float64) as numbers, the
     rest as text."""
     if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): as_json_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
+        return [as_json_value(inner) for inner in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return (
             float(value) if isinstance(value, float) else value

@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from pipeline.errors import ConfigError, one_line
 
-BRING = (
-    "To bring them, run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 where "
-    "there is a network, or copy "
-    "the folder of Hugging Face's cache (HF_HOME) from such a machine; or leave the task out"
+HOW_TO_BRING_DATA = (
+    "run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 on a machine with "
+    "network access, or copy Hugging Face's cache folder (HF_HOME) from such a machine; or leave "
+    "the task out"
 )
-"""What to do about data that are not on this machine."""
+"""Remedy for data that are not on this machine."""
 
 
 def find_tasks(
@@ -94,11 +94,14 @@ def generated_tokens(settings: dict[str, Any]) -> int:
 
 def _cannot_be_built(name: str, error: Exception) -> str:
     reason = f"{type(error).__name__}: {one_line(error)}"
-    return f"evaluation.tasks: {name!r} cannot be built here ({reason}). Where its data are missing: {BRING}"
+    return (
+        f"evaluation.tasks: {name!r} cannot be built here ({reason}). If its data are missing: "
+        f"{HOW_TO_BRING_DATA}"
+    )
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """Keep log lines, warnings and bars of lm-eval and datasets from the terminal; errors still
     come through."""
     before = logging.root.manager.disable

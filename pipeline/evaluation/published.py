@@ -127,7 +127,7 @@ def publish_config(folder: Path, end_of_document: int) -> None:
         if settings is None:
             continue
         settings["bos_token_id"] = end_of_document
-        settings["eos_token_id"] = with_end(settings.get("eos_token_id"), end_of_document)
+        settings["eos_token_id"] = end_ids(settings.get("eos_token_id"), end_of_document)
         if name == MODEL_CONFIG:
             settings |= version_4_entries(settings)
             text = settings.get("text_config")
@@ -138,7 +138,7 @@ def publish_config(folder: Path, end_of_document: int) -> None:
         )
 
 
-def with_end(ends: Any, end_of_document: int) -> int | list[int]:
+def end_ids(ends: Any, end_of_document: int) -> int | list[int]:
     """Return the ids that end a text: those of a pretrained model where the end of a document is
     one of them."""
     if isinstance(ends, list) and end_of_document in ends:

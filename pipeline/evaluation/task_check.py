@@ -5,7 +5,12 @@ from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
-from pipeline.evaluation.known_tasks import build_tasks, find_tasks, generated_tokens, quiet
+from pipeline.evaluation.known_tasks import (
+    build_tasks,
+    find_tasks,
+    generated_tokens,
+    silence_libraries,
+)
 from pipeline.evaluation.task_facts import foreign_tasks
 from pipeline.work.separate_checks import answer
 
@@ -14,7 +19,7 @@ def check_tasks(config: RunConfig) -> dict[str, Any]:
     """Return the fields of `task_facts.TaskFacts`. Raises ConfigError with all that keeps the tasks
     from being scored."""
     names = foreign_tasks(config)
-    with quiet():
+    with silence_libraries():
         _, tasks = build_tasks(find_tasks(names, config.evaluation.task_paths), names)
         problems = [
             problem for name, task in tasks.items() for problem in _problems_of(name, task, config)

@@ -84,7 +84,7 @@ def check_built_tasks(config: RunConfig) -> None:
         raise ConfigError(problems)
 
 
-def inventory(config: RunConfig) -> dict[str, str | None]:
+def describe_task_files(config: RunConfig) -> dict[str, str | None]:
     """Describe the files of foreign tasks, definitions and data, by name, size and time, for the
     stage's fingerprint.
 
@@ -107,7 +107,7 @@ def _what_decides(config: RunConfig) -> dict[str, Any]:
         "version": VERSION,
         "tasks": foreign_tasks(config),
         "shots": sorted(set(settings.shots)),
-        "files": inventory(config),
+        "files": describe_task_files(config),
         "environment": {name: os.environ.get(name) for name in DATA_VARIABLES},
         "current folder": str(Path.cwd()),  # a task's own data_files are relative to it
     }

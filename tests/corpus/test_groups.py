@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.corpus import groups
 from pipeline.corpus.file_search import InputFile
-from pipeline.corpus.groups import GROUP_BYTES, GROUP_FILES, MOST_SHARES, Group, group_files
+from pipeline.corpus.groups import GROUP_BYTES, GROUP_FILES, MOST_SHARES, FileGroup, group_files
 
 CORPUS = Path("corpus")
 """The path of every file here: groups depend on names only, and 120,000 paths take seconds."""
@@ -25,7 +25,7 @@ def many(count: int, size: int = SMALL) -> list[InputFile]:
     return [file(f"{number:05d}.jsonl", size) for number in range(count)]
 
 
-def names(groups: list[Group]) -> list[list[str]]:
+def names(groups: list[FileGroup]) -> list[list[str]]:
     return [[file.name for file in group.files] for group in groups]
 
 

@@ -24,17 +24,17 @@ def samples_of(losses: Losses) -> list[tuple[str, int]]:
 def test_samples_of_a_reason_come_from_as_many_files_as_there_are() -> None:
     losses = Losses()
     for row in range(100):
-        losses.reject(Reject("no-text", row, ""), "a")
+        losses.count_reject(Reject("no-text", row, ""), "a")
     assert samples_of(losses) == [("a", row) for row in range(20)]
     for file in "bcd":
         for row in range(100):
-            losses.reject(Reject("no-text", row, ""), file)
+            losses.count_reject(Reject("no-text", row, ""), file)
     assert samples_of(losses) == [(file, row) for file in "abcd" for row in range(5)]
     for file in range(40):
-        losses.reject(Reject("no-text", 7, ""), str(file))
+        losses.count_reject(Reject("no-text", 7, ""), str(file))
     files = [file for file, _ in samples_of(losses)]
     assert len(files) == len(set(files)) == 20
-    losses.reject(Reject("empty-text", 0, ""), "a")
+    losses.count_reject(Reject("empty-text", 0, ""), "a")
     assert len(samples_of(losses)) == 21
 
 
@@ -44,10 +44,10 @@ def test_files_and_keys_are_counted_and_only_some_of_them_named() -> None:
         losses = Losses()
         for file in range(5):
             for row in range(2):
-                losses.reject(
+                losses.count_reject(
                     Reject("no-text", row, "", ("url", f"key {task} {file} {row}")), f"{task}{file}"
                 )
-        losses.keep(Row(b"t", b"{}", 0, tuple(f"column {number}" for number in range(60))))
+        losses.count_nulls(Row(b"t", b"{}", 0, tuple(f"column {number}" for number in range(60))))
         tasks.append(losses.counts())
     counts = add_up_losses(tasks)
     assert counts["rejected"] == {"no-text": 20}

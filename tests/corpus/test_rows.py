@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.corpus.raw_files import FileBroken
-from pipeline.corpus.rows import Reject, Row, separated
+from pipeline.corpus.rows import Reject, Row, split_at
 
 
 def rows_of(
@@ -175,7 +175,7 @@ def test_what_is_too_long_is_rejected_and_its_neighbours_are_read(
 
 @given(st.lists(st.binary(max_size=5).map(lambda block: block.replace(b"0", b"\n")), max_size=8))
 def test_lines_do_not_depend_on_where_blocks_end(blocks: list[bytes]) -> None:
-    assert list(separated(blocks, b"\n")) == b"".join(blocks).split(b"\n")
+    assert list(split_at(blocks, b"\n")) == b"".join(blocks).split(b"\n")
 
 
 def test_a_text_file_is_one_document(tmp_path: Path) -> None:

@@ -107,4 +107,4 @@ def test_a_word_that_names_no_kind_is_refused_with_those_that_do(run_file: Path)
 def test_each_name_in_the_table_is_a_kind(name: str) -> None:
     kind = SOURCE_KINDS[name]
     assert isinstance(kind, SourceKind)
-    assert kind.rows_are_of is None or kind.rows_are_of in SOURCE_KINDS
+    assert kind.row_kind is None or kind.row_kind in SOURCE_KINDS

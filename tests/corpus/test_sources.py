@@ -14,7 +14,7 @@ from pipeline.config.run_file import load
 from pipeline.corpus.file_search import InputFile, SourceFiles
 from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.prepare import prepare
-from pipeline.corpus.source_kind import inventory
+from pipeline.corpus.source_kind import describe_sources
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest, states
 
@@ -375,21 +375,21 @@ def test_the_inventory_changes_with_a_file_and_not_with_an_installed_package(
     run_file: Path,
 ) -> None:
     override = "sources.own={kind: local-machine, slice: code}"
-    before = inventory(load(run_file, [override]))
+    before = describe_sources(load(run_file, [override]))
     assert before["files of own"] == "gathered by version 1"
     with (run_file.parent / "web.jsonl").open("a") as file:
         file.write('{"text": "more"}\n')
-    after = inventory(load(run_file, [override]))
+    after = describe_sources(load(run_file, [override]))
     assert {name for name in after if after[name] != before[name]} == {"files of web"}
 
 
 def test_a_source_that_is_gone_is_described_by_nothing_and_a_mistyped_path_by_what_is_wrong(
     run_file: Path,
 ) -> None:
-    gone = inventory(load(run_file, [f"sources.web.paths=[{run_file.parent}/gone.jsonl]"]))
+    gone = describe_sources(load(run_file, [f"sources.web.paths=[{run_file.parent}/gone.jsonl]"]))
     assert gone == {"files of web": None}
     both = f"sources.web.paths=[{run_file.parent}/web.jsonl,{run_file.parent}/gone.jsonl]"
-    assert "gone.jsonl does not exist" in inventory(load(run_file, [both]))["files of web"]
+    assert "gone.jsonl does not exist" in describe_sources(load(run_file, [both]))["files of web"]
 
 
 def test_a_mistyped_path_beside_a_good_one_is_not_taken_for_done(run_file: Path) -> None:

@@ -11,7 +11,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.evaluation import known_tasks, task_check, task_facts
-from pipeline.evaluation.evaluate import _pieces
+from pipeline.evaluation.evaluate import _plan_results
 from pipeline.evaluation.task_check import check_tasks
 from pipeline.evaluation.task_facts import check_built_tasks, check_named_tasks
 from pipeline.store.artifacts import expected_inputs
@@ -143,27 +143,35 @@ def test_scores_are_made_again_when_a_file_of_their_task_has_changed(
 ) -> None:
     write_task(tasks, "parity")
     config, stages = settings(run_file, "parity"), {stage.name: stage for stage in STAGES}
-    inputs, piece = expected_inputs(stages["evaluate"], config, stages), _pieces(config, {}, {})[0]
+    inputs, piece = (
+        expected_inputs(stages["evaluate"], config, stages),
+        _plan_results(config, {}, {})[0],
+    )
     (tasks / "__pycache__").mkdir()
     (tasks / "__pycache__" / "functions.pyc").write_text("made by a run")
-    assert (expected_inputs(stages["evaluate"], config, stages), _pieces(config, {}, {})[0]) == (
+    assert (
+        expected_inputs(stages["evaluate"], config, stages),
+        _plan_results(config, {}, {})[0],
+    ) == (
         inputs,
         piece,
     )
     with (tasks / name).open("a", encoding="utf-8") as file:
         file.write("# changed\n")
     assert expected_inputs(stages["evaluate"], config, stages) != inputs
-    assert _pieces(config, {}, {})[0].fingerprint != piece.fingerprint
+    assert _plan_results(config, {}, {})[0].fingerprint != piece.fingerprint
 
 
 def test_what_a_run_writes_below_a_folder_of_tasks_is_no_file_of_theirs(
     run_file: Path, tasks: Path
 ) -> None:
     config = settings(run_file, "parity", f"paths.run_dir={tasks / 'run'}")
-    before = task_facts.inventory(config)
+    before = task_facts.describe_task_files(config)
     config.paths.run_dir.mkdir()
     (config.paths.run_dir / "metrics.jsonl").write_text("{}\n")
-    assert task_facts.inventory(config) == before
-    assert task_facts.inventory(settings(run_file, "arithmetic")) == {}
+    assert task_facts.describe_task_files(config) == before
+    assert task_facts.describe_task_files(settings(run_file, "arithmetic")) == {}
     tasks.rename(tasks.with_name("elsewhere"))
-    assert list(task_facts.inventory(config).values()) == [None]  # no reason to score again
+    assert list(task_facts.describe_task_files(config).values()) == [
+        None
+    ]  # no reason to score again

@@ -120,7 +120,7 @@ def library_sources(installation: Installation) -> Iterator[Text]:
                 yield Text(text, library_group(path), {"path": path.as_posix()})
 
 
-def readmes(distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]:
+def readme_texts(distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]:
     """Yield each distribution's description, and the README files that it installs."""
     for name, distribution in distributions:
         description = _description(distribution)
@@ -132,7 +132,7 @@ def readmes(distributions: Iterable[tuple[str, Distribution]]) -> Iterator[Text]
                 yield Text(text, name, {"distribution": name, "path": path})
 
 
-def references(
+def reference_texts(
     installation: Installation, distributions: Iterable[tuple[str, Distribution]], parsed_bytes: int
 ) -> Iterator[Text]:
     """Yield help topics, and docstrings joined to one document a module; no docstring twice.

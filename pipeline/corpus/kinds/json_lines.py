@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.corpus.exact_json import is_utf8, parse
+from pipeline.corpus.exact_json import is_utf8, parse_with_stand_ins
 from pipeline.corpus.meta import exact_meta, plain_meta
 from pipeline.corpus.raw_files import COMPRESSIONS, content_blocks
 from pipeline.corpus.recognised import why_not_json_lines
@@ -16,8 +16,8 @@ from pipeline.corpus.rows import (
     excerpt_of,
     first_keys,
     is_too_long,
-    separated,
-    text_problem,
+    split_at,
+    why_not_text,
 )
 from pipeline.corpus.source_kind import RawFiles
 
@@ -40,7 +40,7 @@ class JsonLines(RawFiles):
     ) -> Iterator[Row | Reject]:
         """Yield a row for each line that is not blank; blank lines are counted."""
         number = -1
-        for line in separated(content_blocks(file, self.why_unreadable, advance), b"\n"):
+        for line in split_at(content_blocks(file, self.why_unreadable, advance), b"\n"):
             number += 1  # no `enumerate`, which holds on to a line until it has the next
             if line and not line.isspace():
                 yield json_row(line, number, text_field)
@@ -68,7 +68,7 @@ def json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Rej
 def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Reject:
     """Return the row of a line with values that orjson refuses, or does not keep as they are."""
     try:
-        fields, stand_ins = parse(bytes(line))
+        fields, stand_ins = parse_with_stand_ins(bytes(line))
     except orjson.JSONDecodeError:
         return Reject("broken-json" if is_utf8(line) else "invalid-utf8", number, excerpt_of(line))
     if type(fields) is not dict:
@@ -87,4 +87,4 @@ def _without_text(
 ) -> Reject:
     if text is _MISSING or text is None:
         return Reject("no-text", number, excerpt_of(line), first_keys(others))
-    return Reject(text_problem(text), number, excerpt_of(line))
+    return Reject(why_not_text(text), number, excerpt_of(line))

@@ -44,7 +44,7 @@ class LocalMachine(JsonLines):
 
     has_text_field = False
     makes_its_files = True
-    rows_are_of = "jsonl"
+    row_kind = "jsonl"
 
     def wrong_places(self, name: str, source: Source) -> list[str]:
         """Describe a source without a slice, or with paths."""
@@ -99,9 +99,11 @@ def _gather(paths: dict[str, Path], installation: Installation) -> dict[str, dic
             slices[name] = _write_slice(paths[name], name, chosen)
 
         gather("code", installed_texts.library_sources(installation))
-        gather("readmes", installed_texts.readmes(distributions))
+        gather("readmes", installed_texts.readme_texts(distributions))
         parsed_bytes = PARSED_BYTES + SLICE_BYTES["code"] - slices["code"]["text_bytes"]
-        gather("reference", installed_texts.references(installation, distributions, parsed_bytes))
+        gather(
+            "reference", installed_texts.reference_texts(installation, distributions, parsed_bytes)
+        )
     return slices
 
 

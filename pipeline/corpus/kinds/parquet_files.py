@@ -22,10 +22,10 @@ from pipeline.corpus.rows import (
     EXCERPT_CHARACTERS,
     Reject,
     Row,
-    content_problem,
     excerpt_of,
     first_keys,
-    text_problem,
+    why_not_document,
+    why_not_text,
 )
 from pipeline.corpus.source_kind import RawFiles
 
@@ -72,8 +72,8 @@ def parquet_row(row: ParquetRow, number: int) -> Row | Reject:
         text = text.encode()
     if not isinstance(text, bytes):
         keys = first_keys(row.fields) if text is None else ()
-        return Reject(text_problem(text), number, str(text)[:EXCERPT_CHARACTERS], keys)
-    reason = content_problem(text)
+        return Reject(why_not_text(text), number, str(text)[:EXCERPT_CHARACTERS], keys)
+    reason = why_not_document(text)
     if reason is not None:
         return Reject(reason, number, excerpt_of(text))
     meta = plain_meta(row.fields)

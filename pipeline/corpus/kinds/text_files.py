@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.corpus.raw_files import content_blocks
-from pipeline.corpus.rows import Reject, Row, content_problem, excerpt_of, separated
+from pipeline.corpus.rows import Reject, Row, excerpt_of, split_at, why_not_document
 from pipeline.corpus.source_kind import RawFiles
 
 
@@ -19,12 +19,12 @@ class TextFiles(RawFiles):
         self, file: Path, text_field: str, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
         """Yield one row, with all that the file holds."""
-        content = next(separated(content_blocks(file, self.why_unreadable, advance), None))
+        content = next(split_at(content_blocks(file, self.why_unreadable, advance), None))
         yield _text_row(bytes(content))
 
 
 def _text_row(content: bytes) -> Row | Reject:
-    reason = content_problem(content)
+    reason = why_not_document(content)
     if reason is not None:
         return Reject(reason, 0, excerpt_of(content))
     return Row(content, b"{}", 0)
