@@ -1,30 +1,37 @@
-"""What ranks tell each other before they train, so that all of them go on or all refuse, with one
-message."""
+"""Collective decisions of all ranks before they train: all continue, or all raise one message."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from pipeline.config.groups import RankGroups
 from pipeline.engine.groups import broadcast_from_rank_0, gather_from_world_ranks
 from pipeline.errors import UserError
 
+T = TypeVar("T")
+P = ParamSpec("P")
 
-def from_rank_0(groups: RankGroups, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function on rank 0 only and give every rank its result, or raise its UserError
-    everywhere."""
-    answer: tuple[Any, str | None] = (None, None)
+
+def from_rank_0(
+    groups: RankGroups, function: Callable[P, T], *arguments: P.args, **named: P.kwargs
+) -> T:
+    """Call a function on rank 0 alone and return its result on every rank.
+
+    Raises UserError, on every rank, where the function raises one.
+    """
+    results: list[T] = []
+    refusal: str | None = None
     if groups.is_rank_0:
         try:
-            answer = (function(*arguments), None)
+            results.append(function(*arguments, **named))
         except UserError as error:
-            answer = (None, str(error))
-    result, refusal = broadcast_from_rank_0(answer)
+            refusal = str(error)
+    results, refusal = broadcast_from_rank_0((results, refusal))
     if refusal is not None:
         raise UserError(refusal)
-    return result
+    return results[0]
 
 
 def on_any_rank(groups: RankGroups, problems: list[str]) -> list[str]:
-    """Return the problems of all ranks, each once, on every rank."""
-    everywhere = gather_from_world_ranks(problems, groups)
-    return list(dict.fromkeys(problem for of_rank in everywhere for problem in of_rank))
+    """Return the problems that any rank reports, without repetitions, on every rank."""
+    reports = gather_from_world_ranks(problems, groups)
+    return list(dict.fromkeys(problem for report in reports for problem in report))

@@ -1,22 +1,23 @@
-"""Asks this machine's devices for the run's number format: `separate_checks` runs this, where the
-ranks will be local."""
+"""Check, in a process of its own, that this machine's devices compute in `precision.dtype`.
+
+`work/separate_checks.py` starts this module where the ranks will run on this machine. Reads the
+settings from standard input, writes the verdict to standard output.
+"""
 
 import os
-from typing import Any
 
 import torch
 
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.capacity import cpu_has_fp16, precision_problems
+from pipeline.engine.capacity import compute_capability, cpu_has_fp16, precision_problems
 from pipeline.errors import ConfigError
 from pipeline.work.separate_checks import answer
 
 
-def check_precision(config: RunConfig) -> dict[str, Any]:
-    """Return nothing. Raises ConfigError where the device, a GPU or else the CPU, does not compute
-    in `precision.dtype`."""
+def check_precision(config: RunConfig) -> dict[str, str]:
+    """Return no facts. Raises ConfigError where the GPU, or without one the CPU, lacks the format."""
     on_gpu = os.environ.get("DS_ACCELERATOR") != "cpu" and torch.cuda.is_available()
-    capability = torch.cuda.get_device_capability() if on_gpu else None
+    capability = compute_capability(on_gpu)
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
     if problems:
         raise ConfigError(problems)

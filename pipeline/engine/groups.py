@@ -1,8 +1,8 @@
-"""The process groups of a job's ranks, and what ranks send each other through them.
+"""The process groups of a job's ranks, and the collective operations on them.
 
-The only file that talks to `torch.distributed`. Sizes and this rank's places come from the record
-of `config/groups.py`; functions here take it, and say in their names which ranks take part. While
-each rank of the world reads its own samples, both groups are the one of all ranks.
+The only file that calls `torch.distributed`. Sizes and this rank's place come from the record in
+`config/groups.py`, which the functions here take. The functions' names say which ranks take part.
+While every rank of the world reads its own samples, world ranks and data ranks are one group.
 """
 
 import os
@@ -22,32 +22,32 @@ T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 INTERFACE = "lo"
 TIMEOUT = timedelta(minutes=30)
-"""Longest time of one collective; the supervisor ends hung ranks sooner."""
+"""Longest time of one collective operation; the supervisor ends hung ranks sooner."""
 
 
 def join_process_groups(groups: RankGroups) -> None:
-    """Join the group of all ranks, NCCL on GPUs and gloo on CPUs.
+    """Join the process group of all ranks: NCCL on GPUs, gloo on CPUs.
 
-    It listens on the loopback interface alone where all ranks are on this machine.
+    Where all ranks are on this machine, the group listens on the loopback interface only.
     """
-    # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses:
-    # minutes at the first run, a lock that outlives a killed build, and 69 MB left in /dev/shm by
-    # every rank. The table is set as a whole: reading it first would have DeepSpeed try a compiler
-    # on each of its operators, a second for every rank.
+    # On CPUs DeepSpeed would compile a shared-memory collective that only its inference uses. That
+    # takes minutes at the first run, leaves a lock when the build is killed, and leaves 69 MB in
+    # /dev/shm for every rank. The table is replaced as a whole: reading it first would make
+    # DeepSpeed try a compiler on each of its operators, a second for every rank.
     deepspeed.ops.__dict__["__compatible_ops__"] = {"deepspeed_shm_comm": False}
+
+    # A group that exists is used by DeepSpeed; otherwise it makes one from the environment.
     if os.environ.get("MASTER_ADDR") == LOOPBACK:
-        _meet_on_this_machine(groups, int(os.environ["MASTER_PORT"]))
-    # Takes the group that there is, else makes one of the environment.
+        _join_on_loopback(groups, int(os.environ["MASTER_PORT"]))
     deepspeed.init_distributed(verbose=False)
     assert dist.get_world_size() == groups.sizes.world
     assert dist.get_rank() == groups.world_rank
 
 
-def _meet_on_this_machine(groups: RankGroups, port: int) -> None:
-    """Make the process group so that nothing of it can be reached from another machine: it asks
-    nobody for a password.
+def _join_on_loopback(groups: RankGroups, port: int) -> None:
+    """Make a process group that no other machine can reach, since it asks nobody for a password.
 
-    By itself torch listens on every interface, and gloo on the one that the host's name stands for.
+    By default torch listens on every interface, and gloo on the interface of the host's name.
     """
     if INTERFACE in [name for _, name in socket.if_nameindex()]:
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
@@ -65,7 +65,7 @@ def _meet_on_this_machine(groups: RankGroups, port: int) -> None:
 
 
 def leave_process_groups() -> None:
-    """Leave the groups, if this process has joined them."""
+    """Leave the process groups if this process has joined them."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -82,14 +82,14 @@ def sum_over_data_ranks(values: torch.Tensor, groups: RankGroups) -> None:
 
 
 def gather_from_world_ranks(value: T, groups: RankGroups) -> list[T]:
-    """Return the values of all ranks of the job, in their order, on each of them."""
+    """Return on every rank the values of all ranks of the job, in the order of the ranks."""
     values: list[Any] = [None] * groups.sizes.world
     dist.all_gather_object(values, value)
     return values
 
 
-def broadcast_from_rank_0(value: Any) -> Any:
-    """Return rank 0's value on every rank of the job; what the others give is not looked at."""
+def broadcast_from_rank_0(value: T) -> T:
+    """Return rank 0's value on every rank of the job; the values of the other ranks are ignored."""
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
@@ -98,9 +98,9 @@ def broadcast_from_rank_0(value: Any) -> Any:
 def exchange_among_world_ranks(
     sent: torch.Tensor, sent_sizes: list[int], received_sizes: list[int]
 ) -> torch.Tensor:
-    """Send each rank a stretch of a vector; returns the stretches of all ranks, in their order.
+    """Send each rank a part of a vector; return the parts that all ranks sent to this one.
 
-    Sizes are elements by rank.
+    `sent_sizes` and `received_sizes` count elements, by rank.
     """
     received = sent.new_empty(sum(received_sizes))
     dist.all_to_all_single(received, sent, received_sizes, sent_sizes)

@@ -1,8 +1,9 @@
-"""The gradient noise scale: how many tokens a batch may have before more of them teach little.
+"""The gradient noise scale: an estimate of the critical batch size, in tokens.
 
-Below it, twice the batch is worth nearly twice the steps; above it, hardly. It is estimated from
-gradients that a step computes anyway: those of single micro-batches and their mean over
-accumulation and ranks (McCandlish et al. 2018, arXiv:1812.06162, appendix A.1).
+Below the critical batch size, twice the batch saves nearly half of the steps; above it, hardly any.
+The estimate uses gradients that a step computes anyway: those of single micro-batches and their
+mean over accumulation and ranks.
+Source: McCandlish et al. 2018, arXiv:1812.06162, appendix A.1.
 """
 
 from collections.abc import Iterable
@@ -11,28 +12,28 @@ from dataclasses import dataclass
 import torch
 
 SMOOTHING = 0.95
-"""What each measurement keeps of the averages so far: single steps say little."""
+"""Weight of the averages so far in each update: single steps are noisy."""
 EVERY_STEPS = 4
-"""Steps from one measurement to the next: it reads every gradient of every micro-batch once
-more."""
+"""Steps between measurements: a measurement reads every gradient of every micro-batch again."""
 
 
 def is_measured(step: int, micro_batches: int) -> bool:
-    """Tell whether a step, from 1, is measured: one in EVERY_STEPS, if its batch is more than one
-    micro-batch."""
+    """Tell whether the noise scale is measured at a step.
+
+    Steps count from 1; one in EVERY_STEPS is measured. `micro_batches` are those of all data ranks:
+    with a single one there is nothing to compare.
+    """
     return micro_batches > 1 and step % EVERY_STEPS == 1
 
 
 class MicroBatchGradients:
-    """Adds up the squared norms of this rank's gradients of single micro-batches, before anything
-    is reduced."""
+    """Sum the squared norms of this rank's gradients of single micro-batches, before any reduction."""
 
     is_watching = True
-    """Whether gradients are looked at."""
+    """Whether the gradients of the current step are measured."""
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], device: torch.device) -> None:
-        """See the parameters' gradients as autograd makes them, whatever ZeRO does with them
-        afterwards."""
+        """Read the parameters' gradients as autograd makes them, whatever ZeRO does afterwards."""
         self._square = torch.zeros((), dtype=torch.float32, device=device)
         for parameter in parameters:
             parameter.register_hook(self._add)
@@ -42,8 +43,7 @@ class MicroBatchGradients:
             self._square += torch.linalg.vector_norm(gradient, dtype=torch.float32).square()
 
     def take(self) -> torch.Tensor:
-        """Return the sum since the last call, `()`, of gradients as they were scaled for the
-        backward pass."""
+        """Return the sum since the last call, `()`; fp16 gradients carry the loss scale."""
         square = self._square
         self._square = torch.zeros_like(self._square)
         return square
@@ -51,20 +51,20 @@ class MicroBatchGradients:
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """Running averages of both parts, whose ratio is the scale."""
+    """Running averages of the noise and the signal, whose ratio is the noise scale."""
 
     signal: float = 0.0
-    """Squared norm of the true gradient, without bias."""
+    """Unbiased estimate of the squared norm of the true gradient."""
     noise: float = 0.0
-    """Trace of the covariance of one token's gradient, without bias."""
+    """Unbiased estimate of the trace of the covariance of one token's gradient."""
 
     def after_step(
         self, small: float, small_tokens: int, large: float, large_tokens: int
     ) -> "NoiseScale":
-        """Return the averages with one more step.
+        """Return the averages updated by one step.
 
-        `small` and `large` are squared norms of the mean gradient over so many tokens; of small
-        ones the mean over all.
+        `small` is the mean, over micro-batches, of the squared norm of the mean gradient of
+        `small_tokens`; `large` is the squared norm of the mean gradient of `large_tokens`.
         """
         signal = (large_tokens * large - small_tokens * small) / (large_tokens - small_tokens)
         noise = (small - large) / (1 / small_tokens - 1 / large_tokens)
@@ -75,5 +75,7 @@ class NoiseScale:
 
     @property
     def tokens(self) -> float | None:
-        """The noise scale in tokens; None as long as the estimates do not make sense."""
-        return self.noise / self.signal if self.signal > 0 and self.noise > 0 else None
+        """The noise scale in tokens; None unless both averages are positive."""
+        if self.signal > 0 and self.noise > 0:
+            return self.noise / self.signal
+        return None
