@@ -18,7 +18,7 @@ from pipeline.engine.capacity import cpu_has_fp16
 from pipeline.store.rank_environment import environment_of_rank
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
-extensions.use_folder()
+extensions.use_operator_folder()
 # The fork server starts with the first job and imports these once; it never runs a thread, so
 # forking it is safe.
 FORKING = multiprocessing.get_context("forkserver")

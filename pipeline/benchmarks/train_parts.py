@@ -29,7 +29,7 @@ from pipeline.engine.deepspeed_config import (
     construction_sharding,
     fit_buckets,
     read_template,
-    resolve,
+    resolve_template,
 )
 from pipeline.engine.engine import make_engine
 from pipeline.engine.groups import join_process_groups
@@ -67,7 +67,7 @@ class Ours:
     def __init__(self, config: RunConfig, steps: int) -> None:
         groups = groups_of_this_process()
         template = read_template(config.deepspeed)
-        resolved = resolve(template, config, groups.sizes, str(config.deepspeed))
+        resolved = resolve_template(template, config, groups.sizes, str(config.deepspeed))
         self.config = config
         join_process_groups(groups)
         self.architecture = model_config(config)

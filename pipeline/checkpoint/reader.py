@@ -24,7 +24,7 @@ from pipeline.checkpoint.reshard import load_stored
 from pipeline.checkpoint.state import TrainState
 from pipeline.checkpoint.stored_weights import Stored, open_stored, parameter_groups
 from pipeline.config.groups import RankGroups
-from pipeline.engine.agreement import on_any_rank
+from pipeline.engine.agreement import problems_on_any_rank
 from pipeline.engine.engine import Engine
 from pipeline.engine.shards import group_shapes
 from pipeline.errors import DataError
@@ -178,12 +178,12 @@ def damage_of_checkpoint(
     expected = read_checkpoint_manifest(checkpoint)["files"]
     # Network file systems may show ranks different things for a while: each looks at every size.
     sizes = [size_flaw(checkpoint / name, record) for name, record in expected.items()]
-    found = on_any_rank(groups, [flaw for flaw in sizes if flaw])
+    found = problems_on_any_rank(groups, [flaw for flaw in sizes if flaw])
     if by_checksum and not found:
         own_files = groups.own_part(sorted(expected))
         contents = [content_flaw(checkpoint / name, expected[name]) for name in own_files]
-        found = on_any_rank(groups, [flaw for flaw in contents if flaw])
-    return found or on_any_rank(groups, _unreadable(checkpoint, groups, engine))
+        found = problems_on_any_rank(groups, [flaw for flaw in contents if flaw])
+    return found or problems_on_any_rank(groups, _unreadable(checkpoint, groups, engine))
 
 
 def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> list[str]:

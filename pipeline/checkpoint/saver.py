@@ -37,7 +37,7 @@ from pipeline.checkpoint.snapshot import HostMemory
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_sections import Checkpoint
-from pipeline.engine.agreement import from_rank_0, on_any_rank
+from pipeline.engine.agreement import call_on_rank_0, problems_on_any_rank
 from pipeline.engine.engine import Engine
 from pipeline.engine.groups import gather_from_world_ranks
 from pipeline.errors import UserError
@@ -104,7 +104,7 @@ class Saver:
         self._pending: _Pending | None = None
         self._published: Future[None] | None = None
         self._failure: str | None = None
-        self._token: str = from_rank_0(groups, self._clean)
+        self._token: str = call_on_rank_0(groups, self._clean)
 
     @property
     def is_pending(self) -> bool:
@@ -135,7 +135,7 @@ class Saver:
                 )
         began = time.monotonic()
         folder = self._partial / self._token / checkpoint_name(state.step)
-        problems = on_any_rank(self._groups, self._make(folder))
+        problems = problems_on_any_rank(self._groups, self._make(folder))
         if problems:
             self._give_up(state.step, folder, problems)
             return
@@ -190,9 +190,9 @@ class Saver:
             _remove_empty(self._partial / self._token, self._partial)
             return failure
 
-        failure = from_rank_0(self._groups, problem)
+        failure = call_on_rank_0(self._groups, problem)
         if failure:
-            complete = from_rank_0(self._groups, complete_checkpoints, self._folder)
+            complete = call_on_rank_0(self._groups, complete_checkpoints, self._folder)
             newest = [path.name for path in complete]
             stands = (
                 f"the newest checkpoint is {newest[-1]}" if newest else "there is no checkpoint yet"

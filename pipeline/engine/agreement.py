@@ -11,7 +11,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def from_rank_0(
+def call_on_rank_0(
     groups: RankGroups, function: Callable[P, T], *arguments: P.args, **named: P.kwargs
 ) -> T:
     """Call a function on rank 0 alone and return its result on every rank.
@@ -31,7 +31,7 @@ def from_rank_0(
     return results[0]
 
 
-def on_any_rank(groups: RankGroups, problems: list[str]) -> list[str]:
+def problems_on_any_rank(groups: RankGroups, problems: list[str]) -> list[str]:
     """Return the problems that any rank reports, without repetitions, on every rank."""
     reports = gather_from_world_ranks(problems, groups)
     return list(dict.fromkeys(problem for report in reports for problem in report))

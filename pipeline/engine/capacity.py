@@ -15,21 +15,21 @@ from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import BUCKET_ELEMENTS, offload_device
 from pipeline.engine.groups import gather_from_world_ranks
-from pipeline.engine.memory import WIDTH, Room, Setting, Shape, refuse_if_too_big
+from pipeline.engine.memory import WIDTH, FreeMemory, MemorySetting, ModelShape, refuse_if_too_big
 from pipeline.errors import ConfigError
 from pipeline.model.chunked_loss import rows_at_once
 from pipeline.model.costs import head_width
-from pipeline.model.sizes import Sizes, moment_bytes
+from pipeline.model.sizes import ParameterCounts, moment_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def problems_of_rank(
+def device_problems(
     config: RunConfig,
     groups: RankGroups,
     resolved: dict[str, Any],
     architecture: PretrainedConfig,
-    sizes: Sizes,
+    sizes: ParameterCounts,
 ) -> list[str]:
     """Return why this rank cannot run the model: number format, memory. Process groups must exist;
     allocates nothing."""
@@ -37,8 +37,8 @@ def problems_of_rank(
     on_gpu = torch.cuda.is_available()
     capability = torch.cuda.get_device_capability() if on_gpu else None
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
-    shape = shape_of(architecture, sizes)
-    setting = setting_of(config, resolved, groups.sizes.world, on_gpu)
+    shape = model_shape(architecture, sizes)
+    setting = memory_setting(config, resolved, groups.sizes.world, on_gpu)
     setting = replace(setting, moment_bytes=moment_bytes(config, sizes))
     tokens = setting.micro_batch_sequences * setting.sequence_length
     logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
@@ -80,13 +80,13 @@ def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16:
     ]
 
 
-def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
+def model_shape(architecture: PretrainedConfig, sizes: ParameterCounts) -> ModelShape:
     """Read what the sums need from a transformers config, by the names that most architectures
     share."""
     hidden = architecture.hidden_size
     heads = architecture.num_attention_heads
     head = head_width(architecture)
-    return Shape(
+    return ModelShape(
         parameters=sizes.total,
         layers=architecture.num_hidden_layers,
         hidden=hidden,
@@ -102,11 +102,13 @@ def shape_of(architecture: PretrainedConfig, sizes: Sizes) -> Shape:
     )
 
 
-def setting_of(config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: bool) -> Setting:
+def memory_setting(
+    config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: bool
+) -> MemorySetting:
     """Put together what the sums need of a run."""
     zero = resolved["zero_optimization"]
     devices = [offload_device(resolved, what) for what in ("optimizer", "param")]
-    return Setting(
+    return MemorySetting(
         dtype=config.precision.dtype,
         zero_stage=zero["stage"],
         ranks=ranks,
@@ -135,11 +137,11 @@ def _bucket_bytes(zero: dict[str, Any], dtype: str) -> int:
     return int(zero.get("reduce_bucket_size", BUCKET_ELEMENTS)) * WIDTH[dtype] * buffers
 
 
-def _room(ranks_here: int) -> Room:
+def _room(ranks_here: int) -> FreeMemory:
     host = free_host_memory() / ranks_here
     if torch.cuda.is_available():
-        return Room(float(torch.cuda.mem_get_info()[0]), host, is_shared=False)
-    return Room(host, host, is_shared=True)
+        return FreeMemory(float(torch.cuda.mem_get_info()[0]), host, is_shared=False)
+    return FreeMemory(host, host, is_shared=True)
 
 
 def free_host_memory() -> int:

@@ -99,7 +99,7 @@ def read_template(path: Path) -> dict[str, Any]:
         raise ConfigError(problems) from None
 
 
-def resolve(
+def resolve_template(
     template: dict[str, Any], config: RunConfig, sizes: GroupSizes, where: str = "the template"
 ) -> dict[str, Any]:
     """Return the complete DeepSpeed config for a job's ranks: no "auto" left, nothing unknown.

@@ -54,7 +54,7 @@ class Operator:
         return f"building {self.what} once on this machine, about {self.usual}"
 
 
-def use_folder() -> Path:
+def use_operator_folder() -> Path:
     """Tell torch, in this process and those it starts, where compiled operators are; call before
     they are loaded.
 
@@ -97,21 +97,21 @@ def _fitting() -> str:
     return versions
 
 
-def is_built(operator: Operator) -> bool:
+def is_operator_built(operator: Operator) -> bool:
     """Tell whether an operator is complete on this machine."""
-    return (use_folder() / operator.name).is_dir()
+    return (use_operator_folder() / operator.name).is_dir()
 
 
-def provide(operator: Operator) -> None:
+def provide_operator(operator: Operator) -> None:
     """Compile an operator unless this machine has it; of several processes one does and the others
     wait for it.
 
     Raises UserError with the compiler's last words where it cannot be compiled.
     """
-    folder = use_folder()
+    folder = use_operator_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f".{operator.name}.lock"):
-        if not is_built(operator):
+        if not is_operator_built(operator):
             _build(operator, folder)
         _drop_dead_baton(folder / operator.name / BATON)
 

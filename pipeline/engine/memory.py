@@ -20,7 +20,7 @@ of the library."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """What the sums need of a model."""
 
     parameters: int
@@ -40,7 +40,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Setting:
+class MemorySetting:
     """What the sums need of a run, as one rank has it."""
 
     dtype: str
@@ -66,7 +66,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Part:
+class MemoryPart:
     """One line of the sum, in bytes on this rank."""
 
     name: str
@@ -74,7 +74,7 @@ class Part:
     host: float = 0.0
 
 
-def state_parts(parameters: int, setting: Setting) -> list[Part]:
+def state_parts(parameters: int, setting: MemorySetting) -> list[MemoryPart]:
     """Return what belongs to parameters, at the optimizer step. Source: DeepSpeed 0.19.8, measured.
 
     Bytes a parameter, with K ranks (moments 8; the larger of two):
@@ -111,25 +111,25 @@ def state_parts(parameters: int, setting: Setting) -> list[Part]:
         gradients, copy = (
             (float(width), 0.0) if width > (width + 4) * share else (width * share, copy)
         )
-    # Stage 3 keeps its gradients' parts beside the optimizer; below, what stays on the device is
+    # Stage 3 keeps its gradients' memory_parts beside the optimizer; below, what stays on the device is
     # what backward writes.
     gradients_on_host = setting.offloads_optimizer and stage == 3
-    parts = [
+    lines = [
         _part("parameters", parameters * weights, setting.offloads_parameters, setting.to_nvme),
         _part("gradients", parameters * gradients, gradients_on_host, False),
         _part("optimizer", parameters * optimizer, setting.offloads_optimizer, setting.to_nvme),
         _part("gradients for the step", parameters * copy, setting.offloads_optimizer, False),
     ]
-    return [part for part in parts if part.device or part.host]
+    return [part for part in lines if part.device or part.host]
 
 
-def _part(name: str, size: float, is_offloaded: bool, to_nvme: bool) -> Part:
+def _part(name: str, size: float, is_offloaded: bool, to_nvme: bool) -> MemoryPart:
     if not is_offloaded:
-        return Part(name, size)
-    return Part(name, 0.0, 0.0 if to_nvme else size)
+        return MemoryPart(name, size)
+    return MemoryPart(name, 0.0, 0.0 if to_nvme else size)
 
 
-def activation_bytes(shape: Shape, setting: Setting) -> float:
+def activation_bytes(shape: ModelShape, setting: MemorySetting) -> float:
     """Return what the backward pass of one micro-batch needs of the forward pass, in bytes.
 
     Per token and layer: each norm's input in fp32, and its output before and after the weight;
@@ -155,20 +155,24 @@ def activation_bytes(shape: Shape, setting: Setting) -> float:
     return tokens * shape.layers * layer
 
 
-def logits_bytes(shape: Shape, setting: Setting, tokens: int) -> float:
+def logits_bytes(shape: ModelShape, setting: MemorySetting, tokens: int) -> float:
     """Return what the loss of so many tokens at once needs: logits, in fp32 their logarithms and
     their gradient."""
     width = WIDTH[setting.dtype]
     return tokens * shape.vocabulary * (width + 8.0)
 
 
-def parts(shape: Shape, setting: Setting, logit_tokens: int | None = None) -> list[Part]:
+def memory_parts(
+    shape: ModelShape, setting: MemorySetting, logit_tokens: int | None = None
+) -> list[MemoryPart]:
     """Return every line of the sum; `logit_tokens` that are put through the head at once, by
     default a micro-batch."""
     tokens = setting.micro_batch_sequences * setting.sequence_length
     found = state_parts(shape.parameters, setting)
-    found.append(Part("activations", activation_bytes(shape, setting)))
-    found.append(Part("logits", logits_bytes(shape, setting, min(tokens, logit_tokens or tokens))))
+    found.append(MemoryPart("activations", activation_bytes(shape, setting)))
+    found.append(
+        MemoryPart("logits", logits_bytes(shape, setting, min(tokens, logit_tokens or tokens)))
+    )
     if setting.zero_stage == 3:
         # Gathered: the layer at work and the next one, of equal shares of the parameters; at least
         # the embedding.
@@ -176,15 +180,15 @@ def parts(shape: Shape, setting: Setting, logit_tokens: int | None = None) -> li
             2 * shape.parameters / max(1, shape.layers), float(shape.vocabulary * shape.hidden)
         )
         found.append(
-            Part("gathered weights", min(at_once, shape.parameters) * WIDTH[setting.dtype])
+            MemoryPart("gathered weights", min(at_once, shape.parameters) * WIDTH[setting.dtype])
         )
     if setting.bucket_bytes:
-        found.append(Part("communication buffers", float(setting.bucket_bytes)))
+        found.append(MemoryPart("communication buffers", float(setting.bucket_bytes)))
     if setting.copies_saves:
         copy = checkpoint_bytes(
             shape.parameters, setting.dtype, setting.zero_stage, setting.moment_bytes
         )
-        found.append(Part("copy of a checkpoint", 0.0, copy / setting.ranks))
+        found.append(MemoryPart("copy of a checkpoint", 0.0, copy / setting.ranks))
     return found
 
 
@@ -201,7 +205,7 @@ def checkpoint_bytes(parameters: int, dtype: str, zero_stage: int, moment_bytes:
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeMemory:
     """What one rank may use, in bytes."""
 
     device: float
@@ -210,7 +214,7 @@ class Room:
     is_shared: bool
     """Whether device and host are one memory: on CPUs."""
 
-    def fits(self, needed: Sequence[Part]) -> bool:
+    def fits(self, needed: Sequence[MemoryPart]) -> bool:
         """Tell whether the sum fits."""
         device = sum(p.device for p in needed)
         host = sum(p.host for p in needed)
@@ -219,8 +223,8 @@ class Room:
         return device <= self.device * (1 - RESERVE) and host <= self.host * (1 - RESERVE)
 
 
-def remedies(
-    shape: Shape, setting: Setting, room: Room, logit_tokens: int | None = None
+def memory_remedies(
+    shape: ModelShape, setting: MemorySetting, room: FreeMemory, logit_tokens: int | None = None
 ) -> list[str]:
     """Return the changes of settings that would make it fit, each tried by its sum: the smallest of
     each kind alone.
@@ -228,8 +232,8 @@ def remedies(
     Where none is enough, the first of all of them together that is, with ever more ranks.
     """
 
-    def fits(changed: Setting) -> bool:
-        return room.fits(parts(shape, changed, logit_tokens))
+    def fits(changed: MemorySetting) -> bool:
+        return room.fits(memory_parts(shape, changed, logit_tokens))
 
     found = []
     for kind in (_no_copy, _smaller_batches, _checkpointing, _higher_stages, _more_ranks):
@@ -252,18 +256,18 @@ def remedies(
     return [f"{wish}, and {text}" for text, changed in _more_ranks(least) if fits(changed)][:1]
 
 
-def _smaller_batches(setting: Setting) -> Iterator[tuple[str, Setting]]:
+def _smaller_batches(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
     micro = setting.micro_batch_sequences
     for size in (n for n in range(micro - 1, 0, -1) if micro % n == 0):
         yield f"batch.micro_batch_sequences = {size}", replace(setting, micro_batch_sequences=size)
 
 
-def _no_copy(setting: Setting) -> Iterator[tuple[str, Setting]]:
+def _no_copy(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
     if setting.copies_saves:
         yield "checkpoint.asynchronous = false", replace(setting, copies_saves=False)
 
 
-def _checkpointing(setting: Setting) -> Iterator[tuple[str, Setting]]:
+def _checkpointing(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
     if not setting.activation_checkpointing:
         yield (
             "train.activation_checkpointing = true",
@@ -271,12 +275,12 @@ def _checkpointing(setting: Setting) -> Iterator[tuple[str, Setting]]:
         )
 
 
-def _higher_stages(setting: Setting) -> Iterator[tuple[str, Setting]]:
+def _higher_stages(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
     for stage in range(setting.zero_stage + 1, 4):
         yield f"deepspeed = a template of ZeRO stage {stage}", replace(setting, zero_stage=stage)
 
 
-def _more_ranks(setting: Setting) -> Iterator[tuple[str, Setting]]:
+def _more_ranks(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
     batch = setting.global_batch_sequences
     for ranks in range(setting.ranks + 1, batch // setting.micro_batch_sequences + 1):
         if batch % (ranks * setting.micro_batch_sequences) == 0:
@@ -284,11 +288,15 @@ def _more_ranks(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 
 def refuse_if_too_big(
-    shape: Shape, setting: Setting, room: Room, where: str, logit_tokens: int | None = None
-) -> list[Part]:
+    shape: ModelShape,
+    setting: MemorySetting,
+    room: FreeMemory,
+    where: str,
+    logit_tokens: int | None = None,
+) -> list[MemoryPart]:
     """Return the sum; raises ConfigError with it, what there is, and what would fit, where it does
     not."""
-    needed = parts(shape, setting, logit_tokens)
+    needed = memory_parts(shape, setting, logit_tokens)
     if not room.fits(needed):
         raise ConfigError(
             [
@@ -298,7 +306,7 @@ def refuse_if_too_big(
                     room,
                     where,
                     needed,
-                    remedies(shape, setting, room, logit_tokens),
+                    memory_remedies(shape, setting, room, logit_tokens),
                 )
             ]
         )
@@ -306,16 +314,16 @@ def refuse_if_too_big(
 
 
 def _explain(
-    shape: Shape,
-    setting: Setting,
-    room: Room,
+    shape: ModelShape,
+    setting: MemorySetting,
+    room: FreeMemory,
     where: str,
-    needed: Sequence[Part],
+    needed: Sequence[MemoryPart],
     would_fit: Sequence[str],
 ) -> str:
     with_host = any(part.host for part in needed)
-    total = Part("sum", sum(p.device for p in needed), sum(p.host for p in needed))
-    available = Part(
+    total = MemoryPart("sum", sum(p.device for p in needed), sum(p.host for p in needed))
+    available = MemoryPart(
         f"available ({1 - RESERVE:.0%} of what is free)",
         *(x * (1 - RESERVE) for x in (room.device, room.host)),
     )

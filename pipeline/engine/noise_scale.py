@@ -17,7 +17,7 @@ EVERY_STEPS = 4
 """Steps between measurements: a measurement reads every gradient of every micro-batch again."""
 
 
-def is_measured(step: int, micro_batches: int) -> bool:
+def is_noise_measured(step: int, micro_batches: int) -> bool:
     """Tell whether the noise scale is measured at a step.
 
     Steps count from 1; one in EVERY_STEPS is measured. `micro_batches` are those of all data ranks:

@@ -9,7 +9,12 @@ from typing import Any
 
 from pipeline.config.sections import Optimizer
 from pipeline.engine.deepspeed_config import offload_device
-from pipeline.engine.extensions import Operator, is_built, provide, use_folder
+from pipeline.engine.extensions import (
+    Operator,
+    is_operator_built,
+    provide_operator,
+    use_operator_folder,
+)
 from pipeline.engine.optimizers.adamw import CPU_ADAM
 from pipeline.engine.optimizers.optimizer_kind import optimizer_kind
 from pipeline.logs import note
@@ -34,12 +39,12 @@ def main() -> None:
     """Compile DeepSpeed's CPU optimizer for this machine, unless it is there, and say what takes so
     long."""
     os.environ["DS_ACCELERATOR"] = "cpu"
-    if is_built(CPU_ADAM):
+    if is_operator_built(CPU_ADAM):
         return
     note(CPU_ADAM.announcement)
     started = time.monotonic()
-    provide(CPU_ADAM)
-    note(f"built in {time.monotonic() - started:.0f} s in {use_folder()}")
+    provide_operator(CPU_ADAM)
+    note(f"built in {time.monotonic() - started:.0f} s in {use_operator_folder()}")
 
 
 if __name__ == "__main__":

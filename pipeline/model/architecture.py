@@ -67,7 +67,7 @@ def _new_config(config: RunConfig, ids: int, end: int) -> PretrainedConfig:
         return kind(**values)
     except Exception as error:  # whatever the architecture's own checks raise
         raise ConfigError(
-            [f"model.config: {architecture} refuses it: {said_by_library(error)}"]
+            [f"model.config: {architecture} refuses it: {library_message(error)}"]
         ) from None
 
 
@@ -80,7 +80,7 @@ def _with_floats(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[
     }
 
 
-def said_by_library(error: Exception) -> str:
+def library_message(error: Exception) -> str:
     """Return what an exception of transformers says, on one line and with its type where it says
     little."""
     text = one_line(error)

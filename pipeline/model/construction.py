@@ -18,7 +18,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.model.given_weights import Weights, gathered, put_weights
+from pipeline.model.given_weights import GivenWeights, gathered_parameters, put_weights
 from pipeline.model.model_rules import ATTENTION
 from pipeline.model.objective import structure_problems
 from pipeline.model.parametrisation import scalings
@@ -28,7 +28,7 @@ from pipeline.store.pretrained_folders import new_model
 def build_model(
     config: RunConfig,
     architecture: PretrainedConfig,
-    weights: Weights | None = None,
+    weights: GivenWeights | None = None,
     sharding: dict[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Build the model in fp32 with given or initial weights.
@@ -139,7 +139,7 @@ def _whole_on_host(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
     ZeRO 3 holds them in the format and on the device of training, where the same seed draws other
     numbers.
     """
-    with gathered(parameters):
+    with gathered_parameters(parameters):
         held = [parameter.data for parameter in parameters]
         for parameter in parameters:
             parameter.data = parameter.data.to("cpu", torch.float32)

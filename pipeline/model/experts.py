@@ -54,14 +54,14 @@ def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
     else:
         remedy = f"{kind} has no coefficient of such a loss that the run file could set to 0"
     return [
-        f"{named(config)}: {kind} is a mixture of experts ({found[0]}), and its load-balancing "
+        f"{model_setting(config)}: {kind} is a mixture of experts ({found[0]}), and its load-balancing "
         "loss is not part of the objective "
         "that is trained, nor has Muon a rule for experts and routers; choose a dense "
         f"architecture; {remedy}"
     ]
 
 
-def named(config: RunConfig) -> str:
+def model_setting(config: RunConfig) -> str:
     """Return the setting that names the model, with its value."""
     if config.model.pretrained is not None:
         return f"model.pretrained = {config.model.pretrained}"

@@ -1,7 +1,7 @@
 """Given weights for a model, in the place of drawn ones: another run's, or those of a transformers
 folder.
 
-Rank 0 alone reads them. Sharded parameters are gathered one at a time; whole ones reach the other
+Rank 0 alone reads them. Sharded parameters are gathered_parameters one at a time; whole ones reach the other
 ranks when DeepSpeed broadcasts the model of rank 0, as `deepspeed.initialize` does at every ZeRO
 stage.
 """
@@ -23,7 +23,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Weights:
+class GivenWeights:
     """The parameters of a model by their names in transformers; tied ones under one of their names,
     or each."""
 
@@ -37,7 +37,7 @@ class Weights:
 
 
 @torch.no_grad()
-def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> None:
+def put_weights(model: PreTrainedModel, weights: GivenWeights, is_sharded: bool) -> None:
     """Copy weights into a model before `deepspeed.initialize`; every rank calls it.
 
     Raises DataError, on every rank, where a parameter is missing, has another shape, or is not the
@@ -69,7 +69,7 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
     if found:
         raise DataError(f"{weights.where}: does not fit the model: {'; '.join(found)}")
     for name, parameter in own.items():
-        with gathered([parameter]) if is_sharded else nullcontext():
+        with gathered_parameters([parameter]) if is_sharded else nullcontext():
             if weights.read is not None:
                 parameter.copy_(weights.read(name))
     for name, buffer in model.named_buffers():
@@ -77,7 +77,7 @@ def put_weights(model: PreTrainedModel, weights: Weights, is_sharded: bool) -> N
             buffer.copy_(weights.buffers[name])
 
 
-def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
+def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> GivenWeights:
     """Read a transformers folder's safetensors as transformers does, old names of weights included.
 
     Raises DataError where a weight is missing, left over, of another shape, or the folder has no
@@ -102,14 +102,14 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> Weights:
     if found:
         raise DataError(f"{where}: its weights do not fit its config.json: {'; '.join(found)}")
     parameters = dict(model.named_parameters())
-    return Weights(
+    return GivenWeights(
         where,
         {name: p.shape for name, p in parameters.items()},
         lambda name: parameters[name].detach(),
     )
 
 
-def gathered(parameters: list[torch.nn.Parameter]) -> Any:
+def gathered_parameters(parameters: list[torch.nn.Parameter]) -> Any:
     """Make sharded parameters whole on every rank, and share what rank 0 writes into them."""
     import deepspeed
 

@@ -13,16 +13,16 @@ from transformers.utils import logging
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.model.architecture import model_config, said_by_library
+from pipeline.model.architecture import library_message, model_config
 from pipeline.model.model_rules import ATTENTION
 from pipeline.model.objective import objective_problems
 from pipeline.model.parametrisation import scalings
-from pipeline.model.sizes import build_on_meta, moment_bytes, sizes_of
+from pipeline.model.sizes import build_on_meta, moment_bytes, parameter_counts
 from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.work.separate_checks import answer
 
 
-def check_model(config: RunConfig) -> dict[str, Any]:
+def check_model_settings(config: RunConfig) -> dict[str, Any]:
     """Return the fields of `model_facts.ModelFacts`. Raises ConfigError with all that is wrong with
     the model's settings."""
     logging.set_verbosity_error()
@@ -35,7 +35,7 @@ def check_model(config: RunConfig) -> dict[str, Any]:
     if problems:
         raise ConfigError(problems)
     scalings(config, model)  # refuses what the architecture has no place for
-    sizes = sizes_of(model)
+    sizes = parameter_counts(model)
     return {
         "parameters": sizes.total,
         "moment_bytes": moment_bytes(config, sizes),
@@ -51,7 +51,7 @@ def _build(config: RunConfig, architecture: PretrainedConfig) -> PreTrainedModel
         raise ConfigError(
             [
                 f"model.{setting}: transformers cannot build this {architecture.model_type} "
-                f"({said_by_library(error)})"
+                f"({library_message(error)})"
             ]
         ) from None
 
@@ -71,4 +71,4 @@ def _attention_problems(config: RunConfig) -> list[str]:
 
 
 if __name__ == "__main__":
-    answer(check_model)
+    answer(check_model_settings)

@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
 from pipeline.model.device_batch import MIXED_DOCUMENTS
-from pipeline.model.experts import expert_modules, expert_problems, named
+from pipeline.model.experts import expert_modules, expert_problems, model_setting
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import build_on_meta
 from pipeline.model.small_copy import small_copy
@@ -52,10 +52,10 @@ def objective_problems(
     copy = build_copy(architecture)
     if copy is None:
         return []
-    problems = differences(copy)
+    problems = objective_differences(copy)
     if problems:
         return [
-            f"{named(config)}: {architecture.model_type} {line}; {remedy(architecture)}"
+            f"{model_setting(config)}: {architecture.model_type} {line}; {objective_remedy(architecture)}"
             for line in problems
         ]
     if config.data.document_mask and not keeps_documents_apart(copy):
@@ -73,7 +73,7 @@ def structure_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
     ):  # of an encoder and a decoder, the decoder's part may be another object
         return expert_problems(config, model)
     return [
-        f"{named(config)}: {own.model_type} is made of parts, of which text is one, and its config "
+        f"{model_setting(config)}: {own.model_type} is made of parts, of which text is one, and its config "
         "has no width and vocabulary "
         f"of its own; choose the part that is a language model, {text.model_type}"
     ]
@@ -83,11 +83,14 @@ def refuse_objective(config: RunConfig, problems: Sequence[str]) -> None:
     """Raise ConfigError for what the ranks found of their model, see `LanguageModel.examine`."""
     if problems:
         raise ConfigError(
-            [f"{named(config)}: {problem}; choose another architecture" for problem in problems]
+            [
+                f"{model_setting(config)}: {problem}; choose another architecture"
+                for problem in problems
+            ]
         )
 
 
-def remedy(architecture: PretrainedConfig) -> str:
+def objective_remedy(architecture: PretrainedConfig) -> str:
     """Return what to set instead: some encoders see only what came before once they are told that
     they decode."""
     if getattr(architecture, "is_decoder", None) is False:
@@ -116,7 +119,7 @@ def build_copy(architecture: PretrainedConfig) -> LanguageModel | None:
     return LanguageModel(model)
 
 
-def differences(copy: LanguageModel) -> list[str]:
+def objective_differences(copy: LanguageModel) -> list[str]:
     """Name what differs between one step of training here and by the model's own loss, with the
     same dropout.
 

@@ -44,7 +44,7 @@ INTO_RESIDUAL = {
         "ffn.down_proj",
     ),
 }  # fmt: skip
-"""Names, below a layer, that transformers gives the projections whose output is added to the
+"""MupNames, below a layer, that transformers gives the projections whose output is added to the
 residual stream."""
 SCALED_BY_TRANSFORMERS = ("gpt2", "gpt_bigcode", "modernbert-decoder", "nanochat")
 """Architectures whose own rule has the factor already (`initializer_range / sqrt(2 * layers)` in
@@ -58,7 +58,7 @@ HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True)
-class Names:
+class MupNames:
     """How an architecture names what muP treats differently."""
 
     embeddings: tuple[str, ...]
@@ -70,7 +70,7 @@ class Names:
     final_norm: str
 
 
-LLAMA = Names(
+LLAMA = MupNames(
     embeddings=("model.embed_tokens.weight",),
     hidden=tuple(f".self_attn.{x}_proj.weight" for x in "qkvo")
     + tuple(f".mlp.{x}_proj.weight" for x in ("gate", "up", "down")),
@@ -82,7 +82,7 @@ ARCHITECTURES = {
     "mistral": LLAMA,
     "qwen2": LLAMA,
     "qwen3": replace(LLAMA, query=".self_attn.q_norm."),
-    "gpt_neox": Names(
+    "gpt_neox": MupNames(
         embeddings=("gpt_neox.embed_in.weight",),
         hidden=(
             ".attention.query_key_value.weight",
@@ -93,7 +93,7 @@ ARCHITECTURES = {
         query=None,
         final_norm="gpt_neox.final_layer_norm.",
     ),
-    "gpt2": Names(
+    "gpt2": MupNames(
         embeddings=("transformer.wte.weight", "transformer.wpe.weight"),
         hidden=(
             ".attn.c_attn.weight",
@@ -240,7 +240,7 @@ def _by_width(
     return found
 
 
-def _query_factor(config: RunConfig, architecture: "PretrainedConfig", names: Names) -> float:
+def _query_factor(config: RunConfig, architecture: "PretrainedConfig", names: MupNames) -> float:
     """Return what makes 1 / sqrt(head_dim) in the attention muP's sqrt(base head_dim) /
     head_dim."""
     size = head_width(architecture)

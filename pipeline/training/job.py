@@ -13,13 +13,13 @@ from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine import extensions
-from pipeline.engine.agreement import from_rank_0, on_any_rank
-from pipeline.engine.capacity import problems_of_rank
+from pipeline.engine.agreement import call_on_rank_0, problems_on_any_rank
+from pipeline.engine.capacity import device_problems
 from pipeline.engine.deepspeed_config import (
     construction_sharding,
     fit_buckets,
     read_template,
-    resolve,
+    resolve_template,
     zero_stage,
 )
 from pipeline.engine.engine import Engine, make_engine
@@ -33,7 +33,7 @@ from pipeline.model.costs import counted_peak
 from pipeline.model.device_batch import DeviceBatch, Mover, check_document_mask
 from pipeline.model.experts import expert_modules
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.sizes import Sizes, count_parameters, model_size, moment_bytes
+from pipeline.model.sizes import ParameterCounts, count_parameters, model_size, moment_bytes
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.store.counts import TrainCounts
@@ -64,7 +64,7 @@ class EnginePlan:
 
     resolved: dict[str, Any]
     """The complete DeepSpeed config."""
-    sizes: Sizes
+    sizes: ParameterCounts
     disk_need: str
     """What checkpoints will take on the disk, in words."""
 
@@ -94,7 +94,7 @@ def run_job(
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     groups = groups_of_this_process()
     template = read_template(config.deepspeed)
-    resolved = resolve(template, config, groups.sizes, str(config.deepspeed))
+    resolved = resolve_template(template, config, groups.sizes, str(config.deepspeed))
     times = StartUpTimes(heartbeat)
 
     # Open what is read and compile what is missing before any rank waits for another.
@@ -129,12 +129,12 @@ def provide_operators(config: RunConfig, groups: RankGroups, resolved: dict[str,
     """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would
     look like a hang."""
     for operator in needed_operators(resolved, config.optimizer):
-        missing = not extensions.is_built(operator)
+        missing = not extensions.is_operator_built(operator)
         if missing and groups.is_rank_0:
             write_event(
                 config.paths.run_dir, "build", operator=operator.name, message=operator.announcement
             )
-        extensions.provide(operator)
+        extensions.provide_operator(operator)
 
 
 def plan_engine(
@@ -152,9 +152,9 @@ def plan_engine(
     bytes_of_each = checkpoint_bytes(
         sizes.total, config.precision.dtype, zero_stage(resolved), moment_bytes(config, sizes)
     )
-    need, disk_problems = from_rank_0(groups, disk_need, config, bytes_of_each)
-    own_problems = problems_of_rank(config, groups, resolved, architecture, sizes)
-    problems = [*on_any_rank(groups, own_problems), *disk_problems]
+    need, disk_problems = call_on_rank_0(groups, disk_need, config, bytes_of_each)
+    own_problems = device_problems(config, groups, resolved, architecture, sizes)
+    problems = [*problems_on_any_rank(groups, own_problems), *disk_problems]
     if problems:
         raise ConfigError(problems)
     return EnginePlan(resolved, sizes, need)
@@ -191,7 +191,7 @@ def build_engine(
     times.mark("engine")
 
     # No step is made of other tokens than those that were checked.
-    damage = on_any_rank(groups, tokens_check.finish())
+    damage = problems_on_any_rank(groups, tokens_check.finish())
     if damage:
         lines = [f"  - {line}" for line in damage]
         raise UserError("\n".join(["The token files are not those that were made:", *lines]))
@@ -229,7 +229,7 @@ def train_job(job: Job, state: TrainState) -> Outcome:
         )
 
     # Rollbacks and the run file may leave samples out.
-    skipped = from_rank_0(groups, skipped_samples, config, state.skipped)
+    skipped = call_on_rank_0(groups, skipped_samples, config, state.skipped)
     state = replace(state, skipped=skipped)
     data = replace(job.inputs.data, order=job.inputs.data.order.skipping(skipped))
     if config.data.document_mask:

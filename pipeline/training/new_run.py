@@ -12,9 +12,9 @@ from pipeline.checkpoint.state import GuardState, TrainState
 from pipeline.checkpoint.stored_weights import Stored, open_stored
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.agreement import from_rank_0
+from pipeline.engine.agreement import call_on_rank_0
 from pipeline.engine.engine import Engine
-from pipeline.model.given_weights import Weights, pretrained_weights
+from pipeline.model.given_weights import GivenWeights, pretrained_weights
 from pipeline.model.language_model import PREFIX
 from pipeline.store.events import BRANCH, write_event
 from pipeline.training import branch
@@ -23,7 +23,7 @@ from pipeline.training.run_start import RunStart
 
 def weights_to_begin_with(
     config: RunConfig, groups: RankGroups, architecture: PretrainedConfig, start: RunStart
-) -> Weights | None:
+) -> GivenWeights | None:
     """Return the weights to put into the model, None where they are drawn or come with a
     checkpoint."""
     if start.checkpoints:
@@ -39,22 +39,22 @@ def weights_to_begin_with(
     return None
 
 
-def _on_rank_0(groups: RankGroups, read: Callable[[], Weights]) -> Weights:
+def _on_rank_0(groups: RankGroups, read: Callable[[], GivenWeights]) -> GivenWeights:
     """Open weights on rank 0 only; the other ranks learn the shapes, or what was wrong."""
-    opened: list[Weights] = []
+    opened: list[GivenWeights] = []
 
     def shapes() -> tuple[str, dict[str, torch.Size]]:
         opened.append(read())
         return opened[0].where, dict(opened[0].shapes)
 
-    where, known = from_rank_0(groups, shapes)
-    return opened[0] if groups.is_rank_0 else Weights(where, known, None)
+    where, known = call_on_rank_0(groups, shapes)
+    return opened[0] if groups.is_rank_0 else GivenWeights(where, known, None)
 
 
-def stored_as_weights(checkpoint: Path, stored: Stored) -> Weights:
+def stored_as_weights(checkpoint: Path, stored: Stored) -> GivenWeights:
     """Return a checkpoint's parameters by their names in transformers."""
     shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes.items()}
-    return Weights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
+    return GivenWeights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
 
 
 def begin_new_run(

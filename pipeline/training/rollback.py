@@ -11,7 +11,7 @@ from typing import Any
 from pyarrow import ArrowException
 
 from pipeline.checkpoint.folders import complete_checkpoints, point_to, remove
-from pipeline.engine.agreement import from_rank_0
+from pipeline.engine.agreement import call_on_rank_0
 from pipeline.errors import UserError
 from pipeline.sampling import trace
 from pipeline.store.events import BRANCH, ROLLBACK, BranchEvent, read_events, write_event
@@ -31,7 +31,7 @@ def roll_back(run: Run, needed: RollbackNeeded) -> RolledBack:
     UserError, on every rank, where it happens too often."""
     with suppress(UserError):  # a save that failed has been said; there are those before it
         run.saver.finish()
-    outcome: RolledBack | Refused = from_rank_0(run.groups, _record, run, needed)
+    outcome: RolledBack | Refused = call_on_rank_0(run.groups, _record, run, needed)
     if outcome["status"] == "refused":
         raise UserError(outcome["message"])
     return outcome

@@ -10,7 +10,7 @@ from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_ma
 from pipeline.checkpoint.reader import damage_of_checkpoint
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.agreement import from_rank_0
+from pipeline.engine.agreement import call_on_rank_0
 from pipeline.errors import ConfigError
 from pipeline.model.config_differences import model_differences
 from pipeline.sampling.dataset import tokenizer_size
@@ -40,8 +40,8 @@ def find_start(config: RunConfig, groups: RankGroups, architecture: PretrainedCo
     Raises UserError, on every rank, where the run may not be resumed, or what it would begin from
     does not fit.
     """
-    checkpoints: list[Path] = from_rank_0(groups, resume.record_run, config)
-    fields: RunFacts = from_rank_0(groups, describe_run, config, architecture)
+    checkpoints: list[Path] = call_on_rank_0(groups, resume.record_run, config)
+    fields: RunFacts = call_on_rank_0(groups, describe_run, config, architecture)
     origin = None if checkpoints else choose_origin(config, groups, fields)
     if origin is not None:
         fields = {**fields, "lineage": origin.lineage()}
@@ -94,7 +94,7 @@ def choose_origin(
 
     Raises UserError where it is missing or damaged, or where something of it does not fit.
     """
-    found: Origin | None = from_rank_0(groups, find_origin, config)
+    found: Origin | None = call_on_rank_0(groups, find_origin, config)
     if found is None:
         return None
     problems = [

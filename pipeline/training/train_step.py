@@ -9,7 +9,7 @@ import torch
 from pipeline.checkpoint.state import TrainState
 from pipeline.engine.engine import Engine, clip_gradients, gradient_norm, loss_scale
 from pipeline.engine.groups import sum_over_world_ranks
-from pipeline.engine.noise_scale import NoiseScale, is_measured
+from pipeline.engine.noise_scale import NoiseScale, is_noise_measured
 from pipeline.errors import UserError
 from pipeline.model.device_batch import DeviceBatch
 from pipeline.sampling.batches import IGNORED
@@ -54,7 +54,7 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     the places for them. Raises NotFinite, on every rank.
     """
     # Forward and backward, one micro-batch after another.
-    run.gradients.is_watching = is_measured(step, len(micro_batches) * run.groups.sizes.data)
+    run.gradients.is_watching = is_noise_measured(step, len(micro_batches) * run.groups.sizes.data)
     sums, checksum = _accumulate(run, micro_batches)
 
     # The ranks agree on the loss, and whether to stop, before the weights are touched.
@@ -158,7 +158,7 @@ def noise_scale_after(run: Run, state: TrainState, result: StepResult) -> NoiseS
     plan = run.config.step_plan
     micro_batch = run.config.batch.micro_batch_sequences
     micro_batches = plan.samples(step) // micro_batch  # of all data ranks
-    if not is_measured(step, micro_batches) or result.grad_norm is None:
+    if not is_noise_measured(step, micro_batches) or result.grad_norm is None:
         return state.noise_scale
     # DeepSpeed has divided each loss by the accumulation.
     accumulation = plan.accumulation(step, micro_batch, run.groups.sizes)

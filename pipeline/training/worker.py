@@ -31,7 +31,7 @@ def main() -> None:
     others otherwise."""
     # The environment, before anything looks at it.
     stop = StopSignal()
-    extensions.use_folder()
+    extensions.use_operator_folder()
     adopt_slurm_environment()
     adopt_visible_devices()
 

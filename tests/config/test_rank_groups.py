@@ -8,7 +8,7 @@ from pipeline.cluster.launch_checks import indivisible_batches
 from pipeline.config.groups import GroupSizes, group_sizes, groups_of_rank
 from pipeline.config.run_file import load
 from pipeline.config.step_plan import plan_steps
-from pipeline.engine.deepspeed_config import resolve
+from pipeline.engine.deepspeed_config import resolve_template
 from pipeline.sampling.loader import Share
 
 PAIRS = GroupSizes(world=4, data=2)
@@ -44,7 +44,7 @@ def test_a_batch_is_divided_among_data_ranks(run_file: Path) -> None:
     assert config.accumulation(PAIRS) == config.accumulation(group_sizes(2)) == 2
     assert config.step_plan.accumulation(1, 2, PAIRS) == 2
     template = {"zero_optimization": {"stage": 1}}
-    assert resolve(template, config, PAIRS)["gradient_accumulation_steps"] == 2
+    assert resolve_template(template, config, PAIRS)["gradient_accumulation_steps"] == 2
 
 
 def test_the_launcher_asks_for_batches_that_data_ranks_divide(run_file: Path) -> None:

@@ -10,10 +10,15 @@ from transformers import CONFIG_MAPPING
 
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
-from pipeline.engine.capacity import left_in_cgroups, precision_problems, setting_of, shape_of
-from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve
-from pipeline.engine.memory import Shape
-from pipeline.model.sizes import Sizes
+from pipeline.engine.capacity import (
+    left_in_cgroups,
+    memory_setting,
+    model_shape,
+    precision_problems,
+)
+from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve_template
+from pipeline.engine.memory import ModelShape
+from pipeline.model.sizes import ParameterCounts
 
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 
@@ -57,17 +62,17 @@ def test_version_1_of_cgroups(tmp_path: Path) -> None:
 
 
 def test_shapes_of_three_families() -> None:
-    sizes = Sizes(total=1, embedding=0, looked_up=0)
+    sizes = ParameterCounts(total=1, embedding=0, looked_up=0)
     llama = CONFIG_MAPPING["llama"](
         hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96
     )
-    assert shape_of(llama, sizes) == Shape(1, 32, 64, 4, 64, 32, 96, True, 32000)
+    assert model_shape(llama, sizes) == ModelShape(1, 32, 64, 4, 64, 32, 96, True, 32000)
     qwen3 = CONFIG_MAPPING["qwen3"](
         hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32
     )
-    assert (shape_of(qwen3, sizes).attention, shape_of(qwen3, sizes).key_value) == (128, 64)
+    assert (model_shape(qwen3, sizes).attention, model_shape(qwen3, sizes).key_value) == (128, 64)
     gpt2 = CONFIG_MAPPING["gpt2"](n_embd=64, n_head=4, n_layer=2)
-    assert shape_of(gpt2, sizes) == Shape(1, 2, 64, 4, 64, 64, 256, False, 50257)
+    assert model_shape(gpt2, sizes) == ModelShape(1, 2, 64, 4, 64, 64, 256, False, 50257)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +90,11 @@ def test_buffers_of_each_template(
     run_file: Path, template: str, dtype: str, on_gpu: bool, buckets: int
 ) -> None:
     config = load(run_file, [f"precision.dtype={dtype}"])
-    resolved = resolve(read_template(TEMPLATES / f"{template}.json"), config, group_sizes(2))
-    assert setting_of(config, resolved, 2, on_gpu).bucket_bytes == buckets
-    of_small_model = setting_of(config, fit_buckets(resolved, 1000), 2, on_gpu).bucket_bytes
+    resolved = resolve_template(
+        read_template(TEMPLATES / f"{template}.json"), config, group_sizes(2)
+    )
+    assert memory_setting(config, resolved, 2, on_gpu).bucket_bytes == buckets
+    of_small_model = memory_setting(config, fit_buckets(resolved, 1000), 2, on_gpu).bucket_bytes
     assert of_small_model == (
         buckets and buckets // (50_000_000 if template == "zero3" else 500_000_000) * 1000
     )
@@ -99,8 +106,10 @@ def test_buffers_of_each_template(
 
 def test_what_is_offloaded_is_read_from_the_template(run_file: Path) -> None:
     config = load(run_file, ["optimizer.kind=adamw"])
-    resolved = resolve(read_template(TEMPLATES / "zero3_offload.json"), config, group_sizes(2))
-    setting = setting_of(config, resolved, 2, on_gpu=False)
+    resolved = resolve_template(
+        read_template(TEMPLATES / "zero3_offload.json"), config, group_sizes(2)
+    )
+    setting = memory_setting(config, resolved, 2, on_gpu=False)
     assert (setting.offloads_optimizer, setting.offloads_parameters, setting.to_nvme) == (
         True,
         True,

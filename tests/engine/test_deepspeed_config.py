@@ -19,7 +19,7 @@ from pipeline.engine.deepspeed_config import (
     offloads_optimizer,
     read_template,
     refuse_execution,
-    resolve,
+    resolve_template,
 )
 from pipeline.errors import ConfigError
 
@@ -31,7 +31,7 @@ def config(run_file: Path) -> RunConfig:
 
 def problems(template: dict[str, Any], config: RunConfig, ranks: int = 1) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        resolve(template, config, group_sizes(ranks))
+        resolve_template(template, config, group_sizes(ranks))
     return caught.value.problems
 
 
@@ -54,7 +54,7 @@ def test_every_shipped_template_resolves_completely(
         (found,) = problems(read_template(path), config, 2)
         assert found.startswith("".join(refused))
         return
-    resolved = resolve(read_template(path), config, group_sizes(2))
+    resolved = resolve_template(read_template(path), config, group_sizes(2))
     assert "auto" not in json.dumps(resolved)
     assert (resolved["train_batch_size"], resolved["train_micro_batch_size_per_gpu"]) == (4, 2)
     assert resolved["gradient_accumulation_steps"] == 1
@@ -88,9 +88,9 @@ def test_auto_is_the_same_as_absent(config: RunConfig) -> None:
         "bf16": {"enabled": "auto"},
         "optimizer": {"type": "auto", "params": {"lr": "auto"}},
     }
-    assert resolve({**autos, "zero_optimization": {"stage": 2}}, config, group_sizes(1)) == resolve(
-        {"zero_optimization": {"stage": 2}}, config, group_sizes(1)
-    )
+    assert resolve_template(
+        {**autos, "zero_optimization": {"stage": 2}}, config, group_sizes(1)
+    ) == resolve_template({"zero_optimization": {"stage": 2}}, config, group_sizes(1))
 
 
 def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -> None:
@@ -139,7 +139,7 @@ def test_every_step_of_a_ramp_must_divide_among_the_ranks(run_file: Path) -> Non
         "batch.micro_batch_sequences = 2; set 32 or 64"
     ]
     assert (
-        resolve({"zero_optimization": {"stage": 1}}, config, group_sizes(1))[
+        resolve_template({"zero_optimization": {"stage": 1}}, config, group_sizes(1))[
             "gradient_accumulation_steps"
         ]
         == 2
@@ -171,7 +171,9 @@ def test_a_batch_that_does_not_divide_names_what_would(
 def test_resolving_changes_neither_template_nor_config(config: RunConfig) -> None:
     template = {"zero_optimization": {"stage": 1}}
     before = json.dumps(template)
-    assert resolve(template, config, group_sizes(1)) == resolve(template, config, group_sizes(1))
+    assert resolve_template(template, config, group_sizes(1)) == resolve_template(
+        template, config, group_sizes(1)
+    )
     assert json.dumps(template) == before
 
 

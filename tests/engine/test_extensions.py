@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(operator: Operator) -> subprocess.Popen[bytes]:
-    code = f"from pipeline.engine.extensions import *; provide({operator!r})"
+    code = f"from pipeline.engine.extensions import *; provide_operator({operator!r})"
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 
@@ -78,8 +78,8 @@ def test_after_a_killed_build_the_next_one_builds_anew(folder: Path) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert list((folder / "extensions").glob(".fake.building-*/fake/lock")), "it was in the middle"
-    assert not extensions.is_built(fake(folder))
-    extensions.provide(fake(folder))
+    assert not extensions.is_operator_built(fake(folder))
+    extensions.provide_operator(fake(folder))
     assert (folder / "extensions" / "fake" / "fake.so").read_text() == "whole"
     assert not list((folder / "extensions").glob(".fake.building-*"))
 
@@ -88,10 +88,10 @@ def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_
     folder: Path,
 ) -> None:
     operator = fake(folder)
-    extensions.provide(operator)
+    extensions.provide_operator(operator)
     baton = folder / "extensions" / "fake" / "lock"
     baton.touch()
-    extensions.provide(operator)
+    extensions.provide_operator(operator)
     assert not baton.exists()
     with baton.open("w"):
         process = start(operator)
@@ -106,8 +106,8 @@ def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_
 def test_a_failing_compiler_is_shown_with_the_remedy(folder: Path) -> None:
     operator = fake(folder, program='print("no such header"); raise SystemExit(3)')
     with pytest.raises(UserError, match=r"exit code 3\): give up.\nno such header"):
-        extensions.provide(operator)
-    assert not extensions.is_built(operator)
+        extensions.provide_operator(operator)
+    assert not extensions.is_operator_built(operator)
 
 
 def test_the_default_is_a_private_folder_on_this_machines_disk(
@@ -115,14 +115,14 @@ def test_the_default_is_a_private_folder_on_this_machines_disk(
 ) -> None:
     monkeypatch.setenv(extensions.FOLDER_VARIABLE, "")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = extensions.use_folder()
+    folder = extensions.use_operator_folder()
     assert folder.parent == tmp_path / f"pipeline-extensions-{os.getuid()}"
     assert folder.parent.stat().st_mode & 0o777 == 0o700
     assert os.environ[extensions.FOLDER_VARIABLE] == str(folder)
     folder.parent.chmod(0o777)
     monkeypatch.setenv(extensions.FOLDER_VARIABLE, "")
     with pytest.raises(UserError, match="others may write there"):
-        extensions.use_folder()
+        extensions.use_operator_folder()
 
 
 def test_an_operator_is_loaded_with_the_ninja_that_built_it(
@@ -134,7 +134,7 @@ def test_an_operator_is_loaded_with_the_ninja_that_built_it(
     other.parent.mkdir()
     other.touch(mode=0o755)
     monkeypatch.setenv("PATH", f"{other.parent}:{beside.parent}")
-    extensions.use_folder()
+    extensions.use_operator_folder()
     assert shutil.which("ninja") == str(beside)
 
 
@@ -166,9 +166,9 @@ def test_the_real_optimizer_builds_after_a_kill_and_a_planted_lock(folder: Path)
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    extensions.provide(CPU_ADAM)
+    extensions.provide_operator(CPU_ADAM)
     (folder / "extensions" / "cpu_adam" / "lock").touch()
-    extensions.provide(CPU_ADAM)
+    extensions.provide_operator(CPU_ADAM)
     probe = (
         "import json, torch; from deepspeed.ops.adam import DeepSpeedCPUAdam as A; p = "
         "torch.nn.Parameter(torch.ones(1))"

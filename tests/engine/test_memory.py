@@ -15,23 +15,23 @@ from ranks import in_ranks
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.capacity import shape_of
+from pipeline.engine.capacity import model_shape
 from pipeline.engine.memory import (
-    Room,
-    Setting,
-    Shape,
+    FreeMemory,
+    MemorySetting,
+    ModelShape,
     activation_bytes,
     logits_bytes,
-    parts,
+    memory_parts,
+    memory_remedies,
     refuse_if_too_big,
-    remedies,
     state_parts,
 )
 from pipeline.errors import ConfigError
-from pipeline.model.sizes import Sizes
+from pipeline.model.sizes import ParameterCounts
 
 GIB = 2**30
-SETTING = Setting(
+SETTING = MemorySetting(
     "bf16",
     zero_stage=1,
     ranks=4,
@@ -39,7 +39,7 @@ SETTING = Setting(
     global_batch_sequences=64,
     sequence_length=8,
 )
-SHAPE = Shape(
+SHAPE = ModelShape(
     parameters=1000,
     layers=10,
     hidden=4,
@@ -175,7 +175,7 @@ def test_activations_are_those_that_autograd_keeps(architecture: str, dtype: str
     found = sum(
         t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights
     )
-    shape = shape_of(config, Sizes(total=0, embedding=0, looked_up=0))
+    shape = model_shape(config, ParameterCounts(total=0, embedding=0, looked_up=0))
     expected = activation_bytes(
         shape, replace(SETTING, dtype=dtype, micro_batch_sequences=2, sequence_length=64)
     )
@@ -201,7 +201,7 @@ def test_the_sum_has_every_part() -> None:
     """At stage 3 two of ten layers' weights are gathered at once: 200 of 1,000, in bf16."""
     found = {
         part.name: part.device
-        for part in parts(SHAPE, replace(SETTING, zero_stage=3, bucket_bytes=7), 5)
+        for part in memory_parts(SHAPE, replace(SETTING, zero_stage=3, bucket_bytes=7), 5)
     }
     assert found == {
         "parameters": 500.0,
@@ -220,13 +220,13 @@ def test_room_is_one_memory_on_cpus_and_two_on_gpus() -> None:
         1000, replace(SETTING, zero_stage=2, offloads_optimizer=True)
     )  # 2 + 4/4 there, 12/4 on the host
     assert [sum(p.device for p in needed), sum(p.host for p in needed)] == [3000, 3000]
-    assert Room(3200, 3200, is_shared=False).fits(needed)
-    assert not Room(3200, 3200, is_shared=True).fits(needed)
-    assert Room(6400, 0, is_shared=True).fits(needed)
+    assert FreeMemory(3200, 3200, is_shared=False).fits(needed)
+    assert not FreeMemory(3200, 3200, is_shared=True).fits(needed)
+    assert FreeMemory(6400, 0, is_shared=True).fits(needed)
 
 
-BILLION = Shape(10**9, 24, 2048, 16, 2048, 2048, 5504, True, 32000)
-USUAL = Setting("bf16", 1, 8, 4, 512, 2048)
+BILLION = ModelShape(10**9, 24, 2048, 16, 2048, 2048, 5504, True, 32000)
+USUAL = MemorySetting("bf16", 1, 8, 4, 512, 2048)
 
 
 def test_remedies_are_tried_and_those_named_fit() -> None:
@@ -234,7 +234,7 @@ def test_remedies_are_tried_and_those_named_fit() -> None:
     bytes a parameter, 3.73; 16 ranks save 12/16 bytes, 0.70. A micro-batch of 2 halves activations
     and logits: 18.6."""
     found = {
-        size: remedies(BILLION, USUAL, Room(size * GIB, 0, is_shared=False))
+        size: memory_remedies(BILLION, USUAL, FreeMemory(size * GIB, 0, is_shared=False))
         for size in (29.5, 28, 20, 15)
     }
     smaller, recomputed = "batch.micro_batch_sequences = 2", "train.activation_checkpointing = true"
@@ -252,15 +252,15 @@ def test_where_no_single_change_is_enough_they_are_joined() -> None:
         "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of "
         "ZeRO stage 3"
     )
-    assert remedies(BILLION, USUAL, Room(5 * GIB, 0, is_shared=False)) == [joined]
+    assert memory_remedies(BILLION, USUAL, FreeMemory(5 * GIB, 0, is_shared=False)) == [joined]
     with_ranks = f"{joined}, and 16 ranks, each with as much memory"
-    assert remedies(BILLION, USUAL, Room(3 * GIB, 0, is_shared=False)) == [with_ranks]
-    assert remedies(BILLION, USUAL, Room(1 * GIB, 0, is_shared=False)) == []
+    assert memory_remedies(BILLION, USUAL, FreeMemory(3 * GIB, 0, is_shared=False)) == [with_ranks]
+    assert memory_remedies(BILLION, USUAL, FreeMemory(1 * GIB, 0, is_shared=False)) == []
 
 
 def test_a_refusal_shows_the_sum() -> None:
     with pytest.raises(ConfigError) as caught:
-        refuse_if_too_big(BILLION, USUAL, Room(20 * GIB, 0, is_shared=False), "on a GPU")
+        refuse_if_too_big(BILLION, USUAL, FreeMemory(20 * GIB, 0, is_shared=False), "on a GPU")
     (problem,) = caught.value.problems
     lines = problem.splitlines()
     assert lines[0] == (
@@ -281,17 +281,17 @@ def test_a_refusal_shows_the_sum() -> None:
         lines[8].strip()
         == "would fit: batch.micro_batch_sequences = 2; or train.activation_checkpointing = true"
     )
-    assert refuse_if_too_big(BILLION, USUAL, Room(80 * GIB, 0, is_shared=False), "on a GPU")
+    assert refuse_if_too_big(BILLION, USUAL, FreeMemory(80 * GIB, 0, is_shared=False), "on a GPU")
 
 
 def test_the_copy_of_a_checkpoint_counts_on_the_host_and_can_be_done_without() -> None:
     """10 parameters in bf16 at stage 2 on 2 ranks: (2 + 4 + 8) x 10 / 2 bytes each."""
     shape = replace(SHAPE, parameters=10)
     setting = replace(SETTING, dtype="bf16", zero_stage=2, ranks=2, copies_saves=True)
-    (copy,) = [part for part in parts(shape, setting) if part.name == "copy of a checkpoint"]
+    (copy,) = [part for part in memory_parts(shape, setting) if part.name == "copy of a checkpoint"]
     assert (copy.device, copy.host) == (0, 70)
-    without = parts(shape, replace(setting, copies_saves=False))
+    without = memory_parts(shape, replace(setting, copies_saves=False))
     device = sum(part.device for part in without)
-    room = Room(device / 0.95 + 1, host=10, is_shared=False)
-    assert not room.fits(parts(shape, setting))
-    assert remedies(shape, setting, room)[0] == "checkpoint.asynchronous = false"
+    room = FreeMemory(device / 0.95 + 1, host=10, is_shared=False)
+    assert not room.fits(memory_parts(shape, setting))
+    assert memory_remedies(shape, setting, room)[0] == "checkpoint.asynchronous = false"

@@ -15,7 +15,7 @@ from ranks import exit_codes
 from pipeline.cluster.ports import free_port
 from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.engine.optimizers.sharded_muon import (
-    Layout,
+    FlatLayout,
     Muon,
     orthogonalise,
     owners_of,
@@ -105,8 +105,8 @@ def test_the_rest_is_torchs_adamw_to_the_bit() -> None:
 def test_the_rank_with_most_of_a_matrix_owns_it_and_equal_ranks_share_the_work() -> None:
     """Matrices of 24, 24, 24 and 25 elements, in parts of 33, and each cut in two."""
     cut = vector_slots([SHAPES], [33], 3)  #: a 0-24, b 24-48, c 48-72, d 72-97
-    assert owners_of(Layout(SHAPES, cut)) == {"a": 0, "b": 1, "c": 1, "d": 2}
-    even = owners_of(Layout(SHAPES, even_slots([SHAPES], 2)))
+    assert owners_of(FlatLayout(SHAPES, cut)) == {"a": 0, "b": 1, "c": 1, "d": 2}
+    even = owners_of(FlatLayout(SHAPES, even_slots([SHAPES], 2)))
     assert sorted(even.values()) == [0, 0, 1, 1]
 
 
@@ -167,7 +167,7 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
         ],
         0.1,
     )
-    muon.lay_out([(shard, Layout(SHAPES, slots))], groups_of_rank(group_sizes(ranks), rank))
+    muon.lay_out([(shard, FlatLayout(SHAPES, slots))], groups_of_rank(group_sizes(ranks), rank))
     for step in range(STEPS):
         shard.grad = flat(gradients(step + 1))
         muon.step()

@@ -20,7 +20,7 @@ from pipeline.engine.optimizers.optimizer_kind import (
     ParameterState,
 )
 from pipeline.errors import ConfigError
-from pipeline.model.model_check import check_model
+from pipeline.model.model_check import check_model_settings
 from pipeline.store.events import read_events
 from pipeline.store.metrics import read_metrics
 
@@ -101,7 +101,7 @@ def test_it_trains_and_goes_on_at_other_stages_and_ranks(make_run: MakeRun, zero
 @pytest.mark.usefixtures("_in_the_table")
 def test_it_is_asked_before_training(make_run: MakeRun) -> None:
     config = load(make_run(), [f"optimizer.kind={NAME}"])
-    assert check_model(config)["moment_bytes"] == 4.0
+    assert check_model_settings(config)["moment_bytes"] == 4.0
     refuse_execution(config)
     with pytest.raises(ConfigError, match=f"{NAME}: not at stage 2"):
         refuse_execution(load(make_run(zero="zero2"), [f"optimizer.kind={NAME}"]))

@@ -307,7 +307,11 @@ def test_the_check_stays_within_a_small_vocabulary_and_few_positions(
 
 def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     """Return what the check must not change in an engine, before and after it; runs on a rank."""
-    from pipeline.engine.deepspeed_config import construction_sharding, read_template, resolve
+    from pipeline.engine.deepspeed_config import (
+        construction_sharding,
+        read_template,
+        resolve_template,
+    )
     from pipeline.engine.engine import make_engine
     from pipeline.engine.groups import join_process_groups
     from pipeline.model.architecture import model_config
@@ -316,7 +320,7 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
 
     groups = groups_of_this_process()
     join_process_groups(groups)
-    resolved = resolve(read_template(config.deepspeed), config, groups.sizes)
+    resolved = resolve_template(read_template(config.deepspeed), config, groups.sizes)
     sharding = construction_sharding(resolved)
     engine = make_engine(
         config,

@@ -17,7 +17,7 @@ from pipeline.model.architecture import model_config
 from pipeline.model.construction import build_model
 from pipeline.model.experts import expert_modules, expert_problems
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.model_check import check_model
+from pipeline.model.model_check import check_model_settings
 from pipeline.model.objective import objective_problems
 from pipeline.model.sizes import build_on_meta
 from pipeline.model.small_copy import small_copy
@@ -101,7 +101,7 @@ def test_the_check_before_training_and_the_ranks_refuse(run_file: Path) -> None:
         small("mixtral"),
     )
     with pytest.raises(ConfigError, match=r"model\.architecture = mixtral: "):
-        check_model(config)
+        check_model_settings(config)
     with pytest.raises(ConfigError, match=r"model\.architecture = mixtral: "):
         build_model(config, architecture)
 
@@ -123,7 +123,7 @@ def test_a_coefficient_of_0_reaches_the_config_of_a_new_and_of_a_pretrained_mode
     be set, too."""
     settings = "model.config={num_hidden_layers: 1, router_aux_loss_coef: 0}"
     new = given(run_file, "mixtral", "optimizer.kind=adamw", settings)
-    check_model(new)
+    check_model_settings(new)
     small("mixtral").save_pretrained(tmp_path / "folder")
     overrides = [
         "optimizer.kind=adamw",

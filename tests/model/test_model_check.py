@@ -15,7 +15,7 @@ from pipeline.config.shipped_files import PRESETS
 from pipeline.errors import ConfigError
 from pipeline.model import model_facts as facts_of_model
 from pipeline.model.architecture import model_config
-from pipeline.model.model_check import check_model
+from pipeline.model.model_check import check_model_settings
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.model.model_rules import architecture_problems, head_problems, setting_problems
 from pipeline.work import separate_checks
@@ -37,9 +37,9 @@ def as_loud_as_before() -> object:
 def test_a_right_model_tells_its_sizes(run_file: Path) -> None:
     # 384 rows of 16 twice, one layer of 4 x 16 x 16, 3 x 16 x 32 and two norms, a last norm.
     parameters = 2 * 384 * 16 + 4 * 16 * 16 + 3 * 16 * 32 + 2 * 16 + 16
-    facts = ModelFacts(**check_model(load(run_file, ["optimizer.kind=adamw"])))
+    facts = ModelFacts(**check_model_settings(load(run_file, ["optimizer.kind=adamw"])))
     assert facts == ModelFacts(parameters=parameters, moment_bytes=8.0, positions=2048)
-    assert ModelFacts(**check_model(load(run_file, [GPT2 % (2, 8)]))).positions == 8
+    assert ModelFacts(**check_model_settings(load(run_file, [GPT2 % (2, 8)]))).positions == 8
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_a_wrong_model_is_refused_by_the_settings_name(
 ) -> None:
     assert not (run_file.parent / "data").exists()
     with pytest.raises(ConfigError, match=named):
-        check_model(load(run_file, [override]))
+        check_model_settings(load(run_file, [override]))
 
 
 def test_heads_of_a_width_of_their_own_need_not_divide_the_models(run_file: Path) -> None:
     settings = (
         "num_attention_heads: 3, num_key_value_heads: 3, head_dim: 8, tie_word_embeddings: true"
     )
-    facts = ModelFacts(**check_model(load(run_file, [QWEN3 % settings])))
+    facts = ModelFacts(**check_model_settings(load(run_file, [QWEN3 % settings])))
     # 3 heads of 8: queries, keys, values and output of 16 x 24, norms of queries and keys of 8.
     assert facts.parameters == 384 * 16 + 4 * 16 * 24 + 2 * 8 + 3 * 16 * 32 + 3 * 16
 

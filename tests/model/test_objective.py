@@ -16,11 +16,11 @@ from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.model import objective
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.model_check import check_model
+from pipeline.model.model_check import check_model_settings
 from pipeline.model.objective import (
     build_copy,
-    differences,
     keeps_documents_apart,
+    objective_differences,
     objective_problems,
     structure_problems,
     training_differences,
@@ -92,14 +92,14 @@ def test_loss_and_gradients_are_the_architectures_own(name: str) -> None:
     settings, chunks, is_apart = HEADS[name]
     copy = copy_of(name, **settings)
     assert training_differences(copy) == [], "all logits at once"
-    assert differences(copy) == [], "as the ranks take them"
+    assert objective_differences(copy) == [], "as the ranks take them"
     assert copy.chunks_logits is chunks
     assert keeps_documents_apart(copy) is is_apart
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_trained_for_something_else_is_refused(name: str) -> None:
-    (problem, *_) = differences(copy_of(name))
+    (problem, *_) = objective_differences(copy_of(name))
     assert REFUSED[name] in problem
 
 
@@ -114,7 +114,7 @@ def test_a_difference_in_one_gradient_is_found() -> None:
         return gradient * (1.01 if len(calls) % 2 == 0 else 1)
 
     weight.register_hook(scale_every_second)
-    (problem,) = differences(copy)
+    (problem,) = objective_differences(copy)
     assert "model.layers.0.mlp.up_proj.weight" in problem
 
 
@@ -129,7 +129,7 @@ def test_the_check_before_training_refuses(run_file: Path) -> None:
     )
     config = load(run_file, ["model.architecture=bert", "optimizer.kind=adamw", sizes])
     with pytest.raises(ConfigError, match=r"model\.architecture = bert: .*is_decoder"):
-        check_model(config)
+        check_model_settings(config)
 
 
 def test_where_no_copy_can_be_built_the_ranks_are_left_to_compare() -> None:
@@ -189,7 +189,7 @@ def verdict(run_file: Path, name: str) -> str:
         return EXPERTS
     if copy is None:
         return NO_COPY
-    if problems := differences(copy):
+    if problems := objective_differences(copy):
         return f"refused: {re.sub(r' ?[:(,].*', '', problems[0])}"
     return APART if keeps_documents_apart(copy) else NOT_APART
 

@@ -336,7 +336,7 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
     """Return the digests of weights that were built in shards; runs on a rank."""
     import deepspeed
 
-    from pipeline.engine.deepspeed_config import read_template, resolve
+    from pipeline.engine.deepspeed_config import read_template, resolve_template
     from pipeline.engine.groups import join_process_groups
     from pipeline.store.rank_environment import groups_of_this_process
 
@@ -349,7 +349,7 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
             model = build_model(
                 one,
                 model_config(one),
-                sharding=resolve(read_template(one.deepspeed), one, groups.sizes),
+                sharding=resolve_template(read_template(one.deepspeed), one, groups.sizes),
             )
             assert all(hasattr(p, "ds_tensor") for p in model.parameters())
             with deepspeed.zero.GatheredParameters(list(model.parameters())):

@@ -74,7 +74,7 @@ class MuonKind(OptimizerKind):
     def lay_out(self, engine: Any, groups: RankGroups) -> None:
         """Say which stretches of which matrices each rank's flat tensors hold; at ZeRO 0 matrices
         are whole."""
-        from pipeline.engine.optimizers.sharded_muon import Layout
+        from pipeline.engine.optimizers.sharded_muon import FlatLayout
         from pipeline.engine.shards import flat_tensors, group_shapes, slots_of_ranks
 
         stage = engine.zero_optimization_stage()
@@ -85,7 +85,7 @@ class MuonKind(OptimizerKind):
         elements = [tensor.numel() for tensor in flat]
         slots = slots_of_ranks(stage, shapes, elements, groups.sizes.world)
         layouts = [
-            (tensor, Layout(shapes[group], _of_group(slots, group)))
+            (tensor, FlatLayout(shapes[group], _of_group(slots, group)))
             for group, tensor in enumerate(flat)
         ]
         engine.basic_optimizer.lay_out(layouts, groups)

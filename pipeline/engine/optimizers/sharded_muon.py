@@ -59,7 +59,7 @@ def update_scale(shape: Sequence[int], rms: float) -> float:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FlatLayout:
     """Which stretches of which matrices one flat tensor holds on each rank."""
 
     shapes: Mapping[str, torch.Size]
@@ -78,7 +78,9 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr})
         self._exchanges: dict[int, _Exchange] = {}
 
-    def lay_out(self, layouts: Sequence[tuple[torch.Tensor, Layout]], groups: RankGroups) -> None:
+    def lay_out(
+        self, layouts: Sequence[tuple[torch.Tensor, FlatLayout]], groups: RankGroups
+    ) -> None:
         """Say what the flat tensors hold; every rank gives the same layouts in the same order."""
         self._exchanges = {id(flat): _Exchange(layout, groups) for flat, layout in layouts}
 
@@ -146,7 +148,7 @@ class Muon(torch.optim.Optimizer):
 class _Exchange:
     """Brings the pieces of one flat tensor's matrices to their owners and the updates back."""
 
-    def __init__(self, layout: Layout, groups: RankGroups) -> None:
+    def __init__(self, layout: FlatLayout, groups: RankGroups) -> None:
         own = groups.world_rank
         self._shapes = layout.shapes
         owners = owners_of(layout)
@@ -202,7 +204,7 @@ class _Exchange:
         return exchange_among_world_ranks(sent, sent_sizes, received_sizes)
 
 
-def owners_of(layout: Layout) -> dict[str, int]:
+def owners_of(layout: FlatLayout) -> dict[str, int]:
     """Return the rank that orthogonalises each matrix: of those that hold most of it, the one with
     the least to do."""
     held: dict[str, dict[int, int]] = {}
