@@ -19,7 +19,7 @@ from pipeline.engine.memory import WIDTH, FreeMemory, MemorySetting, ModelShape,
 from pipeline.errors import ConfigError
 from pipeline.model.chunked_loss import rows_at_once
 from pipeline.model.costs import head_width
-from pipeline.model.sizes import ParameterCounts, moment_bytes
+from pipeline.model.sizes import ModelParameters, moment_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -29,7 +29,7 @@ def device_problems(
     groups: RankGroups,
     resolved: dict[str, Any],
     architecture: PretrainedConfig,
-    sizes: ParameterCounts,
+    sizes: ModelParameters,
 ) -> list[str]:
     """Return why this rank cannot run the model: number format, memory. Process groups must exist;
     allocates nothing."""
@@ -80,7 +80,7 @@ def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16:
     ]
 
 
-def model_shape(architecture: PretrainedConfig, sizes: ParameterCounts) -> ModelShape:
+def model_shape(architecture: PretrainedConfig, sizes: ModelParameters) -> ModelShape:
     """Read what the sums need from a transformers config, by the names that most architectures
     share."""
     hidden = architecture.hidden_size

@@ -111,7 +111,7 @@ def state_parts(parameters: int, setting: MemorySetting) -> list[MemoryPart]:
         gradients, copy = (
             (float(width), 0.0) if width > (width + 4) * share else (width * share, copy)
         )
-    # Stage 3 keeps its gradients' memory_parts beside the optimizer; below, what stays on the device is
+    # Stage 3 keeps its gradients' parts beside the optimizer; below, what stays on the device is
     # what backward writes.
     gradients_on_host = setting.offloads_optimizer and stage == 3
     lines = [

@@ -1,7 +1,7 @@
 """Given weights for a model, in the place of drawn ones: another run's, or those of a transformers
 folder.
 
-Rank 0 alone reads them. Sharded parameters are gathered_parameters one at a time; whole ones reach the other
+Rank 0 alone reads them. Sharded parameters are gathered one at a time; whole ones reach the other
 ranks when DeepSpeed broadcasts the model of rank 0, as `deepspeed.initialize` does at every ZeRO
 stage.
 """

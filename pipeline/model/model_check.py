@@ -17,7 +17,7 @@ from pipeline.model.architecture import library_message, model_config
 from pipeline.model.model_rules import ATTENTION
 from pipeline.model.objective import objective_problems
 from pipeline.model.parametrisation import scalings
-from pipeline.model.sizes import build_on_meta, moment_bytes, parameter_counts
+from pipeline.model.sizes import build_on_meta, count_built_parameters, moment_bytes
 from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.work.separate_checks import answer
 
@@ -35,7 +35,7 @@ def check_model_settings(config: RunConfig) -> dict[str, Any]:
     if problems:
         raise ConfigError(problems)
     scalings(config, model)  # refuses what the architecture has no place for
-    sizes = parameter_counts(model)
+    sizes = count_built_parameters(model)
     return {
         "parameters": sizes.total,
         "moment_bytes": moment_bytes(config, sizes),

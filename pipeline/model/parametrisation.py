@@ -44,7 +44,7 @@ INTO_RESIDUAL = {
         "ffn.down_proj",
     ),
 }  # fmt: skip
-"""MupNames, below a layer, that transformers gives the projections whose output is added to the
+"""Names, below a layer, that transformers gives the projections whose output is added to the
 residual stream."""
 SCALED_BY_TRANSFORMERS = ("gpt2", "gpt_bigcode", "modernbert-decoder", "nanochat")
 """Architectures whose own rule has the factor already (`initializer_range / sqrt(2 * layers)` in

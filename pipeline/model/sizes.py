@@ -14,7 +14,7 @@ from pipeline.store.pretrained_folders import new_model
 
 
 @dataclass(frozen=True)
-class ParameterCounts:
+class ModelParameters:
     """Parameters of a model; tied ones count once."""
 
     total: int
@@ -43,12 +43,12 @@ def build_on_meta(config: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
-def count_parameters(config: PretrainedConfig) -> ParameterCounts:
+def count_parameters(config: PretrainedConfig) -> ModelParameters:
     """Count the parameters of a causal language model."""
-    return parameter_counts(build_on_meta(config))
+    return count_built_parameters(build_on_meta(config))
 
 
-def parameter_counts(model: PreTrainedModel) -> ParameterCounts:
+def count_built_parameters(model: PreTrainedModel) -> ModelParameters:
     """Count the parameters of a model that is built, on whatever device."""
     tables = {
         id(p): p.numel()
@@ -58,14 +58,14 @@ def parameter_counts(model: PreTrainedModel) -> ParameterCounts:
     }
     output = model.get_output_embeddings()
     head = {id(p): p.numel() for p in output.parameters()} if output is not None else {}
-    return ParameterCounts(
+    return ModelParameters(
         total=sum(parameter.numel() for parameter in model.parameters()),
         embedding=sum((tables | head).values()),
         looked_up=sum(count for table, count in tables.items() if table not in head),
     )
 
 
-def model_size(config: PretrainedConfig, sizes: ParameterCounts) -> ModelSize:
+def model_size(config: PretrainedConfig, sizes: ModelParameters) -> ModelSize:
     """Return what decides the FLOPs of a model."""
     heads = getattr(config, "num_attention_heads", 0)
     width = heads * head_width(config) if heads else 0
@@ -73,7 +73,7 @@ def model_size(config: PretrainedConfig, sizes: ParameterCounts) -> ModelSize:
     return ModelSize(sizes.total - sizes.looked_up, head, config.num_hidden_layers, width)
 
 
-def moment_bytes(config: RunConfig, sizes: ParameterCounts) -> float:
+def moment_bytes(config: RunConfig, sizes: ModelParameters) -> float:
     """Return the optimizer's states in bytes a parameter, in the mean over the model."""
     share = sizes.non_embedding / sizes.total
     return optimizer_rules(config.optimizer).moment_bytes(share)

@@ -33,7 +33,7 @@ from pipeline.model.costs import counted_peak
 from pipeline.model.device_batch import DeviceBatch, Mover, check_document_mask
 from pipeline.model.experts import expert_modules
 from pipeline.model.language_model import LanguageModel
-from pipeline.model.sizes import ParameterCounts, count_parameters, model_size, moment_bytes
+from pipeline.model.sizes import ModelParameters, count_parameters, model_size, moment_bytes
 from pipeline.sampling.loader import Loader, Share
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.store.counts import TrainCounts
@@ -64,7 +64,7 @@ class EnginePlan:
 
     resolved: dict[str, Any]
     """The complete DeepSpeed config."""
-    sizes: ParameterCounts
+    sizes: ModelParameters
     disk_need: str
     """What checkpoints will take on the disk, in words."""
 

@@ -12,7 +12,7 @@ from pipeline.config.run_file import dump
 from pipeline.engine.engine import Engine
 from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.model.language_model import LanguageModel, compiled_graphs
-from pipeline.model.sizes import ParameterCounts
+from pipeline.model.sizes import ModelParameters
 from pipeline.store.counts import LineageEntry, ParameterCounts, TrainCounts
 from pipeline.store.events import write_event
 from pipeline.store.layout import checkpoint_name
@@ -24,7 +24,7 @@ def record_start(
     config: RunConfig,
     ranks: GroupSizes,
     engine: Engine,
-    sizes: ParameterCounts,
+    sizes: ModelParameters,
     state: TrainState,
     *,
     epochs: dict[str, float],
@@ -51,7 +51,7 @@ def record_start(
     )
 
 
-def _how_it_runs(engine: Engine, ranks: GroupSizes, sizes: ParameterCounts) -> str:
+def _how_it_runs(engine: Engine, ranks: GroupSizes, sizes: ModelParameters) -> str:
     """Return what was chosen by what is at hand, in a line that the supervisor shows."""
     model: LanguageModel = engine.module
     losses = "logits a chunk at a time" if model.chunks_logits else "all logits at once"
@@ -72,7 +72,7 @@ def result_of_run(
     config: RunConfig,
     ranks: GroupSizes,
     zero_stage: int,
-    sizes: ParameterCounts,
+    sizes: ModelParameters,
     state: TrainState,
     held_out: HeldOut,
     *,
@@ -124,7 +124,7 @@ def _headline(state: TrainState, records: list[StepRecord]) -> str:
     return line
 
 
-def _parameter_counts(sizes: ParameterCounts) -> ParameterCounts:
+def _parameter_counts(sizes: ModelParameters) -> ParameterCounts:
     return {
         "parameters": sizes.total,
         "embedding_parameters": sizes.embedding,

@@ -18,7 +18,7 @@ from pipeline.engine.capacity import (
 )
 from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve_template
 from pipeline.engine.memory import ModelShape
-from pipeline.model.sizes import ParameterCounts
+from pipeline.model.sizes import ModelParameters
 
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 
@@ -62,7 +62,7 @@ def test_version_1_of_cgroups(tmp_path: Path) -> None:
 
 
 def test_shapes_of_three_families() -> None:
-    sizes = ParameterCounts(total=1, embedding=0, looked_up=0)
+    sizes = ModelParameters(total=1, embedding=0, looked_up=0)
     llama = CONFIG_MAPPING["llama"](
         hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96
     )

@@ -28,7 +28,7 @@ from pipeline.engine.memory import (
     state_parts,
 )
 from pipeline.errors import ConfigError
-from pipeline.model.sizes import ParameterCounts
+from pipeline.model.sizes import ModelParameters
 
 GIB = 2**30
 SETTING = MemorySetting(
@@ -175,7 +175,7 @@ def test_activations_are_those_that_autograd_keeps(architecture: str, dtype: str
     found = sum(
         t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights
     )
-    shape = model_shape(config, ParameterCounts(total=0, embedding=0, looked_up=0))
+    shape = model_shape(config, ModelParameters(total=0, embedding=0, looked_up=0))
     expected = activation_bytes(
         shape, replace(SETTING, dtype=dtype, micro_batch_sequences=2, sequence_length=64)
     )

@@ -13,7 +13,7 @@ from pipeline.cli.preset_table import STATED, show_presets, stated_sizes
 from pipeline.config.run_file import load, read_preset
 from pipeline.config.shipped_files import PRESETS
 from pipeline.errors import ConfigError
-from pipeline.model.sizes import ParameterCounts, count_parameters
+from pipeline.model.sizes import ModelParameters, count_parameters
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
@@ -48,7 +48,7 @@ def stated(name: str) -> list[int]:
     return [int(number.replace(",", "")) for number in found.groups()]
 
 
-def preset_sizes(name: str, vocab_size: int) -> ParameterCounts:
+def preset_sizes(name: str, vocab_size: int) -> ModelParameters:
     """Count the parameters of a preset's model with an embedding of `vocab_size` rows."""
     model = read_preset(name)["model"]
     return count_parameters(
@@ -110,7 +110,7 @@ def test_counts_by_hand() -> None:
     sizes = count_parameters(
         CONFIG_MAPPING["gpt2"](n_embd=8, n_layer=2, n_head=2, vocab_size=10, n_positions=6)
     )
-    assert sizes == ParameterCounts(total=2 * 872 + 16 + 128, embedding=80 + 48, looked_up=48)
+    assert sizes == ModelParameters(total=2 * 872 + 16 + 128, embedding=80 + 48, looked_up=48)
     assert sizes.non_embedding == 2 * 872 + 16
     untied = CONFIG_MAPPING["llama"](
         hidden_size=8,
@@ -119,7 +119,7 @@ def test_counts_by_hand() -> None:
         num_attention_heads=2,
         vocab_size=10,
     )
-    assert count_parameters(untied) == ParameterCounts(
+    assert count_parameters(untied) == ModelParameters(
         total=2 * 80 + 4 * 64 + 3 * 32 + 3 * 8, embedding=160, looked_up=80
     )
 
