@@ -22,8 +22,8 @@ from pipeline.corpus.documents import (
     SHARD_SUFFIX,
     SPLITS,
     check_files,
+    naming_damaged_shard,
     open_shard,
-    reading,
     shard_footer,
     shard_records,
     texts_of_group,
@@ -118,7 +118,7 @@ def tokenize_shard(
 ) -> EncodedShard:
     """Encode one Parquet shard into `prefix`.bin, .idx and .doc."""
     encoder = load_encoder(tokenizer, encoder_kind, parse_special_tokens)
-    with reading(shard):
+    with naming_damaged_shard(shard):
         if encoder.has_fast and (result := write_shard(shard, prefix, encoder, fast=True)):
             return result
         result = write_shard(shard, prefix, encoder, fast=False)
