@@ -1,7 +1,7 @@
-"""How a job's ranks are grouped: the size of each group, and this rank's place in it.
+"""Groups of ranks in a job: the size of each group, and the place of a rank in it.
 
-The one record from which the launcher, batches, the loader, the optimizer's shards and checkpoints
-take their numbers. Free of torch; `engine/groups.py` makes the process groups.
+Launcher, batch arithmetic, loader, optimizer shards and checkpoints take all their numbers of ranks
+from these records. Free of torch; `engine/groups.py` makes the process groups.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class GroupSizes:
-    """How many ranks a job has in each group."""
+    """Number of ranks in each group of a job."""
 
     world: int
-    """World ranks: all processes of a job, one a device. They hold ZeRO's shards, write one part of
-    a checkpoint each, and agree before any of them goes on."""
+    """World ranks: all processes of a job, one per device. Each holds one shard of ZeRO and writes
+    one part of a checkpoint; they agree on every decision before any of them continues."""
     data: int
-    """Data ranks: those that read different samples. They divide the global batch."""
+    """Data ranks: those that read different samples, so that ranks which read the same samples count
+    once. They divide the global batch."""
 
     def __post_init__(self) -> None:
         assert self.world % self.data == 0, f"{self.data} data ranks in a world of {self.world}"
@@ -27,36 +28,34 @@ class GroupSizes:
 
 @dataclass(frozen=True)
 class RankGroups:
-    """The groups of a job as one of its ranks sees them."""
+    """The groups of a job, and the places of one of its ranks in them."""
 
     sizes: GroupSizes
     world_rank: int
-    """From 0."""
+    """Number of the rank among all ranks, from 0."""
     data_rank: int
-    """From 0; the same for ranks that read the same samples."""
+    """Number of its data group, from 0; ranks that read the same samples share it."""
 
     @property
     def is_rank_0(self) -> bool:
-        """Whether this is the world rank that writes what a run has once: events, metrics,
-        manifests."""
+        """Whether this rank writes the files that a run has once: events, metrics, manifests."""
         return self.world_rank == 0
 
     def own_part(self, items: Sequence[T]) -> Sequence[T]:
-        """Return this world rank's part of some items, of which all ranks together have each
-        once."""
+        """Return the items of this world rank: every item belongs to exactly one rank."""
         return items[self.world_rank :: self.sizes.world]
 
 
 def group_sizes(world: int) -> GroupSizes:
-    """Return the groups of a job of `world` ranks: with data parallelism alone, each reads its own
-    samples."""
+    """Return the groups of a job of `world` ranks under data parallelism, its only parallelism."""
     return GroupSizes(world=world, data=world)
 
 
 def groups_of_rank(sizes: GroupSizes, world_rank: int) -> RankGroups:
-    """Return the places of one rank, from 0.
+    """Return the places of the rank with number `world_rank`, from 0.
 
-    Ranks that read the same samples are neighbours, which a launcher puts on the same node.
+    Ranks that read the same samples have consecutive numbers, so that a launcher puts them on the
+    same node.
     """
-    ranks_of_one_sample = sizes.world // sizes.data
-    return RankGroups(sizes, world_rank, world_rank // ranks_of_one_sample)
+    ranks_per_sample = sizes.world // sizes.data
+    return RankGroups(sizes, world_rank, world_rank // ranks_per_sample)

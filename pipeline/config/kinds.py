@@ -1,8 +1,8 @@
-"""Tables of kinds: a word of the run file, and the class that answers all that is asked about it.
+"""Tables of kinds: for each name that a setting may have, the class that implements it.
 
-A class stands in the folder that does its work, and those folders import `config`. So a table
-holds import paths, as that of the stages does, and a class is imported when its kind is first asked
-about. A new kind is one new file, and one line here.
+The classes are in the folders that do the work, and those folders import `config`. A table
+therefore holds import paths, and a class is imported when it is first needed. A new kind is one new
+file, and one line here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,19 +15,17 @@ from pydantic_core import PydanticKnownError, core_schema
 
 
 class KindTable:
-    """The kinds that one setting may name."""
+    """The kinds that one setting can name, and their objects."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:
-        """Take the import path of each kind's class, `module:Class`. The class takes no
-        arguments."""
+        """Take the class of each kind as `module:Class`; its constructor takes no arguments."""
         self.paths = dict(paths)
 
     def __contains__(self, name: object) -> bool:
         return name in self.paths
 
     def __getitem__(self, name: str) -> Any:
-        """Return the one object of the class with that name, which is imported now if it was
-        not."""
+        """Return the object of a kind, always the same one; import its class if necessary."""
         return _object_at(self.paths[name])
 
 
@@ -39,7 +37,7 @@ def _object_at(path: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class KindName:
-    """Annotation of a field that takes the names in a table and nothing else."""
+    """Annotation of a field whose values are the names in a table."""
 
     table: KindTable
 
@@ -48,7 +46,7 @@ class KindName:
 
     @property
     def words(self) -> str:
-        """The names, as `pipeline config --describe` shows what a field takes."""
+        """The names, as `pipeline config --describe` prints the type of a field."""
         return f"one of {', '.join(self.table.paths)}"
 
     def _check(self, value: Any) -> str:
@@ -59,7 +57,7 @@ class KindName:
 
 
 def quoted_choices(names: Iterable[str]) -> str:
-    """Return names as pydantic lists those that a Literal allows: `'a', 'b' or 'c'`."""
+    """Return names as pydantic lists the values of a Literal: `'a', 'b' or 'c'`."""
     quoted = [repr(name) for name in names]
     if len(quoted) < 2:
         return "".join(quoted)
@@ -72,7 +70,7 @@ OPTIMIZERS = KindTable(
         "adamw": "pipeline.engine.optimizers.adamw:AdamWKind",
     }
 )
-"""What updates the weights (`pipeline/engine/optimizers`)."""
+"""Optimizers (`pipeline/engine/optimizers`)."""
 
 SCHEDULES = KindTable(
     {
@@ -83,7 +81,7 @@ SCHEDULES = KindTable(
         "constant": "pipeline.config.schedules:Constant",
     }
 )
-"""How the learning rate changes after the warm-up (`pipeline/config/schedules.py`)."""
+"""Learning-rate schedules (`pipeline/config/schedules.py`)."""
 
 SOURCE_KINDS = KindTable(
     {
@@ -94,7 +92,7 @@ SOURCE_KINDS = KindTable(
         "megatron": "pipeline.tokens.existing_pairs:ExistingPairs",
     }
 )
-"""What a source of text or token ids consists of (`pipeline/corpus/source_kind.py`)."""
+"""Kinds of sources of text or token ids (`pipeline/corpus/source_kind.py`)."""
 
 TOKENIZER_KINDS = KindTable(
     {
@@ -115,4 +113,4 @@ LAUNCH_KINDS = KindTable(
         "hostfile": "pipeline.cluster.hostfile_launch:HostfileLaunch",
     }
 )
-"""How the ranks of a training run are started (`pipeline/cluster`)."""
+"""Ways to start the ranks of a training run (`pipeline/cluster`)."""

@@ -1,6 +1,7 @@
-"""What an optimizer alone decides about a model, before there is an engine. Free of torch.
+"""What an optimizer decides about a model before there is an engine. Free of torch.
 
-`OPTIMIZERS` in `kinds.py` is the table of optimizers; each is a class in `pipeline/engine/optimizers`.
+`OPTIMIZERS` in `kinds.py` is the table of optimizers; each is a class in
+`pipeline/engine/optimizers`.
 """
 
 from abc import ABC, abstractmethod
@@ -11,26 +12,28 @@ from pipeline.config.sections import Optimizer
 
 
 class OptimizerRules(ABC):
-    """What the model's sizes and scales take from its optimizer."""
+    """Rules of one optimizer: its learning rates under muP, and its memory."""
 
     trains_experts: ClassVar[bool]
-    """Whether it has a rule for the routers and stacked matrices of a mixture of experts."""
+    """Whether the optimizer can train the routers and stacked matrices of a mixture of experts."""
 
     @abstractmethod
     def hidden_matrix_rate(self, width: float) -> float:
-        """Return muP's factor of the learning rate for a matrix from width to width.
+        """Return muP's factor of the learning rate for hidden matrices.
 
-        `width` is that of the model over that of the one on which the rate was tuned.
+        `width` is the width of this model divided by the width of the model on which the learning
+        rate was tuned.
         """
 
     @abstractmethod
     def moment_bytes(self, non_embedding_share: float) -> float:
-        """Return the bytes of its states a parameter, in the mean over the model.
+        """Return the bytes of optimizer state per parameter, as a mean over the model.
 
-        `non_embedding_share`, from 0 to 1, are the parameters between embedding and head.
+        `non_embedding_share`, from 0 to 1, is the fraction of the parameters that are neither
+        embedding nor head.
         """
 
 
 def optimizer_rules(settings: Optimizer) -> OptimizerRules:
-    """Return the rules of the optimizer that the run file names."""
+    """Return the rules of the optimizer `optimizer.kind`."""
     return OPTIMIZERS[settings.kind]

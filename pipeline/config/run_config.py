@@ -1,4 +1,4 @@
-"""The settings of a run. What can be computed from a config is a function of it."""
+"""`RunConfig`: all settings of a run, and the values that follow from them."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -29,25 +29,26 @@ from pipeline.config.shipped_files import TemplateLocation
 from pipeline.config.step_plan import StepPlan, plan_steps
 
 VOCAB_MULTIPLE = 128
-"""A derived vocabulary is rounded up to this: matrix multiplications like round sizes (Shoeybi et
-al. 2019, section 5.1)."""
+"""The embedding of a tokenizer is padded to a multiple of this, for faster matrix multiplications
+(Shoeybi et al. 2019, section 5.1)."""
 
 
 class RunConfig(Section):
-    """What is trained and where. How ZeRO executes it stands in the DeepSpeed template."""
+    """What is trained, and where; the DeepSpeed template says how ZeRO executes it."""
 
     preset: str | None = None
-    """Name of a file in `pipeline/config/presets`, merged under the run file."""
+    """Name of a file in `pipeline/config/presets`; its settings apply where the run file has none."""
     paths: Paths
-    """The two folders of a run: what many runs share, and what this one writes."""
+    """The two folders of a run: one that many runs may share, and one of its own."""
     sources: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], Source] = Field(
         min_length=1
     )
-    """Name -> where its raw text is. The name stands in folder names, document ids and figures."""
+    """Where the raw text of each source is, by its name. The name is used in folder names, document
+    ids and figures."""
     prepare: Prepare = Prepare()
-    """How raw text becomes documents: how much is held out, what stops the stage."""
+    """How raw text becomes documents: how much is held out, and what stops the stage."""
     tokenizer: Tokenizer
-    """How the vocabulary is learned, or which existing tokenizer is taken."""
+    """How the vocabulary is learned, or which existing tokenizer is used."""
     tokens: Tokens = Tokens()
     """How documents become token ids."""
     model: Model
@@ -59,15 +60,15 @@ class RunConfig(Section):
     schedule: Schedule
     """How the learning rate changes over the run."""
     batch: Batch
-    """Size of an optimizer step, and of what one rank computes at once."""
+    """Size of an optimizer step, and of one pass of one rank through the model."""
     precision: Precision = Precision()
-    """Number format of the computation."""
+    """Number format in which the model computes."""
     train: Train
-    """Length of the run, its seed, what it starts from, how often it is validated."""
+    """Length of the run, its seed, what it starts from, and how often it is validated."""
     checkpoint: Checkpoint = Checkpoint()
-    """When checkpoints are saved, and which are kept."""
+    """When checkpoints are saved, and which of them are kept."""
     guard: Guard = Guard()
-    """When a run that hangs, crashes or diverges is restarted or rolled back."""
+    """When a run that hangs or crashes is restarted, and one that diverges is rolled back."""
     evaluation: Evaluation = Evaluation()
     """Few-shot tasks and held-out text on which the exported model is scored."""
     logging: Logging = Logging()
@@ -75,9 +76,9 @@ class RunConfig(Section):
     launch: Launch = Launch()
     """Where and how the training ranks are started."""
     executor: Executor = Executor()
-    """Worker processes of the stages `prepare` and `tokenize`."""
+    """Worker processes of the stages `prepare`, `tokenize` and `pack`."""
     deepspeed: TemplateLocation
-    """DeepSpeed JSON template, which says how ZeRO executes the run: the name of a shipped one
+    """DeepSpeed JSON template, which says how ZeRO executes the run: the name of a shipped template
     (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""
 
     @property
@@ -87,17 +88,16 @@ class RunConfig(Section):
 
     @property
     def batch_sizes(self) -> Sequence[tuple[str, int]]:
-        """Tokens of a global batch, by the name of the setting: `batch.global_batch_tokens` and
-        those of `batch.ramp`."""
+        """Every `(setting, tokens)` of a global batch: `batch.global_batch_tokens`, then the ramp."""
         ramp = [
-            (f"batch.ramp.{i}.global_batch_tokens", s.global_batch_tokens)
-            for i, s in enumerate(self.batch.ramp)
+            (f"batch.ramp.{number}.global_batch_tokens", entry.global_batch_tokens)
+            for number, entry in enumerate(self.batch.ramp)
         ]
         return [("batch.global_batch_tokens", self.batch.global_batch_tokens), *ramp]
 
     @property
     def step_plan(self) -> StepPlan:
-        """How the run's samples are divided among its steps."""
+        """Which samples each optimizer step takes."""
         return plan_steps(
             self.data.sequence_length,
             self.batch.global_batch_tokens,
@@ -108,52 +108,70 @@ class RunConfig(Section):
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run: `train_tokens / global_batch_tokens`, rounded up, where
-        nothing ramps."""
+        """Optimizer steps of the whole run.
+
+        Without a batch ramp, `train_tokens / global_batch_tokens`, rounded up.
+        """
         return self.step_plan.total_steps
 
     @property
     def proportions(self) -> Sequence[tuple[float, str, Proportions]]:
-        """In which proportions the sources come: from which progress on, the name of the setting,
-        what it says."""
-        stages = [(s.from_progress, f"data.stages.{i}", s) for i, s in enumerate(self.data.stages)]
-        return stages if stages and stages[0][0] == 0 else [(0.0, "data", self.data), *stages]
+        """Proportions of the sources over the run, each as `(progress, setting, proportions)`.
+
+        They take effect at `progress`, a fraction of the run's samples that rises from 0.
+        """
+        stages = [
+            (stage.from_progress, f"data.stages.{number}", stage)
+            for number, stage in enumerate(self.data.stages)
+        ]
+        if stages and stages[0][0] == 0:
+            return stages
+        return [(0.0, "data", self.data), *stages]
 
     @property
     def total_samples(self) -> int:
-        """Sequences of `data.sequence_length` that the whole run consumes."""
+        """Samples that the whole run consumes, each of `data.sequence_length` tokens."""
         return self.step_plan.total_samples
 
     @property
     def learning_rate_factor(self) -> float:
-        """What `optimizer.peak_learning_rate` is multiplied by: K, its square root, or 1."""
+        """Factor of `optimizer.peak_learning_rate`: K, sqrt(K), or 1 without scaling.
+
+        K = `batch.global_batch_tokens` / `reference_batch_tokens`.
+        """
         scaling = self.optimizer.learning_rate_scaling
         if scaling is None:
             return 1.0
         ratio = self.batch.global_batch_tokens / scaling.reference_batch_tokens
-        return ratio if scaling.rule == "linear" else ratio**0.5
+        if scaling.rule == "linear":
+            return ratio
+        return ratio**0.5
 
     def model_vocab_size(self, ids: int) -> int:
-        """Rows of the embedding for a tokenizer of so many ids: as `model.config` says, else
-        rounded up."""
+        """Return the rows of the embedding for a tokenizer of `ids` ids.
+
+        `model.config.vocab_size` if it is set, else `ids` rounded up.
+        """
         return self.model.config.get("vocab_size", round_up_vocabulary(ids))
 
     def accumulation(self, sizes: GroupSizes) -> int:
-        """Micro-batches per data rank and step, after `batch.ramp`: global = data ranks x micro x
-        accumulation."""
+        """Return the micro-batches of each data rank in a step after `batch.ramp`.
+
+        Sequences of a global batch = data ranks x micro-batch x accumulation.
+        """
         return self.global_batch_sequences // (sizes.data * self.batch.micro_batch_sequences)
 
     def tokens_per_pass(self, sizes: GroupSizes) -> int:
-        """Tokens of one micro-batch on every data rank; each global batch is a multiple of it."""
+        """Return the tokens of one micro-batch on every data rank; it divides each global batch."""
         sequences = sizes.data * self.batch.micro_batch_sequences
         return sequences * self.data.sequence_length
 
     def indivisible_batches(self, sizes: GroupSizes) -> Sequence[tuple[str, int]]:
-        """Those of `batch_sizes` that are no whole number of micro-batches on every data rank."""
+        """Return those of `batch_sizes` that micro-batches on all data ranks do not divide."""
         per_pass = self.tokens_per_pass(sizes)
         return [(setting, tokens) for setting, tokens in self.batch_sizes if tokens % per_pass]
 
 
 def round_up_vocabulary(ids: int) -> int:
-    """Return the next multiple of VOCAB_MULTIPLE."""
+    """Return `ids` rounded up to a multiple of VOCAB_MULTIPLE."""
     return -(-ids // VOCAB_MULTIPLE) * VOCAB_MULTIPLE

@@ -1,5 +1,4 @@
-"""The sections of a run file that say how safely it runs, and where: checkpoints, guards, launch,
-workers."""
+"""The sections of a run file that say how it runs: checkpoints, guards, launch, workers."""
 
 from typing import Annotated, Literal
 
@@ -8,111 +7,123 @@ from pydantic import BeforeValidator, Field
 from pipeline.config.kinds import LAUNCH_KINDS, KindName
 from pipeline.config.values import ByteCount, Location, Section
 
-Minutes = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+def _as_text(minutes: object) -> object:
+    """Return minutes written as a YAML number as text; return anything else unchanged."""
+    if type(minutes) is int:
+        return str(minutes)
+    return minutes
+
+
+SlurmTime = Annotated[str, BeforeValidator(_as_text)]
 """A time as Slurm writes it; minutes alone may also be a YAML number."""
 
 
 class Checkpoint(Section):
     save_every_steps: int = Field(default=500, ge=1)
-    """Steps between checkpoints; one is also written at the end and when stopped by a signal."""
+    """Steps between checkpoints; one is also saved at the end, and when a signal stops the run."""
     keep_last: int = Field(default=3, ge=1)
-    """Newest checkpoints kept in the run folder; older ones are deleted after a newer one is
+    """Number of newest checkpoints to keep; an older one is deleted once a newer one is
     complete."""
     keep_every_steps: int | None = Field(default=None, ge=1)
-    """Checkpoints at multiples of so many steps are also made, and stay, unless the run goes back
-    behind them."""
+    """Also save every N steps and never prune those checkpoints. A rollback past them still deletes
+    them."""
     keep_log_spaced: bool = False
-    """Checkpoints at steps 1, 2, 4, 8, ... are also made, and kept as those: for studies of how a
-    model learns."""
+    """Also save at steps 1, 2, 4, 8, ... and never prune those checkpoints, to study how a model
+    learns. A rollback past them still deletes them."""
     asynchronous: bool = True
-    """Training goes on while a checkpoint is written from a copy in host memory. `false`: it waits,
-    and needs no copy."""
+    """Copy the state to host memory and train on while the copy is written. `false`: training waits
+    until the checkpoint is written, without a copy."""
     verify: Literal["checksums", "sizes"] = "checksums"
-    """What of a checkpoint's files is compared with its manifest before it is loaded."""
+    """What is compared with the manifest of a checkpoint before it is loaded: the checksums of its
+    files, or only their sizes."""
 
 
 class Guard(Section):
     max_restarts: int = Field(default=3, ge=0)
-    """Times that ranks which died or hang are started again without a new checkpoint in between.
-    Those that refuse, or all end in one place before their first step with an error that would come
-    again, are not."""
+    """Restarts after ranks died or hung, at most, without a new checkpoint in between. Not
+    restarted: ranks that stop at a mistake in the settings, and ranks that all fail at the same
+    place before their first step with an error that would repeat."""
     stall_seconds: float | None = Field(default=None, gt=0)
-    """Seconds without progress on any rank after which they count as hung. Default: 20 median
-    steps, at least 60 s."""
+    """Seconds without progress on any rank after which the ranks count as hung. Default: 20 times
+    the median step, at least 60 s."""
     start_up_seconds: float = Field(default=1800, gt=0)
-    """The same before the first step, which may have to wait for file systems and compilers."""
+    """As `stall_seconds`, but before the first step, which may wait for file systems and
+    compilers."""
     max_skipped_updates: int = Field(default=3, ge=0)
-    """Steps in a row whose update is skipped because loss or gradient is not finite; one more, and
-    the run goes back."""
+    """Consecutive steps, at most, whose update is skipped because loss or gradient is not finite.
+    One more such step rolls the run back."""
     spike_deviations: float | None = Field(default=20, gt=0)
-    """Robust standard deviations above the median of the last losses from which a loss is a spike:
-    the run goes back to the newest checkpoint before the suspected steps and leaves out their
-    samples. None: never."""
+    """A loss this many robust standard deviations above the median of the last losses is a spike.
+    The run then rolls back to the newest checkpoint before the suspected steps and skips the
+    samples of those steps. `null`: no loss counts as a spike."""
     spike_window_steps: int = Field(default=100, ge=8)
-    """Steps that the median is taken over; before there are so many, and where mixture, batch or
-    length change or a branch begins, nothing is a spike."""
+    """Number of last losses over which the median is taken. No loss counts as a spike before there
+    are as many; counting restarts where mixture, batch or length change and where a branch
+    begins."""
     spike_skipped_steps: int = Field(default=2, ge=1)
-    """Steps whose samples are skipped, up to that of the spike: the one before made the weights
-    that it shows."""
+    """Steps whose samples are skipped, the last one being the step of the spike. Earlier ones
+    count because a spike shows the weights that the step before it made."""
     max_rollbacks: int = Field(default=5, ge=0)
-    """Times that a run goes back before it is ended with a message."""
+    """Rollbacks, at most; at the next one the run ends with a message."""
 
 
 class Launch(Section):
     kind: Annotated[str, KindName(LAUNCH_KINDS)] = "local"
-    """`local`: the deepspeed launcher on this machine. `slurm`: `srun` inside the job's allocation.
-    `hostfile`: the deepspeed launcher on the hosts of `hostfile`, by pdsh and ssh; all of them see
-    the run's folders at the same paths."""
+    """`local`: the deepspeed launcher on this machine. `slurm`: `srun` inside the allocation of the
+    job. `hostfile`: the deepspeed launcher on the hosts of `hostfile`, through pdsh and ssh; all
+    hosts must see the folders of the run at the same paths."""
     hostfile: Location | None = None
-    """`hostfile` only: lines `HOST slots=N`, N ranks on each. This machine is the first one, or
-    reaches it."""
+    """`hostfile` only: file with a line `HOST slots=N` for each host, which gets N ranks. The first
+    host is this machine, or one that this machine can reach."""
     ranks: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """`auto`: every GPU, else 2 CPU ranks, as many as divide the batch. Elsewhere the allocation's
-    tasks, the hosts' slots."""
+    """Number of training processes. `auto`: with kind `local` one per GPU, or 2 without a GPU, but
+    only as many as divide the batch; with `slurm` the tasks of the allocation; with `hostfile` the
+    slots."""
     master_port: int = Field(default=0, ge=0, lt=65536)
-    """TCP port where ranks meet; 0 takes a free one."""
-    time_limit: Minutes | None = Field(
+    """TCP port through which the ranks find each other; 0 takes a free one."""
+    time_limit: SlurmTime | None = Field(
         default=None, pattern=r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$"
     )
-    """Time from the start of the command by which the run has saved and ended, as Slurm writes it:
-    minutes, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`. A Slurm job's own limit is known
-    without it."""
+    """Time from the start of the command by which the run saves and ends, as Slurm writes it:
+    minutes, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`. The limit of a Slurm job is
+    respected without this setting."""
 
     @property
     def time_limit_seconds(self) -> int | None:
         """The time limit in seconds."""
         if self.time_limit is None:
             return None
-        days, _, rest = self.time_limit.rpartition("-")
-        parts = [int(part) for part in rest.split(":")]
-        if days:
-            hours, minutes, seconds = (*parts, 0, 0)[:3]
-        else:
-            hours, minutes, seconds = (0, *parts, 0)[:3] if len(parts) < 3 else parts
+        days, _, clock = self.time_limit.rpartition("-")
+        parts = [int(part) for part in clock.split(":")]
+        # After days the first part is hours; without days, one or two parts begin with minutes.
+        if not days and len(parts) < 3:
+            parts.insert(0, 0)
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
         return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 class Executor(Section):
     kind: Literal["local", "slurm"] = "local"
-    """`local`: this machine. `slurm`: the tasks of the srun step this runs in, else jobs sent to
-    Slurm from here."""
+    """`local`: worker processes on this machine. `slurm`: inside an srun step, the tasks of that
+    step; elsewhere, jobs that this command submits to Slurm."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Worker processes for `prepare`, `tokenize` and `pack`; 1 works in this process.
 
-    `auto`: threads of this process for small work, else one process per core that it may use. In an
-    srun step its tasks less two; for jobs sent to Slurm a number is required.
+    `auto`: threads of this process for little work, else one process per available core; inside an
+    srun step, two less than its tasks. For submitted jobs a number is required.
     """
     workers_per_job: int = Field(default=1, ge=1)
-    """Jobs sent to Slurm: worker processes in each, one core each."""
+    """Submitted jobs only: worker processes in each job, one core each."""
     memory_per_worker: ByteCount = Field(default=4_000_000_000, ge=10**9)
-    """Jobs sent to Slurm: bytes of memory per worker. One needs 1 GB and 6 times its largest
-    document."""
+    """Submitted jobs only: memory of each worker. A worker needs 1 GB plus 6 times the size of its
+    largest document."""
     partition: str | None = None
-    """Jobs sent to Slurm: partition; default: the cluster's."""
+    """Submitted jobs only: Slurm partition. Default: that of the cluster."""
     account: str | None = None
-    """Jobs sent to Slurm: account to charge."""
-    time_limit: Minutes = "12:00:00"
-    """Jobs sent to Slurm: time limit of each, as sbatch takes it; another job follows one that
-    ended at it."""
+    """Submitted jobs only: Slurm account to charge."""
+    time_limit: SlurmTime = "12:00:00"
+    """Submitted jobs only: time limit of each job, as sbatch takes it. A job that reaches it is
+    replaced by a new one."""
     job_options: tuple[str, ...] = ()
-    """Jobs sent to Slurm: further options of sbatch, for example `--qos=long`."""
+    """Submitted jobs only: further options of sbatch, for example `--qos=long`."""

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: pure functions of the tokens trained so far, a class for each kind.
+"""Learning-rate schedules: one class for each kind, a pure function of the tokens consumed.
 
-`SCHEDULES` in `kinds.py` is their table. A new kind is a class here, or in a file of its own, and a
-line there.
+`SCHEDULES` in `kinds.py` is the table of kinds. A new kind is a class here, or in a file of its
+own, and one line there.
 """
 
 import math
@@ -13,32 +13,37 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.sections import Schedule
 
 SHARED_FIELDS = ("kind", "warmup_tokens")
-"""Fields of the section `schedule` that every kind takes."""
+"""Fields of the section `schedule` that every kind uses."""
 
 
 class ScheduleKind(ABC):
-    """The learning rate from the end of the warm-up on, as a fraction of the peak."""
+    """A kind of schedule: the learning rate after the warm-up, as a fraction of the peak."""
 
     optional_fields: ClassVar[tuple[str, ...]] = ()
-    """Further fields of the section that this kind takes."""
+    """Other fields of the section that this kind uses."""
     required_fields: ClassVar[tuple[str, ...]] = ()
-    """Further fields that it needs."""
+    """Other fields of the section that this kind requires."""
     ends_in_decay: ClassVar[bool] = False
-    """Whether the run's length counts in the last tokens alone: a longer run goes on from before
-    them as if it had been as long from the start."""
+    """Whether the length of the run changes the learning rate only in a decay at the end.
+
+    If so, a longer run can continue from before the decay, with the learning rates that it would
+    have had from the start.
+    """
 
     @abstractmethod
     def fraction_after_warmup(self, schedule: Schedule, tokens: int, total: int) -> float:
-        """Return the fraction of the peak when `tokens` of `total` are consumed; at least those of
-        the warm-up are."""
+        """Return the fraction of the peak after `tokens` of `total` tokens.
+
+        `tokens` is at least `schedule.warmup_tokens`.
+        """
 
     def problems(self, schedule: Schedule) -> list[str]:
-        """Name values of its fields with which it is not defined."""
+        """Return a message for each value with which this kind is not defined."""
         return []
 
 
 class Linear(ScheduleKind):
-    """Falls in a line to the final fraction at the end of the run (Bergsma et al. 2025)."""
+    """Falls linearly to the final fraction at the end of the run (Bergsma et al. 2025)."""
 
     optional_fields = ("final_learning_rate_fraction",)
 
@@ -64,8 +69,8 @@ class Cosine(ScheduleKind):
 class WarmupStableDecay(ScheduleKind):
     """Stays at the peak until the last `decay_tokens` (Hu et al. 2024).
 
-    Over those it falls by the square root of the progress (Hägele et al. 2024, section 3.2) or in a
-    line.
+    Over those tokens it falls by the square root of the progress (Hägele et al. 2024, section 3.2)
+    or linearly.
     """
 
     optional_fields = ("decay_shape", "final_learning_rate_fraction")
@@ -75,17 +80,17 @@ class WarmupStableDecay(ScheduleKind):
     def fraction_after_warmup(self, schedule: Schedule, tokens: int, total: int) -> float:
         """Return the fraction of the peak."""
         decay = schedule.decay_tokens or 0
-        begin = total - decay
-        if tokens <= begin:
+        decay_begin = total - decay
+        if tokens <= decay_begin:
             return _fallen(schedule, 0.0)
-        progress = (tokens - begin) / decay
+        progress = (tokens - decay_begin) / decay
         if schedule.decay_shape == "linear":
             return _fallen(schedule, progress)
         return _fallen(schedule, math.sqrt(progress))
 
 
 class InverseSquareRoot(ScheduleKind):
-    """Falls as sqrt(warm-up / tokens) (Vaswani et al. 2017, section 5.3)."""
+    """Falls as sqrt(warm-up tokens / tokens) (Vaswani et al. 2017, section 5.3)."""
 
     def fraction_after_warmup(self, schedule: Schedule, tokens: int, total: int) -> float:
         """Return the fraction of the peak."""
@@ -96,8 +101,8 @@ class InverseSquareRoot(ScheduleKind):
         if schedule.warmup_tokens > 0:
             return []
         return [
-            f"schedule.warmup_tokens = 0: must be above 0 for {schedule.kind}, whose peak lies at "
-            "its end"
+            f"schedule.warmup_tokens = 0: must be above 0 for {schedule.kind}, whose peak is at "
+            "the end of the warm-up"
         ]
 
 
@@ -110,25 +115,27 @@ class Constant(ScheduleKind):
 
 
 def _progress_after_warmup(schedule: Schedule, tokens: int, total: int) -> float:
-    """Return which part of the tokens between warm-up and the end of the run are consumed."""
+    """Return the fraction consumed of the tokens from the warm-up to the end of the run."""
     warmup = schedule.warmup_tokens
     return (tokens - warmup) / max(1, total - warmup)
 
 
 def _fallen(schedule: Schedule, share: float) -> float:
-    """Return the fraction of the peak after this share of the way from 1 down to the final one."""
+    """Return the fraction of the peak that is `share` of the way from 1 to the final fraction."""
     final = schedule.final_learning_rate_fraction
     return final + (1 - final) * (1 - share)
 
 
 def schedule_kind(schedule: Schedule) -> ScheduleKind:
-    """Return the kind that the run file names."""
+    """Return the object of the kind `schedule.kind`."""
     return SCHEDULES[schedule.kind]
 
 
 def learning_rate(config: RunConfig, step: int) -> float:
-    """Return the learning rate of optimizer step `step` (from 1): the scaled peak times the
-    schedule's fraction."""
+    """Return the learning rate of optimizer step `step`, counted from 1.
+
+    It is the scaled peak times the fraction that the schedule gives.
+    """
     plan = config.step_plan
     tokens = min(plan.tokens_after(step), plan.total_tokens)
     peak = config.optimizer.peak_learning_rate * config.learning_rate_factor
@@ -136,9 +143,9 @@ def learning_rate(config: RunConfig, step: int) -> float:
 
 
 def fraction_of_peak(config: RunConfig, tokens: int, total: int) -> float:
-    """Return the learning rate when `tokens` of `total` are consumed, as a fraction of the peak.
+    """Return the learning rate after `tokens` of `total` tokens, as a fraction of the peak.
 
-    Warm-up is linear from 0 to 1, whatever the kind.
+    The warm-up rises linearly from 0 to 1 with every kind of schedule.
     """
     schedule = config.schedule
     if tokens < schedule.warmup_tokens:
@@ -147,8 +154,7 @@ def fraction_of_peak(config: RunConfig, tokens: int, total: int) -> float:
 
 
 def schedule_problems(schedule: Schedule, train_tokens: int) -> list[str]:
-    """Name fields that the kind of schedule does not take, needs, or is not defined with, and parts
-    that do not fit into the run."""
+    """Return a message for each field that does not fit the kind of schedule or the run's length."""
     problems = [
         problem
         for name in type(schedule).model_fields
@@ -165,19 +171,19 @@ def schedule_problems(schedule: Schedule, train_tokens: int) -> list[str]:
 
 
 def _field_problems(schedule: Schedule, name: str) -> list[str]:
-    """Compare whether a field is given with whether the kind of schedule takes it."""
+    """Return a message if a field is set that the kind does not use, or not set that it requires."""
     value = getattr(schedule, name)
     default = type(schedule).model_fields[name].default
     requiring = [kind for kind in SCHEDULES.paths if name in SCHEDULES[kind].required_fields]
     if requiring and (schedule.kind in requiring) != (value != default):
         return [
-            f"schedule.{name} = {value}: given exactly when schedule.kind is "
-            f"{' or '.join(requiring)}"
+            f"schedule.{name} = {value}: must be set if schedule.kind is "
+            f"{' or '.join(requiring)}, and only then"
         ]
     taking = [kind for kind in SCHEDULES.paths if name in SCHEDULES[kind].optional_fields]
     if schedule.kind in [*requiring, *taking] or value == default:
         return []
     return [
-        f"schedule.{name} = {value}: kind {schedule.kind} has none, only {', '.join(taking)}; "
-        "leave it out"
+        f"schedule.{name} = {value}: kind {schedule.kind} does not use it, only "
+        f"{', '.join(taking)}; leave it out"
     ]

@@ -1,4 +1,7 @@
-"""The sections of a run file, each with its fields: typed, frozen, unknown keys refused."""
+"""The sections of a run file that say what is trained, each with its fields.
+
+The docstring of a field is what `pipeline config --describe` prints.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -12,123 +15,126 @@ from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
 class Paths(Section):
     data_dir: Location
-    """Folder of what many runs share: documents, tokenizer, tokens."""
+    """Folder that many runs may share: documents, tokenizer, tokens."""
     run_dir: Location
-    """Folder of this one run: checkpoints, metrics, export, evaluation, report."""
+    """Folder of this run alone: checkpoints, metrics, export, evaluation, report."""
 
 
 class Source(Section):
     kind: Annotated[str, KindName(SOURCE_KINDS)]
-    """`jsonl` (also .gz, .zst, .xz, .bz2), `parquet`, `text` (one document a file), or
-    `local-machine` (text of this Python).
+    """`jsonl` (also .gz, .zst, .xz, .bz2), `parquet`, `text` (one document per file), or
+    `local-machine` (text that comes with this Python).
 
-    `megatron`: token ids that exist already, as pairs of `.bin` and `.idx` files made by
+    `megatron`: existing token ids in pairs of `.bin` and `.idx` files, made with the tokenizer in
     `tokenizer.path`."""
     paths: tuple[Location, ...] = ()
-    """Files, globs, or folders (searched recursively). Not for `local-machine`. `megatron`: also a
-    pair's prefix."""
+    """Files, globs, or folders (searched recursively). Not for `local-machine`. `megatron`: also
+    the prefix of a pair, its path without `.bin`."""
     validation_paths: tuple[Location, ...] = ()
-    """`megatron` only: the pairs that are held out, named like `paths`."""
+    """`megatron` only: the pairs held out for validation, written like `paths`."""
     text_field: str = "text"
-    """Name of the JSON key or Parquet column that holds the document."""
+    """JSON key or Parquet column that holds the text of a document."""
     split_by: str = "text"
-    """What is hashed to choose train or validation: `text`, or a key of `meta` whose documents must
-    stay together."""
+    """What is hashed to assign a document to training or validation: `text`, or a key of `meta`.
+    Documents with the same value of that key go to the same side."""
     line_ends: Literal["lf", "as-they-are"] | None = None
-    """`text` only: `lf`, the default, makes CRLF LF. A CR alone stays, and what JSON or Parquet
-    holds is never changed."""
+    """`text` only: `lf`, the default, turns CRLF into LF and leaves a lone CR. Text from JSON or
+    Parquet is never changed."""
     slice: Literal["code", "readmes", "reference"] | None = None
-    """`local-machine` only: standard-library sources, READMEs of installed distributions,
-    docstrings, help topics."""
+    """`local-machine` only. `code`: sources of the standard library. `readmes`: READMEs of the
+    installed distributions. `reference`: docstrings and help topics."""
 
     @property
     def has_documents(self) -> bool:
-        """Whether there is text: not where ids exist already."""
+        """Whether the source holds text; one of existing token ids does not."""
         return SOURCE_KINDS[self.kind].has_documents
 
 
 class Prepare(Section):
     validation_fraction: float = Field(default=0.005, ge=0, lt=0.5)
-    """Share of documents held out for validation, chosen by hash."""
+    """Fraction of the documents held out for validation, chosen by hash."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """Largest share of rejected rows in a source before the stage fails."""
+    """Largest fraction of a source's rows that may be rejected; above it the stage fails."""
     on_broken_file: Literal["stop", "keep-readable-rows"] = "stop"
-    """A truncated or unreadable file stops the stage after the other files, or gives the rows
-    before the break."""
+    """For a truncated or unreadable file. `stop`: read the other files, then stop the stage.
+    `keep-readable-rows`: keep the rows before the break."""
     shard_text_bytes: ByteCount = Field(default=128 * 2**20, ge=1)
-    """Bytes of text after which a new Parquet shard is begun."""
+    """Bytes of text after which a new Parquet shard is started."""
 
 
 class Tokenizer(Section):
     recipe: RecipeLocation | None = None
-    """YAML file with the fields of this section: the name of a shipped one, for example
-    `sentencepiece-bpe-32k`, or a path, with a slash or a suffix. What the run file sets itself
-    wins."""
+    """YAML file with fields of this section: the name of a shipped recipe, for example
+    `sentencepiece-bpe-32k`, or a path, with a slash or a suffix. Fields that the run file sets
+    itself win."""
     kind: Annotated[str, KindName(TOKENIZER_KINDS)]
-    """How ids are made. `pretrained` takes the tokenizer in `path` as it is; of
-    `sentencepiece-unigram`, SentencePiece learns the pieces, and the ids are those of the exported
-    fast tokenizer (`pipeline/tokens/README.md`)."""
+    """How text becomes ids. `pretrained`: the tokenizer in `path`, unchanged.
+    `sentencepiece-unigram`: SentencePiece learns the pieces; the exported fast tokenizer assigns
+    the ids (`pipeline/tokens/README.md`)."""
     vocab_size: int | None = Field(default=None, ge=258)
-    """Number of ids to train, special tokens included. Not for `pretrained`."""
+    """Size of the vocabulary to train, special tokens included. Not for `pretrained`."""
     end_of_document: str = Field(default="<|endoftext|>", min_length=1)
-    """Text of the special token that follows every document; also the export's bos, eos and padding
-    token."""
+    """Text of the special token after every document; the export also uses this token as bos, eos
+    and padding."""
     normalization: Literal["identity"] = "identity"
-    """Nothing is rewritten before encoding, so that decoding gives the text back."""
+    """`identity`: text is encoded as it is, so that decoding returns the same text."""
     split_pattern: Literal["single-digits", "spaces", "gpt2", "cl100k"] = "single-digits"
-    """What no token reaches across. `single-digits`: every digit is its own token (Touvron et al.
-    2023, arXiv:2302.13971, section 2.1). SentencePiece also: `spaces`, digits like letters.
-    Byte-level also: `gpt2` (Radford et al. 2019), `cl100k` (tiktoken; numbers up to three
-    digits)."""
+    """Where text is split first; no token crosses a split. `single-digits`: every digit is a token
+    (Touvron et al. 2023, arXiv:2302.13971, section 2.1). SentencePiece also takes `spaces` (digits
+    treated like letters). Byte-level also takes `gpt2` (Radford et al. 2019) and `cl100k`
+    (tiktoken; numbers of up to three digits)."""
     sample_bytes: ByteCount = Field(default=200_000_000, ge=10_000)
-    """Bytes of training text that the vocabulary is learned from: of each source its share in
-    `data.mixture`, else of the text, in documents chosen by hash."""
+    """Bytes of training text from which the vocabulary is learned. Each source contributes its
+    share in `data.mixture`, or without a mixture its share of the text, in documents chosen by
+    hash."""
     path: Location | None = None
     """`pretrained` only: a transformers folder, a `tokenizer.json`, or a SentencePiece BPE
     `.model`."""
     max_lost_share: float = Field(default=0.01, ge=0, le=1)
-    """`pretrained` only: largest share of a source that may be lost: of its ids, those of the
-    unknown token; of its letters, those that decoding does not give back (whatever their case,
-    accents and Unicode form)."""
+    """`pretrained` only: largest fraction of a source that tokenizing may lose. Counted as lost:
+    ids that are the unknown token; letters that decoding does not return (differences in case,
+    accents and Unicode form do not count)."""
     compare: tuple[Location, ...] = ()
-    """Further tokenizers that the report measures on the same text: folders with `tokenizer.json`,
-    or such files."""
+    """Other tokenizers that the report measures on the same text: folders with a `tokenizer.json`,
+    or paths of such files."""
 
 
 class Tokens(Section):
     encoder: Literal["auto", "reference"] = "auto"
-    """`auto`: gigatoken where it was proven to give the tokenizer's own ids, else `reference`:
-    `tokenizers`."""
+    """`auto`: gigatoken if a check shows that it gives the same ids as the tokenizer, else
+    `reference`. `reference`: the library `tokenizers`."""
     parse_special_tokens: bool = False
-    """Text of a special token within a document becomes that token. By default it stays text."""
+    """Encode the text of a special token inside a document as that token. Default: as plain
+    text."""
 
 
 class Model(Section):
     architecture: str | None = None
-    """Model type of transformers, for example `llama` or `gpt_neox`; its weights are drawn by
-    `train.seed`."""
+    """Model type of transformers, for example `llama` or `gpt_neox`. Its initial weights are drawn
+    from `train.seed`."""
     pretrained: Location | None = None
-    """In the place of `architecture`: a transformers folder (config.json, safetensors, tokenizer)
-    to train on."""
+    """Instead of `architecture`: a transformers folder (config.json, safetensors, tokenizer) whose
+    weights are trained further."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Sizes and options as that architecture's transformers config names them.
+    """Sizes and options, by their names in the transformers config of the architecture.
 
-    `vocab_size` defaults to the tokenizer's, rounded up to 128. With `pretrained` only how it is
-    run: dropout, `attn_implementation`, positions."""
+    `vocab_size` defaults to the tokenizer's, rounded up to a multiple of 128. With `pretrained`
+    only options of how the model is run: dropout, `attn_implementation`, positions."""
     scale_residual_init: bool = True
-    """Begin with the projections that write into the residual stream smaller by sqrt(2 layers), so
-    that its variance does not grow with depth (Radford et al. 2019). `false`: the architecture's
-    own rule, which in gpt2 is the same."""
+    """Divide the initial weights of the projections into the residual stream by sqrt(2 layers), so
+    that the stream's variance does not grow with depth (Radford et al. 2019). `false`: the
+    architecture's own rule, which for gpt2 is the same."""
     mup: bool = False
-    """Scale initial weights, learning rates and weight decay of each parameter by width, so that a
-    `peak_learning_rate` tuned on a narrow model holds for this one (Yang et al. 2022,
+    """Use muP: scale initial weights, learning rate and weight decay of each parameter by width, so
+    that a `peak_learning_rate` tuned on a narrow model also suits this one (Yang et al. 2022,
     arXiv:2203.03466; `pipeline/model/README.md`)."""
     mup_base_width: int | None = Field(default=None, ge=1)
-    """With `mup`: hidden size of the model on which the learning rate was tuned. There, every
-    factor is 1. A narrow one wants a larger `config.initializer_range` than 0.02."""
+    """`mup` only: hidden size of the model on which the learning rate was tuned; at that width
+    every muP factor is 1. A narrow tuned model needs a larger `config.initializer_range` than
+    0.02."""
     mup_base_head_dim: int | None = Field(default=None, ge=1)
-    """With `mup`: width of an attention head in that model. Default: as here, where wider means
-    more heads."""
+    """`mup` only: width of an attention head in the tuned model. Default: the width in this model,
+    so that a wider model has more heads, not wider ones."""
 
 
 Weights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
@@ -136,205 +142,216 @@ Weights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 class Proportions(Section):
     mixture: Weights | None = None
-    """Source -> weight; normalised. In a run file also the name of a file in
-    `pipeline/config/presets/mixtures`.
+    """Weight of each source, by its name; the weights are normalised. A run file may instead give
+    the name of a file in `pipeline/config/presets/mixtures`.
 
-    Default: in proportion to the sources' training tokens (one epoch of each)."""
+    Default: in proportion to the training tokens of the sources (one epoch of each)."""
     epochs: Weights | None = None
-    """In the place of `mixture`: source -> how often it is to be seen. Weights are these times its
-    tokens; how long the run is, and so how often each is really seen, says `train.train_tokens`."""
+    """Instead of `mixture`: epochs of each source, by its name. Its weight is this number times its
+    tokens. Only the proportions count: `train.train_tokens` sets the length of the run, and with
+    it the epochs that are actually trained."""
 
     def weights(self, sizes: Mapping[str, float]) -> dict[str, float]:
-        """Return the weight of each source that has a size, in sequences, tokens or bytes."""
+        """Return the weights of the sources in `sizes` (sequences, tokens or bytes)."""
         if self.epochs is not None:
             return {name: self.epochs[name] * size for name, size in sizes.items()}
-        return {
-            name: self.mixture[name] if self.mixture is not None else size
-            for name, size in sizes.items()
-        }
+        if self.mixture is not None:
+            return {name: self.mixture[name] for name in sizes}
+        return dict(sizes)
 
 
 class DataStage(Proportions):
     from_progress: float = Field(ge=0, lt=1)
-    """Fraction of the run's samples after which this holds, until the next one."""
+    """Fraction of the run's samples at which this entry takes effect; it ends where the next entry
+    begins."""
 
 
 class LengthStep(Section):
     until_tokens: TokenCount = Field(ge=1)
-    """A step that begins before so many tokens of the run, and not before those of the entry above,
-    is of this length."""
+    """Tokens of the run at which this entry ends. It begins where the entry above ends, the first
+    one at 0, and covers the steps that start in between."""
     sequence_length: int = Field(ge=2)
-    """Tokens that the model sees at once; divides `data.sequence_length`."""
+    """Tokens per sequence in those steps; must divide `data.sequence_length`."""
 
 
 class Data(Proportions):
     sequence_length: int = Field(ge=2)
-    """Tokens that the model sees at once, and predicts."""
+    """Tokens in a sequence: the model's context, and the targets that it predicts in one pass."""
     length_ramp: tuple[LengthStep, ...] = ()
-    """Shorter sequences at first (Li et al. 2022, arXiv:2108.06084): the same sequences in the same
-    order, each cut into several, in as large a batch. Validation stays at the full length."""
+    """Shorter sequences at first (Li et al. 2022, arXiv:2108.06084). The samples and their order do
+    not change: each is cut into several sequences, and a batch holds as many tokens as before.
+    Validation always uses the full length."""
     stages: tuple[DataStage, ...] = ()
-    """Other proportions from some progress on, for example better data for the last tenth
-    (annealing). One from 0 on takes the place of `mixture` or `epochs`."""
+    """Other proportions of the sources from a given progress on, for example better data for the
+    last tenth (annealing). A stage that begins at 0 replaces `mixture` and `epochs`."""
     packing: Literal["concatenate", "best-fit"] = "concatenate"
-    """`concatenate`: windows over the stream of documents (Brown et al. 2020, appendix B).
-    `best-fit`: whole documents, cut only where they are longer than a sequence, packed into
-    sequences (Ding et al. 2024, arXiv:2404.10830)."""
+    """`concatenate`: cut the concatenated documents into sequences (Brown et al. 2020, appendix B).
+    `best-fit`: pack whole documents into sequences; only a document longer than a sequence is cut
+    (Ding et al. 2024, arXiv:2404.10830)."""
     shuffle: Literal["full", "block"] = "full"
-    """`full`: any sequence may come anywhere in an epoch. `block`: blocks of 1 MB, mixed within a
-    window of 16, for file systems that are slow at small reads (`pipeline/sampling/README.md`)."""
+    """`full`: a sequence may be anywhere in its epoch. `block`: shuffle blocks of 1 MB, and mix
+    sequences within windows of 16 blocks, for file systems that are slow at small reads
+    (`pipeline/sampling/README.md`)."""
     document_mask: bool = False
-    """Documents in one sequence do not attend to each other, and their positions count from 0."""
+    """Documents in the same sequence do not attend to each other; positions restart at 0 in
+    each."""
     loss_after_end_of_document: bool = True
-    """With `concatenate`, predict a document's first token from the end of the one before it."""
+    """`concatenate` only: also predict the first token of a document from the end of the previous
+    document."""
     validation_sequences: int = Field(default=64, ge=1)
-    """Held-out sequences per source at most, the same ones at every validation."""
+    """Held-out sequences per source, at most; every validation uses the same ones."""
     skipped_samples: tuple[
         tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]], ...
     ] = ()
-    """Samples `[first, end)` that are not read: those of another run's `rollback` events, to repeat
-    what it became."""
+    """Ranges `[first, end)` of samples to skip. With the ranges in the `rollback` events of another
+    run, this run reads the same samples as that run did in the end."""
 
 
 class LearningRateScaling(Section):
     rule: Literal["linear", "square-root"]
-    """Peak x K (Goyal et al. 2017, arXiv:1706.02677), or x sqrt(K) (Krizhevsky 2014,
-    arXiv:1404.5997; for Adam Malladi et al. 2022, arXiv:2205.10287). K =
-    `batch.global_batch_tokens`, after its ramp, / `reference_batch_tokens`."""
+    """Multiply `peak_learning_rate` by K (`linear`: Goyal et al. 2017, arXiv:1706.02677) or by
+    sqrt(K) (`square-root`: Krizhevsky 2014, arXiv:1404.5997; for Adam Malladi et al. 2022,
+    arXiv:2205.10287). K = `batch.global_batch_tokens` / `reference_batch_tokens`."""
     reference_batch_tokens: TokenCount = Field(ge=1)
-    """The batch for which `peak_learning_rate` was found."""
+    """Tokens of the global batch with which `peak_learning_rate` was tuned."""
 
 
 class Optimizer(Section):
     kind: Annotated[str, KindName(OPTIMIZERS)] = "muon"
     """`muon`: orthogonalised momentum for the hidden matrices (Jordan et al. 2024), AdamW for
-    embeddings, head and vectors; `adamw` for all."""
+    embeddings, head and vectors. `adamw`: AdamW for all parameters."""
     peak_learning_rate: float = Field(gt=0)
-    """Learning rate after warm-up, of AdamW and Muon."""
+    """Highest learning rate, reached at the end of the warm-up; AdamW and Muon use the same one."""
     learning_rate_scaling: LearningRateScaling | None = None
-    """For another batch than that for which the peak was found. Default: the peak as it stands."""
+    """Scale `peak_learning_rate` when the global batch differs from the one with which it was
+    tuned. Default: no scaling."""
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
-    """Decay of Muon's momentum, which is Nesterov's."""
+    """Decay of Muon's momentum (Nesterov)."""
     muon_update_rms: float = Field(default=0.05, gt=0)
-    """Root mean square of the entries of Muon's update at a learning rate of 1. AdamW's is about
-    0.2 (Liu et al. 2025, arXiv:2502.16982, section 2.2): with 0.2 a rate tuned for AdamW can be
-    taken over. Less lets embeddings and head, which AdamW updates, learn faster than the matrices;
-    0.05 was best of those tried (`pipeline/engine/README.md`)."""
+    """Root mean square of the entries of Muon's update at a learning rate of 1. For AdamW it is
+    about 0.2 (Liu et al. 2025, arXiv:2502.16982, section 2.2), so with 0.2 a learning rate tuned
+    for AdamW also suits Muon. With less, embeddings and head, which AdamW updates, learn faster
+    than the matrices; 0.05 was the best value tried (`pipeline/engine/README.md`)."""
     adamw_kernel: Literal["torch", "deepspeed"] = "torch"
-    """Fused AdamW of torch or of DeepSpeed, which builds it once. Optimizer states in host memory
-    take DeepSpeed's own for CPUs. Changes the speed, the result only by rounding."""
+    """Fused AdamW of torch, or of DeepSpeed, which compiles it once. Optimizer states in host
+    memory always use DeepSpeed's AdamW for CPUs. Changes the speed, and the result only by
+    rounding."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of AdamW's first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
     """Decay of AdamW's second moment (Brown et al. 2020, appendix B)."""
     epsilon: float = Field(default=1e-8, gt=0)
-    """Added to the root of the second moment."""
+    """Added to the square root of AdamW's second moment."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay of matrices; vectors (norms, biases) get none (Brown et al. 2020,
+    """Decoupled weight decay of matrices; vectors (norms, biases) have none (Brown et al. 2020,
     appendix B)."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Global gradient norm above which gradients are scaled down (Brown et al. 2020, appendix
     B)."""
     z_loss_weight: float = Field(default=0.0, ge=0)
-    """Added to each target's loss: this times log(Z)^2, Z the sum of the exponentials of its
-    logits, which keeps logits from drifting; 1e-4 is usual (Chowdhery et al. 2022, section 5). The
-    logged loss is without it."""
+    """Weight of the z-loss, log(Z)^2 of each target, where Z is the sum of exp(logit) over the
+    vocabulary. It keeps logits from drifting; 1e-4 is usual (Chowdhery et al. 2022, section 5). The
+    logged loss does not include it."""
 
 
 class Schedule(Section):
     kind: Annotated[str, KindName(SCHEDULES)] = "linear"
-    """After the warm-up: `linear` (to zero: Bergsma et al. 2025, arXiv:2502.15938) or `cosine` to
-    the end of the run; `wsd`: stable, then a decay (Hu et al. 2024, arXiv:2404.06395);
-    `inverse-square-root` of the tokens (Vaswani et al. 2017, arXiv:1706.03762); `constant`."""
+    """Learning rate after the warm-up. `linear` (to zero: Bergsma et al. 2025, arXiv:2502.15938) or
+    `cosine`: falls until the end of the run. `wsd`: stable, then a decay (Hu et al. 2024,
+    arXiv:2404.06395). `inverse-square-root`: of the tokens (Vaswani et al. 2017,
+    arXiv:1706.03762). `constant`."""
     warmup_tokens: TokenCount = Field(ge=0)
-    """Tokens of linear warm-up from zero."""
+    """Tokens over which the learning rate rises linearly from zero to the peak."""
     decay_tokens: TokenCount | None = Field(default=None, ge=0)
-    """`wsd` only: tokens of the final decay."""
+    """`wsd` only: tokens of the decay at the end of the run."""
     decay_shape: Literal["one-minus-sqrt", "linear"] = "one-minus-sqrt"
-    """`wsd` only: fall by the square root of the decay's progress (Hägele et al. 2024,
-    arXiv:2405.18392), or in a line."""
+    """`wsd` only. `one-minus-sqrt`: fall by the square root of the decay's progress (Hägele et al.
+    2024, arXiv:2405.18392). `linear`: fall linearly."""
     final_learning_rate_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate at the end, as a fraction of the peak; `cosine`, `wsd` and `linear` only."""
 
 
 class BatchStep(Section):
     until_tokens: TokenCount = Field(ge=1)
-    """A step that begins before so many tokens of the run, and not before those of the entry above,
-    is of this size."""
+    """Tokens of the run at which this entry ends. It begins where the entry above ends, the first
+    one at 0, and covers the steps that start in between."""
     global_batch_tokens: TokenCount = Field(ge=1)
-    """Tokens in one optimizer step, over all ranks; a multiple of `data.sequence_length`."""
+    """Tokens in each of those steps, over all ranks; a multiple of `data.sequence_length`."""
 
 
 class Batch(Section):
     global_batch_tokens: TokenCount = Field(ge=1)
     """Tokens in one optimizer step, over all ranks; a multiple of `data.sequence_length`."""
     ramp: tuple[BatchStep, ...] = ()
-    """Other global batches at first, as a rule smaller ones (Brown et al. 2020, appendix B), in
-    ascending order of `until_tokens`; then `global_batch_tokens`. The order of the samples stays
-    the same."""
+    """Other global batches at first, usually smaller ones (Brown et al. 2020, appendix B), in
+    ascending order of `until_tokens`; after the last entry, `global_batch_tokens`. The order of the
+    samples does not change."""
     micro_batch_sequences: int = Field(ge=1)
-    """Sequences that one rank puts through the model at once. Changes memory and speed, not the
+    """Sequences in one forward and backward pass of one rank. Changes memory and speed, not the
     result."""
 
 
 class Precision(Section):
     dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Number format of the forward and backward pass; master weights and moments are fp32."""
+    """Number format of the forward and backward pass. Master weights and moments are always
+    fp32."""
 
 
 class Train(Section):
     train_tokens: TokenCount = Field(ge=1)
-    """Length of the run; rounded up to whole steps."""
+    """Length of the run in tokens, rounded up to whole steps."""
     seed: int = Field(default=1, ge=0)
     """Seed of the initial weights, the order of the data and dropout."""
     resume: Literal["auto", "never", "required"] = "auto"
-    """`auto`: go on from the newest intact checkpoint, if any. `never`: stop if there is one.
-    `required`: if none."""
+    """`auto`: resume from the newest intact checkpoint, if there is one. `never`: stop with an
+    error if there is one. `required`: stop with an error if there is none."""
     init_from: Location | None = None
-    """Another run's folder, `RUN@STEP` or `RUN` for its newest checkpoint: where this run begins
-    while it has no checkpoint of its own."""
+    """Checkpoint of another run from which this run starts: `RUN@STEP`, or `RUN` for its newest
+    one, where RUN is the folder of that run. Read only while this run has no checkpoint of its own."""
     init_take: Literal["weights", "everything"] = "weights"
-    """`weights`: a new run with those weights (fp32). `everything`: also optimizer, step and place
-    in the data, so that it goes on as that run would, with another schedule or length."""
+    """What to take from `init_from`. `weights`: start a new run from those weights (fp32).
+    `everything`: also take optimizer, step and position in the data, and continue that run, with
+    another schedule or length."""
     validate_every_steps: int = Field(default=500, ge=1)
-    """Steps between measurements of the held-out loss; also measured at the end."""
+    """Steps between measurements of the validation loss; it is also measured at the end."""
     activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    """Recompute activations in the backward pass: less memory for about a third more compute."""
     compile: bool = False
-    """Compile the layers with torch.compile: faster steps after a first one that takes 10 to 20 s
-    more."""
+    """Compile the layers with torch.compile: the first step takes 10 to 20 s longer, all others are
+    faster."""
 
 
 class Evaluation(Section):
     tasks: tuple[str, ...] = ("heldout_cloze", "patterns", "arithmetic")
-    """Built-in few-shot tasks, or any task of lm-eval found in `task_paths`. Without a source of
-    text the default has no `heldout_cloze`."""
+    """Built-in few-shot tasks, or lm-eval tasks found in `task_paths`. If no source holds text, the
+    default leaves out `heldout_cloze`."""
     shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 5)
-    """Numbers of solved examples before each question."""
+    """Numbers of solved examples (k) before each question; each task is run once with each."""
     items: int = Field(default=200, ge=1)
-    """Questions per task at most."""
+    """Questions per task, at most."""
     heldout_bytes: ByteCount = Field(default=50_000, ge=0)
     """Bytes of held-out text per source, at most, for bits per byte."""
     task_paths: tuple[Location, ...] = ()
-    """Folders with further lm-eval task files."""
+    """Folders with lm-eval task files."""
     batch_sequences: int = Field(default=16, ge=1)
-    """Sequences that the model scores at once; kept with the scores, which can move with it by
-    rounding."""
+    """Sequences that the model scores in one pass. Recorded with the scores, because it can change
+    them by rounding."""
     prompt: str = "The "
-    """Text that the exported model continues, as a first look."""
+    """Text that the exported model continues, as a first impression of it."""
     require_gain_over_unigram: float | None = None
-    """`pipeline run` fails unless the validation loss is this fraction below the unigram entropy of
-    the same tokens."""
+    """`pipeline run` fails unless the validation loss is at least this fraction below the unigram
+    entropy of the same tokens."""
     require_cloze_standard_errors: float | None = None
-    """`pipeline run` fails unless held-out cloze at k=0 (acc_mutual_info) is this many standard
-    errors above chance."""
+    """`pipeline run` fails unless held-out cloze at k=0 (acc_mutual_info) is more than this many
+    standard errors above chance."""
 
 
 class Logging(Section):
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Where each step's figures also go, beside `metrics.jsonl`: `run_dir/tensorboard`,
-    `run_dir/wandb`."""
+    """Trackers that receive the metrics of each step in addition to `metrics.jsonl`; their files
+    are in `run_dir/tensorboard` and `run_dir/wandb`."""
     project: str = Field(default="pipeline", min_length=1)
-    """W&B only: the project that the run belongs to."""
+    """W&B only: project of the run."""
     wandb_mode: Literal["offline", "online"] = "offline"
-    """`offline`: files that `wandb sync` uploads later. `online`: uploaded while training."""
+    """W&B only. `offline`: write files that `wandb sync` uploads later. `online`: upload while
+    training."""

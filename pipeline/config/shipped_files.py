@@ -1,8 +1,7 @@
-"""Files that come with the package and that a run file names: presets, mixtures, DeepSpeed
-templates, tokenizer recipes.
+"""Files shipped with the package that a run file names: presets, mixtures, templates, recipes.
 
-`templates` and `recipes` are links to `ds_configs/` and `tokenizer/` at the top of the repository;
-a wheel holds the files themselves.
+`templates` (DeepSpeed) and `recipes` (tokenizers) are links to `ds_configs/` and `tokenizer/` at
+the top of the repository; a wheel holds the files themselves.
 """
 
 import re
@@ -18,16 +17,16 @@ RECIPES = Path(__file__).parent / "recipes"
 
 SUFFIXES = (".json", ".yaml")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
-"""How a template or a recipe is named; anything else, with a slash or a suffix, is a path."""
+"""A name of a template or recipe; anything else, with a slash or a suffix, is a path."""
 
 
 def shipped_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder by the names that a run file uses."""
+    """Return the shipped files of a folder by the names that a run file uses for them."""
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES}
 
 
 def shipped_file(name: str, folder: Path, kind: str) -> Path:
-    """Return the file of that name; raises ValueError that lists the names for an unknown one."""
+    """Return the file named `name`. Raises ValueError with all names if there is no such file."""
     paths = shipped_files(folder)
     if name not in paths:
         raise ValueError(f"no such {kind}; there are {', '.join(paths)}")
@@ -35,27 +34,29 @@ def shipped_file(name: str, folder: Path, kind: str) -> Path:
 
 
 def resolve_template(written: str | Path, base: Path) -> Path:
-    """Return the path of a DeepSpeed template, given by its name or by a path."""
+    """Return the path of a DeepSpeed template that a run file gives by name or by path."""
     return _resolve_name_or_path(written, base, TEMPLATES, "template")
 
 
 def resolve_recipe(written: str | Path, base: Path) -> Path:
-    """Return the path of a tokenizer recipe, given by its name or by a path."""
+    """Return the path of a tokenizer recipe that a run file gives by name or by path."""
     return _resolve_name_or_path(written, base, RECIPES, "recipe")
 
 
 def _resolve_name_or_path(written: str | Path, base: Path, folder: Path, kind: str) -> Path:
-    """Return a shipped file for a name, else the path resolved from `base`.
+    """Return the shipped file for a name, and the resolved path for anything else.
 
     Raises ValueError for an unknown name, for a path that cannot be resolved, and for a name that
-    a file beside the run file has as well: which of the two is meant is not guessed.
+    is ambiguous because a file beside the run file has it, too.
     """
     if not NAME.fullmatch(str(written)):
         return resolve_location(written, base)
     try:
         shipped = shipped_file(str(written), folder, kind)
     except ValueError as error:
-        raise ValueError(f"{error}; a path to your own has a slash or a suffix") from None
+        raise ValueError(
+            f"{error}; for a file of your own, write a path with a slash or a suffix"
+        ) from None
     for own_name in (str(written), shipped.name):
         own = folder_of(written, base) / own_name
         if own.is_file() and not own.samefile(shipped):
@@ -68,5 +69,6 @@ def _resolve_name_or_path(written: str | Path, base: Path, folder: Path, kind: s
 
 TemplateLocation = Annotated[Path, located_by(resolve_template), InWords("name or path")]
 """A DeepSpeed template: the name of a shipped one, or a path; absolute after loading."""
+
 RecipeLocation = Annotated[Path, located_by(resolve_recipe), InWords("name or path")]
 """A tokenizer recipe: the name of a shipped one, or a path; absolute after loading."""

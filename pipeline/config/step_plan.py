@@ -1,9 +1,8 @@
-"""How a run's samples are divided among its optimizer steps, and into how long rows a step cuts
-them.
+"""Which samples each optimizer step takes, and the length of the rows into which it cuts them.
 
-A run consumes the same samples in the same order whatever its ramps say: they decide only where one
-step ends and the next begins. Pure arithmetic, whose cost grows with the entries of the ramps and
-not with the steps.
+A run consumes the same samples in the same order with any ramps: they only decide where one step
+ends and the next begins. Pure arithmetic; its cost grows with the entries of the ramps, not with
+the steps.
 """
 
 from bisect import bisect_right
@@ -14,85 +13,89 @@ from pipeline.config.groups import GroupSizes
 
 
 @dataclass(frozen=True)
-class Part:
-    """Steps of one size, one after another."""
+class StepRange:
+    """Consecutive steps that take equally many samples."""
 
     first_step: int
-    """From 1."""
+    """First step, counted from 1."""
     first_position: int
-    """Where its first sample stands among those that the run consumes, from 0."""
+    """Position of the first sample among all samples that the run consumes, from 0."""
     samples: int
-    """Of each step."""
+    """Samples that each step takes."""
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Size and place of every optimizer step. Steps count from 1, samples are rows of
-    `sample_tokens` tokens."""
+    """The samples of every optimizer step. Steps count from 1, positions of samples from 0."""
 
     sample_tokens: int
-    parts: tuple[Part, ...]
-    """In their order; each goes on until the next one begins."""
+    """Tokens in a sample."""
+    ranges: tuple[StepRange, ...]
+    """All steps, in ascending order; a range ends where the next one begins."""
     total_steps: int
     length_ramp: tuple[tuple[int, int], ...] = ()
-    """`(position, length)`: a step that begins before this position cuts its samples into rows of
-    that length."""
+    """Entries `(position, length)`, in ascending order.
+
+    A step that begins before `position` cuts its samples into rows of `length` tokens; the first
+    such entry counts.
+    """
 
     @property
     def total_samples(self) -> int:
-        """Samples that the whole run consumes."""
+        """Number of samples that the whole run consumes."""
         return self.first_position(self.total_steps + 1)
 
     @property
     def total_tokens(self) -> int:
-        """Tokens that the whole run consumes."""
+        """Number of tokens that the whole run consumes."""
         return self.tokens_after(self.total_steps)
 
     def samples(self, step: int) -> int:
-        """Return how many samples a step takes, over all ranks."""
-        return self._part(step).samples
+        """Return the number of samples that a step takes, over all ranks."""
+        return self._range_of(step).samples
 
     def tokens(self, step: int) -> int:
-        """Return how many tokens a step takes, over all ranks."""
+        """Return the number of tokens that a step takes, over all ranks."""
         return self.samples(step) * self.sample_tokens
 
     def accumulation(self, step: int, micro_batch_samples: int, sizes: GroupSizes) -> int:
-        """Return the micro-batches of each data rank in a step."""
+        """Return the number of micro-batches of each data rank in a step."""
         return self.samples(step) // (sizes.data * micro_batch_samples)
 
     def first_position(self, step: int) -> int:
         """Return the position of a step's first sample."""
-        part = self._part(step)
-        return part.first_position + (step - part.first_step) * part.samples
+        steps = self._range_of(step)
+        return steps.first_position + (step - steps.first_step) * steps.samples
 
     def tokens_after(self, step: int) -> int:
-        """Return the tokens consumed when a step is done; 0 after step 0."""
+        """Return the tokens consumed at the end of a step; 0 for step 0."""
         return self.first_position(step + 1) * self.sample_tokens
 
     def sequence_length(self, step: int) -> int:
-        """Return the length of the rows that the model sees in a step."""
+        """Return the tokens in each row that the model sees in a step."""
         position = self.first_position(step)
-        return next(
-            (length for until, length in self.length_ramp if position < until), self.sample_tokens
-        )
+        for until, length in self.length_ramp:
+            if position < until:
+                return length
+        return self.sample_tokens
 
     def step_of(self, position: int) -> int:
         """Return the step that consumes the sample at a position."""
-        part = self.parts[
-            bisect_right(self.parts, position, key=lambda part: part.first_position) - 1
-        ]
-        return part.first_step + (position - part.first_position) // part.samples
+        after = bisect_right(self.ranges, position, key=lambda steps: steps.first_position)
+        steps = self.ranges[after - 1]
+        return steps.first_step + (position - steps.first_position) // steps.samples
 
     def sizes(self) -> list[tuple[int, int]]:
-        """Return `(steps, tokens of each)` for steps of one size after another."""
-        ends = [part.first_step for part in self.parts[1:]] + [self.total_steps + 1]
+        """Return `(number of steps, tokens of each)` for every range of equal steps, in order."""
+        ends = [steps.first_step for steps in self.ranges[1:]] + [self.total_steps + 1]
         return [
-            (end - p.first_step, p.samples * self.sample_tokens)
-            for p, end in zip(self.parts, ends, strict=True)
+            (end - steps.first_step, steps.samples * self.sample_tokens)
+            for steps, end in zip(self.ranges, ends, strict=True)
         ]
 
-    def _part(self, step: int) -> Part:
-        return self.parts[bisect_right(self.parts, step, key=lambda part: part.first_step) - 1]
+    def _range_of(self, step: int) -> StepRange:
+        after = bisect_right(self.ranges, step, key=lambda steps: steps.first_step)
+        return self.ranges[after - 1]
 
 
 def plan_steps(
@@ -102,24 +105,26 @@ def plan_steps(
     batch_ramp: Sequence[tuple[int, int]] = (),
     length_ramp: Sequence[tuple[int, int]] = (),
 ) -> StepPlan:
-    """Divide a run of at least `train_tokens` tokens into steps; the last one is whole.
+    """Divide a run of at least `train_tokens` tokens into whole steps.
 
-    A step that begins before `until` consumed tokens has the size, or the length, of the first
-    entry `(until, tokens)` of its ramp that says so, else the full one. Sizes are multiples of
-    `sample_tokens`, lengths divide it, `until` rises.
+    Both ramps hold entries `(until, tokens)` with rising `until`, in tokens consumed. A step takes
+    the first entry whose `until` is above the tokens consumed before the step: its `tokens` are the
+    size of the step (`batch_ramp`, a multiple of `sample_tokens`) or the length of its rows
+    (`length_ramp`, a divisor of `sample_tokens`). After the last entry these are `batch_tokens` and
+    `sample_tokens`.
     """
-    parts: list[Part] = []
+    ranges: list[StepRange] = []
     step = 1
     position = 0
     for until, tokens in [*batch_ramp, (train_tokens, batch_tokens)]:
         samples = tokens // sample_tokens
-        # A step begins before `until` tokens where its first position is below until /
-        # sample_tokens, rounded up.
+        # A step begins before `until` tokens if its first position is below until / sample_tokens,
+        # rounded up.
         end = -(-min(until, train_tokens) // sample_tokens)
         steps = -(-(end - position) // samples)
         if steps > 0:
-            parts.append(Part(step, position, samples))
+            ranges.append(StepRange(step, position, samples))
             step = step + steps
             position = position + steps * samples
     lengths = tuple((-(-until // sample_tokens), length) for until, length in length_ramp)
-    return StepPlan(sample_tokens, tuple(parts), step - 1, lengths)
+    return StepPlan(sample_tokens, tuple(ranges), step - 1, lengths)

@@ -1,4 +1,4 @@
-"""Values that a run file may hold: paths, numbers of tokens and of bytes; and what each section is."""
+"""Types of values in a run file: paths, numbers of tokens and bytes; the base class of sections."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -14,17 +14,17 @@ from pydantic_core import PydanticCustomError
 from pipeline.config.yaml_files import FromCommandLine
 
 VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
-"""`$NAME` or `${NAME}`, as `os.path.expandvars` takes them."""
+"""An environment variable in a path, `$NAME` or `${NAME}`, as in `os.path.expandvars`."""
 
 
 def located_by(resolve: Callable[[str | Path, Path], Path]) -> BeforeValidator:
-    """Return the rule of a field whose value becomes `resolve(value, folder of the run file)`.
+    """Return a validator that replaces a location by `resolve(location, folder of the run file)`.
 
-    `resolve` raises ValueError for what it refuses. What is no path is left to the field's own
-    rule.
+    A ValueError of `resolve` becomes a problem of the field. A value that is neither text nor a
+    path is passed on unchanged, to be refused by the type of the field.
     """
 
-    def locate(value: Any, info: ValidationInfo) -> Any:
+    def locate(value: object, info: ValidationInfo) -> object:
         if not isinstance(value, (str, Path)):
             return value
         context: dict[str, Path] = info.context or {}
@@ -37,43 +37,49 @@ def located_by(resolve: Callable[[str | Path, Path], Path]) -> BeforeValidator:
 
 
 def folder_of(location: str | Path, base: Path) -> Path:
-    """Return the folder that a location is relative to: `base`, or the current one where it was
-    given on the command line."""
+    """Return the folder to which a location is relative.
+
+    The current folder for a location given on the command line, else `base`.
+    """
     if isinstance(location, FromCommandLine):
         return Path.cwd()
     return base
 
 
 def resolve_location(location: str | Path, base: Path) -> Path:
-    """Return an absolute path: relative to `base`, or to the current folder where it was given on
-    the command line.
+    """Return a location as an absolute path, with `$NAME`, `${NAME}` and `~` replaced.
 
-    `$NAME`, `${NAME}` and `~` are replaced. Raises ValueError for a variable that is not set or
-    empty, unless there is a file or folder of that very name; for the home of a user who is not
-    known; for what cannot be a path.
+    A relative location starts at `base`, or at the current folder if it was given on the command
+    line. Raises ValueError for a variable that is empty or not set, unless a file or folder has
+    `$NAME` in its name; for the home folder of an unknown user; for a zero byte.
     """
     base = folder_of(location, base)
     if "\0" in str(location):
-        raise ValueError("holds a zero byte, which no path may have; remove it")
+        raise ValueError("holds a zero byte, which no path can contain; remove it")
     expanded = Path(_with_variables(str(location), base))
     try:
         expanded = expanded.expanduser()
     except RuntimeError:
         raise ValueError(
-            f"there is no home folder for {expanded.parts[0]}; write the path in full"
+            f"{expanded.parts[0]} is the home folder of no known user; write the path in full"
         ) from None
     return Path(os.path.normpath(base / expanded))
 
 
 def _with_variables(location: str, base: Path) -> str:
+    """Replace the environment variables in a location."""
+
     def value(match: re.Match[str]) -> str:
         name = match[1].strip("{}")
         if os.environ.get(name):
             return os.environ[name]
-        end = location.find("/", match.end())
-        if os.path.lexists(base / location[: end if end >= 0 else None]):
+        # A file or folder may have a dollar sign in its name.
+        rest_of_part = location[match.end() :].partition("/")[0]
+        if os.path.lexists(base / (location[: match.end()] + rest_of_part)):
             return match[0]
-        state = "empty" if name in os.environ else "not set"
+        state = "not set"
+        if name in os.environ:
+            state = "empty"
         raise ValueError(
             f"the environment variable {name} is {state}; set it, or write the path in full"
         )
@@ -82,7 +88,7 @@ def _with_variables(location: str, base: Path) -> str:
 
 
 _COUNT = re.compile(r"(\d[\d_]*(?:\.\d+)?) ?([A-Za-z]+)")
-_THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_TOKENS = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _BYTES = {
     "kb": 10**3,
     "mb": 10**6,
@@ -95,34 +101,40 @@ _BYTES = {
 }
 
 
-def _count(value: Any, units: Mapping[str, int], how: str) -> Any:
-    """Turn `1.5T` into a number; what is none already, and no text, is left to the field's own
-    rule."""
-    if not isinstance(value, str) or not (match := _COUNT.fullmatch(value.strip())):
+def _whole_number(value: object, units: Mapping[str, int], other_form: str) -> object:
+    """Turn text like `1.5T` into a whole number; return any other value unchanged.
+
+    `units` holds the factors by the lower-case suffix, `other_form` describes them in the message.
+    """
+    if not isinstance(value, str):
         return value
-    unit = units.get(match[2].lower())
-    exact = None if unit is None else Decimal(match[1]) * unit
-    if exact is None or exact != int(exact):
-        raise PydanticCustomError("count", "must be a whole number, or {how}", {"how": how})
+    match = _COUNT.fullmatch(value.strip())
+    if match is None:
+        return value
+    unit = units.get(match[2].lower(), 0)
+    exact = Decimal(match[1]) * unit
+    if unit == 0 or exact != int(exact):
+        message = "must be a whole number, or {other_form}"
+        raise PydanticCustomError("count", message, {"other_form": other_form})
     return int(exact)
 
 
-def _token_count(value: Any) -> Any:
-    return _count(
+def _token_count(value: object) -> object:
+    return _whole_number(
         value,
-        _THOUSANDS,
-        "one with k, M, B or T: 2B is 2,000,000,000, and 64k is 64,000, not 65,536",
+        _TOKENS,
+        "one with k, M, B or T: 2B is 2,000,000,000 and 64k is 64,000, not 65,536",
     )
 
 
-def _byte_count(value: Any) -> Any:
-    return _count(
+def _byte_count(value: object) -> object:
+    return _whole_number(
         value, _BYTES, "one with kB, MB, GB or TB (thousands), or KiB, MiB, GiB or TiB (1,024 each)"
     )
 
 
 def count_of_bytes(count: int) -> str:
-    """Return a number of bytes as a run file writes it, exactly: `128MiB`, `200MB`, `1`."""
+    """Return a number of bytes as a run file writes it, without rounding: `128MiB`, `200MB`, `1`."""
     names = {"kb": "kB", "mb": "MB", "gb": "GB", "tb": "TB"}
     names |= {"kib": "KiB", "mib": "MiB", "gib": "GiB", "tib": "TiB"}
     for name, size in sorted(_BYTES.items(), key=lambda unit: -unit[1]):
@@ -133,30 +145,34 @@ def count_of_bytes(count: int) -> str:
 
 @dataclass(frozen=True)
 class InWords:
-    """Stands beside a type in an annotation: what a description of the field calls it."""
+    """Part of an annotation: the words with which `config --describe` names the type."""
 
     words: str
     are_bytes: bool = False
-    """Bounds and default are numbers of bytes."""
+    """Whether bounds and default are numbers of bytes, to be written as such."""
 
 
 TokenCount = Annotated[
     int, BeforeValidator(_token_count), InWords("number of tokens (64000, 300M, 2B)")
 ]
-"""A number of tokens; also written `300M`, `2B`, `1.5T`, always thousands: `64k` is 64,000."""
+"""A number of tokens; also written `300M`, `2B`, `1.5T`, in steps of 1,000: `64k` is 64,000."""
+
 ByteCount = Annotated[
     int,
     BeforeValidator(_byte_count),
     InWords("number of bytes (50000, 200MB, 128MiB)", are_bytes=True),
 ]
-"""A number of bytes; also written `200MB` (thousands) or `128MiB` (1,024 each)."""
+"""A number of bytes; also written `200MB` (steps of 1,000) or `128MiB` (steps of 1,024)."""
+
 Location = Annotated[Path, located_by(resolve_location)]
-"""A path or glob, absolute after loading. Locations never enter a fingerprint: a folder may be
-moved."""
+"""A path or glob, absolute after loading.
+
+Locations never enter a fingerprint, so that a folder can be moved.
+"""
 
 
 class Section(BaseModel):
-    """A frozen part of the run file; unknown keys are refused."""
+    """A section of the run file. It is frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True

@@ -111,25 +111,25 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ),
         (
             "schedule.kind=wsd",
-            "schedule.decay_tokens = None: given exactly when schedule.kind is wsd",
+            "schedule.decay_tokens = None: must be set if schedule.kind is wsd, and only then",
         ),
         (
             "schedule.decay_tokens=8",
-            "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd",
+            "schedule.decay_tokens = 8: must be set if schedule.kind is wsd, and only then",
         ),
         (
             "schedule.decay_shape=linear",
-            "schedule.decay_shape = linear: kind linear has none, only wsd; leave it out",
+            "schedule.decay_shape = linear: kind linear does not use it, only wsd; leave it out",
         ),
         (
             "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0.1}",
-            "schedule.final_learning_rate_fraction = 0.1: kind constant has none, only linear, "
+            "schedule.final_learning_rate_fraction = 0.1: kind constant does not use it, only linear, "
             "cosine, wsd; leave it out",
         ),
         (
             "schedule={kind: inverse-square-root, warmup_tokens: 0}",
-            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak lies "
-            "at its end",
+            "schedule.warmup_tokens = 0: must be above 0 for inverse-square-root, whose peak is "
+            "at the end of the warm-up",
         ),
         (
             "optimizer.learning_rate_scaling={rule: sqrt, reference_batch_tokens: 8}",

@@ -48,11 +48,11 @@ def test_a_new_kind_decides_the_rate_after_the_warm_up(run_file: Path) -> None:
     [
         (
             "schedule.decay_tokens=8",
-            "schedule.decay_tokens = 8: given exactly when schedule.kind is wsd",
+            "schedule.decay_tokens = 8: must be set if schedule.kind is wsd, and only then",
         ),
         (
             "schedule.decay_shape=linear",
-            "schedule.decay_shape = linear: kind stairs has none, only wsd; leave it out",
+            "schedule.decay_shape = linear: kind stairs does not use it, only wsd; leave it out",
         ),
         (
             "schedule.final_learning_rate_fraction=1",
