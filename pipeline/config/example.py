@@ -1,4 +1,4 @@
-"""The example of a run file: `example.yaml` with each setting explained by its docstring."""
+"""The example of a run file: `example.yaml` with the docstring of each setting as a comment."""
 
 import re
 import textwrap
@@ -10,6 +10,7 @@ from pipeline.config.run_config import RunConfig
 
 EXAMPLE = Path(__file__).with_name("example.yaml")
 COLUMNS = 80
+"""Width of the comments."""
 SECTION = re.compile(r"(\w+):")
 FIELD = re.compile(r"  (\w+):")
 
@@ -17,7 +18,7 @@ FIELD = re.compile(r"  (\w+):")
 def commented_example() -> str:
     """Return a run file that loads from any folder, with a comment above each setting.
 
-    Comments of `example.yaml` stay: those right above a section follow the section's own.
+    Comments of `example.yaml` are kept; one above a section follows the section's docstring.
     """
     parts = EXAMPLE.read_text("utf-8").strip().split("\n\n")
     blocks = [parts[0], *map(_explained, parts[1:])]
@@ -28,22 +29,22 @@ def commented_example() -> str:
 
 def _explained(part: str) -> str:
     """Return one section of the example with its comments."""
-    # The section's docstring stands first, then what the example says of it.
+    # The docstring of the section comes first, then the comment in `example.yaml`.
     lines = part.splitlines()
     head = next(number for number, line in enumerate(lines) if SECTION.match(line))
     name = lines[head].partition(":")[0]
     section, *fields = describe_settings(name)
     explained = [_comment(section.meaning), *lines[:head], lines[head]]
-    # Each setting follows its docstring and its facts.
+    # Above each setting come its docstring, its type and its default.
     by_name = {field.name: field for field in fields}
     for line in lines[head + 1 :]:
         match = FIELD.match(line)
-        field = by_name.get(f"{name}.{match[1]}") if match else None
-        if field is not None:
+        if match is not None and f"{name}.{match[1]}" in by_name:
+            field = by_name[f"{name}.{match[1]}"]
             explained.append(_comment(field.meaning.partition("\n\n")[0], "  "))
             explained.append(_comment(f"[{field.type_in_words}; {field.default}]", "  "))
         explained.append(line)
-    # What the example leaves at its default is named, so that it can be looked up.
+    # Settings that the example leaves at their defaults are named, so that they can be looked up.
     more = _unmentioned(part, name, fields)
     if more:
         listed = f"More (pipeline config --describe {name}): {', '.join(more)}."
@@ -52,7 +53,7 @@ def _explained(part: str) -> str:
 
 
 def _unmentioned(part: str, section: str, fields: Sequence[FieldDescription]) -> list[str]:
-    """Return the names of a section's own fields that its example does not set."""
+    """Return the names of the fields of a section that its example does not set."""
     own = [field.name.removeprefix(f"{section}.").removeprefix("NAME.") for field in fields]
     return [name for name in own if "." not in name and f"{name}:" not in part]
 

@@ -1,7 +1,7 @@
-"""What a run file may hold, in words: each setting with its type, bounds, default and meaning.
+"""Every setting of a run file in words: type, bounds, default and meaning.
 
-All of it is read from the sections' own definitions, so a description cannot differ from what is
-checked.
+The words are made from the definitions of the sections, so that a description cannot differ from
+what is checked.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from pipeline.config.values import InWords, Section, count_of_bytes
 from pipeline.errors import ConfigError
 
 UNITS = ("steps", "seconds", "sequences")
-"""Last words of a field's name that are the unit of its number."""
+"""Last words of field names that are the unit of the number."""
 SIMPLE_TYPES = {
     bool: "true or false",
     int: "whole number",
@@ -30,10 +30,12 @@ SIMPLE_TYPES = {
     Path: "path",
     Any: "any value",
 }
+"""Words for the types of single values."""
 
-
-Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | dict[str, Value] | None"
-"""What a default may be."""
+DefaultValue: TypeAlias = (
+    "bool | int | float | str | tuple[DefaultValue, ...] | dict[str, DefaultValue] | None"
+)
+"""Default of a field that is no section."""
 
 
 @dataclass(frozen=True)
@@ -41,48 +43,48 @@ class FieldDescription:
     """One setting of the run file."""
 
     name: str
-    """As an override on the command line writes it; `NAME` and `N` stand for free parts."""
+    """Name as in an override on the command line; `NAME` and `N` stand for parts of any text."""
     type_in_words: str
     """Type, choices, unit and bounds."""
     default: str
-    """`required`, or the default as a run file writes it."""
+    """`required`, `optional`, or the default value as a run file writes it."""
     meaning: str
-    """The field's docstring, which has the sources of figures; paragraphs as they were written."""
+    """Docstring of the field, with the sources of its figures."""
     is_section: bool
-    """Whether it holds further settings, which have descriptions of their own."""
+    """Whether the setting holds further settings, which have descriptions of their own."""
 
 
 def describe_settings(name: str = "") -> list[FieldDescription]:
-    """Return the setting of that name with all below it; without a name, all settings.
+    """Return the setting `name` and all settings below it; without a name, all settings.
 
-    A free part, the name of a source or the number of an entry, may be left out. Raises ConfigError
-    for an unknown name, with the nearest or all names known there.
+    A free part, which is the name of a source or the number of an entry, may be left out. Raises
+    ConfigError for an unknown name, with the nearest names or all names of that section.
     """
-    # Each part of the name is a field of the section so far, or its free part.
+    # Each part of the name is a field of the section reached so far, or a free part.
     model: type[Section] = RunConfig
     field: FieldInfo | None = None
-    shown = ""
+    full_name = ""
     below = ""
     may_be_free = False
     for part in filter(None, name.split(".")):
         if part in model.model_fields:
             field = model.model_fields[part]
-            shown = f"{below}{part}"
-            below = f"{shown}{_free_part(field.annotation)}."
+            full_name = f"{below}{part}"
+            below = f"{full_name}{_free_part(field.annotation)}."
             model = section_in(field.annotation) or Section
             may_be_free = _free_part(field.annotation) != ""
         elif may_be_free:
             may_be_free = False
         else:
             raise ConfigError([_unknown(name, part, list(model.model_fields))], "--describe")
-    # Without a name, what is described is the whole run file.
+    # Without a name, the whole run file is described.
     if field is None:
         return list(_below(RunConfig, ""))
-    return [_describe(shown, field), *_below(model, below)]
+    return [_describe(full_name, field), *_below(model, below)]
 
 
 def section_in(annotation: Any) -> type[Section] | None:
-    """Return the section that a field is, or holds in a list, in a mapping or as an option."""
+    """Return the section in an annotation: alone, in a list or mapping, or in a union."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(section_in, get_args(annotation))), None)
@@ -97,19 +99,19 @@ def _below(model: type[Section], prefix: str) -> Iterator[FieldDescription]:
 
 
 def _free_part(annotation: Any) -> str:
-    """Return what stands between a field and the fields of the sections that it holds."""
+    """Return the part of a name between a field and the fields of the sections in it."""
     if section_in(annotation) is None:
         return ""
     return {dict: ".NAME", tuple: ".N"}.get(get_origin(annotation), "")
 
 
-def _unknown(name: str, part: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(part, known, n=3)
+def _unknown(name: str, part: str, fields: Sequence[str]) -> str:
+    close = difflib.get_close_matches(part, fields, n=3)
     if close:
         return f"{name}: no such setting; did you mean {' or '.join(close)}?"
-    if known:
-        return f"{name}: no such setting; known here: {', '.join(known)}"
-    return f"{name}: no such setting; what is above {part} holds no further ones"
+    if fields:
+        return f"{name}: no such setting; known settings are {', '.join(fields)}"
+    return f"{name}: no such setting; the setting above {part} holds no settings"
 
 
 def _describe(name: str, field: FieldInfo) -> FieldDescription:
@@ -123,7 +125,10 @@ def _describe(name: str, field: FieldInfo) -> FieldDescription:
 
 
 def _type_in_words(annotation: Any, metadata: Sequence[Any] = (), last_word: str = "") -> str:
-    """Describe a type with its unit and bounds: `whole number of steps, at least 1`."""
+    """Describe a type with its unit and bounds: `whole number of steps, at least 1`.
+
+    `last_word` is the last word of the field's name, which may be the unit.
+    """
     metadata = list(itertools.chain.from_iterable(map(_rules, metadata)))
     words = next((each.words for each in metadata if isinstance(each, InWords | KindName)), None)
     if words is None:
@@ -133,14 +138,14 @@ def _type_in_words(annotation: Any, metadata: Sequence[Any] = (), last_word: str
 
 
 def _rules(metadata: Any) -> Sequence[Any]:
-    """Return the bounds that `Field(...)` holds within a type, else what stands there itself."""
+    """Return the rules in one item of an annotation: those of a `Field(...)`, or the item itself."""
     if isinstance(metadata, FieldInfo):
         return metadata.metadata
     return [metadata]
 
 
 def _without_bounds(annotation: Any, last_word: str) -> str:
-    # What a type is made of: nothing said of None, which a default shows.
+    # None is left out of unions: the default shows it.
     origin = get_origin(annotation)
     arguments = [each for each in get_args(annotation) if each not in (Ellipsis, types.NoneType)]
     if origin is Annotated:
@@ -199,7 +204,7 @@ def _are_bytes(metadata: Sequence[Any]) -> bool:
     return any(isinstance(each, InWords) and each.are_bytes for each in metadata)
 
 
-def _written(value: Value, is_bytes: bool = False) -> str:
+def _written(value: DefaultValue, is_bytes: bool = False) -> str:
     """Return a value as a run file would write it."""
     if is_bytes and isinstance(value, int):
         return count_of_bytes(value)

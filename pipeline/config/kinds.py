@@ -104,7 +104,7 @@ TOKENIZER_KINDS = KindTable(
         "pretrained": "pipeline.tokens.kinds.pretrained_kind:PretrainedTokenizer",
     }
 )
-"""How the tokenizer is made (`pipeline/tokens/kinds`)."""
+"""Kinds of tokenizers (`pipeline/tokens/kinds`)."""
 
 LAUNCH_KINDS = KindTable(
     {

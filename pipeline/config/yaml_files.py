@@ -1,44 +1,63 @@
-"""Plain YAML and JSON work below the config: reading strictly and within bounds, overriding one
-value, merging layers.
+"""Reading YAML and JSON strictly and within bounds; overriding one value; merging layers.
 
-What a person writes is small. A file that is larger, deeper, or grows when its aliases are expanded
-is refused before it takes time or memory.
+Files that people write are small. A file that is larger or deeper, or becomes so when its aliases
+are expanded, is refused before it takes time or memory.
 """
 
+# PyYAML's stubs give no types to the loader's events and to resolvers.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+import datetime
 import json
+import math
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import yaml
 
 from pipeline.errors import ConfigError
 
+YamlValue: TypeAlias = (
+    "bool | int | float | str | datetime.date | list[YamlValue] | dict[str, YamlValue] | None"
+)
+"""A value in a YAML or JSON file."""
+Document: TypeAlias = dict[str, YamlValue]
+"""A YAML or JSON file, or a mapping in it."""
+
 MOST_BYTES = 2_000_000
-"""Size of a file or an override, at most."""
+"""Bytes of a file, at most."""
 MOST_VALUES = 20_000
-"""Keys and values of a YAML file, those that aliases repeat counted each time."""
+"""Keys and values of a YAML file, at most; those behind an alias count each time it is used."""
 DEEPEST = 50
-"""Levels of lists and mappings within each other."""
+"""Levels of nested lists and mappings, at most."""
+MOST_OVERRIDE_CHARACTERS = 200
+"""Characters of an override that a message repeats, at most."""
 
 
 class FromCommandLine(str):
-    """A string given on the command line: a path in it is relative to the current folder."""
+    """Text given on the command line; as a path it is relative to the current folder."""
 
 
 @dataclass(frozen=True)
 class _Extent:
-    """What a node of YAML holds with its aliases expanded."""
+    """Size of the content of a YAML node, with its aliases expanded."""
 
     values: int
+    """Keys and values in the node."""
     levels: int
+    """Levels of lists and mappings, the node's own one included."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 6e-4 as a number, 12:30:00 as text; refuses a key that is no text or
-    stands twice."""
+    """Safe YAML that reads 6e-4 as a number and 12:30:00 as text, and refuses unclear keys.
+
+    Raises ConstructorError for a key that is no text or is given twice, for tags, for numbers that
+    are not finite, and beyond the bounds.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -47,23 +66,26 @@ class _Loader(yaml.SafeLoader):
         self._extents: dict[int, _Extent] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose one node within the bounds; an alias counts as much as what it stands for."""
-        event = self.peek_event()
+        """Compose one node within the bounds; an alias counts as much as the node it repeats."""
+        # The bounds hold before the node is read, so that nothing large is built first.
+        event: yaml.Event = self.peek_event()
         self._level += 1
         self._values += 1
         self._refuse_beyond_bounds(0, event.start_mark)
         if getattr(event, "tag", None) is not None:
             _refuse(
-                "a tag (!...): values are written as they are, text that looks like a number in "
-                "quotes",
+                "tags (!...) are not allowed; write the value alone, in quotes if it is text that "
+                "looks like a number",
                 event.start_mark,
             )
         before = self._values
         node = super().compose_node(parent, index)
+
+        # The extent of each node is kept, for the aliases that repeat it.
         if isinstance(event, yaml.AliasEvent):
             extent = self._extents.get(id(node))
             if extent is None:
-                _refuse("an alias within what it stands for", event.start_mark)
+                _refuse("an alias inside the value that it repeats", event.start_mark)
             self._values += extent.values
             self._refuse_beyond_bounds(extent.levels, event.start_mark)
         elif isinstance(node, yaml.CollectionNode):
@@ -77,41 +99,31 @@ class _Loader(yaml.SafeLoader):
     def _refuse_beyond_bounds(self, levels: int, mark: yaml.Mark | None) -> None:
         if self._values > MOST_VALUES:
             _refuse(
-                f"more than {MOST_VALUES:,} keys and values, aliases expanded; name many files by "
-                "a glob",
+                f"more than {MOST_VALUES:,} keys and values with aliases expanded; to name many "
+                "files, use a glob",
                 mark,
             )
         if self._level + levels > DEEPEST:
-            _refuse(f"more than {DEEPEST} lists and mappings within each other", mark)
+            _refuse(f"more than {DEEPEST} levels of lists and mappings", mark)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Hashable] = set()
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping whose keys are text, each given once."""
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
+            key: YamlValue = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                written = (
-                    key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
-                )
-                quoted = (
-                    f': put quotes around it, "{written}"'
-                    if isinstance(key_node, yaml.ScalarNode)
-                    else ""
-                )
-                _refuse(
-                    f"the key {written} is read as {_kind(key)}, and keys are text{quoted}",
-                    key_node.start_mark,
-                )
+                _refuse(_message_for_key(key_node, key), key_node.start_mark)
             if key in seen:
-                _refuse(f"the key {key!r} stands twice", key_node.start_mark)
+                _refuse(f"the key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
-        """Return a finite number: no setting is anything else."""
+        """Return a finite number; no setting takes infinity or NaN."""
         value = super().construct_yaml_float(node)
-        if value - value != 0:  # infinite, or no number
+        if not math.isfinite(value):
             _refuse(
-                f"{node.value} is no finite number; put quotes around it where text is meant",
+                f"{node.value} is no finite number; put quotes around it if it is text",
                 node.start_mark,
             )
         return value
@@ -123,11 +135,28 @@ def _children(node: yaml.CollectionNode) -> list[yaml.Node]:
     return node.value
 
 
-def _kind(value: Any) -> str:
-    kinds = {bool: str(value).lower(), type(None): "nothing", list: "a list", dict: "a mapping"}
-    return kinds.get(
-        type(value), f"the {'number' if isinstance(value, (int, float)) else 'date'} {value}"
+def _message_for_key(node: yaml.Node, key: YamlValue) -> str:
+    """Return why a key that is no text is refused."""
+    if not isinstance(node, yaml.ScalarNode):
+        return f"a key is {_value_in_words(key)}, and keys must be text"
+    return (
+        f"the key {node.value} is read as {_value_in_words(key)}, and keys must be text: put "
+        f'quotes around it, "{node.value}"'
     )
+
+
+def _value_in_words(value: YamlValue) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"the date {value}"
 
 
 def _refuse(why: str, mark: yaml.Mark | None) -> NoReturn:
@@ -137,28 +166,30 @@ def _refuse(why: str, mark: yaml.Mark | None) -> NoReturn:
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _SCIENTIFIC = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
-_SEXAGESIMAL = re.compile(
-    r"^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$"
-)  # a number in YAML 1.1, not any more in 1.2
+# A number to base 60 in YAML 1.1; text in YAML 1.2, and here.
+_SEXAGESIMAL = re.compile(r"^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$")
 for _first in "-+0123456789":
     _Loader.yaml_implicit_resolvers[_first].insert(0, ("tag:yaml.org,2002:str", _SEXAGESIMAL))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe YAML that puts quotes around text which the loader would read as a number."""
+    """Safe YAML that puts quotes around text which `_Loader` would read as a number."""
 
 
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
 
 
-def to_yaml(value: Any, *, is_ascii: bool) -> str:
-    """Return YAML that `read_yaml` reads back as the same."""
+def to_yaml(value: object, *, is_ascii: bool) -> str:
+    """Return YAML that `read_yaml` reads back as the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=not is_ascii)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file's mapping; raises ConfigError for anything that is not one, or exceeds the
-    bounds."""
+    """Return the mapping in a YAML file.
+
+    Raises ConfigError for a file that cannot be read, is not valid YAML, holds no mapping or
+    exceeds the bounds.
+    """
     document = _read(path, _yaml, "YAML")
     if not isinstance(document, dict):
         raise ConfigError(
@@ -168,15 +199,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_strict_json(path: Path) -> dict[str, Any]:
-    """Return a JSON file's object; raises ConfigError for anything else, a key given twice, NaN, or
-    beyond the bounds."""
+    """Return the object in a JSON file.
+
+    Raises ConfigError for a file that cannot be read, is not valid JSON, holds no object, gives a
+    key twice, holds NaN or an infinite number, or exceeds the bounds.
+    """
     value = _read(path, _json, "JSON")
     if not isinstance(value, dict):
         raise ConfigError(["must be a JSON object"], str(path))
     return value
 
 
-def _read(path: Path, parse: Callable[[str], Any], language: str) -> Any:
+def _read(path: Path, parse: Callable[[str], YamlValue], language: str) -> YamlValue:
+    """Return the content of a file that `parse` reads; `language` names it in messages."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -184,7 +219,7 @@ def _read(path: Path, parse: Callable[[str], Any], language: str) -> Any:
         raise ConfigError([f"cannot read the file: {error.strerror}"], str(path)) from None
     if len(content) > MOST_BYTES:
         raise ConfigError(
-            [f"holds more than {MOST_BYTES:,} bytes, so it is no file of settings"], str(path)
+            [f"has more than {MOST_BYTES:,} bytes, too many for a file of settings"], str(path)
         )
     try:
         return parse(content.decode("utf-8"))
@@ -192,85 +227,114 @@ def _read(path: Path, parse: Callable[[str], Any], language: str) -> Any:
         raise ConfigError([f"not valid {language}: {error}"], str(path)) from None
     except RecursionError:
         raise ConfigError(
-            [f"not valid {language}: too many lists and objects within each other"], str(path)
+            [f"not valid {language}: more than {DEEPEST} levels of lists and objects"], str(path)
         ) from None
 
 
-def _yaml(text: str) -> Any:
+def _yaml(text: str) -> YamlValue:
     return yaml.load(text, _Loader)
 
 
-def _json(text: str) -> Any:
-    def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no finite number")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value: dict[str, Any] = {}
-        for key, inner in pairs:
-            if key in value:
-                raise ValueError(f"the key {key!r} stands twice")
-            value[key] = inner
-        return value
-
-    def finite(number: str) -> float:
-        value = float(number)
-        return value if value - value == 0 else refuse(number)
-
-    value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
+def _json(text: str) -> YamlValue:
+    """Parse JSON. Raises ValueError for what `read_strict_json` refuses."""
+    value: YamlValue = json.loads(
+        text,
+        object_pairs_hook=_object_of_unique_keys,
+        parse_constant=_refuse_constant,
+        parse_float=_finite_number,
+    )
+    # The values of each level are the children of the level above.
     level = [value]
     for _ in range(DEEPEST):
-        inner = [each for each in level if isinstance(each, (dict, list))]
-        level = [
-            child for each in inner for child in (each.values() if isinstance(each, dict) else each)
-        ]
+        level = [child for parent in level for child in _children_of_value(parent)]
     if level:
-        raise ValueError(f"more than {DEEPEST} lists and objects within each other")
+        raise ValueError(f"more than {DEEPEST} levels of lists and objects")
     return value
 
 
-def apply_override(document: dict[str, Any], override: str) -> None:
-    """Set one `section.field=value` in place; the value is read as YAML."""
+def _object_of_unique_keys(pairs: list[tuple[str, YamlValue]]) -> Document:
+    unique: Document = {}
+    for key, value in pairs:
+        if key in unique:
+            raise ValueError(f"the key {key!r} is given twice")
+        unique[key] = value
+    return unique
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no finite number")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse_constant(text)
+    return number
+
+
+def _children_of_value(value: YamlValue) -> Iterable[YamlValue]:
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list):
+        return value
+    return ()
+
+
+def apply_override(document: Document, override: str) -> None:
+    """Set one `section.field=value` in place; the value is read as YAML.
+
+    Raises ConfigError for text of another form, a value that is not valid YAML, and a name that
+    leads through a value or through too many sections.
+    """
+    # The text is divided into a name and a value.
     key, separator, text = override.partition("=")
-    shown = override if len(override) <= 200 else f"{override[:200]}..."
     if not separator or not key:
-        raise ConfigError(
-            [f"{shown!r}: an override is written section.field=value"], "the command line"
-        )
+        raise _wrong_override(override, "an override is written section.field=value")
     try:
         value = _yaml(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            [f"{shown!r}: the value is not valid YAML: {error}"], "the command line"
-        ) from None
+        raise _wrong_override(override, f"the value is not valid YAML: {error}") from None
     *parents, leaf = key.split(".")
     if len(parents) > DEEPEST:
-        raise ConfigError(
-            [f"{shown!r}: names more than {DEEPEST} sections within each other"], "the command line"
-        )
-    node = document
+        raise _wrong_override(override, f"names more than {DEEPEST} nested sections")
+
+    # Sections that the file does not have are made on the way to the setting.
+    section = document
     for parent in parents:
-        if node.get(parent) is None:
-            node[parent] = {}
-        node = node[parent]
-        if not isinstance(node, dict):
-            raise ConfigError(
-                [f"{shown!r}: {parent} is a value, not a section"], "the command line"
-            )
-    node[leaf] = _mark(value)
+        if section.get(parent) is None:
+            section[parent] = {}
+        inner = section[parent]
+        if not isinstance(inner, dict):
+            raise _wrong_override(override, f"{parent} is a value, not a section")
+        section = inner
+    section[leaf] = _marked(value)
 
 
-def _mark(value: Any) -> Any:
+def _wrong_override(override: str, problem: str) -> ConfigError:
+    repeated = override
+    if len(override) > MOST_OVERRIDE_CHARACTERS:
+        repeated = f"{override[:MOST_OVERRIDE_CHARACTERS]}..."
+    return ConfigError([f"{repeated!r}: {problem}"], "the command line")
+
+
+def _marked(value: YamlValue) -> YamlValue:
+    """Return a value with all its texts marked as given on the command line."""
     if isinstance(value, str):
         return FromCommandLine(value)
     if isinstance(value, dict):
-        return {key: _mark(inner) for key, inner in value.items()}
-    return [_mark(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _marked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_marked(inner) for inner in value]
+    return value
 
 
-def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return the two mappings as one, recursively; the upper one wins."""
+def merge(below: Document, above: Document) -> Document:
+    """Return both mappings as one, recursively; where both have a value, `above` wins."""
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
+        lower = merged.get(key)
+        if isinstance(value, dict) and isinstance(lower, dict):
+            merged[key] = merge(lower, value)
+        else:
+            merged[key] = value
     return merged

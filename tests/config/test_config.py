@@ -163,7 +163,7 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ),
         (
             "tokens.threads=2",
-            "tokens.threads: unknown key; known here: encoder, parse_special_tokens",
+            "tokens.threads: unknown key; known keys are encoder, parse_special_tokens",
         ),
         (
             "optimizer.peak_lerning_rate=1",

@@ -99,8 +99,8 @@ def test_free_parts_may_be_written_or_left_out(name: str, first: str) -> None:
         ("optimiser", "did you mean optimizer?"),
         ("optimizer.beta3", "did you mean beta2 or beta1?"),
         ("sources.web.knd", "did you mean kind?"),
-        ("precision.xyz", "known here: dtype"),
-        ("model.config.hidden_size", "what is above hidden_size holds no further ones"),
+        ("precision.xyz", "known settings are dtype"),
+        ("model.config.hidden_size", "the setting above hidden_size holds no settings"),
     ],
 )
 def test_an_unknown_name_is_refused_with_near_ones(name: str, hint: str) -> None:

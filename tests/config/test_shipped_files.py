@@ -65,7 +65,7 @@ def test_an_unknown_name_lists_the_names(run_file: Path) -> None:
         load(run_file, ["deepspeed=zero4"])
     assert raised.value.problems == [
         "deepspeed = 'zero4': no such template; there are zero0, zero1, zero2, zero3, "
-        "zero3_offload; a path to your own has a slash or a suffix"
+        "zero3_offload; for a file of your own, write a path with a slash or a suffix"
     ]
     with pytest.raises(ConfigError, match=r"tokenizer\.recipe = 'bpe': no such recipe; there are "):
         load(run_file, ["tokenizer.recipe=bpe"])

@@ -57,7 +57,7 @@ def test_every_float_as_python_prints_it(number: float, style: str) -> None:
     "text", ["a: 1\nb: 2\na: 3\n", "s: {a: 1, a: 1}\n", "s:\n  t: [{a: 1, a: 2}]\n"]
 )
 def test_a_key_given_twice_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"not valid YAML: the key 'a' stands twice"):
+    with pytest.raises(ConfigError, match=r"not valid YAML: the key 'a' is given twice"):
         read(tmp_path, text)
 
 

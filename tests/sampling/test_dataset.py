@@ -134,7 +134,7 @@ def test_a_source_of_weight_without_tokens_is_named(make: Make, override: str) -
         ),
         (
             ["data.mixture={web: 1, wiki: 1}"],
-            "data.mixture: says nothing of the source none; give it a weight, 0 to",
+            "data.mixture: has no weight for the source none; give it one, 0 to",
         ),
         (
             ["data.mixture={web: 1, wiki: 1, none: 0, wikl: 1}"],
@@ -149,8 +149,7 @@ def test_a_source_of_weight_without_tokens_is_named(make: Make, override: str) -
         (["data.stages=[{from_progress: 0.5}]"], "data.stages.0: needs `mixture` or `epochs`"),
         (
             ["data.stages=[{from_progress: 0, mixture: {web: 1, wiki: 1, none: 0}}]"],
-            "data.stages.0.from_progress = 0: takes the place of data.mixture and data.epochs; "
-            "remove those",
+            "data.stages.0.from_progress = 0: replaces data.mixture and data.epochs; remove those",
         ),
         (
             [

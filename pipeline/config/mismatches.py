@@ -1,0 +1,178 @@
+"""Checks of a run file that involve several settings: whether they fit together.
+
+Each problem is one line: setting = value: rule; remedy. Pure functions of the config.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+from pipeline.config.kinds import SOURCE_KINDS, TOKENIZER_KINDS
+from pipeline.config.run_config import RunConfig
+from pipeline.config.schedules import schedule_problems
+from pipeline.config.sections import Proportions
+from pipeline.errors import first_of, nearest_divisors, nearest_multiples
+
+MOST_NAMES = 30
+"""Names of sources in one message, at most."""
+
+
+def settings_that_do_not_fit(config: RunConfig) -> list[str]:
+    """Return a message for each combination of settings that cannot work."""
+    problems: list[str] = []
+    for name, source in config.sources.items():
+        problems += SOURCE_KINDS[source.kind].wrong_settings(config, name)
+    problems += TOKENIZER_KINDS[config.tokenizer.kind].wrong_settings(config.tokenizer)
+    problems += _batch_problems(config)
+    problems += _length_ramp_problems(config)
+    problems += _order_problems(config)
+    problems += _model_source_problems(config)
+    problems += schedule_problems(config.schedule, config.train.train_tokens)
+    problems += _proportion_problems(config)
+    problems += _mup_problems(config)
+    problems += _requirement_problems(config)
+    return problems
+
+
+def _batch_problems(config: RunConfig) -> list[str]:
+    """Check that each global batch is a whole number of micro-batches."""
+    messages = [_batch_problem(config, *setting) for setting in config.batch_sizes]
+    return [message for message in messages if message is not None]
+
+
+def _batch_problem(config: RunConfig, setting: str, tokens: int) -> str | None:
+    micro = config.batch.micro_batch_sequences
+    length = config.data.sequence_length
+    sequences = tokens // length
+    is_in_ramp = setting != "batch.global_batch_tokens"
+    if tokens % length:
+        unit = length
+        if is_in_ramp:
+            unit = micro * length
+        return (
+            f"{setting} = {tokens}: must be a multiple of data.sequence_length = {length}; "
+            f"set {nearest_multiples(tokens, unit)}"
+        )
+    if sequences % micro == 0:
+        return None
+    if is_in_ramp:
+        return (
+            f"{setting} = {tokens}: its {sequences} sequences must be a multiple of "
+            f"batch.micro_batch_sequences = {micro}; set "
+            f"{nearest_multiples(tokens, micro * length)}"
+        )
+    return (
+        f"batch.micro_batch_sequences = {micro}: must divide the {sequences} sequences of a global "
+        f"batch ({setting} / data.sequence_length); set {nearest_divisors(micro, sequences)}, "
+        f"or {setting} to {nearest_multiples(tokens, micro * length)}"
+    )
+
+
+def _length_ramp_problems(config: RunConfig) -> list[str]:
+    """Check that the lengths of the ramp divide a sample."""
+    full = config.data.sequence_length
+    return [
+        f"data.length_ramp.{number}.sequence_length = {entry.sequence_length}: must divide "
+        f"data.sequence_length = {full}; set "
+        f"{nearest_divisors(entry.sequence_length, full, least=2)}"
+        for number, entry in enumerate(config.data.length_ramp)
+        if full % entry.sequence_length
+    ]
+
+
+def _order_problems(config: RunConfig) -> list[str]:
+    """Check that the entries of both ramps are in order."""
+    ends = {
+        "batch.ramp": [entry.until_tokens for entry in config.batch.ramp],
+        "data.length_ramp": [entry.until_tokens for entry in config.data.length_ramp],
+    }
+    return [
+        f"{setting}: until_tokens must rise from entry to entry, not {until}"
+        for setting, until in ends.items()
+        if not _rises(until)
+    ]
+
+
+def _rises(numbers: Sequence[float]) -> bool:
+    return all(earlier < later for earlier, later in itertools.pairwise(numbers))
+
+
+def _model_source_problems(config: RunConfig) -> list[str]:
+    """Check that the model is either a new one or a pretrained one."""
+    if (config.model.architecture is None) != (config.model.pretrained is None):
+        return []
+    return [
+        "model: takes either `architecture`, with its sizes in `config`, or `pretrained`; keep one"
+    ]
+
+
+def _mup_problems(config: RunConfig) -> list[str]:
+    """Check that the settings of muP are set if, and only if, muP is on."""
+    if config.model.mup and config.model.mup_base_width is None:
+        return [
+            "model.mup_base_width: is required with model.mup = true; set the hidden size of the "
+            "model on which optimizer.peak_learning_rate was tuned"
+        ]
+    if config.model.mup:
+        return []
+    values = {
+        "mup_base_width": config.model.mup_base_width,
+        "mup_base_head_dim": config.model.mup_base_head_dim,
+    }
+    return [
+        f"model.{setting} = {value}: is used with model.mup = true only; set that, or leave this "
+        "out"
+        for setting, value in values.items()
+        if value is not None
+    ]
+
+
+def _requirement_problems(config: RunConfig) -> list[str]:
+    """Check that a required score is measured."""
+    is_measured = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
+    if config.evaluation.require_cloze_standard_errors is None or is_measured:
+        return []
+    return [
+        "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
+        "and 0 in evaluation.shots"
+    ]
+
+
+def _proportion_problems(config: RunConfig) -> list[str]:
+    """Check the proportions of the sources, in `data` itself and in each of its stages."""
+    data = config.data
+    problems = _weights_problems(config, "data", data)
+    for number, stage in enumerate(data.stages):
+        setting = f"data.stages.{number}"
+        problems += _weights_problems(config, setting, stage)
+        if stage.mixture is None and stage.epochs is None:
+            problems.append(f"{setting}: needs `mixture` or `epochs`")
+    progress = [stage.from_progress for stage in data.stages]
+    if not _rises(progress):
+        problems.append(f"data.stages: from_progress must rise from stage to stage, not {progress}")
+    if progress and progress[0] == 0 and (data.mixture is not None or data.epochs is not None):
+        problems.append(
+            "data.stages.0.from_progress = 0: replaces data.mixture and data.epochs; remove those"
+        )
+    return problems
+
+
+def _weights_problems(config: RunConfig, setting: str, proportions: Proportions) -> list[str]:
+    """Check that weights name each source exactly once, and are not all 0."""
+    problems: list[str] = []
+    if proportions.mixture is not None and proportions.epochs is not None:
+        problems.append(f"{setting}: `mixture` and `epochs` exclude each other; keep one")
+    sources = first_of(list(config.sources), MOST_NAMES)
+    for field, weights in (("mixture", proportions.mixture), ("epochs", proportions.epochs)):
+        if weights is None:
+            continue
+        for name in sorted(weights.keys() - config.sources.keys()):
+            problems.append(f"{setting}.{field}.{name}: no such source; sources are {sources}")
+        for name in config.sources:
+            if name not in weights:
+                problems.append(
+                    f"{setting}.{field}: has no weight for the source {name}; give it one, 0 to "
+                    "leave it out"
+                )
+        if sum(weights.values()) <= 0:
+            problems.append(f"{setting}.{field}: at least one weight must be above 0")
+    return problems
