@@ -22,9 +22,15 @@ from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.step_plan import plan_steps
 from pipeline.sampling.batches import Batch, read_batch
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.loader import LOCATED_AT_ONCE, PREFETCHED_STEPS, Data, Loader, Share
+from pipeline.sampling.loader import (
+    LOCATED_AT_ONCE,
+    PREFETCHED_STEPS,
+    Loader,
+    RankShare,
+    TrainingData,
+)
 from pipeline.sampling.pack import pack as run_pack_stage
-from pipeline.sampling.stream import Files
+from pipeline.sampling.stream import OpenFiles
 from pipeline.store.layout import DataFolder
 
 ROWS = 32
@@ -44,10 +50,10 @@ def memory(what: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
 
 
-def _share(batch: int, steps: int) -> Share:
+def _share(batch: int, steps: int) -> RankShare:
     """All of a run of so many steps of `batch` sequences, whatever their length."""
     alone = groups_of_rank(group_sizes(1), 0)
-    return Share(alone, MICRO_BATCH, plan_steps(1, batch, batch * steps))
+    return RankShare(alone, MICRO_BATCH, plan_steps(1, batch, batch * steps))
 
 
 def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float]:
@@ -170,7 +176,7 @@ def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-class SlowFiles(Files):
+class SlowFiles(OpenFiles):
     """Every read takes a while, as on a parallel file system under load; several are answered at
     once."""
 
@@ -204,7 +210,7 @@ def slow(
     }
 
 
-class CountingFiles(Files):
+class CountingFiles(OpenFiles):
     """Counts reads and their bytes."""
 
     def __init__(self) -> None:
@@ -244,11 +250,11 @@ def warm(folder: Path) -> dict[str, float]:
     return {"bytes": size}
 
 
-def _open_real(folder: Path, data: Mapping[str, Any]) -> Data:
+def _open_real(folder: Path, data: Mapping[str, Any]) -> TrainingData:
     return open_data(make_config(folder, {"web": 1.0}, data))
 
 
-def _rate(work: Callable[[int], object], batches: int, opened: Data) -> dict[str, float]:
+def _rate(work: Callable[[int], object], batches: int, opened: TrainingData) -> dict[str, float]:
     work(0)  # opens files and index
     started = time.perf_counter()
     for batch in range(batches):

@@ -42,7 +42,7 @@ from pipeline.model.device_batch import DeviceBatch, Mover
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import count_parameters, model_size
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.loader import Loader, Share
+from pipeline.sampling.loader import Loader, RankShare
 from pipeline.store.rank_environment import environment_of_rank, groups_of_this_process
 from pipeline.training.run import Run
 from pipeline.training.train_step import train_step
@@ -77,7 +77,7 @@ class Ours:
             config.optimizer.z_loss_weight,
         )
         self.engine = make_engine(config, groups, resolved, model)
-        share = Share(groups, config.batch.micro_batch_sequences, config.step_plan)
+        share = RankShare(groups, config.batch.micro_batch_sequences, config.step_plan)
         loader = Loader(open_data(config), share, range(1, steps + 1), Mover(self.engine.device))
         loader.__enter__()  # its threads end with the process
         self._steps: Iterator[Any] = iter(loader)

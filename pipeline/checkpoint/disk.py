@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.checkpoint.retention import is_saved, most_kept
+from pipeline.checkpoint.retention import is_save_due, most_kept_at_once
 from pipeline.config.run_config import RunConfig
 from pipeline.store.layout import run_folder, unfinished_checkpoints
 
 GIB = 2**30
 
 
-def disk_need(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
+def disk_space_needed(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
     """Say what checkpoints of `predicted` bytes each come to, and why it cannot be where the disk
     has too little free.
 
@@ -21,7 +21,7 @@ def disk_need(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
     folder = run_folder(config).checkpoints
     there = complete_checkpoints(folder)
     size = float(_bytes_of(there[-1])) if there else predicted
-    most = min(most_kept(config.total_steps, config.checkpoint), _saves(config))
+    most = min(most_kept_at_once(config.total_steps, config.checkpoint), _saves(config))
     unfinished = sum(
         path.stat().st_size for path in unfinished_checkpoints(folder).rglob("*") if path.is_file()
     )  # removed at the start
@@ -46,7 +46,7 @@ def _saves(config: RunConfig) -> int:
     every = config.checkpoint.save_every_steps
     if total > 100_000 or total // every > 100:
         return total
-    return sum(is_saved(step, config.checkpoint) for step in range(1, total)) + 1
+    return sum(is_save_due(step, config.checkpoint) for step in range(1, total)) + 1
 
 
 def _bytes_of(checkpoint: Path) -> int:

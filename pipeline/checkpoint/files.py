@@ -64,14 +64,14 @@ CAUSE_CHARACTERS = 200
 copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
 
 
-class Record(NamedTuple):
+class ArchiveRecord(NamedTuple):
     """Where a record of an archive lies in its file, in bytes."""
 
     begin: int
     size: int
 
 
-Fetch = Callable[[Record], torch.UntypedStorage]
+Fetch = Callable[[ArchiveRecord], torch.UntypedStorage]
 
 
 def load_file(path: Path, *, mmap: bool = False) -> Any:
@@ -81,7 +81,7 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
     Raises DataError where the file is missing or is not what a save writes, whatever gives it away;
     MemoryError, OSError where memory, permission or the file system is at fault.
     """
-    with decoding(path), path.open("rb") as file:
+    with decoding_file(path), path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         records = _records(file, size)
         content = _bytes_of(file, records["data.pkl"])
@@ -96,7 +96,7 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
+def decoding_file(path: Path) -> Iterator[None]:
     """Turn every failure to make sense of a file into a DataError that names it.
 
     Not those of memory and of the file system: the file may be good.
@@ -115,12 +115,12 @@ def decoding(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _records(file: io.BufferedReader, size: int) -> dict[str, Record]:
+def _records(file: io.BufferedReader, size: int) -> dict[str, ArchiveRecord]:
     """Return the records of an archive by their names below its one folder. Raises ValueError where
     one may not be read."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-    records: dict[str, Record] = {}
+    records: dict[str, ArchiveRecord] = {}
     total = 0
     for entry in entries:
         total += entry.file_size
@@ -136,11 +136,11 @@ def _records(file: io.BufferedReader, size: int) -> dict[str, Record]:
         _, _, name = entry.filename.partition("/")
         if name in records:
             raise ValueError("has two records of one name")
-        records[name] = Record(begin, entry.file_size)
+        records[name] = ArchiveRecord(begin, entry.file_size)
     return records
 
 
-def _bytes_of(file: io.BufferedReader, record: Record) -> bytes:
+def _bytes_of(file: io.BufferedReader, record: ArchiveRecord) -> bytes:
     file.seek(record.begin)
     return file.read(record.size)
 
@@ -160,7 +160,7 @@ def _mapped(path: Path, size: int) -> Fetch:
 def _copied(file: io.BufferedReader) -> Fetch:
     """Return a function that reads records of a file."""
 
-    def fetch(record: Record) -> torch.UntypedStorage:
+    def fetch(record: ArchiveRecord) -> torch.UntypedStorage:
         try:
             storage = torch.UntypedStorage(record.size)
         except RuntimeError as error:  # what an allocator that has no memory raises
@@ -180,7 +180,7 @@ def _copied(file: io.BufferedReader) -> Fetch:
 class _Decoder(Unpickler):
     """PyTorch's restricted unpickler over the records of one file."""
 
-    def __init__(self, content: bytes, records: Mapping[str, Record], fetch: Fetch) -> None:
+    def __init__(self, content: bytes, records: Mapping[str, ArchiveRecord], fetch: Fetch) -> None:
         super().__init__(io.BytesIO(content), encoding="utf-8")
         self._records = records
         self._fetch = fetch

@@ -134,7 +134,7 @@ def _flaw(checkpoint: Path) -> str | None:
     return None
 
 
-def remove(checkpoint: Path) -> None:
+def remove_checkpoint(checkpoint: Path) -> None:
     """Delete a checkpoint; under another name, so that a half-deleted folder is none and the next
     start removes it."""
     grave = (
@@ -148,12 +148,12 @@ def remove(checkpoint: Path) -> None:
         grave.parent.rmdir()
 
 
-def point_to(checkpoint: Path) -> None:
+def write_latest(checkpoint: Path) -> None:
     """Let `latest` beside a checkpoint name it."""
     write_atomic(latest_path(checkpoint.parent), checkpoint.name + "\n")
 
 
-def pointed_at(folder: Path) -> str | None:
+def read_latest(folder: Path) -> str | None:
     """Return the name in `latest`, None where there is no such file."""
     try:
         return latest_path(folder).read_text(errors="replace").strip()

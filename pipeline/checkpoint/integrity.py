@@ -65,7 +65,7 @@ def verify_bytes(checkpoint: Path, remedy: str) -> None:
 
 
 @contextmanager
-def advising(remedy: str) -> Iterator[None]:
+def with_remedy(remedy: str) -> Iterator[None]:
     """Let a DataError about a checkpoint's files end with `remedy`."""
     try:
         yield

@@ -17,12 +17,12 @@ import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from pipeline.checkpoint.files import decoding, load_file
+from pipeline.checkpoint.files import decoding_file, load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.integrity import content_flaw, size_flaw
-from pipeline.checkpoint.reshard import load_stored
+from pipeline.checkpoint.reshard import load_stored_weights
 from pipeline.checkpoint.state import TrainState
-from pipeline.checkpoint.stored_weights import Stored, open_stored, parameter_groups
+from pipeline.checkpoint.stored_weights import StoredWeights, open_stored_weights, parameter_groups
 from pipeline.config.groups import RankGroups
 from pipeline.engine.agreement import problems_on_any_rank
 from pipeline.engine.engine import Engine
@@ -47,11 +47,11 @@ def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: 
     if engine.zero_nvme_offload_optimizer() or _lies_on_nvme(checkpoint):
         _load_as_it_lies(engine, groups, checkpoint, manifest)
     else:
-        stored = open_stored(checkpoint)
+        stored = open_stored_weights(checkpoint)
         flaw = model_flaw(engine, stored)
         if flaw:
             raise DataError(f"{checkpoint}: {flaw}")
-        load_stored(engine, groups, stored)
+        load_stored_weights(engine, groups, stored)
     _repeat_bias_corrections(engine)
     if manifest["ranks"] == groups.sizes.world:
         read_random_state(checkpoint / random_state_file(groups.world_rank)).restore()
@@ -60,7 +60,7 @@ def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: 
     return state
 
 
-def model_flaw(engine: Engine, stored: Stored) -> str | None:
+def model_flaw(engine: Engine, stored: StoredWeights) -> str | None:
     """Say where a checkpoint has other parameters than an engine's model."""
     if engine.zero_optimization_stage() == 0:
         own = {name: parameter.shape for name, parameter in engine.module.named_parameters()}
@@ -121,7 +121,7 @@ def _loading_safely(engine: Engine) -> Iterator[None]:
         engine.checkpoint_engine = real
 
 
-def written_by(checkpoint: Path) -> tuple[int, int]:
+def stage_and_ranks_of(checkpoint: Path) -> tuple[int, int]:
     """Return the ZeRO stage and the number of ranks that wrote a checkpoint."""
     manifest = read_checkpoint_manifest(checkpoint)
     return manifest["zero_stage"], manifest["ranks"]
@@ -191,9 +191,9 @@ def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> 
     may tell."""
     manifest = read_checkpoint_manifest(checkpoint)
     try:
-        with decoding(manifest_path(checkpoint)):
+        with decoding_file(manifest_path(checkpoint)):
             TrainState.read(manifest["state"])
-        stored = None if _lies_on_nvme(checkpoint) else open_stored(checkpoint)
+        stored = None if _lies_on_nvme(checkpoint) else open_stored_weights(checkpoint)
         for rank in groups.own_part(range(manifest["ranks"])):
             read_random_state(checkpoint / random_state_file(rank))
             if stored:
@@ -238,7 +238,7 @@ class RandomState:
 def read_random_state(path: Path) -> RandomState:
     """Return a rank's random state. Raises DataError where the generators would not take it."""
     content = load_file(path)
-    with decoding(path):
+    with decoding_file(path):
         kind, keys, *rest = content["numpy"]
         numpy = (kind, keys.numpy().astype(np.uint32), *rest)
         state = RandomState(content["torch"], content["cuda"], numpy, content["python"])

@@ -16,14 +16,14 @@ from deepspeed.checkpoint.constants import (
     SINGLE_PARTITION_OF_FP32_GROUPS,
 )
 
-from pipeline.checkpoint.stored_weights import Stored
+from pipeline.checkpoint.stored_weights import StoredWeights
 from pipeline.config.groups import RankGroups
 from pipeline.engine.engine import Engine
 from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
 from pipeline.engine.shards import Slot, copy_slots, flat_tensors, group_shapes, slots_of_ranks
 
 
-def load_stored(engine: Engine, groups: RankGroups, stored: Stored) -> None:
+def load_stored_weights(engine: Engine, groups: RankGroups, stored: StoredWeights) -> None:
     """Load weights, moments, loss scaler and counters; every rank calls it. The random state is
     left."""
     if engine.zero_optimization_stage() == 0:
@@ -37,7 +37,7 @@ def load_stored(engine: Engine, groups: RankGroups, stored: Stored) -> None:
         setattr(engine, counter, value)
 
 
-def _load_shards(engine: Engine, groups: RankGroups, stored: Stored) -> None:
+def _load_shards(engine: Engine, groups: RankGroups, stored: StoredWeights) -> None:
     stage = engine.zero_optimization_stage()
     optimizer = engine.optimizer
     if stage == 3:
@@ -63,7 +63,7 @@ def _load_shards(engine: Engine, groups: RankGroups, stored: Stored) -> None:
 
 
 @torch.no_grad()
-def _load_whole(engine: Engine, stored: Stored) -> None:
+def _load_whole(engine: Engine, stored: StoredWeights) -> None:
     optimizer = engine.optimizer
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -85,7 +85,7 @@ def _load_whole(engine: Engine, stored: Stored) -> None:
 
 
 def _states(
-    engine: Engine, stored: Stored, sizes: list[int], own: list[Slot], everywhere: list[Slot]
+    engine: Engine, stored: StoredWeights, sizes: list[int], own: list[Slot], everywhere: list[Slot]
 ) -> dict[int, dict[str, Any]]:
     """Return the optimizer's state by group of this rank, whose slots are `own`, of `everywhere`
     those of all ranks."""

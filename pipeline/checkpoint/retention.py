@@ -7,13 +7,13 @@ from pipeline.config.run_sections import Checkpoint
 from pipeline.store.layout import checkpoint_step
 
 
-def is_saved(step: int, settings: Checkpoint) -> bool:
+def is_save_due(step: int, settings: Checkpoint) -> bool:
     """Tell whether a checkpoint is due after a step that is neither the last nor one that is told
     to stop."""
-    return step % settings.save_every_steps == 0 or stays_for_ever(step, settings)
+    return step % settings.save_every_steps == 0 or is_never_pruned(step, settings)
 
 
-def stays_for_ever(step: int, settings: Checkpoint) -> bool:
+def is_never_pruned(step: int, settings: Checkpoint) -> bool:
     """Tell whether a step's checkpoint is never deleted: multiples of `keep_every_steps`, powers of
     two if `keep_log_spaced`."""
     every = settings.keep_every_steps
@@ -22,7 +22,9 @@ def stays_for_ever(step: int, settings: Checkpoint) -> bool:
     )
 
 
-def surplus(checkpoints: Sequence[Path], saved: Path, settings: Checkpoint) -> list[Path]:
+def checkpoints_to_prune(
+    checkpoints: Sequence[Path], saved: Path, settings: Checkpoint
+) -> list[Path]:
     """Return which checkpoints to delete now that `saved` is complete; `checkpoints` are all that
     are, oldest first.
 
@@ -34,12 +36,12 @@ def surplus(checkpoints: Sequence[Path], saved: Path, settings: Checkpoint) -> l
     older = [
         p
         for p in checkpoints[:at]
-        if p not in newest and not stays_for_ever(checkpoint_step(p), settings)
+        if p not in newest and not is_never_pruned(checkpoint_step(p), settings)
     ]
     return [*older, *checkpoints[at + 1 :]]
 
 
-def most_kept(total_steps: int, settings: Checkpoint) -> int:
+def most_kept_at_once(total_steps: int, settings: Checkpoint) -> int:
     """Return the largest number of checkpoints that lie on the disk at once, the one that is being
     written included."""
     for_ever = (

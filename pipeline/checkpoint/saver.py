@@ -27,12 +27,12 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 
 from pipeline.checkpoint.folders import (
     complete_checkpoints,
-    point_to,
-    remove,
+    remove_checkpoint,
     write_checkpoint_manifest,
+    write_latest,
 )
 from pipeline.checkpoint.reader import PROBE, parameter_names, random_state, random_state_file
-from pipeline.checkpoint.retention import surplus
+from pipeline.checkpoint.retention import checkpoints_to_prune
 from pipeline.checkpoint.snapshot import HostMemory
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import RankGroups
@@ -231,7 +231,7 @@ class Saver:
         with suppress(
             OSError
         ):  # the checkpoint is there whatever `latest` names, and a resume mends that
-            point_to(target)
+            write_latest(target)
         self._remove_surplus(target)
         seconds = round(self._since(pending.began), 3)
         stalled = round(pending.stalled, 3) if self._settings.asynchronous else seconds
@@ -243,8 +243,10 @@ class Saver:
 
     def _remove_surplus(self, target: Path) -> None:
         try:
-            for old in surplus(complete_checkpoints(self._folder), target, self._settings):
-                remove(old)
+            for old in checkpoints_to_prune(
+                complete_checkpoints(self._folder), target, self._settings
+            ):
+                remove_checkpoint(old)
         except OSError as error:  # as where somebody reads it on a network file system; tried again after the next save
             message = f"{target.name} is saved, an older checkpoint could not be removed: {error}"
             write_event(self._run_dir, "removal failed", checkpoint=target.name, message=message)

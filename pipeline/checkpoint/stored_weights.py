@@ -26,9 +26,9 @@ from deepspeed.checkpoint.constants import (
 )
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 
-from pipeline.checkpoint.files import decoding, load_file
+from pipeline.checkpoint.files import decoding_file, load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest
-from pipeline.checkpoint.integrity import advising, verify_bytes
+from pipeline.checkpoint.integrity import verify_bytes, with_remedy
 from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
 from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 from pipeline.errors import DataError
@@ -39,7 +39,7 @@ COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 
 
 @dataclass(frozen=True)
-class Shard:
+class RankShard:
     """What one rank has written: flat fp32 tensors `(elements,)` by group."""
 
     weights: Sequence[torch.Tensor]
@@ -51,14 +51,14 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeights:
     """What a checkpoint holds of weights and moments; tensors are mapped into memory, not read."""
 
     groups: Sequence[Mapping[str, torch.Size]]
     """`{name: shape}` by group, in the order in which the flat tensors hold the parameters."""
     slots: Sequence[Sequence[Slot]]
     """By rank."""
-    shard: Callable[[int], Shard]
+    shard: Callable[[int], RankShard]
     """Open a rank's file, once."""
     buffers: Mapping[str, torch.Tensor]
     """The model's persistent tensors that are no parameters."""
@@ -119,7 +119,7 @@ class Stored:
         return whole.view(self.shapes[name])
 
 
-def read_verified(checkpoint: Path, remedy: str) -> Stored:
+def read_verified(checkpoint: Path, remedy: str) -> StoredWeights:
     """Open a checkpoint after all its bytes have been compared with their checksums, by this
     process.
 
@@ -127,17 +127,17 @@ def read_verified(checkpoint: Path, remedy: str) -> Stored:
     opened later.
     """
     verify_bytes(checkpoint, remedy)
-    with advising(remedy):
-        stored = open_stored(checkpoint)
+    with with_remedy(remedy):
+        stored = open_stored_weights(checkpoint)
 
-    def shard(rank: int) -> Shard:
-        with advising(remedy):
+    def shard(rank: int) -> RankShard:
+        with with_remedy(remedy):
             return stored.shard(rank)
 
     return replace(stored, shard=shard)
 
 
-def open_stored(checkpoint: Path) -> Stored:
+def open_stored_weights(checkpoint: Path) -> StoredWeights:
     """Open a checkpoint that has been verified. Raises DataError where a file does not hold what a
     save writes."""
     manifest = read_checkpoint_manifest(checkpoint)
@@ -151,7 +151,7 @@ def open_stored(checkpoint: Path) -> Stored:
         )
     path = _path_of_model(checkpoint, stage)
     model = load_file(path, mmap=True)
-    with decoding(path):
+    with decoding_file(path):
         buffers = {name: _plain(model["module"][name]) for name in model[BUFFER_NAMES]}
         counters = {name: _count(model[name]) for name in COUNTERS}
         if stage == 0:
@@ -163,18 +163,18 @@ def open_stored(checkpoint: Path) -> Stored:
                     for name, s in named.items()
                 ]
             ]
-            return Stored(groups, slots, lambda _: whole, buffers, counters)
+            return StoredWeights(groups, slots, lambda _: whole, buffers, counters)
         groups = _groups(model)
     first = _open_shard(checkpoint, stage, 0, [None] * len(groups))
     sizes = [flat.numel() for flat in first.weights]
-    with decoding(path):
+    with decoding_file(path):
         slots = slots_of_ranks(stage, groups, sizes, ranks)
         if any(
             slot.offset + slot.length > sizes[slot.group] for of_rank in slots for slot in of_rank
         ):
             raise ValueError(f"its parameters are larger than the {ranks} shards beside it")
     shard = cache(lambda rank: first if rank == 0 else _open_shard(checkpoint, stage, rank, sizes))
-    return Stored(groups, slots, shard, buffers, counters)
+    return StoredWeights(groups, slots, shard, buffers, counters)
 
 
 def parameter_groups(checkpoint: Path) -> list[dict[str, torch.Size]]:
@@ -182,7 +182,7 @@ def parameter_groups(checkpoint: Path) -> list[dict[str, torch.Size]]:
     `open_stored` does."""
     path = _path_of_model(checkpoint, read_checkpoint_manifest(checkpoint)["zero_stage"])
     model = load_file(path, mmap=True)
-    with decoding(path):
+    with decoding_file(path):
         return _groups(model)
 
 
@@ -190,12 +190,12 @@ def _groups(model: Mapping[str, Any]) -> list[dict[str, torch.Size]]:
     return [{name: _shape(shape) for name, shape in named.items()} for named in model[PARAM_SHAPES]]
 
 
-def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | None]) -> Shard:
+def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | None]) -> RankShard:
     """Open a rank's file of a ZeRO stage from 1 to 3; `sizes` are the elements of its flat tensors,
     None where unknown."""
     path = _path(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")
     content = load_file(path, mmap=True)
-    with decoding(path):
+    with decoding_file(path):
         content = content[OPTIMIZER_STATE_DICT]
         weights = content[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS]
         inner = content[OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE]
@@ -207,10 +207,10 @@ def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | N
         states = _states(inner["state"], [tensor.numel() for tensor in flat])
         if states and len(states) != len(flat):
             raise ValueError(f"has optimizer states of {len(states)} groups instead of {len(flat)}")
-        return Shard(flat, states, scaler)
+        return RankShard(flat, states, scaler)
 
 
-def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]], Shard]:
+def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]], RankShard]:
     """Return the parameters of a ZeRO 0 checkpoint, each a group of its own, and what it holds of
     them."""
     weights = {name: _plain(model["module"][name]) for name in model["parameter_names"]}
@@ -228,7 +228,7 @@ def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]],
     }
     states = _states(flat, [weight.numel() for weight in weights.values()])
     groups = [{name: _shape(weight.shape)} for name, weight in weights.items()]
-    return groups, Shard([weight.flatten() for weight in weights.values()], states, {})
+    return groups, RankShard([weight.flatten() for weight in weights.values()], states, {})
 
 
 def _states(

@@ -11,12 +11,12 @@ from typing import Any
 from pipeline.checkpoint.folders import (
     broken_checkpoints,
     complete_checkpoints,
-    pointed_at,
     read_checkpoint_manifest,
-    remove,
+    read_latest,
+    remove_checkpoint,
 )
 from pipeline.checkpoint.integrity import damaged_files
-from pipeline.checkpoint.retention import surplus
+from pipeline.checkpoint.retention import checkpoints_to_prune
 from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes, note, print_json, print_wide
@@ -35,7 +35,7 @@ def list_checkpoints(run_dir: Path, as_json: bool) -> None:
     ]
     records.sort(key=lambda record: record["checkpoint"])
     if as_json:
-        print_json({"checkpoints": records, "latest": pointed_at(folder)})
+        print_json({"checkpoints": records, "latest": read_latest(folder)})
         return
     from rich.table import Table
 
@@ -100,7 +100,7 @@ def prune_checkpoints(run_dir: Path, settings: Checkpoint, dry_run: bool) -> Non
         if not checkpoints:
             raise UserError(f"{folder}: holds no complete checkpoint; nothing was deleted")
         newest = checkpoints[-1]
-        going = surplus(checkpoints, newest, settings)
+        going = checkpoints_to_prune(checkpoints, newest, settings)
         if going and (damage := damaged_files(newest)):
             raise DataError(
                 f"{newest}: is damaged: {', '.join(damage)}. Nothing was deleted: an older one may "
@@ -109,7 +109,7 @@ def prune_checkpoints(run_dir: Path, settings: Checkpoint, dry_run: bool) -> Non
         for path in going:
             size = _record(path)["bytes"]
             if not dry_run:
-                remove(path)
+                remove_checkpoint(path)
             console.print(
                 f"{'would delete' if dry_run else 'deleted'} {path.name}, {human_bytes(size)}"
             )

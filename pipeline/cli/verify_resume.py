@@ -138,7 +138,7 @@ def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> Non
 def difference(a: Path, b: Path) -> Difference:
     """Return the largest differences of two finished runs of the same steps. Raises UserError where
     steps are missing."""
-    from pipeline.checkpoint.stored_weights import open_stored
+    from pipeline.checkpoint.stored_weights import open_stored_weights
     from pipeline.engine.optimizers.optimizer_kind import moment_names
 
     losses = [{record["step"]: record["loss"] for record in read_metrics(run)} for run in (a, b)]
@@ -146,7 +146,9 @@ def difference(a: Path, b: Path) -> Difference:
         raise UserError(
             f"{a} and {b}: have trained other steps: {sorted(losses[0].keys() ^ losses[1].keys())}"
         )
-    stored = [open_stored(complete_checkpoints(RunFolder(run).checkpoints)[-1]) for run in (a, b)]
+    stored = [
+        open_stored_weights(complete_checkpoints(RunFolder(run).checkpoints)[-1]) for run in (a, b)
+    ]
 
     def moments() -> Iterator[float]:
         for moment in moment_names():

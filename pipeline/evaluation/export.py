@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.checkpoint.integrity import advising
+from pipeline.checkpoint.integrity import with_remedy
 from pipeline.checkpoint.reader import PROBE
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
@@ -54,7 +54,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
     target = folder / name
     with _replacing(target) as partial:
         _write(config, checkpoints / name, partial, trained["counts"])
-        with advising(_remedy(checkpoints)):
+        with with_remedy(_remedy(checkpoints)):
             probe = read_probe(checkpoints / name / PROBE)
         difference = max_logit_difference(partial, probe)
         if not difference < TOLERANCE[config.precision.dtype]:
@@ -154,9 +154,9 @@ def _remedy(checkpoints: Path) -> str:
 def read_probe(path: Path) -> dict[str, np.ndarray]:
     """Return a checkpoint's `input_ids` and the engine's `logits` of them. Raises DataError where
     the file is damaged."""
-    from pipeline.checkpoint.files import decoding
+    from pipeline.checkpoint.files import decoding_file
 
-    with decoding(path):
+    with decoding_file(path):
         arrays = np.load(path)  # which reads no objects, so that no code is run
         return {name: arrays[name] for name in ("input_ids", "logits")}
 

@@ -9,7 +9,7 @@ import xxhash
 
 from pipeline.sampling.blocks import BlockReader
 from pipeline.sampling.order import Places
-from pipeline.sampling.rows import Pieces, Rows
+from pipeline.sampling.rows import RowPieces, Rows
 from pipeline.sampling.stream import TokenStream
 
 IGNORED = -100
@@ -44,7 +44,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Shape:
+class RowShape:
     """What rows look like, the same for all sources."""
 
     sequence_length: int
@@ -56,7 +56,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Source:
+class TokenSource:
     """The tokens of one source and how they are cut."""
 
     name: str
@@ -66,7 +66,7 @@ class Source:
     """Reads whole blocks and keeps them, where the order stays within a few blocks at a time."""
 
 
-def read_batch(sources: Sequence[Source], places: Places, shape: Shape) -> Batch:
+def read_batch(sources: Sequence[TokenSource], places: Places, shape: RowShape) -> Batch:
     """Read the samples at some places, `(rows,)` of them."""
     rows = len(places.row)
     length = shape.sequence_length
@@ -120,7 +120,7 @@ def cut_rows(batch: Batch, length: int) -> Batch:
     return Batch(inputs, targets, positions, batch.checksums)
 
 
-def _read(source: Source, rows: np.ndarray, pieces: Pieces) -> np.ndarray:
+def _read(source: TokenSource, rows: np.ndarray, pieces: RowPieces) -> np.ndarray:
     """Return the ids of all pieces, each with its last target, one after another."""
     if source.blocks is not None:
         return source.blocks.read_pieces(rows[pieces.row], pieces.start, pieces.length + 1)
@@ -131,9 +131,9 @@ def _fill(
     inputs: np.ndarray,
     targets: np.ndarray,
     chosen: np.ndarray,
-    pieces: Pieces,
+    pieces: RowPieces,
     ids: np.ndarray,
-    shape: Shape,
+    shape: RowShape,
 ) -> None:
     length = shape.sequence_length
     if (
@@ -164,7 +164,7 @@ def _count_positions(begins: np.ndarray, positions: np.ndarray) -> None:
     np.subtract(np.arange(begins.size), before, out=positions.reshape(-1))
 
 
-def _checksums(ids: np.ndarray, pieces: Pieces, samples: np.ndarray) -> list[int]:
+def _checksums(ids: np.ndarray, pieces: RowPieces, samples: np.ndarray) -> list[int]:
     """Hash each row's ids as they stand on disk, pieces in their order, with its sample number as
     the seed."""
     counts = pieces.length + 1

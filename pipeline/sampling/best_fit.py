@@ -98,7 +98,9 @@ def _stable_order(values: np.ndarray) -> np.ndarray:
     return np.argsort(values.astype(np.uint16) if fits else values, kind="stable")
 
 
-def cut(starts: np.ndarray, positions: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+def cut_into_pieces(
+    starts: np.ndarray, positions: np.ndarray, capacity: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut documents, given by first token and positions, into pieces of `capacity` and a rest;
     return those likewise."""
     pieces = -(-positions // capacity)
@@ -186,7 +188,7 @@ def pack_shard(prefix: Path, path: Path, sequence_length: int, remedy: str | Non
         for starts, positions in document_groups(
             shard, max(GROUP_POSITIONS, GROUP_ROWS * sequence_length), remedy
         ):
-            piece_starts, lengths = cut(starts, positions, sequence_length)
+            piece_starts, lengths = cut_into_pieces(starts, positions, sequence_length)
             rows = assign_rows(lengths, sequence_length)
             order = _stable_order(rows)
             writer.add(np.bincount(rows), piece_starts[order], lengths[order])

@@ -15,7 +15,7 @@ from pipeline.sampling.stream import TokenStream
 KEPT_BLOCKS = 2 * WINDOW_BLOCKS
 """Of a source: those of the window being consumed and of the one being read ahead."""
 
-Block = tuple[int, np.ndarray]
+BlockOfIds = tuple[int, np.ndarray]
 """Its first token in the stream, and its ids."""
 
 
@@ -26,7 +26,7 @@ class BlockReader:
     def __init__(self, stream: TokenStream, rows: Rows) -> None:
         self._stream = stream
         self._rows = rows
-        self._kept: OrderedDict[int, Future[Block]] = OrderedDict()
+        self._kept: OrderedDict[int, Future[BlockOfIds]] = OrderedDict()
         self._lock = threading.Lock()
 
     def read_pieces(self, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ class BlockReader:
             filled += count
         return out
 
-    def _block(self, block: int) -> Block:
+    def _block(self, block: int) -> BlockOfIds:
         with self._lock:
             future = self._kept.get(block)
             mine = future is None
@@ -56,7 +56,7 @@ class BlockReader:
             _settle(future, lambda: self._read(block))
         return future.result()
 
-    def _read(self, block: int) -> Block:
+    def _read(self, block: int) -> BlockOfIds:
         rows = np.arange(
             block * self._rows.block, min((block + 1) * self._rows.block, self._rows.count)
         )
@@ -66,7 +66,7 @@ class BlockReader:
         return first, self._stream.read_pieces(np.array([first]), np.array([end - first]))
 
 
-def _settle(future: Future[Block], work: Callable[[], Block]) -> None:
+def _settle(future: Future[BlockOfIds], work: Callable[[], BlockOfIds]) -> None:
     try:
         future.set_result(work())
     except BaseException as error:

@@ -12,22 +12,22 @@ from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.sampling.batches import Shape, Source
+from pipeline.sampling.batches import RowShape, TokenSource
 from pipeline.sampling.blocks import BlockReader
-from pipeline.sampling.loader import Data
+from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.order import make_order
 from pipeline.sampling.pack import read_packing, rows_path
 from pipeline.sampling.rows import Concatenated, Packed, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle, Shuffle
-from pipeline.sampling.stream import Files, RecordedTokens, TokenStream, open_streams
+from pipeline.sampling.stream import OpenFiles, RecordedTokens, TokenStream, open_streams
 from pipeline.store.files import read_json
 from pipeline.store.layout import data_folder, tokenizer_report_path
 from pipeline.tokens.indexed_dataset import with_suffix
 
 
 def open_data(
-    config: RunConfig, files: Files | None = None, recorded: RecordedTokens | None = None
-) -> Data:
+    config: RunConfig, files: OpenFiles | None = None, recorded: RecordedTokens | None = None
+) -> TrainingData:
     """Open a run's training data, all that data_dir has or what the run has recorded; files are
     opened when they are read.
 
@@ -47,10 +47,10 @@ def open_data(
     )
     block = config.data.shuffle == "block"
     sources = [
-        Source(name, stream, rows[name], BlockReader(stream, rows[name]) if block else None)
+        TokenSource(name, stream, rows[name], BlockReader(stream, rows[name]) if block else None)
         for name, stream in streams.items()
     ]
-    return Data(order, sources, make_shape(config))
+    return TrainingData(order, sources, make_shape(config))
 
 
 def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict[str, Rows]:
@@ -95,10 +95,10 @@ def make_shuffle(config: RunConfig, rows: Rows) -> Shuffle:
     )
 
 
-def make_shape(config: RunConfig) -> Shape:
+def make_shape(config: RunConfig) -> RowShape:
     """Return what the rows of a run look like. Raises DataError where there is no tokenizer."""
     data, (_, end) = config.data, tokenizer_size(data_folder(config).tokenizer)
-    return Shape(data.sequence_length, end, data.document_mask, data.loss_after_end_of_document)
+    return RowShape(data.sequence_length, end, data.document_mask, data.loss_after_end_of_document)
 
 
 def tokenizer_size(folder: Path) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.config.groups import RankGroups
 from pipeline.config.step_plan import StepPlan
-from pipeline.sampling.batches import Batch, Shape, Source, cut_rows, read_batch
+from pipeline.sampling.batches import Batch, RowShape, TokenSource, cut_rows, read_batch
 from pipeline.sampling.order import Order, Places
 from pipeline.sampling.readers import Readers
 
@@ -35,7 +35,7 @@ LOCATED_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """One data rank's part of every global batch, in sequences."""
 
     groups: RankGroups
@@ -55,13 +55,13 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """All that a run reads."""
 
     order: Order
-    sources: Sequence[Source]
+    sources: Sequence[TokenSource]
     """In the order of `order.names`."""
-    shape: Shape
+    shape: RowShape
 
     def read(self, positions: Sequence[int] | np.ndarray) -> Batch:
         """Read the samples at some positions of the run."""
@@ -76,7 +76,7 @@ class Loader(Generic[T]):
     """
 
     def __init__(
-        self, data: Data, share: Share, steps: range, convert: Callable[[Batch], T]
+        self, data: TrainingData, share: RankShare, steps: range, convert: Callable[[Batch], T]
     ) -> None:
         """Take what is to be read; `convert` is called by the reading threads."""
         self._data = data
@@ -91,7 +91,7 @@ class Loader(Generic[T]):
         self._planner = threading.Thread(target=self._plan_ahead, daemon=True)
 
     @property
-    def data(self) -> Data:
+    def data(self) -> TrainingData:
         """What is read."""
         return self._data
 

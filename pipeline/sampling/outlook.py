@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.config.run_config import RunConfig
 from pipeline.logs import note, warn
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.loader import Data
+from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.pack import PackingManifest, read_packing
 from pipeline.sampling.stream import TokenStream
 from pipeline.store.counts import DataOutlook, SourceOutlook
@@ -35,7 +35,7 @@ def look_ahead(config: RunConfig) -> DataOutlook:
 
 
 def _outlook(
-    config: RunConfig, data: Data, packing: PackingManifest | None
+    config: RunConfig, data: TrainingData, packing: PackingManifest | None
 ) -> dict[str, SourceOutlook]:
     total = config.total_samples
     length = config.data.sequence_length

@@ -19,10 +19,10 @@ MOST_EXCESS_SECONDS = 0.02
 """Excess of waiting after which there are many threads: a slow file system gets there with its
 first reads, a machine that is shared with others does not."""
 
-Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
+ReadTask = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
-def excess(before: float, waited: float) -> float:
+def excess_waiting(before: float, waited: float) -> float:
     """Return by how much tasks have waited more than they may, in seconds, after one more; what is
     spared wears it off."""
     return max(0.0, before + waited - SPARED_SECONDS)
@@ -34,7 +34,7 @@ class Readers:
     def __init__(self, most: int) -> None:
         """Start no thread yet."""
         self._most = most
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[ReadTask | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._growing = threading.Lock()
         self._closed = False
@@ -81,7 +81,7 @@ class Readers:
                 future.set_exception(error)
             if alone:
                 waited = time.perf_counter() - wall - (time.thread_time() - processor)
-                self._excess = excess(self._excess, waited)
+                self._excess = excess_waiting(self._excess, waited)
                 if self._excess > MOST_EXCESS_SECONDS:
                     self._grow_to(self._most)
                 self._has_read = True

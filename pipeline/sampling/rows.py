@@ -23,7 +23,7 @@ MOST_OPEN_INDEXES = 4096
 
 
 @dataclass(frozen=True)
-class Pieces:
+class RowPieces:
     """Stretches of a stream, those of one row one after another, rows in the order they were asked
     for."""
 
@@ -54,7 +54,7 @@ class Rows(Protocol):
         """Neighbouring rows that are about BLOCK_BYTES of the stream."""
         ...
 
-    def pieces(self, rows: np.ndarray) -> Pieces:
+    def pieces(self, rows: np.ndarray) -> RowPieces:
         """Return what rows `(n,)` are made of."""
         ...
 
@@ -81,9 +81,9 @@ class Concatenated:
     def block(self) -> int:
         return max(1, BLOCK_BYTES // (self.sequence_length * self.token_bytes))
 
-    def pieces(self, rows: np.ndarray) -> Pieces:
+    def pieces(self, rows: np.ndarray) -> RowPieces:
         start = np.asarray(rows, np.int64) * self.sequence_length
-        return Pieces(
+        return RowPieces(
             np.arange(len(start)), start, np.minimum(self.sequence_length, self.tokens - 1 - start)
         )
 
@@ -115,7 +115,7 @@ class Packed:
             lambda shard: PackedRows(self._paths[shard], sequence_length)
         )
 
-    def pieces(self, rows: np.ndarray) -> Pieces:
+    def pieces(self, rows: np.ndarray) -> RowPieces:
         shards = np.searchsorted(self._first_rows, rows, side="right") - 1
         parts = []
         for shard in np.unique(shards).tolist():
@@ -126,7 +126,7 @@ class Packed:
             parts.append((here[index], starts + self._starts[shard], lengths.astype(np.int64)))
         row, start, length = (np.concatenate(part) for part in zip(*parts, strict=True))
         in_order = np.argsort(row, kind="stable")
-        return Pieces(row[in_order], start[in_order], length[in_order])
+        return RowPieces(row[in_order], start[in_order], length[in_order])
 
     def overlapping(self, start: int, end: int) -> np.ndarray:
         shard = int(np.searchsorted(self._starts, start, side="right")) - 1

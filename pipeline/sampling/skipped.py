@@ -13,10 +13,10 @@ def skipped_samples(config: RunConfig, *more: Iterable[tuple[int, int]]) -> Rang
     """Return all that the run file and the run's events say is skipped, and more."""
     rollbacks: list[RollbackEvent] = read_events(config.paths.run_dir, ROLLBACK)
     skipped = [(event["samples"][0], event["samples"][1]) for event in rollbacks]
-    return united(config.data.skipped_samples, skipped, *more)
+    return merge_ranges(config.data.skipped_samples, skipped, *more)
 
 
-def united(*parts: Iterable[tuple[int, int]]) -> Ranges:
+def merge_ranges(*parts: Iterable[tuple[int, int]]) -> Ranges:
     """Return ranges `[first, end)` as ascending ones that neither overlap nor touch."""
     found: list[tuple[int, int]] = []
     for first, end in sorted((int(first), int(end)) for part in parts for first, end in part):

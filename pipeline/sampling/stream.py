@@ -31,7 +31,7 @@ MOST_OPEN_FILES = 4096
 allows fewer."""
 
 
-class Files:
+class OpenFiles:
     """Open files, the last used ones, shared by the threads that read."""
 
     def __init__(self, most: int) -> None:
@@ -67,7 +67,7 @@ class Files:
 
 
 @cache
-def shared_files() -> Files:
+def shared_files() -> OpenFiles:
     """Return this process' open token files; the limit on open files is raised as far as the system
     allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -75,7 +75,7 @@ def shared_files() -> Files:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return Files(
+    return OpenFiles(
         MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, soft // 2)
     )
 
@@ -84,7 +84,7 @@ class TokenStream:
     """The ids of several `.bin` files as one array."""
 
     def __init__(
-        self, shards: Sequence[tuple[Path, int]], dtype: np.dtype, files: Files | None = None
+        self, shards: Sequence[tuple[Path, int]], dtype: np.dtype, files: OpenFiles | None = None
     ) -> None:
         """Take files with their number of tokens, in order. Nothing is opened yet."""
         self.paths = [path for path, tokens in shards if tokens]
@@ -183,7 +183,7 @@ def open_streams(
     tokens_dir: Path,
     sources: Sequence[str],
     split: str,
-    files: Files | None = None,
+    files: OpenFiles | None = None,
     recorded: RecordedTokens | None = None,
 ) -> dict[str, TokenStream]:
     """Open each source's stream of a split (`train` or `validation`) from the tokens' manifest.

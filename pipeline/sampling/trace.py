@@ -22,7 +22,7 @@ from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import Span, TokenDocuments
-from pipeline.sampling.loader import Data
+from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.order import other_version
 from pipeline.sampling.recorded_tokens import tokens_of_run
 from pipeline.sampling.skipped import skipped_samples
@@ -76,7 +76,7 @@ class Run:
     """A run's data, and how far it has come."""
 
     config: RunConfig
-    data: Data
+    data: TrainingData
     completed: int
     """Steps."""
 
@@ -120,7 +120,7 @@ def read_run(config: RunConfig) -> Run:
     )
     last = last_step_record(run_dir)
     order = data.order.skipping(skipped_samples(config, skipped))
-    return Run(config, Data(order, data.sources, data.shape), last["step"] if last else 0)
+    return Run(config, TrainingData(order, data.sources, data.shape), last["step"] if last else 0)
 
 
 def trace_step(
@@ -331,7 +331,7 @@ def _groups_at(run_dir: Path, step: int) -> GroupSizes | None:
 
 def _data_rank_of(config: RunConfig, row: int, sizes: GroupSizes | None) -> int | None:
     """Return the data rank that reads a row of a global batch, the inverse of
-    `Share.positions`."""
+    `RankShare.positions`."""
     if sizes is None:
         return None
     return row // config.batch.micro_batch_sequences % sizes.data

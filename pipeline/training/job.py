@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from pipeline.checkpoint.disk import disk_need
+from pipeline.checkpoint.disk import disk_space_needed
 from pipeline.checkpoint.reader import begin_random_state
 from pipeline.checkpoint.saver import Saver
 from pipeline.checkpoint.state import TrainState
@@ -34,7 +34,7 @@ from pipeline.model.device_batch import DeviceBatch, Mover, check_document_mask
 from pipeline.model.experts import expert_modules
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import ModelParameters, count_parameters, model_size, moment_bytes
-from pipeline.sampling.loader import Loader, Share
+from pipeline.sampling.loader import Loader, RankShare
 from pipeline.sampling.skipped import skipped_samples
 from pipeline.store.counts import TrainCounts
 from pipeline.store.events import write_event
@@ -152,7 +152,7 @@ def plan_engine(
     bytes_of_each = checkpoint_bytes(
         sizes.total, config.precision.dtype, zero_stage(resolved), moment_bytes(config, sizes)
     )
-    need, disk_problems = call_on_rank_0(groups, disk_need, config, bytes_of_each)
+    need, disk_problems = call_on_rank_0(groups, disk_space_needed, config, bytes_of_each)
     own_problems = device_problems(config, groups, resolved, architecture, sizes)
     problems = [*problems_on_any_rank(groups, own_problems), *disk_problems]
     if problems:
@@ -237,7 +237,7 @@ def train_job(job: Job, state: TrainState) -> Outcome:
     job.times.mark("checks_and_resume")
 
     # Train; trouble has the ranks end, and start again from an earlier checkpoint.
-    share = Share(groups, config.batch.micro_batch_sequences, config.step_plan)
+    share = RankShare(groups, config.batch.micro_batch_sequences, config.step_plan)
     steps = range(state.step + 1, config.total_steps + 1)
     with (
         Loader(data, share, steps, Mover(job.engine.device)) as loader,

@@ -7,7 +7,7 @@ from transformers import PretrainedConfig
 from pipeline.config.run_config import RunConfig
 from pipeline.model.architecture import model_config
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.loader import Data
+from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.stream import open_streams
 from pipeline.store.layout import data_folder
 from pipeline.training.validation import HeldOut, bytes_of_ids, choose_held_out
@@ -18,7 +18,7 @@ class JobInputs:
     """What is read, opened."""
 
     architecture: PretrainedConfig
-    data: Data
+    data: TrainingData
     held_out: HeldOut
 
 

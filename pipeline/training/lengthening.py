@@ -4,7 +4,7 @@ torch."""
 from dataclasses import dataclass
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.checkpoint.retention import stays_for_ever
+from pipeline.checkpoint.retention import is_never_pruned
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import learning_rate, schedule_kind
 from pipeline.store.events import EventDetails
@@ -109,7 +109,7 @@ def describe_jump(config: RunConfig, jump: Jump) -> str:
 def _pruned_soon(config: RunConfig, step: int) -> str:
     """Return what to add about a checkpoint that the run's next saves delete; nothing where it
     stays."""
-    if stays_for_ever(step, config.checkpoint):
+    if is_never_pruned(step, config.checkpoint):
         return ""
     return (
         ". The next saves delete that checkpoint (checkpoint.keep_last = "

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import torch
 
-from pipeline.checkpoint.retention import is_saved
+from pipeline.checkpoint.retention import is_save_due
 from pipeline.checkpoint.state import GuardState, TrainState
 from pipeline.config.schedules import learning_rate
 from pipeline.engine.engine import loss_scale
@@ -75,7 +75,7 @@ def train(run: Run, state: TrainState) -> TrainState:
         # Save, and publish what all ranks have written meanwhile.
         if result.saved:
             run.saver.publish()
-        if is_last or result.stop or is_saved(step, config.checkpoint):
+        if is_last or result.stop or is_save_due(step, config.checkpoint):
             run.saver.save(state, probe(run))
 
         # Stop.

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from pipeline.checkpoint.reader import load_checkpoint
 from pipeline.checkpoint.state import GuardState, TrainState
-from pipeline.checkpoint.stored_weights import Stored, open_stored
+from pipeline.checkpoint.stored_weights import StoredWeights, open_stored_weights
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.agreement import call_on_rank_0
@@ -32,7 +32,7 @@ def weights_to_begin_with(
         if config.train.init_take == "everything":
             return None
         base = start.origin.checkpoint
-        return _on_rank_0(groups, lambda: stored_as_weights(base, open_stored(base)))
+        return _on_rank_0(groups, lambda: stored_as_weights(base, open_stored_weights(base)))
     folder = config.model.pretrained
     if folder is not None:
         return _on_rank_0(groups, lambda: pretrained_weights(folder, architecture))
@@ -51,7 +51,7 @@ def _on_rank_0(groups: RankGroups, read: Callable[[], GivenWeights]) -> GivenWei
     return opened[0] if groups.is_rank_0 else GivenWeights(where, known, None)
 
 
-def stored_as_weights(checkpoint: Path, stored: Stored) -> GivenWeights:
+def stored_as_weights(checkpoint: Path, stored: StoredWeights) -> GivenWeights:
     """Return a checkpoint's parameters by their names in transformers."""
     shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes.items()}
     return GivenWeights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))

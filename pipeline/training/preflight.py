@@ -3,7 +3,7 @@ once."""
 
 from collections.abc import Callable, Iterable
 
-from pipeline.checkpoint.disk import disk_need
+from pipeline.checkpoint.disk import disk_space_needed
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import read_template, refuse_execution, zero_stage
 from pipeline.engine.memory import checkpoint_bytes
@@ -41,7 +41,7 @@ def check_disk(config: RunConfig) -> None:
     each = checkpoint_bytes(
         facts.parameters, config.precision.dtype, zero_stage(template), facts.moment_bytes
     )
-    _, problems = disk_need(config, each)
+    _, problems = disk_space_needed(config, each)
     if problems:
         raise ConfigError(problems)
 

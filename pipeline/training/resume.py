@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.checkpoint.folders import (
     broken_checkpoints,
     complete_checkpoints,
-    pointed_at,
     read_checkpoint_manifest,
+    read_latest,
 )
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
@@ -62,7 +62,7 @@ def _lost_checkpoints(config: RunConfig) -> list[str]:
     nothing by itself."""
     folder = run_folder(config).checkpoints
     found = [f"{path.name}: {flaw}" for path, flaw in broken_checkpoints(folder).items()]
-    named = pointed_at(folder)
+    named = read_latest(folder)
     saves: list[SaveEvent] = read_events(config.paths.run_dir, "save")
     saved = [event["step"] for event in saves]
     if not found and named is None and not saved:

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from pipeline.checkpoint.folders import broken_checkpoints, point_to, pointed_at
-from pipeline.checkpoint.reader import damage_of_checkpoint, load_checkpoint, written_by
+from pipeline.checkpoint.folders import broken_checkpoints, read_latest, write_latest
+from pipeline.checkpoint.reader import damage_of_checkpoint, load_checkpoint, stage_and_ranks_of
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
@@ -44,7 +44,7 @@ def _load(config: RunConfig, groups: RankGroups, engine: Engine, path: Path) -> 
     """Load a checkpoint, and record that the run resumes; also what wrote it, where that was
     another ZeRO stage or number of ranks."""
     started = time.perf_counter()
-    stage_before, ranks_before = written_by(path)
+    stage_before, ranks_before = stage_and_ranks_of(path)
     stage = engine.zero_optimization_stage()
     ranks = groups.sizes.world
     state = load_checkpoint(engine, groups, path, config.train.seed)
@@ -69,14 +69,14 @@ def _repair_pointer(run_dir: Path, newest: Path) -> None:
     """Report broken checkpoint folders, and have `latest` name the newest complete one."""
     for path, flaw in broken_checkpoints(newest.parent).items():
         _write_damage(run_dir, path, [flaw], f"{path.name} is passed over: {flaw}")
-    named = pointed_at(newest.parent)
+    named = read_latest(newest.parent)
     if named != newest.name:
         message = (
             f"`latest` names {named or 'nothing'} and the newest complete checkpoint is "
             f"{newest.name}: mended"
         )
         write_event(run_dir, "pointer mended", named=named, checkpoint=newest.name, message=message)
-        point_to(newest)
+        write_latest(newest)
 
 
 def _write_damage(run_dir: Path, path: Path, damage: list[str], message: str) -> None:

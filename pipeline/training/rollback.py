@@ -10,7 +10,7 @@ from typing import Any
 
 from pyarrow import ArrowException
 
-from pipeline.checkpoint.folders import complete_checkpoints, point_to, remove
+from pipeline.checkpoint.folders import complete_checkpoints, remove_checkpoint, write_latest
 from pipeline.engine.agreement import call_on_rank_0
 from pipeline.errors import UserError
 from pipeline.sampling import trace
@@ -45,9 +45,9 @@ def _trusted(saved: list[Path], needed: RollbackNeeded) -> list[Path]:
     good = [path for path in saved if checkpoint_step(path) <= needed.step - needed.trouble.steps]
     if not good or len(good) == len(saved):
         return saved
-    point_to(good[-1])
+    write_latest(good[-1])
     for path in saved[len(good) :]:
-        remove(path)
+        remove_checkpoint(path)
     return good
 
 

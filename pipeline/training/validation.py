@@ -15,7 +15,7 @@ from pipeline.config.groups import RankGroups
 from pipeline.engine.engine import Engine
 from pipeline.engine.groups import sum_over_data_ranks
 from pipeline.model.device_batch import Mover
-from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, read_batch
+from pipeline.sampling.batches import IGNORED, Batch, RowShape, TokenSource, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated
 from pipeline.sampling.stream import TokenStream
@@ -54,7 +54,7 @@ def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:
 
 
 def choose_held_out(
-    streams: Mapping[str, TokenStream], shape: Shape, at_most: int, id_bytes: np.ndarray | None
+    streams: Mapping[str, TokenStream], shape: RowShape, at_most: int, id_bytes: np.ndarray | None
 ) -> HeldOut:
     """Take windows evenly spread over each source's validation stream, whatever the packing of the
     training text.
@@ -73,7 +73,7 @@ def choose_held_out(
         for name, count in zip(names, counts, strict=True)
         for i in range(count)
     ]
-    sources = [Source(name, streams[name], cut[name]) for name in names]
+    sources = [TokenSource(name, streams[name], cut[name]) for name in names]
     batch = read_batch(
         sources,
         Places(np.arange(len(row)), source, np.zeros(len(row), int), np.array(row, int)),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from ranks import run_ranks
 
-from pipeline.checkpoint.disk import disk_need
+from pipeline.checkpoint.disk import disk_space_needed
 from pipeline.config.run_file import load
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.store.files import read_json
@@ -51,10 +51,10 @@ def test_a_disk_with_too_little_free_is_refused(
 ) -> None:
     config = load(run_file, ["checkpoint.keep_last=2", "checkpoint.save_every_steps=1"])
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * 2**30))
-    told, problems = disk_need(config, 1.0 * 2**30)
+    told, problems = disk_space_needed(config, 1.0 * 2**30)
     assert told == "up to 3 checkpoints of 1.0 GiB at a time, 3.0 GiB free on the disk"
     assert problems == []
-    _, problems = disk_need(config, 1.1 * 2**30)
+    _, problems = disk_space_needed(config, 1.1 * 2**30)
     assert len(problems) == 1
     assert (
         "has 3.0 GiB free, and 3 checkpoints of 1.1 GiB (0 of them there) need 3.3 GiB more"
@@ -65,6 +65,6 @@ def test_a_disk_with_too_little_free_is_refused(
         "wb"
     ) as file:
         file.truncate(2**30)
-    assert disk_need(config, 1.1 * 2**30)[1] == [], (
+    assert disk_space_needed(config, 1.1 * 2**30)[1] == [], (
         "what a killed save has left is removed at the start"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint.retention import is_saved, most_kept, surplus
+from pipeline.checkpoint.retention import checkpoints_to_prune, is_save_due, most_kept_at_once
 from pipeline.config.run_sections import Checkpoint
 from pipeline.store.layout import checkpoint_step
 
@@ -29,21 +29,21 @@ def test_damaged_later_checkpoints_never_push_out_good_ones(
     steps: list[int], saved: int, keep_last: int, deleted: list[int]
 ) -> None:
     paths = [Path(f"step_{step:08d}") for step in steps]
-    found = surplus(paths, Path(f"step_{saved:08d}"), Checkpoint(keep_last=keep_last))
+    found = checkpoints_to_prune(paths, Path(f"step_{saved:08d}"), Checkpoint(keep_last=keep_last))
     assert found == [Path(f"step_{step:08d}") for step in deleted]
 
 
 def test_some_stay_for_ever() -> None:
     """Every 6 and powers of two are made beside every 5, and stay; the newest two too."""
     settings = Checkpoint(save_every_steps=5, keep_last=2, keep_every_steps=6, keep_log_spaced=True)
-    saved = [step for step in range(1, 21) if is_saved(step, settings)]
+    saved = [step for step in range(1, 21) if is_save_due(step, settings)]
     assert saved == [1, 2, 4, 5, 6, 8, 10, 12, 15, 16, 18, 20]
     there: list[Path] = []
     most = 0
     for step in saved:
         there.append(Path(f"step_{step:08d}"))
         most = max(most, len(there))
-        gone = surplus(there, there[-1], settings)
+        gone = checkpoints_to_prune(there, there[-1], settings)
         there = [path for path in there if path not in gone]
     assert [checkpoint_step(path) for path in there] == [1, 2, 4, 6, 8, 12, 16, 18, 20]
-    assert most <= most_kept(20, settings)
+    assert most <= most_kept_at_once(20, settings)

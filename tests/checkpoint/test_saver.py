@@ -13,7 +13,7 @@ from helpers import memory_disk
 from ranks import in_ranks, run_ranks
 
 from pipeline.checkpoint.files import load_file
-from pipeline.checkpoint.folders import read_checkpoint_manifest, remove
+from pipeline.checkpoint.folders import read_checkpoint_manifest, remove_checkpoint
 from pipeline.checkpoint.saver import _check_sizes
 from pipeline.checkpoint.snapshot import HostMemory
 from pipeline.config.run_config import RunConfig
@@ -277,5 +277,5 @@ def test_files_that_have_vanished_or_are_shorter_make_no_checkpoint(tmp_path: Pa
 def test_a_removed_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "step_00000001").mkdir()
     (tmp_path / "step_00000001" / "shard").write_bytes(b"12345")
-    remove(tmp_path / "step_00000001")
+    remove_checkpoint(tmp_path / "step_00000001")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 
 from pipeline.checkpoint.folders import write_checkpoint_manifest
 from pipeline.checkpoint.saver import write_files
-from pipeline.checkpoint.stored_weights import open_stored, read_verified
+from pipeline.checkpoint.stored_weights import open_stored_weights, read_verified
 from pipeline.errors import DataError
 
 States = dict[str, Any]
@@ -81,7 +81,7 @@ def test_the_bytes_are_compared_first(tmp_path: Path) -> None:
     content = path.read_bytes()
     sevens = torch.tensor([6.0, 7, 8]).numpy().tobytes()
     path.write_bytes(content.replace(sevens, torch.tensor([6.0, 7.000001, 8]).numpy().tobytes()))
-    assert open_stored(checkpoint).weight("b")[1, 0] > 7
+    assert open_stored_weights(checkpoint).weight("b")[1, 0] > 7
     with pytest.raises(
         DataError, match=f"is damaged: {OTHER} has other bytes than were written. Do this"
     ):
@@ -175,14 +175,14 @@ def test_what_decodes_and_is_no_checkpoint_is_damage(tmp_path: Path, kind: str) 
     change(files)
     checkpoint = write(tmp_path / "step_00000007", files)
     with pytest.raises(DataError, match=rf"{name}: damaged"):
-        open_stored(checkpoint).shard(1)
+        open_stored_weights(checkpoint).shard(1)
 
 
 def test_a_manifest_of_more_ranks_than_there_are_is_damage(tmp_path: Path) -> None:
     checkpoint = write(tmp_path / "step_00000007", states(), ranks=3)
     with pytest.raises(DataError, match=r"zero_pp_rank_2_mp_rank_00_optim_states\.pt: is missing"):
-        open_stored(checkpoint).shard(2)
+        open_stored_weights(checkpoint).shard(2)
     with pytest.raises(DataError, match=r"manifest\.json: has 1,000,000,000,000 ranks and 3 files"):
-        open_stored(write(tmp_path / "step_00000009", states(), ranks=10**12))
+        open_stored_weights(write(tmp_path / "step_00000009", states(), ranks=10**12))
     with pytest.raises(DataError, match="is missing"):
-        open_stored(write(tmp_path / "step_00000008", states(), stage=3))
+        open_stored_weights(write(tmp_path / "step_00000008", states(), stage=3))

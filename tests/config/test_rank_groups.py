@@ -9,7 +9,7 @@ from pipeline.config.groups import GroupSizes, group_sizes, groups_of_rank
 from pipeline.config.run_file import load
 from pipeline.config.step_plan import plan_steps
 from pipeline.engine.deepspeed_config import resolve_template
-from pipeline.sampling.loader import Share
+from pipeline.sampling.loader import RankShare
 
 PAIRS = GroupSizes(world=4, data=2)
 """Four ranks, of which two and two read the same samples."""
@@ -60,7 +60,7 @@ def test_the_launcher_asks_for_batches_that_data_ranks_divide(run_file: Path) ->
 def test_ranks_that_share_samples_read_the_same_positions() -> None:
     """Steps of 8 rows in micro-batches of 2: data rank 0 reads rows 0, 1 and 4, 5."""
     plan = plan_steps(sample_tokens=4, batch_tokens=32, train_tokens=64)
-    shares = [Share(groups_of_rank(PAIRS, rank), 2, plan) for rank in range(4)]
+    shares = [RankShare(groups_of_rank(PAIRS, rank), 2, plan) for rank in range(4)]
     read = [[list(share.positions(1, micro)) for micro in range(2)] for share in shares]
     assert [share.accumulation(1) for share in shares] == [2, 2, 2, 2]
     assert read[0] == read[1] == [[0, 1], [4, 5]]

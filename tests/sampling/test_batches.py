@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from token_files import END, make_data, write_ids, write_stream
 
-from pipeline.sampling.batches import IGNORED, Batch, Shape, Source, cut_rows, read_batch
+from pipeline.sampling.batches import IGNORED, Batch, RowShape, TokenSource, cut_rows, read_batch
 from pipeline.sampling.order import Places
 from pipeline.sampling.rows import Concatenated, Packed
-from pipeline.sampling.stream import Files
+from pipeline.sampling.stream import OpenFiles
 
 X = IGNORED
 
@@ -21,8 +21,8 @@ def read_rows(
     stream = write_ids(folder, [np.array(ids)])
     row = np.array(rows)
     places = Places(np.arange(len(rows)), np.zeros_like(row), np.zeros_like(row), row)
-    shape = Shape(4, END, mask, after_end)
-    return read_batch([Source("a", stream, Concatenated(len(stream), 4, 2))], places, shape)
+    shape = RowShape(4, END, mask, after_end)
+    return read_batch([TokenSource("a", stream, Concatenated(len(stream), 4, 2))], places, shape)
 
 
 def test_targets_are_the_next_tokens_and_a_short_window_is_padded(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_packed_documents_have_positions_of_their_own(tmp_path: Path) -> None:
     )
     numbers = np.arange(rows.count)
     places = Places(numbers, np.zeros_like(numbers), np.zeros_like(numbers), numbers)
-    batch = read_batch([Source("a", stream, rows)], places, Shape(4, END, True, True))
+    batch = read_batch([TokenSource("a", stream, rows)], places, RowShape(4, END, True, True))
     found = {
         tuple(
             zip(
@@ -137,7 +137,7 @@ def test_the_checksum_says_what_was_read_however_it_is_divided(tmp_path: Path) -
     assert data.read(range(24)).checksum != whole
 
 
-class CountingFiles(Files):
+class CountingFiles(OpenFiles):
     """Keeps what was read: file name, first byte, bytes."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ def test_blocks_are_read_once_an_epoch_in_whole_and_give_what_single_reads_give(
     data = make_data({"a": write_stream(tmp_path, [size], files=files)}, block=block)
     rows = data.sources[0].rows.count
     plain = make_data({"a": write_stream(tmp_path, [size])}, block=block)
-    sources = [Source("a", plain.sources[0].stream, plain.sources[0].rows)]
+    sources = [TokenSource("a", plain.sources[0].stream, plain.sources[0].rows)]
     for first in range(0, rows - rows % 8, 8):
         positions = np.arange(first, first + 8)
         batch, single = (

@@ -14,7 +14,7 @@ from token_files import write_shard
 
 from pipeline.errors import DataError
 from pipeline.sampling import best_fit
-from pipeline.sampling.best_fit import assign_rows, cut, document_groups, pack_shard
+from pipeline.sampling.best_fit import assign_rows, cut_into_pieces, document_groups, pack_shard
 from pipeline.sampling.packed_rows import PackedRows
 from pipeline.store.files import file_record
 from pipeline.tokens import indexed_dataset
@@ -78,7 +78,7 @@ def test_it_is_best_fit_decreasing_for_long_rows(lengths: list[int], capacity: i
 
 
 def test_only_documents_longer_than_a_row_are_cut() -> None:
-    starts, lengths = cut(np.array([0, 5, 20]), np.array([4, 11, 8]), 4)
+    starts, lengths = cut_into_pieces(np.array([0, 5, 20]), np.array([4, 11, 8]), 4)
     assert starts.tolist() == [0, 5, 9, 13, 20, 24]
     assert lengths.tolist() == [4, 4, 4, 3, 4, 4]
 

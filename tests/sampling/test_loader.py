@@ -14,8 +14,8 @@ from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.step_plan import StepPlan, plan_steps
 from pipeline.errors import DataError
 from pipeline.sampling.batches import Batch
-from pipeline.sampling.loader import READING_THREADS, Loader, Share
-from pipeline.sampling.stream import Files
+from pipeline.sampling.loader import READING_THREADS, Loader, RankShare
+from pipeline.sampling.stream import OpenFiles
 
 DIVISIONS = [
     (ranks, micro)
@@ -39,7 +39,7 @@ def test_any_number_of_ranks_reads_the_same_positions_in_the_same_global_order(
     ranks: int, micro: int
 ) -> None:
     shares = [
-        Share(groups_of_rank(group_sizes(ranks), rank), micro, equal_steps(192))
+        RankShare(groups_of_rank(group_sizes(ranks), rank), micro, equal_steps(192))
         for rank in range(ranks)
     ]
     for step in (1, 5):
@@ -66,7 +66,7 @@ def test_simulated_ranks_read_together_what_one_reads(
     for rank in range(ranks):
         with Loader(
             data,
-            Share(groups_of_rank(group_sizes(ranks), rank), micro, equal_steps(8)),
+            RankShare(groups_of_rank(group_sizes(ranks), rank), micro, equal_steps(8)),
             range(1, 13),
             keep,
         ) as loader:
@@ -80,12 +80,12 @@ def test_simulated_ranks_read_together_what_one_reads(
 @pytest.mark.parametrize(
     ("share", "steps"),
     [
-        (Share(groups_of_rank(group_sizes(2), 1), 2, equal_steps(8)), 12),
-        (Share(groups_of_rank(group_sizes(1), 0), 1, equal_steps(1)), 60),
+        (RankShare(groups_of_rank(group_sizes(2), 1), 2, equal_steps(8)), 12),
+        (RankShare(groups_of_rank(group_sizes(1), 0), 1, equal_steps(1)), 60),
     ],
 )
 def test_resuming_at_any_step_or_sample_reads_on_as_if_never_stopped(
-    tmp_path: Path, share: Share, steps: int
+    tmp_path: Path, share: RankShare, steps: int
 ) -> None:
     data = make_data(
         {
@@ -110,7 +110,7 @@ def test_a_change_of_ranks_in_mid_run_changes_no_global_batch(tmp_path: Path) ->
         for rank in range(ranks):
             with Loader(
                 data,
-                Share(groups_of_rank(group_sizes(ranks), rank), 2, equal_steps(8)),
+                RankShare(groups_of_rank(group_sizes(ranks), rank), 2, equal_steps(8)),
                 steps,
                 keep,
             ) as loader:
@@ -125,7 +125,7 @@ def test_a_change_of_ranks_in_mid_run_changes_no_global_batch(tmp_path: Path) ->
 def test_the_loader_gives_what_the_order_says(tmp_path: Path) -> None:
     data, share = (
         make_data({"a": write_stream(tmp_path, [101])}),
-        Share(groups_of_rank(group_sizes(2), 1), 2, equal_steps(8)),
+        RankShare(groups_of_rank(group_sizes(2), 1), 2, equal_steps(8)),
     )
     with Loader(data, share, range(3, 6), keep) as loader:
         steps = list(loader)
@@ -143,7 +143,7 @@ def test_an_error_while_reading_ahead_reaches_the_iteration(tmp_path: Path) -> N
     (tmp_path / "train_0.bin").unlink()
     with (
         Loader(
-            data, Share(groups_of_rank(group_sizes(1), 0), 2, equal_steps(2)), range(1, 3), keep
+            data, RankShare(groups_of_rank(group_sizes(1), 0), 2, equal_steps(2)), range(1, 3), keep
         ) as loader,
         pytest.raises(DataError, match="cannot be read"),
     ):
@@ -154,13 +154,13 @@ def test_leaving_early_ends_the_threads(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     data = make_data({"a": write_stream(tmp_path, [101])})
     with Loader(
-        data, Share(groups_of_rank(group_sizes(1), 0), 2, equal_steps(2)), range(1, 1000), keep
+        data, RankShare(groups_of_rank(group_sizes(1), 0), 2, equal_steps(2)), range(1, 1000), keep
     ) as loader:
         next(iter(loader))
     assert set(threading.enumerate()) <= before
 
 
-class SlowFiles(Files):
+class SlowFiles(OpenFiles):
     """Every read takes a while, as on a parallel file system under load; several are answered at
     once."""
 
@@ -184,7 +184,7 @@ def test_slow_reads_overlap(tmp_path: Path, block: int) -> None:
     files = SlowFiles(0.02)
     data = make_data({"a": write_stream(tmp_path, [8001], files=files)}, block=block)
     with Loader(
-        data, Share(groups_of_rank(group_sizes(1), 0), 2, equal_steps(64)), range(1, 9), keep
+        data, RankShare(groups_of_rank(group_sizes(1), 0), 2, equal_steps(64)), range(1, 9), keep
     ) as loader:
         assert len(list(loader)) == 8
     assert READING_THREADS // 2 <= files.most_at_once <= READING_THREADS
@@ -205,7 +205,9 @@ def test_under_ramps_ranks_read_the_tokens_of_the_run_without_them(
     tmp_path: Path, ranks: int, micro: int, seed: int
 ) -> None:
     data, plan = make_data({"a": write_stream(tmp_path, [701])}), random_steps(seed, ranks, micro)
-    shares = [Share(groups_of_rank(group_sizes(ranks), rank), micro, plan) for rank in range(ranks)]
+    shares = [
+        RankShare(groups_of_rank(group_sizes(ranks), rank), micro, plan) for rank in range(ranks)
+    ]
     rows: dict[tuple[int, int], Batch] = {}
     for share in shares:
         with Loader(data, share, range(1, plan.total_steps + 1), keep) as loader:
@@ -230,7 +232,7 @@ def test_under_ramps_ranks_read_the_tokens_of_the_run_without_them(
         )
 
 
-def positions_of(shares: list[Share], step: int) -> list[int]:
+def positions_of(shares: list[RankShare], step: int) -> list[int]:
     return [
         i
         for a in range(shares[0].accumulation(step))
@@ -246,7 +248,7 @@ def test_under_ramps_too_any_step_can_be_the_first_after_a_resume(
     data, plan = make_data({"a": write_stream(tmp_path, [301])}), random_steps(seed, 2, 2)
     with Loader(
         data,
-        Share(groups_of_rank(group_sizes(2), 1), 2, plan),
+        RankShare(groups_of_rank(group_sizes(2), 1), 2, plan),
         range(1, plan.total_steps + 1),
         keep,
     ) as loader:
@@ -254,7 +256,7 @@ def test_under_ramps_too_any_step_can_be_the_first_after_a_resume(
     for start in range(1, plan.total_steps + 1):
         with Loader(
             data,
-            Share(groups_of_rank(group_sizes(2), 1), 2, plan),
+            RankShare(groups_of_rank(group_sizes(2), 1), 2, plan),
             range(start, plan.total_steps + 1),
             keep,
         ) as loader:

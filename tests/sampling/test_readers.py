@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from pipeline.sampling.readers import MOST_EXCESS_SECONDS, Readers, excess
+from pipeline.sampling.readers import MOST_EXCESS_SECONDS, Readers, excess_waiting
 
 
 def after(waits: list[float]) -> float:
     found = 0.0
     for waited in waits:
-        found = excess(found, waited)
+        found = excess_waiting(found, waited)
     return found
 
 

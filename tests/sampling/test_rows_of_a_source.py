@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.sampling.best_fit import pack_shard
-from pipeline.sampling.rows import Concatenated, Packed, Pieces, Rows
+from pipeline.sampling.rows import Concatenated, Packed, RowPieces, Rows
 from pipeline.sampling.stream import TokenStream
 from pipeline.tokens.indexed_dataset import ShardWriter
 
@@ -41,7 +41,7 @@ def test_the_rows_that_overlap_some_tokens_are_those_that_read_one_of_them(
 
 
 def test_pieces_know_where_in_their_row_they_begin() -> None:
-    pieces = Pieces(np.array([0, 0, 1, 3, 3, 3]), np.zeros(6, int), np.array([2, 1, 4, 1, 1, 2]))
+    pieces = RowPieces(np.array([0, 0, 1, 3, 3, 3]), np.zeros(6, int), np.array([2, 1, 4, 1, 1, 2]))
     assert pieces.offsets().tolist() == [0, 2, 0, 0, 1, 2]
 
 

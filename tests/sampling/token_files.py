@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.sampling.batches import Shape, Source
+from pipeline.sampling.batches import RowShape, TokenSource
 from pipeline.sampling.blocks import BlockReader
-from pipeline.sampling.loader import Data
+from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.order import make_order
 from pipeline.sampling.rows import Concatenated, Rows
 from pipeline.sampling.shuffle import BlockShuffle, FullShuffle
-from pipeline.sampling.stream import Files, TokenStream
+from pipeline.sampling.stream import OpenFiles, TokenStream
 from pipeline.tokens import indexed_dataset
 
 END = 65_000
 
 
 def write_stream(
-    folder: Path, lengths: Sequence[int], start: int = 0, files: Files | None = None
+    folder: Path, lengths: Sequence[int], start: int = 0, files: OpenFiles | None = None
 ) -> TokenStream:
     """Write consecutive numbers over files of these lengths."""
     return write_ids(
@@ -32,7 +32,9 @@ def write_stream(
     )
 
 
-def write_ids(folder: Path, parts: Sequence[np.ndarray], files: Files | None = None) -> TokenStream:
+def write_ids(
+    folder: Path, parts: Sequence[np.ndarray], files: OpenFiles | None = None
+) -> TokenStream:
     """Write ids as files and return them as one stream."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
@@ -52,7 +54,7 @@ def make_data(
     block: int = 0,
     mask: bool = False,
     loss_after_end: bool = True,
-) -> Data:
+) -> TrainingData:
     """Return windows of `length` over streams; with `block`, shuffled in blocks of so many rows."""
     rows: dict[str, Rows] = {name: Windows(len(s), length, 2, block) for name, s in streams.items()}
     counts = {name: cut.count for name, cut in rows.items()}
@@ -66,10 +68,10 @@ def make_data(
         [(0, list(weights) if weights else [float(n) for n in counts.values()])],
     )
     sources = [
-        Source(name, stream, rows[name], BlockReader(stream, rows[name]) if block else None)
+        TokenSource(name, stream, rows[name], BlockReader(stream, rows[name]) if block else None)
         for name, stream in streams.items()
     ]
-    return Data(order, sources, Shape(length, END, mask, loss_after_end))
+    return TrainingData(order, sources, RowShape(length, END, mask, loss_after_end))
 
 
 class Windows(Concatenated):

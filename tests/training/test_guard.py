@@ -16,7 +16,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.run_sections import Guard
 from pipeline.errors import UserError
-from pipeline.sampling.skipped import united
+from pipeline.sampling.skipped import merge_ranges
 from pipeline.store.events import ROLLBACK, read_events
 from pipeline.store.metrics import read_metrics
 from pipeline.training.guard import deviations_above, judge
@@ -73,8 +73,8 @@ def test_updates_may_be_skipped_a_few_times_in_a_row() -> None:
 
 
 def test_ranges_are_united() -> None:
-    assert united([(5, 7)], [(0, 2), (6, 9)], [(2, 3)]) == ((0, 3), (5, 9))
-    assert united() == ()
+    assert merge_ranges([(5, 7)], [(0, 2), (6, 9)], [(2, 3)]) == ((0, 3), (5, 9))
+    assert merge_ranges() == ()
 
 
 def train_on_garbage(config: RunConfig) -> dict[str, Any]:

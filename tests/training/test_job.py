@@ -20,7 +20,7 @@ from pipeline.config.run_file import load
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import initialise
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.loader import Data
+from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.stream import open_streams
 from pipeline.store.events import all_events
 from pipeline.store.metrics import read_metrics
@@ -43,7 +43,7 @@ def reference_losses(config: RunConfig, steps: int = STEPS) -> tuple[list[float]
     )
 
 
-def windows(data: Data, positions: range) -> tuple[torch.Tensor, torch.Tensor]:
+def windows(data: TrainingData, positions: range) -> tuple[torch.Tensor, torch.Tensor]:
     """Read inputs and targets straight from the streams: window by window, a short last one
     padded."""
     length = data.shape.sequence_length

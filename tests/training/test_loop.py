@@ -24,7 +24,7 @@ from pipeline.config.schedules import learning_rate
 from pipeline.model.architecture import model_config
 from pipeline.model.construction import initialise
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.loader import Data
+from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.pack import pack
 from pipeline.store.metrics import read_metrics
 
@@ -47,7 +47,9 @@ def short_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tokenize_texts(folder, prose, sums)
 
 
-def read_documents(data: Data, position: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def read_documents(
+    data: TrainingData, position: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield ids and targets of every document in the sample at a position, straight from its
     stream."""
     places, end = data.order.locate(np.array([position])), data.shape.end_of_document
