@@ -1,8 +1,8 @@
-"""Documents on disk: Parquet shards that any Parquet reader opens, their writer and their readers.
+"""Documents on disk: Parquet shards that any Parquet reader opens, with their writer and readers.
 
-`data_dir/documents/<source>/<split>_<key>_PPP.parquet`: part P of the task with that key, and
-beside it the original ids and urls of its documents as `.keys` (`key_file.py`). A document's id is
-`source/shard stem/row`.
+Writes and reads `data_dir/documents/<source>/<split>_<key>_PPP.parquet`, part P of the task with
+that key, and beside each shard a `.keys` file with the original ids and urls of its documents
+(`key_file.py`). The id of a document is `source/shard stem/row`.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -30,49 +30,62 @@ SHARD_SUFFIX = ".parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        (
-            "text",
-            pa.large_string(),
-        ),  # 64-bit offsets: a row group may hold more than 2 GiB of one huge document
-        ("meta", pa.string()),  # JSON: irregular structs would give every shard its own schema
+        # 64-bit offsets: one huge document may make a row group of more than 2 GiB.
+        ("text", pa.large_string()),
+        # A JSON string: structs differ from row to row and would give each shard its own schema.
+        ("meta", pa.string()),
         ("origin_file", pa.string()),
         ("origin_row", pa.int64()),
     ]
 )
 ROW_GROUP_BYTES = 8 * 2**20
-"""Of rows in a row group, which is what a reader holds in memory; a larger document has one of its
-own."""
+"""Bytes of rows in a row group, which a reader holds in memory at once. A larger document has a row
+group of its own."""
 ROW_BYTES = 100
-"""Counted for a row besides its text and meta, so that a row group of millions of tiny documents is
-bounded too."""
+"""Bytes counted for a row besides its text and meta: they bound the number of tiny documents in a
+row group."""
 COMPRESSION_LEVEL = 1
-"""Of zstd. Level 3 makes shards 12 % smaller (44.7 instead of 50.8 MB of 139.7 MB of text) and
-writing them 1.5 times as long, which is half of all work."""
-
-
+"""Level of zstd. Level 3 would make shards 12 % smaller (44.7 instead of 50.8 MB for 139.7 MB of
+text), but writing, which is half of all work, would take 1.5 times as long."""
 PREPARE_AGAIN = (
-    "Run `pipeline prepare` with the same run file: it makes again what is missing and keeps all "
-    "other documents."
+    "Run `pipeline prepare` with the same run file: it makes the missing documents again and keeps "
+    "all others."
 )
+"""Remedy for a shard that is missing or damaged."""
 
 
 class Document(NamedTuple):
     """One text and where it came from."""
 
     text: bytes
-    """UTF-8, valid."""
+    """Valid UTF-8."""
     meta: bytes
     """JSON object."""
     origin_file: str
     origin_row: int
 
 
+class DocumentRow(TypedDict):
+    """A row of a shard as Python values; it holds the columns that were asked for."""
+
+    id: str
+    """`source/shard stem/row`."""
+    text: str
+    meta: str
+    """JSON object."""
+    origin_file: str
+    origin_row: int
+
+
 class ShardWriter:
-    """Writes the documents of one task and split as shards, each under its final name only once it
-    is complete."""
+    """Writes the documents of one task and split as shards.
+
+    A shard takes its final name only when it is complete.
+    """
 
     def __init__(self, folder: Path, split: str, key: str, shard_text_bytes: int) -> None:
-        self.documents = self.text_bytes = 0
+        self.documents = 0
+        self.text_bytes = 0
         self._folder = folder
         self._prefix = f"{split}_{key}"
         self._shard_text_bytes = shard_text_bytes
@@ -83,7 +96,9 @@ class ShardWriter:
         self._file: ChecksummedFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[Document] = []
-        self._waiting_bytes = self._shard_bytes = self._shard_rows = 0
+        self._waiting_bytes = 0
+        self._shard_bytes = 0
+        self._shard_rows = 0
 
     def add(self, document: Document) -> None:
         """Append a document."""
@@ -98,24 +113,24 @@ class ShardWriter:
         self.documents += 1
         if self._shard_bytes >= self._shard_text_bytes:
             self._finish_shard()
-        elif (
-            self._waiting_bytes >= ROW_GROUP_BYTES
-        ):  # a huge one does not wait for the next, which may be huge too
+        elif self._waiting_bytes >= ROW_GROUP_BYTES:
+            # A huge document must not wait in memory for the next one, which may be huge, too.
             self._write_row_group()
 
     def close(self) -> dict[str, FileRecord]:
-        """Complete the last shard and return `{file name: {"bytes", "checksum"}}` of all."""
+        """Complete the last shard; return the size and checksum of each file by its name."""
         if self._waiting or self._shard_rows:
             self._finish_shard()
         return self._records
 
     def discard(self) -> None:
-        """Remove what has no final name yet, after an error and whatever it was.
+        """Remove the unfinished shard after any error.
 
-        What has one stays: of a worker that outlived its run the next run may have written it, too.
+        Finished shards are kept: if this worker has outlived its run, the next run may have written
+        shards of the same names.
         """
         if self._writer is not None and self._writer.is_open:
-            # It would write its footer, into a closed file, when it is deleted.
+            # Left open, it would write its footer into a closed file when it is deleted.
             with contextlib.suppress(OSError, pa.ArrowException):
                 self._writer.close()
             self._writer.is_open = False
@@ -129,11 +144,10 @@ class ShardWriter:
 
     def _write_row_group(self) -> None:
         if self._writer is None:
-            # A name of its own for each attempt: a worker believed dead may still be writing.
+            # Each attempt has a file name of its own: a worker believed dead may still be writing.
             self._temporary = temporary_path(document_shard(self._folder, self._stem()))
             self._file = ChecksummedFile(self._temporary)
-            # Dictionaries and statistics are for columns of few short values; these are texts, each
-            # its own.
+            # Dictionaries and statistics help columns of few short values; here each text differs.
             self._writer = pq.ParquetWriter(
                 self._file,
                 SCHEMA,
@@ -142,6 +156,8 @@ class ShardWriter:
                 use_dictionary=False,
                 write_statistics=False,
             )
+
+        # Take the waiting documents out of the writer, so that they are freed when this returns.
         first = self._shard_rows
         rows = len(self._waiting)
         texts, metas, files, origin_rows = zip(*self._waiting, strict=True)
@@ -149,6 +165,8 @@ class ShardWriter:
         self._waiting = []
         self._waiting_bytes = 0
         self._keys.add(metas, first)
+
+        # Ids follow from the place of a document: source, shard and row.
         shard = f"{self._folder.name}/{self._stem()}"
         columns = [
             pa.array([f"{shard}/{row}" for row in range(first, first + rows)], pa.string()),
@@ -160,7 +178,8 @@ class ShardWriter:
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
         self._shard_rows += rows
         if waiting_bytes > 2 * ROW_GROUP_BYTES:
-            pa.default_memory_pool().release_unused()  # it would keep what a huge document took, for the next one
+            # Arrow's pool would keep the memory of a huge document for later ones.
+            pa.default_memory_pool().release_unused()
 
     def _finish_shard(self) -> None:
         if self._waiting:
@@ -172,32 +191,37 @@ class ShardWriter:
         shard = document_shard(self._folder, self._stem())
         keys = key_file.keys_path(shard)
         self._records[keys.name] = self._keys.write(keys)
-        self._temporary.replace(shard)  # last: no shard stands there without its keys
+        # Renamed last: no shard is ever visible without its keys.
+        self._temporary.replace(shard)
         self._records[shard.name] = self._file.record()
-        self._writer = self._file = self._temporary = None
+        self._writer = None
+        self._file = None
+        self._temporary = None
         self._keys = key_file.ShardKeys()
         self._parts += 1
-        self._shard_bytes = self._shard_rows = 0
+        self._shard_bytes = 0
+        self._shard_rows = 0
 
 
 def _text_column(texts: Sequence[bytes]) -> pa.Array:
-    """Return texts as `large_string`; a single huge one is not copied, as joining it gives
-    itself."""
+    """Return texts as `large_string`. A single huge text is not copied: `join` returns it itself."""
     offsets = pa.array(accumulate(map(len, texts), initial=0), pa.int64())
     buffers = [None, offsets.buffers()[1], pa.py_buffer(b"".join(texts))]
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 def remove_task_outputs(folder: Path, key: str) -> None:
-    """Delete the finished shards of one task; looks at their names only, as the folder may hold
-    those of thousands."""
+    """Delete the finished shards of one task.
+
+    Asks for the files by name, without listing the folder, which may hold shards of thousands of
+    tasks.
+    """
     for split in SPLITS:
         parts = 0
         while any(path.exists() for path in _shard_files(folder, split, key, parts)):
             parts += 1
-        for part in reversed(
-            range(parts)
-        ):  # what is left if it is interrupted begins with part 0 again
+        # From the last part down: if this is interrupted, the parts left still begin with 0.
+        for part in reversed(range(parts)):
             for path in _shard_files(folder, split, key, part):
                 path.unlink(missing_ok=True)
 
@@ -213,11 +237,10 @@ def document_shard(source_folder: Path, stem: str) -> Path:
 
 
 def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
-    """Return a source's shards of a split in their order, which is by task key; empty if it has
-    none.
+    """Return the shards of a source's split that the manifest of `prepare` lists, by task key.
 
-    They are those that the manifest of `prepare` lists. Raises DataError where there is no
-    manifest, or one of these files is missing or has another size.
+    Empty if there are none. Raises DataError where there is no manifest, or one of these files is
+    missing or has another size.
     """
     of_split = {
         name: record
@@ -229,8 +252,10 @@ def shard_paths(documents_dir: Path, source: str, split: str) -> list[Path]:
 
 
 def listed_shards(documents_dir: Path) -> Mapping[str, ListedFile]:
-    """Return the shards that the manifest of `prepare` lists, by name and sorted. Raises DataError
-    where there is none."""
+    """Return the shards that the manifest of `prepare` lists, sorted by name.
+
+    Raises DataError where there is no manifest.
+    """
     path = manifest_path(documents_dir)
     try:
         status = path.stat()
@@ -247,8 +272,7 @@ def _listed_in(path: Path, version: tuple[int, ...]) -> Mapping[str, ListedFile]
 
 
 def check_files(documents_dir: Path, files: Mapping[str, ListedFile]) -> None:
-    """Raise DataError naming those of the manifest's files that are missing or have another
-    size."""
+    """Raise DataError naming each file that is missing or has another size than listed."""
     wrong = missing_files(documents_dir, files)
     if wrong:
         raise DataError(f"{documents_dir}: {'; '.join(wrong)}. {PREPARE_AGAIN}")
@@ -256,8 +280,7 @@ def check_files(documents_dir: Path, files: Mapping[str, ListedFile]) -> None:
 
 @contextlib.contextmanager
 def naming_damaged_shard(shard: Path) -> Iterator[None]:
-    """Turn what fails while a shard is read into a DataError that names it: it has gone, or is no
-    Parquet any more."""
+    """Raise DataError with the shard's name where reading finds it missing or not valid Parquet."""
     try:
         yield
     except FileNotFoundError:
@@ -270,22 +293,24 @@ def naming_damaged_shard(shard: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_shard(shard: Path) -> Iterator[pq.ParquetFile]:
-    """Open a shard; a DataError names one that is missing or damaged."""
+    """Open a shard. Raises DataError where it is missing or damaged."""
     with naming_damaged_shard(shard), pq.ParquetFile(shard) as file:
         yield file
 
 
 def shard_footer(shard: Path) -> pq.FileMetaData:
-    """Return what a shard says of its rows and row groups, without reading them. Raises DataError
-    as `open_shard` does."""
+    """Return the Parquet footer of a shard: the sizes of its row groups, without their rows.
+
+    Raises DataError where the shard is missing or damaged.
+    """
     with naming_damaged_shard(shard):
         return pq.read_metadata(shard)
 
 
 def texts_of_group(file: pq.ParquetFile, group: int) -> list[memoryview]:
-    """Return a row group's texts in UTF-8, views of Arrow's buffer.
+    """Return the texts of a row group in UTF-8, as views of Arrow's buffer.
 
-    Read with pyarrow itself: importing `datasets` takes longer than encoding 100 MB.
+    Uses pyarrow alone: importing `datasets` takes longer than encoding 100 MB.
     """
     column = file.read_row_group(group, columns=["text"], use_threads=False)["text"]
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
@@ -312,27 +337,29 @@ def iterate_texts(documents_dir: Path, source: str, split: str) -> Iterator[tupl
 
 def read_documents(
     path: Path, rows: Sequence[int], columns: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
-    """Return some rows of a shard in the order asked for, as `{column: value}`, all columns or
-    those named.
+) -> list[DocumentRow]:
+    """Return rows of a shard in the order asked for, with the named columns or with all.
 
-    Reads only the row groups that hold them, one at a time. Raises IndexError for a row that the
-    shard has not.
+    Reads only the row groups that hold these rows, one at a time. Raises IndexError for a row that
+    the shard does not have.
     """
     with open_shard(path) as shard:
+        # The footer tells how many rows each group has.
         sizes = [shard.metadata.row_group(group).num_rows for group in range(shard.num_row_groups)]
         ends = list(accumulate(sizes))
         if rows and not 0 <= min(rows) <= max(rows) < sum(sizes):
             raise IndexError(
                 f"{path.name} has {sum(sizes):,} rows; asked for: {min(rows)} to {max(rows)}"
             )
+
+        # Sort the rows by row group, so that each group is read once.
         wanted: dict[int, list[int]] = {}
         for row in dict.fromkeys(rows):
             wanted.setdefault(bisect_right(ends, row), []).append(row)
-        found = {}
-        for group, of_group in sorted(wanted.items()):
+        documents: dict[int, DocumentRow] = {}
+        for group, rows_of_group in sorted(wanted.items()):
             table = shard.read_row_group(group, columns=columns, use_threads=False)
             first = ends[group] - sizes[group]
-            values = table.take(pa.array([row - first for row in of_group])).to_pylist()
-            found |= zip(of_group, values, strict=True)
-    return [found[row] for row in rows]
+            values = table.take(pa.array([row - first for row in rows_of_group])).to_pylist()
+            documents.update(zip(rows_of_group, values, strict=True))
+    return [documents[row] for row in rows]

@@ -1,5 +1,7 @@
-"""The raw files that the paths of a source give: found, named, told apart. Reads folders, no file's
-content."""
+"""The raw files that the `paths` of a source give: how they are found, named and checked.
+
+Reads folders, but the content of no file.
+"""
 
 import glob
 import os
@@ -26,33 +28,31 @@ class InputFile:
 
     path: Path
     name: str
-    """Relative to the entry of `paths` that gave it: a folder's files begin with the folder's own
-    name, a named file has its bare name, a glob's files are relative to its deepest folder without
-    a magic character. So it depends neither on where the corpus lies nor on what other files there
-    are."""
+    """Name relative to the entry of `paths` that gave the file. Files of a folder begin with the
+    folder's own name; a named file has its bare name; files of a glob are relative to the deepest
+    folder without a magic character. So the name depends neither on where the corpus lies nor on
+    other files."""
     size: int
+    """Bytes."""
     modified_ns: int
+    """Modification time, in nanoseconds since the epoch."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
-        """What changes when the file does; its content, possibly terabytes, is not read for it."""
+        """Values that change when the file changes, found without reading its content."""
         return self.name, self.size, self.modified_ns
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """What the paths of a source hold."""
+    """The files that the paths of a source give."""
 
     files: list[InputFile]
     """Sorted by name."""
     left_out: list[Entry]
-    """What a folder that was searched holds besides."""
+    """Entries of searched folders that are not taken."""
     held_out: list[Path]
-    """Those of `files` that folders or globs gave, and whose names say that others hold them
-    out."""
-
-
-NO_FILES = SourceFiles([], [], [])
+    """Files among `files`, from folders or globs, whose names mark a held-out split."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class _Named:
     name: str
     path: Path
     below: Path | None
-    """Where it lies below the folder that was searched, or where a glob begins; None where the
-    entry is the file."""
+    """Path relative to the searched folder, or to the folder where the glob begins; None where the
+    entry is the file itself."""
 
 
 def search_files(
@@ -73,15 +73,17 @@ def search_files(
     own: Sequence[Path] = (),
     names_splits: bool = True,
 ) -> SourceFiles:
-    """Expand files, globs and folders to files sorted by name, each file once; nothing below the
-    folders `own`. From a folder files with one of the suffixes are taken.
+    """Expand files, globs and folders to files sorted by name, each file once.
 
-    A file that several entries give has its name from the first of them; one that an entry gives
-    twice, through links, the first of its names. Raises DataError naming each entry that gives
-    nothing, each name of two files, each file that stands there twice (plain and compressed), what
-    is no file, and trees whose other folders hold no documents.
+    A search of a folder takes files with one of the suffixes; nothing is taken from below the
+    folders `own`. A file that several entries give has its name from the first of them; a file that
+    one entry gives twice, through links, has the first of its names. Raises DataError naming each
+    entry that gives no file, each name that two files share, each text that lies there twice
+    (plain and compressed), each path that is not a regular file, and each tree with side folders
+    that hold no documents.
     """
-    files: dict[str, _Named] = {}  # by path without links
+    # Expand each entry; a file's key is its path without links.
+    files: dict[str, _Named] = {}
     left_out: dict[Path, Entry] = {}
     problems = []
     for entry in paths:
@@ -98,70 +100,87 @@ def search_files(
         for file in sorted(named, key=lambda file: file.name):
             files.setdefault(os.path.realpath(file.path), file)
         left_out |= {other.path: other for other in others}
-    found = list(files.values())
-    problems += _same_names(source, found)
-    problems += _same_content(source, found)
-    searched = [(file.path, file.below) for file in found if file.below is not None]
+
+    # Refuse what would be read twice, or holds no documents.
+    expanded = list(files.values())
+    problems += _same_names(source, expanded)
+    problems += _same_content(source, expanded)
+    searched = [(file.path, file.below) for file in expanded if file.below is not None]
     problems += layouts.side_folder_problems(source, searched)
     if problems:
         raise DataError("\n".join(problems))
-    held_out = layouts.held_out_files(searched) if names_splits else []
-    return SourceFiles(_described(source, found), list(left_out.values()), held_out)
+
+    # Held-out splits are read like other files; the stage warns about them.
+    held_out: list[Path] = []
+    if names_splits:
+        held_out = layouts.held_out_files(searched)
+    return SourceFiles(_read_status(source, expanded), list(left_out.values()), held_out)
 
 
 def has_files(path: Path, suffixes: Sequence[str], own: Sequence[Path]) -> bool:
-    """Tell whether an entry of `paths` gives a file."""
+    """Return whether an entry of `paths` gives any file."""
     try:
         return bool(_expand(path, suffixes, own)[0])
-    except OSError:  # something is there, and cannot be read
+    except OSError:
+        # Something is there, though it cannot be read.
         return True
 
 
 def _expand(
     entry: Path, suffixes: Sequence[str], own: Sequence[Path]
 ) -> tuple[list[_Named], list[Entry]]:
-    """Return the files of an entry of `paths`, and what a folder that is searched for it holds
-    besides."""
+    """Return the files of an entry of `paths`, and what its searched folders hold besides."""
+    # A pattern that begins below one of the pipeline's own folders asks for files in it.
     base, matches = expand_pattern(entry)
-    others_folders = [folder for folder in own if not base.is_relative_to(folder)]
-    files = []
-    left_out = []
+    folders_to_skip = [folder for folder in own if not base.is_relative_to(folder)]
+
+    files: list[_Named] = []
+    left_out: list[Entry] = []
     for match in matches:
-        if match != entry and any(match.is_relative_to(folder) for folder in others_folders):
+        if match != entry and any(match.is_relative_to(folder) for folder in folders_to_skip):
             continue
-        found = (
-            search_folder(match, tuple(suffixes), others_folders)
-            if match.is_dir()
-            else [Entry(match)]
-        )
-        for item in found:
-            if item.left_out is not None:
+        # A folder is searched; a file that is named or matched is taken as it is.
+        items: Iterable[Entry] = [Entry(match)]
+        if match.is_dir():
+            items = search_folder(match, tuple(suffixes), folders_to_skip)
+        for item in items:
+            if item.left_out is None:
+                files.append(_named_file(item.path, entry, match, base))
+            else:
                 left_out.append(item)
-                continue
-            # Names of files are bytes, those of documents' origins text; what is no UTF-8 is shown
-            # escaped.
-            name = os.fsencode(item.path.relative_to(base)).decode(errors="backslashreplace")
-            below = (
-                None
-                if item.path == entry
-                else item.path.relative_to(entry if match == entry else base)
-            )
-            files.append(_Named(name, item.path, below))
     return files, left_out
 
 
+def _named_file(path: Path, entry: Path, match: Path, base: Path) -> _Named:
+    """Name a file that `match`, one match of `entry`, gave; `base`: where the pattern begins."""
+    # File names are bytes, names in documents are text: bytes that are not UTF-8 are escaped.
+    name = os.fsencode(path.relative_to(base)).decode(errors="backslashreplace")
+    if path == entry:
+        return _Named(name, path, below=None)
+    searched = entry if match == entry else base
+    return _Named(name, path, path.relative_to(searched))
+
+
 def _why_nothing(entry: Path, suffixes: Sequence[str], left_out: Sequence[Entry]) -> str:
+    """Return why an entry of `paths` gives no file, and a remedy."""
     base, _ = expand_pattern(entry)
-    what = "matches no file" if glob.has_magic(str(entry.relative_to(base))) else "does not exist"
     if entry.is_dir():
         names = " or ".join(f"*{suffix}" for suffix in suffixes)
-        what = f"holds no file named {names}"
-    beside = f" ({counts_in_words(count_left_out(left_out))} there)" if left_out else ""
-    return f"{entry} {what}{beside}. Correct the path in the run file, or put the text there."
+        reason = f"holds no file named {names}"
+    elif glob.has_magic(str(entry.relative_to(base))):
+        reason = "matches no file"
+    else:
+        reason = "does not exist"
+    if left_out:
+        reason += f" ({counts_in_words(count_left_out(left_out))} there)"
+    return f"{entry} {reason}. Correct the path in the run file, or put the text there."
 
 
 def _same_names(source: str, files: Iterable[_Named]) -> list[str]:
-    """Describe the first two files that have one name, if any; there may be as many as files."""
+    """Return the problem of the first two files with the same name, if there are any.
+
+    Only the first pair is named: there may be as many pairs as files.
+    """
     first: dict[str, Path] = {}
     clashes = []
     for file in files:
@@ -171,41 +190,50 @@ def _same_names(source: str, files: Iterable[_Named]) -> list[str]:
     if not clashes:
         return []
     name, before, path = clashes[0]
-    more = f" ({len(clashes) - 1} more such pairs)" if len(clashes) > 1 else ""
     return [
-        f"sources.{source}.paths: {before} and {path} would both be named {name}{more}, by which "
-        "documents are "
-        "told apart. Make them two sources, or name their common parent folder "
-        f"{os.path.commonpath([before, path])}."
+        f"sources.{source}.paths: {before} and {path} would both be named {name}"
+        f"{_more_pairs(len(clashes))}, but documents are told apart by this name. Make them two "
+        f"sources, or name their common parent folder {os.path.commonpath([before, path])}."
     ]
 
 
 def _same_content(source: str, files: Iterable[_Named]) -> list[str]:
-    """Describe the first file that lies there plain and compressed, or compressed twice: its text
-    would be doubled."""
+    """Return the problem of the first text that lies there plain and compressed, if there is any.
+
+    The same holds for two compressed forms of one text: it would be read twice.
+    """
     first: dict[tuple[Path, str], Path] = {}
     clashes = []
     for file in files:
         name = file.path.name.lower()
-        suffix = Path(name).suffix
-        key = file.path.parent, name.removesuffix(suffix) if suffix in COMPRESSIONS else name
-        before = first.setdefault(key, file.path)
+        plain_name = name
+        if Path(name).suffix in COMPRESSIONS:
+            plain_name = name.removesuffix(Path(name).suffix)
+        before = first.setdefault((file.path.parent, plain_name), file.path)
         if before is not file.path and before.name.lower() != name:
             clashes.append((before, file.path))
     if not clashes:
         return []
     before, path = clashes[0]
-    more = f" ({len(clashes) - 1} more such pairs)" if len(clashes) > 1 else ""
     return [
-        f"sources.{source}.paths: {before} and {path} lie beside each other{more}, one text in two "
-        "forms, and would be "
-        "read twice. Remove or move one of them, rename it if its text is another, or let a glob "
-        "match one form only."
+        f"sources.{source}.paths: {before} and {path} lie beside each other"
+        f"{_more_pairs(len(clashes))}, so one text would be read twice, in two forms. Remove or "
+        "move one of them, rename it if it holds another text, or let a glob match one form only."
     ]
 
 
-def _described(source: str, files: Sequence[_Named]) -> list[InputFile]:
-    described = []
+def _more_pairs(pairs: int) -> str:
+    if pairs == 1:
+        return ""
+    return f" ({pairs - 1} more such pairs)"
+
+
+def _read_status(source: str, files: Sequence[_Named]) -> list[InputFile]:
+    """Return the files with their sizes and modification times, sorted by name.
+
+    Raises DataError naming each path that cannot be read or is not a regular file.
+    """
+    regular = []
     problems = []
     for file in sorted(files, key=lambda file: (file.name, file.path)):
         try:
@@ -216,11 +244,11 @@ def _described(source: str, files: Sequence[_Named]) -> list[InputFile]:
             )
             continue
         if stat.S_ISREG(status.st_mode):
-            described.append(InputFile(file.path, file.name, status.st_size, status.st_mtime_ns))
+            regular.append(InputFile(file.path, file.name, status.st_size, status.st_mtime_ns))
         else:
             problems.append(
                 f"{file.path} is {kind_of_file(status.st_mode)}. Write its content into a file."
             )
     if problems:
         raise DataError("\n".join(f"sources.{source}.paths: {problem}" for problem in problems))
-    return described
+    return regular

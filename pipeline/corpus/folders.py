@@ -1,6 +1,6 @@
-"""Folders, searched for the raw files of a source: what is taken, and what is left out as what.
+"""The search of folders for the raw files of a source: what it takes, and what it leaves out.
 
-Reads the names and kinds of files, and opens none.
+Reads the names and types of files; opens no file.
 """
 
 import glob
@@ -23,36 +23,40 @@ UNFINISHED_SUFFIXES = (
     ".aria2",
     ".tmp",
 )
-"""What programs that download end the names of files with until they are whole."""
+"""Suffixes that download programs give to files which are not complete yet."""
 SUFFIX = re.compile(r"\.[a-z0-9_+-]{1,12}")
+"""A suffix under which files that are left out are counted."""
 HIDDEN = "hidden"
 OWN = "written by the pipeline"
+OTHER_NAMES = "other names"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a search found in a folder."""
+    """A file or folder that a search met."""
 
     path: Path
     left_out: str | None = None
-    """None where it is taken, else as what it is counted: its suffix, `hidden`, `a FIFO`, ..."""
+    """None for an entry that is taken; else the label it is counted under: its suffix, `hidden`,
+    `a FIFO`, ..."""
 
     @property
     def is_special(self) -> bool:
-        """Whether it may be meant as text, and cannot be read as a file."""
+        """Whether the entry is a FIFO, socket or device: perhaps meant as text, but never opened."""
         return self.left_out is not None and self.left_out.startswith("a ")
 
 
 def search_folder(
     folder: Path, suffixes: tuple[str, ...], own: Sequence[Path] = ()
 ) -> Iterator[Entry]:
-    """Yield what is below a folder, through links, each folder once; taken are files whose names
-    end so in either case.
+    """Yield the entries below a folder, through links, each folder once.
 
-    Left out are hidden files and folders, unfinished downloads, what is no file, and the folders
-    `own`, which the pipeline itself writes. A link to nothing is taken, so that it is missed.
-    Raises OSError for a folder that cannot be read.
+    Takes files whose names end with one of `suffixes`, in either case. Leaves out hidden files and
+    folders, unfinished downloads, what is not a regular file, and the folders `own`, which the
+    pipeline itself writes. A broken link is taken, so that opening it reports it. Raises OSError
+    for a folder that cannot be read.
     """
+    # Folders are compared by device and inode: links may give one folder several paths.
     own_folders = {_identity(path) for path in own if path.is_dir()} - {_identity(folder)}
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -64,9 +68,10 @@ def search_folder(
         if identity in seen or identity in own_folders:
             continue
         seen.add(identity)
+        # Sorted, so that the same tree gives the same order on every file system.
         with os.scandir(root) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
-        folders = []
+        folders: list[Path] = []
         for entry in entries:
             if entry.name.startswith("."):
                 yield Entry(root / entry.name, HIDDEN)
@@ -74,17 +79,18 @@ def search_folder(
                 folders.append(root / entry.name)
             else:
                 yield Entry(root / entry.name, _why_left_out(entry, suffixes))
+        # Popped from the end: reversed, the folders are searched in the order of their names.
         waiting += reversed(folders)
 
 
 def count_left_out(entries: Iterable[Entry]) -> dict[str, int]:
-    """Count what was left out by what it is, the most frequent first."""
+    """Count the entries that were left out by their labels, the most frequent first."""
     counted = Counter(entry.left_out for entry in entries if entry.left_out is not None)
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
 def counts_in_words(counts: Mapping[str, int]) -> str:
-    """Return counts by what was counted in words, for example `3 .part, 1 hidden`."""
+    """Return counts in words, for example `3 .part, 1 hidden`."""
     return ", ".join(f"{count:,} {what.removeprefix('a ')}" for what, count in counts.items())
 
 
@@ -94,11 +100,10 @@ def walk_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def expand_pattern(pattern: Path) -> tuple[Path, list[Path]]:
-    """Return the folder where a pattern begins and what it matches; a path that exists is no
-    pattern.
+    """Return the folder where a pattern begins, and the paths that it matches.
 
-    As much of it as exists is taken literally, so that a folder named `d[1]` can hold what a
-    pattern matches.
+    A path that exists is not a pattern. As much of the path as exists is taken literally, so that
+    a pattern can match files in a folder named `d[1]`.
     """
     if os.path.lexists(pattern):
         return pattern.parent, [pattern]
@@ -110,6 +115,7 @@ def expand_pattern(pattern: Path) -> tuple[Path, list[Path]]:
 
 
 def _why_left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
+    """Return the label under which an entry is left out; None for an entry that is taken."""
     name = entry.name.lower()
     kind = _special_kind(entry)
     if kind is not None:
@@ -117,24 +123,30 @@ def _why_left_out(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | N
     if name.endswith(suffixes) and not name.endswith(UNFINISHED_SUFFIXES):
         return None
     suffix = Path(name).suffix
-    return suffix if SUFFIX.fullmatch(suffix) else "other names"
+    if SUFFIX.fullmatch(suffix):
+        return suffix
+    return OTHER_NAMES
 
 
 def _special_kind(entry: os.DirEntry[str]) -> str | None:
-    """Return what an entry is that is no file; None of a file, and of a link to nothing."""
+    """Return the kind of an entry that is not a regular file; None for a file or a broken link."""
     try:
-        if entry.is_file():  # of all but links the folder knows: they are not looked up
+        # The folder's own listing answers this for all but links, without a call for each file.
+        if entry.is_file():
             return None
         mode = entry.stat().st_mode
     except OSError:
         return None
-    return None if stat.S_ISREG(mode) else kind_of_file(mode)
+    if stat.S_ISREG(mode):
+        return None
+    return kind_of_file(mode)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:
+        # A link to itself.
         return False
 
 

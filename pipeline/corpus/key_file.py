@@ -1,9 +1,8 @@
-"""The `.keys` file beside each documents shard: the hashes of its documents' original ids and urls,
-sorted.
+"""The `.keys` file beside each documents shard: sorted hashes of the original ids and urls.
 
-Layout, little-endian: 8 bytes `DOC-KEYS`, the version and the number of entries as uint64; the
-xxh3_64 hash of every entry's key in UTF-8 as uint64, ascending; then its row in the shard as
-uint32, ascending among equal hashes.
+Writes and reads it. Layout, little-endian: 8 bytes `DOC-KEYS`; the version and the number of
+entries as uint64; then for all entries the xxh3_64 hash of the key in UTF-8 as uint64, ascending;
+then for all entries the row in the shard as uint32, ascending among equal hashes.
 """
 
 import os
@@ -29,19 +28,21 @@ HEADER = struct.Struct("<8sQQ")
 HASH = np.dtype("<u8")
 ROW = np.dtype("<u4")
 LIKELY_DEVIATIONS = 4
-"""A hash is looked for, at first, so many standard deviations around where it should stand."""
+"""Standard deviations around its expected place within which a hash is searched first."""
 
 
 def keys_path(shard: Path) -> Path:
-    """Return the place of a shard's `.keys` file: hidden, so that readers of a folder of Parquet do
-    not open it."""
+    """Return the path of a shard's `.keys` file; hidden, so that readers of Parquet folders skip it."""
     return shard.with_name(f".{shard.stem}.keys")
 
 
 def original_keys(meta: bytes) -> list[str]:
-    """Return what a document's meta, a JSON object, gives as `id`, `url` and every `*_id`: strings
-    and integers."""
-    if b'"url"' not in meta and b'id"' not in meta:  # neither have RedPajama's books and code
+    """Return the strings and integers that a document's meta holds as `id`, `url` or `*_id`.
+
+    `meta`: a JSON object. An integer is returned as its digits; no key is returned twice.
+    """
+    # Most rows of RedPajama's books and code have no such key: they are not parsed.
+    if b'"url"' not in meta and b'id"' not in meta:
         return []
     named = loads_exactly(meta).items()
     values = [
@@ -53,19 +54,19 @@ def original_keys(meta: bytes) -> list[str]:
 
 
 def hash_key(key: str) -> int:
-    """Return the hash that stands for a key; one that no JSON can hold (half a surrogate pair) has
-    one, too."""
+    """Return the hash of a key; a key with half a surrogate pair, which JSON cannot hold, has one."""
     return xxhash.xxh3_64_intdigest(key.encode(errors="surrogatepass"))
 
 
 class ShardKeys:
-    """The entries of one shard while it is written: 12 bytes for each, sorted at the end."""
+    """Collects the entries of one shard while it is written: 12 bytes each, sorted at the end."""
 
     def __init__(self) -> None:
-        self._hashes, self._rows = [np.zeros(0, HASH)], [np.zeros(0, ROW)]
+        self._hashes = [np.zeros(0, HASH)]
+        self._rows = [np.zeros(0, ROW)]
 
     def add(self, metas: Sequence[bytes], first_row: int) -> None:
-        """Take the keys of documents that stand one after another."""
+        """Add the keys of consecutive documents, given by their metas."""
         hashes = []
         rows = []
         for row, meta in enumerate(metas, first_row):
@@ -77,11 +78,11 @@ class ShardKeys:
             self._rows.append(np.array(rows, ROW))
 
     def write(self, path: Path) -> FileRecord:
-        """Write the file, under its name only once it is complete, and return `{"bytes",
-        "checksum"}`."""
+        """Write the file, which takes its name when complete; return its size and checksum."""
         hashes = np.concatenate(self._hashes)
         rows = np.concatenate(self._rows)
-        order = np.argsort(hashes, kind="stable")  # rows were added in their order
+        # Rows were added in ascending order: a stable sort keeps it among equal hashes.
+        order = np.argsort(hashes, kind="stable")
         temporary = temporary_path(path)
         try:
             with ChecksummedFile(temporary) as file:
@@ -97,11 +98,11 @@ class ShardKeys:
 
 
 def find_rows(path: Path, key: str) -> list[int]:
-    """Return the rows whose entries have the key's hash, ascending: they may have the key.
+    """Return the rows with an entry of the key's hash, ascending: their documents may have the key.
 
     Reads the header, about 32 bytes times the square root of the number of entries, and the rows
-    found. Raises DataError if the file is missing, not such a file, or not of the size that it
-    says.
+    found. Raises DataError where the file is missing, is not a `.keys` file, or has another size
+    than its header says.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -110,27 +111,26 @@ def find_rows(path: Path, key: str) -> list[int]:
     try:
         count = _count(path, descriptor)
         first, end = _equal_range(path, descriptor, count, hash_key(key))
-        at = HEADER.size + HASH.itemsize * count
-        return (
-            sorted(set(_read(path, descriptor, at, ROW, first, end).tolist()))
-            if first < end
-            else []
-        )
+        if first == end:
+            return []
+        offset = HEADER.size + HASH.itemsize * count
+        rows = _read(path, descriptor, offset, ROW, first, end)
+        return sorted(set(rows.tolist()))
     finally:
         os.close(descriptor)
 
 
 def unusable_index(path: Path, why: str) -> DataError:
-    """Return what to raise for an index that cannot be used."""
+    """Return the error to raise for a `.keys` file that cannot be used."""
     return DataError(
         f"{path}: {why}, so documents of this shard cannot be found by their original id or url. "
-        "Delete it and "
-        f"{manifest_path(path.parent.parent)}, then run `pipeline prepare`: it makes this shard anew "
-        "and keeps the others."
+        f"Delete it and {manifest_path(path.parent.parent)}, then run `pipeline prepare`: it makes "
+        "this shard anew and keeps the others."
     )
 
 
 def _count(path: Path, descriptor: int) -> int:
+    """Return the number of entries; raises DataError unless the header and the size are right."""
     header = os.pread(descriptor, HEADER.size, 0)
     size = os.fstat(descriptor).st_size
     if len(header) < HEADER.size or not header.startswith(MAGIC):
@@ -148,19 +148,19 @@ def _count(path: Path, descriptor: int) -> int:
 
 def _equal_range(path: Path, descriptor: int, count: int, target: int) -> tuple[int, int]:
     """Return where the entries of a hash begin and end."""
-    # Hashes are spread evenly: of n of them n x p stand before the fraction p of their range, give
-    # or take sqrt(n x p x (1 - p)), which is at most sqrt(n) / 2.
-    around = (target * count) >> 64
+    # Hashes are spread evenly: of n hashes, n x p lie below the fraction p of their range, with a
+    # standard deviation of sqrt(n x p x (1 - p)), which is at most sqrt(n) / 2.
+    expected = (target * count) >> 64
     reach = LIKELY_DEVIATIONS * (isqrt(count) // 2 + 1)
-    start = max(0, around - reach)
-    end = min(count, around + reach)
+    start = max(0, expected - reach)
+    end = min(count, expected + reach)
     near = _read(path, descriptor, HEADER.size, HASH, start, end)
-    first, last = (
-        start + int(np.searchsorted(near, HASH.type(target), side)) for side in ("left", "right")
-    )
+    first = start + int(np.searchsorted(near, HASH.type(target), "left"))
+    last = start + int(np.searchsorted(near, HASH.type(target), "right"))
     if (start < first or start == 0) and (last < end or end == count):
         return first, last
-    # Not so if many documents share a key.
+
+    # Many documents with the same key reach beyond that part: search all entries.
     entries = range(count)
 
     def hash_at(entry: int) -> int:

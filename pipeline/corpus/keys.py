@@ -1,5 +1,7 @@
-"""Original ids and urls to documents, by the `.keys` file that `prepare` writes beside each
-shard."""
+"""The search for documents by their original ids and urls.
+
+Reads the `.keys` file that `prepare` writes beside each shard, and the documents found.
+"""
 
 import re
 from collections.abc import Sequence
@@ -20,18 +22,17 @@ from pipeline.corpus.key_file import find_rows, keys_path, original_keys, unusab
 
 DOCUMENT_ID = re.compile(rf"([^/]+)/((?:{'|'.join(SPLITS)})_\w+)/(0|[1-9][0-9]{{0,9}})")
 THREADS = 16
-"""They wait for a file system elsewhere; on a local disk fewer would do."""
+"""Threads that search shards; they mostly wait for a network file system."""
 SHARDS_AT_ONCE = 64
-"""That a thread looks into."""
+"""Shards that a thread searches before it takes the next ones."""
 
 
 def find_documents(documents_dir: Path, key: str, sources: Sequence[str]) -> list[str]:
-    """Return the ids (`source/shard/row`) of all documents with this original id or url, in the
-    order of the corpus.
+    """Return the ids (`source/shard/row`) of all documents with this original id or url.
 
-    That is by source as given, split, shard and row; none if there is no such document. A
-    document's own id is returned as it is, if that document exists. Raises DataError if a shard or
-    its index is missing or damaged.
+    They are in the order of the corpus: by source as given, split, shard and row. The key may also
+    be the id of a document, which is returned if that document exists. Raises DataError where a
+    shard or its `.keys` file is missing or damaged.
     """
     if _is_document(documents_dir, key, sources):
         return [key]
@@ -45,12 +46,12 @@ def find_documents(documents_dir: Path, key: str, sources: Sequence[str]) -> lis
         paths[start : start + SHARDS_AT_ONCE] for start in range(0, len(paths), SHARDS_AT_ONCE)
     ]
     with ThreadPoolExecutor(THREADS) as pool:
-        return [
-            found for part in pool.map(partial(_find_in_shards, key=key), parts) for found in part
-        ]
+        ids_by_part = pool.map(partial(_find_in_shards, key=key), parts)
+        return [identity for ids in ids_by_part for identity in ids]
 
 
 def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:
+    """Return whether a key is the id of a document that exists."""
     parts = DOCUMENT_ID.fullmatch(key)
     if not parts or parts[1] not in sources:
         return False
@@ -63,7 +64,7 @@ def _is_document(documents_dir: Path, key: str, sources: Sequence[str]) -> bool:
 
 
 def _find_in_shards(paths: Sequence[Path], key: str) -> list[str]:
-    return [found for path in paths for found in _find_in_shard(path, key)]
+    return [identity for path in paths for identity in _find_in_shard(path, key)]
 
 
 def _find_in_shard(path: Path, key: str) -> list[str]:

@@ -1,5 +1,8 @@
-"""Layouts of published corpora that a search would take too much of: side folders, and splits that
-others hold out."""
+"""Layouts of published corpora of which a search would take too much.
+
+They have side folders without documents, and splits that are meant to be held out. Looks for
+folders; reads no file.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,24 +14,24 @@ SIDE_FOLDERS = {
     "duplicates": "RedPajama-v2's",
     "attributes": "Dolma's",
 }
-"""Folders beside `documents/` that describe its rows, and whose tree that is. Sources: the data
+"""Folders beside `documents/` that describe its rows -> the corpus that has them. Sources: the data
 cards of togethercomputer/RedPajama-Data-V2 and allenai/dolma."""
 HELD_OUT = re.compile(
     r"(?P<start>^|[-_. ])(test|testing|validation|valid|val|dev|eval|evaluation)(?=[-_. ]|\d|$)",
     re.I,
 )
+"""Names of held-out splits. Source: huggingface.co/docs/datasets/repository_structure."""
 TRAIN = re.compile(r"(^|[-_. ])(train|training)(?=[-_. ]|\d|$)", re.I)
-"""How the hub's datasets name their splits. Source:
-huggingface.co/docs/datasets/repository_structure."""
+"""Names of training splits. Source: huggingface.co/docs/datasets/repository_structure."""
 
 
 def side_folder_problems(source: str, files: Iterable[tuple[Path, Path]]) -> list[str]:
-    """Describe trees whose side folders hold some of the files `(path, where it lies below what was
-    searched)`.
+    """Return a problem for each tree of which a search took files in side folders.
 
-    A side folder that is itself what was searched has been asked for.
+    `files`: each path, and the path relative to the folder that was searched. A side folder that
+    is itself the searched folder was asked for, and is no problem.
     """
-    found: dict[Path, set[str]] = {}
+    side_folders: dict[Path, set[str]] = {}
     is_tree: dict[Path, bool] = {}
     for path, below in files:
         parts = below.parts[:-1]
@@ -38,26 +41,30 @@ def side_folder_problems(source: str, files: Iterable[tuple[Path, Path]]) -> lis
                 if tree not in is_tree:
                     is_tree[tree] = (tree / "documents").is_dir()
                 if is_tree[tree]:
-                    found.setdefault(tree, set()).add(part)
-    return [_take_documents(source, tree, sorted(parts)) for tree, parts in sorted(found.items())]
+                    side_folders.setdefault(tree, set()).add(part)
+    return [
+        _explain_side_folders(source, tree, sorted(parts))
+        for tree, parts in sorted(side_folders.items())
+    ]
 
 
-def _take_documents(source: str, tree: Path, parts: Sequence[str]) -> str:
+def _explain_side_folders(source: str, tree: Path, parts: Sequence[str]) -> str:
     owner = SIDE_FOLDERS[parts[0]]
-    field = ", with text_field: raw_content" if "RedPajama" in owner else ""
     names = " and ".join(f"{part}/" for part in parts)
+    remedy = "Take its documents/ folder"
+    if "RedPajama" in owner:
+        remedy += ", with text_field: raw_content"
     return (
         f"sources.{source}.paths: {tree} has {owner} layout, whose {names} describe documents and "
-        "hold none. "
-        f"Take its documents/ folder{field}: {tree / 'documents'}."
+        f"hold none. {remedy}: {tree / 'documents'}."
     )
 
 
 def held_out_files(files: Sequence[tuple[Path, Path]]) -> list[Path]:
-    """Return the files that, or whose folders, are named as splits which others do not train on.
+    """Return the files that are named as held-out splits, or lie in folders that are.
 
-    `files`: each with where it lies below what was searched. Where the word does not stand at the
-    beginning of a name, only if another file is named as the part to train on.
+    `files`: each path, and the path relative to the folder that was searched. A word within a name
+    counts only if another file is named as the split to train on; a word at its beginning always.
     """
     has_train = any(TRAIN.search(part) for _, below in files for part in below.parts)
     held_out = []

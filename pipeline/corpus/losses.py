@@ -1,5 +1,7 @@
-"""What raw rows lose: rejected rows, and values of meta that became null. Counted by tasks, put
-into words by the stage."""
+"""Losses of raw rows: rejected rows, and values of meta that became null.
+
+Tasks count them, the stage reports them in words. Reads and writes no file.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,17 +14,19 @@ from pipeline.errors import first_of
 from pipeline.store.counts import LossCounts, PreparedSource, RejectedInFiles
 
 SAMPLES_PER_REASON = 20
-"""Rejected rows that a task keeps of each reason; all are counted."""
+"""Most rejected rows that a task keeps as samples for each reason; all are counted."""
 NAMED_FILES = 3
-"""Files named of those that have rows rejected for a reason; all are counted."""
+"""Most files named for each reason; all are counted."""
 NAMED_KEYS = 50
-"""Keys and columns that are counted by name; what is met after them is counted under `OTHERS`."""
+"""Most keys, or columns, that are counted by name; the rest are counted under `OTHERS`."""
 SHOWN_KEYS = 10
+"""Most keys that a message names."""
 OTHERS = "(others)"
+"""Name under which keys beyond `NAMED_KEYS` are counted."""
 
 
 class Losses:
-    """The count of one task, whose files are read one after another."""
+    """Counts the losses of one task, which reads its files one after another."""
 
     def __init__(self) -> None:
         self._rejected: Counter[str] = Counter()
@@ -32,7 +36,7 @@ class Losses:
         self._nulls: Counter[str] = Counter()
 
     def count_reject(self, row: Reject, file: str) -> None:
-        """Count a rejected row, and keep it as a sample where there is room for it."""
+        """Count a rejected row, and keep it as a sample if there is room for it."""
         self._rejected[row.reason] += 1
         files = self._files.setdefault(row.reason, [])
         if file not in files[-1:]:
@@ -46,7 +50,7 @@ class Losses:
         samples.setdefault(file, []).append(orjson.dumps(sample))
 
     def count_nulls(self, row: Row) -> None:
-        """Count the columns of a document of which something became null."""
+        """Count the columns in which values of a document became null."""
         for column in row.nulls:
             _count(self._nulls, column, 1)
 
@@ -55,8 +59,8 @@ class Losses:
         lines = [
             line
             for files in self._samples.values()
-            for of_file in files.values()
-            for line in of_file
+            for lines_of_file in files.values()
+            for line in lines_of_file
         ]
         return b"".join(line + b"\n" for line in lines)
 
@@ -75,8 +79,11 @@ class Losses:
 
 
 def _make_room(samples: dict[str, list[bytes]], file: str) -> bool:
-    """Drop the last sample of the file that has most of them, in favour of one that would have
-    fewer."""
+    """Make room for a sample of `file`, so that samples come from many files.
+
+    Drops the last sample of the file with the most samples. Returns False, without dropping one,
+    where `file` would then have as many as that file has now.
+    """
     fullest = max(samples, key=lambda name: len(samples[name]))
     if len(samples[fullest]) <= len(samples.get(file, [])) + 1:
         return False
@@ -85,27 +92,30 @@ def _make_room(samples: dict[str, list[bytes]], file: str) -> bool:
 
 
 def _count(counter: Counter[str], name: str, count: int) -> None:
-    counter[name if name in counter or len(counter) < NAMED_KEYS else OTHERS] += count
+    """Add to the count of a name, or to `OTHERS` where too many names are counted already."""
+    if name not in counter and len(counter) >= NAMED_KEYS:
+        name = OTHERS
+    counter[name] += count
 
 
 def add_up_losses(results: Iterable[LossCounts]) -> LossCounts:
-    """Return the counts of several tasks together, in the same form."""
+    """Return the losses of several tasks together."""
     rejected: Counter[str] = Counter()
     files: dict[str, RejectedInFiles] = {}
     keys: Counter[str] = Counter()
     nulls: Counter[str] = Counter()
     for result in results:
+        # Rejected rows by reason, with the names of the first files.
         rejected.update(result["rejected"])
-        for reason, of_task in result["rejected_in_files"].items():
+        for reason, files_of_task in result["rejected_in_files"].items():
             together = files.setdefault(reason, {"count": 0, "first": []})
-            together["count"] += of_task["count"]
-            together["first"] = (together["first"] + of_task["first"])[:NAMED_FILES]
-        for counter, counts in (
-            (keys, result["keys_without_text"]),
-            (nulls, result["null_values"]),
-        ):
-            for name, count in counts.items():
-                _count(counter, name, count)
+            together["count"] += files_of_task["count"]
+            together["first"] = (together["first"] + files_of_task["first"])[:NAMED_FILES]
+        # Names beyond the bound go together again, as each task may have met others.
+        for name, count in result["keys_without_text"].items():
+            _count(keys, name, count)
+        for name, count in result["null_values"].items():
+            _count(nulls, name, count)
     return {
         "rejected": dict(rejected),
         "rejected_in_files": files,
@@ -115,14 +125,13 @@ def add_up_losses(results: Iterable[LossCounts]) -> LossCounts:
 
 
 def loss_lines(source: str, counts: PreparedSource, text_field: str) -> list[str]:
-    """Return what a source lost, a line for each kind of loss; none where it lost nothing."""
+    """Return a line for each kind of loss of a source; no line where it lost nothing."""
     lines = []
     if counts["rejected"]:
         rows = sum(counts["rejected"].values()) + sum(counts["documents"].values())
         lines.append(
             f"source {source}: rejected of {rows:,} rows: {_reasons(counts)}; samples in "
-            f"documents/{source}/rejected below "
-            f"data_dir"
+            f"documents/{source}/rejected below data_dir"
         )
     if counts["keys_without_text"]:
         lines.append(
@@ -132,8 +141,8 @@ def loss_lines(source: str, counts: PreparedSource, text_field: str) -> list[str
     if counts["null_values"]:
         columns = ", ".join(f"{name} {count:,}" for name, count in counts["null_values"].items())
         lines.append(
-            f"source {source}: values of meta that JSON cannot hold became null; rows by column: "
-            f"{columns}"
+            f"source {source}: values of meta that JSON cannot hold became null; rows for each "
+            f"column: {columns}"
         )
     return lines
 
@@ -146,8 +155,7 @@ def explain_too_many_rejects(
     has_text_field: bool,
     text_field: str,
 ) -> str:
-    """Return what is wrong with a source of which more than `most` of the rows are rejected, and
-    what to do."""
+    """Return the message for a source of whose rows more than the fraction `most` are rejected."""
     rejected = sum(counts["rejected"].values())
     documents = sum(counts["documents"].values())
     rows = rejected + documents
@@ -155,9 +163,8 @@ def explain_too_many_rejects(
     if documents:
         remedies.append("raise prepare.max_bad_rows")
     return (
-        f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are no documents, "
-        "more than "
-        f"prepare.max_bad_rows = {most} allows: {_reasons(counts)}. Samples: {samples}. "
+        f"source {source}: {rejected:,} of {rows:,} rows ({rejected / rows:.2%}) are rejected, "
+        f"more than prepare.max_bad_rows = {most} allows: {_reasons(counts)}. Samples: {samples}. "
         f"{'; or '.join(remedies)}."
     )
 
@@ -165,8 +172,7 @@ def explain_too_many_rejects(
 def explain_no_document(
     source: str, counts: PreparedSource, samples: Path, has_text_field: bool, text_field: str
 ) -> str:
-    """Return why a source holds no document although `prepare` was told to take it as it is, and
-    what to do."""
+    """Return the message for a source without documents whose rejects `max_bad_rows` allows."""
     lines = [f"source {source}: its {counts['input_files']:,} input files hold no document."]
     if counts["rejected"]:
         remedies = "; or ".join(_remedies(source, counts, has_text_field, text_field))
@@ -179,7 +185,7 @@ def explain_no_document(
 def _remedies(
     source: str, counts: PreparedSource, has_text_field: bool, text_field: str
 ) -> list[str]:
-    """Return what may turn a source's rejected rows into documents."""
+    """Return the remedies that may turn the rejected rows of a source into documents."""
     remedies = []
     if counts["keys_without_text"]:
         remedies.append(
@@ -190,27 +196,33 @@ def _remedies(
         remedies.append(
             f"Set sources.{source}.text_field, now {text_field!r}, if the text has another name"
         )
-    remedies.append("Correct the files" if not remedies else "correct the files")
+    if remedies:
+        remedies.append("correct the files")
+    else:
+        remedies.append("Correct the files")
     return remedies
 
 
 def list_by_count(counts: Mapping[str, int]) -> str:
-    """Return counts by name as a list in words, the largest first."""
+    """Return counts in words, the largest first, for example `3 no-text, 1 empty-text`."""
     largest_first = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return ", ".join(f"{count:,} {name}" for name, count in largest_first)
 
 
 def _reasons(counts: LossCounts) -> str:
-    """Return how many rows were rejected for each reason, and in which files."""
+    """Return in words how many rows were rejected for each reason, and in which files."""
     parts = []
     for reason, rows in sorted(counts["rejected"].items(), key=lambda entry: (-entry[1], entry[0])):
         files = counts["rejected_in_files"][reason]
+        part = f"{rows:,} {reason} in {', '.join(files['first'])}"
         others = files["count"] - len(files["first"])
-        more = f" and {others:,} more files" if others else ""
-        parts.append(f"{rows:,} {reason} in {', '.join(files['first'])}{more}")
+        if others:
+            part += f" and {others:,} more files"
+        parts.append(part)
     return "; ".join(parts)
 
 
 def _keys(counts: Mapping[str, int]) -> str:
+    """Return the names of keys, the most frequent first."""
     most_first = sorted(counts, key=lambda name: (name == OTHERS, -counts[name]))
     return first_of(most_first, SHOWN_KEYS)

@@ -1,7 +1,7 @@
-"""The meta of a document: one JSON object out of all that a raw row has besides its text.
+"""The meta of a document: one JSON object with all values of a raw row but its text.
 
-Whatever a value is, it costs no document: what JSON cannot hold becomes null, and its column is
-named. Integers beyond 64 bits keep their digits.
+No value costs a document: a value that JSON cannot hold becomes null, and its column is named.
+Integers beyond 64 bits keep their digits. Reads and writes no file.
 """
 
 import json
@@ -20,8 +20,10 @@ from pipeline.corpus.exact_json import (
 
 
 def plain_meta(fields: dict[str, Any]) -> bytes | None:
-    """Return the meta of a row as orjson has read it; None where a value may have been lost, which
-    `exact_meta` keeps."""
+    """Return the meta of a row that orjson has read; None where orjson may have lost a value.
+
+    `exact_meta` keeps such a value.
+    """
     meta = fields.get("meta")
     if isinstance(meta, str):
         try:
@@ -31,12 +33,13 @@ def plain_meta(fields: dict[str, Any]) -> bytes | None:
                 return None
     joined = _joined(fields, meta)
     encoded = _encoded(joined)
-    return None if LARGE_FLOAT in encoded and may_have_lost_digits(joined) else encoded
+    if LARGE_FLOAT in encoded and may_have_lost_digits(joined):
+        return None
+    return encoded
 
 
 def exact_meta(fields: dict[str, Any], stand_ins: StandIns) -> tuple[bytes, tuple[str, ...]]:
-    """Return the meta of a row whose values hold these stand-ins, and the keys of which something
-    became null."""
+    """Return the meta of a row whose values hold stand-ins, and the keys of values that became null."""
     meta = fields.get("meta")
     if isinstance(meta, str):
         try:
@@ -56,10 +59,11 @@ def exact_meta(fields: dict[str, Any], stand_ins: StandIns) -> tuple[bytes, tupl
 
 
 def _joined(fields: dict[str, Any], meta: Any) -> dict[str, Any]:
-    """Join `meta`, where it is an object, with the other fields; of a key in both, meta's stays."""
+    """Join `meta`, if it is an object, with the other fields; for a key in both, meta's value wins."""
     if not isinstance(meta, dict):
         return fields
-    if len(fields) == 1:  # of RedPajama v1's rows none has others
+    # Most rows of RedPajama v1 have no other field: their meta is not copied.
+    if len(fields) == 1:
         return meta
     return {
         **meta,
@@ -69,9 +73,10 @@ def _joined(fields: dict[str, Any], meta: Any) -> dict[str, Any]:
 
 def _encoded(value: Any) -> bytes:
     try:
-        # A copy, as orjson's own result, cut from a buffer of some kilobytes, keeps the allocator
-        # from using the rest.
+        # Copied: orjson's result is cut from a buffer of some kilobytes, and while it lives the
+        # allocator cannot use the rest of that buffer.
         return memoryview(orjson.dumps(value, default=str)).tobytes()
-    except TypeError:  # nested more than 254 deep; orjson reads up to 1024
+    except TypeError:
+        # Nested more than 254 deep: orjson reads up to 1,024 levels, but writes no more than these.
         with room_for_nesting():
             return json.dumps(value, default=str).encode()

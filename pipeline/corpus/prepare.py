@@ -1,8 +1,7 @@
-"""The stage `prepare`: raw files of every source to checked Parquet documents, with a held-out
-share.
+"""The stage `prepare`: turn the raw files of every source into checked Parquet documents.
 
-Reads the sources; writes `data_dir/documents/<source>/` and, for `local-machine`,
-`data_dir/raw/local-machine/`.
+Reads the sources; writes `data_dir/documents/<source>/`, a share of it held out for validation,
+and, for kind `local-machine`, `data_dir/raw/local-machine/`.
 """
 
 from collections import Counter
@@ -41,51 +40,60 @@ from pipeline.store.layout import REJECTED, data_folder, rejected_rows
 from pipeline.work.executor import Task, run_tasks
 
 SHOWN_PROBLEMS = 20
-"""Broken files in the stage's message, at most."""
+"""Most broken files that the stage's message names."""
 LEFTOVERS = (".*.partial", "*/.*.partial", f"*/{REJECTED}/.*")
-"""What an attempt that was killed leaves, each under a name of its own."""
+"""Files that a killed attempt may leave; their names are never used again."""
 
 
 def prepare(config: RunConfig) -> Result[PrepareCounts]:
-    """Make documents of all sources.
+    """Make documents of all sources; a source of token ids (`megatron`) has none to make.
 
     Raises DataError, after all files were read, naming each broken file (`prepare.on_broken_file:
-    stop`); each source with more rejected rows than `prepare.max_bad_rows`; each source without
-    documents. A source of token ids (`megatron`) has none to make.
+    stop`), each source with a larger share of rejected rows than `prepare.max_bad_rows`, and each
+    source without documents.
     """
     folder = data_folder(config).documents
-    files = _all_files(config)
+
+    # Find all files first: a missing path is reported before hours of reading.
+    files = _find_all_files(config)
     warn_about_files(files)
     tasks: dict[str, list[Task]] = {
-        name: list(_tasks(config, name, files[name].files)) for name in config.sources
+        name: list(_tasks_of_source(config, name, files[name].files)) for name in config.sources
     }
+
+    # Read the files, as many tasks at a time as there are workers.
     remove_unlisted(folder, [], LEFTOVERS)
     try:
         results: dict[str, ReadResult] = run_tasks(
-            [task for of_source in tasks.values() for task in of_source],
+            [task for tasks_of_source in tasks.values() for task in tasks_of_source],
             folder,
             config.executor,
             "prepare",
         )
     except TasksFailed as error:
-        raise DataError(_broken_files(config, str(error).splitlines())) from None
+        raise DataError(_explain_broken_files(config, str(error).splitlines())) from None
+
+    # Count per source, and refuse sources that are not what the run file expects.
     sources: dict[str, PreparedSource] = {}
     left_out = left_out_by_source(files)
-    for name, of_source in tasks.items():
+    for name, tasks_of_source in tasks.items():
         sources[name] = {
-            **_add_up([results[task.name] for task in of_source]),
+            **_add_up([results[task.name] for task in tasks_of_source]),
             "input_files": len(files[name].files),
             "empty_files": count_empty_files(files[name]),
             "left_out": count_left_out(left_out[name]),
         }
-    _check(config, sources)
+    _refuse_bad_sources(config, sources)
+    _warn_about_splits(config, sources)
+
+    # Remove documents of tasks that are no longer part of the corpus.
     outputs = {
         path: record for result in results.values() for path, record in result["files"].items()
     }
     samples = [
         f"{name}/{REJECTED}/{task.arguments['key']}.jsonl"
-        for name, ts in tasks.items()
-        for task in ts
+        for name, tasks_of_source in tasks.items()
+        for task in tasks_of_source
     ]
     remove_unlisted(
         folder,
@@ -93,37 +101,38 @@ def prepare(config: RunConfig) -> Result[PrepareCounts]:
         [f"*/*{SHARD_SUFFIX}", "*/.*.keys", f"*/{REJECTED}/*.jsonl", *LEFTOVERS],
     )
     counts: PrepareCounts = {"headline": _headline(sources), "sources": sources}
-    return Result(
-        counts, outputs, closing=[*_closing_lines(config, sources), *summarise_left_out(left_out)]
-    )
+    closing = [*_closing_lines(config, sources), *summarise_left_out(left_out)]
+    return Result(counts, outputs, closing=closing)
 
 
-def _broken_files(config: RunConfig, problems: Sequence[str]) -> str:
-    """Return what is told of files that could not be read, each a line, and what to do about
-    them."""
+def _explain_broken_files(config: RunConfig, problems: Sequence[str]) -> str:
+    """Return the message for files that could not be read: a line for each file, and the remedy."""
     lines = list(problems[:SHOWN_PROBLEMS])
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"... and {len(problems) - SHOWN_PROBLEMS:,} more")
-    remedy = "What was read in other tasks is kept and not read again."
+    remedy = "The documents of all other tasks are kept and not made again."
     is_any_broken = any(CHANGED not in problem for problem in problems)
     if is_any_broken and config.prepare.on_broken_file == "stop":
         remedy += (
             " Replace or remove a broken file; or set prepare.on_broken_file=keep-readable-rows to "
-            "take the rows before "
-            "its break."
+            "take the rows before the break."
         )
     return "\n".join([*lines, remedy])
 
 
-def _all_files(config: RunConfig) -> dict[str, SourceFiles]:
-    files = input_files(config)  # first: what is missing is said before minutes of gathering
+def _find_all_files(config: RunConfig) -> dict[str, SourceFiles]:
+    # Files that must exist already come first: a missing one is reported before the minutes that
+    # other kinds take to write theirs.
+    files = input_files(config)
     for name, source in config.sources.items():
         if name not in files:
             files[name] = source_kind(source).find_files(config, name)
     return files
 
 
-def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Task]:
+def _tasks_of_source(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Task]:
+    """Yield one task for each group of neighbouring files."""
+    # These settings decide what a task writes, so they enter its fingerprint.
     source = config.sources[name]
     chosen = config.prepare
     settings = ReadSettings(
@@ -136,6 +145,8 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
         shard_text_bytes=chosen.shard_text_bytes,
         line_ends=source.line_ends or "lf",
     )
+
+    # A task is done again when a file of its group or one of the settings changes.
     for group in group_files(files):
         yield Task(
             name=f"{name}~{group.key}",
@@ -154,6 +165,7 @@ def _tasks(config: RunConfig, name: str, files: list[InputFile]) -> Iterator[Tas
 
 
 def _add_up(results: list[ReadResult]) -> DocumentCounts:
+    """Return the counts of all tasks of a source together."""
     documents: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
     text_bytes: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
     broken_files: dict[str, str] = {}
@@ -172,7 +184,8 @@ def _add_up(results: list[ReadResult]) -> DocumentCounts:
     }
 
 
-def _check(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
+def _refuse_bad_sources(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
+    """Raise DataError naming sources with too many rejected rows, or without any document."""
     folder = data_folder(config).documents
     problems = []
     for name, counts in sources.items():
@@ -195,17 +208,23 @@ def _check(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
             )
     if problems:
         raise DataError("\n".join(problems))
+
+
+def _warn_about_splits(config: RunConfig, sources: dict[str, PreparedSource]) -> None:
+    """Warn about each source that has nothing to train on, or nothing held out."""
+    fraction = config.prepare.validation_fraction
     for name, counts in sources.items():
-        if config.sources[name].has_documents:
-            fraction = config.prepare.validation_fraction
-            advice = empty_split_advice(
-                counts["documents"], counts["smallest_hash"], counts["largest_hash"], fraction
-            )
-            if advice:
-                warn(f"source {name}: {advice}")
+        if not config.sources[name].has_documents:
+            continue
+        advice = empty_split_advice(
+            counts["documents"], counts["smallest_hash"], counts["largest_hash"], fraction
+        )
+        if advice:
+            warn(f"source {name}: {advice}")
 
 
 def _headline(sources: dict[str, PreparedSource]) -> str:
+    """Return the line that the stage ends with: documents made, held out, and rows rejected."""
     documents = {
         split: sum(counts["documents"][split] for counts in sources.values()) for split in SPLITS
     }
@@ -215,16 +234,18 @@ def _headline(sources: dict[str, PreparedSource]) -> str:
     rejected: Counter[str] = Counter()
     for counts in sources.values():
         rejected.update(counts["rejected"])
-    reasons = f" ({list_by_count(rejected)})" if rejected else ""
-    return (
+    line = (
         f"{sum(documents.values()):,} documents, {human_bytes(sum(sizes.values()))} of text; "
         f"{documents['validation']:,} held out ({human_bytes(sizes['validation'])}); "
-        f"{sum(rejected.values()):,} rows rejected{reasons}"
+        f"{sum(rejected.values()):,} rows rejected"
     )
+    if rejected:
+        line += f" ({list_by_count(rejected)})"
+    return line
 
 
 def _closing_lines(config: RunConfig, sources: dict[str, PreparedSource]) -> list[str]:
-    """Return what was left out of each source, a line for each kind of loss."""
+    """Return a line for each kind of loss of each source."""
     lines: list[str] = []
     for name, counts in sources.items():
         lines += loss_lines(name, counts, config.sources[name].text_field)

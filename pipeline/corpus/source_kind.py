@@ -1,7 +1,7 @@
-"""What is asked of a kind of source, and of the sources of a run file together.
+"""The interface of a source kind, and what is asked of all sources of a run file together.
 
-Each kind is one class in a file of its own, listed in `pipeline.config.kinds`. Reads folders;
-`read_rows` reads a file.
+Each kind is one class in a file of its own, listed in `pipeline.config.kinds`. Searches folders;
+`read_rows` reads one raw file. Writes nothing.
 """
 
 from abc import ABC, abstractmethod
@@ -21,59 +21,60 @@ from pipeline.store.layout import data_folder
 
 
 class SourceKind(ABC):
-    """One kind of source. It has no state of its own."""
+    """One kind of source; an object without state."""
 
     has_documents = True
-    """Whether there is text to prepare; not where token ids exist already."""
+    """Whether the source holds text to prepare; false where token ids exist already."""
     has_text_field = False
-    """Whether a row names its text, so that `text_field` may be wrong."""
+    """Whether the text is one named field of a row, so that `text_field` may be wrong."""
     takes_line_ends = False
     """Whether `line_ends` is a setting of this kind."""
     takes_validation_paths = False
     """Whether `validation_paths` is a setting of this kind."""
     makes_its_files = False
-    """Whether `find_files` first writes the files, for minutes. It is then called by the stage
-    alone, after the other kinds' files were found."""
+    """Whether `find_files` writes the files first, which takes minutes. Then only the stage calls
+    it, after the files of the other kinds were found."""
     row_kind: str | None = None
-    """Name of the kind whose rows its files hold; None: its own."""
+    """Name of the kind that reads the rows of the files; None where this kind reads them itself."""
 
     def wrong_settings(self, config: RunConfig, name: str) -> list[str]:
-        """Describe what is wrong with the settings of a source of this kind, each a line with its
-        remedy."""
+        """Return a line with a remedy for each wrong setting of a source of this kind."""
         source = config.sources[name]
         problems = self.wrong_places(name, source)
         if source.line_ends is not None and not self.takes_line_ends:
             problems.append(
-                f"sources.{name}.line_ends = {source.line_ends}: only for kind text; of "
-                f"{source.kind}, text is never changed; leave it out"
+                f"sources.{name}.line_ends = {source.line_ends}: only kind text has this setting; "
+                f"the text of kind {source.kind} is never changed; leave the setting out"
             )
         if source.validation_paths and not self.takes_validation_paths:
             problems.append(
-                f"sources.{name}.validation_paths: only for kind megatron; of {source.kind}, "
-                "prepare.validation_fraction holds a share out"
+                f"sources.{name}.validation_paths: only kind megatron has this setting; for kind "
+                f"{source.kind}, prepare.validation_fraction decides what is held out"
             )
         return problems
 
     def wrong_places(self, name: str, source: Source) -> list[str]:
-        """Describe what is wrong with the settings that say where the source is."""
+        """Return a line for each wrong setting among those that say where the source is."""
         if source.slice is None and source.paths:
             return []
         return [f"sources.{name}: kind {source.kind} takes `paths: [...]` and no slice"]
 
     @abstractmethod
     def find_files(self, config: RunConfig, name: str) -> SourceFiles:
-        """Return the raw files of a source. Raises DataError with all that is wrong with them."""
+        """Return the raw files of a source. Raises DataError with every problem of its paths."""
 
     @abstractmethod
     def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
-        """Describe what `prepare` reads of a source, for the stage's fingerprint, without reading a
-        file's content."""
+        """Return what identifies the raw files of a source, for the fingerprint of `prepare`.
+
+        No file's content is read.
+        """
 
     @abstractmethod
     def rows(
         self, file: Path, text_field: str, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
-        """Yield a file's rows in order; raises FileBroken where it cannot be read on.
+        """Yield the rows of a file in order. Raises FileBroken where reading cannot continue.
 
         `advance` is called with the number of raw bytes read since its last call.
         """
@@ -81,53 +82,53 @@ class SourceKind(ABC):
     def read_rows(
         self, file: Path, text_field: str, advance: Callable[[int], None] = lambda count: None
     ) -> Generator[Row | Reject]:
-        """Yield a file's rows in order; raises FileBroken, whatever went wrong, at the point where
-        it cannot be read on.
+        """Yield the rows of a file in order. Raises FileBroken for any error of the file.
 
-        While a row is parsed it takes up to six times its size: the line, the parser's copy, and a
-        `str`, of four bytes a character where one is rare.
+        While a row is parsed, it takes up to six times its size in memory: the line, the parser's
+        copy, and a `str`, which takes four bytes a character if one character is outside the BMP.
         """
         try:
             yield from self.rows(file, text_field, advance)
-        except OSError as error:  # the file's: what is done between rows is not raised in here
+        except OSError as error:
+            # An error of this file: what the caller does between two rows is not raised in here.
             raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
         except (MemoryError, UserError):
             raise
-        except Exception as error:  # one file that nobody has thought of ends no stage
+        except Exception as error:
+            # One file that is broken in an unforeseen way must not end the stage with a bug.
             raise FileBroken(file, f"cannot be read: {type(error).__name__}: {error}") from None
 
 
 class RawFiles(SourceKind):
-    """A kind whose sources are raw files that `paths` names."""
+    """A kind whose sources are raw files, given by `paths`."""
 
     suffixes: Sequence[str]
-    """Ends of the names of files, in lower case, that are taken from a folder that is searched; a
-    file that is named, or matched by a glob, is taken anyway."""
+    """Suffixes of file names, in lower case, that a search of a folder takes. A file that `paths`
+    names, or that a glob matches, is taken whatever its suffix."""
     names_splits = True
-    """Whether a file's name may say that others hold it out."""
+    """Whether the name of a file may mark it as a held-out split (`test`, `validation`, ...)."""
 
     def why_unreadable(self, head: bytes) -> str | None:
-        """Return why no row of a file that begins so can be read, and what to do about it; None
-        where nothing is wrong.
+        """Return why a file that begins with `head` holds no rows, and a remedy; None if it may.
 
-        `head`: its content, decompressed; of a longer file at least the first kilobytes.
+        `head`: the decompressed content, or at least the first kilobytes of a longer file.
         """
         return why_not_fetched(head)
 
     def search(self, name: str, paths: Sequence[Path], own: Sequence[Path] = ()) -> SourceFiles:
-        """Return what paths give to a source of this name, nothing of it below the folders
-        `own`."""
+        """Return the files that `paths` give to source `name`, none from below the folders `own`."""
         return search_files(name, self.suffixes, paths, own, self.names_splits)
 
     def find_files(self, config: RunConfig, name: str) -> SourceFiles:
-        """Search the source's paths."""
+        """Return the files that the source's `paths` give."""
         return self.search(name, config.sources[name].paths, own_folders(config))
 
     def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
-        """Return a hash of the files' names, sizes and times of change.
+        """Return a hash of the files' names, sizes and modification times.
 
-        None for a source whose paths are all gone; where only some are, or files clash, what is
-        wrong: so a mistyped path beside a good one makes the stage stale, and running it tells.
+        None for a source whose paths are all missing. Where only some paths are missing, or files
+        clash, the text of the error: so a mistyped path beside a good one makes the stage stale,
+        and running the stage reports the error.
         """
         subject = f"files of {name}"
         try:
@@ -135,19 +136,22 @@ class RawFiles(SourceKind):
         except DataError as error:
             own = own_folders(config)
             paths = config.sources[name].paths
-            is_there = any(has_files(path, self.suffixes, own) for path in paths)
-            return {subject: str(error) if is_there else None}
+            if any(has_files(path, self.suffixes, own) for path in paths):
+                return {subject: str(error)}
+            return {subject: None}
         return {subject: fingerprint([file.identity for file in files])}
 
 
 def source_kind(source: Source) -> SourceKind:
-    """Return the object that knows the kind of a source."""
+    """Return the object of the source's kind."""
     return SOURCE_KINDS[source.kind]
 
 
 def input_files(config: RunConfig) -> dict[str, SourceFiles]:
-    """Return the files of each source that does not make them itself; raises one DataError with all
-    that is missing."""
+    """Return the files of each source, but for those of kinds that write their files themselves.
+
+    Raises one DataError with the problems of all sources.
+    """
     files: dict[str, SourceFiles] = {}
     problems = []
     for name, source in config.sources.items():
@@ -164,7 +168,7 @@ def input_files(config: RunConfig) -> dict[str, SourceFiles]:
 
 
 def describe_sources(config: RunConfig) -> dict[str, str | None]:
-    """Describe what `prepare` reads from outside, for its fingerprint."""
+    """Return what identifies the raw files of all sources, for the fingerprint of `prepare`."""
     described: dict[str, str | None] = {}
     for name, source in config.sources.items():
         described |= source_kind(source).identify(config, name)
@@ -172,8 +176,7 @@ def describe_sources(config: RunConfig) -> dict[str, str | None]:
 
 
 def own_folders(config: RunConfig) -> list[Path]:
-    """Return the folders of text that the pipeline itself writes: searched, they would give every
-    text again."""
+    """Return the folders of text that the pipeline writes, which no search may take as raw text."""
     data = data_folder(config)
     texts = [data.documents, data.tokenizer, data.tokens, data.raw_local_machine]
     return [config.paths.run_dir, *texts]

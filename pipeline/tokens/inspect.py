@@ -268,9 +268,16 @@ def _prefix(data: Data, path: Path) -> Path:
     return DataFolder(data.folder).tokens / path.parent.name / path.stem
 
 
+def _record(data: Data, path: Path, row: int) -> dict[str, Any]:
+    """Read one row of a shard: its text, and where it came from."""
+    if path.suffix == ".idx":
+        return _decoded(data, path, row)
+    return {**read_documents(path, [row])[0]}
+
+
 def _document(data: Data, path: Path, split: str, row: int, characters: int) -> dict[str, Any]:
     """Read one row of a shard, with its tokens."""
-    record = _decoded(data, path, row) if path.suffix == ".idx" else read_documents(path, [row])[0]
+    record = _record(data, path, row)
     text = record.pop("text")
     shown = text[:characters]
     return {

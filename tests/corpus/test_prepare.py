@@ -584,7 +584,7 @@ def test_broken_files_stop_the_stage_after_the_others(
         f"source web: {folder}/c.jsonl.zst: not valid .zst data in its beginning"
     )
     assert remedy.endswith(
-        "or set prepare.on_broken_file=keep-readable-rows to take the rows before its break."
+        "or set prepare.on_broken_file=keep-readable-rows to take the rows before the break."
     )
     documents = folder / "data" / "documents"
     whole = {

@@ -94,7 +94,10 @@ def test_a_new_kind_refuses_the_settings_of_others(csv_run: Path) -> None:
         load(csv_run, ["sources.web.line_ends=lf", "sources.web.slice=code"])
     message = str(refused.value)
     assert "sources.web: kind csv takes `paths: [...]` and no slice" in message
-    assert "sources.web.line_ends = lf: only for kind text; of csv, text is" in message
+    assert (
+        "sources.web.line_ends = lf: only kind text has this setting; the text of kind csv"
+        in message
+    )
 
 
 def test_a_word_that_names_no_kind_is_refused_with_those_that_do(run_file: Path) -> None:

@@ -94,10 +94,8 @@ def test_two_files_of_one_name_are_an_error_with_a_way_out(tmp_path: Path) -> No
         find_files("s", "jsonl", [tmp_path / year / "wiki" for year in ("2023", "2024")])
     assert str(raised.value) == (
         f"sources.s.paths: {tmp_path}/2023/wiki/1.jsonl and {tmp_path}/2024/wiki/1.jsonl would "
-        "both be named "
-        "wiki/1.jsonl (1 more such pairs), by which documents are told apart. Make them two "
-        "sources, or name their "
-        f"common parent folder {tmp_path}."
+        "both be named wiki/1.jsonl (1 more such pairs), but documents are told apart by this name. "
+        f"Make them two sources, or name their common parent folder {tmp_path}."
     )
 
 
