@@ -25,8 +25,7 @@ from pipeline.checkpoint.state import TrainState
 from pipeline.checkpoint.stored_weights import StoredWeights, open_stored_weights, parameter_groups
 from pipeline.config.groups import RankGroups
 from pipeline.engine.agreement import problems_on_any_rank
-from pipeline.engine.engine import Engine
-from pipeline.engine.shards import group_shapes
+from pipeline.engine.deepspeed_engine import Engine, group_shapes
 from pipeline.errors import DataError
 from pipeline.store.layout import manifest_path
 from pipeline.store.records import CheckpointManifest

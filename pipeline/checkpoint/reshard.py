@@ -18,9 +18,9 @@ from deepspeed.checkpoint.constants import (
 
 from pipeline.checkpoint.stored_weights import StoredWeights
 from pipeline.config.groups import RankGroups
-from pipeline.engine.engine import Engine
+from pipeline.engine.deepspeed_engine import Engine, flat_tensors, group_shapes
 from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
-from pipeline.engine.shards import Slot, copy_slots, flat_tensors, group_shapes, slots_of_ranks
+from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 
 
 def load_stored_weights(engine: Engine, groups: RankGroups, stored: StoredWeights) -> None:

@@ -38,7 +38,7 @@ from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_sections import Checkpoint
 from pipeline.engine.agreement import call_on_rank_0, problems_on_any_rank
-from pipeline.engine.engine import Engine
+from pipeline.engine.deepspeed_engine import Engine, write_no_recovery_script
 from pipeline.engine.groups import gather_from_world_ranks
 from pipeline.errors import UserError
 from pipeline.logs import note
@@ -282,9 +282,7 @@ class Saver:
         engine = self._engine
         real = self._engine.checkpoint_engine
         engine.checkpoint_engine = _Capture(states, keep)
-        engine._copy_recovery_script = lambda path: (
-            None
-        )  # a script of its own beside each checkpoint: `export` does that
+        write_no_recovery_script(engine)
         try:
             yield
         finally:

@@ -1,11 +1,12 @@
-"""What a rank's device can do: its free memory and number formats, held against what the run asks
-for."""
+"""Compare a run's number format and memory with what a rank's device offers.
+
+Reads the machine's free memory, the GPU's, and the limits of cgroups.
+"""
 
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -13,7 +14,12 @@ from transformers import PretrainedConfig
 
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.deepspeed_config import BUCKET_ELEMENTS, offload_device
+from pipeline.engine.deepspeed_config import (
+    BUCKET_ELEMENTS,
+    DeepSpeedConfig,
+    ZeroSettings,
+    offload_device,
+)
 from pipeline.engine.groups import gather_from_world_ranks
 from pipeline.engine.memory import WIDTH, FreeMemory, MemorySetting, ModelShape, refuse_if_too_big
 from pipeline.errors import ConfigError
@@ -22,67 +28,82 @@ from pipeline.model.costs import head_width
 from pipeline.model.sizes import ModelParameters, moment_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")
+"""Where Linux mounts the tree of cgroups."""
+CGROUP_FILES = {
+    "": ("memory.max", "memory.current"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""Files with a cgroup's limit and use: version 2, which names no controller, and version 1."""
 
 
 def device_problems(
     config: RunConfig,
     groups: RankGroups,
-    resolved: dict[str, Any],
+    resolved: DeepSpeedConfig,
     architecture: PretrainedConfig,
     sizes: ModelParameters,
 ) -> list[str]:
-    """Return why this rank cannot run the model: number format, memory. Process groups must exist;
-    allocates nothing."""
+    """Return why this rank cannot train the model: number format, memory.
+
+    Process groups must exist; every rank calls it. Allocates nothing on the device.
+    """
+    # The number format.
     hosts = gather_from_world_ranks(socket.gethostname(), groups)
     on_gpu = torch.cuda.is_available()
-    capability = torch.cuda.get_device_capability() if on_gpu else None
+    capability = compute_capability(on_gpu)
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
+
+    # The memory, of which the ranks on one machine share the host's.
     shape = model_shape(architecture, sizes)
     setting = memory_setting(config, resolved, groups.sizes.world, on_gpu)
     setting = replace(setting, moment_bytes=moment_bytes(config, sizes))
     tokens = setting.micro_batch_sequences * setting.sequence_length
     logit_tokens = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
-    where = (
-        f"on {torch.cuda.get_device_name()}"
-        if on_gpu
-        else f"into a rank's share of {socket.gethostname()}'s memory"
-    )
+    where = f"into a rank's share of {socket.gethostname()}'s memory"
+    if on_gpu:
+        where = f"on {torch.cuda.get_device_name()}"
+    free = _free_memory(hosts.count(socket.gethostname()))
     try:
-        refuse_if_too_big(
-            shape, setting, _room(hosts.count(socket.gethostname())), where, logit_tokens
-        )
+        refuse_if_too_big(shape, setting, free, where, logit_tokens)
     except ConfigError as error:
         problems += error.problems
     return problems
 
 
+def compute_capability(on_gpu: bool) -> tuple[int, int] | None:
+    """Return the CUDA compute capability of this rank's GPU; None where ranks run on the CPU."""
+    if not on_gpu:
+        return None
+    return torch.cuda.get_device_capability()
+
+
 def cpu_has_fp16() -> bool:
-    """Tell whether this machine's CPU computes in fp16, as DeepSpeed asks (0.19.8,
-    cpu_accelerator.py)."""
+    """Tell whether this machine's CPU computes in fp16.
+
+    Source: DeepSpeed 0.19.8, cpu_accelerator.py, which asks the same.
+    """
     return torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16: bool) -> list[str]:
-    """Name what is wrong with a number format on a CUDA device of this compute capability; None is
-    a CPU.
+    """Name what is wrong with a number format on a device.
 
+    `capability` is the CUDA compute capability; None stands for a CPU.
     Source: NVIDIA, CUDA C++ Programming Guide, "Compute Capabilities": bf16 from 8.0 (Ampere) on.
     """
     if dtype == "fp16" and capability is None and not cpu_fp16:
         return ["precision.dtype = fp16: this CPU does not compute in fp16; set bf16 or fp32"]
     if dtype != "bf16" or capability is None or capability >= (8, 0):
         return []
-    found = ".".join(map(str, capability))
+    major, minor = capability
     return [
-        f"precision.dtype = bf16: this GPU has compute capability {found}, and bf16 needs 8.0; set "
-        "fp16 (with loss "
-        "scaling) or fp32"
+        f"precision.dtype = bf16: this GPU has compute capability {major}.{minor}, and bf16 needs "
+        "8.0; set fp16 (with loss scaling) or fp32"
     ]
 
 
 def model_shape(architecture: PretrainedConfig, sizes: ModelParameters) -> ModelShape:
-    """Read what the sums need from a transformers config, by the names that most architectures
-    share."""
+    """Read the shape of a model from a transformers config, by the names most architectures use."""
     hidden = architecture.hidden_size
     heads = architecture.num_attention_heads
     head = head_width(architecture)
@@ -96,18 +117,24 @@ def model_shape(architecture: PretrainedConfig, sizes: ModelParameters) -> Model
         feed_forward=getattr(architecture, "intermediate_size", None) or 4 * hidden,
         is_gated=getattr(architecture, "hidden_act", "") in ("silu", "swish"),
         vocabulary=architecture.vocab_size,
-        normalises_heads=architecture.model_type.startswith(
-            "qwen3"
-        ),  # a part of the architecture, not of its config
+        # Part of the architecture: no entry of the config says it.
+        normalises_heads=architecture.model_type.startswith("qwen3"),
     )
 
 
 def memory_setting(
-    config: RunConfig, resolved: dict[str, Any], ranks: int, on_gpu: bool
+    config: RunConfig, resolved: DeepSpeedConfig, ranks: int, on_gpu: bool
 ) -> MemorySetting:
-    """Put together what the sums need of a run."""
+    """Collect the settings of a run that its memory depends on."""
     zero = resolved["zero_optimization"]
-    devices = [offload_device(resolved, what) for what in ("optimizer", "param")]
+    optimizer_device = offload_device(resolved, "optimizer")
+    parameter_device = offload_device(resolved, "param")
+
+    # On a CPU a buffer's pages take no memory until they are written: the gradients' own size at
+    # most.
+    bucket_bytes = 0
+    if on_gpu:
+        bucket_bytes = _bucket_bytes(zero, config.precision.dtype)
     return MemorySetting(
         dtype=config.precision.dtype,
         zero_stage=zero["stage"],
@@ -117,27 +144,27 @@ def memory_setting(
         sequence_length=config.data.sequence_length,
         activation_checkpointing=config.train.activation_checkpointing,
         stores_scores=config.model.config.get("attn_implementation") == "eager",
-        offloads_optimizer=devices[0] != "none",
-        offloads_parameters=devices[1] != "none",
-        to_nvme="nvme" in devices,
+        offloads_optimizer=optimizer_device != "none",
+        offloads_parameters=parameter_device != "none",
+        to_nvme="nvme" in (optimizer_device, parameter_device),
         copies_saves=config.checkpoint.asynchronous,
-        # On a CPU the buffers' pages are not there until they are written to: the gradients' own
-        # size at most.
-        bucket_bytes=_bucket_bytes(zero, config.precision.dtype) if on_gpu else 0,
+        bucket_bytes=bucket_bytes,
     )
 
 
-def _bucket_bytes(zero: dict[str, Any], dtype: str) -> int:
-    """Return the size of the buffers in which DeepSpeed gathers gradients: two where communication
-    overlaps."""
+def _bucket_bytes(zero: ZeroSettings, dtype: str) -> int:
+    """Return the bytes of DeepSpeed's gradient buffers: two where communication overlaps."""
     stage = zero["stage"]
     if stage == 0 or (stage == 1 and dtype == "bf16") or not zero.get("contiguous_gradients", True):
         return 0
-    buffers = 2 if stage < 3 and zero.get("overlap_comm", False) else 1
+    buffers = 1
+    if stage < 3 and zero.get("overlap_comm", False):
+        buffers = 2
     return int(zero.get("reduce_bucket_size", BUCKET_ELEMENTS)) * WIDTH[dtype] * buffers
 
 
-def _room(ranks_here: int) -> FreeMemory:
+def _free_memory(ranks_here: int) -> FreeMemory:
+    """Return the memory that one of the ranks on this machine may use."""
     host = free_host_memory() / ranks_here
     if torch.cuda.is_available():
         return FreeMemory(float(torch.cuda.mem_get_info()[0]), host, is_shared=False)
@@ -145,33 +172,33 @@ def _room(ranks_here: int) -> FreeMemory:
 
 
 def free_host_memory() -> int:
-    """Return bytes of memory that processes here may still take: what the machine has, within every
-    cgroup's limit."""
+    """Return the bytes of host memory that this process may still take, within every cgroup."""
     own = Path("/proc/self/cgroup")
-    lines = own.read_text().splitlines() if own.exists() else []
+    lines: list[str] = []
+    if own.exists():
+        lines = own.read_text().splitlines()
     return min([psutil.virtual_memory().available, *left_in_cgroups(CGROUPS, lines)])
 
 
 def left_in_cgroups(root: Path, own: Sequence[str]) -> list[int]:
-    """Return what each cgroup of this process leaves it; `own` are the lines of /proc/self/cgroup.
+    """Return the bytes that each cgroup of this process leaves free.
 
-    Reads version 2 (`memory.max`) and 1 (`memory/.../memory.limit_in_bytes`); pages of files count
-    as free.
+    `own` are the lines of /proc/self/cgroup. Reads version 2 (`memory.max`) and version 1
+    (`memory/.../memory.limit_in_bytes`). Pages of files count as free.
     """
-    left = []
+    left: list[int] = []
     for line in own:
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
+        if controllers not in CGROUP_FILES:
             continue
         base = root / controllers
-        names = (
-            ("memory.max", "memory.current")
-            if not controllers
-            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        )
+        limit_file, used_file = CGROUP_FILES[controllers]
+
+        # Every level of the tree has a limit of its own.
         folder = base / path.lstrip("/")
         for level in (folder, *folder.parents):
-            limit, used = (_number(level / name) for name in names)
+            limit = _number(level / limit_file)
+            used = _number(level / used_file)
             if limit is not None and used is not None:
                 left.append(max(0, limit - used + _file_pages(level)))
             if level == base:
@@ -180,14 +207,18 @@ def left_in_cgroups(root: Path, own: Sequence[str]) -> list[int]:
 
 
 def _number(path: Path) -> int | None:
+    """Return the number in a file; None where there is no file, or it says "max": no limit."""
     try:
         text = path.read_text().strip()
     except OSError:
         return None
-    return int(text) if text.isdigit() else None  # "max": no limit
+    if not text.isdigit():
+        return None
+    return int(text)
 
 
 def _file_pages(level: Path) -> int:
+    """Return the bytes of a cgroup's pages of files, which the system gives up when needed."""
     try:
         stat = dict(line.split() for line in (level / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):

@@ -1,14 +1,13 @@
-"""Which of DeepSpeed's operators a run makes every rank load. Free of torch.
+"""Which of DeepSpeed's operators every rank of a run loads. Free of torch.
 
 `python -m pipeline.engine.operators` compiles what training on CPUs may need (`jobs/setup.sh dev`).
 """
 
 import os
 import time
-from typing import Any
 
 from pipeline.config.sections import Optimizer
-from pipeline.engine.deepspeed_config import offload_device
+from pipeline.engine.deepspeed_config import DeepSpeedConfig, offload_device
 from pipeline.engine.extensions import (
     Operator,
     is_operator_built,
@@ -24,20 +23,25 @@ ASYNC_IO = Operator(
     "DeepSpeed's reader and writer of NVMe disks",
     "from deepspeed.ops.op_builder import AsyncIOBuilder; AsyncIOBuilder().load(verbose=True)",
     usual="1 minute",
-    remedy="install libaio and a C++ compiler (Debian: apt install libaio-dev g++), or offload to device cpu",
+    remedy=(
+        "install libaio and a C++ compiler (Debian: apt install libaio-dev g++), or offload to "
+        "device cpu"
+    ),
 )
 
 
-def needed_operators(resolved: dict[str, Any], optimizer: Optimizer) -> list[Operator]:
-    """Return what a DeepSpeed config and an optimizer make every rank load."""
-    devices = [offload_device(resolved, what) for what in ("optimizer", "param")]
-    of_optimizer = optimizer_kind(optimizer).operators(optimizer, devices[0] != "none")
-    return [*of_optimizer, ASYNC_IO] if "nvme" in devices else of_optimizer
+def needed_operators(resolved: DeepSpeedConfig, optimizer: Optimizer) -> list[Operator]:
+    """Return the operators that a DeepSpeed config and an optimizer make every rank load."""
+    optimizer_device = offload_device(resolved, "optimizer")
+    parameter_device = offload_device(resolved, "param")
+    operators = optimizer_kind(optimizer).operators(optimizer, optimizer_device != "none")
+    if "nvme" in (optimizer_device, parameter_device):
+        return [*operators, ASYNC_IO]
+    return operators
 
 
 def main() -> None:
-    """Compile DeepSpeed's CPU optimizer for this machine, unless it is there, and say what takes so
-    long."""
+    """Compile DeepSpeed's CPU optimizer for this machine, unless that has been done before."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     if is_operator_built(CPU_ADAM):
         return

@@ -1,41 +1,41 @@
-"""Where each stretch of each parameter lies in the flat tensors that ZeRO cuts among the ranks.
+"""Which part of each parameter lies where in the flat tensors that ZeRO divides among the ranks.
 
-It follows from the parameters' shapes and their order alone, so every rank knows it of all ranks.
+The layout follows from the parameters' shapes and their order alone, so that every rank can compute
+the layout of all ranks.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 Shapes = Sequence[Mapping[str, torch.Size]]
-"""`[{name: shape}]` by group, in the order in which the flat tensors hold the parameters."""
+"""`[{name: shape}]` by group, in the order of the parameters in the flat tensors."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a stretch of one parameter, taken as a vector, lies in one rank's flat tensors. All in
-    elements."""
+    """One part of a flattened parameter in one rank's flat tensors. Sizes and offsets in elements."""
 
     name: str
+    """Name of the parameter."""
     start: int
-    """Its first element in the parameter."""
+    """Offset of the part in the flattened parameter."""
     length: int
     group: int
-    """Which of the rank's flat tensors."""
+    """Index of the flat tensor among the rank's flat tensors."""
     offset: int
-    """Its first element in that tensor."""
+    """Offset of the part in that flat tensor."""
 
 
 def vector_slots(shapes: Shapes, parts: Sequence[int], ranks: int) -> list[list[Slot]]:
-    """Return each rank's slots at ZeRO 1 and 2, from `[{name: shape}]` and the length of a part, by
-    group.
+    """Return each rank's slots at ZeRO 1 and 2.
 
-    There a group of parameters is one vector, cut into equal parts wherever the cuts fall.
-    DeepSpeed's own record of it, `param_slice_mappings`, is wrong under `round_robin_gradients`:
-    the order is another one.
+    `shapes` is `[{name: shape}]` by group, `parts` the length of a rank's part by group. A group of
+    parameters is one vector, cut into equal parts, also in the middle of a parameter. DeepSpeed's
+    own record, `param_slice_mappings`, is wrong under `round_robin_gradients`, which changes the
+    order of the parameters.
     """
     slots: list[list[Slot]] = [[] for _ in range(ranks)]
     for group, (named, part) in enumerate(zip(shapes, parts, strict=True)):
@@ -55,8 +55,8 @@ def vector_slots(shapes: Shapes, parts: Sequence[int], ranks: int) -> list[list[
 def even_slots(shapes: Shapes, ranks: int) -> list[list[Slot]]:
     """Return each rank's slots at ZeRO 3, from `[{name: shape}]` by group.
 
-    There every parameter is cut into equal parts; the last ones are padded, so that some may hold
-    nothing.
+    Every parameter is cut into equal parts. The last parts are padded, so that some ranks may hold
+    nothing of a parameter.
     """
     slots: list[list[Slot]] = [[] for _ in range(ranks)]
     for group, named in enumerate(shapes):
@@ -71,43 +71,38 @@ def even_slots(shapes: Shapes, ranks: int) -> list[list[Slot]]:
     return slots
 
 
-def group_shapes(engine: Any) -> Shapes:
-    """Return the shapes of a DeepSpeed engine's parameters, as its flat tensors hold them."""
-    return engine._get_zero_param_shapes()
-
-
-def flat_tensors(engine: Any) -> list[torch.Tensor]:
-    """Return this rank's flat fp32 weights by group, the parameters that the inner optimizer steps
-    on (ZeRO 1 to 3)."""
-    if engine.zero_optimization_stage() == 3:
-        return list(engine.optimizer.fp32_partitioned_groups_flat)
-    return [group["params"][0] for group in engine.optimizer.param_groups]
-
-
 def slots_of_ranks(
     stage: int, shapes: Shapes, sizes: Sequence[int], ranks: int
 ) -> list[list[Slot]]:
-    """Return each rank's slots at a ZeRO stage from 1 to 3; `sizes` are the elements of a rank's
-    flat tensors."""
-    return even_slots(shapes, ranks) if stage == 3 else vector_slots(shapes, sizes, ranks)
+    """Return each rank's slots at a ZeRO stage from 1 to 3.
+
+    `shapes` is `[{name: shape}]` by group, `sizes` the elements of a rank's flat tensor by group.
+    """
+    if stage == 3:
+        return even_slots(shapes, ranks)
+    return vector_slots(shapes, sizes, ranks)
 
 
 def copy_slots(
     sizes: Sequence[int],
     slots: Sequence[Slot],
     old_slots: Sequence[Sequence[Slot]],
-    old: Callable[[int], Any],
+    old: Callable[[int], Sequence[torch.Tensor]],
 ) -> list[torch.Tensor]:
-    """Return one rank's flat tensors, `sizes` elements long, copied from the old ranks'
-    `old(rank)[group]`.
+    """Return one rank's new flat tensors, filled from the flat tensors of the old ranks.
 
-    What no slot covers is padding and zero. Raises AssertionError where the old ones lack a part of
-    a slot.
+    `sizes` are the elements of the new tensors by group, `slots` this rank's slots in them.
+    `old_slots` are the slots of every old rank, `old(rank)[group]` the tensors they describe.
+    Padding, which no slot covers, is zero. Raises AssertionError where the old tensors lack a part
+    of a slot.
     """
+    # Find the old slots of each parameter.
     pieces: dict[str, list[tuple[Slot, int]]] = {}
-    for rank, of_rank in enumerate(old_slots):
-        for slot in of_rank:
+    for rank, slots_of_rank in enumerate(old_slots):
+        for slot in slots_of_rank:
             pieces.setdefault(slot.name, []).append((slot, rank))
+
+    # Copy the overlap of each new slot with each old one, and count what was copied.
     new = [torch.zeros(size) for size in sizes]
     for slot in slots:
         copied = 0
@@ -115,10 +110,9 @@ def copy_slots(
             begin = max(slot.start, piece.start)
             length = min(slot.start + slot.length, piece.start + piece.length) - begin
             if length > 0:
-                stretch = old(rank)[piece.group].narrow(
-                    0, piece.offset + begin - piece.start, length
-                )
-                new[slot.group].narrow(0, slot.offset + begin - slot.start, length).copy_(stretch)
+                source = old(rank)[piece.group]
+                values = source.narrow(0, piece.offset + begin - piece.start, length)
+                new[slot.group].narrow(0, slot.offset + begin - slot.start, length).copy_(values)
                 copied += length
         assert copied == slot.length, (
             f"{copied} of the {slot.length} elements of {slot} are in the checkpoint"

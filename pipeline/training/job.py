@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -16,13 +15,15 @@ from pipeline.engine import extensions
 from pipeline.engine.agreement import call_on_rank_0, problems_on_any_rank
 from pipeline.engine.capacity import device_problems
 from pipeline.engine.deepspeed_config import (
+    DeepSpeedConfig,
     construction_sharding,
     fit_buckets,
     read_template,
     resolve_template,
     zero_stage,
 )
-from pipeline.engine.engine import Engine, make_engine
+from pipeline.engine.deepspeed_engine import Engine
+from pipeline.engine.engine import make_engine
 from pipeline.engine.groups import join_process_groups
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.engine.noise_scale import MicroBatchGradients
@@ -62,7 +63,7 @@ from pipeline.training.trackers import Trackers
 class EnginePlan:
     """What the ranks have agreed to build."""
 
-    resolved: dict[str, Any]
+    resolved: DeepSpeedConfig
     """The complete DeepSpeed config."""
     sizes: ModelParameters
     disk_need: str
@@ -125,7 +126,7 @@ def run_job(
     return train_job(job, state)
 
 
-def provide_operators(config: RunConfig, groups: RankGroups, resolved: dict[str, Any]) -> None:
+def provide_operators(config: RunConfig, groups: RankGroups, resolved: DeepSpeedConfig) -> None:
     """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would
     look like a hang."""
     for operator in needed_operators(resolved, config.optimizer):
@@ -140,7 +141,7 @@ def provide_operators(config: RunConfig, groups: RankGroups, resolved: dict[str,
 def plan_engine(
     config: RunConfig,
     groups: RankGroups,
-    resolved: dict[str, Any],
+    resolved: DeepSpeedConfig,
     architecture: PretrainedConfig,
 ) -> EnginePlan:
     """Return what to build, if every rank's device can hold it and the disk its checkpoints.

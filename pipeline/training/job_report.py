@@ -9,7 +9,7 @@ from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import GroupSizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
-from pipeline.engine.engine import Engine
+from pipeline.engine.deepspeed_engine import Engine
 from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.model.language_model import LanguageModel, compiled_graphs
 from pipeline.model.sizes import ModelParameters

@@ -13,7 +13,7 @@ from pipeline.checkpoint.stored_weights import StoredWeights, open_stored_weight
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.agreement import call_on_rank_0
-from pipeline.engine.engine import Engine
+from pipeline.engine.deepspeed_engine import Engine
 from pipeline.model.given_weights import GivenWeights, pretrained_weights
 from pipeline.model.language_model import PREFIX
 from pipeline.store.events import BRANCH, write_event

@@ -8,7 +8,7 @@ from pipeline.checkpoint.reader import damage_of_checkpoint, load_checkpoint, st
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.engine import Engine
+from pipeline.engine.deepspeed_engine import Engine
 from pipeline.errors import UserError
 from pipeline.store.events import write_event
 from pipeline.store.layout import run_folder

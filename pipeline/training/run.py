@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.checkpoint.saver import Saver
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.engine import Engine
+from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.noise_scale import MicroBatchGradients
 from pipeline.model.costs import ModelSize, flops_utilisation
 from pipeline.model.device_batch import DeviceBatch

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from pipeline.checkpoint.state import TrainState
-from pipeline.engine.engine import Engine, clip_gradients, gradient_norm, loss_scale
+from pipeline.engine.deepspeed_engine import Engine
+from pipeline.engine.engine import clip_gradients, gradient_norm, loss_scale
 from pipeline.engine.groups import sum_over_world_ranks
 from pipeline.engine.noise_scale import NoiseScale, is_noise_measured
 from pipeline.errors import UserError

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pipeline.config.groups import RankGroups
-from pipeline.engine.engine import Engine
+from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.groups import sum_over_data_ranks
 from pipeline.model.device_batch import Mover
 from pipeline.sampling.batches import IGNORED, Batch, RowShape, TokenSource, read_batch

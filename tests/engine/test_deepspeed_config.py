@@ -13,14 +13,12 @@ from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.engine.deepspeed_config import (
-    OFFLOAD_KEYS,
-    QUANTISING_ZERO_KEYS,
-    ZERO_KEYS,
     offloads_optimizer,
     read_template,
     refuse_execution,
     resolve_template,
 )
+from pipeline.engine.template_keys import OFFLOAD_KEYS, QUANTISING_ZERO_KEYS, ZERO_KEYS
 from pipeline.errors import ConfigError
 
 

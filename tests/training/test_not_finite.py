@@ -83,7 +83,7 @@ def train_with_bad_gradients_for_ever(config: RunConfig) -> dict[str, Any]:
 
 def weights(engine: Any) -> list[torch.Tensor]:
     """Return copies of what this rank holds: the fp32 weights, and those of the forward pass."""
-    from pipeline.engine.shards import flat_tensors
+    from pipeline.engine.deepspeed_engine import flat_tensors
 
     held = [] if engine.zero_optimization_stage() == 0 else flat_tensors(engine)
     own = [getattr(parameter, "ds_tensor", parameter) for parameter in engine.module.parameters()]

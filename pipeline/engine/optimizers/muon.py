@@ -74,8 +74,9 @@ class MuonKind(OptimizerKind):
     def lay_out(self, engine: Any, groups: RankGroups) -> None:
         """Say which stretches of which matrices each rank's flat tensors hold; at ZeRO 0 matrices
         are whole."""
+        from pipeline.engine.deepspeed_engine import flat_tensors, group_shapes
         from pipeline.engine.optimizers.sharded_muon import FlatLayout
-        from pipeline.engine.shards import flat_tensors, group_shapes, slots_of_ranks
+        from pipeline.engine.shards import slots_of_ranks
 
         stage = engine.zero_optimization_stage()
         if stage == 0:
