@@ -7,35 +7,38 @@ import errno
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 MOST_PROBLEMS = 50
-"""Shown in one message."""
+"""Largest number of problems listed in one message."""
 
 
-def first_of(names: Sequence[str], most: int) -> str:
-    """Return the first names of a list in words, and how many more there are."""
-    shown = first_items(names, most)
-    if len(names) <= most:
-        return ", ".join(shown)
-    return f"{', '.join(shown[:-1])} {shown[-1]}"
+def first_of(names: Sequence[str], limit: int) -> str:
+    """Return the first `limit` names, separated by commas, and the number of the others."""
+    items = first_items(names, limit)
+    if len(names) <= limit:
+        return ", ".join(items)
+    return f"{', '.join(items[:-1])} {items[-1]}"
 
 
-def first_items(items: Sequence[str], most: int, kind: str = "") -> list[str]:
-    """Return the first items of a list and, where there are more, `and 7 more files` as the last
-    one; `files` is the kind."""
-    others = len(items) - most
+def first_items(items: Sequence[str], limit: int, kind: str = "") -> list[str]:
+    """Return the first `limit` items, and `and 7 more files` as the last one where there are more.
+
+    `kind` is the noun: `files` in the example.
+    """
+    others = len(items) - limit
     if others <= 0:
         return list(items)
-    return [*items[:most], f"and {others:,} more {kind}".rstrip()]
+    return [*items[:limit], f"and {others:,} more {kind}".rstrip()]
 
 
-def one_line(error: Exception, most: int = 300) -> str:
-    """Return what an exception of a library says on one line of at most so many characters."""
-    return " ".join(str(error).split())[:most]
+def one_line(error: Exception, limit: int = 300) -> str:
+    """Return the message of a library's exception on one line of at most `limit` characters."""
+    return " ".join(str(error).split())[:limit]
 
 
 class UserError(Exception):
-    """Something the user can put right: shown as a message, without a traceback (exit code 2)."""
+    """A mistake that the user can correct: printed without a traceback (exit code 2)."""
 
     exit_code = 2
 
@@ -46,11 +49,14 @@ class ConfigError(UserError):
 
     def __init__(self, problems: Sequence[str], where: str = "") -> None:
         self.problems = list(problems)
-        head = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        count = len(self.problems)
+        head = f"{count} problems in {where or 'the settings'}:"
+        if count == 1:
+            head = f"1 problem in {where or 'the settings'}:"
         lines = [f"  - {problem}" for problem in self.problems[:MOST_PROBLEMS]]
-        if len(self.problems) > MOST_PROBLEMS:
-            lines.append(f"  and {len(self.problems) - MOST_PROBLEMS:,} more")
-        super().__init__("\n".join([f"{head} in {where or 'the settings'}:", *lines]))
+        if count > MOST_PROBLEMS:
+            lines.append(f"  and {count - MOST_PROBLEMS:,} more")
+        super().__init__("\n".join([head, *lines]))
 
 
 class DataError(UserError):
@@ -62,22 +68,20 @@ class LeaseError(UserError):
 
 
 class RequirementError(UserError):
-    """The run finished, and a result that the run file demands (`evaluation.require_*`) was not
-    reached."""
+    """The run finished without a result that the run file requires, such as
+    `evaluation.require_*` (exit code 3)."""
 
     exit_code = 3
 
 
 class Interrupted(UserError):
-    """Stopped by a signal after saving what was done: the same command goes on from there (exit
-    code 75)."""
+    """The command was stopped after saving; run again, it continues from there (exit code 75)."""
 
     exit_code = 75
 
 
 class TasksFailed(UserError):
-    """Some tasks of a stage failed, each for a reason that the user can put right; all others are
-    done."""
+    """Some tasks of a stage failed for reasons that the user can correct; all others are done."""
 
 
 class OutOfSpace(UserError):
@@ -85,53 +89,53 @@ class OutOfSpace(UserError):
 
 
 class WorkerLost(UserError):
-    """A worker process was killed again and again over the same task."""
+    """A worker process was killed several times while it ran the same task."""
 
 
 def nearest_multiples(value: int, unit: int) -> str:
-    """Return what a value that is no multiple of `unit` could be instead: the multiples around it,
-    both above 0."""
+    """Return the two positive multiples of `unit` around a value, in words: `16 or 24`."""
     low = max(1, value // unit) * unit
     return f"{low} or {low + unit}"
 
 
 def nearest_divisors(value: int, number: int, least: int = 1) -> str:
-    """Return what a value that does not divide `number` could be instead: the divisors around it,
-    none below `least`."""
-    divisors = sorted(
-        {n for i in range(1, math.isqrt(number) + 1) if number % i == 0 for n in (i, number // i)}
-    )
-    below = [n for n in divisors if least <= n < value][-1:]
-    return " or ".join(map(str, [*below, *[n for n in divisors if n > max(value, least - 1)][:1]]))
+    """Return the divisors of `number` around a value, none below `least`, in words: `4 or 6`."""
+    divisors: set[int] = set()
+    for divisor in range(1, math.isqrt(number) + 1):
+        if number % divisor == 0:
+            divisors |= {divisor, number // divisor}
+    allowed = sorted(divisor for divisor in divisors if divisor >= least)
+    below = [divisor for divisor in allowed if divisor < value]
+    above = [divisor for divisor in allowed if divisor > value]
+    return " or ".join(map(str, [*below[-1:], *above[:1]]))
 
 
 def is_missing(error: OSError) -> bool:
-    """Tell whether an error says that there is no such file, not that it may not or cannot be read
-    just now."""
+    """Tell whether an error means that there is no such file, not that it cannot be read now."""
     return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
-def out_of_space(error: OSError, folder: object) -> OutOfSpace | None:
-    """Return what to tell the user if `error` says that the disk is full, else None."""
+def out_of_space(error: OSError, where: Path | str) -> OutOfSpace | None:
+    """Return the error to raise if `error` means that the disk is full, else None.
+
+    `where` is named in the message where `error` names no file.
+    """
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return None
     return OutOfSpace(
-        f"{error.filename or folder}: cannot be written: {os.strerror(error.errno)}. Free some "
-        "space, or put paths.data_dir "
-        "and paths.run_dir on a larger disk; then run the same command again: what was finished "
-        "is kept."
+        f"{error.filename or where}: cannot be written: {os.strerror(error.errno)}. Free some "
+        "space, or put paths.data_dir and paths.run_dir on a larger disk; then run the same command "
+        "again: what was finished is kept."
     )
 
 
 def out_of_reach(error: OSError) -> UserError | None:
-    """Return what to tell the user if `error` says that a file may not be used, or that its file
-    system is in trouble."""
-    if (
-        error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
-        or not error.filename
-    ):
+    """Return the error to raise if access is denied or the file system is in trouble, else None."""
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE):
+        return None
+    if not error.filename:
         return None
     return UserError(
-        f"{error.filename}: {os.strerror(error.errno)}. Mend that, then run the same command "
+        f"{error.filename}: {os.strerror(error.errno)}. Correct that, then run the same command "
         "again: what was finished is kept."
     )

@@ -191,7 +191,7 @@ def test_files_out_of_reach_are_told_without_a_traceback() -> None:
     told = out_of_reach(
         PermissionError(errno.EACCES, "Permission denied", "/disk/run/events.jsonl")
     )
-    assert str(told).startswith("/disk/run/events.jsonl: Permission denied. Mend that")
+    assert str(told).startswith("/disk/run/events.jsonl: Permission denied. Correct that")
     assert out_of_reach(OSError(errno.EACCES, "Permission denied")) is None, (
         "of which file is not known"
     )
