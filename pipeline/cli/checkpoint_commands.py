@@ -1,12 +1,13 @@
-"""`pipeline checkpoints`: what a run has saved, whether it is sound, what need not stay, and all of
-one in plain files.
+"""`pipeline checkpoints`: list, verify, prune or convert the checkpoints of a run.
 
-Free of torch but for `convert`.
+Reads run_dir/checkpoints; `prune` deletes there, `convert` writes a folder of safetensors. Only
+`convert` imports torch.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipeline.checkpoint.folders import (
     broken_checkpoints,
@@ -24,41 +25,70 @@ from pipeline.store.layout import RunFolder, checkpoint_name, checkpoint_step, m
 from pipeline.store.lease import Lease
 
 LEAST_WIDTH = 100
+"""Columns of the table: a narrower terminal breaks lines rather than words."""
+
+
+class ListedCheckpoint(TypedDict):
+    """A complete checkpoint, as `list --json` prints it."""
+
+    checkpoint: str
+    """Name of the folder."""
+    step: int
+    tokens: int
+    zero_stage: int
+    ranks: int
+    bytes: int
+    written: str
+    """Local time, `2000-01-31 23:59`."""
+
+
+class BrokenFolder(TypedDict):
+    """A folder that has a checkpoint's name and is none, as `list --json` prints it."""
+
+    checkpoint: str
+    """Name of the folder."""
+    flaw: str
 
 
 def list_checkpoints(run_dir: Path, as_json: bool) -> None:
-    """Print every folder with a checkpoint's name, oldest first. Nothing but manifests is read."""
-    folder = _folder(run_dir)
-    records = [_record(path) for path in complete_checkpoints(folder)]
-    records += [
-        {"checkpoint": path.name, "flaw": flaw} for path, flaw in broken_checkpoints(folder).items()
-    ]
+    """Print every folder with a checkpoint's name, oldest first; reads only manifests."""
+    folder = _checkpoints_of(run_dir)
+    records: list[ListedCheckpoint | BrokenFolder] = []
+    for path in complete_checkpoints(folder):
+        records.append(_listed(path))
+    for path, flaw in broken_checkpoints(folder).items():
+        records.append({"checkpoint": path.name, "flaw": flaw})
     records.sort(key=lambda record: record["checkpoint"])
     if as_json:
         print_json({"checkpoints": records, "latest": read_latest(folder)})
-        return
+    else:
+        _print_checkpoints(records)
+
+
+def _print_checkpoints(records: Sequence[ListedCheckpoint | BrokenFolder]) -> None:
     from rich.table import Table
 
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("checkpoint")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("checkpoint")
     for heading in ("tokens", "ZeRO", "ranks", "size"):
-        shown.add_column(heading, justify="right")
-    shown.add_column("written")
+        table.add_column(heading, justify="right")
+    table.add_column("written")
     for record in records:
         if "flaw" in record:
-            shown.add_row(record["checkpoint"], "", "", "", "", f"no checkpoint: {record['flaw']}")
-        else:
-            ends = (
-                str(record["zero_stage"]),
-                str(record["ranks"]),
-                human_bytes(record["bytes"]),
-                record["written"],
-            )
-            shown.add_row(record["checkpoint"], f"{record['tokens']:,}", *ends)
-    print_wide(shown, LEAST_WIDTH)
+            table.add_row(record["checkpoint"], "", "", "", "", f"no checkpoint: {record['flaw']}")
+            continue
+        table.add_row(
+            record["checkpoint"],
+            f"{record['tokens']:,}",
+            str(record["zero_stage"]),
+            str(record["ranks"]),
+            human_bytes(record["bytes"]),
+            record["written"],
+        )
+    print_wide(table, LEAST_WIDTH)
 
 
-def _record(checkpoint: Path) -> dict[str, Any]:
+def _listed(checkpoint: Path) -> ListedCheckpoint:
     manifest = read_checkpoint_manifest(checkpoint)
     written = time.localtime(manifest_path(checkpoint).stat().st_mtime)
     return {
@@ -73,10 +103,11 @@ def _record(checkpoint: Path) -> dict[str, Any]:
 
 
 def verify_checkpoints(run_dir: Path, step: int | None) -> None:
-    """Read every byte of one checkpoint or of all. Raises DataError that names what is damaged,
-    file by file."""
-    folder = _folder(run_dir)
-    chosen = complete_checkpoints(folder) if step is None else [_checkpoint(folder, step)]
+    """Read every byte of one checkpoint or of all. Raises DataError naming each damaged file."""
+    folder = _checkpoints_of(run_dir)
+    chosen = complete_checkpoints(folder)
+    if step is not None:
+        chosen = [_complete_checkpoint(folder, step)]
     problems = [
         f"{path.name}: {flaw}"
         for path, flaw in broken_checkpoints(folder).items()
@@ -92,46 +123,59 @@ def verify_checkpoints(run_dir: Path, step: int | None) -> None:
 
 
 def prune_checkpoints(run_dir: Path, settings: Checkpoint, dry_run: bool) -> None:
-    """Delete what the settings do not keep, as a save would; the newest is verified before anything
-    goes."""
-    folder = _folder(run_dir)
+    """Delete the checkpoints that the settings do not keep, as a save would.
+
+    Verifies the newest one first and raises DataError where it is damaged.
+    """
+    folder = _checkpoints_of(run_dir)
     with Lease(run_dir, "pipeline checkpoints prune"):
         checkpoints = complete_checkpoints(folder)
         if not checkpoints:
             raise UserError(f"{folder}: holds no complete checkpoint; nothing was deleted")
         newest = checkpoints[-1]
-        going = checkpoints_to_prune(checkpoints, newest, settings)
-        if going and (damage := damaged_files(newest)):
+        to_delete = checkpoints_to_prune(checkpoints, newest, settings)
+        if not to_delete:
+            note(f"nothing to delete: {len(checkpoints)} checkpoints, all of which are kept")
+            return
+
+        # An older checkpoint may be the last good one.
+        damage = damaged_files(newest)
+        if damage:
             raise DataError(
                 f"{newest}: is damaged: {', '.join(damage)}. Nothing was deleted: an older one may "
                 "be the last good one."
             )
-        for path in going:
-            size = _record(path)["bytes"]
-            if not dry_run:
+
+        for path in to_delete:
+            size = human_bytes(_listed(path)["bytes"])
+            if dry_run:
+                console.print(f"would delete {path.name}, {size}")
+            else:
                 remove_checkpoint(path)
-            console.print(
-                f"{'would delete' if dry_run else 'deleted'} {path.name}, {human_bytes(size)}"
-            )
-        if not going:
-            note(f"nothing to delete: {len(checkpoints)} checkpoints, all of which stay")
+                console.print(f"deleted {path.name}, {size}")
 
 
 def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
-    """Write a checkpoint's fp32 weights and optimizer moments, whole and by name, as safetensors,
-    whoever wrote it.
+    """Write a checkpoint's fp32 weights and optimizer moments, whole and by name, as safetensors.
 
-    `weights.safetensors`, one file for each moment, and `state.json`, which says step, tokens and
-    Adam's step. Raises DataError where the checkpoint is damaged, UserError where the output
-    exists.
+    Works for every ZeRO stage and number of ranks. Writes `weights.safetensors`, one file for each
+    moment, and `state.json` with step, tokens and Adam's step. Raises DataError where the
+    checkpoint is damaged, UserError where the output exists.
     """
-    folder = _folder(run_dir)
+    folder = _checkpoints_of(run_dir)
+
+    # The newest checkpoint, unless a step is given.
     checkpoints = complete_checkpoints(folder)
-    if step is None and not checkpoints:
+    if step is not None:
+        chosen = _complete_checkpoint(folder, step)
+    elif checkpoints:
+        chosen = checkpoints[-1]
+    else:
         raise UserError(f"{folder}: holds no complete checkpoint")
-    chosen = checkpoints[-1] if step is None else _checkpoint(folder, step)
     if output.exists():
         raise UserError(f"{output}: exists; name a folder that is to be made")
+
+    # Imports torch, so only after the mistakes that need no torch.
     from pipeline.checkpoint.plain_files import write_plain
 
     others = [str(checkpoint_step(path)) for path in checkpoints if path != chosen]
@@ -142,18 +186,19 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
     note(f"wrote {chosen.name} to {output}")
 
 
-def _folder(run_dir: Path) -> Path:
+def _checkpoints_of(run_dir: Path) -> Path:
     folder = RunFolder(run_dir).checkpoints
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run's folder, or its run file")
     return folder
 
 
-def _checkpoint(folder: Path, step: int) -> Path:
+def _complete_checkpoint(folder: Path, step: int) -> Path:
+    """Return the complete checkpoint of a step. Raises UserError where there is none."""
     chosen = folder / checkpoint_name(step)
-    there = complete_checkpoints(folder)
-    if chosen in there:
+    complete = complete_checkpoints(folder)
+    if chosen in complete:
         return chosen
-    flaw = broken_checkpoints(folder).get(chosen)
-    steps = ", ".join(str(checkpoint_step(path)) for path in there) or "none"
-    raise UserError(f"{chosen}: {flaw or 'no such checkpoint'}; complete are those of step {steps}")
+    flaw = broken_checkpoints(folder).get(chosen, "no such checkpoint")
+    steps = ", ".join(str(checkpoint_step(path)) for path in complete) or "none"
+    raise UserError(f"{chosen}: {flaw}; complete are those of step {steps}")

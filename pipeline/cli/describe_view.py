@@ -1,5 +1,4 @@
-"""What `pipeline config` prints to begin with: every setting explained, and an example of a run
-file."""
+"""What `pipeline config --describe` and `--example` print: every setting explained, a run file."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,14 +9,14 @@ from pipeline.errors import ConfigError
 from pipeline.logs import console, styled
 
 WIDEST = 100
-"""Columns of text at most: longer lines are hard to read."""
+"""Largest number of columns of text: longer lines are hard to read."""
 INDENT = "    "
 
 
 def show_descriptions(names: Sequence[str]) -> None:
-    """Print the settings of these names with all below them; without names, all settings.
+    """Explain the named sections and settings; without names, all of them.
 
-    Raises ConfigError for all unknown names.
+    Raises ConfigError that lists every unknown name.
     """
     descriptions: list[FieldDescription] = []
     problems: list[str] = []
@@ -32,17 +31,20 @@ def show_descriptions(names: Sequence[str]) -> None:
     for number, description in enumerate(descriptions):
         if number:
             console.print()
-        _show(description, width)
+        _print_description(description, width)
 
 
 def show_example() -> None:
-    """Print a run file with comments, ready to be kept in a file."""
+    """Print a run file with comments."""
     console.print(commented_example(), end="")
 
 
-def _show(description: FieldDescription, width: int) -> None:
-    """Print a setting: its name, a line of facts, its docstring."""
-    console.print(styled(description.name, "bold" if description.is_section else "bold cyan"))
+def _print_description(description: FieldDescription, width: int) -> None:
+    """Print the name of a setting, a line with its type and default, and its docstring."""
+    style = "bold cyan"
+    if description.is_section:
+        style = "bold"
+    console.print(styled(description.name, style))
     facts = f"{description.type_in_words}; {description.default}"
     console.print(styled(_wrapped(facts, width), "green"))
     for paragraph in description.meaning.split("\n\n"):
