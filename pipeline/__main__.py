@@ -50,8 +50,10 @@ STAGES = (
         ),
         version=versions.TRAIN_TOKENIZER,
         shared=True,
-        keeps=True,  # added text must not change the ids of what is tokenized
-        rebuilds=False,  # learned again, it might be another one
+        # Added text must not change the ids of text that is already tokenized.
+        keeps_output=True,
+        # A tokenizer that is learned again may be a different one.
+        rebuilds=False,
     ),
     Stage(
         name="tokenize",
@@ -79,14 +81,15 @@ STAGES = (
         inputs=("tokenize",),
         made_before="pipeline.sampling.pack:complete_index",
         version=versions.PACK,
-        manifest=PACK_MANIFEST,  # manifest.json is the index's own
+        # manifest.json describes the index itself.
+        manifest=PACK_MANIFEST,
         is_asked=lambda config: config.data.packing == "best-fit",
         shared=True,
         on_workers=True,
     ),
     Stage(
         name="train",
-        help="Train the model with DeepSpeed; goes on from the newest checkpoint.",
+        help="Train the model with DeepSpeed; resume from the newest checkpoint.",
         reads="tokens or packed rows of them, tokenizer",
         writes="run_dir/checkpoints, metrics.jsonl, events.jsonl",
         function="pipeline.cluster.supervisor:train",
@@ -115,10 +118,11 @@ STAGES = (
             Check("pipeline.training.preflight:check_disk", is_heavy=True),
             Check("pipeline.cluster.launch_checks:check_device", is_heavy=True),
         ),
-        goes_on="pipeline.training.resume:check_resume",
+        resume_check="pipeline.training.resume:check_resume",
         version=versions.TRAIN,
         grows=True,
-        rebuilds=False,  # days of training, for a checkpoint that was moved away
+        # A checkpoint that was moved away is not worth days of training.
+        rebuilds=False,
     ),
     Stage(
         name="export",
@@ -206,9 +210,9 @@ def run(run_file: RunFile, overrides: Overrides = None) -> None:
 @app.command(rich_help_panel="Around them")
 def status(run_file: RunFile, overrides: Overrides = None) -> None:
     """Show each stage: done, running, stale (and why) or missing, with counts, sizes and times."""
-    from pipeline.cli import commands
+    from pipeline.cli import status_view
 
-    commands.show_status(STAGES, run_file, overrides or [])
+    status_view.show_status(STAGES, run_file, overrides or [])
 
 
 @app.command(rich_help_panel="Around them")
@@ -228,25 +232,26 @@ def inspect(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Show N documents of each source.", metavar="N")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of what is picked as samples.")] = 1,
-    characters: Annotated[int, typer.Option(min=1, help="Cut longer documents there.")] = 2000,
-    ids: Annotated[bool, typer.Option("--ids", help="Print the token ids, too.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed for picking samples.")] = 1,
+    characters: Annotated[
+        int, typer.Option(min=1, help="Cut longer documents after this number.")
+    ] = 2000,
+    ids: Annotated[bool, typer.Option("--ids", help="Also print the token ids.")] = False,
     tokenizer: Annotated[
-        bool, typer.Option("--tokenizer", help="Measure the tokenizer, beside others.")
+        bool, typer.Option("--tokenizer", help="Measure the tokenizer and compare it with others.")
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare every byte with what was written.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look at the data: counts and lengths per source, documents with their token boundaries, the
-    tokenizer."""
-    from pipeline.cli.inspect_view import inspect as look
+    """Look at the data: sources with counts and lengths, documents with token boundaries."""
+    from pipeline.cli.inspect_view import show_inspection
     from pipeline.config.run_file import load
     from pipeline.tokens.inspected_data import Question
 
     question = Question(source, document, split, id, samples, seed, characters)
-    look(
+    show_inspection(
         load(run_file, overrides or []),
         question,
         tokenizer=tokenizer,
@@ -268,18 +273,20 @@ def trace(
         str | None, typer.Option(help="List the steps that see it.", metavar="ID|URL")
     ] = None,
     rank: Annotated[
-        int | None, typer.Option(help="Of the step, only this rank's rows.", metavar="R")
+        int | None, typer.Option(help="Only this rank's rows of the step.", metavar="R")
     ] = None,
     row: Annotated[
-        int | None, typer.Option(help="Of the step, only this row of the batch.", metavar="B")
+        int | None, typer.Option(help="Only this row of the step's batch.", metavar="B")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Print at most so many rows; 0 for all.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Largest number of rows to print; 0 for all.")
+    ] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Which documents made a step, and which steps saw a document; also while training runs."""
-    from pipeline.cli import trace_view
+    """Show which documents made a step, or which steps saw a document; also while training."""
+    from pipeline.cli.trace_view import show_trace
 
-    trace_view.trace(
+    show_trace(
         run,
         overrides or [],
         step=step,
@@ -301,17 +308,17 @@ def config(
     describe: Annotated[
         bool,
         typer.Option(
-            "--describe", help="Explain the sections or settings named instead, or all of them."
+            "--describe", help="Explain all settings, or those named in place of a run file."
         ),
     ] = False,
     example: Annotated[
-        bool, typer.Option("--example", help="Print a run file with comments, to begin with.")
+        bool, typer.Option("--example", help="Print a run file with comments, to start from.")
     ] = False,
 ) -> None:
-    """Print the resolved settings as YAML, or explain what a run file may hold."""
+    """Print the resolved settings as YAML, or explain the settings of a run file."""
     names = [str(name) for name in (run_file, *(overrides or [])) if name]
     if example and (describe or names):
-        raise typer.BadParameter("takes no run file and no other option", param_hint="--example")
+        raise typer.BadParameter("takes no run file or other option", param_hint="--example")
     if example:
         from pipeline.cli.describe_view import show_example
 
@@ -333,7 +340,7 @@ def config(
 @app.command(rich_help_panel="Around them")
 def presets(
     vocab_size: Annotated[
-        int, typer.Option(help="Rows of the embedding to count with.", metavar="N")
+        int, typer.Option(help="Rows of the embedding, for the sizes.", metavar="N")
     ] = 32_000,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -347,22 +354,23 @@ def presets(
 def verify_resume(
     run_file: RunFile,
     overrides: Overrides = None,
-    steps: Annotated[
-        int, typer.Option(help="Steps that are trained; killed after half of them.")
-    ] = 20,
+    steps: Annotated[int, typer.Option(help="Steps to train; killed after half of them.")] = 20,
     other_ranks: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Ranks that also go on; default: half as many. With launch.kind local only."
+            min=1,
+            help="Also resume on this number of ranks; default: half as many. Only with launch.kind local.",
         ),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("verify-resume"),
+    folder: Annotated[Path, typer.Option(help="Folder of the runs, which are kept.")] = Path(
+        "verify-resume"
+    ),
 ) -> None:
-    """Kill a short training of the run file, go on, and compare with one that was not disturbed."""
-    from pipeline.cli import verify_resume as verify
+    """Kill a short training, resume it, and compare it with one that was not disturbed."""
+    from pipeline.cli.verify_resume import compare_resumed_runs
     from pipeline.config.run_file import load
 
-    verify.verify_resume(load(run_file, overrides or []), steps, other_ranks, folder)
+    compare_resumed_runs(load(run_file, overrides or []), steps, other_ranks, folder)
 
 
 app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Around them")
@@ -371,22 +379,28 @@ app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
 
 def main() -> None:
     """Run the command line; user errors become a message and their exit code."""
-    # Read when torch is imported, by whichever stage needs it first. Waiting threads sleep: on a
-    # busy machine, spinning ones take the core that the working one needs.
+    # OpenMP reads this when torch is imported. Waiting threads then sleep: on a busy machine,
+    # spinning threads take the core that a working thread needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     watch_libraries()
     try:
         app()
+    except Interrupted as error:
+        say_plainly(f"stopped: {error}")
+        sys.exit(error.exit_code)
     except UserError as error:
-        say_plainly(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}")
+        say_plainly(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
-        if not (told := out_of_space(error, "a file") or out_of_reach(error)):
+        # A full disk or a file without access is the user's to correct; anything else is a bug.
+        mistake = out_of_space(error, "a file") or out_of_reach(error)
+        if mistake is None:
             raise
-        say_plainly(f"error: {told}")
-        sys.exit(told.exit_code)
+        say_plainly(f"error: {mistake}")
+        sys.exit(mistake.exit_code)
     except SystemExit as end:
-        if end.code != 130:  # what Typer makes of Ctrl-C
+        # Typer exits with 130 after Ctrl-C.
+        if end.code != 130:
             raise
         say_plainly("\nstopped: run the same command again to go on")
         sys.exit(Interrupted.exit_code)

@@ -6,7 +6,7 @@ from pathlib import Path
 from helpers import run_stages
 
 from pipeline.__main__ import STAGES
-from pipeline.cli import commands
+from pipeline.cli import status_view
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
 
@@ -24,7 +24,7 @@ def written(folder: Path) -> dict[str, int]:
 
 def shown_status(run_file: Path, capsys: object) -> str:
     capsys.readouterr()  # type: ignore[attr-defined]
-    commands.show_status(STAGES, run_file, [])
+    status_view.show_status(STAGES, run_file, [])
     return capsys.readouterr().out  # type: ignore[attr-defined]
 
 

@@ -11,7 +11,8 @@ from conftest import write_run_file
 from helpers import DATA_STAGES, digests, run_stages
 
 from pipeline.__main__ import STAGES
-from pipeline.cli import commands
+from pipeline.cli import status_view
+from pipeline.cli.stage_notes import missing_file_lines
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.sections import Evaluation
@@ -67,7 +68,7 @@ def truncate(path: Path) -> None:
 
 
 def status_of(run_file: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    commands.show_status(STAGES, run_file, SETTINGS)
+    status_view.show_status(STAGES, run_file, SETTINGS)
     return capsys.readouterr().out
 
 
@@ -166,9 +167,9 @@ def test_a_checkpoint_that_was_moved_away_is_no_reason_to_train_again(config: Ru
         path.unlink()
     kept = table | {"tokenize": dataclasses.replace(table["tokenize"], rebuilds=False)}
     states = {
-        "looked at": artifacts.states(table, config, table)["tokenize"],
-        "not rebuilt": artifacts.states(kept, config, table)["tokenize"],
-        "not looked at": artifacts.states(table, config, {"prepare"})["tokenize"],
+        "looked at": artifacts.stage_states(table, config, table)["tokenize"],
+        "not rebuilt": artifacts.stage_states(kept, config, table)["tokenize"],
+        "not looked at": artifacts.stage_states(table, config, {"prepare"})["tokenize"],
     }
     assert {name: state.kind for name, state in states.items()} == {
         "looked at": "stale",
@@ -184,7 +185,7 @@ def test_files_that_are_not_made_again_unasked_can_be_made_again_by_the_command_
     name: str, config: RunConfig
 ) -> None:
     stage = next(stage for stage in STAGES if stage.name == name)
-    (line,) = commands._missing(
-        stage, config, artifacts.State("done", missing_files=("missing file: x",))
+    (line,) = missing_file_lines(
+        stage, config, artifacts.StageState("done", missing_files=("missing file: x",))
     )
     assert f"delete {stage.manifest_path(config)} and run `pipeline {name}`" in line

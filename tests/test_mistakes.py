@@ -18,7 +18,7 @@ from pipeline.cli import commands
 from pipeline.cluster.ports import is_occupied
 from pipeline.config.run_file import load
 from pipeline.errors import UserError
-from pipeline.store.artifacts import states
+from pipeline.store.artifacts import stage_states
 from pipeline.work import separate_checks
 
 Break = Callable[[Path], list[str]]
@@ -146,7 +146,7 @@ def test_a_mistake_is_told_and_leaves_nothing_done(
 def assert_nothing_is_done(run_file: Path) -> None:
     assert not list(run_file.parent.rglob("manifest.json"))
     table = {stage.name: stage for stage in STAGES}
-    assert {state.kind for state in states(table, load(run_file)).values()} == {"missing"}
+    assert {state.kind for state in stage_states(table, load(run_file)).values()} == {"missing"}
 
 
 def pipeline(run_file: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -31,7 +31,7 @@ SPECIAL = "bold white on #a02c2c"
 """Of special tokens, such as the end of a document."""
 
 
-def inspect(
+def show_inspection(
     config: RunConfig,
     question: Question,
     *,

@@ -13,7 +13,7 @@ EXCERPT_CHARACTERS = 160
 META_CHARACTERS = 160
 
 
-def trace(
+def show_trace(
     run: Path,
     overrides: list[str],
     *,

@@ -1,9 +1,8 @@
-"""`pipeline verify-resume`: does a run that is killed and started again, here and with this
-launcher, become the same run?
+"""`pipeline verify-resume`: prove on this machine that a killed and resumed run is the same run.
 
-Trains a few steps of a run file undisturbed, and again with everything killed in the middle, from
-where as many ranks go on, and another number of them. Every training is a `pipeline train` of its
-own.
+Trains a few steps of a run file undisturbed, and again with every process killed halfway. The
+killed run is resumed on the same number of ranks, and on another one. Each training is a `pipeline
+train` of its own, with this launcher; all runs are kept in one folder.
 """
 
 import math
@@ -13,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,170 +37,212 @@ from pipeline.store.metrics import read_metrics
 
 LEAST_STEPS = 4
 OTHER_RANKS = {"fp32": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
-"""Largest difference of losses, in nats, that another number of ranks may make by adding in another
-order."""
+"""Number format -> largest difference of losses, in nats per token, on another number of ranks.
+
+Other ranks add gradients in another order."""
 OWN_NOISE = 3.0
-"""Times the difference of two undisturbed runs that is no fault of the resume: kernels of GPUs may
-add in any order."""
+"""A resumed run may differ by this factor times the difference of two undisturbed runs: kernels of
+GPUs may add in any order."""
 POLL_SECONDS = 0.02
+"""Time between two looks for the checkpoint after which a run is killed."""
 ORPHANS_SECONDS = 60.0
+"""Time that killed processes may take to end."""
+PASSED = "passed"
+FAILED = "FAILED"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest between two runs."""
+    """The largest differences between two runs of the same steps."""
 
     loss: float
-    """In nats, of any step."""
+    """Nats per token, over all steps."""
     weight: float
+    """Over all fp32 weights of the last checkpoint."""
     moment: float
+    """Over all optimizer moments of the last checkpoint."""
 
     @property
     def largest(self) -> float:
         return max(self.loss, self.weight, self.moment)
 
 
-def verify_resume(config: RunConfig, steps: int, other_ranks: int | None, folder: Path) -> None:
-    """Train, compare, print; the runs stay in `folder`, which must not exist.
+def compare_resumed_runs(
+    config: RunConfig, steps: int, other_ranks: int | None, folder: Path
+) -> None:
+    """Train, compare, print a table; the runs are kept in `folder`, which must not exist.
 
-    Raises RequirementError where a resumed run is another one, ConfigError for steps or ranks that
-    cannot be.
+    Raises RequirementError where a resumed run differs too much, ConfigError for steps or ranks
+    that are impossible.
     """
+    # Refuse mistakes before anything is trained.
     if steps < LEAST_STEPS or steps % 2:
-        raise ConfigError(
-            [f"--steps {steps}: must be even and at least {LEAST_STEPS}"], "the command line"
-        )
+        raise _command_line_error(f"--steps {steps}: must be even and at least {LEAST_STEPS}")
     if folder.exists():
-        raise ConfigError(
-            [f"--folder {folder}: exists already; name a new one, or remove it"], "the command line"
+        raise _command_line_error(
+            f"--folder {folder}: exists already; name a new one, or remove it"
         )
     ranks = launch_kind(config).rank_count(config)
     _refuse_other_ranks(config, ranks, other_ranks)
-    other = _other_ranks(config, ranks) if other_ranks is None else other_ranks
-    whole = _train(config, steps, ranks, folder / "undisturbed")
+    other = other_ranks
+    if other is None:
+        other = _other_ranks(config, ranks)
+
+    # The run that the others are compared with, and the run that they resume.
+    undisturbed = _train(config, steps, ranks, folder / "undisturbed")
     note(f"verify-resume: {steps} steps again, killed after step {steps // 2}")
     _train_and_kill(config, steps, ranks, folder / "killed")
-    rows = []
-    failed = []
-    for count in [ranks, *([other] if other else [])]:
-        note(
-            f"verify-resume: going on with {count} ranks"
-            + ("" if count == ranks else f" instead of {ranks}")
-        )
-        resumed = folder / f"resumed-on-{count}-ranks"
-        # Ranks elsewhere may still be looking at these.
-        who_holds_it = shutil.ignore_patterns(f"{LEASE}*", START_ORDER)
-        shutil.copytree(
-            folder / "killed", resumed, copy_function=_link_or_copy, ignore=who_holds_it
-        )
-        _train(config, steps, count, resumed)
-        found = difference(whole, resumed / "run")
-        allowed = (
-            _allowed(config, steps, ranks, folder, found)
-            if count == ranks
-            else OTHER_RANKS[config.precision.dtype]
-        )
-        passed = (found.largest if count == ranks else found.loss) <= allowed
-        failed += [] if passed else [count]
-        shown = (f"{value:.3g}" for value in (found.loss, found.weight, found.moment, allowed))
-        rows.append(
-            (f"{ranks} ranks, killed, {count} ranks", *shown, "passed" if passed else "FAILED")
-        )
+
+    # On the same ranks everything is compared, on others the losses.
+    difference = run_difference(undisturbed, _resume_on(ranks, config, steps, ranks, folder))
+    allowed = _allowed(config, steps, ranks, folder, difference)
+    rows = [_table_row(ranks, ranks, difference, allowed, difference.largest <= allowed)]
+    if other is not None:
+        difference = run_difference(undisturbed, _resume_on(other, config, steps, ranks, folder))
+        allowed = OTHER_RANKS[config.precision.dtype]
+        rows.append(_table_row(ranks, other, difference, allowed, difference.loss <= allowed))
+
     columns = ("", "losses", "weights", "moments", "allowed", "")
     show_table(f"Largest differences from an undisturbed run of {steps} steps", columns, rows)
     if other is None:
         note("verify-resume: no other number of ranks can run here; left out")
-    if failed:
+    if any(row[-1] == FAILED for row in rows):
         raise RequirementError(
-            f"verify-resume: the resumed run is another one; all are kept in {folder}"
+            f"verify-resume: a resumed run differs from the undisturbed one; all are kept in {folder}"
         )
+
+
+def _resume_on(count: int, config: RunConfig, steps: int, ranks: int, folder: Path) -> Path:
+    """Resume a copy of the killed run on `count` ranks; return its run folder."""
+    if count == ranks:
+        note(f"verify-resume: resuming on {count} ranks")
+    else:
+        note(f"verify-resume: resuming on {count} ranks instead of {ranks}")
+    resumed = folder / f"resumed-on-{count}-ranks"
+    # Leases and start orders belong to the killed processes, which may still watch them elsewhere.
+    of_processes = shutil.ignore_patterns(f"{LEASE}*", START_ORDER)
+    shutil.copytree(folder / "killed", resumed, copy_function=_link_or_copy, ignore=of_processes)
+    _train(config, steps, count, resumed)
+    return resumed / "run"
+
+
+def _table_row(
+    ranks: int, resumed_ranks: int, difference: Difference, allowed: float, is_passed: bool
+) -> tuple[str, ...]:
+    numbers = (difference.loss, difference.weight, difference.moment, allowed)
+    return (
+        f"{ranks} ranks, killed, {resumed_ranks} ranks",
+        *(f"{number:.3g}" for number in numbers),
+        PASSED if is_passed else FAILED,
+    )
+
+
+def _command_line_error(problem: str) -> ConfigError:
+    return ConfigError([problem], "the command line")
 
 
 def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> None:
+    """Raise ConfigError where `--other-ranks` is no other number, or not for this launcher."""
+    if other is None:
+        return
     if other == ranks:
-        raise ConfigError(
-            [f"--other-ranks {other}: the run has {ranks} ranks; name another number"],
-            "the command line",
+        raise _command_line_error(
+            f"--other-ranks {other}: the run has {ranks} ranks; name another number"
         )
     ranks_are_set_by = launch_kind(config).ranks_are_set_by
-    if other is not None and ranks_are_set_by is not None:
-        raise ConfigError(
-            [
-                f"--other-ranks {other}: with launch.kind = {config.launch.kind} "
-                f"{ranks_are_set_by} says how many; leave it out"
-            ],
-            "the command line",
+    if ranks_are_set_by is not None:
+        raise _command_line_error(
+            f"--other-ranks {other}: with launch.kind = {config.launch.kind} {ranks_are_set_by} "
+            "says how many; leave it out"
         )
 
 
-def difference(a: Path, b: Path) -> Difference:
-    """Return the largest differences of two finished runs of the same steps. Raises UserError where
-    steps are missing."""
+def run_difference(one: Path, other: Path) -> Difference:
+    """Return the largest differences of two finished runs of the same steps.
+
+    Compares all losses, and the weights and moments of the last checkpoints. Raises UserError where
+    the runs have trained different steps.
+    """
     from pipeline.checkpoint.stored_weights import open_stored_weights
     from pipeline.engine.optimizers.optimizer_kind import moment_names
 
-    losses = [{record["step"]: record["loss"] for record in read_metrics(run)} for run in (a, b)]
-    if losses[0].keys() != losses[1].keys():
-        raise UserError(
-            f"{a} and {b}: have trained other steps: {sorted(losses[0].keys() ^ losses[1].keys())}"
-        )
-    stored = [
-        open_stored_weights(complete_checkpoints(RunFolder(run).checkpoints)[-1]) for run in (a, b)
-    ]
+    # Losses of every step.
+    losses = {record["step"]: record["loss"] for record in read_metrics(one)}
+    other_losses = {record["step"]: record["loss"] for record in read_metrics(other)}
+    if losses.keys() != other_losses.keys():
+        only_one = sorted(losses.keys() ^ other_losses.keys())
+        raise UserError(f"{one} and {other}: have trained other steps: {only_one}")
 
-    def moments() -> Iterator[float]:
-        for moment in moment_names():
-            readers = [one.moment_reader(moment) for one in stored]
-            for name in stored[0].names_with(moment):
-                yield float((readers[0](name) - readers[1](name)).abs().max())
-
-    return Difference(
-        max(_gap(losses[0][step], losses[1][step]) for step in losses[0]),
-        max(
-            float((stored[0].weight(n) - stored[1].weight(n)).abs().max()) for n in stored[0].shapes
-        ),
-        max(moments(), default=0.0),
-    )
-
-
-def _gap(one: float | None, other: float | None) -> float:
-    """Return the difference of two losses, infinite where only one of them is finite."""
-    if one is None or other is None:
-        return 0.0 if one is other else math.inf
-    return abs(one - other)
+    # Tensors of the last checkpoints, one at a time: a model may be larger than the memory.
+    stored = open_stored_weights(complete_checkpoints(RunFolder(one).checkpoints)[-1])
+    other_stored = open_stored_weights(complete_checkpoints(RunFolder(other).checkpoints)[-1])
+    weight = 0.0
+    for name in stored.shapes:
+        gap = (stored.weight(name) - other_stored.weight(name)).abs().max()
+        weight = max(weight, float(gap))
+    largest_moment = 0.0
+    for moment in moment_names():
+        read = stored.moment_reader(moment)
+        read_other = other_stored.moment_reader(moment)
+        for name in stored.names_with(moment):
+            gap = (read(name) - read_other(name)).abs().max()
+            largest_moment = max(largest_moment, float(gap))
+    loss = max(_loss_gap(losses[step], other_losses[step]) for step in losses)
+    return Difference(loss, weight, largest_moment)
 
 
-def _allowed(config: RunConfig, steps: int, ranks: int, folder: Path, found: Difference) -> float:
-    """Return what as many ranks may differ by: nothing, or what two undisturbed runs differ by on
-    this machine."""
-    if found.largest == 0:
+def _loss_gap(one: float | None, other: float | None) -> float:
+    """Return the difference of two losses; infinite where only one of them is finite."""
+    if one is not None and other is not None:
+        return abs(one - other)
+    if one is None and other is None:
+        return 0.0
+    return math.inf
+
+
+def _allowed(
+    config: RunConfig, steps: int, ranks: int, folder: Path, difference: Difference
+) -> float:
+    """Return how much a run resumed on the same ranks may differ.
+
+    Zero, unless two undisturbed runs differ on this machine: then OWN_NOISE times that.
+    """
+    if difference.largest == 0:
         return 0.0
     note(
-        "verify-resume: not the same bits; training undisturbed once more, to see what this "
+        "verify-resume: not the same bits; training undisturbed once more, to measure what this "
         "machine adds by itself"
     )
     again = _train(config, steps, ranks, folder / "undisturbed-again")
-    return OWN_NOISE * difference(folder / "undisturbed" / "run", again).largest
+    return OWN_NOISE * run_difference(folder / "undisturbed" / "run", again).largest
 
 
 def _other_ranks(config: RunConfig, ranks: int) -> int | None:
     """Return another number of ranks that this machine can run and that divides the batch."""
     if launch_kind(config).ranks_are_set_by is not None:
         return None
-    available = ranks // 2 if ranks > 1 else min(2, gpu_count() or CPU_RANKS)
+    available = ranks // 2
+    if ranks == 1:
+        available = min(2, gpu_count() or CPU_RANKS)
     other = dividing_ranks(config, available)
-    return None if other == ranks else other
+    if other == ranks:
+        return None
+    return other
 
 
-def _write(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
-    """Write the run file of a few steps of a run."""
+def _write_run_file(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
+    """Write a run file that trains only the first steps and saves halfway; return its path."""
     document = yaml.safe_load(dump(config))
+
+    # The schedule has to fit into the few steps.
     tokens = config.step_plan.tokens_after(steps)
     document["paths"]["run_dir"] = str(home.absolute() / "run")
     document["train"] |= {"train_tokens": tokens, "validate_every_steps": steps, "resume": "auto"}
     document["schedule"]["warmup_tokens"] = min(config.schedule.warmup_tokens, tokens // 2)
     if config.schedule.decay_tokens is not None:
         document["schedule"]["decay_tokens"] = min(config.schedule.decay_tokens, tokens // 2)
+
+    # Two checkpoints: halfway and at the end.
     document["checkpoint"] |= {
         "save_every_steps": steps // 2,
         "keep_last": 2,
@@ -212,6 +252,7 @@ def _write(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
     document["logging"]["trackers"] = []
     if launch_kind(config).ranks_are_set_by is None:
         document["launch"]["ranks"] = ranks
+
     run_file = home / "run.yaml"
     home.mkdir(parents=True, exist_ok=True)
     write_atomic(run_file, to_yaml(document, is_ascii=False))
@@ -225,8 +266,8 @@ def _start(run_file: Path) -> subprocess.Popen[bytes]:
 
 
 def _train(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
-    """Train to the end; returns the run's folder."""
-    code = _start(_write(config, steps, ranks, home)).wait()
+    """Train to the end; return the run folder. Raises UserError where training fails."""
+    code = _start(_write_run_file(config, steps, ranks, home)).wait()
     if code:
         tail = "\n".join((home / "train.log").read_text(errors="replace").splitlines()[-20:])
         raise UserError(
@@ -236,8 +277,7 @@ def _train(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Give files of checkpoints, which nothing writes to once they are complete, another name; copy
-    others."""
+    """Link files of checkpoints, which never change once they are complete; copy others."""
     if Path(source).parent.parent.name == "checkpoints":
         with suppress(OSError):  # a file system without hard links
             os.link(source, target)
@@ -246,16 +286,22 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _train_and_kill(config: RunConfig, steps: int, ranks: int, home: Path) -> None:
-    """Train until the checkpoint in the middle is complete, then kill the supervisor and all below
-    it with SIGKILL."""
-    run_file = _write(config, steps, ranks, home)
+    """Train until the checkpoint halfway is complete, then send SIGKILL to all processes of the run.
+
+    Raises UserError where the run had ended before.
+    """
+    run_file = _write_run_file(config, steps, ranks, home)
     run_dir = home / "run"
     process = _start(run_file)
     while not read_events(run_dir, "save"):
         time.sleep(POLL_SECONDS)
         if process.poll() is not None:
             break
-    below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+
+    # The supervisor first, so that it cannot end its ranks in order.
+    below: list[psutil.Process] = []
+    if process.poll() is None:
+        below = psutil.Process(process.pid).children(recursive=True)
     for victim in [process, *below]:
         with suppress(psutil.Error, ProcessLookupError):
             victim.send_signal(signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""What stages leave on disk: manifests written last, fingerprints that decide whether a stage is
-done.
+"""Stages, the manifests that they write last, and the decision whether a stage is done.
 
-A stage's fingerprint covers the settings that change its output, the digests of the outputs it
-reads, whatever it reads from outside (raw files), and its format version. Settings that only say
-how or where it runs are left out, and a rebuilt input whose bytes are the same makes nothing stale.
+The fingerprint of a stage covers the settings that change its output, the digests of the outputs
+that it reads, whatever it reads from outside (raw files), and its format version. Settings that
+only say how or where a stage runs are left out. An input that was rebuilt with the same bytes makes
+nothing stale.
 """
 
 from __future__ import annotations
@@ -36,26 +36,24 @@ if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
 MOST_NAMED = 5
-"""Files that are named where some are missing."""
+"""Missing files that a message names."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What refuses a mistake of the user before it has cost anything."""
+    """A check that finds a mistake of the user before any work is done."""
 
     function: str
     """`module:function`, called with the run's settings; raises UserError."""
     is_ahead: bool = False
-    """It holds for settings wherever they are used, so also before an earlier stage that is called
-    by itself."""
+    """Whether the check also runs before an earlier stage that is called by itself."""
     is_heavy: bool = False
-    """It may take seconds, so what can be said at once is said first."""
+    """Whether the check may take seconds; heavy checks run after the others."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the table in `__main__`: what a stage reads and writes, and what decides that it
-    is done."""
+    """One row of the table in `__main__`: what a stage reads and writes, and when it is done."""
 
     name: str
     help: str
@@ -64,53 +62,65 @@ class Stage:
     function: str
     """`module:function`, imported when the stage runs."""
     folder: Callable[[RunConfig], Path]
-    """Where its manifest stands."""
+    """Returns the folder that holds the manifest of the stage."""
     settings: tuple[str, ...]
-    """Fields, or whole sections, that change its output."""
+    """Fields, or whole sections, that change the output."""
     inputs: tuple[str, ...] = ()
-    """Names of the stages whose output it reads."""
+    """Names of the stages whose output this stage reads."""
     needs: tuple[str, ...] = ()
-    """Names of other stages that must be done when it runs. What they make follows from `inputs`
-    and `settings`, so it is in no fingerprint, and makes nothing stale."""
+    """Names of other stages that must be done before this one runs. Their output follows from
+    `inputs` and `settings`, so it enters no fingerprint and makes nothing stale."""
     made_before: str | None = None
-    """`module:function` that returns the Result of complete output without a manifest, or None:
-    output that was made before it had a stage."""
+    """`module:function` that returns the manifest of complete output without one, or None. Such
+    output was made before the stage existed."""
     outside: str | None = None
-    """`module:function` that describes what it reads from outside, as `{name: value}`."""
+    """`module:function` that describes what the stage reads from outside, as `{name: value}`."""
     checks: tuple[Check, ...] = ()
-    """What refuses to let it start; `pipeline run` asks all stages that have to run before the
-    first one starts."""
-    goes_on: str | None = None
-    """`module:function` that raises ConfigError where it will not go on with what there is:
-    `status` asks it."""
+    """Checks that must pass before the stage starts. `pipeline run` runs those of all stages that
+    are not done before the first stage starts."""
+    resume_check: str | None = None
+    """`module:function` that raises ConfigError where the stage would refuse to resume the output
+    that exists; `status` calls it."""
     version: int = 1
-    """One of `versions`, which say when it is raised."""
+    """Format version, one of `versions`, which say when to raise it."""
     manifest: str = MANIFEST
-    """Name of its manifest in the folder."""
+    """Name of the manifest in the folder."""
     shared: bool = False
-    """Its output lies in data_dir, shared by many runs."""
+    """Whether the output lies in data_dir, which many runs share."""
     grows: bool = False
-    """Its output is only ever added to, or exchanged as a whole, so that an older manifest stays
-    true while it runs."""
-    keeps: bool = False
-    """Once made, it stays as it is when its inputs change: only its own settings make it stale."""
+    """Whether output is only added, or replaced as a whole, so that an older manifest remains true
+    while the stage runs."""
+    keeps_output: bool = False
+    """Whether the output is kept when the inputs change: then only the stage's own settings make it
+    stale."""
     is_asked: Callable[[RunConfig], bool] = lambda config: True
-    """Whether the run file asks anything of it; if not, there is nothing to do."""
+    """Returns whether the run file asks for this stage; if not, there is nothing to do."""
     is_made_unasked: bool = False
-    """Where the run file asks nothing of it, it is made in passing all the same, without content,
-    for the stages that read its manifest."""
+    """Whether a stage that the run file does not ask for still writes an empty manifest, for the
+    stages that read it."""
     reads_files: bool = True
-    """It reads the files of its inputs, and not their manifests alone."""
+    """Whether the stage reads the files of its inputs, and not their manifests alone."""
     rebuilds: bool = True
-    """Files of its output that are missing are made again, as they were."""
+    """Whether missing files of the output are made again, with the same bytes."""
     on_workers: bool = False
-    """It is a list of tasks, which `executor` may give to workers elsewhere."""
+    """Whether the stage is a list of tasks that `executor` may run on workers elsewhere."""
+
+    @property
+    def command(self) -> str:
+        """The command that runs the stage, which is also the purpose in the lease that it holds."""
+        return f"pipeline {self.name}"
+
+    def root(self, config: RunConfig) -> Path:
+        """Return data_dir or run_dir, the folder whose lease a running stage holds."""
+        if self.shared:
+            return config.paths.data_dir
+        return config.paths.run_dir
 
     def manifest_path(self, config: RunConfig) -> Path:
         return self.folder(config) / self.manifest
 
     def is_left_out(self, config: RunConfig) -> bool:
-        """Tell whether the run file leaves it nothing to do, and nobody reads its manifest."""
+        """Tell whether the run file does not ask for the stage and nobody reads its manifest."""
         return not self.is_asked(config) and not self.is_made_unasked
 
 
@@ -119,30 +129,30 @@ class Result(Generic[CountsT]):
     """What a stage function returns; the caller writes it into the manifest."""
 
     counts: CountsT
-    """What was made, for `status`, the summary and the report."""
+    """Numbers for `status`, the summary and the report."""
     files: Mapping[str, ListedFile] = field(default_factory=dict[str, ListedFile])
-    """Path below the stage's folder -> what the file holds."""
+    """Path below the stage's folder -> size and checksum of the file."""
     closing: list[str] = field(default_factory=list[str])
-    """Lines that follow the headline, each about something that the user may want to look into;
-    empty where all is well.
+    """Notes for the user, printed below the headline; empty where all is well.
 
-    They are shown when the stage ends and again whenever it is found done."""
+    They are printed when the stage ends and again whenever it is found done."""
 
 
 @dataclass(frozen=True)
-class State:
-    """Whether a stage has to run."""
+class StageState:
+    """Whether a stage has to run, and why."""
 
     kind: Literal["done", "stale", "missing"]
-    """`done` is also a stage that the run file leaves nothing to do: it has no manifest."""
+    """A stage that the run file does not ask for is also `done`; it has no manifest."""
     reasons: tuple[str, ...] = ()
+    """Why the stage is stale."""
     manifest: AnyManifest | None = None
     missing_files: tuple[str, ...] = ()
-    """What is wrong with files that the manifest lists. It makes stale what can be made again as it
-    was."""
+    """Listed files that are missing or have another size. They make a stage stale that can make the
+    same files again."""
 
 
-def resolve(reference: str) -> Callable[..., Any]:
+def import_function(reference: str) -> Callable[..., Any]:
     """Import `module:function`."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
@@ -156,52 +166,61 @@ def expected_inputs(
 ) -> dict[str, Json]:
     """Return everything that decides the stage's output, flat: `{"setting or input": value}`.
 
-    What is described as None has been moved away since it was read, which is no reason to read it
-    again: `before`, the inputs of an earlier manifest, stands in for it.
+    An outside input described as None was moved away after it was read. That is no reason to read
+    it again, so its value is taken from `before`, the inputs of an earlier manifest.
     """
     inputs: dict[str, Json] = {"format version": stage.version}
+    # The settings that change the output.
     for dotted in stage.settings:
         value: Any = config.model_dump()
         for part in dotted.split("."):
             value = value[part]
         inputs |= flatten(value, dotted)
-    if not stage.keeps:
-        inputs |= {
-            f"output of {name}": output
-            for name, output in outputs_of(stage.inputs, config, stages).items()
-        }
+    # The output of earlier stages, unless a change of it is to be ignored.
+    if not stage.keeps_output:
+        for name, output in outputs_of(stage.inputs, config, stages).items():
+            inputs[f"output of {name}"] = output
+    # What lies outside of data_dir and run_dir.
     if stage.outside:
-        for name, value in resolve(stage.outside)(config).items():
-            inputs[name] = (before or {}).get(name) if value is None else value
-    return json.loads(json.dumps(inputs))  # as it will be read back: tuples are lists
+        for name, value in import_function(stage.outside)(config).items():
+            if value is None:
+                value = (before or {}).get(name)
+            inputs[name] = value
+    # A manifest that was read back holds lists where the settings have tuples.
+    return json.loads(json.dumps(inputs))
 
 
 def outputs_of(
     names: Sequence[str], config: RunConfig, stages: Mapping[str, Stage]
 ) -> dict[str, str | None]:
-    """Return the digests of what some stages have made, None for one that has not finished."""
+    """Return the output digests of some stages, None for a stage that has not finished."""
     outputs: dict[str, str | None] = {}
     for name in names:
-        manifest = read_manifest(stages[name].manifest_path(config))
-        outputs[name] = manifest["output"] if manifest else None
+        manifest: Manifest[Counts] | None = read_manifest(stages[name].manifest_path(config))
+        outputs[name] = None
+        if manifest is not None:
+            outputs[name] = manifest["output"]
     return outputs
 
 
-def states(
+def stage_states(
     stages: Mapping[str, Stage], config: RunConfig, look_at: Container[str] = ()
-) -> dict[str, State]:
+) -> dict[str, StageState]:
     """Compare every stage's manifest with what the config asks for now; stages come in their order.
 
-    Of the stages in `look_at` the files themselves are looked at, too: whether they are there in
-    their size. Where some are not, what was made from them stays as it is.
+    For the stages in `look_at`, also compare the sizes of the listed files with those on disk.
+    Files that are missing there do not make later stages stale.
     """
-    known: dict[str, State] = {}
-    made: set[str] = set()
+    states: dict[str, StageState] = {}
+    up_to_date: set[str] = set()
     for stage in stages.values():
+        # A stage that nobody asks for is done.
         if stage.is_left_out(config):
-            made.add(stage.name)
-            known[stage.name] = State("done")
+            up_to_date.add(stage.name)
+            states[stage.name] = StageState("done")
             continue
+
+        # What was made, and what would be made now.
         written: Manifest[Counts] | None = read_manifest(stage.manifest_path(config))
         if written is not None:
             manifest = written
@@ -210,29 +229,36 @@ def states(
             manifest = _manifest_of_output_made_before(stage, config)
             expected: dict[str, Json] = {}
         if manifest is None:
-            known[stage.name] = State("missing")
+            states[stage.name] = StageState("missing")
             continue
-        unfinished = [] if stage.keeps else [name for name in stage.inputs if name not in made]
-        reasons = [f"its input {name} is {known[name].kind}" for name in unfinished]
+
+        # Every difference is a reason; only these make later stages stale.
+        reasons: list[str] = []
+        if not stage.keeps_output:
+            unfinished = [name for name in stage.inputs if name not in up_to_date]
+            reasons += [f"its input {name} is {states[name].kind}" for name in unfinished]
         reasons += differences(manifest["inputs"], expected)
         if not reasons:
-            made.add(stage.name)
-        lacking = (
-            missing_files(stage.folder(config), manifest["files"]) if stage.name in look_at else []
-        )
+            up_to_date.add(stage.name)
+
+        # Missing files are a further reason where the stage can make them again.
+        lacking: list[str] = []
+        if stage.name in look_at:
+            lacking = missing_files(stage.folder(config), manifest["files"])
         if stage.rebuilds:
             reasons += lacking
-        known[stage.name] = State(
-            "stale" if reasons else "done", tuple(reasons), manifest, tuple(lacking)
-        )
-    return known
+        kind = "stale" if reasons else "done"
+        states[stage.name] = StageState(kind, tuple(reasons), manifest, tuple(lacking))
+    return states
 
 
 def _expected_now(
     stage: Stage, config: RunConfig, stages: Mapping[str, Stage], manifest: Manifest[Counts]
 ) -> dict[str, Json]:
-    """Return `expected_inputs` to compare a manifest with. What it was made from may have been
-    moved away since, which is no reason to make it again."""
+    """Return the `expected_inputs` to compare a manifest with.
+
+    Outside inputs that were moved away are ignored: they are no reason to make the output again.
+    """
     try:
         return expected_inputs(stage, config, stages, before=manifest["inputs"])
     except DataError:
@@ -240,16 +266,17 @@ def _expected_now(
 
 
 def _manifest_of_output_made_before(stage: Stage, config: RunConfig) -> ManifestMadeBefore | None:
-    """Return what a manifest would say of output that has none, None where there is no such
-    output."""
+    """Return the manifest of complete output that has none; None where there is no such output."""
     if stage.made_before is None:
         return None
-    return resolve(stage.made_before)(config)
+    return import_function(stage.made_before)(config)
 
 
 def missing_files(folder: Path, files: Mapping[str, SizedFile]) -> list[str]:
-    """Describe the files of a manifest that are not there in their size, the first `MOST_NAMED` by
-    name; reads none."""
+    """Describe listed files that are missing or have another size, the first `MOST_NAMED` by name.
+
+    Reads sizes only.
+    """
     wrong: list[str] = []
     for name, record in files.items():
         try:
@@ -263,7 +290,7 @@ def missing_files(folder: Path, files: Mapping[str, SizedFile]) -> list[str]:
 
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
-    """Name each entry that differs, with both values shortened."""
+    """Describe each entry that differs, with both values shortened."""
     changed: list[str] = []
     for name in sorted({*before, *after}):
         is_in_both = name in before and name in after
@@ -273,23 +300,28 @@ def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[s
 
 
 def _shortened(settings: Mapping[str, Json], name: str) -> str:
-    text = json.dumps(settings[name]) if name in settings else "not set"
-    return text if len(text) <= 40 else text[:37] + "..."
+    if name not in settings:
+        return "not set"
+    text = json.dumps(settings[name])
+    if len(text) > 40:
+        return text[:37] + "..."
+    return text
 
 
 def flatten(value: Any, prefix: str) -> dict[str, Json]:
-    """Return nested mappings as dotted names; file locations are left out, so that folders can be
-    moved.
+    """Return nested mappings as one mapping with dotted names.
 
-    An empty sequence is left out too: it may be one of locations, and naming the first must change
-    nothing.
+    File locations are left out, so that folders can be moved. An empty sequence is left out too: it
+    may be a list of locations, and adding its first one must not make output stale.
     """
     if isinstance(value, dict):
         flat: dict[str, Json] = {}
         for key, inner in value.items():
             flat |= flatten(inner, f"{prefix}.{key}")
         return flat
-    return {} if _is_location(value) else {prefix: value}
+    if _is_location(value):
+        return {}
+    return {prefix: value}
 
 
 def _is_location(value: Any) -> bool:
@@ -301,7 +333,7 @@ def _is_location(value: Any) -> bool:
 def read_manifest(path: Path) -> Manifest[Any] | None:
     """Return a stage's manifest, or None where the stage has not finished.
 
-    The caller names the type of its counts: `manifest: Manifest[TokenizeCounts] | None = ...`.
+    The caller declares the type of the counts: `manifest: Manifest[TokenizeCounts] | None = ...`.
     """
     return read_json(path)
 
@@ -314,10 +346,10 @@ def write_manifest(
     result: Result[CountsT],
     seconds: float,
 ) -> Manifest[CountsT]:
-    """Write what the stage made and what it was made from; the last act of a stage.
+    """Write the manifest of a stage that has finished, and return it.
 
-    `inputs` are its `expected_inputs` from before it ran: what changed meanwhile makes it stale.
-    `made_from` are the digests of the stages that it read.
+    `inputs` are the `expected_inputs` from before the stage ran: a setting that changed meanwhile
+    makes it stale. `made_from` are the output digests of the stages that it read.
     """
     files = dict(result.files)
     manifest: Manifest[CountsT] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import STAGES
-from pipeline.cli import commands
+from pipeline.cli import commands, start_checks, status_view
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
@@ -62,11 +62,11 @@ def nothing_asked_yet() -> None:
 
 def test_what_answers_at_once_is_asked_first_and_spares_the_rest(run_file: Path) -> None:
     config = load(run_file)
-    commands.refuse_mistakes([check(heavy, is_heavy=True), check(light)], config)
+    start_checks.refuse_mistakes([check(heavy, is_heavy=True), check(light)], config)
     assert asked == ["light", "heavy"]
     asked.clear()
     with pytest.raises(ConfigError):
-        commands.refuse_mistakes(
+        start_checks.refuse_mistakes(
             [check(heavy, is_heavy=True), check(refusing), check(light)], config
         )
     assert asked == ["refusing", "light"]
@@ -75,17 +75,17 @@ def test_what_answers_at_once_is_asked_first_and_spares_the_rest(run_file: Path)
 def test_all_that_is_refused_comes_in_one_error(run_file: Path) -> None:
     config = load(run_file)
     with pytest.raises(ConfigError) as told:
-        commands.refuse_mistakes([check(refusing), check(also_refusing)], config)
+        start_checks.refuse_mistakes([check(refusing), check(also_refusing)], config)
     assert told.value.problems == ["one.setting = 1: is wrong", "another = 2: is wrong, too"]
     with pytest.raises(UserError) as told:
-        commands.refuse_mistakes([check(refusing), check(without_data)], config)
+        start_checks.refuse_mistakes([check(refusing), check(without_data)], config)
     assert (
         told.value.exit_code,
         "one.setting" in str(told.value),
         "a folder" in str(told.value),
     ) == (2, True, True)
     with pytest.raises(UserError) as told:
-        commands.refuse_mistakes([check(refusing), check(crashing)], config)
+        start_checks.refuse_mistakes([check(refusing), check(crashing)], config)
     assert told.value.exit_code == 1, (
         "a check that ends without a verdict is no mistake of the user"
     )
@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_one_is_refused_by_every_command(
     for command in (
         lambda: commands.run_all(STAGES, run_file, settings),
         lambda: commands.run_one(STAGES, table["export"], run_file, settings),
-        lambda: commands.show_status(STAGES, run_file, settings),
+        lambda: status_view.show_status(STAGES, run_file, settings),
     ):
         with pytest.raises(
             ConfigError, match=rf"paths\.{setting} = .*/{place}: .*/(file|gone) is no folder"
@@ -154,8 +154,8 @@ def test_a_folder_that_may_not_be_written_is_refused_where_a_waiting_stage_write
     (run_file.parent / "data").mkdir()
     config, table = load(run_file), {stage.name: stage for stage in STAGES}
     with pytest.raises(ConfigError, match=r"paths\.data_dir = .*/data: .*/data may not be written"):
-        commands.refuse_unwritable(config, [table["prepare"], table["train"]])
-    commands.refuse_unwritable(
+        start_checks.refuse_unwritable(config, [table["prepare"], table["train"]])
+    start_checks.refuse_unwritable(
         config, [table["train"]]
     )  # finished data may be read-only, and shared
 
@@ -190,7 +190,7 @@ def test_status_shows_the_stage_that_runs(
     config = load(run_file)
 
     def shown() -> dict[str, str]:
-        commands.show_status(STAGES, run_file, [])
+        status_view.show_status(STAGES, run_file, [])
         lines = capsys.readouterr().out.splitlines()
         return {line.split()[0]: line.split()[1] for line in lines[1 : 1 + len(STAGES)]}
 

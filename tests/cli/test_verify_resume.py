@@ -40,7 +40,7 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
         "the folder is there already"
     )
     assert (
-        verify.difference(
+        verify.run_difference(
             folder / "undisturbed" / "run", folder / "resumed-on-2-ranks" / "run"
         ).largest
         == 0
@@ -48,7 +48,7 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
 
     config = load(run_file, ["train.seed=2"])
     other = verify._train(config, 400, 1, run_file.parent / "other")
-    found = verify.difference(folder / "undisturbed" / "run", other)
+    found = verify.run_difference(folder / "undisturbed" / "run", other)
     assert min(found.loss, found.weight, found.moment) > 0
 
     def pretend(*given: Any) -> None:
@@ -57,16 +57,16 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
     monkeypatch.setattr(verify, "_train", pretend)
     monkeypatch.setattr(verify, "_train_and_kill", pretend)
     monkeypatch.setattr(verify, "_allowed", lambda *_: 0.0)
-    monkeypatch.setattr(verify, "difference", lambda *_: found)
-    with pytest.raises(RequirementError, match="the resumed run is another one"):
-        verify.verify_resume(config, 40, 1, folder / "new")
+    monkeypatch.setattr(verify, "run_difference", lambda *_: found)
+    with pytest.raises(RequirementError, match="a resumed run differs from the undisturbed one"):
+        verify.compare_resumed_runs(config, 40, 1, folder / "new")
     assert "FAILED" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("steps", [2, 5])
 def test_steps_that_cannot_be_halved_are_refused(run_file: Path, steps: int) -> None:
     with pytest.raises(verify.ConfigError, match="must be even and at least 4"):
-        verify.verify_resume(load(run_file), steps, None, run_file.parent / "proof")
+        verify.compare_resumed_runs(load(run_file), steps, None, run_file.parent / "proof")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,6 @@ def test_other_ranks_that_would_prove_nothing_are_refused(
     run_file = make_run()
     monkeypatch.setenv("SLURM_NTASKS", "2")
     with pytest.raises(verify.ConfigError, match=why):
-        verify.verify_resume(
+        verify.compare_resumed_runs(
             load(run_file, [f"launch.kind={kind}"]), 4, ranks, run_file.parent / "proof"
         )

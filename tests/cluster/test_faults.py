@@ -28,7 +28,7 @@ from supervised import (
     wait_for,
 )
 
-from pipeline.cli.verify_resume import difference
+from pipeline.cli.verify_resume import run_difference
 from pipeline.store.files import read_json
 from pipeline.store.layout import START_ORDER
 
@@ -149,7 +149,7 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
     whole = make_run(name="whole")
     code, output = finish(start(whole, *settings), seconds=1200 + 10 * count)
     assert code == 0, output
-    found = difference(whole.parent / "whole", run_file.parent / "run")
+    found = run_difference(whole.parent / "whole", run_file.parent / "run")
     hit = dict(under_fire.hit)
     print(
         f"faults: {hit}, the last before step {done}; differences from the undisturbed run: {found}"

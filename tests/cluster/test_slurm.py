@@ -13,7 +13,7 @@ from one_host_slurm import job_state as state
 from one_host_slurm import kill_node, one_host_slurm, start_node, wait_for
 from supervised import processes_of
 
-from pipeline.cli.verify_resume import difference
+from pipeline.cli.verify_resume import run_difference
 from pipeline.config.run_file import load
 from pipeline.store.events import read_events
 from pipeline.store.metrics import read_metrics
@@ -173,5 +173,5 @@ def test_time_limit_scancel_requeue_and_a_dead_node_cost_steps_and_nothing_else(
         [sys.executable, "-m", "pipeline", "train", whole, "launch.ranks=2", *settings], check=True
     )
     assert [record["step"] for record in read_metrics(run_dir)] == list(range(1, 4001))
-    assert difference(load(whole).paths.run_dir, run_dir).largest == 0
+    assert run_difference(load(whole).paths.run_dir, run_dir).largest == 0
     print(f"faults: tried 4, survived {survived}, lost {4 - survived}")

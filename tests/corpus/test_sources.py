@@ -16,7 +16,7 @@ from pipeline.corpus.folders import count_left_out
 from pipeline.corpus.prepare import prepare
 from pipeline.corpus.source_kind import describe_sources
 from pipeline.errors import DataError
-from pipeline.store.artifacts import read_manifest, states
+from pipeline.store.artifacts import read_manifest, stage_states
 
 
 def search_files(source: str, kind: str, paths: Sequence[Path]) -> SourceFiles:
@@ -394,12 +394,12 @@ def test_a_mistyped_path_beside_a_good_one_is_not_taken_for_done(run_file: Path)
     run_stages(run_file, ["prepare"], [])
     stages = {stage.name: stage for stage in STAGES}
     (run_file.parent / "web.jsonl").rename(run_file.parent / "moved.jsonl")
-    assert states(stages, load(run_file))["prepare"].kind == "done"  # read already, and kept
+    assert stage_states(stages, load(run_file))["prepare"].kind == "done"  # read already, and kept
     (run_file.parent / "moved.jsonl").rename(run_file.parent / "web.jsonl")
     config = load(
         run_file, [f"sources.web.paths=[{run_file.parent}/web.jsonl,{run_file.parent}/wbe.jsonl]"]
     )
-    state = states(stages, config)["prepare"]
+    state = stage_states(stages, config)["prepare"]
     assert state.kind == "stale" and "files of web" in state.reasons[0]
     with pytest.raises(DataError, match=r"wbe\.jsonl does not exist"):
         prepare(config)

@@ -15,7 +15,7 @@ from helpers import digests, run_stages
 from token_files import write_shard
 
 from pipeline.__main__ import STAGES
-from pipeline.cli import commands
+from pipeline.cli import commands, status_view
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError, LeaseError, TasksFailed
@@ -98,10 +98,10 @@ def test_one_worker_and_two_write_the_same(
 PACKED = ["data.packing=best-fit"]
 
 
-def status_of(run_file: Path, *overrides: str) -> dict[str, artifacts.State]:
+def status_of(run_file: Path, *overrides: str) -> dict[str, artifacts.StageState]:
     """Return the state of every stage with best-fit packing, files looked at."""
     table = {stage.name: stage for stage in STAGES}
-    return artifacts.states(table, load(run_file, [*PACKED, *overrides]), look_at=table)
+    return artifacts.stage_states(table, load(run_file, [*PACKED, *overrides]), look_at=table)
 
 
 def test_what_is_finished_is_only_read(make_run: Callable[..., Path]) -> None:
@@ -144,6 +144,8 @@ def test_an_index_without_the_stages_manifest_is_done(
     with Lease(config.paths.data_dir, "another job"):
         run_stages(run_file, ["pack"], PACKED)
     assert "pack: done already: " in capsys.readouterr().err
+    status_view.show_status(STAGES, run_file, PACKED)
+    assert "pack             done" in capsys.readouterr().out, "its seconds are not known"
     assert not (folder / "pack.manifest.json").exists()
     assert digests(folder) == before
     next(folder.glob("prose/*.rows")).unlink()
@@ -191,7 +193,7 @@ def test_windows_of_the_stream_need_no_packing(
         run_stages(run_file, ["pack"], [])
     assert "pack: not asked for" in capsys.readouterr().err
     assert not (data_dir / "packing").exists()
-    commands.show_status(STAGES, run_file, [])
+    status_view.show_status(STAGES, run_file, [])
     assert "pack             not asked for" in capsys.readouterr().out
 
 

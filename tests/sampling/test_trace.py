@@ -250,7 +250,7 @@ def test_a_real_run_is_traced_from_its_folder_and_its_data_are_those_it_logged(
 def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
     make_run: MakeRun, capsys: pytest.CaptureFixture
 ) -> None:
-    from pipeline.cli.trace_view import trace
+    from pipeline.cli.trace_view import show_trace
 
     run_file = make_run()
     run = begin(run_file, [])
@@ -262,17 +262,17 @@ def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
         "limit": 20,
         "as_json": False,
     }
-    trace(run_file, [], **{**nothing, "step": 2, "limit": 2})
+    show_trace(run_file, [], **{**nothing, "step": 2, "limit": 2})
     printed = capsys.readouterr()
     assert "step 2 (done, made by 2 ranks): 8 rows" in printed.out
     assert "row 1, rank 0: sample 9," in printed.out
     assert "6 more rows: --limit 0 shows all" in printed.err
     identity = trace_step(run, 2)["rows"][0]["documents"][0]["id"]
-    trace(run_file, [], **{**nothing, "document": identity})
+    show_trace(run_file, [], **{**nothing, "document": identity})
     assert "step 2, row 0, epoch 0: tokens" in capsys.readouterr().out
     for wrong in ({}, {"step": 1, "document": "x"}, {"document": "x", "rank": 1}):
         with pytest.raises(UserError, match="--step"):
-            trace(run_file, [], **{**nothing, **wrong})
+            show_trace(run_file, [], **{**nothing, **wrong})
     with pytest.raises(DataError, match="holds no run"):
-        trace(run_file.parent, [], **{**nothing, "step": 1})
+        show_trace(run_file.parent, [], **{**nothing, "step": 1})
     assert shard_paths(run.config.paths.data_dir / "documents", "prose", "train")

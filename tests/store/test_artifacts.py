@@ -50,7 +50,7 @@ def finish(stage: Stage, config: RunConfig, checksum: str = "aa") -> dict[str, A
 
 
 def kinds(config: RunConfig) -> dict[str, str]:
-    return {name: state.kind for name, state in artifacts.states(TABLE, config).items()}
+    return {name: state.kind for name, state in artifacts.stage_states(TABLE, config).items()}
 
 
 def test_a_stage_is_missing_then_done_then_stale_with_the_fields_name(run_file: Path) -> None:
@@ -62,24 +62,24 @@ def test_a_stage_is_missing_then_done_then_stale_with_the_fields_name(run_file: 
     finish(COUNT, config)
     assert kinds(config) == {"read": "done", "count": "done"}
 
-    state = artifacts.states(TABLE, load(run_file, ["train.seed=7"]))["count"]
+    state = artifacts.stage_states(TABLE, load(run_file, ["train.seed=7"]))["count"]
     assert (state.kind, state.reasons) == ("stale", ("train.seed: 1 -> 7",))
-    states = artifacts.states(TABLE, load(run_file, ["prepare.validation_fraction=0.25"]))
+    states = artifacts.stage_states(TABLE, load(run_file, ["prepare.validation_fraction=0.25"]))
     assert states["read"].reasons == ("prepare.validation_fraction: 0.005 -> 0.25",)
     assert states["count"].reasons == ("its input read is stale",)
 
 
 def test_a_stage_that_is_kept_outlives_its_inputs_and_remembers_them(run_file: Path) -> None:
     config = load(run_file)
-    kept = dataclasses.replace(COUNT, keeps=True)
+    kept = dataclasses.replace(COUNT, keeps_output=True)
     table = {stage.name: stage for stage in (READ, kept)}
     first = finish(READ, config)
     assert finish(kept, config)["made_from"] == {"read": first["output"]}
     second = finish(READ, config, checksum="bb")
     assert second["output"] != first["output"]
     for changed in (config, load(run_file, ["prepare.validation_fraction=0.25"])):
-        assert artifacts.states(table, changed)["count"].kind == "done"
-    assert artifacts.states(table, load(run_file, ["train.seed=7"]))["count"].kind == "stale"
+        assert artifacts.stage_states(table, changed)["count"].kind == "done"
+    assert artifacts.stage_states(table, load(run_file, ["train.seed=7"]))["count"].kind == "stale"
 
 
 def test_what_only_says_how_or_where_makes_nothing_stale(run_file: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_only_says_how_or_where_makes_nothing_stale(run_file: Path, tmp_pat
     finish(READ, config)
     (tmp_path / "moved.jsonl").write_bytes((tmp_path / "web.jsonl").read_bytes())
     changed = load(run_file, ["executor.workers=7", f"sources.web.paths=[{tmp_path}/moved.jsonl]"])
-    assert artifacts.states(TABLE, changed)["read"].kind == "done"
+    assert artifacts.stage_states(TABLE, changed)["read"].kind == "done"
 
 
 def test_a_change_outside_and_a_new_format_version_make_stale(
@@ -98,12 +98,14 @@ def test_a_change_outside_and_a_new_format_version_make_stale(
     size = (tmp_path / "web.jsonl").stat().st_size
     with (tmp_path / "web.jsonl").open("a") as file:
         file.write("x")
-    assert artifacts.states(TABLE, config)["read"].reasons == (
+    assert artifacts.stage_states(TABLE, config)["read"].reasons == (
         f"raw file web.jsonl: {size} -> {size + 1}",
     )
     finish(READ, config)
     newer = Stage(**{**vars(READ), "version": 2})
-    assert artifacts.states({"read": newer}, config)["read"].reasons == ("format version: 1 -> 2",)
+    assert artifacts.stage_states({"read": newer}, config)["read"].reasons == (
+        "format version: 1 -> 2",
+    )
 
 
 def test_an_input_rebuilt_with_the_same_bytes_makes_nothing_stale(run_file: Path) -> None:
@@ -116,7 +118,7 @@ def test_an_input_rebuilt_with_the_same_bytes_makes_nothing_stale(run_file: Path
     before = artifacts.read_manifest(READ.manifest_path(config))
     after = finish(READ, changed, checksum="bb")
     assert before is not None
-    state = artifacts.states(TABLE, changed)["count"]
+    state = artifacts.stage_states(TABLE, changed)["count"]
     assert state.reasons == (f'output of read: "{before["output"]}" -> "{after["output"]}"',)
 
 

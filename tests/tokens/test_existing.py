@@ -18,11 +18,11 @@ from ranks import run_ranks
 from training_data import RUN_FILE, TEMPLATES
 
 from pipeline.__main__ import STAGES as TABLE
-from pipeline.cli import commands
+from pipeline.cli import start_checks, status_view
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.sampling.stream import open_streams
-from pipeline.store.artifacts import states
+from pipeline.store.artifacts import stage_states
 from pipeline.store.files import read_json
 from pipeline.store.metrics import read_metrics
 from pipeline.tokens import existing
@@ -360,7 +360,7 @@ def test_status_says_which_pair_made_tokens_stale(pairs_run: Path) -> None:
     folder, table = pairs_run.parent / "pairs", {stage.name: stage for stage in TABLE}
 
     def state(*overrides: str) -> tuple[str, list[str]]:
-        found = states(table, load(pairs_run, overrides))
+        found = stage_states(table, load(pairs_run, overrides))
         assert found["prepare"].kind == found["train-tokenizer"].kind == "done"
         return found["tokenize"].kind, [
             reason.split(" bytes")[0] for reason in found["tokenize"].reasons
@@ -480,14 +480,14 @@ def test_a_run_of_ids_alone_needs_no_prepare(
     run_stages(pairs_run, ["train-tokenizer", "tokenize"], [])
     assert tokens_of(pairs_run) == [66, 67, END, 67, END]
     assert "Read raw text" not in capsys.readouterr().err
-    commands.show_status(TABLE, pairs_run, [])
+    status_view.show_status(TABLE, pairs_run, [])
     shown = capsys.readouterr().out
     assert next(line for line in shown.splitlines() if line.startswith("prepare")).split()[1:4] == [
         "not",
         "asked",
         "for",
     ]
-    found = states({stage.name: stage for stage in TABLE}, load(pairs_run))
+    found = stage_states({stage.name: stage for stage in TABLE}, load(pairs_run))
     assert [found[name].kind for name in STAGES] == ["done"] * 3
 
 
@@ -533,7 +533,9 @@ def test_the_readmes_example_of_ids_alone_runs_as_it_stands(
     run_stages(mine, ["train-tokenizer", "tokenize"], [])
     assert tokens_of(mine, "validation", "pile") == [67, END]
     for stage in TABLE:
-        commands.refuse_mistakes([check for check in stage.checks if not check.is_heavy], config)
+        start_checks.refuse_mistakes(
+            [check for check in stage.checks if not check.is_heavy], config
+        )
 
 
 def test_evaluation_that_needs_text_is_refused_before_training(pairs_run: Path) -> None:

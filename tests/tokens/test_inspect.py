@@ -13,7 +13,7 @@ import pytest
 from helpers import list_documents, run_stages, without_progress
 from tokenizers import Tokenizer
 
-from pipeline.cli.inspect_view import boundaries, histogram, inspect
+from pipeline.cli.inspect_view import boundaries, histogram, show_inspection
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError, UserError
@@ -56,7 +56,7 @@ def show(config: RunConfig, capsys: pytest.CaptureFixture[str], **question: Any)
         name: question.pop(name, False) for name in ("tokenizer", "verify", "with_ids", "as_json")
     }
     capsys.readouterr()
-    inspect(config, Question(**question), **options)
+    show_inspection(config, Question(**question), **options)
     return capsys.readouterr().out
 
 

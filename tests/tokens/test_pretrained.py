@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from pipeline.__main__ import STAGES
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.store.artifacts import states
+from pipeline.store.artifacts import stage_states
 from pipeline.tokens.tokenizer_folder import load_exported
 
 TEXT = "document 7 says that  7 and 7 make 14 naïve"
@@ -173,7 +173,9 @@ def test_what_is_no_tokenizer_is_said_so(
 
 def state(run_file: Path, *overrides: str) -> tuple[str, tuple[str, ...]]:
     table = {stage.name: stage for stage in STAGES}
-    found = states(table, load(run_file, ["executor.workers=1", *overrides]))["train-tokenizer"]
+    found = stage_states(table, load(run_file, ["executor.workers=1", *overrides]))[
+        "train-tokenizer"
+    ]
     return found.kind, found.reasons
 
 

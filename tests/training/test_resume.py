@@ -8,7 +8,7 @@ import yaml
 from helpers import pretend_checkpoint
 
 from pipeline.__main__ import STAGES
-from pipeline.cli import commands
+from pipeline.cli import status_view
 from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling import order
@@ -177,7 +177,7 @@ def test_status_says_refused_where_train_will_refuse(
         inputs = expected_inputs(table["train"], config, table)
         write_manifest(table["train"], config, inputs, {}, Result({"headline": "10 steps"}), 1.0)
     capsys.readouterr()
-    commands.show_status(STAGES, run_file, [setting])
+    status_view.show_status(STAGES, run_file, [setting])
     shown = capsys.readouterr().out
     assert (
         next(line for line in shown.splitlines() if line.startswith("train ")).split()[1] == state

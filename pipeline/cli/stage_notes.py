@@ -1,0 +1,73 @@
+"""Lines that commands print about one stage: its result, its missing files, its changed inputs."""
+
+from collections.abc import Mapping
+
+from pipeline.config.run_config import RunConfig
+from pipeline.logs import note, warn
+from pipeline.store.artifacts import Stage, StageState, outputs_of
+from pipeline.store.data_readers import live_readers
+from pipeline.store.records import AnyManifest
+
+
+def note_result(stage: Stage, config: RunConfig, how: str, manifest: AnyManifest | None) -> None:
+    """Print the headline of a stage that is done, and its notes for the user."""
+    if not stage.is_asked(config):
+        note_not_asked(stage)
+        return
+    assert manifest is not None, "only a stage that is not asked for is done without one"
+    note(f"{stage.name}: {how}: {manifest['counts'].get('headline', '')}")
+    for line in manifest.get("closing", []):
+        note(f"{stage.name}: {line}")
+
+
+def note_not_asked(stage: Stage) -> None:
+    """Print that the run file does not ask for a stage."""
+    note(f"{stage.name}: not asked for")
+
+
+def missing_file_lines(stage: Stage, config: RunConfig, state: StageState) -> list[str]:
+    """Return a line about missing files and how to get them back; none where a run repairs them."""
+    if state.kind != "done" or not state.missing_files:
+        return []
+    again = f"delete {stage.manifest_path(config)} and run `pipeline {stage.name}`"
+    if stage.keeps_output:
+        effect = "it makes all files of the stage again, the same ones if no text was added since"
+    else:
+        # Checkpoints: training them again costs too much to be started without being asked.
+        effect = "it goes on from the newest sound checkpoint"
+    return [
+        f"{stage.name}: {stage.folder(config)}: {'; '.join(state.missing_files)}. Restore them "
+        f"from a copy, or {again}: {effect}."
+    ]
+
+
+def changed_input_lines(
+    stage: Stage, config: RunConfig, table: Mapping[str, Stage], manifest: AnyManifest | None
+) -> list[str]:
+    """Return a line for each input that has changed since a stage made the output that it keeps."""
+    if not stage.keeps_output or manifest is None:
+        return []
+    now = outputs_of(stage.inputs, config, table)
+    made_from = manifest.get("made_from", {})
+    changed = [
+        name
+        for name in stage.inputs
+        if None not in (now[name], made_from.get(name)) and now[name] != made_from[name]
+    ]
+    return [
+        f"{stage.name} was made from an earlier output of {name} and is kept: a new one would make "
+        f"all that follows stale. To make it again, delete {stage.manifest_path(config)}"
+        for name in changed
+    ]
+
+
+def warn_of_readers(stage: Stage, config: RunConfig) -> None:
+    """Warn of the runs that read the data that a stage is about to change."""
+    readers = live_readers(config.paths.data_dir)
+    if readers:
+        warn(
+            f"{stage.name}: {config.paths.data_dir} is in use by {', '.join(map(str, readers))}, "
+            "which goes on with the files that it has open. Started again, a run refuses other "
+            "tokens than those that it began with: if this changes them, give it a paths.data_dir "
+            "of its own."
+        )

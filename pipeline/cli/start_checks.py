@@ -1,0 +1,113 @@
+"""Checks before any work starts: what stages refuse, and folders that cannot be used.
+
+Reads what each check reads; writes nothing.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import ConfigError, UserError
+from pipeline.store.artifacts import Check, Stage, StageState, import_function
+from pipeline.work.dask_workers import in_srun_step
+
+
+def refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
+    """Raise UserError where srun has started this command as several tasks."""
+    if not in_srun_step():
+        return
+    *others, last = [stage.name for stage in stages if stage.on_workers]
+    raise UserError(
+        "this is one of several tasks of an srun step, and each would do the whole of "
+        f"`pipeline {command}`. Call it once, from the batch script, without srun (jobs/slurm/). "
+        f"Only {', '.join(others)} and {last} share the tasks of a step, with executor.kind=slurm."
+    )
+
+
+def refuse_mistakes(checks: Iterable[Check], config: RunConfig) -> None:
+    """Run the light checks, then the heavy ones; raise all mistakes of a group as one UserError."""
+    asked = list(checks)
+    for is_heavy in (False, True):
+        errors: list[UserError] = []
+        for check in asked:
+            if check.is_heavy != is_heavy:
+                continue
+            try:
+                import_function(check.function)(config)
+            except UserError as error:
+                errors.append(error)
+        _raise_together(errors)
+
+
+def checks_ahead(
+    stage: Stage, table: Mapping[str, Stage], states: Mapping[str, StageState]
+) -> list[Check]:
+    """Return the checks of later stages that can run now; only of stages that are not done."""
+    names = list(table)
+    later = names[names.index(stage.name) + 1 :]
+    return [
+        check
+        for name in later
+        if states[name].kind != "done"
+        for check in table[name].checks
+        if check.is_ahead
+    ]
+
+
+def _raise_together(errors: Sequence[UserError]) -> None:
+    """Raise several errors as one; as a ConfigError where all of them are about settings."""
+    texts = dict.fromkeys(str(error) for error in errors)
+    of_settings = [error for error in errors if type(error) is ConfigError]
+    bugs = [error for error in errors if error.exit_code != UserError.exit_code]
+    if bugs:
+        raise bugs[0]
+    if len(texts) == 1:
+        raise errors[0]
+    if errors and len(of_settings) == len(errors):
+        problems = [problem for error in of_settings for problem in error.problems]
+        raise ConfigError(list(dict.fromkeys(problems)))
+    if errors:
+        raise UserError("\n".join(texts))
+
+
+def refuse_impossible_folders(config: RunConfig) -> None:
+    """Raise ConfigError where a file stands at data_dir or run_dir, or above one of them."""
+    problems: list[str] = []
+    for setting, folder in _roots(config).items():
+        existing = _nearest_existing(folder)
+        if not existing.is_dir():
+            problems.append(f"{setting} = {folder}: {existing} is no folder; name another place")
+    if problems:
+        raise ConfigError(problems)
+
+
+def refuse_unwritable(config: RunConfig, waiting: Sequence[Stage]) -> None:
+    """Raise ConfigError where waiting stages would write to a folder that is read-only.
+
+    A folder that does not exist yet is read-only where the one that it would be made in is.
+    """
+    problems: list[str] = []
+    is_written = {
+        "paths.data_dir": any(stage.shared for stage in waiting),
+        "paths.run_dir": any(not stage.shared for stage in waiting),
+    }
+    for setting, folder in _roots(config).items():
+        if not is_written[setting]:
+            continue
+        existing = _nearest_existing(folder)
+        if not os.access(existing, os.W_OK | os.X_OK):
+            problems.append(
+                f"{setting} = {folder}: {existing} may not be written; name another place"
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _roots(config: RunConfig) -> dict[str, Path]:
+    return {"paths.data_dir": config.paths.data_dir, "paths.run_dir": config.paths.run_dir}
+
+
+def _nearest_existing(folder: Path) -> Path:
+    """Return the folder if it exists, else the nearest thing above it that does."""
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
