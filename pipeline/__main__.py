@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
-from pipeline.logs import say_plainly, watch_libraries
+from pipeline.logs import make_library_messages_visible, print_plain
 from pipeline.store import versions
 from pipeline.store.artifacts import Check, Stage
 from pipeline.store.layout import PACK_MANIFEST, REPORT_MANIFEST, data_folder, run_folder
@@ -382,27 +382,27 @@ def main() -> None:
     # OpenMP reads this when torch is imported. Waiting threads then sleep: on a busy machine,
     # spinning threads take the core that a working thread needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    watch_libraries()
+    make_library_messages_visible()
     try:
         app()
     except Interrupted as error:
-        say_plainly(f"stopped: {error}")
+        print_plain(f"stopped: {error}")
         sys.exit(error.exit_code)
     except UserError as error:
-        say_plainly(f"error: {error}")
+        print_plain(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         # A full disk or a file without access is the user's to correct; anything else is a bug.
         mistake = out_of_space(error, "a file") or out_of_reach(error)
         if mistake is None:
             raise
-        say_plainly(f"error: {mistake}")
+        print_plain(f"error: {mistake}")
         sys.exit(mistake.exit_code)
     except SystemExit as end:
         # Typer exits with 130 after Ctrl-C.
         if end.code != 130:
             raise
-        say_plainly("\nstopped: run the same command again to go on")
+        print_plain("\nstopped: run the same command again to go on")
         sys.exit(Interrupted.exit_code)
 
 

@@ -1,8 +1,7 @@
-"""What the person at the terminal sees: results, messages, progress, and plain lines where there is
-no terminal.
+"""What the person at the terminal sees: results, messages, progress.
 
-All that is printed goes through here, so that no text from a file, a folder or a model can act on
-the terminal.
+Everything printed goes through this module, so that no text from a file, a folder or a model can
+control the terminal. Writes to standard output and standard error; without a terminal, plain lines.
 """
 
 import json
@@ -25,13 +24,12 @@ from rich.segment import Segment
 from rich.text import Text
 
 INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-"""Unicode categories shown as codes: controls, formats (direction marks, joiners), surrogates, line
+"""Unicode categories printed as codes: controls, formats such as direction marks, surrogates, line
 separators."""
 
 
 def visible(text: str, newline: str = "↵", tab: str = "⇥") -> str:
-    """Return text with every character that a terminal would act on, or would not show, made
-    visible.
+    """Replace every character that would control a terminal or be invisible on it.
 
     A control character becomes `<1B>` or `<U+202E>`, a tab `tab`, a line feed `newline`.
     """
@@ -41,7 +39,7 @@ def visible(text: str, newline: str = "↵", tab: str = "⇥") -> str:
 
 
 def harmless(text: str) -> str:
-    """Return text of several lines with all but its line feeds and tabs made visible."""
+    """Do as `visible`, but keep line feeds and tabs: for text of several lines."""
     return visible(text, newline="\n", tab="\t")
 
 
@@ -54,48 +52,51 @@ def _visible(character: str, newline: str, tab: str) -> str:
     if unicodedata.category(character) not in INVISIBLE:
         return character
     code = ord(character)
-    return f"<{code:02X}>" if code < 0x80 else f"<U+{code:04X}>"
+    if code < 0x80:
+        return f"<{code:02X}>"
+    return f"<U+{code:04X}>"
 
 
 class _Terminal(Console):
-    """A console on which text is nothing but text: no markup, no emoji codes, no characters that a
-    terminal acts on."""
+    """A console that prints text as it is: no markup, no emoji codes, no control characters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return a string as it will be shown, so that columns are as wide as that."""
+        """Return a string as it will be printed, so that columns get the right width."""
         return super().render_str(harmless(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the pieces of anything printed, those of rich's own `Text` and tables included."""
+        """Yield the segments of anything printed, including those of rich's `Text` and tables."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(harmless(segment.text), segment.style)
 
 
 console = _Terminal(soft_wrap=True)
-"""Results go to standard output."""
+"""Prints results, to standard output."""
 
 
 class _Messages(_Terminal):
     def on_broken_pipe(self) -> None:
-        """Say no more where nobody reads: a training job outlives the terminal that it was started
-        from."""
+        """Stop printing where nobody reads: a training job may outlive its terminal."""
         self.quiet = True
 
 
 messages = _Messages(stderr=True, soft_wrap=True)
-"""Progress, notes and errors go to standard error."""
+"""Prints progress, notes and errors, to standard error."""
 
 PLAIN_LINE_SECONDS = 10.0
-"""Without a terminal, at most one progress line in this time."""
+"""Shortest time between two progress lines where there is no terminal."""
 
 
 def note(text: str) -> None:
-    """Print one line about what is going on; a terminal that is gone ends nothing."""
+    """Print one line about what is going on; ignore a terminal that is gone."""
     with suppress(OSError):
         messages.print(text)
 
@@ -106,36 +107,35 @@ def warn(text: str) -> None:
 
 
 def styled(text: str, style: str = "") -> Text:
-    """Return text in a style. (Rich's own `Text` drops some characters that would act, instead of
-    showing them.)"""
+    """Return text in a style, with control characters made visible; rich's `Text` drops some."""
     return Text(harmless(text), style)
 
 
-def say_plainly(text: str) -> None:
-    """Write lines to standard error as they are, neither wrapped nor coloured: what a command ends
-    with."""
+def print_plain(text: str) -> None:
+    """Write lines to standard error, neither wrapped nor coloured, such as a command's last."""
     sys.stderr.write(harmless(text) + "\n")
     sys.stderr.flush()
 
 
-def show_traceback(
+def print_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Write the traceback of a bug: what it quotes may come from a file. Takes the place of
-    `sys.excepthook`."""
-    say_plainly("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+    """Write the traceback of a bug, without control characters; a `sys.excepthook`."""
+    print_plain("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
 
 
-def watch_libraries() -> None:
-    """Have what libraries log, warn of and fail with shown like our own messages: they quote names
-    out of files, too."""
-    sys.excepthook = show_traceback
+def make_library_messages_visible() -> None:
+    """Pass log lines, warnings and tracebacks of libraries through `harmless`.
+
+    They may quote names and text from files.
+    """
+    sys.excepthook = print_traceback
     make_record = logging.getLogRecordFactory()
     format_warning = warnings.formatwarning
 
     def harmless_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make_record(*args, **kwargs)
-        # A message that does not fit its arguments stays as it is: logging says so itself.
+        # A message that does not fit its arguments stays as it is: logging reports that itself.
         with suppress(TypeError, ValueError, KeyError):
             record.msg = harmless(record.getMessage())
             record.args = None
@@ -146,18 +146,16 @@ def watch_libraries() -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON in printable ASCII: whatever else a string holds is written as
-    `\\uNNNN`."""
+    """Print a value as JSON in printable ASCII, other characters as `\\uNNNN`."""
     sys.stdout.write(json.dumps(value, indent=1).replace("\x7f", "\\u007f") + "\n")
 
 
-def print_wide(shown: RenderableType, least_width: int) -> None:
-    """Print a table to standard output as if there were so many columns: a narrower terminal breaks
-    its lines.
+def print_wide(table: RenderableType, least_width: int) -> None:
+    """Print a table at least `least_width` columns wide; a narrower terminal breaks its lines.
 
-    (Rich's own `width` never exceeds the terminal's, or 80 where there is none, and cuts figures.)
+    Rich alone would fit it into the terminal, or into 80 columns, and cut numbers.
     """
-    _Terminal(file=console.file, width=max(console.width, least_width)).print(shown)
+    _Terminal(file=console.file, width=max(console.width, least_width)).print(table)
 
 
 def short(value: float) -> str:
@@ -172,14 +170,17 @@ def human_bytes(count: float) -> str:
     """Return a size with a decimal unit, for example `3.2 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+            digits = 0 if unit == "bytes" else 1
+            return f"{count:.{digits}f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
 
 
 def counted_noun(count: int, noun: str) -> str:
     """Return a count with its noun, `1 task` or `1,200 tasks`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}s"
 
 
 def human_seconds(seconds: float) -> str:
@@ -192,27 +193,27 @@ def human_seconds(seconds: float) -> str:
 
 
 WINDOW_SECONDS = 30.0
-"""Time that the rate is measured over; longer where updates come rarely."""
+"""Time over which the rate is measured; longer where updates are rare."""
 LEAST_POINTS = 5
-"""Updates that the rate is measured over at least, once there are as many: steps may take
+"""Updates over which the rate is measured at least, once there are enough: a step may take
 minutes."""
 SPACING_SECONDS = 0.25
-"""Updates that come closer than this count as one."""
+"""Updates that are closer together than this count as one."""
 SILENT_INTERVALS = 2
-"""After so many usual intervals without an update, the silence counts, too."""
+"""After this number of mean intervals without an update, the time since then lowers the rate."""
 
 
 class RecentRate:
-    """Takes what is completed at some times, in seconds of any clock that does not go back."""
+    """The rate of recent progress. Times are in seconds of any clock that does not go back."""
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, float]] = deque()
 
     def add(self, now: float, completed: float) -> None:
-        """Take what is completed now. The first time is the beginning: what was done before has no
-        rate."""
+        """Record the amount that is completed now; work before the first record has no rate."""
         points = self._points
-        if points and completed < points[-1][1]:  # gone back, as a run does to a checkpoint
+        # The amount falls where a run rolls back to a checkpoint: measure from there.
+        if points and completed < points[-1][1]:
             points.clear()
         if len(points) >= 2 and now - points[-2][0] < SPACING_SECONDS:
             points.pop()
@@ -221,42 +222,51 @@ class RecentRate:
             points.popleft()
 
     def per_second(self, now: float) -> float:
-        """Return the recent rate; 0 where nothing was done, or there is nothing yet to measure."""
+        """Return the recent rate; 0 where nothing was done, or before two records."""
         if len(self._points) < 2:
             return 0.0
         first_time, first_completed = self._points[0]
         last_time, last_completed = self._points[-1]
-        seconds = now - first_time if self._is_silent(now) else last_time - first_time
-        return (last_completed - first_completed) / seconds if seconds > 0 else 0.0
+        end = last_time
+        if self._is_silent(now):
+            end = now
+        if end <= first_time:
+            return 0.0
+        return (last_completed - first_completed) / (end - first_time)
 
     def seconds_left(self, now: float, total: float) -> float | None:
-        """Return the time until `total` is completed at the recent rate; None where nothing was
-        done of late."""
+        """Return the time until `total` is completed at the recent rate; None where that is 0."""
         rate = self.per_second(now)
         if rate <= 0:
             return None
         last_time, completed = self._points[-1]
-        since = 0.0 if self._is_silent(now) else now - last_time
-        return max(0.0, (total - completed) / rate - since)
+        seconds = (total - completed) / rate
+        # In a silence, the rate itself falls with every second.
+        if not self._is_silent(now):
+            seconds -= now - last_time
+        return max(0.0, seconds)
 
     def _is_silent(self, now: float) -> bool:
-        """Tell whether the last update is much longer ago than updates usually are."""
-        usual = (self._points[-1][0] - self._points[0][0]) / (len(self._points) - 1)
-        return now - self._points[-1][0] > SILENT_INTERVALS * usual
+        """Tell whether the last update was much longer ago than the mean time between updates."""
+        mean_interval = (self._points[-1][0] - self._points[0][0]) / (len(self._points) - 1)
+        return now - self._points[-1][0] > SILENT_INTERVALS * mean_interval
 
 
 @contextmanager
 def progress(
     label: str, total: float, unit: str = "", has_bar: bool = True
 ) -> Iterator[Callable[[float, str], None]]:
-    """Show a bar with rate and time left; yields `update(completed, detail)`, cheap enough to call
-    often.
+    """Show a bar with percentage and time left; yield `update(completed, detail)`.
 
-    Without the bar there are `columns_for_detail(label)` for the detail.
+    `update` is cheap enough to call often. Without the bar, the detail has
+    `columns_for_detail(label)` columns.
     """
+    # Without a terminal a line is printed now and then.
     if not _redraws():
         yield _plain_updates(label, total, unit)
         return
+
+    # The time left follows from the recent rate, as in the plain lines.
     from rich.progress import (
         BarColumn,
         Progress,
@@ -270,16 +280,24 @@ def progress(
 
     class TimeLeftColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
-            left = None if task.finished else rate.seconds_left(time.monotonic(), total)
-            return Text("" if left is None else _as_on_a_clock(left), style="progress.remaining")
+            seconds = None
+            if not task.finished:
+                seconds = rate.seconds_left(time.monotonic(), total)
+            clock = ""
+            if seconds is not None:
+                clock = _as_on_a_clock(seconds)
+            return Text(clock, style="progress.remaining")
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        *([BarColumn(bar_width=30)] if has_bar else []),
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
+    if has_bar:
+        columns.append(BarColumn(bar_width=30))
+    columns += [
         TaskProgressColumn(),
         TextColumn("{task.fields[detail]}", markup=False),
         TimeLeftColumn(),
-    )
+    ]
+
+    # The bar is erased at its end: the stage's last line says what was made.
     with Progress(*columns, console=messages, transient=True) as bar:
         task = bar.add_task(visible(label), total=total, detail="")
 
@@ -297,13 +315,15 @@ def _as_on_a_clock(seconds: float) -> str:
 
 
 def _redraws() -> bool:
-    """Tell whether progress is drawn in place; elsewhere it is plain lines."""
+    """Tell whether progress is redrawn in place, as on a terminal; else it is plain lines."""
     return messages.is_terminal and not os.environ.get("CI")
 
 
 def columns_for_detail(label: str) -> int | None:
-    """Return how many columns a detail may take beside a label, its percentage and the time left;
-    None: no terminal."""
+    """Return the columns left for a detail beside label, percentage and time left.
+
+    Return None where there is no terminal.
+    """
     if not _redraws():
         return None
     return messages.width - len(f"{label} 100%  00:00:00")
@@ -317,23 +337,21 @@ def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str]
         nonlocal last
         now = time.monotonic()
         rate.add(now, completed)
-        left = rate.seconds_left(now, total)
-        if now - last < PLAIN_LINE_SECONDS or left is None:
+        seconds = rate.seconds_left(now, total)
+        if now - last < PLAIN_LINE_SECONDS or seconds is None:
             return
         last = now
-        say_plainly(
-            f"{label}: {completed:,.0f} of {total:,.0f} {unit} {detail} ({human_seconds(left)} "
-            "left)"
-        )
+        done = f"{completed:,.0f} of {total:,.0f} {unit} {detail}"
+        print_plain(f"{label}: {done} ({human_seconds(seconds)} left)")
 
     return update
 
 
 @contextmanager
 def elapsed(label: str) -> Iterator[Callable[[], None]]:
-    """Show how long something without a measure of progress has taken; yields `tick()`, to be
-    called often."""
-    started = last = time.monotonic()
+    """Show the time that work of unknown size has taken; yield `tick()`, to be called often."""
+    started = time.monotonic()
+    last = started
     if _redraws():
         with messages.status(Text(visible(label))) as status:
             yield lambda: status.update(
@@ -345,6 +363,6 @@ def elapsed(label: str) -> Iterator[Callable[[], None]]:
         nonlocal last
         if time.monotonic() - last >= PLAIN_LINE_SECONDS:
             last = time.monotonic()
-            say_plainly(f"{label}, {human_seconds(last - started)}")
+            print_plain(f"{label}, {human_seconds(last - started)}")
 
     yield tick

@@ -112,7 +112,7 @@ def raise_and_show(text: str) -> None:
     try:
         raise ValueError(text)
     except ValueError as error:
-        logs.show_traceback(ValueError, error, error.__traceback__)
+        logs.print_traceback(ValueError, error, error.__traceback__)
 
 
 WAYS: dict[str, tuple[Callable[[str], Any], int]] = {
@@ -121,7 +121,7 @@ WAYS: dict[str, tuple[Callable[[str], Any], int]] = {
     "result": (logs.console.print, 1),
     "styled result": (lambda text: logs.console.print(logs.styled(text, "bold")), 1),
     "table": (lambda text: logs.print_wide(table_of(text), 100), 2),
-    "error": (logs.say_plainly, 1),
+    "error": (logs.print_plain, 1),
     "traceback": (raise_and_show, 1),
 }
 """What prints, and how often it prints the text."""
@@ -175,7 +175,7 @@ def test_what_libraries_log_and_warn_of_does_not_act(
     make_record = logging.getLogRecordFactory()
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
-    logs.watch_libraries()
+    logs.make_library_messages_visible()
     try:
         handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("a library")
         logger.addHandler(handler)

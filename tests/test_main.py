@@ -202,7 +202,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """Run `pipeline ...` in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
     monkeypatch.setattr(
-        "pipeline.__main__.watch_libraries", lambda: None
+        "pipeline.__main__.make_library_messages_visible", lambda: None
     )  # it is for the whole process
     with pytest.raises(SystemExit) as ended:
         main()
