@@ -90,7 +90,7 @@ def keep_stacks(run_dir: Path, ranks: int, name: str) -> tuple[Path, list[int]]:
     run = RunFolder(run_dir)
     folder = run.logs / name
     folder.mkdir(parents=True, exist_ok=True)
-    written = heartbeat.stacks_of(run_dir)
+    written = heartbeat.read_stacks(run_dir)
     for rank in written:
         shutil.copy(run.stacks_of_rank(rank), folder)
     return folder, [rank for rank in range(ranks) if rank not in written]

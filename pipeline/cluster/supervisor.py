@@ -38,7 +38,7 @@ from pipeline.store.counts import TrainCounts
 from pipeline.store.events import FIRST_STEP, read_events, write_event
 from pipeline.store.files import read_json, write_atomic, write_json
 from pipeline.store.layout import RunFolder, manifest_path, run_folder
-from pipeline.store.outcome import forget_outcome, has_outcome, read_outcome
+from pipeline.store.outcome import delete_outcome, has_outcome, read_outcome
 from pipeline.store.records import CheckpointManifest
 
 POLL_SECONDS = 0.2
@@ -217,11 +217,11 @@ def _start_once(
             )
             write_atomic(run_file, dump(config))
     end_leftovers(run_file)
-    forget_outcome(run_dir)
+    delete_outcome(run_dir)
     logs = RunFolder(run_dir).logs
     for log in logs.glob("*.log"):
         log.replace(log.with_suffix(".previous"))
-    heartbeat.clear(run_dir)
+    heartbeat.delete_heartbeats(run_dir)
     launch = plan_launch(config, run_file)
     logs.mkdir(exist_ok=True)
     _wait_for_hosts(launch, limit, stop, HOSTS_SECONDS if is_again else 0.0)
@@ -322,7 +322,7 @@ def _watch(
 
 
 def _show_where_they_hang(run_dir: Path, ranks: Ranks, count: int, stalled: str) -> None:
-    heartbeat.ask_for_stacks(run_dir)
+    heartbeat.request_stacks(run_dir)
     ranks.ask_for_stacks()
     time.sleep(STACKS_SECONDS)
     folder, silent = keep_stacks(run_dir, count, f"stacks_{time.strftime('%Y%m%d_%H%M%S')}")

@@ -1,4 +1,4 @@
-"""Files whose checksum is taken while they are written."""
+"""A file that is written front to back, with its checksum computed on the way."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PORTION_BYTES = 16 << 20
-"""What is given to the operating system at once, and the most that a file which does not stay
-cached has in its memory."""
+"""Largest write at once, and the page cache that a file with `stays_cached=False` may occupy."""
 
 
 class ChecksummedFile:
     """A file being written whose size and checksum are known at its end, without reading it again.
 
-    A binary sink for whatever writes front to back (pyarrow, numpy, zstandard); nothing is
-    buffered, so a caller of many small writes joins them. An error of writing (a full disk) leaves
-    as the OSError that it is.
+    A binary sink for pyarrow, numpy, zstandard and others that write front to back. Nothing is
+    buffered, so the caller should join small writes. A failed write, as on a full disk, raises the
+    OSError unchanged.
     """
 
     def __init__(self, path: Path, stays_cached: bool = True) -> None:
-        """Begin a file; `stays_cached=False` for one that nobody reads soon.
+        """Create or empty the file; `stays_cached=False` for a file that nobody reads soon.
 
-        It is brought to the disk as it grows, and lets go of the page cache: what others have there
-        is not pushed out, and the pages are used again, where new ones can cost more than the
-        write.
+        Such a file is written through to the disk as it grows, and its page cache is released. So
+        it does not displace the cached files of others, and reuses its own pages: new pages can
+        cost more than the write itself.
         """
         self._file = path.open("wb", buffering=0)
         self._stays_cached = stays_cached
@@ -63,17 +62,17 @@ class ChecksummedFile:
         with memoryview(content).cast("B") as block:
             self._digest.update(block)
             written = 0
-            while written < len(block):  # a call may take less than it is given
+            # The operating system may accept less than it is given.
+            while written < len(block):
                 count = self._file.write(block[written : written + PORTION_BYTES])
-                written = written + count
-                self._size = self._size + count
+                written += count
+                self._size += count
                 if not self._stays_cached and self._size - self._uncached >= PORTION_BYTES:
-                    self._let_go()
+                    self._release_page_cache()
             return written
 
     def flush(self) -> None:
-        """Nothing: a write is with the operating system when it returns; `fsync` brings it to the
-        disk."""
+        """Do nothing: no write is buffered here. `fsync` writes through to the disk."""
 
     def fsync(self) -> None:
         os.fsync(self._file.fileno())
@@ -82,11 +81,12 @@ class ChecksummedFile:
         self._file.close()
 
     def record(self) -> FileRecord:
-        """Return what `file_record` would of the bytes written so far."""
+        """Return size and checksum of the bytes written so far, as `file_record` does of a file."""
         return {"bytes": self._size, "checksum": self._digest.hexdigest()}
 
-    def _let_go(self) -> None:
+    def _release_page_cache(self) -> None:
         self.fsync()
-        if hasattr(os, "posix_fadvise"):  # not on macOS
+        # macOS has no posix_fadvise.
+        if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._uncached = self._size

@@ -1,9 +1,8 @@
-"""Which runs read a data_dir: each leaves a mark while it works, so that who changes the data can
-be told.
+"""Runs that read a data_dir now: each leaves a mark there, so that a command that changes the data
+can warn.
 
-Writes one mark for each run below data_dir, which only names the run's folder: whether that
-run lives, its own lease says. Where data_dir may not be written there is no mark, and no other user
-of it is told.
+Writes one JSON file for each run below data_dir, which only names the run folder: the lease of that
+folder says whether the run is alive. Where data_dir is read-only there is no mark and no warning.
 """
 
 import json
@@ -19,21 +18,21 @@ from pipeline.store.lease import LeaseContent, living_holder
 
 @dataclass(frozen=True)
 class DataReader:
-    """A run that works with a data_dir now."""
+    """A run that reads a data_dir now."""
 
     run_dir: Path
     holder: LeaseContent
-    """What its lease says."""
+    """Content of the lease of the run folder."""
 
     def __str__(self) -> str:
-        says = self.holder
-        what = says.get("purpose", "a command")
-        return f"`{what}` in {self.run_dir} (process {says.get('pid')} on {says.get('host')})"
+        command = self.holder.get("purpose", "a command")
+        process = f"process {self.holder.get('pid')} on {self.holder.get('host')}"
+        return f"`{command}` in {self.run_dir} ({process})"
 
 
 @contextmanager
 def marked_as_reader(data_dir: Path, run_dir: Path) -> Iterator[None]:
-    """Leave the mark of a run while the body works, whose caller holds the lease of `run_dir`."""
+    """Keep a mark of a run in data_dir while the body runs; the caller holds the run's lease."""
     mark = DataFolder(data_dir).reader_mark(fingerprint(str(run_dir)))
     with suppress(OSError):
         write_json(mark, {"run_dir": str(run_dir)})
@@ -45,10 +44,9 @@ def marked_as_reader(data_dir: Path, run_dir: Path) -> Iterator[None]:
 
 
 def live_readers(data_dir: Path) -> list[DataReader]:
-    """Return the runs that have left a mark and hold their folder; removes the marks of those that
-    have died.
+    """Return the living runs that have a mark in data_dir; delete the marks of dead ones.
 
-    A run whose folder is not seen from here is left out, and its mark left alone.
+    A run whose folder does not exist on this machine is left out, and its mark kept.
     """
     readers: list[DataReader] = []
     for mark in sorted(DataFolder(data_dir).readers.glob("*.json")):
@@ -65,6 +63,7 @@ def live_readers(data_dir: Path) -> list[DataReader]:
 
 
 def _run_dir_of(mark: Path) -> Path | None:
+    """Return the run folder that a mark names, None where the file is gone or damaged."""
     try:
         return Path(json.loads(mark.read_bytes())["run_dir"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):

@@ -1,5 +1,4 @@
-"""What a result depends on besides the settings: versions of libraries, the commit, the command,
-the machine."""
+"""What a result depends on besides the settings: library versions, commit, command, machine."""
 
 import importlib.metadata
 import platform
@@ -26,7 +25,7 @@ LIBRARIES = (
 
 
 def library_versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those libraries that are installed."""
+    """Return library -> version for the given libraries that are installed."""
     versions: dict[str, str] = {}
     for library in libraries:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -36,7 +35,7 @@ def library_versions(libraries: Iterable[str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    """Return what a result depends on besides the settings: versions, commit, command, machine."""
+    """Return versions, commit, command and machine of this process."""
     return {
         "command": " ".join(["pipeline", *sys.argv[1:]]),
         "python": platform.python_version(),
@@ -47,20 +46,16 @@ def environment() -> Environment:
 
 
 def git_state() -> GitState | None:
-    """Return the code's commit and whether the work tree differs from it; None outside a
-    repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false"]
+    """Return the commit of this code and whether it was changed; None outside a repository."""
     try:
-        commit = subprocess.run(
-            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
-        changed = subprocess.run(
-            [*command, "status", "--porcelain"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        commit = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain")
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(changed.stdout.strip())}
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fsmonitor=false", *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    return process.stdout.strip()

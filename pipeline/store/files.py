@@ -13,27 +13,31 @@ from pipeline.errors import DataError
 from pipeline.store.records import FileRecord
 
 FILE_MODE = 0o666
-"""Who may use a new file, less what the umask takes away: nobody else decides that."""
+"""Permissions of a new file before the umask is applied; only the umask restricts them."""
+
+
+BLOCK_BYTES = 4 << 20
+"""Bytes of a file that are read at once for its checksum."""
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a hidden name beside `path` that no other attempt at writing it uses:
-    `.name.PID-RANDOM.partial`."""
+    """Return a hidden, unique path beside `path`: `.name.PID-RANDOM.partial`."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = FILE_MODE) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old one or the whole new
-    one.
+    """Write a file so that readers, also after a crash, find the old file or the whole new one.
 
-    `mode` is who may use it at most; the umask takes from that, as everywhere.
+    `mode` are its permissions before the umask is applied.
     """
+    if isinstance(content, str):
+        content = content.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -43,7 +47,7 @@ def write_atomic(path: Path, content: str | bytes, mode: int = FILE_MODE) -> Non
 
 
 def sync_folder(path: Path) -> None:
-    """Bring a folder's own entries, names made and renamed, to the disk."""
+    """Write the entries of a folder, such as new and renamed files, through to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -57,8 +61,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return a JSON file's value, or None where there is no such file. Raises DataError where it is
-    broken."""
+    """Return the value in a JSON file, or None where there is no such file.
+
+    Raises DataError where the file is broken or cannot be read.
+    """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -79,8 +85,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> Any:
-    """Return the values of a JSON-lines file, none where there is no file. Raises DataError naming
-    a broken line."""
+    """Return a list of the values in a JSON lines file, empty where there is no such file.
+
+    Raises DataError naming a broken line.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
@@ -98,12 +106,14 @@ def read_json_lines(path: Path) -> Any:
 
 
 def file_record(path: Path, report: Callable[[int], None] | None = None) -> FileRecord:
-    """Return `{"bytes", "checksum"}` of a file, read in blocks of 4 MiB; `report` is told the size
-    of each."""
+    """Return size and checksum of a file; `report` is called with the size of each block read."""
     digest = xxhash.xxh3_128()
     size = 0
     with path.open("rb") as file:
-        while block := file.read(4 << 20):
+        while True:
+            block = file.read(BLOCK_BYTES)
+            if not block:
+                break
             digest.update(block)
             size += len(block)
             if report:
@@ -112,15 +122,14 @@ def file_record(path: Path, report: Callable[[int], None] | None = None) -> File
 
 
 def fingerprint(value: Any) -> str:
-    """Return a 128-bit hash of a JSON value, independent of key order."""
+    """Return a 128-bit hash of a JSON value, in hexadecimal, independent of key order."""
     return xxhash.xxh3_128_hexdigest(
         json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     )
 
 
 def remove_unlisted(folder: Path, listed: Sequence[str], patterns: Sequence[str]) -> None:
-    """Delete files below `folder` that match a pattern and are not listed: left by earlier
-    settings."""
+    """Delete files below `folder` that match a pattern and are not listed, left by old settings."""
     keep = {folder / name for name in listed}
     for pattern in patterns:
         for path in folder.glob(pattern):

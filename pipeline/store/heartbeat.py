@@ -1,9 +1,8 @@
-"""Signs of life of each rank, in files of the run folder: how far its main thread is, and where it
-stands if it hangs.
+"""Heartbeats of the ranks, and the stacks of ranks that hang, in files of the run folder.
 
-A rank writes its heartbeat; the supervisor looks at whether the content changes, by its own clock.
-When it does not, the supervisor asks for stacks, and every rank that still can writes those of all
-its threads into a file of its own.
+A rank writes into its heartbeat what its main thread does. The supervisor watches, by its own
+clock, whether the content changes. When it stops changing, the supervisor requests stacks, and
+every rank that still can writes the stacks of all its threads into a file.
 """
 
 import faulthandler
@@ -19,24 +18,25 @@ from pipeline.store.files import FILE_MODE
 from pipeline.store.layout import RunFolder
 
 LEAST_SECONDS = 1.0
-"""Between two beats, whatever the length of a step."""
+"""Shortest time between two beats about the same kind of work."""
 DUMP_SIGNAL = signal.SIGUSR2
+"""Signal on which a rank writes its stacks."""
 
 
 class Beat(TypedDict):
-    """What a rank's file says."""
+    """Content of a rank's heartbeat file."""
 
     beat: int
-    """How many beats there have been."""
+    """Number of beats so far."""
     doing: str
     """What the main thread does."""
 
 
 class Heartbeat:
-    """One rank's sign of life."""
+    """Writes the heartbeat of one rank."""
 
     def __init__(self, run_dir: Path, rank: int) -> None:
-        """Take the run's folder. Raises OSError where it cannot be written."""
+        """Create the file in the run folder. Raises OSError where it cannot be written."""
         path = RunFolder(run_dir).heartbeat(rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
@@ -45,8 +45,11 @@ class Heartbeat:
         self._count = 0
 
     def beat(self, doing: str) -> None:
-        """Say what the main thread does now, if that begins with another word or the last beat is a
-        second old."""
+        """Write what the main thread does now.
+
+        Nothing is written within LEAST_SECONDS of the last beat if `doing` begins with the same
+        word.
+        """
         now = time.monotonic()
         kind = doing.partition(" ")[0]
         if now - self._last < LEAST_SECONDS and kind == self._kind:
@@ -59,7 +62,7 @@ class Heartbeat:
 
 
 class NoHeartbeat:
-    """Where nobody watches."""
+    """Stands for a heartbeat where no supervisor watches."""
 
     def beat(self, doing: str) -> None:
         """Do nothing."""
@@ -69,19 +72,18 @@ NO_HEARTBEAT = NoHeartbeat()
 
 
 def read_heartbeat(run_dir: Path, rank: int) -> Beat | None:
-    """Return a rank's last beat; None where there is none, or it is being written."""
+    """Return a rank's last beat; None where there is none, or it is being written now."""
     try:
         return json.loads(RunFolder(run_dir).heartbeat(rank).read_text())
     except (OSError, ValueError):
         return None
 
 
-def give_stacks_when_asked(run_dir: Path, rank: int, poll_seconds: float) -> None:
-    """Have this process write the stacks of all its threads when it gets DUMP_SIGNAL, or when the
-    file asks for them.
+def write_stacks_on_request(run_dir: Path, rank: int, poll_seconds: float) -> None:
+    """Make this process write the stacks of all its threads on DUMP_SIGNAL or `request_stacks`.
 
-    The signal's handler needs no lock of Python's, so that it also works in a thread that never
-    gives it back.
+    The signal's handler does not need Python's global lock, so it works while a thread that hangs
+    holds the lock.
     """
     run = RunFolder(run_dir)
     run.stacks.mkdir(parents=True, exist_ok=True)
@@ -93,32 +95,32 @@ def give_stacks_when_asked(run_dir: Path, rank: int, poll_seconds: float) -> Non
             time.sleep(poll_seconds)
             if run.stacks_request.exists():
                 faulthandler.dump_traceback(file=file, all_threads=True)
-                os.fsync(file.fileno())  # for a supervisor on another machine
+                # The supervisor may read the file on another machine.
+                os.fsync(file.fileno())
                 return
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def clear(run_dir: Path) -> None:
-    """Forget the beats and stacks of an earlier start; only the supervisor calls it, before there
-    are ranks."""
+def delete_heartbeats(run_dir: Path) -> None:
+    """Delete the beats and stacks of an earlier start; for the supervisor, before ranks start."""
     run = RunFolder(run_dir)
     for path in [*run.heartbeats.glob("*"), *run.stacks.glob("*")]:
         path.unlink(missing_ok=True)
 
 
-def ask_for_stacks(run_dir: Path) -> None:
-    """Ask every rank, on whichever machine, to write its stacks: ranks on other machines get no
-    signal from the supervisor."""
+def request_stacks(run_dir: Path) -> None:
+    """Request the stacks of all ranks by a file: no signal reaches ranks on other machines."""
     request = RunFolder(run_dir).stacks_request
     request.parent.mkdir(parents=True, exist_ok=True)
     request.touch()
 
 
-def stacks_of(run_dir: Path) -> dict[int, str]:
-    """Return what ranks have written, by rank; those that could not are not in it."""
-    found = {
-        rank: path.read_text(errors="replace")
-        for rank, path in RunFolder(run_dir).written_stacks().items()
-    }
-    return {rank: text for rank, text in found.items() if text}
+def read_stacks(run_dir: Path) -> dict[int, str]:
+    """Return rank -> stacks of its threads, for the ranks that have written some."""
+    stacks: dict[int, str] = {}
+    for rank, path in RunFolder(run_dir).written_stacks().items():
+        text = path.read_text(errors="replace")
+        if text:
+            stacks[rank] = text
+    return stacks

@@ -1,13 +1,13 @@
-"""One job at a time in a folder: a lease file with the holder's name and a heartbeat.
+"""A lease on a folder, so that only one job at a time works in it.
 
-The file's own modification time is the heartbeat, compared with the file system's clock (that of a
-file written now), so hosts need not agree on the time. A lease is taken over when its holder is
-known to be dead: at once for a process that would be seen from here, after `STALE_SECONDS` without
-a heartbeat for one of another host or PID namespace.
+The lease is a JSON file that names its holder. Its modification time is the heartbeat. It is
+compared with the modification time of a file written now, so hosts need not agree on the time. A
+lease is taken over when its holder is dead: at once if the process would be visible from here,
+after `STALE_SECONDS` without a heartbeat if it belongs to another host or PID namespace.
 
-A dead holder's lease is replaced in one rename by the process that first makes a claim: a lease of
-its own, whose name follows from what the dead one says. A claim whose maker has died is taken over
-in the same way.
+To take over a dead holder's lease, a process first takes a claim: a lease file of its own, whose
+name follows from the content of the dead lease, so only one process can create it. Then it replaces
+the dead lease in one rename. The claim of a process that has died is taken over in the same way.
 """
 
 import json
@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from pipeline.errors import LeaseError
 from pipeline.logs import note
@@ -30,40 +29,41 @@ from pipeline.store.periodic import Periodic
 from pipeline.store.processes import ProcessIdentity, can_be_seen, is_running, own_identity
 
 HEARTBEAT_SECONDS = 5.0
+"""Time between two heartbeats of a holder."""
 STALE_SECONDS = 60.0
+"""A holder that cannot be seen from here is dead after this time without a heartbeat."""
 PATIENCE_SECONDS = 120.0
-"""For the end of the same Slurm job's earlier start: until it is stale, or Slurm's KillWait is
-over."""
+"""Longest wait for the earlier start of the same Slurm job to end: longer than `STALE_SECONDS`, and
+than Slurm's KillWait."""
 ATTEMPTS = 10
-"""Times that a lease may change hands while it is being taken."""
+"""Number of times that a lease may change hands while a process tries to take it."""
 MOST_BYTES = 65_536
-"""As much of a lease file is read: a real one has some hundred bytes."""
+"""Largest part of a lease file that is read; a real one has a few hundred bytes."""
 
 
 class LeaseContent(ProcessIdentity, total=False):
-    """What a lease says of its holder. Any of it may be missing where the file is damaged."""
+    """Content of a lease file. Any key may be missing where the file is damaged."""
 
     job: str | None
-    """Slurm job; None outside of one."""
+    """Slurm job; None outside of Slurm."""
     purpose: str
-    """The command."""
+    """The command that holds the lease."""
     token: str
-    """Tells two leases of one process from each other."""
+    """Random text that tells two leases of one process apart."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, as far as its file says."""
+    """The holder of a lease, as its file describes it."""
 
     text: str
-    """All that stands in it: two holders never write the same."""
-    says: LeaseContent
-    """`text` as a JSON object, empty where it is none."""
+    """Whole text of the file; two holders never write the same."""
+    content: LeaseContent
+    """`text` as a JSON object, empty where the text is no JSON object."""
 
 
 class Lease:
-    """Context manager that holds `folder`; raises LeaseError naming the holder if somebody else
-    does."""
+    """Context manager that holds a folder. Raises LeaseError naming another living holder."""
 
     def __init__(self, folder: Path, purpose: str) -> None:
         self.path = lease_path(folder)
@@ -74,22 +74,26 @@ class Lease:
         self._heartbeat = Periodic(HEARTBEAT_SECONDS, self._beat)
 
     def __enter__(self) -> "Lease":
+        # A lease lies in the folder, which may be yet to be made.
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LeaseError(
                 f"{self.path.parent}: cannot be made ({error.strerror}). "
-                f"Give paths.run_dir or paths.data_dir another folder."
+                "Give paths.run_dir or paths.data_dir another folder."
             ) from None
-        has_said = False
+
+        # Only the earlier start of this Slurm job is waited for: it is about to end.
+        holder = self._try_to_take()
+        if holder is not None and _is_of_this_job(holder):
+            note(f"{self.path.parent}: waiting for the end of this Slurm job's earlier start")
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (holder := self._try()) is not None:
+        while holder is not None:
             if not _is_of_this_job(holder) or time.monotonic() > deadline:
-                raise LeaseError(self._in_use(holder))
-            if not has_said:
-                note(f"{self.path.parent}: waiting for the end of this Slurm job's earlier start")
-                has_said = True
+                raise LeaseError(self._in_use_message(holder))
             time.sleep(1)
+            holder = self._try_to_take()
+
         self._remove_void_claims()
         self._heartbeat.start()
         return self
@@ -103,29 +107,34 @@ class Lease:
         self._heartbeat.stop()
         self._give_back(self.path)
 
-    def _try(self) -> Holder | None:
-        """Take the lease, or return its living holder. Raises LeaseError where files cannot be
-        written."""
+    def _try_to_take(self) -> Holder | None:
+        """Take the lease, or return its living holder.
+
+        Raises LeaseError where files cannot be written.
+        """
         try:
             return self._take(self.path)
         except OSError as error:
             raise LeaseError(
                 f"{self.path.parent}: cannot be written ({error.strerror}). Give paths.run_dir or "
-                "paths.data_dir "
-                f"another folder, or make this one writable."
+                "paths.data_dir another folder, or make this one writable."
             ) from None
 
     def _take(self, path: Path) -> Holder | None:
-        """Put this process's lease at a path unless a living one stands there, which is
-        returned."""
+        """Put this lease at a path, or return the living holder of the lease that is there."""
         for _ in range(ATTEMPTS):
+            # A free lease.
             if self._create(path):
                 return None
+
+            # A held one; its holder may give it back before the file is read.
             holder = read_holder(path)
-            if holder is None:  # given back meanwhile
+            if holder is None:
                 continue
             if _is_alive(path, holder):
                 return holder
+
+            # A dead one: whoever holds the claim to it may replace it.
             claim = _claim(path, holder.text)
             rival = self._take(claim)
             if rival is not None:
@@ -138,7 +147,7 @@ class Lease:
         raise LeaseError(f"{path}: could not be taken; is the file system writable?")
 
     def _create(self, path: Path) -> bool:
-        """Write the lease where there is none; of several processes one succeeds."""
+        """Write the lease if there is none, and tell whether; of several processes, one succeeds."""
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE)
         except FileExistsError:
@@ -146,14 +155,14 @@ class Lease:
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(self._text)
-        except OSError:  # a full disk
+        except OSError:
+            # A lease that was written in part, as on a full disk, names no holder.
             path.unlink(missing_ok=True)
             raise
         return True
 
     def _replace(self, path: Path, dead: Holder) -> bool:
-        """Put this lease in the place of a dead holder's, if it is still that: only who has the
-        claim may do so."""
+        """Replace a dead holder's lease if it is still there; only for who holds the claim to it."""
         present = read_holder(path)
         if present is None or present.text != dead.text or _is_alive(path, present):
             return False
@@ -161,22 +170,23 @@ class Lease:
         return True
 
     def _give_back(self, path: Path) -> None:
-        with suppress(
-            OSError
-        ):  # then others see by the process, or by its age, that nobody holds it
+        # Where this fails, others see by the process, or by the heartbeat, that nobody holds it.
+        with suppress(OSError):
             if self._is_at(path):
                 path.unlink(missing_ok=True)
 
     def _is_at(self, path: Path) -> bool:
-        """Tell whether nobody took the lease over, as may happen to a process that was suspended
-        for a minute."""
+        """Tell whether this lease is still at a path.
+
+        Another process may have taken it over while this one was suspended for a minute.
+        """
         try:
             return path.read_text() == self._text
         except (OSError, ValueError):
             return False
 
     def _remove_void_claims(self) -> None:
-        """Delete the claims to earlier leases, which their makers have not outlived."""
+        """Delete the claims to earlier leases, whose makers have died."""
         own = _claim(self.path, self._text)
         with suppress(OSError):
             for claim in self.path.parent.glob(f"{LEASE}.after-*"):
@@ -184,38 +194,39 @@ class Lease:
                     claim.unlink(missing_ok=True)
 
     def _beat(self) -> None:
-        with suppress(OSError):  # a moment of trouble on a network file system; tried again
+        # A network file system may fail for a moment; the next beat tries again.
+        with suppress(OSError):
             if self._is_at(self.path):
                 os.utime(self.path)
 
-    def _in_use(self, holder: Holder) -> str:
-        says = holder.says
-        number = says.get("job")
-        job = f", Slurm job {number}" if number else ""
+    def _in_use_message(self, holder: Holder) -> str:
+        content = holder.content
+
+        # Who holds the lease, as far as the file says.
+        who = f"{LEASE} names no holder"
+        if content:
+            who = f"process {content.get('pid')} on {content.get('host')}"
+            if content.get("job"):
+                who += f", Slurm job {content['job']}"
         age = heartbeat_age(self.path)
-        seen = "" if age is None else f", last sign of life {age:.0f} s ago"
-        who = (
-            f"process {says.get('pid')} on {says.get('host')}{job}"
-            if says
-            else f"{LEASE} names no holder"
-        )
-        until = (
-            ""
-            if can_be_seen(says)
-            else f" It is taken over after {STALE_SECONDS:.0f} s without a sign of life."
-        )
+        if age is not None:
+            who += f", last sign of life {age:.0f} s ago"
+
+        # When this ends, and what to do.
+        until = ""
+        if not can_be_seen(content):
+            until = f" It is taken over after {STALE_SECONDS:.0f} s without a sign of life."
+        command = content.get("purpose", "another command")
         return (
-            f"{self.path.parent} is in use by `{says.get('purpose', 'another command')}`: "
-            f"{who}{seen}.{until} "
-            "Wait for it or stop it; or give this command another folder (paths.run_dir, "
-            "paths.data_dir)."
+            f"{self.path.parent} is in use by `{command}`: {who}.{until} Wait for it or stop it; "
+            "or give this command another folder (paths.run_dir, paths.data_dir)."
         )
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Return who holds the lease in a file, None where there is none.
+    """Return the holder of a lease, None where there is no file.
 
-    Raises LeaseError where something else than a file stands there, which no age makes free.
+    Raises LeaseError where the path is no regular file: such a lease would never become free.
     """
     try:
         kind = path.lstat().st_mode
@@ -225,31 +236,35 @@ def read_holder(path: Path) -> Holder | None:
         raise LeaseError(
             f"{path}: is no file, but a folder, a link or a device. Nobody can hold it; remove it"
         )
-    text = _text_of(path)
+    text = _read_text(path)
     if text is None:
         return None
-    says = _as_json(text)
-    if not says:  # being written right now, or damaged
+    content = _parse_content(text)
+
+    # A file without content is damaged, or being written right now: look again.
+    if not content:
         time.sleep(0.2)
-        text = _text_of(path)
-        says = _as_json(text or "")
-    return None if text is None else Holder(text, says)
+        text = _read_text(path)
+        if text is None:
+            return None
+        content = _parse_content(text)
+    return Holder(text, content)
 
 
 def living_holder(folder: Path) -> LeaseContent | None:
-    """Return what the lease of a folder says of its holder; None where nobody is known to hold
-    it."""
+    """Return the content of a folder's lease; None where it has no living holder."""
     path = lease_path(folder)
     try:
         holder = read_holder(path)
     except (LeaseError, OSError):
         return None
-    return holder.says if holder is not None and _is_alive(path, holder) else None
+    if holder is None or not _is_alive(path, holder):
+        return None
+    return holder.content
 
 
-def _text_of(path: Path) -> str | None:
-    """Return what stands in a lease file, None where it is gone; nothing where this user may not
-    read it."""
+def _read_text(path: Path) -> str | None:
+    """Return the text of a lease file: None without a file, empty where this user may not read it."""
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES).decode("utf-8", "backslashreplace")
@@ -259,29 +274,29 @@ def _text_of(path: Path) -> str | None:
         return ""
 
 
-def _as_json(text: str) -> Any:
+def _parse_content(text: str) -> LeaseContent:
+    """Return the JSON object in a text, empty where there is none."""
+    nothing: LeaseContent = {}
     try:
-        says = json.loads(text)
+        content: LeaseContent | None = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    return says if isinstance(says, dict) else {}
+        return nothing
+    return content if isinstance(content, dict) else nothing
 
 
 def _claim(path: Path, text: str) -> Path:
-    """Return the name of the claim to the lease that says so."""
+    """Return the path of the claim to the lease with this text."""
     return path.with_name(f"{LEASE}.after-{fingerprint(text)}")
 
 
 def _is_alive(path: Path, holder: Holder) -> bool:
-    """Tell whether the holder lives: by its process where it would be seen from here, else by its
-    heartbeat.
+    """Tell whether the holder lives: by its process if visible from here, else by its heartbeat.
 
-    One that is dated in the future, as after the clock of the file system was set back, is dated
-    now: its holder's next heartbeat would do the same, and without one it is stale after
-    `STALE_SECONDS`.
+    A heartbeat in the future, as after the clock of the file system was set back, is set to now. A
+    living holder does the same with its next heartbeat; a dead one is stale after `STALE_SECONDS`.
     """
-    if can_be_seen(holder.says):
-        return is_running(holder.says)
+    if can_be_seen(holder.content):
+        return is_running(holder.content)
     age = _age(path)
     if age is not None and age < -HEARTBEAT_SECONDS:
         with suppress(OSError):
@@ -290,16 +305,19 @@ def _is_alive(path: Path, holder: Holder) -> bool:
 
 
 def heartbeat_age(path: Path) -> float | None:
-    """Return seconds since the lease was last refreshed, by the file system's own clock.
+    """Return the seconds since a lease's last heartbeat, by the clock of the file system.
 
-    None where it cannot be told: there is no lease, the file system is in trouble, or it is dated
-    in the future.
+    None where that is unknown: there is no lease, the file system is in trouble, or the heartbeat
+    is in the future.
     """
     age = _age(path)
-    return None if age is None or age < -HEARTBEAT_SECONDS else max(0.0, age)
+    if age is None or age < -HEARTBEAT_SECONDS:
+        return None
+    return max(0.0, age)
 
 
 def _age(path: Path) -> float | None:
+    # The modification time of a new file is the present time of the file system.
     probe = path.with_name(
         f"{LEASE}.clock.{socket.gethostname()}.{os.getpid()}-{secrets.token_hex(4)}"
     )
@@ -314,7 +332,9 @@ def _age(path: Path) -> float | None:
 
 
 def _is_of_this_job(holder: Holder) -> bool:
-    """Tell whether a requeue has started this Slurm job again while its first start is ending, or
-    has died with its node."""
-    job = holder.says.get("job")
+    """Tell whether the holder is an earlier start of this Slurm job, which was requeued.
+
+    That start is ending, or has died with its node.
+    """
+    job = holder.content.get("job")
     return job is not None and job == os.environ.get("SLURM_JOB_ID")

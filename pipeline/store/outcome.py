@@ -1,4 +1,4 @@
-"""How a start of the ranks ended: written by a rank, read by the supervisor.
+"""The outcome of a start of the ranks: written by a rank, read by the supervisor.
 
 Reads and writes `RunFolder.outcome`, JSON. A start that leaves no outcome has crashed.
 """
@@ -12,21 +12,21 @@ from pipeline.store.layout import RunFolder
 
 
 class NoCounts(TypedDict):
-    """What is counted of a run that is not done: nothing."""
+    """Counts of a run that is not done: none."""
 
 
 class Done(TypedDict):
-    """The run has made its last step."""
+    """The run has completed its last step."""
 
     status: Literal["done"]
     step: int
     """Completed optimizer steps."""
     counts: TrainCounts | None
-    """What the stage's manifest says of the run; None but on rank 0."""
+    """Counts for the manifest of the stage; None on ranks other than rank 0."""
 
 
 class Stopped(TypedDict):
-    """The ranks were asked to stop, and have saved."""
+    """The ranks were asked to stop, and have saved a checkpoint."""
 
     status: Literal["interrupted"]
     step: int
@@ -36,41 +36,41 @@ class Stopped(TypedDict):
 
 
 class RolledBack(TypedDict):
-    """The ranks ended in order to start again from a checkpoint, without the samples that broke
-    the run."""
+    """The ranks ended so that the next start rolls back, and skips the samples that failed."""
 
     status: Literal["rolled back"]
     step: int
-    """Completed optimizer steps of the checkpoint that the next start resumes from; 0 where there
-    is none."""
+    """Completed optimizer steps of the checkpoint that the next start resumes from; 0 without a
+    checkpoint."""
 
 
 class Refused(TypedDict):
-    """A mistake of the user: starting again would not help."""
+    """The ranks found a mistake of the user: starting again would not help."""
 
     status: Literal["refused"]
     message: str
+    """What the user reads: setting or file, value, rule and remedy."""
 
 
 Outcome = Done | Stopped | RolledBack | Refused
+"""The ways in which a start of the ranks may end, other than by a crash."""
 
 
 def write_outcome(run_dir: Path, outcome: Outcome) -> None:
-    """Write how this start of the ranks ended."""
+    """Write the outcome of this start of the ranks."""
     write_json(RunFolder(run_dir).outcome, outcome)
 
 
 def read_outcome(run_dir: Path) -> Outcome | None:
-    """Return how the last start of the ranks ended, None where no rank has written it."""
+    """Return the outcome of the last start of the ranks, None where no rank has written one."""
     return read_json(RunFolder(run_dir).outcome)
 
 
 def has_outcome(run_dir: Path) -> bool:
-    """Tell whether a rank of the present start has written how it ended."""
+    """Tell whether a rank of the current start has written its outcome."""
     return RunFolder(run_dir).outcome.exists()
 
 
-def forget_outcome(run_dir: Path) -> None:
-    """Delete the outcome of an earlier start; only the supervisor calls it, before there are
-    ranks."""
+def delete_outcome(run_dir: Path) -> None:
+    """Delete the outcome of an earlier start; for the supervisor, before ranks start."""
     RunFolder(run_dir).outcome.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""A thread that does one thing again and again beside the work of this process."""
+"""A thread that repeats one action beside the work of this process."""
 
 import threading
 from collections.abc import Callable
 
 
 class Periodic:
-    """Calls an action every so many seconds from `start` to `stop`, first after those seconds."""
+    """Calls an action every `seconds` from `start` to `stop`; the first time after `seconds`."""
 
     def __init__(self, seconds: float, action: Callable[[], None]) -> None:
         self._seconds = seconds
@@ -14,11 +14,11 @@ class Periodic:
         self._thread = threading.Thread(target=self._repeat, daemon=True)
 
     def start(self) -> None:
-        """Begin; once."""
+        """Start the thread; may be called once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for an action that is going on."""
+        """End the thread, and wait for an action that is running."""
         self._stop.set()
         self._thread.join()
 

@@ -1,5 +1,4 @@
-"""Which process a process number means: on which host, since which boot, in which PID namespace,
-started when."""
+"""Identify a process across hosts, reboots, PID namespaces and reused process numbers."""
 
 import os
 import socket
@@ -8,25 +7,27 @@ from pathlib import Path
 from typing import TypedDict
 
 WHERE = ("host", "boot", "pid_namespace")
-"""What has to be the same for a process number to mean the same. Containers share the first two,
-and count anew from 1."""
+"""Keys that must be equal for two process numbers to be comparable. Containers on one host share
+the first two, and each counts processes from 1."""
 
 
 class ProcessIdentity(TypedDict):
     """What tells one process from every other one."""
 
     host: str
+    """Name of the host."""
     boot: str | None
-    """Identity of the host's boot; None where the kernel does not tell."""
+    """Identity of the host's boot; None where the kernel does not report it."""
     pid_namespace: str | None
+    """Identity of the PID namespace; None where the kernel does not report it."""
     pid: int
+    """Process number."""
     started: str | None
-    """Start time in the kernel's clock ticks since the boot; None where there is no such
-    process."""
+    """Start time in the kernel's clock ticks since boot; None where there is no such process."""
 
 
 def own_identity() -> ProcessIdentity:
-    """Return what tells this process from every other one."""
+    """Return the identity of this process."""
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
@@ -38,36 +39,41 @@ def own_identity() -> ProcessIdentity:
 
 
 def can_be_seen(identity: ProcessIdentity) -> bool:
-    """Tell whether that process would be seen from here if it lives: elsewhere its number means
-    nothing."""
+    """Tell whether a process would be visible from here: same host, boot and PID namespace."""
     own = own_identity()
     return all(identity.get(name) == own.get(name) for name in WHERE)
 
 
 def is_running(identity: ProcessIdentity) -> bool:
-    """Tell whether a process that can be seen from here lives; another one of the same number does
-    not count."""
+    """Tell whether a process that can be seen from here lives, not another one with its number."""
     pid = identity.get("pid")
     started = identity.get("started")
     return isinstance(pid, int) and started is not None and process_start_time(pid) == started
 
 
 def process_start_time(pid: int) -> str | None:
-    """Return the kernel's start time of a living process, which tells it from a later one with the
-    same number."""
+    """Return the kernel's start time of a living process, None where there is no such process.
+
+    The time tells the process from a later one with the same number. It is `unknown` where the
+    process lives and the system has no /proc.
+    """
     try:
-        # The command in parentheses may hold spaces; after it come the state and, as the 20th
-        # field, the start time.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (
-            None if fields[0] in "ZX" else fields[19]
-        )  # a zombie has ended, though its parent has not noticed
+        text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         try:
             os.kill(pid, 0)
         except (OSError, OverflowError):
             return None
-        return "unknown" if not Path("/proc/self").exists() else None
+        if Path("/proc/self").exists():
+            return None
+        return "unknown"
+    # The command in parentheses may hold spaces; after it come the state and, as the 20th field,
+    # the start time.
+    fields = text.rpartition(")")[2].split()
+    # A zombie has ended, though its parent has not collected it yet.
+    if fields[0] in "ZX":
+        return None
+    return fields[19]
 
 
 def _boot_id() -> str | None:

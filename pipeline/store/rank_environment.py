@@ -1,6 +1,6 @@
-"""The environment variables by which a launcher tells each process which rank it is.
+"""The environment variables by which a launcher gives each process its rank.
 
-The one place that spells them: torch's names, taken from Slurm's under srun. Free of torch.
+Only this module spells them: torch's names, set from Slurm's under srun. Does not import torch.
 """
 
 import os
@@ -11,23 +11,25 @@ from pipeline.config.groups import RankGroups, group_sizes, groups_of_rank
 WORLD_RANK = "RANK"
 WORLD_SIZE = "WORLD_SIZE"
 LOCAL_RANK = "LOCAL_RANK"
-"""The rank among those of its machine."""
+"""Number of the rank among the ranks of one machine."""
 
 
 def groups_of_this_process() -> RankGroups:
-    """Return the groups of ranks as the process that a launcher has started sees them."""
+    """Return this rank's places in the groups of ranks, from the launcher's variables."""
     world = int(os.environ[WORLD_SIZE])
     return groups_of_rank(group_sizes(world), int(os.environ[WORLD_RANK]))
 
 
 def is_first_on_its_machine() -> bool:
-    """Tell whether this rank does what is done once on each machine."""
+    """Tell whether this rank is the one that does the work needed once on each machine."""
     return os.environ[LOCAL_RANK] == "0"
 
 
 def adopt_slurm_environment() -> None:
-    """Take the rank from Slurm's variables under srun; MASTER_ADDR and MASTER_PORT come from the
-    supervisor."""
+    """Set torch's variables from Slurm's under srun.
+
+    MASTER_ADDR and MASTER_PORT come from the supervisor.
+    """
     if WORLD_RANK not in os.environ and "SLURM_PROCID" in os.environ:
         os.environ[WORLD_RANK] = os.environ["SLURM_PROCID"]
         os.environ[LOCAL_RANK] = os.environ["SLURM_LOCALID"]
@@ -35,13 +37,13 @@ def adopt_slurm_environment() -> None:
 
 
 def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for a launcher, which is no rank itself."""
+    """Return an environment without the variables of a rank, for a launcher, which is none."""
     names = (WORLD_RANK, WORLD_SIZE, LOCAL_RANK)
     return {name: value for name, value in environment.items() if name not in names}
 
 
 def environment_of_rank(world_rank: int, world: int, port: int) -> dict[str, str]:
-    """Return the variables of a rank that no launcher starts, of a job on this machine alone."""
+    """Return the variables of a rank that is started without a launcher, on this machine alone."""
     return {
         WORLD_RANK: str(world_rank),
         WORLD_SIZE: str(world),

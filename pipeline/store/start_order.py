@@ -1,7 +1,7 @@
-"""What the supervisor tells the ranks: who it is, which start is the present one, whether to stop.
+"""What the supervisor sends to the ranks: its identity, the current start, whether to stop.
 
-Who it is comes in an environment variable; the rest in `RunFolder.start`, JSON, which all ranks
-watch, on whichever machine.
+The identity is an environment variable. The rest is the JSON file `RunFolder.start`, which all
+ranks on all machines watch.
 """
 
 import json
@@ -14,38 +14,41 @@ from pipeline.store.layout import RunFolder
 from pipeline.store.processes import ProcessIdentity
 
 SUPERVISOR_VARIABLE = "PIPELINE_SUPERVISOR"
-"""Environment variable of the ranks with the supervisor's identity as JSON."""
+"""Environment variable that holds the supervisor's identity, JSON."""
 
 
 class Supervisor(ProcessIdentity):
     """The process that has started the ranks."""
 
     times: list[float]
-    """When the command, the stage and the launcher began, in seconds of the epoch."""
+    """Times at which the command, the stage and the launcher began, in seconds of the epoch."""
     start: str
     """Random name of this start of the ranks."""
 
 
 class StartOrder(TypedDict):
-    """Content of the file."""
+    """Content of `RunFolder.start`."""
 
     start: str
-    """Name of the present start of the ranks; those of other starts end."""
+    """Name of the current start; ranks of any other start end."""
     stop: bool
-    """Whether the ranks are to save and end."""
+    """Whether the ranks must save and end."""
 
 
 class StartOrderUnclear(Exception):
-    """The file cannot be read now, or is damaged: nothing follows from it."""
+    """The start order cannot be read now, or is damaged; the ranks ignore it."""
 
 
 def write_start_order(run_dir: Path, order: StartOrder) -> None:
-    """Tell all ranks which start is the present one, and whether to stop."""
+    """Write the start order for all ranks."""
     write_json(RunFolder(run_dir).start, order)
 
 
 def read_start_order(run_dir: Path) -> StartOrder | None:
-    """Return what the ranks are told, None where there is no file. Raises StartOrderUnclear."""
+    """Return the start order, None where there is no file.
+
+    Raises StartOrderUnclear where the file cannot be read or is damaged.
+    """
     try:
         order = json.loads(RunFolder(run_dir).start.read_bytes())
     except FileNotFoundError:
@@ -61,11 +64,13 @@ def read_start_order(run_dir: Path) -> StartOrder | None:
 
 
 def remove_start_order(run_dir: Path) -> None:
-    """Let there be no present start: ranks on other machines end when they see it."""
+    """Delete the start order: ranks of every start end when they see that it is gone."""
     RunFolder(run_dir).start.unlink(missing_ok=True)
 
 
 def supervisor_of_this_rank() -> Supervisor | None:
-    """Return who has started this rank, None for a rank without a supervisor, as in tests."""
+    """Return the supervisor that has started this rank; None without one, as in tests."""
     text = os.environ.get(SUPERVISOR_VARIABLE)
-    return None if text is None else json.loads(text)
+    if text is None:
+        return None
+    return json.loads(text)

@@ -14,7 +14,7 @@ from pipeline.config.run_file import load
 from pipeline.engine import extensions
 from pipeline.errors import UserError
 from pipeline.store.files import FILE_MODE
-from pipeline.store.heartbeat import Heartbeat, give_stacks_when_asked
+from pipeline.store.heartbeat import Heartbeat, write_stacks_on_request
 from pipeline.store.layout import run_folder
 from pipeline.store.outcome import Outcome, write_outcome
 from pipeline.store.rank_environment import (
@@ -40,7 +40,7 @@ def main() -> None:
     config = load(run_file)
     rank = groups_of_this_process().world_rank
     _redirect_output(run_folder(config).rank_log(rank))
-    give_stacks_when_asked(config.paths.run_dir, rank, POLL_SECONDS)
+    write_stacks_on_request(config.paths.run_dir, rank, POLL_SECONDS)
 
     # End with the supervisor that has started this rank; ranks of its earlier starts end now.
     supervisor = supervisor_of_this_rank()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.outcome import forget_outcome, has_outcome, read_outcome, write_outcome
+from pipeline.store.outcome import delete_outcome, has_outcome, read_outcome, write_outcome
 from pipeline.store.start_order import (
     StartOrderUnclear,
     read_start_order,
@@ -21,8 +21,8 @@ def test_an_outcome_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert has_outcome(tmp_path)
     assert read_outcome(tmp_path) == {"status": "rolled back", "step": 4}
     assert json.loads((tmp_path / "outcome.json").read_text()) == read_outcome(tmp_path)
-    forget_outcome(tmp_path)
-    forget_outcome(tmp_path)
+    delete_outcome(tmp_path)
+    delete_outcome(tmp_path)
     assert read_outcome(tmp_path) is None
 
 
