@@ -316,25 +316,9 @@ def config(
     ] = False,
 ) -> None:
     """Print the resolved settings as YAML, or explain the settings of a run file."""
-    names = [str(name) for name in (run_file, *(overrides or [])) if name]
-    if example and (describe or names):
-        raise typer.BadParameter("takes no run file or other option", param_hint="--example")
-    if example:
-        from pipeline.cli.describe_view import show_example
+    from pipeline.cli.config_view import print_settings
 
-        show_example()
-    elif describe:
-        from pipeline.cli.describe_view import show_descriptions
-
-        show_descriptions(names)
-    elif run_file is None:
-        raise typer.BadParameter(
-            "name a run file, or take --describe or --example", param_hint="RUN.YAML"
-        )
-    else:
-        from pipeline.cli import commands
-
-        commands.show_config(run_file, overrides or [])
+    print_settings(run_file, overrides or [], describe=describe, example=example)
 
 
 @app.command(rich_help_panel="Around them")

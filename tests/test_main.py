@@ -171,9 +171,9 @@ def test_config_explains_settings_by_name() -> None:
 
 def test_ctrl_c_says_how_to_go_on() -> None:
     script = (
-        "import sys, pipeline.cli.commands\n"
+        "import sys, pipeline.cli.config_view\n"
         "def interrupted(*arguments):\n    raise KeyboardInterrupt\n"
-        "pipeline.cli.commands.show_config = interrupted\n"
+        "pipeline.cli.config_view.show_config = interrupted\n"
         "sys.argv = ['pipeline', 'config', 'x.yaml']\n"
         "from pipeline.__main__ import main\n"
         "main()\n"

@@ -1,4 +1,4 @@
-"""`pipeline run`, `pipeline <stage>` and `pipeline config`: run the stages that are not done.
+"""`pipeline run` and `pipeline <stage>`: run the stages that are not done.
 
 A stage writes its output and its manifest; the terminal shows what was made.
 """
@@ -22,9 +22,9 @@ from pipeline.cli.start_checks import (
     refuse_unwritable,
 )
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import dump, load
+from pipeline.config.run_file import load
 from pipeline.errors import DataError
-from pipeline.logs import console, human_seconds, note
+from pipeline.logs import human_seconds, note
 from pipeline.store import artifacts
 from pipeline.store.artifacts import Stage, StageState
 from pipeline.store.data_readers import marked_as_reader
@@ -181,8 +181,3 @@ def _refuse_missing_files(
     ]
     if lines:
         raise DataError("\n".join(lines))
-
-
-def show_config(run_file: Path, overrides: Sequence[str]) -> None:
-    """Print the resolved settings as YAML."""
-    console.print(dump(load(run_file, overrides)), end="")

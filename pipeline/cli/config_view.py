@@ -1,16 +1,50 @@
-"""What `pipeline config --describe` and `--example` print: every setting explained, a run file."""
+"""What `pipeline config` prints: resolved settings, every setting explained, or an example.
+
+Reads a run file where one is named; writes nothing.
+"""
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+
+import typer
 
 from pipeline.config.example import commented_example
 from pipeline.config.field_descriptions import FieldDescription, describe_settings
+from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError
 from pipeline.logs import console, styled
 
 WIDEST = 100
 """Largest number of columns of text: longer lines are hard to read."""
 INDENT = "    "
+
+
+def print_settings(
+    run_file: Path | None, overrides: Sequence[str], *, describe: bool, example: bool
+) -> None:
+    """Print the resolved settings as YAML, or what the options ask for.
+
+    Raises BadParameter for a combination that makes no sense.
+    """
+    names = [str(name) for name in (run_file, *overrides) if name]
+    if example and (describe or names):
+        raise typer.BadParameter("takes no run file or other option", param_hint="--example")
+    if example:
+        show_example()
+    elif describe:
+        show_descriptions(names)
+    elif run_file is None:
+        raise typer.BadParameter(
+            "name a run file, or take --describe or --example", param_hint="RUN.YAML"
+        )
+    else:
+        show_config(run_file, overrides)
+
+
+def show_config(run_file: Path, overrides: Sequence[str]) -> None:
+    """Print the resolved settings as YAML."""
+    console.print(dump(load(run_file, overrides)), end="")
 
 
 def show_descriptions(names: Sequence[str]) -> None:

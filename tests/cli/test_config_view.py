@@ -1,8 +1,8 @@
-"""`pipeline config --describe`, as it is printed."""
+"""What `pipeline config --describe` prints."""
 
 import pytest
 
-from pipeline.cli.describe_view import show_descriptions
+from pipeline.cli.config_view import show_descriptions
 from pipeline.errors import ConfigError
 from pipeline.logs import console
 
@@ -15,11 +15,11 @@ def test_a_setting_is_printed_with_its_facts_and_its_docstring(
     assert capsys.readouterr().out == (
         "precision\n"
         "    section; optional\n"
-        "    Number format of the computation.\n"
+        "    Number format in which the model computes.\n"
         "\n"
         "precision.dtype\n"
         "    one of bf16, fp16, fp32; default bf16\n"
-        "    Number format of the forward and backward pass; master\n"
+        "    Number format of the forward and backward pass. Master\n"
         "    weights and moments are fp32.\n"
         "\n"
         "optimizer.beta1\n"
