@@ -20,7 +20,7 @@ def test_a_setting_is_printed_with_its_facts_and_its_docstring(
         "precision.dtype\n"
         "    one of bf16, fp16, fp32; default bf16\n"
         "    Number format of the forward and backward pass. Master\n"
-        "    weights and moments are fp32.\n"
+        "    weights and moments are always fp32.\n"
         "\n"
         "optimizer.beta1\n"
         "    number, at least 0, below 1; default 0.9\n"
