@@ -176,19 +176,19 @@ def run_difference(one: Path, other: Path) -> Difference:
     # Tensors of the last checkpoints, one at a time: a model may be larger than the memory.
     stored = open_stored_weights(complete_checkpoints(RunFolder(one).checkpoints)[-1])
     other_stored = open_stored_weights(complete_checkpoints(RunFolder(other).checkpoints)[-1])
-    weight = 0.0
-    for name in stored.shapes:
-        gap = (stored.weight(name) - other_stored.weight(name)).abs().max()
-        weight = max(weight, float(gap))
-    largest_moment = 0.0
+    weight_gaps = [
+        float((stored.weight(name) - other_stored.weight(name)).abs().max())
+        for name in stored.shapes
+    ]
+    moment_gaps: list[float] = []
     for moment in moment_names():
         read = stored.moment_reader(moment)
         read_other = other_stored.moment_reader(moment)
         for name in stored.names_with(moment):
-            gap = (read(name) - read_other(name)).abs().max()
-            largest_moment = max(largest_moment, float(gap))
+            moment_gaps.append(float((read(name) - read_other(name)).abs().max()))
+
     loss = max(_loss_gap(losses[step], other_losses[step]) for step in losses)
-    return Difference(loss, weight, largest_moment)
+    return Difference(loss, max(weight_gaps), max(moment_gaps, default=0.0))
 
 
 def _loss_gap(one: float | None, other: float | None) -> float:
