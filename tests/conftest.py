@@ -30,7 +30,7 @@ train: {train_tokens: 320}
 deepspeed: zero1.json
 """
 
-pytest_plugins = ["training_data"]
+pytest_plugins = ["training_data", "process_starts"]
 
 hypothesis.settings.register_profile(
     "suite", deadline=None

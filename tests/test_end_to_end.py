@@ -15,6 +15,8 @@ import torch
 from training_data import TEMPLATES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+pytestmark = pytest.mark.ranks
+
 ENVIRONMENT = {
     **os.environ,
     "HF_HUB_OFFLINE": "1",

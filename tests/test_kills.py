@@ -18,6 +18,8 @@ from pipeline.config.run_file import load
 from pipeline.store.files import read_json
 from pipeline.store.layout import task_records
 
+pytestmark = pytest.mark.ranks
+
 SOURCES = ("a", "b", "c", "d")
 SETTINGS = ["executor.workers=2", "prepare.shard_text_bytes=100000", "tokenizer.vocab_size=300"]
 VICTIMS = ("worker", "parent", "everything")

@@ -35,6 +35,7 @@ def pipeline(*arguments: object, code: int | None = None) -> "subprocess.Complet
     return process
 
 
+@pytest.mark.ranks
 def test_help_lists_the_stages_in_order() -> None:
     text = pipeline("--help", code=0).stdout
     places = [re.search(rf"^\W*{stage.name}\s", text, re.MULTILINE) for stage in STAGES]
@@ -46,6 +47,7 @@ def test_help_lists_the_stages_in_order() -> None:
         assert re.search(rf"^\W*{name}\s", text, re.MULTILINE)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["bogus"], ["train"]])
 def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
@@ -69,6 +71,7 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> Non
     assert process.returncode == (0 if "--help" in arguments else 2)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["config", "--describe"], ["config", "--example"], ["train", "nowhere.yaml"]],
@@ -96,6 +99,7 @@ def test_answers_about_arguments_come_at_once(arguments: list[str]) -> None:
     assert min(float(line.split()[1]) for line in measured) < 0.5
 
 
+@pytest.mark.ranks
 def test_a_run_file_that_does_not_exist() -> None:
     error = pipeline("train", "nonsense.yaml", code=2).stderr
     assert (
@@ -104,6 +108,7 @@ def test_a_run_file_that_does_not_exist() -> None:
     )
 
 
+@pytest.mark.ranks
 def test_argument_errors_do_not_import_torch(run_file: Path) -> None:
     script = (
         "import sys\n"
@@ -120,6 +125,7 @@ def test_argument_errors_do_not_import_torch(run_file: Path) -> None:
     assert process.stderr.endswith("train.sed: unknown key; did you mean seed?\nset()")
 
 
+@pytest.mark.ranks
 def test_a_file_that_is_not_yaml_or_not_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("paths: [")
@@ -133,6 +139,7 @@ def test_a_file_that_is_not_yaml_or_not_a_mapping(tmp_path: Path) -> None:
     assert "not valid YAML" in pipeline("status", path, code=2).stderr
 
 
+@pytest.mark.ranks
 def test_a_stage_before_its_input_names_the_remedy_and_writes_nothing(run_file: Path) -> None:
     error = pipeline("train-tokenizer", run_file, code=2).stderr
     assert error == (
@@ -142,6 +149,7 @@ def test_a_stage_before_its_input_names_the_remedy_and_writes_nothing(run_file: 
     assert list((run_file.parent / "data").rglob("*")) == []
 
 
+@pytest.mark.ranks
 def test_a_second_job_on_the_same_folder(run_file: Path) -> None:
     with Lease(run_file.parent / "run", "pipeline train"):
         error = pipeline("export", run_file, code=2).stderr
@@ -150,6 +158,7 @@ def test_a_second_job_on_the_same_folder(run_file: Path) -> None:
     )
 
 
+@pytest.mark.ranks
 def test_config_prints_what_can_be_loaded_again(run_file: Path, tmp_path: Path) -> None:
     printed = pipeline("config", run_file, "train.seed=7", code=0).stdout
     assert "seed: 7" in printed
@@ -158,6 +167,7 @@ def test_config_prints_what_can_be_loaded_again(run_file: Path, tmp_path: Path) 
     assert pipeline("config", copy, code=0).stdout == printed
 
 
+@pytest.mark.ranks
 def test_config_explains_settings_by_name() -> None:
     assert pipeline("config", "--describe", "optimizer.beta2", code=0).stdout.startswith(
         "optimizer.beta2\n    number, at least 0, below 1; default 0.95\n"
@@ -169,6 +179,7 @@ def test_config_explains_settings_by_name() -> None:
     assert "RUN.YAML" in pipeline("config", code=2).stderr
 
 
+@pytest.mark.ranks
 def test_ctrl_c_says_how_to_go_on() -> None:
     script = (
         "import sys, pipeline.cli.config_view\n"

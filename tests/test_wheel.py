@@ -58,6 +58,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.ranks
 def test_a_wheel_holds_every_file_that_a_run_file_may_name(installed: Path) -> None:
     config = installed / "pipeline" / "config"
     for below, top in (("templates", "ds_configs"), ("recipes", "tokenizer")):
@@ -68,10 +69,12 @@ def test_a_wheel_holds_every_file_that_a_run_file_may_name(installed: Path) -> N
     assert {path.name for path in (config / "presets").rglob("*.yaml")} == presets
 
 
+@pytest.mark.ranks
 def test_a_wheel_says_that_it_is_typed(installed: Path) -> None:
     assert (installed / "pipeline" / "py.typed").is_file()
 
 
+@pytest.mark.ranks
 def test_names_are_found_in_an_installed_package(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN_FILE)
     printed = run("-m", "pipeline", "config", "run.yaml", folder=tmp_path, python_path=installed)
@@ -86,6 +89,7 @@ def test_names_are_found_in_an_installed_package(installed: Path, tmp_path: Path
     assert settings["paths"]["data_dir"] == str(tmp_path / "data")
 
 
+@pytest.mark.ranks
 def test_the_example_loads_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     example = run("-m", "pipeline", "config", "--example", folder=tmp_path, python_path=installed)
     (tmp_path / "run.yaml").write_text(example)

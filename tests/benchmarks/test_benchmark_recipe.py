@@ -50,6 +50,7 @@ def test_only_fractions_up_to_the_demanded_one_can_meet_it() -> None:
     assert not summarise({1e-3: 3.0, 2e-3: 3.1}, [3.0], {0.6: [2.9]})["best_rate_is_inside"]
 
 
+@pytest.mark.ranks
 def test_the_baseline_takes_nothing_of_the_run_files_recipe(make_run: MakeRun) -> None:
     config = load(make_run(), WSD)
     made = baseline(config, 2e-3, 8)
@@ -69,12 +70,14 @@ def test_the_baseline_takes_nothing_of_the_run_files_recipe(make_run: MakeRun) -
     )
 
 
+@pytest.mark.ranks
 def test_the_baseline_may_have_a_batch_of_its_own(make_run: MakeRun) -> None:
     config = load(make_run(), ["batch.micro_batch_sequences=4"])  # of 32 tokens
     batch = baseline(config, 2e-3, 8, 6).config.batch
     assert (batch.global_batch_tokens, batch.micro_batch_sequences) == (192, 3)
 
 
+@pytest.mark.ranks
 def test_the_recipe_is_the_run_file_in_proportion(make_run: MakeRun) -> None:
     config = load(make_run(), WSD)
     made = recipe(config, 0.5, 7)
@@ -83,6 +86,7 @@ def test_the_recipe_is_the_run_file_in_proportion(make_run: MakeRun) -> None:
     assert (made.config.schedule.warmup_tokens, made.config.schedule.decay_tokens) == (512, 1024)
 
 
+@pytest.mark.ranks
 def test_a_folder_belongs_to_its_settings(make_run: MakeRun) -> None:
     config, other = load(make_run(), WSD), load(make_run(), [*WSD, "batch.global_batch_tokens=128"])
     names = {
@@ -95,6 +99,7 @@ def test_a_folder_belongs_to_its_settings(make_run: MakeRun) -> None:
     assert baseline(config, 1e-3, 1).name == baseline(load(make_run(), WSD), 1e-3, 1).name
 
 
+@pytest.mark.ranks
 def test_wrong_sizes_are_all_named(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         benchmark_recipe(
@@ -118,6 +123,7 @@ def test_the_figure_is_an_svg_of_the_same_bytes() -> None:
     assert ElementTree.fromstring(picture).tag.endswith("svg")
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_a_tiny_comparison_and_that_it_is_not_done_twice(make_run: MakeRun, tmp_path: Path) -> None:
     config = load(make_run(), WSD)

@@ -9,6 +9,7 @@ from pipeline.benchmarks.checkpoint import benchmark_checkpoint
 from pipeline.benchmarks.train import Work, llama
 
 
+@pytest.mark.ranks
 def test_it_runs_and_counts_all_that_training_loses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

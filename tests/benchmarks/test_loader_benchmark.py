@@ -139,6 +139,7 @@ def test_limits_and_ratios_are_of_the_medians() -> None:
     ]
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_everything_is_measured_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

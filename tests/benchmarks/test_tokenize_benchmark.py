@@ -11,6 +11,7 @@ from pipeline.errors import DataError
 from pipeline.store.files import read_json
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_every_part_is_measured_and_nothing_is_left(
     run_file: Path,

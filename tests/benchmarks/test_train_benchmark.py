@@ -42,6 +42,7 @@ def test_presets_come_with_what_their_base_says(
     assert work.config(tmp_path, "zero1").precision.dtype == "bf16"
 
 
+@pytest.mark.ranks
 def test_it_runs_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work = Work(llama(64, 1, 384, 32), 32, 2, 128)
     sizes = Sizes(work, work, templates=("zero1",), blocks=2, block_steps=1, scaling_steps=1)

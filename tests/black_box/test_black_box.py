@@ -43,6 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
     return folder
 
 
+@pytest.mark.ranks
 def test_every_command_and_option_is_still_there(program: Program, tmp_path: Path) -> None:
     now = offered(program, tmp_path)
     assert observed["options"].keys() - now.keys() == set()
@@ -51,6 +52,7 @@ def test_every_command_and_option_is_still_there(program: Program, tmp_path: Pat
         assert set(options) - set(now[command]) == set(), command
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_refused_by_name(
     corpus: Path, program: Program, tmp_path: Path, name: str
@@ -71,6 +73,7 @@ def test_there_are_forty_mistakes() -> None:
     assert len(MISTAKES) >= 40
 
 
+@pytest.mark.ranks
 def test_text_becomes_the_same_documents_and_tokens(corpus: Path, program: Program) -> None:
     for stage in STAGES[:3]:
         program(corpus, stage, "run.yaml")
@@ -106,6 +109,7 @@ def made(program: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder, observe(program, folder)
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_every_run_leaves_the_same_files(made: tuple[Path, dict[str, Any]]) -> None:
     assert made[1]["data"] == observed["data"]
@@ -113,6 +117,7 @@ def test_every_run_leaves_the_same_files(made: tuple[Path, dict[str, Any]]) -> N
         assert made[1]["forms"][run] == form, run
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_every_run_has_the_same_numbers(
     made: tuple[Path, dict[str, Any]],
@@ -129,6 +134,7 @@ def test_every_run_has_the_same_numbers(
         assert made[1]["numbers"][run] == numbers, run
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_a_run_that_the_old_commit_began_is_finished_as_if_it_were_one(
     old: Program, program: Program, tmp_path: Path
@@ -183,6 +189,7 @@ def states(program: Program, folder: Path, *settings: str) -> dict[str, str]:
     return {name: word for name, word in first_words if name in (*STAGES, "pack")}
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_text_added_to_an_old_folder_is_all_that_is_made(
     old: Program, program: Program, tmp_path: Path
@@ -209,6 +216,7 @@ def test_text_added_to_an_old_folder_is_all_that_is_made(
     assert len(list(data.glob("packing/*/more/*.rows"))) == 1
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_old_folders_are_done_and_new_checkpoints_sound(
     made: tuple[Path, dict[str, Any]], old: Program, program: Program, tmp_path: Path

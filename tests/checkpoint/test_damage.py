@@ -105,6 +105,7 @@ def leftover(made: Made) -> None:
     )
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("do", "said", "goes_on_from"),
     [
@@ -142,6 +143,7 @@ def test_the_run_goes_on_from_the_newest_good_checkpoint(
     assert (made.checkpoints / "latest").read_text() == "step_00000022\n"
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("damage to checkpoints")
 def test_a_run_that_lost_all_its_checkpoints_does_not_begin_from_nothing(made: Made) -> None:
     (made.checkpoints / OLDER / "manifest.json").unlink()
@@ -160,6 +162,7 @@ def test_a_run_that_lost_all_its_checkpoints_does_not_begin_from_nothing(made: M
     assert losses(made.run_file) == made.losses
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("damage to checkpoints")
 def test_all_damaged_is_said_with_the_way_out(made: Made) -> None:
     for name in (OLDER, NEWEST):
@@ -170,6 +173,7 @@ def test_all_damaged_is_said_with_the_way_out(made: Made) -> None:
     assert losses(made.run_file) == made.losses
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("damage to checkpoints")
 def test_sizes_alone_can_be_asked_for(made: Made) -> None:
     """A flipped byte of the older one's probe is not seen then. What cannot be decoded is damage
@@ -219,6 +223,7 @@ def undecodable(config: RunConfig) -> dict[str, Any]:
     return {"tried": tried, "found": found}
 
 
+@pytest.mark.ranks
 def test_whatever_a_flipped_bit_makes_of_a_file_no_rank_dies_of_it(made: Made) -> None:
     """Bits of numbers, of padding and of names that nobody reads stay unseen where only sizes are
     compared."""

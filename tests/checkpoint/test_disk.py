@@ -23,6 +23,7 @@ WIDER = [
 """1.4 million parameters, so that names and random states are small beside them."""
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("zero", "dtype", "kind"),
     [

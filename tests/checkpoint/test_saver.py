@@ -57,6 +57,7 @@ def test_copies_keep_their_values_views_and_memory() -> None:
     assert copied["whole"].tolist() == [0] * 6
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
 def test_what_is_written_beside_training_is_what_would_be_written_at_once(
     make_run: MakeRun, zero: str
@@ -111,6 +112,7 @@ def slow_work(config: RunConfig) -> dict[str, Any]:
     return run_job(config, StopSignal())
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("disk")
 def test_a_save_slower_than_its_interval_is_waited_for_and_said(make_run: MakeRun) -> None:
     run_file, often = make_run(), ["checkpoint.save_every_steps=2", "checkpoint.keep_last=20"]
@@ -142,6 +144,7 @@ def unsynced_work(config: RunConfig) -> dict[str, Any]:
     return run_job(config, StopSignal())
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("disk")
 def test_there_is_no_checkpoint_whose_steps_may_be_lost(make_run: MakeRun) -> None:
     run_file = make_run()
@@ -166,6 +169,7 @@ def unremovable_work(config: RunConfig) -> dict[str, Any]:
     return run_job(config, StopSignal())
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("disk")
 def test_an_old_checkpoint_that_cannot_be_removed_costs_no_save(make_run: MakeRun) -> None:
     run_file = make_run()
@@ -183,6 +187,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_costs_no_save(make_run: MakeRu
     )
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("disk")
 def test_a_folder_that_cannot_be_made_costs_the_save_alone(make_run: MakeRun) -> None:
     run_file = make_run()
@@ -236,6 +241,7 @@ def train_trusting_the_disk(config: RunConfig) -> dict[str, Any]:
     return job.run_job(config, StopSignal())
 
 
+@pytest.mark.ranks
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 @pytest.mark.fault("disk")
 def test_a_full_disk_costs_the_save_alone(make_run: MakeRun, small_disk: Path) -> None:

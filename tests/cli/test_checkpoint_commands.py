@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 
 

@@ -170,6 +170,7 @@ def test_the_real_table_asks_for_model_and_tasks_before_prepare() -> None:
     assert {"check_settings", "check_model", "check_named_tasks", "check_built_tasks"} <= ahead
 
 
+@pytest.mark.ranks
 def test_no_check_brings_torch_or_lm_eval_into_the_command() -> None:
     modules = sorted(
         {check.function.partition(":")[0] for stage in STAGES for check in stage.checks}

@@ -15,6 +15,7 @@ from pipeline.errors import RequirementError
 MakeRun = Callable[..., Path]
 
 
+@pytest.mark.ranks
 def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +70,7 @@ def test_steps_that_cannot_be_halved_are_refused(run_file: Path, steps: int) -> 
         verify.compare_resumed_runs(load(run_file), steps, None, run_file.parent / "proof")
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("kind", "ranks", "why"),
     [("local", 2, "the run has 2 ranks"), ("slurm", 4, "the allocation says how many")],

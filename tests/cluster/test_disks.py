@@ -24,7 +24,10 @@ SETTINGS = [
 WITHOUT_POWERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 """To root, too, a folder's permissions apply."""
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk needs root")
+pytestmark = [
+    pytest.mark.ranks,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk needs root"),
+]
 
 
 @pytest.fixture

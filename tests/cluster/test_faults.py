@@ -32,6 +32,8 @@ from pipeline.cli.verify_resume import run_difference
 from pipeline.store.files import read_json
 from pipeline.store.layout import START_ORDER
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 SAVE_EVERY = 20
 STEPS_PER_FAULT = 60

@@ -79,6 +79,7 @@ def test_the_port_is_looked_at_where_the_ranks_meet(
             check_launch(config)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("program", "said"), [(None, "no scontrol"), ("echo node down >&2; exit 1", "node down")]
 )

@@ -22,6 +22,8 @@ from pipeline.errors import ConfigError, LeaseError
 from pipeline.store.layout import START_ORDER
 from pipeline.store.metrics import read_metrics
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 STALL_SECONDS = 8
 STEPS = 1500

@@ -23,6 +23,8 @@ from supervised import (
 
 from pipeline.store.metrics import read_metrics
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 STEPS = 600
 """As many as outlast three faults."""

@@ -18,7 +18,7 @@ from pipeline.config.run_file import load
 from pipeline.store.events import read_events
 from pipeline.store.metrics import read_metrics
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.ranks]
 
 SBATCH = Path(__file__).parents[2] / "jobs" / "slurm" / "train.sbatch"
 NODES = ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--gpus-per-node=0"]

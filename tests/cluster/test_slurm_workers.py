@@ -16,7 +16,7 @@ from one_host_slurm import job_state, one_host_slurm, wait_for
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.ranks]
 
 SBATCH = Path(__file__).parents[2] / "jobs" / "slurm" / "data.sbatch"
 STAGES = ["prepare", "train-tokenizer", "tokenize"]

@@ -51,6 +51,7 @@ def run_file(make_run: Callable[..., Path]) -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.ranks
 def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Path) -> None:
     before = shared_memory()
     job = start(run_file, *LONG)
@@ -79,6 +80,7 @@ def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Pa
     assert shared_memory() <= before
 
 
+@pytest.mark.ranks
 def test_a_stop_before_there_are_ranks_is_not_lost(run_file: Path) -> None:
     job = start(run_file, *LONG)
     wait_for(lambda: processes_of(run_file), 600, "the launcher")
@@ -113,6 +115,7 @@ def test_who_stops_before_the_first_step_does_not_wait_for_it(
         (tmp_path / START_ORDER).unlink(missing_ok=True)
 
 
+@pytest.mark.ranks
 def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> None:
     code, output = finish(start(run_file, "train.train_tokens=1024", "schedule.warmup_tokens=512"))
     assert code == 0, output
@@ -142,12 +145,14 @@ def test_a_finished_run_is_recognised_and_can_be_lengthened(run_file: Path) -> N
     assert "train.resume = never:" in output
 
 
+@pytest.mark.ranks
 def test_resume_required_needs_a_checkpoint(run_file: Path) -> None:
     code, output = finish(start(run_file, "train.resume=required"))
     assert code == 2
     assert "train.resume = required:" in output
 
 
+@pytest.mark.ranks
 def test_ranks_are_as_many_as_divide_the_batch(run_file: Path) -> None:
     config = load(run_file)  # 8 sequences in micro-batches of 2
     assert [dividing_ranks(config, available) for available in (1, 2, 3, 4, 8)] == [1, 2, 2, 4, 4]
@@ -163,6 +168,7 @@ def test_visible_devices_are_counted_without_torch(monkeypatch: pytest.MonkeyPat
         assert gpu_count() == count
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("visible", "ranks", "shown"),
     [
@@ -192,6 +198,7 @@ def test_gpus_are_taken_by_number_or_by_name(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == (shown or visible)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("visible", "ranks"), [("cuda:0", 1), ("0,GPU-8f", 1), ("MIG-1,MIG-2", 2), ("GPU-8f;rm", 1)]
 )
@@ -215,6 +222,7 @@ def test_tasks_of_a_slurm_node(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tasks_per_node(2) == 3
 
 
+@pytest.mark.ranks
 def test_what_ranks_say_as_they_end_is_shown(
     run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,6 +242,7 @@ def test_what_ranks_say_as_they_end_is_shown(
     assert "train: the disk is full\n" in "".join(capsys.readouterr())
 
 
+@pytest.mark.ranks
 def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +262,7 @@ def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
         _wait_for_hosts(launch, limit, stop, 60.0)
 
 
+@pytest.mark.ranks
 def test_slurm_needs_an_allocation_and_no_step(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +283,7 @@ def test_slurm_needs_an_allocation_and_no_step(
         plan_launch(config, run_file)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("command", ["train", "run"])
 def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) -> None:
     step = {
@@ -292,6 +303,7 @@ def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) ->
     assert "Only prepare, tokenize and pack share the tasks of a step" in ended.stderr
 
 
+@pytest.mark.ranks
 def test_a_scaled_learning_rate_is_told(run_file: Path) -> None:
     assert scaled_learning_rate(load(run_file)) is None
     batch = [

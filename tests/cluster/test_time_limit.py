@@ -91,6 +91,7 @@ def run_file_to_train(make_run: MakeRun) -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.ranks
 def test_a_run_saves_before_its_time_is_over_and_a_vain_chain_is_ended_once(
     run_file_to_train: Path, tmp_path: Path
 ) -> None:

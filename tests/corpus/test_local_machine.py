@@ -65,6 +65,7 @@ def origins(path: Path) -> set[tuple[str, str]]:
     return {(row["meta"]["group"], row["meta"]["path"]) for row in rows(path)}
 
 
+@pytest.mark.ranks
 def test_each_slice_holds_its_texts_once_with_their_groups(
     tmp_path: Path, installation: Installation
 ) -> None:
@@ -98,6 +99,7 @@ def test_each_slice_holds_its_texts_once_with_their_groups(
     assert "other.A.g\n\nThis sentence" in both[1]
 
 
+@pytest.mark.ranks
 def test_gathering_is_deterministic_and_done_once(
     tmp_path: Path, installation: Installation
 ) -> None:
@@ -111,6 +113,7 @@ def test_gathering_is_deterministic_and_done_once(
     assert gather_once(tmp_path / "one", installation)["code"].read_bytes() == before
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("damage", ["manifest.json", "code.jsonl.zst"])
 def test_an_interrupted_gathering_starts_again(
     tmp_path: Path, installation: Installation, damage: str
@@ -124,6 +127,7 @@ def test_an_interrupted_gathering_starts_again(
     } == whole
 
 
+@pytest.mark.ranks
 def test_a_bound_takes_whole_groups(
     tmp_path: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +167,7 @@ def test_docstrings_of_a_source_in_their_order() -> None:
     assert list(source_docstrings("print 'Python 2'")) == []
 
 
+@pytest.mark.ranks
 def test_this_installation_gives_a_corpus_without_overlap(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

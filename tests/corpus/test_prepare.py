@@ -120,6 +120,7 @@ def test_a_missing_split_key_names_setting_row_and_remedy(run_file: Path) -> Non
         prepare_here(run_file, "sources.web.split_by=url")
 
 
+@pytest.mark.ranks
 def test_the_bytes_do_not_depend_on_the_number_of_workers(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ def test_adding_a_source_leaves_the_others_alone(run_file: Path) -> None:
     assert files.items() < contents(documents).items()
 
 
+@pytest.mark.ranks
 def test_killed_at_any_step_and_started_again_it_gives_the_same_bytes(run_file: Path) -> None:
     """In a process of its own, which runs no other Python thread: it forks."""
     forking = multiprocessing.get_context("spawn").Process(
@@ -326,6 +328,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     "name", ["large.jsonl", "large.jsonl.zst", "large.txt", "large.parquet", "many.jsonl.zst"]
 )

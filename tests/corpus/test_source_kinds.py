@@ -75,6 +75,7 @@ def csv_run(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return run_file
 
 
+@pytest.mark.ranks
 def test_a_new_kind_goes_through_the_stages(csv_run: Path) -> None:
     overrides = ["prepare.validation_fraction=0.1"]
     run_stages(csv_run, ["prepare", "train-tokenizer", "tokenize"], overrides)

@@ -117,6 +117,7 @@ def test_what_is_offloaded_is_read_from_the_template(run_file: Path) -> None:
     )
 
 
+@pytest.mark.ranks
 def test_a_model_too_big_is_refused_before_it_is_built(make_run: Callable[..., Path]) -> None:
     """Llama 3 70B, on a machine that has less than the 1,000 GiB of its states."""
     preset = [

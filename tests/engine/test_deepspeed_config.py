@@ -217,6 +217,7 @@ def test_an_unreadable_template_is_named(tmp_path: Path, content: str | None, me
         read_template(path)
 
 
+@pytest.mark.ranks
 def test_a_model_smaller_than_the_tokenizer_is_refused_before_anything_starts(
     make_run: Callable[..., Path],
 ) -> None:

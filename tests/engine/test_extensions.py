@@ -63,6 +63,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.ranks
 def test_one_process_builds_and_the_others_wait(folder: Path) -> None:
     operator = fake(folder, seconds=0.5)
     processes = [start(operator) for _ in range(3)]
@@ -72,6 +73,7 @@ def test_one_process_builds_and_the_others_wait(folder: Path) -> None:
     assert (folder / "extensions" / "fake" / "fake.so").read_text() == "whole"
 
 
+@pytest.mark.ranks
 def test_after_a_killed_build_the_next_one_builds_anew(folder: Path) -> None:
     process = start(fake(folder, seconds=60))
     wait_for(folder / "builds")
@@ -84,6 +86,7 @@ def test_after_a_killed_build_the_next_one_builds_anew(folder: Path) -> None:
     assert not list((folder / "extensions").glob(".fake.building-*"))
 
 
+@pytest.mark.ranks
 def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_for(
     folder: Path,
 ) -> None:
@@ -103,6 +106,7 @@ def test_a_lock_that_a_dead_process_left_is_removed_and_one_that_is_held_waited_
     assert (folder / "builds").read_text() == "built\n"
 
 
+@pytest.mark.ranks
 def test_a_failing_compiler_is_shown_with_the_remedy(folder: Path) -> None:
     operator = fake(folder, program='print("no such header"); raise SystemExit(3)')
     with pytest.raises(UserError, match=r"exit code 3\): give up.\nno such header"):
@@ -157,6 +161,7 @@ def test_what_a_template_needs() -> None:
     assert needed() == [FUSED_ADAM]
 
 
+@pytest.mark.ranks
 @pytest.mark.full
 def test_the_real_optimizer_builds_after_a_kill_and_a_planted_lock(folder: Path) -> None:
     process = start(CPU_ADAM)

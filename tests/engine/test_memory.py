@@ -129,6 +129,7 @@ def engines() -> Iterator[Any]:
             yield pytest.param(ranks, dtype, stage, marks=() if in_default else pytest.mark.full)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(("ranks", "dtype", "stage"), list(engines()))
 def test_real_engines_hold_the_sum(
     make_run: Callable[..., Path], tmp_path: Path, ranks: int, dtype: str, stage: int

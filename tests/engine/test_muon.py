@@ -175,6 +175,7 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
     dist.destroy_process_group()
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(("ranks", "even"), [(2, False), (3, False), (3, True)])
 def test_shards_cut_anywhere_follow_whole_matrices(ranks: int, even: bool, tmp_path: Path) -> None:
     context, port = multiprocessing.get_context("spawn"), free_port()

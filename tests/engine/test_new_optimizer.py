@@ -73,6 +73,7 @@ def train_with_it(config: RunConfig) -> dict[str, Any]:
 RATE = "optimizer.peak_learning_rate=0.3"
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
 def test_it_trains_and_goes_on_at_other_stages_and_ranks(make_run: MakeRun, zero: str) -> None:
     """20 steps of ZeRO 1 on one rank, against 10 of them and 10 more at another stage on two."""
@@ -98,6 +99,7 @@ def test_it_trains_and_goes_on_at_other_stages_and_ranks(make_run: MakeRun, zero
     assert ", SGD, " in started["message"]
 
 
+@pytest.mark.ranks
 @pytest.mark.usefixtures("_in_the_table")
 def test_it_is_asked_before_training(make_run: MakeRun) -> None:
     config = load(make_run(), [f"optimizer.kind={NAME}"])
@@ -107,6 +109,7 @@ def test_it_is_asked_before_training(make_run: MakeRun) -> None:
         refuse_execution(load(make_run(zero="zero2"), [f"optimizer.kind={NAME}"]))
 
 
+@pytest.mark.ranks
 def test_without_its_line_it_is_unknown(make_run: MakeRun) -> None:
     with pytest.raises(ConfigError) as refused:
         load(make_run(), [f"optimizer.kind={NAME}"])

@@ -68,6 +68,7 @@ def test_gradients_are_seen_once_per_backward_pass_whatever_is_tied() -> None:
     assert seen.take().item() == 0
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("zero", ["zero0", "zero1", "zero3"])
 def test_a_run_logs_what_single_gradients_give(make_run: Callable[..., Path], zero: str) -> None:
     """Of the first step: 8 sequences in 4 micro-batches, whose gradients are computed here one by

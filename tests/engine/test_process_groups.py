@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ranks import in_ranks
 
 from pipeline.config.run_config import RunConfig
@@ -44,6 +45,7 @@ def meet(config: RunConfig) -> dict[str, Any]:
     return {"total": total.item(), "addresses": found}
 
 
+@pytest.mark.ranks
 def test_ranks_of_one_machine_listen_on_loopback_alone(run_file: Path) -> None:
     """Rendezvous and collectives have no authentication."""
     outcome = in_ranks(run_file, 2, meet)

@@ -94,6 +94,7 @@ def row(result: Result, task: str, metric: str, shots: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.ranks
 def test_every_task_has_both_metrics_with_standard_errors(scored: tuple[RunConfig, Result]) -> None:
     for task, items in {
         "heldout_cloze": 24,
@@ -109,6 +110,7 @@ def test_every_task_has_both_metrics_with_standard_errors(scored: tuple[RunConfi
                 assert found["standard_error"] > 0 or found["value"] in (0, 1)
 
 
+@pytest.mark.ranks
 def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
     scored: tuple[RunConfig, Result], tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
     assert scored[1].counts["bits_per_byte"]["web"]["value"] == pytest.approx(bits, abs=1e-6)
 
 
+@pytest.mark.ranks
 def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig, Result]) -> None:
     run_dir = scored[0].paths.run_dir
     lines = (run_dir / "evaluation" / "tasks" / "heldout_bpb_code.jsonl").read_text().splitlines()
@@ -163,6 +166,7 @@ def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig
     assert entry["value"] == pytest.approx(nats / size / 0.6931472, abs=0.01)
 
 
+@pytest.mark.ranks
 def test_results_carry_provenance_and_are_kept(scored: tuple[RunConfig, Result]) -> None:
     config, first = scored
     files = {
@@ -185,6 +189,7 @@ def test_results_carry_provenance_and_are_kept(scored: tuple[RunConfig, Result])
     assert [name for name in files if before[name] != after[name]] == ["shots_2.json"]
 
 
+@pytest.mark.ranks
 def test_other_weights_are_scored_anew(made: Path, run_file: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
     small = (
@@ -199,6 +204,7 @@ def test_other_weights_are_scored_anew(made: Path, run_file: Path, tmp_path: Pat
     assert evaluate(config).files["shots_0.json"] != first
 
 
+@pytest.mark.ranks
 def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
     (tmp_path / "own").mkdir()
@@ -237,7 +243,8 @@ def test_an_answer_longer_than_the_model_sees_is_refused(
         evaluate(config)
 
 
-def test_unknown_tasks_are_named(made: Path) -> None:
+@pytest.mark.ranks
+def test_unknown_tasks_are_named(scored: tuple[RunConfig, Result], made: Path) -> None:
     folder = made / "run" / "evaluation" / "tasks"
     with pytest.raises(ConfigError, match="'no_such_task' is no built-in task") as told:
         find_tasks(["arithmetic", "no_such_task", "arithmetik"], [folder], collections=(False,))
@@ -247,6 +254,7 @@ def test_unknown_tasks_are_named(made: Path) -> None:
     ]
 
 
+@pytest.mark.ranks
 def test_a_source_without_text_is_left_out_and_said(
     run_file: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,6 +315,7 @@ def own(made: Path, run_file: Path, tmp_path: Path) -> RunConfig:
     return run_config(run_file, made, *folders, *settings)
 
 
+@pytest.mark.ranks
 def test_tasks_are_reported_as_they_were_asked(
     own: RunConfig, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +352,7 @@ def test_tasks_are_reported_as_they_were_asked(
     assert files[0]["git_hash"] == (environment()["git"] or {"commit": None})["commit"]
 
 
+@pytest.mark.ranks
 def test_questions_that_are_cut_without_examples_are_counted(
     own: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

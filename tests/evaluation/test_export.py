@@ -48,6 +48,7 @@ KINDS = [(zero, dtype) for zero in ("zero1", "zero3", "zero2") for dtype in ("fp
 ]
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     "finished",
     [*KINDS[:4], *(pytest.param(kind, marks=pytest.mark.full) for kind in KINDS[4:])],
@@ -108,6 +109,7 @@ def flip_mantissas(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     "finished", [("zero1", "fp32"), ("zero3", "fp32")], indirect=True, ids="-".join
 )
@@ -197,6 +199,7 @@ def test_an_export_killed_while_it_took_the_place_of_another_is_found_again(tmp_
     assert (target / "config.json").read_text() == "later"
 
 
+@pytest.mark.ranks
 def test_a_checkpoint_that_is_gone_is_named(make_run: MakeRun) -> None:
     config = load(make_run())
     write_json(

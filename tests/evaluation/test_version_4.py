@@ -29,7 +29,7 @@ from pipeline.model.architecture import model_config
 from pipeline.store.files import read_json
 from pipeline.tokens.encode import load_reference
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.ranks]
 
 PROGRAM = Path(__file__).with_name("read_by_version_4.py")
 TOLERANCE = 1e-4

@@ -17,12 +17,14 @@ from pipeline.model.sizes import count_parameters
 MakeRun = Callable[..., Path]
 
 
+@pytest.mark.ranks
 def test_a_vocabulary_is_derived_and_rounded_up(make_run: MakeRun) -> None:
     config = model_config(load(make_run()))
     assert config.vocab_size == 384  # 300 ids, up to a multiple of 128
     assert config.bos_token_id == config.eos_token_id == 0
 
 
+@pytest.mark.ranks
 def test_parameters_by_hand(make_run: MakeRun) -> None:
     embedding, attention, mlp, norms = 384 * 32, 4 * 32 * 32, 3 * 32 * 64, 2 * 32
     assert (
@@ -31,6 +33,7 @@ def test_parameters_by_hand(make_run: MakeRun) -> None:
     )
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -61,6 +64,7 @@ def weights(make_run: MakeRun, seed: int, *overrides: str) -> dict[str, torch.Te
     return dict(model.state_dict())
 
 
+@pytest.mark.ranks
 def test_weights_depend_on_seed_and_module_name_alone(make_run: MakeRun) -> None:
     one, again, other = weights(make_run, 1), weights(make_run, 1), weights(make_run, 2)
     unscaled = "model.scale_residual_init=false"  # which goes by the depth
@@ -77,6 +81,7 @@ def test_weights_depend_on_seed_and_module_name_alone(make_run: MakeRun) -> None
         assert torch.equal(value, other[name]) is not is_drawn
 
 
+@pytest.mark.ranks
 def test_statistics_are_the_architectures_own(make_run: MakeRun) -> None:
     """Matrices have standard deviation 0.02 (transformers' initializer_range), those that write
     into the residual stream 0.02 / sqrt(2 layers) = 0.01, norms are 1."""
@@ -91,6 +96,7 @@ def test_statistics_are_the_architectures_own(make_run: MakeRun) -> None:
             ), name
 
 
+@pytest.mark.ranks
 def test_other_architectures_are_built_the_same_way(make_run: MakeRun) -> None:
     text = make_run().read_text()
     path = make_run()
@@ -121,6 +127,7 @@ def built(make_run: MakeRun, attention: str) -> PreTrainedModel:
     return build_model(config, model_config(config))
 
 
+@pytest.mark.ranks
 def test_how_attention_runs_is_chosen_and_not_exported(make_run: MakeRun) -> None:
     assert built(make_run, "eager").config._attn_implementation == "eager"
     assert built(make_run, "sdpa").config._attn_implementation == "sdpa"
@@ -128,6 +135,7 @@ def test_how_attention_runs_is_chosen_and_not_exported(make_run: MakeRun) -> Non
     assert config.to_dict() == model_config(load(make_run())).to_dict()
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("attention", ["flash_attention_9", "flash_attention_2"])
 def test_attention_that_cannot_run_is_refused(make_run: MakeRun, attention: str) -> None:
     """There is no such implementation; the library is not installed where there is no GPU."""

@@ -356,6 +356,7 @@ def state_around_the_check(config: RunConfig) -> dict[str, Any]:
     return {"before": before, "after": after, "refused": refused.value.problems}
 
 
+@pytest.mark.ranks
 def test_a_sharded_engine_is_as_it_was_after_the_check_and_an_encoder_makes_none(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

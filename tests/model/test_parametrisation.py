@@ -179,6 +179,7 @@ def test_parameters_without_a_rule_are_refused(run_file: Path) -> None:
         small_model(config, 64, add_cross_attention=True)
 
 
+@pytest.mark.ranks
 def test_mup_is_refused_where_it_is_not_offered(make_run: MakeRun) -> None:
     with pytest.raises(
         ConfigError,
@@ -191,10 +192,13 @@ def test_mup_is_refused_where_it_is_not_offered(make_run: MakeRun) -> None:
     ("overrides", "message"),
     [
         (["model.mup=true"], r"model\.mup_base_width: is required with model\.mup = true"),
-        (["model.mup_base_width=64"], r"model\.mup_base_width = 64: is for model\.mup = true"),
+        (
+            ["model.mup_base_width=64"],
+            r"model\.mup_base_width = 64: is used with model\.mup = true only",
+        ),
         (
             ["model.mup_base_head_dim=64"],
-            r"model\.mup_base_head_dim = 64: is for model\.mup = true",
+            r"model\.mup_base_head_dim = 64: is used with model\.mup = true only",
         ),
     ],
 )
@@ -357,6 +361,7 @@ def sharded_weights(config: RunConfig) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.ranks
 def test_shards_of_zero_3_are_the_plain_weights(make_run: MakeRun) -> None:
     """To the last bit, on two ranks; in bf16 the plain ones rounded."""
     run_file, overrides = make_run(zero="zero3"), ["model.mup=true", "model.mup_base_width=16"]

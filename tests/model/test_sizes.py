@@ -78,6 +78,7 @@ def test_the_table_counts_any_vocabulary_as_the_model_has_it(
     )
 
 
+@pytest.mark.ranks
 def test_the_table_needs_no_torch() -> None:
     script = (
         "import sys; from pipeline.cli.preset_table import show_presets; show_presets(100, False)"

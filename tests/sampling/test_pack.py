@@ -80,6 +80,7 @@ def test_the_manifest_says_what_was_packed(make_tokens: Callable[..., RunConfig]
     assert [rows.pieces(row)[0].tolist() for row in range(4)] == [[10], [18], [0, 5], [26]]
 
 
+@pytest.mark.ranks
 def test_one_worker_and_two_write_the_same(
     make_tokens: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def status_of(run_file: Path, *overrides: str) -> dict[str, artifacts.StageState
     return artifacts.stage_states(table, load(run_file, [*PACKED, *overrides]), look_at=table)
 
 
+@pytest.mark.ranks
 def test_what_is_finished_is_only_read(make_run: Callable[..., Path]) -> None:
     run_file = make_run()
     folder = data_folder(load(run_file)).packing(load(run_file).data.sequence_length)
@@ -123,6 +125,7 @@ def test_what_is_finished_is_only_read(make_run: Callable[..., Path]) -> None:
     assert before.keys() == {folder, *folder.rglob("*")}
 
 
+@pytest.mark.ranks
 def test_an_index_without_the_stages_manifest_is_done(
     make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +158,7 @@ def test_an_index_without_the_stages_manifest_is_done(
     assert digests(folder) == before
 
 
+@pytest.mark.ranks
 def test_an_index_of_which_something_was_deleted_is_completed(
     make_run: Callable[..., Path],
 ) -> None:
@@ -172,6 +176,7 @@ def test_an_index_of_which_something_was_deleted_is_completed(
         assert status_of(run_file)["pack"].kind == "done"
 
 
+@pytest.mark.ranks
 def test_several_sequence_lengths_lie_side_by_side(make_run: Callable[..., Path]) -> None:
     run_file = make_run()
     longer = ["data.sequence_length=128", "batch.global_batch_tokens=512"]
@@ -184,6 +189,7 @@ def test_several_sequence_lengths_lie_side_by_side(make_run: Callable[..., Path]
     assert len(list(data_dir.glob(".pack-best-fit-*.seconds.json"))) == 2
 
 
+@pytest.mark.ranks
 def test_windows_of_the_stream_need_no_packing(
     make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +203,7 @@ def test_windows_of_the_stream_need_no_packing(
     assert "pack             not asked for" in capsys.readouterr().out
 
 
+@pytest.mark.ranks
 def test_training_does_not_pack_but_names_the_stage(make_run: Callable[..., Path]) -> None:
     run_file = make_run()
     table = {stage.name: stage for stage in STAGES}
@@ -210,6 +217,7 @@ def test_training_does_not_pack_but_names_the_stage(make_run: Callable[..., Path
     )
 
 
+@pytest.mark.ranks
 def test_stale_tokens_are_not_packed(make_run: Callable[..., Path]) -> None:
     run_file = make_run()
     stale = [*PACKED, "tokens.parse_special_tokens=true"]
@@ -267,6 +275,7 @@ pack(load(Path(sys.argv[1]), ["executor.workers=1"]))
 """
 
 
+@pytest.mark.ranks
 def test_it_goes_on_after_a_kill(make_tokens: Callable[..., RunConfig], run_file: Path) -> None:
     lengths = np.random.default_rng(3).geometric(0.02, (4, 20_000)).tolist()
     config = make_tokens({f"train_{i}": of_shard for i, of_shard in enumerate(lengths)})
@@ -335,6 +344,7 @@ def test_without_tokens_or_a_place_to_write_it_says_what_to_do(
         pack_all(config)
 
 
+@pytest.mark.ranks
 def test_what_tokenize_made_is_packed_whole(make_run: Callable[..., Path]) -> None:
     config = load(make_run(), ["executor.workers=1"])
     packing = pack_all(config)

@@ -21,6 +21,8 @@ from pipeline.sampling.trace import Run, open_run, read_run, trace_document, tra
 from pipeline.store.files import read_json, write_json
 from pipeline.training import resume
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 DATA = {
     "windows": [],

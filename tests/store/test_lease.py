@@ -59,6 +59,7 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
+@pytest.mark.ranks
 def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     holder = start_holder(tmp_path)
     try:
@@ -86,6 +87,7 @@ def test_the_same_process_cannot_hold_it_twice(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.ranks
 def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
     holder = start_holder(tmp_path)
     holder.send_signal(signal.SIGKILL)
@@ -165,6 +167,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Lease(tmp_path / "file" / "run", "x").__enter__()
 
 
+@pytest.mark.ranks
 def test_a_requeued_job_waits_for_the_end_of_its_earlier_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -315,6 +318,7 @@ for round in range(rounds):
 """
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("kind", ["whole", "dying"])
 def test_of_three_that_start_after_the_holder_died_exactly_one_gets_it(
     tmp_path: Path, kind: str

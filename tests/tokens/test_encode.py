@@ -30,7 +30,6 @@ from pipeline.tokens.sentencepiece_file import parse_model
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS, write
 
 KINDS = ("byte-level-bpe", "sentencepiece-bpe")
-FUZZ_STRINGS = 100_000
 END = "<|endoftext|>"
 
 
@@ -113,24 +112,26 @@ def fuzz_string(generator: random.Random, texts: list[str]) -> str:
     return "".join(generator.choice(kinds)() for _ in range(generator.choice((1, 1, 1, 2, 3))))
 
 
-def test_a_hundred_thousand_strings(folder: Path, reference: Callable[[str], list[int]]) -> None:
+@pytest.mark.parametrize("strings", [10_000, pytest.param(100_000, marks=pytest.mark.full)])
+def test_random_strings(folder: Path, reference: Callable[[str], list[int]], strings: int) -> None:
     seed = random.randrange(10**9)
     print(f"seed {seed}")
     generator, texts = random.Random(seed), real_texts()
     encoder = load_encoder(folder, "auto")
     assert encoder.has_fast
-    for _ in range(FUZZ_STRINGS // 5000):
-        strings = [fuzz_string(generator, texts) for _ in range(5000)]
-        ids, lengths = encoder.encode_fast([string.encode() for string in strings])
-        for string, found in zip(strings, np.split(ids, np.cumsum(lengths)[:-1]), strict=True):
+    for _ in range(strings // 5000):
+        batch = [fuzz_string(generator, texts) for _ in range(5000)]
+        ids, lengths = encoder.encode_fast([string.encode() for string in batch])
+        for string, found in zip(batch, np.split(ids, np.cumsum(lengths)[:-1]), strict=True):
             assert found.tolist() == [*reference(string), encoder.end_of_document], (
                 f"seed {seed}: {string!r}"
             )
 
 
 @pytest.mark.parametrize("alphabet", ["abcdefghijklmnopqrstuvwxyz", "a", "é日🙂", "\u00a0"])
-def test_ten_megabytes_without_a_space(folder: Path, alphabet: str) -> None:
-    characters = 10_000_000 // max(len(character.encode()) for character in alphabet)
+@pytest.mark.parametrize("megabytes", [1, pytest.param(10, marks=pytest.mark.full)])
+def test_megabytes_without_a_space(folder: Path, alphabet: str, megabytes: int) -> None:
+    characters = megabytes * 1_000_000 // max(len(character.encode()) for character in alphabet)
     text = "".join(random.Random(0).choices(alphabet, k=characters)).encode()
     encoder = load_encoder(folder, "auto")
     fast, slow = encoder.encode_fast([text]), encoder.encode_reference([text])

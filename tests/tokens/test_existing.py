@@ -30,6 +30,8 @@ from pipeline.tokens.existing_pairs import find_pairs
 from pipeline.tokens.inspect import documents, overview
 from pipeline.tokens.inspected_data import Question, open_data
 
+pytestmark = pytest.mark.ranks
+
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
 END = 0
 """Id of the end of a document in the tokenizer of these tests; the letters of `ab` are 66 and

@@ -343,6 +343,7 @@ def test_histogram_by_hand() -> None:
     ]
 
 
+@pytest.mark.ranks
 def test_the_command_line_is_light_and_its_mistakes_exit_2(corpus: Path) -> None:
     made(corpus, STAGES)
     script = (

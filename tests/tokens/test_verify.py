@@ -126,6 +126,7 @@ def test_samples_are_sixteen_blocks_from_the_first_to_the_last(tmp_path: Path) -
         assert (sample_checksum(path) != before) is is_sampled, place
 
 
+@pytest.mark.ranks
 def test_what_is_as_it_was_made_has_no_problem(made: Path) -> None:
     assert len(shard_names(read_json(tokens_of(made) / MANIFEST))) == 4
     assert check_sampled(tokens_of(made)) == []
@@ -135,6 +136,7 @@ def test_what_is_as_it_was_made_has_no_problem(made: Path) -> None:
         assert folder.bytes == sum(record["bytes"] for record in manifest["files"].values())
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("suffix", "damage", "expected"),
     [
@@ -198,6 +200,7 @@ def test_a_wrong_file_is_named_and_the_remedy_works(
     assert (digests(folder), read_json(folder / MANIFEST)["output"]) == (before, output)
 
 
+@pytest.mark.ranks
 def test_an_unreadable_file_is_a_problem_and_no_crash(made: Path) -> None:
     folder = tokens_of(made)
     victim = sorted(folder.glob("*/*.bin"))[0]
@@ -355,6 +358,7 @@ def pairs_run(made: Path) -> Path:
     return path
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
@@ -389,6 +393,7 @@ def test_an_existing_pair_that_changed_is_named(
     assert link.is_symlink()
 
 
+@pytest.mark.ranks
 def test_an_existing_pair_that_is_gone_is_named(pairs_run: Path) -> None:
     folder = tokens_of(pairs_run)
     victim = sorted((pairs_run.parent / "pairs" / "prose").glob("*.bin"))[0]
@@ -408,6 +413,7 @@ def test_an_existing_pair_that_is_gone_is_named(pairs_run: Path) -> None:
     assert check_sampled(folder) == []
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("name", "stage"), [("documents", "prepare"), ("tokenizer", "train-tokenizer")]
 )
@@ -424,6 +430,7 @@ def test_documents_and_tokenizer_are_verified_too(made: Path, name: str, stage: 
     assert [folder.problems for folder in check_fully(data_dir)] == [(), (), ()]
 
 
+@pytest.mark.ranks
 def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> None:
     def run(*options: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "pipeline", "inspect", str(made), "--verify", *options]
@@ -470,6 +477,7 @@ def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> No
     )
 
 
+@pytest.mark.ranks
 def test_one_shard_is_looked_at_alone(made: Path) -> None:
     folder = tokens_of(made)
     manifest = read_json(folder / MANIFEST)
@@ -482,6 +490,7 @@ def test_one_shard_is_looked_at_alone(made: Path) -> None:
     assert check_shard(folder, second, manifest) == []
 
 
+@pytest.mark.ranks
 def test_a_training_job_is_refused_on_every_rank_before_its_first_step(made: Path) -> None:
     """Each of two ranks finds one of the two wrong files; both say both."""
     folder = tokens_of(made)

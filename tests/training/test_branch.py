@@ -71,6 +71,7 @@ def test_the_readmes_cool_down_has_the_settings_that_are_tested() -> None:
     assert shown == tested
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("zero", ["zero1", pytest.param("zero3", marks=pytest.mark.full)])
 def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str) -> None:
     """To the bit: weights, moments, data and dropout are those of the base; then the rate falls by
@@ -117,6 +118,7 @@ def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str)
     assert len(read_events(run_dir, "branch")) == 1
 
 
+@pytest.mark.ranks
 def test_a_cool_down_at_another_zero_stage_goes_on_with_the_optimizer(make_run: MakeRun) -> None:
     """The second loss is after a step with the base's moments, but for the order of additions; the
     rate is still its."""
@@ -136,6 +138,7 @@ def test_a_cool_down_at_another_zero_stage_goes_on_with_the_optimizer(make_run: 
     assert max(differences) < 1e-5
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("source", "ranks", "dtype", "target"),
     [
@@ -203,6 +206,7 @@ def merge(checkpoint: Path, zero: str, dtype: str) -> dict[str, torch.Tensor]:
     )
 
 
+@pytest.mark.ranks
 def test_a_branch_trains_by_its_own_settings(make_run: MakeRun) -> None:
     """Stronger weight decay than the optimizer state was saved with acts from the first step on;
     another seed, another order of the data."""
@@ -228,6 +232,7 @@ def test_a_branch_trains_by_its_own_settings(make_run: MakeRun) -> None:
     assert "train.seed: 1 -> 2" in event["changed"]
 
 
+@pytest.mark.ranks
 def test_what_is_no_longer_as_it_was_written_is_refused(make_run: MakeRun) -> None:
     base = make_run()
     run_ranks(base, 1, ["checkpoint.save_every_steps=5"])
@@ -260,6 +265,7 @@ def pretend(make_run: MakeRun, **state: int) -> Path:
     return config.paths.run_dir
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("origin", "message"),
     [
@@ -280,6 +286,7 @@ def test_an_origin_that_is_not_there_is_named(make_run: MakeRun, origin: str, me
         branch.check_branch(load(make_run(name="branch"), [f"train.init_from={folder / origin}"]))
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -307,6 +314,7 @@ def test_everything_asks_for_more_agreement_than_weights(
         branch.check_branch(load(run_file, [*settings, "train.init_take=everything"]))
 
 
+@pytest.mark.ranks
 def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> None:
     """By its content: the same checkpoint may lie elsewhere, or be gone."""
     folder = pretend(make_run)
@@ -333,6 +341,7 @@ def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> 
         resume.check_resume(load(run_file, [f"train.init_from={other}@10"]))
 
 
+@pytest.mark.ranks
 def test_the_newest_checkpoint_is_the_default(make_run: MakeRun) -> None:
     folder = pretend(make_run)
     pretend_checkpoint(folder, 20, 5120)

@@ -57,6 +57,7 @@ def write_model(run_file: Path, kind: str = "llama", name: str = "model") -> Pat
     return folder
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("zero", "kind"),
     [
@@ -91,6 +92,7 @@ def test_the_first_loss_is_the_models_own(make_run: MakeRun, zero: str, kind: st
     assert f"Trained on from `{folder}`" in (exported / "README.md").read_text()
 
 
+@pytest.mark.ranks
 def test_a_weight_that_is_missing_or_left_over_is_named(make_run: MakeRun) -> None:
     run_file = make_run()
     folder = write_model(run_file, "gpt_neox")
@@ -170,6 +172,7 @@ def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) ->
     assert pretrained_weights(folder, architecture).shapes
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -202,6 +205,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(
     assert model_config(load(run_file, [model, *run_time])).attention_dropout == 0.1
 
 
+@pytest.mark.ranks
 def test_folders_of_no_causal_language_model_are_refused(make_run: MakeRun) -> None:
     run_file = make_run()
     folder = run_file.with_name("other")
@@ -216,6 +220,7 @@ def test_folders_of_no_causal_language_model_are_refused(make_run: MakeRun) -> N
         model_config(config)
 
 
+@pytest.mark.ranks
 def test_the_content_decides_what_a_run_began_from(make_run: MakeRun) -> None:
     run_file = make_run()
     folder = write_model(run_file)
@@ -240,6 +245,7 @@ def edited(folder: Path, edit: Callable[[dict], None], file: str = "tokenizer.js
     return disagreements(own_ids(folder, 0), folder_ids(copy))
 
 
+@pytest.mark.ranks
 def test_tokenizers_are_compared_token_by_token(make_run: MakeRun) -> None:
     folder = load(make_run()).paths.data_dir / "tokenizer"
     assert edited(folder, lambda content: None) == []
@@ -281,6 +287,7 @@ def test_tokenizers_are_compared_token_by_token(make_run: MakeRun) -> None:
     assert ending.startswith("documents end with id 0 in data_dir, with ")
 
 
+@pytest.mark.ranks
 def test_a_model_of_another_tokenizer_is_refused_before_training(make_run: MakeRun) -> None:
     run_file = make_run()
     folder = write_model(run_file)

@@ -123,6 +123,7 @@ def losses_of(run_file: Path) -> list[float]:
     return [record["loss"] for record in records]
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("bad numbers and bad data")
 def test_a_run_goes_back_behind_garbage_and_can_be_repeated(make_run: MakeRun) -> None:
     run_file = make_run()
@@ -155,6 +156,7 @@ def test_a_run_goes_back_behind_garbage_and_can_be_repeated(make_run: MakeRun) -
     assert losses_of(again) == losses_of(run_file)
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("bad numbers and bad data")
 def test_weights_that_the_garbage_has_made_are_not_gone_back_to(make_run: MakeRun) -> None:
     """The step before the spike, whose update is suspected, is saved, too."""
@@ -171,6 +173,7 @@ def test_weights_that_the_garbage_has_made_are_not_gone_back_to(make_run: MakeRu
     assert len(losses_of(run_file)) == 40
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("bad numbers and bad data")
 def test_documents_that_cannot_be_read_keep_no_run_from_going_back(make_run: MakeRun) -> None:
     run_file = make_run()
@@ -188,6 +191,7 @@ def test_documents_that_cannot_be_read_keep_no_run_from_going_back(make_run: Mak
     assert "not all documents could be named" in event["message"]
 
 
+@pytest.mark.ranks
 @pytest.mark.fault("bad numbers and bad data")
 def test_it_goes_back_so_often_and_no_more(make_run: MakeRun) -> None:
     refused = in_ranks(make_run(), 1, refuse_garbage, [*SETTINGS, "guard.max_rollbacks=0"])

@@ -25,6 +25,8 @@ from pipeline.sampling.stream import open_streams
 from pipeline.store.events import all_events
 from pipeline.store.metrics import read_metrics
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 STEPS = 20
 

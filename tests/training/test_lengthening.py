@@ -17,6 +17,8 @@ from pipeline.store.events import read_events
 from pipeline.training import resume
 from pipeline.training.lengthening import LENGTHENED
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 BATCH = 256
 WSD = ["schedule.kind=wsd", f"schedule.decay_tokens={5 * BATCH}"]

@@ -28,6 +28,8 @@ from pipeline.sampling.loader import TrainingData
 from pipeline.sampling.pack import pack
 from pipeline.store.metrics import read_metrics
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full
 STEPS = 20

@@ -16,6 +16,7 @@ from pipeline.store.events import ROLLBACK, read_events
 from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
+pytestmark = pytest.mark.ranks
 FULL = pytest.mark.full
 POISONED_STEP = 3
 STEPS = ["train.train_tokens=2048"]

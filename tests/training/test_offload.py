@@ -12,6 +12,8 @@ from training_data import OFFLOAD, choose_template
 from pipeline.config.run_file import load
 from pipeline.store.metrics import read_metrics
 
+pytestmark = pytest.mark.ranks
+
 
 @pytest.mark.full
 @pytest.mark.parametrize("template", list(OFFLOAD))

@@ -19,6 +19,8 @@ from training_data import OFFLOAD, choose_template
 from pipeline.config.run_file import load
 from pipeline.store.metrics import read_metrics
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 STEPS = 50
 BATCH = 8

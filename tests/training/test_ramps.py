@@ -67,6 +67,7 @@ def positions(rows: list[list[int]], end_of_document: int) -> torch.Tensor:
     return torch.tensor(counted)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("zero", "ranks"),
     [
@@ -96,6 +97,7 @@ def test_every_zero_stage_follows_the_ramps_like_plain_pytorch(
     )
 
 
+@pytest.mark.ranks
 def test_documents_stay_apart_in_the_shorter_rows(make_run: MakeRun) -> None:
     run_file, overrides = make_run(), [*RAMPS, "data.document_mask=true"]
     run_ranks(run_file, 2, overrides)
@@ -111,6 +113,7 @@ def test_documents_stay_apart_in_the_shorter_rows(make_run: MakeRun) -> None:
     )
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("zero", "after"),
     [
@@ -136,6 +139,7 @@ def test_a_resume_within_a_ramp_reads_on_with_any_number_of_ranks(
     assert max(abs(a["loss"] - b["loss"]) for a, b in zip(whole, resumed, strict=True)) < 1e-5
 
 
+@pytest.mark.ranks
 def test_ramps_are_fixed_and_the_run_may_grow(make_run: MakeRun) -> None:
     run_file = make_run()
     run_ranks(run_file, 1, [*RAMPS, "train.train_tokens=1024"])

@@ -19,6 +19,8 @@ from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import MANIFEST, run_folder
 from pipeline.training import resume
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 HALFWAY = "data.stages=[{from_progress: 0.5, mixture: {prose: 0, sums: 1}}]"
 

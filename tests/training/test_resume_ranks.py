@@ -15,6 +15,8 @@ from pipeline.config.run_file import load
 from pipeline.store.events import all_events
 from pipeline.store.metrics import read_metrics
 
+pytestmark = pytest.mark.ranks
+
 MakeRun = Callable[..., Path]
 FULL = pytest.mark.full
 

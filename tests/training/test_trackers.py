@@ -31,6 +31,7 @@ def test_figures_are_flat_and_numbers() -> None:
     assert trackers.scalars(record) == {"loss": 1.5, "validation_loss_by_source/a": 2.0}
 
 
+@pytest.mark.ranks
 def test_tensorboard_holds_every_step_of_metrics_once_also_after_steps_were_lost(
     make_run: MakeRun,
 ) -> None:
@@ -126,6 +127,7 @@ def read_leveldb_log(content: bytes) -> Iterator[bytes]:
             record = b""
 
 
+@pytest.mark.ranks
 def test_a_tracker_that_fails_is_named_and_training_goes_on(make_run: MakeRun) -> None:
     """Where TensorBoard's folder should be there is a file."""
     pytest.importorskip("tensorboard", reason="needs the extra `trackers`")
@@ -140,6 +142,7 @@ def test_a_tracker_that_fails_is_named_and_training_goes_on(make_run: MakeRun) -
     assert failure["tracker"] == "tensorboard" and "FileExistsError" in failure["error"]
 
 
+@pytest.mark.ranks
 def test_a_missing_library_is_refused_with_the_remedy(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,14 @@ from pipeline.store.files import read_json
 from pipeline.store.layout import task_records
 from pipeline.work.executor import Task, report_progress, run_tasks
 
-HERE, THREADS, TWO = Executor(workers=1), Executor(workers="auto"), Executor(workers=2)
+HERE = Executor(workers=1)
+THREADS = Executor(workers="auto")
+TWO = Executor(workers=2)
+EXECUTORS = [
+    pytest.param(HERE, id="here"),
+    pytest.param(THREADS, id="threads"),
+    pytest.param(TWO, id="processes", marks=pytest.mark.ranks),
+]
 
 
 def square(number: int, log: Path) -> dict[str, Any]:
@@ -101,7 +108,7 @@ def write_file(folder: Path, log: Path) -> dict[str, Any]:
     return {"files": {"out.txt": {"bytes": 3, "checksum": ""}}}
 
 
-@pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_users_mistake_in_one_task_does_not_stop_the_others(
     tmp_path: Path, executor: Executor
 ) -> None:
@@ -129,6 +136,7 @@ def test_it_goes_on_after_a_failure(tmp_path: Path) -> None:
     assert results["task_0"] == {"x": -1.0}
 
 
+@pytest.mark.ranks
 def test_a_killed_worker_is_replaced_and_its_task_repeated(tmp_path: Path) -> None:
     log = tmp_path / "log"
     results = run_tasks(tasks(die_once, log), tmp_path / "two", TWO, "die")
@@ -171,6 +179,7 @@ def living(group: int) -> list[list[str]]:
     return [p.cmdline() for p in alive]
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("workers", ["1", "auto", "2"])
 def test_ctrl_c_stops_everything_and_keeps_what_is_done(tmp_path: Path, workers: str) -> None:
     script = tmp_path / "script.py"
@@ -205,7 +214,7 @@ def fill_the_disk(number: int, log: Path) -> dict[str, Any]:
     return {"number": number}
 
 
-@pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_full_disk_stops_the_run_and_marks_nothing_done(
     tmp_path: Path, executor: Executor
 ) -> None:
@@ -228,7 +237,7 @@ def count_to_ten(number: int, log: Path) -> dict[str, Any]:
     return square(number, log)
 
 
-@pytest.mark.parametrize("executor", [HERE, THREADS, TWO], ids=["here", "threads", "processes"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_progress_inside_tasks_is_added_up_wherever_they_run(
     tmp_path: Path, executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
