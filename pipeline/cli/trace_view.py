@@ -3,11 +3,12 @@ acts on the terminal."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.logs import console, note, print_json, visible
-from pipeline.sampling.trace import open_run, read_run, trace_document, trace_step
+from pipeline.sampling.trace import trace_document, trace_step
+from pipeline.sampling.trace_records import DocumentOrigin, TracedDocuments, TracedStep
+from pipeline.sampling.traced_run import open_run, read_run
 
 EXCERPT_CHARACTERS = 160
 META_CHARACTERS = 160
@@ -34,18 +35,20 @@ def show_trace(
         raise UserError("--rank and --row narrow down --step; they do not go with --document")
     traced = read_run(open_run(run, overrides))
     if step is not None:
-        found = trace_step(traced, step, rank, row, None if as_json else limit or None)
+        traced_step = trace_step(traced, step, rank, row, None if as_json else limit or None)
+        if as_json:
+            print_json(traced_step)
+        else:
+            _print_step(traced_step, limit)
     else:
-        found = trace_document(traced, document or "")
-    if as_json:
-        print_json(found)
-    elif step is not None:
-        _print_step(found, limit)
-    else:
-        _print_document(found, limit)
+        traced_documents = trace_document(traced, document or "")
+        if as_json:
+            print_json(traced_documents)
+        else:
+            _print_document(traced_documents, limit)
 
 
-def _print_step(found: dict[str, Any], limit: int) -> None:
+def _print_step(found: TracedStep, limit: int) -> None:
     rows = found["rows"]
     data = found["data"]
     made = f"made by {found['ranks']} ranks" if found["ranks"] else "not started"
@@ -77,7 +80,7 @@ def _print_step(found: dict[str, Any], limit: int) -> None:
     _say_what_is_left(found["row_count"], limit, "rows")
 
 
-def _print_document(found: dict[str, Any], limit: int) -> None:
+def _print_document(found: TracedDocuments, limit: int) -> None:
     for document in found["documents"]:
         console.print(document["id"], style="bold")
         _print_origin(document)
@@ -104,7 +107,7 @@ def _print_document(found: dict[str, Any], limit: int) -> None:
         _say_what_is_left(len(times), limit, "times")
 
 
-def _print_origin(part: dict[str, Any]) -> None:
+def _print_origin(part: DocumentOrigin) -> None:
     if part["origin_file"] is not None:
         meta = json.dumps(part["meta"], ensure_ascii=False)
         origin = f"{part['origin_file']}, row {part['origin_row']}"

@@ -1,5 +1,8 @@
-"""Places in the order to arrays for the model: inputs, targets, positions, and a checksum of what
-was read."""
+"""Batches for the model, read from the token files.
+
+Holds the arrays of a batch (inputs, targets, positions, checksums) and the function that reads them
+for given places in the order.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,73 +16,78 @@ from pipeline.sampling.rows import RowPieces, Rows
 from pipeline.sampling.stream import TokenStream
 
 IGNORED = -100
-"""Target where nothing is to be predicted (PyTorch's `ignore_index`)."""
+"""Target of a position where the model predicts nothing (PyTorch's `ignore_index`)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows for the model."""
+    """Rows of tokens for the model."""
 
     inputs: np.ndarray
-    """`(rows, sequence_length) int32`; the end-of-document id where there is nothing."""
+    """`(rows, sequence_length) int32`: token ids; padding is the end-of-document id."""
     targets: np.ndarray
-    """`(rows, sequence_length) int32`: the token after each input, IGNORED where none is to be
-    predicted."""
+    """`(rows, sequence_length) int32`: the token after each input, or IGNORED."""
     positions: np.ndarray | None
-    """`(rows, sequence_length) int32`, from 0 in each document; None where rows are read as one
-    text."""
+    """`(rows, sequence_length) int32`, counted from 0 in each document.
+
+    None where the document mask is off: then the model counts from 0 in each row.
+    """
     checksums: np.ndarray
-    """`(rows,) uint64`: of each row a hash of (sample number, tokens)."""
+    """`(rows,) uint64`: a hash of (sample number, tokens) for each row."""
 
     @property
     def checksum(self) -> int:
-        """Sum of the rows' hashes modulo 2^64: those of the parts of a global batch add up to that
-        of the whole."""
+        """Sum of the rows' hashes modulo 2^64.
+
+        The checksums of the parts of a global batch add up to the checksum of the whole batch.
+        """
         return int(self.checksums.sum(dtype=np.uint64))
 
     def take(self, chosen: slice | np.ndarray) -> "Batch":
-        """Return some of the rows."""
-        positions = None if self.positions is None else self.positions[chosen]
+        """Return a batch of the chosen rows."""
+        positions = self.positions
+        if positions is not None:
+            positions = positions[chosen]
         return Batch(self.inputs[chosen], self.targets[chosen], positions, self.checksums[chosen])
 
 
 @dataclass(frozen=True)
 class RowShape:
-    """What rows look like, the same for all sources."""
+    """What the rows of all sources have in common."""
 
     sequence_length: int
     end_of_document: int
     document_mask: bool
-    """Documents do not see each other, and their positions count from 0."""
+    """Whether attention stays within a document, whose positions count from 0."""
     loss_after_end_of_document: bool
-    """Whether the first token of a document is predicted from the end of the one before it."""
+    """Whether the model predicts a document's first token from the end of the document before it."""
 
 
 @dataclass(frozen=True)
 class TokenSource:
-    """The tokens of one source and how they are cut."""
+    """The tokens of one source, and how they are cut into rows."""
 
     name: str
     stream: TokenStream
     rows: Rows
     blocks: BlockReader | None = None
-    """Reads whole blocks and keeps them, where the order stays within a few blocks at a time."""
+    """Reads and caches whole blocks; set with `data.shuffle: block`."""
 
 
 def read_batch(sources: Sequence[TokenSource], places: Places, shape: RowShape) -> Batch:
-    """Read the samples at some places, `(rows,)` of them."""
+    """Read the samples at `(rows,)` places into one batch."""
     rows = len(places.row)
     length = shape.sequence_length
     masked = shape.document_mask
-    # One allocation: malloc gives memory back to the system, and pays for fresh pages, where a
-    # batch is several as large.
-    arrays = np.empty(
-        (3 if masked else 2, rows, length), np.int32
-    )  # half of what the model takes: less to write and to copy
+    # One allocation for all arrays of a batch: with several large ones malloc would return memory
+    # to the system, and pay for fresh pages every time. int32 is half of the model's int64: less to
+    # write and to copy.
+    arrays = np.empty((3 if masked else 2, rows, length), np.int32)
     inputs = arrays[0]
     targets = arrays[1]
     begins = np.zeros((rows, length), bool) if masked else None
     checksums = np.empty(rows, np.uint64)
+    # Each source reads its rows together, and puts them where the order wants them.
     for index in np.flatnonzero(np.bincount(places.source)).tolist():
         source = sources[index]
         chosen = np.flatnonzero(places.source == index)
@@ -89,6 +97,7 @@ def read_batch(sources: Sequence[TokenSource], places: Places, shape: RowShape) 
         checksums[chosen] = _checksums(ids, pieces, places.sample[chosen])
         if begins is not None:
             begins[chosen[pieces.row], pieces.offsets()] = True
+    # Both the mask and the loss depend on where a document ends within a row.
     if begins is not None or not shape.loss_after_end_of_document:
         ends = inputs == shape.end_of_document
         ends &= targets != IGNORED
@@ -101,7 +110,7 @@ def read_batch(sources: Sequence[TokenSource], places: Places, shape: RowShape) 
 
 
 def cut_rows(batch: Batch, length: int) -> Batch:
-    """Return a batch with every row cut into rows of `length`, which divides it, one after another.
+    """Cut every row of a batch into consecutive rows of `length` tokens, a divisor of its length.
 
     The same tokens have the same targets; what changes is how far back the model sees from them.
     Where there are positions, they also count from 0 in each new row.
@@ -110,18 +119,16 @@ def cut_rows(batch: Batch, length: int) -> Batch:
         return batch
     inputs = batch.inputs.reshape(-1, length)
     targets = batch.targets.reshape(-1, length)
-    # A document that begins in the row has counted fewer places than the row, one that began before
-    # it more.
-    positions = (
-        None
-        if batch.positions is None
-        else np.minimum(batch.positions.reshape(-1, length), np.arange(length, dtype=np.int32))
-    )
+    positions = batch.positions
+    if positions is not None:
+        # A document that begins in the new row has a smaller position than the row; a document that
+        # began before the row has a larger one.
+        positions = np.minimum(positions.reshape(-1, length), np.arange(length, dtype=np.int32))
     return Batch(inputs, targets, positions, batch.checksums)
 
 
 def _read(source: TokenSource, rows: np.ndarray, pieces: RowPieces) -> np.ndarray:
-    """Return the ids of all pieces, each with its last target, one after another."""
+    """Return the ids of all pieces, one after another, each piece with its last target."""
     if source.blocks is not None:
         return source.blocks.read_pieces(rows[pieces.row], pieces.start, pieces.length + 1)
     return source.stream.read_pieces(pieces.start, pieces.length + 1)
@@ -136,14 +143,17 @@ def _fill(
     shape: RowShape,
 ) -> None:
     length = shape.sequence_length
-    if (
-        len(pieces.row) == len(chosen) and (pieces.length == length).all()
-    ):  # one whole piece a row: no index needed
+    # The usual case, one whole piece a row, needs no index.
+    if len(pieces.row) == len(chosen) and (pieces.length == length).all():
         read = ids.reshape(-1, length + 1)
-        where: slice | np.ndarray = slice(None) if len(chosen) == len(inputs) else chosen
-        inputs[where], targets[where] = read[:, :-1], read[:, 1:]
+        where: slice | np.ndarray = chosen
+        if len(chosen) == len(inputs):
+            where = slice(None)
+        inputs[where] = read[:, :-1]
+        targets[where] = read[:, 1:]
         return
-    last = np.cumsum(pieces.length + 1) - 1  # each piece has one id more than inputs, or targets
+    # A piece has one id more than inputs: its last id is no input, its first id no target.
+    last = np.cumsum(pieces.length + 1) - 1
     filled = np.arange(length) < np.bincount(pieces.row, pieces.length, len(chosen))[:, np.newaxis]
     for arrays, left_out, padding in (
         (inputs, last, shape.end_of_document),
@@ -157,23 +167,27 @@ def _fill(
 
 
 def _count_positions(begins: np.ndarray, positions: np.ndarray) -> None:
-    """Count from 0 at every beginning, of which each row's first place is one; what is padded
-    counts on."""
+    """Write positions that count from 0 at every True of `begins`, and on through padding.
+
+    `begins` is True at the first place of every row.
+    """
     first = np.flatnonzero(begins)
     before = np.repeat(first, np.diff(first, append=begins.size))
     np.subtract(np.arange(begins.size), before, out=positions.reshape(-1))
 
 
 def _checksums(ids: np.ndarray, pieces: RowPieces, samples: np.ndarray) -> list[int]:
-    """Hash each row's ids as they stand on disk, pieces in their order, with its sample number as
-    the seed."""
+    """Hash each row's ids as they are on disk, with the row's sample number as the seed.
+
+    The pieces of a row are hashed in their order.
+    """
     counts = pieces.length + 1
     if len(counts) != len(samples):
         counts = np.bincount(pieces.row, counts, len(samples)).astype(np.int64)
     ends = np.cumsum(counts) * ids.itemsize
     view = ids.data.cast("B")
     digest = xxhash.xxh3_64_intdigest
-    hashes = []
+    hashes: list[int] = []
     start = 0
     for end, sample in zip(ends.tolist(), samples.tolist(), strict=True):
         hashes.append(digest(view[start:end], sample))

@@ -1,7 +1,7 @@
-"""Whole documents in training rows: best-fit packing, which cuts only documents longer than a row.
+"""Best-fit packing: rows of whole documents; only documents longer than a row are cut.
 
-Reads a tokens shard; writes the index of its rows (`packed_rows.py`). The stage `pack` (`pack.py`)
-does that for every shard.
+Reads a shard of tokens; writes the index of its rows (`packed_rows.py`). The stage `pack`
+(`pack.py`) packs every shard.
 
 A document of n tokens has n - 1 positions: each of its tokens but the last is an input, with the
 next one as target. A document of one token, an empty text, has none and is in no row. Source: Ding
@@ -23,49 +23,56 @@ from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard
 from pipeline.work.executor import report_progress
 
 GROUP_POSITIONS = 1 << 20
-"""Least positions packed together: some 2 MB of tokens, so that the pieces of a row lie near each
-other."""
+"""Minimum number of positions packed together: some 2 MB of tokens.
+
+The pieces of a row then lie near each other in the file.
+"""
 GROUP_ROWS = 64
-"""Least rows' worth of positions packed together: a group's last rows stay partly empty."""
+"""Minimum size of a group in rows: the last rows of every group remain partly empty."""
 
 
 def assign_rows(lengths: np.ndarray, capacity: int) -> np.ndarray:
-    """Return the row of each piece by best-fit decreasing, `(pieces,) int64`; rows count from 0, as
-    they are opened.
+    """Return the row of each piece by best-fit decreasing, `(pieces,) int64`.
+
+    Rows are numbered from 0 in the order in which they are opened.
 
     `lengths`: `(pieces,)`, each from 1 to `capacity`. Longer pieces come first, equal ones in their
-    order; each goes to the row with the least room that is enough, among equal rows to the one that
-    has had this room longest, else to a new row.
+    order. A piece goes to the row with the least room that is enough; among rows with equal room, to
+    the one that has had this room longest; where no row has enough, to a new row.
 
-    All pieces of one length are placed together: rows of one room take room // length of them, one
-    row after another, since a row that has taken one has now the least room of those that are
-    enough.
+    All pieces of one length are placed together: each row of one room takes room // length of them
+    before the next row does, since a row that has taken a piece has less room than the others, and
+    so fits best.
     """
     counts = np.bincount(lengths, minlength=1)
     present = np.flatnonzero(counts)[::-1]
-    waiting: defaultdict[int, deque[tuple[int, int]]] = defaultdict(
-        deque
-    )  # room -> ranges of rows, first come first
-    rooms = 0  # bit r is set where rows of room r wait: the least room that is enough is found in one step
-    runs: list[tuple[int, int, int]] = []  # first row, rows, pieces of this length for each
+    # Ranges of rows by their room; in each queue the rows that have had this room longest come first.
+    waiting: defaultdict[int, deque[tuple[int, int]]] = defaultdict(deque)
+    # Bit r is set where rows of room r wait, so that one operation finds the least room that is enough.
+    rooms = 0
+    # First row, number of rows, and how many pieces of the current length each of them takes.
+    runs: list[tuple[int, int, int]] = []
     opened = 0
     for length, count in zip(present.tolist(), counts[present].tolist(), strict=True):
         while count:
             enough = rooms >> length
+            # Where no open row has enough room, open as many rows as the remaining pieces need.
             if not enough:
                 new = -(-count // (capacity // length))
                 waiting[capacity].append((opened, opened + new))
                 rooms |= 1 << capacity
                 opened += new
                 continue
+            # The rows with the least room that is enough: some take as many pieces as fit, and
+            # the last one may take the rest.
             room = length + (enough & -enough).bit_length() - 1
             row, end = waiting[room].popleft()
-            each = room // length
-            full = min(end - row, count // each)
-            rest = (
-                count - full * each if row + full < end else 0
-            )  # fewer than `each`, for one row more
-            for rows, pieces in ((full, each), (min(rest, 1), rest)):
+            pieces_per_row = room // length
+            full = min(end - row, count // pieces_per_row)
+            rest = 0
+            if row + full < end:
+                rest = count - full * pieces_per_row
+            for rows, pieces in ((full, pieces_per_row), (min(rest, 1), rest)):
                 if rows:
                     runs.append((row, rows, pieces))
                     count -= rows * pieces
@@ -74,6 +81,7 @@ def assign_rows(lengths: np.ndarray, capacity: int) -> np.ndarray:
                         waiting[left].append((row, row + rows))
                         rooms |= 1 << left
                     row += rows
+            # Rows that took nothing keep their place at the front of their queue.
             if row < end:
                 waiting[room].appendleft((row, end))
             elif not waiting[room]:
@@ -84,7 +92,11 @@ def assign_rows(lengths: np.ndarray, capacity: int) -> np.ndarray:
 def _rows_of_pieces(
     lengths: np.ndarray, capacity: int, runs: list[tuple[int, int, int]]
 ) -> np.ndarray:
-    firsts, rows, pieces = np.array(runs, np.int64).reshape(-1, 3).T
+    """Return the row of each piece, `(pieces,) int64`, from runs of (first row, rows, pieces each)."""
+    table = np.array(runs, np.int64).reshape(-1, 3)
+    firsts = table[:, 0]
+    rows = table[:, 1]
+    pieces = table[:, 2]
     row = np.repeat(firsts - (np.cumsum(rows) - rows), rows) + np.arange(rows.sum())
     placed = np.empty(len(lengths), np.int64)
     placed[_stable_order(capacity - lengths)] = np.repeat(row, np.repeat(pieces, rows))
@@ -92,32 +104,36 @@ def _rows_of_pieces(
 
 
 def _stable_order(values: np.ndarray) -> np.ndarray:
-    """Return the stable sorting order of values from 0; numpy sorts 16 bits by radix, several times
-    faster."""
-    fits = len(values) == 0 or values.max() < 1 << 16
-    return np.argsort(values.astype(np.uint16) if fits else values, kind="stable")
+    """Return the stable sorting order of values that are at least 0."""
+    # numpy sorts 16-bit values by radix, several times faster.
+    if len(values) == 0 or values.max() < 1 << 16:
+        values = values.astype(np.uint16)
+    return np.argsort(values, kind="stable")
 
 
 def cut_into_pieces(
     starts: np.ndarray, positions: np.ndarray, capacity: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut documents, given by first token and positions, into pieces of `capacity` and a rest;
-    return those likewise."""
+    """Cut documents into pieces of `capacity` positions and a rest.
+
+    `starts` and `positions`: first token and number of positions of each document,
+    `(documents,) int64`. Returns the same of each piece, `(pieces,) int64`.
+    """
     pieces = -(-positions // capacity)
-    within = (np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * capacity
-    return np.repeat(starts, pieces) + within, np.minimum(
-        np.repeat(positions, pieces) - within, capacity
-    )
+    number_in_document = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    within: np.ndarray = number_in_document * capacity
+    lengths = np.minimum(np.repeat(positions, pieces) - within, capacity)
+    return np.repeat(starts, pieces) + within, lengths
 
 
 def document_groups(
     shard: Shard, least: int, remedy: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield first tokens and positions of consecutive documents, `(documents,) int64` each, those
-    without positions left out.
+    """Yield groups of consecutive documents as first tokens and positions, `(documents,) int64`.
 
-    A group ends with the document that brings it to `least` positions; the last one may have fewer.
-    Raises DataError, which ends with `remedy`, where the documents do not follow each other.
+    Documents without positions are left out. A group ends with the document that brings it to
+    `least` positions; the last group may have fewer. Raises DataError, which ends with `remedy`,
+    where the documents do not follow each other in the file.
     """
     starts = np.zeros(0, np.int64)
     positions = np.zeros(0, np.int64)
@@ -125,11 +141,12 @@ def document_groups(
         starts = np.concatenate([starts, block_starts])
         positions = np.concatenate([positions, block_positions])
         ends = np.cumsum(positions)
-        first = before = 0
-        while (last := int(np.searchsorted(ends, before + least))) < len(ends):
+        first = 0
+        last = int(np.searchsorted(ends, least))
+        while last < len(ends):
             yield starts[first : last + 1], positions[first : last + 1]
             first = last + 1
-            before = int(ends[last])
+            last = int(np.searchsorted(ends, int(ends[last]) + least))
         starts = starts[first:]
         positions = positions[first:]
     if len(starts):
@@ -137,13 +154,15 @@ def document_groups(
 
 
 def _document_blocks(shard: Shard, remedy: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    sequences = tokens = 0
+    """Yield first tokens and positions of the documents of a shard, a bounded number at a time."""
+    sequences = 0
+    tokens = 0
     for first in range(0, len(shard.documents) - 1, BLOCK_DOCUMENTS):
         documents = np.asarray(shard.documents[first : first + BLOCK_DOCUMENTS + 1])
         last = int(documents[-1])
-        lengths, offsets = (
-            np.asarray(values[sequences:last]) for values in (shard.lengths, shard.offsets)
-        )
+        lengths = np.asarray(shard.lengths[sequences:last])
+        offsets = np.asarray(shard.offsets[sequences:last])
+        # The index must describe documents that follow each other without a gap.
         bounds = np.concatenate([[tokens], tokens + np.cumsum(lengths, dtype=np.int64)])
         if (
             documents[0] != sequences
@@ -153,6 +172,7 @@ def _document_blocks(shard: Shard, remedy: str) -> Iterator[tuple[np.ndarray, np
             or (offsets != bounds[:-1] * shard.ids.itemsize).any()
         ):
             raise _disordered(shard, remedy)
+        # A document of n tokens has n - 1 positions; one of a single token has none.
         starts = bounds[documents - sequences]
         positions = np.diff(starts) - 1
         kept = positions > 0
@@ -165,25 +185,28 @@ def _document_blocks(shard: Shard, remedy: str) -> Iterator[tuple[np.ndarray, np
 
 def _disordered(shard: Shard, remedy: str) -> DataError:
     return DataError(
-        f"{shard.prefix}.idx: its documents do not stand one after another in the .bin file, so it "
-        "cannot be told where "
-        f"each ends. {remedy}"
+        f"{shard.prefix}.idx: its documents do not stand one after another in the .bin file, so "
+        f"their ends cannot be determined. {remedy}"
     )
 
 
 class PackedShard(RowCounts):
-    """What a task has made of one shard of token ids."""
+    """What one task of the stage `pack` reports about its shard of token ids."""
 
     files: dict[str, FileRecord]
-    """Path below the packing's folder -> what the file holds."""
+    """Path below the packing's folder -> record of the file."""
 
 
 def pack_shard(prefix: Path, path: Path, sequence_length: int, remedy: str | None) -> PackedShard:
-    """Write the rows of one tokens shard (`prefix`.bin, .idx) to `path`. Raises DataError for a
-    broken shard."""
+    """Write the index of one shard's rows (`prefix`.bin, .idx) to `path`.
+
+    Raises DataError for a broken shard.
+    """
     shard = indexed_dataset.read(prefix, remedy)
     remedy = remedy or indexed_dataset.made_again(indexed_dataset.with_suffix(prefix, ".idx"))
-    positions_in_all = cut_documents = 0
+    positions_in_all = 0
+    cut_documents = 0
+    # Pack group by group, so that memory does not grow with the shard.
     with RowsWriter(path, sequence_length) as writer:
         for starts, positions in document_groups(
             shard, max(GROUP_POSITIONS, GROUP_ROWS * sequence_length), remedy

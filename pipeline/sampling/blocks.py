@@ -1,5 +1,7 @@
-"""Neighbouring rows read as one block and kept, for an order that stays within a window of blocks
-at a time."""
+"""Blocks of neighbouring rows, read once and cached.
+
+For `data.shuffle: block`, whose order stays within a window of blocks at a time.
+"""
 
 import threading
 from collections import OrderedDict
@@ -13,15 +15,14 @@ from pipeline.sampling.shuffle import WINDOW_BLOCKS
 from pipeline.sampling.stream import TokenStream
 
 KEPT_BLOCKS = 2 * WINDOW_BLOCKS
-"""Of a source: those of the window being consumed and of the one being read ahead."""
+"""Blocks cached for each source: the window being consumed, and the window being read ahead."""
 
 BlockOfIds = tuple[int, np.ndarray]
-"""Its first token in the stream, and its ids."""
+"""The block's first token in the stream, and the block's ids."""
 
 
 class BlockReader:
-    """Reads each block of a source once while it is needed; threads that want the same one wait for
-    it together."""
+    """Reads each block of a source once; threads that need the same block wait for one read."""
 
     def __init__(self, stream: TokenStream, rows: Rows) -> None:
         self._stream = stream
@@ -30,8 +31,10 @@ class BlockReader:
         self._lock = threading.Lock()
 
     def read_pieces(self, rows: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Return the ids of pieces `[start, start + count)`, each within the block of its row, one
-        after another."""
+        """Return the ids of pieces `[start, start + count)`, one after another.
+
+        `rows`, `starts`, `counts`: `(pieces,) int64`; each piece lies in the block of its row.
+        """
         out = np.empty(int(counts.sum()), self._stream.dtype)
         blocks = (rows // self._rows.block).tolist()
         held = {block: self._block(block) for block in dict.fromkeys(blocks)}
@@ -43,16 +46,17 @@ class BlockReader:
         return out
 
     def _block(self, block: int) -> BlockOfIds:
+        """Return a block, read by whichever thread asks for it first."""
         with self._lock:
             future = self._kept.get(block)
-            mine = future is None
+            is_first = future is None
             if future is None:
                 future = self._kept[block] = Future()
                 if len(self._kept) > KEPT_BLOCKS:
                     self._kept.popitem(last=False)
             else:
                 self._kept.move_to_end(block)
-        if mine:
+        if is_first:
             _settle(future, lambda: self._read(block))
         return future.result()
 
@@ -67,6 +71,7 @@ class BlockReader:
 
 
 def _settle(future: Future[BlockOfIds], work: Callable[[], BlockOfIds]) -> None:
+    """Give a future the result of `work`, or what it raises."""
     try:
         future.set_result(work())
     except BaseException as error:

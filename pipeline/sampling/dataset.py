@@ -1,7 +1,7 @@
-"""All that a run reads, opened from its config: the order of its samples, and where each one lies.
+"""Opens the training data of a run from its config: the order of samples, and the token files.
 
 Reads the manifests of `data_dir/tokens`, the tokenizer's report and, with `data.packing: best-fit`,
-its index.
+the index of packed rows.
 """
 
 import math
@@ -28,11 +28,10 @@ from pipeline.tokens.indexed_dataset import with_suffix
 def open_data(
     config: RunConfig, files: OpenFiles | None = None, recorded: RecordedTokens | None = None
 ) -> TrainingData:
-    """Open a run's training data, all that data_dir has or what the run has recorded; files are
-    opened when they are read.
+    """Open a run's training data: all in data_dir, or the files that the run has recorded.
 
-    Raises ConfigError for a source that has weight and no tokens; DataError where tokens or their
-    index are missing.
+    Token files are opened when they are read. Raises ConfigError for a source that has weight and
+    no tokens; DataError where tokens or their index are missing.
     """
     streams = open_streams(
         data_folder(config).tokens, list(config.sources), "train", files, recorded
@@ -45,23 +44,25 @@ def open_data(
         counts,
         phase_weights(config, counts),
     )
-    block = config.data.shuffle == "block"
-    sources = [
-        TokenSource(name, stream, rows[name], BlockReader(stream, rows[name]) if block else None)
-        for name, stream in streams.items()
-    ]
+    sources: list[TokenSource] = []
+    for name, stream in streams.items():
+        blocks = None
+        if config.data.shuffle == "block":
+            blocks = BlockReader(stream, rows[name])
+        sources.append(TokenSource(name, stream, rows[name], blocks))
     return TrainingData(order, sources, make_shape(config))
 
 
 def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict[str, Rows]:
-    """Return how each source's stream is cut into rows. Raises DataError where the text is not
-    packed."""
+    """Cut each source's stream into rows. Raises DataError where best-fit finds no index."""
     data = config.data
     if data.packing == "concatenate":
+        # Windows over the stream follow from its length alone.
         return {
             name: Concatenated(len(s), data.sequence_length, s.dtype.itemsize)
             for name, s in streams.items()
         }
+    # Packed rows need the index that the stage `pack` wrote for every source.
     tokens = data_folder(config).tokens
     folder = data_folder(config).packing(data.sequence_length)
     packing = read_packing(config)
@@ -77,9 +78,8 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
             (with_suffix(tokens / name / shard, ".bin"), rows_path(folder, name, shard), count)
             for shard, count in shards
         ]
-        of_stream = set(
-            stream.paths
-        )  # text may have been added, and packed, since the run recorded its own
+        # Text may have been added, and packed, since the run recorded its files.
+        of_stream = set(stream.paths)
         rows[name] = Packed(
             stream, data.sequence_length, [file for file in files if file[0] in of_stream]
         )
@@ -87,22 +87,24 @@ def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict
 
 
 def make_shuffle(config: RunConfig, rows: Rows) -> Shuffle:
-    """Return how the rows of a source are permuted in each epoch."""
-    return (
-        BlockShuffle(rows.count, rows.block)
-        if config.data.shuffle == "block"
-        else FullShuffle(rows.count)
-    )
+    """Return the permutation of a source's rows that `data.shuffle` asks for."""
+    if config.data.shuffle == "block":
+        return BlockShuffle(rows.count, rows.block)
+    return FullShuffle(rows.count)
 
 
 def make_shape(config: RunConfig) -> RowShape:
-    """Return what the rows of a run look like. Raises DataError where there is no tokenizer."""
-    data, (_, end) = config.data, tokenizer_size(data_folder(config).tokenizer)
+    """Return the shape of the run's rows. Raises DataError where there is no tokenizer."""
+    data = config.data
+    _, end = tokenizer_size(data_folder(config).tokenizer)
     return RowShape(data.sequence_length, end, data.document_mask, data.loss_after_end_of_document)
 
 
 def tokenizer_size(folder: Path) -> tuple[int, int]:
-    """Return the number of ids and the end-of-document id that `train-tokenizer` reported."""
+    """Return the number of ids and the end-of-document id that `train-tokenizer` reported.
+
+    Raises DataError where the folder holds no tokenizer.
+    """
     report = read_json(tokenizer_report_path(folder))
     if report is None:
         raise DataError(f"{folder}: holds no tokenizer. Run `pipeline train-tokenizer` first.")
@@ -110,13 +112,14 @@ def tokenizer_size(folder: Path) -> tuple[int, int]:
 
 
 def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int, list[float]]]:
-    """Return the run's phases: the first sample of each, and the weight of every source in it.
+    """Return the first sample and the sources' weights of each phase of the run.
 
-    Raises ConfigError for a source that has weight and no rows, in whichever phase, and where none
-    has any.
+    `rows`: number of rows of each source. Raises ConfigError for a source that has weight and no
+    rows in any phase, and for a phase in which no source has a row.
     """
-    problems = []
-    phases = []
+    # Every phase is checked, so that all problems are reported at once.
+    problems: list[str] = []
+    phases: list[tuple[int, list[float]]] = []
     for progress, where, part in config.proportions:
         weights = part.weights(rows)
         setting = f"{where}.{'epochs' if part.epochs is not None else 'mixture'}"
@@ -130,6 +133,7 @@ def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int,
         phases.append((_first_sample(config, progress), [weights[name] for name in rows]))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
+    # A phase that begins where the next one does has no samples.
     return [
         phase
         for phase, following in zip_longest(phases, phases[1:])
@@ -138,7 +142,7 @@ def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int,
 
 
 def phase_starts(config: RunConfig) -> list[int]:
-    """Return the first sample of every part of the run that has proportions of its own."""
+    """Return the first sample of every phase of the run, empty phases included."""
     return [_first_sample(config, progress) for progress, _, _ in config.proportions]
 
 

@@ -2,7 +2,7 @@
 
 The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), or as
 `batch.ramp` has it, in the same global order on any number of data ranks; micro-batch a of data
-rank r holds the rows from (a x data ranks + r) x micro of it.
+rank r holds `micro` rows of the global batch, from row (a x data ranks + r) x micro on.
 """
 
 import queue
@@ -24,14 +24,13 @@ from pipeline.sampling.readers import Readers
 T = TypeVar("T")
 PREFETCHED_STEPS = 4
 READING_THREADS = 16
-"""Reads that a slow file system answers at the same time; they sleep where reading takes no
-time."""
+"""Reads that a slow file system answers at the same time. The threads start only when reads are slow."""
 ROWS_AT_ONCE = 64
-"""Rows that a thread reads together, and then divides into micro-batches: numpy's cost per call is
-shared by them. Where reads are slow it takes one micro-batch, so that more of them are waited for
-at the same time."""
+"""Rows that a thread reads together, to share numpy's cost per call, and then divides into
+micro-batches. Where reads are slow a thread reads one micro-batch, so that more reads wait at the
+same time."""
 LOCATED_AT_ONCE = 2048
-"""Samples whose places are computed together: numpy's cost per call is then none per sample."""
+"""Samples whose places are computed together, which makes numpy's cost per call negligible."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,11 @@ class RankShare:
     plan: StepPlan
 
     def accumulation(self, step: int) -> int:
-        """Return the micro-batches of a step."""
+        """Return the number of micro-batches of this rank in a step."""
         return self.plan.accumulation(step, self.micro_batch, self.groups.sizes)
 
     def positions(self, step: int, micro: int) -> range:
-        """Return the run's positions of one micro-batch of a step (steps count from 1,
-        micro-batches from 0)."""
+        """Return the run's positions of one micro-batch (from 0) of a step (from 1)."""
         micro_batches_before = micro * self.groups.sizes.data + self.groups.data_rank
         first = self.plan.first_position(step) + micro_batches_before * self.micro_batch
         return range(first, first + self.micro_batch)
@@ -56,29 +54,28 @@ class RankShare:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that a run reads."""
+    """The training data of a run: its order, its sources and the shape of its rows."""
 
     order: Order
     sources: Sequence[TokenSource]
-    """In the order of `order.names`."""
+    """The sources, in the order of `order.names`."""
     shape: RowShape
 
     def read(self, positions: Sequence[int] | np.ndarray) -> Batch:
-        """Read the samples at some positions of the run."""
+        """Read the samples at positions `(n,)` of the run into one batch."""
         return read_batch(self.sources, self.order.locate(np.asarray(positions)), self.shape)
 
 
 class Loader(Generic[T]):
-    """Iterate over steps, each a list of this rank's micro-batches; threads read ahead.
+    """Iterates over steps, each a list of this rank's micro-batches; threads read ahead.
 
-    Use as a context manager, which ends the threads. What goes wrong in one is raised by the
-    iteration.
+    Use as a context manager, which ends the threads. The iteration raises what a thread raises.
     """
 
     def __init__(
         self, data: TrainingData, share: RankShare, steps: range, convert: Callable[[Batch], T]
     ) -> None:
-        """Take what is to be read; `convert` is called by the reading threads."""
+        """Start no thread yet. The reading threads call `convert` for each micro-batch."""
         self._data = data
         self._share = share
         self._steps = steps
@@ -92,7 +89,7 @@ class Loader(Generic[T]):
 
     @property
     def data(self) -> TrainingData:
-        """What is read."""
+        """The data that is read."""
         return self._data
 
     def __enter__(self) -> "Loader[T]":
@@ -116,10 +113,12 @@ class Loader(Generic[T]):
                 raise item
             if item is None:
                 return
-            item[-1].exception()  # the one that is read last: woken once a step, not for each task
-            yield [made for future in item for made in future.result()]
+            # Wait for the last task first: so this thread wakes once a step, not once a task.
+            item[-1].exception()
+            yield [micro_batch for future in item for micro_batch in future.result()]
 
     def _plan_ahead(self) -> None:
+        """Submit the reads of all steps in order, at most PREFETCHED_STEPS ahead."""
         try:
             ahead = self._steps
             while ahead:
@@ -127,12 +126,11 @@ class Loader(Generic[T]):
                 together = max(1, LOCATED_AT_ONCE // rows)
                 for step, places in self._located(ahead[:together]):
                     length = self._share.plan.sequence_length(step)
-                    if not self._put(
-                        [
-                            self._readers.submit(self._read, part, length)
-                            for part in self._tasks(places)
-                        ]
-                    ):
+                    reads = [
+                        self._readers.submit(self._read, part, length)
+                        for part in self._tasks(places)
+                    ]
+                    if not self._put(reads):
                         return
                 ahead = ahead[together:]
             self._put(None)
@@ -140,6 +138,7 @@ class Loader(Generic[T]):
             self._put(error)
 
     def _located(self, steps: range) -> Iterator[tuple[int, Places]]:
+        """Yield each step with the places of this rank's samples, located in one call."""
         share = self._share
         first = 0
         positions = [
@@ -156,14 +155,17 @@ class Loader(Generic[T]):
             first = end
 
     def _tasks(self, places: Places) -> Iterator[Places]:
-        """Divide a step's places into what a thread reads at once: whole micro-batches."""
+        """Divide a step's places into the parts that a thread reads at once: whole micro-batches."""
         micro = self._share.micro_batch
-        rows = max(1, ROWS_AT_ONCE // micro) * micro if self._readers.need_not_wait else micro
+        rows = micro
+        if self._readers.need_not_wait:
+            rows = max(1, ROWS_AT_ONCE // micro) * micro
         return (
             places.take(slice(first, first + rows)) for first in range(0, len(places.row), rows)
         )
 
     def _read(self, places: Places, length: int) -> list[T]:
+        """Read whole micro-batches, cut into rows of `length` and converted."""
         batch = read_batch(self._data.sources, places, self._data.shape)
         micro = self._share.micro_batch
         parts = (
@@ -172,6 +174,7 @@ class Loader(Generic[T]):
         return [self._convert(cut_rows(part, length)) for part in parts]
 
     def _put(self, item: list[Future[list[T]]] | BaseException | None) -> bool:
+        """Hand an item to the iterating thread; False where the iteration has ended."""
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.2)

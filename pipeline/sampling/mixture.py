@@ -2,10 +2,10 @@
 
 A binary tree divides the samples among the sources, its leaves. Of the first m samples that arrive
 at a node whose left child has the share p, round(m p) go left and the others right, so each child
-differs from its share by at most 1/2. A sample is located by going down from the root, and found
-again by going up from its source's leaf.
+differs from its share by at most 1/2. Going down from the root locates a sample; going up from a
+source's leaf finds the sample again.
 
-The bound: let w be a source's share of all samples and v, v', ... those of the nodes above it,
+The bound: let w be a source's share of all samples and v, v', ... the shares of the nodes above it,
 without the root. A node's own error reaches the source in the proportion of their shares, so after
 every sample
 
@@ -28,10 +28,12 @@ from fractions import Fraction
 import numpy as np
 
 LARGEST_DEVIATION = 1.68
-"""Half the sum of the reciprocal Fibonacci numbers: each source's count is closer than this to its
-exact share."""
+"""Each source's count is closer than this to its exact share.
+
+Half the sum of the reciprocal Fibonacci numbers.
+"""
 LARGEST_TOTAL = 1 << 60
-"""Weights whose common denominator is larger than this are rounded to one part in it."""
+"""Weights whose common denominator is larger than this are rounded to multiples of 1 / this."""
 LARGEST_SAMPLE = 1 << 50
 """Sample numbers below this are computed exactly: 10^18 tokens at a sequence length of 1,024."""
 
@@ -48,19 +50,17 @@ class Split:
 
     @property
     def weight(self) -> int:
-        """Weight of the node: that of its children together."""
+        """Weight of the node: the sum of its children's weights."""
         return self.left_weight + self.right_weight
 
     def divide(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which of the node's samples `(n,)` go left, and the number of each among its
-        child's samples."""
+        """Return which of the node's samples `(n,)` go left, and their numbers in their child."""
         left_before, rest = _divide(numbers, 2 * self.left_weight, self.weight, 2 * self.weight)
         goes_left = rest >= 2 * self.right_weight
         return goes_left, np.where(goes_left, left_before, numbers - left_before)
 
     def join(self, child: int, numbers: np.ndarray) -> np.ndarray:
-        """Return the numbers `(n,)` that the samples of a child have among the node's: the inverse
-        of `divide`."""
+        """Return the node's numbers `(n,)` of a child's samples `(n,)`: the inverse of `divide`."""
         halves = 2 * numbers + 1
         if child == self.right:
             return _divide(halves, self.weight, 0, 2 * self.right_weight)[0]
@@ -69,13 +69,13 @@ class Split:
         return _divide(halves, self.weight, -1, 2 * self.left_weight)[0]
 
     def left_before(self, number: int) -> int:
-        """Return how many of the node's first samples go left."""
+        """Return how many of the node's first `number` samples go left."""
         return (2 * number * self.left_weight + self.weight) // (2 * self.weight)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The tree: leaves are numbered as the sources, splits after them, the root last."""
+    """The tree. Leaves are numbered as the sources, splits after them, the root last."""
 
     weights: tuple[int, ...]
     """Whole numbers in the exact proportion of the sources' weights."""
@@ -84,12 +84,12 @@ class Mixture:
     root: int
 
     def locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sources `(n,)` of samples `(n,)`, and each one's number among that source's
-        samples."""
+        """Return the sources `(n,)` of samples `(n,)`, and each sample's number in its source."""
         numbers = np.array(indices, np.int64)
         sources = np.empty_like(numbers)
         none = np.zeros(0, np.int64)
         arrived = {self.root: np.arange(len(numbers))}
+        # From the root down, every split sends the samples that arrived to its two children.
         for split in self.splits:
             here = arrived.pop(split.node, none)
             if not len(here):
@@ -102,19 +102,17 @@ class Mixture:
         return sources, numbers
 
     def find(self, source: int, numbers: np.ndarray) -> np.ndarray:
-        """Return which samples `(n,)` are a source's samples with these numbers; the source has
-        weight."""
-        found = np.array(numbers, np.int64)
+        """Return the samples `(n,)` that have these numbers `(n,)` in a source of positive weight."""
+        samples = np.array(numbers, np.int64)
         node = source
         for split in reversed(self.splits):
             if node in (split.left, split.right):
-                found = split.join(node, found)
+                samples = split.join(node, samples)
                 node = split.node
-        return found
+        return samples
 
     def samples_before(self, index: int) -> np.ndarray:
-        """Return how many of the samples below `index` come from each source, `(sources,)
-        int64`."""
+        """Return the number of samples below `index` from each source, `(sources,) int64`."""
         before = dict.fromkeys(range(len(self.weights)), 0) | {self.root: index}
         for split in self.splits:
             before[split.left] = split.left_before(before[split.node])
@@ -123,7 +121,7 @@ class Mixture:
 
 
 def make_mixture(weights: Sequence[float | Fraction]) -> Mixture:
-    """Build the tree for weights, which need not sum to 1; sources of weight 0 never come."""
+    """Build the tree for weights, which need not sum to 1; sources of weight 0 get no sample."""
     whole = _whole_numbers(weights)
     nodes = [(weight, source) for source, weight in enumerate(whole) if weight > 0]
     heapq.heapify(nodes)
@@ -138,27 +136,24 @@ def make_mixture(weights: Sequence[float | Fraction]) -> Mixture:
 
 
 def _whole_numbers(weights: Sequence[float | Fraction]) -> tuple[int, ...]:
-    """Return the weights as whole numbers in the same proportion; decimal fractions are taken as
-    they are written."""
-    exact = [
-        weight if isinstance(weight, Fraction) else Fraction(str(weight)) for weight in weights
-    ]
+    """Return the weights as whole numbers in the same proportion, decimal fractions exactly."""
+    exact = [Fraction(str(weight)) for weight in weights]
     scale = Fraction(math.lcm(*(weight.denominator for weight in exact)))
     scale /= math.gcd(*(int(weight * scale) for weight in exact))
     total = sum(exact)
     if total * scale <= LARGEST_TOTAL:
         return tuple(int(weight * scale) for weight in exact)
-    return tuple(
-        max(1, round(weight * LARGEST_TOTAL / total)) if weight > 0 else 0 for weight in exact
-    )
+    rounded = [round(weight * LARGEST_TOTAL / total) for weight in exact]
+    # A source of positive weight keeps at least one part.
+    return tuple(max(count, int(weight > 0)) for count, weight in zip(rounded, exact, strict=True))
 
 
 def _divide(numbers: np.ndarray, times: int, plus: int, by: int) -> tuple[np.ndarray, np.ndarray]:
     """Return quotients and remainders `(n,) int64` of `(numbers x times + plus) / by`, exactly.
 
     `by` is at most 2 x LARGEST_TOTAL, and so is `times`; quotients are below LARGEST_SAMPLE. The
-    quotient in floating point is then off by 2 at most, so what is left over is below 2^63, and
-    comes out right though each product wraps at 2^64.
+    quotient in floating point is then off by 2 at most, so the remainder is below 2^63, and is
+    correct although each product wraps at 2^64.
     """
     near = (numbers * (times / by)).astype(np.int64)
     rest = numbers * times + plus - near * by

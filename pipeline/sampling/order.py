@@ -1,8 +1,8 @@
 """The order of the run: sample i is a pure function of (seed, mixture, rows of the sources, i).
 
-A source's samples go through its rows in epochs, each permuted with a key of its own. What the run
-consumes are the samples in their order, but for ranges that it has been told to skip: so its state
-is one number and those ranges.
+A source's samples go through the source's rows in epochs; each epoch is permuted with its own key.
+The run consumes the samples in order, except for skipped ranges. So the state of the order is one
+number, the samples consumed, and the skipped ranges. Reads and writes no files.
 """
 
 from bisect import bisect_right
@@ -11,40 +11,39 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.sampling.mixture import Mixture, make_mixture
 from pipeline.sampling.permutation import Key, derive_key
 from pipeline.sampling.shuffle import Shuffle
+from pipeline.store.records import Json
 
 VERSION = 2
-"""Raised whenever samples come in another order for the same settings: a run that has begun in one
-cannot go on in another."""
+"""Version of the order: increased by every change that reorders samples for the same settings. A run
+begun with one version cannot be resumed with another."""
 VERSION_RECORD = "order of samples"
-"""Name of the version among the settings that a run records at its start; version 1 recorded
-none."""
+"""Key of the version in the settings that a run records at its start; version 1 recorded none."""
 
 Ranges = tuple[tuple[int, int], ...]
-"""Samples `[first, end)`, ascending, apart from each other."""
+"""Ranges `[first, end)` of samples, ascending; they neither overlap nor touch."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where samples lie."""
+    """The source, epoch and row of each of n samples."""
 
     sample: np.ndarray
     """`(n,) int64`: number of each sample."""
     source: np.ndarray
     """`(n,) int64`: index into the order's names."""
     epoch: np.ndarray
-    """`(n,) int64`."""
+    """`(n,) int64`: epoch of the source, from 0."""
     row: np.ndarray
-    """`(n,) int64`: row of the source."""
+    """`(n,) int64`: row within the source."""
 
     def take(self, chosen: slice | np.ndarray) -> "Places":
-        """Return some of them."""
+        """Return the places of the chosen samples."""
         return Places(
             self.sample[chosen], self.source[chosen], self.epoch[chosen], self.row[chosen]
         )
@@ -55,7 +54,7 @@ class Phase:
     """A part of the run with one mixture."""
 
     first: int
-    """Its first sample."""
+    """First sample of the phase."""
     mixture: Mixture
     before: np.ndarray
     """`(sources,) int64`: samples of each source in earlier phases."""
@@ -63,7 +62,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Order:
-    """Every sample's place, looked up without a shuffle index, both ways."""
+    """Finds the place of a sample, and the samples of a row, without a shuffle index."""
 
     seed: int
     names: tuple[str, ...]
@@ -74,12 +73,11 @@ class Order:
     skipped: Ranges = ()
 
     def skipping(self, ranges: Ranges) -> "Order":
-        """Return the same order without some samples."""
+        """Return the same order without the samples in `ranges`."""
         return replace(self, skipped=ranges)
 
     def samples(self, positions: np.ndarray) -> np.ndarray:
-        """Return the samples `(n,)` that the run consumes at positions `(n,)`: all but the skipped
-        ones, in order."""
+        """Return the samples `(n,)` that the run consumes at positions `(n,)`, skipped ones left out."""
         samples = np.array(positions, np.int64)
         for first, end in self.skipped:
             samples[samples >= first] += end - first
@@ -90,49 +88,57 @@ class Order:
         return int(self.samples(np.array([position]))[0])
 
     def locate(self, positions: np.ndarray) -> Places:
-        """Return where the samples at positions `(n,)` of the run lie, for any from 0."""
+        """Return the places of the samples at positions `(n,)` of the run; any position from 0."""
+        # The mixture of a sample's phase decides its source, and its number among that source's.
         samples = self.samples(positions)
         source = np.empty_like(samples)
         number = np.empty_like(samples)
         of_phase = (
-            np.searchsorted([phase.first for phase in self.phases], samples, side="right") - 1
+            np.searchsorted(np.array([phase.first for phase in self.phases]), samples, side="right")
+            - 1
         )
         for index in np.unique(of_phase).tolist():
             phase = self.phases[index]
             here = of_phase == index
             source[here], number[here] = phase.mixture.locate(samples[here] - phase.first)
             number[here] += phase.before[source[here]]
+        # The shuffle of a source and epoch decides the row.
         epoch, within = np.divmod(number, self.counts[source])
         row = np.empty_like(samples)
         for chosen in np.unique(source).tolist():
             of_source = source == chosen
-            for turn in np.unique(epoch[of_source]).tolist():
-                here = of_source & (epoch == turn)
-                row[here] = self.shuffles[chosen].rows(within[here], self._key(chosen, turn))
+            for chosen_epoch in np.unique(epoch[of_source]).tolist():
+                here = of_source & (epoch == chosen_epoch)
+                key = self._key(chosen, chosen_epoch)
+                row[here] = self.shuffles[chosen].rows(within[here], key)
         return Places(samples, source, epoch, row)
 
     def find(self, source: str, rows: np.ndarray, end: int) -> dict[int, np.ndarray]:
-        """Return at which positions below `end` the run consumes rows `(n,)` of a source, by epoch
-        `{epoch: (n,)}`.
+        """Return the positions below `end` that consume rows `(n,)` of a source: `{epoch: (n,)}`.
 
-        -1 where it is at or after `end`, or skipped.
+        -1 where the run skips a row, or consumes it at or after `end`.
         """
         index = self.names.index(source)
         last_sample = int(self.samples(np.array([max(0, end - 1)]))[0])
         used = int(self.samples_before(last_sample + 1)[index])
-        found = {}
-        for epoch in range(-(-used // int(self.counts[index])) if used else 0):
+        begun_epochs = 0
+        if used:
+            begun_epochs = -(-used // int(self.counts[index]))
+        positions_of_epochs: dict[int, np.ndarray] = {}
+        for epoch in range(begun_epochs):
             within = self.shuffles[index].positions(rows, self._key(index, epoch))
             numbers = epoch * self.counts[index] + within
             positions = np.array(
                 [self._position(index, number, used) for number in numbers.tolist()], np.int64
             )
-            found[epoch] = np.where(positions < end, positions, -1)
-        return found
+            positions_of_epochs[epoch] = np.where(positions < end, positions, -1)
+        return positions_of_epochs
 
     def _position(self, source: int, number: int, used: int) -> int:
-        """Return where a source's sample with that number is consumed; -1 where it is not, or not
-        among `used`."""
+        """Return the position that consumes a source's sample of that number.
+
+        -1 where the sample is skipped, or not among the first `used` samples of the source.
+        """
         if number >= used:
             return -1
         phase = self.phases[
@@ -145,17 +151,20 @@ class Order:
         for first, end in self.skipped:
             if first <= sample < end:
                 return -1
-            position -= end - first if sample >= end else 0
+            if sample >= end:
+                position -= end - first
         return position
 
     def samples_before(self, sample: int) -> np.ndarray:
-        """Return how many of the samples below `sample`, skipped or not, come from each source,
-        `(sources,) int64`."""
+        """Return the number of samples below `sample` from each source, `(sources,) int64`.
+
+        Skipped samples count too.
+        """
         phase = self.phases[bisect_right([phase.first for phase in self.phases], sample) - 1]
         return phase.before + phase.mixture.samples_before(sample - phase.first)
 
     def epochs(self, samples: int) -> dict[str, float]:
-        """Return how often the first `samples` samples go through each source."""
+        """Return how many epochs of each source the first `samples` samples are."""
         before = self.samples_before(samples)
         return {
             name: float(before[i] / max(1, self.counts[i])) for i, name in enumerate(self.names)
@@ -165,13 +174,18 @@ class Order:
         return _epoch_key(self.seed, self.names[source], epoch)
 
 
-def other_version(recorded: Mapping[str, Any], run_dir: Path) -> str | None:
-    """Say that a run was begun with samples in another order than they come in now, by what it
-    recorded; None if not."""
+def other_version(recorded: Mapping[str, Json], run_dir: Path) -> str | None:
+    """Return a message where a run was begun with another version of the order, else None.
+
+    `recorded`: the settings that the run recorded at its start.
+    """
     version = recorded.get(VERSION_RECORD, 1)
     if version == VERSION:
         return None
-    return f"paths.run_dir = {run_dir}: was begun with version {version} of the order of samples; it is {VERSION} now"
+    return (
+        f"paths.run_dir = {run_dir}: was begun with version {version} of the order of samples; "
+        f"it is {VERSION} now"
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -185,8 +199,11 @@ def make_order(
     counts: Mapping[str, int],
     weights: Sequence[tuple[int, Sequence[float | Fraction]]],
 ) -> Order:
-    """Build the order of a run from `(first sample, weight of each source)` of its phases; the
-    first begins at 0."""
+    """Build the order of a run.
+
+    `weights`: for each phase its first sample and the weight of each source; the first phase begins
+    at sample 0.
+    """
     phases: list[Phase] = []
     before = np.zeros(len(counts), np.int64)
     for first, shares in weights:

@@ -1,5 +1,7 @@
-"""What a run will read, known before it trains: tokens and epochs of each source, documents cut,
-places padded."""
+"""What a run will read, printed before it trains: tokens, epochs, cut documents and padding.
+
+Reads the manifests of the tokens and the packing, and the documents' lengths of some shards.
+"""
 
 from collections.abc import Sequence
 
@@ -19,42 +21,52 @@ MOST_EPOCHS = 4
 lost. Source: Muennighoff et al. 2023, "Scaling data-constrained language models",
 arXiv:2305.16264."""
 COUNTED_SHARDS = 64
-"""Of a source, spread evenly, whose documents' lengths are read to say how many are cut."""
+"""Shards of a source, spread evenly, from which the share of cut documents is estimated."""
+
+
+def _percentage(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{share:.1%}"
 
 
 def look_ahead(config: RunConfig) -> DataOutlook:
-    """Print what the run will read, and return it as JSON values.
+    """Print what the run will read of each source, and return it as JSON values.
 
     Raises ConfigError and DataError as `open_data` does.
     """
     data = open_data(config)
-    packing = read_packing(config) if config.data.packing == "best-fit" else None
+    packing: PackingManifest | None = None
+    if config.data.packing == "best-fit":
+        packing = read_packing(config)
     sources = _outlook(config, data, packing)
-    _show(config, sources)
+    _print_outlook(config, sources)
     return {"packing": config.data.packing, "sources": sources}
 
 
 def _outlook(
     config: RunConfig, data: TrainingData, packing: PackingManifest | None
 ) -> dict[str, SourceOutlook]:
+    """Return what the run will read of each source, by name."""
     total = config.total_samples
     length = config.data.sequence_length
     before = data.order.samples_before(total)
     epochs = data.order.epochs(total)
-    found: dict[str, SourceOutlook] = {}
+    outlook: dict[str, SourceOutlook] = {}
     for index, source in enumerate(data.sources):
         rows = source.rows.count
         tokens = len(source.stream)
+        # Packing counted what it cut and padded; windows are counted here.
         if packing is None:
             cut = _cut_share(source.stream, length)
             padded = rows * length - max(0, tokens - 1)
         else:
             counts = packing["sources"][source.name]
-            cut = counts["cut_documents"] / counts["documents"] if counts["documents"] else None
+            cut = _share(counts["cut_documents"], counts["documents"])
             padded = counts["padding_positions"]
         samples = int(before[index])
-        padding = padded / (rows * length) if rows else 0.0
-        found[source.name] = {
+        padding = _share(padded, rows * length) or 0.0
+        outlook[source.name] = {
             "tokens": tokens,
             "rows": rows,
             "samples": samples,
@@ -63,25 +75,39 @@ def _outlook(
             "cut_documents": cut,
             "padding": padding,
         }
-    return found
+    return outlook
+
+
+def _share(part: int, whole: int) -> float | None:
+    """Return `part / whole`, None where the whole is 0."""
+    if whole == 0:
+        return None
+    return part / whole
 
 
 def _cut_share(stream: TokenStream, length: int) -> float | None:
-    """Return the share of documents that a boundary of windows cuts, of at most COUNTED_SHARDS
-    shards."""
+    """Return the share of documents that a boundary between windows cuts.
+
+    Counts at most COUNTED_SHARDS shards. None where they hold no document.
+    """
     shards = len(stream.paths)
     counted = min(shards, COUNTED_SHARDS)
-    cut = documents = 0
+    cut = 0
+    documents = 0
     for shard in (i * shards // counted for i in range(counted)):
         lengths = indexed_dataset.read(stream.paths[shard].with_suffix("")).document_lengths()
         ends = int(stream.starts[shard]) + np.cumsum(lengths)
-        lengths, ends = lengths[lengths > 0], ends[lengths > 0]
+        holds_tokens = lengths > 0
+        lengths = lengths[holds_tokens]
+        ends = ends[holds_tokens]
         cut += int(((ends - lengths) // length != (ends - 1) // length).sum())
         documents += len(lengths)
-    return cut / documents if documents else None
+    return _share(cut, documents)
 
 
-def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
+def _print_outlook(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
+    """Print a table of the sources, and a warning for each source that is repeated too often."""
+    # The table, with columns as wide as their widest cell.
     rows: list[Sequence[str]] = [
         ("source", "tokens", "share of run", "epochs", "cut documents", "padding")
     ]
@@ -91,7 +117,7 @@ def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
             f"{seen['tokens']:,}",
             f"{100 * seen['share']:.3g}%",
             f"{seen['epochs']:.2f}",
-            "-" if seen["cut_documents"] is None else f"{seen['cut_documents']:.1%}",
+            _percentage(seen["cut_documents"]),
             f"{seen['padding']:.2%}",
         )
         for name, seen in sources.items()
@@ -107,11 +133,11 @@ def _show(config: RunConfig, sources: dict[str, SourceOutlook]) -> None:
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         note("  " + "  ".join([row[0].ljust(widths[0]), *cells]))
+    # Repetition beyond a few epochs teaches little: that is worth a word before the run begins.
     for name, seen in sources.items():
         if seen["epochs"] > MOST_EPOCHS:
             warn(
                 f"source {name} will be seen {seen['epochs']:.1f} times; beyond {MOST_EPOCHS} epochs "
-                "repeated text teaches "
-                "less and less (Muennighoff et al. 2023). Lower its weight, or "
-                "train.train_tokens, or add text."
+                "repeated text teaches less and less (Muennighoff et al. 2023). Lower its weight, "
+                "or train.train_tokens, or add text."
             )

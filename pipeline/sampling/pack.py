@@ -1,13 +1,12 @@
-"""The stage `pack`: with `data.packing: best-fit`, the index of the rows that documents are packed
-into.
+"""The stage `pack`: with `data.packing: best-fit`, writes the index of packed rows.
 
-Reads the tokens; writes, in the packing's folder of this sequence length, <source>/<shard>.rows
-(`packed_rows.py`) and, after them, a manifest, which says what the index holds and is all of it
-that training reads besides the rows. The index is made once for a corpus and a sequence
-length, and shared by all runs; those of several sequence lengths lie side by side.
+Reads the tokens. Writes, in the packing's folder of this sequence length, <source>/<shard>.rows
+(`packed_rows.py`) and then the manifest of the index; training reads nothing else. The index is
+made once for a corpus and a sequence length, and all runs share it. Indexes of several sequence
+lengths lie side by side.
 
-The stage's own manifest lies beside it. An index without one is as good: `train` made it before
-packing was a stage.
+The manifest of the stage lies beside the index. An index without one is valid too: an earlier
+version of `train` wrote such indexes.
 """
 
 import tempfile
@@ -28,36 +27,29 @@ from pipeline.work.executor import Task, run_tasks
 
 
 def rows_path(folder: Path, source: str, shard: str) -> Path:
-    """Return the file of one shard's rows in a packing's folder; shards are named as in its
-    manifest."""
+    """Return the file of one shard's rows; `folder` is the packing's, `shard` as its manifest names."""
     return folder / source / f"{shard}.rows"
 
 
 class PackedSource(PaddedRowCounts):
-    """The rows of one source."""
+    """What the manifest of the index says of one source."""
 
     shards: list[tuple[str, int]]
     """Name and rows of each shard, in the tokens' order."""
 
 
 class PackingManifest(TypedDict):
-    """The index of packed rows of one sequence length."""
+    """The manifest of an index of packed rows of one sequence length."""
 
     sequence_length: int
     """Tokens in a row."""
     fingerprint: str
-    """Hash of the tokens, the sequence length and the versions of packing and format."""
+    """Hash of the tokens, the sequence length and the version of the stage `pack`."""
     sources: dict[str, PackedSource]
 
 
 def read_packing(config: RunConfig) -> PackingManifest | None:
-    """Return the manifest of the index of the run's sequence length, None where it is not complete.
-
-    It holds `sequence_length`, `fingerprint` (of the tokens, the sequence length and the stage's
-    version) and per source, under `sources`: `shards`, `[[name, rows], ...]` in the tokens' order;
-    `documents`, `cut_documents`, `positions`, `pieces`, `rows`, and `padding_positions`, the rows'
-    empty places.
-    """
+    """Return the manifest of the index of the run's sequence length, None where it is incomplete."""
     return read_json(_folder(config) / MANIFEST)
 
 
@@ -67,15 +59,18 @@ def pack(config: RunConfig) -> Result[PackCounts]:
     Raises DataError where there are no finished tokens, a shard is broken, or the index cannot be
     written.
     """
+    # Without its manifest an index is incomplete, whatever happens below.
     folder = _folder(config)
     tasks = _tasks(config, _read_tokens(config))
     _require_writable(folder)
-    (manifest_path(folder)).unlink(missing_ok=True)
+    manifest_path(folder).unlink(missing_ok=True)
+    # One task a shard; finished shards of an interrupted run are kept.
     results: dict[str, PackedShard] = run_tasks(tasks, folder, config.executor, "pack")
     files = {
         name: record for result in results.values() for name, record in result["files"].items()
     }
     remove_unlisted(folder, list(files), ["*/*.rows", "*/.*.partial"])
+    # The manifest comes last: it makes the index complete.
     packing: PackingManifest = {
         "sequence_length": config.data.sequence_length,
         "fingerprint": _fingerprint(tasks),
@@ -90,8 +85,10 @@ def pack(config: RunConfig) -> Result[PackCounts]:
 
 
 def complete_index(config: RunConfig) -> ManifestMadeBefore | None:
-    """Return what the manifest of `pack` would say, where the index is complete and of the present
-    tokens; None elsewhere."""
+    """Return the manifest that `pack` would write for the index that is there.
+
+    None where the index is incomplete, or was made of other tokens.
+    """
     folder = _folder(config)
     packing = read_packing(config)
     if packing is None or read_manifest(data_folder(config).tokens_manifest) is None:
@@ -120,8 +117,7 @@ def _folder(config: RunConfig) -> Path:
 
 
 def _read_tokens(config: RunConfig) -> Mapping[str, ListedFile]:
-    """Return the records of the token files by name. Raises DataError where tokens are not
-    finished."""
+    """Return the records of the token files by name. Raises DataError where tokenize is not done."""
     tokens = data_folder(config).tokens
     manifest: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens))
     if manifest is None:
@@ -130,25 +126,28 @@ def _read_tokens(config: RunConfig) -> Mapping[str, ListedFile]:
 
 
 def _tasks(config: RunConfig, files: Mapping[str, ListedFile]) -> list[Task]:
-    """Return a task for each training shard of the run's sources, in the order in which the shards
-    are read."""
+    """Return a task for each training shard of the run's sources, in the order of reading."""
     tokens = data_folder(config).tokens
-    tasks = []
+    tasks: list[Task] = []
     for name in sorted(name for name in files if name.endswith(".bin")):
         prefix = name.removesuffix(".bin")
         source, _, shard = prefix.partition("/")
         if source not in config.sources or not shard.startswith("train_"):
             continue
         records = [files[f"{prefix}{suffix}"] for suffix in (".bin", ".idx")]
-        links = [record.get("link_to", "") for record in records]  # pairs that somebody else made
+        # Token files that were made elsewhere are links: only their owner can make them again.
+        links = [record.get("link_to", "") for record in records]
+        remedy = None
+        if all(links):
+            remedy = f"Copy {' and '.join(links)} again."
         arguments = {
             "prefix": tokens / prefix,
             "path": rows_path(_folder(config), source, shard),
             "sequence_length": config.data.sequence_length,
-            "remedy": f"Copy {' and '.join(links)} again." if all(links) else None,
+            "remedy": remedy,
         }
         contents = [content_of(record) for record in records]
-        # Twice: the packing and the format of the file were counted apart once.
+        # Twice, as packing and file format had a version each when the first indexes were made.
         version = [versions.PACK, versions.PACK]
         key = fingerprint([*version, config.data.sequence_length, contents])
         tasks.append(Task(f"{source}~{shard}", pack_shard, arguments, key, records[0]["bytes"]))
@@ -156,11 +155,12 @@ def _tasks(config: RunConfig, files: Mapping[str, ListedFile]) -> list[Task]:
 
 
 def _fingerprint(tasks: list[Task]) -> str:
-    """Return the fingerprint of all that decides the index."""
+    """Return the fingerprint of everything that decides the index."""
     return fingerprint({task.name: task.fingerprint for task in tasks})
 
 
 def _add_up(source: str, results: Mapping[str, PackedShard], sequence_length: int) -> PackedSource:
+    """Return what the manifest says of one source, from the results of all tasks."""
     own = {
         name.partition("~")[2]: result
         for name, result in results.items()
@@ -185,8 +185,7 @@ def _sum(counts: Collection[RowCounts]) -> RowCounts:
 
 
 def _counts(packing: PackingManifest) -> PackCounts:
-    """Return the counts of the stage's manifest: those of each source without its shards, and the
-    headline."""
+    """Return the counts of the stage's manifest: totals of each source, and a headline."""
     length = packing["sequence_length"]
     sources: dict[str, PaddedRowCounts] = {
         source: {**_sum([counts]), "padding_positions": counts["padding_positions"]}
@@ -195,7 +194,7 @@ def _counts(packing: PackingManifest) -> PackCounts:
     total = _sum(sources.values())
     places = total["rows"] * length
     empty = sum(counts["padding_positions"] for counts in sources.values())
-    padding = empty / places if places else 0.0
+    padding = empty / max(1, places)
     headline = (
         f"{total['rows']:,} rows of {length:,} positions, {padding:.2%} of them padding; of "
         f"{total['documents']:,} documents {total['cut_documents']:,} are longer than a row and cut"
@@ -204,6 +203,7 @@ def _counts(packing: PackingManifest) -> PackCounts:
 
 
 def _require_writable(folder: Path) -> None:
+    """Raise DataError where a file cannot be written in a folder, before any shard is packed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -213,7 +213,7 @@ def _require_writable(folder: Path) -> None:
         if full:
             raise full from None
         raise DataError(
-            f"{folder}: the packing of this sequence length is missing or of other tokens, and "
-            f"cannot be written there ({error.strerror}). Run the same command once where "
+            f"{folder}: the packing of this sequence length is missing, or was made of other tokens, "
+            f"and cannot be written there ({error.strerror}). Run the same command once where "
             "paths.data_dir is writable; from then on it is only read."
         ) from None

@@ -10,12 +10,16 @@ import hashlib
 import numpy as np
 
 ROUNDS = 8
-"""Luby and Rackoff 1988 need four for a pseudorandom permutation with ideal rounds; twice that for
-a mere mixer."""
+"""Rounds of the network.
+
+Luby and Rackoff 1988 need four for a pseudorandom permutation when every round is ideal; these
+rounds are only a mixer, so there are twice as many.
+"""
 LARGEST = 1 << 62
-"""Sizes up to this fit the signed integers of numpy."""
+"""Largest size of a permutation: every value fits a signed 64-bit integer."""
 
 Key = tuple[int, ...]
+"""One 64-bit key per round."""
 
 
 def derive_key(*parts: object) -> Key:
@@ -25,41 +29,54 @@ def derive_key(*parts: object) -> Key:
 
 
 def permute(indices: np.ndarray, size: int, key: Key) -> np.ndarray:
-    """Return the images `(n,) int64` of indices `(n,)` below `size` under the permutation that
-    `key` chooses."""
+    """Return the images `(n,) int64` of indices `(n,)` under a permutation.
+
+    `key` chooses the permutation of the integers from 0 and below `size`.
+    """
     return _walk(indices, size, key, backwards=False)
 
 
 def invert(images: np.ndarray, size: int, key: Key) -> np.ndarray:
-    """Return the indices `(n,) int64` whose images under the same permutation are `images`."""
+    """Return the indices `(n,) int64` that `permute` maps to `images`, given the same key and size."""
     return _walk(images, size, key, backwards=True)
 
 
 def _walk(values: np.ndarray, size: int, key: Key, backwards: bool) -> np.ndarray:
+    """Apply the network to each value until the value is below `size` (cycle-walking)."""
     assert 0 < size <= LARGEST
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     walked = _rounds(np.asarray(values, np.uint64), half, key, backwards)
-    while len(outside := np.flatnonzero(walked >= np.uint64(size))):
+    outside = np.flatnonzero(walked >= np.uint64(size))
+    while len(outside):
         walked[outside] = _rounds(walked[outside], half, key, backwards)
+        outside = np.flatnonzero(walked >= np.uint64(size))
     return walked.astype(np.int64)
 
 
 def _rounds(values: np.ndarray, half: int, key: Key, backwards: bool) -> np.ndarray:
+    """Apply all rounds once, or their inverse, to values of two halves of `half` bits."""
     shift = np.uint64(half)
     mask = np.uint64((1 << half) - 1)
     left = values >> shift
     right = values & mask
-    for round_key in reversed(key) if backwards else key:
-        if backwards:
-            left, right = right ^ (_mix(left ^ np.uint64(round_key)) & mask), left
-        else:
-            left, right = right, left ^ (_mix(right ^ np.uint64(round_key)) & mask)
+    if backwards:
+        for round_key in reversed(key):
+            unmixed = right ^ (_mix(left ^ np.uint64(round_key)) & mask)
+            right = left
+            left = unmixed
+    else:
+        for round_key in key:
+            mixed = left ^ (_mix(right ^ np.uint64(round_key)) & mask)
+            left = right
+            right = mixed
     return left << shift | right
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Finalizer of SplitMix64. Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom
-    number generators"."""
+    """Mix 64-bit values with the finalizer of SplitMix64.
+
+    Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
+    """
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)

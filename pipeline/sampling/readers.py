@@ -1,8 +1,7 @@
-"""Threads that read: one while reading takes no time, many once a file system is seen to make them
-wait.
+"""Threads that read: one while reads are fast, many once a slow file system makes reads wait.
 
-In Python only one thread computes at a time. Threads that do not wait for a disk wait for each
-other, and slow down the one that trains.
+In Python only one thread computes at a time. So threads that do not wait for a disk wait for each
+other, and slow down the thread that trains.
 """
 
 import queue
@@ -13,27 +12,34 @@ from concurrent.futures import Future
 from typing import Any
 
 SPARED_SECONDS = 0.002
-"""What a task may wait for anything but the processor; a micro-batch in the page cache takes a
-tenth of that."""
+"""Seconds that a task may wait for anything but the processor before the wait counts.
+
+Reading a micro-batch from the page cache takes a tenth of this.
+"""
 MOST_EXCESS_SECONDS = 0.02
-"""Excess of waiting after which there are many threads: a slow file system gets there with its
-first reads, a machine that is shared with others does not."""
+"""Excess of waiting, in seconds, after which many threads start.
+
+A slow file system reaches it with its first reads; a machine that is shared with others does not.
+"""
 
 ReadTask = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 
 def excess_waiting(before: float, waited: float) -> float:
-    """Return by how much tasks have waited more than they may, in seconds, after one more; what is
-    spared wears it off."""
+    """Return the excess of waiting after one more task, in seconds.
+
+    `before`: the excess so far; `waited`: how long the task waited. Each task may wait
+    SPARED_SECONDS: a longer wait adds to the excess, a shorter one reduces it, down to 0.
+    """
     return max(0.0, before + waited - SPARED_SECONDS)
 
 
 class Readers:
-    """Begins tasks in the order in which they come, in up to `most` threads."""
+    """Runs tasks in threads, first come first served."""
 
-    def __init__(self, most: int) -> None:
-        """Start no thread yet."""
-        self._most = most
+    def __init__(self, most_threads: int) -> None:
+        """Start no thread yet, and never more than `most_threads`."""
+        self._most_threads = most_threads
         self._tasks: queue.SimpleQueue[ReadTask | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._growing = threading.Lock()
@@ -43,11 +49,11 @@ class Readers:
 
     @property
     def need_not_wait(self) -> bool:
-        """Whether what was read so far took no waiting; not known before anything was read."""
+        """Whether reads so far did not wait. False before the first read, as nothing is known."""
         return self._has_read and len(self._threads) == 1
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Have `work(*arguments)` done; what it raises is raised by the future."""
+        """Have a thread call `work(*arguments)`; the future returns or raises what the call does."""
         if not self._threads:
             self._grow_to(1)
         future: Future[Any] = Future()
@@ -55,7 +61,7 @@ class Readers:
         return future
 
     def close(self) -> None:
-        """End the threads: what they have begun is finished, nothing more is begun."""
+        """End the threads. Tasks that have begun are finished; no other task begins."""
         with self._growing:
             self._closed = True
         for _ in self._threads:
@@ -70,8 +76,13 @@ class Readers:
                 self._threads[-1].start()
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None and not self._closed:
+        """Run tasks until the readers are closed; start more threads where reads wait."""
+        while True:
+            task = self._tasks.get()
+            if task is None or self._closed:
+                return
             future, work, arguments = task
+            # Waiting is measured only by a single thread: several wait for each other.
             alone = len(self._threads) == 1
             wall = time.perf_counter()
             processor = time.thread_time()
@@ -83,5 +94,5 @@ class Readers:
                 waited = time.perf_counter() - wall - (time.thread_time() - processor)
                 self._excess = excess_waiting(self._excess, waited)
                 if self._excess > MOST_EXCESS_SECONDS:
-                    self._grow_to(self._most)
+                    self._grow_to(self._most_threads)
                 self._has_read = True

@@ -1,7 +1,6 @@
-"""Which token files a run reads, as it has recorded them at its start: data_dir may have more of
-them now.
+"""The token files that a run recorded at its start; data_dir may hold more of them now.
 
-Writes `tokens.json` in the run folder.
+Reads and writes `tokens.json` in the run folder.
 """
 
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.store.records import ListedFile, Manifest
 
 
 def record_tokens(config: RunConfig) -> None:
-    """Write down the training shards of the run's sources, unless they are recorded already."""
+    """Record the training shards of the run's sources, unless they are recorded already."""
     path = run_folder(config).recorded_tokens
     manifest: Manifest[TokenizeCounts] | None = read_manifest(data_folder(config).tokens_manifest)
     recorded: RecordedTokens | None = read_json(path)
@@ -37,17 +36,16 @@ def record_tokens(config: RunConfig) -> None:
 
 
 def _content(record: ListedFile) -> RecordedFile:
-    """Return what the tokens' manifest says of a file's content, and not of where it lies."""
+    """Return the part of a manifest's record that describes a file's content, not its place."""
     if "checksum" in record:
         return {"bytes": record["bytes"], "checksum": record["checksum"]}
     return {"bytes": record["bytes"], "identity": record["identity"]}
 
 
 def tokens_of_run(config: RunConfig) -> RecordedTokens | None:
-    """Return what a run has recorded of its tokens, where they are still as they were; None where
-    it recorded nothing.
+    """Return what a run recorded of its tokens, None where it recorded nothing.
 
-    Raises DataError naming the files that are missing in data_dir, or others now.
+    Raises DataError, naming the files, where files are missing in data_dir or hold other tokens.
     """
     tokens_dir = data_folder(config).tokens
     recorded: RecordedTokens | None = read_json(run_folder(config).recorded_tokens)
@@ -57,21 +55,19 @@ def tokens_of_run(config: RunConfig) -> RecordedTokens | None:
     changed = [
         name
         for name, record in recorded["files"].items()
-        if not _is_the_same(tokens_dir, name, record, manifest)
+        if not _is_unchanged(tokens_dir, name, record, manifest)
     ]
     if changed:
         raise DataError(
             f"{tokens_dir}: {len(changed)} of the {len(recorded['files'])} token files that the "
-            "run in "
-            f"{config.paths.run_dir} was trained on are missing there, or hold other tokens now: "
-            f"{first_of(changed, MOST_NAMED)}. So its samples cannot be told. Name the folder that "
-            "has them: "
-            "paths.data_dir=FOLDER"
+            f"run in {config.paths.run_dir} was trained on are missing there, or hold other tokens "
+            f"now: {first_of(changed, MOST_NAMED)}. So the run's samples cannot be determined. Name "
+            "the folder that has these files: paths.data_dir=FOLDER"
         )
     return recorded
 
 
-def _is_the_same(
+def _is_unchanged(
     tokens_dir: Path, name: str, recorded: RecordedFile, manifest: Manifest[TokenizeCounts]
 ) -> bool:
     now = manifest["files"].get(name)

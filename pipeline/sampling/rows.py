@@ -1,8 +1,8 @@
-"""How the tokens of one source are cut into rows of `sequence_length` inputs, each with the token
-after it as target.
+"""Rows: how the tokens of one source are cut into inputs and targets.
 
-A row is made of pieces: stretches of the stream, of which every token but the last is an input and
-every token but the first a target. In one epoch every target comes exactly once.
+A row has `sequence_length` inputs; the target of an input is the token after it. A row is made of
+pieces: ranges of the stream in which every token but the last is an input, and every token but the
+first a target. In one epoch every target comes exactly once. Packed rows read their index files.
 """
 
 from collections.abc import Sequence
@@ -17,27 +17,27 @@ from pipeline.sampling.packed_rows import PackedRows
 from pipeline.sampling.stream import TokenStream
 
 BLOCK_BYTES = 1 << 20
-"""Of neighbouring rows that `data.shuffle: block` reads at once."""
+"""Bytes of neighbouring rows that `data.shuffle: block` reads at once."""
 MOST_OPEN_INDEXES = 4096
-"""Of packed rows, per source; the one used longest ago is closed."""
+"""Index files of packed rows kept open per source; the one used longest ago is closed."""
 
 
 @dataclass(frozen=True)
 class RowPieces:
-    """Stretches of a stream, those of one row one after another, rows in the order they were asked
-    for."""
+    """The pieces of some rows, row by row, in the order in which the rows were asked for."""
 
     row: np.ndarray
-    """`(pieces,) int64`: place of the row among those asked for."""
+    """`(pieces,) int64`: index of the piece's row among the rows that were asked for."""
     start: np.ndarray
-    """`(pieces,) int64`: its first input, a token of the stream."""
+    """`(pieces,) int64`: the piece's first input, as a position in the stream."""
     length: np.ndarray
-    """`(pieces,) int64`: its inputs; as many targets, each one token further on."""
+    """`(pieces,) int64`: number of inputs; there are as many targets, each one token further on."""
 
     def offsets(self) -> np.ndarray:
-        """Return where in its row each piece begins, `(pieces,) int64`."""
+        """Return the offset of each piece within its row, `(pieces,) int64`."""
         before = np.cumsum(self.length) - self.length
-        first_of_row = np.r_[True, np.diff(self.row) != 0] if len(self.row) else np.zeros(0, bool)
+        first_of_row = np.ones(len(self.row), bool)
+        first_of_row[1:] = np.diff(self.row) != 0
         return before - np.maximum.accumulate(np.where(first_of_row, before, 0))
 
 
@@ -46,28 +46,29 @@ class Rows(Protocol):
 
     @property
     def count(self) -> int:
-        """Rows of an epoch."""
+        """Number of rows in an epoch."""
         ...
 
     @property
     def block(self) -> int:
-        """Neighbouring rows that are about BLOCK_BYTES of the stream."""
+        """Number of neighbouring rows that hold about BLOCK_BYTES of the stream."""
         ...
 
     def pieces(self, rows: np.ndarray) -> RowPieces:
-        """Return what rows `(n,)` are made of."""
+        """Return the pieces of rows `(n,)`."""
         ...
 
     def overlapping(self, start: int, end: int) -> np.ndarray:
-        """Return the rows `(n,) int64` that have a token of the stream's `[start, end)` as input or
-        target."""
+        """Return the rows `(n,) int64` that have a token of `[start, end)` as input or target."""
         ...
 
 
 @dataclass(frozen=True)
 class Concatenated:
-    """Windows over the stream of all documents (Brown et al. 2020, appendix B); the last one is
-    padded."""
+    """Windows over the stream of all documents; the last one is padded.
+
+    Source: Brown et al. 2020, appendix B.
+    """
 
     tokens: int
     sequence_length: int
@@ -88,21 +89,22 @@ class Concatenated:
         )
 
     def overlapping(self, start: int, end: int) -> np.ndarray:
-        first = (
-            max(0, start - 1) // self.sequence_length
-        )  # a row's last target is the next one's first input
+        # The last target of a row is the first input of the next row.
+        first = max(0, start - 1) // self.sequence_length
         last = min(self.count - 1, (end - 1) // self.sequence_length)
         return np.arange(first, last + 1)
 
 
 class Packed:
-    """Whole documents packed into rows (`best_fit.py`), over all shards of a source; index files
-    are opened when needed."""
+    """Rows of whole documents (`best_fit.py`) over all shards of a source.
+
+    Index files are opened when they are needed.
+    """
 
     def __init__(
         self, stream: TokenStream, sequence_length: int, files: Sequence[tuple[Path, Path, int]]
     ) -> None:
-        """Take, in the stream's order, each shard's `.bin`, its index, and the rows in it."""
+        """Open nothing yet. `files`: `.bin`, index and number of rows of each shard, in order."""
         self.count = sum(rows for _, _, rows in files)
         self.block = max(1, BLOCK_BYTES // (sequence_length * stream.dtype.itemsize))
         self._sequence_length = sequence_length
@@ -111,22 +113,32 @@ class Packed:
         self._starts = np.array([start for start, _, _ in kept], np.int64)
         self._paths = [path for _, path, _ in kept]
         self._first_rows = np.cumsum([0, *(rows for _, _, rows in kept)])
-        self._open = lru_cache(MOST_OPEN_INDEXES)(
-            lambda shard: PackedRows(self._paths[shard], sequence_length)
-        )
+
+        def open_index(shard: int) -> PackedRows:
+            return PackedRows(self._paths[shard], sequence_length)
+
+        self._open = lru_cache(MOST_OPEN_INDEXES)(open_index)
 
     def pieces(self, rows: np.ndarray) -> RowPieces:
         shards = np.searchsorted(self._first_rows, rows, side="right") - 1
-        parts = []
+        row: list[np.ndarray] = []
+        start: list[np.ndarray] = []
+        length: list[np.ndarray] = []
         for shard in np.unique(shards).tolist():
             here = np.flatnonzero(shards == shard)
             index, starts, lengths = self._open(shard).pieces_of_rows(
                 rows[here] - self._first_rows[shard]
             )
-            parts.append((here[index], starts + self._starts[shard], lengths.astype(np.int64)))
-        row, start, length = (np.concatenate(part) for part in zip(*parts, strict=True))
-        in_order = np.argsort(row, kind="stable")
-        return RowPieces(row[in_order], start[in_order], length[in_order])
+            row.append(here[index])
+            start.append(starts + self._starts[shard])
+            length.append(lengths.astype(np.int64))
+        rows_of_pieces = np.concatenate(row)
+        in_order = np.argsort(rows_of_pieces, kind="stable")
+        return RowPieces(
+            rows_of_pieces[in_order],
+            np.concatenate(start)[in_order],
+            np.concatenate(length)[in_order],
+        )
 
     def overlapping(self, start: int, end: int) -> np.ndarray:
         shard = int(np.searchsorted(self._starts, start, side="right")) - 1

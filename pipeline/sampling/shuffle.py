@@ -1,9 +1,8 @@
-"""Where the rows of one source stand within an epoch: a permutation of them, forwards and
-backwards, by arithmetic.
+"""Shuffles of the rows of one source within an epoch: permutations computed both ways.
 
 `full` permutes all rows. `block` permutes blocks of neighbouring rows, takes a window of blocks at
-a time, and permutes the rows of each window: whoever reads in this order reads each block once, and
-has one window in memory.
+a time, and permutes the rows of each window: a reader in this order reads each block once, and
+holds one window in memory.
 """
 
 from dataclasses import dataclass
@@ -14,26 +13,27 @@ import numpy as np
 from pipeline.sampling.permutation import Key, derive_key, invert, permute
 
 WINDOW_BLOCKS = 16
-"""Blocks whose rows are mixed with each other: 16 MB a source at 1 MB a block."""
+"""Blocks whose rows are mixed with each other: 16 MB per source at 1 MB per block."""
 
 
 class Shuffle(Protocol):
     """A permutation of the rows of one source."""
 
     def rows(self, positions: np.ndarray, key: Key) -> np.ndarray:
-        """Return which rows `(n,) int64` come at some positions `(n,)` of an epoch."""
+        """Return the rows `(n,) int64` at positions `(n,)` of an epoch."""
         ...
 
     def positions(self, rows: np.ndarray, key: Key) -> np.ndarray:
-        """Return at which positions `(n,) int64` of an epoch some rows `(n,)` come."""
+        """Return the positions `(n,) int64` of rows `(n,)` in an epoch."""
         ...
 
 
 @dataclass(frozen=True)
 class FullShuffle:
-    """Any row may come anywhere."""
+    """A permutation in which any row may come anywhere."""
 
     size: int
+    """Number of rows."""
 
     def rows(self, positions: np.ndarray, key: Key) -> np.ndarray:
         return permute(positions, self.size, key)
@@ -44,21 +44,24 @@ class FullShuffle:
 
 @dataclass(frozen=True)
 class BlockShuffle:
-    """Rows of a window of blocks come together; the last block may be shorter than the others,
-    anywhere in the order."""
+    """A permutation in which the rows of a window of blocks come together.
+
+    The last block of the source may be shorter than the others; it may come anywhere in the order.
+    """
 
     size: int
+    """Number of rows."""
     block: int
-    """Rows in a block."""
+    """Number of rows in a block."""
 
     @property
     def blocks(self) -> int:
-        """Blocks, the shorter last one counted."""
+        """Number of blocks, the shorter last one included."""
         return -(-self.size // self.block)
 
     @property
     def _missing(self) -> int:
-        """Rows that the last block has fewer than the others."""
+        """How many rows fewer the last block has than the others."""
         return self.blocks * self.block - self.size
 
     def rows(self, positions: np.ndarray, key: Key) -> np.ndarray:
@@ -100,10 +103,16 @@ class BlockShuffle:
         return out
 
     def _place_of_short(self, key: Key) -> int:
-        """Return where the last block comes in the order of blocks."""
+        """Return the place of the last, shorter block in the order of blocks."""
         return int(invert(np.array([self.blocks - 1]), self.blocks, key)[0])
 
     def _first(self, window: int, short: int) -> int:
-        """Return the first position of a window; of the one after the last, the number of rows."""
+        """Return the first position of a window; for the window after the last, the number of rows.
+
+        `short`: place of the shorter block in the order of blocks.
+        """
         blocks = min(window * WINDOW_BLOCKS, self.blocks)
-        return blocks * self.block - (self._missing if blocks > short else 0)
+        first = blocks * self.block
+        if blocks > short:
+            first -= self._missing
+        return first

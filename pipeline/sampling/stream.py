@@ -1,9 +1,8 @@
-"""Token streams on disk: all documents of one source and split, one after another, read by
-position.
+"""Token streams: all documents of one source and split as one array of ids, read by position.
 
-Files are read with `pread`, not mapped: a file that was cut short is an error instead of a signal
-that kills the process, the interpreter's lock is free while a slow file system answers, and nothing
-but what was asked for is read ahead.
+Reads the manifest of `data_dir/tokens` and its `.bin` files. Files are read with `pread`, not
+mapped: a file that was cut short is an error instead of a signal that kills the process; the
+interpreter's lock is free while a slow file system answers; and nothing is read ahead.
 """
 
 import os
@@ -27,25 +26,29 @@ from pipeline.store.records import Manifest
 from pipeline.tokens.indexed_dataset import made_again
 
 MOST_OPEN_FILES = 4096
-"""Of a process, all sources together; the one used longest ago is closed. Fewer where the system
-allows fewer."""
+"""Files that a process keeps open, for all sources; the one used longest ago is closed.
+
+Fewer where the system allows fewer.
+"""
 
 
 class OpenFiles:
-    """Open files, the last used ones, shared by the threads that read."""
+    """The files used last, kept open and shared by the threads that read."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most_open: int) -> None:
+        self._most_open = most_open
         self._open: OrderedDict[Path, FileIO] = OrderedDict()
         self._lock = threading.Lock()
 
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
-        """Fill a buffer from a byte offset on; returns the bytes that were there. Raises DataError
-        where it cannot."""
+        """Read into a buffer from a byte offset; return the number of bytes read.
+
+        Raises DataError where the file cannot be read.
+        """
         try:
-            file = self._get(
-                path
-            )  # kept in a name: another thread may drop it, and the last reference closes it
+            # The name holds a reference: another thread may drop the file from the cache, and the
+            # last reference closes it.
+            file = self._get(path)
             return os.preadv(file.fileno(), [buffer], offset)
         except OSError as error:
             raise DataError(
@@ -61,35 +64,39 @@ class OpenFiles:
         file = FileIO(path)
         with self._lock:
             self._open[path] = file
-            if len(self._open) > self._most:
+            if len(self._open) > self._most_open:
                 self._open.popitem(last=False)
         return file
 
 
 @cache
 def shared_files() -> OpenFiles:
-    """Return this process' open token files; the limit on open files is raised as far as the system
-    allows."""
+    """Return the open token files of this process.
+
+    Raises the process's limit on open files as far as needed and allowed.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST_OPEN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        soft = wanted
+        if hard != resource.RLIM_INFINITY:
+            soft = min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return OpenFiles(
-        MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, soft // 2)
-    )
+    if soft == resource.RLIM_INFINITY:
+        return OpenFiles(MOST_OPEN_FILES)
+    return OpenFiles(min(MOST_OPEN_FILES, soft // 2))
 
 
 class TokenStream:
-    """The ids of several `.bin` files as one array."""
+    """The ids of several `.bin` files, read as one array."""
 
     def __init__(
         self, shards: Sequence[tuple[Path, int]], dtype: np.dtype, files: OpenFiles | None = None
     ) -> None:
-        """Take files with their number of tokens, in order. Nothing is opened yet."""
+        """Open nothing yet. `shards`: each file and its number of tokens, in order."""
         self.paths = [path for path, tokens in shards if tokens]
         self.starts = np.array([0, *accumulate(tokens for _, tokens in shards if tokens)], np.int64)
-        """`(files + 1,)`: the first token of each file, and the number of tokens."""
+        """`(files + 1,) int64`: the first token of each file, and the number of all tokens."""
         self.dtype = dtype
         self._files = files or shared_files()
 
@@ -97,13 +104,13 @@ class TokenStream:
         return int(self.starts[-1])
 
     def read_pieces(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Return the ids of pieces `[start, start + count)`, one after another, `(sum of counts,)`
-        of the stream's type.
+        """Return the ids of pieces `[start, start + count)`, one after another.
 
-        A piece may lie in several files.
+        `starts`, `counts`: `(pieces,) int64`. Returns `(sum of counts,)` ids of the stream's type.
+        A piece may lie in several files. Raises DataError where a file is too short.
         """
         ends = np.cumsum(counts)
-        out = np.empty(int(ends[-1]) if len(ends) else 0, self.dtype)
+        out = np.empty(int(counts.sum()), self.dtype)
         size = self.dtype.itemsize
         view = out.data.cast("B")
         shards = np.searchsorted(self.starts, starts, side="right") - 1
@@ -127,53 +134,55 @@ class TokenStream:
         return self.read_pieces(np.array([start]), np.array([count])).astype(np.int64)
 
     def _read_on(self, shard: int, piece: memoryview, offset: int) -> None:
-        """Read a piece that reaches into the next files. Raises DataError where a file is shorter
-        than recorded."""
+        """Read a piece that reaches into the next files, from `offset` bytes of a file on.
+
+        Raises DataError where a file is shorter than recorded.
+        """
         filled = 0
         while filled < len(piece):
             if shard == len(self.paths):
                 raise DataError(
-                    f"{self.paths[-1]}: {len(piece) - filled} bytes were read beyond its end"
+                    f"{self.paths[-1]}: {len(piece) - filled} bytes were asked for beyond the end of this file"
                 )
             path = self.paths[shard]
             size = int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize
             left = min(len(piece) - filled, size - offset)
             while left:
-                found = self._files.read_into(path, piece[filled : filled + left], offset)
-                if not found:
+                read = self._files.read_into(path, piece[filled : filled + left], offset)
+                if not read:
                     raise DataError(
                         f"{path}: ends after {offset} bytes instead of {size}. {made_again(path)}"
                     )
-                filled = filled + found
-                offset = offset + found
-                left = left - found
-            shard = shard + 1
+                filled += read
+                offset += read
+                left -= read
+            shard += 1
             offset = 0
 
 
 class RecordedFile(TypedDict):
-    """What a run has recorded of a token file's content; it has a checksum or an identity."""
+    """What a run recorded of the content of a token file: size, and a checksum or an identity."""
 
     bytes: int
     """Size in bytes."""
     checksum: NotRequired[str]
     """xxh3 of 128 bits over all bytes, in hexadecimal."""
     identity: NotRequired[str]
-    """Changes when a linked file is replaced or written to."""
+    """Identity of a linked file; it changes when the file is replaced or written to."""
 
 
 class TokenTypes(TypedDict):
     """The types of token ids."""
 
     dtypes: dict[str, str]
-    """Source -> numpy's name of the type of its ids."""
+    """Source -> numpy's name for the type of the source's ids."""
 
 
 class RecordedTokens(TypedDict):
-    """Which token files a run reads, as it has recorded them at its start."""
+    """The token files that a run reads, recorded at its start."""
 
     output: str
-    """Hash of the content of all files that there were."""
+    """Hash of the content of all token files at that time."""
     counts: TokenTypes
     files: dict[str, RecordedFile]
     """Path below `data_dir/tokens` -> content."""
@@ -186,11 +195,13 @@ def open_streams(
     files: OpenFiles | None = None,
     recorded: RecordedTokens | None = None,
 ) -> dict[str, TokenStream]:
-    """Open each source's stream of a split (`train` or `validation`) from the tokens' manifest.
+    """Open each source's stream of a split (`train` or `validation`).
 
-    Or from what a run has recorded of it (`recorded_tokens.py`): the manifest may have more files
-    now.
+    The files are those in the tokens' manifest, or in `recorded`, what a run recorded of it
+    (`recorded_tokens.py`): the manifest may have more files now. Raises DataError where tokenize is
+    not done.
     """
+    # A shard belongs to a source by its folder, and to a split by its name.
     finished: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens_dir))
     manifest = recorded or finished
     if manifest is None:
@@ -200,7 +211,7 @@ def open_streams(
         source, _, shard = name.partition("/")
         if source in names and shard.startswith(f"{split}_") and shard.endswith(".bin"):
             names[source].append(name)
-    streams = {}
+    streams: dict[str, TokenStream] = {}
     for source, own in names.items():
         dtype = np.dtype(manifest["counts"]["dtypes"][source])
         shards = [

@@ -6,14 +6,15 @@ those samples.
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pyarrow import ArrowException
 
 from pipeline.checkpoint.folders import complete_checkpoints, remove_checkpoint, write_latest
 from pipeline.engine.agreement import call_on_rank_0
 from pipeline.errors import UserError
-from pipeline.sampling import trace
+from pipeline.sampling.trace import trace_step
+from pipeline.sampling.trace_records import TracedStep
+from pipeline.sampling.traced_run import TracedRun
 from pipeline.store.events import BRANCH, ROLLBACK, BranchEvent, read_events, write_event
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder, checkpoint_step
@@ -114,15 +115,15 @@ def _record(run: Run, needed: RollbackNeeded) -> RolledBack | Refused:
     return {"status": "rolled back", "step": back_to}
 
 
-def _trace(run: Run, steps: range) -> tuple[list[dict[str, Any]], str]:
+def _trace(run: Run, steps: range) -> tuple[list[TracedStep], str]:
     """Return which documents made some steps, and what to add to the message where not all could be
     read: their samples are skipped all the same."""
-    known = trace.Run(run.config, run.loader.data, completed=0)
-    traced: list[dict[str, Any]] = []
+    traced_run = TracedRun(run.config, run.loader.data, completed=0)
+    traced: list[TracedStep] = []
     try:
         for step in steps:
             run.progress.heartbeat.beat(f"tracing step {step}")
-            traced.append(trace.trace_step(known, step))
+            traced.append(trace_step(traced_run, step))
     except (OSError, ArrowException, UserError) as error:
         return traced, f"; not all documents could be named: {error}"
     return traced, ""

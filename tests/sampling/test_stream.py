@@ -55,7 +55,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, damage: str) -
 
 
 def test_no_more_files_are_open_than_allowed(tmp_path: Path) -> None:
-    files = OpenFiles(most=5)
+    files = OpenFiles(most_open=5)
     tokens = [write_stream(tmp_path / name, [1] * 100, files=files) for name in ("a", "b")]
     for stream in tokens:
         for start in (*range(100), *reversed(range(100))):
@@ -75,7 +75,7 @@ def test_a_hundred_thousand_files_are_one_stream(tmp_path: Path) -> None:
                 tmp_path / "real.bin", path
             ) if i % 100 == 0 else None  # the file system bounds links to one file
             shards.append((path if i % 100 == 0 else tmp_path / "real.bin", 8))
-    tokens = TokenStream(shards, np.dtype(np.uint16), OpenFiles(most=64))
+    tokens = TokenStream(shards, np.dtype(np.uint16), OpenFiles(most_open=64))
     assert len(tokens) == 800_000
     starts = np.random.default_rng(0).integers(0, 800_000 - 20, 2000)
     ids = tokens.read_pieces(starts, np.full(2000, 20)).reshape(2000, 20)

@@ -17,7 +17,8 @@ from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
 from pipeline.errors import DataError, UserError
 from pipeline.sampling.outlook import look_ahead
 from pipeline.sampling.pack import pack
-from pipeline.sampling.trace import Run, open_run, read_run, trace_document, trace_step
+from pipeline.sampling.trace import trace_document, trace_step
+from pipeline.sampling.traced_run import TracedRun, open_run, read_run
 from pipeline.store.files import read_json, write_json
 from pipeline.training import resume
 
@@ -37,7 +38,7 @@ DATA = {
 }
 
 
-def begin(run_file: Path, overrides: list[str], completed: int = 12) -> Run:
+def begin(run_file: Path, overrides: list[str], completed: int = 12) -> TracedRun:
     """Leave what `train` would after some steps on 2 ranks, and open it."""
     config = load(run_file, overrides)
     if config.data.packing == "best-fit":
@@ -245,7 +246,7 @@ def test_a_real_run_is_traced_from_its_folder_and_its_data_are_those_it_logged(
     ids.tofile(shard)
     assert trace_step(read_run(config), 7)["data"]["same"] is False
     (config.paths.data_dir / "tokens" / "manifest.json").unlink()
-    with pytest.raises(DataError, match="If they have been moved, say where to: paths"):
+    with pytest.raises(DataError, match="If they have been moved, name the new folder: paths"):
         open_run(config.paths.run_dir, [])
 
 

@@ -13,7 +13,7 @@ from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError, DataError
 from pipeline.sampling import order
 from pipeline.sampling.dataset import open_data
-from pipeline.sampling.trace import open_run, read_run
+from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.artifacts import Result, expected_inputs, write_manifest
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import MANIFEST, run_folder
