@@ -97,7 +97,9 @@ def disagreements(ours: Ids, theirs: Ids) -> list[str]:
 
 
 def _shown(number: int | None) -> str:
-    return "no token" if number is None else f"id {number}"
+    if number is None:
+        return "no token"
+    return f"id {number}"
 
 
 def _read(file: Path) -> tuple[dict[str, int], list[list[int]]]:

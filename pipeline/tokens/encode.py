@@ -323,4 +323,6 @@ def _likely_cuts(block: bytes) -> Iterator[int]:
 
 
 def _split(ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    return np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    if len(lengths):
+        return np.split(ids, np.cumsum(lengths)[:-1])
+    return []

@@ -42,7 +42,9 @@ SAMPLED_BLOCK_BYTES = 4096
 
 def token_dtype(vocab_size: int) -> np.dtype:
     """Return uint16 below 65,500 ids, else int32 (Megatron's `DType.optimal_dtype`)."""
-    return np.dtype(np.uint16) if vocab_size < 65500 else np.dtype(np.int32)
+    if vocab_size < 65500:
+        return np.dtype(np.uint16)
+    return np.dtype(np.int32)
 
 
 def with_suffix(prefix: Path, suffix: str) -> Path:

@@ -74,7 +74,9 @@ def overview(data: Data, question: Question) -> dict[str, Any]:
 
 
 def _ratio(size: int, tokens: int | None) -> float | None:
-    return size / tokens if size and tokens else None
+    if size and tokens:
+        return size / tokens
+    return None
 
 
 def documents(data: Data, question: Question) -> list[dict[str, Any]]:

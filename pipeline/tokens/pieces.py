@@ -75,12 +75,16 @@ def load_pieces(file: Path) -> Pieces:
 def as_text(piece: bytes) -> str:
     """Return bytes as text; what is no character becomes `<E4>`."""
     text = piece.decode("utf-8", "surrogateescape")
-    return text if text.isascii() else "".join(map(_lone_byte, text))
+    if text.isascii():
+        return text
+    return "".join(map(_lone_byte, text))
 
 
 def _lone_byte(character: str) -> str:
     """Undo "surrogateescape", which carries a byte that is no character as U+DC80 and following."""
-    return f"<{ord(character) - 0xDC00:02X}>" if "\udc80" <= character <= "\udcff" else character
+    if "\udc80" <= character <= "\udcff":
+        return f"<{ord(character) - 0xDC00:02X}>"
+    return character
 
 
 def _types(node: Any) -> Iterator[str]:
@@ -102,7 +106,9 @@ def _bytes_of(piece: str, kind: str) -> bytes:
             return piece.encode()
     if kind == "sentencepiece":
         byte = _byte_piece(piece)
-        return piece.replace(SPACE, " ").encode() if byte is None else bytes([byte])
+        if byte is None:
+            return piece.replace(SPACE, " ").encode()
+        return bytes([byte])
     return piece.encode()
 
 
@@ -110,7 +116,9 @@ def _byte_piece(piece: str) -> int | None:
     """Return the byte of a piece `<0xNN>`."""
     is_byte = len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
     try:
-        return int(piece[3:5], 16) if is_byte else None
+        if is_byte:
+            return int(piece[3:5], 16)
+        return None
     except ValueError:
         return None
 

@@ -97,7 +97,9 @@ def _normalizer(model: SentencePieceModel) -> Any:
     steps.append(normalizers.Replace(" ", SPACE))
     if model.remove_extra_spaces:
         steps.append(normalizers.Replace(Regex(rf"{SPACE}+\z"), ""))
-    return steps[0] if len(steps) == 1 else normalizers.Sequence(steps)
+    if len(steps) == 1:
+        return steps[0]
+    return normalizers.Sequence(steps)
 
 
 def decoder(model: SentencePieceModel) -> Any:

@@ -76,7 +76,9 @@ def _space_in_front(fast: Tokenizer) -> dict[str, bool]:
     """Return what version 4 would otherwise set to false in the tokenizer that it has read."""
     state = {} if fast.pre_tokenizer is None else json.loads(fast.pre_tokenizer.__getstate__())
     name = "add_prefix_space"
-    return {name: state[name]} if name in state else {}
+    if name in state:
+        return {name: state[name]}
+    return {}
 
 
 def load_exported(folder: Path) -> Any:

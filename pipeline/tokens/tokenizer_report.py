@@ -291,7 +291,9 @@ def _rates(counts: np.ndarray, size: dict[str, int], pieces: Pieces) -> dict[str
     tokens = int(counts.sum())
 
     def per(amount: float, whole: float) -> float | None:
-        return amount / whole if whole else None
+        if whole:
+            return amount / whole
+        return None
 
     return {
         "tokens": tokens,

@@ -127,7 +127,9 @@ def piece_text(text: str) -> str:
     if len(text) > 4 and len(set(text)) == 1:
         return f"{piece_text(text[0])}, {len(text)} times"
     shown = visible(text).replace(" ", "␣")
-    return shown if len(shown) <= PIECE_CHARACTERS else shown[: PIECE_CHARACTERS - 1] + "…"
+    if len(shown) <= PIECE_CHARACTERS:
+        return shown
+    return shown[: PIECE_CHARACTERS - 1] + "…"
 
 
 def _sizes(model: dict[str, Any] | None) -> Table | None:
@@ -165,8 +167,12 @@ def _sizes(model: dict[str, Any] | None) -> Table | None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    if value is None:
+        return ""
+    return f"{value:.2f}"
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
+    if value is None:
+        return ""
+    return f"{value:.2%}"

@@ -235,15 +235,15 @@ def _file_problem(
         found = "is missing"
     except OSError as error:
         found = f"cannot be read ({error.strerror})"
-    return f"{path}: {found}. {_remedy(folder, name, record)}" if found else None
+    if found:
+        return f"{path}: {found}. {_remedy(folder, name, record)}"
+    return None
 
 
 def _content_problem(path: Path, record: Record, add: Callable[[int], None]) -> str | None:
-    return (
-        "has other bytes than were written"
-        if file_record(path, add)["checksum"] != record["checksum"]
-        else None
-    )
+    if file_record(path, add)["checksum"] != record["checksum"]:
+        return "has other bytes than were written"
+    return None
 
 
 def _sample_problem(path: Path, record: Record) -> str | None:
