@@ -109,7 +109,7 @@ STAGES = (
         ),
         inputs=("train-tokenizer", "tokenize"),
         needs=("pack",),
-        outside="pipeline.training.origin:inventory",
+        outside="pipeline.training.origin:origin_content",
         checks=(
             Check("pipeline.training.preflight:check_settings", is_ahead=True),
             Check("pipeline.training.preflight:check_start"),

@@ -83,7 +83,7 @@ def measure_saves(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
     """
     from pipeline.checkpoint.saver import Saver
     from pipeline.checkpoint.state import TrainState
-    from pipeline.training.loop import probe
+    from pipeline.training.loop import probe_logits
 
     config = ours.config
     about: RunFacts = {"model": {}, "tokenizer": "", "lineage": []}
@@ -95,7 +95,7 @@ def measure_saves(ours: Any, run_dir: Path, count: int) -> dict[str, Any]:
         deepspeeds = _deepspeeds(ours.engine, run_dir / "deepspeed")
         step = statistics.median([*plain, *(_seconds(ours.step) for _ in range(3))])
         began = time.perf_counter()
-        saver.save(replace(TrainState(), step=number + 1), probe(ours.run))
+        saver.save(replace(TrainState(), step=number + 1), probe_logits(ours.run))
         stall = time.perf_counter() - began
         beside = []
         while not saver.has_written:

@@ -1,5 +1,7 @@
-"""What must agree between a run and the checkpoint of another one that it begins from. Free of
-torch."""
+"""Check that a run can begin from another run's checkpoint. Free of torch.
+
+Reads the checkpoint's manifest and the other run's settings.
+"""
 
 from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.config.run_config import RunConfig
@@ -13,27 +15,25 @@ from pipeline.training.resume import settings_of
 
 
 def check_branch(config: RunConfig) -> None:
-    """Raise ConfigError where a run that has yet to begin cannot begin from what `train.init_from`
-    names."""
+    """Check that a new run can begin from what `model.pretrained` or `train.init_from` names.
+
+    Raises ConfigError where it cannot. Does nothing for a run that has checkpoints.
+    """
+    # A pretrained model has to be a transformers folder.
     if complete_checkpoints(run_folder(config).checkpoints):
         return
-    if (
-        config.model.pretrained is not None
-        and not (config.model.pretrained / MODEL_CONFIG).is_file()
-    ):
+    pretrained = config.model.pretrained
+    if pretrained is not None and not (pretrained / MODEL_CONFIG).is_file():
         raise ConfigError(
-            [
-                f"model.pretrained = {config.model.pretrained}: holds no config.json; name a "
-                "transformers folder"
-            ]
+            [f"model.pretrained = {pretrained}: holds no config.json; name a transformers folder"]
         )
 
-    # With weights alone, all but the model may differ; the ranks compare that.
+    # With weights alone, everything but the model may differ; the ranks compare the model later.
     origin = find_origin(config)
     if origin is None or config.train.init_take == "weights":
         return
 
-    # With everything, the checkpoint's step has to be one of this run's.
+    # With everything, the checkpoint's step has to end at the same tokens in this run.
     state = origin.manifest["state"]
     plan = config.step_plan
     planned = plan.tokens_after(state["step"])
@@ -41,33 +41,29 @@ def check_branch(config: RunConfig) -> None:
     if planned != state["tokens"]:
         problems.append(
             f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, in "
-            f"{origin.checkpoint} after "
-            f"{state['tokens']}; set them to those of {origin.run}, or train.init_take to weights"
+            f"{origin.checkpoint} after {state['tokens']}; set them to the values of {origin.run}, "
+            "or train.init_take to weights"
         )
     if plan.total_steps <= state["step"]:
         problems.append(
             f"train.train_tokens = {config.train.train_tokens}: must be above the "
-            f"{state['tokens']} tokens that "
-            f"{origin.checkpoint} has seen, which count"
+            f"{state['tokens']} tokens that {origin.checkpoint} has seen, which count"
         )
 
-    # The optimizer's state has to be one of this run's.
+    # The optimizer's state has to fit this run's optimizer and precision.
     before = read_json(RunFolder(origin.run).settings) or {}
-    for name, own in (
-        ("precision.dtype", config.precision.dtype),
-        ("optimizer.kind", config.optimizer.kind),
-    ):
-        if name in before and before[name] != own:
+    fixed = {"precision.dtype": config.precision.dtype, "optimizer.kind": config.optimizer.kind}
+    for name, value in fixed.items():
+        if name in before and before[name] != value:
             problems.append(
-                f"{name} = {own}: {origin.run} has {before[name]}; set it back, or train.init_take "
-                "to weights"
+                f"{name} = {value}: {origin.run} has {before[name]}; set it back, or "
+                "train.init_take to weights"
             )
     if problems:
         raise ConfigError(problems)
 
 
 def changed_settings(config: RunConfig, origin: Origin) -> list[str]:
-    """Name every setting that differs from those of the run that a branch begins from, data and
-    schedule included."""
+    """Return every setting that differs between a branch and the run that it begins from."""
     before = read_json(RunFolder(origin.run).settings) or {}
     return differences(before, settings_of(config))

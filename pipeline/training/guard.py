@@ -1,8 +1,7 @@
-"""Guards on learning: updates that are not made, and trouble that a run goes back behind.
+"""Guards on learning: they count skipped updates and decide when a run has to roll back.
 
-All is decided from numbers that the ranks have agreed on and from what a checkpoint holds: every
-rank decides alike, and a run that is repeated without the skipped samples decides as the first one
-did. Free of torch.
+They decide from agreed figures and from the state that a checkpoint holds. So every rank decides
+alike, and a second run without the skipped samples decides as the first one did. Free of torch.
 """
 
 import math
@@ -16,39 +15,41 @@ from pipeline.config.run_sections import Guard
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.order import Order
 
-OF_NORMAL = 1.4826
-"""Standard deviations of a normal distribution in its median absolute deviation."""
+DEVIATIONS_PER_MAD = 1.4826
+"""Standard deviation of a normal distribution, divided by its median absolute deviation."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a run has to go back."""
+    """Why a run has to roll back."""
 
     reason: str
     steps: int
-    """So many of the last steps are suspected: their samples are skipped."""
+    """Number of the latest steps that are suspected: their samples are skipped."""
     is_in_weights: bool
-    """Whether the weights after those steps are suspected, too: a spike shows what the step before
-    has done."""
+    """Whether the weights after those steps are suspected as well.
+
+    After a spike they are: the loss of a step shows what the update before it did.
+    """
 
 
-def judge(
+def apply_guards(
     state: GuardState, loss: float | None, is_made: bool, settings: Guard
 ) -> tuple[GuardState, Trouble | None]:
-    """Return what is known after one more step, and the trouble if there is any.
+    """Return the guards' state after one more step, and the trouble where there is any.
 
     `loss` in nats, None where it was not finite; `is_made`: whether the weights were updated.
     """
+    # Count updates that were not made: too many in a row are trouble.
+    trouble = None
     if not is_made or loss is None:
         count = state.not_made + 1
-        reason = f"loss or gradient was not finite in {count} steps in a row"
-        trouble = (
-            Trouble(reason, count, is_in_weights=False)
-            if count > settings.max_skipped_updates
-            else None
-        )
+        if count > settings.max_skipped_updates:
+            reason = f"loss or gradient was not finite in {count} steps in a row"
+            trouble = Trouble(reason, count, is_in_weights=False)
         return replace(state, not_made=count), trouble
-    trouble = None
+
+    # Compare the loss with a full window of earlier ones: a spike is trouble.
     threshold = settings.spike_deviations
     window = settings.spike_window_steps
     if threshold is not None and len(state.losses) == window:
@@ -63,30 +64,36 @@ def judge(
 
 
 def deviations_above(losses: Iterable[float], loss: float) -> tuple[float, float]:
-    """Return the median of losses, and how far above it one more lies, in robust standard
-    deviations.
+    """Return the median of `losses`, and how far `loss` is above it in robust standard deviations.
 
-    Those are by the median absolute deviation, which the outliers themselves do not widen.
+    The standard deviation is estimated from the median absolute deviation, which outliers do not
+    widen.
     """
-    known = list(losses)
-    median = statistics.median(known)
-    spread = OF_NORMAL * statistics.median(abs(value - median) for value in known)
-    return median, (loss - median) / spread if spread else math.inf if loss > median else 0.0
+    window = list(losses)
+    median = statistics.median(window)
+    spread = DEVIATIONS_PER_MAD * statistics.median(abs(value - median) for value in window)
+    if spread:
+        return median, (loss - median) / spread
+    if loss > median:
+        return median, math.inf
+    return median, 0.0
 
 
-def is_new_level(config: RunConfig, order: Order, step: int) -> bool:
-    """Tell whether losses before a step say nothing of its own: another mixture, batch or length of
-    rows begins."""
-    plan = config.step_plan
+def starts_new_level(config: RunConfig, order: Order, step: int) -> bool:
+    """Tell whether a step begins another mixture, batch size or row length.
+
+    Losses of earlier steps cannot be compared with its loss then.
+    """
     if step == 1:
         return True
-    if (plan.samples(step), plan.sequence_length(step)) != (
-        plan.samples(step - 1),
-        plan.sequence_length(step - 1),
-    ):
+    plan = config.step_plan
+    if plan.samples(step) != plan.samples(step - 1):
         return True
-    here, before = (_first_sample(config, order, at) for at in (step, step - 1))
-    return any(before < start <= here for start in phase_starts(config))
+    if plan.sequence_length(step) != plan.sequence_length(step - 1):
+        return True
+    sample = _first_sample(config, order, step)
+    sample_before = _first_sample(config, order, step - 1)
+    return any(sample_before < start <= sample for start in phase_starts(config))
 
 
 def _first_sample(config: RunConfig, order: Order, step: int) -> int:
@@ -96,10 +103,12 @@ def _first_sample(config: RunConfig, order: Order, step: int) -> int:
 def suspected_samples(
     config: RunConfig, order: Order, step: int, steps: int, checkpoint_step: int
 ) -> tuple[int, int]:
-    """Return the samples `[first, end)` of the last steps up to `step`, none of which the
-    checkpoint has seen."""
-    first = max(step - steps, checkpoint_step) + 1
+    """Return the samples `[first, end)` of the last `steps` steps up to `step`.
+
+    Leaves out samples of steps up to `checkpoint_step`, which the checkpoint has already seen.
+    """
     plan = config.step_plan
-    return order.sample_at(plan.first_position(first)), order.sample_at(
-        plan.first_position(step + 1) - 1
-    ) + 1
+    first_step = max(step - steps, checkpoint_step) + 1
+    first = order.sample_at(plan.first_position(first_step))
+    last = order.sample_at(plan.first_position(step + 1) - 1)
+    return first, last + 1

@@ -47,8 +47,8 @@ from pipeline.store.outcome import Outcome
 from pipeline.store.rank_environment import groups_of_this_process
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training.job_inputs import JobInputs, open_inputs
-from pipeline.training.job_report import device_name, record_start, result_of_run
-from pipeline.training.loop import RollbackNeeded, train
+from pipeline.training.job_report import count_finished_run, device_name, record_start
+from pipeline.training.loop import RollbackNeeded, run_training_loop
 from pipeline.training.new_run import begin_new_run, weights_to_begin_with
 from pipeline.training.resumed_run import load_newest_intact
 from pipeline.training.rollback import roll_back
@@ -61,18 +61,18 @@ from pipeline.training.trackers import Trackers
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """What the ranks have agreed to build."""
+    """The engine that the ranks have agreed to build."""
 
     resolved: DeepSpeedConfig
-    """The complete DeepSpeed config."""
+    """Complete DeepSpeed config."""
     sizes: ModelParameters
     disk_need: str
-    """What checkpoints will take on the disk, in words."""
+    """Sentence on the disk space that checkpoints will need, for the start event."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One rank's job, set up as far as its engine."""
+    """One rank's job, set up and with its engine built."""
 
     config: RunConfig
     groups: RankGroups
@@ -88,9 +88,10 @@ class Job:
 def run_job(
     config: RunConfig, stop: StopSignal, heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT
 ) -> Outcome:
-    """Train until the end, a stop signal or trouble, and return how it ended.
+    """Train until the last step, a stop signal or a rollback, and return how it ended.
 
-    Raises UserError, the same on every rank, where the settings or what is on disk do not allow it.
+    Raises UserError, the same on every rank, where the settings or the files on disk do not allow
+    the run.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     groups = groups_of_this_process()
@@ -98,7 +99,7 @@ def run_job(
     resolved = resolve_template(template, config, groups.sizes, str(config.deepspeed))
     times = StartUpTimes(heartbeat)
 
-    # Open what is read and compile what is missing before any rank waits for another.
+    # Open the inputs and compile missing operators before any rank waits for another.
     inputs = open_inputs(config)
     times.mark("data")
     provide_operators(config, groups, resolved)
@@ -127,8 +128,10 @@ def run_job(
 
 
 def provide_operators(config: RunConfig, groups: RankGroups, resolved: DeepSpeedConfig) -> None:
-    """Have what DeepSpeed compiles ready before the ranks meet, where a wait for a compiler would
-    look like a hang."""
+    """Compile DeepSpeed's missing operators before the ranks meet.
+
+    Later, ranks that wait for a compiler would look like a hang.
+    """
     for operator in needed_operators(resolved, config.optimizer):
         missing = not extensions.is_operator_built(operator)
         if missing and groups.is_rank_0:
@@ -144,9 +147,9 @@ def plan_engine(
     resolved: DeepSpeedConfig,
     architecture: PretrainedConfig,
 ) -> EnginePlan:
-    """Return what to build, if every rank's device can hold it and the disk its checkpoints.
+    """Plan the engine, and check that devices and disk have room for it and its checkpoints.
 
-    Raises ConfigError, on every rank, where they cannot.
+    Raises ConfigError on every rank where a device or the disk has too little room.
     """
     sizes = count_parameters(architecture)
     resolved = fit_buckets(resolved, sizes.total)
@@ -171,10 +174,10 @@ def build_engine(
 ) -> Engine:
     """Build the model with its first weights, and DeepSpeed's engine around it.
 
-    The token files are looked at meanwhile. Raises UserError, on every rank, where they are not
-    what was made, or the weights do not fit.
+    Meanwhile a thread checks the token files. Raises UserError on every rank where they are not
+    the files that `tokenize` wrote, or where the weights do not fit the model.
     """
-    # What the ranks still do together, before they build each for itself.
+    # The last steps that ranks take together before each builds its own model.
     weights = weights_to_begin_with(config, groups, inputs.architecture, start)
     if groups.is_rank_0:
         write_json(run_folder(config).deepspeed, plan.resolved)
@@ -183,7 +186,7 @@ def build_engine(
     tokens_check = BackgroundCheck(tokens_dir, list(config.sources), part=part)
     times.mark("process_group")
 
-    # The model, and the engine around it.
+    # Build the model, then the engine around it.
     sharding = construction_sharding(plan.resolved)
     causal_lm = build_model(config, inputs.architecture, weights, sharding)
     model = LanguageModel(causal_lm, config.optimizer.z_loss_weight)
@@ -191,18 +194,18 @@ def build_engine(
     engine = make_engine(config, groups, plan.resolved, model)
     times.mark("engine")
 
-    # No step is made of other tokens than those that were checked.
+    # Wait for the check: no step may be trained on damaged token files.
     damage = problems_on_any_rank(groups, tokens_check.finish())
     if damage:
         lines = [f"  - {line}" for line in damage]
-        raise UserError("\n".join(["The token files are not those that were made:", *lines]))
+        raise UserError("\n".join(["The token files are not as tokenize wrote them:", *lines]))
     return engine
 
 
 def begin_or_resume(
     config: RunConfig, groups: RankGroups, engine: Engine, start: RunStart
 ) -> TrainState:
-    """Bring the engine to where the run starts, and return the state that it has there."""
+    """Load the weights that the run starts from into the engine; return the run's state there."""
     begin_random_state(config.train.seed, 0, groups.world_rank)  # dropout differs between ranks
     if start.checkpoints:
         return load_newest_intact(config, groups, engine, start.checkpoints)
@@ -210,26 +213,25 @@ def begin_or_resume(
 
 
 def train_job(job: Job, state: TrainState) -> Outcome:
-    """Train from a state until the end, a stop signal or trouble, and return how it ended."""
+    """Train from `state` until the last step, a stop signal or a rollback; return how it ended."""
     config = job.config
     groups = job.groups
 
-    # Records begin where the run does: what an earlier start wrote after that is moved aside.
-    metrics = MetricsFile(config.paths.run_dir, state.step) if groups.is_rank_0 else None
+    # Open metrics.jsonl; this moves steps that an earlier start recorded after `state` aside.
+    metrics = None
     if groups.is_rank_0:
-        epochs = job.inputs.data.order.epochs(config.total_samples)
-        disk_need = job.plan.disk_need
+        metrics = MetricsFile(config.paths.run_dir, state.step)
         record_start(
             config,
             groups.sizes,
             job.engine,
             job.plan.sizes,
             state,
-            epochs=epochs,
-            disk_need=disk_need,
+            epochs=job.inputs.data.order.epochs(config.total_samples),
+            disk_need=job.plan.disk_need,
         )
 
-    # Rollbacks and the run file may leave samples out.
+    # Leave out the samples that rollbacks and the run file skip.
     skipped = call_on_rank_0(groups, skipped_samples, config, state.skipped)
     state = replace(state, skipped=skipped)
     data = replace(job.inputs.data, order=job.inputs.data.order.skipping(skipped))
@@ -237,26 +239,27 @@ def train_job(job: Job, state: TrainState) -> Outcome:
         check_document_mask(job.engine.module, config.data.sequence_length)
     job.times.mark("checks_and_resume")
 
-    # Train; trouble has the ranks end, and start again from an earlier checkpoint.
+    # Train; on a rollback the ranks end, and the next start begins at an earlier checkpoint.
     share = RankShare(groups, config.batch.micro_batch_sequences, config.step_plan)
     steps = range(state.step + 1, config.total_steps + 1)
     with (
         Loader(data, share, steps, Mover(job.engine.device)) as loader,
         Trackers(config, state.step, groups.world_rank) as trackers,
     ):
-        run = make_run(job, loader, Progress(job.heartbeat, metrics, trackers, job.times))
+        run = assemble_run(job, loader, Progress(job.heartbeat, metrics, trackers, job.times))
         try:
-            state = train(run, state)
+            state = run_training_loop(run, state)
         except RollbackNeeded as trouble:
             return roll_back(run, trouble)
     return end_job(job, state, metrics)
 
 
-def make_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:
-    """Return what the loop works with."""
+def assemble_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:
+    """Gather the objects that the training loop works with."""
     config = job.config
     engine = job.engine
-    # What a step costs, for throughput and utilisation.
+
+    # The cost of a step, for throughput and utilisation.
     is_mixture = bool(expert_modules(engine.module.causal_lm))
     cost = StepCost(
         size=model_size(job.inputs.architecture, job.plan.sizes),
@@ -265,7 +268,7 @@ def make_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:
         recomputes=config.train.activation_checkpointing,
     )
 
-    # Checkpoints, written beside training.
+    # The saver writes checkpoints while training goes on.
     saver = Saver(
         engine,
         job.groups,
@@ -290,17 +293,21 @@ def make_run(job: Job, loader: Loader[DeviceBatch], progress: Progress) -> Run:
 
 
 def end_job(job: Job, state: TrainState, metrics: MetricsFile | None) -> Outcome:
-    """Record that training has ended; returns the outcome, with the run's result if it is done."""
+    """Record that training has ended; return the outcome, with the counts of a finished run."""
     config = job.config
     is_done = state.step == config.total_steps
+
+    # Close the records.
     if metrics is not None:
         metrics.close()
         write_event(config.paths.run_dir, "end" if is_done else "stop", step=state.step)
     if not is_done:
         return {"status": "interrupted", "step": state.step, "counts": {}}
+
+    # Only rank 0 has read metrics.jsonl, from which the counts come.
     counts: TrainCounts | None = None
     if job.groups.is_rank_0:
-        counts = result_of_run(
+        counts = count_finished_run(
             config,
             job.groups.sizes,
             zero_stage(job.plan.resolved),

@@ -1,4 +1,4 @@
-"""What a training job reads before its ranks meet: the architecture, the data, the held-out text."""
+"""The inputs that a training job opens before its ranks meet: architecture, data, held-out text."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from pipeline.training.validation import HeldOut, bytes_of_ids, choose_held_out
 
 @dataclass(frozen=True)
 class JobInputs:
-    """What is read, opened."""
+    """The opened inputs of a training job."""
 
     architecture: PretrainedConfig
     data: TrainingData
@@ -23,10 +23,10 @@ class JobInputs:
 
 
 def open_inputs(config: RunConfig) -> JobInputs:
-    """Open what the run is trained and validated on.
+    """Open the model's architecture, the training data and the held-out sequences.
 
-    Raises ConfigError where the model's settings do not fit the tokenizer, DataError where tokens
-    are missing.
+    Raises ConfigError where the model's settings do not fit the tokenizer, DataError where token
+    files are missing.
     """
     architecture = model_config(config)
     data = open_data(config)

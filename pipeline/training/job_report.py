@@ -1,5 +1,7 @@
-"""What a training job records of itself: its start in events.jsonl, its result for the stage's
-manifest."""
+"""The records of a training job: its start in events.jsonl, its counts for the stage's manifest.
+
+Reads metrics.jsonl; writes events.jsonl.
+"""
 
 import statistics
 
@@ -30,8 +32,11 @@ def record_start(
     epochs: dict[str, float],
     disk_need: str,
 ) -> None:
-    """Write what this start of the run is to events.jsonl; `epochs` of each source in the whole
-    run."""
+    """Write the `start` event to events.jsonl.
+
+    `epochs`: source -> times that the whole run reads its text; `disk_need`: sentence on the disk
+    space for checkpoints.
+    """
     peak_rate = config.optimizer.peak_learning_rate
     factor = config.learning_rate_factor
     write_event(
@@ -46,29 +51,33 @@ def record_start(
         learning_rate={"peak": peak_rate, "factor": factor, "scaled_peak": peak_rate * factor},
         **_parameter_counts(sizes),
         attention=engine.module.attention,
-        message=f"{_how_it_runs(engine, ranks, sizes)}; {disk_need}",
+        message=f"{_describe_engine(engine, ranks, sizes)}; {disk_need}",
         config=dump(config),
     )
 
 
-def _how_it_runs(engine: Engine, ranks: GroupSizes, sizes: ModelParameters) -> str:
-    """Return what was chosen by what is at hand, in a line that the supervisor shows."""
+def _describe_engine(engine: Engine, ranks: GroupSizes, sizes: ModelParameters) -> str:
+    """Describe model, ZeRO stage, device, optimizer and attention in one line for the screen."""
     model: LanguageModel = engine.module
-    losses = "logits a chunk at a time" if model.chunks_logits else "all logits at once"
+    losses = "all logits at once"
+    if model.chunks_logits:
+        losses = "logits a chunk at a time"
     return (
         f"{model.config.model_type}, {sizes.total:,} parameters ({sizes.non_embedding:,} without "
-        "embeddings), ZeRO "
-        f"{engine.zero_optimization_stage()} on {ranks.world} ranks of {device_name()}, "
-        f"{type(engine.basic_optimizer).__name__}, attention by {model.attention}, {losses}"
+        f"embeddings), ZeRO {engine.zero_optimization_stage()} on {ranks.world} ranks of "
+        f"{device_name()}, {type(engine.basic_optimizer).__name__}, attention by "
+        f"{model.attention}, {losses}"
     )
 
 
 def device_name() -> str:
-    """Return the name of this rank's GPU, or CPU."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    """Return the name of this rank's GPU, or `CPU` where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "CPU"
 
 
-def result_of_run(
+def count_finished_run(
     config: RunConfig,
     ranks: GroupSizes,
     zero_stage: int,
@@ -78,12 +87,17 @@ def result_of_run(
     *,
     lineage: list[LineageEntry],
 ) -> TrainCounts:
-    """Return what the stage's manifest says of a run that has made its last step; reads
-    metrics.jsonl."""
+    """Return the counts of a finished run for the stage's manifest; reads metrics.jsonl."""
+    # Figures over all steps, and a bound to compare the held-out loss with.
     records = read_metrics(config.paths.run_dir)
     last = records[-1]
     entropy, entropy_by_source = unigram_entropy(held_out)
     utilisations = [record["mfu"] for record in records if record["mfu"] is not None]
+    median_utilisation = None
+    if utilisations:
+        median_utilisation = statistics.median(utilisations)
+
+    # All counts of the stage; the supervisor adds what is known of the data.
     counts: TrainCounts = {
         "headline": _headline(state, records),
         "step": state.step,
@@ -100,7 +114,7 @@ def result_of_run(
         "zero_stage": zero_stage,
         "device": device_name(),
         "tokens_per_second": statistics.median(r["tokens_per_second"] for r in records),
-        "mfu": statistics.median(utilisations) if utilisations else None,
+        "mfu": median_utilisation,
         "checkpoint": checkpoint_name(state.step),
         "lineage": lineage,
     }
@@ -110,10 +124,9 @@ def result_of_run(
 
 
 def _headline(state: TrainState, records: list[StepRecord]) -> str:
-    """Return a run's result in one line; its loss is that of the last step whose loss was
-    finite."""
+    """Return a run's result in one line, with the loss of the last step whose loss is finite."""
     finite = [record["loss"] for record in records if record["loss"] is not None]
-    loss = finite[-1] if finite else float("nan")
+    loss = finite[-1] if finite else float("nan")  # no step has a finite loss
     line = f"step {state.step:,}, {state.tokens:,} tokens, loss {loss:.3f}"
     validation = records[-1].get("validation_loss")
     if validation is not None:

@@ -12,16 +12,17 @@ from pipeline.engine.engine import loss_scale
 from pipeline.engine.optimizers.parameter_groups import set_learning_rate
 from pipeline.store.events import write_event
 from pipeline.store.metrics import StepFacts, StepRecord, ValidationFigures
-from pipeline.training.guard import Trouble, is_new_level, judge
+from pipeline.training.guard import Trouble, apply_guards, starts_new_level
 from pipeline.training.run import Run
 from pipeline.training.train_step import StepResult, noise_scale_after, train_step
-from pipeline.training.validation import validate
+from pipeline.training.validation import validate_held_out
 
 PROBE_TOKENS = 32
+"""Token ids in the probe that each checkpoint keeps with its logits."""
 
 
 class RollbackNeeded(Exception):
-    """The run has to go back to a checkpoint. Raised on every rank after the same step."""
+    """The run has to roll back to a checkpoint. Raised on every rank after the same step."""
 
     def __init__(self, step: int, trouble: Trouble) -> None:
         super().__init__(trouble.reason)
@@ -29,10 +30,10 @@ class RollbackNeeded(Exception):
         self.trouble = trouble
 
 
-def train(run: Run, state: TrainState) -> TrainState:
-    """Train from `state` to the end, or until told to stop; the returned state has been saved.
+def run_training_loop(run: Run, state: TrainState) -> TrainState:
+    """Train from `state` to the last step or a request to stop; return the state that was saved.
 
-    Raises RollbackNeeded, and NotFinite, on every rank at the same step.
+    Raises RollbackNeeded or LossNotFinite on every rank at the same step.
     """
     config = run.config
     plan = config.step_plan
@@ -48,8 +49,8 @@ def train(run: Run, state: TrainState) -> TrainState:
         run.engine.set_train_batch_size(plan.samples(step))
         result = train_step(run, micro_batches, step)
 
-        # Judge the step by what all ranks have agreed on: they decide alike.
-        guard, trouble = _judge_step(run, state, result)
+        # Apply the guards to the agreed figures, so that every rank decides alike.
+        guard, trouble = _guard_step(run, state, result)
         noise_scale = noise_scale_after(run, state, result)
         state = state.after_step(plan.tokens(step), noise_scale, guard)
 
@@ -64,7 +65,7 @@ def train(run: Run, state: TrainState) -> TrainState:
         }
         run.progress.heartbeat.beat(f"step {step} done")
 
-        # Validate, unless the weights are about to be given up.
+        # Validate, unless a rollback is about to discard the weights.
         if not trouble and (is_last or step % config.train.validate_every_steps == 0):
             figures = _validate(run)
             record = {**record, **figures, "validation_seconds": time.perf_counter() - ended}
@@ -72,11 +73,11 @@ def train(run: Run, state: TrainState) -> TrainState:
         if trouble:
             raise RollbackNeeded(step, trouble)
 
-        # Save, and publish what all ranks have written meanwhile.
+        # Publish the pending checkpoint once all ranks have written it; begin the next one.
         if result.saved:
             run.saver.publish()
         if is_last or result.stop or is_save_due(step, config.checkpoint):
-            run.saver.save(state, probe(run))
+            run.saver.save(state, probe_logits(run))
 
         # Stop.
         if result.stop and not is_last:
@@ -86,15 +87,17 @@ def train(run: Run, state: TrainState) -> TrainState:
     return state
 
 
-def _judge_step(
+def _guard_step(
     run: Run, state: TrainState, result: StepResult
 ) -> tuple[GuardState, Trouble | None]:
-    """Return what the guards know after the step that follows `state`, and the trouble if there is
-    any; records an update that was not made."""
+    """Apply the guards to the step that follows `state`; return their new state, and any trouble.
+
+    Writes an event where the update was not made.
+    """
     config = run.config
     step = state.step + 1
     before = state.guard
-    if is_new_level(config, run.loader.data.order, step):
+    if starts_new_level(config, run.loader.data.order, step):
         before = GuardState()
     if not result.is_made and run.groups.is_rank_0:
         write_event(
@@ -104,11 +107,11 @@ def _judge_step(
             loss=result.finite_loss,
             message=f"step {step}: loss or gradient is not finite; its update is not made",
         )
-    return judge(before, result.finite_loss, result.is_made, config.guard)
+    return apply_guards(before, result.finite_loss, result.is_made, config.guard)
 
 
 def _step_facts(run: Run, state: TrainState, result: StepResult, rate: float) -> StepFacts:
-    """Return what metrics.jsonl says of a step that is done, but for its speed."""
+    """Return the fields of a completed step's record in metrics.jsonl, without its speed."""
     return {
         "step": state.step,
         "tokens": state.tokens,
@@ -124,7 +127,8 @@ def _step_facts(run: Run, state: TrainState, result: StepResult, rate: float) ->
 
 def _validate(run: Run) -> ValidationFigures:
     micro_batch = run.config.batch.micro_batch_sequences
-    return validate(run.engine, run.groups, run.held_out, micro_batch, run.progress.heartbeat)
+    heartbeat = run.progress.heartbeat
+    return validate_held_out(run.engine, run.groups, run.held_out, micro_batch, heartbeat)
 
 
 def _write(run: Run, record: StepRecord) -> None:
@@ -136,9 +140,11 @@ def _write(run: Run, record: StepRecord) -> None:
 
 
 @torch.no_grad()
-def probe(run: Run) -> dict[str, np.ndarray]:
-    """Return fixed token ids `(1, positions)` and the engine's logits for them `(1, positions,
-    vocabulary) float32`."""
+def probe_logits(run: Run) -> dict[str, np.ndarray]:
+    """Run fixed token ids through the engine; every rank calls it.
+
+    Returns `input_ids` `(1, positions) int64` and `logits` `(1, positions, vocabulary) float32`.
+    """
     vocabulary = run.engine.module.config.vocab_size
     positions = min(PROBE_TOKENS, run.config.data.sequence_length)
     ids = torch.arange(1, positions + 1, device=run.engine.device)[None] * 7919 % vocabulary

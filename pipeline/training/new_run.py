@@ -1,4 +1,7 @@
-"""How a run without a checkpoint of its own begins, on its ranks: with which weights and state."""
+"""The first weights and the first state of a run that has no checkpoint of its own, on its ranks.
+
+Reads another run's checkpoint or a transformers folder; writes a `branch` event.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,8 +27,10 @@ from pipeline.training.run_start import RunStart
 def weights_to_begin_with(
     config: RunConfig, groups: RankGroups, architecture: PretrainedConfig, start: RunStart
 ) -> GivenWeights | None:
-    """Return the weights to put into the model, None where they are drawn or come with a
-    checkpoint."""
+    """Return the weights to build the model with.
+
+    None where the initial weights are random, or are loaded later with a whole checkpoint.
+    """
     if start.checkpoints:
         return None
     if start.origin is not None:
@@ -40,19 +45,21 @@ def weights_to_begin_with(
 
 
 def _on_rank_0(groups: RankGroups, read: Callable[[], GivenWeights]) -> GivenWeights:
-    """Open weights on rank 0 only; the other ranks learn the shapes, or what was wrong."""
+    """Open weights on rank 0 only; the other ranks receive the shapes, or the same error."""
     opened: list[GivenWeights] = []
 
-    def shapes() -> tuple[str, dict[str, torch.Size]]:
+    def open_and_describe() -> tuple[str, dict[str, torch.Size]]:
         opened.append(read())
         return opened[0].where, dict(opened[0].shapes)
 
-    where, known = call_on_rank_0(groups, shapes)
-    return opened[0] if groups.is_rank_0 else GivenWeights(where, known, None)
+    where, shapes = call_on_rank_0(groups, open_and_describe)
+    if groups.is_rank_0:
+        return opened[0]
+    return GivenWeights(where, shapes, None)
 
 
 def stored_as_weights(checkpoint: Path, stored: StoredWeights) -> GivenWeights:
-    """Return a checkpoint's parameters by their names in transformers."""
+    """Return a checkpoint's parameters under the names that transformers gives them."""
     shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes.items()}
     return GivenWeights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
 
@@ -60,8 +67,11 @@ def stored_as_weights(checkpoint: Path, stored: StoredWeights) -> GivenWeights:
 def begin_new_run(
     config: RunConfig, groups: RankGroups, engine: Engine, start: RunStart
 ) -> TrainState:
-    """Return the state of a run without a checkpoint of its own, and record in events.jsonl that it
-    branches."""
+    """Return the first state of a run that has no checkpoint of its own.
+
+    Loads the base's checkpoint with `train.init_take: everything`. Writes a `branch` event where
+    the run begins from another one.
+    """
     if start.origin is None:
         return TrainState()
     state = TrainState()
@@ -81,8 +91,10 @@ def begin_new_run(
 def _load_all_of_base(
     config: RunConfig, groups: RankGroups, engine: Engine, checkpoint: Path
 ) -> TrainState:
-    """Load another run's checkpoint, but for the optimizer's settings, which are this run's, and
-    the guards' memory: its losses may be of other data."""
+    """Load another run's checkpoint with this run's optimizer settings and a new guard state.
+
+    The base's losses may come from other data, so the guards must not compare with them.
+    """
     own_settings = [
         {key: value for key, value in group.items() if key != "params"}
         for group in engine.optimizer.param_groups

@@ -1,7 +1,7 @@
-"""What a run begins from: another run's checkpoint (`train.init_from`) or a transformers folder
-(`model.pretrained`).
+"""The origin of a run: another run's checkpoint (`train.init_from`) or `model.pretrained`.
 
-Reads manifests, and of weights a sample; free of torch. The other run is never written to.
+Reads manifests of checkpoints, and hashes a transformers folder. Never writes to the other run.
+Free of torch.
 """
 
 import re
@@ -20,17 +20,18 @@ from pipeline.store.records import CheckpointManifest
 
 @dataclass(frozen=True)
 class Origin:
-    """The checkpoint that a run begins from."""
+    """Another run's checkpoint that this run begins from."""
 
     checkpoint: Path
     manifest: CheckpointManifest
 
     @property
     def run(self) -> Path:
+        """Folder of the other run."""
         return self.checkpoint.parents[1]
 
     def lineage(self) -> list[LineageEntry]:
-        """Return the checkpoints that led here, the oldest first."""
+        """Return the checkpoints that led to this run, the oldest first."""
         last: LineageEntry = {
             "run": str(self.run),
             "step": self.manifest["state"]["step"],
@@ -40,8 +41,12 @@ class Origin:
 
 
 def find_origin(config: RunConfig) -> Origin | None:
-    """Return what `train.init_from` names, None where it is not set. Raises ConfigError naming the
-    steps that there are."""
+    """Return the checkpoint that `train.init_from` names; None where it is not set.
+
+    Raises ConfigError where it is this run's own folder, or where there is no such complete
+    checkpoint.
+    """
+    # The folder has to be another run's, with a complete checkpoint.
     if config.train.init_from is None:
         return None
     run, step = _run_and_step(config.train.init_from)
@@ -54,61 +59,65 @@ def find_origin(config: RunConfig) -> Origin | None:
     if not checkpoints:
         raise ConfigError(
             [
-                f"{setting}: {RunFolder(run).checkpoints} holds no complete checkpoint; name the folder "
-                "of a run"
+                f"{setting}: {RunFolder(run).checkpoints} holds no complete checkpoint; name the "
+                "folder of a run"
             ]
         )
-    chosen = checkpoints[-1] if step is None else RunFolder(run).checkpoint(step)
+
+    # Without a step: the newest one.
+    chosen = checkpoints[-1]
+    if step is not None:
+        chosen = RunFolder(run).checkpoint(step)
     if chosen not in checkpoints:
-        raise ConfigError(
-            [f"{setting}: no such checkpoint; there are those of step {_steps(checkpoints)}"]
-        )
+        steps = _list_steps(checkpoints)
+        raise ConfigError([f"{setting}: no such checkpoint; there are checkpoints of step {steps}"])
     return Origin(chosen, read_checkpoint_manifest(chosen))
 
 
-def refuse_damaged(origin: Origin, damage: list[str]) -> None:
-    """Raise DataError where a checkpoint is not what was written."""
-    if damage:
-        others = [
-            path
-            for path in complete_checkpoints(origin.checkpoint.parent)
-            if path != origin.checkpoint
-        ]
-        remedy = (
-            f"name another step with train.init_from: {_steps(others)}"
-            if others
-            else "it is the only one there"
-        )
-        raise DataError(f"{origin.checkpoint}: is damaged: {', '.join(damage)}; {remedy}")
+def refuse_damaged_origin(origin: Origin, damage: list[str]) -> None:
+    """Raise DataError, with the other steps to choose from, where `damage` names any flaw."""
+    if not damage:
+        return
+    checkpoints = complete_checkpoints(origin.checkpoint.parent)
+    others = [path for path in checkpoints if path != origin.checkpoint]
+    remedy = "the run has no other checkpoint"
+    if others:
+        remedy = f"name another step with train.init_from: {_list_steps(others)}"
+    raise DataError(f"{origin.checkpoint}: is damaged: {', '.join(damage)}; {remedy}")
 
 
-def inventory(config: RunConfig) -> dict[str, str | None]:
-    """Describe what a run begins from by content, for the stage's fingerprint; None for what has
-    been moved away.
+def origin_content(config: RunConfig) -> dict[str, str | None]:
+    """Describe the content of a run's origin, for the stage's fingerprint.
 
-    `RUN` without a step is `newest`: a run that has begun stays what it is when that run goes on.
+    Returns setting -> checksum; None for a checkpoint or folder that has been moved away. `RUN`
+    without a step is `newest`, so that new checkpoints of that run do not make this run stale.
     """
-    described: dict[str, str | None] = {}
+    content: dict[str, str | None] = {}
     if config.train.init_from is not None:
-        run, step = _run_and_step(config.train.init_from)
-        manifest = manifest_path(RunFolder(run).checkpoint(step or 0))
-        described["train.init_from"] = (
-            "newest"
-            if step is None
-            else file_record(manifest)["checksum"]
-            if manifest.is_file()
-            else None
-        )
+        content["train.init_from"] = _content_of_checkpoint(config.train.init_from)
     folder = config.model.pretrained
     if folder is not None:
-        described["model.pretrained"] = content_of_model_folder(folder)
-    return described
+        content["model.pretrained"] = content_of_model_folder(folder)
+    return content
+
+
+def _content_of_checkpoint(location: Path) -> str | None:
+    run, step = _run_and_step(location)
+    if step is None:
+        return "newest"
+    manifest = manifest_path(RunFolder(run).checkpoint(step))
+    if not manifest.is_file():
+        return None
+    return file_record(manifest)["checksum"]
 
 
 def _run_and_step(location: Path) -> tuple[Path, int | None]:
-    named = re.fullmatch(r"(.+)@(\d+)", str(location))
-    return (Path(named[1]), int(named[2])) if named else (location, None)
+    """Split `RUN@STEP` into its parts; without `@STEP` the step is None."""
+    match = re.fullmatch(r"(.+)@(\d+)", str(location))
+    if match is None:
+        return location, None
+    return Path(match[1]), int(match[2])
 
 
-def _steps(checkpoints: list[Path]) -> str:
+def _list_steps(checkpoints: list[Path]) -> str:
     return ", ".join(str(int(path.name.partition("_")[2])) for path in checkpoints)

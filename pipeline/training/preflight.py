@@ -1,5 +1,4 @@
-"""What `train` refuses before anything is started. Free of torch, so that the answer comes at
-once."""
+"""Checks of `train` that run before anything is started. Free of torch, so that they are fast."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,45 +11,54 @@ from pipeline.model.model_facts import model_facts
 from pipeline.model.parametrisation import refuse_mup
 from pipeline.training import branch, resume, trackers
 
-Part = Callable[[RunConfig], None]
+Check = Callable[[RunConfig], None]
 
 
 def check_settings(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of template, batch, vocabulary and muP: wrong wherever
-    the run is trained."""
-    _all_of((refuse_execution, refuse_mup), config)
+    """Check template, batch, vocabulary and muP, which do not depend on the machine.
+
+    Raises ConfigError with every problem.
+    """
+    _run_checks((refuse_execution, refuse_mup), config)
 
 
 def check_start(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of resume, branch and trackers: of what this machine and
-    run_dir hold now."""
-    _all_of((resume.check_resume, branch.check_branch, trackers.check_trackers), config)
+    """Check resume, branch and trackers, which depend on this machine and on run_dir.
+
+    Raises ConfigError with every problem.
+    """
+    _run_checks((resume.check_resume, branch.check_branch, trackers.check_trackers), config)
 
 
 def check_model(config: RunConfig) -> None:
-    """Raise ConfigError with every problem of `model`, found by building it without values
-    (`model_check`)."""
+    """Check the section `model` by building the model without values (`model_check`).
+
+    Raises ConfigError with every problem.
+    """
     model_facts(config)
 
 
 def check_disk(config: RunConfig) -> None:
-    """Raise ConfigError where run_dir's disk has too little free for the checkpoints that the run
-    will keep."""
+    """Check the free space on run_dir's disk for the checkpoints that the run will keep.
+
+    Raises ConfigError where there is too little.
+    """
     facts = model_facts(config)
     template = read_template(config.deepspeed)
-    each = checkpoint_bytes(
+    bytes_per_checkpoint = checkpoint_bytes(
         facts.parameters, config.precision.dtype, zero_stage(template), facts.moment_bytes
     )
-    _, problems = disk_space_needed(config, each)
+    _, problems = disk_space_needed(config, bytes_per_checkpoint)
     if problems:
         raise ConfigError(problems)
 
 
-def _all_of(parts: Iterable[Part], config: RunConfig) -> None:
+def _run_checks(checks: Iterable[Check], config: RunConfig) -> None:
+    """Run every check, then raise ConfigError with the problems of all of them."""
     problems: list[str] = []
-    for part in parts:
+    for check in checks:
         try:
-            part(config)
+            check(config)
         except ConfigError as error:
             problems += error.problems
     if problems:

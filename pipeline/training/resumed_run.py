@@ -1,4 +1,7 @@
-"""How a run that has checkpoints continues, on its ranks: from the newest one that is intact."""
+"""Resume a run from its newest intact checkpoint, on its ranks.
+
+Reads checkpoints; repairs `latest`; writes events on damage, conversion and resume.
+"""
 
 import time
 from pathlib import Path
@@ -17,10 +20,9 @@ from pipeline.store.layout import run_folder
 def load_newest_intact(
     config: RunConfig, groups: RankGroups, engine: Engine, checkpoints: list[Path]
 ) -> TrainState:
-    """Load the first intact one of some checkpoints, newest first; damaged ones are passed over and
-    named in events.jsonl.
+    """Load the newest intact checkpoint; skip damaged ones and name them in events.jsonl.
 
-    Raises UserError where all are damaged.
+    `checkpoints` are complete ones, newest first. Raises UserError where all are damaged.
     """
     run_dir = config.paths.run_dir
     by_checksum = config.checkpoint.verify == "checksums"
@@ -31,23 +33,27 @@ def load_newest_intact(
         if not damage:
             return _load(config, groups, engine, path)
         if groups.is_rank_0:
-            message = f"{path.name} is damaged and passed over: {', '.join(damage)}"
+            message = f"{path.name} is damaged and skipped: {', '.join(damage)}"
             _write_damage(run_dir, path, damage, message)
     raise UserError(
-        f"{run_folder(config).checkpoints}: all {len(checkpoints)} checkpoints are damaged (events.jsonl "
-        "names how). "
-        "Restore one from a copy, or choose another paths.run_dir."
+        f"{run_folder(config).checkpoints}: all {len(checkpoints)} checkpoints are damaged "
+        "(events.jsonl names the damage). Restore one from a copy, or choose another paths.run_dir."
     )
 
 
 def _load(config: RunConfig, groups: RankGroups, engine: Engine, path: Path) -> TrainState:
-    """Load a checkpoint, and record that the run resumes; also what wrote it, where that was
-    another ZeRO stage or number of ranks."""
+    """Load a checkpoint, and write a `resume` event.
+
+    Also writes a `convert` event where another ZeRO stage or number of ranks wrote the checkpoint.
+    """
+    # Load it on every rank.
     started = time.perf_counter()
     stage_before, ranks_before = stage_and_ranks_of(path)
     stage = engine.zero_optimization_stage()
     ranks = groups.sizes.world
     state = load_checkpoint(engine, groups, path, config.train.seed)
+
+    # Rank 0 records it.
     if not groups.is_rank_0:
         return state
     if (stage_before, ranks_before) != (stage, ranks):
@@ -66,14 +72,14 @@ def _load(config: RunConfig, groups: RankGroups, engine: Engine, path: Path) -> 
 
 
 def _repair_pointer(run_dir: Path, newest: Path) -> None:
-    """Report broken checkpoint folders, and have `latest` name the newest complete one."""
+    """Report broken checkpoint folders, and point `latest` at the newest complete checkpoint."""
     for path, flaw in broken_checkpoints(newest.parent).items():
-        _write_damage(run_dir, path, [flaw], f"{path.name} is passed over: {flaw}")
+        _write_damage(run_dir, path, [flaw], f"{path.name} is skipped: {flaw}")
     named = read_latest(newest.parent)
     if named != newest.name:
         message = (
-            f"`latest` names {named or 'nothing'} and the newest complete checkpoint is "
-            f"{newest.name}: mended"
+            f"`latest` names {named or 'nothing'}, but the newest complete checkpoint is "
+            f"{newest.name}: repaired"
         )
         write_event(run_dir, "pointer mended", named=named, checkpoint=newest.name, message=message)
         write_latest(newest)

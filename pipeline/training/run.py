@@ -1,4 +1,4 @@
-"""What the loop works with: one rank's engine, data and records of a run."""
+"""The objects that the training loop works with: one rank's engine, data and records of a run."""
 
 from dataclasses import dataclass
 
@@ -20,29 +20,29 @@ from pipeline.training.validation import HeldOut
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the loop tells how far the run is."""
+    """The places where the loop reports its progress."""
 
     heartbeat: Heartbeat | NoHeartbeat
     metrics: MetricsFile | None
-    """Only rank 0 writes."""
+    """metrics.jsonl; None except on rank 0."""
     trackers: Trackers
     times: StartUpTimes
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """What a step costs, to tell how well the devices are used."""
+    """The FLOPs that a step needs and the devices' peak, for throughput and utilisation."""
 
     size: ModelSize
     peak_flops: float | None
-    """Of one device, per second; None where it is unknown, or the model's FLOPs are not counted."""
+    """Peak of one device in FLOP/s; None where unknown or where the model's FLOPs are not counted."""
     devices: int
-    """One for each world rank."""
+    """Number of devices, one for each world rank."""
     recomputes: bool
-    """Whether the backward pass computes activations again."""
+    """Whether the backward pass recomputes activations."""
 
     def speed(self, tokens: int, seconds: float, sequence_length: int) -> StepSpeed:
-        """Return throughput and utilisation of a step, as metrics.jsonl names them."""
+        """Return throughput and utilisation of a step of `tokens` tokens that took `seconds`."""
         tokens_per_second = tokens / seconds
         flops_per_token = self.size.flops_per_token(sequence_length)
         hfu = None
@@ -63,7 +63,7 @@ class StepCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the loop works with; nothing in it changes but the engine's weights."""
+    """The objects that the loop works with. The fields are fixed for the whole run."""
 
     config: RunConfig
     groups: RankGroups

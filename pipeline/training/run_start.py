@@ -1,4 +1,7 @@
-"""Where a run starts, as its ranks agree: a checkpoint of its own, another run's, or nothing."""
+"""Find where a run starts, the same on all ranks: its own checkpoint, another run's, or nothing.
+
+Records the run's settings in its folder; reads checkpoints' manifests and tokenizers.
+"""
 
 import json
 from dataclasses import dataclass
@@ -19,26 +22,30 @@ from pipeline.store.layout import data_folder, run_folder
 from pipeline.store.records import RunFacts
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
 from pipeline.training import resume
-from pipeline.training.origin import Origin, find_origin, inventory, refuse_damaged
+from pipeline.training.origin import (
+    Origin,
+    find_origin,
+    origin_content,
+    refuse_damaged_origin,
+)
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """Where this start of the ranks has the run begin or continue."""
+    """Where the run begins or continues at this start of the ranks."""
 
     checkpoints: list[Path]
-    """Complete checkpoints of the run, newest first; none of a new run."""
+    """Complete checkpoints of the run, newest first; empty for a new run."""
     origin: Origin | None
-    """The other run's checkpoint that a new run begins from."""
+    """The other run's checkpoint that a new run begins from; None where there is none."""
     manifest_fields: RunFacts
-    """What every checkpoint's manifest says of the run: `model`, `tokenizer`, `lineage`."""
+    """Fields of the run in every checkpoint's manifest: `model`, `tokenizer`, `lineage`."""
 
 
 def find_start(config: RunConfig, groups: RankGroups, architecture: PretrainedConfig) -> RunStart:
-    """Record the run's settings in its folder, and find out where it starts; every rank calls it.
+    """Record the run's settings in its folder, and find where it starts; every rank calls it.
 
-    Raises UserError, on every rank, where the run may not be resumed, or what it would begin from
-    does not fit.
+    Raises UserError on every rank where the run must not resume, or where its origin does not fit.
     """
     checkpoints: list[Path] = call_on_rank_0(groups, resume.record_run, config)
     fields: RunFacts = call_on_rank_0(groups, describe_run, config, architecture)
@@ -49,17 +56,16 @@ def find_start(config: RunConfig, groups: RankGroups, architecture: PretrainedCo
 
 
 def describe_run(config: RunConfig, architecture: PretrainedConfig) -> RunFacts:
-    """Return what every checkpoint's manifest says of the run: its model, its tokenizer, and its
-    lineage.
+    """Return the fields of the run for its checkpoints' manifests: model, tokenizer, lineage.
 
-    Raises ConfigError where a pretrained model's tokenizer gives other ids than those of the
-    tokens.
+    Raises ConfigError where the tokenizer of `model.pretrained` differs from the tokens' one.
     """
+    # The tokenizer, by the ids that it gives.
     folder = data_folder(config).tokenizer
     ours = own_ids(folder, tokenizer_size(folder)[1])
-    checkpoints = complete_checkpoints(run_folder(config).checkpoints)
 
-    # What the run has gone through, or what it begins from.
+    # The lineage: as recorded, or the pretrained model that the run begins from.
+    checkpoints = complete_checkpoints(run_folder(config).checkpoints)
     pretrained = config.model.pretrained
     lineage: list[LineageEntry] = []
     if checkpoints:
@@ -69,14 +75,13 @@ def describe_run(config: RunConfig, architecture: PretrainedConfig) -> RunFacts:
         if problems:
             raise ConfigError(
                 [
-                    f"model.pretrained = {pretrained}: its tokenizer is not that of {folder}: "
-                    f"{'; '.join(problems)}. Set "
-                    f"tokenizer: {{kind: pretrained, path: {pretrained}}}, and a paths.data_dir of "
-                    "its own"
+                    f"model.pretrained = {pretrained}: its tokenizer differs from the one in "
+                    f"{folder}: {'; '.join(problems)}. Set tokenizer: {{kind: pretrained, path: "
+                    f"{pretrained}}}, and another paths.data_dir"
                 ]
             )
         lineage = [
-            {"pretrained": str(pretrained), "content": inventory(config)["model.pretrained"]}
+            {"pretrained": str(pretrained), "content": origin_content(config)["model.pretrained"]}
         ]
 
     return {
@@ -89,25 +94,27 @@ def describe_run(config: RunConfig, architecture: PretrainedConfig) -> RunFacts:
 def choose_origin(
     config: RunConfig, groups: RankGroups, manifest_fields: RunFacts
 ) -> Origin | None:
-    """Return the checkpoint to begin from, intact and of the same model and tokenizer; every rank
-    calls it.
+    """Return the checkpoint to begin from, None without `train.init_from`; every rank calls it.
 
-    Raises UserError where it is missing or damaged, or where something of it does not fit.
+    Raises UserError where the checkpoint is missing or damaged, or where its model or tokenizer
+    differs from this run's.
     """
-    found: Origin | None = call_on_rank_0(groups, find_origin, config)
-    if found is None:
+    origin: Origin | None = call_on_rank_0(groups, find_origin, config)
+    if origin is None:
         return None
+
+    # Model and tokenizer have to be the same.
     problems = [
-        f"model: {change}; {found.checkpoint} has the first value: set it back"
-        for change in model_differences(found.manifest["model"], manifest_fields["model"])
+        f"model: {change}; {origin.checkpoint} has the first value: set it back"
+        for change in model_differences(origin.manifest["model"], manifest_fields["model"])
     ]
-    if found.manifest["tokenizer"] != manifest_fields["tokenizer"]:
+    if origin.manifest["tokenizer"] != manifest_fields["tokenizer"]:
         problems.append(
-            f"tokenizer: {found.checkpoint} was trained with one that gives other ids. Set "
-            f"tokenizer: {{kind: pretrained, "
-            "path: data_dir/tokenizer of that run}, and a paths.data_dir of its own"
+            f"tokenizer: {origin.checkpoint} was trained with a tokenizer that gives other ids. "
+            "Set tokenizer: {kind: pretrained, path: data_dir/tokenizer of that run}, and another "
+            "paths.data_dir"
         )
     if problems:
         raise ConfigError(problems, f"train.init_from = {config.train.init_from}")
-    refuse_damaged(found, damage_of_checkpoint(found.checkpoint, groups))
-    return found
+    refuse_damaged_origin(origin, damage_of_checkpoint(origin.checkpoint, groups))
+    return origin

@@ -1,5 +1,7 @@
-"""Where the time from the command to the first step went: measured in every run, in events.jsonl
-and on the screen."""
+"""Measure the time from the command to the first step, phase by phase.
+
+Writes the `first step` event, which the supervisor prints.
+"""
 
 import time
 from pathlib import Path
@@ -12,45 +14,52 @@ from pipeline.store.start_order import supervisor_of_this_rank
 
 
 class StartUpTimes:
-    """Names the stretches of time between the command and the first step; made when a rank has
-    imported everything."""
+    """Seconds of each phase between the command and the first step.
+
+    Made when a rank has finished its imports.
+    """
 
     def __init__(self, heartbeat: Heartbeat | NoHeartbeat) -> None:
-        """Begin with what came before: the command and stages before this one, the launcher, this
-        process, its imports.
+        """Compute the phases before this point: earlier stages, plan, launcher, imports.
 
-        Processes on two machines measure by their own clocks. Without a supervisor (in tests) it
-        begins with this process.
+        Without a supervisor (in tests) the time begins with this process. The times of processes on
+        two machines come from two clocks.
         """
-        born = psutil.Process().create_time()
+        process_start = psutil.Process().create_time()
         supervisor = supervisor_of_this_rank()
-        times = [born, born, born] if supervisor is None else supervisor["times"]
-        self._commanded, self._began, launched = times
+        times = [process_start, process_start, process_start]
+        if supervisor is not None:
+            times = supervisor["times"]
+        self._command_time, self._train_start, launch_time = times
         self._last = time.time()
         self.seconds = {
-            "before_train": self._began - self._commanded,
-            "plan": launched - self._began,
+            "before_train": self._train_start - self._command_time,
+            "plan": launch_time - self._train_start,
+            "launcher": process_start - launch_time,
+            "imports": self._last - process_start,
         }
-        self.seconds |= {"launcher": born - launched, "imports": self._last - born}
         self._is_over = False
         self._heartbeat = heartbeat
         heartbeat.beat("start: imported")
 
     def mark(self, phase: str) -> None:
-        """Give the time since the last mark a name."""
+        """Count the time since the last mark as the phase `phase`."""
         now = time.time()
         self.seconds[phase] = now - self._last
         self._last = now
         self._heartbeat.beat(f"start: done with {phase}")
 
     def first_step(self, run_dir: Path) -> None:
-        """Record the first completed step, once; later calls do nothing."""
+        """Write the `first step` event at the first call; later calls do nothing."""
+        # The first step is the last phase.
         if self._is_over:
             return
         self._is_over = True
         self.mark("first_step")
-        total = self._last - self._commanded
-        own = self._last - self._began
+
+        # The message names the three longest phases of the stage.
+        total = self._last - self._command_time
+        of_train = self._last - self._train_start
         phases = [item for item in self.seconds.items() if item[0] != "before_train"]
         largest = sorted(phases, key=lambda item: -item[1])[:3]
         shares = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in largest)
@@ -59,5 +68,8 @@ class StartUpTimes:
             FIRST_STEP,
             seconds=round(total, 2),
             phases={name: round(seconds, 3) for name, seconds in self.seconds.items()},
-            message=f"first step {own:.1f} s after train began ({shares}, ...), {total:.1f} s after the command",
+            message=(
+                f"first step {of_train:.1f} s after train began ({shares}, ...), {total:.1f} s "
+                "after the command"
+            ),
         )

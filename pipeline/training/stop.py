@@ -1,4 +1,7 @@
-"""How a rank learns that it should stop: by a signal, or because the supervisor is gone."""
+"""Stop a rank: on a signal, at the supervisor's request, or because the supervisor is gone.
+
+Reads the run's lease and the file that names the present start of the ranks.
+"""
 
 import json
 import os
@@ -23,16 +26,22 @@ from pipeline.store.start_order import (
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 POLL_SECONDS = 2.0
+"""Time between two looks at the supervisor."""
 LOST_AFTER_SECONDS = 25.0
-"""Ranks of a supervisor that died end within 30 s; its lease is refreshed every 5 s."""
+"""Age of the lease's heartbeat at which the supervisor counts as dead.
+
+The lease is refreshed every 5 s, and ranks of a dead supervisor have to end within 30 s.
+"""
 NOT_OURS_SECONDS = 10.0
+"""Time that the start file may name another start: network file systems may show changes late."""
 UNREADABLE_SECONDS = 120.0
-"""Network file systems may show another machine's file late, and fail for a while."""
+"""Time that the start file may be unreadable: network file systems may fail for a while."""
 STOOD_STILL_SECONDS = 10.0
+"""Time between two looks after which this machine or its file system must have stood still."""
 
 
 class StopSignal:
-    """Remembers that a stop signal came; the loop asks after every step."""
+    """Remembers that the rank has been asked to stop; the loop reads it after every step."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -44,41 +53,54 @@ class StopSignal:
 
 
 def watch_supervisor(supervisor: Supervisor, run_dir: Path, stop: StopSignal) -> None:
-    """Watch the supervisor from a thread: end this process when it is gone, stop when it says so.
+    """Watch the supervisor from a thread; end this process when the supervisor is gone.
 
-    Whether it is gone is seen by its process where that can be seen from here, elsewhere by its
-    heartbeat on the run's lease, and by the file that names the present start of the ranks.
+    Sets `stop.requested` when the start file asks the ranks to stop. The supervisor is gone when
+    its process has ended, where this machine can see that process; elsewhere when its heartbeat on
+    the run's lease is old. Ranks also end when the start file names another start.
     """
     lease = lease_path(run_dir)
 
     def watch() -> None:
-        is_here = can_be_seen(supervisor)
-        last_seen = last_ours = last_look = time.monotonic()
+        is_local = can_be_seen(supervisor)
+        last_look = time.monotonic()
+        last_alive = last_look
+        last_ours = last_look
         while True:
             time.sleep(POLL_SECONDS)
+
+            # Read the start file, and the heartbeat of a supervisor on another machine.
             order = None
             patience = NOT_OURS_SECONDS
             try:
                 order = read_start_order(run_dir)
             except StartOrderUnclear:
                 patience = UNREADABLE_SECONDS
-            age = None if is_here else heartbeat_age(lease)
+            age = None
+            if not is_local:
+                age = heartbeat_age(lease)
+
+            # After a standstill the values just read may be old: start counting again.
             now = time.monotonic()
-            if (
-                now - last_look > STOOD_STILL_SECONDS
-            ):  # this machine, or its file system: what was read is old
-                last_seen = last_ours = now
+            if now - last_look > STOOD_STILL_SECONDS:
+                last_alive = now
+                last_ours = now
             last_look = now
+
+            # End where the start file has named another start for too long.
             if order is not None and order["start"] == supervisor["start"]:
                 last_ours = now
                 stop.requested |= order["stop"]
             elif now - last_ours > patience:
                 os._exit(1)
-            if is_here:
+
+            # End where the supervisor is gone.
+            if is_local:
                 is_alive = is_running(supervisor)
             else:
-                last_seen = last_seen if age is None else max(last_seen, now - age)
-                is_alive = now - last_seen < LOST_AFTER_SECONDS
+                if age is not None:
+                    last_alive = max(last_alive, now - age)
+                is_alive = now - last_alive < LOST_AFTER_SECONDS
             if not is_alive:
                 os._exit(1)
 
@@ -86,14 +108,19 @@ def watch_supervisor(supervisor: Supervisor, run_dir: Path, stop: StopSignal) ->
 
 
 def end_older_starts(run_file: Path, start: str) -> None:
-    """End what is left on this machine of earlier starts of a run: a stopped process cannot see
-    that it is not wanted."""
+    """Kill ranks of earlier starts of a run that are left on this machine.
+
+    A stopped process (SIGSTOP) cannot notice by itself that it should end.
+    """
+    # Do nothing where this start is itself an earlier one.
     try:
         order = read_start_order(run_file.parent)
     except StartOrderUnclear:
         return
-    if order is None or order["start"] != start:  # this one is an earlier one itself
+    if order is None or order["start"] != start:
         return
+
+    # Ranks of this run have its run file on their command line and their start in the environment.
     for process in psutil.process_iter():
         with suppress(psutil.Error, ValueError, KeyError):
             if str(run_file) not in process.cmdline():

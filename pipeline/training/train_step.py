@@ -17,51 +17,57 @@ from pipeline.sampling.batches import IGNORED
 from pipeline.training.run import Run
 
 
-class NotFinite(UserError):
-    """The loss is not a number and the gradient is: the weights have been touched. Nothing was
-    written after that."""
+class LossNotFinite(UserError):
+    """The loss is not finite although its gradient is: the weights have already been updated.
+
+    Nothing is saved after that update.
+    """
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the ranks agree on about a step, and the norm of its gradient."""
+    """The figures of one step that all ranks have agreed on, and the norm of its gradient."""
 
     loss: float
-    """Mean in nats over the targets of the global batch."""
+    """Mean over the targets of the global batch, in nats."""
     stop: bool
+    """Whether any rank has been asked to stop."""
     saved: bool
-    """Whether the files of the checkpoint before have been written on all ranks."""
+    """Whether all ranks have written their files of the pending checkpoint."""
     data_checksum: str
+    """Sum of the checksums of all ranks' batches, modulo 2^64, in hexadecimal."""
     peak_memory_bytes: int
-    """Of the rank that needed most."""
+    """Largest peak memory among the ranks."""
     micro_square: float
-    """Sum of the squared norms of the gradients of all micro-batches, each divided by the
-    accumulation."""
+    """Sum over all micro-batches of the squared norm of the gradient divided by the accumulation."""
     grad_norm: float | None = None
-    """None where it is not finite."""
+    """Norm of the gradient before clipping; None where it is not finite."""
     is_made: bool = True
-    """Whether the weights were updated, or would have been but for the scale of fp16's losses."""
+    """Whether the update counts as made: also True where only fp16's loss scale prevented it."""
 
     @property
     def finite_loss(self) -> float | None:
-        """The loss, None where it is not finite."""
-        return self.loss if np.isfinite(self.loss) else None
+        """The loss; None where it is not finite."""
+        if np.isfinite(self.loss):
+            return self.loss
+        return None
 
 
 def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepResult:
     """Do one optimizer step.
 
-    Every target has the same weight in every step: the gradient is that of the sum of losses over
-    the places for them. Raises NotFinite, on every rank.
+    Every target has the same weight in every step: the objective is the sum of the losses of all
+    targets, divided by the number of places that can hold a target. Raises LossNotFinite on every
+    rank where the loss is not finite although its gradient is.
     """
     # Forward and backward, one micro-batch after another.
     run.gradients.is_watching = is_noise_measured(step, len(micro_batches) * run.groups.sizes.data)
     sums, checksum = _accumulate(run, micro_batches)
 
-    # The ranks agree on the loss, and whether to stop, before the weights are touched.
+    # The ranks agree on the loss, and on whether to stop, before the weights change.
     agreed = _agree(run, sums, checksum)
 
-    # Update the weights, on every rank or on none. At ZeRO 0 DeepSpeed does not clip.
+    # Update the weights on every rank or on none. At ZeRO 0 DeepSpeed does not clip.
     if run.engine.zero_optimization_stage() == 0:
         norm = _clip_and_update(run, agreed.loss)
     else:
@@ -69,40 +75,41 @@ def train_step(run: Run, micro_batches: list[DeviceBatch], step: int) -> StepRes
     if np.isfinite(norm):
         return replace(agreed, grad_norm=norm)
 
-    # An update that only fp16's loss scale has prevented counts as made: the scale falls.
-    is_scalers = run.config.precision.dtype == "fp16" and np.isfinite(agreed.loss)
-    return replace(agreed, is_made=is_scalers)
+    # An update that only fp16's loss scale prevented counts as made: the scale is lowered.
+    is_overflow = run.config.precision.dtype == "fp16" and np.isfinite(agreed.loss)
+    return replace(agreed, is_made=is_overflow)
 
 
 def _accumulate(run: Run, micro_batches: list[DeviceBatch]) -> tuple[torch.Tensor, int]:
-    """Add up the gradients of this rank's micro-batches in the engine.
+    """Accumulate the gradients of this rank's micro-batches in the engine.
 
-    Returns sums `(3,) float64` of losses, of targets, of squared gradients, and of checksums.
+    Returns `(3,) float64`, the sums of losses, of targets and of squared gradient norms; and the
+    sum of the checksums.
     """
     engine = run.engine
     sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
     checksum = 0
     for number, batch in enumerate(micro_batches, 1):
         is_last = number == len(micro_batches)
-        # DeepSpeed's own count loses the boundary where the batch changes.
+        # Set the boundary: DeepSpeed's own count is wrong after the batch size has changed.
         engine.set_gradient_accumulation_boundary(is_last)
         batch.wait()
         objective, losses = engine(batch.inputs, batch.targets, batch.positions)
-        engine.backward(objective / losses.numel())  # divides by the accumulation steps
+        engine.backward(objective / losses.numel())  # DeepSpeed divides by the accumulation
         sums[0] += losses.sum(dtype=torch.float64)
         sums[1] += (batch.targets != IGNORED).sum()
         checksum += batch.checksum
         if not is_last:
-            engine.step()  # counts the micro-batch; weights change after the last one
+            engine.step()  # only counts the micro-batch: weights change after the last one
     sums[2] = run.gradients.take() / (loss_scale(engine) or 1.0) ** 2
     return sums, checksum
 
 
 def _agree(run: Run, sums: torch.Tensor, checksum: int) -> StepResult:
-    """Add up, in one reduction, the sums `(3,) float64` and checksums of the data ranks, and the
-    world ranks' wishes to stop.
+    """Agree on a step's sums, checksum, peak memory and requests to stop, in one reduction.
 
-    Each world rank's peak of memory has a place of its own in it, so that the sum holds them all.
+    `sums` are `(3,) float64` as `_accumulate` returns them. Each world rank's peak memory has an
+    element of its own, so that the sum over ranks holds all peaks.
     """
     sizes = run.groups.sizes
     assert sizes.data == sizes.world, "sums over samples would count some of them twice"
@@ -125,43 +132,48 @@ def _agree(run: Run, sums: torch.Tensor, checksum: int) -> StepResult:
 
 
 def _clip_and_update(run: Run, loss: float) -> float:
-    """Clip the gradients and update the weights at ZeRO 0; returns the norm before clipping, nan
-    where it or the loss is not finite: then the weights stay."""
+    """Clip the gradients and update the weights at ZeRO 0; return the norm before clipping.
+
+    Returns nan, and leaves the weights unchanged, where the norm or the loss is not finite.
+    """
     engine = run.engine
     norm = float(clip_gradients(engine, run.config.optimizer.max_gradient_norm))
     if not np.isfinite([norm, loss]).all():
-        engine.optimizer.zero_grad(set_to_none=True)  # without gradients a step changes nothing
+        engine.optimizer.zero_grad(set_to_none=True)  # a step without gradients changes nothing
         norm = np.nan
     engine.step()
     return norm
 
 
 def _update(engine: Engine, loss: float, step: int) -> float:
-    """Update the weights at ZeRO 1 to 3, where DeepSpeed clips; returns the norm before clipping.
+    """Update the weights at ZeRO 1 to 3, where DeepSpeed clips; return the norm before clipping.
 
-    Where that is not finite the weights stay as they are, on every rank.
+    Where the norm is not finite, no rank changes its weights. Raises LossNotFinite where the norm
+    is finite and the loss is not.
     """
     engine.step()
     norm = gradient_norm(engine)
     if np.isfinite(norm) and not np.isfinite(loss):
-        raise NotFinite(
-            f"the loss is {loss} at step {step} and its gradient a number: none of the "
-            "guards can help. The "
-            "checkpoints are those before it. Look at the model."
+        raise LossNotFinite(
+            f"loss is {loss} at step {step} although its gradient is finite: the weights have "
+            "already been updated, so no guard can skip this step. All checkpoints are from "
+            "earlier steps. Check the model."
         )
     return norm
 
 
 def noise_scale_after(run: Run, state: TrainState, result: StepResult) -> NoiseScale:
-    """Return the running noise scale after the step that follows `state`; as it was where the step
-    was not measured, or was skipped."""
+    """Return the running noise scale after the step that follows `state`.
+
+    Returns it unchanged where that step was not measured or its update was not made.
+    """
     step = state.step + 1
     plan = run.config.step_plan
     micro_batch = run.config.batch.micro_batch_sequences
-    micro_batches = plan.samples(step) // micro_batch  # of all data ranks
+    micro_batches = plan.samples(step) // micro_batch  # on all data ranks together
     if not is_noise_measured(step, micro_batches) or result.grad_norm is None:
         return state.noise_scale
-    # DeepSpeed has divided each loss by the accumulation.
+    # Undo DeepSpeed's division of each loss by the accumulation.
     accumulation = plan.accumulation(step, micro_batch, run.groups.sizes)
     small = result.micro_square * accumulation**2 / micro_batches
     tokens = plan.tokens(step)
@@ -169,11 +181,13 @@ def noise_scale_after(run: Run, state: TrainState, result: StepResult) -> NoiseS
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
-    """Return the most bytes of GPU memory since the last call, or of the process's memory since it
-    began on a CPU."""
+    """Return the peak of GPU memory since the last call, in bytes.
+
+    On a CPU: the largest resident set of the process since it began.
+    """
     if device.type != "cuda":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts it in KiB
-    # Counters on the host: the device is not waited for.
+    # PyTorch counts on the host, so this does not wait for the device.
     peak = torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     return peak

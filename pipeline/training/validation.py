@@ -1,6 +1,6 @@
-"""The held-out loss per source, in nats per token and bits per byte of text.
+"""Held-out loss per source, in nats per token and bits per byte of text.
 
-And what a model that knows only word frequencies could reach at best.
+Also the unigram entropy, a bound to compare the loss with.
 """
 
 import math
@@ -27,23 +27,23 @@ from pipeline.tokens.pieces import load_pieces
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The sequences measured at every validation."""
+    """The sequences that every validation measures."""
 
     sources: tuple[str, ...]
+    """Names of the sources that have held-out sequences."""
     source: np.ndarray
-    """`(sequences,) int64`: index into `sources`."""
+    """Source of each sequence `(sequences,) int64`, as an index into `sources`."""
     batch: Batch
     """All sequences."""
     text_bytes: tuple[int, ...] | None
-    """Of each source: bytes of the text that its targets stand for; None where the tokenizer does
-    not tell."""
+    """Bytes of text that each source's targets stand for; None where the tokenizer does not tell."""
 
 
 def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:
-    """Return the bytes of text that each id of a tokenizer folder stands for, `(ids,) int64`; 0 for
-    the end of a document.
+    """Return the number of bytes of text that each token id stands for, `(ids,) int64`.
 
-    None where the vocabulary writes pieces in another way than byte-level or SentencePiece's.
+    `tokenizer` is a tokenizer's folder. The end of a document stands for 0 bytes. None where the
+    vocabulary's pieces are neither byte-level nor SentencePiece's.
     """
     pieces = load_pieces(tokenizer / TOKENIZER_JSON)
     if pieces.kind == "other":
@@ -56,50 +56,56 @@ def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:
 def choose_held_out(
     streams: Mapping[str, TokenStream], shape: RowShape, at_most: int, id_bytes: np.ndarray | None
 ) -> HeldOut:
-    """Take windows evenly spread over each source's validation stream, whatever the packing of the
-    training text.
+    """Choose up to `at_most` rows of each source, evenly spread over its validation stream.
 
-    `id_bytes`: see `bytes_of_ids`. Sources without a token to predict are left out.
+    Validation rows are always concatenated text, however the training text is packed. `id_bytes`
+    as `bytes_of_ids` returns it. Sources without a token to predict are left out.
     """
-    cut = {
-        name: Concatenated(len(s), shape.sequence_length, s.dtype.itemsize)
-        for name, s in streams.items()
+    # Cut each stream into rows.
+    rows_of_source = {
+        name: Concatenated(len(stream), shape.sequence_length, stream.dtype.itemsize)
+        for name, stream in streams.items()
     }
-    names = tuple(name for name, rows in cut.items() if rows.count)
-    counts = [min(cut[name].count, at_most) for name in names]
+    names = tuple(name for name, rows in rows_of_source.items() if rows.count)
+
+    # Choose rows, evenly spread.
+    counts = [min(rows_of_source[name].count, at_most) for name in names]
     source = np.repeat(np.arange(len(names)), counts)
     row = [
-        i * cut[name].count // count
+        i * rows_of_source[name].count // count
         for name, count in zip(names, counts, strict=True)
         for i in range(count)
     ]
-    sources = [TokenSource(name, streams[name], cut[name]) for name in names]
-    batch = read_batch(
-        sources,
-        Places(np.arange(len(row)), source, np.zeros(len(row), int), np.array(row, int)),
-        shape,
-    )
+
+    # Read them once: they are the same at every validation.
+    sources = [TokenSource(name, streams[name], rows_of_source[name]) for name in names]
+    epochs = np.zeros(len(row), int)
+    places = Places(np.arange(len(row)), source, epochs, np.array(row, int))
+    batch = read_batch(sources, places, shape)
+
+    # Count the text that the targets stand for.
     text_bytes = None
     if id_bytes is not None:
-        of_source = [batch.targets[source == i] for i in range(len(names))]
+        targets_of_source = [batch.targets[source == i] for i in range(len(names))]
         text_bytes = tuple(
-            int(id_bytes[targets[targets != IGNORED]].sum()) for targets in of_source
+            int(id_bytes[targets[targets != IGNORED]].sum()) for targets in targets_of_source
         )
     return HeldOut(names, source, batch, text_bytes)
 
 
 def unigram_entropy(held_out: HeldOut) -> tuple[float | None, dict[str, float]]:
-    """Return the entropy in nats per token of the very targets that are validated, overall and by
-    source.
+    """Return the unigram entropy of the validated targets in nats per token, overall and by source.
 
-    It is the lowest cross-entropy that any model without context can reach on them: -sum p log p
-    with their own frequencies p.
+    -sum p log p with the targets' own frequencies p: the lowest cross-entropy that a model without
+    context can reach on these targets. Overall is None where nothing is held out.
     """
     by_source = {
         name: _entropy(held_out.batch.targets[held_out.source == i])
         for i, name in enumerate(held_out.sources)
     }
-    return (_entropy(held_out.batch.targets) if by_source else None), by_source
+    if not by_source:
+        return None, by_source
+    return _entropy(held_out.batch.targets), by_source
 
 
 def _entropy(targets: np.ndarray) -> float:
@@ -109,22 +115,23 @@ def _entropy(targets: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def validate(
+def validate_held_out(
     engine: Engine,
     groups: RankGroups,
     held_out: HeldOut,
     micro_batch: int,
     heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
 ) -> ValidationFigures:
-    """Measure the mean loss in nats per token and its bits per byte of text, overall and by source,
-    as metrics.jsonl names them; every rank calls it and gets the same.
+    """Measure the held-out loss, overall and by source; every rank calls it and gets the same.
 
-    Overall is the mean over all validated tokens, or bytes. Bits per byte: nats of all targets / ln
-    2 / bytes of the text that they stand for; the end of a document stands for none, but its nats
-    count. All ranks run the same number of forward passes, as ZeRO 3 needs.
+    Nats per token: mean over all validated targets. Bits per byte: nats of all targets / ln 2 /
+    bytes of the text that the targets stand for; the end of a document stands for no byte, but its
+    nats count. All ranks run the same number of forward passes, as ZeRO 3 needs.
     """
     if not held_out.sources:
         return _figures(held_out, [], [])
+
+    # Each data rank measures every n-th sequence.
     data_ranks = groups.sizes.data
     rows = np.arange(groups.data_rank, len(held_out.source), data_ranks)
     passes = -(-len(held_out.source) // (data_ranks * micro_batch))
@@ -134,7 +141,11 @@ def validate(
     for i in range(passes):
         heartbeat.beat(f"validation, pass {i + 1} of {passes}")
         chosen = rows[i * micro_batch : (i + 1) * micro_batch]
-        taken = chosen if len(chosen) else np.zeros(1, np.int64)  # only to take part
+
+        # A rank without rows left runs one that is not counted, to take part in the pass.
+        taken = chosen
+        if not len(chosen):
+            taken = np.zeros(1, np.int64)
         batch = move(held_out.batch.take(taken))
         batch.wait()
         losses = engine(batch.inputs, batch.targets, batch.positions)[1].double().sum(1)
@@ -143,31 +154,40 @@ def validate(
             sums[held_out.source[row], 0] += loss
             sums[held_out.source[row], 1] += count
     engine.train()
+
+    # Add up the sums of all data ranks.
     sum_over_data_ranks(sums, groups)
     nats, targets = sums.T.tolist()
     return _figures(held_out, nats, targets)
 
 
 def _figures(held_out: HeldOut, nats: list[float], targets: list[float]) -> ValidationFigures:
-    """Divide each source's nats by its targets, and its bits by its bytes; None where there is
-    nothing to divide by."""
-
-    def together(
-        amounts: Sequence[float], units: Sequence[float]
-    ) -> tuple[float | None, dict[str, float]]:
-        by_source = {
-            name: amount / unit
-            for name, amount, unit in zip(held_out.sources, amounts, units, strict=True)
-            if unit
-        }
-        return (sum(amounts) / sum(units) if sum(units) else None), by_source
-
-    loss, loss_by_source = together(nats, targets)
-    text_bytes = held_out.text_bytes if held_out.text_bytes is not None else [0] * len(nats)
-    bits, bits_by_source = together([n / math.log(2) for n in nats], text_bytes)
+    """Return the validation's fields of metrics.jsonl, from the nats and targets of each source."""
+    loss, loss_by_source = _quotients(held_out.sources, nats, targets)
+    text_bytes = held_out.text_bytes or [0] * len(nats)
+    bits = [source_nats / math.log(2) for source_nats in nats]
+    bits_per_byte, bits_per_byte_by_source = _quotients(held_out.sources, bits, text_bytes)
     return {
         "validation_loss": loss,
         "validation_loss_by_source": loss_by_source,
-        "validation_bits_per_byte": bits,
-        "validation_bits_per_byte_by_source": bits_by_source,
+        "validation_bits_per_byte": bits_per_byte,
+        "validation_bits_per_byte_by_source": bits_per_byte_by_source,
     }
+
+
+def _quotients(
+    sources: Sequence[str], amounts: Sequence[float], units: Sequence[float]
+) -> tuple[float | None, dict[str, float]]:
+    """Divide amounts by units, overall and by source.
+
+    Overall is None, and a source is left out, where there are no units.
+    """
+    by_source = {
+        name: amount / unit
+        for name, amount, unit in zip(sources, amounts, units, strict=True)
+        if unit
+    }
+    total = sum(units)
+    if not total:
+        return None, by_source
+    return sum(amounts) / total, by_source

@@ -1,8 +1,8 @@
 """One rank of a training job: `python -m pipeline.training.worker RUN.YAML`, started by a launcher.
 
-Reads the resolved run file that the supervisor wrote; writes checkpoints, metrics, events, its own
-log, and an outcome, from which the supervisor knows how it ended. Heavy imports happen after
-the log is in place.
+Reads the resolved run file that the supervisor wrote. Writes checkpoints, metrics, events, the
+rank's log, and an outcome that tells the supervisor how the job ended. Heavy imports happen after
+the log is open.
 """
 
 import os
@@ -27,30 +27,32 @@ from pipeline.training.stop import POLL_SECONDS, StopSignal, end_older_starts, w
 
 
 def main() -> None:
-    """Run this rank to its end; the exit code is 0 unless it is a bug, since launchers kill the
-    others otherwise."""
-    # The environment, before anything looks at it.
+    """Run this rank to its end.
+
+    The exit code is 0 unless there is a bug: on another code, launchers kill the other ranks.
+    """
+    # Set the environment before any library reads it.
     stop = StopSignal()
     extensions.use_operator_folder()
     adopt_slurm_environment()
     adopt_visible_devices()
 
-    # The rank's log, before anything can go wrong.
+    # Open the rank's log before anything can fail.
     run_file = Path(sys.argv[-1])
     config = load(run_file)
     rank = groups_of_this_process().world_rank
     _redirect_output(run_folder(config).rank_log(rank))
     write_stacks_on_request(config.paths.run_dir, rank, POLL_SECONDS)
 
-    # End with the supervisor that has started this rank; ranks of its earlier starts end now.
+    # End this rank when its supervisor ends; end ranks of earlier starts now.
     supervisor = supervisor_of_this_rank()
     assert supervisor is not None, "a launcher of the supervisor has started this rank"
     if is_first_on_its_machine():
         end_older_starts(run_file, supervisor["start"])
     watch_supervisor(supervisor, config.paths.run_dir, stop)
 
+    # Train. Torch and DeepSpeed are imported only here.
     try:
-        # Torch and DeepSpeed are imported here.
         from pipeline.training.job import run_job
 
         outcome: Outcome = run_job(config, stop, Heartbeat(config.paths.run_dir, rank))
@@ -62,23 +64,24 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(1)  # a rank stuck in a collective must not keep this one alive
 
-    # The supervisor reads one outcome; a refusal is that of any rank.
+    # The supervisor reads one outcome: rank 0's, or a refusal, which any rank may write.
     if rank == 0 or outcome["status"] == "refused":
         write_outcome(config.paths.run_dir, outcome)
     _end_together()
 
 
 def adopt_visible_devices() -> None:
-    """Show CUDA, before it looks, the GPUs by the names that the command was given: the launcher
-    numbers them from 0."""
+    """Restore the command's own CUDA_VISIBLE_DEVICES, since the launcher numbers GPUs from 0."""
     names = os.environ.get("PIPELINE_VISIBLE_DEVICES")
     if names:
         os.environ["CUDA_VISIBLE_DEVICES"] = names
 
 
 def _redirect_output(path: Path) -> None:
-    """Send everything this process and its libraries print to the rank's log; the screen belongs to
-    the supervisor."""
+    """Send the output of this process and its libraries to the rank's log.
+
+    Only the supervisor writes to the screen.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
     os.dup2(log, 1)
@@ -87,6 +90,7 @@ def _redirect_output(path: Path) -> None:
 
 
 def _end_together() -> None:
+    """Leave the process groups, then end this process with exit code 0."""
     from pipeline.engine.groups import leave_process_groups
 
     sys.stdout.flush()

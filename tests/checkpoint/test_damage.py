@@ -158,7 +158,7 @@ def test_a_run_that_lost_all_its_checkpoints_does_not_begin_from_nothing(made: M
         assert part in outcome["message"]
     shutil.rmtree(made.checkpoints)
     outcome = run_ranks(made.run_file, 1, [CONSTANT])
-    assert "events.jsonl tells of a save at step 20" in outcome["message"]
+    assert "events.jsonl records a save at step 20" in outcome["message"]
     assert losses(made.run_file) == made.losses
 
 
@@ -169,7 +169,7 @@ def test_all_damaged_is_said_with_the_way_out(made: Made) -> None:
         next((made.checkpoints / name).glob("*optim_states.pt")).write_bytes(b"")
     outcome = run_ranks(made.run_file, 1, [CONSTANT, "train.train_tokens=5632"])
     assert outcome["status"] == "refused"
-    assert "all 2 checkpoints are damaged (events.jsonl names how)" in outcome["message"]
+    assert "all 2 checkpoints are damaged (events.jsonl names the damage)" in outcome["message"]
     assert losses(made.run_file) == made.losses
 
 

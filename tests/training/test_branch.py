@@ -27,8 +27,8 @@ from pipeline.store.events import read_events
 from pipeline.store.files import file_record, read_json
 from pipeline.store.metrics import read_metrics
 from pipeline.training import branch, resume
-from pipeline.training.origin import find_origin, inventory
-from pipeline.training.rollback import begun_at
+from pipeline.training.origin import find_origin, origin_content
+from pipeline.training.rollback import step_before_first_checkpoint
 
 MakeRun = Callable[..., Path]
 README = Path(branch.__file__).with_name("README.md")
@@ -101,8 +101,10 @@ def test_a_cool_down_goes_on_as_the_run_would_have(make_run: MakeRun, zero: str)
     assert (event["lineage"], event["take"]) == (lineage, "everything")
     assert 'schedule.kind: "constant" -> "wsd"' in event["changed"]
     assert not any(change.startswith("data.") for change in event["changed"])
-    assert begun_at(run_dir) == 10, "where a rollback before the first own checkpoint goes to"
-    assert begun_at(base_dir) == 0
+    assert step_before_first_checkpoint(run_dir) == 10, (
+        "where a rollback before the first own checkpoint goes to"
+    )
+    assert step_before_first_checkpoint(base_dir) == 0
 
     shutil.rmtree(run_dir / "checkpoints" / "step_00000015")
     shutil.move(
@@ -269,7 +271,10 @@ def pretend(make_run: MakeRun, **state: int) -> Path:
 @pytest.mark.parametrize(
     ("origin", "message"),
     [
-        ("run@11", r"train\.init_from = .*run@11: no such checkpoint; there are those of step 10$"),
+        (
+            "run@11",
+            r"train\.init_from = .*run@11: no such checkpoint; there are checkpoints of step 10$",
+        ),
         (
             "nowhere@10",
             r"train\.init_from = .*nowhere@10: .*nowhere/checkpoints holds no complete checkpoint",
@@ -333,7 +338,7 @@ def test_another_origin_is_refused_once_the_run_has_begun(make_run: MakeRun) -> 
             load(run_file, [f"train.init_from={folder}@10", "train.init_take=everything"])
         )
     shutil.rmtree(folder)
-    assert inventory(config) == {"train.init_from": None}
+    assert origin_content(config) == {"train.init_from": None}
     for _ in range(2):  # nor is what was recorded forgotten
         resume.record_run(config)
         branch.check_branch(config)

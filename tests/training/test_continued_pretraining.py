@@ -23,7 +23,7 @@ from pipeline.sampling.dataset import open_data
 from pipeline.store.files import write_json
 from pipeline.store.metrics import read_metrics
 from pipeline.tokens.agreement import disagreements, folder_ids, own_ids
-from pipeline.training.origin import inventory
+from pipeline.training.origin import origin_content
 
 MakeRun = Callable[..., Path]
 SIZES = {
@@ -84,7 +84,7 @@ def test_the_first_loss_is_the_models_own(make_run: MakeRun, zero: str, kind: st
     assert records[0]["loss"] == pytest.approx(expected, abs=1e-5)
     assert expected - records[-1]["loss"] > 0.5, "it must also learn"
     assert outcome["counts"]["lineage"] == [
-        {"pretrained": str(folder), "content": inventory(config)["model.pretrained"]}
+        {"pretrained": str(folder), "content": origin_content(config)["model.pretrained"]}
     ]
     write_json(run_dir / "checkpoints" / "manifest.json", {"counts": outcome["counts"]})
     exported = run_dir / "export" / export(config).counts["folder"]
@@ -226,14 +226,14 @@ def test_the_content_decides_what_a_run_began_from(make_run: MakeRun) -> None:
     folder = write_model(run_file)
     copy = shutil.copytree(folder, folder.with_name("copy"))
     first, second = (
-        inventory(load(run_file, [f"model={{pretrained: {path}}}"])) for path in (folder, copy)
+        origin_content(load(run_file, [f"model={{pretrained: {path}}}"])) for path in (folder, copy)
     )
     assert first == second
     file = min(copy.glob("*.safetensors"))
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert inventory(load(run_file, [f"model={{pretrained: {copy}}}"])) != first
+    assert origin_content(load(run_file, [f"model={{pretrained: {copy}}}"])) != first
 
 
 def edited(folder: Path, edit: Callable[[dict], None], file: str = "tokenizer.json") -> list[str]:
@@ -296,7 +296,9 @@ def test_a_model_of_another_tokenizer_is_refused_before_training(make_run: MakeR
     (folder / "tokenizer.json").write_text(json.dumps(content))
     outcome = run_ranks(run_file, 2, [f"model={{pretrained: {folder}}}"])
     assert outcome["status"] == "refused"
-    assert f"model.pretrained = {folder}: its tokenizer is not that of " in outcome["message"]
+    assert (
+        f"model.pretrained = {folder}: its tokenizer differs from the one in " in outcome["message"]
+    )
     assert f"Set tokenizer: {{kind: pretrained, path: {folder}}}" in outcome["message"]
     (folder / "tokenizer.json").unlink()
     with pytest.raises(

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.sampling.skipped import merge_ranges
 from pipeline.store.events import ROLLBACK, read_events
 from pipeline.store.metrics import read_metrics
-from pipeline.training.guard import deviations_above, judge
+from pipeline.training.guard import apply_guards, deviations_above
 
 MakeRun = Callable[..., Path]
 BATCH = 8
@@ -47,27 +47,30 @@ def test_deviations_are_by_the_median_which_outliers_do_not_move() -> None:
 def test_a_spike_is_one_only_beside_a_full_window() -> None:
     settings = Guard(spike_window_steps=8, spike_deviations=5, spike_skipped_steps=3)
     state = GuardState(tuple(3 + 0.01 * (i % 3) for i in range(7)))
-    state, trouble = judge(state, 9.0, True, settings)
+    state, trouble = apply_guards(state, 9.0, True, settings)
     assert trouble is None
     assert len(state.losses) == 8
-    after, trouble = judge(state, 2.9, True, settings)
+    after, trouble = apply_guards(state, 2.9, True, settings)
     assert trouble is None, "a fall is no spike"
     assert after.losses == (*state.losses[1:], 2.9)
-    _, trouble = judge(state, 9.0, True, settings)
+    _, trouble = apply_guards(state, 9.0, True, settings)
     assert trouble is not None
     assert trouble.steps == 3
     assert "deviations above 3.01, the median of 8 steps" in trouble.reason
-    assert judge(state, 9.0, True, Guard(spike_window_steps=8, spike_deviations=None))[1] is None
+    assert (
+        apply_guards(state, 9.0, True, Guard(spike_window_steps=8, spike_deviations=None))[1]
+        is None
+    )
 
 
 def test_updates_may_be_skipped_a_few_times_in_a_row() -> None:
     settings, state = Guard(max_skipped_updates=2), GuardState((3.0,))
     for _ in range(2):
-        state, trouble = judge(state, None, False, settings)
+        state, trouble = apply_guards(state, None, False, settings)
         assert trouble is None
-    assert judge(state, 3.0, True, settings)[0] == GuardState((3.0, 3.0), 0)
+    assert apply_guards(state, 3.0, True, settings)[0] == GuardState((3.0, 3.0), 0)
     assert state.losses == (3.0,)
-    _, trouble = judge(state, 3.0, False, settings)
+    _, trouble = apply_guards(state, 3.0, False, settings)
     assert trouble is not None
     assert trouble.steps == 3
 
@@ -196,6 +199,6 @@ def test_documents_that_cannot_be_read_keep_no_run_from_going_back(make_run: Mak
 def test_it_goes_back_so_often_and_no_more(make_run: MakeRun) -> None:
     refused = in_ranks(make_run(), 1, refuse_garbage, [*SETTINGS, "guard.max_rollbacks=0"])
     assert (
-        "the run has gone back 0 times (guard.max_rollbacks), the newest checkpoint is that of "
-        "step 20" in refused
+        "the run has already rolled back 0 times (guard.max_rollbacks), the newest checkpoint is "
+        "from step 20" in refused
     )

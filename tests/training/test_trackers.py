@@ -28,7 +28,7 @@ def test_figures_are_flat_and_numbers() -> None:
         "data_checksum": "0f",
         "validation_loss_by_source": {"a": 2.0},
     }
-    assert trackers.scalars(record) == {"loss": 1.5, "validation_loss_by_source/a": 2.0}
+    assert trackers.flatten_figures(record) == {"loss": 1.5, "validation_loss_by_source/a": 2.0}
 
 
 @pytest.mark.ranks
@@ -53,7 +53,7 @@ def test_tensorboard_holds_every_step_of_metrics_once_also_after_steps_were_lost
 
     events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    names = {name for record in records for name in trackers.scalars(record)}
+    names = {name for record in records for name in trackers.flatten_figures(record)}
     assert set(events.Tags()["scalars"]) == names
     assert {"loss", "grad_norm", "learning_rate", "tokens_per_second", "tflops"} < names
     assert {"peak_memory_bytes", "validation_bits_per_byte_by_source/prose"} < names
@@ -61,7 +61,7 @@ def test_tensorboard_holds_every_step_of_metrics_once_also_after_steps_were_lost
         expected = [
             (r["step"], pytest.approx(f, rel=1e-6))
             for r in records
-            if (f := trackers.scalars(r).get(name))
+            if (f := trackers.flatten_figures(r).get(name))
         ]
         found = [(event.step, event.value) for event in events.Scalars(name) if event.value]
         assert found == expected, name
