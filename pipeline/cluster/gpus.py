@@ -8,31 +8,30 @@ import subprocess
 from pipeline.errors import ConfigError
 
 DEVICE_NAMES = {"number": r"\d+", "GPU": r"GPU-[0-9A-Fa-f-]+", "MIG": r"MIG-[0-9A-Za-z/-]+"}
-"""What CUDA_VISIBLE_DEVICES may list: patterns of a name, by its form."""
+"""Patterns of the names in CUDA_VISIBLE_DEVICES, by their form."""
 
 
 def gpu_count() -> int:
-    """Return the number of NVIDIA GPUs that this process may use, without torch."""
+    """Return the number of NVIDIA GPUs that this process may use."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name for name in _listed(visible) if not name.startswith("-")]
         if any(name.startswith("MIG-") for name in names):
-            return 1  # CUDA shows a process the first MIG device alone
+            return 1  # CUDA shows a process only the first MIG device.
         return len(names)
     if os.environ.get("DS_ACCELERATOR") == "cpu" or not shutil.which("nvidia-smi"):
         return 0
-    asked = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    if asked.returncode != 0:
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    if listing.returncode != 0:
         return 0
-    return sum(line.startswith("GPU ") for line in asked.stdout.splitlines())
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
 def visible_devices(ranks: int) -> list[str]:
-    """Return the GPUs of CUDA_VISIBLE_DEVICES that this number of ranks gets: numbers, UUIDs, or
-    one MIG device.
+    """Return the first `ranks` GPUs in CUDA_VISIBLE_DEVICES: numbers, UUIDs, or one MIG device.
 
-    Raises ConfigError for other names, and for more than one MIG device, of which CUDA shows a
-    process the first alone.
+    Raises ConfigError for other names, and for several ranks on MIG devices, because CUDA shows a
+    process only the first MIG device.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = _listed(visible)
@@ -45,7 +44,9 @@ def visible_devices(ranks: int) -> list[str]:
             ]
         )
     if "MIG" in forms and ranks > 1:
-        raise ConfigError([f"launch.ranks = {ranks}: on MIG devices one rank can run; set it to 1"])
+        raise ConfigError(
+            [f"launch.ranks = {ranks}: only one rank can run on MIG devices; set it to 1"]
+        )
     return names[:ranks]
 
 

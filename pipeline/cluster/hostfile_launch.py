@@ -1,6 +1,6 @@
-"""The launch kind `hostfile`: the deepspeed launcher on the hosts of a file, by pdsh and ssh.
+"""The launch kind `hostfile`: the deepspeed launcher on the hosts of a file, through pdsh and ssh.
 
-Writes `run_dir/launch_environment`, the variables that the ranks on other hosts get.
+Reads `launch.hostfile`; writes `run_dir/launch_environment`, the variables for ranks on other hosts.
 """
 
 import os
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.cluster.launch import (
     WORKER,
-    Launch,
     LaunchKind,
+    LaunchPlan,
     deepspeed_program,
     is_deepspeed_launcher,
     rank_environment,
@@ -26,36 +26,37 @@ from pipeline.store.files import write_atomic
 from pipeline.store.layout import run_folder
 
 ENVIRONMENT_VARIABLE = "DS_ENV_FILE"
-"""Tells DeepSpeed's launcher which file holds the variables of the ranks on other hosts."""
+"""Variable that names the file from which DeepSpeed's launcher reads variables for other hosts."""
 CARRIED = (
     "CUDA_DEVICE", "DS_ACCELERATOR", "GLOO_", "HF_", "LD_LIBRARY_PATH", "NCCL_", "OMP_", "PATH", "PIPELINE_", "PYTHON",
     "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TRITON_", "UCX_", "WANDB_",
 )  # fmt: skip
-"""Beginnings of the names of the variables that the ranks on other hosts get."""
+"""Prefixes of the variables that are passed on to ranks on other hosts."""
 SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
-"""Ends of the names of variables that no file or command line gets; on each host they come from
-where their owners keep them."""
+"""Suffixes of variables that are never written to a file or command line.
+
+Their owner sets them on each host.
+"""
 REACH_SECONDS = 10
-"""Time for a host to be connected with."""
+"""Time to connect to a host."""
 LOGIN_SECONDS = 30
-"""Time for a command on a host to end: a login may hang on a home folder, too."""
+"""Time for a command on a host to end; a login can also hang, for example on a home folder."""
 
 
 class HostfileLaunch(LaunchKind):
-    """Ranks on the hosts of `launch.hostfile`, as many on each as it has slots."""
+    """Ranks on the hosts of `launch.hostfile`, one for each slot."""
 
     ranks_are_set_by = "launch.hostfile"
 
     def rank_count(self, config: RunConfig) -> int:
-        """Return the number of slots of all hosts."""
+        """Return the number of slots of all hosts together."""
         return sum(read_hostfile(config).values())
 
-    def plan(self, config: RunConfig, run_file: Path, port: int) -> Launch:
-        """Start the deepspeed launcher on every host of the hostfile; MASTER_ADDR is the first
-        one.
+    def plan(self, config: RunConfig, run_file: Path, port: int) -> LaunchPlan:
+        """Plan the deepspeed launcher on all hosts of the hostfile; MASTER_ADDR is the first one.
 
-        Raises ConfigError for a hostfile that is none, without pdsh, and where `launch.ranks` says
-        another number than the slots.
+        Raises ConfigError for a wrong hostfile, without pdsh, and if `launch.ranks` is not the
+        number of slots.
         """
         slots = read_hostfile(config)
         ranks = sum(slots.values())
@@ -63,7 +64,7 @@ class HostfileLaunch(LaunchKind):
             raise ConfigError(
                 [
                     f"launch.ranks = {config.launch.ranks}: launch.hostfile has {ranks} slots; "
-                    "leave it auto, or change the slots"
+                    "set it to auto, or change the slots"
                 ]
             )
         if not shutil.which("pdsh"):
@@ -74,33 +75,36 @@ class HostfileLaunch(LaunchKind):
                 ]
             )
 
-        # The environment; what matters of it to ranks goes through the file.
+        # The launcher reads the variables for other hosts from a file.
         environment = rank_environment(1, max(slots.values()))
         environment[ENVIRONMENT_VARIABLE] = str(run_folder(config).launch_environment)
-        if "OMP_NUM_THREADS" not in os.environ:  # cores are counted where the ranks are
+        # Each host counts its own cores.
+        if "OMP_NUM_THREADS" not in os.environ:
             environment.pop("OMP_NUM_THREADS")
 
         command = [deepspeed_program(), "--hostfile", str(config.launch.hostfile), "--force_multi"]
         command += ["--master_addr", next(iter(slots)), "--master_port", str(port)]
         command += ["--module", WORKER, str(run_file)]
         where = f"ranks on {len(slots)} hosts"
-        return Launch(self, command, environment, group_sizes(ranks), where, port, tuple(slots))
+        return LaunchPlan(self, command, environment, group_sizes(ranks), where, port, tuple(slots))
 
-    def meets_here(self, launch: Launch) -> bool:
+    def meets_here(self, launch: LaunchPlan) -> bool:
         """Tell whether this machine is the first host."""
         names = ("localhost", socket.gethostname(), socket.getfqdn())
         return launch.hosts[0] in names
 
     def is_launcher(self, command: Sequence[str]) -> bool:
-        """Tell a launcher by the module that deepspeed starts."""
+        """Tell whether a command line runs a module of deepspeed's launcher."""
         return is_deepspeed_launcher(command)
 
-    def hosts_out_of_reach(self, launch: Launch) -> str | None:
-        """Return which hosts pdsh gets no answer from: it would wait for the others' ranks, they
-        for these."""
+    def hosts_out_of_reach(self, launch: LaunchPlan) -> str | None:
+        """Return the hosts that do not answer pdsh, None if all do.
+
+        Ranks on the other hosts would wait for theirs, and pdsh for those ranks.
+        """
         limits = ["-t", str(REACH_SECONDS), "-u", str(LOGIN_SECONDS)]
         command = ["pdsh", "-S", *limits, "-f", "1024", "-w", ",".join(launch.hosts), "true"]
-        asked = subprocess.run(
+        answer = subprocess.run(
             command,
             env=launch.environment | {"PDSH_RCMD_TYPE": "ssh"},
             stdin=subprocess.DEVNULL,
@@ -108,9 +112,9 @@ class HostfileLaunch(LaunchKind):
             text=True,
             check=False,
         )
-        if asked.returncode == 0:
+        if answer.returncode == 0:
             return None
-        lines = [line for line in asked.stderr.splitlines() if line.strip()]
+        lines = [line for line in answer.stderr.splitlines() if line.strip()]
         silent = [
             host
             for host in launch.hosts
@@ -120,16 +124,17 @@ class HostfileLaunch(LaunchKind):
             [f"no answer by ssh from {', '.join(silent) or 'a host'} of launch.hostfile", *lines]
         )
 
-    def write_environment(self, launch: Launch, more: Mapping[str, str]) -> None:
-        """Write the variables for the hosts, readable by their owner alone: they may hold what
-        others must not see."""
+    def write_environment(self, launch: LaunchPlan, more: Mapping[str, str]) -> None:
+        """Write the variables for other hosts; only their owner can read the file."""
         variables = environment_of_hosts(launch, more)
         write_atomic(Path(launch.environment[ENVIRONMENT_VARIABLE]), variables, mode=0o600)
 
 
 def read_hostfile(config: RunConfig) -> dict[str, int]:
-    """Return the ranks of each host of `launch.hostfile`, in its order. Raises ConfigError where it
-    is none."""
+    """Return the number of ranks of each host in `launch.hostfile`, in its order.
+
+    Raises ConfigError if the file is not set, cannot be read, has a wrong line or names no host.
+    """
     path = config.launch.hostfile
     if path is None:
         raise ConfigError(
@@ -141,26 +146,30 @@ def read_hostfile(config: RunConfig) -> dict[str, int]:
         raise ConfigError(
             [f"launch.hostfile = {path}: cannot be read ({error.strerror})"]
         ) from None
+
+    # Each line is one host; comments and empty lines are left out.
     slots: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
         if not text:
             continue
+        place = f"launch.hostfile = {path}: line {number}, {text!r}"
         host = re.fullmatch(r"(\S+)\s+slots=([1-9]\d*)", text)
-        if host is None or host[1] in slots:
-            why = "is no `HOST slots=N`" if host is None else "stands there twice"
-            raise ConfigError([f"launch.hostfile = {path}: line {number}, {text!r}, {why}"])
+        if host is None:
+            raise ConfigError([f"{place}, is not of the form `HOST slots=N`"])
+        if host[1] in slots:
+            raise ConfigError([f"{place}, repeats a host"])
         slots[host[1]] = int(host[2])
     if not slots:
         raise ConfigError([f"launch.hostfile = {path}: names no host"])
     return slots
 
 
-def environment_of_hosts(launch: Launch, more: Mapping[str, str]) -> str:
-    """Return what ssh does not carry, as lines that the launcher turns into `export NAME="VALUE"`
-    on every host.
+def environment_of_hosts(launch: LaunchPlan, more: Mapping[str, str]) -> str:
+    """Return the variables that ssh does not pass on, one `NAME=VALUE` a line.
 
-    What means something between double quotes is escaped: DeepSpeed 0.19.8 does not
+    The launcher turns each line into `export NAME="VALUE"` on every host. Characters with a meaning
+    inside double quotes are escaped, because DeepSpeed 0.19.8 does not do so
     (launcher/multinode_runner.py).
     """
     carried = {

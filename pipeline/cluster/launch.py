@@ -1,4 +1,4 @@
-"""How ranks are started: what is asked of a kind of launch, and what all kinds have in common.
+"""Ways to start ranks: the interface of a launch kind, and what all kinds have in common.
 
 Each kind is one class in a file of its own, listed in `pipeline.config.kinds`.
 """
@@ -18,80 +18,85 @@ from pipeline.config.run_config import RunConfig
 from pipeline.store.rank_environment import without_ranks
 
 WORKER = "pipeline.training.worker"
-"""Module that each rank runs."""
+"""Module that each rank runs, as `python -m`."""
 
 
 class LaunchKind(ABC):
-    """One way to start the ranks of a run. It is free of torch, and has no state of its own."""
+    """A way to start the ranks of a run. Free of torch and of state."""
 
     runs_here = False
-    """Whether all ranks run on this machine, whose devices can be asked what they can compute."""
+    """Whether all ranks run on this machine, so that its devices can be checked."""
     ranks_are_set_by: str | None = None
-    """What decides the number of ranks, in words; None where `launch.ranks` does."""
+    """What sets the number of ranks, in words; None if `launch.ranks` does."""
 
     @abstractmethod
     def rank_count(self, config: RunConfig) -> int:
         """Return the number of ranks that `plan` would start."""
 
     @abstractmethod
-    def plan(self, config: RunConfig, run_file: Path, port: int) -> "Launch":
-        """Decide ranks, command and environment. Raises UserError where ranks cannot be started
-        from here."""
+    def plan(self, config: RunConfig, run_file: Path, port: int) -> "LaunchPlan":
+        """Return ranks, command and environment of a launch.
+
+        Raises UserError if ranks cannot be started from here.
+        """
 
     @abstractmethod
-    def meets_here(self, launch: "Launch") -> bool:
+    def meets_here(self, launch: "LaunchPlan") -> bool:
         """Tell whether the ranks meet at a port of this machine."""
 
     @abstractmethod
     def is_launcher(self, command: Sequence[str]) -> bool:
-        """Tell whether the command line of a process below the launcher is a launcher's, and not
-        a rank's."""
+        """Tell whether a process of the launcher's session is a launcher, not a rank."""
 
-    def hosts_out_of_reach(self, launch: "Launch") -> str | None:
-        """Return which hosts do not answer, one line for a start and more after it; None where
-        every host answers."""
+    def hosts_out_of_reach(self, launch: "LaunchPlan") -> str | None:
+        """Return which hosts do not answer, None if all do.
+
+        The first line of the text is a summary.
+        """
         return None
 
-    def write_environment(self, launch: "Launch", more: Mapping[str, str]) -> None:
-        """Write the variables that the launcher reads from a file before it is started; `more`
-        are those of this start. Most launchers read no file."""
+    def write_environment(self, launch: "LaunchPlan", more: Mapping[str, str]) -> None:
+        """Write the file of variables that the launcher reads, `more` being those of this start.
+
+        Most launchers read no such file.
+        """
         return
 
-    def end_remaining(self, launch: "Launch") -> None:
-        """End what outlives the launcher's processes on this machine. Mostly there is nothing."""
+    def end_remaining(self, launch: "LaunchPlan") -> None:
+        """End processes that outlive the launcher's session on this machine; most kinds have none."""
         return
 
 
 @dataclass(frozen=True)
-class Launch:
-    """One launcher process and the ranks that it will start."""
+class LaunchPlan:
+    """A launcher process, and the ranks that it will start."""
 
     kind: LaunchKind
     command: list[str]
     environment: dict[str, str]
     groups: GroupSizes
-    """Of the ranks that it will start."""
+    """Groups of the ranks that it will start."""
     where: str
-    """What a person calls the ranks."""
+    """The ranks in words, after their number: `GPU ranks`."""
     port: int
+    """TCP port through which the ranks find each other."""
     hosts: tuple[str, ...] = ()
-    """Those that ssh has to reach."""
+    """Hosts that ssh must reach."""
 
 
 def launch_kind(config: RunConfig) -> LaunchKind:
-    """Return the object that knows how `launch.kind` starts ranks."""
+    """Return the object of the kind `launch.kind`."""
     return LAUNCH_KINDS[config.launch.kind]
 
 
-def plan_launch(config: RunConfig, run_file: Path) -> Launch:
-    """Decide ranks, port and command for `launch.kind`. Raises UserError where it cannot work."""
+def plan_launch(config: RunConfig, run_file: Path) -> LaunchPlan:
+    """Return ranks, port and command for `launch.kind`. Raises UserError if they cannot start."""
     port = config.launch.master_port or free_port()
     return launch_kind(config).plan(config, run_file, port)
 
 
 def dividing_ranks(config: RunConfig, available: int) -> int:
-    """Return the largest number of ranks, at most `available`, whose data ranks divide the
-    micro-batches of every global batch."""
+    """Return the largest number of ranks that divides every global batch, at most `available`."""
     pass_tokens = config.tokens_per_pass(group_sizes(1))
     micro_batches = math.gcd(*(tokens // pass_tokens for _, tokens in config.batch_sizes))
     return next(
@@ -102,12 +107,14 @@ def dividing_ranks(config: RunConfig, available: int) -> int:
 
 
 def name_ranks(gpus: int) -> str:
-    """Return what a person calls the ranks of machines that each have this number of GPUs."""
-    return "GPU ranks" if gpus else "CPU ranks"
+    """Return the words for ranks on machines that have `gpus` GPUs each."""
+    if gpus:
+        return "GPU ranks"
+    return "CPU ranks"
 
 
 def rank_environment(gpus: int, ranks_here: int) -> dict[str, str]:
-    """Return the environment of a launcher that starts this number of ranks on a machine."""
+    """Return the environment of a launcher that starts `ranks_here` ranks on this machine."""
     environment = without_ranks(os.environ)
     cores = len(os.sched_getaffinity(0))
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks_here)))
@@ -122,11 +129,13 @@ def rank_environment(gpus: int, ranks_here: int) -> dict[str, str]:
 
 
 def deepspeed_program() -> str:
-    """Return the deepspeed launcher of this Python, or the one that the shell finds."""
+    """Return the path of this Python's deepspeed launcher, else its name for the shell."""
     beside = Path(sys.executable).with_name("deepspeed")
-    return str(beside) if beside.exists() else "deepspeed"
+    if beside.exists():
+        return str(beside)
+    return "deepspeed"
 
 
 def is_deepspeed_launcher(command: Sequence[str]) -> bool:
-    """Tell whether a command line is that of a process by which deepspeed starts ranks."""
+    """Tell whether a command line runs a module of deepspeed's launcher."""
     return any(part.startswith("deepspeed.launcher") for part in command)

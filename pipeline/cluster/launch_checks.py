@@ -1,4 +1,4 @@
-"""What refuses ranks that cannot be started from here, before anything has run."""
+"""Checks before the first stage of whether the ranks can be started from this machine."""
 
 import os
 import socket
@@ -14,46 +14,51 @@ from pipeline.work.separate_checks import found_by
 
 
 def check_launch(config: RunConfig) -> None:
-    """Raise UserError for ranks that cannot be started from here: GPUs, allocation, hosts, batch,
-    an occupied port."""
+    """Raise UserError if the ranks cannot be started from here.
+
+    Causes: GPUs, allocation, hosts, a batch that the ranks do not divide, an occupied port.
+    """
     launch = plan_launch(config, run_folder(config).config)
-    problems = indivisible_batches(config, launch.groups)
+    problems = batches_that_ranks_do_not_divide(config, launch.groups)
     port = config.launch.master_port
     if port and launch.kind.meets_here(launch) and is_occupied(port):
         problems.append(
-            f"launch.master_port = {port}: another program listens there (see `ss -ltnp`); name "
-            "another one, or leave it out to have a free one taken"
+            f"launch.master_port = {port}: another program listens on it (see `ss -ltnp`); set "
+            "another port, or leave it out to take a free one"
         )
     if problems:
         raise ConfigError(problems)
 
 
 def check_device(config: RunConfig) -> None:
-    """Raise ConfigError where ranks of this machine could not compute in `precision.dtype`; a
-    process with torch is asked."""
-    is_sure = config.precision.dtype == "fp32" or (
-        config.precision.dtype == "bf16" and not gpu_count()
-    )
-    if is_sure or not launch_kind(config).runs_here:
+    """Raise ConfigError if the devices of this machine cannot compute in `precision.dtype`.
+
+    A separate process with torch finds out.
+    """
+    dtype = config.precision.dtype
+    if not launch_kind(config).runs_here or dtype == "fp32":
+        return
+    # Every CPU computes in bf16.
+    if dtype == "bf16" and not gpu_count():
         return
     decides = {
-        "precision": config.precision.dtype,
+        "precision": dtype,
         "host": socket.gethostname(),
         "devices": [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("DS_ACCELERATOR")],
     }
     found_by("pipeline.engine.device_check", dict, config, decides, "this machine's number formats")
 
 
-def indivisible_batches(config: RunConfig, sizes: GroupSizes) -> list[str]:
-    """Name the batches that this number of data ranks does not divide, where not `launch.ranks` but
-    an allocation says it."""
-    if config.launch.ranks != "auto":  # its own check names more remedies
+def batches_that_ranks_do_not_divide(config: RunConfig, sizes: GroupSizes) -> list[str]:
+    """Return a message for each global batch that the data ranks of an allocation do not divide."""
+    # For `launch.ranks` a check of its own names more remedies.
+    if config.launch.ranks != "auto":
         return []
     return [
         f"{setting} = {tokens}: must be a multiple of {sizes.data} ranks x "
         f"batch.micro_batch_sequences = {config.batch.micro_batch_sequences} x "
         f"data.sequence_length = {config.data.sequence_length}; set "
-        f"{nearest_multiples(tokens, config.tokens_per_pass(sizes))}, or start another number of "
-        "ranks"
+        f"{nearest_multiples(tokens, config.tokens_per_pass(sizes))}, or start a different number "
+        "of ranks"
         for setting, tokens in config.indivisible_batches(sizes)
     ]

@@ -1,30 +1,29 @@
-"""What the terminal shows of a run while it trains: the course of the loss, the rate, how far it
-is."""
+"""The line on the terminal while a run trains: course of the loss, rate, step."""
 
 import itertools
 import statistics
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.logs import short
-from pipeline.store.metrics import sampled_records
+from pipeline.store.metrics import StepRecord, sampled_records
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LEAST_SPARK_WIDTH = 8
 MOST_SPARK_WIDTH = 30
+"""Columns of the course of the loss."""
 MOST_POINTS = 256
-"""The course of a run of any length is kept in fewer means than that."""
+"""The course of a run of any length has fewer points than this."""
 RATES = 20
-"""Steps whose median rate is shown: that of a single one jumps."""
+"""Number of last steps whose median rate is shown; the rate of a single step varies too much."""
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Return finite values as one row of at most `width` blocks, lowest to highest; equal values
-    lie at the bottom.
+    """Return finite values as a row of at most `width` blocks whose heights show the values.
 
-    More values than that are averaged in groups that differ by at most one in size.
+    The lowest value, and each of equal values, is the lowest block. More than `width` values are
+    averaged in groups whose sizes differ by at most one.
     """
     if len(values) > width > 0:
         ends = [len(values) * i // width for i in range(width + 1)]
@@ -33,14 +32,14 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return ""
     lowest = min(values)
     spread = max(values) - min(values)
-    steps = [
-        round((value - lowest) / spread * (len(BLOCKS) - 1)) if spread else 0 for value in values
-    ]
-    return "".join(BLOCKS[step] for step in steps)
+    if not spread:
+        return BLOCKS[0] * len(values)
+    heights = [round((value - lowest) / spread * (len(BLOCKS) - 1)) for value in values]
+    return "".join(BLOCKS[height] for height in heights)
 
 
 class Course:
-    """The losses of a run so far, each point the mean of equally many steps."""
+    """The losses of a run so far: each point is the mean of equally many steps."""
 
     def __init__(self, points: Sequence[float] = (), steps_per_point: int = 1) -> None:
         self.points = list(points)
@@ -61,7 +60,7 @@ class Course:
 
 
 def course_so_far(run_dir: Path) -> Course:
-    """Return the course of the run so far, from a hundred of its steps or so."""
+    """Return the course of the run so far, from a sample of its steps."""
     losses: dict[int, float] = {}
     for record in sampled_records(run_dir, MOST_POINTS // 2):
         if record["loss"] is not None:
@@ -70,36 +69,40 @@ def course_so_far(run_dir: Path) -> Course:
 
 
 class LiveLine:
-    """Turns step records into the text beside the progress bar."""
+    """Turns records of steps into the text beside the progress bar."""
 
     def __init__(self, course: Course, total_steps: int) -> None:
         self._course = course
         self._total_steps = total_steps
         self._rates: deque[float] = deque(maxlen=RATES)
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Take one record of metrics.jsonl."""
+    def add(self, record: StepRecord) -> None:
+        """Take the record of another step."""
         if record["loss"] is not None:
             self._course.add(record["loss"])
         self._rates.append(record["tokens_per_second"])
         self._last = record
 
     def text(self, columns: int | None) -> str:
-        """Return what fits into so many columns, the least important left out; all of it, in words,
-        where it is None.
+        """Return the text for a number of columns, without the least important parts if necessary.
 
-        At least one record has been taken.
+        With None for `columns`, the whole text without the sparkline. At least one record must
+        have been added.
         """
-        last = self._last
-        mfu = self._last["mfu"]
-        loss = f"loss {last['loss']:.3f}" if last["loss"] is not None else "loss not finite"
+        # The parts come in the order of their importance.
+        loss = "loss not finite"
+        if self._last["loss"] is not None:
+            loss = f"loss {self._last['loss']:.3f}"
         others = [
             f"{short(statistics.median(self._rates))} tokens/s",
-            f"step {last['step']:,}/{self._total_steps:,}",
-            *([f"mfu {mfu:.1%}"] if mfu is not None else []),
+            f"step {self._last['step']:,}/{self._total_steps:,}",
         ]
+        if self._last["mfu"] is not None:
+            others.append(f"mfu {self._last['mfu']:.1%}")
         if columns is None:
             return "  ".join([loss, *others])
+
+        # The sparkline takes the columns that are left.
         while others and len("  ".join([loss, *others])) + 1 + LEAST_SPARK_WIDTH > columns:
             others.pop()
         width = min(MOST_SPARK_WIDTH, columns - len("  ".join([loss, *others])) - 1)

@@ -7,8 +7,8 @@ from pathlib import Path
 from pipeline.cluster.gpus import gpu_count, visible_devices
 from pipeline.cluster.launch import (
     WORKER,
-    Launch,
     LaunchKind,
+    LaunchPlan,
     deepspeed_program,
     dividing_ranks,
     is_deepspeed_launcher,
@@ -20,7 +20,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 
 CPU_RANKS = 2
-"""Ranks at most on a machine without GPUs, unless `launch.ranks` says otherwise."""
+"""Ranks on a machine without GPUs, at most, while `launch.ranks` is `auto`."""
 
 
 class LocalLaunch(LaunchKind):
@@ -29,15 +29,16 @@ class LocalLaunch(LaunchKind):
     runs_here = True
 
     def rank_count(self, config: RunConfig) -> int:
-        """Return `launch.ranks`, or the largest number for which there are devices and that
-        divides the batch."""
+        """Return `launch.ranks`, or as many ranks as have devices and divide the batch."""
         if isinstance(config.launch.ranks, int):
             return config.launch.ranks
         return dividing_ranks(config, gpu_count() or CPU_RANKS)
 
-    def plan(self, config: RunConfig, run_file: Path, port: int) -> Launch:
-        """Start the deepspeed launcher on the visible devices. Raises ConfigError for more ranks
-        than GPUs."""
+    def plan(self, config: RunConfig, run_file: Path, port: int) -> LaunchPlan:
+        """Plan the deepspeed launcher on the visible devices.
+
+        Raises ConfigError for more ranks than GPUs.
+        """
         gpus = gpu_count()
         ranks = self.rank_count(config)
         if gpus and ranks > gpus:
@@ -47,24 +48,27 @@ class LocalLaunch(LaunchKind):
         command = [deepspeed_program(), "--hostfile", os.devnull]
         environment = rank_environment(gpus, ranks)
 
-        # With --num_gpus, deepspeed would ignore CUDA_VISIBLE_DEVICES and take the first GPUs of
-        # the machine.
-        names = visible_devices(ranks) if gpus else []
+        # With --num_gpus, deepspeed ignores CUDA_VISIBLE_DEVICES and takes the first GPUs of the
+        # machine.
+        names: list[str] = []
+        if gpus:
+            names = visible_devices(ranks)
         if names and all(name.isdecimal() for name in names):
             command += ["--include", "localhost:" + ",".join(names)]
         else:
             command += ["--num_nodes", "1", "--num_gpus", str(ranks)]
-            if names:  # the launcher knows numbers alone; each rank puts the names in their place
+            # The launcher takes only numbers; each rank replaces them by these names.
+            if names:
                 environment["PIPELINE_VISIBLE_DEVICES"] = ",".join(names)
 
         command += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
         command += ["--module", WORKER, str(run_file)]
-        return Launch(self, command, environment, group_sizes(ranks), name_ranks(gpus), port)
+        return LaunchPlan(self, command, environment, group_sizes(ranks), name_ranks(gpus), port)
 
-    def meets_here(self, launch: Launch) -> bool:
-        """Tell that the ranks meet on this machine."""
+    def meets_here(self, launch: LaunchPlan) -> bool:
+        """Return True: the ranks meet on this machine."""
         return True
 
     def is_launcher(self, command: Sequence[str]) -> bool:
-        """Tell a launcher by the module that deepspeed starts."""
+        """Tell whether a command line runs a module of deepspeed's launcher."""
         return is_deepspeed_launcher(command)

@@ -1,4 +1,4 @@
-"""Where ranks meet."""
+"""TCP ports through which ranks find each other."""
 
 import errno
 import random
@@ -8,31 +8,32 @@ from contextlib import suppress
 from pipeline.errors import UserError
 
 PORTS = range(20_000, 32_000)
-"""Below those that Linux gives to outgoing connections by itself, from 32,768 on."""
+"""Ports to choose from: below those that Linux uses for outgoing connections, from 32,768 on."""
 
 
 def free_port() -> int:
-    """Return a TCP port that is free now, one of PORTS: ranks listen on it only seconds later.
+    """Return one of PORTS that is free now; ranks listen on it only seconds later.
 
-    Raises UserError where none is found.
+    Raises UserError if none is found.
     """
     for port in random.SystemRandom().sample(PORTS, 100):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", port))
             return port
     raise UserError(
-        f"no free TCP port among 100 of {PORTS.start} to {PORTS.stop - 1}; name one in "
-        "launch.master_port"
+        f"no free TCP port among 100 tried between {PORTS.start} and {PORTS.stop - 1}; set "
+        "launch.master_port to a free one"
     )
 
 
 def is_occupied(port: int) -> bool:
-    """Tell whether a program of this machine listens on a TCP port. Connections that have just
-    ended do not count."""
+    """Tell whether a program of this machine listens on a TCP port.
+
+    Connections that have just ended do not count.
+    """
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the ranks' own socket has it
+        # The ranks' own socket has the same option.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError as error:

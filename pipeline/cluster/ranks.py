@@ -1,5 +1,7 @@
-"""The launcher of a training job and the ranks below it: started, signalled, ended, cleaned up
-after."""
+"""The launcher of one start and its ranks: starting, stopping and ending them, cleaning up.
+
+Writes the order for the ranks (`pipeline/store/start_order.py`) and `logs/launcher.log`.
+"""
 
 import json
 import os
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.cluster.launch import WORKER, Launch
+from pipeline.cluster.launch import WORKER, LaunchPlan
 from pipeline.errors import LeaseError
 from pipeline.logs import note
 from pipeline.store.heartbeat import DUMP_SIGNAL
@@ -28,20 +30,22 @@ from pipeline.store.start_order import (
 )
 
 LOOK_SECONDS = 5.0
+"""Time between two looks for another supervisor."""
 
 
 class Ranks:
-    """The launcher and everything below it; leaving the context ends and cleans up all of it."""
+    """The launcher and its ranks; leaving the context ends and cleans up all of them."""
 
-    def __init__(self, launch: Launch, run_dir: Path, began: float) -> None:
-        """Take also when the stage began, in seconds of the epoch: ranks tell where the time since
-        then went."""
-        self._launch, self._began = launch, began
+    def __init__(self, launch: LaunchPlan, run_dir: Path, began: float) -> None:
+        """Take also when the stage began, in seconds of the epoch, for the ranks' start-up times."""
+        self._launch = launch
+        self._began = began
         self._run_dir = run_dir
-        self._told = 0
+        self._stops_passed_on = 0
         self._looked = time.monotonic()
 
     def __enter__(self) -> "Ranks":
+        # The ranks learn from their environment which start they belong to.
         command_began = psutil.Process().create_time()
         launcher_began = time.time()
         self._start = secrets.token_hex(4)
@@ -51,25 +55,24 @@ class Ranks:
             "start": self._start,
         }
         write_start_order(self._run_dir, {"start": self._start, "stop": False})
-        told = {SUPERVISOR_VARIABLE: json.dumps(supervisor)}
-        environment = self._launch.environment | told
-        self._launch.kind.write_environment(self._launch, told)
+        variables = {SUPERVISOR_VARIABLE: json.dumps(supervisor)}
+        self._launch.kind.write_environment(self._launch, variables)
+
+        # The launcher gets a session of its own, so that Ctrl-C reaches only the supervisor.
         with RunFolder(self._run_dir).launcher_log.open("wb") as log:
-            self.process = (
-                subprocess.Popen(  # a session of its own: Ctrl-C reaches the supervisor only
-                    self._launch.command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            self.process = subprocess.Popen(
+                self._launch.command,
+                env=self._launch.environment | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         return self
 
     def __exit__(self, *_: object) -> None:
         if _present_start(self._run_dir) == self._start:
-            # Where nothing can be written any more, the rest is ended all the same.
+            # On a disk that cannot be written the ranks are ended all the same.
             with suppress(OSError):
                 remove_start_order(self._run_dir)
         self._kill()
@@ -79,51 +82,47 @@ class Ranks:
             leftover.unlink(missing_ok=True)
 
     def _members(self) -> list[psutil.Process]:
-        """All processes of the launcher's session; ranks stay in it when a launcher dies."""
-        found = []
+        """Return the processes of the launcher's session; ranks stay in it if the launcher dies."""
+        members: list[psutil.Process] = []
         for process in psutil.process_iter():
             try:
                 if os.getsid(process.pid) == self.process.pid:
-                    found.append(process)
+                    members.append(process)
             except (OSError, psutil.Error):
                 continue
-        return found
+        return members
 
     def pass_on(self, stops: int, has_stepped: bool) -> None:
-        """Have every rank save and end, once told to stop; more often, or where no step has been
-        made, end all at once.
+        """Have the ranks save and end at the first request to stop.
 
-        Ranks read it in a file, wherever they are: launchers would kill them on a signal, and so
-        would a signal that meets one before it listens.
+        At the second request, or if no step has been made, all ranks end at once. They read the
+        request in a file on any node, because a launcher kills its ranks on a signal, and a signal
+        kills a rank that does not handle signals yet.
         """
-        if stops and not self._told and not has_stepped:
-            note(
-                "train: the ranks have made no step that could be finished and saved: ending at "
-                "once"
-            )
+        before = self._stops_passed_on
+        if stops and not before and not has_stepped:
+            note("train: ending at once: the ranks have not made a step yet, so nothing to save")
             self._kill()
-        elif stops > 1 and self._told < 2:
+        elif stops > 1 and before < 2:
             note("train: ending at once")
             self._kill()
-        elif stops and not self._told:
-            note("train: stopping after this step and a checkpoint (once more: at once)")
+        elif stops and not before:
+            note("train: saving after this step, then stopping (a second signal: stop at once)")
             write_start_order(self._run_dir, {"start": self._start, "stop": True})
-        self._told = stops
+        self._stops_passed_on = stops
 
     def _kill(self) -> None:
         for process in self._members():
             _quietly(process.kill)
 
     def refuse_if_taken_over(self) -> None:
-        """Raise LeaseError, every few seconds at most, where another supervisor has started ranks
-        of the same run."""
+        """Raise LeaseError if another supervisor runs the job; looks every LOOK_SECONDS."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             refuse_if_taken_over(self._run_dir, self._start)
 
     def ask_for_stacks(self) -> None:
-        """Have the ranks on this machine write their stacks, whatever holds Python's lock in
-        them."""
+        """Have the ranks on this machine write their stacks, even if one holds Python's lock."""
         for process in self._members():
             if self._is_rank(process):
                 _quietly(lambda process=process: process.send_signal(DUMP_SIGNAL))
@@ -137,18 +136,19 @@ class Ranks:
         return runs_worker and not self._launch.kind.is_launcher(command)
 
     def has_ended(self) -> bool:
-        """Tell whether the launcher is gone."""
+        """Tell whether the launcher has ended."""
         return self.process.poll() is not None
 
 
 def refuse_if_taken_over(run_dir: Path, start: str | None) -> None:
-    """Raise LeaseError where the present start is another one than this supervisor's last, None
-    when that has ended.
+    """Raise LeaseError if the present start of the ranks is not `start`.
 
-    Two supervisors would end each other's ranks for ever. It happens to one whose machine stood
-    still or lost the file system for so long that its lease was taken over.
+    `start` is the last one of this supervisor, None if that has ended. A supervisor whose machine
+    stood still or lost the file system for long loses its lease; without this check two
+    supervisors would end each other's ranks for ever.
     """
-    if (present := _present_start(run_dir)) not in (start, None):
+    present = _present_start(run_dir)
+    if present is not None and present != start:
         raise LeaseError(
             f"{run_dir}: another `pipeline train` has taken the run over (start {present}); this "
             "one ends"
@@ -160,20 +160,24 @@ def _present_start(run_dir: Path) -> str | None:
         order = read_start_order(run_dir)
     except StartOrderUnclear:
         return None
-    return None if order is None else order["start"]
+    if order is None:
+        return None
+    return order["start"]
 
 
 def end_leftovers(run_file: Path) -> None:
-    """End ranks of this run that a killed supervisor has left on this machine, before others write
-    where they do."""
-    found = []
+    """End ranks that a killed supervisor has left on this machine.
+
+    Otherwise they would write to the same files as the next ones.
+    """
+    leftovers: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()
             if WORKER in command and str(run_file) in command:
                 process.kill()
-                found.append(process)
-    psutil.wait_procs(found, timeout=10)
+                leftovers.append(process)
+    psutil.wait_procs(leftovers, timeout=10)
 
 
 def _quietly(action: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""The launch kind `slurm`: `srun` inside the job's allocation, one task per rank, without ssh."""
+"""The launch kind `slurm`: `srun` inside an allocation, one task per rank, without ssh."""
 
 import os
 import re
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cluster.gpus import gpu_count
-from pipeline.cluster.launch import WORKER, Launch, LaunchKind, name_ranks, rank_environment
+from pipeline.cluster.launch import WORKER, LaunchKind, LaunchPlan, name_ranks, rank_environment
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
 
 
 class SlurmLaunch(LaunchKind):
-    """Ranks on the nodes of a Slurm job, as many on each as it has tasks there."""
+    """Ranks on the nodes of a Slurm job, one for each task of the allocation."""
 
     ranks_are_set_by = "the allocation"
 
@@ -25,11 +25,11 @@ class SlurmLaunch(LaunchKind):
         nodes = _node_count()
         return nodes * tasks_per_node(nodes)
 
-    def plan(self, config: RunConfig, run_file: Path, port: int) -> Launch:
-        """Start one task per rank in the job's allocation; MASTER_ADDR is the first node.
+    def plan(self, config: RunConfig, run_file: Path, port: int) -> LaunchPlan:
+        """Plan one task per rank in the allocation; MASTER_ADDR is its first node.
 
-        Raises UserError outside of an allocation, inside one of its steps, and where
-        `launch.ranks` says another number than the allocation.
+        Raises UserError outside an allocation, inside a step of one, and if `launch.ranks` is not
+        the number of its tasks.
         """
         _check_place()
         nodes = _node_count()
@@ -39,17 +39,18 @@ class SlurmLaunch(LaunchKind):
             raise ConfigError(
                 [
                     f"launch.ranks = {config.launch.ranks}: the allocation has {nodes} nodes x "
-                    f"{per_node} tasks; leave it auto"
+                    f"{per_node} tasks; set it to auto"
                 ]
             )
 
-        # The environment, which srun carries to every node.
+        # srun passes the environment on to every node.
         names = _scontrol("show", "hostnames", os.environ["SLURM_JOB_NODELIST"])
         gpus = gpu_count()
         environment = rank_environment(gpus, per_node)
         environment |= {"MASTER_ADDR": master_address(names.split()[0]), "MASTER_PORT": str(port)}
         cores = os.environ.get("SLURM_CPUS_PER_TASK")
-        if cores:  # from Slurm 22.05 on srun does not take it from the batch job
+        # From Slurm 22.05 on srun does not take this number from the batch job.
+        if cores:
             environment.setdefault("SRUN_CPUS_PER_TASK", cores)
 
         command = [
@@ -60,19 +61,21 @@ class SlurmLaunch(LaunchKind):
             f"--ntasks-per-node={per_node}",
         ]
         command += [sys.executable, "-m", WORKER, str(run_file)]
-        return Launch(self, command, environment, group_sizes(ranks), name_ranks(gpus), port)
+        return LaunchPlan(self, command, environment, group_sizes(ranks), name_ranks(gpus), port)
 
-    def meets_here(self, launch: Launch) -> bool:
+    def meets_here(self, launch: LaunchPlan) -> bool:
         """Tell whether this is the first node of the allocation."""
         return "SLURMD_NODENAME" in os.environ and os.environ.get("SLURM_NODEID") == "0"
 
     def is_launcher(self, command: Sequence[str]) -> bool:
-        """Tell `srun` by its name."""
+        """Tell whether a command line is that of `srun`."""
         return list(command[:1]) == ["srun"]
 
-    def end_remaining(self, launch: Launch) -> None:
-        """End what is left of the ranks' job step: it outlives a killed `srun` for as long as a
-        rank does, and lets none begin."""
+    def end_remaining(self, launch: LaunchPlan) -> None:
+        """End the job step of the ranks.
+
+        It outlives a killed `srun` while a rank lives, and the next step would wait for it.
+        """
         command = [
             "squeue",
             "--steps",
@@ -82,12 +85,14 @@ class SlurmLaunch(LaunchKind):
         ]
         listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         name = _step_name(launch.port)
-        steps = [words[0] for words in map(str.split, listed.splitlines()) if words[1:] == [name]]
+        rows = [line.split() for line in listed.splitlines()]
+        steps = [row[0] for row in rows if row[1:] == [name]]
         if steps:
             subprocess.run(["scancel", "--signal=KILL", *steps], check=False)
 
 
 def _check_place() -> None:
+    """Raise UserError if this process is not the batch script of a Slurm job."""
     if "SLURM_JOB_ID" not in os.environ:
         raise ConfigError(
             [
@@ -97,7 +102,7 @@ def _check_place() -> None:
         )
     if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_PROCID") is not None:
         raise UserError(
-            "`pipeline train` runs once per job, from the batch script, not inside srun: it calls "
+            "`pipeline train` runs once per job, from the batch script, not inside srun: it starts "
             "srun itself"
         )
 
@@ -107,8 +112,10 @@ def _node_count() -> int:
 
 
 def tasks_per_node(nodes: int) -> int:
-    """Return the tasks on each node of the allocation. Raises ConfigError where nodes have
-    different numbers of them."""
+    """Return the number of tasks on each node of the allocation.
+
+    Raises ConfigError if the tasks cannot be the same number on all nodes.
+    """
     per_node = re.match(r"\d+", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
     if per_node:
         return int(per_node.group())
@@ -116,23 +123,24 @@ def tasks_per_node(nodes: int) -> int:
     if tasks % nodes:
         raise ConfigError(
             [
-                f"the allocation has {tasks} tasks on {nodes} nodes: ask for as many on each, "
-                "--ntasks-per-node"
+                f"the allocation has {tasks} tasks on {nodes} nodes: request equally many on "
+                "each with --ntasks-per-node"
             ]
         )
     return tasks // nodes
 
 
 def _step_name(port: int) -> str:
-    """Return the name of the Slurm job step of one start's ranks."""
+    """Return the name of the Slurm job step in which the ranks of one start run."""
     return f"pipeline-ranks-{port}"
 
 
 def master_address(node: str) -> str:
-    """Return the name under which all nodes reach the first one."""
+    """Return the name or address under which all nodes reach `node`, the first one."""
     try:
         socket.gethostbyname(node)
-    except OSError:  # a node name that is no host name, as on a one-machine test cluster
+    except OSError:
+        # The node name is no host name, for example on a test cluster of one machine.
         address = re.search(r"NodeAddr=(\S+)", _scontrol("show", "node", node))
         if address:
             return address.group(1)
@@ -140,20 +148,19 @@ def master_address(node: str) -> str:
 
 
 def _scontrol(*arguments: str) -> str:
-    """Return what Slurm's scontrol prints. Raises UserError where there is none, or it gets no
-    answer."""
+    """Return the output of Slurm's scontrol. Raises UserError if it is missing or fails."""
     try:
-        asked = subprocess.run(
+        answer = subprocess.run(
             ["scontrol", *arguments], capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
         raise UserError(
-            "launch.kind = slurm: SLURM_JOB_ID is set and there is no scontrol on this machine; "
-            "call this on a node of the allocation, or set launch.kind to local"
+            "launch.kind = slurm: SLURM_JOB_ID is set, but this machine has no scontrol; "
+            "run this on a node of the allocation, or set launch.kind to local"
         ) from None
-    if asked.returncode:
+    if answer.returncode:
         raise UserError(
-            f"launch.kind = slurm: scontrol says: {asked.stderr.strip()}; mend that, then run the "
-            "same command again"
+            f"launch.kind = slurm: scontrol fails: {answer.stderr.strip()}; repair this, then run "
+            "the same command again"
         )
-    return asked.stdout
+    return answer.stdout

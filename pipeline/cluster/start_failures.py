@@ -1,10 +1,9 @@
-"""Whether ranks that died before their first step would die again: read from the tracebacks in
-their logs. Free of torch.
+"""Deciding from the logs of crashed ranks whether another start would crash, too. Free of torch.
 
-A rank that refuses (UserError) says so itself. What is read here is the rest: a traceback in the
-same place on every rank, before any step, is no accident of one process or node. A mistake of
-values or of the code would come again, and starting again only delays its message; what hangs on
-the world outside (files, network, memory, devices) may be gone the next time.
+Mistakes of the user (UserError) end a job by themselves; this is about all other crashes. If every
+rank crashes at the same place before the first step, the cause is not one process or node. An error
+of values or code would repeat, and restarts would only delay its message. An error of files,
+network, memory or devices may be gone at the next start.
 """
 
 import re
@@ -13,47 +12,54 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRACEBACK = "Traceback (most recent call last):"
+"""First line of a traceback in a log."""
 OUTSIDE = re.compile(
     r"(OS|IO|Permission|FileNotFound|NotADirectory|IsADirectory|FileExists|BlockingIO|Timeout|Interrupted|EOF|"
     r"Connection\w*|BrokenPipe|ProcessLookup|ChildProcess|Memory|Accelerator|OutOfMemory|\w*Dist\w*|\w*NCCL\w*)"
     r"(Error|Expired)?$"
 )
-"""Types of exceptions that tell of the world outside the program."""
+"""Types of exceptions whose cause is outside the program."""
 UNCLEAR = ("RuntimeError", "SystemError", "Exception")
-"""Types that torch raises for both: the second time in a row decides."""
+"""Types that torch raises for both causes; they repeat if they come twice in a row."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Where and with what every rank has ended."""
+class StartFailure:
+    """The exception with which every rank of a start has ended, and its place."""
 
     kind: str
-    """Type of the exception, without its module."""
+    """Type of the exception, without the module."""
     place: str
     """File and line of the innermost frame."""
 
-    def comes_again(self, before: "Failure | None") -> bool:
-        """Tell whether another start would end there, too; `before` is how the start before this
-        one ended."""
+    def comes_again(self, before: "StartFailure | None") -> bool:
+        """Tell whether another start would fail at the same place.
+
+        `before` is the failure of the previous start.
+        """
         if OUTSIDE.fullmatch(self.kind):
             return False
         return self.kind not in UNCLEAR or self == before
 
 
-def common_failure(logs: Sequence[Path]) -> Failure | None:
-    """Return the failure that the logs of all ranks end with, None where any of them has none or
-    another one."""
-    found = {_failure_in(log) for log in logs}
-    return found.pop() if len(found) == 1 else None
+def common_failure(logs: Sequence[Path]) -> StartFailure | None:
+    """Return the failure that all logs have in common, None if any has none or another one."""
+    failures = {_failure_in(log) for log in logs}
+    if len(failures) != 1:
+        return None
+    return failures.pop()
 
 
-def _failure_in(log: Path) -> Failure | None:
-    """Read the last traceback of a log: frames `File "x.py", line 3, in f`, then `package.Type:
-    message`."""
+def _failure_in(log: Path) -> StartFailure | None:
+    """Return the failure in the last traceback of a log, None if there is none.
+
+    A traceback has frames `File "x.py", line 3, in f`, then a line `package.Type: message`.
+    """
     try:
         lines = log.read_text(errors="replace").rpartition(TRACEBACK)[2].splitlines()
     except OSError:
         return None
+    # The innermost frame is the last one.
     frames = [
         index for index, line in enumerate(lines) if re.match(r'\s+File ".+", line \d+', line)
     ]
@@ -66,4 +72,4 @@ def _failure_in(log: Path) -> Failure | None:
     )
     if named is None or raised is None:
         return None
-    return Failure(raised.partition(":")[0].rpartition(".")[2], f"{named[1]}:{named[2]}")
+    return StartFailure(raised.partition(":")[0].rpartition(".")[2], f"{named[1]}:{named[2]}")

@@ -2,33 +2,42 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from pipeline.store.events import whole_record
 
+T = TypeVar("T")
+"""Record on a line of the file."""
 
-class Tail:
-    """New whole lines of a growing JSON-lines file, from its present end on."""
+
+class Tail(Generic[T]):
+    """New whole lines of a growing JSON-lines file."""
 
     def __init__(self, path: Path) -> None:
+        """Begin at the present end of the file."""
         self._path = path
-        self._file, self._offset = (
-            (path.stat().st_ino, path.stat().st_size) if path.exists() else (None, 0)
-        )
+        self._inode: int | None = None
+        self._offset = 0
+        if path.exists():
+            self._inode = path.stat().st_ino
+            self._offset = path.stat().st_size
 
-    def new_records(self) -> list[dict[str, Any]]:
-        """Return what has been added since; all there is where another file has taken its place.
+    def new_records(self) -> list[T]:
+        """Return the records added since the last call; all of them if the file was replaced.
 
-        Nothing while the file cannot be read, and nothing of torn lines: they are shown, and
-        nothing depends on them.
+        Torn lines are left out, and a file that cannot be read now has no new records: these are
+        only displayed, so that nothing depends on them.
         """
         try:
             with self._path.open("rb") as file:
-                now = os.fstat(file.fileno()).st_ino
-                self._file, self._offset = now, self._offset if now == self._file else 0
+                inode = os.fstat(file.fileno()).st_ino
+                if inode != self._inode:
+                    self._inode = inode
+                    self._offset = 0
                 file.seek(self._offset)
                 whole, _, _ = file.read().rpartition(b"\n")
         except OSError:
             return []
-        self._offset += len(whole) + 1 if whole else 0
+        if whole:
+            self._offset += len(whole) + 1
         return [record for record in map(whole_record, whole.splitlines()) if record is not None]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster import launch_checks, supervisor
-from pipeline.cluster.launch import Launch, launch_kind
+from pipeline.cluster.launch import LaunchPlan, launch_kind
 from pipeline.cluster.launch_checks import check_device, check_launch
-from pipeline.cluster.supervisor import StopRequest
+from pipeline.cluster.stop_request import StopRequest
+from pipeline.cluster.supervisor import TrainingJob
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_config import RunConfig
@@ -22,8 +23,8 @@ from pipeline.store.files import write_json
 from pipeline.work import separate_checks
 
 
-def planned(ranks: int, hosts: tuple[str, ...] = ()) -> Callable[[RunConfig, Path], Launch]:
-    return lambda config, run_file: Launch(
+def planned(ranks: int, hosts: tuple[str, ...] = ()) -> Callable[[RunConfig, Path], LaunchPlan]:
+    return lambda config, run_file: LaunchPlan(
         launch_kind(config), [], {}, group_sizes(ranks), "ranks", 1, hosts
     )
 
@@ -145,7 +146,7 @@ def test_what_a_rank_refuses_is_not_started_again(
         return None, 2
 
     monkeypatch.setattr(supervisor, "_start_once", start_once)
-    supervisor._run_to_an_outcome(
-        config, run_dir / "config.yaml", StopRequest(), TimeLimit(config, 0.0), 0.0
-    )
+    limit = TimeLimit(config, 0.0)
+    job = TrainingJob(config, run_dir / "config.yaml", StopRequest(), limit, 0.0)
+    supervisor._run_to_an_outcome(job)
     assert (len(starts), read_events(run_dir, "restart")) == (1, [])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.launch import WORKER, Launch, LaunchKind, plan_launch
+from pipeline.cluster.launch import WORKER, LaunchKind, LaunchPlan, plan_launch
 from pipeline.cluster.launch_checks import check_launch
 from pipeline.config.groups import group_sizes
 from pipeline.config.kinds import LAUNCH_KINDS
@@ -23,13 +23,13 @@ class BareProcess(LaunchKind):
     def rank_count(self, config: RunConfig) -> int:
         return 1
 
-    def plan(self, config: RunConfig, run_file: Path, port: int) -> Launch:
+    def plan(self, config: RunConfig, run_file: Path, port: int) -> LaunchPlan:
         environment = {"RANK": "0", "MASTER_PORT": str(port)}
-        return Launch(
+        return LaunchPlan(
             self, [sys.executable, "-m", WORKER], environment, group_sizes(1), "bare rank", port
         )
 
-    def meets_here(self, launch: Launch) -> bool:
+    def meets_here(self, launch: LaunchPlan) -> bool:
         return True
 
     def is_launcher(self, command: Sequence[str]) -> bool:

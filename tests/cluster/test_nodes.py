@@ -14,7 +14,7 @@ from nodes import Nodes
 from supervised import arguments, events, finish, processes_of, start, steps, steps_seen, wait_for
 
 from pipeline.cluster.hostfile_launch import HostfileLaunch, environment_of_hosts, read_hostfile
-from pipeline.cluster.launch import Launch
+from pipeline.cluster.launch import LaunchPlan
 from pipeline.cluster.ranks import refuse_if_taken_over
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
@@ -36,8 +36,8 @@ FAULTS = [f"guard.stall_seconds={STALL_SECONDS}", "guard.max_restarts=10"]
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a slots=2\na slots=1", "line 2, 'a slots=1', stands there twice"),
-        ("a\n", "line 1, 'a', is no `HOST slots=N`"),
+        ("a slots=2\na slots=1", "line 2, 'a slots=1', repeats a host"),
+        ("a\n", "line 1, 'a', is not of the form `HOST slots=N`"),
         ("# nothing\n", "names no host"),
     ],
 )
@@ -180,7 +180,7 @@ def test_secrets_go_to_no_file(run_file: Path) -> None:
         "NCCL_DEBUG": "INFO",
         "EDITOR": "vi",
     }
-    launch = Launch(HostfileLaunch(), ["deepspeed"], values, group_sizes(2), "ranks", 1)
+    launch = LaunchPlan(HostfileLaunch(), ["deepspeed"], values, group_sizes(2), "ranks", 1)
     assert environment_of_hosts(launch, {"PIPELINE_X": 'a "b" $c'}) == (
         'NCCL_DEBUG=INFO\nPIPELINE_X=a \\"b\\" \\$c\nWANDB_MODE=offline\n'
     )

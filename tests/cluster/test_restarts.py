@@ -78,7 +78,7 @@ def test_a_killed_rank_a_killed_launcher_and_a_hung_rank_cost_steps_and_nothing_
     assert code == 0, output
     assert len(events(run_file, "restart")) >= 3
     stall = next(event for event in events(run_file, "stall") if event["without"])
-    assert "no rank has got on for" in stall["reason"]
+    assert "no rank has made progress for" in stall["reason"]
     assert len(stall["without"]) == 1
     (silent,) = stall["without"]
     told = run_file.parent / "run" / "logs" / stall["stacks"] / f"rank_{1 - silent:05d}.txt"
@@ -110,5 +110,5 @@ def test_a_run_that_dies_at_once_again_and_again_is_given_up(run_file: Path) -> 
     code, output = finish(job)
     assert code == 1, output
     assert "started again 1 times without a new checkpoint (guard.max_restarts)" in output
-    assert "run the same command again to go on from the newest checkpoint" in output
+    assert "run the same command again to resume from the newest checkpoint" in output
     assert processes_of(run_file) == []

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster import supervisor
-from pipeline.cluster.start_failures import Failure, common_failure
-from pipeline.cluster.supervisor import StopRequest, TrainingFailed
+from pipeline.cluster.start_failures import StartFailure, common_failure
+from pipeline.cluster.stop_request import StopRequest
+from pipeline.cluster.supervisor import TrainingFailed, TrainingJob
 from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.run_file import load
 from pipeline.store.events import FIRST_STEP, read_events, write_event
@@ -43,7 +44,7 @@ def ended(
 
 def test_the_same_place_on_every_rank_is_one_failure(tmp_path: Path) -> None:
     write_logs(tmp_path, ended(message="of rank 0"), ended(message="of rank 1"))
-    assert common_failure(logs_of(tmp_path, 2)) == Failure("ValueError", "/x/model.py:4")
+    assert common_failure(logs_of(tmp_path, 2)) == StartFailure("ValueError", "/x/model.py:4")
     assert common_failure(logs_of(tmp_path, 3)) is None, "one rank has written nothing"
     write_logs(tmp_path, ended(), ended(line=5))
     assert common_failure(logs_of(tmp_path, 2)) is None
@@ -55,7 +56,7 @@ def test_the_same_place_on_every_rank_is_one_failure(tmp_path: Path) -> None:
         + "While that was handled:\n"
         + ended("FieldError", 8, module="hub.errors."),
     )
-    assert common_failure(logs_of(tmp_path, 1)) == Failure("FieldError", "/x/model.py:8"), (
+    assert common_failure(logs_of(tmp_path, 1)) == StartFailure("FieldError", "/x/model.py:8"), (
         "the last one counts"
     )
 
@@ -79,10 +80,10 @@ def test_the_same_place_on_every_rank_is_one_failure(tmp_path: Path) -> None:
     ],
 )
 def test_what_would_come_again(kind: str, first: bool, second: bool) -> None:
-    failure = Failure(kind, "x.py:1")
+    failure = StartFailure(kind, "x.py:1")
     assert failure.comes_again(None) is first
-    assert failure.comes_again(Failure(kind, "x.py:1")) is second
-    assert failure.comes_again(Failure(kind, "x.py:2")) is first
+    assert failure.comes_again(StartFailure(kind, "x.py:1")) is second
+    assert failure.comes_again(StartFailure(kind, "x.py:2")) is first
 
 
 def starts_until_given_up(
@@ -104,7 +105,8 @@ def starts_until_given_up(
     monkeypatch.setattr(supervisor, "_start_once", start_once)
     limit, now = TimeLimit(config, time.time()), time.time()
     with pytest.raises(TrainingFailed) as failed:
-        supervisor._run_to_an_outcome(config, run_dir / "config.yaml", StopRequest(), limit, now)
+        job = TrainingJob(config, run_dir / "config.yaml", StopRequest(), limit, now)
+        supervisor._run_to_an_outcome(job)
     assert failed.value.exit_code == 1
     return 1 + len(read_events(run_dir, "restart"))
 

@@ -29,13 +29,15 @@ from supervised import (
 from pipeline.cluster import supervisor
 from pipeline.cluster.gpus import gpu_count
 from pipeline.cluster.hostfile_launch import HostfileLaunch
-from pipeline.cluster.launch import Launch, dividing_ranks, plan_launch
+from pipeline.cluster.launch import LaunchPlan, dividing_ranks, plan_launch
 from pipeline.cluster.local_launch import LocalLaunch
 from pipeline.cluster.ranks import Ranks
 from pipeline.cluster.slurm_launch import tasks_per_node
 from pipeline.cluster.stall import StallWatch
-from pipeline.cluster.supervisor import StopRequest, _wait_for_hosts, scaled_learning_rate
+from pipeline.cluster.stop_request import StopRequest
+from pipeline.cluster.supervisor import _wait_for_hosts, scaled_learning_rate
 from pipeline.cluster.time_limit import TimeLimit
+from pipeline.cluster.watch import watch_ranks
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, Interrupted, UserError
@@ -105,7 +107,7 @@ def test_who_stops_before_the_first_step_does_not_wait_for_it(
         (0, False, False),
         (2, True, True),
     ):
-        ranks = Ranks(Launch(LocalLaunch(), [], {}, group_sizes(2), "ranks", 1), tmp_path, 0.0)
+        ranks = Ranks(LaunchPlan(LocalLaunch(), [], {}, group_sizes(2), "ranks", 1), tmp_path, 0.0)
         ranks._start = "a"
         ended.clear()
         ranks.pass_on(stops, has_stepped)
@@ -216,7 +218,7 @@ def test_tasks_of_a_slurm_node(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tasks_per_node(2) == 1
     monkeypatch.setenv("SLURM_NTASKS", "8")
     assert (tasks_per_node(1), tasks_per_node(2)) == (8, 4)
-    with pytest.raises(ConfigError, match="8 tasks on 3 nodes: ask for as many on each"):
+    with pytest.raises(ConfigError, match="8 tasks on 3 nodes: request equally many on each"):
         tasks_per_node(3)
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "3(x2)")
     assert tasks_per_node(2) == 3
@@ -238,7 +240,7 @@ def test_what_ranks_say_as_they_end_is_shown(
         def refuse_if_taken_over(self) -> None: ...
 
     watch, limit = StallWatch(config.paths.run_dir, 2, config.guard), TimeLimit(config, time.time())
-    assert supervisor._watch(config, Ending(), watch, limit, StopRequest()) is None
+    assert watch_ranks(config, Ending(), watch, limit, StopRequest()) is None
     assert "train: the disk is full\n" in "".join(capsys.readouterr())
 
 
@@ -247,7 +249,7 @@ def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
     run_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch, limit, stop = (
-        Launch(HostfileLaunch(), [], {}, group_sizes(2), "ranks", 1, ("a", "b")),
+        LaunchPlan(HostfileLaunch(), [], {}, group_sizes(2), "ranks", 1, ("a", "b")),
         TimeLimit(load(run_file), time.time()),
         StopRequest(),
     )
@@ -255,7 +257,9 @@ def test_hosts_that_do_not_answer_are_named_at_once_or_waited_for(
     monkeypatch.setattr(HostfileLaunch, "hosts_out_of_reach", lambda *_: next(answers))
     monkeypatch.setattr(supervisor, "ASK_AGAIN_SECONDS", 0.0)
     _wait_for_hosts(launch, limit, stop, 60.0)
-    with pytest.raises(UserError, match="from b\nMend that, or take the host out of the hostfile"):
+    with pytest.raises(
+        UserError, match="from b\nRepair this, or remove the host from the hostfile"
+    ):
         _wait_for_hosts(launch, limit, stop, -1.0)
     stop.count = 1
     with pytest.raises(Interrupted, match="not all hosts answer"):

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from supervised import events, finish, killed_at_the_end, processes_of, start, steps, wait_for_steps
 
-from pipeline.cluster.supervisor import StopRequest
+from pipeline.cluster.stop_request import StopRequest
 from pipeline.cluster.tail import Tail
 from pipeline.cluster.time_limit import (
+    BATCH_SCRIPT_VARIABLE,
     GIVEN_UP,
     OUT_OF_TIME,
     SPARE_SECONDS,
-    TOLD,
     TimeLimit,
     jobs_without_progress,
     tell_batch_script,
@@ -158,9 +158,9 @@ def test_only_who_asks_once_more_ends_a_run_at_once(
 def test_a_batch_script_is_told_why_the_run_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(TOLD, raising=False)
+    monkeypatch.delenv(BATCH_SCRIPT_VARIABLE, raising=False)
     tell_batch_script()
-    monkeypatch.setenv(TOLD, str(tmp_path / "told"))
+    monkeypatch.setenv(BATCH_SCRIPT_VARIABLE, str(tmp_path / "told"))
     tell_batch_script()
     assert (tmp_path / "told").stat().st_size > 0
 

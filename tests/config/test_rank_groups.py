@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.launch_checks import indivisible_batches
+from pipeline.cluster.launch_checks import batches_that_ranks_do_not_divide
 from pipeline.config.groups import GroupSizes, group_sizes, groups_of_rank
 from pipeline.config.run_file import load
 from pipeline.config.step_plan import plan_steps
@@ -51,9 +51,9 @@ def test_the_launcher_asks_for_batches_that_data_ranks_divide(run_file: Path) ->
     """4 rows in micro-batches of 2 are 2 micro-batches: for 2 data ranks in any world, not for 4
     data ranks."""
     config = load(run_file, ["launch.ranks=auto"])
-    assert indivisible_batches(config, PAIRS) == []
-    assert indivisible_batches(config, GroupSizes(world=8, data=2)) == []
-    (problem,) = indivisible_batches(config, group_sizes(4))
+    assert batches_that_ranks_do_not_divide(config, PAIRS) == []
+    assert batches_that_ranks_do_not_divide(config, GroupSizes(world=8, data=2)) == []
+    (problem,) = batches_that_ranks_do_not_divide(config, group_sizes(4))
     assert problem.startswith("batch.global_batch_tokens = 32: must be a multiple of 4 ranks x ")
 
 
