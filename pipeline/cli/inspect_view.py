@@ -6,7 +6,6 @@ Everything that comes from documents passes `visible`, so that no text can act o
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +15,16 @@ from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes, print_json, visible
 from pipeline.tokens.inspect import documents, overview
-from pipeline.tokens.inspected_data import Question, open_data
+from pipeline.tokens.inspected_data import (
+    Bucket,
+    Overview,
+    Question,
+    ShownDocument,
+    ShownToken,
+    SourceOverview,
+    open_data,
+)
+from pipeline.tokens.tokenizer_figures import TokenizerReport
 
 SPLIT_NAMES = {"train": "to train on", "validation": "held out"}
 BAR_COLUMNS = 40
@@ -114,7 +122,7 @@ def _print_notes(notes: Sequence[str]) -> None:
         console.print(f"\nnote: {text}", style="yellow")
 
 
-def _print_overview(whole: dict[str, Any]) -> None:
+def _print_overview(whole: Overview) -> None:
     rows = []
     for name, source in whole["sources"].items():
         for split in SPLITS:
@@ -136,7 +144,7 @@ def _print_overview(whole: dict[str, Any]) -> None:
         _print_source(name, source, whole["split"])
 
 
-def _print_source(name: str, source: dict[str, Any], split: str) -> None:
+def _print_source(name: str, source: SourceOverview, split: str) -> None:
     found = source["lengths"]
     console.print(Text(f"\n{name}", style="bold"))
     if found is None:
@@ -158,14 +166,16 @@ def _print_source(name: str, source: dict[str, Any], split: str) -> None:
         console.print(line)
     sample = source["sample"]
     if sample:
-        tokens = (sample["tokens"] or {}).get("shown")
-        start = "".join(token["text"] for token in tokens) if tokens else sample["text"]
+        tokens = sample["tokens"]
+        start = sample["text"]
+        if tokens is not None and tokens["shown"]:
+            start = "".join(token["text"] for token in tokens["shown"])
         more = " …" if sample["characters_shown"] < sample["characters"] else ""
         console.print(Text(f"{visible(sample['id'])}:", style="dim"))
         console.print(Text(f"{visible(start)}{more}"), soft_wrap=False)
 
 
-def histogram(buckets: Sequence[dict[str, int]], columns: int) -> list[str]:
+def histogram(buckets: Sequence[Bucket], columns: int) -> list[str]:
     """Return a line for each bucket: its range, its documents, a bar in eighths of a column (any
     document shows)."""
     most = max(bucket["documents"] for bucket in buckets)
@@ -179,7 +189,7 @@ def histogram(buckets: Sequence[dict[str, int]], columns: int) -> list[str]:
     return lines
 
 
-def _print_document(document: dict[str, Any], with_ids: bool) -> None:
+def _print_document(document: ShownDocument, with_ids: bool) -> None:
     tokens = document["tokens"]
     meta = visible(document["meta"])
     console.print(
@@ -216,7 +226,7 @@ def _print_document(document: dict[str, Any], with_ids: bool) -> None:
         )
 
 
-def boundaries(tokens: Sequence[dict[str, Any]], has_colour: bool) -> Text:
+def boundaries(tokens: Sequence[ShownToken], has_colour: bool) -> Text:
     """Return the text of tokens on backgrounds that alternate, or with `|` between them where there
     is no colour.
 
@@ -243,7 +253,7 @@ def boundaries(tokens: Sequence[dict[str, Any]], has_colour: bool) -> Text:
     return text
 
 
-def _print_report(report: dict[str, Any]) -> None:
+def _print_report(report: TokenizerReport) -> None:
     from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
 
     console.print(Text(vocabulary_line(report["tokenizer"])), soft_wrap=False)

@@ -6,7 +6,6 @@ SVG, no script, and asks no network. All text that comes from data is escaped.
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
@@ -16,18 +15,20 @@ from pipeline.reporting import figures
 from pipeline.reporting.page import CSS, escape
 from pipeline.reporting.run_data import UNKNOWN, RunData, chance_of, mean_and_error, read_run
 from pipeline.store.artifacts import Result
+from pipeline.store.counts import Counts
 from pipeline.store.files import file_record, write_atomic
 from pipeline.store.layout import run_folder
+from pipeline.tokens.tokenizer_figures import TokenizerReport
 from pipeline.tokens.tokenizer_report import tokenizer_report
 from pipeline.tokens.tokenizer_tables import tables, vocabulary_line
 
 
-def report(config: RunConfig) -> Result:
+def report(config: RunConfig) -> Result[Counts]:
     """Write the page. Raises DataError where a stage that it shows has not finished."""
     run = read_run(config)
     path = run_folder(config).report
     try:
-        tokenizer: dict[str, Any] | str = tokenizer_report(config)
+        tokenizer: TokenizerReport | str = tokenizer_report(config)
     except DataError as error:  # the run's figures stand without it, also where data_dir has been cleared away since
         tokenizer = str(error)
     write_atomic(path, page(run, dump(config), tokenizer))
@@ -35,7 +36,7 @@ def report(config: RunConfig) -> Result:
     return Result({"headline": f"{path.name}, {human_bytes(record['bytes'])}"}, {path.name: record})
 
 
-def page(run: RunData, settings: str, tokenizer: dict[str, Any] | str) -> str:
+def page(run: RunData, settings: str, tokenizer: TokenizerReport | str) -> str:
     """Return the whole page; `settings` is the resolved run file, `tokenizer` its report or why
     there is none."""
     body = "\n".join(
@@ -292,7 +293,7 @@ def _what_was_read(run: RunData) -> str:
     )
 
 
-def _tokenizer(report: dict[str, Any] | str) -> str:
+def _tokenizer(report: TokenizerReport | str) -> str:
     if isinstance(report, str):
         return _section("Tokenizer", f"<p>Not measured: {escape(report)}</p>")
     parts = [f"<p>{escape(vocabulary_line(report['tokenizer']))}</p>"]
@@ -365,10 +366,14 @@ def _figure(svg: str, caption: str) -> str:
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1) -> str:
+Cell = str | int | float
+"""A field of a table, shown as Python writes it."""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Cell]], text_columns: int = 1) -> str:
     """Return a table; the first columns hold text, the others figures, which stand right."""
 
-    def cells(tag: str, values: Sequence[Any]) -> str:
+    def cells(tag: str, values: Sequence[Cell]) -> str:
         kinds = ["text" if place < text_columns else "figure" for place in range(len(values))]
         return "".join(
             f'<{tag} class="{kind}">{escape(str(v))}</{tag}>'

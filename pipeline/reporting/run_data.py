@@ -6,11 +6,19 @@ run_dir/{checkpoints,export,evaluation}) and run_dir/metrics.jsonl.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import (
+    EvaluateCounts,
+    ExportCounts,
+    PrepareCounts,
+    TaskScore,
+    TokenizeCounts,
+    TrainCounts,
+)
 from pipeline.store.layout import RunFolder, data_folder, run_folder
 from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.store.records import Manifest
@@ -19,12 +27,22 @@ NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")
 """Stages without which there is nothing to show."""
 
 
+class StageCounts(TypedDict):
+    """What the stages in NEEDED have counted."""
+
+    prepare: PrepareCounts
+    tokenize: TokenizeCounts
+    train: TrainCounts
+    export: ExportCounts
+    evaluate: EvaluateCounts
+
+
 @dataclass(frozen=True)
 class RunData:
     """The manifests' counts by stage, and the metrics."""
 
     name: str
-    counts: dict[str, dict[str, Any]]
+    counts: StageCounts
     seconds: dict[str, float]
     """Stage -> wall time, in the order of the stages."""
     manifests: dict[str, Manifest[Any]]
@@ -36,7 +54,7 @@ class RunData:
         """Fraction by which the validation loss is below the unigram entropy of the same tokens;
         None: no held-out text."""
         train = self.counts["train"]
-        if train["validation_loss"] is None:
+        if train["validation_loss"] is None or train["unigram_entropy"] is None:
             return None
         return 1 - train["validation_loss"] / train["unigram_entropy"]
 
@@ -44,7 +62,7 @@ class RunData:
     def shots(self) -> list[int]:
         return sorted({row["shots"] for row in self.counts["evaluate"]["scores"]})
 
-    def score(self, task: str, metric: str, shots: int) -> dict[str, Any] | None:
+    def score(self, task: str, metric: str, shots: int) -> TaskScore | None:
         """Return one row of the scores, or None where it was not measured."""
         for row in self.counts["evaluate"]["scores"]:
             if (row["task"], row["metric"], row["shots"]) == (task, metric, shots):
@@ -102,7 +120,13 @@ def read_run(config: RunConfig) -> RunData:
         )
     return RunData(
         name=run.name,
-        counts={name: manifest["counts"] for name, manifest in manifests.items()},
+        counts={
+            "prepare": manifests["prepare"]["counts"],
+            "tokenize": manifests["tokenize"]["counts"],
+            "train": manifests["train"]["counts"],
+            "export": manifests["export"]["counts"],
+            "evaluate": manifests["evaluate"]["counts"],
+        },
         seconds={name: manifest["seconds"] for name, manifest in manifests.items()},
         manifests=manifests,
         metrics=_steps_of(run),
@@ -120,7 +144,7 @@ def _steps_of(run: RunFolder) -> list[StepRecord]:
     return rows
 
 
-def mean_and_error(row: dict[str, Any] | None) -> str:
+def mean_and_error(row: TaskScore | None) -> str:
     """Return `0.512 ± 0.035`, without the error where there is none, or nothing."""
     if row is None:
         return ""
@@ -128,7 +152,7 @@ def mean_and_error(row: dict[str, Any] | None) -> str:
     return f"{row['value']:.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
 
-def chance_of(rows: Sequence[dict[str, Any] | None]) -> str:
+def chance_of(rows: Sequence[TaskScore | None]) -> str:
     """Return what guessing scores in a task, or nothing where there is nothing to choose from;
     `rows` are its scores."""
     chance = next((row["chance"] for row in rows if row is not None), None)

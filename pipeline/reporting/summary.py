@@ -88,12 +88,14 @@ def requirements(config: RunConfig, run: RunData) -> list[tuple[bool, str]]:
 def _cloze_requirement(run: RunData, required: float) -> tuple[bool, str]:
     setting = f"more than {required:g} required (evaluation.require_cloze_standard_errors)"
     row = run.score("heldout_cloze", "acc_mutual_info", 0)
-    if row is None or not row["standard_error"]:
+    if row is None:
+        return False, f"held-out cloze at k = 0 is not measured; {setting}"
+    assert row["chance"] is not None, "every question of it has choices"
+    if not row["standard_error"]:
         # No spread at all means that every answer was right, or every one was wrong.
-        value = "not measured" if row is None else f"{row['value']:.3f}, with no standard error"
-        return row is not None and row["value"] > row[
-            "chance"
-        ], f"held-out cloze at k = 0 is {value}; {setting}"
+        value = f"{row['value']:.3f}, with no standard error"
+        is_better = row["value"] > row["chance"]
+        return is_better, f"held-out cloze at k = 0 is {value}; {setting}"
     distance = (row["value"] - row["chance"]) / row["standard_error"]
     return distance > required, (
         f"held-out cloze at k = 0 (acc_mutual_info) {mean_and_error(row)} is {distance:.1f} "

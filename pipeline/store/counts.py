@@ -228,8 +228,8 @@ class ParameterCounts(TypedDict):
     non_embedding_parameters: int
 
 
-class TrainCounts(Counts, ParameterCounts):
-    """Counts of the stage `train`. Losses are means over the targets."""
+class ResultOfRun(Counts, ParameterCounts):
+    """What the ranks count of a run that is done. Losses are means over the targets."""
 
     step: int
     """Completed optimizer steps."""
@@ -261,8 +261,12 @@ class TrainCounts(Counts, ParameterCounts):
     lineage: list[LineageEntry]
     compiled_graphs: NotRequired[int]
     """Graphs that the compiler has made, with `train.compile`."""
-    data: NotRequired[DataOutlook]
-    """Added by the supervisor."""
+
+
+class TrainCounts(ResultOfRun):
+    """Counts of the stage `train`."""
+
+    data: DataOutlook
 
 
 class ExportCounts(Counts):

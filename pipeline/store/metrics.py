@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from pipeline.store.files import read_json_lines, write_atomic
 from pipeline.store.layout import RunFolder
@@ -115,7 +115,7 @@ def read_metrics(run_dir: Path) -> list[StepRecord]:
     return read_json_lines(RunFolder(run_dir).metrics)
 
 
-def last_step_record(run_dir: Path) -> dict[str, Any] | None:
+def last_step_record(run_dir: Path) -> StepRecord | None:
     """Return the record of the last completed step, None before the first; training may be writing
     the next one."""
     path = RunFolder(run_dir).metrics
@@ -127,7 +127,7 @@ def last_step_record(run_dir: Path) -> dict[str, Any] | None:
     return json.loads(lines[-1]) if lines else None
 
 
-def step_record(run_dir: Path, step: int) -> dict[str, Any] | None:
+def step_record(run_dir: Path, step: int) -> StepRecord | None:
     """Return the record of a step, None where there is none; of the other lines, which may be
     millions, only the beginning is looked at."""
     path = RunFolder(run_dir).metrics
@@ -138,7 +138,7 @@ def step_record(run_dir: Path, step: int) -> dict[str, Any] | None:
         return next((json.loads(line) for line in file if line.startswith(begins)), None)
 
 
-def sampled_records(run_dir: Path, most: int) -> Iterator[dict[str, Any]]:
+def sampled_records(run_dir: Path, most: int) -> Iterator[StepRecord]:
     """Yield the records that stand at so many places of the file, spread evenly: it may be long."""
     path = RunFolder(run_dir).metrics
     size = path.stat().st_size if path.exists() else 0

@@ -6,7 +6,7 @@ Reads and writes `RunFolder.outcome`, JSON. A start that leaves no outcome has c
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from pipeline.store.counts import TrainCounts
+from pipeline.store.counts import ResultOfRun
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import RunFolder
 
@@ -21,7 +21,7 @@ class Done(TypedDict):
     status: Literal["done"]
     step: int
     """Completed optimizer steps."""
-    counts: TrainCounts | None
+    counts: ResultOfRun | None
     """Counts for the manifest of the stage; None on ranks other than rank 0."""
 
 

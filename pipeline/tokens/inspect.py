@@ -10,19 +10,34 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.corpus.documents import SPLITS, open_shard, read_documents, shard_footer
+from pipeline.corpus.documents import (
+    SPLITS,
+    DocumentRow,
+    open_shard,
+    read_documents,
+    shard_footer,
+)
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.logs import note
 from pipeline.store.layout import DataFolder
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens import indexed_dataset
-from pipeline.tokens.inspected_data import Data, Question
+from pipeline.tokens.inspected_data import (
+    Bucket,
+    Data,
+    Lengths,
+    Overview,
+    Question,
+    ShownDocument,
+    ShownToken,
+    ShownTokens,
+    SourceOverview,
+)
 from pipeline.tokens.pieces import Pieces, as_text
 
 MOST_SHARDS = 200
@@ -41,17 +56,18 @@ SAMPLE_CHARACTERS = 240
 """Of the document that the overview shows for each source."""
 
 
-def overview(data: Data, question: Question) -> dict[str, Any]:
+def overview(data: Data, question: Question) -> Overview:
     """Return per source its counts by split, and of the split that is asked for the lengths and one
     document's beginning."""
-    sources = {}
+    sources: dict[str, SourceOverview] = {}
     for source in _sources(data, question):
         counts = data.counts[source]
         sizes = {split: counts["text_bytes"].get(split, 0) for split in SPLITS}
         tokens: dict[str, int | None] = dict.fromkeys(SPLITS)
         if data.tokens is not None:
             in_splits = data.tokens.get(source, {})
-            tokens = {split: in_splits.get(split, {}).get("tokens", 0) for split in SPLITS}
+            for split in SPLITS:
+                tokens[split] = in_splits[split]["tokens"] if split in in_splits else 0
         short = replace(question, characters=SAMPLE_CHARACTERS)
         picked = list(
             _picked(data if data.tokens else replace(data, pieces=None), source, short, 1)
@@ -79,7 +95,7 @@ def _ratio(size: int, tokens: int | None) -> float | None:
     return None
 
 
-def documents(data: Data, question: Question) -> list[dict[str, Any]]:
+def documents(data: Data, question: Question) -> list[ShownDocument]:
     """Return the documents that are asked for. Raises UserError, saying what there is, where one
     does not exist."""
     if question.id is not None:
@@ -99,7 +115,7 @@ def documents(data: Data, question: Question) -> list[dict[str, Any]]:
     return [_by_number(data, sources[0], question.document, question)]
 
 
-def lengths(data: Data, source: str, split: str) -> dict[str, Any] | None:
+def lengths(data: Data, source: str, split: str) -> Lengths | None:
     """Return how long a split's documents are, in tokens where there are any, else in bytes of
     text; None: no documents.
 
@@ -118,7 +134,7 @@ def lengths(data: Data, source: str, split: str) -> dict[str, Any] | None:
     places = np.frexp(found)[
         1
     ]  # a length from 2^(p-1) to 2^p - 1 has place p; an empty document has place 0
-    buckets = [
+    buckets: list[Bucket] = [
         {
             "from": 2 ** (place - 1) if place else 0,
             "to": 2**place,
@@ -173,7 +189,7 @@ def _sources(data: Data, question: Question) -> list[str]:
     return [question.source]
 
 
-def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[dict[str, Any]]:
+def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[ShownDocument]:
     """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a
     seed, in their order."""
     paths = _spread(data.shards(source, question.split), MOST_SHARDS)
@@ -204,7 +220,7 @@ def _rows(path: Path) -> int:
     return shard_footer(path).num_rows
 
 
-def _by_number(data: Data, source: str, number: int, question: Question) -> dict[str, Any]:
+def _by_number(data: Data, source: str, number: int, question: Question) -> ShownDocument:
     found = _locate(data.shards(source, question.split), number) if number >= 0 else None
     if found is None:
         counts = data.counts[source]["documents"]
@@ -218,7 +234,7 @@ def _by_number(data: Data, source: str, number: int, question: Question) -> dict
     return _document(data, found[0], question.split, found[1], question.characters)
 
 
-def _by_id(data: Data, question: Question) -> list[dict[str, Any]]:
+def _by_id(data: Data, question: Question) -> list[ShownDocument]:
     """Find `source/shard/row`, or all documents with this original id or url."""
     key = str(question.id)
     found = find_documents(
@@ -234,7 +250,7 @@ def _by_id(data: Data, question: Question) -> list[dict[str, Any]]:
     return [_by_own_id(data, own, question.characters) for own in found[:MOST_FOUND] or [key]]
 
 
-def _by_own_id(data: Data, identity: str, characters: int) -> dict[str, Any]:
+def _by_own_id(data: Data, identity: str, characters: int) -> ShownDocument:
     source, stem, row = [*identity.split("/"), "", "", ""][:3]
     if source not in data.counts or identity.count("/") != 2:
         raise UserError(
@@ -270,20 +286,16 @@ def _prefix(data: Data, path: Path) -> Path:
     return DataFolder(data.folder).tokens / path.parent.name / path.stem
 
 
-def _record(data: Data, path: Path, row: int) -> dict[str, Any]:
-    """Read one row of a shard: its text, and where it came from."""
-    if path.suffix == ".idx":
-        return _decoded(data, path, row)
-    return {**read_documents(path, [row])[0]}
-
-
-def _document(data: Data, path: Path, split: str, row: int, characters: int) -> dict[str, Any]:
+def _document(data: Data, path: Path, split: str, row: int, characters: int) -> ShownDocument:
     """Read one row of a shard, with its tokens."""
-    record = _record(data, path, row)
-    text = record.pop("text")
+    record = _decoded(data, path, row) if path.suffix == ".idx" else read_documents(path, [row])[0]
+    text = record["text"]
     shown = text[:characters]
     return {
-        **record,
+        "id": record["id"],
+        "meta": record["meta"],
+        "origin_file": record["origin_file"],
+        "origin_row": record["origin_row"],
         "source": path.parent.name,
         "split": split,
         "text_bytes": len(text.encode()),
@@ -294,7 +306,7 @@ def _document(data: Data, path: Path, split: str, row: int, characters: int) -> 
     }
 
 
-def _decoded(data: Data, path: Path, row: int) -> dict[str, Any]:
+def _decoded(data: Data, path: Path, row: int) -> DocumentRow:
     """Return a document of which there are only ids, as a row of a documents shard would be; it has
     no meta."""
     pieces = data.pieces
@@ -312,7 +324,7 @@ def _decoded(data: Data, path: Path, row: int) -> dict[str, Any]:
     }
 
 
-def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dict[str, Any] | None:
+def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> ShownTokens | None:
     """Return the document's tokens up to `characters`, as training reads them or encoded now; None:
     no tokenizer yet."""
     if data.pieces is None:
@@ -344,10 +356,10 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> dic
     return {"count": len(ids), "from": origin, "shown": shown}
 
 
-def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[dict[str, Any]]:
+def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[ShownToken]:
     """Return the tokens of the first `characters`, and the end-of-document token where the text
     ends there."""
-    shown = []
+    shown: list[ShownToken] = []
     length = 0
     for number in map(int, ids):
         piece = pieces.of_id[number]

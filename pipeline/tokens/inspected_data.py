@@ -2,15 +2,104 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS, shard_paths
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import (
+    PrepareCounts,
+    PreparedSource,
+    TokenCounts,
+    TokenizeCounts,
+    TokenizerCounts,
+)
 from pipeline.store.layout import DataFolder, data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
+from pipeline.store.records import Manifest
 from pipeline.tokens.pieces import Pieces, load_pieces
+
+# Its own form, since `from` is a word of Python's.
+Bucket = TypedDict("Bucket", {"from": int, "to": int, "documents": int})
+"""Documents of lengths `from <= length < to`."""
+
+
+class Lengths(TypedDict):
+    """How long the documents of a split are."""
+
+    unit: str
+    """`tokens` or `bytes`, which the other figures are in."""
+    documents: int
+    """Documents that were looked at."""
+    of_documents: int
+    """Documents that there are."""
+    median: int
+    mean: float
+    p99: int
+    max: int
+    buckets: list[Bucket]
+
+
+class ShownToken(TypedDict):
+    """One token of a document."""
+
+    id: int
+    text: str
+    bytes: str | None
+    """In hexadecimal; None where the token is whole characters."""
+    special: bool
+
+
+# `from` says where the tokens come from.
+ShownTokens = TypedDict("ShownTokens", {"count": int, "from": str, "shown": list[ShownToken]})
+"""The tokens of a document: how many there are, and the first of them."""
+
+
+class ShownDocument(TypedDict):
+    """A document, as much of it as was asked for."""
+
+    id: str
+    meta: str
+    """JSON object; empty of ids that existed already."""
+    origin_file: str
+    origin_row: int
+    source: str
+    split: str
+    text_bytes: int
+    """Bytes of the whole text."""
+    characters: int
+    """Characters of the whole text."""
+    characters_shown: int
+    text: str
+    tokens: ShownTokens | None
+    """None where there is no tokenizer yet."""
+
+
+class SourceOverview(TypedDict):
+    """What there is of one source."""
+
+    documents: dict[str, int]
+    """Split -> documents."""
+    text_bytes: dict[str, int]
+    """Split -> bytes of text."""
+    tokens: dict[str, int | None]
+    """Split -> tokens; None where there are no token files."""
+    bytes_per_token: dict[str, float | None]
+    lengths: Lengths | None
+    """None where the split has no documents."""
+    sample: ShownDocument | None
+
+
+class Overview(TypedDict):
+    """What there is in data_dir."""
+
+    data_dir: str
+    split: str
+    """The split of lengths and samples."""
+    sources: dict[str, SourceOverview]
+    sources_without_text: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -35,9 +124,9 @@ class Data:
     """The folders of data_dir as they stand."""
 
     folder: Path
-    counts: dict[str, Any]
+    counts: dict[str, PreparedSource]
     """Of the documents, by source."""
-    tokens: dict[str, Any] | None
+    tokens: dict[str, dict[str, TokenCounts]] | None
     """Counts of the token files by source; None where there are none of these documents and this
     tokenizer."""
     pieces: Pieces | None
@@ -64,9 +153,9 @@ class Data:
 def open_data(config: RunConfig) -> Data:
     """Find out what there is. Raises DataError where not even documents are finished."""
     folder = data_folder(config)
-    documents = read_manifest(folder.documents_manifest)
-    tokenizer = read_manifest(folder.tokenizer_manifest)
-    tokens = read_manifest(folder.tokens_manifest)
+    documents: Manifest[PrepareCounts] | None = read_manifest(folder.documents_manifest)
+    tokenizer: Manifest[TokenizerCounts] | None = read_manifest(folder.tokenizer_manifest)
+    tokens: Manifest[TokenizeCounts] | None = read_manifest(folder.tokens_manifest)
     if documents is None:
         raise DataError(
             f"{folder.documents}: there are no finished documents. Run `pipeline prepare` first."
@@ -74,7 +163,7 @@ def open_data(config: RunConfig) -> Data:
     notes = []
     there = {
         "output of prepare": documents["output"],
-        "output of train-tokenizer": (tokenizer or {}).get("output"),
+        "output of train-tokenizer": tokenizer["output"] if tokenizer else None,
     }
     fits = (
         tokens is not None and tokenizer is not None and there.items() <= tokens["inputs"].items()
@@ -91,8 +180,8 @@ def open_data(config: RunConfig) -> Data:
     )
     if tokenized is not None:
         for name in existing:
-            counts[name] |= {
-                "documents": {split: tokenized[name][split]["documents"] for split in SPLITS}
+            counts[name]["documents"] = {
+                split: tokenized[name][split]["documents"] for split in SPLITS
             }
     return Data(
         folder=folder.path,
@@ -100,7 +189,7 @@ def open_data(config: RunConfig) -> Data:
         tokens=tokenized,
         existing=existing,
         token_files=tuple(
-            sorted(name for name in (tokens or {}).get("files", {}) if name.endswith(".idx"))
+            sorted(name for name in (tokens["files"] if tokens else ()) if name.endswith(".idx"))
         ),
         pieces=load_pieces(folder.tokenizer / TOKENIZER_JSON) if tokenizer is not None else None,
         notes=tuple(notes),

@@ -19,10 +19,10 @@ On the same text, for every source and over all of them:
 End-of-document tokens are not counted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -33,11 +33,26 @@ from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
 from pipeline.store import versions
 from pipeline.store.artifacts import flatten, read_manifest
+from pipeline.store.counts import TokenizerCounts, TrainCounts
 from pipeline.store.files import file_record, fingerprint, read_json, write_json
 from pipeline.store.layout import data_folder, manifest_path, run_folder
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
+from pipeline.store.records import Manifest
 from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
+from pipeline.tokens.tokenizer_figures import (
+    EmbeddingSize,
+    Measured,
+    NamedFigures,
+    PieceEntry,
+    Sampled,
+    SampledSize,
+    TextSize,
+    TokenizerFigures,
+    TokenizerReport,
+    TokenRates,
+    VocabularyEffect,
+)
 
 SAMPLE_BYTES = 2_000_000
 """Bytes of text per source at most: held-out documents first, then training documents."""
@@ -54,13 +69,21 @@ WIDTH_SETTINGS = ("hidden_size", "n_embd", "d_model")
 """How architectures of transformers name the embedding's width."""
 
 
-def tokenizer_report(config: RunConfig) -> dict[str, Any]:
+class KeptMeasurements(TypedDict):
+    """Content of statistics.json."""
+
+    key: str
+    """Hash of the texts and the tokenizers."""
+    measured: Measured
+
+
+def tokenizer_report(config: RunConfig) -> TokenizerReport:
     """Return the whole report as JSON values: `sample`, `tokenizer`, `compared`, `model`.
 
     Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with cannot
     be read.
     """
-    return _measured(config) | {"model": vocabulary_effect(config)}
+    return {**_measured(config), "model": vocabulary_effect(config)}
 
 
 def keep_measurements(config: RunConfig) -> None:
@@ -73,7 +96,7 @@ def keep_measurements(config: RunConfig) -> None:
         _measured(config)
 
 
-def compared_inventory(config: RunConfig) -> dict[str, Any]:
+def compared_inventory(config: RunConfig) -> dict[str, str]:
     """Return `{"compared tokenizer NAME": checksum}`. Raises DataError naming every one that is no
     tokenizer."""
     files = compared_files(config)
@@ -119,11 +142,11 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
     return {str(file): file for file in files}
 
 
-def _measured(config: RunConfig) -> dict[str, Any]:
+def _measured(config: RunConfig) -> Measured:
     """Return what does not depend on the run, from statistics.json where that is of the same texts
     and tokenizers."""
     data = data_folder(config)
-    outputs = {}
+    outputs: dict[str, str] = {}
     inputs = (
         ("documents", data.documents, "prepare"),
         ("tokenizer", data.tokenizer, "train-tokenizer"),
@@ -138,7 +161,7 @@ def _measured(config: RunConfig) -> dict[str, Any]:
     version = versions.REPORT + 1
     key = fingerprint([version, outputs, compared_inventory(config), sources])
     path = data.tokenizer_statistics
-    kept = read_json(path)
+    kept: KeptMeasurements | None = read_json(path)
     if kept is None or kept["key"] != key:
         kept = {"key": key, "measured": _measure(config)}
         with suppress(OSError):  # data_dir is shared, and may be read-only
@@ -146,18 +169,18 @@ def _measured(config: RunConfig) -> dict[str, Any]:
     return kept["measured"]
 
 
-def _measure(config: RunConfig) -> dict[str, Any]:
+def _measure(config: RunConfig) -> Measured:
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
     with_text = [name for name, source in config.sources.items() if source.has_documents]
     texts = {name: sample(data_folder(config).documents, name) for name in with_text}
     sizes = {name: _size(source) for name, source in texts.items()}
     work = len(files) * sum(size["bytes"] for size in sizes.values())
-    reports = []
+    reports: list[NamedFigures] = []
     with progress("tokenizer report", work, "bytes") as update:
         done = 0
         for name, file in files.items():
-            counts = {}
+            counts: dict[str, np.ndarray] = {}
             for source, splits in texts.items():
                 counts[source] = count_ids(
                     file, [text for split in splits.values() for text in split]
@@ -169,13 +192,16 @@ def _measure(config: RunConfig) -> dict[str, Any]:
     held = {
         name: _size({"held out": splits["validation"]})["bytes"] for name, splits in texts.items()
     }
-    limits = {
+    without = [name for name in config.sources if name not in texts]
+    of_sources: dict[str, SampledSize] = {
+        name: {**size, "held_out_bytes": held[name]} for name, size in sizes.items()
+    }
+    sampled: Sampled = {
         "bytes_per_source_at_most": SAMPLE_BYTES,
         "characters_per_document_at_most": DOCUMENT_CHARACTERS,
+        "sources": of_sources,
+        "sources_without_text": without,
     }
-    without = [name for name in config.sources if name not in texts]
-    of_sources = {name: size | {"held_out_bytes": held[name]} for name, size in sizes.items()}
-    sampled = {**limits, "sources": of_sources, "sources_without_text": without}
     return {"sample": sampled, "tokenizer": own, "compared": others}
 
 
@@ -185,7 +211,7 @@ def sample(
     """Return a source's texts to measure on by split, `most_bytes` of UTF-8 at most, the same ones
     every time."""
     left = most_bytes
-    texts = {}
+    texts: dict[str, list[str]] = {}
     for split in ("validation", "train"):
         texts[split] = []
         paths = shard_paths(documents_dir, source, split)
@@ -214,7 +240,7 @@ def _first_texts(path: Path) -> Iterator[str]:
                 yield text.as_py()
 
 
-def _size(splits: dict[str, list[str]]) -> dict[str, int]:
+def _size(splits: dict[str, list[str]]) -> TextSize:
     texts = [text for split in splits.values() for text in split]
     return {
         "documents": len(texts),
@@ -248,8 +274,8 @@ def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
 
 
 def describe(
-    pieces: Pieces, counts: dict[str, np.ndarray], sizes: dict[str, dict[str, int]]
-) -> dict[str, Any]:
+    pieces: Pieces, counts: dict[str, np.ndarray], sizes: Mapping[str, TextSize]
+) -> TokenizerFigures:
     """Return rates per source and over all, and the vocabulary. `counts`: source -> how often each
     id occurs."""
     ids = len(pieces.of_id)
@@ -258,9 +284,11 @@ def describe(
         source: np.pad(count, (0, width - len(count)))[:ids] for source, count in counts.items()
     }
     total = sum(rows.values(), np.zeros(ids, np.int64))
-    together = {
-        key: sum(size[key] for size in sizes.values())
-        for key in ("documents", "bytes", "characters", "words")
+    together: TextSize = {
+        "documents": sum(size["documents"] for size in sizes.values()),
+        "bytes": sum(size["bytes"] for size in sizes.values()),
+        "characters": sum(size["characters"] for size in sizes.values()),
+        "words": sum(size["words"] for size in sizes.values()),
     }
     unused = [
         i for i in range(ids) if total[i] == 0 and pieces.of_id[i] and i not in pieces.special
@@ -269,7 +297,9 @@ def describe(
     length = {i: len(pieces.of_id[i].decode("utf-8", "replace")) for i in plain}
     longest = sorted(plain, key=lambda i: (-length[i], i))[:LISTED_PIECES]
     frequent = [int(i) for i in np.argsort(-total, kind="stable")[:LISTED_PIECES] if total[i]]
-    entry = {i: {"id": i, "text": as_text(pieces.of_id[i])} for i in {*longest, *frequent}}
+    entry: dict[int, PieceEntry] = {
+        i: {"id": i, "text": as_text(pieces.of_id[i])} for i in {*longest, *frequent}
+    }
     return {
         "kind": pieces.kind,
         "vocab_size": sum(map(bool, pieces.of_id)),
@@ -277,16 +307,16 @@ def describe(
         "single_byte_pieces": int(pieces.single_byte.sum()),
         "unused_in_sample": len(unused),
         "unused_share": len(unused) / max(len(plain), 1),
-        "longest_pieces": [entry[i] | {"characters": length[i]} for i in longest],
+        "longest_pieces": [{**entry[i], "characters": length[i]} for i in longest],
         "frequent_pieces": [
-            entry[i] | {"share": int(total[i]) / int(total.sum())} for i in frequent
+            {**entry[i], "share": int(total[i]) / int(total.sum())} for i in frequent
         ],
         "sources": {source: _rates(row, sizes[source], pieces) for source, row in rows.items()},
         "all": _rates(total, together, pieces),
     }
 
 
-def _rates(counts: np.ndarray, size: dict[str, int], pieces: Pieces) -> dict[str, Any]:
+def _rates(counts: np.ndarray, size: TextSize, pieces: Pieces) -> TokenRates:
     """Return one source's figures; None where there is nothing to divide by."""
     tokens = int(counts.sum())
 
@@ -305,7 +335,7 @@ def _rates(counts: np.ndarray, size: dict[str, int], pieces: Pieces) -> dict[str
     }
 
 
-def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
+def vocabulary_effect(config: RunConfig) -> VocabularyEffect | None:
     """Return what the embedding takes at several vocabulary sizes; None where the model's width is
     not known.
 
@@ -315,7 +345,9 @@ def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
     """
     settings = config.model.config
     width = next((settings[name] for name in WIDTH_SETTINGS if name in settings), None)
-    manifest = read_manifest(data_folder(config).tokenizer_manifest)
+    manifest: Manifest[TokenizerCounts] | None = read_manifest(
+        data_folder(config).tokenizer_manifest
+    )
     if not isinstance(width, int) or manifest is None:
         return None
     own = manifest["counts"]["vocab_size"]
@@ -326,7 +358,7 @@ def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
         if tied is None
         else _other_parameters(config, matrices * config.model_vocab_size(own) * width)
     )
-    rows = []
+    rows: list[EmbeddingSize] = []
     for size in sorted({*VOCABULARY_SIZES, own}):
         padded = config.model_vocab_size(size) if size == own else round_up_vocabulary(size)
         embedding = matrices * padded * width
@@ -346,7 +378,7 @@ def vocabulary_effect(config: RunConfig) -> dict[str, Any] | None:
 def _other_parameters(config: RunConfig, embedding: int) -> int | None:
     """Return the model's parameters but the embedding's, of the run folder's model if it has these
     settings."""
-    manifest = read_manifest(run_folder(config).train_manifest)
+    manifest: Manifest[TrainCounts] | None = read_manifest(run_folder(config).train_manifest)
     model = flatten(config.model.model_dump(mode="json"), "model")
     if manifest is None or any(
         manifest["inputs"].get(name) != value for name, value in model.items()

@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.logs import human_bytes, visible
+from pipeline.tokens.tokenizer_figures import (
+    TokenizerFigures,
+    TokenizerReport,
+    TokenRates,
+    VocabularyEffect,
+)
 
 PIECE_CHARACTERS = 48
 """A longer piece is cut in the tables."""
@@ -22,7 +27,7 @@ class Table:
     """Has room beside another one."""
 
 
-def tables(report: dict[str, Any]) -> list[Table]:
+def tables(report: TokenizerReport) -> list[Table]:
     """Return the report's tables, those left out that have nothing to show."""
     found = [
         _sources(report),
@@ -33,7 +38,7 @@ def tables(report: dict[str, Any]) -> list[Table]:
     return [table for table in found if table is not None and table.rows]
 
 
-def vocabulary_line(tokenizer: dict[str, Any]) -> str:
+def vocabulary_line(tokenizer: TokenizerFigures) -> str:
     """Return what there is to say about the vocabulary in one sentence."""
     special = ", ".join(f"{token['id']} {visible(token['text'])}" for token in tokenizer["special"])
     unused = (
@@ -48,7 +53,7 @@ def vocabulary_line(tokenizer: dict[str, Any]) -> str:
     )
 
 
-def _sources(report: dict[str, Any]) -> Table:
+def _sources(report: TokenizerReport) -> Table:
     sample = report["sample"]
     tokenizer = report["tokenizer"]
     rows = []
@@ -56,10 +61,9 @@ def _sources(report: dict[str, Any]) -> Table:
         sizes = [human_bytes(size["bytes"]), human_bytes(size["held_out_bytes"])]
         rows.append([name, *sizes, *_rates(tokenizer["sources"][name])])
     rows += [[name, *["—"] * 7] for name in sample["sources_without_text"]]
-    together = [
-        sum(size[key] for size in sample["sources"].values()) for key in ("bytes", "held_out_bytes")
-    ]
-    rows.append(["all", *map(human_bytes, together), *_rates(tokenizer["all"])])
+    sampled = human_bytes(sum(size["bytes"] for size in sample["sources"].values()))
+    held_out = human_bytes(sum(size["held_out_bytes"] for size in sample["sources"].values()))
+    rows.append(["all", sampled, held_out, *_rates(tokenizer["all"])])
     head = ["source", "sample", "held out", "bytes per token", "chars per token", "tokens per word"]
     fallback = {
         "byte-level": "tokens of one byte that is part of a character of several bytes",
@@ -80,14 +84,17 @@ def _sources(report: dict[str, Any]) -> Table:
     )
 
 
-def _rates(row: dict[str, Any]) -> list[str]:
-    ratios = [
-        _number(row[key]) for key in ("bytes_per_token", "characters_per_token", "tokens_per_word")
+def _rates(row: TokenRates) -> list[str]:
+    return [
+        _number(row["bytes_per_token"]),
+        _number(row["characters_per_token"]),
+        _number(row["tokens_per_word"]),
+        _share(row["byte_fallback_share"]),
+        _share(row["single_byte_share"]),
     ]
-    return ratios + [_share(row[key]) for key in ("byte_fallback_share", "single_byte_share")]
 
 
-def _comparison(report: dict[str, Any]) -> Table | None:
+def _comparison(report: TokenizerReport) -> Table | None:
     if not report["compared"]:
         return None
     measured = [report["tokenizer"], *report["compared"]]
@@ -106,7 +113,7 @@ def _comparison(report: dict[str, Any]) -> Table | None:
     )
 
 
-def _pieces(tokenizer: dict[str, Any]) -> list[Table]:
+def _pieces(tokenizer: TokenizerFigures) -> list[Table]:
     longest = [
         [piece_text(piece["text"]), f"{piece['characters']}", f"{piece['id']}"]
         for piece in tokenizer["longest_pieces"]
@@ -132,7 +139,7 @@ def piece_text(text: str) -> str:
     return shown[: PIECE_CHARACTERS - 1] + "…"
 
 
-def _sizes(model: dict[str, Any] | None) -> Table | None:
+def _sizes(model: VocabularyEffect | None) -> Table | None:
     if model is None:
         return None
     rows = []

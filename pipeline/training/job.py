@@ -37,7 +37,7 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.sizes import ModelParameters, count_parameters, model_size, moment_bytes
 from pipeline.sampling.loader import Loader, RankShare
 from pipeline.sampling.skipped import skipped_samples
-from pipeline.store.counts import TrainCounts
+from pipeline.store.counts import ResultOfRun
 from pipeline.store.events import write_event
 from pipeline.store.files import write_json
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
@@ -305,7 +305,7 @@ def end_job(job: Job, state: TrainState, metrics: MetricsFile | None) -> Outcome
         return {"status": "interrupted", "step": state.step, "counts": {}}
 
     # Only rank 0 has read metrics.jsonl, from which the counts come.
-    counts: TrainCounts | None = None
+    counts: ResultOfRun | None = None
     if job.groups.is_rank_0:
         counts = count_finished_run(
             config,

@@ -15,7 +15,7 @@ from pipeline.engine.deepspeed_engine import Engine
 from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
 from pipeline.model.language_model import LanguageModel, compiled_graphs
 from pipeline.model.sizes import ModelParameters
-from pipeline.store.counts import LineageEntry, ParameterCounts, TrainCounts
+from pipeline.store.counts import LineageEntry, ParameterCounts, ResultOfRun
 from pipeline.store.events import write_event
 from pipeline.store.layout import checkpoint_name
 from pipeline.store.metrics import StepRecord, read_metrics
@@ -86,7 +86,7 @@ def count_finished_run(
     held_out: HeldOut,
     *,
     lineage: list[LineageEntry],
-) -> TrainCounts:
+) -> ResultOfRun:
     """Return the counts of a finished run for the stage's manifest; reads metrics.jsonl."""
     # Figures over all steps, and a bound to compare the held-out loss with.
     records = read_metrics(config.paths.run_dir)
@@ -98,7 +98,7 @@ def count_finished_run(
         median_utilisation = statistics.median(utilisations)
 
     # All counts of the stage; the supervisor adds what is known of the data.
-    counts: TrainCounts = {
+    counts: ResultOfRun = {
         "headline": _headline(state, records),
         "step": state.step,
         "tokens": state.tokens,
