@@ -1,10 +1,9 @@
-"""JSON as Python and other programs write it, read without a loss that nobody is told of.
+"""JSON as Python and other programs write it, read without silent loss. Reads and writes no file.
 
-orjson refuses what Python's `json` writes for NaN, infinity and half a surrogate pair, numbers too
-large for a double and values nested more than 1,024 deep, and turns integers beyond 64 bits into
-floats. So that one such value costs neither its row nor its digits, it is replaced by a stand-in, a
-string, before orjson parses; where the parsed values are written again, each stand-in becomes the
-integer's own digits, or null.
+orjson refuses NaN and infinity, half a surrogate pair, numbers too large for a double, and values
+nested more than 1,024 deep; and it turns integers beyond 64 bits into floats. So that such a value
+costs neither its row nor its digits, a stand-in, a string, takes its place before orjson parses.
+Where the parsed values are written again, each stand-in becomes the digits of the integer, or null.
 """
 
 import json
@@ -23,20 +22,21 @@ import xxhash
 Problem = Literal["no-text", "text-not-a-string", "broken-json", "invalid-utf8"]
 
 MOST_DEPTH = 1024
-"""Levels that orjson reads, the outermost object among them; what is nested deeper becomes null."""
+"""Levels that orjson reads, the outermost object included; a value nested deeper becomes null."""
 SMALLEST_INTEGER = -(2**63)
+"""Smallest integer that orjson reads exactly."""
 LARGEST_INTEGER = 2**64 - 1
-"""The range of integers that orjson reads exactly."""
+"""Largest integer that orjson reads exactly."""
 MOST_DIGITS = 4300
-"""Python turns no longer integer into text or back (sys.int_info)."""
+"""Most digits of an integer that Python converts from and to text. Source: sys.int_info."""
 
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
-"""Also one that does not end: else a line that was cut would be searched again from each of its
-escaped quotes."""
+"""A JSON string, also one without an end: otherwise a line that was cut would be searched again from
+each of its escaped quotes."""
 _ODD = re.compile(
     rb"(?P<string>" + STRING + rb")(?P<key>\s*:)?"
     rb"|(?P<constant>-?Infinity|NaN)"
-    # Digits enough to leave 64 bits, or an exponent that may leave a double's range.
+    # Enough digits to exceed 64 bits, or an exponent that may exceed the range of a double.
     rb"|(?P<number>-?\d(?:[\d.eE+\-]{18,}|[\d.]*+[eE]\+?\d{3,}))",
     re.DOTALL,
 )
@@ -50,32 +50,32 @@ _DIGITS_TO_ZERO = bytes(
     ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256)
 )
 _MANY_DIGITS = b"0" * 19
-"""What stands in an integer beyond 64 bits, with zeros for its digits."""
-_nesting = threading.Lock()
+"""Part of every integer beyond 64 bits whose digits are replaced by zeros."""
+_recursion_limit = threading.Lock()
 LARGE_FLOAT = orjson.dumps(1e30).strip(b"0123456789")
-"""What stands in every float of 2^63 or more, as orjson writes it: `e+`."""
+"""Part of every float of 2^63 or more as orjson writes it: `e+`."""
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """What is written in the place of a string that stood for it."""
+    """The value that is written in place of a stand-in."""
 
     literal: bytes
-    """JSON."""
+    """The value as JSON."""
     is_lost: bool
-    """Whether it is not what the file has."""
+    """Whether the literal differs from the value in the file."""
     problem: Problem
-    """What is wrong with a text that is such a value."""
+    """The reason to reject a row whose text is this value."""
 
 
 StandIns = dict[str, StandIn]
+"""Name of a stand-in, a string in the parsed values -> the value that it stands for."""
 
 
 def parse_with_stand_ins(content: bytes) -> tuple[Any, StandIns]:
-    """Return the value with stand-ins for what orjson cannot hold, and what each of them stands
-    for.
+    """Parse JSON with stand-ins for values that orjson cannot hold; return it and the stand-ins.
 
-    Raises orjson.JSONDecodeError for what is no JSON even so.
+    Raises orjson.JSONDecodeError where the content is not JSON even so.
     """
     rewriting = _Rewriting(content)
     rewritten = _ODD.sub(rewriting.replace, content)
@@ -85,14 +85,14 @@ def parse_with_stand_ins(content: bytes) -> tuple[Any, StandIns]:
 
 
 def replace_stand_ins(encoded: bytes, stand_ins: StandIns) -> tuple[bytes, bool]:
-    """Return JSON with its stand-ins replaced by what they stand for, and whether anything of it is
-    lost."""
+    """Replace stand-ins in JSON by their values; return it, and whether any value is lost."""
     is_lost = False
 
     def literal(match: re.Match[bytes]) -> bytes:
         nonlocal is_lost
         stand_in = stand_ins.get(match[1].decode())
-        if stand_in is None:  # the text of some document
+        if stand_in is None:
+            # Some document's own text that looks like a stand-in.
             return match[0]
         is_lost = is_lost or stand_in.is_lost
         return stand_in.literal
@@ -101,26 +101,28 @@ def replace_stand_ins(encoded: bytes, stand_ins: StandIns) -> tuple[bytes, bool]
 
 
 def may_have_lost_digits(value: Any) -> bool:
-    """Tell whether one of the numbers that orjson has read may have been an integer beyond 64 bits.
+    """Return whether a number that orjson has read may have been an integer beyond 64 bits.
 
-    Asked only where `LARGE_FLOAT` stands in what orjson has written of the value.
+    Asked only where `LARGE_FLOAT` is part of the value as orjson writes it.
     """
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, float):
-            if not SMALLEST_INTEGER < one < -SMALLEST_INTEGER:
+        part = waiting.pop()
+        if isinstance(part, float):
+            if not SMALLEST_INTEGER < part < -SMALLEST_INTEGER:
                 return True
-        elif isinstance(one, dict):
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
+        elif isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
     return False
 
 
 def loads_exactly(encoded: bytes) -> Any:
-    """Return what JSON holds, integers of any size with all their digits: as `str` where Python
-    makes no `int` of them."""
+    """Parse JSON, and keep all digits of integers of any size.
+
+    An integer of more than `MOST_DIGITS` digits is returned as `str`.
+    """
     if _MANY_DIGITS not in encoded.translate(_DIGITS_TO_ZERO):
         return orjson.loads(encoded)
     with room_for_nesting():
@@ -129,8 +131,9 @@ def loads_exactly(encoded: bytes) -> Any:
 
 @contextmanager
 def room_for_nesting() -> Iterator[None]:
-    """Let `json` work on as many levels as orjson reads, whatever the caller's own depth is."""
-    with _nesting:  # the limit is of all threads: one must not take it back while another needs it
+    """Let `json` parse as many levels as orjson reads, however deep the caller's own stack is."""
+    # All threads share the limit: one must not restore it while another needs it.
+    with _recursion_limit:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(limit + 10_000)
         try:
@@ -140,7 +143,9 @@ def room_for_nesting() -> Iterator[None]:
 
 
 def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) <= MOST_DIGITS else digits
+    if len(digits) > MOST_DIGITS:
+        return digits
+    return int(digits)
 
 
 class _Rewriting:
@@ -148,19 +153,21 @@ class _Rewriting:
 
     def __init__(self, content: bytes) -> None:
         self.stand_ins: StandIns = {}
-        self._name = xxhash.xxh3_128_hexdigest(content)  # which no line can hold of itself
+        # No line can hold its own hash.
+        self._name = xxhash.xxh3_128_hexdigest(content)
         self._is_utf8 = is_utf8(content)
 
     def replace(self, match: re.Match[bytes]) -> bytes:
-        """Return what is put in the place of a match of `_ODD`."""
+        """Return the bytes that take the place of a match of `_ODD`."""
         if match["string"]:
             return self._string(match)
         if match["constant"]:
             return self._stand_in(b"null", True, "no-text")
         number = match["number"]
         if _INTEGER.fullmatch(number):
-            is_exact = len(number) <= 21 and SMALLEST_INTEGER <= int(number) <= LARGEST_INTEGER
-            return number if is_exact else self._stand_in(number, False, "text-not-a-string")
+            if len(number) <= 21 and SMALLEST_INTEGER <= int(number) <= LARGEST_INTEGER:
+                return number
+            return self._stand_in(number, False, "text-not-a-string")
         if _FLOAT.fullmatch(number) and isinf(float(number)):
             return self._stand_in(b"null", True, "text-not-a-string")
         return number
@@ -168,7 +175,9 @@ class _Rewriting:
     def without_deep_values(self, content: bytes) -> bytes:
         """Return the content with a stand-in for each value that is nested too deep."""
         pieces: list[bytes] = []
-        kept_from = deep_from = depth = 0
+        kept_from = 0
+        deep_from = 0
+        depth = 0
         for match in _NESTING.finditer(content):
             token = match[0]
             if token in b"[{":
@@ -186,15 +195,18 @@ class _Rewriting:
         return b"".join([*pieces, content[kept_from:]])
 
     def _string(self, match: re.Match[bytes]) -> bytes:
+        """Return a string that orjson can hold as it is, or else a stand-in for it."""
         string = match["string"]
         if not self._is_utf8 and not is_utf8(string):
-            problem = "invalid-utf8"
-            readable = string.decode(errors="replace")
-        elif _SURROGATE.search(string) and (half := _with_half_a_pair(string)) is not None:
-            problem = "broken-json"
-            readable = half
-        else:
-            return match[0]
+            return self._bad_string(match, string.decode(errors="replace"), "invalid-utf8")
+        if _SURROGATE.search(string):
+            repaired = _repair_surrogates(string)
+            if repaired is not None:
+                return self._bad_string(match, repaired, "broken-json")
+        return match[0]
+
+    def _bad_string(self, match: re.Match[bytes], readable: str, problem: Problem) -> bytes:
+        """Return a stand-in for a string: null for a value, `readable` for the key of an object."""
         if match["key"] is None:
             return self._stand_in(b"null", True, problem)
         return self._stand_in(readable.encode(), True, problem) + match["key"]
@@ -205,12 +217,12 @@ class _Rewriting:
         return f'"{name}"'.encode()
 
 
-def _with_half_a_pair(string: bytes) -> str | None:
-    """Return a JSON string with U+FFFD for each half of a surrogate pair; None where it holds whole
-    ones only."""
+def _repair_surrogates(string: bytes) -> str | None:
+    """Return a JSON string with U+FFFD for each half of a surrogate pair; None if all are whole."""
     try:
         value = json.loads(string)
-    except ValueError:  # nor will orjson take it
+    except ValueError:
+        # Not JSON: orjson refuses the line, too.
         return None
     try:
         value.encode()
@@ -220,7 +232,7 @@ def _with_half_a_pair(string: bytes) -> str | None:
 
 
 def is_utf8(content: bytes | bytearray) -> bool:
-    """Tell whether bytes are valid UTF-8."""
+    """Return whether bytes are valid UTF-8."""
     try:
         content.decode()
     except UnicodeDecodeError:

@@ -1,8 +1,7 @@
-"""The content of raw files: opened, decompressed as their names say, and recognised where they are
-no text at all.
+"""The content of raw files: opened, checked for change, and decompressed as their suffixes say.
 
-Reads files; what is wrong with a whole file is raised as FileBroken and never taken for the end of
-its content.
+Reads files and writes none. An error of a whole file is raised as FileBroken, and never taken for
+the end of its content.
 """
 
 import bz2
@@ -23,17 +22,17 @@ import zstandard
 from pipeline.errors import DataError
 
 BLOCK_BYTES = 512 * 2**10
-"""Raw bytes taken from a file at once."""
+"""Raw bytes read from a file at once."""
 HEAD_BYTES = 4 * 2**10
-"""Looked at where a library opens the file itself."""
+"""First bytes that are checked where a library opens the file itself."""
 PACKED_BYTES = 8 * 2**10
-"""Compressed bytes given to a decompressor at once: zstd may make 131072 bytes of 4 (RFC 8878, an
-RLE block)."""
+"""Compressed bytes given to a decompressor at once. zstd may turn 4 of them into 131,072 bytes.
+Source: RFC 8878, RLE block."""
 CONTENT_BYTES = 2**20
-"""Content handed on at once."""
+"""Most bytes of decompressed content in one block."""
 MOST_DICTIONARY_BYTES = 2**31
-"""Memory that a decompressor may take: what `zstd --long=31`, as used for large dumps, and any `xz`
-need for reading."""
+"""Most memory for a decompressor: enough for `zstd --long=31`, as used for large dumps, and for any
+`xz` file."""
 
 
 class FileBroken(DataError):
@@ -41,23 +40,23 @@ class FileBroken(DataError):
 
     def __init__(self, file: Path, why: str) -> None:
         self.file = file
-        self.why = " ".join(why.split())  # libraries give reasons of several lines
+        # Some libraries give a reason of several lines.
+        self.why = " ".join(why.split())
         super().__init__(f"{file}: {self.why}")
 
 
 CHANGED = "since the files were listed"
-"""What the message of a file that changed says, and that of a broken one does not."""
+"""Words in the message of every FileChanged and of no FileBroken, by which the stage tells them
+apart."""
 
 
 class FileChanged(DataError):
-    """A file is not any more what it was when the files were listed: what was read of it is of no
-    use."""
+    """A file has changed since the files were listed, so what was read of it cannot be used."""
 
     def __init__(self, file: Path, how: str) -> None:
         super().__init__(
-            f"{file}: {how} {CHANGED}. Nothing that was read beside it is kept; run the command "
-            "again when "
-            f"nothing writes to it any more."
+            f"{file}: {how} {CHANGED}. Nothing of the files that were read with it is kept; run "
+            "the command again when nothing writes to the file any more."
         )
 
 
@@ -66,19 +65,20 @@ class Compression:
     """How one format is read."""
 
     new_decompressor: Callable[[], Any]
-    """Returns an object with `decompress`, `eof` and `unused_data`, for one member or frame."""
+    """Returns an object with `decompress`, `eof` and `unused_data` for one member or frame."""
     may_be_padded: bool = True
-    """Zero bytes after a member are padding, as gzip(1) and xz(1) take them; zstd(1) refuses
-    them."""
+    """Whether zero bytes after a member are padding: gzip(1) and xz(1) accept them, zstd(1) does
+    not."""
 
 
-# A decompressor for each frame: objects of one share its state, and files are read side by side.
+# A new ZstdDecompressor for each frame: its objects share state, and several files may be open.
 _ZSTANDARD = Compression(
     lambda: zstandard.ZstdDecompressor(max_window_size=MOST_DICTIONARY_BYTES).decompressobj(),
     may_be_padded=False,
 )
 COMPRESSIONS = {
-    ".gz": Compression(lambda: zlib.decompressobj(wbits=31)),  # 16 + 15: gzip, largest window
+    # 31 = 16 + 15: the gzip format, the largest window.
+    ".gz": Compression(lambda: zlib.decompressobj(wbits=31)),
     ".zst": _ZSTANDARD,
     ".zstd": _ZSTANDARD,
     ".xz": Compression(
@@ -86,22 +86,23 @@ COMPRESSIONS = {
     ),
     ".bz2": Compression(bz2.BZ2Decompressor),
 }
-"""By the suffix of a file's name, in lower case."""
+"""Suffix of a file's name, in lower case -> how the file is read."""
 
 
 def content_blocks(
     file: Path, why_unreadable: Callable[[bytes], str | None], advance: Callable[[int], None]
 ) -> Iterator[bytes]:
-    """Yield a file's content, decompressed as its name says, without a byte order mark.
+    """Yield a file's content, decompressed as its suffix says, without a byte order mark.
 
     `advance` is called with the number of raw bytes read since its last call. Raises FileBroken
-    where the file cannot be read to its end, and where `why_unreadable` gives a reason for its
-    beginning.
+    where the file cannot be read to its end, and where `why_unreadable` returns a reason for the
+    first bytes of the content.
     """
     suffix = file.suffix.lower()
     content = _raw_blocks(file, advance)
     if suffix in COMPRESSIONS:
         content = decompressed(file, content, COMPRESSIONS[suffix])
+    # The first block may be shorter than a byte order mark.
     head = b""
     for block in content:
         head += block
@@ -116,16 +117,17 @@ def content_blocks(
 
 @contextmanager
 def held_unchanged(file: Path, size: int, modified_ns: int) -> Iterator[None]:
-    """Raise FileChanged unless a file is as it was listed, before what is done in here and after
-    it, failed or not.
+    """Raise FileChanged unless a file is as it was listed, before and after the `with` block.
 
-    Raises FileBroken where it cannot be opened.
+    The check afterwards is made even if the block fails. Raises FileBroken where the file cannot
+    be opened.
     """
     try:
         held = open_regular(file)
     except OSError as error:
         raise FileBroken(file, f"cannot be read: {error.strerror or error}") from None
-    with held:  # so that its inode is not given to another file
+    # While the file is open, its inode cannot be given to another file.
+    with held:
         before = os.fstat(held.fileno())
         _compare(file, before, size, modified_ns)
         try:
@@ -137,8 +139,7 @@ def held_unchanged(file: Path, size: int, modified_ns: int) -> Iterator[None]:
 
 
 def check_unchanged(file: Path, size: int, modified_ns: int) -> os.stat_result:
-    """Return a file's status; raises FileChanged where its size or its time of change is another,
-    or it is gone."""
+    """Return a file's status. Raises FileChanged where it is gone, or its size or time changed."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -155,8 +156,10 @@ def _compare(file: Path, status: os.stat_result, size: int, modified_ns: int) ->
 
 
 def check_beginning(file: Path, why_unreadable: Callable[[bytes], str | None]) -> None:
-    """Raise FileBroken where `why_unreadable` gives a reason for the first bytes of an uncompressed
-    file."""
+    """Raise FileBroken where `why_unreadable` returns a reason for the first bytes of a file.
+
+    For files that are not compressed.
+    """
     with open_regular(file) as opened:
         why = why_unreadable(opened.read(HEAD_BYTES))
         if why:
@@ -164,18 +167,20 @@ def check_beginning(file: Path, why_unreadable: Callable[[bytes], str | None]) -
 
 
 def open_regular(file: Path) -> FileIO:
-    """Open a file for reading; raises FileBroken for what is no regular file, without waiting for a
-    writer of a FIFO."""
+    """Open a file for reading. Raises FileBroken where it is not a regular file.
+
+    Does not wait for a writer if it is a FIFO.
+    """
     opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
     mode = os.fstat(opened.fileno()).st_mode
     if not stat.S_ISREG(mode):
         opened.close()
-        raise FileBroken(file, f"is {kind_of_file(mode)}, which is not read")
+        raise FileBroken(file, f"is {kind_of_file(mode)} and not a regular file")
     return opened
 
 
 def kind_of_file(mode: int) -> str:
-    """Return what a file is by its `st_mode`, with an article."""
+    """Return the kind of a file from its `st_mode`, with an article, for example `a FIFO`."""
     kinds = {
         stat.S_IFREG: "a file",
         stat.S_IFDIR: "a folder",
@@ -189,43 +194,50 @@ def kind_of_file(mode: int) -> str:
 
 def _raw_blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
     with open_regular(file) as opened:
-        while block := opened.read(BLOCK_BYTES):
+        block = opened.read(BLOCK_BYTES)
+        while block:
             yield block
             advance(len(block))
+            block = opened.read(BLOCK_BYTES)
 
 
 def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
     """Yield the content of concatenated members or frames.
 
-    Raises FileBroken where the file ends within one, and for anything after one that neither begins
-    another nor is padding: what gzip(1) ignores with a warning may be the rest of a damaged file.
+    Raises FileBroken where the file ends within a member, and for bytes after a member that are
+    neither padding nor a new member: gzip(1) ignores them with a warning, but they may be the rest
+    of a damaged file.
     """
     decompressor = None
-    position = members = 0
+    position = 0
+    members = 0
     for block in split_blocks(blocks, PACKED_BYTES):
         position += len(block)
         while block:
+            # Between two members there may be padding.
             if decompressor is None and members and compression.may_be_padded:
                 block = block.lstrip(b"\0")
                 if not block:
                     break
+
             decompressor = decompressor or compression.new_decompressor()
             try:
                 yield from split_blocks(_inflated(decompressor, block), CONTENT_BYTES)
             except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError) as error:
-                where = (
-                    f"the frame before byte {position:,}"
-                    if position > PACKED_BYTES or members
-                    else "its beginning"
-                )
-                raise FileBroken(
-                    file, f"not valid {file.suffix} data in {where} ({error})"
-                ) from None
+                where = "its beginning"
+                if position > PACKED_BYTES or members:
+                    where = f"the frame before byte {position:,}"
+                reason = f"not valid {file.suffix} data in {where} ({error})"
+                raise FileBroken(file, reason) from None
+
+            # The bytes after the end of a member belong to the next one.
             block = b""
             if decompressor.eof:
                 block = decompressor.unused_data
                 decompressor = None
                 members += 1
+
+    # A valid file has at least one member, and ends at the end of a member.
     if position == 0:
         raise FileBroken(file, f"is empty, which no {file.suffix} file is")
     if decompressor is not None:
@@ -236,8 +248,10 @@ def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) 
 
 
 def _inflated(decompressor: Any, block: bytes) -> Iterator[bytes]:
-    """Yield what a block of compressed bytes gives; xz and bzip2, which may make gigabytes of it,
-    in bounded parts."""
+    """Yield the content of a block of compressed bytes.
+
+    Content of xz and bzip2 comes in bounded parts: one block may give gigabytes.
+    """
     if not isinstance(decompressor, lzma.LZMADecompressor | bz2.BZ2Decompressor):
         yield decompressor.decompress(block)
         return
@@ -247,7 +261,7 @@ def _inflated(decompressor: Any, block: bytes) -> Iterator[bytes]:
 
 
 def split_blocks(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Yield the blocks, each divided into parts of at most so many bytes."""
+    """Yield the blocks, each divided into parts of at most `most_bytes` bytes."""
     for block in blocks:
         for start in range(0, len(block), most_bytes):
             yield block[start : start + most_bytes]

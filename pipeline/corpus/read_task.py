@@ -1,8 +1,7 @@
-"""One task of `prepare`: a group of raw files to checked documents in Parquet, split into train and
-validation.
+"""One task of `prepare`: turn a group of raw files into documents, split into train and validation.
 
-Reads raw files; writes `<source>/<split>_*.parquet` and, where rows were rejected,
-`<source>/rejected/<key>.jsonl`.
+Reads the raw files; writes `<source>/<split>_<key>_PPP.parquet` with its `.keys` files and, if rows
+were rejected, samples of them in `<source>/rejected/<key>.jsonl`.
 """
 
 import contextlib
@@ -31,11 +30,11 @@ from pipeline.work.executor import report_progress
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """Everything but the files that decides what a task of this source writes."""
+    """The settings that decide what a task writes, besides the files that it reads."""
 
     source: str
     kind: str
-    """Name of the kind that reads the rows."""
+    """Name of the source kind that reads the rows."""
     text_field: str
     split_by: str
     validation_fraction: float
@@ -46,22 +45,23 @@ class ReadSettings:
 
 @dataclass
 class _Task:
-    """What a task has done so far."""
+    """The progress and the counts of a task."""
 
     settings: ReadSettings
     writers: dict[str, ShardWriter]
     total_bytes: int
-    """Of its raw files."""
+    """Raw bytes of all its files."""
     read_bytes: int = 0
+    """Raw bytes read so far."""
     reported_bytes: int = 0
+    """Raw bytes read at the last progress report."""
     losses: Losses = field(default_factory=Losses)
     broken_files: dict[str, str] = field(default_factory=dict)
     smallest_hash: float = 1.0
     largest_hash: float = 0.0
-    """Largest position of a document in the split, and `smallest_hash` the smallest: see
-    `split.hash_position`."""
+    """Smallest and largest position of a document in the split: see `split.hash_position`."""
     crlf_line_ends: int = 0
-    """Made LF."""
+    """CRLF line ends that became LF."""
 
     def advance(self, count: int) -> None:
         self.read_bytes += count
@@ -76,34 +76,36 @@ class _Task:
 
 
 class ReadResult(DocumentCounts):
-    """What a task of `prepare` has made."""
+    """The files and counts of one task of `prepare`."""
 
     files: dict[str, FileRecord]
-    """Path below the stage's folder -> what the file holds."""
+    """Path below the stage's folder -> size and checksum."""
 
 
 def read_files(
     documents_dir: Path, key: str, files: Sequence[InputFile], settings: ReadSettings
 ) -> ReadResult:
-    """Write the documents of `files` and return counts and file records; `key` stands in the names
-    of the shards.
+    """Write the documents of `files`; `key` is part of the names of the shards.
 
-    Raises DataError, after reading every file and leaving no output, if one is broken and
-    `on_broken_file` is `stop`; at once, as FileChanged, if one is not as `files` describes it
-    before and after it is read; at once if a row lacks the key of `split_by`. An error of writing,
-    such as a full disk, leaves as OSError.
+    After any error no output is left. Raises DataError after reading every file if a file is broken
+    and `on_broken_file` is `stop`; FileChanged at once if a file is not as `files` describes it
+    before and after it is read; DataError at once if a row lacks the key of `split_by`. Raises
+    OSError for an error of writing, such as a full disk.
     """
+    # Remove what an earlier attempt has left.
     folder = documents_dir / settings.source
     folder.mkdir(parents=True, exist_ok=True)
     rejected = rejected_rows(folder) / f"{key}.jsonl"
     remove_task_outputs(folder, key)
     rejected.unlink(missing_ok=True)
+
     writers = {
         split: ShardWriter(folder, split, key, settings.shard_text_bytes) for split in SPLITS
     }
     task = _Task(settings, writers, total_bytes=sum(file.size for file in files))
     problems = []
     try:
+        # Read every file even if one is broken, so that one message names all broken files.
         for file in files:
             try:
                 with held_unchanged(file.path, file.size, file.modified_ns):
@@ -111,10 +113,14 @@ def read_files(
             except FileBroken as error:
                 task.broken_files[file.name] = error.why
                 problems.append(f"source {settings.source}: {error}")
-        for file in files:  # which may have changed after it was read, while others were
+
+        # A file may have changed after it was read, while others were being read.
+        for file in files:
             check_unchanged(file.path, file.size, file.modified_ns)
         if problems and settings.on_broken_file == "stop":
             raise DataError("\n".join(problems))
+
+        # Complete the shards, and keep samples of the rejected rows.
         shards = {
             name: record for split in SPLITS for name, record in writers[split].close().items()
         }
@@ -124,10 +130,12 @@ def read_files(
     except BaseException as error:
         for writer in writers.values():
             writer.discard()
-        # What it was writing has gone where it outlived its run: the shards are the next run's.
+        # If the file being written is gone, this worker has outlived its run, and the shards belong
+        # to the next run.
         if not isinstance(error, FileNotFoundError):
             remove_task_outputs(folder, key)
         raise
+
     task.report()
     return {
         "files": {f"{settings.source}/{name}": record for name, record in shards.items()},
@@ -142,6 +150,7 @@ def read_files(
 
 
 def _read_file(file: InputFile, task: _Task) -> None:
+    """Give each document of a file to the writer of its split; count rejects and losses."""
     settings = task.settings
     kind: SourceKind = SOURCE_KINDS[settings.kind]
     makes_lf = kind.takes_line_ends and settings.line_ends == "lf"
@@ -153,37 +162,47 @@ def _read_file(file: InputFile, task: _Task) -> None:
                 task.losses.count_nulls(row)
                 if makes_lf:
                     row = _with_lf(row, task)
-                key = (
-                    row.text
-                    if settings.split_by == "text"
-                    else _split_key(row, file.path, settings)
-                )
-                position = hash_position(key)
-                task.smallest_hash = min(task.smallest_hash, position)
-                task.largest_hash = max(task.largest_hash, position)
-                split = choose_split(position, settings.validation_fraction)
-                task.writers[split].add(Document(row.text, row.meta, file.name, row.origin_row))
-                del key
-            del row  # else it would live while the next is parsed
+                _add_document(row, file, task)
+            # Otherwise this row would stay in memory while the next one is parsed.
+            del row
             if task.read_bytes != task.reported_bytes:
                 task.report()
 
 
+def _add_document(row: Row, file: InputFile, task: _Task) -> None:
+    """Choose the split of a document, and give the document to the writer of that split."""
+    settings = task.settings
+    position = hash_position(_split_key(row, file.path, settings))
+    task.smallest_hash = min(task.smallest_hash, position)
+    task.largest_hash = max(task.largest_hash, position)
+    split = choose_split(position, settings.validation_fraction)
+    task.writers[split].add(Document(row.text, row.meta, file.name, row.origin_row))
+
+
 def _with_lf(row: Row, task: _Task) -> Row:
-    """Return a row with LF in the place of CRLF, and count those."""
+    """Return a row with each CRLF replaced by LF, and count them."""
     line_ends = row.text.count(b"\r\n")
     task.crlf_line_ends += line_ends
-    return row._replace(text=row.text.replace(b"\r\n", b"\n")) if line_ends else row
+    if line_ends == 0:
+        return row
+    return row._replace(text=row.text.replace(b"\r\n", b"\n"))
 
 
 def _split_key(row: Row, path: Path, settings: ReadSettings) -> bytes:
+    """Return the bytes whose hash decides the split: the text, or a value of meta.
+
+    Raises DataError where meta lacks the key of `split_by`.
+    """
+    if settings.split_by == "text":
+        return row.text
     meta = loads_exactly(row.meta)
     if settings.split_by not in meta:
         raise DataError(
             f"sources.{settings.source}.split_by = {settings.split_by!r}: row {row.origin_row} of "
-            f"{path} has no such "
-            f"key in its meta, which has {', '.join(meta) or 'none'}. Name a key that every row "
-            "has, or set it to text."
+            f"{path} has no such key in its meta, whose keys are: {', '.join(meta) or 'none'}. Name "
+            "a key that every row has, or set split_by to text."
         )
     value = meta[settings.split_by]
-    return value.encode() if isinstance(value, str) else json.dumps(value, sort_keys=True).encode()
+    if not isinstance(value, str):
+        value = json.dumps(value, sort_keys=True)
+    return value.encode()

@@ -1,4 +1,7 @@
-"""Whole files that hold no rows of the kind they are read as, recognised by their first bytes."""
+"""Files that hold no rows of the kind they are read as, recognised by their first bytes.
+
+Reads no file itself.
+"""
 
 import json
 import re
@@ -9,42 +12,44 @@ import orjson
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """Source: git-lfs, docs/spec.md."""
 PARQUET = b"PAR1"
+"""First bytes of a Parquet file."""
 SIGNATURES = (
     (b"\x1f\x8b", ".gz"),
     (b"\x28\xb5\x2f\xfd", ".zst"),
     (b"\xfd7zXZ\0", ".xz"),
     (b"BZh", ".bz2"),
 )
-"""First bytes of compressed data, by the suffix that would have it decompressed."""
+"""First bytes of compressed data, and the suffix that a file needs to be decompressed."""
 WIDE_MARKS = (
     (b"\xff\xfe\0\0", "UTF-32"),
     (b"\0\0\xfe\xff", "UTF-32"),
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-"""Byte order marks; UTF-16's is the beginning of one of UTF-32's."""
+"""Byte order marks. UTF-32 comes first, as one of its marks begins with a mark of UTF-16."""
 ZEROS_OF_WIDE: dict[tuple[int, ...], str] = {
     (0, 1, 0, 1): "UTF-16LE",
     (1, 0, 1, 0): "UTF-16BE",
     (0, 1, 1, 1): "UTF-32LE",
     (1, 1, 1, 0): "UTF-32BE",
 }
-"""Which of the first four bytes are zero, in JSON without such a mark. Source: RFC 4627, section
-3."""
+"""Which of the first four bytes are zero (1) -> encoding of JSON without a byte order mark. Source:
+RFC 4627, section 3."""
 WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
+"""The beginning of a web page, or of XML."""
 SPREAD_OBJECT = re.compile(rb'\s*\{[ \t]*\r?\n\s*["}]')
-"""An object whose first key stands on another line than its brace."""
+"""A JSON object whose first key stands on another line than its opening brace."""
 
 
 def why_not_fetched(head: bytes) -> str | None:
-    """Return why a file that begins so is not there itself, and what to do; None where it is."""
+    """Return why a file with these first bytes only stands for another file, and a remedy."""
     if head.removeprefix(BOM_UTF8).startswith(LFS_POINTER):
-        return "is a pointer of git-lfs and not the file itself: fetch it with `git lfs pull`"
+        return "is a git-lfs pointer and not the file itself: fetch it with `git lfs pull`"
     return None
 
 
 def why_not_parquet(head: bytes) -> str | None:
-    """Return why a file that begins so is not Parquet, where that can be told."""
+    """Return why a file with these first bytes is not Parquet, and a remedy; None if it may be."""
     head = head.removeprefix(BOM_UTF8)
     if head.startswith(PARQUET):
         return None
@@ -52,7 +57,7 @@ def why_not_parquet(head: bytes) -> str | None:
 
 
 def why_not_lines(head: bytes) -> str | None:
-    """Return why a file that begins so holds no lines of text, where that can be told."""
+    """Return why a file with these first bytes is not lines of text, and a remedy; else None."""
     head = head.removeprefix(BOM_UTF8)
     if head.startswith(PARQUET):
         return "is Parquet: read it with `kind: parquet`, in a source of its own"
@@ -60,31 +65,48 @@ def why_not_lines(head: bytes) -> str | None:
 
 
 def why_not_json_lines(head: bytes) -> str | None:
-    """Return why a file that begins so does not hold one JSON object a line, where that can be
-    told."""
+    """Return why a file with these first bytes is not JSON lines, and a remedy; else None."""
     return why_not_lines(head) or _other_json(head.removeprefix(BOM_UTF8))
 
 
 def _other_format(head: bytes) -> str | None:
+    """Return what the first bytes of a file show it to be instead of lines of text."""
+    # Compressed data and archives have signatures.
     for signature, suffix in SIGNATURES:
         if head.startswith(signature):
-            return f"holds {suffix} data, which its name does not say: decompress it, or let its name end in {suffix}"
+            return (
+                f"holds {suffix} data, which its name does not say: decompress it, or let its name "
+                f"end in {suffix}"
+            )
     if head.startswith(b"PK\x03\x04") or head[257:262] == b"ustar":
         return "is an archive of files: unpack it, and name what was in it"
-    marked = [encoding for mark, encoding in WIDE_MARKS if head.startswith(mark)]
-    encoding = (
-        marked[0] if marked else ZEROS_OF_WIDE.get(tuple(int(byte == 0) for byte in head[:4]))
-    )
-    if encoding:
+
+    # Text must be UTF-8.
+    encoding = _wide_encoding(head)
+    if encoding is not None:
         return f"is {encoding} and must be UTF-8: convert it with `iconv -f {encoding} -t UTF-8`"
+
+    # A failed download may leave zero bytes, or a page with the error.
     if head and not head.strip(b"\0"):
-        return "begins with zero bytes, perhaps as a download that was not finished: fetch it again"
+        return "begins with zero bytes, perhaps as its download was not finished: fetch it again"
     if WEB_PAGE.match(head):
-        return "is a web page or XML, perhaps in the place of a file that could not be downloaded: fetch it again"
+        return (
+            "is a web page or XML, perhaps in place of a file that could not be downloaded: fetch "
+            "it again"
+        )
     return None
 
 
+def _wide_encoding(head: bytes) -> str | None:
+    """Return the encoding of text in UTF-16 or UTF-32; None for other content."""
+    for mark, encoding in WIDE_MARKS:
+        if head.startswith(mark):
+            return encoding
+    return ZEROS_OF_WIDE.get(tuple(int(byte == 0) for byte in head[:4]))
+
+
 def _other_json(head: bytes) -> str | None:
+    """Return how JSON is laid out that does not stand one object a line, and a remedy."""
     convert = "one object a line is read: convert it"
     if _is_array(head.strip()):
         return f"is one JSON array; {convert} with `jq -c '.[]'`"
@@ -97,12 +119,13 @@ def _other_json(head: bytes) -> str | None:
 
 
 def _is_array(head: bytes) -> bool:
-    """Tell whether an array is all there is, and not one of several lines that are arrays."""
+    """Return whether the whole content is one JSON array, and not several lines with an array each."""
     first_line = head.partition(b"\n")[0]
     return head.startswith(b"[") and (first_line == head or not _is_json(first_line, list))
 
 
 def _first_object_spans_lines(head: bytes) -> bool:
+    """Return whether the first JSON object is complete only on a later line."""
     first_line = head.lstrip().partition(b"\n")[0]
     if not first_line.startswith(b"{") or first_line == head.lstrip() or _is_json(first_line, dict):
         return False
@@ -115,6 +138,7 @@ def _first_object_spans_lines(head: bytes) -> bool:
 
 
 def _is_json(line: bytes, kind: type) -> bool:
+    """Return whether a line is JSON that Python reads as `kind`."""
     try:
         return isinstance(orjson.loads(line), kind)
     except orjson.JSONDecodeError:

@@ -1,8 +1,8 @@
-"""Rows of raw files: each is a text with its meta, or a reject with its reason. What all kinds of
-sources share to make them; reads no file.
+"""Rows of raw files: a row is a document, or a reject with its reason. Reads no file.
 
-What is wrong with one row never hides another; what is wrong with a whole file (unreadable,
-truncated, not the format its name says) is an error of the file, never a row and never silence.
+All kinds of sources share these functions. A bad row never hides another row. An error of a whole
+file (unreadable, truncated, not the format that its suffix says) is raised; it never becomes a row,
+and is never ignored.
 """
 
 import codecs
@@ -23,47 +23,57 @@ Reason = Literal[
 ]
 
 LONGEST_BYTES = 2**29
-"""A line, text file or Parquet text beyond is rejected: it is no document but a file with other
-separators. Memory grows with the longest, and a page of Parquet ends at 2 GiB."""
+"""Most bytes of a line, text file or Parquet text: a longer one is rejected, as it is likely to be a
+file with other separators. Memory grows with the longest row, and a page of Parquet holds at most
+2 GiB."""
 EXCERPT_CHARACTERS = 300
+"""Most characters of an excerpt of a rejected row."""
 MOST_KEYS = 20
+"""Most keys that are named of a row without text."""
 KEY_CHARACTERS = 60
-"""Keys that are named of a row without text, and characters of each."""
+"""Most characters of such a key."""
 
 
 class Row(NamedTuple):
-    """A document as it stands in a raw file. Bytes, as they are hashed and written; a `str` would
-    be one more copy."""
+    """A document as it stands in a raw file.
+
+    Its text stays bytes, which are hashed and written: a `str` would be one more copy.
+    """
 
     text: bytes
-    """UTF-8, valid."""
+    """Valid UTF-8."""
     meta: bytes
     """JSON object: the row's `meta`, and every other key except the text."""
     origin_row: int
-    """Counted from 0: the line (blank ones count too), the Parquet row, or 0 for a text file."""
+    """Line (blank lines count, too) or Parquet row, from 0; 0 for a text file."""
     nulls: tuple[str, ...] = ()
-    """Keys of meta of which something became null because JSON or Python cannot hold it."""
+    """Keys of meta with values that became null because JSON or Python cannot hold them."""
 
 
 class Reject(NamedTuple):
-    """A row that is no document."""
+    """A row that is not a document."""
 
     reason: Reason
     origin_row: int
     excerpt: str
-    """At most `EXCERPT_CHARACTERS` of it."""
+    """Beginning of the row, at most `EXCERPT_CHARACTERS`."""
     keys: tuple[str, ...] = ()
-    """What an object without text has in its stead; at most `MOST_KEYS` of them."""
+    """Keys of an object without text, at most `MOST_KEYS`."""
 
 
 def split_at(blocks: Iterable[bytes], separator: bytes | None) -> Iterator[bytes | bytearray]:
-    """Yield what stands between separators, or all of it; of more than `LONGEST_BYTES` only little
-    more than them."""
-    # Of a line longer than a block. Grown in place: a list of its blocks would leave as much in the
-    # allocator's hands.
+    """Yield the parts between separators, or all content as one part where there is no separator.
+
+    A part longer than `LONGEST_BYTES` is cut a little after that many bytes.
+    """
+    # Holds the beginning of a part that is longer than a block. Grown in place: a list of blocks
+    # would leave as much memory again with the allocator.
     waiting = bytearray()
     for block in blocks:
-        first, *others = block.split(separator) if separator else (block,)
+        parts = [block]
+        if separator is not None:
+            parts = block.split(separator)
+        first, *others = parts
         if len(waiting) <= LONGEST_BYTES:
             waiting += first
         if others:
@@ -74,12 +84,12 @@ def split_at(blocks: Iterable[bytes], separator: bytes | None) -> Iterator[bytes
 
 
 def first_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of a row without text, at most `MOST_KEYS` of them."""
+    """Return the first keys of a row without text, at most `MOST_KEYS`, each cut if it is long."""
     return tuple(name[:KEY_CHARACTERS] for name in islice(fields, MOST_KEYS))
 
 
 def why_not_text(text: Any) -> Reason:
-    """Return why a value that is no text, or a blank one, is no document."""
+    """Return the reason to reject a value that is not a string, or is a blank one."""
     if text is None:
         return "no-text"
     if isinstance(text, str):
@@ -88,15 +98,15 @@ def why_not_text(text: Any) -> Reason:
 
 
 def is_too_long(content: bytes | bytearray) -> bool:
-    """Tell whether a row's bytes are more than a document may have."""
+    """Return whether a row has more bytes than a document may have."""
     return len(content) > LONGEST_BYTES
 
 
 def why_not_document(content: bytes) -> Reason | None:
-    """Return why bytes are no document; None where they are one."""
+    """Return the reason to reject the bytes of a text; None where they are a document."""
     if is_too_long(content):
         return "too-long"
-    # In parts: a `str` of all of it may be four times its size.
+    # Decoded in parts: a `str` of the whole text may take four times its size.
     decoder = codecs.getincrementaldecoder("utf-8")()
     blank = True
     try:
@@ -106,10 +116,12 @@ def why_not_document(content: bytes) -> Reason | None:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return "invalid-utf8"
-    return "empty-text" if blank else None
+    if blank:
+        return "empty-text"
+    return None
 
 
 def excerpt_of(content: bytes | bytearray) -> str:
     """Return the first `EXCERPT_CHARACTERS` of a rejected row."""
-    # A character has at most 4 bytes.
+    # A character takes at most 4 bytes.
     return bytes(content[: 4 * EXCERPT_CHARACTERS]).decode(errors="replace")[:EXCERPT_CHARACTERS]

@@ -1,5 +1,4 @@
-"""What the person at the terminal is told about the search for raw files: what may not be meant so,
-what was left out."""
+"""Warnings and closing lines about the search for raw files. Reads no file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,52 +9,60 @@ from pipeline.errors import first_of
 from pipeline.logs import warn
 
 SHOWN_NAMES = 3
-"""File names in a warning, at most."""
+"""Most file names in one warning."""
 
 
 def warn_about_files(files: Mapping[str, SourceFiles]) -> None:
-    """Warn, before hours of reading, of what a search took or left that may not be meant so."""
+    """Warn, before hours of reading, about files that the search may have taken or left by mistake."""
+    # FIFOs, sockets and devices are never opened.
     special = {
         entry.path: entry
-        for found in files.values()
-        for entry in found.left_out
+        for source_files in files.values()
+        for entry in source_files.left_out
         if entry.is_special
     }
     if special:
-        shown = [f"{path} ({entry.left_out})" for path, entry in sorted(special.items())]
-        warn(f"prepare: not read, as they are no files: {first_of(shown, SHOWN_NAMES)}")
+        names = [f"{path} ({entry.left_out})" for path, entry in sorted(special.items())]
+        warn(f"prepare: not read, as they are not regular files: {first_of(names, SHOWN_NAMES)}")
+
+    # The same file in two sources.
     for (one, other), paths in _taken_twice(files).items():
         warn(
-            f"sources {one} and {other} both read {len(paths):,} files, whose text is doubled: "
+            f"sources {one} and {other} both read {len(paths):,} files, so their text is doubled: "
             f"{first_of(paths, SHOWN_NAMES)}"
         )
-    for name, found in files.items():
-        if found.held_out:
-            names = first_of(list(map(str, found.held_out)), SHOWN_NAMES)
+
+    # Files that their corpus holds out.
+    for name, source_files in files.items():
+        held_out = [str(path) for path in source_files.held_out]
+        if held_out:
             warn(
-                f"source {name}: {len(found.held_out):,} of its {len(found.files):,} files are "
-                "named as splits that are "
-                f"held out, and are trained on like the others: {names}. If they shall "
-                f"not, name the others in sources.{name}.paths, as a folder or a glob."
+                f"source {name}: {len(held_out):,} of its {len(source_files.files):,} files are "
+                "named as held-out splits, and are trained on like the others: "
+                f"{first_of(held_out, SHOWN_NAMES)}. To leave them out, name only the other files "
+                f"in sources.{name}.paths, as a folder or a glob."
             )
 
 
 def left_out_by_source(files: Mapping[str, SourceFiles]) -> dict[str, list[Entry]]:
-    """Return what the search of each source left out and no other source takes."""
-    taken = {file.path for found in files.values() for file in found.files}
+    """Return the entries that the search of each source left out and that no other source takes."""
+    taken = {file.path for source_files in files.values() for file in source_files.files}
     return {
-        name: [e for e in found.left_out if e.path not in taken] for name, found in files.items()
+        name: [entry for entry in source_files.left_out if entry.path not in taken]
+        for name, source_files in files.items()
     }
 
 
-def count_empty_files(found: SourceFiles) -> int:
-    """Count files without a byte; a compressed file is never one."""
-    return sum(file.size == 0 for file in found.files)
+def count_empty_files(files: SourceFiles) -> int:
+    """Count the files of a source that have no bytes at all."""
+    return sum(file.size == 0 for file in files.files)
 
 
 def summarise_left_out(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:
-    """Return one line that counts all of it by suffix, each file once; none where nothing was left
-    out."""
+    """Return a line that counts entries that were left out by suffix; no line if there are none.
+
+    An entry that several sources left out counts once.
+    """
     counts = count_left_out(
         {entry.path: entry for entries in left_out.values() for entry in entries}.values()
     )
@@ -65,11 +72,11 @@ def summarise_left_out(left_out: Mapping[str, Sequence[Entry]]) -> list[str]:
 
 
 def _taken_twice(files: Mapping[str, SourceFiles]) -> dict[tuple[str, str], list[str]]:
-    """Return the files that two sources take, by the names of the sources."""
+    """Return the files that two sources take, for each pair of sources."""
     taken: dict[Path, str] = {}
     twice: dict[tuple[str, str], list[str]] = {}
-    for name, found in files.items():
-        for file in found.files:
+    for name, source_files in files.items():
+        for file in source_files.files:
             first = taken.setdefault(file.path, name)
             if first != name:
                 twice.setdefault((first, name), []).append(str(file.path))

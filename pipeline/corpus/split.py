@@ -1,5 +1,7 @@
-"""Which documents are held out: those whose hash, as a number in [0, 1), is below
-`prepare.validation_fraction`."""
+"""The choice of the documents that are held out for validation. Pure arithmetic.
+
+A document is held out if its hash, as a number in [0, 1), is below `prepare.validation_fraction`.
+"""
 
 import math
 from collections.abc import Mapping
@@ -7,53 +9,60 @@ from collections.abc import Mapping
 import xxhash
 
 MOST_FRACTION = 0.5
-"""`prepare.validation_fraction` is below that."""
+"""Bound that `prepare.validation_fraction` must be below."""
 
 
 def hash_position(key: bytes) -> float:
-    """Return where a key lies in [0, 1), whatever stands before or after it."""
+    """Return the position of a key in [0, 1): its xxh3_64 hash divided by 2^64."""
     return xxhash.xxh3_64_intdigest(key) / 2**64
 
 
 def choose_split(position: float, validation_fraction: float) -> str:
-    """Return `validation` for that fraction of all positions, the smallest ones, else `train`."""
-    return "validation" if position < validation_fraction else "train"
+    """Return `validation` for a position below the fraction, else `train`."""
+    if position < validation_fraction:
+        return "validation"
+    return "train"
 
 
 def empty_split_advice(
     documents: Mapping[str, int], smallest: float, largest: float, fraction: float
 ) -> str | None:
-    """Say what to set where one of the two splits is empty, or that nothing can be set; None where
-    neither is.
+    """Return the setting that would fill an empty split, or that there is none.
 
-    `smallest`, `largest`: the positions of a source's documents, of which it has at least one.
+    None where neither split is empty. `documents`: at least one, by split. `smallest`, `largest`:
+    positions of the source's documents.
     """
+    # Nothing to train on.
     total = sum(documents.values())
     now = f"(now {fraction})"
     if documents["train"] == 0:
-        most = _rounded_down(largest)
+        highest = _rounded_down(largest)
         return (
             f"all of its {total:,} documents are held out, so there is nothing to train on. Set "
-            f"prepare.validation_fraction to {most} or less {now}; 0 holds nothing out."
+            f"prepare.validation_fraction to {highest} or less {now}; 0 holds nothing out."
         )
     if documents["validation"] > 0 or fraction == 0:
         return None
+
+    # Nothing held out, and perhaps nothing that could be.
     finding = f"none of its {total:,} documents is held out, so it will have no validation loss. "
     if smallest == largest:
-        return f"{finding}No prepare.validation_fraction holds out a part of it: all of it has one hash. Add documents."
+        return (
+            f"{finding}No prepare.validation_fraction holds out a part of it: all its documents "
+            "have one hash. Add documents."
+        )
     largest_allowed = math.nextafter(MOST_FRACTION, 0)
     if smallest >= largest_allowed:
         return (
             f"{finding}No prepare.validation_fraction below {MOST_FRACTION} can hold out one of "
-            "them: their smallest hash "
-            f"is {smallest:.3g}. Add documents."
+            f"them: their smallest hash is {smallest:.3g}. Add documents."
         )
-    least = _between(smallest, min(largest, largest_allowed))
-    return f"{finding}Set prepare.validation_fraction to {least} or more {now}."
+    lowest = _shortest_between(smallest, min(largest, largest_allowed))
+    return f"{finding}Set prepare.validation_fraction to {lowest} or more {now}."
 
 
-def _between(above: float, most: float) -> float:
-    """Return the shortest number in (above, most]."""
+def _shortest_between(above: float, most: float) -> float:
+    """Return the number with the fewest digits in (above, most]."""
     for digits in range(1, 17):
         scale = 10 ** (digits - 1 - math.floor(math.log10(max(above, 1e-12))))
         number = float(f"{(math.floor(above * scale) + 1) / scale:.{digits}g}")
@@ -63,7 +72,7 @@ def _between(above: float, most: float) -> float:
 
 
 def _rounded_down(number: float) -> float:
-    """Return a number of two digits at most so large."""
+    """Return the largest number of two significant digits that is not above `number`."""
     if number <= 0:
         return 0.0
     scale = 10 ** (1 - math.floor(math.log10(number)))

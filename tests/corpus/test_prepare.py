@@ -115,7 +115,7 @@ def test_documents_that_share_the_split_key_stay_together(run_file: Path) -> Non
 
 def test_a_missing_split_key_names_setting_row_and_remedy(run_file: Path) -> None:
     message = r"sources\.web\.split_by = 'url': row 0 of .*web\.jsonl has no such key in its meta, "
-    message += r"which has none\. Name"
+    message += r"whose keys are: none\. Name"
     with pytest.raises(DataError, match=message):
         prepare_here(run_file, "sources.web.split_by=url")
 

@@ -1,8 +1,8 @@
-"""A script: print the docstrings of compiled standard-library modules, named as arguments, as JSON
-on standard output.
+"""A script that prints the docstrings of compiled standard-library modules.
 
-It runs in a process of its own, without site packages: some of these modules, imported out of the
-order that the library expects (`_asyncio` before `asyncio`), leave the library's own state broken.
+Takes the modules' names as arguments; writes JSON to standard output. It runs in a process of its
+own, without site packages: some of these modules break the library's state when they are imported
+in another order than the library expects (`_asyncio` before `asyncio`).
 """
 
 import importlib
@@ -17,16 +17,17 @@ from typing import Any
 
 
 def module_docstrings(name: str) -> Iterator[tuple[str, str]]:
-    """Yield `(dotted name, docstring)` of a module, its classes and their attributes, and its
-    functions."""
+    """Yield `(dotted name, docstring)` of a module, its functions, its classes and their attributes."""
     try:
         module = importlib.import_module(name)
-    except Exception:  # compiled against a library that this machine lacks
+    except Exception:
+        # Compiled against a library that this machine lacks.
         return
     yield "", _docstring(module)
     for member_name, member in sorted(vars(module).items()):
         if not (inspect.isclass(member) or inspect.isroutine(member)):
-            continue  # the docstring of a constant is its type's
+            # The docstring of a constant is that of its type.
+            continue
         yield member_name, _docstring(member)
         if inspect.isclass(member):
             for attribute_name, attribute in sorted(vars(member).items()):
@@ -35,7 +36,9 @@ def module_docstrings(name: str) -> Iterator[tuple[str, str]]:
 
 def _docstring(member: Any) -> str:
     docstring = getattr(member, "__doc__", None)
-    return inspect.cleandoc(docstring) if isinstance(docstring, str) else ""
+    if not isinstance(docstring, str):
+        return ""
+    return inspect.cleandoc(docstring)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The source kind `jsonl`: files of JSON objects, one a line, plain or compressed."""
+"""The source kind `jsonl`: files with one JSON object a line, plain or compressed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,32 +22,35 @@ from pipeline.corpus.rows import (
 from pipeline.corpus.source_kind import RawFiles
 
 FORMS = (".jsonl", ".json", ".ndjson")
+"""Suffixes of plain files."""
 _MISSING = object()
+"""Stands for the text of a row that lacks the key; null is another value."""
 
 
 class JsonLines(RawFiles):
-    """A document is a line."""
+    """Source kind in which a line is a document."""
 
     suffixes = tuple(f"{form}{packed}" for form in FORMS for packed in ("", *COMPRESSIONS))
     has_text_field = True
 
     def why_unreadable(self, head: bytes) -> str | None:
-        """Recognise other formats, and JSON that is not one object a line."""
+        """Recognise other formats, and JSON that does not stand one object a line."""
         return why_not_json_lines(head)
 
     def rows(
         self, file: Path, text_field: str, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
-        """Yield a row for each line that is not blank; blank lines are counted."""
+        """Yield a row for each line that is not blank; blank lines count in the rows' numbers."""
         number = -1
         for line in split_at(content_blocks(file, self.why_unreadable, advance), b"\n"):
-            number += 1  # no `enumerate`, which holds on to a line until it has the next
+            # Not `enumerate`, which keeps a line in memory until it has the next one.
+            number += 1
             if line and not line.isspace():
                 yield json_row(line, number, text_field)
 
 
 def json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Reject:
-    """Return the document of a line, or why it is none. `number`: of the line, from 0."""
+    """Return the document of a line, or the reject. `number`: the line's, from 0."""
     if is_too_long(line):
         return Reject("too-long", number, excerpt_of(line))
     try:
@@ -66,11 +69,13 @@ def json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Rej
 
 
 def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row | Reject:
-    """Return the row of a line with values that orjson refuses, or does not keep as they are."""
+    """Return the row of a line with values that orjson refuses, or does not keep exactly."""
     try:
         fields, stand_ins = parse_with_stand_ins(bytes(line))
     except orjson.JSONDecodeError:
-        return Reject("broken-json" if is_utf8(line) else "invalid-utf8", number, excerpt_of(line))
+        if not is_utf8(line):
+            return Reject("invalid-utf8", number, excerpt_of(line))
+        return Reject("broken-json", number, excerpt_of(line))
     if type(fields) is not dict:
         return Reject("not-an-object", number, excerpt_of(line))
     text = fields.pop(text_field, _MISSING)
@@ -85,6 +90,7 @@ def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row 
 def _without_text(
     text: Any, others: dict[str, Any], line: bytes | bytearray, number: int
 ) -> Reject:
+    """Return the reject of an object whose text is missing, blank or not a string."""
     if text is _MISSING or text is None:
         return Reject("no-text", number, excerpt_of(line), first_keys(others))
     return Reject(why_not_text(text), number, excerpt_of(line))

@@ -1,14 +1,12 @@
-"""The source kind `local-machine`: text of this Python installation, written as raw files in
-RedPajama v1's layout.
+"""The source kind `local-machine`: the text of this Python installation as JSON lines.
 
-Writes `data_dir/raw/local-machine/<slice>.jsonl.zst`, rows `{"text", "meta": {"source", "path",
-"group", ...}}`, and last a manifest. Gathered once: what is there is kept, so that installing a
-package does not change a corpus.
+Reads the installation; writes `data_dir/raw/local-machine/<slice>.jsonl.zst` in the layout of
+RedPajama v1, rows `{"text", "meta": {"source", "path", "group", ...}}`, and last a manifest. The
+text is gathered once and then kept, so that installing a package does not change a corpus.
 """
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import xxhash
@@ -24,30 +22,40 @@ from pipeline.logs import human_bytes, note, progress
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import data_folder, manifest_path
+from pipeline.store.records import FileRecord
 
 GATHERER_VERSION = 1
-"""Raised when the gathered text changes in kind."""
+"""Increased when another kind of text is gathered."""
 SLICE_BYTES = {"code": 30_000_000, "readmes": 5_000_000, "reference": 15_000_000}
-"""UTF-8 bytes of text at most; whole groups in pseudo-random order, so that a bound favours
-none."""
+"""Slice -> most bytes of text in UTF-8. Whole groups are taken in pseudo-random order, so that the
+bound favours none."""
 PARSED_BYTES = 12_000_000
-"""Python sources parsed for docstrings, at 2-3 MB/s on one core: what gathering waits for. A
-library that is installed without its tests, as in containers, leaves the code slice short; as much
-more is parsed."""
+"""Bytes of Python sources parsed for docstrings, at 2-3 MB/s on one core, which is most of the time
+that gathering takes. Where the library is installed without its tests, as in containers, the code
+slice stays short, and that many bytes more are parsed."""
 SHORTEST_BYTES = 200
-"""Shorter texts are empty modules and one-line descriptions."""
+"""Least bytes of a text: shorter ones are empty modules and one-line descriptions."""
 COMPRESSION_LEVEL = 3
+"""Level of zstd."""
+
+
+class SliceRecord(FileRecord):
+    """The file of one slice."""
+
+    documents: int
+    text_bytes: int
+    """Bytes of text in UTF-8."""
 
 
 class LocalMachine(JsonLines):
-    """JSON lines that are gathered here: a document is a module, a README, or a docstring."""
+    """Source kind of gathered JSON lines: a document is a module, a README, or docstrings."""
 
     has_text_field = False
     makes_its_files = True
     row_kind = "jsonl"
 
     def wrong_places(self, name: str, source: Source) -> list[str]:
-        """Describe a source without a slice, or with paths."""
+        """Return a problem for a source without a slice, or with paths."""
         if source.slice is not None and not source.paths:
             return []
         return [
@@ -56,26 +64,27 @@ class LocalMachine(JsonLines):
         ]
 
     def find_files(self, config: RunConfig, name: str) -> SourceFiles:
-        """Return the file of the source's slice, which is gathered now if it was not."""
+        """Return the file of the source's slice; gathers the text first if that is not done yet."""
         slices = gather_once(data_folder(config).raw_local_machine)
-        of_this_source = config.sources[name].slice
-        assert of_this_source is not None, "a run file without one is refused"
-        return self.search(name, [slices[of_this_source]])
+        slice_name = config.sources[name].slice
+        assert slice_name is not None, "wrong_places refuses a source without a slice"
+        return self.search(name, [slices[slice_name]])
 
     def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
-        """Name the gatherer's version alone: the text is gathered once and then kept, so that
-        installing a package makes no corpus stale."""
+        """Return the version of the gatherer: gathered text is kept, so nothing else can change it."""
         return {f"files of {name}": f"gathered by version {GATHERER_VERSION}"}
 
 
 def gather_once(folder: Path, installation: Installation | None = None) -> dict[str, Path]:
-    """Return the file of each slice, gathered now unless a complete earlier gathering is there."""
+    """Return the file of each slice; gathers the text unless complete files are there already."""
     manifest = read_json(manifest_path(folder))
     paths = {name: folder / f"{name}.jsonl.zst" for name in SLICE_BYTES}
     if manifest and manifest["version"] == GATHERER_VERSION:
         sizes = {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
         if sizes == {name: record["bytes"] for name, record in manifest["slices"].items()}:
             return paths
+
+    # The manifest goes first and comes back last: without one, the files are not complete.
     manifest_path(folder).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     slices = _gather(paths, installation or installed_texts.this_installation())
@@ -85,14 +94,15 @@ def gather_once(folder: Path, installation: Installation | None = None) -> dict[
     return paths
 
 
-def _gather(paths: dict[str, Path], installation: Installation) -> dict[str, dict[str, Any]]:
+def _gather(paths: dict[str, Path], installation: Installation) -> dict[str, SliceRecord]:
+    """Write the files of all slices; no text is in two of them."""
     distributions = installed_texts.distributions_in(installation.sites)
     seen: set[int] = set()
-    slices: dict[str, dict[str, Any]] = {}
+    slices: dict[str, SliceRecord] = {}
     with progress("gather", sum(SLICE_BYTES.values()), "bytes") as update:
 
         def gather(name: str, texts: Iterable[Text]) -> None:
-            before = sum(SLICE_BYTES[done] for done in slices)
+            before = sum(SLICE_BYTES[finished] for finished in slices)
             chosen = _choose(
                 texts, SLICE_BYTES[name], seen, lambda size: update(before + size, name)
             )
@@ -110,7 +120,7 @@ def _gather(paths: dict[str, Path], installation: Installation) -> dict[str, dic
 def _choose(
     texts: Iterable[Text], most_bytes: int, seen: set[int], update: Callable[[int], None]
 ) -> list[Text]:
-    """Return texts that are new and not tiny, whole groups up to `most_bytes`."""
+    """Return texts that are not in `seen` and not tiny, whole groups up to `most_bytes` in all."""
     groups: dict[str, list[Text]] = {}
     sizes: dict[str, int] = {}
     for text in texts:
@@ -131,15 +141,17 @@ def _choose(
     return chosen
 
 
-def _write_slice(path: Path, name: str, texts: Iterable[Text]) -> dict[str, Any]:
+def _write_slice(path: Path, name: str, texts: Iterable[Text]) -> SliceRecord:
+    """Write the texts of a slice as compressed JSON lines."""
     temporary = path.with_name(f".{path.name}.partial")
-    documents = text_bytes = 0
+    documents = 0
+    text_bytes = 0
     file = ChecksummedFile(temporary)
     compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
-    # The writer needs no more of a file than `write`.
+    # The writer calls no method of the file but `write`.
     with compressor.stream_writer(file, closefd=False) as compressed:  # pyright: ignore[reportArgumentType]
         for text in texts:
-            # A docstring may hold half a surrogate pair.
+            # A docstring may hold half a surrogate pair, which UTF-8 cannot hold.
             content = text.text.encode(errors="replace")
             meta = {"source": f"local-machine/{name}", "group": text.group, **text.origin}
             compressed.write(orjson.dumps({"text": content.decode(), "meta": meta}) + b"\n")

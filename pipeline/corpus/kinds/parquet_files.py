@@ -1,12 +1,11 @@
-"""The source kind `parquet`: the text and the other columns of rows, whatever types the columns
-have.
+"""The source kind `parquet`: the text and the other columns of rows, whatever their types.
 
-A value that Python or JSON cannot hold (a year beyond 9999, an unknown time zone, NaN) becomes None
-and its column is named; it costs neither the row nor the file.
+A value that Python or JSON cannot hold (a year beyond 9999, an unknown time zone, NaN) becomes
+None, and its column is named; it costs neither the row nor the file.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,23 +29,24 @@ from pipeline.corpus.rows import (
 from pipeline.corpus.source_kind import RawFiles
 
 BATCH_ROWS = 256
+"""Most rows decoded at once."""
 BATCH_BYTES = 8 * 2**20
-"""Decoded at once, by the average row of the row group."""
+"""Most bytes decoded at once, if each row were as large as the average of its row group."""
 
 
 class ParquetRow(NamedTuple):
     """A row as Python values."""
 
     text: Any
-    """Bytes, unchecked, where the column holds strings or bytes."""
+    """Unchecked bytes where the column holds strings or bytes; else a value of any type."""
     fields: dict[str, Any]
-    """The other columns."""
+    """Values of the other columns."""
     nulls: tuple[str, ...]
-    """Columns of which something became None."""
+    """Columns with values that became None."""
 
 
 class ParquetFiles(RawFiles):
-    """A document is a row."""
+    """Source kind in which a row is a document."""
 
     suffixes = (".parquet",)
     has_text_field = True
@@ -58,20 +58,25 @@ class ParquetFiles(RawFiles):
     def rows(
         self, file: Path, text_field: str, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
-        """Yield all rows in order. Raises FileBroken where the file has no column of text, or two,
-        or cannot be decoded."""
+        """Yield all rows in order.
+
+        Raises FileBroken where the file has no text column, or two, or cannot be decoded.
+        """
         check_beginning(file, self.why_unreadable)
         for number, row in enumerate(_parquet_rows(file, text_field, advance)):
             yield parquet_row(row, number)
 
 
 def parquet_row(row: ParquetRow, number: int) -> Row | Reject:
-    """Return the document of a row, or why it is none. `number`: of the row, from 0."""
+    """Return the document of a row, or the reject. `number`: the row's, from 0."""
     text = row.text
-    if isinstance(text, str):  # of a dictionary
+    if isinstance(text, str):
+        # Values of a dictionary-encoded column are decoded already.
         text = text.encode()
     if not isinstance(text, bytes):
-        keys = first_keys(row.fields) if text is None else ()
+        keys: tuple[str, ...] = ()
+        if text is None:
+            keys = first_keys(row.fields)
         return Reject(why_not_text(text), number, str(text)[:EXCERPT_CHARACTERS], keys)
     reason = why_not_document(text)
     if reason is not None:
@@ -88,7 +93,7 @@ def _parquet_rows(
 ) -> Iterator[ParquetRow]:
     size = file.stat().st_size
     try:
-        # With a buffer, column chunks are read as they are decoded; without one, each as a whole.
+        # With a buffer, a column chunk is read as it is decoded; without one, as a whole.
         with pq.ParquetFile(file, buffer_size=BLOCK_BYTES) as parquet:
             _check_columns(file, parquet.schema_arrow.names, text_field)
             for group in range(parquet.num_row_groups):
@@ -100,13 +105,15 @@ def _parquet_rows(
                 ):
                     yield from batch_rows_of(batch, text_field)
                     advance(size * batch.num_rows // parquet.metadata.num_rows)
-    except MemoryError:  # Arrow's is an ArrowException, too
+    except MemoryError:
+        # Arrow's MemoryError is an ArrowException, too.
         raise
     except pa.ArrowException as error:
         raise FileBroken(file, f"not readable as Parquet: {str(error).splitlines()[0]}") from None
 
 
 def _check_columns(file: Path, names: list[str], text_field: str) -> None:
+    """Raise FileBroken unless exactly one column has the name of the text."""
     if not names:
         raise FileBroken(file, "has no columns")
     if text_field not in names:
@@ -116,13 +123,13 @@ def _check_columns(file: Path, names: list[str], text_field: str) -> None:
     if columns > 1:
         raise FileBroken(
             file,
-            f"has {columns} columns named {text_field!r}, and nothing says which is the text: "
+            f"has {columns} columns named {text_field!r}, and nothing says which one is the text: "
             "rename the others",
         )
 
 
 def batch_rows_of(batch: pa.RecordBatch, text_field: str) -> Iterator[ParquetRow]:
-    """Yield the rows of a batch, which has one column of text."""
+    """Yield the rows of a batch that has one text column."""
     names: list[str] = batch.schema.names
     columns_named = Counter(names)
     text = _undecoded(batch.column(names.index(text_field)))
@@ -141,24 +148,41 @@ def batch_rows_of(batch: pa.RecordBatch, text_field: str) -> Iterator[ParquetRow
 
 
 def _undecoded(column: pa.Array) -> pa.Array:
-    """Return strings as bytes: Parquet's writers need not check what they call a string."""
+    """Return strings as bytes, as Parquet writers need not check that a string is UTF-8."""
     views = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
-    return column.view(views[column.type]) if column.type in views else column
+    if column.type not in views:
+        return column
+    return column.view(views[column.type])
 
 
 def _text_value(scalar: pa.Scalar) -> Any:
+    """Return the value of the text column, whatever its type, as Python can have it."""
     try:
         return scalar.as_py()
-    except UnicodeDecodeError as error:  # of a dictionary, or a view
+    except UnicodeDecodeError as error:
+        # A string of a dictionary or of a view, which cannot be viewed as bytes.
         return bytes(error.object)
     except MemoryError:
         raise
-    except Exception:  # no text, whatever it is
-        return _value(scalar)[0]
+    except Exception:
+        # Some other type whose value Python cannot hold.
+        return _value(scalar).value
+
+
+class Converted(NamedTuple):
+    """A value as Python and JSON can have it."""
+
+    value: Any
+    is_lost: bool
+    """Whether the value, or a part of it, became None."""
+
+
+LOST = Converted(None, is_lost=True)
+"""A value that became None."""
 
 
 class _Values:
-    """A column as Python values, and the rows of which something became None."""
+    """A column as Python values, and the rows with values that became None."""
 
     def __init__(self, column: pa.Array) -> None:
         self.lost: set[int] = set()
@@ -166,28 +190,27 @@ class _Values:
         if self.values or not len(column):
             return
         for row, scalar in enumerate(column):
-            value, is_lost = _value(scalar)
-            self.values.append(value)
-            if is_lost:
+            converted = _value(scalar)
+            self.values.append(converted.value)
+            if converted.is_lost:
                 self.lost.add(row)
 
     @staticmethod
     def _plain(column: pa.Array) -> list[Any]:
-        """Return all values at once; none where one of them is not as Python and JSON can have
-        it."""
+        """Return all values at once; no values where Python or JSON cannot hold one of them."""
         try:
-            return column.to_pylist() if _are_finite(column) else []
+            if _are_finite(column):
+                return column.to_pylist()
         except MemoryError:
             raise
-        except (
-            Exception
-        ):  # of many kinds: ValueError, OverflowError, KeyError of a time zone, Arrow's own
-            return []
+        except Exception:
+            # ValueError, OverflowError, KeyError for a time zone, errors of Arrow's own.
+            pass
+        return []
 
 
 def _are_finite(column: pa.Array) -> bool:
-    """Tell whether all numbers in a column are finite; false, to be on the safe side, for types
-    that are not known here."""
+    """Return whether all numbers in a column are finite; False for types that are not known here."""
     kind = column.type
     types = pa.types
     if types.is_floating(kind):
@@ -203,9 +226,8 @@ def _are_finite(column: pa.Array) -> bool:
     return False
 
 
-def _value(scalar: pa.Scalar) -> tuple[Any, bool]:
-    """Return a value as Python and JSON can have it, and whether it, or a part of it, became
-    None."""
+def _value(scalar: pa.Scalar) -> Converted:
+    """Return a value with None for each part that Python or JSON cannot hold."""
     try:
         return _finite(scalar.as_py())
     except MemoryError:
@@ -215,37 +237,44 @@ def _value(scalar: pa.Scalar) -> tuple[Any, bool]:
     if isinstance(scalar, pa.StructScalar):
         return _struct(scalar)
     if isinstance(scalar, pa.MapScalar):
-        pairs = [_struct(pair) for pair in scalar.values]
-        return [list(pair.values()) for pair, _ in pairs], any(is_lost for _, is_lost in pairs)
-    if isinstance(scalar, pa.ListScalar):  # of every kind
-        parts = [_value(part) for part in scalar.values]
-        return [value for value, _ in parts], any(is_lost for _, is_lost in parts)
+        pairs = _together(_struct(pair) for pair in scalar.values)
+        return pairs._replace(value=[list(pair.values()) for pair in pairs.value])
+    if isinstance(scalar, pa.ListScalar):
+        return _together(_value(part) for part in scalar.values)
+    # An extension or dictionary type holds a scalar of another type.
     inner = getattr(scalar, "value", None)
-    return _value(inner) if isinstance(inner, pa.Scalar) else (None, True)
+    if isinstance(inner, pa.Scalar):
+        return _value(inner)
+    return LOST
 
 
-def _struct(scalar: pa.StructScalar) -> tuple[dict[str, Any], bool]:
+def _struct(scalar: pa.StructScalar) -> Converted:
+    """Return a struct as a dictionary; a name that two fields have becomes None."""
     fields: dict[str, Any] = {}
     is_lost = False
     for place in range(scalar.type.num_fields):
         name = scalar.type.field(place).name
-        value, value_is_lost = (None, True) if name in fields else _value(scalar[place])
-        fields[name] = value
-        is_lost = is_lost or value_is_lost
-    return fields, is_lost
+        converted = LOST
+        if name not in fields:
+            converted = _value(scalar[place])
+        fields[name] = converted.value
+        is_lost = is_lost or converted.is_lost
+    return Converted(fields, is_lost)
 
 
-def _finite(value: Any) -> tuple[Any, bool]:
-    """Return a value with None for every number in it that is not finite, and whether there is
-    one."""
-    if isinstance(value, float):
-        return (value, False) if isfinite(value) else (None, True)
+def _finite(value: Any) -> Converted:
+    """Return a value with None for each number in it that is not finite."""
+    if isinstance(value, float) and not isfinite(value):
+        return LOST
     if isinstance(value, dict):
-        parts = {name: _finite(part) for name, part in value.items()}
-        return {name: part for name, (part, _) in parts.items()}, any(
-            is_lost for _, is_lost in parts.values()
-        )
+        values = _together(map(_finite, value.values()))
+        return values._replace(value=dict(zip(value, values.value, strict=True)))
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
-        parts = [_finite(part) for part in value]
-        return [part for part, _ in parts], any(is_lost for _, is_lost in parts)
-    return value, False
+        return _together(map(_finite, value))
+    return Converted(value, is_lost=False)
+
+
+def _together(parts: Iterable[Converted]) -> Converted:
+    """Return the values of the parts as one list, which is lost in part if any of them is."""
+    converted = list(parts)
+    return Converted([part.value for part in converted], any(part.is_lost for part in converted))

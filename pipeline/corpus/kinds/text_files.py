@@ -1,4 +1,4 @@
-"""The source kind `text`: files of plain text, also compressed."""
+"""The source kind `text`: files of text, plain or compressed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +9,17 @@ from pipeline.corpus.source_kind import RawFiles
 
 
 class TextFiles(RawFiles):
-    """A document is a file."""
+    """Source kind in which a file is a document."""
 
     suffixes = ("",)
-    names_splits = False  # test_x.py is code, not a split
+    # A file named test_x.py is code, not a split.
+    names_splits = False
     takes_line_ends = True
 
     def rows(
         self, file: Path, text_field: str, advance: Callable[[int], None]
     ) -> Iterator[Row | Reject]:
-        """Yield one row, with all that the file holds."""
+        """Yield one row with the whole content of the file."""
         content = next(split_at(content_blocks(file, self.why_unreadable, advance), None))
         yield _text_row(bytes(content))
 
