@@ -19,6 +19,8 @@ from typing import Any, Literal
 import orjson
 import xxhash
 
+from pipeline.store.records import Json
+
 Problem = Literal["no-text", "text-not-a-string", "broken-json", "invalid-utf8"]
 
 MOST_DEPTH = 1024
@@ -100,12 +102,12 @@ def replace_stand_ins(encoded: bytes, stand_ins: StandIns) -> tuple[bytes, bool]
     return _STAND_IN.sub(literal, encoded), is_lost
 
 
-def may_have_lost_digits(value: Any) -> bool:
+def may_have_lost_digits(value: Json) -> bool:
     """Return whether a number that orjson has read may have been an integer beyond 64 bits.
 
     Asked only where `LARGE_FLOAT` is part of the value as orjson writes it.
     """
-    waiting = [value]
+    waiting: list[Json] = [value]
     while waiting:
         part = waiting.pop()
         if isinstance(part, float):

@@ -5,7 +5,6 @@ Integers beyond 64 bits keep their digits. Reads and writes no file.
 """
 
 import json
-from typing import Any
 
 import orjson
 
@@ -17,9 +16,10 @@ from pipeline.corpus.exact_json import (
     replace_stand_ins,
     room_for_nesting,
 )
+from pipeline.store.records import Json
 
 
-def plain_meta(fields: dict[str, Any]) -> bytes | None:
+def plain_meta(fields: dict[str, Json]) -> bytes | None:
     """Return the meta of a row that orjson has read; None where orjson may have lost a value.
 
     `exact_meta` keeps such a value.
@@ -38,7 +38,7 @@ def plain_meta(fields: dict[str, Any]) -> bytes | None:
     return encoded
 
 
-def exact_meta(fields: dict[str, Any], stand_ins: StandIns) -> tuple[bytes, tuple[str, ...]]:
+def exact_meta(fields: dict[str, Json], stand_ins: StandIns) -> tuple[bytes, tuple[str, ...]]:
     """Return the meta of a row whose values hold stand-ins, and the keys of values that became null."""
     meta = fields.get("meta")
     if isinstance(meta, str):
@@ -58,7 +58,7 @@ def exact_meta(fields: dict[str, Any], stand_ins: StandIns) -> tuple[bytes, tupl
     return b"{" + b",".join(members) + b"}", tuple(nulls)
 
 
-def _joined(fields: dict[str, Any], meta: Any) -> dict[str, Any]:
+def _joined(fields: dict[str, Json], meta: Json) -> dict[str, Json]:
     """Join `meta`, if it is an object, with the other fields; for a key in both, meta's value wins."""
     if not isinstance(meta, dict):
         return fields
@@ -71,7 +71,7 @@ def _joined(fields: dict[str, Any], meta: Any) -> dict[str, Any]:
     }
 
 
-def _encoded(value: Any) -> bytes:
+def _encoded(value: Json) -> bytes:
     try:
         # Copied: orjson's result is cut from a buffer of some kilobytes, and while it lives the
         # allocator cannot use the rest of that buffer.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import zstandard
 
@@ -60,12 +60,30 @@ class FileChanged(DataError):
         )
 
 
+class Decompressor(Protocol):
+    """What the decompressors of all libraries have in common."""
+
+    def decompress(self, data: bytes, /) -> bytes:
+        """Return content of the member."""
+        ...
+
+    @property
+    def eof(self) -> bool:
+        """Whether the member has ended."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """Bytes after the end of the member."""
+        ...
+
+
 @dataclass(frozen=True)
 class Compression:
     """How one format is read."""
 
-    new_decompressor: Callable[[], Any]
-    """Returns an object with `decompress`, `eof` and `unused_data` for one member or frame."""
+    new_decompressor: Callable[[], Decompressor]
+    """Makes a decompressor for one member or frame."""
     may_be_padded: bool = True
     """Whether zero bytes after a member are padding: gzip(1) and xz(1) accept them, zstd(1) does
     not."""
@@ -247,7 +265,7 @@ def decompressed(file: Path, blocks: Iterable[bytes], compression: Compression) 
         )
 
 
-def _inflated(decompressor: Any, block: bytes) -> Iterator[bytes]:
+def _inflated(decompressor: Decompressor, block: bytes) -> Iterator[bytes]:
     """Yield the content of a block of compressed bytes.
 
     Content of xz and bzip2 comes in bounded parts: one block may give gigabytes.

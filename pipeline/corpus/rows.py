@@ -6,11 +6,12 @@ and is never ignored.
 """
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pipeline.corpus.raw_files import CONTENT_BYTES
+from pipeline.store.records import Json
 
 Reason = Literal[
     "broken-json",
@@ -83,12 +84,12 @@ def split_at(blocks: Iterable[bytes], separator: bytes | None) -> Iterator[bytes
     yield waiting
 
 
-def first_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
+def first_keys(names: Iterable[str]) -> tuple[str, ...]:
     """Return the first keys of a row without text, at most `MOST_KEYS`, each cut if it is long."""
-    return tuple(name[:KEY_CHARACTERS] for name in islice(fields, MOST_KEYS))
+    return tuple(name[:KEY_CHARACTERS] for name in islice(names, MOST_KEYS))
 
 
-def why_not_text(text: Any) -> Reason:
+def why_not_text(text: Json) -> Reason:
     """Return the reason to reject a value that is not a string, or is a blank one."""
     if text is None:
         return "no-text"

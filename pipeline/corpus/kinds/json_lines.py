@@ -1,6 +1,6 @@
 """The source kind `jsonl`: files with one JSON object a line, plain or compressed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,7 @@ def _odd_json_row(line: bytes | bytearray, number: int, text_field: str) -> Row 
     return _without_text(text, fields, line, number)
 
 
-def _without_text(
-    text: Any, others: dict[str, Any], line: bytes | bytearray, number: int
-) -> Reject:
+def _without_text(text: Any, others: Iterable[str], line: bytes | bytearray, number: int) -> Reject:
     """Return the reject of an object whose text is missing, blank or not a string."""
     if text is _MISSING or text is None:
         return Reject("no-text", number, excerpt_of(line), first_keys(others))
