@@ -1,5 +1,7 @@
-"""What a run's checkpoints will take on the disk, held against what is free there. Free of
-torch."""
+"""Compares the disk space that a run's checkpoints will need with the free space.
+
+Reads the checkpoints that exist. Imports no torch.
+"""
 
 import shutil
 from pathlib import Path
@@ -13,35 +15,40 @@ GIB = 2**30
 
 
 def disk_space_needed(config: RunConfig, predicted: float) -> tuple[str, list[str]]:
-    """Say what checkpoints of `predicted` bytes each come to, and why it cannot be where the disk
-    has too little free.
+    """Return a summary of the disk space for checkpoints, and the problems: none or one message.
 
-    Of a run that has some already the newest one's size counts instead.
+    `predicted`: bytes of one checkpoint; where the run has checkpoints, the size of the newest
+    counts instead.
     """
+    # The largest number of checkpoints at a time, and their size.
     folder = run_folder(config).checkpoints
-    there = complete_checkpoints(folder)
-    size = float(_bytes_of(there[-1])) if there else predicted
+    existing = complete_checkpoints(folder)
+    size = predicted
+    if existing:
+        size = float(_bytes_of(existing[-1]))
     most = min(most_kept_at_once(config.total_steps, config.checkpoint), _saves(config))
+    # What a killed save left unfinished is removed at the start, so its space is free.
     unfinished = sum(
         path.stat().st_size for path in unfinished_checkpoints(folder).rglob("*") if path.is_file()
-    )  # removed at the start
-    needed = max(0, most - len(there)) * size
-    free = shutil.disk_usage(_existing(folder)).free + unfinished
-    told = f"up to {most} checkpoints of {_gib(size)} at a time, {_gib(free)} free on the disk"
+    )
+    needed = max(0, most - len(existing)) * size
+    free = shutil.disk_usage(_nearest_existing(folder)).free + unfinished
+    summary = f"up to {most} checkpoints of {_gib(size)} at a time, {_gib(free)} free on the disk"
     if needed <= free:
-        return told, []
-    return told, [
+        return summary, []
+    return summary, [
         f"paths.run_dir = {config.paths.run_dir}: its disk has {_gib(free)} free, and {most} "
-        f"checkpoints of {_gib(size)} "
-        f"({len(there)} of them there) need {_gib(needed)} more; set checkpoint.keep_last lower, "
-        "keep_every_steps higher, "
-        "keep_log_spaced to false, or choose another paths.run_dir"
+        f"checkpoints of {_gib(size)} ({len(existing)} of them there) need {_gib(needed)} more; "
+        "set checkpoint.keep_last lower, keep_every_steps higher, keep_log_spaced to false, or "
+        "choose another paths.run_dir"
     ]
 
 
 def _saves(config: RunConfig) -> int:
-    """Return how many checkpoints a run makes, the last one included; counted only where they may
-    be few."""
+    """Return the number of checkpoints that a run saves, the last one included.
+
+    An upper bound where there are so many that the exact number does not matter.
+    """
     total = config.total_steps
     every = config.checkpoint.save_every_steps
     if total > 100_000 or total // every > 100:
@@ -53,9 +60,13 @@ def _bytes_of(checkpoint: Path) -> int:
     return sum(record["bytes"] for record in read_checkpoint_manifest(checkpoint)["files"].values())
 
 
-def _existing(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
+    """Return the folder, or the nearest folder above it that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _gib(count: float) -> str:
-    return f"{count / GIB:,.1f} GiB" if count >= 0.1 * GIB else f"{count / 2**20:,.1f} MiB"
+    """Return a number of bytes as text, in GiB, or in MiB where it is small."""
+    if count >= 0.1 * GIB:
+        return f"{count / GIB:,.1f} GiB"
+    return f"{count / 2**20:,.1f} MiB"

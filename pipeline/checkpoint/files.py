@@ -1,5 +1,6 @@
-"""The only place where what PyTorch has pickled is read: a checkpoint's files, without running code
-that they may hold.
+"""Reads the files of a checkpoint, which PyTorch pickled, without running code that they may hold.
+
+No other module reads pickles.
 
 A file is a zip archive: `data.pkl`, which can name any function, and one record of bytes for each
 storage. It may name only what is listed here; PyTorch's restricted unpickler makes tensors,
@@ -27,7 +28,7 @@ from torch._weights_only_unpickler import Unpickler, get_globals_in_pkl
 from pipeline.errors import DataError, is_missing
 
 CLASSES: list[Any] = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
-"""Plain classes of DeepSpeed that its shards hold: numbers with names."""
+"""Plain classes of DeepSpeed that its shards hold; their attributes are numbers."""
 STORAGES = (
     "Bool",
     "Byte",
@@ -65,7 +66,7 @@ copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
 
 
 class ArchiveRecord(NamedTuple):
-    """Where a record of an archive lies in its file, in bytes."""
+    """The place of a record in the file of its archive, in bytes."""
 
     begin: int
     size: int
@@ -75,11 +76,11 @@ Fetch = Callable[[ArchiveRecord], torch.UntypedStorage]
 
 
 def load_file(path: Path, *, mmap: bool = False) -> Any:
-    """Return what a file holds, its tensors in host memory, or with `mmap` mapped from the file and
-    not yet read.
+    """Return the content of a file, with its tensors in host memory.
 
-    Raises DataError where the file is missing or is not what a save writes, whatever gives it away;
-    MemoryError, OSError where memory, permission or the file system is at fault.
+    With `mmap` the tensors are mapped from the file, and not yet read. Raises DataError where the
+    file is missing or is not what a save writes; MemoryError or OSError where memory, permissions
+    or the file system are at fault.
     """
     with decoding_file(path), path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
@@ -97,16 +98,16 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
 
 @contextmanager
 def decoding_file(path: Path) -> Iterator[None]:
-    """Turn every failure to make sense of a file into a DataError that names it.
+    """Turn every failure to decode a file into a DataError that names the file.
 
-    Not those of memory and of the file system: the file may be good.
+    Errors of memory and of the file system are passed on: the file may be good.
     """
     try:
         yield
     except (MemoryError, DataError):
         raise
     except Exception as error:
-        # An offset out of a damaged file may lie before the file's beginning.
+        # EINVAL: an offset read from a damaged file may lie before the file's beginning.
         if isinstance(error, OSError) and not is_missing(error) and error.errno != errno.EINVAL:
             raise
         cause = ascii(str(error).partition("\n")[0])[1:-1][:CAUSE_CHARACTERS]
@@ -116,8 +117,10 @@ def decoding_file(path: Path) -> Iterator[None]:
 
 
 def _records(file: io.BufferedReader, size: int) -> dict[str, ArchiveRecord]:
-    """Return the records of an archive by their names below its one folder. Raises ValueError where
-    one may not be read."""
+    """Return the records of an archive by their names below its one folder.
+
+    Raises ValueError where a record is compressed, repeated, or lies outside the file.
+    """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     records: dict[str, ArchiveRecord] = {}
@@ -146,11 +149,11 @@ def _bytes_of(file: io.BufferedReader, record: ArchiveRecord) -> bytes:
 
 
 def _mapped(path: Path, size: int) -> Fetch:
-    """Return a function that maps records of a file, privately: nothing that is done to them
-    reaches the file."""
+    """Return a function that maps records of a file privately: changes never reach the file."""
     try:
         whole = torch.UntypedStorage.from_file(str(path), False, size)
-    except RuntimeError as error:  # it was opened a moment ago: memory, or the number of open files
+    except RuntimeError as error:
+        # The file was opened a moment ago, so memory or open files have run out.
         raise MemoryError(str(error)) from None
     return lambda record: cast(
         torch.UntypedStorage, whole[record.begin : record.begin + record.size]
@@ -187,8 +190,7 @@ class _Decoder(Unpickler):
         self._storages: dict[str, torch.UntypedStorage] = {}
 
     def persistent_load(self, pid: Any) -> torch.TypedStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return a storage; wherever the tensors were that it was written of, it is in host
-        memory."""
+        """Return a storage in host memory, on whatever device its tensors were saved."""
         _, kind, key, _, elements = pid
         dtype = torch.uint8 if kind is torch.UntypedStorage else kind.dtype
         record = self._records[f"data/{key}"]

@@ -1,4 +1,4 @@
-"""Folders of checkpoints: their manifests, and which of them are complete. Free of torch."""
+"""Folders of checkpoints: reads and writes their manifests and `latest`. Imports no torch."""
 
 import json
 import secrets
@@ -19,24 +19,24 @@ from pipeline.store.layout import (
 from pipeline.store.records import CheckpointManifest
 
 MANIFEST_BYTES = 64 << 20
-"""The most that a manifest may have: 130 bytes a file, two files a rank."""
+"""Largest size of a manifest. A save writes some 130 bytes per file, and two files per rank."""
 MOST_ZERO_STAGE = 3
 OTHER_ENTRIES = {"model": dict, "tokenizer": str, "lineage": list}
-"""What else a manifest says, and of which type."""
+"""Other entries of a manifest, and their types."""
 NAME_CHARACTERS = 80
+"""Characters of a name from a manifest that a message prints."""
 
 
 def write_checkpoint_manifest(checkpoint: Path, manifest: CheckpointManifest) -> None:
-    """Make a folder with a checkpoint's files a checkpoint. The manifest holds a checksum of
-    itself."""
+    """Write the manifest, with a checksum of itself, which makes a folder a checkpoint."""
     write_json(manifest_path(checkpoint), {**manifest, "checksum": fingerprint(manifest)})
 
 
 def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest:
-    """Return what the manifest says.
+    """Return the manifest of a checkpoint.
 
-    Raises DataError where it is missing, is not what was written, or speaks of other things than a
-    checkpoint's files; OSError where the disk does not tell.
+    Raises DataError where the manifest is missing, was changed after it was written, or describes
+    what no save writes; OSError where the disk fails.
     """
     path = manifest_path(checkpoint)
     try:
@@ -58,21 +58,26 @@ def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest:
 
 
 def _parsed(path: Path) -> Any:
-    """Return a file's JSON value, None where it has none."""
+    """Return a file's JSON value, None where the file holds none."""
+    if not path.is_file():
+        return None
     try:
-        return json.loads(path.read_bytes()) if path.is_file() else None
+        return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return None
 
 
 def _is_as_written(manifest: Any) -> bool:
-    """Take a manifest's checksum of itself out of it, and tell whether it is right."""
+    """Remove a manifest's checksum of itself, and tell whether the checksum is right."""
     return isinstance(manifest, dict) and manifest.pop("checksum", None) == fingerprint(manifest)
 
 
 def _manifest_flaw(manifest: Any) -> str | None:
-    """Say what in a manifest cannot be, though its checksum is right: whoever wrote it also wrote
-    that."""
+    """Return the first entry that no save writes, None where all are sound.
+
+    The checksum does not protect from it: whoever writes a manifest also writes the checksum.
+    """
+    # Counts come first, as the size of what is read later depends on them.
     state = manifest.get("state")
     files = manifest.get("files")
     if (
@@ -88,10 +93,11 @@ def _manifest_flaw(manifest: Any) -> str | None:
     for name, kind in OTHER_ENTRIES.items():
         if not isinstance(manifest.get(name, kind()), kind):
             return f"{name} is a {type(manifest[name]).__name__}"
+    # Last the files, one by one.
     if not isinstance(files, dict):
         return "files is no table"
     for name, record in files.items():
-        # A name leads to a file in the folder and nowhere else.
+        # A name must lead to a file in the folder and nowhere else.
         if name != Path(name).name or "\0" in name or name in ("", "..", MANIFEST):
             return f"files names {ascii(name)[:NAME_CHARACTERS]}, which is no file of its own"
         if not _is_file_record(record):
@@ -117,26 +123,29 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def broken_checkpoints(folder: Path) -> dict[Path, str]:
-    """Return the folders that have a checkpoint's name and no sound manifest, and what is wrong:
-    damaged, or half deleted."""
-    return {path: flaw for path in checkpoint_folders(folder) if (flaw := _flaw(path))}
+    """Return what is wrong with each folder that has a checkpoint's name and no sound manifest.
+
+    Such a folder is damaged or half deleted.
+    """
+    flaws = {path: _flaw(path) for path in checkpoint_folders(folder)}
+    return {path: flaw for path, flaw in flaws.items() if flaw is not None}
 
 
 def _flaw(checkpoint: Path) -> str | None:
     try:
         read_checkpoint_manifest(checkpoint)
     except DataError:
-        return (
-            f"its {MANIFEST} is damaged"
-            if manifest_path(checkpoint).is_file()
-            else f"has no {MANIFEST}"
-        )
+        if manifest_path(checkpoint).is_file():
+            return f"its {MANIFEST} is damaged"
+        return f"has no {MANIFEST}"
     return None
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Delete a checkpoint; under another name, so that a half-deleted folder is none and the next
-    start removes it."""
+    """Delete a checkpoint.
+
+    The folder is renamed first: half deleted it is no checkpoint, and the next start removes it.
+    """
     grave = (
         unfinished_checkpoints(checkpoint.parent)
         / f"removed_{checkpoint.name}_{secrets.token_hex(4)}"
@@ -144,12 +153,13 @@ def remove_checkpoint(checkpoint: Path) -> None:
     grave.parent.mkdir(exist_ok=True)
     checkpoint.rename(grave)
     shutil.rmtree(grave)
-    with suppress(OSError):  # others are in it
+    # The folder above may hold other checkpoints that are being written or removed.
+    with suppress(OSError):
         grave.parent.rmdir()
 
 
 def write_latest(checkpoint: Path) -> None:
-    """Let `latest` beside a checkpoint name it."""
+    """Write the name of a checkpoint into `latest` beside it."""
     write_atomic(latest_path(checkpoint.parent), checkpoint.name + "\n")
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint's files against its manifest: sizes, then checksums. Free of torch."""
+"""A checkpoint's files against its manifest: sizes, then checksums. Imports no torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,10 @@ from pipeline.store.records import FileRecord
 
 
 def size_flaw(file: Path, record: FileRecord) -> str | None:
-    """Say where a file is missing or has another size than was written. OSError where the disk does
-    not tell."""
+    """Return what is wrong with the size of a file, None where nothing is.
+
+    Raises OSError where the disk fails: the file may be good.
+    """
     try:
         state = file.stat()
     except OSError as error:
@@ -24,25 +26,28 @@ def size_flaw(file: Path, record: FileRecord) -> str | None:
     if not S_ISREG(state.st_mode):
         return f"{file.name} is no file"
     size = state.st_size
-    return (
-        None
-        if size == record["bytes"]
-        else f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
-    )
+    if size != record["bytes"]:
+        return f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
+    return None
 
 
 def content_flaw(file: Path, record: FileRecord) -> str | None:
-    """Say where a file has other bytes than were written. OSError where the disk does not tell."""
+    """Return what is wrong with the content of a file, None where nothing is; reads all bytes.
+
+    Raises OSError where the disk fails: the file may be good.
+    """
     flaw = size_flaw(file, record)
     if flaw:
         return flaw
-    return None if file_record(file) == record else f"{file.name} has other bytes than were written"
+    if file_record(file) != record:
+        return f"{file.name} has other bytes than were written"
+    return None
 
 
 def damaged_files(checkpoint: Path) -> list[str]:
-    """Return what differs from a checkpoint's manifest, all bytes read by this process."""
+    """Return how files differ from the checkpoint's manifest; this process reads all bytes."""
     files = read_checkpoint_manifest(checkpoint)["files"]
-    found = []
+    flaws: list[str] = []
     done = 0
     with progress(
         checkpoint.name, sum(record["bytes"] for record in files.values()), "bytes"
@@ -50,15 +55,17 @@ def damaged_files(checkpoint: Path) -> list[str]:
         for name, record in files.items():
             flaw = content_flaw(checkpoint / name, record)
             if flaw:
-                found.append(flaw)
+                flaws.append(flaw)
             done += record["bytes"]
             update(done, name)
-    return found
+    return flaws
 
 
 def verify_bytes(checkpoint: Path, remedy: str) -> None:
-    """Raise DataError that names what differs from a checkpoint's manifest and ends with `remedy`;
-    reads all bytes."""
+    """Raise DataError where files differ from the checkpoint's manifest; reads all bytes.
+
+    The message names the differences and ends with `remedy`.
+    """
     damage = damaged_files(checkpoint)
     if damage:
         raise DataError(f"{checkpoint}: is damaged: {', '.join(damage)}. {remedy}")
@@ -66,7 +73,7 @@ def verify_bytes(checkpoint: Path, remedy: str) -> None:
 
 @contextmanager
 def with_remedy(remedy: str) -> Iterator[None]:
-    """Let a DataError about a checkpoint's files end with `remedy`."""
+    """Add `remedy` to the message of a DataError about a checkpoint's files."""
     try:
         yield
     except DataError as error:

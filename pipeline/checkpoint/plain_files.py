@@ -1,5 +1,7 @@
-"""A checkpoint's weights and moments as whole tensors by name, in safetensors: no pickle, no ranks,
-no ZeRO."""
+"""Writes a checkpoint's weights and moments as whole tensors by name, in safetensors.
+
+Such files need no pickle, no DeepSpeed and no knowledge of ranks.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -15,11 +17,10 @@ from pipeline.store.files import temporary_path, write_json
 
 
 def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:
-    """Write `weights.safetensors`, one file for each moment, and `state.json` into a new folder,
-    whole or not at all.
+    """Write a checkpoint as safetensors files into a new folder, whole or not at all.
 
-    One file is in memory at a time. Raises DataError that ends with `remedy` where the checkpoint
-    is damaged.
+    Writes `weights.safetensors`, one file for each moment, and `state.json`; one file is in memory
+    at a time. Raises DataError, which ends with `remedy`, where the checkpoint is damaged.
     """
     stored = read_verified(checkpoint, remedy)
     partial = temporary_path(output.absolute())

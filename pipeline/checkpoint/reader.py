@@ -1,7 +1,6 @@
-"""Checkpoints as they are read: verified, then loaded, whatever ZeRO stage and number of ranks
-wrote them.
+"""Verifies checkpoints and loads them into an engine, whatever ZeRO stage and ranks wrote them.
 
-One holds DeepSpeed's shards, every rank's random state, and `probe.npz`, the engine's logits for a
+A checkpoint holds DeepSpeed's shards, every rank's random state, and `probe.npz`, the engine's logits for a
 few tokens, with which the export is compared. `saver.py` writes them.
 """
 
@@ -34,12 +33,11 @@ PROBE = "probe.npz"
 
 
 def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: int) -> TrainState:
-    """Load weights, optimizer and random state; every rank calls it. The checkpoint has been
-    verified.
+    """Load weights, optimizer and random state of a verified checkpoint; every rank calls it.
 
-    Ranks and ZeRO stage may be others than wrote it; with other ranks the random state begins anew,
-    from (seed, step, rank). Raises DataError where it is of another model, or optimizer states on
-    NVMe would have to be divided anew.
+    Another number of ranks or ZeRO stage may have written it; with another number of ranks the
+    random state begins anew, from (seed, step, rank). Raises DataError where the checkpoint is of
+    another model, or optimizer states on NVMe would have to be resharded.
     """
     manifest = read_checkpoint_manifest(checkpoint)
     state = TrainState.read(manifest["state"])
@@ -60,7 +58,7 @@ def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: 
 
 
 def model_flaw(engine: Engine, stored: StoredWeights) -> str | None:
-    """Say where a checkpoint has other parameters than an engine's model."""
+    """Return how a checkpoint's parameters differ from an engine's model, None where they do not."""
     if engine.zero_optimization_stage() == 0:
         own = {name: parameter.shape for name, parameter in engine.module.named_parameters()}
     else:
@@ -68,9 +66,9 @@ def model_flaw(engine: Engine, stored: StoredWeights) -> str | None:
     different = sorted(
         name for name in {*own, *stored.shapes} if own.get(name) != stored.shapes.get(name)
     )
-    return (
-        f"has other parameters than the model: {ascii(different[0])[:100]}" if different else None
-    )
+    if different:
+        return f"has other parameters than the model: {ascii(different[0])[:100]}"
+    return None
 
 
 def _lies_on_nvme(checkpoint: Path) -> bool:
@@ -80,8 +78,10 @@ def _lies_on_nvme(checkpoint: Path) -> bool:
 def _load_as_it_lies(
     engine: Engine, groups: RankGroups, checkpoint: Path, manifest: CheckpointManifest
 ) -> None:
-    """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards: as
-    they were divided."""
+    """Have DeepSpeed load a checkpoint whose optimizer states lie on NVMe, outside the shards.
+
+    Raises DataError where the states would have to be resharded.
+    """
     stage = manifest["zero_stage"]
     ranks = manifest["ranks"]
     now = engine.zero_optimization_stage()
@@ -92,9 +92,8 @@ def _load_as_it_lies(
     ] != own:
         raise DataError(
             f"{checkpoint}: was written with ranks = {ranks} at ZeRO stage {stage}, this job has "
-            f"{world} at "
-            f"{now}, and optimizer states on NVMe cannot be divided anew. Start as many "
-            "ranks as before, and leave the deepspeed template as it was."
+            f"{world} at {now}, and optimizer states on NVMe cannot be resharded. Start {ranks} "
+            "ranks, and use the deepspeed template of the earlier start."
         )
     with _loading_safely(engine):
         path, _ = engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
@@ -102,7 +101,7 @@ def _load_as_it_lies(
 
 
 class _SafeLoading(TorchCheckpointEngine):
-    """In the place of DeepSpeed's reader, which would run whatever code a file holds."""
+    """Replaces DeepSpeed's reader, which would run code that a file holds."""
 
     def __init__(self) -> None: ...
 
@@ -127,8 +126,10 @@ def stage_and_ranks_of(checkpoint: Path) -> tuple[int, int]:
 
 
 def parameter_names(engine: Engine) -> list[str]:
-    """Return the names of the parameters in the order of the optimizer's states at ZeRO 0; above,
-    shards say it themselves."""
+    """Return the names of the parameters in the order of the optimizer's states at ZeRO 0.
+
+    Empty at ZeRO 1 to 3, where the shards hold the order.
+    """
     if engine.zero_optimization_stage() > 0:
         return []
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
@@ -145,11 +146,12 @@ def random_state_file(rank: int) -> str:
 
 
 def _repeat_bias_corrections(engine: Engine) -> None:
-    """Bring DeepSpeed's CPU optimizer to the bias corrections that it had: products, in float, of
-    one factor a step.
+    """Restore the bias corrections of DeepSpeed's CPU Adam by repeating its products, one per step.
 
-    After a jump in the steps it takes a power, which rounds otherwise; the steps after a resume
-    would have other bits. Source: deepspeed 0.19.8, csrc/includes/cpu_adam.h (IncrementStep).
+    DeepSpeed multiplies one float factor a step. After a jump in the steps it computes a power
+    instead, which rounds differently, so the steps after a resume would have other bits.
+
+    Source: deepspeed 0.19.8, csrc/includes/cpu_adam.h (IncrementStep).
     """
     adam = getattr(engine.optimizer, "optimizer", None)
     if not isinstance(adam, DeepSpeedCPUAdam):
@@ -167,12 +169,11 @@ def _repeat_bias_corrections(engine: Engine) -> None:
 def damage_of_checkpoint(
     checkpoint: Path, groups: RankGroups, by_checksum: bool = True, engine: Engine | None = None
 ) -> list[str]:
-    """Return what of a checkpoint differs from its manifest or cannot be read; every rank calls it
-    and gets the same answer.
+    """Return what is damaged in a checkpoint; every rank calls it and gets the same answer.
 
-    Each rank reads its part of the files for their checksums, and then of every file what its
-    tensors are, which have to be an engine's where one is given. Raises OSError where the disk does
-    not tell, on that rank alone: the file may be good.
+    Each rank reads its part of the files to compare checksums, and then decodes every file of its
+    part. Where an engine is given, the parameters must be those of its model. Raises OSError where
+    the disk fails, on that rank alone: the file may be good.
     """
     expected = read_checkpoint_manifest(checkpoint)["files"]
     # Network file systems may show ranks different things for a while: each looks at every size.
@@ -186,8 +187,10 @@ def damage_of_checkpoint(
 
 
 def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> list[str]:
-    """Say what of this rank's part of a checkpoint is not what a save writes, though no checksum
-    may tell."""
+    """Return what in this rank's part of a checkpoint is not what a save writes.
+
+    Checksums do not protect from it: whoever writes such a file also writes its checksum.
+    """
     manifest = read_checkpoint_manifest(checkpoint)
     try:
         with decoding_file(manifest_path(checkpoint)):
@@ -197,16 +200,17 @@ def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> 
             read_random_state(checkpoint / random_state_file(rank))
             if stored:
                 stored.shard(rank)
-        if stored and engine and (flaw := model_flaw(engine, stored)):
-            return [flaw]
+        if stored and engine:
+            flaw = model_flaw(engine, stored)
+            if flaw:
+                return [flaw]
     except DataError as error:
         return [str(error).removeprefix(f"{checkpoint}/")]
     return []
 
 
 def random_state() -> dict[str, Any]:
-    """Return the state of all generators of this process, in types that can be loaded without
-    running code."""
+    """Return the state of all random generators of this process, in types that `load_file` reads."""
     kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -218,7 +222,7 @@ def random_state() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RandomState:
-    """What `random_state` returned when it was saved, in the types that generators take."""
+    """A saved state of all random generators, in the types that generators take."""
 
     cpu: torch.Tensor
     gpu: torch.Tensor | None
@@ -226,7 +230,7 @@ class RandomState:
     python: tuple[Any, ...]
 
     def restore(self) -> None:
-        """Bring all generators of this process to it."""
+        """Set all random generators of this process to this state."""
         torch.set_rng_state(self.cpu)
         if self.gpu is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(self.gpu)
@@ -241,7 +245,7 @@ def read_random_state(path: Path) -> RandomState:
         kind, keys, *rest = content["numpy"]
         numpy = (kind, keys.numpy().astype(np.uint32), *rest)
         state = RandomState(content["torch"], content["cuda"], numpy, content["python"])
-        # Tried on generators of which nothing depends.
+        # Tried on generators that nothing else uses.
         torch.Generator().set_state(state.cpu)
         np.random.RandomState().set_state(numpy)
         random.Random().setstate(state.python)
@@ -251,7 +255,7 @@ def read_random_state(path: Path) -> RandomState:
 
 
 def begin_random_state(*key: int) -> None:
-    """Begin all generators of this process from some numbers."""
+    """Seed all random generators of this process from numbers."""
     words = [int(word) for word in np.random.SeedSequence(key).generate_state(3)]  # 32 bits each
     torch.manual_seed(words[0])  # on GPUs too
     np.random.seed(words[1])

@@ -1,9 +1,8 @@
-"""Loading a checkpoint into an engine, whatever ZeRO stage, number of ranks and groups of
-parameters wrote it.
+"""Loads a checkpoint into an engine, whatever ZeRO stage, ranks and groups of parameters wrote it.
 
-Every rank copies what it needs from the old ranks' shards into a shard of its own, and hands that
-to the function with which DeepSpeed loads shards. Nothing is written to disk. Where the engine's
-shards lie as the old ones did, a rank reads its own and that of rank 0.
+Every rank copies what it needs from the old ranks' shards into a shard of its own, and gives that
+to the function with which DeepSpeed loads shards. Nothing is written to disk. Where the engine is
+sharded as the checkpoint was, a rank reads only its own shard and the shard of rank 0.
 """
 
 from typing import Any
@@ -24,8 +23,7 @@ from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 
 
 def load_stored_weights(engine: Engine, groups: RankGroups, stored: StoredWeights) -> None:
-    """Load weights, moments, loss scaler and counters; every rank calls it. The random state is
-    left."""
+    """Load weights, moments, loss scaler and counters, not the random state; every rank calls it."""
     if engine.zero_optimization_stage() == 0:
         _load_whole(engine, stored)
     else:
@@ -38,11 +36,13 @@ def load_stored_weights(engine: Engine, groups: RankGroups, stored: StoredWeight
 
 
 def _load_shards(engine: Engine, groups: RankGroups, stored: StoredWeights) -> None:
+    """Build this rank's shard at ZeRO 1 to 3, and have DeepSpeed load it."""
     stage = engine.zero_optimization_stage()
     optimizer = engine.optimizer
     if stage == 3:
-        optimizer.checkpoint_event_prologue()  # gives up the whole copies of small parameters
-    mine = optimizer.state_dict()  # the form of this rank's shard
+        optimizer.checkpoint_event_prologue()  # releases the whole copies of small parameters
+    # The optimizer's own state has the form of this rank's shard: its tensors are replaced.
+    mine = optimizer.state_dict()
     sizes = [
         flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))
     ]
@@ -52,18 +52,20 @@ def _load_shards(engine: Engine, groups: RankGroups, stored: StoredWeights) -> N
         sizes, own, stored.slots, stored.weights_of
     )
     mine.update({key: value for key, value in stored.shard(0).scaler.items() if key in mine})
-    if stored.shard(0).states:  # fp16 may have skipped every step so far
-        state = _states(engine, stored, sizes, own, [slot for its in slots for slot in its])
+    # There are no moments where fp16 has skipped every step so far.
+    if stored.shard(0).states:
+        state = _states(engine, stored, sizes, own, [slot for of_rank in slots for slot in of_rank])
         mine[OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE]["state"] = state
     optimizer.load_state_dict([mine] * groups.sizes.world, load_from_fp32_weights=True)
     if stage == 3:
         optimizer.checkpoint_event_epilogue()
     else:
-        optimizer.update_lp_params()  # the weights of the forward pass follow the fp32 ones
+        optimizer.update_lp_params()  # copies the fp32 weights to those of the forward pass
 
 
 @torch.no_grad()
 def _load_whole(engine: Engine, stored: StoredWeights) -> None:
+    """Load whole weights and moments at ZeRO 0, where every rank holds everything."""
     optimizer = engine.optimizer
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -87,15 +89,17 @@ def _load_whole(engine: Engine, stored: StoredWeights) -> None:
 def _states(
     engine: Engine, stored: StoredWeights, sizes: list[int], own: list[Slot], everywhere: list[Slot]
 ) -> dict[int, dict[str, Any]]:
-    """Return the optimizer's state by group of this rank, whose slots are `own`, of `everywhere`
-    those of all ranks."""
+    """Return this rank's optimizer state by group.
+
+    `sizes`: elements of this rank's flat tensors; `own`: the slots of this rank; `everywhere`: the
+    slots of all ranks.
+    """
     state: dict[int, dict[str, Any]] = {group: {} for group in range(len(sizes))}
     for moment in moment_names():
-        # Groups may have other moments than each other; which a parameter has goes by its old
-        # group.
+        # Groups may differ in their moments; a parameter has those of its old group.
         names = set(stored.names_with(moment))
         wanted = [slot for slot in own if slot.name in names]
-        pieces = [[slot for slot in its if slot.name in names] for its in stored.slots]
+        pieces = [[slot for slot in slots if slot.name in names] for slots in stored.slots]
         values = copy_slots(sizes, wanted, pieces, stored.moments_of(moment))
         for group in {slot.group for slot in everywhere if slot.name in names}:
             state[group][moment] = values[group]

@@ -1,4 +1,4 @@
-"""Which checkpoints are made, and which of them stay. Free of torch."""
+"""Which steps are saved as checkpoints, and which checkpoints are kept. Imports no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,28 +8,32 @@ from pipeline.store.layout import checkpoint_step
 
 
 def is_save_due(step: int, settings: Checkpoint) -> bool:
-    """Tell whether a checkpoint is due after a step that is neither the last nor one that is told
-    to stop."""
+    """Tell whether the settings ask for a checkpoint after a step.
+
+    The last step of a run, and a step that stops early, are saved besides.
+    """
     return step % settings.save_every_steps == 0 or is_never_pruned(step, settings)
 
 
 def is_never_pruned(step: int, settings: Checkpoint) -> bool:
-    """Tell whether a step's checkpoint is never deleted: multiples of `keep_every_steps`, powers of
-    two if `keep_log_spaced`."""
+    """Tell whether pruning always keeps a step's checkpoint.
+
+    These are the multiples of `keep_every_steps` and, with `keep_log_spaced`, the powers of two.
+    """
     every = settings.keep_every_steps
-    return (every is not None and step % every == 0) or (
-        settings.keep_log_spaced and step & (step - 1) == 0
-    )
+    if every is not None and step % every == 0:
+        return True
+    return settings.keep_log_spaced and step & (step - 1) == 0
 
 
 def checkpoints_to_prune(
     checkpoints: Sequence[Path], saved: Path, settings: Checkpoint
 ) -> list[Path]:
-    """Return which checkpoints to delete now that `saved` is complete; `checkpoints` are all that
-    are, oldest first.
+    """Return the checkpoints to delete now that `saved` is complete.
 
-    Those before it beyond the `keep_last` newest that need not stay for ever. Later ones were
-    damaged, so that the run went back behind them; they must not push out good ones.
+    `checkpoints`: all complete ones, oldest first. Up to `saved`, the `keep_last` newest are kept,
+    and those that are never pruned. All later ones are deleted: the run rolled back past them, and
+    they must not take the place of good ones.
     """
     at = checkpoints.index(saved)
     newest = set(checkpoints[max(0, at + 1 - settings.keep_last) : at + 1])
@@ -42,13 +46,11 @@ def checkpoints_to_prune(
 
 
 def most_kept_at_once(total_steps: int, settings: Checkpoint) -> int:
-    """Return the largest number of checkpoints that lie on the disk at once, the one that is being
-    written included."""
-    for_ever = (
-        set(range(settings.keep_every_steps, total_steps + 1, settings.keep_every_steps))
-        if settings.keep_every_steps
-        else set()
-    )
+    """Return the largest number of checkpoints on the disk at once, with the one being written."""
+    never_pruned: set[int] = set()
+    if settings.keep_every_steps:
+        every = settings.keep_every_steps
+        never_pruned.update(range(every, total_steps + 1, every))
     if settings.keep_log_spaced:
-        for_ever |= {1 << power for power in range(total_steps.bit_length())}
-    return len(for_ever) + settings.keep_last + 1
+        never_pruned.update(1 << power for power in range(total_steps.bit_length()))
+    return len(never_pruned) + settings.keep_last + 1

@@ -1,11 +1,10 @@
-"""Saving checkpoints beside training: copied to host memory, written by a thread, published when
-every rank has written.
+"""Saves checkpoints beside training: copies to host memory, written by a thread, then published.
 
 A folder among the unfinished checkpoints takes the files, each checksummed while it is written and
 brought to the disk. When the ranks have agreed that all is there, rank 0 adds the manifest, renames
 the folder to the checkpoint's name, and then lets `latest` name it: a folder of that name is
 complete, at whatever moment anything dies. A checkpoint that cannot be written costs no
-other: it is dropped, and said.
+other: it is dropped, and the failure is reported.
 """
 
 import io
@@ -52,8 +51,11 @@ from pipeline.store.records import CheckpointManifest, FileRecord, RunFacts
 
 Records = dict[str, FileRecord]
 NICE = 10
-"""Of the thread that writes. With 19, the most there is, a save never ends where other programs
-keep all cores busy, and training waits for a thread that holds Python's lock and gets no core."""
+"""Niceness of the thread that writes.
+
+With 19, the maximum, a save never ends where other programs keep all cores busy, and training waits
+for a thread that holds Python's lock and gets no core.
+"""
 
 
 @dataclass
@@ -69,7 +71,7 @@ class _Pending:
 
 
 class Saver:
-    """Every rank has one and calls the same methods after the same steps."""
+    """Saves checkpoints. Every rank has one and calls the same methods after the same steps."""
 
     def __init__(
         self,
@@ -82,11 +84,10 @@ class Saver:
         heartbeat: Heartbeat | NoHeartbeat = NO_HEARTBEAT,
         metrics: MetricsFile | None = None,
     ) -> None:
-        """Take the run's folder, and what every manifest says of the run. Removes what a killed job
-        has left unfinished.
+        """Remove what a killed job left unfinished; every rank calls it.
 
-        Steps are on the disk in `metrics` before the checkpoint that follows them: no start trains
-        and writes them again.
+        `about`: what every manifest says of the run. `metrics` is brought to the disk before each
+        checkpoint, so that no resumed run trains and records the same steps again.
         """
         self._engine = engine
         self._groups = groups
@@ -117,8 +118,11 @@ class Saver:
         return self._pending is None or self._pending.written.done()
 
     def save(self, state: TrainState, probe: Mapping[str, np.ndarray]) -> None:
-        """Copy everything that continues the run and begin to write it; waits for a save that still
-        goes on."""
+        """Copy everything that a resume needs, and begin to write it.
+
+        Waits first for a save that is still being written.
+        """
+        # One save at a time: an earlier one that is too slow makes training wait, and is reported.
         if self._pending:
             began = time.monotonic()
             self.publish()
@@ -126,9 +130,8 @@ class Saver:
                 waited = round(self._since(began), 3)
                 message = (
                     f"the checkpoint before that of step {state.step} was still being written: "
-                    f"training waited {waited:.1f} s "
-                    "for it; save less often (checkpoint.save_every_steps, keep_every_steps, "
-                    "keep_log_spaced)"
+                    f"training waited {waited:.1f} s for it; save less often "
+                    "(checkpoint.save_every_steps, keep_every_steps, keep_log_spaced)"
                 )
                 write_event(
                     self._run_dir, "slow save", step=state.step, seconds=waited, message=message
@@ -139,6 +142,7 @@ class Saver:
         if problems:
             self._give_up(state.step, folder, problems)
             return
+        # DeepSpeed hands over its states, which are copied instead of written.
         self._memory.begin()
         states: dict[str, Any] = {}
         keep = self._memory.copy if self._settings.asynchronous else lambda value: value
@@ -152,6 +156,7 @@ class Saver:
             content = io.BytesIO()
             np.savez(content, **probe)  # pyright: ignore[reportArgumentType]
             states[PROBE] = content.getvalue()
+        # When the copies are complete, training goes on and the thread writes them.
         self._memory.wait()
         written = self._thread.submit(write_files, folder, states)
         self._pending = _Pending(state, folder, began, self._since(began), written)
@@ -159,8 +164,10 @@ class Saver:
             self.publish()
 
     def publish(self) -> None:
-        """Make what all ranks have written a checkpoint, or drop it if one of them could not; waits
-        for those that write."""
+        """Wait until all ranks have written, then publish the checkpoint.
+
+        Drops the checkpoint, and reports it, where a rank could not write.
+        """
         pending = self._pending
         self._pending = None
         if pending is None:
@@ -179,8 +186,7 @@ class Saver:
             )
 
     def finish(self) -> None:
-        """Wait until all is on the disk. Raises UserError on every rank where the last save has
-        failed."""
+        """Wait until the last save is on the disk. Raises UserError on every rank where it failed."""
         self.publish()
 
         def problem() -> str | None:
@@ -194,15 +200,16 @@ class Saver:
         if failure:
             complete = call_on_rank_0(self._groups, complete_checkpoints, self._folder)
             newest = [path.name for path in complete]
-            stands = (
-                f"the newest checkpoint is {newest[-1]}" if newest else "there is no checkpoint yet"
-            )
+            stands = "there is no checkpoint yet"
+            if newest:
+                stands = f"the newest checkpoint is {newest[-1]}"
             raise UserError(
-                f"{failure}. Nothing before it was lost: {stands}. Mend that and run the same "
+                f"{failure}. Nothing before it was lost: {stands}. Repair the cause and run the same "
                 "command again."
             )
 
     def _publish(self, pending: _Pending, files: Records) -> None:
+        """Turn a folder that all ranks have written into a checkpoint; runs in rank 0's thread."""
         manifest: CheckpointManifest = {
             "state": pending.state.record(),
             "ranks": self._groups.sizes.world,
@@ -218,7 +225,8 @@ class Saver:
             write_checkpoint_manifest(pending.folder, manifest)
             sync_folder(pending.folder)
             replaced = pending.folder.with_name(f"replaced_{target.name}")
-            if target.exists():  # of an abandoned line of the run
+            # A rollback may have left a checkpoint of the same step.
+            if target.exists():
                 target.rename(replaced)
             pending.folder.rename(target)
             sync_folder(self._folder)
@@ -228,9 +236,8 @@ class Saver:
             message = _cannot(pending.state.step, [str(error)])
             self._say_failed(pending.state.step, message)
             raise UserError(message) from None
-        with suppress(
-            OSError
-        ):  # the checkpoint is there whatever `latest` names, and a resume mends that
+        # The checkpoint is complete whatever `latest` names, and a resume repairs `latest`.
+        with suppress(OSError):
             write_latest(target)
         self._remove_surplus(target)
         seconds = round(self._since(pending.began), 3)
@@ -247,7 +254,8 @@ class Saver:
                 complete_checkpoints(self._folder), target, self._settings
             ):
                 remove_checkpoint(old)
-        except OSError as error:  # as where somebody reads it on a network file system; tried again after the next save
+        except OSError as error:
+            # Somebody may be reading it on a network file system. The next save tries again.
             message = f"{target.name} is saved, an older checkpoint could not be removed: {error}"
             write_event(self._run_dir, "removal failed", checkpoint=target.name, message=message)
 
@@ -265,8 +273,12 @@ class Saver:
 
     def _clean(self) -> str:
         partial = self._partial
-        with suppress(OSError):  # what cannot be removed is said by the first save
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+        # The first save reports what cannot be removed.
+        with suppress(OSError):
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
         return secrets.token_hex(4)
 
     def _make(self, folder: Path) -> list[str]:
@@ -278,7 +290,7 @@ class Saver:
 
     @contextmanager
     def _captured(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> Iterator[None]:
-        """Have what DeepSpeed would write come here, by the names of its files."""
+        """Put what DeepSpeed would write into `states`, by file name, each passed through `keep`."""
         engine = self._engine
         real = self._engine.checkpoint_engine
         engine.checkpoint_engine = _Capture(states, keep)
@@ -289,17 +301,16 @@ class Saver:
             engine.checkpoint_engine = real
 
     def _outcome(self, future: Future[Any]) -> tuple[Any, str | None]:
-        """Wait, and return the result, or why there is none. A slow disk is no hung rank: it is
-        waited for with beats."""
+        """Wait for a future; return its result, or the reason why there is none.
+
+        Heartbeats go on during the wait, as a rank with a slow disk is not hung.
+        """
         while not wait([future], timeout=LEAST_SECONDS).done:
             self._heartbeat.beat("writing a checkpoint")
         try:
             return future.result(), None
-        except (
-            OSError,
-            UserError,
-            RuntimeError,
-        ) as error:  # PyTorch turns an OSError of the file into a RuntimeError
+        except (OSError, UserError, RuntimeError) as error:
+            # PyTorch turns an OSError of the file into a RuntimeError.
             cause = error.__cause__ or error.__context__
             return {}, str(cause if isinstance(cause, OSError) else error)
 
@@ -308,7 +319,7 @@ class Saver:
 
 
 class _Capture(TorchCheckpointEngine):
-    """In the place of DeepSpeed's writer: keeps states instead of writing them."""
+    """Replaces DeepSpeed's writer: keeps states instead of writing them."""
 
     def __init__(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> None:
         self._states = states
@@ -319,8 +330,10 @@ class _Capture(TorchCheckpointEngine):
 
 
 def write_files(folder: Path, states: Mapping[str, Any]) -> Records:
-    """Write states, or bytes, by name and bring them to the disk; returns size and checksum of
-    each."""
+    """Write states, or bytes, to files by name; return size and checksum of each file.
+
+    All bytes are on the disk when it returns.
+    """
     records: Records = {}
     for name, state in states.items():
         with ChecksummedFile(folder / name, stays_cached=False) as file:
@@ -345,8 +358,7 @@ def _remove_empty(*folders: Path) -> None:
 
 
 def _check_sizes(folder: Path, files: Records) -> None:
-    """Raise OSError where files are not there as they were written: somebody has removed them, or
-    the folder."""
+    """Raise OSError where files were removed or changed in size after they were written."""
     for name, record in files.items():
         size = (folder / name).stat().st_size
         if size != record["bytes"]:
@@ -360,7 +372,9 @@ def _cannot(step: int, problems: list[str]) -> str:
 
 
 def _yield_to_training() -> None:
-    """Have this thread take the cores that training leaves idle: every operation of a CPU's waits
-    for its slowest core."""
+    """Lower this thread's priority, so that it takes only cores that training leaves idle.
+
+    On CPUs every operation of training waits for its slowest core.
+    """
     with suppress(OSError):  # only on Linux has a thread a priority of its own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -1,5 +1,4 @@
-"""Copies of a state in host memory, so that training changes its tensors while the copies are
-written."""
+"""Copies of a state in host memory: training goes on while the copies are written to disk."""
 
 import copy
 from typing import Any
@@ -8,8 +7,10 @@ import torch
 
 
 class HostMemory:
-    """Holds the copies of one state; the next ones take the same memory, which by then is mapped
-    and, on GPUs, pinned."""
+    """Holds the copies of one state.
+
+    The next copies reuse the same memory, which by then is mapped and, for GPUs, pinned.
+    """
 
     def __init__(self) -> None:
         self._storages: list[torch.UntypedStorage] = []
@@ -21,20 +22,19 @@ class HostMemory:
         return sum(storage.nbytes() for storage in self._storages)
 
     def begin(self) -> None:
-        """Let go of the copies so far: the next ones overwrite them."""
+        """Release the copies made so far: the next copies overwrite them."""
         self._used = 0
 
     def copy(self, state: Any) -> Any:
-        """Return a nest of dicts, lists and tuples with all tensors copied; call `wait` before they
-        are read.
+        """Copy nested dicts, lists and tuples with all their tensors.
 
-        Views of one storage stay views of one. Whatever is no container and no tensor is copied
-        deeply.
+        Call `wait` before the copies are read. Tensors that share a storage share its copy. Any
+        other value is deep-copied.
         """
         return self._copied(state, {})
 
     def wait(self) -> None:
-        """Wait until what a GPU copies has arrived."""
+        """Wait until copies from a GPU have arrived."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 

@@ -1,4 +1,4 @@
-"""The state of a run beside weights and moments: what a checkpoint's manifest holds of it."""
+"""The state of a run besides weights and moments, as a checkpoint's manifest holds it."""
 
 from dataclasses import dataclass, field, fields, replace
 
@@ -9,18 +9,20 @@ from pipeline.store.records import StateRecord
 
 @dataclass(frozen=True)
 class GuardState:
-    """What the guards know of the steps before; part of every checkpoint."""
+    """What the guards remember of earlier steps; part of every checkpoint."""
 
     losses: tuple[float, ...] = ()
-    """Of the last steps whose update was made, oldest first, no more than
-    `guard.spike_window_steps`."""
+    """Losses of the last steps whose update was made, nats per token, oldest first.
+
+    At most `guard.spike_window_steps` of them.
+    """
     not_made: int = 0
-    """The last steps in a row whose update was not made."""
+    """Number of consecutive steps, up to the last one, whose update was not made."""
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """How far the run is; together with the config it decides everything that follows."""
+    """How far a run has come; this and the config decide everything that follows."""
 
     step: int = 0
     """Completed optimizer steps."""
@@ -29,11 +31,11 @@ class TrainState:
     skipped: Ranges = ()
     """Samples that the run does not consume."""
     noise_scale: NoiseScale = field(default_factory=NoiseScale)
-    """Running averages; they decide nothing."""
+    """Running averages for the gradient noise scale, which is only reported."""
     guard: GuardState = field(default_factory=GuardState)
 
     def after_step(self, tokens: int, noise_scale: NoiseScale, guard: GuardState) -> "TrainState":
-        """Return the state after one more step of so many tokens."""
+        """Return the state after one more step, which trained on `tokens` tokens."""
         return replace(
             self,
             step=self.step + 1,
@@ -43,7 +45,7 @@ class TrainState:
         )
 
     def record(self) -> StateRecord:
-        """Return it for a checkpoint's manifest."""
+        """Return the state as a checkpoint's manifest holds it."""
         return {
             "step": self.step,
             "tokens": self.tokens,
@@ -56,7 +58,7 @@ class TrainState:
     def read(record: StateRecord) -> "TrainState":
         """Return the state that a checkpoint's manifest holds.
 
-        Raises KeyError, TypeError or ValueError where it is not what `record` returns.
+        Raises KeyError, TypeError or ValueError where `record` did not return it.
         """
         unknown = set(record) - {field.name for field in fields(TrainState)}
         if unknown:

@@ -1,8 +1,7 @@
-"""The one reader of a checkpoint's weights and moments, whatever ZeRO stage and number of ranks
-wrote them.
+"""Reads a checkpoint's weights and moments, whatever ZeRO stage and number of ranks wrote them.
 
 Export, branch, conversion and resharding read through it. ZeRO keeps fp32 weights and the
-optimizer's moments as flat tensors cut among the ranks, a file each. Where each stretch of each
+optimizer's moments as flat tensors sharded among the ranks, one file per rank. Where each stretch of each
 parameter lies follows from the parameters' shapes and order, which a checkpoint holds. At ZeRO 0
 every parameter is a flat tensor of its own, in one file. Files are mapped into memory: what is not
 asked for is not read.
@@ -40,24 +39,26 @@ COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 
 @dataclass(frozen=True)
 class RankShard:
-    """What one rank has written: flat fp32 tensors `(elements,)` by group."""
+    """What one rank wrote: flat fp32 tensors `(elements,)` by group of parameters."""
 
     weights: Sequence[torch.Tensor]
     states: Mapping[int, Mapping[str, Any]]
-    """The optimizer's, by group: moments as long as the weights, and Adam's step. Empty before the
-    first step."""
+    """The optimizer's state by group: moments as long as the weights, and Adam's step.
+
+    Empty before the first step.
+    """
     scaler: Mapping[str, Any]
-    """What fp16's loss scaler goes on from."""
+    """State of fp16's loss scaler."""
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """What a checkpoint holds of weights and moments; tensors are mapped into memory, not read."""
+    """Weights and moments of a checkpoint; tensors are mapped into memory, not read."""
 
     groups: Sequence[Mapping[str, torch.Size]]
     """`{name: shape}` by group, in the order in which the flat tensors hold the parameters."""
     slots: Sequence[Sequence[Slot]]
-    """By rank."""
+    """Each rank's stretches of parameters in its flat tensors."""
     shard: Callable[[int], RankShard]
     """Open a rank's file, once."""
     buffers: Mapping[str, torch.Tensor]
@@ -70,16 +71,16 @@ class StoredWeights:
 
     @property
     def adam_step(self) -> float | None:
-        """What Adam's bias corrections go by; None before the first step."""
+        """Number of steps for Adam's bias corrections; None before the first step."""
         return next(
             (float(state["step"]) for state in self.shard(0).states.values() if "step" in state),
             None,
         )
 
     def names_with(self, moment: str) -> list[str]:
-        """Return the parameters that have a moment; Muon's have others than AdamW's."""
-        having = {group for group, state in self.shard(0).states.items() if moment in state}
-        names = {slot.name for slots in self.slots for slot in slots if slot.group in having}
+        """Return the parameters that have a moment: Muon's and AdamW's parameters differ in that."""
+        groups = {group for group, state in self.shard(0).states.items() if moment in state}
+        names = {slot.name for slots in self.slots for slot in slots if slot.group in groups}
         return [name for name in self.shapes if name in names]
 
     def weights_of(self, rank: int) -> Sequence[torch.Tensor]:
@@ -87,8 +88,7 @@ class StoredWeights:
         return self.shard(rank).weights
 
     def moments_of(self, moment: str) -> Callable[[int], Mapping[int, torch.Tensor]]:
-        """Return a function that gives a rank's flat moments by group, of the groups that have that
-        one."""
+        """Return a function from a rank to its flat moments, by group that has the moment."""
         return lambda rank: {
             g: state[moment] for g, state in self.shard(rank).states.items() if moment in state
         }
@@ -104,7 +104,7 @@ class StoredWeights:
 
     @cached_property
     def _pieces(self) -> Mapping[str, list[list[Slot]]]:
-        """By parameter: the slots that make it up, by rank."""
+        """The slots that make up each parameter, by rank."""
         pieces: dict[str, list[list[Slot]]] = {
             name: [[] for _ in self.slots] for name in self.shapes
         }
@@ -120,8 +120,7 @@ class StoredWeights:
 
 
 def read_verified(checkpoint: Path, remedy: str) -> StoredWeights:
-    """Open a checkpoint after all its bytes have been compared with their checksums, by this
-    process.
+    """Compare all bytes of a checkpoint with their checksums in this process, then open it.
 
     Raises DataError that names the damaged files and ends with `remedy`, here or where a shard is
     opened later.
@@ -138,17 +137,16 @@ def read_verified(checkpoint: Path, remedy: str) -> StoredWeights:
 
 
 def open_stored_weights(checkpoint: Path) -> StoredWeights:
-    """Open a checkpoint that has been verified. Raises DataError where a file does not hold what a
-    save writes."""
+    """Open a verified checkpoint. Raises DataError where a file is not what a save writes."""
     manifest = read_checkpoint_manifest(checkpoint)
     stage = manifest["zero_stage"]
     ranks = manifest["ranks"]
-    if ranks > len(
-        manifest["files"]
-    ):  # each has written some; lists of so many ranks would take the memory
+    # Each rank wrote a file; lists for more ranks than that could use up the memory.
+    if ranks > len(manifest["files"]):
         raise DataError(
             f"{manifest_path(checkpoint)}: has {ranks:,} ranks and {len(manifest['files'])} files"
         )
+    # What is not sharded, and at ZeRO 0 everything, is in one file.
     path = _path_of_model(checkpoint, stage)
     model = load_file(path, mmap=True)
     with decoding_file(path):
@@ -165,6 +163,7 @@ def open_stored_weights(checkpoint: Path) -> StoredWeights:
             ]
             return StoredWeights(groups, slots, lambda _: whole, buffers, counters)
         groups = _groups(model)
+    # The sizes of rank 0's flat tensors say where each parameter lies on every rank.
     first = _open_shard(checkpoint, stage, 0, [None] * len(groups))
     sizes = [flat.numel() for flat in first.weights]
     with decoding_file(path):
@@ -178,8 +177,10 @@ def open_stored_weights(checkpoint: Path) -> StoredWeights:
 
 
 def parameter_groups(checkpoint: Path) -> list[dict[str, torch.Size]]:
-    """Return `{name: shape}` by group, as a checkpoint of ZeRO 1 to 3 has them. Raises DataError as
-    `open_stored` does."""
+    """Return `{name: shape}` by group of parameters, of a checkpoint of ZeRO 1 to 3.
+
+    Raises DataError as `open_stored_weights` does.
+    """
     path = _path_of_model(checkpoint, read_checkpoint_manifest(checkpoint)["zero_stage"])
     model = load_file(path, mmap=True)
     with decoding_file(path):
@@ -191,8 +192,10 @@ def _groups(model: Mapping[str, Any]) -> list[dict[str, torch.Size]]:
 
 
 def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | None]) -> RankShard:
-    """Open a rank's file of a ZeRO stage from 1 to 3; `sizes` are the elements of its flat tensors,
-    None where unknown."""
+    """Open a rank's file of ZeRO 1 to 3.
+
+    `sizes`: elements of each of its flat tensors, None where unknown.
+    """
     path = _path(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")
     content = load_file(path, mmap=True)
     with decoding_file(path):
@@ -211,8 +214,7 @@ def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | N
 
 
 def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]], RankShard]:
-    """Return the parameters of a ZeRO 0 checkpoint, each a group of its own, and what it holds of
-    them."""
+    """Return the parameters of a ZeRO 0 checkpoint, each as its own group, and their content."""
     weights = {name: _plain(model["module"][name]) for name in model["parameter_names"]}
     if any(weight.dtype != torch.float32 for weight in weights.values()):
         raise ValueError(
@@ -234,8 +236,10 @@ def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]],
 def _states(
     states: Mapping[int, Mapping[str, Any]], sizes: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
-    """Return an optimizer's moments, and its count of steps, by group. Raises ValueError where they do not
-    belong to the weights."""
+    """Return an optimizer's moments and count of steps by group.
+
+    Raises ValueError where they do not belong to the weights.
+    """
     if not set(states) <= set(range(len(sizes))):
         raise ValueError(f"has optimizer states of other groups than its {len(sizes)}")
     moments = moment_names()
@@ -253,15 +257,13 @@ def _states(
 
 
 def _check_scaler(scaler: Any) -> None:
-    """Raise ValueError where a loss scaler has other attributes than a new one, or other types of
-    them."""
+    """Raise ValueError where the attributes of a loss scaler are not those of a new one, or their
+    types differ."""
     if scaler is None:
         return
-    new = (
-        DynamicLossScaler(1.0, 2.0, 1, 1.0, 1, False)
-        if isinstance(scaler, DynamicLossScaler)
-        else LossScaler(1)
-    )
+    new = LossScaler(1)
+    if isinstance(scaler, DynamicLossScaler):
+        new = DynamicLossScaler(1.0, 2.0, 1, 1.0, 1, False)
     for name, value in vars(new).items():
         if not isinstance(
             getattr(scaler, name), float | int if isinstance(value, float | int) else type(value)
@@ -283,7 +285,7 @@ def _flat(tensor: torch.Tensor, size: int | None) -> torch.Tensor:
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor that lies in the file as it is; others can be larger than it."""
+    """Return a tensor that is contiguous in the file: any other may be larger than the file."""
     if not isinstance(tensor, torch.Tensor) or not tensor.is_contiguous():
         raise TypeError(f"has a {type(tensor).__name__} with holes instead of a tensor")
     return tensor
@@ -302,7 +304,7 @@ def _count(value: int) -> int:
 
 
 def _path_of_model(checkpoint: Path, stage: int) -> Path:
-    """Return DeepSpeed's file of what is not divided."""
+    """Return DeepSpeed's file of what is not sharded."""
     return _path(
         checkpoint,
         "zero_pp_rank_0_mp_rank_00_model_states" if stage == 3 else "mp_rank_00_model_states",

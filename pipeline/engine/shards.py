@@ -87,7 +87,7 @@ def copy_slots(
     sizes: Sequence[int],
     slots: Sequence[Slot],
     old_slots: Sequence[Sequence[Slot]],
-    old: Callable[[int], Sequence[torch.Tensor]],
+    old: Callable[[int], Sequence[torch.Tensor] | Mapping[int, torch.Tensor]],
 ) -> list[torch.Tensor]:
     """Return one rank's new flat tensors, filled from the flat tensors of the old ranks.
 

@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_made_costs_the_save_alone(make_run: MakeRun) ->
         in blocked["said"]
     )
     assert (
-        "the newest checkpoint is step_00000020. Mend that and run the same command again."
+        "the newest checkpoint is step_00000020. Repair the cause and run the same command again."
         in blocked["said"]
     )
     assert len(losses(run_dir)) == 30
