@@ -1,1 +1,1 @@
-"""DeepSpeed behind names of ours: its config, engine, optimizers, shards, memory and operators."""
+"""The interface to DeepSpeed: its config, engine, optimizers, shards, memory and operators."""

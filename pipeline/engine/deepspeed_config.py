@@ -62,7 +62,7 @@ BUCKET_ELEMENTS = 500_000_000
 
 
 def read_template(path: Path) -> JsonObject:
-    """Return a template's JSON object. Raises ConfigError if the file is unreadable or no object."""
+    """Return a template's JSON object. Raises ConfigError where a file holds none."""
     try:
         return read_strict_json(path)
     except ConfigError as error:
@@ -96,7 +96,8 @@ def resolve_template(
         gradient_clipping = 0.0  # the train loop clips
     resolved = _execution_settings(template)
     resolved |= {
-        "train_batch_size": config.global_batch_sequences,  # the loop sets each step's, see batch.ramp
+        # Under batch.ramp the train loop sets the size of each step.
+        "train_batch_size": config.global_batch_sequences,
         "train_micro_batch_size_per_gpu": config.batch.micro_batch_sequences,
         "gradient_accumulation_steps": config.accumulation(sizes),
         "gradient_clipping": gradient_clipping,
@@ -167,7 +168,7 @@ def offload_device(settings: JsonObject, what: Literal["optimizer", "param"]) ->
 
     `settings` is a template or a resolved config.
     """
-    offload = settings.get("zero_optimization", {}).get(f"offload_{what}") or {}
+    offload: OffloadSettings = settings.get("zero_optimization", {}).get(f"offload_{what}") or {}
     return offload.get("device", "none")
 
 

@@ -4,7 +4,7 @@ DeepSpeed 0.19.8 has too few annotations for a type checker. `Engine` lists the 
 methods that this package uses; add another one here before you call it. Free of torch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class Engine(Protocol):
     checkpoint_engine: Any
     """DeepSpeed's reader and writer of checkpoint files."""
     enable_backward_allreduce: bool
-    _copy_recovery_script: Callable[[str], None]
 
     def __call__(
         self,
@@ -64,19 +63,18 @@ class Engine(Protocol):
         save_latest: bool = True,
     ) -> None: ...
     def load_checkpoint(self, load_dir: str, tag: str) -> "tuple[str | None, Mapping[str, Any]]":
-        """Return the folder of the checkpoint, None where nothing was loaded, and the client state."""
+        """Return the checkpoint's folder, or None where nothing was loaded, and the client state."""
         ...
-
-    def _get_zero_param_shapes(self) -> "list[dict[str, torch.Size]]": ...
 
 
 def group_shapes(engine: Engine) -> "Sequence[Mapping[str, torch.Size]]":
     """Return `[{name: shape}]` by group, in the order of the parameters in ZeRO's flat tensors."""
-    return engine._get_zero_param_shapes()
+    with_private_parts: Any = engine
+    return with_private_parts._get_zero_param_shapes()
 
 
 def flat_tensors(engine: Engine) -> "list[torch.Tensor]":
-    """Return this rank's flat fp32 weights by group, which the inner optimizer updates (ZeRO 1-3)."""
+    """Return by group this rank's flat fp32 weights, which the optimizer updates (ZeRO 1 to 3)."""
     if engine.zero_optimization_stage() == 3:
         return list(engine.optimizer.fp32_partitioned_groups_flat)
     return [group["params"][0] for group in engine.optimizer.param_groups]
@@ -84,7 +82,8 @@ def flat_tensors(engine: Engine) -> "list[torch.Tensor]":
 
 def write_no_recovery_script(engine: Engine) -> None:
     """Stop DeepSpeed from copying a script into every checkpoint folder; `export` replaces it."""
-    engine._copy_recovery_script = _copy_nothing
+    with_private_parts: Any = engine
+    with_private_parts._copy_recovery_script = _copy_nothing
 
 
 def _copy_nothing(save_path: str) -> None:

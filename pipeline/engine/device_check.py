@@ -15,7 +15,7 @@ from pipeline.work.separate_checks import answer
 
 
 def check_precision(config: RunConfig) -> dict[str, str]:
-    """Return no facts. Raises ConfigError where the GPU, or without one the CPU, lacks the format."""
+    """Return no facts. Raises ConfigError where the GPU, or else the CPU, lacks the format."""
     on_gpu = os.environ.get("DS_ACCELERATOR") != "cpu" and torch.cuda.is_available()
     capability = compute_capability(on_gpu)
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())

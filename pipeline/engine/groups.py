@@ -58,7 +58,7 @@ def _join_on_loopback(groups: RankGroups, port: int) -> None:
         listening = socket.create_server((LOOPBACK, port), backlog=1024).detach()
     store = TCPStore(LOOPBACK, port, world, groups.is_rank_0, TIMEOUT, master_listen_fd=listening)
     accelerator: Any = get_accelerator()
-    backend = accelerator.communication_backend_name()
+    backend: str = accelerator.communication_backend_name()
     dist.init_process_group(
         backend, timeout=TIMEOUT, store=store, rank=groups.world_rank, world_size=world
     )

@@ -1,27 +1,26 @@
-"""Memory arithmetic: what one rank holds while it trains, by ZeRO stage, and what would make it
-fit. Free of torch.
+"""Memory arithmetic: the bytes that one rank holds while it trains, and changes that would fit.
 
-What each stage holds was read in DeepSpeed 0.19.8 and measured: `tests/engine/test_memory.py` adds
-up the tensors of real engines. The moment that counts is the optimizer step for everything that
-belongs to parameters (the copy of the gradients that some stages make then among it), the end of
-the forward pass for activations; they are added as if both came at once.
+The sums follow DeepSpeed 0.19.8's code and were measured: `tests/engine/test_memory.py` adds up the
+tensors of real engines. What belongs to parameters is counted at the optimizer step, with the copy
+of the gradients that some stages make then; activations at the end of the forward pass. Both are
+added as if they came at the same time. Free of torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from pipeline.errors import ConfigError
 
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a weight in the forward pass, by `precision.dtype`."""
 RESERVE = 0.05
-"""Share of the memory left to the allocator's gaps, kernels' work space and communication buffers
-of the library."""
+"""Share of free memory left to the allocator's gaps, kernels' work space and library buffers."""
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What the sums need of a model."""
+    """The sizes of a model that its memory depends on."""
 
     parameters: int
     layers: int
@@ -30,7 +29,7 @@ class ModelShape:
     attention: int
     """Width of all query heads together."""
     key_value: int
-    """Width of all key heads together; that of the value heads is the same."""
+    """Width of all key heads together; the value heads are as wide."""
     feed_forward: int
     is_gated: bool
     """Whether the feed-forward part has a third matrix (SwiGLU)."""
@@ -41,7 +40,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class MemorySetting:
-    """What the sums need of a run, as one rank has it."""
+    """The settings of a run that one rank's memory depends on."""
 
     dtype: str
     zero_stage: int
@@ -51,14 +50,13 @@ class MemorySetting:
     sequence_length: int
     activation_checkpointing: bool = False
     stores_scores: bool = False
-    """Whether attention keeps its (sequence, sequence) matrices: `eager` does, SDPA and flash
-    kernels do not."""
+    """Whether attention keeps its (sequence, sequence) matrices: of all kinds only `eager` does."""
     offloads_optimizer: bool = False
     offloads_parameters: bool = False
     to_nvme: bool = False
     """Whether what is offloaded lies on NVMe, not in host memory."""
     bucket_bytes: int = 0
-    """Buffers that gradients are gathered in on their way to the other ranks."""
+    """Bytes of the buffers in which gradients are collected for communication."""
     moment_bytes: float = 8.0
     """Optimizer states per parameter, in bytes: AdamW's two fp32 moments."""
     copies_saves: bool = False
@@ -75,9 +73,10 @@ class MemoryPart:
 
 
 def state_parts(parameters: int, setting: MemorySetting) -> list[MemoryPart]:
-    """Return what belongs to parameters, at the optimizer step. Source: DeepSpeed 0.19.8, measured.
+    """Return the memory that belongs to parameters, at the optimizer step.
 
-    Bytes a parameter, with K ranks (moments 8; the larger of two):
+    Source: DeepSpeed 0.19.8, measured. Bytes a parameter on K ranks, with 8 of moments; "or" means
+    the larger of two:
 
     | | fp32 | bf16 | fp16 |
     | stage 0 | 16 | refused | refused |
@@ -87,32 +86,46 @@ def state_parts(parameters: int, setting: MemorySetting) -> list[MemoryPart]:
     """
     width = WIDTH[setting.dtype]
     stage = setting.zero_stage
-    share = 1 / setting.ranks if stage >= 1 else 1.0
-    weights = width / setting.ranks if stage == 3 else width
+    share = 1.0  # of the optimizer's states
+    if stage >= 1:
+        share = 1 / setting.ranks
+
+    # Weights of the forward pass: stage 3 shards them.
+    weights = float(width)
+    if stage == 3:
+        weights = width / setting.ranks
+
     # Accumulated gradients. bf16 at stages 1-3 accumulates in fp32: at stage 1 in a buffer of the
     # whole model on each rank, beside the bf16 gradients of the backward pass; at 2 and 3 in one of
     # this rank's part.
-    accumulated = 4 if setting.dtype == "bf16" and stage >= 1 else width
-    if stage >= 2:
-        gradients = accumulated / setting.ranks
-    else:
-        gradients = float(width) if accumulated == width else float(width + accumulated)
+    gradients = float(width)
+    if setting.dtype == "bf16" and stage == 1:
+        gradients += 4
+    elif setting.dtype == "bf16" and stage >= 2:
+        gradients = 4 / setting.ranks
+    elif stage >= 2:
+        gradients = width / setting.ranks
+
     # fp32 at stage 0 steps on the model's own weights; everything else on an fp32 copy, of this
     # rank's part at stages 1-3.
-    master = 0 if setting.dtype == "fp32" and stage == 0 else 4
+    steps_on_weights = setting.dtype == "fp32" and stage == 0
+    master = 4
+    if steps_on_weights:
+        master = 0
     optimizer = (master + setting.moment_bytes) * share
-    steps_on_accumulated = (setting.dtype == "bf16" and stage in (1, 2)) or (
-        setting.dtype == "fp32" and stage == 0
-    )
-    copy = 0.0 if steps_on_accumulated else 4 * share
-    if (
-        stage == 1 and copy
-    ):  # whole gradients until they are reduced, then this rank's part and its copy
-        gradients, copy = (
-            (float(width), 0.0) if width > (width + 4) * share else (width * share, copy)
-        )
-    # Stage 3 keeps its gradients' parts beside the optimizer; below, what stays on the device is
-    # what backward writes.
+
+    # Some stages copy this rank's part of the gradients to fp32 for the step. fp32 and fp16 at
+    # stage 1 hold whole gradients until they are reduced, then this rank's part and its copy: the
+    # larger of the two counts.
+    steps_on_accumulated = setting.dtype == "bf16" and stage in (1, 2)
+    copy = 4 * share
+    if steps_on_accumulated or steps_on_weights or (stage == 1 and width > (width + 4) * share):
+        copy = 0.0
+    elif stage == 1:
+        gradients = width * share
+
+    # Stage 3 keeps this rank's gradients beside the optimizer; below stage 3 they stay on the
+    # device, where the backward pass writes them.
     gradients_on_host = setting.offloads_optimizer and stage == 3
     lines = [
         _part("parameters", parameters * weights, setting.offloads_parameters, setting.to_nvme),
@@ -124,19 +137,22 @@ def state_parts(parameters: int, setting: MemorySetting) -> list[MemoryPart]:
 
 
 def _part(name: str, size: float, is_offloaded: bool, to_nvme: bool) -> MemoryPart:
+    """Return a line of the sum, on the device, in the host's memory or, on NVMe, in neither."""
     if not is_offloaded:
-        return MemoryPart(name, size)
-    return MemoryPart(name, 0.0, 0.0 if to_nvme else size)
+        return MemoryPart(name, device=size)
+    if to_nvme:
+        return MemoryPart(name, device=0.0)
+    return MemoryPart(name, device=0.0, host=size)
 
 
 def activation_bytes(shape: ModelShape, setting: MemorySetting) -> float:
-    """Return what the backward pass of one micro-batch needs of the forward pass, in bytes.
+    """Return the bytes that one micro-batch's forward pass keeps for the backward pass.
 
     Per token and layer: each norm's input in fp32, and its output before and after the weight;
     queries, keys, values and the attention's output; gate, its activation, up, and their product.
-    With `activation_checkpointing` the input of every layer, and all of one. The method is that of
-    Korthikanti et al. 2022 (arXiv:2205.05198), section 4.1, without dropout, for blocks as
-    transformers computes them.
+    With `activation_checkpointing`: the input of every layer, and all of one layer.
+    Source: the method of Korthikanti et al. 2022 (arXiv:2205.05198), section 4.1, without dropout,
+    for blocks as transformers computes them.
     """
     width = WIDTH[setting.dtype]
     tokens = setting.micro_batch_sequences * setting.sequence_length
@@ -145,10 +161,12 @@ def activation_bytes(shape: ModelShape, setting: MemorySetting) -> float:
         norms += (shape.attention + shape.key_value) * (4 + width)
     attention = (2 * shape.attention + 2 * shape.key_value) * width
     if setting.stores_scores:
-        attention += (
-            shape.heads * setting.sequence_length * (4 + width)
-        )  # the softmax in fp32, and cast
-    feed_forward = (4 if shape.is_gated else 2) * shape.feed_forward * width
+        # The softmax in fp32, and its copy in the weights' format.
+        attention += shape.heads * setting.sequence_length * (4 + width)
+    tensors_of_feed_forward = 2
+    if shape.is_gated:
+        tensors_of_feed_forward = 4
+    feed_forward = tensors_of_feed_forward * shape.feed_forward * width
     layer = norms + attention + feed_forward
     if setting.activation_checkpointing:
         return tokens * (shape.layers * shape.hidden * width + layer)
@@ -156,8 +174,10 @@ def activation_bytes(shape: ModelShape, setting: MemorySetting) -> float:
 
 
 def logits_bytes(shape: ModelShape, setting: MemorySetting, tokens: int) -> float:
-    """Return what the loss of so many tokens at once needs: logits, in fp32 their logarithms and
-    their gradient."""
+    """Return the bytes that the loss of `tokens` needs at once.
+
+    They are the logits, and in fp32 their logarithms and their gradient.
+    """
     width = WIDTH[setting.dtype]
     return tokens * shape.vocabulary * (width + 8.0)
 
@@ -165,109 +185,126 @@ def logits_bytes(shape: ModelShape, setting: MemorySetting, tokens: int) -> floa
 def memory_parts(
     shape: ModelShape, setting: MemorySetting, logit_tokens: int | None = None
 ) -> list[MemoryPart]:
-    """Return every line of the sum; `logit_tokens` that are put through the head at once, by
-    default a micro-batch."""
+    """Return every line of the sum.
+
+    `logit_tokens` are the tokens whose logits are computed at once, by default a micro-batch.
+    """
+    # Parameters, activations, logits.
     tokens = setting.micro_batch_sequences * setting.sequence_length
-    found = state_parts(shape.parameters, setting)
-    found.append(MemoryPart("activations", activation_bytes(shape, setting)))
-    found.append(
-        MemoryPart("logits", logits_bytes(shape, setting, min(tokens, logit_tokens or tokens)))
-    )
+    lines = state_parts(shape.parameters, setting)
+    lines.append(MemoryPart("activations", activation_bytes(shape, setting)))
+    logits = logits_bytes(shape, setting, min(tokens, logit_tokens or tokens))
+    lines.append(MemoryPart("logits", logits))
+
+    # Stage 3 gathers weights: those of the layer at work and of the next one, each with an equal
+    # share of the parameters; at least those of the embedding.
     if setting.zero_stage == 3:
-        # Gathered: the layer at work and the next one, of equal shares of the parameters; at least
-        # the embedding.
-        at_once = max(
-            2 * shape.parameters / max(1, shape.layers), float(shape.vocabulary * shape.hidden)
-        )
-        found.append(
-            MemoryPart("gathered weights", min(at_once, shape.parameters) * WIDTH[setting.dtype])
-        )
+        two_layers = 2 * shape.parameters / max(1, shape.layers)
+        gathered = max(two_layers, float(shape.vocabulary * shape.hidden))
+        size = min(gathered, shape.parameters) * WIDTH[setting.dtype]
+        lines.append(MemoryPart("gathered weights", size))
+
+    # Buffers of communication and of saving.
     if setting.bucket_bytes:
-        found.append(MemoryPart("communication buffers", float(setting.bucket_bytes)))
+        lines.append(MemoryPart("communication buffers", float(setting.bucket_bytes)))
     if setting.copies_saves:
         copy = checkpoint_bytes(
             shape.parameters, setting.dtype, setting.zero_stage, setting.moment_bytes
         )
-        found.append(MemoryPart("copy of a checkpoint", 0.0, copy / setting.ranks))
-    return found
+        lines.append(MemoryPart("copy of a checkpoint", 0.0, copy / setting.ranks))
+    return lines
 
 
 def checkpoint_bytes(parameters: int, dtype: str, zero_stage: int, moment_bytes: float) -> float:
-    """Return the bytes of a checkpoint, over all ranks, but for names and random states.
+    """Return the bytes of a checkpoint over all ranks, without names and random states.
 
-    Weights as the forward pass has them, fp32 master weights, optimizer states (`moment_bytes` a
-    parameter; AdamW: 8). In fp32 at stage 0 the weights are the master weights. Measured by
-    `tests/checkpoint/test_disk.py`.
+    A checkpoint holds the weights of the forward pass, but for stage 3; fp32 master weights, but at
+    stage 0, which is fp32 and has no others; and optimizer states (`moment_bytes` a parameter;
+    AdamW: 8). Measured by `tests/checkpoint/test_disk.py`.
     """
-    master = 0 if zero_stage == 0 else 4
-    weights = 0 if zero_stage == 3 else WIDTH[dtype]
+    weights = WIDTH[dtype]
+    if zero_stage == 3:
+        weights = 0
+    master = 4
+    if zero_stage == 0:
+        master = 0
     return parameters * (weights + master + moment_bytes)
 
 
 @dataclass(frozen=True)
 class FreeMemory:
-    """What one rank may use, in bytes."""
+    """The memory that one rank may use, in bytes."""
 
     device: float
+    """On CPUs the device's memory is the host's."""
     host: float
-    """Of the host's memory; on CPUs the device's memory is the host's."""
     is_shared: bool
     """Whether device and host are one memory: on CPUs."""
 
     def fits(self, needed: Sequence[MemoryPart]) -> bool:
-        """Tell whether the sum fits."""
-        device = sum(p.device for p in needed)
-        host = sum(p.host for p in needed)
+        """Tell whether the sum fits, with RESERVE left over."""
+        device = sum(part.device for part in needed)
+        host = sum(part.host for part in needed)
         if self.is_shared:
             return device + host <= self.device * (1 - RESERVE)
         return device <= self.device * (1 - RESERVE) and host <= self.host * (1 - RESERVE)
 
 
-def memory_remedies(
-    shape: ModelShape, setting: MemorySetting, room: FreeMemory, logit_tokens: int | None = None
-) -> list[str]:
-    """Return the changes of settings that would make it fit, each tried by its sum: the smallest of
-    each kind alone.
+Change = tuple[str, MemorySetting]
+"""What the user would set, and the setting that results."""
 
-    Where none is enough, the first of all of them together that is, with ever more ranks.
+
+def memory_remedies(
+    shape: ModelShape, setting: MemorySetting, free: FreeMemory, logit_tokens: int | None = None
+) -> list[str]:
+    """Return changes of settings that would fit, each tried by its sum.
+
+    Each kind of change is tried alone; the smallest one that fits is returned. Where no kind fits
+    alone, return all of them together, with the fewest additional ranks that fit.
     """
 
-    def fits(changed: MemorySetting) -> bool:
-        return room.fits(memory_parts(shape, changed, logit_tokens))
+    def those_that_fit(changes: Iterable[Change]) -> Iterator[str]:
+        for text, changed in changes:
+            if free.fits(memory_parts(shape, changed, logit_tokens)):
+                yield text
 
-    found = []
+    # Each kind of change alone.
+    remedies: list[str] = []
     for kind in (_no_copy, _smaller_batches, _checkpointing, _higher_stages, _more_ranks):
-        found += [text for text, changed in kind(setting) if fits(changed)][:1]
-    if found:
-        return found
-    least = replace(
+        remedies += islice(those_that_fit(kind(setting)), 1)
+    if remedies:
+        return remedies
+
+    # All of them together, if need be on more ranks.
+    smallest = replace(
         setting,
         micro_batch_sequences=1,
         activation_checkpointing=True,
         zero_stage=3,
         copies_saves=False,
     )
-    wish = (
-        ("checkpoint.asynchronous = false, " if setting.copies_saves else "")
-        + "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of ZeRO stage 3"
+    together = (
+        "batch.micro_batch_sequences = 1, train.activation_checkpointing = true and a template of "
+        "ZeRO stage 3"
     )
-    if fits(least):
-        return [wish]
-    return [f"{wish}, and {text}" for text, changed in _more_ranks(least) if fits(changed)][:1]
+    if setting.copies_saves:
+        together = f"checkpoint.asynchronous = false, {together}"
+    more_ranks = ((f"{together}, and {text}", more) for text, more in _more_ranks(smallest))
+    return list(islice(those_that_fit(chain([(together, smallest)], more_ranks)), 1))
 
 
-def _smaller_batches(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
+def _no_copy(setting: MemorySetting) -> Iterator[Change]:
+    if setting.copies_saves:
+        yield "checkpoint.asynchronous = false", replace(setting, copies_saves=False)
+
+
+def _smaller_batches(setting: MemorySetting) -> Iterator[Change]:
     micro = setting.micro_batch_sequences
     for size in (n for n in range(micro - 1, 0, -1) if micro % n == 0):
         yield f"batch.micro_batch_sequences = {size}", replace(setting, micro_batch_sequences=size)
 
 
-def _no_copy(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
-    if setting.copies_saves:
-        yield "checkpoint.asynchronous = false", replace(setting, copies_saves=False)
-
-
-def _checkpointing(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
+def _checkpointing(setting: MemorySetting) -> Iterator[Change]:
     if not setting.activation_checkpointing:
         yield (
             "train.activation_checkpointing = true",
@@ -275,12 +312,12 @@ def _checkpointing(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]
         )
 
 
-def _higher_stages(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
+def _higher_stages(setting: MemorySetting) -> Iterator[Change]:
     for stage in range(setting.zero_stage + 1, 4):
         yield f"deepspeed = a template of ZeRO stage {stage}", replace(setting, zero_stage=stage)
 
 
-def _more_ranks(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
+def _more_ranks(setting: MemorySetting) -> Iterator[Change]:
     batch = setting.global_batch_sequences
     for ranks in range(setting.ranks + 1, batch // setting.micro_batch_sequences + 1):
         if batch % (ranks * setting.micro_batch_sequences) == 0:
@@ -290,56 +327,24 @@ def _more_ranks(setting: MemorySetting) -> Iterator[tuple[str, MemorySetting]]:
 def refuse_if_too_big(
     shape: ModelShape,
     setting: MemorySetting,
-    room: FreeMemory,
+    free: FreeMemory,
     where: str,
     logit_tokens: int | None = None,
 ) -> list[MemoryPart]:
-    """Return the sum; raises ConfigError with it, what there is, and what would fit, where it does
-    not."""
+    """Return every line of the sum.
+
+    Raises ConfigError where the sum does not fit, with its lines, the memory that is available and
+    the changes that would fit. `where` ends the message's "do not fit".
+    """
     needed = memory_parts(shape, setting, logit_tokens)
-    if not room.fits(needed):
-        raise ConfigError(
-            [
-                _explain(
-                    shape,
-                    setting,
-                    room,
-                    where,
-                    needed,
-                    memory_remedies(shape, setting, room, logit_tokens),
-                )
-            ]
-        )
-    return needed
-
-
-def _explain(
-    shape: ModelShape,
-    setting: MemorySetting,
-    room: FreeMemory,
-    where: str,
-    needed: Sequence[MemoryPart],
-    would_fit: Sequence[str],
-) -> str:
-    with_host = any(part.host for part in needed)
-    total = MemoryPart("sum", sum(p.device for p in needed), sum(p.host for p in needed))
-    available = MemoryPart(
-        f"available ({1 - RESERVE:.0%} of what is free)",
-        *(x * (1 - RESERVE) for x in (room.device, room.host)),
-    )
-    rows = [*needed, total, available]
-    longest = max(len(row.name) for row in rows)
-    lines = [
-        f"{row.name:{longest}}  {_gib(row.device)}"
-        + (f"  and on the host {_gib(row.host)}" if with_host else "")
-        for row in rows
-    ]
+    if free.fits(needed):
+        return needed
     head = (
         f"model: {shape.parameters:,} parameters in {setting.dtype} at ZeRO stage "
-        f"{setting.zero_stage} on {setting.ranks} "
-        f"ranks, micro-batches of {setting.micro_batch_sequences} x {setting.sequence_length} "
-        f"tokens, do not fit {where}:"
+        f"{setting.zero_stage} on {setting.ranks} ranks, micro-batches of "
+        f"{setting.micro_batch_sequences} x {setting.sequence_length} tokens, do not fit {where}:"
     )
+    would_fit = memory_remedies(shape, setting, free, logit_tokens)
     if would_fit:
         remedy = "would fit: " + "; or ".join(would_fit)
     else:
@@ -347,7 +352,25 @@ def _explain(
             "no micro-batch, ZeRO stage or number of ranks within this global batch fits: choose a "
             "smaller model"
         )
-    return "\n      ".join([head, *lines, remedy])
+    raise ConfigError(["\n      ".join([head, *_table(needed, free), remedy])])
+
+
+def _table(needed: Sequence[MemoryPart], free: FreeMemory) -> list[str]:
+    """Return the sum as lines of text: each part, the total, and the memory that is available."""
+    total = MemoryPart("sum", sum(p.device for p in needed), sum(p.host for p in needed))
+    share = 1 - RESERVE
+    available = MemoryPart(
+        f"available ({share:.0%} of what is free)", free.device * share, free.host * share
+    )
+    rows = [*needed, total, available]
+    longest = max(len(row.name) for row in rows)
+    lines = [f"{row.name:{longest}}  {_gib(row.device)}" for row in rows]
+    if total.host:
+        lines = [
+            f"{line}  and on the host {_gib(row.host)}"
+            for line, row in zip(lines, rows, strict=True)
+        ]
+    return lines
 
 
 def _gib(size: float) -> str:

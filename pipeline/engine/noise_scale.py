@@ -27,7 +27,7 @@ def is_noise_measured(step: int, micro_batches: int) -> bool:
 
 
 class MicroBatchGradients:
-    """Sum the squared norms of this rank's gradients of single micro-batches, before any reduction."""
+    """Sum of the squared norms of this rank's micro-batch gradients, before any reduction."""
 
     is_watching = True
     """Whether the gradients of the current step are measured."""

@@ -16,7 +16,7 @@ Shapes = Sequence[Mapping[str, torch.Size]]
 
 @dataclass(frozen=True)
 class Slot:
-    """One part of a flattened parameter in one rank's flat tensors. Sizes and offsets in elements."""
+    """One part of a flattened parameter in one rank's flat tensors; all numbers in elements."""
 
     name: str
     """Name of the parameter."""

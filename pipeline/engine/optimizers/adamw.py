@@ -1,7 +1,6 @@
-"""AdamW for all parameters: torch's fused one, DeepSpeed's, or DeepSpeed's for states in host
-memory."""
+"""AdamW for all parameters, with torch's fused kernel, DeepSpeed's, or DeepSpeed's for CPUs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from pipeline.config.sections import Optimizer
 from pipeline.engine.extensions import Operator
@@ -22,7 +21,10 @@ CPU_ADAM = Operator(
     "DeepSpeed's CPU optimizer",
     "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load(verbose=True)",
     usual="2 minutes",
-    remedy="install a C++ compiler (Debian: apt install g++), or use a template without offload_optimizer",
+    remedy=(
+        "install a C++ compiler (Debian: apt install g++), or use a template without "
+        "offload_optimizer"
+    ),
 )
 FUSED_ADAM = Operator(
     "fused_adam",
@@ -30,12 +32,23 @@ FUSED_ADAM = Operator(
     "from deepspeed.accelerator import get_accelerator as a; "
     "a().create_op_builder('FusedAdamBuilder').load(verbose=True)",
     usual="2 minutes",
-    remedy="install the compiler that torch was made with (nvcc, on GPUs), or leave optimizer.adamw_kernel out",
+    remedy=(
+        "install the compiler that torch was made with (nvcc, on GPUs), or leave "
+        "optimizer.adamw_kernel out"
+    ),
 )
 
 
+class AdamWArguments(TypedDict):
+    """What every AdamW is built with, by torch's names."""
+
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+
+
 class AdamWKind(OptimizerKind):
-    """Decoupled weight decay, two moments a parameter (Loshchilov and Hutter 2019)."""
+    """AdamW: decoupled weight decay, two moments a parameter (Loshchilov and Hutter 2019)."""
 
     trains_experts = True
     states = (ADAMW_STATE,)
@@ -46,27 +59,29 @@ class AdamWKind(OptimizerKind):
         return 1 / width
 
     def moment_bytes(self, non_embedding_share: float) -> float:
-        """Return two fp32 numbers a parameter."""
+        """Return the bytes of two fp32 numbers a parameter."""
         return 8.0
 
     def update(self, is_hidden_matrix: bool) -> str:
-        """Return the one update of all parameters."""
+        """Return AdamW's update for every parameter."""
         return "adamw"
 
     def problems(self, settings: Optimizer, execution: Execution) -> list[str]:
-        """Refuse a kernel for the device where the states are not on it."""
+        """Refuse DeepSpeed's kernel for the device where the states are not on the device."""
         return kernel_problems(settings, execution)
 
     def operators(self, settings: Optimizer, is_offloaded: bool) -> list[Operator]:
-        """Return the operator of the kernel that is used; torch's needs none."""
+        """Return the operator of the kernel that is used; torch's kernel needs none."""
         if is_offloaded:
             return [CPU_ADAM]
-        return [FUSED_ADAM] if settings.adamw_kernel == "deepspeed" else []
+        if settings.adamw_kernel == "deepspeed":
+            return [FUSED_ADAM]
+        return []
 
     def build(
         self, settings: Optimizer, groups: ParameterGroups, is_offloaded: bool
     ) -> "torch.optim.Optimizer":
-        """Return the AdamW for where the states are, with the kernel that the settings name."""
+        """Return an AdamW whose kernel fits the settings and the place of the states."""
         common = adamw_arguments(settings)
         if is_offloaded:
             from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -81,8 +96,8 @@ class AdamWKind(OptimizerKind):
         return torch.optim.AdamW(groups, fused=True, **common)
 
 
-def adamw_arguments(settings: Optimizer) -> dict[str, Any]:
-    """Return what every AdamW is built with, by torch's names."""
+def adamw_arguments(settings: Optimizer) -> AdamWArguments:
+    """Return the arguments of every AdamW from the run file's settings."""
     return {
         "lr": settings.peak_learning_rate,
         "betas": (settings.beta1, settings.beta2),

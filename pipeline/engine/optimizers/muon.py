@@ -1,10 +1,13 @@
-"""Muon for hidden matrices, AdamW for embeddings, head and vectors; `sharded_muon.py` steps."""
+"""Muon for hidden matrices, AdamW for embeddings, head and vectors.
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+The optimizer itself is in `sharded_muon.py`.
+"""
+
+from typing import TYPE_CHECKING
 
 from pipeline.config.groups import RankGroups
 from pipeline.config.sections import Optimizer
+from pipeline.engine.deepspeed_engine import Engine, flat_tensors, group_shapes
 from pipeline.engine.optimizers.adamw import ADAMW_STATE, adamw_arguments, kernel_problems
 from pipeline.engine.optimizers.optimizer_kind import (
     Execution,
@@ -20,8 +23,7 @@ MUON_STATE = ParameterState(("momentum_buffer",), counts_steps=False)
 
 
 class MuonKind(OptimizerKind):
-    """Orthogonalised momentum (Jordan et al. 2024): one moment for a hidden matrix, AdamW's two for
-    the rest."""
+    """Muon: one moment a hidden matrix, orthogonalised (Jordan et al. 2024); AdamW for the rest."""
 
     trains_experts = False
     states = (ADAMW_STATE, MUON_STATE)
@@ -32,7 +34,7 @@ class MuonKind(OptimizerKind):
         return width**-0.5
 
     def moment_bytes(self, non_embedding_share: float) -> float:
-        """Return one fp32 number a parameter between embedding and head, and two of the others."""
+        """Return the bytes of one fp32 number for hidden parameters, and of two for the others."""
         return 8.0 - 4.0 * non_embedding_share
 
     def update(self, is_hidden_matrix: bool) -> str:
@@ -40,8 +42,8 @@ class MuonKind(OptimizerKind):
         return "muon" if is_hidden_matrix else "adamw"
 
     def problems(self, settings: Optimizer, execution: Execution) -> list[str]:
-        """Refuse states off the device, where it orthogonalises, and another AdamW than its own."""
-        problems = []
+        """Refuse states off the device, where Muon orthogonalises, and DeepSpeed's AdamW."""
+        problems: list[str] = []
         if execution.is_offloaded:
             problems.append(
                 "optimizer.kind = muon: orthogonalises on the device, and the DeepSpeed template "
@@ -71,10 +73,8 @@ class MuonKind(OptimizerKind):
             group |= arguments[group["kind"]]
         return Muon(groups, settings.peak_learning_rate)
 
-    def lay_out(self, engine: Any, groups: RankGroups) -> None:
-        """Say which stretches of which matrices each rank's flat tensors hold; at ZeRO 0 matrices
-        are whole."""
-        from pipeline.engine.deepspeed_engine import flat_tensors, group_shapes
+    def lay_out(self, engine: Engine, groups: RankGroups) -> None:
+        """Give the optimizer each rank's parts of matrices; at ZeRO 0 matrices are whole."""
         from pipeline.engine.optimizers.sharded_muon import FlatLayout
         from pipeline.engine.shards import slots_of_ranks
 
@@ -85,12 +85,10 @@ class MuonKind(OptimizerKind):
         flat = flat_tensors(engine)
         elements = [tensor.numel() for tensor in flat]
         slots = slots_of_ranks(stage, shapes, elements, groups.sizes.world)
-        layouts = [
-            (tensor, FlatLayout(shapes[group], _of_group(slots, group)))
-            for group, tensor in enumerate(flat)
-        ]
+        layouts: list[tuple[torch.Tensor, FlatLayout]] = []
+        for group, tensor in enumerate(flat):
+            slots_of_group = [
+                [slot for slot in slots_of_rank if slot.group == group] for slots_of_rank in slots
+            ]
+            layouts.append((tensor, FlatLayout(shapes[group], slots_of_group)))
         engine.basic_optimizer.lay_out(layouts, groups)
-
-
-def _of_group(slots: Sequence[Sequence[Any]], group: int) -> list[list[Any]]:
-    return [[slot for slot in of_rank if slot.group == group] for of_rank in slots]

@@ -1,7 +1,7 @@
-"""What a kind of optimizer has to answer. Free of torch, so that a refusal comes at once.
+"""The interface of a kind of optimizer, and the optimizer states that checkpoints may hold.
 
-`OPTIMIZERS` in `pipeline/config/kinds.py` is the table. A new kind is one file here with a class,
-and a line there.
+`OPTIMIZERS` in `pipeline/config/kinds.py` is the table of kinds. A new kind is one file in this
+folder with a class, and one line in the table. Free of torch, so that refusals come at once.
 """
 
 from abc import ABC, abstractmethod
@@ -13,48 +13,56 @@ from pipeline.config.groups import RankGroups
 from pipeline.config.kinds import OPTIMIZERS
 from pipeline.config.optimizer_rules import OptimizerRules
 from pipeline.config.sections import Optimizer
+from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.extensions import Operator
 
 if TYPE_CHECKING:
     import torch
 
-ParameterGroups = list[dict[str, Any]]
-"""Groups as torch's optimizers take them; `update` below names each group's `kind`."""
+ParameterGroup = dict[str, Any]
+"""A group of parameters as torch's optimizers take it: `params`, `weight_decay`, and ours beside.
+
+`kind` is the update as `OptimizerKind.update` names it, `lr_scale` a factor on the learning rate.
+"""
+ParameterGroups = list[ParameterGroup]
 
 
 @dataclass(frozen=True)
 class ParameterState:
-    """What an update keeps of a parameter between steps, by the names in torch's state."""
+    """What an update keeps for a parameter between steps, by the names in torch's state."""
 
     moments: tuple[str, ...]
-    """fp32 tensors as large as the parameter, which ZeRO shards with it."""
+    """fp32 tensors as large as the parameter, which ZeRO shards together with the parameter."""
     counts_steps: bool
-    """Whether `step` stands beside them, which bias corrections go by."""
+    """Whether the state also holds `step`, which bias corrections need."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a DeepSpeed template and the run file have an optimizer executed."""
+    """How the DeepSpeed template and the run file execute an optimizer."""
 
     zero_stage: int
     is_offloaded: bool
     """Whether optimizer states live in host memory or on NVMe."""
     dtype: str
-    """`precision.dtype`."""
+    """Number format, as `precision.dtype` names it."""
 
 
 class OptimizerKind(OptimizerRules, ABC):
-    """An optimizer as run file, engine and checkpoints see it; it has no state of its own."""
+    """An optimizer as run file, engine and checkpoints see it, without state of its own."""
 
     states: ClassVar[tuple[ParameterState, ...]]
-    """What its updates keep, one form for each."""
+    """The forms of state that the updates keep, one for each update."""
     is_on_deepspeeds_list: ClassVar[bool]
-    """Whether DeepSpeed 0.19.8 counts what `build` returns among the optimizers that ZeRO supports
-    (deepspeed/runtime/zero/utils.py); others it takes when told to."""
+    """Whether the built optimizer is on DeepSpeed's list of those that ZeRO supports.
+
+    DeepSpeed takes others where its config says so.
+    Source: DeepSpeed 0.19.8, deepspeed/runtime/zero/utils.py.
+    """
 
     @abstractmethod
     def update(self, is_hidden_matrix: bool) -> str:
-        """Return the name of the update that a parameter gets, the `kind` of its group.
+        """Return the name of a parameter's update, which becomes the `kind` of the group.
 
         A hidden matrix is the weight of a linear layer between embeddings and head.
         """
@@ -63,29 +71,30 @@ class OptimizerKind(OptimizerRules, ABC):
     def build(
         self, settings: Optimizer, groups: ParameterGroups, is_offloaded: bool
     ) -> "torch.optim.Optimizer":
-        """Return the torch optimizer that DeepSpeed is to shard and step, for groups that have
-        `kind` and `weight_decay`."""
+        """Return the torch optimizer that DeepSpeed shards and steps."""
 
     def problems(self, settings: Optimizer, execution: Execution) -> list[str]:
-        """Name what it cannot be executed with, and settings that are not for it."""
+        """Name settings of another kind, and executions that this kind does not support."""
         return []
 
     def operators(self, settings: Optimizer, is_offloaded: bool) -> list[Operator]:
-        """Return DeepSpeed's operators that it makes every rank load."""
+        """Return DeepSpeed's operators that this kind makes every rank load."""
         return []
 
-    def lay_out(self, engine: Any, groups: RankGroups) -> None:
-        """Tell the built optimizer what lies where in the shards that DeepSpeed has made of its
-        parameters; every rank calls it once."""
+    def lay_out(self, engine: Engine, groups: RankGroups) -> None:
+        """Tell the optimizer where its parameters lie in ZeRO's shards; every rank calls it once.
+
+        Only an update that needs whole matrices has to know.
+        """
 
 
 def optimizer_kind(settings: Optimizer) -> OptimizerKind:
-    """Return the optimizer that the run file names."""
+    """Return the kind of optimizer that the run file names."""
     return OPTIMIZERS[settings.kind]
 
 
 def known_states() -> list[ParameterState]:
-    """Return the forms of states that checkpoints may hold: those of all optimizers."""
+    """Return the forms of optimizer state that checkpoints may hold: those of all kinds."""
     states = [state for name in OPTIMIZERS.paths for state in OPTIMIZERS[name].states]
     return list(dict.fromkeys(states))
 
@@ -96,6 +105,6 @@ def moment_names() -> list[str]:
 
 
 def state_with(moments: Iterable[str]) -> ParameterState | None:
-    """Return the form of states that has exactly these moments; None where no optimizer has."""
-    found = set(moments)
-    return next((state for state in known_states() if set(state.moments) == found), None)
+    """Return the form of optimizer state with exactly these moments; None where no kind has it."""
+    names = set(moments)
+    return next((state for state in known_states() if set(state.moments) == names), None)
