@@ -1,5 +1,7 @@
-"""The report's pictures: each function returns one SVG element as text, the same bytes for the same
-numbers."""
+"""Figures of the report: each function returns an SVG element as text.
+
+The same numbers give the same bytes.
+"""
 
 import io
 import math
@@ -18,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from pipeline.logs import short
 from pipeline.reporting.page import escape
 from pipeline.reporting.run_data import RunData
+from pipeline.store.counts import TaskScore
 
 COLOURS = (
     "#2f6fb3",
@@ -31,14 +34,17 @@ COLOURS = (
     "#6b7d8f",
     "#a07850",
 )
-"""Told apart on white and on near-black."""
+"""Colours that differ from each other on white and on near-black."""
 GREY = "#808790"
 STYLE: Any = {
-    "svg.hashsalt": "pipeline",  # element ids would be random
-    "svg.fonttype": "none",  # text stays text: selectable, and drawn in the page's font
+    # Without a salt the ids of elements would be random.
+    "svg.hashsalt": "pipeline",
+    # Text stays text: it can be selected, and has the font of the page.
+    "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.parse_math": False,  # names of tasks are no formulas
+    # A dollar sign in a name begins no formula.
+    "text.parse_math": False,
     "text.color": "#111111",
     "axes.labelcolor": GREY,
     "axes.edgecolor": GREY,
@@ -57,11 +63,13 @@ STYLE: Any = {
     "savefig.transparent": True,
 }
 MOST_LEGEND_ROWS = 8
+"""Rows of a legend, at most; more entries make more columns."""
+SMALLEST_LABELLED_SHARE = 0.06
+"""A smaller share of a bar has no room for its percentage."""
 
 
 def loss_curve(run: RunData) -> str:
-    """Training loss at every step, validation loss where it was measured, the unigram entropy as a
-    line."""
+    """Draw the training and validation loss, and the unigram entropy as a line."""
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(3.6)
         tokens = [row["tokens"] for row in run.metrics]
@@ -83,7 +91,8 @@ def loss_curve(run: RunData) -> str:
             markersize=5,
             label="validation",
         )
-        if (entropy := run.counts["train"]["unigram_entropy"]) is not None:
+        entropy = run.counts["train"]["unigram_entropy"]
+        if entropy is not None:
             axes.axhline(
                 entropy, color=GREY, linestyle="--", linewidth=1.2, label="unigram entropy"
             )
@@ -94,7 +103,7 @@ def loss_curve(run: RunData) -> str:
 
 
 def over_tokens(run: RunData, field: str, label: str) -> str:
-    """One field of the metrics over the tokens seen."""
+    """Draw one field of the metrics over the tokens trained on."""
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(2.6, 4.7)
         rows = [row for row in run.metrics if row.get(field) is not None]
@@ -108,7 +117,7 @@ def over_tokens(run: RunData, field: str, label: str) -> str:
 
 
 def validation_by_source(run: RunData) -> str:
-    """Validation loss of every source over the tokens seen."""
+    """Draw the validation loss of each source over the tokens trained on."""
     with mpl.rc_context(STYLE):
         sources = list(run.counts["train"]["validation_loss_by_source"])
         figure, axes = _canvas(3.6)
@@ -126,54 +135,22 @@ def validation_by_source(run: RunData) -> str:
             )
         axes.set_ylabel("validation loss, nats per token")
         _token_axis(axes)
-        columns = -(-len(sources) // MOST_LEGEND_ROWS)
-        axes.legend(
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1.02),
-            borderaxespad=0,
-            ncols=columns,
-            fontsize=9,
-        )
+        _legend_of_sources(axes, len(sources))
         return _svg(figure)
 
 
 def few_shot_bars(run: RunData, metric: str) -> str:
-    """One group of bars a task, one bar for each number of shots, with standard errors and the
-    chance line."""
+    """Draw the scores of each task as a group of bars, one for each number of shots.
+
+    Bars have their standard errors; a dashed line in each group shows chance.
+    """
     with mpl.rc_context(STYLE):
         tasks = [task for task, name in run.score_names if name == metric]
         figure, axes = _canvas(0.9 + 0.62 * len(tasks))
-        height = 0.8 / len(run.shots)
-        for number, shots in enumerate(run.shots):
-            rows = [
-                (place, row)
-                for place, task in enumerate(tasks)
-                if (row := run.score(task, metric, shots))
-            ]
-            places = [place + (number - (len(run.shots) - 1) / 2) * height for place, _ in rows]
-            errors = [row["standard_error"] or 0 for _, row in rows]
-            colour = COLOURS[number % len(COLOURS)]
-            marks = {"ecolor": GREY, "elinewidth": 1.2, "capsize": 2}
-            values = [row["value"] for _, row in rows]
-            axes.barh(
-                places,
-                values,
-                height * 0.9,
-                xerr=errors,
-                color=colour,
-                error_kw=marks,
-                label=f"k = {shots}",
-            )
+        for number in range(len(run.shots)):
+            _draw_shots(axes, run, tasks, metric, number)
         for place, task in enumerate(tasks):
-            row = next(row for shots in run.shots if (row := run.score(task, metric, shots)))
-            if row["chance"] is not None:
-                axes.plot(
-                    [row["chance"]] * 2,
-                    [place - 0.46, place + 0.46],
-                    "--",
-                    color="#111111",
-                    linewidth=1.3,
-                )
+            _draw_chance(axes, run.scores_of(task, metric), place)
         axes.set_yticks(range(len(tasks)), tasks)
         axes.set_xlim(left=0)
         axes.invert_yaxis()
@@ -183,73 +160,123 @@ def few_shot_bars(run: RunData, metric: str) -> str:
         return _svg(figure)
 
 
+def _draw_shots(axes: Axes, run: RunData, tasks: Sequence[str], metric: str, number: int) -> None:
+    """Draw the bars of all tasks for one number of shots, `run.shots[number]`."""
+    # The bars of a group share 0.8 of the distance between groups, centred on the task's place.
+    shots = run.shots[number]
+    height = 0.8 / len(run.shots)
+    offset = (number - (len(run.shots) - 1) / 2) * height
+    places: list[float] = []
+    values: list[float] = []
+    errors: list[float] = []
+    for place, task in enumerate(tasks):
+        row = run.score(task, metric, shots)
+        if row is not None:
+            places.append(place + offset)
+            values.append(row["value"])
+            errors.append(row["standard_error"] or 0)
+    axes.barh(
+        places,
+        values,
+        height * 0.9,
+        xerr=errors,
+        color=COLOURS[number % len(COLOURS)],
+        error_kw={"ecolor": GREY, "elinewidth": 1.2, "capsize": 2},
+        label=f"k = {shots}",
+    )
+
+
+def _draw_chance(axes: Axes, scores: Sequence[TaskScore], place: int) -> None:
+    """Draw a dashed line through the group of bars at a place, if chance is known."""
+    chance = scores[0]["chance"]
+    if chance is None:
+        return
+    heights = [place - 0.46, place + 0.46]
+    axes.plot([chance, chance], heights, "--", color="#111111", linewidth=1.3)
+
+
 def composition(run: RunData) -> str:
-    """Share of every source in documents, bytes of text and tokens."""
+    """Draw the share of each source in documents, bytes of text and tokens."""
     with mpl.rc_context(STYLE):
-        prepared, tokens = run.counts["prepare"]["sources"], run.counts["tokenize"]["sources"]
-        amounts: dict[str, Mapping[str, float]] = {
-            "documents": {
-                name: sum(run.documents(name, s) for s in ("train", "validation"))
-                for name in prepared
-            },
-            "bytes": {name: run.text_bytes(name) for name in prepared},
-            "tokens": {
-                name: sum(source[s]["tokens"] for s in ("train", "validation"))
-                for name, source in tokens.items()
-            },
-        }
-        figure, axes = _canvas(max(1.9, 0.26 * min(len(prepared), MOST_LEGEND_ROWS)))
-        left = dict.fromkeys(amounts, 0.0)
-        for number, source in enumerate(prepared):
-            shares = {unit: _share(values, source) for unit, values in amounts.items()}
-            colour = COLOURS[number % len(COLOURS)]
-            hatch = ("", "//", "..")[number // len(COLOURS) % 3]
-            widths, starts = list(shares.values()), list(left.values())
+        amounts = _amounts(run)
+        sources = list(run.counts["prepare"]["sources"])
+        figure, axes = _canvas(max(1.9, 0.26 * min(len(sources), MOST_LEGEND_ROWS)))
+        left = [0.0] * len(amounts)
+        for number, source in enumerate(sources):
+            # The bars of a source begin where those of the sources before it end.
+            shares = [_share(values, source) for values in amounts.values()]
             axes.barh(
-                list(shares),
-                widths,
+                list(amounts),
+                shares,
                 0.66,
-                left=starts,
-                color=colour,
-                hatch=hatch,
+                left=left,
+                color=COLOURS[number % len(COLOURS)],
+                hatch=("", "//", "..")[number // len(COLOURS) % 3],
                 edgecolor="white",
                 label=source,
             )
-            for unit, share in shares.items():
-                if share >= 0.06:
-                    middle = left[unit] + share / 2
-                    axes.text(
-                        middle,
-                        list(amounts).index(unit),
-                        f"{share:.0%}",
-                        ha="center",
-                        va="center",
-                        color="white",
-                        fontsize=9,
-                    )
-                left[unit] += share
+            _label_shares(axes, shares, left)
+            left = [start + share for start, share in zip(left, shares, strict=True)]
         axes.set_xlim(0, 1)
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.grid(visible=False)
-        columns = -(-len(prepared) // MOST_LEGEND_ROWS)
-        axes.legend(
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1.02),
-            borderaxespad=0,
-            ncols=columns,
-            fontsize=9,
-        )
+        _legend_of_sources(axes, len(sources))
         return _svg(figure)
 
 
+def _amounts(run: RunData) -> dict[str, Mapping[str, float]]:
+    """Return documents, bytes of text and tokens of each source, held-out ones included."""
+    prepared = run.counts["prepare"]["sources"]
+    tokens = run.counts["tokenize"]["sources"]
+    return {
+        "documents": {
+            name: run.documents(name, "train") + run.documents(name, "validation")
+            for name in prepared
+        },
+        "bytes": {name: run.text_bytes(name) for name in prepared},
+        "tokens": {
+            name: counts["train"]["tokens"] + counts["validation"]["tokens"]
+            for name, counts in tokens.items()
+        },
+    }
+
+
+def _label_shares(axes: Axes, shares: Sequence[float], left: Sequence[float]) -> None:
+    """Write the percentage into each bar that has room for it."""
+    for place, (share, start) in enumerate(zip(shares, left, strict=True)):
+        if share >= SMALLEST_LABELLED_SHARE:
+            axes.text(
+                start + share / 2,
+                place,
+                f"{share:.0%}",
+                ha="center",
+                va="center",
+                color="white",
+                fontsize=9,
+            )
+
+
+def _legend_of_sources(axes: Axes, sources: int) -> None:
+    """Draw the legend on the right of the axes, in as many columns as it needs."""
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.02),
+        borderaxespad=0,
+        ncols=-(-sources // MOST_LEGEND_ROWS),
+        fontsize=9,
+    )
+
+
 def _share(values: Mapping[str, float], name: str) -> float:
-    together = sum(values.values())
-    return values.get(name, 0) / together if together else 0.0
+    total = sum(values.values())
+    if not total:
+        return 0.0
+    return values.get(name, 0) / total
 
 
 def _values(values: Iterable[float | None]) -> list[float]:
-    """Return values to draw, a gap where there is none."""
+    """Return values to draw; a missing one makes a gap."""
     return [math.nan if value is None else value for value in values]
 
 
@@ -258,12 +285,15 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _canvas(height: float, width: float = 9.6) -> tuple[Figure, Axes]:
-    """Return a figure of a size in inches of 72 points."""
+    """Return a figure and its axes; the size is in inches of 72 points."""
     return pyplot.subplots(figsize=(width, height), layout="constrained")
 
 
 def _marker(points: Sequence[float]) -> str | None:
-    return "o" if len(points) == 1 else None  # a line through one point cannot be seen
+    """Return the marker of a line: a line through one point is invisible without one."""
+    if len(points) == 1:
+        return "o"
+    return None
 
 
 def _token_axis(axes: Axes) -> None:
@@ -277,19 +307,20 @@ def _short_tick(value: float, _position: int) -> str:
 
 
 def _svg(figure: Figure) -> str:
+    """Return a figure as an SVG element for an HTML page, and close it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     pyplot.close(figure)
-    text = re.sub(
-        r"[^\n\t -~]", lambda found: escape(found[0]), buffer.getvalue()
-    )  # markup is escaped already
-    text = text[
-        text.index("<svg") :
-    ]  # without the XML head, which names a document type on the network
+
+    # Matplotlib escapes markup; control characters and direction marks are escaped here.
+    text = re.sub(r"[^\n\t -~]", lambda match: escape(match[0]), buffer.getvalue())
+
+    # The XML head names a document type on the network; HTML needs neither head nor name spaces.
+    text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace(
-        "xlink:href", "href"
-    )  # HTML knows what svg is
-    return re.sub(r'(?<=[^-]font: )([\d.]+px) [^"\';]*', r"\1 system-ui, sans-serif", text).replace(
-        "#111111", "currentColor"
-    )
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    text = text.replace("xlink:href", "href")
+
+    # Text takes the font and the colour of the page.
+    text = re.sub(r'(?<=[^-]font: )([\d.]+px) [^"\';]*', r"\1 system-ui, sans-serif", text)
+    return text.replace("#111111", "currentColor")

@@ -1,16 +1,13 @@
-"""What makes text a page: escaping, and a style sheet of one column, light or dark as the reader's
-screen asks."""
+"""Parts of the page: escaped text, sections, figures, tables; and its style sheet.
+
+The page has one column, and is light or dark as the reader's screen is.
+"""
 
 import html
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from pipeline.logs import harmless
-
-
-def escape(text: str) -> str:
-    """Return text for the page: neither markup nor direction marks nor control characters in it
-    act."""
-    return html.escape(harmless(text))
-
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5d6570; --paper: #fbfbf9; --card: #ffffff; --line: #e1e3e6; }
@@ -46,3 +43,45 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px
   font: .85rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 details summary { cursor: pointer; }
 """
+
+
+def escape(text: str) -> str:
+    """Return text for the page, with markup, direction marks and control characters escaped."""
+    return html.escape(harmless(text))
+
+
+def section(title: str, *parts: str) -> str:
+    """Return a section of the page; `parts` are HTML."""
+    body = "\n".join(parts)
+    return f"<section><h2>{escape(title)}</h2>\n{body}</section>"
+
+
+def figure_with_caption(svg: str, caption: str) -> str:
+    """Return a figure; `caption` is text."""
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def note_below(text: str) -> str:
+    """Return a paragraph in the style of a caption; `text` is HTML."""
+    return f"<p class=note>{text}</p>"
+
+
+Cell: TypeAlias = str | int | float
+"""A field of a table, shown as Python writes it."""
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], text_columns: int = 1) -> str:
+    """Return a table whose first columns hold text; the others hold figures, aligned right."""
+    body = "".join(f"<tr>{_cells('td', row, text_columns)}</tr>" for row in rows)
+    return (
+        f"<div class=scroll><table><thead><tr>{_cells('th', head, text_columns)}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cells(tag: str, values: Sequence[Cell], text_columns: int) -> str:
+    kinds = ["text"] * text_columns + ["figure"] * (len(values) - text_columns)
+    return "".join(
+        f'<{tag} class="{kind}">{escape(str(value))}</{tag}>'
+        for kind, value in zip(kinds, values, strict=True)
+    )

@@ -1,12 +1,12 @@
-"""Everything that a finished run left on disk, read once, for the summary and the report.
+"""What a finished run left on disk, read once for the summary and the report.
 
-Reads the stages' manifests (data_dir/{documents,tokenizer,tokens,packing},
-run_dir/{checkpoints,export,evaluation}) and run_dir/metrics.jsonl.
+Reads the manifests of all stages in `data_dir` and `run_dir`, and metrics.jsonl.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
@@ -24,11 +24,13 @@ from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.store.records import Manifest
 
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")
-"""Stages without which there is nothing to show."""
+"""Stages that must have finished before summary and report."""
+UNKNOWN = "\u2014"
+"""Printed instead of a figure of text for a source of existing token ids."""
 
 
 class StageCounts(TypedDict):
-    """What the stages in NEEDED have counted."""
+    """Counts in the manifests of the stages in NEEDED."""
 
     prepare: PrepareCounts
     tokenize: TokenizeCounts
@@ -39,20 +41,23 @@ class StageCounts(TypedDict):
 
 @dataclass(frozen=True)
 class RunData:
-    """The manifests' counts by stage, and the metrics."""
+    """Manifests and metrics of a finished run."""
 
     name: str
     counts: StageCounts
     seconds: dict[str, float]
-    """Stage -> wall time, in the order of the stages."""
+    """Wall time of each stage, in the order of the stages."""
     manifests: dict[str, Manifest[Any]]
+    """Manifest of each finished stage, in the order of the stages."""
     metrics: list[StepRecord]
-    """One mapping a step."""
+    """Records of all steps, oldest first."""
 
     @property
     def gain_over_unigram(self) -> float | None:
-        """Fraction by which the validation loss is below the unigram entropy of the same tokens;
-        None: no held-out text."""
+        """Fraction by which the validation loss is below the unigram entropy of the same tokens.
+
+        None without held-out text.
+        """
         train = self.counts["train"]
         if train["validation_loss"] is None or train["unigram_entropy"] is None:
             return None
@@ -60,63 +65,58 @@ class RunData:
 
     @property
     def shots(self) -> list[int]:
+        """Numbers of shots with which tasks were scored, in ascending order."""
         return sorted({row["shots"] for row in self.counts["evaluate"]["scores"]})
 
+    @property
+    def score_names(self) -> list[tuple[str, str]]:
+        """Every `(task, metric)`, in the order of the harness."""
+        scores = self.counts["evaluate"]["scores"]
+        return list(dict.fromkeys((row["task"], row["metric"]) for row in scores))
+
     def score(self, task: str, metric: str, shots: int) -> TaskScore | None:
-        """Return one row of the scores, or None where it was not measured."""
+        """Return one score, None if it was not measured."""
         for row in self.counts["evaluate"]["scores"]:
             if (row["task"], row["metric"], row["shots"]) == (task, metric, shots):
                 return row
         return None
 
-    @property
-    def score_names(self) -> list[tuple[str, str]]:
-        """Every (task, metric), in the order of the harness."""
-        return list(
-            dict.fromkeys((row["task"], row["metric"]) for row in self.counts["evaluate"]["scores"])
-        )
+    def scores_of(self, task: str, metric: str) -> list[TaskScore]:
+        """Return the scores of a task by one metric, in ascending order of shots."""
+        rows = [self.score(task, metric, shots) for shots in self.shots]
+        return [row for row in rows if row is not None]
 
-    def documents(self, source: str, split: str) -> int:
-        """Return a source's documents; where ids existed already, those that their index tells
-        of."""
+    def documents(self, source: str, split: Literal["train", "validation"]) -> int:
+        """Return the number of documents of a source.
+
+        For existing token ids it is the number in their index.
+        """
         prepared = self.counts["prepare"]["sources"][source]["documents"][split]
         return prepared or self.counts["tokenize"]["sources"][source][split]["documents"]
 
     def text_bytes(self, source: str) -> int:
-        """Return the bytes of a source's text, 0 where ids existed already: then nobody knows."""
+        """Return the bytes of text of a source; 0 for existing token ids."""
         return sum(self.counts["prepare"]["sources"][source]["text_bytes"].values())
 
 
-UNKNOWN = "\u2014"
-"""Shown where there is no figure because there is no text."""
+def read_finished_run(config: RunConfig) -> RunData:
+    """Read the manifests and metrics of a run.
 
-
-def read_run(config: RunConfig) -> RunData:
-    """Read a run's manifests and metrics. Raises DataError naming the stages that have not
-    finished."""
-    data = data_folder(config)
+    Raises DataError naming the stages that have not finished, and for metrics.jsonl without a step
+    or with a broken line.
+    """
+    # What has finished is known from the manifests.
     run = run_folder(config)
-    places = {
-        "prepare": data.documents_manifest,
-        "train-tokenizer": data.tokenizer_manifest,
-        "tokenize": data.tokens_manifest,
-        "pack": data.pack_manifest(config.data.sequence_length),
-        "train": run.train_manifest,
-        "export": run.export_manifest,
-        "evaluate": run.evaluation_manifest,
-        "report": run.report_manifest,
-    }
-    if config.data.packing != "best-fit":  # another run of the same data may have it
-        del places["pack"]
-    manifests = {
-        name: manifest
-        for name, path in places.items()
-        if (manifest := read_manifest(path)) is not None
-    }
-    if missing := [name for name in NEEDED if name not in manifests]:
+    manifests: dict[str, Manifest[Any]] = {}
+    for stage, path in _manifest_paths(config).items():
+        manifest = read_manifest(path)
+        if manifest is not None:
+            manifests[stage] = manifest
+    missing = [stage for stage in NEEDED if stage not in manifests]
+    if missing:
         raise DataError(
-            f"{run.path}: nothing to show yet, not finished: {', '.join(missing)}. Run `pipeline "
-            "run` first."
+            f"{run.path}: there is nothing to report yet; not finished: {', '.join(missing)}. Run "
+            "`pipeline run` first."
         )
     return RunData(
         name=run.name,
@@ -127,33 +127,61 @@ def read_run(config: RunConfig) -> RunData:
             "export": manifests["export"]["counts"],
             "evaluate": manifests["evaluate"]["counts"],
         },
-        seconds={name: manifest["seconds"] for name, manifest in manifests.items()},
+        seconds={stage: manifest["seconds"] for stage, manifest in manifests.items()},
         manifests=manifests,
         metrics=_steps_of(run),
     )
 
 
+def _manifest_paths(config: RunConfig) -> dict[str, Path]:
+    """Return where the manifest of each stage is, in the order of the stages."""
+    data = data_folder(config)
+    run = run_folder(config)
+    paths = {
+        "prepare": data.documents_manifest,
+        "train-tokenizer": data.tokenizer_manifest,
+        "tokenize": data.tokens_manifest,
+        "pack": data.pack_manifest(config.data.sequence_length),
+        "train": run.train_manifest,
+        "export": run.export_manifest,
+        "evaluate": run.evaluation_manifest,
+        "report": run.report_manifest,
+    }
+    # Without best-fit packing, only another run on the same data can have packed.
+    if config.data.packing != "best-fit":
+        del paths["pack"]
+    return paths
+
+
 def _steps_of(run: RunFolder) -> list[StepRecord]:
-    """Return the records of all steps. Raises DataError where there are none, or a line is
-    broken."""
-    rows = read_metrics(run.path)
-    if not rows:
+    """Return the records of all steps. Raises DataError if there is none, or a line is broken."""
+    steps = read_metrics(run.path)
+    if not steps:
         raise DataError(
             f"{run.metrics}: there is no training step in it. Run `pipeline train` first."
         )
-    return rows
+    return steps
 
 
-def mean_and_error(row: TaskScore | None) -> str:
-    """Return `0.512 ± 0.035`, without the error where there is none, or nothing."""
-    if row is None:
+def mean_and_error(score: TaskScore | None) -> str:
+    """Return a score and its standard error, if it has one: `0.512 ± 0.035`; "" for None."""
+    if score is None:
         return ""
-    error = row["standard_error"]
-    return f"{row['value']:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+    error = score["standard_error"]
+    if error is None:
+        return f"{score['value']:.3f}"
+    return f"{score['value']:.3f} ± {error:.3f}"
 
 
-def chance_of(rows: Sequence[TaskScore | None]) -> str:
-    """Return what guessing scores in a task, or nothing where there is nothing to choose from;
-    `rows` are its scores."""
-    chance = next((row["chance"] for row in rows if row is not None), None)
-    return "" if chance is None else f"{chance:.2f}"
+def chance_in_words(scores: Sequence[TaskScore]) -> str:
+    """Return the score of guessing in a task; "" if its questions have no choices."""
+    if not scores or scores[0]["chance"] is None:
+        return ""
+    return f"{scores[0]['chance']:.2f}"
+
+
+def three_decimals(figure: float | None) -> str:
+    """Return a figure with three decimals; "" for None."""
+    if figure is None:
+        return ""
+    return f"{figure:.3f}"

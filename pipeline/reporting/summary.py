@@ -1,8 +1,9 @@
-"""What `pipeline run` ends with: the run on one screen, and whether it reached what the run file
-requires.
+"""The summary at the end of `pipeline run`, and the check of what the run file requires.
 
-Reads the stages' manifests.
+Reads the manifests of the stages.
 """
+
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,20 +12,36 @@ from rich.text import Text
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import RequirementError
 from pipeline.logs import console, human_bytes, human_seconds, styled
-from pipeline.reporting.run_data import RunData, chance_of, mean_and_error, read_run
+from pipeline.reporting.run_data import (
+    RunData,
+    chance_in_words,
+    mean_and_error,
+    read_finished_run,
+    three_decimals,
+)
 from pipeline.store.layout import run_folder
 
 LEAST_WIDTH = 100
-"""Columns of the tables: a narrower terminal breaks lines rather than that figures are left out."""
+"""Columns of the summary, at least: a narrow terminal breaks its lines, but loses no figure."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One setting `evaluation.require_*`, compared with the run."""
+
+    is_reached: bool
+    text: str
+    """Figures of the run, the figure required, and the setting."""
 
 
 def print_summary(config: RunConfig) -> None:
     """Print the summary, then the requirements.
 
-    Raises RequirementError naming every required figure that was not reached, and DataError where a
-    stage is missing.
+    Raises RequirementError with every required figure if one was not reached, and DataError if a
+    stage has not finished.
     """
-    run = read_run(config)
+    # The summary fits on one screen.
+    run = read_finished_run(config)
     parts: list[RenderableType] = [
         styled(f"\n{run.name}", "bold"),
         _figures(run),
@@ -32,76 +49,84 @@ def print_summary(config: RunConfig) -> None:
         _sources(run),
     ]
     if run.score_names:
-        parts += [
-            _heading("Few-shot scores by number of solved examples k, ± standard error"),
-            _scores(run),
-        ]
+        parts.append(_heading("Few-shot scores by number of solved examples k, ± standard error"))
+        parts.append(_scores(run))
     parts += [
         _heading("Seconds per stage"),
         _seconds(run),
         _heading("Continuation of the prompt"),
         _continuation(run),
+        styled(f"\nreport {run_folder(config).report}"),
     ]
-    parts.append(styled(f"\nreport {run_folder(config).report}"))
     console.print(Group(*parts), width=max(console.width, LEAST_WIDTH))
-    checks = requirements(config, run)
-    for reached, text in checks:
-        console.print(
-            f"{'reached' if reached else 'NOT REACHED'}: {text}",
-            style="green" if reached else "red",
-        )
-    if not all(reached for reached, _ in checks):
-        lines = [f"{'reached' if reached else 'not reached'}: {text}" for reached, text in checks]
-        raise RequirementError(
-            "the run finished, but not with what its run file requires:\n  - "
-            + "\n  - ".join(lines)
-        )
+
+    # The requirements decide the exit code.
+    checked = requirements(config, run)
+    for requirement in checked:
+        if requirement.is_reached:
+            console.print(f"reached: {requirement.text}", style="green")
+        else:
+            console.print(f"NOT REACHED: {requirement.text}", style="red")
+    if not all(requirement.is_reached for requirement in checked):
+        raise _not_reached(checked)
+
+
+def _not_reached(checked: list[Requirement]) -> RequirementError:
+    states = {True: "reached", False: "not reached"}
+    lines = [f"{states[requirement.is_reached]}: {requirement.text}" for requirement in checked]
+    return RequirementError(
+        "the run has finished, but its results do not reach what the run file requires:\n  - "
+        + "\n  - ".join(lines)
+    )
 
 
 def _validation(run: RunData) -> str:
-    if run.gain_over_unigram is None:
+    gain = run.gain_over_unigram
+    if gain is None:
         return "not measured: nothing is held out (prepare.validation_fraction, validation_paths)"
     train = run.counts["train"]
     return (
-        f"{train['validation_loss']:.3f}, {run.gain_over_unigram:.1%} below the unigram entropy "
+        f"{train['validation_loss']:.3f}, {gain:.1%} below the unigram entropy "
         f"{train['unigram_entropy']:.3f}"
     )
 
 
-def requirements(config: RunConfig, run: RunData) -> list[tuple[bool, str]]:
-    """Return for each `evaluation.require_*` that is set whether it is reached, and the figures."""
-    checks = []
+def requirements(config: RunConfig, run: RunData) -> list[Requirement]:
+    """Return each `evaluation.require_*` that is set, compared with the run."""
+    checked: list[Requirement] = []
     gain = config.evaluation.require_gain_over_unigram
     if gain is not None:
-        reached = run.gain_over_unigram is not None and run.gain_over_unigram >= gain
+        is_reached = run.gain_over_unigram is not None and run.gain_over_unigram >= gain
         text = (
             f"validation loss {_validation(run)}; at least {gain:.1%} required "
             "(evaluation.require_gain_over_unigram)"
         )
-        checks.append((reached, text))
+        checked.append(Requirement(is_reached, text))
     errors = config.evaluation.require_cloze_standard_errors
     if errors is not None:
-        checks.append(_cloze_requirement(run, errors))
-    return checks
+        checked.append(_cloze_requirement(run, errors))
+    return checked
 
 
-def _cloze_requirement(run: RunData, required: float) -> tuple[bool, str]:
+def _cloze_requirement(run: RunData, required: float) -> Requirement:
+    """Compare held-out cloze with chance, in standard errors."""
     setting = f"more than {required:g} required (evaluation.require_cloze_standard_errors)"
-    row = run.score("heldout_cloze", "acc_mutual_info", 0)
-    if row is None:
-        return False, f"held-out cloze at k = 0 is not measured; {setting}"
-    assert row["chance"] is not None, "every question of it has choices"
-    if not row["standard_error"]:
-        # No spread at all means that every answer was right, or every one was wrong.
-        value = f"{row['value']:.3f}, with no standard error"
-        is_better = row["value"] > row["chance"]
-        return is_better, f"held-out cloze at k = 0 is {value}; {setting}"
-    distance = (row["value"] - row["chance"]) / row["standard_error"]
-    return distance > required, (
-        f"held-out cloze at k = 0 (acc_mutual_info) {mean_and_error(row)} is {distance:.1f} "
-        "standard errors above "
-        f"chance, {row['chance']:g}; {setting}"
+    score = run.score("heldout_cloze", "acc_mutual_info", 0)
+    if score is None:
+        return Requirement(False, f"held-out cloze at k = 0 is not measured; {setting}")
+    chance = score["chance"]
+    assert chance is not None, "every question of held-out cloze has choices"
+    # Without a standard error, all answers were right or all were wrong.
+    if not score["standard_error"]:
+        value = f"{score['value']:.3f}, with no standard error"
+        text = f"held-out cloze at k = 0 is {value}; {setting}"
+        return Requirement(score["value"] > chance, text)
+    distance = (score["value"] - chance) / score["standard_error"]
+    text = (
+        f"held-out cloze at k = 0 (acc_mutual_info) {mean_and_error(score)} is {distance:.1f} "
+        f"standard errors above chance, {chance:g}; {setting}"
     )
+    return Requirement(distance > required, text)
 
 
 def _heading(text: str) -> Text:
@@ -109,32 +134,31 @@ def _heading(text: str) -> Text:
 
 
 def _figures(run: RunData) -> Table:
-    tokens = run.counts["tokenize"]
+    """Return sizes and losses of the run, one a line."""
+    # Sums over all sources.
     train = run.counts["train"]
-    names = list(run.counts["prepare"]["sources"])
-    documents = {
-        split: sum(run.documents(name, split) for name in names)
-        for split in ("train", "validation")
-    }
-    size = sum(run.text_bytes(name) for name in names)
-    of_text = human_bytes(size) if size else "no text: ids that existed"
-    held = {
-        split: sum(s[split]["tokens"] for s in tokens["sources"].values())
-        for split in ("train", "validation")
-    }
+    sources = list(run.counts["prepare"]["sources"])
+    tokens = run.counts["tokenize"]["sources"].values()
+    train_documents = sum(run.documents(source, "train") for source in sources)
+    held_out_documents = sum(run.documents(source, "validation") for source in sources)
+    train_tokens = sum(counts["train"]["tokens"] for counts in tokens)
+    held_out_tokens = sum(counts["validation"]["tokens"] for counts in tokens)
+    text_bytes = sum(run.text_bytes(source) for source in sources)
+    size = "no text: existing token ids"
+    if text_bytes:
+        size = human_bytes(text_bytes)
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_row(
-        "documents",
-        f"{documents['train']:,} to train on, {documents['validation']:,} held out ({of_text})",
+        "documents", f"{train_documents:,} to train on, {held_out_documents:,} held out ({size})"
     )
-    table.add_row("tokens", f"{held['train']:,} to train on, {held['validation']:,} held out")
+    table.add_row("tokens", f"{train_tokens:,} to train on, {held_out_tokens:,} held out")
     table.add_row("parameters", f"{train['parameters']:,}")
     table.add_row(
         "steps",
         f"{train['step']:,} = {train['tokens']:,} tokens, {train['tokens_per_second']:,.0f} "
-        "tokens/s "
-        f"({train['ranks']} ranks on {train['device']}, ZeRO {train['zero_stage']})",
+        f"tokens/s ({train['ranks']} ranks on {train['device']}, ZeRO {train['zero_stage']})",
     )
     table.add_row("loss", f"{train['loss']:.3f} nats per token at the last step")
     table.add_row("validation loss", _validation(run))
@@ -142,8 +166,7 @@ def _figures(run: RunData) -> Table:
 
 
 def _sources(run: RunData) -> Table:
-    train = run.counts["train"]
-    bits = run.counts["evaluate"]["bits_per_byte"]
+    """Return the measurements on held-out text, one line for each source."""
     table = Table("source", box=None, pad_edge=False, header_style="dim")
     for heading in (
         "bits per byte",
@@ -152,18 +175,24 @@ def _sources(run: RunData) -> Table:
         "unigram entropy",
     ):
         table.add_column(heading, justify="right")
+    train = run.counts["train"]
+    bits = run.counts["evaluate"]["bits_per_byte"]
     for source in run.counts["prepare"]["sources"]:
-        figures = (
-            bits.get(source, {}).get("value"),
-            train["validation_bits_per_byte_by_source"].get(source),
-            train["validation_loss_by_source"].get(source),
-            train["unigram_entropy_by_source"].get(source),
+        bits_per_byte: float | None = None
+        if source in bits:
+            bits_per_byte = bits[source]["value"]
+        table.add_row(
+            source,
+            three_decimals(bits_per_byte),
+            three_decimals(train["validation_bits_per_byte_by_source"].get(source)),
+            three_decimals(train["validation_loss_by_source"].get(source)),
+            three_decimals(train["unigram_entropy_by_source"].get(source)),
         )
-        table.add_row(source, *("" if figure is None else f"{figure:.3f}" for figure in figures))
     return table
 
 
 def _scores(run: RunData) -> Table:
+    """Return the few-shot scores, one line for each task and metric."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("task", "metric"):
         table.add_column(heading, no_wrap=True)
@@ -172,9 +201,13 @@ def _scores(run: RunData) -> Table:
     table.add_column("chance", justify="right", no_wrap=True)
     previous = None
     for task, metric in run.score_names:
-        rows = [run.score(task, metric, shots) for shots in run.shots]
-        cells = [mean_and_error(row) for row in rows]
-        table.add_row("" if task == previous else task, metric, *cells, chance_of(rows))
+        cells = [mean_and_error(run.score(task, metric, shots)) for shots in run.shots]
+        chance = chance_in_words(run.scores_of(task, metric))
+        # A task is named once, on the line of its first metric.
+        name = task
+        if task == previous:
+            name = ""
+        table.add_row(name, metric, *cells, chance)
         previous = task
     return table
 
@@ -190,6 +223,5 @@ def _seconds(run: RunData) -> Table:
 
 def _continuation(run: RunData) -> Text:
     export = run.counts["export"]
-    return styled(export["prompt"], "bold") + styled(
-        export["continuation"].removeprefix(export["prompt"])
-    )
+    continuation = export["continuation"].removeprefix(export["prompt"])
+    return styled(export["prompt"], "bold") + styled(continuation)

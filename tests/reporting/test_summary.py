@@ -61,7 +61,7 @@ def test_one_missed_requirement_is_enough_and_none_set_asks_nothing(run_file: Pa
 
 
 def test_the_limit_itself_is_enough_for_the_gain_and_not_for_the_cloze(run_file: Path) -> None:
-    from pipeline.reporting.run_data import read_run
+    from pipeline.reporting.run_data import read_finished_run
 
     config = load(
         run_file,
@@ -70,7 +70,8 @@ def test_the_limit_itself_is_enough_for_the_gain_and_not_for_the_cloze(run_file:
     write_fake_run(
         config, cloze=0.25 + 4 * 0.035 - 1e-12, loss=3.75
     )  # 1 - 3.75 / 5 = 0.25, exactly
-    assert [reached for reached, _ in requirements(config, read_run(config))] == [True, False]
+    checked = requirements(config, read_finished_run(config))
+    assert [requirement.is_reached for requirement in checked] == [True, False]
 
 
 def test_unfinished_stages_are_named(run_file: Path) -> None:
@@ -120,7 +121,7 @@ def test_of_ids_that_existed_no_text_is_counted(
     }
     path.write_text(json.dumps(manifest))
     print_summary(config)
-    assert "96 to train on, 4 held out (no text: ids that existed)" in capsys.readouterr().out
+    assert "96 to train on, 4 held out (no text: existing token ids)" in capsys.readouterr().out
     report(config)
     page = (config.paths.run_dir / "report.html").read_text()
     cells = "".join(
