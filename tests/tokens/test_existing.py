@@ -349,7 +349,7 @@ def test_settings_that_do_not_fit_are_told(pairs_run: Path, run_file: Path) -> N
     )
     pairs_run.write_text(text)
     with pytest.raises(
-        ConfigError, match=r"sources\.web\.validation_paths: only for kind megatron"
+        ConfigError, match=r"sources\.web\.validation_paths: only kind megatron"
     ):
         load(pairs_run)
     pairs_run.write_text(RUN.replace("paths: [pairs/one]", "slice: code"))
