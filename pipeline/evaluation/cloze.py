@@ -22,18 +22,18 @@ from pipeline.errors import DataError
 from pipeline.evaluation.questions import CHOICES, Draft, TaskData, place_answers
 
 CONTEXT_CHARACTERS = 96
-"""Least length of a context; it goes on to the next single space, at most `SEARCH_CHARACTERS`
-further."""
+"""Least length of a context, which ends at the next single space."""
 SEARCH_CHARACTERS = 32
+"""Most characters between that length and the space."""
 CONTINUATION_CHARACTERS = 72
 PASSAGES_PER_DOCUMENT = 8
-"""So that a single long document does not make the test."""
+"""Most passages of one document, so that a long document does not dominate the task."""
 DOCUMENTS_PER_SOURCE = 5_000
-"""Documents that are looked at, at most."""
+"""Most documents that are read of a source."""
 EXAMPLE_SHARE = 5
-"""Every fifth document gives solved examples only."""
+"""One document in this many gives only solved examples."""
 LEAST_QUESTIONS = 20
-"""With fewer the standard error is above 0.1 and the score says nothing."""
+"""Least number of questions: with fewer, the standard error of the score is above 0.1."""
 
 _CUT = re.compile(r"(?<=\S) (?=\S)")
 
@@ -51,11 +51,10 @@ class Passage:
 def heldout_cloze(
     documents_dir: Path, sources: Sequence[str], questions: int, examples: int, seed: int
 ) -> TaskData:
-    """Return questions drawn evenly over the sources, and examples from documents that no question
-    comes from.
+    """Return questions drawn evenly from the sources, and examples from other documents.
 
-    Fewer come back where the held-out text runs out. Raises DataError below `LEAST_QUESTIONS` (or
-    the number asked for), or a quarter of the examples.
+    Returns fewer where the held-out text runs out. Raises DataError where it gives fewer than
+    `LEAST_QUESTIONS` (or the number asked for, if smaller), or a quarter of the examples.
     """
     scored: dict[str, list[Passage]] = {}
     shown: dict[str, list[Passage]] = {}
@@ -71,19 +70,17 @@ def heldout_cloze(
     if len(data.questions) < least or len(data.examples) < least_examples:
         raise DataError(
             f"{documents_dir}: the held-out documents give {len(data.questions)} cloze questions "
-            "and "
-            f"{len(data.examples)} solved examples; {least} and {least_examples} are the least "
-            f"(each takes {CHOICES} "
-            f"passages of about {CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS} characters, not all "
-            "from one document). "
-            f"Raise prepare.validation_fraction, or take heldout_cloze out of evaluation.tasks."
+            f"and {len(data.examples)} solved examples; {least} and {least_examples} are the least "
+            f"(each takes {CHOICES} passages of about "
+            f"{CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS} characters, not all from one "
+            "document). Raise prepare.validation_fraction, or take heldout_cloze out of "
+            "evaluation.tasks."
         )
     return data
 
 
 def passages(text: str) -> Iterator[tuple[str, str]]:
-    """Yield non-overlapping (context, continuation) pairs of a text, skipping what is mostly layout
-    or symbols."""
+    """Yield pairs of context and continuation that do not overlap; passages of symbols are skipped."""
     start = 0
     while cut := _CUT.search(text, start + CONTEXT_CHARACTERS):
         if cut.start() > start + CONTEXT_CHARACTERS + SEARCH_CHARACTERS:
@@ -101,13 +98,12 @@ def passages(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_prose(text: str) -> bool:
-    """Tell whether letters and digits make up more than half of a text."""
+    """Return whether letters and digits make up more than half of a text."""
     return 2 * sum(map(str.isalnum, text)) > len(text)
 
 
 def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], list[Passage]]:
-    """Return passages for questions and passages for examples, in an order that depends on the
-    documents' ids only."""
+    """Return passages for questions and for examples, in an order set by the documents' ids alone."""
     documents = {}
     for identity, text in islice(
         iterate_texts(documents_dir, source, "validation"), DOCUMENTS_PER_SOURCE
@@ -121,25 +117,29 @@ def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], lis
     scored: list[Passage] = []
     shown: list[Passage] = []
     seen: set[str] = set()
-    for turn in range(
-        PASSAGES_PER_DOCUMENT
-    ):  # the first passage of every document, then the second ones
+    # The first passages of all documents, then the second ones.
+    for turn in range(PASSAGES_PER_DOCUMENT):
         for rank, identity in enumerate(order):
             if turn >= len(documents[identity]):
                 continue
             context, continuation = documents[identity][turn]
-            if (
-                not {context, continuation} & seen
-            ):  # licence headers and the like come again and again
-                seen |= {context, continuation}
-                target = shown if rank % EXAMPLE_SHARE == EXAMPLE_SHARE - 1 else scored
-                target.append(Passage(source, identity, context, continuation))
+            # Licence headers and the like stand in many documents.
+            if {context, continuation} & seen:
+                continue
+            seen |= {context, continuation}
+            passage = Passage(source, identity, context, continuation)
+            if rank % EXAMPLE_SHARE == EXAMPLE_SHARE - 1:
+                shown.append(passage)
+            else:
+                scored.append(passage)
     return scored, shown
 
 
 def _drafts(pools: Mapping[str, list[Passage]], rng: Random) -> Iterator[Draft]:
-    """Use the pools up: sources in turn, each question with one or two distractors of its own
-    source."""
+    """Yield questions from the pools, sources in turn, until the passages run out.
+
+    Each question has one or two wrong answers from its own source.
+    """
     remaining = {source: list(reversed(pool)) for source, pool in pools.items()}
     number = 0
     while any(remaining.values()):
@@ -162,8 +162,10 @@ def _drafts(pools: Mapping[str, list[Passage]], rng: Random) -> Iterator[Draft]:
 def _take(
     remaining: dict[str, list[Passage]], passage: Passage, own: bool, rng: Random
 ) -> Passage | None:
-    """Remove and return a passage of another document: of the same source, or of another one, as
-    far as there are."""
+    """Remove and return a passage of another document, or None where there is none.
+
+    `own`: whether to prefer the passage's own source over another one.
+    """
     others = [source for source in remaining if source != passage.source and remaining[source]]
     first = (
         [passage.source]

@@ -1,11 +1,10 @@
-"""The stage `evaluate`: few-shot scores and bits per byte of the exported model, by the EleutherAI
-harness.
+"""The stage `evaluate`: few-shot scores and bits per byte of the exported model.
 
 Reads run_dir/export (a transformers folder) and the validation documents; writes
 run_dir/evaluation: `tasks/` (the built-in tasks, see `tasks.py`), `shots_<k>.json` and
-`bits_per_byte.json`, each the harness's own result with `provenance` added. A file whose provenance
-carries the fingerprint of what is asked for now is kept, so that an interrupted evaluation goes on
-where it was.
+`bits_per_byte.json`, each a result of the EleutherAI harness with `provenance` added. A result
+whose provenance has the fingerprint of what is asked for now is kept, so that an interrupted
+evaluation continues where it stopped.
 """
 
 import importlib.metadata
@@ -29,22 +28,24 @@ from pipeline.store.layout import TASKS, RunFolder, data_folder, run_folder
 from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_JSON
 
 FORMAT = 2
-"""Raised when a result file says more or something else, so that those of before are made again."""
+"""Increased when the content of result files changes, so that older ones are made again."""
 ACCURACIES = ("acc", "exact_match")
-"""How metrics begin that count right answers, so that guessing among the choices scores the share
-of right ones."""
+"""Prefixes of metrics that count right answers, for which guessing among the choices has a score."""
 READ_BESIDE_WEIGHTS = (MODEL_CONFIG, TOKENIZER_JSON, TOKENIZER_CONFIG)
-"""Files of an exported folder that decide the scores, too."""
+"""Files of an exported folder that decide the scores, besides the weights."""
 
 
 @dataclass(frozen=True)
 class PlannedResult:
-    """What one result file holds: some tasks at one number of shots."""
+    """One result file: some tasks at one number of shots."""
 
     name: str
+    """Name of the file, without its suffix."""
     label: str
+    """Text beside the progress bar."""
     tasks: tuple[str, ...]
     shots: int
+    """Solved examples before each question."""
     fingerprint: str
     """Hash of the weights, config and tokenizer, the questions, the tasks' names and the shots."""
 
@@ -52,12 +53,14 @@ class PlannedResult:
 def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     """Score the exported model; every metric of every task is a row of `scores`.
 
-    Raises DataError where the export is missing or the held-out text is too little, ConfigError for
-    unknown tasks, and as `check` does.
+    Raises DataError where the export is missing or there is too little held-out text; ConfigError
+    for unknown tasks, and where `heldout_cloze` has no source with text.
     """
     run = run_folder(config)
     model_folder = exported_model(config.paths.run_dir)
     refuse_cloze_without_text(config)
+
+    # Write the built-in tasks; only sources with text have held-out documents.
     with_text = [name for name, source in config.sources.items() if source.has_documents]
     without = ", ".join(name for name in config.sources if name not in with_text)
     if without:
@@ -66,6 +69,8 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
             "elsewhere (kind megatron)"
         )
     names = write_tasks(run.tasks, data_folder(config).documents, with_text, config.evaluation)
+
+    # Fingerprint what decides the scores, and make the results that are missing.
     files = {f"{TASKS}/{name}": file_record(run.tasks / name) for name in names}
     weights = {
         path.name: file_record(path)["checksum"]
@@ -80,33 +85,36 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     missing = [piece for piece in pieces if not _is_done(run, piece)]
     if missing:
         _score(config, model_folder, weights, missing)
+
+    # Remove results that are no longer asked for.
     results = [run.scores(piece.name) for piece in pieces]
-    every = [run.scores(name).name for name in ("shots_*", "bits_per_byte")]
-    remove_unlisted(run.evaluation, [path.name for path in results], every)
+    patterns = [run.scores(name).name for name in ("shots_*", "bits_per_byte")]
+    remove_unlisted(run.evaluation, [path.name for path in results], patterns)
     files |= {path.name: file_record(path) for path in results}
     return Result(_counts(run, pieces), files)
 
 
 def refuse_cloze_without_text(config: RunConfig) -> None:
-    """Raise ConfigError where a task needs held-out text and no source has any, before hours of
-    training."""
-    if "heldout_cloze" in config.evaluation.tasks and not any(
-        s.has_documents for s in config.sources.values()
-    ):
-        raise ConfigError(
-            [
-                "evaluation.tasks: heldout_cloze makes its questions of held-out text, and no "
-                "source has text (all are of "
-                "kind megatron). Take it out, for example evaluation.tasks=[patterns,arithmetic]; "
-                "or add a source with "
-                "documents, with weight 0 in data.mixture if it is not to be trained on"
-            ]
-        )
+    """Raise ConfigError where `heldout_cloze` is asked for and no source has text.
+
+    Called before hours of training.
+    """
+    if "heldout_cloze" not in config.evaluation.tasks:
+        return
+    if any(source.has_documents for source in config.sources.values()):
+        return
+    raise ConfigError(
+        [
+            "evaluation.tasks: heldout_cloze makes its questions from held-out text, and no source "
+            "has text (all are of kind megatron). Take it out, for example "
+            "evaluation.tasks=[patterns,arithmetic]; or add a source with documents, with weight 0 "
+            "in data.mixture if it is not to be trained on"
+        ]
+    )
 
 
 def exported_model(run_dir: Path) -> Path:
-    """Return the transformers folder that the stage `export` wrote last. Raises DataError where
-    there is none."""
+    """Return the folder that the stage `export` wrote last. Raises DataError where there is none."""
     run = RunFolder(run_dir)
     manifest = read_manifest(run.export_manifest)
     if manifest is None:
@@ -117,7 +125,12 @@ def exported_model(run_dir: Path) -> Path:
 def _plan_results(
     config: RunConfig, model: Mapping[str, str], tasks: Mapping[str, str]
 ) -> list[PlannedResult]:
-    def piece(name: str, label: str, names: Sequence[str], shots: int) -> PlannedResult:
+    """Return the result files that the run file asks for.
+
+    `model`, `tasks`: checksums of the exported files and of the task files, by name.
+    """
+
+    def planned(name: str, label: str, names: Sequence[str], shots: int) -> PlannedResult:
         identity = {
             "format": FORMAT,
             "model": model,
@@ -131,20 +144,23 @@ def _plan_results(
         )
 
     settings = config.evaluation
-    grid = sorted(set(settings.shots)) if settings.tasks else []
-    pieces = [piece(f"shots_{k}", f"evaluate: k = {k}", settings.tasks, k) for k in grid]
-    every = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
-    names = [
-        name for name in every if f"{TASKS}/{name}.yaml" in tasks
-    ]  # a source without held-out text has none
+    results: list[PlannedResult] = []
+    if settings.tasks:
+        for k in sorted(set(settings.shots)):
+            results.append(planned(f"shots_{k}", f"evaluate: k = {k}", settings.tasks, k))
+
+    # A source without held-out text has no such task.
+    names = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
+    names = [name for name in names if f"{TASKS}/{name}.yaml" in tasks]
     if names:
-        pieces.append(piece("bits_per_byte", "evaluate: bits per byte", names, 0))
-    return pieces
+        results.append(planned("bits_per_byte", "evaluate: bits per byte", names, 0))
+    return results
 
 
-def _is_done(run: RunFolder, piece: PlannedResult) -> bool:
-    known = read_json(run.scores(piece.name))
-    return known is not None and known["provenance"]["fingerprint"] == piece.fingerprint
+def _is_done(run: RunFolder, planned: PlannedResult) -> bool:
+    """Return whether the result is on disk with this fingerprint."""
+    result = read_json(run.scores(planned.name))
+    return result is not None and result["provenance"]["fingerprint"] == planned.fingerprint
 
 
 def _score(
@@ -153,7 +169,7 @@ def _score(
     weights: Mapping[str, str],
     pieces: Sequence[PlannedResult],
 ) -> None:
-    """Load the model once, run the pieces, write each result as soon as it is there."""
+    """Load the model once, score it, and write each result as soon as it is complete."""
     # Set before the libraries are imported: nothing may ask the network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -161,13 +177,16 @@ def _score(
     from pipeline.evaluation import harness
     from pipeline.evaluation.known_tasks import find_tasks
 
+    # Build the tasks of all results, and load the model.
     run = run_folder(config)
     settings = config.evaluation
     task_names = list(dict.fromkeys(name for piece in pieces for name in piece.tasks))
     manager = find_tasks(task_names, [run.tasks, *settings.task_paths])
     model = harness.HarnessModel(model_folder, settings.batch_sequences)
     has_warned: set[tuple[str, int]] = set()
+
     for piece in pieces:
+        # Score, and record what the scores were made with.
         started = time.monotonic()
         result = harness.score(model, manager, piece.tasks, piece.shots, piece.label)
         cut_requests = {task: count for task, count in model.cut_requests.items() if count}
@@ -186,39 +205,43 @@ def _score(
             f"{piece.label}: {counted_noun(len(piece.tasks), 'task')} in "
             f"{human_seconds(time.monotonic() - started)}"
         )
+
+        # Warn once for each task and k: a task that fixes its shots is the same at every k.
         for task, count in cut_requests.items():
             shots = result["n-shot"].get(task, piece.shots)
-            if (task, shots) in has_warned:  # a task that fixes its shots is the same at every k
+            if (task, shots) in has_warned:
                 continue
             has_warned.add((task, shots))
             warn(
                 f"k = {shots}: {count:,} of {model.requests[task]:,} sequences of {task} were "
-                "longer than the model's "
-                f"{model.max_length} tokens and lost their beginning"
+                f"longer than the model's {model.max_length} tokens and lost their beginning"
             )
 
 
 def _counts(run: RunFolder, pieces: Sequence[PlannedResult]) -> EvaluateCounts:
+    """Return the scores and the bits per byte of all results."""
     scores: list[TaskScore] = []
     bits: dict[str, BitsPerByte] = {}
     questions: dict[str, int] = {}
     for piece in pieces:
         result: HarnessResult = read_json(run.scores(piece.name))
+        # Few-shot scores. A task that fixes its number of examples comes again with every k.
         if piece.name != "bits_per_byte":
             seen = {(row["task"], row["metric"], row["shots"]) for row in scores}
-            rows = score_rows(
-                result, piece.shots
-            )  # a task that fixes its number of examples comes again with every k
+            rows = score_rows(result, piece.shots)
             scores += [
                 row for row in rows if (row["task"], row["metric"], row["shots"]) not in seen
             ]
             questions |= {task: count["effective"] for task, count in result["n-samples"].items()}
             continue
+        # Bits per byte, with the bytes of the text that was scored.
         for task in piece.tasks:
             lines = (run.tasks / f"{task}.jsonl").read_text("utf-8").split("\n")
             size = sum(len(json.loads(line)["text"].encode()) for line in lines if line)
             value = result["results"][task]["bits_per_byte,none"]
             bits[task.removeprefix(BITS_PER_BYTE)] = {"value": value, "bytes": size}
+
+    # The line that the stage ends with.
     parts = []
     if scores:
         shots = ", ".join(str(k) for k in sorted({row["shots"] for row in scores}))
@@ -239,24 +262,25 @@ def _counts(run: RunFolder, pieces: Sequence[PlannedResult]) -> EvaluateCounts:
 
 
 def score_rows(result: HarnessResult, shots: int) -> list[TaskScore]:
-    """Return one row for every metric of every task and group in the harness's result, in its
-    order.
+    """Return a row for each metric of each task and group in the harness's result, in its order.
 
-    The harness's own account of the examples shown counts (`n-shot`); `shots`, those asked for, for
-    groups whose tasks differ in it.
+    The number of examples is the one that the harness reports (`n-shot`). `shots`, the number asked
+    for, stands in for groups whose tasks differ in it.
     """
     rows: list[TaskScore] = []
     for task, values in result["results"].items():
+        # The questions of a group are those of its tasks.
         members = result.get("group_subtasks", {}).get(task) or [task]
         items = {
             member: result["n-samples"][member]["effective"]
             for member in members
             if member in result["n-samples"]
         }
+        # Values without a filter are no metrics: the alias, the sample count, the standard errors.
         for key, value in values.items():
             metric, comma, filter_name = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
-                continue  # alias, sample count, the standard errors themselves
+                continue
             error = values.get(f"{metric}_stderr,{filter_name}")
             rows.append(
                 {
@@ -273,8 +297,7 @@ def score_rows(result: HarnessResult, shots: int) -> list[TaskScore]:
 
 
 def _chance(result: HarnessResult, items: Mapping[str, int]) -> float | None:
-    """Return what guessing scores in some tasks together, None where one of them offers no
-    choices."""
+    """Return the score of guessing over several tasks; None where one of them has no choices."""
     right = 0.0
     for task, count in items.items():
         chance = result.get("chance", {}).get(task)

@@ -1,5 +1,8 @@
-"""What is known of the evaluation's tasks before there is a model. Free of lm-eval: a process of
-its own builds them."""
+"""Checks of the evaluation's tasks before there is a model. Imports no lm-eval.
+
+A process of its own (`task_check.py`) builds the tasks. Reads the files below
+`evaluation.task_paths`.
+"""
 
 import os
 from collections.abc import Iterator
@@ -15,8 +18,7 @@ from pipeline.store.files import fingerprint
 from pipeline.work.separate_checks import found_by
 
 VERSION = 1
-"""Raised when `task_check` refuses more or tells more, so that kept verdicts are not taken for new
-ones."""
+"""Increased when `task_check` refuses or returns something else: older verdicts are not used then."""
 DATA_VARIABLES = (
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -24,34 +26,33 @@ DATA_VARIABLES = (
     "HF_HUB_OFFLINE",
     "HF_DATASETS_OFFLINE",
 )
-"""Environment variables that decide where data are looked for."""
+"""Environment variables that decide where the data of tasks are searched."""
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What the run file's tasks will ask of the model."""
+    """What the tasks of a run file demand of the model."""
 
     generated_tokens: dict[str, int]
-    """The most tokens that a task has the model write, by the names of those tasks."""
+    """Task that has the model write -> most tokens written."""
 
 
 def foreign_tasks(config: RunConfig) -> list[str]:
-    """Return the tasks of the run file that this project does not make itself."""
+    """Return the tasks of the run file that are not built in."""
     return [name for name in dict.fromkeys(config.evaluation.tasks) if name not in BUILT_IN]
 
 
 def check_named_tasks(config: RunConfig) -> None:
-    """Raise ConfigError for what can be said at once: folders that are not there, tasks that would
-    be scored twice."""
+    """Raise ConfigError for folders that do not exist, and tasks that would be scored twice."""
     problems = [
-        f"evaluation.task_paths: {folder} is no folder; name one with task files of lm-eval, or "
+        f"evaluation.task_paths: {folder} is not a folder; name one with task files of lm-eval, or "
         "leave it out"
         for folder in config.evaluation.task_paths
         if not folder.is_dir()
     ]
     names = config.evaluation.tasks
     problems += [
-        f"evaluation.tasks: {name} is a part of patterns, which is there, too; leave one of them "
+        f"evaluation.tasks: {name} is a part of patterns, which is also listed; leave one of them "
         "out"
         for name in dict.fromkeys(names)
         if name in PATTERN_TASKS and "patterns" in names
@@ -61,8 +62,7 @@ def check_named_tasks(config: RunConfig) -> None:
 
 
 def check_built_tasks(config: RunConfig) -> None:
-    """Raise ConfigError for tasks that are nowhere, lack their data, or write more than the model
-    sees at once."""
+    """Raise ConfigError for tasks that do not exist, lack data, or write more than a context holds."""
     if not foreign_tasks(config) or not config.evaluation.shots:
         return
     decides = _what_decides(config)
@@ -73,10 +73,9 @@ def check_built_tasks(config: RunConfig) -> None:
         return
     positions = model_facts(config).positions
     problems = [
-        f"evaluation.tasks: {name!r} has the model write up to {count} tokens, and it sees "
-        f"{positions} at once, question "
-        "included; raise model.config.max_position_embeddings, give the task fewer (max_gen_toks), "
-        "or leave it out"
+        f"evaluation.tasks: {name!r} has the model write up to {count} tokens, but its context "
+        f"holds {positions}, the question included; raise model.config.max_position_embeddings, "
+        "give the task fewer (max_gen_toks), or leave it out"
         for name, count in facts.generated_tokens.items()
         if positions is not None and count >= positions
     ]
@@ -85,10 +84,9 @@ def check_built_tasks(config: RunConfig) -> None:
 
 
 def describe_task_files(config: RunConfig) -> dict[str, str | None]:
-    """Describe the files of foreign tasks, definitions and data, by name, size and time, for the
-    stage's fingerprint.
+    """Return a hash of the files in each folder of tasks, for the fingerprint of `evaluate`.
 
-    None for a folder that has been moved away.
+    The hash is of the names, sizes and modification times; None for a folder that is gone.
     """
     if not foreign_tasks(config):
         return {}

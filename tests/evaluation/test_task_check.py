@@ -94,7 +94,7 @@ def test_a_group_and_its_member_are_one_too_many(run_file: Path, tasks: Path) ->
         check_tasks(settings(run_file, "parity, all_of_them", "evaluation.shots=[0]"))
     with pytest.raises(ConfigError, match=r"evaluation\.tasks: pattern_copy is a part of patterns"):
         check_named_tasks(settings(run_file, "pattern_copy, patterns"))
-    with pytest.raises(ConfigError, match=r"evaluation\.task_paths: .*/nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"evaluation\.task_paths: .*/nowhere is not a folder"):
         check_named_tasks(
             load(run_file, [f"evaluation.task_paths=[{run_file.parent / 'nowhere'}]"])
         )
@@ -123,7 +123,7 @@ def test_what_is_generated_has_to_leave_room_for_the_question(
             check_built_tasks(config)
             continue
         with pytest.raises(
-            ConfigError, match=r"evaluation\.tasks: 'parity' .* 8 tokens, and it sees 8"
+            ConfigError, match=r"evaluation\.tasks: 'parity' .* 8 tokens, but its context holds 8"
         ):
             check_built_tasks(config)
     assert asked == ["task_check", "model_check", "model_check", "model_check"]

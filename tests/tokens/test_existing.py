@@ -348,9 +348,7 @@ def test_settings_that_do_not_fit_are_told(pairs_run: Path, run_file: Path) -> N
         "kind: megatron, paths: [pairs/one]", "kind: jsonl, paths: [x], validation_paths: [y]"
     )
     pairs_run.write_text(text)
-    with pytest.raises(
-        ConfigError, match=r"sources\.web\.validation_paths: only kind megatron"
-    ):
+    with pytest.raises(ConfigError, match=r"sources\.web\.validation_paths: only kind megatron"):
         load(pairs_run)
     pairs_run.write_text(RUN.replace("paths: [pairs/one]", "slice: code"))
     with pytest.raises(ConfigError, match="kind megatron takes `paths"):
