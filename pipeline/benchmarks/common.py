@@ -1,8 +1,7 @@
-"""What all `pipeline benchmark` commands share: whole processes measured in turn, medians, a table,
-a JSON file.
+"""Shared parts of all `pipeline benchmark` commands: timed processes, medians, tables, JSON.
 
-Machines are noisy: every round measures everything once, so that what is compared was measured side
-by side.
+Machines are noisy: every round measures each part once, so that compared figures were measured at
+about the same time. Writes the file of results.
 """
 
 import json
@@ -23,27 +22,40 @@ from pipeline.store.files import write_json
 from pipeline.work.executor import core_count
 
 LEAST_WIDTH = 110
-"""Columns of a table: a narrower terminal breaks lines rather than figures."""
+"""Columns that a table has at least: a narrower terminal wraps whole lines, not figures."""
+
+
+Figures = Mapping[str, float]
+"""Name of a figure, with its unit -> value."""
+Measurement = Callable[[], Figures]
+"""Function that measures one part of a benchmark."""
 
 
 @dataclass(frozen=True)
-class Process:
-    """A finished process, as the operating system accounts for it."""
+class FinishedProcess:
+    """Time, memory and output of a finished process."""
 
     wall_seconds: float
     cpu_seconds: float
     peak_bytes: int
-    """Largest resident size of the process itself."""
+    """Largest resident set of the process itself, without its children."""
     output: str
+    """All that the process printed."""
 
     @property
     def result(self) -> dict[str, Any]:
-        """The last line it printed, which is JSON."""
+        """Last line of the output, parsed as JSON."""
         return json.loads(self.output.splitlines()[-1])
 
 
-def run_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
-    """Run a command to its end. Raises UserError with the end of its output if it fails."""
+def run_process(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> FinishedProcess:
+    """Run a command to its end; `environment` adds to this process's own.
+
+    Raises UserError, with the end of the output, where the command fails.
+    """
+    # Run it without the setting that would have it compile every module again.
     inherited = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }
@@ -57,6 +69,8 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
     )
     assert process.stdout is not None
     output = process.stdout.read()
+
+    # wait4 gives the CPU time and memory of this one process.
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -64,33 +78,38 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
         raise UserError(
             f"{' '.join(command)}\nended with exit code {process.returncode}:\n{output[-3000:]}"
         )
-    return Process(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+    return FinishedProcess(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
 
 
 def run_python(
     module: str, *arguments: str, environment: Mapping[str, str] | None = None
-) -> Process:
+) -> FinishedProcess:
     """Run `python -m module arguments` with this interpreter."""
     return run_process([sys.executable, "-m", module, *arguments], environment)
 
 
-def rounds(
-    count: int, parts: Mapping[str, Callable[[], Mapping[str, float]]]
-) -> dict[str, dict[str, float]]:
-    """Measure every part once per round, and return each part's medians."""
-    seen: dict[str, list[Mapping[str, float]]] = {name: [] for name in parts}
+def measure_in_rounds(count: int, parts: Mapping[str, Measurement]) -> dict[str, dict[str, float]]:
+    """Measure every part once in each of `count` rounds, and return the medians of each part."""
+    measured: dict[str, list[Figures]] = {name: [] for name in parts}
     for number in range(1, count + 1):
-        for name, part in parts.items():
+        for name, measure in parts.items():
             note(f"benchmark: round {number} of {count}, {name}")
-            seen[name].append(part())
+            measured[name].append(measure())
     return {
-        name: {key: statistics.median(values[key] for values in found) for key in found[0]}
-        for name, found in seen.items()
+        name: {key: statistics.median(figures[key] for figures in of_part) for key in of_part[0]}
+        for name, of_part in measured.items()
     }
 
 
+def met_or_missed(is_met: bool) -> str:
+    """Return the word for a limit that is met, or is not."""
+    if is_met:
+        return "met"
+    return "MISSED"
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text under their columns, numbers to the right."""
+    """Print a table; the first column is aligned to the left, the others to the right."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -103,6 +122,6 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Write what was measured, with versions and commit, as JSON."""
+    """Write the results as JSON, with library versions, commit and number of cores."""
     write_json(path, {**results, "environment": environment(), "cores": core_count()})
     note(f"benchmark: wrote {path}")

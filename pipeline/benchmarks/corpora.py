@@ -1,5 +1,7 @@
-"""Corpora to measure reading with: simulated ones as large as the largest, which take no disk, and
-a real one."""
+"""Corpora to measure reading with: simulated ones of any size, and a real one of random ids.
+
+Writes token files and the manifests that readers need. A simulated corpus takes no disk space.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,15 +23,14 @@ DOCUMENTS_AT_ONCE = 10_000
 
 
 def llama_mixture() -> dict[str, float]:
-    """Return LLaMA's seven sources and their weights."""
+    """Return the weight of each of LLaMA's seven sources."""
     return read_yaml(PRESETS / "mixtures" / "llama.yaml")
 
 
-def simulate(data_dir: Path, tokens: int, files: int) -> None:
-    """Write token files that are holes, in LLaMA's proportions, and a manifest as `tokenize` would;
-    it takes no disk.
+def write_simulated(data_dir: Path, tokens: int, files: int) -> None:
+    """Write sparse token files in LLaMA's proportions, with a manifest as `tokenize` writes it.
 
-    Only the `.bin` files exist: opening a run's data reads no others.
+    They take no disk space. Only the `.bin` files exist: opening a run's data reads no others.
     """
     weights = llama_mixture()
     records: dict[str, dict[str, Any]] = {}
@@ -47,25 +48,25 @@ def simulate(data_dir: Path, tokens: int, files: int) -> None:
 
 
 def _invented_record(size: int, suffix: str) -> dict[str, Any]:
-    """Return a record as long as a real one."""
-    return {"bytes": size, "checksum": "0" * 32} | (
-        {} if suffix == ".doc" else {"samples": "0" * 32}
-    )
+    """Return a manifest record of a file, as long as a real one."""
+    record: dict[str, Any] = {"bytes": size, "checksum": "0" * 32}
+    if suffix != ".doc":
+        record["samples"] = "0" * 32
+    return record
 
 
-def write_real(
+def write_random(
     data_dir: Path, tokens: int, mean_document: int, vocab_size: int = VOCAB_SIZE
 ) -> None:
-    """Write one file of random ids, in documents of exponentially distributed lengths, each with
-    its end."""
-    dice = np.random.default_rng(1)
+    """Write one file of random token ids, with documents of exponentially distributed lengths."""
+    random = np.random.default_rng(1)
     with ShardWriter(DataFolder(data_dir).tokens / "web" / "train_000000_000", DTYPE) as writer:
         while writer.tokens < tokens:
             lengths = np.minimum(
-                dice.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20
+                random.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20
             )
             lengths = lengths[np.cumsum(lengths) - lengths < tokens - writer.tokens]
-            ids = dice.integers(1, vocab_size, lengths.sum(), DTYPE.type)
+            ids = random.integers(1, vocab_size, lengths.sum(), DTYPE.type)
             ids[np.cumsum(lengths) - 1] = END_OF_DOCUMENT
             writer.add(ids, lengths, writer.documents + np.arange(len(lengths)))
         files = {
@@ -88,8 +89,10 @@ def _write_manifests(
 
 
 def make_config(data_dir: Path, mixture: Mapping[str, float], data: Mapping[str, Any]) -> RunConfig:
-    """Return settings that read a corpus; `data` is that section of a run file, without
-    `mixture`."""
+    """Return a run's settings that read a corpus of this module.
+
+    `data` is the section `data` of a run file, without `mixture`.
+    """
     return RunConfig.model_validate(
         {
             "paths": {"data_dir": data_dir, "run_dir": data_dir / "run"},

@@ -1,8 +1,7 @@
-"""`pipeline benchmark loader`: how fast tokens on disk become batches, from any place of a corpus
-of any size.
+"""`pipeline benchmark loader`: start-up time and rate of the loader, for corpora of any size.
 
-Needs no run file and no finished stage: its corpora are made in a scratch folder, which is removed.
-Parts are measured in fresh processes of their own (`loader_parts`).
+Needs no run file and no finished stage: makes its corpora in a scratch folder and removes them.
+Each part is measured in a fresh process (`loader_parts`). Writes JSON.
 """
 
 import json
@@ -12,15 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.common import rounds, run_python, show_table, write_results
-from pipeline.benchmarks.corpora import DTYPE, simulate, write_real
+from pipeline.benchmarks.common import (
+    measure_in_rounds,
+    met_or_missed,
+    run_python,
+    show_table,
+    write_results,
+)
+from pipeline.benchmarks.corpora import DTYPE, write_random, write_simulated
 from pipeline.logs import console, human_bytes, note
 
 PARTS_MODULE = "pipeline.benchmarks.loader_parts"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 GPU_TOKENS_PER_SECOND = 0.5e6
-"""What one GPU at half of 989 TFLOP/s (H100, bf16) takes of a model of N = 125 M weights,
-12 layers, d = 768, T = 2,048:
+"""Tokens per second that one GPU at half of 989 TFLOP/s (H100, bf16) trains on.
+
+For a model of N = 125 M weights, 12 layers, d = 768, T = 2,048:
 494.5e12 / (6 N + 12 x 12 d T) = 0.51e6 (the formula: Chowdhery et al. 2022, appendix B)."""
 BARE = "bare loop over a memory map"
 BARE_KEPT = "the same, inputs and targets, kept"
@@ -43,8 +49,8 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much is measured."""
+class LoaderSizes:
+    """How much the loader benchmark measures."""
 
     corpora: Sequence[Corpus] = (
         Corpus("1 GB", 500_000_000, 10),
@@ -52,26 +58,26 @@ class Sizes:
         Corpus("2.4 TB", 1_200_000_000_000, 10_000),
         Corpus("2.4 TB, many files", 1_200_000_000_000, 100_000),
     )
-    """Tokens take 2 bytes; the third is the one that limits are about."""
+    """Simulated corpora, 2 bytes a token; the limits are held against the third one."""
     resumed_sample: int = 500_000_000
     sequence_length: int = 2048
     real_tokens: int = 250_000_000
-    """Of the file that is read from the page cache."""
+    """Tokens in the file that is read from the page cache."""
     mean_document: int = 800
-    """Tokens."""
+    """Mean length of a document, in tokens."""
     batches: int = 1500
-    """Of 32 rows, per measurement."""
+    """Batches of 32 rows in each measurement."""
     slow_steps: int = 100
     step_seconds: float = 0.1
     read_seconds: float = 0.005
-    """What each read of a slow file system takes."""
+    """Seconds of each read on a slow file system."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and where."""
+    """The sizes and the scratch folder of one run of the benchmark."""
 
-    sizes: Sizes
+    sizes: LoaderSizes
     scratch: Path
     real: Path = field(init=False)
 
@@ -82,30 +88,32 @@ class Bench:
         return self.scratch / f"simulated-{number}"
 
     def part(self, name: str, folder: Path, **arguments: Any) -> Callable[[], Mapping[str, float]]:
-        """Return what runs a part in a fresh process; `data`, where given, gets the sequence
-        length."""
+        """Return a function that measures a part in a fresh process.
+
+        The argument `data`, where given, gets the sequence length.
+        """
         if "data" in arguments:
             arguments["data"] = {"sequence_length": self.sizes.sequence_length, **arguments["data"]}
         given = json.dumps({"folder": str(folder), **arguments})
         return lambda: run_python(PARTS_MODULE, name, given, environment=ONE_THREAD).result
 
 
-def benchmark_loader(count: int, output: Path, sizes: Sizes | None = None) -> None:
-    """Measure, print tables and write JSON."""
-    sizes = sizes or Sizes()
+def benchmark_loader(count: int, output: Path, sizes: LoaderSizes | None = None) -> None:
+    """Measure `count` rounds, print tables and write JSON to `output`."""
+    sizes = sizes or LoaderSizes()
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         bench = Bench(sizes, Path(scratch))
         note("benchmark: making corpora")
         for number, corpus in enumerate(sizes.corpora):
-            simulate(bench.corpus(number), corpus.tokens, corpus.files)
-        write_real(bench.real, sizes.real_tokens, sizes.mean_document)
+            write_simulated(bench.corpus(number), corpus.tokens, corpus.files)
+        write_random(bench.real, sizes.real_tokens, sizes.mean_document)
         bench.part("warm", bench.real)()
-        starts = rounds(count, _starts(bench))
-        packing = rounds(
+        starts = measure_in_rounds(count, _starts(bench))
+        packing = measure_in_rounds(
             count, {"best-fit": bench.part("pack", bench.real, data={"packing": "best-fit"})}
         )["best-fit"]
-        rates = rounds(count, _rates(bench))
-        slow = rounds(count, _slow(bench))
+        rates = measure_in_rounds(count, _rates(bench))
+        slow = measure_in_rounds(count, _slow(bench))
         reads = {
             shuffle: bench.part("reads", bench.real, data={"shuffle": shuffle})()
             for shuffle in ("full", "block")
@@ -146,7 +154,7 @@ def _rates(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
         BARE_KEPT: bench.part("bare_kept", bench.real, batches=batches, length=length),
     }
     for shuffle in ("full", "block"):
-        parts[f"{PLAIN}, {shuffle}"] = ours("read", shuffle=shuffle)
+        parts[f"{PLAIN}, {shuffle}"] = ours("read_by_position", shuffle=shuffle)
         parts[f"{PLAIN_LOCATED}, {shuffle}"] = ours("read_located", shuffle=shuffle)
         for masked in (False, True):
             mask = ", document mask" if masked else ""
@@ -154,14 +162,14 @@ def _rates(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
                 "loader", shuffle=shuffle, document_mask=masked
             )
     best_fit = {"packing": "best-fit", "document_mask": True}
-    parts[f"{PLAIN}, full, best-fit, document mask"] = ours("read", **best_fit)
+    parts[f"{PLAIN}, full, best-fit, document mask"] = ours("read_by_position", **best_fit)
     parts["loader, full, best-fit, document mask"] = ours("loader", **best_fit)
     parts["loader, block, best-fit, document mask"] = ours("loader", shuffle="block", **best_fit)
     return parts
 
 
 def _slow(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
-    """Measure on the second corpus, whose seven sources are interleaved."""
+    """Return the measurements with slow reads, on the second corpus with its seven sources."""
     sizes = bench.sizes
     folder = bench.corpus(min(1, len(sizes.corpora) - 1))
     times = {
@@ -176,16 +184,18 @@ def _slow(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
 
 
 def _ratios(rates: Mapping[str, Mapping[str, float]], bare: str) -> dict[str, float]:
-    """Return each rate as a share of a bare loop's."""
+    """Return each rate divided by the rate of the bare loop `bare`."""
     return {
         name: values["tokens_per_second"] / rates[bare]["tokens_per_second"]
         for name, values in rates.items()
     }
 
 
-def _limits(results: Mapping[str, Any], sizes: Sizes) -> list[dict[str, Any]]:
-    """Return what is demanded and what was measured; `at_least` says on which side of the limit it
-    must be."""
+def _limits(results: Mapping[str, Any], sizes: LoaderSizes) -> list[dict[str, Any]]:
+    """Compare the measured figures with their limits.
+
+    `at_least` in a result tells whether the limit is a lower one.
+    """
     starts = results["start"]
     rates = results["rates"]
     ratios = results["ratios"]
@@ -219,18 +229,20 @@ def _limits(results: Mapping[str, Any], sizes: Sizes) -> list[dict[str, Any]]:
             "measured": measured,
             "limit": limit,
             "at_least": at_least,
-            "met": met(measured, limit, at_least),
+            "met": is_limit_met(measured, limit, at_least),
         }
         for what, measured, limit, at_least in found
     ]
 
 
-def met(measured: float, limit: float, at_least: bool) -> bool:
-    """Return whether a figure is on the right side of its limit."""
-    return measured >= limit if at_least else measured <= limit
+def is_limit_met(measured: float, limit: float, at_least: bool) -> bool:
+    """Tell whether a figure keeps its limit: a lower one with `at_least`, else an upper one."""
+    if at_least:
+        return measured >= limit
+    return measured <= limit
 
 
-def _show(results: Mapping[str, Any], sizes: Sizes) -> None:
+def _show(results: Mapping[str, Any], sizes: LoaderSizes) -> None:
     starts = [
         (
             name,
@@ -270,7 +282,7 @@ def _show(results: Mapping[str, Any], sizes: Sizes) -> None:
                 limit["what"],
                 f"{limit['measured']:,.4g}",
                 f"{'>=' if limit['at_least'] else '<='} {limit['limit']:,.4g}",
-                "met" if limit["met"] else "MISSED",
+                met_or_missed(limit["met"]),
             )
             for limit in results["limits"]
         ],
@@ -284,7 +296,7 @@ def _show(results: Mapping[str, Any], sizes: Sizes) -> None:
 
 
 def _rate_row(
-    name: str, values: Mapping[str, float], results: Mapping[str, Any], sizes: Sizes
+    name: str, values: Mapping[str, float], results: Mapping[str, Any], sizes: LoaderSizes
 ) -> Sequence[str]:
     rate = values["tokens_per_second"]
     per_row = f"{sizes.sequence_length / rate * 1e6:.1f}"
@@ -292,7 +304,7 @@ def _rate_row(
     return (name, f"{rate / 1e6:.1f}", per_row, *shares)
 
 
-def _show_reading(results: Mapping[str, Any], sizes: Sizes) -> None:
+def _show_reading(results: Mapping[str, Any], sizes: LoaderSizes) -> None:
     show_table(
         f"Reads that take {sizes.read_seconds * 1e3:.0f} ms, steps that take "
         f"{sizes.step_seconds * 1e3:.0f} ms",

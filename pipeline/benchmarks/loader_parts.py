@@ -1,8 +1,7 @@
-"""Parts of the way from token files to batches, each measured alone in a fresh process: `python -m`
-this, part, JSON.
+"""Measure one part of the way from token files to batches, alone in a fresh process.
 
-The JSON holds the part's arguments; it prints one JSON line. Rates are tokens per second, sizes
-bytes.
+`python -m pipeline.benchmarks.loader_parts PART ARGUMENTS`; the arguments are JSON. Prints one line
+of JSON: rates in tokens per second, sizes in bytes.
 """
 
 import json
@@ -34,15 +33,15 @@ from pipeline.sampling.stream import OpenFiles
 from pipeline.store.layout import DataFolder
 
 ROWS = 32
-"""Of a batch that one thread reads."""
+"""Rows in a batch that one thread reads."""
 MICRO_BATCH = 8
 GLOBAL_BATCH = 256
 SLOW_BATCH = 32
-"""Sequences of a step in front of a slow file system: micro-batches of 8, four of them."""
+"""Sequences in a step that reads from a slow file system: four micro-batches of 8."""
 
 
 def memory(what: str) -> int:
-    """Return `VmRSS` or `VmHWM` (its highest) of this process.
+    """Return a figure of this process's memory: `VmRSS`, or `VmHWM`, its peak.
 
     Not `ru_maxrss`, which begins with what the parent had when it started this process.
     """
@@ -51,14 +50,13 @@ def memory(what: str) -> int:
 
 
 def _share(batch: int, steps: int) -> RankShare:
-    """All of a run of so many steps of `batch` sequences, whatever their length."""
+    """Return the share of a single rank in a run of `steps` steps of `batch` sequences."""
     alone = groups_of_rank(group_sizes(1), 0)
     return RankShare(alone, MICRO_BATCH, plan_steps(1, batch, batch * steps))
 
 
 def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float]:
-    """From after imports to the first step, which holds a sample of the run, of a simulated
-    corpus."""
+    """Measure the time from the end of the imports to the step that holds sample `sample`."""
     config = make_config(folder, llama_mixture(), data)
     step = sample // GLOBAL_BATCH + 1
     imported = memory("VmRSS")
@@ -81,8 +79,7 @@ def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float
 
 
 def bare(folder: Path, batches: int, length: int) -> dict[str, float]:
-    """Copy rows from a memory-mapped file at random multiples of their length into one array, and
-    do nothing else."""
+    """Copy random rows of a memory-mapped file into one array: the barest loop there can be."""
     batch = np.empty((ROWS, length + 1), np.int64)
 
     def copy(mapped: np.ndarray, places: list[int]) -> None:
@@ -93,15 +90,15 @@ def bare(folder: Path, batches: int, length: int) -> dict[str, float]:
 
 
 def bare_kept(folder: Path, batches: int, length: int) -> dict[str, float]:
-    """The same into new arrays of inputs and targets, of which as many are kept as a loader
-    keeps."""
+    """Copy random rows as `bare` does, into new arrays; keep as many of them as a loader keeps."""
     kept: deque[np.ndarray] = deque(maxlen=(PREFETCHED_STEPS + 1) * GLOBAL_BATCH // ROWS)
 
     def copy(mapped: np.ndarray, places: list[int]) -> None:
         inputs, targets = batch = np.empty((2, ROWS, length), np.int64)
         for row, place in enumerate(places):
             ids = mapped[place : place + length + 1]
-            inputs[row], targets[row] = ids[:-1], ids[1:]
+            inputs[row] = ids[:-1]
+            targets[row] = ids[1:]
         kept.append(batch)
 
     return _bare(folder, batches, length, copy)
@@ -120,7 +117,7 @@ def _bare(
     return {"tokens_per_second": batches * ROWS * length / (time.perf_counter() - started)}
 
 
-def read(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
+def read_by_position(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
     """Read batches in one thread, each by its positions."""
     opened = _open_real(folder, data)
     return _rate(
@@ -129,7 +126,7 @@ def read(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float
 
 
 def read_located(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
-    """The same, with the places of many batches computed together, as the loader does."""
+    """Read batches in one thread; locate many batches together, as the loader does."""
     opened = _open_real(folder, data)
     together = LOCATED_AT_ONCE // ROWS
     places = opened.order.locate(np.arange(0))
@@ -159,7 +156,7 @@ def loader(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, flo
 
 
 def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
-    """Make the index of best-fit packing anew, in this process."""
+    """Build the index of best-fit packing from nothing, in this process."""
     config = make_config(folder, {"web": 1.0}, data)
     index = DataFolder(folder).packing(config.data.sequence_length)
     shutil.rmtree(index, ignore_errors=True)
@@ -177,8 +174,10 @@ def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
 
 
 class SlowFiles(OpenFiles):
-    """Every read takes a while, as on a parallel file system under load; several are answered at
-    once."""
+    """Files whose reads take a fixed time, as on a loaded parallel file system.
+
+    Several reads may wait at the same time.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(1024)
@@ -192,9 +191,10 @@ class SlowFiles(OpenFiles):
 def slow(
     folder: Path, steps: int, step_seconds: float, read_seconds: float, data: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Wait for steps in front of a slow file system, as a loop whose steps take a while."""
+    """Measure how long a loop with steps of `step_seconds` waits for slow files."""
     opened = open_data(make_config(folder, llama_mixture(), data), SlowFiles(read_seconds))
-    waits, started = [], time.perf_counter()  # reading begins with the context
+    waits: list[float] = []
+    started = time.perf_counter()  # the loader starts to read when its context is entered
     with Loader(opened, _share(SLOW_BATCH, steps), range(1, steps + 1), _keep) as given:
         iterator = iter(given)
         for _ in range(steps):
@@ -211,21 +211,23 @@ def slow(
 
 
 class CountingFiles(OpenFiles):
-    """Counts reads and their bytes."""
+    """Files that count their reads and the bytes read."""
 
     def __init__(self) -> None:
         super().__init__(1024)
-        self.reads = self.bytes = 0
+        self.reads = 0
+        self.bytes = 0
         self._counting = threading.Lock()
 
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
         with self._counting:
-            self.reads, self.bytes = self.reads + 1, self.bytes + len(buffer)
+            self.reads += 1
+            self.bytes += len(buffer)
         return super().read_into(path, buffer, offset)
 
 
 def reads(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
-    """Count what an epoch reads."""
+    """Count the reads of one epoch, and their bytes."""
     files = CountingFiles()
     opened = open_data(make_config(folder, {"web": 1.0}, data), files)
     rows = opened.sources[0].rows.count
@@ -245,8 +247,10 @@ def warm(folder: Path) -> dict[str, float]:
     block = bytearray(4 << 20)
     for path in (DataFolder(folder).tokens / "web").iterdir():
         with path.open("rb", buffering=0) as file:
-            while found := file.readinto(block):
-                size += found
+            count = file.readinto(block)
+            while count:
+                size += count
+                count = file.readinto(block)
     return {"bytes": size}
 
 
@@ -269,7 +273,18 @@ def _keep(batch: Batch) -> Batch:
 
 PARTS: dict[str, Callable[..., dict[str, float]]] = {
     part.__name__: part
-    for part in (start, bare, bare_kept, read, read_located, loader, pack, slow, reads, warm)
+    for part in (
+        start,
+        bare,
+        bare_kept,
+        read_by_position,
+        read_located,
+        loader,
+        pack,
+        slow,
+        reads,
+        warm,
+    )
 }
 
 

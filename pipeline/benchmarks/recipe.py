@@ -1,10 +1,10 @@
-"""`pipeline benchmark recipe`: how many tokens the run file's recipe needs to reach a tuned AdamW.
+"""`pipeline benchmark recipe`: fraction of tokens in which a recipe reaches the loss of tuned AdamW.
 
-Each training is a `pipeline train` of its own below a folder that is kept: what is done there is
-not done again, what was interrupted goes on from its checkpoint. The baseline is AdamW with a
-cosine at nanoGPT's settings, its learning rate tuned with the first seed; model, data, precision
-and validation tokens are those of the run file. The recipe is the run file itself, at fractions of
-its tokens, with warm-up and decay as long in proportion.
+Each training is a `pipeline train` in a folder that is kept: a finished training is not repeated,
+an interrupted one continues from its checkpoint. The baseline is AdamW with a cosine schedule at
+nanoGPT's settings; its learning rate is tuned with the first seed. It shares model, data, precision
+and validation tokens with the run file. The recipe is the run file itself, trained on fractions of
+its tokens, with warm-up and decay shortened in proportion. Writes JSON and an SVG figure.
 """
 
 import statistics
@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.benchmarks.common import run_python, show_table, write_results
-from pipeline.benchmarks.recipe_figure import Curve, draw
+from pipeline.benchmarks.common import met_or_missed, run_python, show_table, write_results
+from pipeline.benchmarks.recipe_figure import Curve, draw_curves
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.config.sections import Batch
@@ -38,28 +38,29 @@ BASELINE_OPTIMIZER = {
 """Source: karpathy/nanoGPT, config/train_shakespeare_char.py (beta2; weight decay and clipping:
 train.py)."""
 BASELINE_WARMUP = 0.05
-"""Of the tokens: 100 steps of 2,000 (nanoGPT's README, the small model on a CPU)."""
+"""Warm-up as a fraction of the tokens: 100 of 2,000 steps (nanoGPT's README, small model on a CPU)."""
 BASELINE_FINAL_RATE = 0.1
-"""Of the peak (nanoGPT: "min_lr = learning_rate / 10 usually")."""
+"""Final learning rate as a fraction of the peak (nanoGPT: "min_lr = learning_rate / 10 usually")."""
 MOST_TOKENS = 0.6
-"""The fraction of the baseline's tokens in which the recipe is to reach its loss."""
+"""Fraction of the baseline's tokens within which the recipe has to reach the baseline's loss."""
 VALIDATIONS = 16
 """Points of each curve."""
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much is measured."""
+class ComparisonSizes:
+    """Which trainings a comparison consists of."""
 
     learning_rates: Sequence[float]
-    """Peaks that the baseline is tuned over."""
+    """Peak learning rates that the baseline is tuned over."""
     fractions: Sequence[float]
-    """Of the baseline's tokens, for the recipe."""
+    """Fractions of the baseline's tokens that the recipe is trained on."""
     seeds: int
+    """Number of seeds."""
     jobs: int
-    """Trainings at a time; above 1 each has one rank."""
+    """Trainings that run at the same time; above 1 each has one rank."""
     baseline_sequences: int | None = None
-    """In the baseline's batch; None: as the run file has it."""
+    """Sequences in the baseline's batch; None: the run file's batch."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,27 @@ class Training:
     """One run of the comparison."""
 
     name: str
-    """Of its folder: no two of a comparison have the same."""
+    """Name of its folder, unique in a comparison."""
     config: RunConfig
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a training's metrics tell."""
+class LossCurve:
+    """The validation losses of one training."""
 
     tokens: Sequence[int]
-    """Consumed at each validation."""
+    """Tokens trained on at each validation."""
     losses: Sequence[float]
-    """In nats per token, at each validation."""
+    """Validation loss in nats per token, at each validation."""
 
     @property
     def final(self) -> float:
+        """Loss at the last validation."""
         return self.losses[-1]
 
 
 def benchmark_recipe(
-    config: RunConfig, sizes: Sizes, folder: Path, output: Path, figure: Path
+    config: RunConfig, sizes: ComparisonSizes, folder: Path, output: Path, figure: Path
 ) -> None:
     """Train, print tables, write JSON and the figure.
 
@@ -135,13 +137,17 @@ def benchmark_recipe(
         curves += [
             Curve(f"recipe, {fraction:.0%} of the tokens", run.tokens, run.losses) for run in runs
         ]
-    write_atomic(figure, draw(curves, results["baseline_mean"]))
+    write_atomic(figure, draw_curves(curves, results["baseline_mean"]))
     note(f"benchmark: wrote {figure}")
 
 
 def baseline(config: RunConfig, rate: float, seed: int, sequences: int | None = None) -> Training:
-    """Return AdamW with a cosine at nanoGPT's settings, on the run file's model and data, with so
-    many in a batch."""
+    """Return a training by AdamW with a cosine schedule at nanoGPT's settings.
+
+    Model and data are the run file's. `rate`: peak learning rate; `sequences`: batch size, None
+    for the run file's.
+    """
+    # Replace the batch, with the largest micro-batch that divides it.
     if sequences is not None:
         micro = max(
             n for n in range(1, config.batch.micro_batch_sequences + 1) if sequences % n == 0
@@ -151,6 +157,8 @@ def baseline(config: RunConfig, rate: float, seed: int, sequences: int | None = 
             "micro_batch_sequences": micro,
         }
         config = config.model_copy(update={"batch": Batch.model_validate(batch)})
+
+    # Replace optimizer and schedule.
     optimizer = BASELINE_OPTIMIZER | {"peak_learning_rate": rate}
     schedule = {
         "kind": "cosine",
@@ -163,8 +171,10 @@ def baseline(config: RunConfig, rate: float, seed: int, sequences: int | None = 
 
 
 def recipe(config: RunConfig, fraction: float, seed: int) -> Training:
-    """Return the run file's own recipe at a fraction of its tokens; warm-up and decay are as long
-    in proportion."""
+    """Return a training by the run file's own recipe on a fraction of its tokens.
+
+    Warm-up and decay are shortened in proportion.
+    """
     schedule = config.schedule.model_dump(mode="json")
     for name in ("warmup_tokens", "decay_tokens"):
         if schedule[name] is not None:
@@ -182,8 +192,10 @@ def _training(
     optimizer: Mapping[str, Any],
     schedule: Mapping[str, Any],
 ) -> Training:
-    """Return a training whose folder is named after its settings, so that one of other settings is
-    another."""
+    """Return a training whose folder is named after its settings.
+
+    So a training with other settings gets another folder.
+    """
     document = config.model_dump(mode="json")
     document |= {"preset": None, "optimizer": dict(optimizer), "schedule": dict(schedule)}
     document["train"] |= {"train_tokens": tokens, "seed": seed}
@@ -197,19 +209,18 @@ def _training(
     return Training(f"{name}-seed{seed}-{digest}", RunConfig.model_validate(document))
 
 
-def _train(trainings: Sequence[Training], jobs: int, folder: Path) -> list[Learned]:
-    """Run those that are not done, some at a time, and return what all of them learned, in
-    order."""
+def _train(trainings: Sequence[Training], jobs: int, folder: Path) -> list[LossCurve]:
+    """Run the unfinished trainings, `jobs` at a time; return the curves of all, in order."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_train_one, training, jobs, folder) for training in trainings]
         try:
             return [future.result() for future in futures]
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # those that have begun end by themselves
+            pool.shutdown(cancel_futures=True)  # started trainings run to their end
             raise
 
 
-def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
+def _train_one(training: Training, jobs: int, folder: Path) -> LossCurve:
     home = (folder / training.name).absolute()
     document = yaml.safe_load(dump(training.config))
     document["paths"]["run_dir"] = str(home / "run")
@@ -229,8 +240,10 @@ def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
             tokens.append(row["tokens"])
             losses.append(loss)
     if not losses:
-        raise DataError(f"{training.config.paths.data_dir}: holds no validation text to compare by")
-    learned = Learned(tokens, losses)
+        raise DataError(
+            f"{training.config.paths.data_dir}: holds no validation text, which the comparison needs"
+        )
+    learned = LossCurve(tokens, losses)
     note(
         f"benchmark: {training.name}: {learned.final:.4f} nats per token after "
         f"{learned.tokens[-1]:,} tokens"
@@ -241,10 +254,10 @@ def _train_one(training: Training, jobs: int, folder: Path) -> Learned:
 def summarise(
     tuning: Mapping[float, float], base: Sequence[float], recipes: Mapping[float, Sequence[float]]
 ) -> dict[str, Any]:
-    """Return what final validation losses amount to, in nats per token.
+    """Summarise the final validation losses, all in nats per token.
 
-    `tuning`: baseline's peak learning rate -> loss of the first seed; `base`: its best rate, by
-    seed; `recipes`: fraction of the baseline's tokens -> loss by seed.
+    `tuning`: baseline's peak learning rate -> loss with the first seed; `base`: loss of each seed
+    at the baseline's best rate; `recipes`: fraction of the baseline's tokens -> loss of each seed.
     """
     best = min(tuning, key=lambda rate: tuning[rate])
     mean = statistics.mean(base)
@@ -269,9 +282,9 @@ def tokens_needed(means: Mapping[float, float], goal: float) -> float | None:
     """Return the fraction of tokens at which the mean final loss is `goal`; None where no training
     reaches it.
 
-    Each fraction is a training of its own, to the end of its schedule; between two neighbours the
-    loss is taken to be linear. Where the smallest fraction reaches the goal, it is returned as it
-    is.
+    Each fraction is a training of its own, to the end of its schedule. Between two neighbouring
+    fractions the loss is interpolated linearly. Where the smallest fraction already reaches the
+    goal, that fraction is returned.
     """
     points = sorted(means.items())
     for number, (fraction, loss) in enumerate(points):
@@ -283,7 +296,7 @@ def tokens_needed(means: Mapping[float, float], goal: float) -> float | None:
     return None
 
 
-def _check(sizes: Sizes) -> None:
+def _check(sizes: ComparisonSizes) -> None:
     problems = [
         f"--fraction = {fraction:g}: must be above 0 and at most 1, as a share of the baseline's "
         "tokens"
@@ -299,7 +312,7 @@ def _check(sizes: Sizes) -> None:
         raise ConfigError(problems)
 
 
-def _curve(run: Learned) -> dict[str, Any]:
+def _curve(run: LossCurve) -> dict[str, Any]:
     return {"tokens": list(run.tokens), "losses": list(run.losses)}
 
 
@@ -315,7 +328,7 @@ def _show(results: Mapping[str, Any]) -> None:
     )
     if not results["best_rate_is_inside"]:
         console.print(
-            "The best rate is the first or last of those tried: try more beyond it (--rate)\n"
+            "The best rate is the smallest or largest one tried: try more beyond it (--rate)\n"
         )
     rows = [("AdamW + cosine", f"{tokens:,}", "", *_losses(results["baseline"]))]
     rows += [
@@ -330,14 +343,12 @@ def _show(results: Mapping[str, Any]) -> None:
     seeds = [f"seed {seed}" for seed in results["seeds"]]
     show_table("Validation loss at the end", ("", "tokens", "fraction", "mean", *seeds), rows)
     needed = results["tokens_needed"]
+    where = "none of the fractions measured"
+    if needed is not None:
+        where = f"{needed:.0%} of its tokens"
     console.print(
-        "The recipe reaches the baseline's mean in "
-        + (
-            f"{needed:.0%} of its tokens"
-            if needed is not None
-            else "none of the fractions measured"
-        )
-        + f"; demanded within {MOST_TOKENS:.0%}: {'met' if results['met'] else 'MISSED'}"
+        f"The recipe reaches the baseline's mean in {where}; demanded within {MOST_TOKENS:.0%}: "
+        f"{met_or_missed(results['met'])}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The curves of `pipeline benchmark recipe` as a small SVG file that a README can show."""
+"""Draw the curves of `pipeline benchmark recipe` as a small SVG document for a README."""
 
 import io
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 HIGHEST_LOSS_ABOVE_GOAL = 1.2
-"""Nats: what lies higher is the first fast fall, in which all trainings look alike."""
+"""Top of the figure above the goal, in nats: higher up all trainings fall alike."""
 
 
 @dataclass(frozen=True)
@@ -27,30 +27,37 @@ class Curve:
     """The validation loss of one training."""
 
     label: str
-    """The same for all seeds of a setting: they share colour and legend."""
+    """Name in the legend; all seeds of one setting share it, and their colour."""
     tokens: Sequence[int]
+    """Tokens trained on at each validation."""
     losses: Sequence[float]
-    """Nats per token."""
+    """Validation loss in nats per token, at each validation."""
 
 
-def draw(curves: Sequence[Curve], goal: float) -> str:
-    """Return an SVG document: loss over tokens, a line a training, and the goal in nats. The same
-    bytes for the same numbers."""
+def draw_curves(curves: Sequence[Curve], goal: float) -> str:
+    """Return an SVG document with one line for each training and the goal in nats per token.
+
+    The same numbers give the same bytes.
+    """
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot
     from matplotlib.ticker import EngFormatter
 
+    # One colour for each label.
     labels = list(dict.fromkeys(curve.label for curve in curves))
     with mpl.rc_context(STYLE):
         figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+        # The curves, each with a dot at its end; the legend names each label once.
         for curve in curves:
             number = labels.index(curve.label)
             is_first = next(other for other in curves if other.label == curve.label) is curve
             style: Any = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.3, "alpha": 0.85}
             axes.plot(curve.tokens, curve.losses, label=curve.label if is_first else None, **style)
             axes.plot(curve.tokens[-1:], curve.losses[-1:], "o", markersize=4, **style)
+
+        # The goal, and the part of the plane that matters.
         axes.axhline(
             goal, color=COLOURS[0], linestyle="--", linewidth=1, label="baseline's mean at its end"
         )
@@ -61,6 +68,8 @@ def draw(curves: Sequence[Curve], goal: float) -> str:
         axes.set_ylabel("validation loss, nats per token")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.legend()
+
+        # Without the date, so that the bytes depend on the numbers alone.
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
         pyplot.close(figure)

@@ -1,8 +1,7 @@
-"""`pipeline benchmark tokenize`: how fast text becomes tokens, what limits it, how much memory it
-takes.
+"""`pipeline benchmark tokenize`: speed, bottleneck and memory of turning text into tokens.
 
 Reads a run file's finished documents and tokenizer; works in a scratch folder that it removes. The
-stage is measured as whole processes, its parts in fresh processes of their own (`tokenize_parts`).
+stage is measured as a whole process, each part in a fresh process (`tokenize_parts`). Writes JSON.
 """
 
 import os
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.benchmarks.common import (
-    Process,
-    rounds,
+    FinishedProcess,
+    measure_in_rounds,
     run_process,
     run_python,
     show_table,
@@ -45,12 +44,12 @@ if not hasattr(typing, "override"): typing.override = typing_extensions.override
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Megatron-LM of 2026 needs Python 3.12 for this one name."""
+"""Start Megatron-LM's scripts, which need Python 3.12 only for `typing.override`."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and where."""
+    """The run file and the scratch folder of one run of the benchmark."""
 
     config: RunConfig
     scratch: Path
@@ -69,8 +68,10 @@ class Bench:
 def benchmark_tokenize(
     config: RunConfig, count: int, repeat: int, megatron: Path | None, output: Path
 ) -> None:
-    """Measure, print tables and write JSON. Raises DataError where documents or tokenizer are not
-    there."""
+    """Measure `count` rounds, print tables and write JSON.
+
+    Raises DataError where documents or tokenizer are missing, or where there is no text.
+    """
     data = data_folder(config)
     manifests = [read_manifest(data.documents_manifest), read_manifest(data.tokenizer_manifest)]
     if None in manifests:
@@ -89,7 +90,7 @@ def benchmark_tokenize(
         )
     with tempfile.TemporaryDirectory(prefix="pipeline-benchmark-") as scratch:
         bench = Bench(config, Path(scratch), text_bytes, megatron)
-        measured = rounds(count, _measurements(bench))
+        measured = measure_in_rounds(count, _measurements(bench))
         large = _large(bench, repeat)
     tokens = int(measured["whole stage, 1 worker"]["tokens"])
     results = {
@@ -111,7 +112,7 @@ def _measurements(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:
         return lambda: _part(bench, name, bench.documents, threads)
 
     parts: dict[str, Callable[[], Mapping[str, float]]] = {
-        "Parquet read": part("read"),
+        "Parquet read": part("read_parquet"),
         "encode": part("encode"),
         "write": part("write"),
         "whole stage, 1 worker": lambda: _stage(bench, "1"),
@@ -151,13 +152,11 @@ def _part(bench: Bench, name: str, documents: Path, threads: int) -> dict[str, f
 def _stage(
     bench: Bench, workers: str, documents: Path | None = None, encoder: str = "auto"
 ) -> dict[str, float]:
-    """Run `pipeline tokenize` as a user would, on a link to the documents and a copy of the
-    tokenizer."""
+    """Run `pipeline tokenize` on a link to the documents and a copy of the tokenizer."""
     data = DataFolder(Path(tempfile.mkdtemp(dir=bench.scratch)))
     data.documents.symlink_to(documents or bench.documents)
-    shutil.copytree(
-        bench.tokenizer, data.tokenizer
-    )  # what is measured for the report is kept there
+    # A copy: the stage keeps figures for the report in the tokenizer's folder.
+    shutil.copytree(bench.tokenizer, data.tokenizer)
     settings = [
         f"paths.data_dir={data.path}",
         f"executor.workers={workers}",
@@ -180,8 +179,10 @@ def _stage(
 
 
 def _work_seconds(data: DataFolder) -> float:
-    """Return the time from the first task's start to the last one's end: without what it takes to
-    start workers."""
+    """Return the seconds from the first task's start to the last one's end.
+
+    They leave out the time that workers take to start.
+    """
     records = list(task_records(data.tokens).glob("*.json"))
     ends = [record.stat().st_mtime for record in records]
     return max(ends) - min(
@@ -197,7 +198,7 @@ def _prepare(bench: Bench) -> dict[str, float]:
     return _seconds(process) | {"seconds": seconds}
 
 
-def _pipeline(bench: Bench, stage: str, settings: Sequence[str]) -> Process:
+def _pipeline(bench: Bench, stage: str, settings: Sequence[str]) -> FinishedProcess:
     run_file = bench.scratch / "run.yaml"
     run_file.write_text(dump(bench.config))
     return run_python("pipeline", stage, str(run_file), *settings, environment=ONE_THREAD)
@@ -227,7 +228,7 @@ def _megatron(bench: Bench, script: str, option: str) -> dict[str, float]:
     return _seconds(process) | {"seconds": process.wall_seconds, "bin_bytes": size}
 
 
-def _seconds(process: Process) -> dict[str, float]:
+def _seconds(process: FinishedProcess) -> dict[str, float]:
     return {
         "wall_seconds": process.wall_seconds,
         "cpu_seconds": process.cpu_seconds,
@@ -236,8 +237,10 @@ def _seconds(process: Process) -> dict[str, float]:
 
 
 def _raw_list(bench: Bench) -> Path | None:
-    """Write the list of raw JSON-lines files, which `prepare` and its barest loop both read; None
-    without any."""
+    """Write the list of raw JSON-lines files that `prepare` and its barest loop read.
+
+    None where there are no files, or files of another format.
+    """
     files = [file.path for found in input_files(bench.config).values() for file in found.files]
     if not files or any(path.suffix not in (".zst", ".jsonl") for path in files):
         return None
@@ -247,7 +250,7 @@ def _raw_list(bench: Bench) -> Path | None:
 
 
 def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
-    """Measure a corpus `repeat` times as large, on 1 and 2 workers, and one document of 200 MB."""
+    """Measure a corpus `repeat` times as large on 1 and 2 workers, and one document of 200 MB."""
     repeated = _repeated(bench, repeat)
     twice = _repeated(bench, 2)
     run_python(
@@ -267,7 +270,7 @@ def _large(bench: Bench, repeat: int) -> dict[str, dict[str, float]]:
         "checksum": "large",
     }
     write_json(manifest_path(with_large), manifest)
-    return rounds(
+    return measure_in_rounds(
         1,
         {
             f"corpus x {repeat}, 1 worker": lambda: _stage(bench, "1", repeated),

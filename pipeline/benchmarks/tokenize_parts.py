@@ -1,8 +1,8 @@
-"""Parts of the way from text to tokens, each measured alone in a fresh process: `python -m` this,
-part, folders.
+"""Measure one part of the way from text to tokens, alone in a fresh process.
 
-Prints one JSON line. Each part does its work in the barest loop that the libraries allow; what it
-needs is in memory before its clock starts.
+`python -m pipeline.benchmarks.tokenize_parts PART DOCUMENTS TOKENIZER THREADS`. Prints one line of
+JSON. Each part works in the barest loop that the libraries allow; its input is in memory before the
+clock starts.
 """
 
 import io
@@ -43,8 +43,8 @@ def texts(documents: Path) -> list[list[list[bytes]]]:
     ]
 
 
-def read(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Parquet to documents in memory, a row group at a time."""
+def read_parquet(documents: Path, tokenizer: Path, threads: int) -> float:
+    """Read documents from Parquet into memory, one row group at a time."""
     started = time.perf_counter()
     for name in listed_shards(documents):
         with open_shard(documents / name) as file:
@@ -54,8 +54,10 @@ def read(documents: Path, tokenizer: Path, threads: int) -> float:
 
 
 def gigatoken(documents: Path, tokenizer: Path, threads: int, by_row_group: bool = False) -> float:
-    """Encode all documents in memory by one call, as gigatoken's documentation shows it, without
-    added tokens."""
+    """Encode all documents with one call of gigatoken, as its documentation shows it.
+
+    Added tokens are left out.
+    """
     import awkward
     import gigatoken
 
@@ -74,7 +76,7 @@ def gigatoken(documents: Path, tokenizer: Path, threads: int, by_row_group: bool
 
 
 def gigatoken_by_row_group(documents: Path, tokenizer: Path, threads: int) -> float:
-    """The same in pieces of 8 MiB, which stay in the processor's cache."""
+    """Encode one row group at a time with gigatoken: 8 MiB stay in the processor's cache."""
     return gigatoken(documents, tokenizer, threads, by_row_group=True)
 
 
@@ -90,7 +92,7 @@ def encode(documents: Path, tokenizer: Path, threads: int) -> float:
 
 
 def reference(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Encode the first 2 MB of each shard with `tokenizers`; seconds are scaled up to the whole."""
+    """Encode the first 2 MB of each shard with `tokenizers`; scale the seconds to all the text."""
     encoder = load_encoder(tokenizer, "reference")
     taken: list[bytes] = []
     size = 0
@@ -107,7 +109,7 @@ def reference(documents: Path, tokenizer: Path, threads: int) -> float:
 
 
 def write(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Write the ids of all documents, beside the documents, and remove them again."""
+    """Write the token ids of all documents next to their folder, and remove them again."""
     encoder = load_encoder(tokenizer, "auto")
     shards = [[encoder.encode_fast(group) for group in shard] for shard in texts(documents)]
     seconds = 0.0
@@ -127,8 +129,10 @@ def write(documents: Path, tokenizer: Path, threads: int) -> float:
 
 
 def raw(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Raw `.jsonl` or `.jsonl.zst` (given in the place of documents, one path a line) to Parquet,
-    nothing checked."""
+    """Convert raw `.jsonl` or `.jsonl.zst` files to Parquet without any check.
+
+    `documents` is a text file that lists the raw files, one path a line.
+    """
     import orjson
     import zstandard
 
@@ -153,7 +157,7 @@ def raw(documents: Path, tokenizer: Path, threads: int) -> float:
 
 
 def lines(documents: Path, output: Path, threads: int) -> float:
-    """Write all documents as JSON lines, for programs that read those."""
+    """Write all documents as JSON lines, which Megatron-LM reads."""
     import orjson
 
     started = time.perf_counter()
@@ -187,7 +191,7 @@ def large(documents: Path, output: Path, size: int) -> float:
 PARTS: dict[str, Callable[[Path, Path, int], float]] = {
     part.__name__: part
     for part in (
-        read,
+        read_parquet,
         gigatoken,
         gigatoken_by_row_group,
         encode,

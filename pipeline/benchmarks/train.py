@@ -1,9 +1,8 @@
-"""`pipeline benchmark train`: our loop beside a plain PyTorch loop on the same model and batch, and
-ranks beside one rank.
+"""`pipeline benchmark train`: our loop against a plain PyTorch loop, and two ranks against one.
 
-Needs no corpus: random tokens are written to a scratch folder, which is removed. Parts are measured
-in fresh processes of their own (`train_parts`). On GPUs also model FLOPs utilisation, beside what
-the GPU makes of one large matrix product.
+Needs no corpus: writes random tokens to a scratch folder and removes them. Each part is measured in
+a fresh process (`train_parts`). On GPUs it also measures model FLOPs utilisation, and compares it
+with the GPU's rate in one large matrix product. Writes JSON.
 """
 
 import json
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.benchmarks.common import rounds, run_python, show_table, write_results
-from pipeline.benchmarks.corpora import write_real
+from pipeline.benchmarks.common import measure_in_rounds, run_python, show_table, write_results
+from pipeline.benchmarks.corpora import write_random
 from pipeline.config.run_config import RunConfig, round_up_vocabulary
 from pipeline.config.run_file import read_preset
 from pipeline.config.shipped_files import TEMPLATES
@@ -26,16 +25,16 @@ STAGES = ("zero0", "zero1", "zero2", "zero3")
 GPU_PRESETS = ("gpt3-125m", "gpt3-1.3b")
 CORPUS_TOKENS = 2_000_000
 MOST_BATCH_TOKENS = 262_144
-"""Enough for the update to cost little, as in the presets' larger batches."""
+"""Largest batch on a GPU: enough for the update to cost little, as in the presets' own batches."""
 GPU_STEPS = 3
 LEAST_OF_PLAIN = {"zero0": 0.97, "zero1": 0.93}
 LEAST_SCALING = 0.85
 LEAST_MFU = {"gpt3-125m": 0.45, "gpt3-1.3b": 0.55}
-"""By the best template, on one H200."""
+"""Model FLOPs utilisation that the best template has to reach on one H200, by preset."""
 
 
 def llama(hidden: int, layers: int, vocabulary: int, positions: int) -> dict[str, Any]:
-    """Return the section `model` of a Llama with heads of 64 and tied embeddings."""
+    """Return a section `model`: a Llama with heads of 64 dimensions and tied embeddings."""
     sizes = {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -50,7 +49,7 @@ def llama(hidden: int, layers: int, vocabulary: int, positions: int) -> dict[str
 
 @dataclass(frozen=True)
 class Work:
-    """What is trained: sections of a run file that decide the cost of a step."""
+    """The settings of a run file that decide the cost of a step."""
 
     model: Mapping[str, Any]
     sequence_length: int
@@ -61,7 +60,7 @@ class Work:
     kind: str = "adamw"
 
     def write(self, folder: Path, template: str, name: str) -> Path:
-        """Write the settings as JSON for a part; the corpus is in `folder`."""
+        """Write the settings to `name`.json in the corpus's folder, for a part to read."""
         path = folder / f"{name}.json"
         path.write_text(self.config(folder, template).model_dump_json())
         return path
@@ -92,20 +91,20 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much is measured."""
+class TrainSizes:
+    """How much the training benchmark measures."""
 
     one: Work
-    """On one rank, beside plain PyTorch."""
+    """Training of one rank, compared with plain PyTorch."""
     scaling: Work
-    """Per rank."""
+    """Training of each rank, where two ranks are compared with one."""
     templates: Sequence[str] = STAGES
     blocks: int = 8
     block_steps: int = 2
     scaling_steps: int = 2
 
 
-BUILT_IN = Sizes(
+BUILT_IN = TrainSizes(
     one=Work(llama(256, 4, 4096, 256), 256, 4, 2048),
     scaling=Work(llama(320, 6, 8192, 256), 256, 8, 8192),
 )
@@ -113,7 +112,7 @@ BUILT_IN = Sizes(
 
 
 def work_of(config: RunConfig) -> Work:
-    """Return what a run file trains. With AdamW, which is what plain PyTorch has."""
+    """Return a run file's settings, with AdamW: the plain PyTorch loop has no other optimizer."""
     vocabulary = config.model.config.get("vocab_size") or round_up_vocabulary(
         config.tokenizer.vocab_size or 50_257
     )
@@ -137,12 +136,13 @@ def benchmark_train(
     gpus: int,
     presets: Sequence[str] = (),
     templates: Sequence[str] = (),
-    sizes: Sizes | None = None,
+    sizes: TrainSizes | None = None,
 ) -> None:
-    """Measure, print tables and write JSON; of a run file its own model, else built-in ones.
+    """Measure `count` rounds, print tables and write JSON.
 
-    On a GPU `presets` and `templates` choose what is measured. Raises ConfigError for one that is
-    not shipped.
+    With `config` the run file's model is measured, else built-in ones. On GPUs `presets` and
+    `templates` choose models and DeepSpeed templates. Raises ConfigError for a template that is not
+    shipped.
     """
     unknown = [name for name in templates if name not in STAGES]
     if unknown:
@@ -157,16 +157,15 @@ def benchmark_train(
             _on_gpu(works, templates or STAGES, folder, count, output)
         else:
             sizes = sizes or (
-                Sizes(works["the run file"], works["the run file"]) if works else BUILT_IN
+                TrainSizes(works["the run file"], works["the run file"]) if works else BUILT_IN
             )
             write_results(output, _on_cpu(sizes, folder, count))
 
 
 def preset_work(name: str) -> Work:
-    """Return what a shipped preset trains, as it is measured on a GPU: bf16, compiled, its own
-    lengths and batch.
+    """Return a shipped preset's settings as measured on a GPU: bf16 and compiled.
 
-    Of a batch no more than MOST_BATCH_TOKENS.
+    The batch is the preset's, at most MOST_BATCH_TOKENS tokens.
     """
     preset = read_preset(name)
     vocabulary = round_up_vocabulary(50_257)
@@ -189,14 +188,14 @@ def _part(name: str, on_cpu: bool = True, **arguments: Any) -> Callable[[], Mapp
 def _corpus(folder: Path, name: str, work: Work) -> Path:
     corpus = folder / name.replace(" ", "-")
     if not corpus.exists():
-        write_real(corpus, CORPUS_TOKENS, 800, min(work.model["config"]["vocab_size"], 50_257))
+        write_random(corpus, CORPUS_TOKENS, 800, min(work.model["config"]["vocab_size"], 50_257))
     return corpus
 
 
-def _on_cpu(sizes: Sizes, folder: Path, count: int) -> dict[str, Any]:
+def _on_cpu(sizes: TrainSizes, folder: Path, count: int) -> dict[str, Any]:
     corpus = _corpus(folder, "one", sizes.one)
     files = {template: sizes.one.write(corpus, template, template) for template in sizes.templates}
-    turns = rounds(
+    turns = measure_in_rounds(
         count,
         {
             template: _part(
@@ -222,7 +221,7 @@ def _on_cpu(sizes: Sizes, folder: Path, count: int) -> dict[str, Any]:
         scaling[f"{ranks} ranks"] = _part(
             "ranks", config=path, count=ranks, steps=sizes.scaling_steps
         )
-    rates = rounds(count, scaling)
+    rates = measure_in_rounds(count, scaling)
     efficiency = rates["2 ranks"]["tokens_per_second"] / (2 * rates["1 ranks"]["tokens_per_second"])
     limits = {
         f"{t} of plain PyTorch": (turns[t]["ratio"], least)
@@ -237,16 +236,14 @@ def _on_cpu(sizes: Sizes, folder: Path, count: int) -> dict[str, Any]:
 def _on_gpu(
     works: Mapping[str, Work], templates: Sequence[str], folder: Path, count: int, output: Path
 ) -> None:
-    """Measure every template; the figures have their own machine's matrix product and plain PyTorch
-    beside them."""
+    """Measure every template, the GPU's matrix product, and plain PyTorch on the same machine."""
     matmul = dict(_part("matmul", on_cpu=False)())
     results: dict[str, Any] = {"rounds": count, "matmul": matmul, "rates": {}}
     limits: dict[str, tuple[float, float]] = {}
     for name, work in works.items():
         corpus = _corpus(folder, name, work)
-        chosen = [
-            t for t in templates if not (t == "zero0" and work.dtype != "fp32")
-        ]  # stage 0 is for fp32 only
+        # ZeRO 0 is for fp32 only.
+        chosen = [t for t in templates if t != "zero0" or work.dtype == "fp32"]
         files = {template: work.write(corpus, template, template) for template in chosen}
         parts = {
             t: _part("rate", False, config=path, is_plain=False, steps=GPU_STEPS)
@@ -255,7 +252,7 @@ def _on_gpu(
         parts["plain"] = _part(
             "rate", False, config=files[chosen[0]], is_plain=True, steps=GPU_STEPS
         )
-        found: dict[str, dict[str, Any]] = dict(rounds(count, parts))
+        found: dict[str, dict[str, Any]] = dict(measure_in_rounds(count, parts))
         for side in found.values():
             side["flops"] = side["tokens_per_second"] * side["flops_per_token"]
             side["mfu"] = side["flops"] / matmul["peak_flops"] if matmul["peak_flops"] else None

@@ -1,9 +1,9 @@
-"""Training measured in a fresh process: `python -m` this, part, JSON of its arguments; the last
-line printed is JSON.
+"""Measure training in a fresh process.
 
-Our side is what a run does: `build_model`, `make_engine`, `Loader`, `train_step`. The other is a
-plain PyTorch loop, with fused AdamW and one synchronisation a step, whose batches lie ready in
-memory. Both take turns, block by block.
+`python -m pipeline.benchmarks.train_parts PART ARGUMENTS`; the arguments are JSON. The last line
+that it prints is JSON. Our side does what a run does: `build_model`, `make_engine`, `Loader`,
+`train_step`. The other side is a plain PyTorch loop with fused AdamW, one synchronisation a step
+and one batch that is ready in memory. Both take turns, block by block.
 """
 
 import json
@@ -81,7 +81,7 @@ class Ours:
         loader = Loader(open_data(config), share, range(1, steps + 1), Mover(self.engine.device))
         loader.__enter__()  # its threads end with the process
         self._steps: Iterator[Any] = iter(loader)
-        nothing: Any = None  # what a single step does not look at
+        nothing: Any = None  # a single step does not use it
         stop: Any = _NoStop()
         saver: Any = _NoSaver()
         gradients = MicroBatchGradients(self.engine.module.parameters(), self.engine.device)
@@ -100,11 +100,11 @@ class Ours:
         self._step = 0
 
     def use(self, saver: Any) -> None:
-        """Have the ranks agree on what a real saver has written."""
+        """Use a real saver, so that the ranks agree on the files it has written."""
         self.run = replace(self.run, saver=saver)
 
     def step(self) -> None:
-        """Do what the loop does at each step."""
+        """Do one step as the training loop does it."""
         self._step += 1
         micro_batches: list[DeviceBatch] = next(self._steps)
         set_learning_rate(self.engine, RATE)
@@ -181,8 +181,10 @@ class _Stretch:
 
 
 def turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, Any]:
-    """Let one rank of ours and the plain loop take turns; every block is timed with the device idle
-    at both ends."""
+    """Measure one rank of ours and the plain loop in turns, block by block.
+
+    The device is idle at both ends of each timed block.
+    """
     _be_rank(0, 1, free_port())
     ours = Ours(config, (blocks + 1) * block_steps)
     plain = Plain(config, ours.engine.device)
@@ -232,7 +234,7 @@ def rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, Any]:
 
 
 def shares(config: RunConfig, steps: int) -> dict[str, Any]:
-    """Say which part of a step takes which seconds, on each side. Only on CPUs."""
+    """Measure the seconds of each part of a step, on both sides. Only for CPUs."""
     _be_rank(0, 1, free_port())
     ours = Ours(config, 2 * steps)
     plain = Plain(config, torch.device("cpu"))
@@ -268,8 +270,10 @@ def _timed(timer: Timer, name: str, function: Callable[..., Any]) -> Callable[..
 def ranks(
     config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 0
 ) -> dict[str, Any]:
-    """Measure a step of `count` ranks, each on a core and in a thread of its own; the process is
-    the first of them."""
+    """Measure a step of `count` ranks, each with one thread on a core of its own.
+
+    This process is rank 0 and starts the others.
+    """
     port = port or free_port()
     arguments = {**_arguments(), "port": port}
     program = [sys.executable, "-m", __spec__.name, "ranks"]
@@ -293,13 +297,13 @@ def ranks(
 
 
 def saves(config: RunConfig, count: int) -> dict[str, Any]:
-    """Measure what saves cost a rank."""
+    """Measure the cost of saves on one rank, as `measure_saves` does."""
     _be_rank(0, 1, free_port())
     return measure_saves(Ours(config, 10_000), config.paths.run_dir, count)
 
 
 def matmul() -> dict[str, Any]:
-    """Measure what this GPU makes of one large product of bf16 matrices."""
+    """Measure this GPU's FLOP/s in one large product of bf16 matrices."""
     a, b = (
         torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda", dtype=torch.bfloat16) for _ in range(2)
     )

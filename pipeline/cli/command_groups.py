@@ -153,7 +153,9 @@ def benchmark_recipe(
     from pipeline.config.run_file import load
 
     rates = rate or [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
-    sizes = recipe.Sizes(rates, fraction or [0.4, 0.5, 0.6], seeds, jobs, baseline_sequences)
+    sizes = recipe.ComparisonSizes(
+        rates, fraction or [0.4, 0.5, 0.6], seeds, jobs, baseline_sequences
+    )
     recipe.benchmark_recipe(load(run_file, overrides or []), sizes, folder, output, figure)
 
 

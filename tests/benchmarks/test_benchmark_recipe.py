@@ -8,14 +8,14 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.benchmarks.recipe import (
-    Sizes,
+    ComparisonSizes,
     baseline,
     benchmark_recipe,
     recipe,
     summarise,
     tokens_needed,
 )
-from pipeline.benchmarks.recipe_figure import Curve, draw
+from pipeline.benchmarks.recipe_figure import Curve, draw_curves
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.store.files import read_json
@@ -104,7 +104,7 @@ def test_wrong_sizes_are_all_named(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         benchmark_recipe(
             load(make_run()),
-            Sizes([0, 1e-3], [1.5], 1, 1),
+            ComparisonSizes([0, 1e-3], [1.5], 1, 1),
             tmp_path,
             tmp_path / "o",
             tmp_path / "f",
@@ -117,8 +117,8 @@ def test_the_figure_is_an_svg_of_the_same_bytes() -> None:
         Curve(name, [10, 20], [3.0 + i, 2.0 + i / 8])
         for i, name in enumerate(("baseline", "baseline", "recipe"))
     ]
-    picture = draw(curves, 2.1)
-    assert picture == draw(curves, 2.1)
+    picture = draw_curves(curves, 2.1)
+    assert picture == draw_curves(curves, 2.1)
     assert picture.count(">baseline<") == 1 and len(picture) < 60_000
     assert ElementTree.fromstring(picture).tag.endswith("svg")
 
@@ -130,7 +130,7 @@ def test_a_tiny_comparison_and_that_it_is_not_done_twice(make_run: MakeRun, tmp_
     folder, output, figure = tmp_path / "kept", tmp_path / "result.json", tmp_path / "result.svg"
 
     def compare() -> None:
-        benchmark_recipe(config, Sizes([1e-3, 1e-2], [0.5], 1, 2), folder, output, figure)
+        benchmark_recipe(config, ComparisonSizes([1e-3, 1e-2], [0.5], 1, 2), folder, output, figure)
 
     compare()
     found = read_json(output)

@@ -11,16 +11,16 @@ from pipeline.benchmarks.corpora import (
     END_OF_DOCUMENT,
     llama_mixture,
     make_config,
-    simulate,
-    write_real,
+    write_random,
+    write_simulated,
 )
-from pipeline.benchmarks.loader import Corpus, Sizes
+from pipeline.benchmarks.loader import Corpus, LoaderSizes
 from pipeline.sampling.dataset import open_data
 from pipeline.store.files import read_json
 from pipeline.tokens.indexed_dataset import read
 
 DATA = {"sequence_length": 8}
-TINY = Sizes(
+TINY = LoaderSizes(
     corpora=(
         Corpus("small", 10_000, 10),
         Corpus("middle", 50_000, 40),
@@ -40,7 +40,7 @@ TINY = Sizes(
 def test_a_simulated_corpus_has_its_tokens_and_files_in_proportion_and_takes_no_disk(
     tmp_path: Path,
 ) -> None:
-    simulate(tmp_path, 10**12, 1000)
+    write_simulated(tmp_path, 10**12, 1000)
     data = open_data(make_config(tmp_path, llama_mixture(), DATA))
     tokens = {source.name: len(source.stream) for source in data.sources}
     files = {source.name: len(source.stream.paths) for source in data.sources}
@@ -53,7 +53,7 @@ def test_a_simulated_corpus_has_its_tokens_and_files_in_proportion_and_takes_no_
 
 
 def test_the_real_corpus_is_documents_with_their_ends(tmp_path: Path) -> None:
-    write_real(tmp_path, 30_000, 20)
+    write_random(tmp_path, 30_000, 20)
     shard = read(tmp_path / "tokens" / "web" / "train_000000_000")
     ids, ends = np.asarray(shard.ids), np.cumsum(shard.document_lengths())
     assert (np.flatnonzero(ids == END_OF_DOCUMENT) == ends - 1).all()
@@ -62,7 +62,7 @@ def test_the_real_corpus_is_documents_with_their_ends(tmp_path: Path) -> None:
 
 
 def test_parts_count_what_they_say(tmp_path: Path) -> None:
-    write_real(tmp_path, 10_000, 20)
+    write_random(tmp_path, 10_000, 20)
     tokens = (tmp_path / "tokens" / "web" / "train_000000_000.bin").stat().st_size // 2
     rows = -(-(tokens - 1) // 8)
     full = benchmark_parts.reads(tmp_path, DATA)
@@ -73,7 +73,11 @@ def test_parts_count_what_they_say(tmp_path: Path) -> None:
     packed = benchmark_parts.pack(tmp_path, DATA | {"packing": "best-fit"})
     index = next(tmp_path.glob("packing/*/web/*.rows")).stat().st_size
     assert packed["index_bytes_per_token"] == pytest.approx(index / tokens)
-    for part in (benchmark_parts.read, benchmark_parts.read_located, benchmark_parts.loader):
+    for part in (
+        benchmark_parts.read_by_position,
+        benchmark_parts.read_located,
+        benchmark_parts.loader,
+    ):
         for data in (DATA, DATA | {"packing": "best-fit", "document_mask": True}):
             assert part(tmp_path, 70, data)["tokens_per_second"] > 0
     for part in (benchmark_parts.bare, benchmark_parts.bare_kept):
@@ -81,14 +85,14 @@ def test_parts_count_what_they_say(tmp_path: Path) -> None:
 
 
 def test_waiting_is_counted_after_the_first_step(tmp_path: Path) -> None:
-    simulate(tmp_path, 100_000, 10)
+    write_simulated(tmp_path, 100_000, 10)
     seen = benchmark_parts.slow(tmp_path, 5, 0.0, 0.02, DATA)
     assert seen["first_wait_seconds"] >= 8 * 0.02  # a micro-batch is read one row after another
     assert seen["waited"] == 1  # steps that take no time
 
 
 def test_limits_and_ratios_are_of_the_medians() -> None:
-    sizes = Sizes()
+    sizes = LoaderSizes()
     names = [
         f"{corpus.name}, sample {sample:,}"
         for corpus in sizes.corpora

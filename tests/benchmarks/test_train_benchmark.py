@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.benchmarks.train import (
     GPU_PRESETS,
-    Sizes,
+    TrainSizes,
     Work,
     benchmark_train,
     llama,
@@ -45,7 +45,7 @@ def test_presets_come_with_what_their_base_says(
 @pytest.mark.ranks
 def test_it_runs_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work = Work(llama(64, 1, 384, 32), 32, 2, 128)
-    sizes = Sizes(work, work, templates=("zero1",), blocks=2, block_steps=1, scaling_steps=1)
+    sizes = TrainSizes(work, work, templates=("zero1",), blocks=2, block_steps=1, scaling_steps=1)
     benchmark_train(None, 1, tmp_path / "found.json", gpus=0, sizes=sizes)
     found = json.loads((tmp_path / "found.json").read_text())
     turn = found["turns"]["zero1"]
