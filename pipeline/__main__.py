@@ -92,7 +92,7 @@ STAGES = (
         help="Train the model with DeepSpeed; resume from the newest checkpoint.",
         reads="tokens or packed rows of them, tokenizer",
         writes="run_dir/checkpoints, metrics.jsonl, events.jsonl",
-        function="pipeline.cluster.supervisor:train",
+        function="pipeline.cluster.supervisor:run_training_job",
         folder=lambda config: run_folder(config).checkpoints,
         settings=(
             "model",

@@ -102,6 +102,7 @@ class HostfileLaunch(LaunchKind):
 
         Ranks on the other hosts would wait for theirs, and pdsh for those ranks.
         """
+        # Every host gets the same time, and all are tried at once.
         limits = ["-t", str(REACH_SECONDS), "-u", str(LOGIN_SECONDS)]
         command = ["pdsh", "-S", *limits, "-f", "1024", "-w", ",".join(launch.hosts), "true"]
         answer = subprocess.run(
@@ -114,6 +115,8 @@ class HostfileLaunch(LaunchKind):
         )
         if answer.returncode == 0:
             return None
+
+        # pdsh prints a line for each host that fails.
         lines = [line for line in answer.stderr.splitlines() if line.strip()]
         silent = [
             host

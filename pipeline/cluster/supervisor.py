@@ -65,7 +65,7 @@ class TrainingJob:
     """When the stage began, in seconds of the epoch."""
 
 
-def train(config: RunConfig) -> Result[TrainCounts]:
+def run_training_job(config: RunConfig) -> Result[TrainCounts]:
     """Run one training job to its end, starting the ranks again if they die or hang.
 
     Raises Interrupted after a signal, when the ranks have saved; UserError with the message of the

@@ -44,6 +44,7 @@ def _batch_problem(config: RunConfig, setting: str, tokens: int) -> str | None:
     length = config.data.sequence_length
     sequences = tokens // length
     is_in_ramp = setting != "batch.global_batch_tokens"
+    # A batch of no whole number of sequences is reported first: the other rules count sequences.
     if tokens % length:
         unit = length
         if is_in_ramp:
@@ -54,6 +55,7 @@ def _batch_problem(config: RunConfig, setting: str, tokens: int) -> str | None:
         )
     if sequences % micro == 0:
         return None
+    # An entry of a ramp has to change itself; for the full batch the micro-batch may, too.
     if is_in_ramp:
         return (
             f"{setting} = {tokens}: its {sequences} sequences must be a multiple of "

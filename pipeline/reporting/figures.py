@@ -71,6 +71,7 @@ SMALLEST_LABELLED_SHARE = 0.06
 def loss_curve(run: RunData) -> str:
     """Draw the training and validation loss, and the unigram entropy as a line."""
     with mpl.rc_context(STYLE):
+        # The training loss is known at every step.
         figure, axes = _canvas(3.6)
         tokens = [row["tokens"] for row in run.metrics]
         axes.plot(
@@ -81,6 +82,7 @@ def loss_curve(run: RunData) -> str:
             alpha=0.85,
             marker=_marker(tokens),
         )
+        # The validation loss is known only at some steps, which get markers.
         measured = [row for row in run.metrics if row.get("validation_loss") is not None]
         losses = _values(row.get("validation_loss") for row in measured)
         axes.plot(

@@ -70,6 +70,7 @@ def whole_page(run: RunData, settings: str, tokenizer: TokenizerReport | str) ->
     settings_in_html = (
         f"<details><summary>Resolved run file</summary><pre>{escape(settings)}</pre></details>"
     )
+    # The most important figures come first, the circumstances of the run last.
     body = "\n".join(
         [
             _header(run),
@@ -143,6 +144,7 @@ def _size_tiles(run: RunData) -> list[tuple[str, str, str]]:
 
 
 def _learning(run: RunData) -> str:
+    # The loss is shown large, everything else in pairs below it.
     small = [
         figure_with_caption(
             figures.over_tokens(run, "learning_rate", "learning rate"),
