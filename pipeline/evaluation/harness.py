@@ -1,7 +1,6 @@
-"""lm-eval without its noise: one model loaded once, one call a set of tasks, a progress bar of
-ours.
+"""Scoring with lm-eval: one model loaded once, one call for a set of tasks, our progress bar.
 
-Imports torch and lm-eval: import this module only when scores are to be made.
+Reads an exported folder. Imports torch and lm-eval: import this module only to make scores.
 """
 
 from collections import Counter
@@ -36,8 +35,7 @@ _simple_evaluate: Any = simple_evaluate
 
 
 class HarnessModel(_TransformersModel):
-    """lm-eval's transformers model as it is, with one progress bar a call and a check of
-    lengths."""
+    """The transformers model of lm-eval, with one progress bar a call and a check of lengths."""
 
     def __init__(self, folder: Path, batch_sequences: int) -> None:
         """Load an exported folder. Raises DataError where it brings code."""
@@ -125,11 +123,10 @@ class HarnessModel(_TransformersModel):
 def score(
     model: HarnessModel, manager: TaskManager, names: Sequence[str], shots: int | None, label: str
 ) -> HarnessResult:
-    """Return the harness's results of the tasks at `shots` solved examples (None: as each task
-    says).
+    """Return the harness's results of the tasks with `shots` solved examples.
 
-    `chance` is added: of each task with choices, the share that guessing gets right. Raises
-    ConfigError for a task that cannot be built.
+    `shots` = None: as many as each task says. `chance` is added: for each task with choices, the
+    share of questions that guessing gets right. Raises ConfigError for a task that cannot be built.
     """
     model.label = label
     model.cut_requests.clear()
@@ -156,8 +153,7 @@ def score(
 
 
 def _chance(task: Any) -> float | None:
-    """Return the mean share of right answers among a question's choices; None where there is
-    nothing to choose from."""
+    """Return the mean share of right answers among a question's choices; None without choices."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return None
     docs: Mapping[int, Any] = {instance.doc_id: instance.doc for instance in task.instances}
@@ -171,8 +167,7 @@ def _chance(task: Any) -> float | None:
 
 @contextmanager
 def _our_commit() -> Iterator[None]:
-    """Have the harness record the commit of this code: it would run git in the current folder,
-    whatever that is."""
+    """Let the harness record the commit of this code; by itself it runs git in the current folder."""
     state = environment()["git"]
     asks_git = lm_eval.evaluator.get_git_commit_hash
     lm_eval.evaluator.get_git_commit_hash = lambda: state["commit"] if state else None
@@ -183,8 +178,7 @@ def _our_commit() -> Iterator[None]:
 
 
 def as_json_value(value: Any) -> Any:
-    """Return a value as JSON holds it: numpy numbers (some metrics are np.float64) as numbers, the
-    rest as text."""
+    """Return a value as JSON can hold it: numpy's numbers as numbers, unknown types as text."""
     if isinstance(value, dict):
         return {str(key): as_json_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

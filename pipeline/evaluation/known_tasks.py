@@ -1,5 +1,4 @@
-"""Tasks of lm-eval by their names: found, and built with their data. Imports lm-eval, no torch of
-its own."""
+"""Tasks of lm-eval by name: finds them, and builds them with their data. Imports lm-eval."""
 
 import difflib
 import logging
@@ -29,10 +28,10 @@ HOW_TO_BRING_DATA = (
 def find_tasks(
     names: Sequence[str], folders: Sequence[Path], collections: Sequence[bool] = (False, True)
 ) -> TaskManager:
-    """Return a manager that knows the tasks; lm-eval's own collection is searched only for names
-    not in the folders.
+    """Return a manager that knows the tasks.
 
-    Raises ConfigError naming those that are nowhere, with names that are close.
+    lm-eval's own collection is searched only for names that are not in the folders. Raises
+    ConfigError naming each task that does not exist, with similar names.
     """
     unknown = list(names)
     names_of_tasks: list[str] = []
@@ -57,11 +56,10 @@ def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
 
 
 def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Return what each name stands for, tasks and groups, and every single task by its name, with
-    their data.
+    """Build tasks with their data; return the tasks and groups asked for, and each single task.
 
-    Raises ConfigError naming each that cannot be built here: its data are missing, or its own code
-    fails.
+    Raises ConfigError naming each task that cannot be built here, as its data are missing or its
+    own code fails.
     """
     asked: list[Any] = []
     single: dict[str, Any] = {}
@@ -86,8 +84,7 @@ def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], 
 
 
 def generated_tokens(settings: dict[str, Any]) -> int:
-    """Return how many tokens a task's `generation_kwargs` let the model write: 256 where they do
-    not say."""
+    """Return how many tokens a task's `generation_kwargs` let the model write; by default 256."""
     complete: dict[str, Any] = {**normalize_gen_kwargs(settings)}
     return complete["max_gen_toks"]
 
@@ -102,8 +99,7 @@ def _cannot_be_built(name: str, error: Exception) -> str:
 
 @contextmanager
 def silence_libraries() -> Iterator[None]:
-    """Keep log lines, warnings and bars of lm-eval and datasets from the terminal; errors still
-    come through."""
+    """Keep logs, warnings and progress bars of lm-eval and datasets off the terminal, not errors."""
     before = logging.root.manager.disable
     bar = lm_eval.api.task.tqdm
     logging.disable(logging.WARNING)

@@ -1,5 +1,4 @@
-"""What the JSON files of an exported folder say, so that others read the same tokenizer and the
-same model from it.
+"""The JSON files of an exported folder, so that others read the same tokenizer and model from it.
 
 transformers 4 and 5, vLLM and `lm_eval --model hf` load the folder unchanged. By itself
 transformers 5 writes files that 4 refuses (the tokenizer's class) or, in silence, takes for another
@@ -43,8 +42,7 @@ SLIDING_BASE = {
     "gemma3n_text": "rope_local_base_freq",
     "modernbert-decoder": "local_rope_theta",
 }
-"""Architectures that in transformers 4 have another rotary base for layers with a sliding window,
-and its name."""
+"""Architecture -> its name in transformers 4 for the rotary base of layers with a sliding window."""
 EAGER_ONLY = ("attn_logit_softcapping", "scale_attn_by_inverse_layer_idx")
 """Settings that transformers 4 leaves out in its default, torch's own attention: gemma2's cap, and
 gpt2's scale by layer."""
@@ -147,7 +145,7 @@ def end_ids(ends: Any, end_of_document: int) -> int | list[int]:
 
 
 def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a config.json of transformers 5 must also say for 4 to compute the same.
+    """Return the entries that a config.json of transformers 5 needs for 4 to compute the same.
 
     5 keeps the rotary settings in `rope_parameters`: one set, or one for each type of layer. 4 does
     not know that entry and takes its own defaults without a word. 5 reads the old names, too, so
@@ -170,8 +168,7 @@ def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
-    """Return why transformers 4 computes another model from a config.json that it loads; None where
-    it does not."""
+    """Return why transformers 4 computes another model from a config.json; None where it does not."""
     model_type = settings["model_type"]
     main, sliding = _rotary(settings)
     for (architecture, name), reading in READ_OTHERWISE.items():
@@ -187,8 +184,7 @@ def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
 
 
 def _rotary(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the rotary settings of most layers and, where they are apart, of those with a sliding
-    window."""
+    """Return the rotary settings of most layers, and separate ones of layers with a sliding window."""
     parameters: dict[str, Any] = settings.get("rope_parameters") or {}
     if not any(isinstance(value, dict) for value in parameters.values()):
         return parameters, {}

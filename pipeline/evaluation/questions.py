@@ -1,7 +1,7 @@
-"""The record that every built-in few-shot task is made of, and the placing of right answers.
+"""The records of which every built-in few-shot task consists, and the placing of right answers.
 
-A task is two lists of questions: those that are scored, and the solved examples that are shown
-before them.
+A task has two lists of questions: the scored ones, and the solved examples that stand before them.
+Reads and writes no file.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Draft:
     right: str
     wrong: tuple[str, ...]
     origin: str = ""
-    """Where it comes from, for a person who looks: a document's id, or the kind of pattern."""
+    """Origin of the question, for a reader: a document's id, or the kind of pattern."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,14 @@ class Question:
 
 @dataclass(frozen=True)
 class TaskData:
-    """What one task scores, and the solved examples that may stand before a question."""
+    """The scored questions of a task, and the solved examples that may stand before them."""
 
     questions: list[Question]
     examples: list[Question]
 
 
 def place_answers(drafts: Sequence[Draft], rng: Random) -> list[Question]:
-    """Put each right answer at a random position; over all drafts every position is used equally
-    often."""
+    """Put each right answer at a random position; each position is used equally often."""
     positions = [i % CHOICES for i in range(len(drafts))]
     rng.shuffle(positions)
     questions = []
@@ -58,8 +57,10 @@ def place_answers(drafts: Sequence[Draft], rng: Random) -> list[Question]:
 def split_off_examples(
     drafts: Sequence[Draft], questions: int, examples: int, rng: Random
 ) -> TaskData:
-    """Turn distinct drafts into questions and examples, no draft in both; fewer questions where
-    drafts run out."""
+    """Turn distinct drafts into examples and questions, no draft in both.
+
+    There are fewer questions where the drafts run out.
+    """
     shown = drafts[:examples]
     scored = drafts[examples : examples + questions]
     return TaskData(place_answers(scored, rng), place_answers(shown, rng))

@@ -1,5 +1,4 @@
-"""The result files of an evaluation: what the harness returns, with `provenance` and `chance`
-added."""
+"""The types of result files: what the harness returns, with `provenance` and `chance` added."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -10,9 +9,9 @@ class SampleCount(TypedDict):
     """The questions of one task."""
 
     original: int
-    """Questions that there are."""
+    """All questions of the task."""
     effective: int
-    """Questions that were asked."""
+    """Questions that were scored."""
 
 
 class Provenance(TypedDict):

@@ -1,5 +1,4 @@
-"""Builds the tasks of `evaluation.tasks` that are not built in, with their data: `separate_checks`
-runs this."""
+"""A check in a process of its own: build the tasks that are not built in, with their data."""
 
 from typing import Any
 
