@@ -30,7 +30,7 @@ from pipeline.store.artifacts import Stage, StageState
 from pipeline.store.data_readers import marked_as_reader
 from pipeline.store.files import fingerprint
 from pipeline.store.lease import Lease
-from pipeline.work.dask_workers import allocation, is_first_task
+from pipeline.work.dask_workers import is_first_task, srun_step_roles
 from pipeline.work.stage_clock import StageClock
 
 
@@ -65,7 +65,7 @@ def run_one(
             note_not_asked(stage)
         return
     table = {each.name: each for each in stages}
-    with allocation(config.executor, stage.folder(config)):
+    with srun_step_roles(config.executor, stage.folder(config)):
         run_stage(stage, config, table, rebuild_inputs=False)
 
 

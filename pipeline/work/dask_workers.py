@@ -1,5 +1,7 @@
-"""Where Dask workers come from: processes of this machine, tasks of a Slurm allocation, or jobs
-sent to Slurm."""
+"""Dask workers: processes on this machine, tasks of an srun step, or jobs submitted to Slurm.
+
+Writes, in a stage's folder, the scheduler's address for the tasks of a step, and the logs of jobs.
+"""
 
 import logging
 import os
@@ -12,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import ConfigError, UserError, WorkerLost
@@ -20,39 +22,47 @@ from pipeline.logs import note, warn
 from pipeline.store.layout import scheduler_file, worker_logs
 from pipeline.store.processes import process_start_time
 
+if TYPE_CHECKING:  # so that a command without workers need not import Dask
+    from dask_jobqueue.slurm import SLURMRunner
+    from distributed import Client, LocalCluster, Worker, WorkerPlugin
+
 WORKER_SETTINGS = {
-    "distributed.worker.memory.terminate": False,  # a large document is no leak
+    # A large document is no memory leak.
+    "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.daemon": True,
-    # Dask would have malloc return memory at once, to be faulted in again for the next row group.
+    # By default Dask makes malloc return memory at once, and the next row group faults it in again.
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1},
     "distributed.scheduler.allowed-failures": 5,
     "distributed.admin.tick.limit": "10m",
 }
+"""Dask's settings for workers and their scheduler."""
 WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
     "DASK_LOGGING__DISTRIBUTED": "critical",
 }
-"""One worker is one core's work; more come by `executor.workers`."""
+"""Environment of a worker, which uses one core; `executor.workers` sets how many there are."""
 PARENT_POLL_SECONDS = 0.5
+"""Time between two looks of a worker whether the process that started it still lives."""
 START_ATTEMPTS = 3
+"""Attempts to start the workers of this machine."""
 LOST_AFTER_SECONDS = 300
-"""Of a step's scheduler without a client, and workers without a scheduler."""
+"""Seconds after which an orphaned scheduler or worker of an srun step exits."""
 LEAST_STEP_TASKS = 3
-"""Scheduler, client and one worker: `SLURMRunner` makes them of an srun step's first tasks."""
+"""Tasks that an srun step needs: `SLURMRunner` uses the first two as scheduler and client."""
 
-_allocation: Any = None
-"""The client's `SLURMRunner` in a process that is one task of a step."""
+_step_runner: "SLURMRunner | None" = None
+"""The `SLURMRunner` of this process while it is the client of an srun step."""
 
 
 def in_srun_step() -> bool:
     """Tell whether this process is one of several tasks that srun started."""
-    # SLURM_NTASKS is the allocation's in the shell of an interactive one, which is a step of one
-    # task.
+    # The shell of an interactive allocation is a step of one task, but its SLURM_NTASKS counts the
+    # tasks of the allocation.
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
@@ -62,22 +72,23 @@ def is_first_task() -> bool:
 
 
 @contextmanager
-def allocation(executor: Executor, folder: Path) -> Iterator[None]:
-    """Within an srun step, turn its tasks into one scheduler, one client and workers; only the
-    client goes on.
+def srun_step_roles(executor: Executor, folder: Path) -> Iterator[None]:
+    """In an srun step, make its tasks a scheduler, a client and workers; only the client returns.
 
-    The others serve until the client leaves, then end their process with exit code 0. `folder` is
-    one that all nodes see. Elsewhere this does nothing. Raises ConfigError for a step of fewer than
-    three tasks, or where jobs would be sent and nobody said how many.
+    The others serve until the client leaves, then exit with code 0. `folder` must be visible on all
+    nodes. Outside of a step this does nothing. Raises ConfigError for a step of fewer than three
+    tasks, or where jobs would be submitted and `executor.workers` is auto.
     """
-    global _allocation
+    global _step_runner
+    # Outside of a step, `dask_client` starts the workers.
     if executor.kind != "slurm" or not in_srun_step():
         if executor.kind == "slurm" and executor.workers == "auto":
             raise ConfigError(
-                ["executor.workers = auto: say how many worker processes Slurm shall start in all"]
+                ["executor.workers = auto: set how many worker processes Slurm shall start in all"]
             )
         yield
         return
+
     tasks = int(os.environ["SLURM_NTASKS"])
     if tasks < LEAST_STEP_TASKS:
         raise ConfigError(
@@ -86,47 +97,55 @@ def allocation(executor: Executor, folder: Path) -> Iterator[None]:
                 "or more (executor.kind)"
             ]
         )
+    meeting_point = _prepared_meeting_point(folder)
+
+    # Importing dask_jobqueue replaces the handler of SIGINT, and sets Dask's defaults, which must
+    # be there before they are changed.
     os.environ |= WORKER_ENVIRONMENT
-    _quiet()
-    import dask.config
-
+    _silence_dask_logs()
     interrupt = signal.getsignal(signal.SIGINT)
-    import dask_jobqueue.slurm  # takes SIGINT for itself  # noqa: F401
+    import dask.config
+    from dask_jobqueue.slurm import SLURMRunner
 
-    step = "-".join(
-        os.environ.get(name, "0")
-        for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    )
+    with dask.config.set(WORKER_SETTINGS):
+        # This does not return in the scheduler and the workers.
+        _step_runner = _join_step(SLURMRunner, meeting_point)
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            # The work is done: an error while the step closes matters to nobody.
+            with suppress(Exception):
+                _step_runner.close()
+            _step_runner = None
+            meeting_point.unlink(missing_ok=True)
+
+
+def _prepared_meeting_point(folder: Path) -> Path:
+    """Return the file through which the tasks of this step find their scheduler.
+
+    Raises UserError where its folder cannot be made.
+    """
+    variables = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    step = "-".join(os.environ.get(name, "0") for name in variables)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be made ({error.strerror}); give paths.data_dir another folder"
         ) from None
-    meeting_point = scheduler_file(folder, step)
-    with dask.config.set(WORKER_SETTINGS):
-        _allocation = _join(meeting_point)  # does not return in the scheduler and the workers
-        signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            with suppress(Exception):  # closing it is all that is left to do
-                _allocation.close()
-            _allocation = None
-            meeting_point.unlink(missing_ok=True)
+    return scheduler_file(folder, step)
 
 
-def _join(meeting_point: Path) -> Any:
-    """Return the client's `SLURMRunner`; in the other tasks of the step, serve and end the
-    process."""
-    from dask_jobqueue.slurm import SLURMRunner
-
+def _join_step(runner: "type[SLURMRunner]", meeting_point: Path) -> "SLURMRunner":
+    """Return the client's `SLURMRunner`; in the other tasks, serve, then exit the process."""
     try:
-        return SLURMRunner(
+        return runner(
             scheduler_file=str(meeting_point),
             # Without its client the step would hold the nodes until its time limit.
             scheduler_options={"dashboard": False, "idle_timeout": f"{LOST_AFTER_SECONDS} s"},
-            worker_class="distributed.Nanny",  # starts a killed worker again
+            # A nanny starts a killed worker again.
+            worker_class="distributed.Nanny",
             worker_options={
                 "nthreads": 1,
                 "memory_limit": None,
@@ -136,50 +155,43 @@ def _join(meeting_point: Path) -> Any:
     except Exception as error:
         if int(os.environ["SLURM_PROCID"]) < LEAST_STEP_TASKS - 1:
             raise
-        warn(f"a worker of the step did not come up; the others go on: {error.__cause__ or error}")
-        sys.exit(0)  # the step has not failed
+        warn(f"a worker of the step did not start; the others continue: {error.__cause__ or error}")
+        # The step has not failed.
+        sys.exit(0)
 
 
 @contextmanager
-def connect(executor: Executor, workers: int, folder: Path) -> Iterator[Any]:
-    """Yield a `distributed.Client` of running workers; they end with the context, or with this
-    process.
+def dask_client(executor: Executor, workers: int, folder: Path) -> Iterator["Client"]:
+    """Start workers and yield their client; they end with the context, or with this process.
 
-    `folder`, seen by all nodes, takes the logs of jobs sent to Slurm.
+    `folder`, visible on all nodes, takes the logs of jobs submitted to Slurm.
     """
+    # distributed sets its defaults when it is imported, so before they are changed.
     import dask.config
-    import distributed  # its defaults must be there before they are changed  # noqa: F401
+    from distributed import Client
 
-    _quiet()
+    _silence_dask_logs()
     with (
         tempfile.TemporaryDirectory(prefix="pipeline-dask-", ignore_cleanup_errors=True) as scratch,
         dask.config.set(WORKER_SETTINGS | {"temporary-directory": scratch}),
     ):
         if executor.kind == "local":
-            with _local(workers) as client:
-                client.register_plugin(_end_with(os.getpid()))
+            with _local_cluster(workers) as cluster, Client(cluster) as client:
+                client.register_plugin(_end_with_process(os.getpid()))
                 yield client
-        elif _allocation is not None:
-            from distributed import Client
-
-            with Client(_allocation) as client:
+        elif _step_runner is not None:
+            with Client(_step_runner) as client:
                 yield client
         else:
-            with _jobs(executor, folder) as client:
+            with _submitted_jobs(executor, folder) as client:
                 yield client
 
 
-@contextmanager
-def _local(workers: int) -> Iterator[Any]:
-    from distributed import Client
+def _local_cluster(workers: int) -> "LocalCluster":
+    """Start worker processes on this machine; raise WorkerLost where they do not start.
 
-    with _started_cluster(workers) as cluster, Client(cluster) as client:
-        yield client
-
-
-def _started_cluster(workers: int) -> Any:
-    """Start worker processes; once they run, Dask replaces one that dies, but not yet while they
-    come up."""
+    Once they run, Dask replaces a worker that dies, but not while they start.
+    """
     from distributed import LocalCluster
 
     for attempt in range(START_ATTEMPTS):
@@ -188,25 +200,27 @@ def _started_cluster(workers: int) -> Any:
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=None,
-                dashboard_address="127.0.0.1:0",  # it always listens: at a free port, for this machine only
+                # Dask always listens for browsers: on a free port, and from this machine only.
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
                 env=WORKER_ENVIRONMENT,
             )
         except RuntimeError as error:
             if attempt == START_ATTEMPTS - 1:
                 raise WorkerLost(
-                    f"worker processes do not come up on this machine: {error.__cause__ or error}"
+                    f"worker processes do not start on this machine: {error.__cause__ or error}"
                 ) from None
     raise AssertionError("returned or raised above")
 
 
 @contextmanager
-def _jobs(executor: Executor, folder: Path) -> Iterator[Any]:
-    """Send jobs to Slurm, and again when one ends at its time limit."""
+def _submitted_jobs(executor: Executor, folder: Path) -> Iterator["Client"]:
+    """Submit jobs to Slurm, and again when one ends at its time limit."""
     from dask_jobqueue.slurm import SLURMCluster
     from distributed import Client
 
-    assert executor.workers != "auto", "`allocation` has refused it"
+    # Each job holds `workers_per_job` workers of one core.
+    assert executor.workers != "auto", "`srun_step_roles` has refused it"
     logs = worker_logs(folder)
     logs.mkdir(parents=True, exist_ok=True)
     cluster = SLURMCluster(
@@ -226,17 +240,17 @@ def _jobs(executor: Executor, folder: Path) -> Iterator[Any]:
         python=sys.executable,
         silence_logs="critical",
     )
+
+    # Dask submits in a thread, whose errors nobody sees: find them first.
     with cluster, Client(cluster) as client:
-        _try_to_submit(
-            cluster.job_script()
-        )  # what goes wrong later happens in a thread of Dask's, unseen
+        _check_submission(cluster.job_script())
         note(f"waiting for Slurm to start {executor.workers} workers; their output: {logs}")
         cluster.adapt(minimum=executor.workers, maximum=executor.workers)
         yield client
 
 
-def _try_to_submit(script: str) -> None:
-    """Raise UserError with Slurm's own words if it would not take the job."""
+def _check_submission(script: str) -> None:
+    """Raise UserError with Slurm's own message if it would not accept the job."""
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
@@ -250,16 +264,14 @@ def _try_to_submit(script: str) -> None:
             ) from None
     if answer.returncode:
         raise UserError(
-            "executor.kind = slurm: sbatch would not take the workers' jobs: "
-            f"{answer.stderr.strip()}\nCorrect "
-            "executor.partition, account, time_limit, memory_per_worker, workers_per_job or "
-            "job_options."
+            f"executor.kind = slurm: sbatch would not take the workers' jobs: "
+            f"{answer.stderr.strip()}\nCorrect executor.partition, account, time_limit, "
+            "memory_per_worker, workers_per_job or job_options."
         )
 
 
-def _end_with(parent: int) -> Any:
-    """Return a plugin by which a worker, and one that replaces it, ends soon after the process
-    `parent` does."""
+def _end_with_process(parent: int) -> "WorkerPlugin":
+    """Return a plugin that ends a worker, also one that replaces another, soon after `parent`."""
     from distributed import WorkerPlugin
 
     class EndWithParent(WorkerPlugin):
@@ -268,7 +280,7 @@ def _end_with(parent: int) -> Any:
         def __init__(self) -> None:
             self._started = process_start_time(parent)
 
-        def setup(self, worker: Any) -> None:
+        def setup(self, worker: "Worker") -> None:
             threading.Thread(target=self._watch, daemon=True).start()
 
         def _watch(self) -> None:
@@ -279,8 +291,7 @@ def _end_with(parent: int) -> Any:
     return EndWithParent()
 
 
-def _quiet() -> None:
-    """Dask's own log lines, among them tracebacks of connections that close, say nothing to a
-    user."""
+def _silence_dask_logs() -> None:
+    """Silence Dask's log lines, such as tracebacks of closing connections: no user needs them."""
     for name in ("distributed", "distributed.nanny", "distributed.worker", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,44 +1,52 @@
-"""Run a list of independent tasks, and never one twice: in this process, or on Dask workers
-wherever they are.
+"""Run a list of independent tasks, each once, in this process or on Dask workers.
 
-A task's record is written after its outputs are complete; a task whose record carries the same
-fingerprint is skipped. So an interrupted stage goes on where it was, whatever the number and place
-of the workers then and now.
+A task's record is written after its outputs are complete, and a task whose record has the same
+fingerprint is skipped. So an interrupted stage continues where it was, even with other workers.
+Reads and writes the records in the stage's folder.
 """
 
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
 from pipeline.logs import RecentRate, counted_noun, human_bytes, progress
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import task_records
-from pipeline.work.dask_workers import connect
+from pipeline.store.records import SizedFile
+from pipeline.work.dask_workers import dask_client
+
+if TYPE_CHECKING:  # so that a command without workers need not import Dask
+    from distributed import Client
+    from distributed import Future as DaskFuture
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 SMALL_WORK_BYTES = 256_000_000
-"""With `workers: auto`, less input than this is done by threads here: Dask's processes take 2-3 s
-to come up."""
+"""With `workers: auto`, threads of this process do the work up to this size of input: Dask's
+processes take 2-3 s to start."""
 MOST_THREADS = 8
-"""What runs between calls into C (reading, encoding, writing) holds Python's lock, so more would
-wait for each other."""
+"""Largest number of threads: between calls into C (reading, encoding, writing) they hold Python's
+global lock, so more would wait for each other."""
 ITEMS_AHEAD = 2
-"""Of each task, in `map_ahead`."""
+"""Items of one task that `map_ahead` computes ahead of the caller."""
 REPORT_SECONDS = 0.5
+"""Shortest time between two progress reports of a task."""
 PROGRESS_TOPIC = "pipeline-progress"
+"""Dask's topic for progress reports."""
+RUN_AGAIN = "run the same command again: what is finished is kept."
+"""Remedy for lost workers."""
 
 
 @dataclass(frozen=True)
@@ -46,65 +54,85 @@ class Task:
     """One unit of work: `function(**arguments)` returns a JSON mapping, a TypedDict."""
 
     name: str
+    """Unique name, also of the task's record."""
     function: Callable[..., Any]
-    arguments: dict[str, Any]
+    arguments: Mapping[str, Any]
     fingerprint: str
-    """Of everything that changes the outputs."""
+    """Hash of everything that changes the outputs."""
     size: float = 1.0
     """Bytes of input."""
 
+    def record_path(self, records: Path) -> Path:
+        """Return the JSON file of the task's record in the folder of records."""
+        return records / f"{self.name}.json"
 
-Outcome = tuple[Task, Any]
-"""A task, and its result or a UserError."""
+
+class TaskResult(TypedDict, total=False):
+    """The part of every task's result that this module reads; each kind of task has more."""
+
+    files: Mapping[str, SizedFile]
+    """Path below the stage's folder -> size of the output."""
+
+
+class TaskRecord(TypedDict):
+    """What is written when a task is done."""
+
+    fingerprint: str
+    """Fingerprint of the task."""
+    seconds: float
+    """Time that the task took."""
+    result: TaskResult
 
 
 def run_tasks(
     tasks: Sequence[Task], folder: Path, executor: Executor, label: str
 ) -> dict[str, Any]:
-    """Run what is not done yet and return each task's result by name; the caller names its type.
+    """Run the tasks that are not done yet; return name -> result, whose type the caller declares.
 
-    A task that raises UserError does not stop the others; afterwards TasksFailed with all messages
-    is raised. A full disk (OutOfSpace), lost workers (WorkerLost) and any other exception stop the
-    run.
+    A task that raises UserError does not stop the others; when all are done, TasksFailed is raised
+    with all messages. A full disk (OutOfSpace), lost workers (WorkerLost) and any other exception
+    stop the run.
     """
+    # A task is done if its record has the same fingerprint and its outputs exist.
     records = task_records(folder)
-    done: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for task in tasks:
-        record = read_json(records / f"{task.name}.json")
-        if (
-            record
-            and record["fingerprint"] == task.fingerprint
-            and _outputs_exist(record["result"], folder)
-        ):
-            done[task.name] = record["result"]
-    waiting = [task for task in tasks if task.name not in done]
-    for task in waiting:  # its outputs are about to be overwritten
-        (records / f"{task.name}.json").unlink(missing_ok=True)
-    for stale in set(records.glob("*.json")) - {records / f"{task.name}.json" for task in tasks}:
+        record: TaskRecord | None = read_json(task.record_path(records))
+        if not record or record["fingerprint"] != task.fingerprint:
+            continue
+        if _outputs_exist(record["result"], folder):
+            results[task.name] = record["result"]
+
+    # The outputs of the other tasks are about to be overwritten, so their records go first.
+    waiting = [task for task in tasks if task.name not in results]
+    for task in waiting:
+        task.record_path(records).unlink(missing_ok=True)
+    for stale in set(records.glob("*.json")) - {task.record_path(records) for task in tasks}:
         stale.unlink()
-    waiting.sort(key=lambda task: -task.size)  # the last ones to finish should be small
-    problems = set()
+
+    # Large tasks first: the last ones to finish should be small.
+    waiting.sort(key=lambda task: -task.size)
+    problems: set[str] = set()
     with (
-        _board(label, tasks, waiting) as board,
-        _outcomes(waiting, records, executor, board) as outcomes,
+        _progress_board(label, tasks, waiting) as board,
+        _finished_tasks(waiting, records, executor, board) as finished,
     ):
-        for task, outcome in outcomes:
-            if isinstance(outcome, UserError):
-                problems.add(str(outcome))
+        for task, result in finished:
+            if isinstance(result, UserError):
+                problems.add(str(result))
             else:
-                done[task.name] = outcome
+                results[task.name] = result
             board.finish(task)
     if problems:
         raise TasksFailed("\n".join(sorted(problems)))
-    return {task.name: done[task.name] for task in tasks}
+    return {task.name: results[task.name] for task in tasks}
 
 
 def report_progress(fraction: float, **counts: int) -> None:
-    """Say, from inside a task, how much of it is done (0 to 1) and what it has made so far; cheap
-    to call often.
+    """Report, from inside a task, the fraction that is done (0 to 1) and what it has made so far.
 
-    `text_bytes` gives the rate; other counts are shown by name. Also where a task of this process
-    notices Ctrl-C.
+    Cheap to call often. `text_bytes` gives the rate; other counts are printed by name. Raises
+    Interrupted in a thread of this process after Ctrl-C.
     """
     if _stopping.is_set():
         raise Interrupted("stopped")
@@ -116,11 +144,10 @@ def report_progress(fraction: float, **counts: int) -> None:
 
 
 def map_ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield `function(item)` in order, from inside a task.
+    """Yield `function(item)` in order, for use inside a task.
 
-    Where threads of this process do the work they share all tasks' items, and are some ahead of
-    what has been taken: so the last task, or the only one, is not left to one core. Elsewhere this
-    is `map`.
+    Where threads of this process do the work, they also compute `ITEMS_AHEAD` items ahead of the
+    caller. So the last task, or the only one, is not left to one core. Elsewhere this is `map`.
     """
     if _helpers is None:
         yield from map(function, items)
@@ -139,12 +166,17 @@ def map_ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterat
 
 
 _current = threading.local()
+"""In a thread that runs a task: `send`, which reports its progress, and `last`, when it did."""
 _stopping = threading.Event()
+"""Set while the tasks in threads have to end."""
 _helpers: ThreadPoolExecutor | None = None
+"""Threads for `map_ahead`, while threads of this process do the work."""
+Send: TypeAlias = Callable[[float, dict[str, int]], None]
+"""Reports the fraction of a task that is done, and its counts."""
 
 
-def _outputs_exist(result: Any, folder: Path) -> bool:
-    """Tell whether the files that a task lists are there in their full size."""
+def _outputs_exist(result: TaskResult, folder: Path) -> bool:
+    """Tell whether the files that a task's result lists exist in their full size."""
     for name, record in result.get("files", {}).items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != record["bytes"]:
@@ -152,21 +184,28 @@ def _outputs_exist(result: Any, folder: Path) -> bool:
     return True
 
 
-def _execute(task: Task, records: Path, send: Callable[[float, dict[str, int]], None]) -> Any:
-    """Run a task and keep its record. A full disk raises UserError; the task is then not marked
-    done."""
+def _execute(task: Task, records: Path, send: Send) -> TaskResult | UserError:
+    """Run a task and write its record; return its result, or the UserError that it raised.
+
+    Raises OutOfSpace where the disk is full; the task then has no record.
+    """
     _current.send = send
     started = time.monotonic()
     try:
-        result = task.function(**task.arguments)
+        result: TaskResult = task.function(**task.arguments)
         seconds = round(time.monotonic() - started, 3)
-        record = {"fingerprint": task.fingerprint, "seconds": seconds, "result": result}
-        write_json(records / f"{task.name}.json", record)
+        record: TaskRecord = {
+            "fingerprint": task.fingerprint,
+            "seconds": seconds,
+            "result": result,
+        }
+        write_json(task.record_path(records), record)
         return result
     except Interrupted:
         raise
     except UserError as error:
-        return UserError(str(error))  # only the message crosses process boundaries
+        # Only the message crosses process boundaries.
+        return UserError(str(error))
     except OSError as error:
         full = out_of_space(error, records.parent)
         if full:
@@ -176,12 +215,19 @@ def _execute(task: Task, records: Path, send: Callable[[float, dict[str, int]], 
         _current.send = None
 
 
+FinishedTask = tuple[Task, TaskResult | UserError]
+"""A task, and its result or the mistake that it found."""
+
+
 @contextmanager
-def _outcomes(
-    tasks: Sequence[Task], records: Path, executor: Executor, board: "_Board"
-) -> Iterator[Iterator[Outcome]]:
-    """Choose where the tasks run; leaving the context ends whatever was started for them."""
-    threads = _threads(tasks, executor)
+def _finished_tasks(
+    tasks: Sequence[Task], records: Path, executor: Executor, board: "_ProgressBoard"
+) -> Iterator[Iterator[FinishedTask]]:
+    """Run the tasks where `executor` says, and yield them as they finish.
+
+    Leaving the context ends the threads or workers that were started for them.
+    """
+    threads = _thread_count(tasks, executor)
     if threads == 1:
         yield ((task, _execute(task, records, board.sender(task))) for task in tasks)
     elif threads:
@@ -191,51 +237,59 @@ def _outcomes(
             }
             yield ((futures[future], future.result()) for future in as_completed(futures))
     else:
-        workers = core_count() if executor.workers == "auto" else executor.workers
-        with connect(executor, min(workers, len(tasks)), records.parent) as client:
-            client.subscribe_topic(PROGRESS_TOPIC, lambda event: board.report(*event[1]))
+        workers = executor.workers
+        if workers == "auto":
+            workers = core_count()
+        with dask_client(executor, min(workers, len(tasks)), records.parent) as client:
+            client.subscribe_topic(PROGRESS_TOPIC, board.receive)
             yield _on_dask(client, tasks, records)
 
 
-def _threads(tasks: Sequence[Task], executor: Executor) -> int:
-    """Return how many threads of this process do the work; 0 for Dask workers."""
+def _thread_count(tasks: Sequence[Task], executor: Executor) -> int:
+    """Return the number of threads of this process that do the work; 0 for Dask workers."""
     if not tasks:
         return 1
     if executor.kind == "slurm":
         return 0
+    is_one_task = len(tasks) == 1
     if executor.workers != "auto":
-        return 1 if executor.workers == 1 or len(tasks) == 1 else 0
-    small = len(tasks) == 1 or sum(task.size for task in tasks) <= SMALL_WORK_BYTES
-    return min(core_count(), MOST_THREADS) if small or core_count() == 1 else 0
+        is_one_at_a_time = executor.workers == 1 or is_one_task
+        return 1 if is_one_at_a_time else 0
+    is_small = is_one_task or sum(task.size for task in tasks) <= SMALL_WORK_BYTES
+    if is_small or core_count() == 1:
+        return min(core_count(), MOST_THREADS)
+    return 0
 
 
 @cache
 def core_count() -> int:
-    """Return the number of cores that this process may use; a container's share of a large machine
-    counts.
+    """Return the number of cores that this process may use, within the limits of its container.
 
-    (dask.system knows the same, but takes longer to import than 20 MB of text to encode.)
+    dask.system knows the same, but takes longer to import than 20 MB of text to encode.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    for read in (_cgroup2_cores, _cgroup1_cores):
-        with suppress(OSError, ValueError):  # not there, or `max`
-            return max(1, min(cores, ceil(read())))
+    cores = os.cpu_count() or 1
+    # macOS has no sched_getaffinity.
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    for read_limit in (_cgroup2_cores, _cgroup1_cores):
+        # A ValueError means that there is no limit.
+        with suppress(OSError, ValueError):
+            return max(1, min(cores, ceil(read_limit())))
     return cores
 
 
 def _cgroup2_cores() -> float:
+    """Return the CPU limit of this process in cgroup v2. Raises OSError or ValueError without one."""
     group = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")
     quota, period = map(int, (Path("/sys/fs/cgroup") / group / "cpu.max").read_text().split())
     return quota / period
 
 
 def _cgroup1_cores() -> float:
-    quota, period = (
-        int(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text())
-        for name in ("quota", "period")
-    )
+    """Return the CPU limit of this machine's cgroup v1. Raises OSError or ValueError without one."""
+    folder = Path("/sys/fs/cgroup/cpu")
+    quota = int((folder / "cpu.cfs_quota_us").read_text())
+    period = int((folder / "cpu.cfs_period_us").read_text())
     if quota < 0:
         raise ValueError("no quota")
     return quota / period
@@ -248,7 +302,8 @@ def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
     _helpers = ThreadPoolExecutor(threads)
     try:
         yield pool
-    finally:  # on an error or Ctrl-C the running tasks end at their next report
+    finally:
+        # After an error or Ctrl-C, the running tasks end at their next progress report.
         _stopping.set()
         pool.shutdown(cancel_futures=True)
         _helpers.shutdown(cancel_futures=True)
@@ -256,53 +311,52 @@ def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
         _stopping.clear()
 
 
-def _on_dask(client: Any, tasks: Sequence[Task], records: Path) -> Iterator[Outcome]:
+def _on_dask(client: "Client", tasks: Sequence[Task], records: Path) -> Iterator[FinishedTask]:
+    """Run tasks on Dask workers and yield them as they finish. Raises WorkerLost."""
     from distributed import KilledWorker
     from distributed import as_completed as as_completed_on_dask
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
-    futures = {}
-    for number, task in enumerate(
-        tasks
-    ):  # in this order: without a priority, Dask takes the last ones first
+    # Without a priority, Dask would run the last tasks first.
+    futures: dict[DaskFuture[TaskResult | UserError], Task] = {}
+    for number, task in enumerate(tasks):
         key = f"{task.name}-{task.fingerprint}"
-        futures[client.submit(_execute_on_dask, task, records, key=key, priority=-number)] = task
+        future = client.submit(_execute_on_dask, task, records, key=key, priority=-number)
+        futures[future] = task
+
     for future in as_completed_on_dask(list(futures)):
+        # Without a reference to the future, Dask can forget its result.
         task = futures.pop(future)
         try:
             yield task, future.result()
         except KilledWorker:
             raise WorkerLost(
-                f"{task.name}: the process that worked on it was killed several times in a row, "
-                "most often for want of "
-                "memory (a worker needs 1 GB and 6 times its largest document) or, as a job, of "
-                "time. Give it more "
-                "(executor.workers, memory_per_worker, time_limit), then run the same command "
-                "again: what is finished "
-                f"is kept."
+                f"{task.name}: its worker process was killed several times in a row, most often "
+                "because memory ran out (a worker needs 1 GB and 6 times its largest document) or, "
+                "as a job, time. Give it more (executor.workers, memory_per_worker, time_limit), "
+                f"then {RUN_AGAIN}"
             ) from None
         except (FutureCancelledError, CommClosedError):
             raise WorkerLost(
-                f"{task.name}: the process that gives out the tasks is gone. Run the same command "
-                "again: what is finished "
-                f"is kept."
+                f"{task.name}: the process that schedules the tasks is gone; {RUN_AGAIN}"
             ) from None
 
 
-def _execute_on_dask(task: Task, records: Path) -> Any:
+def _execute_on_dask(task: Task, records: Path) -> TaskResult | UserError:
+    """Run a task in a Dask worker, with its progress reports sent as events."""
     from distributed import get_worker
 
     worker = get_worker()
-    return _execute(
-        task,
-        records,
-        lambda fraction, counts: worker.log_event(PROGRESS_TOPIC, (task.name, fraction, counts)),
-    )
+
+    def send(fraction: float, counts: dict[str, int]) -> None:
+        worker.log_event(PROGRESS_TOPIC, (task.name, fraction, counts))
+
+    return _execute(task, records, send)
 
 
-class _Board:
-    """Adds up what tasks report, from any thread, into one line of progress."""
+class _ProgressBoard:
+    """Adds up the progress reports of all tasks, from any thread, into one line."""
 
     def __init__(
         self,
@@ -322,15 +376,20 @@ class _Board:
         self._text_rate = RecentRate()
         self._show()
 
-    def sender(self, task: Task) -> Callable[[float, dict[str, int]], None]:
+    def sender(self, task: Task) -> Send:
+        """Return the function through which a task of this process reports."""
         return lambda fraction, counts: self.report(task.name, fraction, counts)
 
+    def receive(self, event: tuple[float, tuple[str, float, dict[str, int]]]) -> None:
+        """Take a report from a Dask worker, `(time, (task, fraction, counts))`."""
+        _, (task, fraction, counts) = event
+        self.report(task, fraction, counts)
+
     def report(self, task: str, fraction: float, counts: dict[str, int]) -> None:
+        """Take a report; a task that runs again never lowers its fraction."""
         with self._lock:
-            self._fractions[task], self._counts[task] = (
-                max(fraction, self._fractions.get(task, 0.0)),
-                counts,
-            )
+            self._fractions[task] = max(fraction, self._fractions.get(task, 0.0))
+            self._counts[task] = counts
             self._show()
 
     def finish(self, task: Task) -> None:
@@ -340,6 +399,7 @@ class _Board:
             self._show()
 
     def _show(self) -> None:
+        # Sums over all tasks, the text as a rate.
         total: dict[str, int] = {}
         for counts in self._counts.values():
             for name, count in counts.items():
@@ -359,8 +419,12 @@ class _Board:
 
 
 @contextmanager
-def _board(label: str, tasks: Sequence[Task], waiting: Sequence[Task]) -> Iterator[_Board]:
+def _progress_board(
+    label: str, tasks: Sequence[Task], waiting: Sequence[Task]
+) -> Iterator[_ProgressBoard]:
+    """Show the progress of the tasks, of which those that are not waiting are done."""
     total = sum(task.size for task in tasks)
     left = sum(task.size for task in waiting)
+    sizes = {task.name: task.size for task in waiting}
     with progress(label, total, "bytes of input") as update:
-        yield _Board({task.name: task.size for task in waiting}, total - left, update, len(tasks))
+        yield _ProgressBoard(sizes, total - left, update, len(tasks))
