@@ -10,7 +10,7 @@ from pipeline.config.groups import GroupSizes
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, nearest_multiples
 from pipeline.store.layout import run_folder
-from pipeline.work.separate_checks import found_by
+from pipeline.work.separate_checks import run_separate_check
 
 
 def check_launch(config: RunConfig) -> None:
@@ -46,7 +46,9 @@ def check_device(config: RunConfig) -> None:
         "host": socket.gethostname(),
         "devices": [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("DS_ACCELERATOR")],
     }
-    found_by("pipeline.engine.device_check", dict, config, decides, "this machine's number formats")
+    run_separate_check(
+        "pipeline.engine.device_check", dict, config, decides, "this machine's number formats"
+    )
 
 
 def batches_that_ranks_do_not_divide(config: RunConfig, sizes: GroupSizes) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.capacity import compute_capability, cpu_has_fp16, precision_problems
 from pipeline.errors import ConfigError
-from pipeline.work.separate_checks import answer
+from pipeline.work.separate_checks import serve_separate_check
 
 
 def check_precision(config: RunConfig) -> dict[str, str]:
@@ -25,4 +25,4 @@ def check_precision(config: RunConfig) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    answer(check_precision)
+    serve_separate_check(check_precision)

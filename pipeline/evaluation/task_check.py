@@ -11,7 +11,7 @@ from pipeline.evaluation.known_tasks import (
     silence_libraries,
 )
 from pipeline.evaluation.task_facts import foreign_tasks
-from pipeline.work.separate_checks import answer
+from pipeline.work.separate_checks import serve_separate_check
 
 
 def check_tasks(config: RunConfig) -> dict[str, Any]:
@@ -74,4 +74,4 @@ def _generates(task: Any) -> bool:
 
 
 if __name__ == "__main__":
-    answer(check_tasks)
+    serve_separate_check(check_tasks)

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
 from pipeline.model.model_facts import model_facts
 from pipeline.store.files import fingerprint
-from pipeline.work.separate_checks import found_by
+from pipeline.work.separate_checks import run_separate_check
 
 VERSION = 1
 """Increased when `task_check` refuses or returns something else: older verdicts are not used then."""
@@ -66,7 +66,7 @@ def check_built_tasks(config: RunConfig) -> None:
     if not foreign_tasks(config) or not config.evaluation.shots:
         return
     decides = _what_decides(config)
-    facts = found_by(
+    facts = run_separate_check(
         "pipeline.evaluation.task_check", TaskFacts, config, decides, "the evaluation's tasks"
     )
     if not facts.generated_tokens:

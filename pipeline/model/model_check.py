@@ -19,7 +19,7 @@ from pipeline.model.objective import objective_problems
 from pipeline.model.parametrisation import scalings
 from pipeline.model.sizes import build_on_meta, count_built_parameters, moment_bytes
 from pipeline.model.vocabulary import expected_vocabulary
-from pipeline.work.separate_checks import answer
+from pipeline.work.separate_checks import serve_separate_check
 
 
 def check_model_settings(config: RunConfig) -> dict[str, Any]:
@@ -71,4 +71,4 @@ def _attention_problems(config: RunConfig) -> list[str]:
 
 
 if __name__ == "__main__":
-    answer(check_model_settings)
+    serve_separate_check(check_model_settings)

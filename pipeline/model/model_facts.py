@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.config.run_config import RunConfig
 from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.store.pretrained_folders import content_of_model_folder
-from pipeline.work.separate_checks import found_by
+from pipeline.work.separate_checks import run_separate_check
 
 VERSION = 2
 """Raised when `model_check` refuses more or tells more, so that kept verdicts are not taken for new
@@ -32,7 +32,7 @@ def model_facts(config: RunConfig) -> ModelFacts:
     tokenizer, whose size counts, cannot be read.
     """
     decides = _what_decides(config)
-    return found_by(
+    return run_separate_check(
         "pipeline.model.model_check", ModelFacts, config, decides, "the model's settings"
     )
 

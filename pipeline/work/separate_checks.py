@@ -1,9 +1,9 @@
-"""Checks that need torch or lm-eval: each runs in a process of its own, and what it found is kept.
+"""Checks that need torch or lm-eval, each run in a process of its own.
 
-So the command that starts them stays light, and what a library prints or breaks stays in that
-process. A check that found nothing wrong is not repeated: what it found out lies in
-data_dir, under the fingerprint of all that decides it. Where that folder cannot be
-written, every command runs the check again, once.
+So the command that needs them starts fast, and what a library prints or breaks stays in that
+process. The facts that a passed check returns are stored in data_dir, under the fingerprint of
+everything that decides them, and the check is not repeated. Where data_dir is read-only, every
+command runs the check once.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,68 +24,83 @@ from pipeline.logs import note
 from pipeline.store.environment import LIBRARIES, library_versions
 from pipeline.store.files import fingerprint, write_json
 from pipeline.store.layout import data_folder
+from pipeline.store.records import Json
 
 TAIL_LINES = 25
+"""Last lines of a crashed check's output that are printed."""
 Facts = TypeVar("Facts")
-_answered: dict[Path, dict[str, Any]] = {}
-"""Verdicts of this command. What is refused is not kept for the next one: a library may have been
-installed since."""
+
+
+class Verdict(TypedDict):
+    """What a check writes to its standard output, JSON."""
+
+    problems: list[str]
+    """Mistakes of the user, each with setting, value, rule and remedy; empty for a passed check."""
+    facts: Mapping[str, Json]
+    """Result of a passed check; each check has its own keys."""
+
+
+_answered: dict[Path, Verdict] = {}
+"""Verdicts that this command has asked for. Failed checks are not stored for the next command: a
+library may have been installed since."""
 
 
 class CheckCrashed(UserError):
-    """A check ended without a verdict: a bug, or a library that does not work here."""
+    """A check ended without a verdict: a bug, or a library that does not work here (exit code 1)."""
 
     exit_code = 1
 
 
-def found_by(
-    module: str, form: type[Facts], config: RunConfig, decides: Mapping[str, Any], subject: str
+def run_separate_check(
+    module: str, form: type[Facts], config: RunConfig, decides: Mapping[str, Json], subject: str
 ) -> Facts:
-    """Return what `python -m module` finds out about a run file, or found out before, as an
-    instance of `form`.
+    """Return the facts that the check `python -m module` finds about a run file, or found before.
 
-    `form` is a dataclass or a TypedDict. `decides` holds JSON values: all that decides the verdict
-    besides the versions of the libraries. Raises ConfigError with every problem that the check
-    found, CheckCrashed where it ended without a verdict.
+    `form` is the dataclass or TypedDict of the facts. `decides` holds everything that decides the
+    verdict besides library versions. `subject` is printed while the check runs. Raises ConfigError
+    with every problem that the check found, CheckCrashed where it ended without a verdict.
     """
+    # Facts that are missing, unreadable or damaged are found again.
     facts = TypeAdapter(form)
     path = data_folder(config).passed_check(fingerprint([module, decides, _versions()]))
-    with suppress(
-        OSError, ValidationError
-    ):  # one that is missing, unreadable or damaged is made again
+    with suppress(OSError, ValidationError):
         return facts.validate_json(path.read_bytes())
+
     if path not in _answered:
         note(f"checking {subject}")
         _answered[path] = _ask(module, config)
     verdict = _answered[path]
     if verdict["problems"]:
         raise ConfigError(verdict["problems"])
-    with suppress(OSError):  # data_dir is shared, and may be read-only
+
+    # data_dir is shared, and may be read-only.
+    with suppress(OSError):
         write_json(path, verdict["facts"])
     return facts.validate_python(verdict["facts"])
 
 
-def answer(find: Callable[[RunConfig], dict[str, Any]]) -> None:
-    """Be that process: read the settings from standard input, write the verdict to standard output.
+def serve_separate_check(find_facts: Callable[[RunConfig], Mapping[str, Json]]) -> None:
+    """Run a check in this process: read settings from standard input, write its verdict to output.
 
-    `find` returns JSON values, or raises UserError where something is wrong.
+    `find_facts` returns JSON values, or raises UserError for a mistake of the user.
     """
-    verdicts = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not come between
+    # What libraries print goes to standard error, so that it does not mix with the verdict.
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     config = RunConfig.model_validate(json.loads(sys.stdin.read()))
-    problems: list[str] = []
-    facts: dict[str, Any] = {}
+    verdict: Verdict = {"problems": [], "facts": {}}
     try:
-        facts = find(config)
+        verdict["facts"] = find_facts(config)
     except ConfigError as error:
-        problems = error.problems
+        verdict["problems"] = error.problems
     except UserError as error:
-        problems = [str(error)]
-    verdicts.write(json.dumps({"problems": problems, "facts": facts}))
-    verdicts.close()
+        verdict["problems"] = [str(error)]
+    output.write(json.dumps(verdict))
+    output.close()
 
 
-def _ask(module: str, config: RunConfig) -> dict[str, Any]:
+def _ask(module: str, config: RunConfig) -> Verdict:
+    """Run a check in a new process. Raises CheckCrashed with its last lines of output."""
     package_root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}

@@ -1,6 +1,6 @@
-"""How long a stage took, over all jobs that made it: those that were stopped or killed, too.
+"""Seconds that a stage took over all jobs that worked on it, including stopped and killed ones.
 
-Keeps a JSON file in data_dir or run_dir; the sum goes into the stage's manifest.
+Reads and writes a JSON file in data_dir or run_dir; the sum goes into the stage's manifest.
 """
 
 import time
@@ -15,42 +15,45 @@ from pipeline.store.layout import stage_seconds_path, task_records
 from pipeline.store.periodic import Periodic
 
 SAVE_SECONDS = 5.0
-"""A job that is killed loses at most this much of its time."""
+"""Time between two saves: a job that is killed loses at most this much of its time."""
 
 
-class Spent(TypedDict):
-    """Content of the file: seconds of the jobs so far."""
+class JobSeconds(TypedDict):
+    """Content of the file."""
 
     inputs: str
-    """Fingerprint of what the newest job makes the stage from."""
+    """Fingerprint of the stage's inputs in the newest job."""
     seconds: float
-    """Seconds of jobs with these inputs."""
+    """Seconds of all jobs with these inputs."""
     with_other_inputs: float
-    """Seconds of the jobs before, which had others."""
+    """Seconds of earlier jobs with other inputs."""
 
 
 class StageClock:
-    """Context manager around a job's work on a stage; afterwards `finish` says what all its jobs
-    took.
+    """Context manager that measures a job's work on a stage and adds it to that of earlier jobs.
 
-    Jobs with the same inputs count together. Those with other inputs count where their work is
-    still there: in a stage that only grows, or where a finished task was taken over, as when text
-    is added.
+    Jobs with the same inputs are added up. Jobs with other inputs are added where their work
+    remains in the output: in a stage that only grows, or where a finished task of theirs was kept,
+    as when text is added.
     """
 
     job_seconds = 0.0
     """Seconds of this job, once it has ended."""
 
     def __init__(self, root: Path, stage: str, folder: Path, inputs: str, *, grows: bool) -> None:
-        """Take data_dir or run_dir, the stage's folder in it, and the fingerprint of its inputs.
-        Nothing is written yet."""
-        output = folder.relative_to(root).parts[1:]
-        self._path = stage_seconds_path(root, "-".join((stage, *output)))
+        """Read the seconds of earlier jobs.
+
+        `root` is data_dir or run_dir, `folder` the stage's folder below it, `inputs` the
+        fingerprint of its inputs. `grows` says that the stage only adds to its output.
+        """
+        below_the_stage = folder.relative_to(root).parts[1:]
+        self._path = stage_seconds_path(root, "-".join((stage, *below_the_stage)))
         self._records = task_records(folder)
-        saved = (
-            _read(self._path) if folder.is_dir() else None
-        )  # with the folder, all that jobs made is gone
-        self._spent = _begin(saved, inputs, grows)
+        # Without the folder, the work of earlier jobs is gone.
+        saved = None
+        if folder.is_dir():
+            saved = _read_seconds(self._path)
+        self._spent = _seconds_before(saved, inputs, grows)
         self._seconds_before = self._spent["seconds"]
         self._grows = grows
         self._saving = Periodic(SAVE_SECONDS, self._save)
@@ -73,8 +76,7 @@ class StageClock:
         self.job_seconds = self._spent["seconds"] - self._seconds_before
 
     def finish(self) -> float:
-        """Return the seconds of all jobs whose work is in the stage's output; those of the others
-        are dropped."""
+        """Return the seconds of all jobs whose work is in the output; forget those of the others."""
         has_kept_tasks = bool(self._tasks_before & self._task_records())
         if self._grows or has_kept_tasks:
             self._spent["seconds"] += self._spent["with_other_inputs"]
@@ -83,8 +85,7 @@ class StageClock:
         return self._spent["seconds"]
 
     def _task_records(self) -> set[tuple[str, int]]:
-        """Return the records of finished tasks, each with its time: one that was made again has
-        another."""
+        """Return name and modification time of each finished task's record, new if done again."""
         return {(path.name, path.stat().st_mtime_ns) for path in self._records.glob("*.json")}
 
     def _save(self) -> None:
@@ -92,13 +93,13 @@ class StageClock:
         self._write()
 
     def _write(self) -> None:
-        with suppress(OSError):  # a disk that is full for a moment ends no stage
+        # A disk that is full for a moment must not end the stage.
+        with suppress(OSError):
             write_json(self._path, self._spent)
 
 
-def _read(path: Path) -> Spent | None:
-    """Return the file's content; None where there is none, or it is damaged: no stage is held up by
-    it."""
+def _read_seconds(path: Path) -> JobSeconds | None:
+    """Return the file's content; None where it is missing or damaged, which must not end a stage."""
     with suppress(DataError, KeyError, TypeError, ValueError):
         content = read_json(path)
         return {
@@ -109,8 +110,8 @@ def _read(path: Path) -> Spent | None:
     return None
 
 
-def _begin(saved: Spent | None, inputs: str, grows: bool) -> Spent:
-    """Return the time of earlier jobs as one with these inputs counts it."""
+def _seconds_before(saved: JobSeconds | None, inputs: str, grows: bool) -> JobSeconds:
+    """Return the seconds of earlier jobs, seen from a job with these inputs."""
     if saved is None:
         return {"inputs": inputs, "seconds": 0.0, "with_other_inputs": 0.0}
     if saved["inputs"] == inputs or grows:

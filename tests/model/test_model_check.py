@@ -208,5 +208,7 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_refuses_nothing(
 @pytest.mark.ranks
 def test_a_check_that_ends_without_a_verdict_is_a_bug_and_says_where(run_file: Path) -> None:
     with pytest.raises(separate_checks.CheckCrashed, match="No module named") as crashed:
-        separate_checks.found_by("pipeline.no_such_check", dict, load(run_file), {}, "nothing")
+        separate_checks.run_separate_check(
+            "pipeline.no_such_check", dict, load(run_file), {}, "nothing"
+        )
     assert crashed.value.exit_code == 1
