@@ -13,7 +13,7 @@ import traceback
 import unicodedata
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import TracebackType
@@ -255,7 +255,7 @@ class RecentRate:
 @contextmanager
 def progress(
     label: str, total: float, unit: str = "", has_bar: bool = True
-) -> Iterator[Callable[[float, str], None]]:
+) -> Generator[Callable[[float, str], None]]:
     """Show a bar with percentage and time left; yield `update(completed, detail)`.
 
     `update` is cheap enough to call often. Without the bar, the detail has
@@ -348,7 +348,7 @@ def _plain_updates(label: str, total: float, unit: str) -> Callable[[float, str]
 
 
 @contextmanager
-def elapsed(label: str) -> Iterator[Callable[[], None]]:
+def elapsed(label: str) -> Generator[Callable[[], None]]:
     """Show the time that work of unknown size has taken; yield `tick()`, to be called often."""
     started = time.monotonic()
     last = started

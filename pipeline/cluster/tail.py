@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pipeline.store.events import whole_record
+from pipeline.store.events import parse_record
 
 T = TypeVar("T")
 """Record on a line of the file."""
@@ -40,4 +40,4 @@ class Tail(Generic[T]):
             return []
         if whole:
             self._offset += len(whole) + 1
-        return [record for record in map(whole_record, whole.splitlines()) if record is not None]
+        return [record for record in map(parse_record, whole.splitlines()) if record is not None]

@@ -315,8 +315,9 @@ def flatten(value: Any, prefix: str) -> dict[str, Json]:
     may be a list of locations, and adding its first one must not make output stale.
     """
     if isinstance(value, dict):
+        nested: dict[str, Any] = value
         flat: dict[str, Json] = {}
-        for key, inner in value.items():
+        for key, inner in nested.items():
             flat |= flatten(inner, f"{prefix}.{key}")
         return flat
     if _is_location(value):
@@ -326,7 +327,8 @@ def flatten(value: Any, prefix: str) -> dict[str, Json]:
 
 def _is_location(value: Any) -> bool:
     if isinstance(value, tuple):
-        return all(isinstance(part, Path) for part in value)
+        parts: tuple[Any, ...] = value
+        return all(isinstance(part, Path) for part in parts)
     return isinstance(value, Path)
 
 

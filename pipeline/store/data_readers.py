@@ -6,7 +6,7 @@ folder says whether the run is alive. Where data_dir is read-only there is no ma
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class DataReader:
 
 
 @contextmanager
-def marked_as_reader(data_dir: Path, run_dir: Path) -> Iterator[None]:
+def marked_as_reader(data_dir: Path, run_dir: Path) -> Generator[None]:
     """Keep a mark of a run in data_dir while the body runs; the caller holds the run's lease."""
     mark = DataFolder(data_dir).reader_mark(fingerprint(str(run_dir)))
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""events.jsonl: what happened to a run, written by its ranks and by the supervisor."""
+"""Reads and writes events.jsonl: what happened to a run. Ranks and supervisor append to it."""
 
 import json
 import os
@@ -13,98 +13,116 @@ from pipeline.store.layout import RunFolder
 from pipeline.store.records import Environment
 
 FIRST_STEP = "first step"
-"""Kind of the event that each start of the ranks writes when its first step is complete."""
+"""Kind of the event that each start of the ranks writes after its first step."""
 BRANCH = "branch"
-"""Kind of the event of a run that begins from another one's checkpoint."""
+"""Kind of the event of a run that begins from another run's checkpoint."""
 ROLLBACK = "rollback"
-"""Kind of the event of a run that goes on from an earlier checkpoint, without some samples."""
+"""Kind of the event of a run that rolls back to an earlier checkpoint and skips some samples."""
 
 
 class ScaledLearningRate(TypedDict):
-    """What `optimizer.learning_rate_scaling` makes of the peak learning rate."""
+    """Effect of `optimizer.learning_rate_scaling` on the peak learning rate."""
 
     peak: float
-    """As the run file has it."""
+    """Peak learning rate in the run file."""
     factor: float
+    """`scaled_peak` divided by `peak`."""
     scaled_peak: float
+    """Peak learning rate that the run uses."""
 
 
 class EventDetails(TypedDict, total=False):
-    """What the kinds of events may say; each says some of it."""
+    """Fields of events; each kind of event has some of them. A docstring begins with the kind."""
 
     message: str
-    """What the supervisor shows of it."""
+    """Text that the supervisor prints."""
     step: int
     """Completed optimizer steps, or the step that the event is about."""
     seconds: float
+    """Time that the event took."""
     checkpoint: str
     """Folder of a checkpoint."""
     reason: str
+    """Why the event happened."""
     ranks: int
+    """Number of ranks."""
     epochs: dict[str, float]
-    """Start: source -> times that the run reads its text."""
+    """Start: source -> number of times that the run reads its text."""
     mfu_formula: str
+    """Start: how model FLOPs utilisation is computed, for people."""
     hfu_formula: str
+    """Start: how hardware FLOPs utilisation is computed, for people."""
     peak_flops: float | None
     """Start: floating-point operations per second of one device; None where it is not known."""
     learning_rate: ScaledLearningRate
     parameters: int
+    """Start: parameters of the model, each tensor counted once."""
     embedding_parameters: int
+    """Start: parameters of embedding and head."""
     non_embedding_parameters: int
+    """Start: all other parameters."""
     attention: str
-    """Start: transformers' name of the kernel."""
+    """Start: transformers' name of the attention kernel."""
     config: str
     """Start: the resolved settings, in YAML."""
     phases: dict[str, float]
-    """First step: stretch of the start-up -> seconds."""
+    """First step: part of the start-up -> seconds."""
     take: str
     """Branch: `train.init_take`."""
     lineage: list[LineageEntry]
-    """Branch: what led to this run, oldest first."""
+    """Branch: the checkpoints and models that this run descends from, oldest first."""
     changed: list[str]
-    """Branch: the settings that differ from the other run's."""
+    """Branch: settings that differ from those of the other run."""
     train_tokens_before: int
+    """Lengthened: `train.train_tokens` so far."""
     train_tokens: int
+    """Lengthened: `train.train_tokens` from now on."""
     rate_before: float
     """Lengthened: learning rate at `step`."""
     rate_after: float
-    """Lengthened: learning rate at the step after it."""
+    """Lengthened: learning rate at the next step."""
     step_before_decay: int | None
-    """Lengthened: the newest checkpoint from which the run would not have to jump."""
+    """Lengthened: step of the newest checkpoint from which the learning rate would not jump."""
     stalled_seconds: float
-    """Save: time that training waited for the copies."""
+    """Save: time for which training waited while tensors were copied."""
     bytes: int
     """Save: size of the checkpoint."""
     loss: float | None
     """Update not made: nats per token; None where it was not finite."""
     to_step: int
-    """Rollback: the step that the run goes on from."""
+    """Rollback: the step from which the run continues."""
     samples: list[int]
-    """Rollback: first and end of the samples that are skipped."""
+    """Rollback: the first skipped sample, and the first one after it that is not skipped."""
     documents: list[str]
-    """Rollback: identities of the first documents of these samples."""
+    """Rollback: ids of the first documents of these samples."""
     file: str
     """Rollback: the file of all documents, below the run folder."""
     damage: list[str]
     """Damaged checkpoint: what is wrong with its files."""
     named: str | None
-    """Pointer mended: what `latest` named."""
+    """Pointer mended: the checkpoint that `latest` named."""
     from_zero_stage: int
+    """Convert: ZeRO stage of the checkpoint."""
     to_zero_stage: int
+    """Convert: ZeRO stage of the run."""
     from_ranks: int
+    """Convert: ranks that wrote the checkpoint."""
     to_ranks: int
+    """Convert: ranks of the run."""
     operator: str
-    """Build: the operator of DeepSpeed that is compiled."""
+    """Build: the DeepSpeed operator that is compiled."""
     tracker: str
+    """Tracker failed: its name."""
     error: str
+    """Tracker failed: its exception."""
     number: int
-    """Restart: which one it is, from 1."""
+    """Restart: number of the restart, from 1."""
     jobs: int
-    """Given up: jobs in a row that ran out of time."""
+    """Given up: number of consecutive jobs that ran out of time."""
     stacks: str
     """Stall: folder of the ranks' stacks, below `logs`."""
     without: list[int]
-    """Stall: ranks that have not written theirs."""
+    """Stall: ranks that have written no stacks."""
 
 
 class Event(TypedDict):
@@ -113,34 +131,36 @@ class Event(TypedDict):
     time: str
     """Local time with its zone, `2000-01-31T23:59:59+0000`."""
     event: str
-    """Its kind."""
+    """Kind of the event."""
     message: NotRequired[str]
-    """What the supervisor shows of it."""
+    """Text that the supervisor prints."""
 
 
 class StartEvent(Event):
     """The ranks have started."""
 
     step: int
-    """Completed optimizer steps that they go on from."""
+    """Completed optimizer steps from which the ranks continue."""
     ranks: int
+    """Number of ranks."""
     environment: Environment
+    """Library versions, commit, command and machine."""
 
 
 class SaveEvent(Event):
     """A checkpoint is complete."""
 
     step: int
-    """Its completed optimizer steps."""
+    """Completed optimizer steps."""
     seconds: float
-    """From the beginning of the copies to the end of all writing."""
+    """Time from the first copy of a tensor to the end of all writing."""
 
 
 class RollbackEvent(Event):
-    """The run goes on from an earlier checkpoint."""
+    """The run rolls back to an earlier checkpoint."""
 
     samples: list[int]
-    """First and end of the samples that are skipped."""
+    """The first skipped sample, and the first one after it that is not skipped."""
 
 
 class BranchEvent(Event):
@@ -149,12 +169,14 @@ class BranchEvent(Event):
     take: str
     """`train.init_take`."""
     lineage: list[LineageEntry]
-    """What led to this run, oldest first."""
+    """The checkpoints and models that this run descends from, oldest first."""
 
 
 def write_event(run_dir: Path, kind: str, **details: Unpack[EventDetails]) -> None:
-    """Append one event with its time; a start also carries the environment. The run folder may be
-    yet to be made."""
+    """Append one event with its time, a start also with the environment.
+
+    Makes the run folder if there is none.
+    """
     record: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "event": kind,
@@ -166,29 +188,30 @@ def write_event(run_dir: Path, kind: str, **details: Unpack[EventDetails]) -> No
     line = (json.dumps(record) + "\n").encode()
     descriptor = os.open(RunFolder(run_dir).events, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
     try:
+        # A crash or a full disk may have torn the last line.
         size = os.fstat(descriptor).st_size
-        is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # by a crash or a full disk
-        os.write(
-            descriptor, b"\n" + line if is_torn else line
-        )  # at once: others write to the file, too
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        # One call, because other processes append to the file, too.
+        os.write(descriptor, line)
     finally:
         os.close(descriptor)
 
 
 def all_events(run_dir: Path) -> list[Event]:
-    """Return all events, oldest first, without lines that a crash has torn: no run is held up by
-    what is said of it."""
+    """Return all events, oldest first; lines that a crash has torn are left out."""
     try:
         lines = RunFolder(run_dir).events.read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    return [event for event in map(whole_record, lines) if event is not None]
+    records: list[Any] = [parse_record(line) for line in lines]
+    return [event for event in records if event is not None]
 
 
 def read_events(run_dir: Path, kind: str) -> list[Any]:
     """Return the events of one kind, oldest first.
 
-    The caller names their type: `saves: list[SaveEvent] = read_events(run_dir, "save")`.
+    The caller declares their type: `saves: list[SaveEvent] = read_events(run_dir, "save")`.
     """
     return [event for event in all_events(run_dir) if event.get("event") == kind]
 
@@ -203,10 +226,15 @@ def is_save(event: Event) -> TypeGuard[SaveEvent]:
     return event["event"] == "save"
 
 
-def whole_record(line: bytes) -> Any | None:
-    """Return the JSON object of a line, None where it is torn."""
+def parse_record(line: bytes) -> Any | None:
+    """Return the JSON object in a line of an event or metrics file, None where it is torn.
+
+    The caller declares its type.
+    """
     try:
-        record = json.loads(line)
+        record: dict[str, Any] | None = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        return None
+    return record

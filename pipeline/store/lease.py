@@ -42,7 +42,7 @@ MOST_BYTES = 65_536
 
 
 class LeaseContent(ProcessIdentity, total=False):
-    """Content of a lease file. Any key may be missing where the file is damaged."""
+    """Content of a lease file. In a damaged file any key may be missing."""
 
     job: str | None
     """Slurm job; None outside of Slurm."""
@@ -206,8 +206,9 @@ class Lease:
         who = f"{LEASE} names no holder"
         if content:
             who = f"process {content.get('pid')} on {content.get('host')}"
-            if content.get("job"):
-                who += f", Slurm job {content['job']}"
+            job = content.get("job")
+            if job:
+                who += f", Slurm job {job}"
         age = heartbeat_age(self.path)
         if age is not None:
             who += f", last sign of life {age:.0f} s ago"
@@ -276,12 +277,13 @@ def _read_text(path: Path) -> str | None:
 
 def _parse_content(text: str) -> LeaseContent:
     """Return the JSON object in a text, empty where there is none."""
-    nothing: LeaseContent = {}
     try:
         content: LeaseContent | None = json.loads(text)
     except (ValueError, RecursionError):
-        return nothing
-    return content if isinstance(content, dict) else nothing
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return content
 
 
 def _claim(path: Path, text: str) -> Path:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: every completed step exactly once."""
+"""Reads and writes metrics.jsonl: every completed optimizer step exactly once."""
 
 import json
 import os
@@ -10,16 +10,16 @@ from pipeline.store.files import read_json_lines, write_atomic
 from pipeline.store.layout import RunFolder
 
 LAST_BYTES = 1 << 16
-"""No record of a step is longer."""
+"""Largest size of one line, with room to spare."""
 
 
 class StepFacts(TypedDict):
-    """What the ranks have agreed on about one step."""
+    """Values of one step that are the same on all ranks."""
 
     step: int
     """Number of the step, from 1."""
     tokens: int
-    """Tokens trained on, this step's included."""
+    """Tokens trained on, including this step."""
     loss: float | None
     """Mean over the targets of the global batch, in nats; None where it was not finite."""
     grad_norm: float | None
@@ -28,15 +28,15 @@ class StepFacts(TypedDict):
     data_checksum: str
     """Sum of the checksums of all ranks' batches, modulo 2^64, in hexadecimal."""
     peak_memory_bytes: int
-    """Memory of the rank that needed most."""
+    """Peak memory of the device of one rank; the largest over all ranks."""
     loss_scale: float | None
-    """Factor of fp16's losses after the step; None in other formats."""
+    """Loss scale of fp16 after the step; None in other formats."""
     gradient_noise_scale_tokens: float | None
-    """Estimate of the critical batch size; None as long as it makes no sense."""
+    """Estimate of the critical batch size in tokens; None while there is no valid estimate."""
 
 
 class StepSpeed(TypedDict):
-    """How well one step has used the devices."""
+    """Speed of one step and use of the devices."""
 
     tokens_per_second: float
     """Of all ranks together."""
@@ -45,11 +45,12 @@ class StepSpeed(TypedDict):
     mfu: float | None
     """Model FLOPs utilisation, a fraction of the device's peak; None where that is not known."""
     hfu: float | None
-    """The same with the recomputed operations; None without activation checkpointing."""
+    """Hardware FLOPs utilisation, with the recomputed operations; None without activation
+    checkpointing."""
 
 
 class ValidationFigures(TypedDict, total=False):
-    """Held-out losses, in the lines of those steps that a validation has followed."""
+    """Held-out losses, in the lines of steps that were followed by a validation."""
 
     validation_loss: float | None
     """Nats per token over all sources; None where nothing is held out."""
@@ -58,7 +59,9 @@ class ValidationFigures(TypedDict, total=False):
     validation_bits_per_byte: float | None
     """Bits per byte of text over all sources; None where nobody knows the bytes."""
     validation_bits_per_byte_by_source: dict[str, float]
+    """Bits per byte of text."""
     validation_seconds: float
+    """Time that the validation took."""
 
 
 class StepRecord(StepFacts, StepSpeed, ValidationFigures):
@@ -67,47 +70,54 @@ class StepRecord(StepFacts, StepSpeed, ValidationFigures):
     step_seconds: float
     """Time since the step before was logged."""
     data_wait_seconds: float
-    """Part of it that the rank waited for its batch."""
+    """Part of `step_seconds` in which the rank waited for its batch."""
 
 
 class MetricsFile:
-    """Appends step records; opened by one process."""
+    """Appends step records; only one process opens it."""
 
     def __init__(self, run_dir: Path, completed_steps: int) -> None:
-        """Open for steps after `completed_steps`; later lines, and a torn last one, move to a side
-        file."""
+        """Open the file for the steps after `completed_steps`.
+
+        Lines of later steps, and a torn last line, move to `RunFolder.abandoned_metrics`.
+        """
         run = RunFolder(run_dir)
-        _drop_after(run.metrics, run.abandoned_metrics, completed_steps)
+        _move_later_lines(run.metrics, run.abandoned_metrics, completed_steps)
         self._file = run.metrics.open("a", encoding="utf-8")
 
     def write(self, record: StepRecord) -> None:
-        """Append one step, visible to readers at once."""
+        """Append one step; readers see it at once."""
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
-        """Bring what is written to the disk; from any thread."""
+        """Write the file through to the disk; may be called from any thread."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
 
-def _drop_after(path: Path, side: Path, completed_steps: int) -> None:
+def _move_later_lines(path: Path, abandoned: Path, completed_steps: int) -> None:
+    """Move the lines of steps after `completed_steps`, and torn lines, to another file."""
     if not path.exists():
         return
-    keep: list[str] = []
-    drop: list[str] = []
+    kept: list[str] = []
+    moved: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
+        # A crash may have torn a line.
         try:
-            step = json.loads(line)["step"]
+            is_kept = json.loads(line)["step"] <= completed_steps
         except (ValueError, KeyError):
-            step = None  # torn by a crash
-        (keep if step is not None and step <= completed_steps else drop).append(line)
-    if drop:
-        with side.open("a", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in drop)
-        write_atomic(path, "".join(line + "\n" for line in keep))
+            is_kept = False
+        if is_kept:
+            kept.append(line)
+        else:
+            moved.append(line)
+    if moved:
+        with abandoned.open("a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in moved)
+        write_atomic(path, "".join(line + "\n" for line in kept))
 
 
 def read_metrics(run_dir: Path) -> list[StepRecord]:
@@ -116,41 +126,51 @@ def read_metrics(run_dir: Path) -> list[StepRecord]:
 
 
 def last_step_record(run_dir: Path) -> StepRecord | None:
-    """Return the record of the last completed step, None before the first; training may be writing
-    the next one."""
+    """Return the record of the last completed step, None before the first.
+
+    The end of the file may be a line that training is writing now.
+    """
     path = RunFolder(run_dir).metrics
     if not path.exists():
         return None
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LAST_BYTES))
         lines = file.read().rpartition(b"\n")[0].splitlines()
-    return json.loads(lines[-1]) if lines else None
+    if not lines:
+        return None
+    return json.loads(lines[-1])
 
 
 def step_record(run_dir: Path, step: int) -> StepRecord | None:
-    """Return the record of a step, None where there is none; of the other lines, which may be
-    millions, only the beginning is looked at."""
+    """Return the record of a step, None where there is none.
+
+    Parses only the line of that step: there may be millions of others.
+    """
     path = RunFolder(run_dir).metrics
-    begins = f'{{"step": {step},'.encode()
+    beginning = f'{{"step": {step},'.encode()
     if not path.exists():
         return None
     with path.open("rb") as file:
-        return next((json.loads(line) for line in file if line.startswith(begins)), None)
+        return next((json.loads(line) for line in file if line.startswith(beginning)), None)
 
 
-def sampled_records(run_dir: Path, most: int) -> Iterator[StepRecord]:
-    """Yield the records that stand at so many places of the file, spread evenly: it may be long."""
+def sampled_records(run_dir: Path, limit: int) -> Iterator[StepRecord]:
+    """Yield at most `limit` records, spread evenly over the file, which may be long."""
     path = RunFolder(run_dir).metrics
-    size = path.stat().st_size if path.exists() else 0
-    if not size:
+    if not path.exists():
+        return
+    size = path.stat().st_size
+    if size == 0:
         return
     with path.open("rb") as file:
-        for place in range(most):
-            file.seek(size * place // most)
-            if place:
-                file.readline()  # the rest of a line
+        for place in range(limit):
+            file.seek(size * place // limit)
+            # Within a line, the next one is taken.
+            if place > 0:
+                file.readline()
+            # Past the last line there is nothing; a crash may have torn a line.
             try:
-                record = json.loads(file.readline())
-            except ValueError:  # past the last line, or torn by a crash
+                record: StepRecord = json.loads(file.readline())
+            except ValueError:
                 continue
             yield record

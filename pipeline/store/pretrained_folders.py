@@ -1,13 +1,12 @@
-"""Opens transformers folders: tokenizers, configs, weights. Nothing that a folder brings is ever
-run.
+"""Open transformers folders: tokenizers, configs, weights. Code in a folder is never run.
 
-The only module that calls `from_pretrained` and `from_config`, so that every call refuses remote
-code, asks no network and reads no pickle. transformers is imported inside the functions: a command
-that fails early does not wait for it.
+Only this module calls `from_pretrained` and `from_config`, so every call refuses remote code, uses
+no network and reads no pickle. transformers is imported inside the functions: a command that fails
+early does not wait for it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,37 +18,35 @@ from pipeline.errors import DataError, is_missing
 TOKENIZER_JSON = "tokenizer.json"
 """File of a fast tokenizer, in the format of the `tokenizers` library."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
-"""File of what transformers asks of a tokenizer beside its vocabulary: class, special tokens."""
+"""File of a tokenizer's class and special tokens, beside its vocabulary."""
 SENTENCEPIECE_MODEL = "tokenizer.model"
-"""File of a SentencePiece model, kept beside the fast tokenizer that was made from it."""
+"""File of a SentencePiece model, beside the fast tokenizer that was made from it."""
 MODEL_CONFIG = "config.json"
 """File of a model's architecture."""
 CODE_ENTRY = "auto_map"
-"""Entry of a JSON file in which a folder names Python code of its own, which transformers would
-import."""
+"""Entry of a JSON file that names Python code in the folder, which transformers would import."""
 CODE_FILE = Path("custom_generate", "generate.py")
-"""Code that transformers would run in the place of its own `generate`."""
+"""File of code that transformers would run instead of its own `generate`."""
 KERNEL_ENTRIES = (
     "attn_implementation",
     "_attn_implementation",
     "experts_implementation",
     "_experts_implementation",
 )
-"""Entries of config.json that name a kernel; one with a slash is a repository whose code would be
-loaded."""
+"""Entries of config.json that name a kernel; a name with a slash is a repository whose code would
+be loaded."""
 EDGE_BYTES = 1 << 20
-"""Of each file of weights so much of its beginning and end is read to tell it from another one."""
+"""Bytes at the beginning and at the end of each file of weights that enter its digest."""
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
-"""What every call of `from_pretrained` is given. Without it transformers asks on the terminal
+"""Arguments of every call of `from_pretrained`. Without them transformers asks on the terminal
 whether to run the code."""
 
 
 def refuse_code(folder: Path, where: str) -> None:
-    """Refuse a folder that brings code, before anything of it is loaded. `where` begins the
-    message.
+    """Raise DataError for a folder that brings code, before anything of it is loaded.
 
-    Raises DataError naming the file and its entry; also for a config that cannot be read, and for a
-    named pipe or a device, which would be waited for without end.
+    `where` begins the message, which names the file and its entry. Also raised for a config that
+    cannot be read, and for a named pipe or a device, which could block for ever.
     """
     if (folder / CODE_FILE).exists():
         raise DataError(
@@ -76,9 +73,8 @@ def _refuse_code_in(file: Path, where: str) -> None:
         if entry == CODE_ENTRY and value:
             raise DataError(
                 f"{where}: {file.name} names code of the folder's own ({CODE_ENTRY}), which is "
-                "never run. Where transformers "
-                f"has a class for it, remove {CODE_ENTRY} from {file.name}; else take a folder "
-                "that needs no code."
+                f"never run. Where transformers has a class for it, remove {CODE_ENTRY} from "
+                f"{file.name}; else take a folder that needs no code."
             )
         if entry in KERNEL_ENTRIES and "/" in str(value):
             raise DataError(
@@ -100,9 +96,11 @@ def _entries(content: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _refusing_what_fails(where: str) -> Iterator[None]:
-    """Turn what transformers raises over a broken or hostile folder into a DataError; not a lack of
-    memory or of rights."""
+def _refusing_what_fails(where: str) -> Generator[None]:
+    """Turn exceptions of transformers over a broken or hostile folder into a DataError.
+
+    Lack of memory and of permissions stay what they are.
+    """
     try:
         yield
     except (MemoryError, DataError):
@@ -117,8 +115,7 @@ def _refusing_what_fails(where: str) -> Iterator[None]:
 
 
 def open_tokenizer(folder: Path, where: str) -> Any:
-    """Load a tokenizer folder as transformers does. Raises DataError as `refuse_code` does, and
-    where that fails."""
+    """Load a tokenizer with transformers. Raises DataError for code, or where loading fails."""
     refuse_code(folder, where)
     from transformers import AutoTokenizer
 
@@ -127,8 +124,7 @@ def open_tokenizer(folder: Path, where: str) -> Any:
 
 
 def open_config(folder: Path, where: str) -> Any:
-    """Load the config of a model folder. Raises DataError as `refuse_code` does, and where that
-    fails."""
+    """Load the config of a model folder. Raises DataError for code, or where loading fails."""
     refuse_code(folder, where)
     from transformers import AutoConfig
 
@@ -137,8 +133,10 @@ def open_config(folder: Path, where: str) -> Any:
 
 
 def open_model(folder: Path, where: str, **options: Any) -> Any:
-    """Load a causal language model from safetensors. Raises DataError as `refuse_code` does, and
-    where that fails."""
+    """Load a causal language model from safetensors.
+
+    Raises DataError for code, for weights outside the folder, or where loading fails.
+    """
     opening = opening_options(folder, where)
     from transformers import AutoModelForCausalLM
 
@@ -147,9 +145,9 @@ def open_model(folder: Path, where: str, **options: Any) -> Any:
 
 
 def opening_options(folder: Path, where: str) -> dict[str, Any]:
-    """Return what a library that opens a model folder itself must be given.
+    """Return the arguments for a library that calls `from_pretrained` on a model folder itself.
 
-    Raises DataError as `refuse_code` does, and where an index of weights leads out of the folder.
+    Raises DataError for code, or where an index of weights names files outside the folder.
     """
     refuse_code(folder, where)
     _refuse_weights_elsewhere(folder, where)
@@ -157,8 +155,7 @@ def opening_options(folder: Path, where: str) -> dict[str, Any]:
 
 
 def _refuse_weights_elsewhere(folder: Path, where: str) -> None:
-    """Refuse an index whose shards lie elsewhere: what is read would be other files than those that
-    were named and counted."""
+    """Raise DataError for an index that names weights outside the folder."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
         try:
             names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
@@ -175,16 +172,16 @@ def _refuse_weights_elsewhere(folder: Path, where: str) -> None:
 
 
 def new_model(architecture: Any, **options: Any) -> Any:
-    """Build a causal language model from a transformers config, with weights of its own drawing."""
+    """Build a causal language model from a transformers config, with random weights."""
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, **options)
 
 
 def content_of_model_folder(folder: Path) -> str | None:
-    """Return a digest of a model folder's config and weights, None where a file of it is missing.
+    """Return a digest of a model folder's config and weights, None where one of them is missing.
 
-    Of each file its name, its size and its first and last EDGE_BYTES are read.
+    The digest covers the name, the size, and the first and last EDGE_BYTES of each file.
     """
     files = [folder / MODEL_CONFIG, *sorted(folder.glob("*.safetensors"))]
     if not all(file.is_file() for file in files):

@@ -11,8 +11,8 @@ WHERE = ("host", "boot", "pid_namespace")
 the first two, and each counts processes from 1."""
 
 
-class ProcessIdentity(TypedDict):
-    """What tells one process from every other one."""
+class ProcessIdentity(TypedDict, total=False):
+    """What tells one process from every other one. In a damaged file any key may be missing."""
 
     host: str
     """Name of the host."""

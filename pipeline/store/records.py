@@ -1,8 +1,7 @@
-"""The types of the JSON that stages leave on disk for each other: manifests, and the files and the
-machine that they name.
+"""Types of the JSON that stages write for each other: manifests of stages and of checkpoints.
 
-What each stage counts stands in `counts.py`, a step of training in `metrics.py`, an event in
-`events.py`.
+The counts of each stage are in `counts.py`, a step of training in `metrics.py`, an event in
+`events.py`. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Generic, NotRequired, TypeAlias, TypedDict, TypeVar
 from pipeline.store.counts import Counts, LineageEntry
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
-"""A JSON value of which nothing more is known."""
+"""Any JSON value."""
 
 
 class SizedFile(TypedDict):
-    """A file of which the size is known."""
+    """A file whose size is known."""
 
     bytes: int
     """Size in bytes."""
@@ -33,10 +32,10 @@ class FileRecord(SizedFile):
 
 
 class LinkedFileRecord(SizedFile):
-    """A link to a file that somebody else has made, which is not read as a whole."""
+    """A link to a file from outside data_dir, which is too large to be read as a whole."""
 
     identity: str
-    """Changes when the file is replaced or written to."""
+    """Text that changes when the file is replaced or written to."""
     samples: str
     """Checksum of 16 blocks spread over the file, in hexadecimal."""
     link_to: str
@@ -44,20 +43,21 @@ class LinkedFileRecord(SizedFile):
 
 
 ListedFile: TypeAlias = FileRecord | LinkedFileRecord
-"""What a manifest says of one file."""
+"""The record of one file in a manifest."""
 
 
 def content_of(record: ListedFile) -> str:
-    """Return what stands for a file's content: its checksum, or the identity of a linked file."""
+    """Return the text that identifies a file's content: a checksum, or a linked file's identity."""
     if "checksum" in record:
         return record["checksum"]
     return record["identity"]
 
 
 class GitState(TypedDict):
-    """The version of the code that made a result."""
+    """Version of the code that made a result."""
 
     commit: str
+    """Hash of the commit."""
     dirty: bool
     """Whether the work tree differed from the commit."""
 
@@ -66,11 +66,13 @@ class Environment(TypedDict):
     """What a result depends on besides the settings."""
 
     command: str
+    """Command line."""
     python: str
     """Version of Python."""
     platform: str
+    """Operating system, its version and the processor."""
     versions: dict[str, str]
-    """Library -> version, of those that are installed."""
+    """Library -> version, for the installed ones."""
     git: GitState | None
     """None outside a repository."""
 
@@ -79,7 +81,7 @@ CountsT = TypeVar("CountsT", bound=Counts)
 
 
 class Manifest(TypedDict, Generic[CountsT]):
-    """What a finished stage has made and what it was made from."""
+    """The output of a finished stage and the inputs that it was made from."""
 
     stage: str
     """Name of the stage."""
@@ -88,25 +90,26 @@ class Manifest(TypedDict, Generic[CountsT]):
     output: str
     """Hash of the content of `files`."""
     seconds: float
-    """Time of all jobs whose work is in the output."""
+    """Sum over all jobs whose work is in the output."""
     finished: str
     """Local time with its zone, `2000-01-31T23:59:59+0000`."""
     counts: CountsT
     closing: list[str]
-    """Lines that follow the headline, each about something that the user may want to look into."""
+    """Notes for the user, printed below the headline."""
     inputs: dict[str, Json]
-    """Setting or input -> its value: everything that decides the output."""
+    """Setting or input -> value: everything that decides the output."""
     made_from: dict[str, str | None]
     """Stage -> `output` of its manifest when this stage read it."""
     environment: Environment
     files: dict[str, ListedFile]
-    """Path below the stage's folder -> what the file holds."""
+    """Path below the stage's folder -> size and checksum of the file."""
 
 
 class ManifestMadeBefore(TypedDict):
-    """What a manifest would say of output that was made before its stage had one."""
+    """Stands for the manifest of output that was made before its stage wrote one."""
 
     seconds: None
+    """Unknown."""
     counts: Counts
     closing: list[str]
     """Empty."""
@@ -116,11 +119,11 @@ class ManifestMadeBefore(TypedDict):
 
 
 AnyManifest: TypeAlias = Manifest[Counts] | ManifestMadeBefore
-"""What is known of a finished stage's output."""
+"""The manifest of a finished stage, or what stands for it."""
 
 
 class NoiseScaleRecord(TypedDict):
-    """Running averages of both parts of the gradient noise scale."""
+    """Running averages of the two parts of the gradient noise scale."""
 
     signal: float
     """Squared norm of the true gradient."""
@@ -129,44 +132,46 @@ class NoiseScaleRecord(TypedDict):
 
 
 class GuardRecord(TypedDict):
-    """What the guards on learning know of the steps before."""
+    """State of the guards against diverging losses."""
 
     losses: Sequence[float]
     """Nats per token of the last steps whose update was made, oldest first."""
     not_made: int
-    """The last steps in a row whose update was not made."""
+    """Number of steps in a row, up to the last one, whose update was skipped."""
 
 
 class StateRecord(TypedDict):
-    """How far a run was when it saved."""
+    """Progress of a run when it saved."""
 
     step: int
     """Completed optimizer steps."""
     tokens: int
     """Tokens trained on."""
     skipped: Sequence[Sequence[int]]
-    """Ranges `[first, end)` of samples that the run does not consume."""
+    """Ranges `[first, end)` of samples that the run skips."""
     noise_scale: NoiseScaleRecord
     guard: GuardRecord
 
 
 class RunFacts(TypedDict):
-    """What every checkpoint says of its run."""
+    """Facts about a run that are the same in all of its checkpoints."""
 
     model: dict[str, Json]
     """The transformers config, all entries."""
     tokenizer: str
     """Hash of the tokenizer's ids."""
     lineage: list[LineageEntry]
-    """What led to this run, oldest first; empty where it began from nothing."""
+    """The checkpoints and models that this run descends from, oldest first; empty for a run that
+    began with random weights."""
 
 
 class CheckpointManifest(RunFacts):
-    """What a checkpoint holds. On disk it is followed by a checksum of itself."""
+    """Content of a checkpoint. On disk, a checksum of this JSON follows it."""
 
     state: StateRecord
     ranks: int
-    """Ranks that wrote it."""
+    """Number of ranks that wrote the checkpoint."""
     zero_stage: int
+    """ZeRO stage of these ranks."""
     files: dict[str, FileRecord]
-    """Name -> what the file holds."""
+    """Name of a file in the checkpoint's folder -> its size and checksum."""

@@ -12,6 +12,7 @@ from typing import TypedDict
 from pipeline.store.files import write_json
 from pipeline.store.layout import RunFolder
 from pipeline.store.processes import ProcessIdentity
+from pipeline.store.records import Json
 
 SUPERVISOR_VARIABLE = "PIPELINE_SUPERVISOR"
 """Environment variable that holds the supervisor's identity, JSON."""
@@ -50,17 +51,20 @@ def read_start_order(run_dir: Path) -> StartOrder | None:
     Raises StartOrderUnclear where the file cannot be read or is damaged.
     """
     try:
-        order = json.loads(RunFolder(run_dir).start.read_bytes())
+        order: dict[str, Json] | None = json.loads(RunFolder(run_dir).start.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise StartOrderUnclear(str(error)) from None
-    if not isinstance(order, dict) or not isinstance(order.get("start"), str):
+    if not isinstance(order, dict):
+        raise StartOrderUnclear("names no start")
+    start = order.get("start")
+    if not isinstance(start, str):
         raise StartOrderUnclear("names no start")
     stop = order.get("stop", False)
     if not isinstance(stop, bool):
         raise StartOrderUnclear(f"stop is {stop!r}")
-    return {"start": order["start"], "stop": stop}
+    return {"start": start, "stop": stop}
 
 
 def remove_start_order(run_dir: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ def is_first_task() -> bool:
 
 
 @contextmanager
-def srun_step_roles(executor: Executor, folder: Path) -> Iterator[None]:
+def srun_step_roles(executor: Executor, folder: Path) -> Generator[None]:
     """In an srun step, make its tasks a scheduler, a client and workers; only the client returns.
 
     The others serve until the client leaves, then exit with code 0. `folder` must be visible on all
@@ -161,7 +161,7 @@ def _join_step(runner: "type[SLURMRunner]", meeting_point: Path) -> "SLURMRunner
 
 
 @contextmanager
-def dask_client(executor: Executor, workers: int, folder: Path) -> Iterator["Client"]:
+def dask_client(executor: Executor, workers: int, folder: Path) -> Generator["Client"]:
     """Start workers and yield their client; they end with the context, or with this process.
 
     `folder`, visible on all nodes, takes the logs of jobs submitted to Slurm.
@@ -214,7 +214,7 @@ def _local_cluster(workers: int) -> "LocalCluster":
 
 
 @contextmanager
-def _submitted_jobs(executor: Executor, folder: Path) -> Iterator["Client"]:
+def _submitted_jobs(executor: Executor, folder: Path) -> Generator["Client"]:
     """Submit jobs to Slurm, and again when one ends at its time limit."""
     from dask_jobqueue.slurm import SLURMCluster
     from distributed import Client

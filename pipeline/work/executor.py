@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -222,7 +222,7 @@ FinishedTask = tuple[Task, TaskResult | UserError]
 @contextmanager
 def _finished_tasks(
     tasks: Sequence[Task], records: Path, executor: Executor, board: "_ProgressBoard"
-) -> Iterator[Iterator[FinishedTask]]:
+) -> Generator[Iterator[FinishedTask]]:
     """Run the tasks where `executor` says, and yield them as they finish.
 
     Leaving the context ends the threads or workers that were started for them.
@@ -296,7 +296,7 @@ def _cgroup1_cores() -> float:
 
 
 @contextmanager
-def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+def _thread_pool(threads: int) -> Generator[ThreadPoolExecutor]:
     global _helpers
     pool = ThreadPoolExecutor(threads)
     _helpers = ThreadPoolExecutor(threads)
@@ -421,7 +421,7 @@ class _ProgressBoard:
 @contextmanager
 def _progress_board(
     label: str, tasks: Sequence[Task], waiting: Sequence[Task]
-) -> Iterator[_ProgressBoard]:
+) -> Generator[_ProgressBoard]:
     """Show the progress of the tasks, of which those that are not waiting are done."""
     total = sum(task.size for task in tasks)
     left = sum(task.size for task in waiting)
