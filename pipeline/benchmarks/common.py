@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.logs import console, note, print_wide
 from pipeline.store.environment import environment
 from pipeline.store.files import write_json
-from pipeline.work.executor import core_count
+from pipeline.work.cores import core_count
 
 LEAST_WIDTH = 110
 """Columns that a table has at least: a narrower terminal wraps whole lines, not figures."""

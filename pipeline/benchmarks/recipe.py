@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.logs import console, note
 from pipeline.store.files import fingerprint, write_atomic
 from pipeline.store.metrics import read_metrics
-from pipeline.work.executor import core_count
+from pipeline.work.cores import core_count
 
 BASELINE_OPTIMIZER = {
     "kind": "adamw",

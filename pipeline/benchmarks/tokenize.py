@@ -30,7 +30,7 @@ from pipeline.logs import console, human_bytes
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import DataFolder, data_folder, manifest_path, task_records
-from pipeline.work.executor import core_count
+from pipeline.work.cores import core_count
 
 PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000

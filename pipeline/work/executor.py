@@ -5,26 +5,24 @@ fingerprint is skipped. So an interrupted stage continues where it was, even wit
 Reads and writes the records in the stage's folder.
 """
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
-from pipeline.logs import RecentRate, counted_noun, human_bytes, progress
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import task_records
 from pipeline.store.records import SizedFile
+from pipeline.work.cores import core_count
 from pipeline.work.dask_workers import dask_client
+from pipeline.work.progress_board import ProgressBoard, Send, progress_board
 
 if TYPE_CHECKING:  # so that a command without workers need not import Dask
     from distributed import Client
@@ -114,7 +112,7 @@ def run_tasks(
     waiting.sort(key=lambda task: -task.size)
     problems: set[str] = set()
     with (
-        _progress_board(label, tasks, waiting) as board,
+        progress_board(label, _sizes(tasks), _sizes(waiting)) as board,
         _finished_tasks(waiting, records, executor, board) as finished,
     ):
         for task, result in finished:
@@ -122,7 +120,7 @@ def run_tasks(
                 problems.add(str(result))
             else:
                 results[task.name] = result
-            board.finish(task)
+            board.finish(task.name)
     if problems:
         raise TasksFailed("\n".join(sorted(problems)))
     return {task.name: results[task.name] for task in tasks}
@@ -171,8 +169,10 @@ _stopping = threading.Event()
 """Set while the tasks in threads have to end."""
 _helpers: ThreadPoolExecutor | None = None
 """Threads for `map_ahead`, while threads of this process do the work."""
-Send: TypeAlias = Callable[[float, dict[str, int]], None]
-"""Reports the fraction of a task that is done, and its counts."""
+
+
+def _sizes(tasks: Sequence[Task]) -> dict[str, float]:
+    return {task.name: task.size for task in tasks}
 
 
 def _outputs_exist(result: TaskResult, folder: Path) -> bool:
@@ -221,7 +221,7 @@ FinishedTask = tuple[Task, TaskResult | UserError]
 
 @contextmanager
 def _finished_tasks(
-    tasks: Sequence[Task], records: Path, executor: Executor, board: "_ProgressBoard"
+    tasks: Sequence[Task], records: Path, executor: Executor, board: ProgressBoard
 ) -> Generator[Iterator[FinishedTask]]:
     """Run the tasks where `executor` says, and yield them as they finish.
 
@@ -229,11 +229,12 @@ def _finished_tasks(
     """
     threads = _thread_count(tasks, executor)
     if threads == 1:
-        yield ((task, _execute(task, records, board.sender(task))) for task in tasks)
+        yield ((task, _execute(task, records, board.sender(task.name))) for task in tasks)
     elif threads:
         with _thread_pool(threads) as pool:
             futures = {
-                pool.submit(_execute, task, records, board.sender(task)): task for task in tasks
+                pool.submit(_execute, task, records, board.sender(task.name)): task
+                for task in tasks
             }
             yield ((futures[future], future.result()) for future in as_completed(futures))
     else:
@@ -259,40 +260,6 @@ def _thread_count(tasks: Sequence[Task], executor: Executor) -> int:
     if is_small or core_count() == 1:
         return min(core_count(), MOST_THREADS)
     return 0
-
-
-@cache
-def core_count() -> int:
-    """Return the number of cores that this process may use, within the limits of its container.
-
-    dask.system knows the same, but takes longer to import than 20 MB of text to encode.
-    """
-    cores = os.cpu_count() or 1
-    # macOS has no sched_getaffinity.
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    for read_limit in (_cgroup2_cores, _cgroup1_cores):
-        # A ValueError means that there is no limit.
-        with suppress(OSError, ValueError):
-            return max(1, min(cores, ceil(read_limit())))
-    return cores
-
-
-def _cgroup2_cores() -> float:
-    """Return the CPU limit of this process in cgroup v2. Raises OSError or ValueError without one."""
-    group = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")
-    quota, period = map(int, (Path("/sys/fs/cgroup") / group / "cpu.max").read_text().split())
-    return quota / period
-
-
-def _cgroup1_cores() -> float:
-    """Return the CPU limit of this machine's cgroup v1. Raises OSError or ValueError without one."""
-    folder = Path("/sys/fs/cgroup/cpu")
-    quota = int((folder / "cpu.cfs_quota_us").read_text())
-    period = int((folder / "cpu.cfs_period_us").read_text())
-    if quota < 0:
-        raise ValueError("no quota")
-    return quota / period
 
 
 @contextmanager
@@ -353,78 +320,3 @@ def _execute_on_dask(task: Task, records: Path) -> TaskResult | UserError:
         worker.log_event(PROGRESS_TOPIC, (task.name, fraction, counts))
 
     return _execute(task, records, send)
-
-
-class _ProgressBoard:
-    """Adds up the progress reports of all tasks, from any thread, into one line."""
-
-    def __init__(
-        self,
-        sizes: dict[str, float],
-        done_bytes: float,
-        update: Callable[[float, str], None],
-        tasks: int,
-    ) -> None:
-        self._sizes = sizes
-        self._done_bytes = done_bytes
-        self._update = update
-        self._tasks = tasks
-        self._lock = threading.Lock()
-        self._fractions: dict[str, float] = {}
-        self._counts: dict[str, dict[str, int]] = {}
-        self._left = len(sizes)
-        self._text_rate = RecentRate()
-        self._show()
-
-    def sender(self, task: Task) -> Send:
-        """Return the function through which a task of this process reports."""
-        return lambda fraction, counts: self.report(task.name, fraction, counts)
-
-    def receive(self, event: tuple[float, tuple[str, float, dict[str, int]]]) -> None:
-        """Take a report from a Dask worker, `(time, (task, fraction, counts))`."""
-        _, (task, fraction, counts) = event
-        self.report(task, fraction, counts)
-
-    def report(self, task: str, fraction: float, counts: dict[str, int]) -> None:
-        """Take a report; a task that runs again never lowers its fraction."""
-        with self._lock:
-            self._fractions[task] = max(fraction, self._fractions.get(task, 0.0))
-            self._counts[task] = counts
-            self._show()
-
-    def finish(self, task: Task) -> None:
-        with self._lock:
-            self._fractions[task.name] = 1.0
-            self._left -= 1
-            self._show()
-
-    def _show(self) -> None:
-        # Sums over all tasks, the text as a rate.
-        total: dict[str, int] = {}
-        for counts in self._counts.values():
-            for name, count in counts.items():
-                total[name] = total.get(name, 0) + count
-        parts = [f"{count:,} {name}" for name, count in total.items() if name != "text_bytes"]
-        if "text_bytes" in total:
-            now = time.monotonic()
-            self._text_rate.add(now, total["text_bytes"])
-            rate = self._text_rate.per_second(now)
-            if rate:
-                parts.append(f"{human_bytes(rate)}/s")
-        parts.append(f"{self._tasks - self._left:,} of {counted_noun(self._tasks, 'task')}")
-        completed = self._done_bytes + sum(
-            self._sizes[name] * part for name, part in self._fractions.items()
-        )
-        self._update(completed, ", ".join(parts))
-
-
-@contextmanager
-def _progress_board(
-    label: str, tasks: Sequence[Task], waiting: Sequence[Task]
-) -> Generator[_ProgressBoard]:
-    """Show the progress of the tasks, of which those that are not waiting are done."""
-    total = sum(task.size for task in tasks)
-    left = sum(task.size for task in waiting)
-    sizes = {task.name: task.size for task in waiting}
-    with progress(label, total, "bytes of input") as update:
-        yield _ProgressBoard(sizes, total - left, update, len(tasks))

@@ -247,7 +247,7 @@ def test_progress_inside_tasks_is_added_up_wherever_they_run(
     def collect(label: str, total: float, unit: str) -> Iterator[Callable[[float, str], None]]:
         yield lambda completed, detail: shown.append((completed, detail))
 
-    monkeypatch.setattr("pipeline.work.executor.progress", collect)
+    monkeypatch.setattr("pipeline.work.progress_board.progress", collect)
     run_tasks(tasks(count_to_ten, tmp_path / "log"), tmp_path, executor, "count")
     assert shown[0] == (0, "0 of 4 tasks")
     completed, detail = shown[-1]
