@@ -1,1 +1,1 @@
-"""A transformers model with its loss, its sizes and its cost."""
+"""A transformers model with loss, initial weights, sizes and costs."""

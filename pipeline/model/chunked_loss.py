@@ -1,9 +1,9 @@
-"""Cross-entropy of a language model's head, a few rows of logits at a time: all logits at once
-would be the largest tensor of a training step.
+"""Cross-entropy of a language model's head, a few rows of logits at a time.
 
-Logits of a chunk are turned in place into their gradient, and that into the gradients of hidden
-states and head, while the forward pass is at it: nothing of the vocabulary's width is kept for the
-backward pass, and nothing is computed twice.
+All logits at once would be the largest tensor of a training step. Here the forward pass turns the
+logits of a chunk in place into their gradient, and that into the gradients of hidden states and
+head. So nothing as wide as the vocabulary is kept for the backward pass, and nothing is computed
+twice.
 """
 
 from collections.abc import Callable
@@ -13,35 +13,34 @@ import torch
 
 from pipeline.sampling.batches import IGNORED
 
-LEAST_ROWS = 16
+FEWEST_ROWS = 16
 """Matrix products of fewer rows waste most of a processor."""
 
 
 def rows_at_once(rows: int, hidden: int, layers: int, vocabulary: int) -> int:
-    """Return how many rows of logits are computed together, so that they take no more memory than
-    the activations.
+    """Return how many rows of logits to compute at once.
 
-    The least that a forward pass keeps is one hidden state per layer, of two bytes an entry, as
-    with activation checkpointing; logits are fp32: rows x hidden x layers x 2 = chunk x vocabulary
-    x 4.
+    Their logits take no more memory than the activations. A forward pass keeps at least one hidden
+    state per layer, of two bytes an entry, as with activation checkpointing; logits are fp32:
+    rows x hidden x layers x 2 = chunk x vocabulary x 4.
     """
-    return min(rows, max(LEAST_ROWS, rows * hidden * layers // (2 * vocabulary)))
+    return min(rows, max(FEWEST_ROWS, rows * hidden * layers // (2 * vocabulary)))
 
 
 Kernel = Callable[
     [torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 ]
+"""`chunk_losses`, or the same compiled."""
 
 
 def chunk_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float, needs_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the cross-entropies `(rows,)`, the sum of what z-loss adds `()`, and the logits turned
-    into their gradient.
+    """Return cross-entropies `(rows,)`, the sum of z-losses `()`, and the gradient of the logits.
 
-    The first two fp32, as is what is computed between; the gradient in the logits' own format.
-    Without compiling, each line goes over the logits in memory; compiled, two kernels read them and
-    one writes.
+    The gradient takes the memory and the format of the logits; all else is computed in fp32.
+    Uncompiled, each line reads the logits from memory; compiled, two kernels read them and one
+    writes them.
     """
     wide = logits.float()
     losses, extra, log_z, picked = _row_losses(wide, targets, z_loss_weight)
@@ -53,23 +52,18 @@ def chunk_losses(
     scale = torch.where(counted, 1 + 2 * z_loss_weight * log_z, 0.0)
     gradient = wide.sub_(log_z[:, None]).exp_()
     gradient *= scale[:, None]
-    at_target = (
-        picked - log_z
-    ).exp() * scale - counted.float()  # in fp32: little is left of 1 - 0.999 in bf16
-    return (
-        losses,
-        extra,
-        gradient.to(logits.dtype).scatter_(1, place, at_target[:, None].to(logits.dtype)),
-    )
+    # The entry of the target in fp32: little is left of 1 - 0.999 in bf16.
+    at_target = (picked - log_z).exp() * scale - counted.float()
+    narrow = gradient.to(logits.dtype)
+    return losses, extra, narrow.scatter_(1, place, at_target[:, None].to(logits.dtype))
 
 
 def _row_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the cross-entropies, 0 where IGNORED, the sum of what z-loss adds, log(Z) and the
-    targets' logits.
+    """Return cross-entropies, the sum of z-losses, log(Z), and the logits of the targets.
 
-    All `(rows,)` but the sum, which is `()`.
+    The shapes are `(rows,)`, but `()` for the sum. Where a target is IGNORED its losses are 0.
     """
     counted = targets != IGNORED
     log_z = logits.logsumexp(1)
@@ -87,13 +81,13 @@ def head_losses(
     chunk: int,
     kernel: Kernel | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the objective's sum and each row's cross-entropy, of logits `hidden @ weight.T +
-    bias`.
+    """Return the objective's sum and each row's cross-entropy for logits hidden @ weight.T + bias.
 
-    `(rows, hidden)`, `(vocabulary, hidden)`, `(vocabulary,)`, `(rows,) int64` -> `() float32`,
-    `(rows,) float32`, 0 where the target is IGNORED. `kernel` is `chunk_losses`, or that compiled.
-    The objective adds `z_loss_weight * log(Z)^2`, Z the sum of exponentials (Chowdhery et al. 2022,
-    PaLM, section 5); only it has a gradient.
+    Shapes: hidden `(rows, hidden)`, weight `(vocabulary, hidden)`, bias `(vocabulary,)`, targets
+    `(rows,) int64` -> objective `() float32`, cross-entropies `(rows,) float32`, 0 where the target
+    is IGNORED. The objective adds `z_loss_weight * log(Z)^2` for each row, Z the sum of
+    exponentials. Only the objective has a gradient. `chunk` is the rows of logits at once.
+    Source: Chowdhery et al. 2022 (PaLM), section 5, for the z-loss.
     """
     return _HeadLosses.apply(
         hidden, weight, bias, targets, z_loss_weight, chunk, kernel or chunk_losses
@@ -103,13 +97,13 @@ def head_losses(
 def logit_losses(
     logits: torch.Tensor, targets: torch.Tensor, z_loss_weight: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the same of logits `(rows, vocabulary)` that are there already."""
+    """Return the objective's sum and each row's cross-entropy for logits `(rows, vocabulary)`."""
     losses, extra, *_ = _row_losses(logits.float(), targets, z_loss_weight)
     return losses.sum() + extra, losses.detach()
 
 
 def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
-    """Add a product of matrices to an fp32 sum, without rounding it first where the device can."""
+    """Add a product of matrices to an fp32 sum, unrounded where the device can do so."""
     if a.dtype == torch.float32:
         total.addmm_(a, b)
     elif total.is_cuda:
@@ -119,6 +113,8 @@ def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 class _HeadLosses(torch.autograd.Function):
+    """The autograd function of `head_losses`, which computes its gradients in the forward pass."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -130,16 +126,20 @@ class _HeadLosses(torch.autograd.Function):
         chunk: int,
         kernel: Kernel,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        # Gradients of head and bias are summed over the chunks in fp32.
         needs_gradient = any(ctx.needs_input_grad)
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         objective = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for_hidden = torch.empty_like(hidden) if needs_gradient else None
-        for_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
-        for_bias = (
-            None
-            if bias is None or not needs_gradient
-            else torch.zeros_like(bias, dtype=torch.float32)
-        )
+        for_hidden = None
+        for_weight = None
+        for_bias = None
+        if needs_gradient:
+            for_hidden = torch.empty_like(hidden)
+            for_weight = torch.zeros_like(weight, dtype=torch.float32)
+        if needs_gradient and bias is not None:
+            for_bias = torch.zeros_like(bias, dtype=torch.float32)
+
+        # One chunk after another: logits, losses, gradients.
         for first in range(0, len(hidden), chunk):
             rows = hidden[first : first + chunk]
             wanted = targets[first : first + chunk]
@@ -155,22 +155,22 @@ class _HeadLosses(torch.autograd.Function):
             if for_bias is not None:
                 for_bias += gradient.sum(0, dtype=torch.float32)
         objective += losses.sum()
+
+        # Keep the gradients for the backward pass, which only scales them.
         ctx.mark_non_differentiable(losses)
         if for_hidden is not None and for_weight is not None:
             ctx.save_for_backward(for_hidden, for_weight, for_bias)
-            ctx.formats = weight.dtype, None if bias is None else bias.dtype
+            ctx.weight_format = weight.dtype
+            ctx.bias_format = bias.dtype if bias is not None else None
         return objective, losses
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         for_hidden, for_weight, for_bias = ctx.saved_tensors
-        scale, (weight_format, bias_format) = outputs[0], ctx.formats
-        return (
-            for_hidden * scale.to(for_hidden.dtype),
-            (for_weight * scale).to(weight_format),
-            None if for_bias is None else (for_bias * scale).to(bias_format),
-            None,
-            None,
-            None,
-            None,
-        )
+        scale = outputs[0]
+        of_hidden = for_hidden * scale.to(for_hidden.dtype)
+        of_weight = (for_weight * scale).to(ctx.weight_format)
+        of_bias = None
+        if for_bias is not None:
+            of_bias = (for_bias * scale).to(ctx.bias_format)
+        return of_hidden, of_weight, of_bias, None, None, None, None

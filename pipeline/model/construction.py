@@ -1,13 +1,13 @@
-"""Builds any causal language model of transformers, with weights that depend on the seed alone, or
-with given ones.
+"""Build any causal language model of transformers, with initial or given weights.
 
-Every module's initial weights are drawn by transformers' own rule for that architecture from a
-generator seeded by (seed, module name), then scaled as `parametrisation` says: the same on any
-number of ranks and at every ZeRO stage, also where ZeRO 3 builds it sharded.
+The initial weights of every module are drawn by transformers' own rule for the architecture, from a
+generator seeded by (seed, module name), then scaled by the factors of `parametrisation`. So they
+are the same on any number of ranks and at every ZeRO stage, also where ZeRO 3 builds the model
+sharded.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -29,19 +29,21 @@ def build_model(
     config: RunConfig,
     architecture: PretrainedConfig,
     weights: GivenWeights | None = None,
-    sharding: dict[str, Any] | None = None,
+    sharding: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Build the model in fp32 with given or initial weights.
 
-    `sharding` is the DeepSpeed config by which ZeRO 3 divides each parameter among the ranks while
-    the model is built; None builds all of it on each rank.
-    Raises ConfigError where its attention cannot run as asked, for example for want of a library,
-    and where `parametrisation.scalings` and `objective.structure_problems` do.
+    `sharding` is the DeepSpeed config with which ZeRO 3 shards each parameter during construction;
+    with None each rank builds the whole model. Raises ConfigError where the attention of the run
+    file cannot run, for example because a library is missing, and where `parametrisation.scalings`
+    or `objective.structure_problems` refuse the model.
     """
-    # transformers shards the construction itself while this object lives; `zero.Init` alone would
-    # skip the initialisation.
+    # transformers shards the construction while the HfDeepSpeedConfig object lives; `zero.Init`
+    # alone would skip the initialisation.
     is_sharded = sharding is not None
-    alive = HfDeepSpeedConfig(sharding) if is_sharded else None
+    alive = None
+    if sharding is not None:
+        alive = HfDeepSpeedConfig(dict(sharding))
     try:
         model = _from_config(architecture, attention_choice(config))
     except (ImportError, ValueError) as error:
@@ -52,14 +54,20 @@ def build_model(
             ) from None
         model = _from_config(architecture, None)  # this architecture has no flash-attention
     del alive
+
+    # Refuse a model whose own objective is not the one trained here.
     problems = structure_problems(config, model)
     if problems:
         raise ConfigError(problems)
+
+    # Give every parameter its value.
     _let_every_id_learn(model)
     if weights is None:
         initialise(model, config, is_sharded)
     else:
         put_weights(model, weights, is_sharded)
+
+    # How the model runs while it is trained.
     if config.train.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
@@ -67,11 +75,10 @@ def build_model(
 
 
 def _let_every_id_learn(model: PreTrainedModel) -> None:
-    """Have no row of an embedding stay as it is: rows here are never padded, and a config's padding
-    id is one of the text's.
+    """Remove padding ids from embeddings, so that every row is initialised and trained.
 
-    gemma, opt and others have a default padding id, whose row torch would leave at zero and give no
-    gradient.
+    gemma, opt and others have a default padding id, whose row torch would leave at zero and without
+    gradient. Rows of tokens are never padded here, so that id is one of the text.
     """
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding):
@@ -79,11 +86,11 @@ def _let_every_id_learn(model: PreTrainedModel) -> None:
 
 
 def attention_choice(config: RunConfig) -> str | None:
-    """Return how attention runs: as asked, else flash-attention where its library is and documents
-    are masked on a GPU.
+    """Return how attention runs, by transformers' name; None leaves the choice to transformers.
 
-    There a mask would keep SDPA from its own flash kernel. None is transformers' choice: SDPA where
-    the model has it.
+    The run file's setting comes first. Without one, documents that are masked on a GPU get
+    flash-attention where its library is installed, because a mask keeps SDPA from its own flash
+    kernel. transformers chooses SDPA where the model has it.
     """
     asked = config.model.config.get(ATTENTION)
     if asked is not None:
@@ -91,39 +98,48 @@ def attention_choice(config: RunConfig) -> str | None:
     is_masked = (
         config.data.document_mask and config.precision.dtype != "fp32" and torch.cuda.is_available()
     )
-    return "flash_attention_2" if is_masked and is_flash_attn_2_available() else None
+    if is_masked and is_flash_attn_2_available():
+        return "flash_attention_2"
+    return None
 
 
 def _from_config(architecture: PretrainedConfig, attention: str | None) -> PreTrainedModel:
-    chosen = {} if attention is None else {ATTENTION: attention}
-    return new_model(architecture, dtype=torch.float32, **chosen)
+    """Build a model in fp32, with weights of transformers' drawing."""
+    if attention is None:
+        return new_model(architecture, dtype=torch.float32)
+    return new_model(architecture, dtype=torch.float32, **{ATTENTION: attention})
 
 
 @torch.no_grad()
 def initialise(model: PreTrainedModel, config: RunConfig, is_sharded: bool) -> None:
-    """Draw every parameter anew, module by module, by the architecture's rule, and scale it as
-    `scalings` says.
+    """Draw every parameter again, module by module, and scale it by the factor of `scalings`.
 
     Leaves torch's random state changed.
     """
-    scale = scalings(config, model)
-    named = dict(model.named_parameters())
-    factors = {id(named[name]): scaling.init for name, scaling in scale.items()}
+    # The factor of each parameter.
+    parameters = dict(model.named_parameters())
+    factors = {
+        id(parameters[name]): scaling.init for name, scaling in scalings(config, model).items()
+    }
+
+    # Children first, as transformers does: the rule of some modules draws their children's weights
+    # again.
     drawn = set[int]()
-    # Children first, as transformers does: some architectures draw their children's weights again
-    # in a module's own rule.
     for name, module in reversed(list(model.named_modules())):
         own = list(module.parameters(recurse=False))
-        if own and all(
-            id(parameter) in drawn for parameter in own
-        ):  # the second name of tied weights
+        is_second_name = bool(own) and all(id(parameter) in drawn for parameter in own)
+        if is_second_name:  # of tied weights
             continue
         drawn.update(map(id, own))
         below = [p for child in module.children() for p in child.parameters(recurse=False)]
-        with _whole_on_host([*own, *below]) if is_sharded and (own or below) else nullcontext():
+        access = nullcontext()
+        if is_sharded and (own or below):
+            access = _whole_on_host([*own, *below])
+        with access:
+            # Draw from the module's own seed, and see what was written: torch counts the writes.
             digest = hashlib.blake2b(f"{config.train.seed}/{name}".encode(), digest_size=8).digest()
             torch.manual_seed(int.from_bytes(digest, "little") >> 1)
-            versions = [parameter._version for parameter in below]  # counts writes
+            versions = [parameter._version for parameter in below]
             model._init_weights(module)
             again = [p for p, version in zip(below, versions, strict=True) if p._version != version]
             for parameter in [*own, *again]:
@@ -132,12 +148,11 @@ def initialise(model: PreTrainedModel, config: RunConfig, is_sharded: bool) -> N
 
 
 @contextmanager
-def _whole_on_host(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Gather sharded parameters and let them be written in fp32 on the CPU; rank 0's values are
-    divided anew.
+def _whole_on_host(parameters: list[torch.nn.Parameter]) -> Generator[None]:
+    """Gather sharded parameters in fp32 on the CPU for writing; shard rank 0's values afterwards.
 
-    ZeRO 3 holds them in the format and on the device of training, where the same seed draws other
-    numbers.
+    ZeRO 3 keeps parameters in the format and on the device of training, where the same seed draws
+    other numbers.
     """
     with gathered_parameters(parameters):
         held = [parameter.data for parameter in parameters]

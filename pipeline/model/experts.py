@@ -1,43 +1,45 @@
-"""Mixtures of experts, which are refused until they are trained right, unless the run file says
-that they are wanted.
+"""Find and refuse mixtures of experts, unless the run file asks for training without balancing.
 
-What is wrong with them today: their load-balancing loss is no part of the objective, Muon has no
-rule for stacked matrices and for routers, and model FLOPs would count every expert as if each token
-went through all of them.
+They are refused because the load-balancing loss is no part of the objective, because Muon has no
+rule for stacked matrices and routers, and because model FLOPs would count every expert as if each
+token went through all of them.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.config.optimizer_rules import optimizer_rules
 from pipeline.config.run_config import RunConfig
+from pipeline.store.records import Json
 
 _MODULE = re.compile(r"(.*_)?(experts?|moe)(_.*)?|router(_gate)?")
-"""How modeling code names what only a mixture of experts has; a dense model of the same
-architecture has none of them. Gemma 3n's `modality_router` chooses no experts."""
+"""Names of modules that only a mixture of experts has.
+
+A dense model of the same architecture has none. Gemma 3n's `modality_router` chooses no experts.
+"""
 _BALANCING = re.compile(r"(.*_)?aux_loss_(coef|alpha|weight)|moe_loss_weight|(.*_)?load_balanc.*")
-"""How configs name the coefficient of the loss that spreads tokens over experts."""
+"""Names of a config's coefficient of the loss that balances the load of experts."""
 
 
 def expert_modules(model: nn.Module) -> list[str]:
-    """Return the names of the modules that make a model a mixture of experts, none where it is
-    dense."""
+    """Return the names of a model's expert and router modules; none where the model is dense."""
     return [name for name, _ in model.named_modules() if _MODULE.fullmatch(name.rpartition(".")[2])]
 
 
 def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
-    """Refuse a mixture of experts, unless the run file asks for no load balancing and an optimizer that has a
-    rule for it.
+    """Refuse a mixture of experts that the run file does not ask to train without balancing.
 
-    The model may be sharded or on torch's meta device.
+    It asks by an optimizer that has a rule for experts, and by setting the load-balancing loss to
+    0. The model may be sharded or on torch's meta device.
     """
-    found = expert_modules(model)
-    if not found:
+    modules = expert_modules(model)
+    if not modules:
         return []
+
+    # Does the run file set every coefficient of a load-balancing loss to 0?
     coefficients = [
         name
         for name, _ in _flat(model.config.to_dict())
@@ -47,6 +49,8 @@ def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
     is_wanted = bool(coefficients) and all(given.get(name) == 0 for name in coefficients)
     if is_wanted and optimizer_rules(config.optimizer).trains_experts:
         return []
+
+    # Name the remedy, which differs where the architecture has no such coefficient.
     kind = model.config.model_type
     if coefficients:
         zeros = " and ".join(f"model.config.{name}: 0" for name in coefficients)
@@ -54,22 +58,22 @@ def expert_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
     else:
         remedy = f"{kind} has no coefficient of such a loss that the run file could set to 0"
     return [
-        f"{model_setting(config)}: {kind} is a mixture of experts ({found[0]}), and its load-balancing "
-        "loss is not part of the objective "
-        "that is trained, nor has Muon a rule for experts and routers; choose a dense "
+        f"{model_setting(config)}: {kind} is a mixture of experts ({modules[0]}), and its "
+        "load-balancing loss is not part of the objective that is trained, nor has Muon a rule for "
+        "experts and routers; choose a dense "
         f"architecture; {remedy}"
     ]
 
 
 def model_setting(config: RunConfig) -> str:
-    """Return the setting that names the model, with its value."""
+    """Return the run file's setting that names the model, with its value."""
     if config.model.pretrained is not None:
         return f"model.pretrained = {config.model.pretrained}"
     return f"model.architecture = {config.model.architecture}"
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the entries of nested settings by dotted names."""
+def _flat(settings: Mapping[str, Json], prefix: str = "") -> Iterator[tuple[str, Json]]:
+    """Yield (dotted name, value) of every entry of nested settings."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

@@ -1,16 +1,14 @@
-"""Given weights for a model, in the place of drawn ones: another run's, or those of a transformers
-folder.
+"""Load given weights into a model: from another run's checkpoint, or from a transformers folder.
 
-Rank 0 alone reads them. Sharded parameters are gathered one at a time; whole ones reach the other
-ranks when DeepSpeed broadcasts the model of rank 0, as `deepspeed.initialize` does at every ZeRO
-stage.
+Rank 0 alone reads the weights. Sharded parameters are gathered one at a time. Whole parameters
+reach the other ranks when DeepSpeed broadcasts rank 0's model, as `deepspeed.initialize` does at
+every ZeRO stage.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -19,21 +17,23 @@ from transformers.utils import logging as transformers_logging
 from pipeline.errors import DataError, first_of
 from pipeline.store.pretrained_folders import open_model
 
-SHOWN = 5
+NAMES_IN_A_MESSAGE = 5
 
 
 @dataclass(frozen=True)
 class GivenWeights:
-    """The parameters of a model by their names in transformers; tied ones under one of their names,
-    or each."""
+    """The parameters of a model, by their names in transformers.
+
+    Tied parameters may be there under one of their names, or under each.
+    """
 
     where: str
-    """Where they come from, for messages."""
+    """Checkpoint or setting that the weights come from, for messages."""
     shapes: Mapping[str, torch.Size]
     read: Callable[[str], torch.Tensor] | None
-    """Return one of them in fp32. None on other ranks than 0."""
+    """Function that returns a parameter in fp32, by its name. None on other ranks than 0."""
     buffers: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """Persistent tensors that are no parameters; none where other ranks than 0 need them, too."""
+    """Persistent tensors that are no parameters; empty where ranks other than 0 would need them."""
 
 
 @torch.no_grad()
@@ -43,33 +43,35 @@ def put_weights(model: PreTrainedModel, weights: GivenWeights, is_sharded: bool)
     Raises DataError, on every rank, where a parameter is missing, has another shape, or is not the
     model's.
     """
+    # Compare names and shapes. A parameter that ZeRO 3 has sharded shows shape (0,).
     own = dict(model.named_parameters())
-    shapes = {
-        name: getattr(p, "ds_shape", p.shape) for name, p in own.items()
-    }  # sharded ones show shape (0,)
+    shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in own.items()}
     every_name = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     outside = set(model.state_dict()) - every_name
-    problems = [
-        _listed("missing", [name for name in own if name not in weights.shapes]),
-        _listed("not of this model", [name for name in weights.shapes if name not in every_name]),
-        _listed(
-            "of another shape",
-            [
-                f"{name} {tuple(weights.shapes[name])} instead of {tuple(shape)}"
-                for name, shape in shapes.items()
-                if name in weights.shapes and weights.shapes[name] != shape
-            ],
-        ),
-        _listed(
-            "state outside of parameters, which is not taken over",
-            sorted(outside - weights.buffers.keys()),
-        ),
+    other_shapes = [
+        f"{name} {tuple(weights.shapes[name])} instead of {tuple(shape)}"
+        for name, shape in shapes.items()
+        if name in weights.shapes and weights.shapes[name] != shape
     ]
-    found = [problem for problem in problems if problem]
-    if found:
-        raise DataError(f"{weights.where}: does not fit the model: {'; '.join(found)}")
+    problems = _listed(
+        {
+            "missing": [name for name in own if name not in weights.shapes],
+            "not of this model": [name for name in weights.shapes if name not in every_name],
+            "of another shape": other_shapes,
+            "state outside of parameters, which is not taken over": sorted(
+                outside - weights.buffers.keys()
+            ),
+        }
+    )
+    if problems:
+        raise DataError(f"{weights.where}: does not fit the model: {problems}")
+
+    # Copy them, gathered one parameter at a time where they are sharded.
     for name, parameter in own.items():
-        with gathered_parameters([parameter]) if is_sharded else nullcontext():
+        access = nullcontext()
+        if is_sharded:
+            access = gathered_parameters([parameter])
+        with access:
             if weights.read is not None:
                 parameter.copy_(weights.read(name))
     for name, buffer in model.named_buffers():
@@ -78,10 +80,10 @@ def put_weights(model: PreTrainedModel, weights: GivenWeights, is_sharded: bool)
 
 
 def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> GivenWeights:
-    """Read a transformers folder's safetensors as transformers does, old names of weights included.
+    """Return the weights of a transformers folder, read by transformers itself from safetensors.
 
-    Raises DataError where a weight is missing, left over, of another shape, or the folder has no
-    safetensors or brings code.
+    So old names of weights are translated. Raises DataError where a weight is missing, left over or
+    of another shape, and where the folder has no safetensors or brings code.
     """
     where = f"model.pretrained = {folder}"
     transformers_logging.disable_progress_bar()
@@ -90,17 +92,18 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> GivenWei
         where,
         config=architecture,
         dtype=torch.float32,
-        ignore_mismatched_sizes=True,  # named below, with the others
+        ignore_mismatched_sizes=True,  # refused below, together with other problems
         output_loading_info=True,
     )
-    problems = [
-        _listed("missing", sorted(loaded["missing_keys"])),
-        _listed("not of this model", sorted(loaded["unexpected_keys"])),
-        _listed("of another shape", sorted(str(entry[0]) for entry in loaded["mismatched_keys"])),
-    ]
-    found = [problem for problem in problems if problem]
-    if found:
-        raise DataError(f"{where}: its weights do not fit its config.json: {'; '.join(found)}")
+    problems = _listed(
+        {
+            "missing": sorted(loaded["missing_keys"]),
+            "not of this model": sorted(loaded["unexpected_keys"]),
+            "of another shape": sorted(str(entry[0]) for entry in loaded["mismatched_keys"]),
+        }
+    )
+    if problems:
+        raise DataError(f"{where}: its weights do not fit its config.json: {problems}")
     parameters = dict(model.named_parameters())
     return GivenWeights(
         where,
@@ -109,12 +112,17 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> GivenWei
     )
 
 
-def gathered_parameters(parameters: list[torch.nn.Parameter]) -> Any:
-    """Make sharded parameters whole on every rank, and share what rank 0 writes into them."""
+def gathered_parameters(parameters: list[torch.nn.Parameter]) -> AbstractContextManager[None]:
+    """Gather sharded parameters on every rank; at the end shard what rank 0 has written."""
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)
 
 
-def _listed(what: str, names: list[str]) -> str:
-    return f"{what}: {first_of(names, SHOWN)}" if names else ""
+def _listed(names_by_problem: Mapping[str, list[str]]) -> str:
+    """Return the problems that have names, each with the first of its names, as one text."""
+    return "; ".join(
+        f"{problem}: {first_of(names, NAMES_IN_A_MESSAGE)}"
+        for problem, names in names_by_problem.items()
+        if names
+    )

@@ -1,7 +1,7 @@
 """The module that DeepSpeed trains: a causal language model of transformers with its loss.
 
-Its forward pass ends in losses instead of logits, so that the logits need never be there all at
-once, and documents in one row are kept apart here.
+The forward pass ends in losses instead of logits, so that all logits never have to exist at once.
+It also keeps the documents of a row apart.
 """
 
 from inspect import signature
@@ -21,42 +21,43 @@ from pipeline.model.chunked_loss import (
 )
 
 PREFIX = "causal_lm."
-"""What the names of the weights begin with in checkpoints, before transformers' own."""
+"""Prefix of the weights' names in checkpoints, before transformers' own names."""
 PROBE_POSITIONS = 8
+"""Tokens of the two rows with which `examine` tries the model."""
 LOSS_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-"""Relative, by the logits' format: some architectures take the loss of bf16 logits in bf16, which
-keeps 8 bits."""
+"""Largest relative difference of two losses, by the logits' format.
+
+Some architectures compute the loss of bf16 logits in bf16, which keeps 8 bits.
+"""
 
 
 def is_alike(logits: torch.Tensor, others: torch.Tensor) -> bool:
-    """Return whether logits of the same text differ by rounding alone."""
+    """Tell whether logits of the same text differ by rounding alone."""
     return torch.allclose(logits, others, rtol=0, atol=1e-5 * float(logits.abs().max()))
 
 
 def compiled_graphs() -> int:
-    """Return how many graphs torch has compiled in this process; 0 means that everything ran as it
-    is."""
+    """Return how many graphs torch has compiled in this process; 0 without compilation."""
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 class LanguageModel(nn.Module):
-    """Call with inputs for logits; with targets too for `(objective, losses)`, see `forward`."""
+    """A causal language model. Called with inputs it gives logits, with targets too its losses."""
 
     def __init__(self, causal_lm: PreTrainedModel, z_loss_weight: float = 0.0) -> None:
-        """Take the model of transformers. Its whole logits are used until `examine` has found that
-        less will do."""
+        """Wrap a model of transformers; all its logits are computed at once before `examine`."""
         super().__init__()
         self.causal_lm = causal_lm
         self._z_loss_weight = z_loss_weight
         head = causal_lm.get_output_embeddings()
-        self._head = (
-            _Head(head, causal_lm.config) if type(head) is nn.Linear else None
-        )  # before ZeRO 3 sets its hooks
+        self._head = None
+        if type(head) is nn.Linear:
+            self._head = _Head(head, causal_lm.config)  # before ZeRO 3 sets hooks on the modules
         self._head_makes_logits = False
 
     @property
     def config(self) -> PretrainedConfig:
-        """The config of transformers."""
+        """The transformers config of the model."""
         return self.causal_lm.config
 
     @property
@@ -66,7 +67,7 @@ class LanguageModel(nn.Module):
 
     @property
     def chunks_logits(self) -> bool:
-        """Whether the logits of a micro-batch are never there all at once."""
+        """Whether the logits of a micro-batch are computed a few rows at a time."""
         return self._head is not None and self._head_makes_logits
 
     def forward(
@@ -74,13 +75,12 @@ class LanguageModel(nn.Module):
         inputs: torch.Tensor,
         targets: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
-    ) -> Any:
-        """Return logits `(rows, length, vocabulary)`, or, given targets, the objective's sum and
-        the loss of each.
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Return logits `(rows, length, vocabulary)`, or with targets `(objective, losses)`.
 
-        All `(rows, length) int64`. The objective `() float32` is the sum of the losses and of what
-        is added to them; the losses `(rows, length) float32` are cross-entropies in nats, 0 where
-        the target is IGNORED, without gradient.
+        All arguments are `(rows, length) int64`. The losses `(rows, length) float32` are
+        cross-entropies in nats, 0 where the target is IGNORED, without gradient. The objective
+        `() float32` is the sum of the losses and of the z-losses.
         """
         if targets is None:
             return self._run(self.causal_lm, inputs, positions).logits
@@ -94,14 +94,14 @@ class LanguageModel(nn.Module):
         return objective, losses.view_as(targets)
 
     def _run(self, module: nn.Module, inputs: torch.Tensor, positions: torch.Tensor | None) -> Any:
-        """Call the model or its base.
+        """Call the model or its base so that the documents of a row are kept apart.
 
-        transformers sees by positions that count from 0 again where a document begins, and masks
-        attention accordingly, as long as neither a mask nor a cache is given. Flash-attention takes
-        no mask: transformers gives it the documents' lengths, also from the positions, but for a
-        batch of one row only. So there all rows are given as one, in which each begins at 0 and is
-        thus apart from the others. Source: transformers 5.23, masking_utils.py
-        (find_packed_sequence_indices), modeling_flash_attention_utils.py (_is_packed_sequence).
+        transformers recognises documents by positions that begin again at 0, and masks attention
+        accordingly, as long as it is given neither a mask nor a cache. Flash-attention takes no
+        mask: transformers gives it the documents' lengths, also from the positions, but only for a
+        batch of one row. So all rows become one row, in which each begins at 0 and is kept apart.
+        Source: transformers 5.23, masking_utils.py (find_packed_sequence_indices),
+        modeling_flash_attention_utils.py (_is_packed_sequence).
         """
         if positions is None:
             return module(input_ids=inputs, use_cache=False)
@@ -117,36 +117,40 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def examine(self) -> list[str]:
-        """Compare on a few tokens what is computed here with what the model's own code computes;
-        every rank calls it.
+        """Return how the objective differs from next-token prediction; every rank calls it.
 
-        Takes the losses from hidden states and head from then on where these alone make the logits:
-        some architectures scale or bound theirs. Returns what makes the objective another one than
-        the prediction of the next token.
+        Compares, on a few tokens, the losses computed here with those of the model's own code. From
+        then on losses are computed from hidden states and head where these alone give the logits;
+        some architectures scale or bound their logits.
         """
+        # Two rows that differ in their last token only.
         model = self.causal_lm
         was_training = self.training
         device = next(model.buffers(), next(model.parameters())).device
-        length = min(
-            PROBE_POSITIONS,
-            getattr(self.config, "max_position_embeddings", None) or PROBE_POSITIONS,
-        )
-        ids = (torch.arange(1, length + 1, device=device) * 7919 % self.config.vocab_size).repeat(
-            2, 1
-        )
+        positions = getattr(self.config, "max_position_embeddings", None) or PROBE_POSITIONS
+        length = min(PROBE_POSITIONS, positions)
+        row = torch.arange(1, length + 1, device=device) * 7919 % self.config.vocab_size
+        ids = row.repeat(2, 1)
         ids[1, -1] = (ids[1, -1] + 1) % self.config.vocab_size
+
+        # The model's own logits and, where its code has one, its own loss.
         self.eval()
-        has_own_loss = "labels" in signature(model.forward).parameters
-        output = model(input_ids=ids, use_cache=False, **({"labels": ids} if has_own_loss else {}))
+        own_loss = None
+        if "labels" in signature(model.forward).parameters:
+            output = model(input_ids=ids, use_cache=False, labels=ids)
+            own_loss = output.loss
+        else:
+            output = model(input_ids=ids, use_cache=False)
         logits = output.logits
-        own_loss = output.loss if has_own_loss else None
         self._head_makes_logits = self._makes_logits_of_head(ids, logits)
         self.train(was_training)
+
+        # Compare.
         if logits.shape != (*ids.shape, self.config.vocab_size):
             return [
                 f"gives logits of shape {tuple(logits.shape)} for ids of shape {tuple(ids.shape)}"
             ]
-        problems = []
+        problems: list[str] = []
         if not is_alike(logits[0, :-1], logits[1, :-1]):
             problems.append("lets a token see the tokens after it, which it would learn to copy")
         loss = logit_losses(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), 0.0)[1].mean()
@@ -160,23 +164,22 @@ class LanguageModel(nn.Module):
         return problems
 
     def _makes_logits_of_head(self, ids: torch.Tensor, logits: torch.Tensor) -> bool:
-        """Return whether the head, applied to the base model's hidden states, gives the same logits
-        to the last bit."""
+        """Tell whether the head on the base model's hidden states gives the logits bit by bit."""
         base = self.causal_lm.base_model
         head = self.causal_lm.get_output_embeddings()
         if self._head is None or head is None or base is self.causal_lm:
             return False
         hidden = self._run(base, ids, None).last_hidden_state
-        if hidden.shape[-1] != self._head.width:  # something between them changes the width
+        if hidden.shape[-1] != self._head.width:  # a module between them changes the width
             return False
         return torch.equal(logits, head(hidden))
 
     def compile_model(self) -> None:
-        """Have torch compile what the training step runs, at its first call; after `examine`.
+        """Let torch compile the model and the losses at their first call; call it after `examine`.
 
-        Layer by layer where the architecture has layers: all alike, they are compiled once. And
-        transformers, when the whole model is compiled, spells causal masks out (masking_utils.py,
-        "is_tracing"), which costs attention on an H100 2.8 times its time.
+        Layers are compiled one by one where the architecture has layers: all alike, they take one
+        compilation. Compiled as a whole, transformers would build causal masks (masking_utils.py,
+        "is_tracing"), with which attention takes 2.8 times as long on an H100.
         """
         layers = [
             module
@@ -185,8 +188,8 @@ class LanguageModel(nn.Module):
         ]
         if not layers:
             self.causal_lm.base_model.compile()
-        # Where layers differ by a number, each is compiled for itself; beyond the limit torch would
-        # run them as they are.
+        # Layers that differ by a number are compiled one by one; beyond the limit torch would run
+        # them uncompiled.
         dynamo = torch._dynamo.config
         dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * len(layers))
         for module in [*layers, *self._norms_outside(layers)]:
@@ -195,31 +198,27 @@ class LanguageModel(nn.Module):
             self._head.kernel = torch.compile(chunk_losses)
 
     def _norms_outside(self, layers: list[GradientCheckpointingLayer]) -> list[nn.Module]:
-        """Return the modules of vectors only that lie directly in the base model, as the last norm
-        does."""
+        """Return the base model's own modules of vectors only, such as the last norm."""
         if not layers:
             return []
-        children = self.causal_lm.base_model.children()
-        found = [
-            (child, [getattr(p, "ds_shape", p.shape) for p in child.parameters()])
-            for child in children
-        ]
-        return [
-            child for child, shapes in found if shapes and all(len(shape) == 1 for shape in shapes)
-        ]
+        norms: list[nn.Module] = []
+        for child in self.causal_lm.base_model.children():
+            shapes = [getattr(p, "ds_shape", p.shape) for p in child.parameters()]
+            if shapes and all(len(shape) == 1 for shape in shapes):
+                norms.append(child)
+        return norms
 
 
 class _Head(nn.Module):
-    """The output head and its losses. ZeRO 3 gathers a module's weights when that module is
-    called."""
+    """The output head with its losses: a module, because ZeRO 3 gathers weights by module calls."""
 
     def __init__(self, head: nn.Linear, config: PretrainedConfig) -> None:
         super().__init__()
         self.kernel: Kernel = chunk_losses
-        self._held = (
-            head,
-        )  # in a tuple: its weights belong to the model, and have one name in checkpoints
-        self._sizes = config.hidden_size, config.num_hidden_layers, config.vocab_size
+        # In a tuple, so that torch does not register the head here too: its weights belong to the
+        # model, and have one name in checkpoints.
+        self._held = (head,)
+        self._sizes = (config.hidden_size, config.num_hidden_layers, config.vocab_size)
         self.width = head.in_features
         for parameter in head.parameters():
             if hasattr(parameter, "ds_id"):  # ZeRO 3 has sharded it
@@ -236,6 +235,7 @@ class _Head(nn.Module):
 
 
 def _register_with_deepspeed(module: nn.Module, parameter: nn.Parameter) -> None:
-    import deepspeed  # here, as its import takes a second and `pipeline.model.model_check` needs none of it
+    # Imported here: it takes a second, and `pipeline.model.model_check` does without.
+    import deepspeed
 
     deepspeed.zero.register_external_parameter(module, parameter)

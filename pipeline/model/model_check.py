@@ -1,11 +1,9 @@
-"""Builds the model of a run file on torch's meta device and says what is wrong with it:
-`separate_checks` runs this.
+"""Check the model of a run file, in a process of its own, by building it on torch's meta device.
 
-Nothing is allocated and no data are needed; ranks would find the same, after the stages that make
-the data.
+`work/separate_checks.py` starts this module. Reads the settings from standard input, writes the
+verdict to standard output. Allocates nothing and needs no data; the ranks would find the same
+problems, but only after the stages that make the data.
 """
-
-from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -19,12 +17,15 @@ from pipeline.model.objective import objective_problems
 from pipeline.model.parametrisation import scalings
 from pipeline.model.sizes import build_on_meta, count_built_parameters, moment_bytes
 from pipeline.model.vocabulary import expected_vocabulary
+from pipeline.store.records import Json
 from pipeline.work.separate_checks import serve_separate_check
 
 
-def check_model_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the fields of `model_facts.ModelFacts`. Raises ConfigError with all that is wrong with
-    the model's settings."""
+def check_model_settings(config: RunConfig) -> dict[str, Json]:
+    """Return the fields of `model_facts.ModelFacts`.
+
+    Raises ConfigError with every problem of the model's settings.
+    """
     logging.set_verbosity_error()
     problems = _attention_problems(config)
     if problems:
@@ -34,7 +35,7 @@ def check_model_settings(config: RunConfig) -> dict[str, Any]:
     problems = objective_problems(config, architecture, model)
     if problems:
         raise ConfigError(problems)
-    scalings(config, model)  # refuses what the architecture has no place for
+    scalings(config, model)  # refuses settings that the architecture cannot follow
     sizes = count_built_parameters(model)
     return {
         "parameters": sizes.total,
@@ -44,10 +45,11 @@ def check_model_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _build(config: RunConfig, architecture: PretrainedConfig) -> PreTrainedModel:
+    """Build the model on the meta device. Raises ConfigError where transformers cannot."""
     try:
         return build_on_meta(architecture)
     except Exception as error:  # whatever the modelling code raises: no user can read its traceback
-        setting = "config" if config.model.pretrained is None else "pretrained"
+        setting = "pretrained" if config.model.pretrained else "config"
         raise ConfigError(
             [
                 f"model.{setting}: transformers cannot build this {architecture.model_type} "
@@ -57,8 +59,10 @@ def _build(config: RunConfig, architecture: PretrainedConfig) -> PreTrainedModel
 
 
 def _attention_problems(config: RunConfig) -> list[str]:
-    """Refuse a name that transformers does not know. Whether its library is there, the machine that
-    trains decides."""
+    """Refuse an attention that transformers does not know.
+
+    Whether its library is installed matters only on the machine that trains.
+    """
     asked = config.model.config.get(ATTENTION)
     flash = [f"flash_attention_{version}" for version in (2, 3, 4)]
     names = sorted({"eager", *ALL_ATTENTION_FUNCTIONS, *flash})

@@ -1,35 +1,40 @@
-"""What is known of the run's model before there are data, tokenizer or ranks. Free of torch: a
-process of its own builds it."""
+"""The run's model in figures, before there are data, tokenizer or ranks.
+
+A process of its own builds the model (`model_check.py`), so that this module is free of torch. What
+it finds is kept in data_dir.
+"""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.store.pretrained_folders import content_of_model_folder
+from pipeline.store.records import Json
 from pipeline.work.separate_checks import run_separate_check
 
 VERSION = 2
-"""Raised when `model_check` refuses more or tells more, so that kept verdicts are not taken for new
-ones."""
+"""Version of `model_check`.
+
+Increase it when the check refuses or returns more, so that earlier verdicts are not used again.
+"""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Sizes of the model that the run file asks for."""
+    """Figures of the run file's model."""
 
     parameters: int
     moment_bytes: float
-    """Optimizer states, in bytes a parameter."""
+    """Bytes of optimizer states a parameter."""
     positions: int | None
-    """Tokens that it can see at once; None where the architecture has no limit."""
+    """Tokens that the model can see at once; None where the architecture has no limit."""
 
 
 def model_facts(config: RunConfig) -> ModelFacts:
-    """Build the model without values, or take what was found when it was built before.
+    """Return the model's figures, by building the model without values or from an earlier verdict.
 
-    Raises ConfigError with all that is wrong with `model`, and DataError where a pretrained
-    tokenizer, whose size counts, cannot be read.
+    Raises ConfigError with every problem of the section `model`, and DataError where a pretrained
+    tokenizer, whose size is needed, cannot be read.
     """
     decides = _what_decides(config)
     return run_separate_check(
@@ -37,12 +42,16 @@ def model_facts(config: RunConfig) -> ModelFacts:
     )
 
 
-def _what_decides(config: RunConfig) -> dict[str, Any]:
+def _what_decides(config: RunConfig) -> dict[str, Json]:
+    """Return everything that the verdict depends on, besides the libraries' versions."""
     folder = config.model.pretrained
+    content = None
+    if folder is not None:
+        content = content_of_model_folder(folder)
     return {
         "version": VERSION,
         "model": config.model.model_dump(mode="json", exclude={"pretrained"}),
-        "pretrained": None if folder is None else content_of_model_folder(folder),
+        "pretrained": content,
         "ids": expected_vocabulary(config)[0],
         "sequence_length": config.data.sequence_length,
         "optimizer": config.optimizer.kind,

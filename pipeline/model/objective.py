@@ -1,10 +1,9 @@
-"""Whether a model is trained here for the objective that its own code in transformers has; what is
-refused where not.
+"""Refuse a model whose own objective, in transformers' code, is not the one that is trained here.
 
-A small copy of the model, with its settings and drawn weights, is trained for one step by both: by
-`LanguageModel` and by the model's own loss. So an architecture is known by what it does, not by a
-list of names, and one that comes with a later version of transformers is checked as well. The model
-itself is asked again on the ranks (`LanguageModel.examine`).
+A small copy of the model, with the same settings and drawn weights, is trained for one step twice:
+by `LanguageModel` and by the model's own loss. So no list of architectures is kept, and those of
+later versions of transformers are checked as well. On the ranks the model itself is examined again
+(`LanguageModel.examine`).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,28 +22,32 @@ from pipeline.sampling.batches import IGNORED
 from pipeline.store.pretrained_folders import new_model
 
 ROWS = 2
+"""Texts that a copy is tried on."""
 LENGTH = 20
-"""Tokens of a text that a copy is tried on: more than its attention windows."""
+"""Tokens of each text: more than the attention windows of a copy."""
 MOST_PARAMETERS = 20_000_000
-"""A larger copy is not tried: forward and backward of this one take about a second on one core."""
+"""Most parameters of a copy that is tried: a step takes about a second on one core."""
 GRADIENT_TOLERANCE = 1e-3
-"""Largest difference of a parameter's gradient, in fp32, relative to its norm; the floor is a
-thousandth of the norm of all."""
+"""Largest difference of a parameter's gradient, in fp32, relative to the gradient's norm.
+
+The norm counts as at least a thousandth of the norm of all gradients.
+"""
 AMPLIFIED = 4.0
-"""What matrices are multiplied by before documents are compared: with weights as they begin,
-attention hardly looks at others."""
+"""Factor on matrices before documents are compared: initial weights attend to little."""
 DOCUMENT_TOLERANCE = 1e-3
-"""Largest difference of logits, relative to the largest; another document's tokens change them by
-more than a hundredth."""
+"""Largest difference of logits, relative to the largest logit.
+
+Tokens of another document change logits by more than a hundredth.
+"""
 
 
 def objective_problems(
     config: RunConfig, architecture: PretrainedConfig, model: PreTrainedModel
 ) -> list[str]:
-    """Refuse a model that would be trained for another objective than its own.
+    """Return why training would minimise another objective than the model's own.
 
-    `model` is only looked at, and may be on torch's meta device. Where no small copy of it can be
-    built, the ranks find the rest before their first step.
+    The model is not run, and may be on torch's meta device. Where no small copy can be built, the
+    ranks compare the objectives before their first step.
     """
     problems = structure_problems(config, model)
     if problems:
@@ -54,33 +57,30 @@ def objective_problems(
         return []
     problems = objective_differences(copy)
     if problems:
-        return [
-            f"{model_setting(config)}: {architecture.model_type} {line}; {objective_remedy(architecture)}"
-            for line in problems
-        ]
+        subject = f"{model_setting(config)}: {architecture.model_type}"
+        remedy = objective_remedy(architecture)
+        return [f"{subject} {problem}; {remedy}" for problem in problems]
     if config.data.document_mask and not keeps_documents_apart(copy):
         return [f"data.document_mask = true: {architecture.model_type} {MIXED_DOCUMENTS}"]
     return []
 
 
 def structure_problems(config: RunConfig, model: PreTrainedModel) -> list[str]:
-    """Refuse what a model's modules and config tell, without a forward pass: experts, and more than
-    text."""
+    """Refuse models of several parts, and experts: what modules and config show without a run."""
     own = model.config
     text = own.get_text_config(decoder=True)
-    if (
-        text.model_type == own.model_type
-    ):  # of an encoder and a decoder, the decoder's part may be another object
+    # The decoder of an encoder-decoder may have another config object, but of the same type.
+    if text.model_type == own.model_type:
         return expert_problems(config, model)
     return [
-        f"{model_setting(config)}: {own.model_type} is made of parts, of which text is one, and its config "
-        "has no width and vocabulary "
-        f"of its own; choose the part that is a language model, {text.model_type}"
+        f"{model_setting(config)}: {own.model_type} is made of parts, of which text is one, and "
+        "its config has no width and vocabulary of its own; choose the part that is a language "
+        f"model, {text.model_type}"
     ]
 
 
 def refuse_objective(config: RunConfig, problems: Sequence[str]) -> None:
-    """Raise ConfigError for what the ranks found of their model, see `LanguageModel.examine`."""
+    """Raise ConfigError for the problems that `LanguageModel.examine` returned on the ranks."""
     if problems:
         raise ConfigError(
             [
@@ -91,54 +91,49 @@ def refuse_objective(config: RunConfig, problems: Sequence[str]) -> None:
 
 
 def objective_remedy(architecture: PretrainedConfig) -> str:
-    """Return what to set instead: some encoders see only what came before once they are told that
-    they decode."""
+    """Return what to set instead: some encoders become decoders by a setting."""
     if getattr(architecture, "is_decoder", None) is False:
         return "set model.config.is_decoder to true, or choose another architecture"
     return "choose another architecture"
 
 
 def build_copy(architecture: PretrainedConfig) -> LanguageModel | None:
-    """Return a small copy of a model with drawn weights, None where none can be built."""
+    """Return a small copy of a model with drawn weights; None where none can be built."""
     try:
         settings = small_copy(architecture)
-        if (
-            sum(parameter.numel() for parameter in build_on_meta(settings).parameters())
-            > MOST_PARAMETERS
-        ):
+        parameters = build_on_meta(settings).parameters()
+        if sum(parameter.numel() for parameter in parameters) > MOST_PARAMETERS:
             return None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = new_model(settings, dtype=torch.float32)
             with torch.no_grad():
                 model(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=False)
-    except (
-        Exception
-    ):  # whatever modeling code raises where numbers that hang together were scaled each for itself
+    except Exception:
+        # Whatever modeling code raises, where numbers that depend on each other were scaled each by
+        # itself.
         return None
     return LanguageModel(model)
 
 
 def objective_differences(copy: LanguageModel) -> list[str]:
-    """Name what differs between one step of training here and by the model's own loss, with the
-    same dropout.
+    """Name what differs between a training step here and one by the model's own loss.
 
-    Examines the copy, so that its losses are taken a few rows of logits at a time, as on the ranks.
+    Examines the copy first, so that losses are computed a few rows at a time, as on the ranks.
     """
     try:
         return copy.examine() or training_differences(copy)
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        LookupError,
-    ) as error:  # it takes ids, but wants more to be trained on
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        # The model runs on ids, but its own loss wants more inputs than that.
         return [f"cannot compute its own loss of a text ({one_line(error)})"]
 
 
 def training_differences(copy: LanguageModel) -> list[str]:
-    """Name what differs in loss and gradients. Takes all logits at once where the copy has not been
-    examined."""
+    """Name what differs in loss and gradients, with the same dropout.
+
+    All logits are computed at once where the copy has not been examined.
+    """
+    # The losses.
     ids = _texts(ROWS, LENGTH, copy.config.vocab_size)
     targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=IGNORED)
     ours, gradients = _step(copy, lambda: copy(ids, targets)[0] / (ROWS * (LENGTH - 1)))
@@ -149,6 +144,8 @@ def training_differences(copy: LanguageModel) -> list[str]:
         return [
             f"has a loss of its own that is not the next token's alone: {own:.4f}, not {ours:.4f}"
         ]
+
+    # The gradients.
     floor = GRADIENT_TOLERANCE * torch.stack([g.norm() for g in own_gradients.values()]).norm()
     differing = [
         name
@@ -162,22 +159,21 @@ def training_differences(copy: LanguageModel) -> list[str]:
             "gives other gradients with the loss that is computed here than with its own "
             f"({differing[0]})"
         ]
+
+    # Matrices without gradient. A few tokens do not reach every expert.
     matrices = {
         name for name, p in copy.causal_lm.named_parameters() if p.requires_grad and p.dim() >= 2
     }
-    unreached = sorted(matrices - gradients.keys()) if not expert_modules(copy) else []
-    return (
-        [f"has matrices that no text trains and weight decay would shrink ({unreached[0]})"]
-        if unreached
-        else []
-    )
+    unreached = sorted(matrices - gradients.keys())
+    if not unreached or expert_modules(copy):
+        return []
+    return [f"has matrices that no text trains and weight decay would shrink ({unreached[0]})"]
 
 
 def _step(
     copy: LanguageModel, objective: Callable[[], torch.Tensor]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return an objective `()` in training mode, and the gradients of the parameters that it
-    reaches."""
+    """Return an objective `()` in training mode, and the gradients that it gives, by parameter."""
     copy.train()
     copy.zero_grad(set_to_none=True)
     with torch.random.fork_rng(devices=[]):
@@ -192,10 +188,13 @@ def _step(
 
 @torch.no_grad()
 def keeps_documents_apart(copy: LanguageModel) -> bool:
-    """Return whether two documents in one row get the logits that each gets alone; changes the
-    copy's weights."""
+    """Tell whether two documents in one row get the logits that each gets alone.
+
+    Changes the copy's weights.
+    """
     for parameter in copy.parameters():
-        parameter.mul_(AMPLIFIED if parameter.dim() >= 2 else 1)
+        if parameter.dim() >= 2:
+            parameter.mul_(AMPLIFIED)
     copy.eval()
     ids = _texts(1, LENGTH, copy.config.vocab_size)
     first = LENGTH // 2 - 1

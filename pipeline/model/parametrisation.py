@@ -1,11 +1,10 @@
-"""What width and depth do to each parameter: its initial scale, its learning rate, its weight
-decay.
+"""Factors of each parameter's initial scale, learning rate and weight decay, by depth and width.
 
-Two rules. The projections that write into the residual stream begin smaller by sqrt(2 layers)
-(`model.scale_residual_init`). muP (`model.mup`) lets a learning rate that was tuned on a narrow
-model hold for a wide one; it is folded into these three numbers of each parameter, so that the
-forward pass, and with it the exported model, is the architecture's own. README.md has the table and
-the derivation. Free of torch, so that a refusal comes at once.
+By depth, projections that write into the residual stream begin smaller by sqrt(2 layers)
+(`model.scale_residual_init`). By width, muP (`model.mup`) makes a learning rate that was tuned on a
+narrow model right for a wide one. All of muP is in the three factors, so that the forward pass, and
+with it the exported model, is the architecture's own. README.md has the table and the derivation.
+Free of torch, so that refusals come at once.
 """
 
 import re
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Factors of one parameter, on what the settings say."""
+    """Factors on the settings for one parameter."""
 
     init: float = 1.0
-    """On the initial values that the architecture's own rule draws."""
+    """Factor on the initial values that the architecture's own rule draws."""
     learning_rate: float = 1.0
-    """On the scheduled learning rate."""
+    """Factor on the scheduled learning rate."""
     weight_decay: float = 1.0
-    """On `optimizer.weight_decay`, where the parameter is decayed at all."""
+    """Factor on `optimizer.weight_decay`, for parameters that are decayed."""
 
 
 INTO_RESIDUAL = {
@@ -44,30 +43,31 @@ INTO_RESIDUAL = {
         "ffn.down_proj",
     ),
 }  # fmt: skip
-"""Names, below a layer, that transformers gives the projections whose output is added to the
-residual stream."""
+"""transformers' names, within a layer, of the projections that write into the residual stream."""
 SCALED_BY_TRANSFORMERS = ("gpt2", "gpt_bigcode", "modernbert-decoder", "nanochat")
-"""Architectures whose own rule has the factor already (`initializer_range / sqrt(2 * layers)` in
-their modeling file; nanochat's for the attention alone)."""
+"""Architectures whose own rule already has the factor.
+
+Their modeling files draw with `initializer_range / sqrt(2 * layers)`; nanochat's for the attention
+alone.
+"""
 NORMS_OF_WHAT_IS_WRITTEN = ("post_feedforward_layernorm", "post_mlp_layernorm")
-"""Modules that undo any scale of the projections before them: olmo2, gemma2, glm4 and their
-like."""
+"""Modules that undo any scale of the projections before them, as in olmo2, gemma2 and glm4."""
 
 HEAD = "lm_head.weight"
-"""The output matrix in every one of `ARCHITECTURES`; absent where it is the embedding."""
+"""The output matrix of each of `ARCHITECTURES`; absent where it is the embedding."""
 
 
 @dataclass(frozen=True)
 class MupNames:
-    """How an architecture names what muP treats differently."""
+    """An architecture's names of the parameters that have rules of their own under muP."""
 
     embeddings: tuple[str, ...]
     hidden: tuple[str, ...]
     """Matrices from width to width, by the ends of their names."""
     query: str | None
-    """The part that sets the scale of the queries alone; None where queries, keys and values are
-    one matrix."""
+    """Module that sets the scale of the queries; None where q, k and v are one matrix."""
     final_norm: str
+    """Beginning of the names of the last norm's parameters."""
 
 
 LLAMA = MupNames(
@@ -105,14 +105,18 @@ ARCHITECTURES = {
         final_norm="transformer.ln_f.",
     ),
 }
-"""Architectures for which muP is offered. A list, because names do not tell what a forward pass
-multiplies by: gemma by the root of the width, granite and cohere by constants, olmo2 normalises
-what each layer adds."""
+"""Architectures for which muP is offered.
+
+It is a list because names do not show what a forward pass multiplies by: gemma multiplies by the
+root of the width, granite and cohere by constants, olmo2 normalises what each layer adds.
+"""
 
 
 def refuse_mup(config: RunConfig) -> None:
-    """Raise ConfigError if muP is asked for where it is not offered. What hangs on sizes,
-    `scalings` refuses."""
+    """Raise ConfigError if `model.mup` is set where muP is not offered.
+
+    What depends on the model's sizes is refused by `scalings`.
+    """
     if config.model.mup and config.model.pretrained is not None:
         raise ConfigError(
             [
@@ -124,40 +128,43 @@ def refuse_mup(config: RunConfig) -> None:
         raise ConfigError(
             [
                 f"model.mup = true: offered for {', '.join(ARCHITECTURES)}, not for "
-                "model.architecture = "
-                f"{config.model.architecture}; set model.mup to false, and tune the learning rate "
-                "at full width"
+                f"model.architecture = {config.model.architecture}; set model.mup to "
+                "false, and tune the learning rate at full width"
             ]
         )
 
 
 def scalings(config: RunConfig, model: "PreTrainedModel") -> dict[str, Scaling]:
-    """Return the factors of every parameter, by the names of `model.named_parameters()`; the model
-    may be sharded or on meta.
+    """Return the factors of every parameter, by the names of `model.named_parameters()`.
 
-    Raises ConfigError where the architecture has no place for what is asked, with what to set
-    instead.
+    The model may be sharded or on torch's meta device. Raises ConfigError, with the remedy, where
+    `model.scale_residual_init` or `model.mup` cannot be applied to the architecture.
     """
     refuse_mup(config)
     dimensions = {
         name: len(getattr(p, "ds_shape", p.shape)) for name, p in model.named_parameters()
     }
-    draws = config.model.pretrained is None  # else the weights are given
-    residual = _residual_factors(model) if draws and config.model.scale_residual_init else {}
-    by_width = _by_width(config, model.config, dimensions) if config.model.mup else {}
-    found = {}
+    residual: dict[str, float] = {}
+    if config.model.pretrained is None and config.model.scale_residual_init:
+        residual = _residual_factors(model)
+    by_width: dict[str, Scaling] = {}
+    if config.model.mup:
+        by_width = _factors_by_width(config, model.config, dimensions)
+    factors: dict[str, Scaling] = {}
     for name in dimensions:
         scaling = by_width.get(name, Scaling())
-        found[name] = replace(scaling, init=scaling.init * residual.get(name, 1.0))
-    return found
+        factors[name] = replace(scaling, init=scaling.init * residual.get(name, 1.0))
+    return factors
 
 
 def _residual_factors(model: "PreTrainedModel") -> dict[str, float]:
-    """Return 1 / sqrt(2 layers) for each weight that writes into the residual stream, two of them a
-    layer.
+    """Return 1 / sqrt(2 layers) for each weight that writes into the residual stream, by name.
 
+    Each layer has two such weights. Raises ConfigError where they cannot be found by their names,
+    and where the layer normalises what it adds.
     Source: Radford et al. 2019, section 2.3 (GPT-2).
     """
+    # Architectures for which the factor would be wrong or without effect.
     architecture = model.config.model_type
     layers = model.config.num_hidden_layers
     if architecture in SCALED_BY_TRANSFORMERS:
@@ -173,36 +180,42 @@ def _residual_factors(model: "PreTrainedModel") -> dict[str, float]:
                 f"whatever its scale; {remedy}"
             ]
         )
-    places: dict[str, dict[str, list[str]]] = {kind: {} for kind in INTO_RESIDUAL}
-    for name, _ in model.named_parameters():
-        layer = re.match(r"(.*?\.\d+)\.(.+)", name)
-        for kind, ends in INTO_RESIDUAL.items():
-            if layer and layer[2].removesuffix(".weight") in ends:
-                places[kind].setdefault(layer[1], []).append(name)
-    for kind, names in places.items():
+
+    # Find the weights: one of each kind in every layer.
+    factors: dict[str, float] = {}
+    for kind, ends in INTO_RESIDUAL.items():
+        names = _names_by_layer(model, ends)
         if len(names) != layers or any(len(of_layer) > 1 for of_layer in names.values()):
             raise ConfigError(
                 [
                     f"model.scale_residual_init = true: the projection that ends the {kind} is "
-                    "known by name in "
-                    f"{len(names)} of the {layers} layers of {architecture}; {remedy}"
+                    f"known by name in {len(names)} of the {layers} layers of {architecture}; "
+                    f"{remedy}"
                 ]
             )
-    return {
-        n: 1 / sqrt(2 * layers)
-        for of_kind in places.values()
-        for names in of_kind.values()
-        for n in names
-    }
+        factors |= {name: 1 / sqrt(2 * layers) for of_layer in names.values() for name in of_layer}
+    return factors
 
 
-def _by_width(
+def _names_by_layer(model: "PreTrainedModel", ends: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return by layer the parameters whose name within the layer is one of some modules' names."""
+    names: dict[str, list[str]] = {}
+    for name, _ in model.named_parameters():
+        layer = re.match(r"(.*?\.\d+)\.(.+)", name)
+        if layer and layer[2].removesuffix(".weight") in ends:
+            names.setdefault(layer[1], []).append(name)
+    return names
+
+
+def _factors_by_width(
     config: RunConfig, architecture: "PretrainedConfig", dimensions: dict[str, int]
 ) -> dict[str, Scaling]:
-    """Return muP's factors against the model of `mup_base_width`.
+    """Return muP's factors relative to a model of width `mup_base_width`, by parameter.
 
-    Source: Yang et al. 2022, arXiv:2203.03466, tables 3 and 8; the rate of hidden matrices
-    is the optimizer's own.
+    `dimensions` are the dimensions of each parameter. Raises ConfigError for matrices without a
+    rule.
+    Source: Yang et al. 2022, arXiv:2203.03466, tables 3 and 8; the factor on the learning rate of
+    hidden matrices depends on the optimizer.
     """
     assert config.model.architecture is not None
     names = ARCHITECTURES[config.model.architecture]
@@ -210,26 +223,30 @@ def _by_width(
     assert base is not None, "checked when the run file was loaded"
     width = architecture.hidden_size / base
     query = _query_factor(config, architecture, names)
-    tied = HEAD not in dimensions
-    found = {}
-    unknown = []
+    is_tied = HEAD not in dimensions
+
+    # The rule of each parameter, as in the README's table.
+    factors: dict[str, Scaling] = {}
+    unknown: list[str] = []
     for name, count in dimensions.items():
-        init = learning_rate = 1.0
+        init = 1.0
+        learning_rate = 1.0
         if name == HEAD:
-            init = learning_rate = 1 / width
+            init = 1 / width
+            learning_rate = 1 / width
         elif name.endswith(names.hidden):
             init = width**-0.5
             learning_rate = optimizer_rules(config.optimizer).hidden_matrix_rate(width)
-        elif tied and name.startswith(names.final_norm):
-            init = learning_rate = 1 / width
+        elif is_tied and name.startswith(names.final_norm):
+            init = 1 / width
+            learning_rate = 1 / width
         elif count >= 2 and name not in names.embeddings:
             unknown.append(name)
         if names.query and names.query in name:
             init = init * query
             learning_rate = learning_rate * query
-        found[name] = Scaling(
-            init, learning_rate, 1 / learning_rate
-        )  # learning rate x decay stays as at the base
+        # The product of learning rate and decay stays as in the base model.
+        factors[name] = Scaling(init, learning_rate, 1 / learning_rate)
     if unknown:
         raise ConfigError(
             [
@@ -237,12 +254,15 @@ def _by_width(
                 "change what adds them"
             ]
         )
-    return found
+    return factors
 
 
 def _query_factor(config: RunConfig, architecture: "PretrainedConfig", names: MupNames) -> float:
-    """Return what makes 1 / sqrt(head_dim) in the attention muP's sqrt(base head_dim) /
-    head_dim."""
+    """Return the factor on queries that turns attention's 1 / sqrt(head_dim) into muP's scale.
+
+    muP's scale is sqrt(base head_dim) / head_dim. Raises ConfigError where the queries of wider
+    heads cannot be scaled alone.
+    """
     size = head_width(architecture)
     base = config.model.mup_base_head_dim or size
     if base != size and names.query is None:
@@ -250,8 +270,8 @@ def _query_factor(config: RunConfig, architecture: "PretrainedConfig", names: Mu
             [
                 f"model.mup_base_head_dim = {base}: the heads of this model are {size} wide, and "
                 f"{config.model.architecture} keeps queries, keys and values in one matrix, where "
-                "the queries cannot be "
-                f"scaled alone; keep the width of a head and change num_attention_heads"
+                "the queries cannot be scaled alone; keep the width of a head and change "
+                "num_attention_heads"
             ]
         )
     return sqrt(base / size)

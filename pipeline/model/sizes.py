@@ -1,4 +1,4 @@
-"""How many parameters a model has: counted on torch's meta device, where nothing is allocated."""
+"""Count a model's parameters, on torch's meta device, where nothing is allocated."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,41 +15,37 @@ from pipeline.store.pretrained_folders import new_model
 
 @dataclass(frozen=True)
 class ModelParameters:
-    """Parameters of a model; tied ones count once."""
+    """How many parameters a model has; tied ones count once."""
 
     total: int
     embedding: int
-    """Of tables that are looked up (tokens, learned positions) and of the output head, tied to one
-    of them or not."""
+    """Parameters of embeddings (tokens, learned positions) and of the output head, tied or not."""
     looked_up: int
-    """Of tables that are looked up and no matrix product reads: not the token embedding where the
-    head is tied to it."""
+    """Parameters of embeddings that no matrix product reads: a tied one is not among them."""
 
     @property
     def non_embedding(self) -> int:
-        """Parameters of everything between embedding and head: the N of Kaplan et al. 2020
-        (arXiv:2001.08361)."""
+        """Parameters between embedding and head: the N of Kaplan et al. 2020 (arXiv:2001.08361)."""
         return self.total - self.embedding
 
 
 def build_on_meta(config: PretrainedConfig) -> PreTrainedModel:
     """Build a causal language model whose parameters have shapes and no values."""
     with init_empty_weights(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that drawing initial weights on the meta device does nothing
+        # torch warns that drawing initial weights on the meta device does nothing.
+        warnings.simplefilter("ignore")
         model = new_model(config)
     model.tie_weights()
     return model
 
 
 def count_parameters(config: PretrainedConfig) -> ModelParameters:
-    """Count the parameters of a causal language model."""
+    """Count the parameters of the causal language model that a config describes."""
     return count_built_parameters(build_on_meta(config))
 
 
 def count_built_parameters(model: PreTrainedModel) -> ModelParameters:
-    """Count the parameters of a model that is built, on whatever device."""
+    """Count the parameters of a model that has been built, on any device."""
     tables = {
         id(p): p.numel()
         for m in model.modules()
@@ -57,7 +53,9 @@ def count_built_parameters(model: PreTrainedModel) -> ModelParameters:
         for p in m.parameters()
     }
     output = model.get_output_embeddings()
-    head = {id(p): p.numel() for p in output.parameters()} if output is not None else {}
+    head: dict[int, int] = {}
+    if output is not None:
+        head = {id(p): p.numel() for p in output.parameters()}
     return ModelParameters(
         total=sum(parameter.numel() for parameter in model.parameters()),
         embedding=sum((tables | head).values()),
@@ -66,14 +64,16 @@ def count_built_parameters(model: PreTrainedModel) -> ModelParameters:
 
 
 def model_size(config: PretrainedConfig, sizes: ModelParameters) -> ModelSize:
-    """Return what decides the FLOPs of a model."""
+    """Return the sizes that decide the FLOPs of a model."""
     heads = getattr(config, "num_attention_heads", 0)
-    width = heads * head_width(config) if heads else 0
+    width = 0
+    if heads:
+        width = heads * head_width(config)
     head = config.vocab_size * config.hidden_size
     return ModelSize(sizes.total - sizes.looked_up, head, config.num_hidden_layers, width)
 
 
 def moment_bytes(config: RunConfig, sizes: ModelParameters) -> float:
-    """Return the optimizer's states in bytes a parameter, in the mean over the model."""
+    """Return the bytes of optimizer states a parameter, averaged over the model."""
     share = sizes.non_embedding / sizes.total
     return optimizer_rules(config.optimizer).moment_bytes(share)

@@ -1,27 +1,27 @@
-"""A transformers config scaled down, so that a copy of a model that takes milliseconds can be tried
-before the model is built.
+"""Scale a transformers config down, to try a small copy of a model before the model is built.
 
-Which numbers are widths and which are counts is told by their names, as transformers' configs have
-no other rule. What no name tells makes a copy that cannot be built: then the model itself is asked,
-on the ranks.
+A copy takes milliseconds. Names decide which numbers are widths and which are counts, since
+transformers' configs have no other rule. Where names mislead, the copy cannot be built, and the
+ranks examine the model itself instead.
 """
 
 import copy
 import re
-from typing import Any
 
 from transformers import PretrainedConfig
 
+from pipeline.store.records import Json
+
 LAYERS = 4
-"""Enough for the patterns of layers that configs have: every second, third or fourth one attends to
-all positions."""
+"""Layers of a copy: enough for patterns in which every 2nd, 3rd or 4th layer has full attention."""
 HEADS = 4
+"""Most attention heads of a copy."""
 HEAD_WIDTH = 16
 VOCABULARY = 64
 WINDOW = 8
-"""Tokens that attention with a window sees: fewer than the texts have that a copy is tried on."""
+"""Tokens in an attention window: fewer than `objective.LENGTH`, the texts a copy is tried on."""
 POSITIONS = 64
-"""The fewest positions: a copy is tried on texts of a length of its own."""
+"""Fewest positions: enough for the texts that a copy is tried on."""
 EXPERTS = 4
 EXPERTS_A_TOKEN = 2
 
@@ -43,64 +43,68 @@ _OTHER_SIZE = re.compile(
 
 
 def small_copy(config: PretrainedConfig) -> PretrainedConfig:
-    """Return a config of the same kind and settings with few layers, heads and ids, all widths in
-    proportion."""
+    """Return a config of the same kind with few layers, heads and ids, and widths in proportion."""
     settings = copy.deepcopy(config.to_dict())
     _scale_down(settings, config)
     settings.pop("model_type", None)
     return type(config)(**settings)
 
 
-def _scale_down(settings: dict[str, Any], config: PretrainedConfig) -> None:
-    """Divide the numbers of a config's dictionary, those of its parts (text, images) by their own
-    widths."""
+def _scale_down(settings: dict[str, Json], config: PretrainedConfig) -> None:
+    """Scale the numbers of a config's dictionary down; parts (text, images) by their own widths."""
+    # By how much, from the usual names of heads and widths.
     heads = (
         _number(settings, config, "num_attention_heads")
         or _number(settings, config, "num_heads")
         or 1
     )
     width = _number(settings, config, "hidden_size") or HEADS * HEAD_WIDTH
-    of_head = max(1, (_number(settings, config, "head_dim") or width // heads) // HEAD_WIDTH)
-    of_heads = heads // max(count for count in range(1, HEADS + 1) if heads % count == 0)
+    head_width = _number(settings, config, "head_dim") or width // heads
+    width_divisor = max(1, head_width // HEAD_WIDTH)
+    heads_divisor = heads // max(count for count in range(1, HEADS + 1) if heads % count == 0)
     layers = _number(settings, config, "num_hidden_layers")
+
+    # Parts, lists with an entry for each layer, and numbers.
     for name, value in settings.items():
-        part = (
-            getattr(config, name)
-            if isinstance(value, dict) and name in config.sub_configs
-            else None
-        )
+        part = None
+        if name in config.sub_configs:
+            part = getattr(config, name, None)
         if isinstance(value, dict) and isinstance(part, PretrainedConfig):
             _scale_down(value, part)
         elif isinstance(value, list) and layers and len(value) == layers:
             settings[name] = value[:LAYERS]
         elif type(value) is int:
-            settings[name] = _scaled(name, value, of_head, of_heads)
+            settings[name] = _scaled(name, value, width_divisor, heads_divisor)
 
 
-def _scaled(name: str, value: int, of_head: int, of_heads: int) -> int:
-    """Return one number of a config, divided by what its name says that it is."""
+def _scaled(name: str, value: int, width_divisor: int, heads_divisor: int) -> int:
+    """Return one number of a config, scaled down as its name suggests."""
+    # Counts with a limit.
     limits = (
         (_IDS, VOCABULARY), (_LAYER_COUNT, LAYERS), (_EXPERTS_A_TOKEN, EXPERTS_A_TOKEN),
         (_EXPERT_COUNT, EXPERTS), (_GROUPS, 1), (_WINDOW, WINDOW),
     )  # fmt: skip
-    for pattern, most in limits:
+    for pattern, limit in limits:
         if pattern.fullmatch(name):
-            return min(value, most)
+            return min(value, limit)
+
+    # Positions, special ids, heads and widths.
     if _POSITIONS.fullmatch(name):
         return max(value, POSITIONS)
     if name.endswith("token_id"):
         return value if value < VOCABULARY else 1
     if _HEAD_COUNT.fullmatch(name):
-        return max(1, value // of_heads)
+        return max(1, value // heads_divisor)
     if _HEAD_WIDTH.fullmatch(name):
-        return max(1, value // of_head)
+        return max(1, value // width_divisor)
     if _WIDTH.fullmatch(name) and not _OTHER_SIZE.fullmatch(name) and value > HEAD_WIDTH:
-        return max(1, value // (of_head * of_heads) // HEAD_WIDTH) * HEAD_WIDTH
+        return max(1, value // (width_divisor * heads_divisor) // HEAD_WIDTH) * HEAD_WIDTH
     return value
 
 
-def _number(settings: dict[str, Any], config: PretrainedConfig, name: str) -> int | None:
-    """Return a number of a config by its usual name, None where it has none, or one for each
-    layer."""
+def _number(settings: dict[str, Json], config: PretrainedConfig, name: str) -> int | None:
+    """Return a number of a config by its usual name; None where there is no single number."""
     value = settings.get(config.attribute_map.get(name, name))
-    return value if type(value) is int else None
+    if type(value) is not int:
+        return None
+    return value

@@ -1,5 +1,4 @@
-"""How many ids the tokens will have, known from the run file before there is a tokenizer. Free of
-torch."""
+"""The number of token ids, before and after the tokenizer is made. Free of torch."""
 
 from pipeline.config.run_config import RunConfig
 from pipeline.sampling.dataset import tokenizer_size
@@ -8,17 +7,19 @@ from pipeline.tokens import pretrained
 
 
 def finished_vocabulary(config: RunConfig) -> tuple[int, int]:
-    """Return the number of ids and the end-of-document id of the run's tokenizer. Raises DataError
-    where there is none."""
+    """Return the number of ids and the end-of-document id of the run's finished tokenizer.
+
+    Raises DataError where there is no tokenizer.
+    """
     return tokenizer_size(data_folder(config).tokenizer)
 
 
 def expected_vocabulary(config: RunConfig) -> tuple[int, int]:
-    """Return the same before the tokenizer is made: from `tokenizer.vocab_size`, or of the
-    tokenizer that is taken.
+    """Return the number of ids that the run's tokenizer will have, and 0 as its end-of-document id.
 
-    The end-of-document id is then not known and stands at 0, as no size depends on it. Raises
-    DataError where a tokenizer that is to be taken cannot be read.
+    The number is `tokenizer.vocab_size`, or that of the pretrained tokenizer. No size depends on
+    the end-of-document id, which is not known yet. Raises DataError where a pretrained tokenizer
+    cannot be read.
     """
     if config.tokenizer.vocab_size is not None:
         return config.tokenizer.vocab_size, 0

@@ -178,7 +178,7 @@ def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) ->
     [
         (
             "model.config.hidden_size=64",
-            r"model\.config\.hidden_size: would make another model of that in model\.pretrained",
+            r"model\.config\.hidden_size: would make another model of the one in model\.pretrained",
         ),
         (
             "model.config.num_attention_heads=2",
@@ -186,7 +186,7 @@ def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) ->
         ),
         (
             "model.config.atention_dropout=0.1",
-            r"model\.config\.atention_dropout: is no setting of that in",
+            r"model\.config\.atention_dropout: is no setting of the model in",
         ),
         (
             "data.sequence_length=128",
