@@ -33,10 +33,9 @@ ROOMY_COLUMNS = 100
 META_CHARACTERS = 400
 """Longer meta is cut, with a line saying so."""
 STYLES = ("black on #b3d4fc", "black on #ffe2a8")
-"""Of every other token: dark on light, so that they are told apart on black and on white
-terminals."""
+"""Styles of tokens in turn: dark on light, which black and white terminals both show."""
 SPECIAL = "bold white on #a02c2c"
-"""Of special tokens, such as the end of a document."""
+"""Style of special tokens, such as the end of a document."""
 
 
 def show_inspection(
@@ -50,6 +49,7 @@ def show_inspection(
 ) -> None:
     """Print what is asked for. Raises UserError for what does not exist, saying what there is, or
     does not go together."""
+    # One question at a time.
     one_or_more = {
         "--id": question.id,
         "--document": question.document,
@@ -62,6 +62,7 @@ def show_inspection(
     )
     if len(asked) > 1:
         raise UserError(f"{' and '.join(asked)} do not go together: leave out all but one")
+    # Questions about the tokenizer or the bytes do not need the documents.
     if verify:
         _verify(config.paths.data_dir, as_json)
         return
@@ -71,6 +72,7 @@ def show_inspection(
         report = tokenizer_report(config)
         print_json(report) if as_json else _print_report(report)
         return
+    # Some documents, or all sources.
     data = open_data(config)
     if asked:
         found = documents(data, question)
@@ -91,6 +93,7 @@ def _verify(data_dir: Path, as_json: bool) -> None:
     """Print a line for each folder. Raises DataError with all problems, after them."""
     from pipeline.tokens.verify import check_fully, stage_folders
 
+    # Every finished folder, with the rate at which it was read.
     checked = check_fully(data_dir)
     problems = [problem for folder in checked for problem in folder.problems]
     if as_json:
@@ -105,6 +108,7 @@ def _verify(data_dir: Path, as_json: bool) -> None:
         if folder.links:
             line += f"; of {folder.links:,} links size, time and 16 blocks: there is no checksum of all their bytes"
         console.print(f"{line}; {len(folder.problems) or 'no'} problems")
+    # Folders without a manifest to compare with.
     found = [folder.folder for folder in checked]
     for folder in [] if as_json else stage_folders(data_dir):
         if folder not in found:
@@ -150,6 +154,7 @@ def _print_source(name: str, source: SourceOverview, split: str) -> None:
     if found is None:
         console.print(f"no documents in {split}", style="dim")
         return
+    # How long its documents are.
     part = found["documents"] < found["of_documents"]
     count = (
         f"{found['documents']:,} of {found['of_documents']:,}"
@@ -164,6 +169,7 @@ def _print_source(name: str, source: SourceOverview, split: str) -> None:
     )
     for line in histogram(found["buckets"], max(10, min(BAR_COLUMNS, console.width - 40))):
         console.print(line)
+    # How one of them begins.
     sample = source["sample"]
     if sample:
         tokens = sample["tokens"]
@@ -190,6 +196,7 @@ def histogram(buckets: Sequence[Bucket], columns: int) -> list[str]:
 
 
 def _print_document(document: ShownDocument, with_ids: bool) -> None:
+    # What it is and where it comes from.
     tokens = document["tokens"]
     meta = visible(document["meta"])
     console.print(
@@ -207,6 +214,7 @@ def _print_document(document: ShownDocument, with_ids: bool) -> None:
         if not value:  # of ids that existed there is no meta
             continue
         console.print(Text(f"{name}  ", style="dim") + Text(value))
+    # Its text, with the ends of tokens where they are known.
     has_colour = console.color_system is not None and not console.no_color
     console.print(
         Text(visible(document["text"], "↵\n"))

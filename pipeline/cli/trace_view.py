@@ -49,6 +49,7 @@ def show_trace(
 
 
 def _print_step(found: TracedStep, limit: int) -> None:
+    # The step, and whether the data are still those that it saw.
     rows = found["rows"]
     data = found["data"]
     made = f"made by {found['ranks']} ranks" if found["ranks"] else "not started"
@@ -63,6 +64,7 @@ def _print_step(found: TracedStep, limit: int) -> None:
                 else f"training logged {data['logged']}: other tokens stand here now"
             )
         )
+    # Its rows, each with its documents.
     for row in rows:
         rank = "" if row["rank"] is None else f", rank {row['rank']}"
         console.print(

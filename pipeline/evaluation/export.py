@@ -40,6 +40,7 @@ CONTINUATION_TOKENS = 48
 def export(config: RunConfig) -> Result[ExportCounts]:
     """Write, reload and check the transformers folder; continue the prompt as a first look."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # shards are merged in host memory
+    # The last checkpoint of the run.
     run = run_folder(config)
     checkpoints = run.checkpoints
     folder = run.export
@@ -51,6 +52,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
             f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in "
             "another run_dir."
         )
+    # Nothing takes its place in the folder before its logits equal the engine's.
     target = folder / name
     with _replacing(target) as partial:
         _write(config, checkpoints / name, partial, trained["counts"])
@@ -68,6 +70,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
         continuation = continue_prompt(partial, config.evaluation.prompt)
     note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
     console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
+    # What the manifest says of it.
     files = {f"{name}/{path.name}": file_record(path) for path in sorted(target.iterdir())}
     size = sum(record["bytes"] for record in files.values())
     counts: ExportCounts = {
@@ -123,6 +126,7 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
     from pipeline.training.new_run import stored_as_weights
 
     transformers_logging.disable_progress_bar()
+    # The model with the verified weights.
     stored = read_verified(checkpoint, _remedy(checkpoint.parent))
     architecture = model_config(config)
     with torch.device("cpu"):
@@ -131,6 +135,7 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
     put_weights(
         model, replace(stored_as_weights(checkpoint, stored), buffers=buffers), is_sharded=False
     )
+    # Its files: weights and config, tokenizer, model card.
     try:
         model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
     except SafetensorError as error:

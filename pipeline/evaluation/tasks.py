@@ -23,7 +23,7 @@ from pipeline.logs import warn
 from pipeline.store.files import remove_unlisted, write_atomic
 
 SEED = 20200528
-"""Of all draws; not a setting, so that scores of different runs on the same documents are of the
+"""Seed of all draws; not a setting, so that scores of different runs on the same documents are of the
 same questions."""
 PATTERN_TASKS = tuple(f"pattern_{kind}" for kind in KINDS)
 BUILT_IN = ("heldout_cloze", "patterns", *PATTERN_TASKS, "arithmetic")

@@ -136,6 +136,7 @@ def _heading(text: str) -> Text:
 def _figures(run: RunData) -> Table:
     """Return sizes and losses of the run, one a line."""
     # Sums over all sources.
+    # Sums over the sources.
     train = run.counts["train"]
     sources = list(run.counts["prepare"]["sources"])
     tokens = run.counts["tokenize"]["sources"].values()
@@ -148,6 +149,7 @@ def _figures(run: RunData) -> Table:
     if text_bytes:
         size = human_bytes(text_bytes)
 
+    # One line for each figure.
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_row(

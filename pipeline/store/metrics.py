@@ -39,7 +39,7 @@ class StepSpeed(TypedDict):
     """Speed of one step and use of the devices."""
 
     tokens_per_second: float
-    """Of all ranks together."""
+    """Tokens that all ranks together trained on in a second."""
     tflops: float
     """10^12 floating-point operations per second and device."""
     mfu: float | None

@@ -48,12 +48,12 @@ TEXT_BYTES = 8_000_000
 """Where there are no tokens, the lengths are of about so much text per source, in whole row groups
 of so many shards."""
 MOST_ENCODED_CHARACTERS = 1_000_000
-"""Of a document that has no tokens on disk, this much is encoded to look at it."""
+"""Longest part of a document without tokens on disk that is encoded to look at it."""
 
 MOST_FOUND = 20
 """Documents shown of those that share an original id or url."""
 SAMPLE_CHARACTERS = 240
-"""Of the document that the overview shows for each source."""
+"""Length of the sample that the overview shows for each source."""
 
 
 def overview(data: Data, question: Question) -> Overview:

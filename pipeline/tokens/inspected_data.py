@@ -111,7 +111,7 @@ class Question:
     """Place in the source's split, from 0."""
     split: str = "train"
     id: str | None = None
-    """Of a document, or what its meta calls its id or url."""
+    """Id of a document, or what its meta calls its id or url."""
     samples: int | None = None
     """Documents to pick in each source."""
     seed: int = 1
@@ -125,7 +125,7 @@ class Data:
 
     folder: Path
     counts: dict[str, PreparedSource]
-    """Of the documents, by source."""
+    """What `prepare` counted, by source."""
     tokens: dict[str, dict[str, TokenCounts]] | None
     """Counts of the token files by source; None where there are none of these documents and this
     tokenizer."""

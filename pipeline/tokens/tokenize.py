@@ -43,7 +43,7 @@ from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
 
 COMPARED_BYTES = 2000
-"""Of every row group (8 MiB of text): the reference takes a millisecond for them."""
+"""Bytes of every row group (8 MiB of text) that are compared: the reference takes a millisecond."""
 
 
 def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
