@@ -283,7 +283,7 @@ def test_a_source_without_text_is_left_out_and_said(
     assert {json.loads(line)["origin"].split("/")[0] for line in questions} == {"web"}
     with pytest.raises(
         ConfigError,
-        match="heldout_cloze makes its questions of held-out text, and no source has text",
+        match="heldout_cloze makes its questions from held-out text, and no source has text",
     ):
         evaluate(
             run_config(

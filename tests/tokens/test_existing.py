@@ -546,6 +546,7 @@ def test_evaluation_that_needs_text_is_refused_before_training(pairs_run: Path) 
     )
     assert ended.returncode == 2, ended.stderr
     assert (
-        "heldout_cloze makes its questions of held-out text, and no source has text" in ended.stderr
+        "heldout_cloze makes its questions from held-out text, and no source has text"
+        in ended.stderr
     )
     assert not (pairs_run.parent / "data").exists()
