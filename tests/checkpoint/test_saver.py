@@ -165,7 +165,7 @@ def unremovable_work(config: RunConfig) -> dict[str, Any]:
     def refuse(path: Path) -> None:
         raise OSError(39, "Directory not empty", str(path))
 
-    saver.remove = refuse
+    saver.remove_checkpoint = refuse
     return run_job(config, StopSignal())
 
 
@@ -237,7 +237,7 @@ def train_trusting_the_disk(config: RunConfig) -> dict[str, Any]:
     from pipeline.training import job
     from pipeline.training.stop import StopSignal
 
-    job.disk_need = lambda *_: ("", [])
+    job.disk_space_needed = lambda *_: ("", [])
     return job.run_job(config, StopSignal())
 
 
