@@ -127,9 +127,9 @@ def benchmark_loader(count: int, output: Path, sizes: LoaderSizes | None = None)
         "slow": slow,
         "reads": reads,
     }
-    results["limits"] = _limits(results, sizes)
-    _show(results, sizes)
-    write_results(output, results)
+    with_limits = {**results, "limits": _limits(results, sizes)}
+    _show(with_limits, sizes)
+    write_results(output, with_limits)
 
 
 def _starts(bench: Bench) -> dict[str, Callable[[], Mapping[str, float]]]:

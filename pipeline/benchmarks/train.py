@@ -8,7 +8,7 @@ with the GPU's rate in one large matrix product. Writes JSON.
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,12 +211,8 @@ def _on_cpu(sizes: TrainSizes, folder: Path, count: int) -> dict[str, Any]:
     corpus = _corpus(folder, "scaling", sizes.scaling)
     scaling: dict[str, Callable[[], Mapping[str, float]]] = {}
     for ranks in (1, 2):
-        work = Work(
-            **{
-                **vars(sizes.scaling),
-                "global_batch_tokens": sizes.scaling.global_batch_tokens * ranks,
-            }
-        )
+        global_batch_tokens = sizes.scaling.global_batch_tokens * ranks
+        work = replace(sizes.scaling, global_batch_tokens=global_batch_tokens)
         path = work.write(corpus, "zero1", f"ranks-{ranks}")
         scaling[f"{ranks} ranks"] = _part(
             "ranks", config=path, count=ranks, steps=sizes.scaling_steps

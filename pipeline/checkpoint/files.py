@@ -14,7 +14,7 @@ import io
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -97,7 +97,7 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
 
 
 @contextmanager
-def decoding_file(path: Path) -> Iterator[None]:
+def decoding_file(path: Path) -> Generator[None]:
     """Turn every failure to decode a file into a DataError that names the file.
 
     Errors of memory and of the file system are passed on: the file may be good.

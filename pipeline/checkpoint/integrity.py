@@ -1,6 +1,6 @@
 """A checkpoint's files against its manifest: sizes, then checksums. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
@@ -72,7 +72,7 @@ def verify_bytes(checkpoint: Path, remedy: str) -> None:
 
 
 @contextmanager
-def with_remedy(remedy: str) -> Iterator[None]:
+def with_remedy(remedy: str) -> Generator[None]:
     """Add `remedy` to the message of a DataError about a checkpoint's files."""
     try:
         yield

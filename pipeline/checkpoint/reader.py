@@ -5,7 +5,7 @@ few tokens, with which the export is compared. `saver.py` writes them.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ class _SafeLoading(TorchCheckpointEngine):
 
 
 @contextmanager
-def _loading_safely(engine: Engine) -> Iterator[None]:
+def _loading_safely(engine: Engine) -> Generator[None]:
     real = engine.checkpoint_engine
     engine.checkpoint_engine = _SafeLoading()
     try:

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -289,7 +289,7 @@ class Saver:
         return []
 
     @contextmanager
-    def _captured(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> Iterator[None]:
+    def _captured(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> Generator[None]:
         """Put what DeepSpeed would write into `states`, by file name, each passed through `keep`."""
         engine = self._engine
         real = self._engine.checkpoint_engine

@@ -1,7 +1,7 @@
 """Requests to stop a training job: counted from signals and from the time limit."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -44,7 +44,7 @@ class StopRequest:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
+def stop_signals() -> Generator[StopRequest]:
     """Count SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal) as requests to stop."""
     stop = StopRequest()
 

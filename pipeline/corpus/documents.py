@@ -7,7 +7,7 @@ that key, and beside each shard a `.keys` file with the original ids and urls of
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -279,7 +279,7 @@ def check_files(documents_dir: Path, files: Mapping[str, ListedFile]) -> None:
 
 
 @contextlib.contextmanager
-def naming_damaged_shard(shard: Path) -> Iterator[None]:
+def naming_damaged_shard(shard: Path) -> Generator[None]:
     """Raise DataError with the shard's name where reading finds it missing or not valid Parquet."""
     try:
         yield
@@ -292,7 +292,7 @@ def naming_damaged_shard(shard: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_shard(shard: Path) -> Iterator[pq.ParquetFile]:
+def open_shard(shard: Path) -> Generator[pq.ParquetFile]:
     """Open a shard. Raises DataError where it is missing or damaged."""
     with naming_damaged_shard(shard), pq.ParquetFile(shard) as file:
         yield file

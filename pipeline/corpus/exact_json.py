@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isinf
@@ -132,7 +132,7 @@ def loads_exactly(encoded: bytes) -> Any:
 
 
 @contextmanager
-def room_for_nesting() -> Iterator[None]:
+def room_for_nesting() -> Generator[None]:
     """Let `json` parse as many levels as orjson reads, however deep the caller's own stack is."""
     # All threads share the limit: one must not restore it while another needs it.
     with _recursion_limit:

@@ -10,7 +10,7 @@ import os
 import stat
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -134,7 +134,7 @@ def content_blocks(
 
 
 @contextmanager
-def held_unchanged(file: Path, size: int, modified_ns: int) -> Iterator[None]:
+def held_unchanged(file: Path, size: int, modified_ns: int) -> Generator[None]:
     """Raise FileChanged unless a file is as it was listed, before and after the `with` block.
 
     The check afterwards is made even if the block fails. Raises FileBroken where the file cannot

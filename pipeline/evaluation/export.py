@@ -10,7 +10,7 @@ export that fails leaves what was there.
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +91,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def _replacing(target: Path) -> Generator[Path]:
     """Give a folder to write into, which becomes `target` if nothing fails; otherwise `target`
     stays as it was."""
     partial = target.with_name(f".{target.name}")

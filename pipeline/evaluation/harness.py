@@ -4,7 +4,7 @@ Reads an exported folder. Imports torch and lm-eval: import this module only to 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class HarnessModel(_TransformersModel):
         return written
 
     @contextmanager
-    def _progress(self, total: int, unit: str) -> Iterator[None]:
+    def _progress(self, total: int, unit: str) -> Generator[None]:
         self._completed = 0
         with progress(self.label, total, unit) as self._update:
             yield
@@ -166,7 +166,7 @@ def _chance(task: Any) -> float | None:
 
 
 @contextmanager
-def _our_commit() -> Iterator[None]:
+def _our_commit() -> Generator[None]:
     """Let the harness record the commit of this code; by itself it runs git in the current folder."""
     state = environment()["git"]
     asks_git = lm_eval.evaluator.get_git_commit_hash

@@ -3,7 +3,7 @@
 import difflib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ def _cannot_be_built(name: str, error: Exception) -> str:
 
 
 @contextmanager
-def silence_libraries() -> Iterator[None]:
+def silence_libraries() -> Generator[None]:
     """Keep logs, warnings and progress bars of lm-eval and datasets off the terminal, not errors."""
     before = logging.root.manager.disable
     bar = lm_eval.api.task.tqdm

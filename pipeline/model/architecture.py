@@ -1,6 +1,7 @@
 """The transformers config of the run's model: a new one, or one read from a transformers folder."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
 
@@ -66,8 +67,10 @@ def _new_config(config: RunConfig, ids: int, end: int) -> PretrainedConfig:
 
     # Build the config. How attention is computed is no part of it.
     kind = CONFIG_MAPPING[architecture]
-    values = {**_with_floats(settings, kind().to_dict()), "vocab_size": vocab_size}
-    values |= {"bos_token_id": end, "eos_token_id": end}
+    values: dict[str, Any] = {**_with_floats(settings, kind().to_dict())}
+    values["vocab_size"] = vocab_size
+    values["bos_token_id"] = end
+    values["eos_token_id"] = end
     values.pop(ATTENTION, None)
     try:
         return kind(**values)

@@ -229,7 +229,7 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
         lengths = _mapped(index, "<i4", HEADER.size, sequences)
         offsets = _mapped(index, "<i8", HEADER.size + 4 * sequences, sequences)
         documents = _mapped(index, "<i8", HEADER.size + 12 * sequences, entries)
-        ids = _mapped(data, DTYPE_OF_CODE[code])
+        ids = _mapped(data, np.dtype(DTYPE_OF_CODE[code]))
     except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{index}: cannot be read ({error}). {ending(index)}") from None
     if (
