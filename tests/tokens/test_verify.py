@@ -425,7 +425,10 @@ def test_documents_and_tokenizer_are_verified_too(made: Path, name: str, stage: 
     (problem,) = [problem for folder in check_fully(data_dir) for problem in folder.problems]
     assert problem.startswith(f"{victim}: has other bytes than were written. ")
     follow([problem], made, stage)
-    assert digests(data_dir) == before
+    after = digests(data_dir)
+    after.pop("tokenizer/statistics.json", None)  # tokenize measures the tokenizer once more
+    before.pop("tokenizer/statistics.json", None)
+    assert after == before
     run_stages(made, ["tokenize"], [])
     assert [folder.problems for folder in check_fully(data_dir)] == [(), (), ()]
 
@@ -506,7 +509,7 @@ def test_a_training_job_is_refused_on_every_rank_before_its_first_step(made: Pat
         assert all(f"{victim}: has the size, but not the bytes" in message for victim in victims), (
             message
         )
-        assert "The token files are not those that were made:" in message
+        assert "The token files are not as tokenize wrote them:" in message
     assert not (load(made).paths.run_dir / "metrics.jsonl").exists()
     follow(outcome["message"].splitlines()[1:], made, overrides=[])
     assert run_ranks(made, 2)["status"] == "done"
