@@ -425,10 +425,10 @@ def test_documents_and_tokenizer_are_verified_too(made: Path, name: str, stage: 
     (problem,) = [problem for folder in check_fully(data_dir) for problem in folder.problems]
     assert problem.startswith(f"{victim}: has other bytes than were written. ")
     follow([problem], made, stage)
-    after = digests(data_dir)
-    after.pop("tokenizer/statistics.json", None)  # tokenize measures the tokenizer once more
-    before.pop("tokenizer/statistics.json", None)
-    assert after == before
+    # A tokenizer that is made again has not been measured yet.
+    if name == "tokenizer":
+        del before["tokenizer/statistics.json"]
+    assert digests(data_dir) == before
     run_stages(made, ["tokenize"], [])
     assert [folder.problems for folder in check_fully(data_dir)] == [(), (), ()]
 
