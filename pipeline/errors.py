@@ -53,10 +53,8 @@ class ConfigError(UserError):
         head = f"{count} problems in {where or 'the settings'}:"
         if count == 1:
             head = f"1 problem in {where or 'the settings'}:"
-        lines = [f"  - {problem}" for problem in self.problems[:MOST_PROBLEMS]]
-        if count > MOST_PROBLEMS:
-            lines.append(f"  and {count - MOST_PROBLEMS:,} more")
-        super().__init__("\n".join([head, *lines]))
+        lines = first_items([f"- {problem}" for problem in self.problems], MOST_PROBLEMS)
+        super().__init__("\n".join([head, *(f"  {line}" for line in lines)]))
 
 
 class DataError(UserError):

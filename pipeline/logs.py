@@ -176,6 +176,13 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def number_or_blank(value: float | None, form: str) -> str:
+    """Return a number in a format such as `.3f` or `.2%`; "" for None."""
+    if value is None:
+        return ""
+    return format(value, form)
+
+
 def counted_noun(count: int, noun: str) -> str:
     """Return a count with its noun, `1 task` or `1,200 tasks`."""
     if count == 1:

@@ -205,14 +205,18 @@ def _remedies(
 
 def list_by_count(counts: Mapping[str, int]) -> str:
     """Return counts in words, the largest first, for example `3 no-text, 1 empty-text`."""
-    largest_first = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ", ".join(f"{count:,} {name}" for name, count in largest_first)
+    return ", ".join(f"{count:,} {name}" for name, count in _largest_first(counts))
+
+
+def _largest_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return names and counts, those with equal counts by name."""
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
 def _reasons(counts: LossCounts) -> str:
     """Return in words how many rows were rejected for each reason, and in which files."""
     parts = []
-    for reason, rows in sorted(counts["rejected"].items(), key=lambda entry: (-entry[1], entry[0])):
+    for reason, rows in _largest_first(counts["rejected"]):
         files = counts["rejected_in_files"][reason]
         part = f"{rows:,} {reason} in {', '.join(files['first'])}"
         others = files["count"] - len(files["first"])

@@ -9,7 +9,7 @@ from itertools import groupby
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.errors import DataError
-from pipeline.logs import human_bytes, human_seconds, short
+from pipeline.logs import human_bytes, human_seconds, number_or_blank, short
 from pipeline.reporting import figures
 from pipeline.reporting.page import (
     CSS,
@@ -26,7 +26,6 @@ from pipeline.reporting.run_data import (
     chance_in_words,
     mean_and_error,
     read_finished_run,
-    three_decimals,
 )
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import Counts
@@ -250,10 +249,10 @@ def _held_out_row(run: RunData, source: str) -> list[Cell]:
     size = ""
     measured = run.counts["evaluate"]["bits_per_byte"].get(source)
     if measured is not None:
-        bits_per_byte = three_decimals(measured["value"])
+        bits_per_byte = number_or_blank(measured["value"], ".3f")
         size = human_bytes(measured["bytes"])
-    in_training = three_decimals(train["validation_bits_per_byte_by_source"].get(source))
-    losses = [three_decimals(loss), three_decimals(entropy)]
+    in_training = number_or_blank(train["validation_bits_per_byte_by_source"].get(source), ".3f")
+    losses = [number_or_blank(loss, ".3f"), number_or_blank(entropy, ".3f")]
     return [source, bits_per_byte, size, in_training, *losses, gain]
 
 

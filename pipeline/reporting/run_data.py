@@ -178,10 +178,3 @@ def chance_in_words(scores: Sequence[TaskScore]) -> str:
     if not scores or scores[0]["chance"] is None:
         return ""
     return f"{scores[0]['chance']:.2f}"
-
-
-def three_decimals(figure: float | None) -> str:
-    """Return a figure with three decimals; "" for None."""
-    if figure is None:
-        return ""
-    return f"{figure:.3f}"

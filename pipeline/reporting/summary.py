@@ -11,13 +11,12 @@ from rich.text import Text
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import RequirementError
-from pipeline.logs import console, human_bytes, human_seconds, styled
+from pipeline.logs import console, human_bytes, human_seconds, number_or_blank, styled
 from pipeline.reporting.run_data import (
     RunData,
     chance_in_words,
     mean_and_error,
     read_finished_run,
-    three_decimals,
 )
 from pipeline.store.layout import run_folder
 
@@ -185,10 +184,10 @@ def _sources(run: RunData) -> Table:
             bits_per_byte = bits[source]["value"]
         table.add_row(
             source,
-            three_decimals(bits_per_byte),
-            three_decimals(train["validation_bits_per_byte_by_source"].get(source)),
-            three_decimals(train["validation_loss_by_source"].get(source)),
-            three_decimals(train["unigram_entropy_by_source"].get(source)),
+            number_or_blank(bits_per_byte, ".3f"),
+            number_or_blank(train["validation_bits_per_byte_by_source"].get(source), ".3f"),
+            number_or_blank(train["validation_loss_by_source"].get(source), ".3f"),
+            number_or_blank(train["unigram_entropy_by_source"].get(source), ".3f"),
         )
     return table
 

@@ -50,7 +50,7 @@ class PackingManifest(TypedDict):
 
 def read_packing(config: RunConfig) -> PackingManifest | None:
     """Return the manifest of the index of the run's sequence length, None where it is incomplete."""
-    return read_json(_folder(config) / MANIFEST)
+    return read_json(manifest_path(_folder(config)))
 
 
 def pack(config: RunConfig) -> Result[PackCounts]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.logs import human_bytes, visible
+from pipeline.logs import human_bytes, number_or_blank, visible
 from pipeline.tokens.tokenizer_figures import (
     TokenizerFigures,
     TokenizerReport,
@@ -86,11 +86,11 @@ def _sources(report: TokenizerReport) -> Table:
 
 def _rates(row: TokenRates) -> list[str]:
     return [
-        _number(row["bytes_per_token"]),
-        _number(row["characters_per_token"]),
-        _number(row["tokens_per_word"]),
-        _share(row["byte_fallback_share"]),
-        _share(row["single_byte_share"]),
+        number_or_blank(row["bytes_per_token"], ".2f"),
+        number_or_blank(row["characters_per_token"], ".2f"),
+        number_or_blank(row["tokens_per_word"], ".2f"),
+        number_or_blank(row["byte_fallback_share"], ".2%"),
+        number_or_blank(row["single_byte_share"], ".2%"),
     ]
 
 
@@ -101,9 +101,17 @@ def _comparison(report: TokenizerReport) -> Table | None:
     rows = [["ids", *(f"{each['vocab_size']:,}" for each in measured)]]
     for name in report["sample"]["sources"]:
         rows.append(
-            [name, *(_number(each["sources"][name]["bytes_per_token"]) for each in measured)]
+            [
+                name,
+                *(
+                    number_or_blank(each["sources"][name]["bytes_per_token"], ".2f")
+                    for each in measured
+                ),
+            ]
         )
-    rows.append(["all", *(_number(each["all"]["bytes_per_token"]) for each in measured)])
+    rows.append(
+        ["all", *(number_or_blank(each["all"]["bytes_per_token"], ".2f") for each in measured)]
+    )
     return Table(
         "Bytes per token, beside other tokenizers",
         ["", "this run's", *(visible(each["name"]) for each in report["compared"])],
@@ -119,7 +127,7 @@ def _pieces(tokenizer: TokenizerFigures) -> list[Table]:
         for piece in tokenizer["longest_pieces"]
     ]
     frequent = [
-        [piece_text(piece["text"]), _share(piece["share"]), f"{piece['id']}"]
+        [piece_text(piece["text"]), number_or_blank(piece["share"], ".2%"), f"{piece['id']}"]
         for piece in tokenizer["frequent_pieces"]
     ]
     return [
@@ -171,15 +179,3 @@ def _sizes(model: VocabularyEffect | None) -> Table | None:
         rows,
         f"Rows x width {model['width']:,}, {matrices}. {known}",
     )
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.2f}"
-
-
-def _share(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.2%}"

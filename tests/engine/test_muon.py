@@ -37,6 +37,11 @@ def gradients(seed: int) -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
 
 
+def muon_of(matrices: list[torch.nn.Parameter]) -> Muon:
+    settings = {"rms": 0.2, "momentum": 0.9, "weight_decay": 0.1, "lr": 0.1}
+    return Muon([{"params": matrices, "kind": "muon", **settings}], 0.1)
+
+
 @pytest.mark.parametrize("shape", [(4, 4), (4, 9), (9, 4), (64, 16)])
 def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int]) -> None:
     matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1))
@@ -64,19 +69,7 @@ def test_whole_matrices_follow_torchs_muon_in_the_rounding_of_its_bf16() -> None
     start = gradients(0)
     mine = [torch.nn.Parameter(value.clone()) for value in start.values()]
     theirs = [torch.nn.Parameter(value.clone()) for value in start.values()]
-    own = Muon(
-        [
-            {
-                "params": mine,
-                "kind": "muon",
-                "rms": 0.2,
-                "momentum": 0.9,
-                "weight_decay": 0.1,
-                "lr": 0.1,
-            }
-        ],
-        0.1,
-    )
+    own = muon_of(mine)
     other = torch.optim.Muon(
         theirs, lr=0.1, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw"
     )
@@ -154,19 +147,7 @@ def flat_steps(rank: int, ranks: int, even: bool, port: int, output: Path) -> No
         return made
 
     shard = torch.nn.Parameter(flat(gradients(0)))
-    muon = Muon(
-        [
-            {
-                "params": [shard],
-                "kind": "muon",
-                "rms": 0.2,
-                "momentum": 0.9,
-                "weight_decay": 0.1,
-                "lr": 0.1,
-            }
-        ],
-        0.1,
-    )
+    muon = muon_of([shard])
     muon.lay_out([(shard, FlatLayout(SHAPES, slots))], groups_of_rank(group_sizes(ranks), rank))
     for step in range(STEPS):
         shard.grad = flat(gradients(step + 1))
