@@ -35,7 +35,6 @@ from pipeline.work.cores import core_count
 PARTS_MODULE = "pipeline.benchmarks.tokenize_parts"
 LARGE_DOCUMENT_BYTES = 200_000_000
 REDPAJAMA_1T_BYTES = 5e12
-REDPAJAMA_1T_TOKENS = 1.2e12
 """Source: Together, RedPajama-Data-1T: 1.2 T tokens, about 5 TB on disk unpacked."""
 ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false"}
 MEGATRON = """\

@@ -171,8 +171,9 @@ def expected_inputs(
     """
     inputs: dict[str, Json] = {"format version": stage.version}
     # The settings that change the output.
+    settings = config.model_dump()
     for dotted in stage.settings:
-        value: Any = config.model_dump()
+        value: Any = settings
         for part in dotted.split("."):
             value = value[part]
         inputs |= flatten(value, dotted)
