@@ -107,7 +107,7 @@ def _result_of(config: RunConfig, outcome: Outcome, outlook: DataOutlook) -> Res
         )
     assert outcome["status"] == "done", "after a rollback the ranks are started again"
     counts = outcome["counts"]
-    assert counts is not None, "rank 0 writes the outcome of a run that is done"
+    assert "checkpoint" in counts, "rank 0 writes the outcome of a run that is done"
     checkpoint = run_folder(config).checkpoints / counts["checkpoint"]
     manifest: CheckpointManifest | None = read_json(manifest_path(checkpoint))
     if manifest is None:

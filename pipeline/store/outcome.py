@@ -12,7 +12,7 @@ from pipeline.store.layout import RunFolder
 
 
 class NoCounts(TypedDict):
-    """Counts of a run that is not done: none."""
+    """Counts of a run that is not done, and of a rank that does not count: none."""
 
 
 class Done(TypedDict):
@@ -21,8 +21,8 @@ class Done(TypedDict):
     status: Literal["done"]
     step: int
     """Completed optimizer steps."""
-    counts: ResultOfRun | None
-    """Counts for the manifest of the stage; None on ranks other than rank 0."""
+    counts: ResultOfRun | NoCounts
+    """Counts for the manifest of the stage; empty on ranks other than rank 0."""
 
 
 class Stopped(TypedDict):

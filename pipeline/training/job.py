@@ -43,7 +43,7 @@ from pipeline.store.files import write_json
 from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.layout import data_folder, run_folder
 from pipeline.store.metrics import MetricsFile
-from pipeline.store.outcome import Outcome
+from pipeline.store.outcome import NoCounts, Outcome
 from pipeline.store.rank_environment import groups_of_this_process
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training.job_inputs import JobInputs, open_inputs
@@ -305,7 +305,7 @@ def end_job(job: Job, state: TrainState, metrics: MetricsFile | None) -> Outcome
         return {"status": "interrupted", "step": state.step, "counts": {}}
 
     # Only rank 0 has read metrics.jsonl, from which the counts come.
-    counts: ResultOfRun | None = None
+    counts: ResultOfRun | NoCounts = {}
     if job.groups.is_rank_0:
         counts = count_finished_run(
             config,
