@@ -65,6 +65,7 @@ def folder_ids(folder: Path) -> Ids:
 
 def disagreements(ours: Ids, theirs: Ids) -> list[str]:
     """Name what differs, the first tokens and texts of each kind; nothing where the two agree."""
+    # The vocabularies.
     problems = []
     if len(ours.vocabulary) != len(theirs.vocabulary):
         problems.append(
@@ -84,10 +85,14 @@ def disagreements(ours: Ids, theirs: Ids) -> list[str]:
     ]
     if len(differing) > SHOWN:
         problems.append(f"and {len(differing) - SHOWN} further tokens")
+
+    # Other ids of a text say something new only where every token has the same id.
     if not differing:
         pairs = zip(PROBE_TEXTS, ours.probes, theirs.probes, strict=True)
         texts = [text for text, mine, other in pairs if mine != other]
         problems += [f"the text {text[:40]!r} has other ids" for text in texts[:SHOWN]]
+
+    # A folder without an eos_token leaves the end of a document open.
     if theirs.end_of_document not in (None, ours.end_of_document):
         problems.append(
             f"documents end with id {ours.end_of_document} in data_dir, with "

@@ -76,10 +76,13 @@ class LinkedPair(TokenCounts):
 def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> LinkedPair:
     """Check a pair and link it. Raises DataError where it is no indexed dataset, or its ids are of
     another tokenizer."""
+    # Check before anything is linked.
     shard = indexed_dataset.read(pair.prefix, pair.remedy)
     _check_index(pair, shard)
     _check_ids(pair, shard, vocab_size)
     checked, ended = _document_ends(shard, end_of_document)
+
+    # Link under a temporary name, so that no reader meets half a pair.
     records: dict[str, LinkedFileRecord] = {}
     for suffix, file in pair.files.items():
         link = folder / pair.source / f"{pair.name}{suffix}"
@@ -93,6 +96,8 @@ def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -
             "samples": sample_checksum(file),
             "link_to": str(file),
         }
+
+    # Report what the stage counts.
     documents = len(shard.documents) - 1
     report_progress(1, documents=documents, tokens=len(shard.ids))
     return {
@@ -118,6 +123,7 @@ def settle(
     """
     dtypes = {}
     for source, found in pairs.items():
+        # Collect what the tasks found in this source's pairs.
         by_dtype: dict[str, list[Pair]] = {}
         checked = ended = 0
         for pair in found:
@@ -125,6 +131,8 @@ def settle(
             by_dtype.setdefault(result["dtype"], []).append(pair)
             checked = checked + result["documents_checked"]
             ended = ended + result["documents_ended"]
+
+        # A source is read as one array, so its pairs need one type.
         if len(by_dtype) > 1:
             example = " and ".join(
                 f"{dtype} ({same[0].prefix})" for dtype, same in sorted(by_dtype.items())
@@ -135,6 +143,8 @@ def settle(
                 f"(data.mixture weighs them)."
             )
         dtypes[source] = next(iter(by_dtype))
+
+        # Documents without an end can be trained on, but seldom on purpose.
         if ended < checked:
             warn(
                 f"source {source}: {checked - ended:,} of {checked:,} documents looked at do not "

@@ -145,6 +145,7 @@ def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
 
 def _prefixes(path: Path, setting: str) -> Iterator[Path]:
     """Expand a prefix, a file of a pair, a glob or a folder."""
+    # Find the files that the path names.
     if path.is_dir():
         files = list(_pair_files(path))
     elif path.suffix in PAIR and path.exists():
@@ -157,6 +158,8 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
         )
         files = [match for match in matches if match.suffix in PAIR and match.is_file()]
         files += [file for match in matches if match.is_dir() for file in _pair_files(match)]
+
+    # A path that names nothing is a mistake.
     if not files:
         what = (
             "holds no .bin and .idx"
@@ -166,6 +169,8 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
         raise DataError(
             f"{setting} {what}. Correct the path in the run file, or put the pair there."
         )
+
+    # Each file needs the other half of its pair.
     prefixes = {file.with_name(file.name.removesuffix(file.suffix)) for file in files}
     halves = [with_suffix(prefix, suffix) for prefix in sorted(prefixes) for suffix in PAIR]
     lost = [

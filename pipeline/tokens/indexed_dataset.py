@@ -124,6 +124,7 @@ class ShardWriter:
     def finish(self) -> dict[str, FileRecord]:
         """Complete the files and return the record of each by suffix; what is sampled is still in
         the page cache."""
+        # The index: header, lengths, offsets in bytes, first sequences.
         index = self._open(".idx")
         index.write(
             HEADER.pack(MAGIC, 1, CODE_OF_DTYPE[self._dtype], self.documents, self.documents + 1)
@@ -139,6 +140,8 @@ class ShardWriter:
             index.write(
                 np.arange(first, min(first + BLOCK_DOCUMENTS, self.documents + 1), dtype="<i8").data
             )
+
+        # Give the files their names, `.idx` last: it makes the shard complete.
         files = {".bin": self._bin, ".doc": self._doc, ".idx": index}
         for file in files.values():
             file.fsync()
@@ -146,6 +149,8 @@ class ShardWriter:
         paths = {suffix: with_suffix(self._prefix, suffix) for suffix in SUFFIXES}
         for suffix in files:
             self._temporary[suffix].replace(paths[suffix])
+
+        # Describe the files for the manifest.
         records = {suffix: files[suffix].record() for suffix in SUFFIXES}
         for suffix in PAIR:
             records[suffix]["samples"] = sample_checksum(paths[suffix])
@@ -210,11 +215,13 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
 
     Without one the shard is of data_dir/tokens, and the remedy `made_again`.
     """
+    # The files, and what a message about one of them ends with.
     index, data = (with_suffix(prefix, suffix) for suffix in (".idx", ".bin"))
 
     def ending(wrong: Path) -> str:
         return remedy or made_again(wrong)
 
+    # Map the index's parts and the ids.
     try:
         with index.open("rb") as file:
             magic, version, code, sequences, entries = HEADER.unpack(file.read(HEADER.size))
@@ -232,6 +239,8 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
         ids = _mapped(data, np.dtype(DTYPE_OF_CODE[code]))
     except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{index}: cannot be read ({error}). {ending(index)}") from None
+
+    # Compare the parts with each other.
     if (
         len(documents) and documents[-1] < sequences
     ):  # GPT-NeoX's merge_file_ copies no document entries

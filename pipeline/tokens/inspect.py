@@ -12,12 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 
 from pipeline.corpus.documents import (
     SPLITS,
     DocumentRow,
-    open_shard,
     read_documents,
     shard_footer,
 )
@@ -28,25 +26,19 @@ from pipeline.store.layout import DataFolder
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.inspected_data import (
-    Bucket,
+    MOST_SHARDS,
     Data,
-    Lengths,
     Overview,
     Question,
     ShownDocument,
     ShownToken,
     ShownTokens,
     SourceOverview,
+    lengths,
+    spread,
 )
 from pipeline.tokens.pieces import Pieces, as_text
 
-MOST_SHARDS = 200
-"""Shards per source, spread evenly, whose token counts are read for the lengths, or that samples
-are picked from."""
-TEXT_SHARDS = 2
-TEXT_BYTES = 8_000_000
-"""Where there are no tokens, the lengths are of about so much text per source, in whole row groups
-of so many shards."""
 MOST_ENCODED_CHARACTERS = 1_000_000
 """Longest part of a document without tokens on disk that is encoded to look at it."""
 
@@ -61,6 +53,7 @@ def overview(data: Data, question: Question) -> Overview:
     document's beginning."""
     sources: dict[str, SourceOverview] = {}
     for source in _sources(data, question):
+        # Sizes before and after tokenization.
         counts = data.counts[source]
         sizes = {split: counts["text_bytes"].get(split, 0) for split in SPLITS}
         tokens: dict[str, int | None] = dict.fromkeys(SPLITS)
@@ -68,6 +61,8 @@ def overview(data: Data, question: Question) -> Overview:
             in_splits = data.tokens.get(source, {})
             for split in SPLITS:
                 tokens[split] = in_splits[split]["tokens"] if split in in_splits else 0
+
+        # The beginning of one document, without its tokens where they are not on disk.
         short = replace(question, characters=SAMPLE_CHARACTERS)
         picked = list(
             _picked(data if data.tokens else replace(data, pieces=None), source, short, 1)
@@ -115,66 +110,6 @@ def documents(data: Data, question: Question) -> list[ShownDocument]:
     return [_by_number(data, sources[0], question.document, question)]
 
 
-def lengths(data: Data, source: str, split: str) -> Lengths | None:
-    """Return how long a split's documents are, in tokens where there are any, else in bytes of
-    text; None: no documents.
-
-    Buckets are powers of two: `from <= length < to`. Percentiles are lengths of documents (no
-    interpolation).
-    """
-    paths = data.shards(source, split)
-    if data.tokens is not None:
-        chosen = _spread(paths, MOST_SHARDS)
-        parts = [indexed_dataset.read(_prefix(data, path)).document_lengths() for path in chosen]
-    else:
-        parts = list(_text_lengths(paths))
-    found = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
-    if not len(found):
-        return None
-    places = np.frexp(found)[
-        1
-    ]  # a length from 2^(p-1) to 2^p - 1 has place p; an empty document has place 0
-    buckets: list[Bucket] = [
-        {
-            "from": 2 ** (place - 1) if place else 0,
-            "to": 2**place,
-            "documents": int((places == place).sum()),
-        }
-        for place in range(int(places.min()), int(places.max()) + 1)
-    ]
-    median, high = np.percentile(found, [50, 99], method="inverted_cdf")
-    return {
-        "unit": "bytes" if data.tokens is None else "tokens",
-        "documents": len(found),
-        "of_documents": data.counts[source]["documents"][split],
-        "median": int(median),
-        "mean": float(found.mean()),
-        "p99": int(high),
-        "max": int(found.max()),
-        "buckets": buckets,
-    }
-
-
-def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Yield the texts' lengths in bytes, of the first row groups of TEXT_SHARDS shards."""
-    chosen = _spread(paths, TEXT_SHARDS)
-    for path in chosen:
-        left = TEXT_BYTES // len(chosen)
-        with open_shard(path) as shard:
-            for group in range(shard.num_row_groups):
-                texts = shard.read_row_group(group, columns=["text"])["text"]
-                sizes = pc.binary_length(texts).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
-                yield sizes
-                left -= int(sizes.sum())
-                if left <= 0:
-                    break
-
-
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    count = min(len(paths), most)
-    return [paths[place * len(paths) // count] for place in range(count)]
-
-
 def _sources(data: Data, question: Question) -> list[str]:
     if question.split not in SPLITS:
         raise UserError(f"--split {question.split}: there are {' and '.join(SPLITS)}")
@@ -192,7 +127,7 @@ def _sources(data: Data, question: Question) -> list[str]:
 def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[ShownDocument]:
     """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a
     seed, in their order."""
-    paths = _spread(data.shards(source, question.split), MOST_SHARDS)
+    paths = spread(data.shards(source, question.split), MOST_SHARDS)
     total = sum(map(_rows, paths))
     for number in sorted(
         random.Random(f"{question.seed}/{source}").sample(range(total), min(count, total))
@@ -282,10 +217,6 @@ def _example(data: Data) -> str:
     return "none, there are no documents"
 
 
-def _prefix(data: Data, path: Path) -> Path:
-    return DataFolder(data.folder).tokens / path.parent.name / path.stem
-
-
 def _document(data: Data, path: Path, split: str, row: int, characters: int) -> ShownDocument:
     """Read one row of a shard, with its tokens."""
     record = _decoded(data, path, row) if path.suffix == ".idx" else read_documents(path, [row])[0]
@@ -327,13 +258,14 @@ def _decoded(data: Data, path: Path, row: int) -> DocumentRow:
 def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> ShownTokens | None:
     """Return the document's tokens up to `characters`, as training reads them or encoded now; None:
     no tokenizer yet."""
+    # Take the ids from the token files where they exist, else encode the text.
     if data.pieces is None:
         return None
     if data.tokens is not None:
-        shard = indexed_dataset.read(_prefix(data, path))
+        shard = indexed_dataset.read(data.token_prefix(path))
         places = [row] if path.suffix == ".idx" else np.flatnonzero(shard.rows() == row)
         if not len(places):
-            lacking = indexed_dataset.with_suffix(_prefix(data, path), ".doc")
+            lacking = indexed_dataset.with_suffix(data.token_prefix(path), ".doc")
             raise DataError(
                 f"{lacking}: says nothing of row {row}. {indexed_dataset.made_again(lacking)}"
             )
@@ -344,10 +276,12 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> Sho
         origin = "encoded now"
         if len(text) > MOST_ENCODED_CHARACTERS:
             origin += f", its first {MOST_ENCODED_CHARACTERS:,} characters"
+
+    # Translate the ids; one that the tokenizer lacks means a damaged token file.
     try:
         shown = _first_tokens(data.pieces, ids, characters)
     except IndexError:
-        wrong = indexed_dataset.with_suffix(_prefix(data, path), ".bin")
+        wrong = indexed_dataset.with_suffix(data.token_prefix(path), ".bin")
         raise DataError(
             f"{wrong}: holds the id {ids.max()}, the tokenizer ends at "
             f"{len(data.pieces.of_id) - 1}. "

@@ -1,11 +1,15 @@
 """The folders of data_dir as `pipeline inspect` finds them, and what it is asked."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+import pyarrow.compute as pc
+
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS, shard_paths
+from pipeline.corpus.documents import SPLITS, open_shard, shard_paths
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import (
@@ -18,7 +22,16 @@ from pipeline.store.counts import (
 from pipeline.store.layout import DataFolder, data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.store.records import Manifest
+from pipeline.tokens import indexed_dataset
 from pipeline.tokens.pieces import Pieces, load_pieces
+
+MOST_SHARDS = 200
+"""Shards per source, spread evenly, whose token counts are read for the lengths, or that samples
+are picked from."""
+TEXT_SHARDS = 2
+TEXT_BYTES = 8_000_000
+"""Where there are no tokens, the lengths are of about so much text per source, in whole row groups
+of so many shards."""
 
 # Its own form, since `from` is a word of Python's.
 Bucket = TypedDict("Bucket", {"from": int, "to": int, "documents": int})
@@ -149,9 +162,14 @@ class Data:
             ]
         return shard_paths(DataFolder(self.folder).documents, source, split)
 
+    def token_prefix(self, path: Path) -> Path:
+        """Return the token files of a shard, without their suffixes."""
+        return DataFolder(self.folder).tokens / path.parent.name / path.stem
+
 
 def open_data(config: RunConfig) -> Data:
     """Find out what there is. Raises DataError where not even documents are finished."""
+    # Documents are needed; tokenizer and tokens may be missing.
     folder = data_folder(config)
     documents: Manifest[PrepareCounts] | None = read_manifest(folder.documents_manifest)
     tokenizer: Manifest[TokenizerCounts] | None = read_manifest(folder.tokenizer_manifest)
@@ -160,6 +178,8 @@ def open_data(config: RunConfig) -> Data:
         raise DataError(
             f"{folder.documents}: there are no finished documents. Run `pipeline prepare` first."
         )
+
+    # Use the tokens only where these documents and this tokenizer made them.
     notes = []
     there = {
         "output of prepare": documents["output"],
@@ -173,6 +193,8 @@ def open_data(config: RunConfig) -> Data:
             "the token files were made from other documents or another tokenizer: run `pipeline "
             "tokenize`"
         )
+
+    # Sources whose ids existed already have documents in the token files alone.
     counts = documents["counts"]["sources"]
     tokenized = tokens["counts"]["sources"] if tokens and fits else None
     existing = frozenset(
@@ -194,3 +216,71 @@ def open_data(config: RunConfig) -> Data:
         pieces=load_pieces(folder.tokenizer / TOKENIZER_JSON) if tokenizer is not None else None,
         notes=tuple(notes),
     )
+
+
+def lengths(data: Data, source: str, split: str) -> Lengths | None:
+    """Return how long a split's documents are, in tokens where there are any, else in bytes of
+    text; None: no documents.
+
+    Buckets are powers of two: `from <= length < to`. Percentiles are lengths of documents (no
+    interpolation).
+    """
+    # Measure tokens where there are any, else bytes of text.
+    paths = data.shards(source, split)
+    if data.tokens is not None:
+        chosen = spread(paths, MOST_SHARDS)
+        parts = [
+            indexed_dataset.read(data.token_prefix(path)).document_lengths() for path in chosen
+        ]
+    else:
+        parts = list(_text_lengths(paths))
+    found = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+    if not len(found):
+        return None
+
+    # Count the documents between powers of two.
+    places = np.frexp(found)[
+        1
+    ]  # a length from 2^(p-1) to 2^p - 1 has place p; an empty document has place 0
+    buckets: list[Bucket] = [
+        {
+            "from": 2 ** (place - 1) if place else 0,
+            "to": 2**place,
+            "documents": int((places == place).sum()),
+        }
+        for place in range(int(places.min()), int(places.max()) + 1)
+    ]
+
+    # The figures that one line shows.
+    median, high = np.percentile(found, [50, 99], method="inverted_cdf")
+    return {
+        "unit": "bytes" if data.tokens is None else "tokens",
+        "documents": len(found),
+        "of_documents": data.counts[source]["documents"][split],
+        "median": int(median),
+        "mean": float(found.mean()),
+        "p99": int(high),
+        "max": int(found.max()),
+        "buckets": buckets,
+    }
+
+
+def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Yield the texts' lengths in bytes, of the first row groups of TEXT_SHARDS shards."""
+    chosen = spread(paths, TEXT_SHARDS)
+    for path in chosen:
+        left = TEXT_BYTES // len(chosen)
+        with open_shard(path) as shard:
+            for group in range(shard.num_row_groups):
+                texts = shard.read_row_group(group, columns=["text"])["text"]
+                sizes = pc.binary_length(texts).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+                yield sizes
+                left -= int(sizes.sum())
+                if left <= 0:
+                    break
+
+
+def spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """Choose at most `most` paths, evenly from the first to the last."""
+    count = min(len(paths), most)
+    return [paths[place * len(paths) // count] for place in range(count)]

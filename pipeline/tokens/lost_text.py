@@ -70,6 +70,7 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
     Returns the counts by source, for the report. Raises DataError naming every source of which more
     than `tokenizer.max_lost_share` is lost.
     """
+    # Measure a sample of every source with text.
     fast = load_reference(folder)
     unknown = unknown_ids(folder)
     documents = data_folder(config).documents
@@ -80,6 +81,8 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
                 text for split in sample(documents, name, SAMPLE_BYTES).values() for text in split
             ]
             losses[name] = measure(fast, unknown, texts)
+
+    # Refuse the tokenizer where a source loses too much.
     limit = config.tokenizer.max_lost_share
     refused = [f"source {name}: {loss}" for name, loss in losses.items() if _share(loss) > limit]
     if refused:
@@ -89,6 +92,8 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
             + f"\nAt most tokenizer.max_lost_share = {limit} of a source may be lost. "
             "Take a tokenizer that knows every byte, or set tokenizer.max_lost_share higher if this loss is wanted."
         )
+
+    # Less than that may be wanted, but is never silent.
     for name, loss in losses.items():
         if loss.pieces_that_come_back < loss.pieces:
             warn(

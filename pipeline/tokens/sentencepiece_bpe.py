@@ -52,6 +52,7 @@ def to_fast(model: SentencePieceModel) -> Tokenizer:
     BPE merges are implied by the pieces: two pieces may be joined when their concatenation is a
     piece, earlier ones (higher scores) first.
     """
+    # Find the merges: each way to make a piece of two others.
     vocabulary = {piece: i for i, piece in enumerate(model.pieces)}
     parts = {model.pieces[i] for i in model.ids_of(NORMAL)}
     merges = []
@@ -64,6 +65,8 @@ def to_fast(model: SentencePieceModel) -> Tokenizer:
             for left, right in usable
         ]
     merges.sort(key=lambda merge: (-merge[0], merge[1], merge[2]))
+
+    # Build the tokenizer with the model's treatment of spaces and unknown text.
     fast = Tokenizer(
         BPE(
             vocab=vocabulary,
@@ -75,6 +78,8 @@ def to_fast(model: SentencePieceModel) -> Tokenizer:
     )
     fast.normalizer = _normalizer(model)
     fast.decoder = decoder(model)
+
+    # Special and user-defined pieces are found before anything is merged.
     add_special_tokens(fast, model)
     symbols = [
         AddedToken(model.pieces[i], normalized=False, special=False)

@@ -24,6 +24,7 @@ def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
     Nothing is normalised, no space is put in front, unknown characters become bytes.
     Raises DataError where the text is too small for the vocabulary, or the vocabulary for the text.
     """
+    # The model goes to memory: in a file, the file's name would stand in the model.
     kind: SentencePieceModelKind = TOKENIZER_KINDS[config.kind]
     model = io.BytesIO()  # a file's name would stand in the model
     try:
@@ -50,6 +51,7 @@ def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
+        # SentencePiece's message says which side is too small.
         remedy = "a smaller vocabulary or more text (tokenizer.sample_bytes, sources)"
         if "smaller than required_chars" in str(error):
             remedy = (

@@ -51,6 +51,7 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
 
     Raises DataError, after all shards, naming each existing pair that cannot be trained on.
     """
+    # Read what earlier stages left.
     data = data_folder(config)
     documents = data.documents
     folder = data.tokens
@@ -60,6 +61,8 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     assert written is not None and learned is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
     check_files(documents, shards)
+
+    # Find existing pairs, and decide which encoder may encode.
     pairs = find_pairs(config)
     kind = config.tokens.encoder
     if (
@@ -69,6 +72,8 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     ):
         kind = "reference"
         warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
+
+    # One task for each documents shard, and one for each existing pair.
     tasks = []
     for name, record in shards.items():
         arguments = {
@@ -91,6 +96,8 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
             )
         )
     tasks += existing.pair_tasks(pairs, folder, learned["counts"])
+
+    # Run them, then check what only all results together can show.
     results: dict[str, EncodedShard | LinkedPair] = run_tasks(
         tasks, folder, config.executor, "tokenize"
     )
@@ -129,6 +136,7 @@ def tokenize_shard(
 def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> EncodedShard | None:
     """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the
     reference's."""
+    # Encode row groups ahead of writing; a difference ends it and leaves no file.
     groups = shard_footer(shard).num_row_groups
     text_bytes = 0
     with indexed_dataset.ShardWriter(
@@ -147,6 +155,8 @@ def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> Enco
                 text_bytes=text_bytes,
             )
         files = writer.finish()
+
+    # Describe what was written.
     return {
         "documents": writer.documents,
         "tokens": writer.tokens,
@@ -191,6 +201,7 @@ def _collect(
     dtypes: dict[str, str],
     vocab_size: int,
 ) -> Result[TokenizeCounts]:
+    # Add up the shards by source and split.
     files: dict[str, ListedFile] = {}
     sources: dict[str, dict[str, TokenCounts]] = {
         source: {split: {"documents": 0, "tokens": 0, "text_bytes": 0} for split in SPLITS}
@@ -205,6 +216,8 @@ def _collect(
         counts["text_bytes"] += result["text_bytes"]
         encoders[result.get("encoder", "existing pairs")] += 1
         files |= result["files"]
+
+    # Delete what earlier settings left, and say what the manifest says.
     remove_unlisted(
         folder,
         list(files),

@@ -97,11 +97,14 @@ def prove(
     (byte-level exactly, SentencePiece with a space for the symbol of a space), or takes text for
     the end of a document.
     """
+    # Load the folder as its two kinds of readers do.
     loaded = load_exported(folder)
     direct = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
     direct.encode_special_tokens = True
     direct.no_padding()
     direct.no_truncation()
+
+    # Encode and decode every string.
     differing, broken, ending, same = [], [], [], 0
     with progress("train-tokenizer: proof", len(strings), "strings") as update:
         for number, text in enumerate(strings):
@@ -115,6 +118,8 @@ def prove(
             if decoded != kind.decoding_of(text):
                 broken.append(text)
             update(number + 1, "")
+
+    # Refuse what would make tokens wrong; a pretrained tokenizer may change text.
     if differing:
         raise DataError(
             f"{folder}: the exported tokenizer gives other ids than its reference for "
@@ -155,6 +160,7 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
     Edge cases, special tokens written out, a long line, pieces of documents of each source in turn,
     random characters.
     """
+    # Texts of each source to cut pieces from.
     generator = random.Random(config.tokenizer.vocab_size or 0)
     documents = data_folder(config).documents
     texts = [
@@ -166,6 +172,8 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
         if settings.has_documents
     ]
     texts = [of_source for of_source in texts if any(of_source)]
+
+    # Strings that are known to be difficult.
     strings: list[str] = list(EDGE_STRINGS)
     for token in special_tokens:
         strings += [token, f"a{token} {token}{token}b"]
@@ -173,6 +181,8 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
         "x"
     ]
     strings.append("".join(generator.choices(words, k=LONG_LINE_CHARACTERS))[:LONG_LINE_CHARACTERS])
+
+    # Pieces of the sources in turn, then random characters.
     while texts and len(strings) < PROOF_STRINGS * 3 // 4:
         text = generator.choice(texts[len(strings) % len(texts)])
         start = generator.randrange(max(1, len(text)))

@@ -27,21 +27,18 @@ from typing import TypedDict
 import numpy as np
 from tokenizers import Tokenizer
 
-from pipeline.config.run_config import RunConfig, round_up_vocabulary
+from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import open_shard, shard_paths
 from pipeline.errors import DataError, one_line
 from pipeline.logs import progress
 from pipeline.store import versions
-from pipeline.store.artifacts import flatten, read_manifest
-from pipeline.store.counts import TokenizerCounts, TrainCounts
+from pipeline.store.artifacts import read_manifest
 from pipeline.store.files import file_record, fingerprint, read_json, write_json
-from pipeline.store.layout import data_folder, manifest_path, run_folder
+from pipeline.store.layout import data_folder, manifest_path
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
-from pipeline.store.records import Manifest
 from pipeline.tokens.encode import id_count
 from pipeline.tokens.pieces import Pieces, as_text, load_pieces
 from pipeline.tokens.tokenizer_figures import (
-    EmbeddingSize,
     Measured,
     NamedFigures,
     PieceEntry,
@@ -51,8 +48,8 @@ from pipeline.tokens.tokenizer_figures import (
     TokenizerFigures,
     TokenizerReport,
     TokenRates,
-    VocabularyEffect,
 )
+from pipeline.tokens.vocabulary_effect import vocabulary_effect
 
 SAMPLE_BYTES = 2_000_000
 """Bytes of text per source at most: held-out documents first, then training documents."""
@@ -63,10 +60,6 @@ SAMPLE_SHARDS = 8
 BATCH_TEXTS = 64
 """Texts encoded at once."""
 LISTED_PIECES = 10
-VOCABULARY_SIZES = (8_000, 16_000, 32_000, 50_000, 64_000, 100_000, 128_000)
-"""Sizes for which the embedding is worked out, beside the tokenizer's own."""
-WIDTH_SETTINGS = ("hidden_size", "n_embd", "d_model")
-"""How architectures of transformers name the embedding's width."""
 
 
 class KeptMeasurements(TypedDict):
@@ -170,11 +163,14 @@ def _measured(config: RunConfig) -> Measured:
 
 
 def _measure(config: RunConfig) -> Measured:
+    # Read the tokenizers, and the texts to measure them on.
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
     with_text = [name for name, source in config.sources.items() if source.has_documents]
     texts = {name: sample(data_folder(config).documents, name) for name in with_text}
     sizes = {name: _size(source) for name, source in texts.items()}
+
+    # Count each tokenizer's ids in each source.
     work = len(files) * sum(size["bytes"] for size in sizes.values())
     reports: list[NamedFigures] = []
     with progress("tokenizer report", work, "bytes") as update:
@@ -188,6 +184,8 @@ def _measure(config: RunConfig) -> Measured:
                 done += sizes[source]["bytes"]
                 update(done, source)
             reports.append({"name": name, **describe(pieces[name], counts, sizes)})
+
+    # Describe the texts.
     own, *others = reports
     held = {
         name: _size({"held out": splits["validation"]})["bytes"] for name, splits in texts.items()
@@ -278,18 +276,23 @@ def describe(
 ) -> TokenizerFigures:
     """Return rates per source and over all, and the vocabulary. `counts`: source -> how often each
     id occurs."""
+    # Counts of one length; ids without a piece, behind the vocabulary, are left out.
     ids = len(pieces.of_id)
     width = max([ids, *(len(count) for count in counts.values())])
     rows = {
         source: np.pad(count, (0, width - len(count)))[:ids] for source, count in counts.items()
     }
     total = sum(rows.values(), np.zeros(ids, np.int64))
+
+    # The size of all texts.
     together: TextSize = {
         "documents": sum(size["documents"] for size in sizes.values()),
         "bytes": sum(size["bytes"] for size in sizes.values()),
         "characters": sum(size["characters"] for size in sizes.values()),
         "words": sum(size["words"] for size in sizes.values()),
     }
+
+    # What the vocabulary holds: unused, longest and most frequent pieces.
     unused = [
         i for i in range(ids) if total[i] == 0 and pieces.of_id[i] and i not in pieces.special
     ]
@@ -333,55 +336,3 @@ def _rates(counts: np.ndarray, size: TextSize, pieces: Pieces) -> TokenRates:
         "byte_fallback_share": per(int(counts[sorted(pieces.fallback)].sum()), tokens),
         "single_byte_share": per(int(counts[pieces.single_byte].sum()), tokens),
     }
-
-
-def vocabulary_effect(config: RunConfig) -> VocabularyEffect | None:
-    """Return what the embedding takes at several vocabulary sizes; None where the model's width is
-    not known.
-
-    Embedding parameters = rows x width, twice that where the output has a matrix of its own. Its
-    share needs the other parameters, known once a run of these model settings has finished
-    training; null before.
-    """
-    settings = config.model.config
-    width = next((settings[name] for name in WIDTH_SETTINGS if name in settings), None)
-    manifest: Manifest[TokenizerCounts] | None = read_manifest(
-        data_folder(config).tokenizer_manifest
-    )
-    if not isinstance(width, int) or manifest is None:
-        return None
-    own = manifest["counts"]["vocab_size"]
-    tied = settings.get("tie_word_embeddings")
-    matrices = 2 if tied is False else 1
-    others = (
-        None
-        if tied is None
-        else _other_parameters(config, matrices * config.model_vocab_size(own) * width)
-    )
-    rows: list[EmbeddingSize] = []
-    for size in sorted({*VOCABULARY_SIZES, own}):
-        padded = config.model_vocab_size(size) if size == own else round_up_vocabulary(size)
-        embedding = matrices * padded * width
-        share = None if others is None else embedding / (embedding + others)
-        rows.append(
-            {"vocab_size": size, "rows": padded, "embedding_parameters": embedding, "share": share}
-        )
-    return {
-        "width": width,
-        "tied": tied,
-        "own_vocab_size": own,
-        "other_parameters": others,
-        "sizes": rows,
-    }
-
-
-def _other_parameters(config: RunConfig, embedding: int) -> int | None:
-    """Return the model's parameters but the embedding's, of the run folder's model if it has these
-    settings."""
-    manifest: Manifest[TrainCounts] | None = read_manifest(run_folder(config).train_manifest)
-    model = flatten(config.model.model_dump(mode="json"), "model")
-    if manifest is None or any(
-        manifest["inputs"].get(name) != value for name, value in model.items()
-    ):
-        return None
-    return manifest["counts"]["parameters"] - embedding

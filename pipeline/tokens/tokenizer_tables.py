@@ -54,6 +54,7 @@ def vocabulary_line(tokenizer: TokenizerFigures) -> str:
 
 
 def _sources(report: TokenizerReport) -> Table:
+    # One row a source, those without text blank, and one row over all.
     sample = report["sample"]
     tokenizer = report["tokenizer"]
     rows = []
@@ -64,6 +65,8 @@ def _sources(report: TokenizerReport) -> Table:
     sampled = human_bytes(sum(size["bytes"] for size in sample["sources"].values()))
     held_out = human_bytes(sum(size["held_out_bytes"] for size in sample["sources"].values()))
     rows.append(["all", sampled, held_out, *_rates(tokenizer["all"])])
+
+    # What the columns mean for this kind of tokenizer.
     head = ["source", "sample", "held out", "bytes per token", "chars per token", "tokens per word"]
     fallback = {
         "byte-level": "tokens of one byte that is part of a character of several bytes",
@@ -148,6 +151,7 @@ def piece_text(text: str) -> str:
 
 
 def _sizes(model: VocabularyEffect | None) -> Table | None:
+    # One row a size, with its share where the other parameters are known.
     if model is None:
         return None
     rows = []
@@ -162,6 +166,8 @@ def _sizes(model: VocabularyEffect | None) -> Table | None:
                 *share,
             ]
         )
+
+    # What is counted.
     matrices = {
         True: "one matrix for input and output (tied)",
         False: "two matrices, input and output (untied)",

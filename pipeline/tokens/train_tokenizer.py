@@ -24,11 +24,14 @@ def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
     cannot be taken; where the exported folder gives other ids than the reference; where decoding
     does not give the text back, or of a pretrained tokenizer's too little.
     """
+    # Begin with an empty folder: files of an earlier tokenizer would be read as this one's.
     folder = data_folder(config).tokenizer
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         if old.is_file():
             old.unlink()
+
+    # Make the tokenizer, then prove what a user would load.
     kind = tokenizer_kind(config)
     made = kind.make(config, folder)
     loaded = tokenizer_folder.load_exported(folder)
@@ -41,6 +44,8 @@ def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
         **made.learned_from,
         **tokenizer_folder.prove(folder, kind, made.reference, strings),
     }
+
+    # Compare what may encode in its place, and measure what it loses.
     report["gigatoken"] = prove_fast_encoder(folder, strings)
     if made.other:
         differing = sum(made.other(text) != made.reference(text) for text in strings)
@@ -48,6 +53,8 @@ def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
     if not kind.is_learned:
         report["lost_text"] = refuse_lost_text(config, folder)
     write_json(tokenizer_report_path(folder), report)
+
+    # Say what was made.
     headline = (
         f"{report['vocab_size']:,} ids ({config.tokenizer.kind}), exact on {len(strings):,} strings"
     )

@@ -260,6 +260,7 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
     Others' files may go on behind what the header counts, and their last sequence need not lie
     last.
     """
+    # The header: format, version, type of the ids.
     with path.open("rb", buffering=0) as file:
         header = read_at(file.fileno(), HEADER.size, 0)
         magic, version, code, sequences, entries = HEADER.unpack(header.ljust(HEADER.size, b"\0"))
@@ -270,6 +271,8 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
                 np.dtype(DTYPE_OF_CODE[code]).name if code in DTYPE_OF_CODE else "none of token ids"
             )
             return f"holds ids of type {found} (code {code}) instead of {dtype.name}"
+
+        # The size that the header's counts ask for.
         size = os.fstat(file.fileno()).st_size
         needed = HEADER.size + 12 * sequences + 8 * entries
         if size < needed or (size > needed and not is_link):
@@ -277,6 +280,8 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
                 f"counts {sequences:,} sequences and {entries:,} document entries, {needed:,} bytes, "
                 f"and has {size:,}"
             )
+
+        # Where the last sequence ends.
         end = 0
         if sequences:
             lengths = HEADER.size

@@ -17,8 +17,8 @@ from pipeline.cli.inspect_view import boundaries, histogram, show_inspection
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError, UserError
-from pipeline.tokens.inspect import documents, lengths, overview
-from pipeline.tokens.inspected_data import Question, open_data
+from pipeline.tokens.inspect import documents, overview
+from pipeline.tokens.inspected_data import Question, lengths, open_data
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train-tokenizer", "tokenize"]

@@ -16,7 +16,7 @@ from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import DataError
 from pipeline.logs import elapsed
 from pipeline.tokens import byte_level_bpe
-from pipeline.tokens.learning import learn
+from pipeline.tokens.kinds.learning import learn
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenizer_folder import PROOF_STRINGS, load_exported, proof_strings, prove
 

@@ -20,7 +20,7 @@ class ByteLevelBpe(LearnedTokenizer):
     def learn(self, config: RunConfig, sample: Sample, folder: Path) -> Learned:
         """Learn the merges."""
         from pipeline.tokens import byte_level_bpe
-        from pipeline.tokens.learning import learn
+        from pipeline.tokens.kinds.learning import learn
 
         fast = learn(
             lambda texts: byte_level_bpe.train(texts, config.tokenizer),

@@ -27,7 +27,7 @@ class SentencePieceModelKind(LearnedTokenizer):
         import sentencepiece
 
         from pipeline.tokens import sentencepiece_training
-        from pipeline.tokens.learning import learn
+        from pipeline.tokens.kinds.learning import learn
 
         data = learn(
             lambda texts: sentencepiece_training.train(texts, config.tokenizer),

@@ -21,6 +21,7 @@ def learn(
     Both trainers release Python's lock while they work. An error while reading the sample is raised
     whatever the trainer made of it.
     """
+    # The trainer gets a thread of its own.
     assert vocab_size is not None, "the run file is checked for it"
     outcome: list[Learned] = []
     errors: list[BaseException] = []
@@ -33,6 +34,8 @@ def learn(
 
     thread = threading.Thread(target=run, name="learn", daemon=True)
     thread.start()
+
+    # Show how much of the sample is read, then the time that learning takes.
     with progress("train-tokenizer: sample", sample.wanted_bytes, "bytes") as update:
         while thread.is_alive() and not sample.finished:
             thread.join(POLL_SECONDS)
@@ -43,6 +46,8 @@ def learn(
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             tick()
+
+    # An error while reading counts whatever the trainer made of it.
     if sample.error is not None and not isinstance(sample.error, GeneratorExit):
         raise sample.error
     if errors:
