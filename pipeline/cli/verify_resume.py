@@ -12,9 +12,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import yaml
@@ -35,6 +37,9 @@ from pipeline.store.files import write_atomic
 from pipeline.store.layout import LEASE, START_ORDER, RunFolder
 from pipeline.store.metrics import read_metrics
 
+if TYPE_CHECKING:
+    from pipeline.checkpoint.stored_weights import StoredWeights
+
 LEAST_STEPS = 4
 OTHER_RANKS = {"fp32": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
 """Number format -> largest difference of losses, in nats per token, on another number of ranks.
@@ -53,7 +58,7 @@ FAILED = "FAILED"
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest differences between two runs of the same steps."""
+    """The largest differences between two runs of the same steps; NaN counts as the largest."""
 
     loss: float
     """Nats per token, over all steps."""
@@ -64,7 +69,20 @@ class Difference:
 
     @property
     def largest(self) -> float:
-        return max(self.loss, self.weight, self.moment)
+        return largest_of((self.loss, self.weight, self.moment))
+
+
+def largest_of(differences: Iterable[float]) -> float:
+    """Return the largest difference, NaN if there is one, 0 without any.
+
+    Python's `max` would ignore a NaN that is not the first: comparisons with NaN are false.
+    """
+    largest = 0.0
+    for difference in differences:
+        if math.isnan(difference):
+            return difference
+        largest = max(largest, difference)
+    return largest
 
 
 def compare_resumed_runs(
@@ -160,11 +178,11 @@ def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> Non
 def run_difference(one: Path, other: Path) -> Difference:
     """Return the largest differences of two finished runs of the same steps.
 
-    Compares all losses, and the weights and moments of the last checkpoints. Raises UserError where
-    the runs have trained different steps.
+    Compares all losses, and the weights and moments of the last checkpoints. A weight or moment
+    that is NaN in either run makes the difference NaN, which is never allowed. Raises UserError
+    where the runs have trained different steps.
     """
     from pipeline.checkpoint.stored_weights import open_stored_weights
-    from pipeline.engine.optimizers.optimizer_kind import moment_names
 
     # Losses of every step.
     losses = {record["step"]: record["loss"] for record in read_metrics(one)}
@@ -173,22 +191,32 @@ def run_difference(one: Path, other: Path) -> Difference:
         only_one = sorted(losses.keys() ^ other_losses.keys())
         raise UserError(f"{one} and {other}: have trained other steps: {only_one}")
 
-    # Tensors of the last checkpoints, one at a time: a model may be larger than the memory.
+    loss = largest_of(_loss_gap(losses[step], other_losses[step]) for step in losses)
+
+    # Tensors of the last checkpoints.
     stored = open_stored_weights(complete_checkpoints(RunFolder(one).checkpoints)[-1])
     other_stored = open_stored_weights(complete_checkpoints(RunFolder(other).checkpoints)[-1])
+    weight, moment = tensor_differences(stored, other_stored)
+    return Difference(loss, weight, moment)
+
+
+def tensor_differences(one: "StoredWeights", other: "StoredWeights") -> tuple[float, float]:
+    """Return the largest difference of the weights and that of the moments of two checkpoints.
+
+    Reads one tensor at a time: a model may be larger than the memory.
+    """
+    from pipeline.engine.optimizers.optimizer_kind import moment_names
+
     weight_gaps = [
-        float((stored.weight(name) - other_stored.weight(name)).abs().max())
-        for name in stored.shapes
+        float((one.weight(name) - other.weight(name)).abs().max()) for name in one.shapes
     ]
     moment_gaps: list[float] = []
     for moment in moment_names():
-        read = stored.moment_reader(moment)
-        read_other = other_stored.moment_reader(moment)
-        for name in stored.names_with(moment):
+        read = one.moment_reader(moment)
+        read_other = other.moment_reader(moment)
+        for name in one.names_with(moment):
             moment_gaps.append(float((read(name) - read_other(name)).abs().max()))
-
-    loss = max(_loss_gap(losses[step], other_losses[step]) for step in losses)
-    return Difference(loss, max(weight_gaps), max(moment_gaps, default=0.0))
+    return largest_of(weight_gaps), largest_of(moment_gaps)
 
 
 def _loss_gap(one: float | None, other: float | None) -> float:
@@ -205,16 +233,26 @@ def _allowed(
 ) -> float:
     """Return how much a run resumed on the same ranks may differ.
 
-    Zero, unless two undisturbed runs differ on this machine: then OWN_NOISE times that.
+    Zero, unless two undisturbed runs differ on this machine by a finite number: then OWN_NOISE
+    times that. A difference that is NaN or infinite is never allowed.
     """
     if difference.largest == 0:
+        return 0.0
+    if not math.isfinite(difference.largest):
+        note(
+            "verify-resume: a loss is missing in one run only, or a weight or moment is NaN or "
+            "infinite: this counts as the largest difference, which no noise of the machine excuses"
+        )
         return 0.0
     note(
         "verify-resume: not the same bits; training undisturbed once more, to measure what this "
         "machine adds by itself"
     )
     again = _train(config, steps, ranks, folder / "undisturbed-again")
-    return OWN_NOISE * run_difference(folder / "undisturbed" / "run", again).largest
+    own_noise = run_difference(folder / "undisturbed" / "run", again).largest
+    if not math.isfinite(own_noise):
+        return 0.0
+    return OWN_NOISE * own_noise
 
 
 def _other_ranks(config: RunConfig, ranks: int) -> int | None:

@@ -1,5 +1,6 @@
 """`pipeline verify-resume` as a user runs it, and that it would see a difference."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from pipeline.checkpoint.stored_weights import RankShard, StoredWeights
 from pipeline.cli import verify_resume as verify
 from pipeline.config.run_file import load
+from pipeline.engine.shards import Slot
 from pipeline.errors import RequirementError
 
 MakeRun = Callable[..., Path]
@@ -62,6 +66,48 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
     with pytest.raises(RequirementError, match="a resumed run differs from the undisturbed one"):
         verify.compare_resumed_runs(config, 40, 1, folder / "new")
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_difference_that_is_no_number_counts_as_the_largest(place: int) -> None:
+    numbers = [0.0, 1e-3, 2.0]
+    assert verify.Difference(*numbers).largest == 2.0
+    numbers[place] = math.nan
+    difference = verify.Difference(*numbers)
+    assert math.isnan(difference.largest)
+    assert not difference.largest <= math.inf, "no limit allows it"
+    assert verify.largest_of([]) == 0.0
+
+
+def stored(weights: list[float], moments: list[float]) -> StoredWeights:
+    """Return a checkpoint of one rank with two parameters, `a` and `b`, of one element each."""
+    group = {"a": torch.Size([1]), "b": torch.Size([1])}
+    slots = [[Slot("a", 0, 1, 0, 0), Slot("b", 0, 1, 0, 1)]]
+    shard = RankShard([torch.tensor(weights)], {0: {"exp_avg": torch.tensor(moments)}}, {})
+    return StoredWeights([group], slots, lambda _: shard, {}, {})
+
+
+def test_no_number_in_a_later_tensor_is_found() -> None:
+    healthy = stored([1.0, 2.0], [3.0, 4.0])
+    other = stored([1.5, 2.0], [3.0, 4.25])
+    assert verify.tensor_differences(healthy, other) == (0.5, 0.25)
+    weight, moment = verify.tensor_differences(healthy, stored([1.5, math.nan], [3.5, 4.0]))
+    assert math.isnan(weight)
+    assert moment == 0.5
+    weight, moment = verify.tensor_differences(healthy, stored([1.0, 2.0], [3.5, math.nan]))
+    assert weight == 0.0
+    assert math.isnan(moment)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_no_noise_of_the_machine_allows_a_difference_that_is_not_finite(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], loss: float
+) -> None:
+    difference = verify.Difference(loss, 0.0, 0.0)
+    assert verify._allowed(load(run_file), 4, 1, tmp_path, difference) == 0.0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "counts as the largest difference" in printed
+    assert list(tmp_path.glob("undisturbed-again")) == [], "nothing more is trained"
 
 
 @pytest.mark.parametrize("steps", [2, 5])
