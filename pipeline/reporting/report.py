@@ -118,7 +118,7 @@ def _loss_tiles(run: RunData) -> list[tuple[str, str, str]]:
     gain = run.gain_over_unigram
     tiles: list[tuple[str, str, str]] = []
     if gain is None:
-        tiles.append((f"{train['loss']:.3f}", "training loss", "nats per token, last step"))
+        tiles.append((run.last_loss, "training loss", "nats per token, last step"))
     else:
         entropy = f"{train['unigram_entropy']:.3f} nats"
         loss = f"{train['validation_loss']:.3f}"

@@ -64,6 +64,14 @@ class RunData:
         return 1 - train["validation_loss"] / train["unigram_entropy"]
 
     @property
+    def last_loss(self) -> str:
+        """Training loss of the last step, in nats per token; "not finite" where it has no number."""
+        loss = self.counts["train"]["loss"]
+        if loss is None:
+            return "not finite"
+        return f"{loss:.3f}"
+
+    @property
     def shots(self) -> list[int]:
         """Numbers of shots with which tasks were scored, in ascending order."""
         return sorted({row["shots"] for row in self.counts["evaluate"]["scores"]})

@@ -79,6 +79,12 @@ def _not_reached(checked: list[Requirement]) -> RequirementError:
     )
 
 
+def _last_loss(run: RunData) -> str:
+    if run.counts["train"]["loss"] is None:
+        return f"{run.last_loss} at the last step"
+    return f"{run.last_loss} nats per token at the last step"
+
+
 def _validation(run: RunData) -> str:
     gain = run.gain_over_unigram
     if gain is None:
@@ -135,7 +141,6 @@ def _heading(text: str) -> Text:
 def _figures(run: RunData) -> Table:
     """Return sizes and losses of the run, one a line."""
     # Sums over all sources.
-    # Sums over the sources.
     train = run.counts["train"]
     sources = list(run.counts["prepare"]["sources"])
     tokens = run.counts["tokenize"]["sources"].values()
@@ -161,7 +166,7 @@ def _figures(run: RunData) -> Table:
         f"{train['step']:,} = {train['tokens']:,} tokens, {train['tokens_per_second']:,.0f} "
         f"tokens/s ({train['ranks']} ranks on {train['device']}, ZeRO {train['zero_stage']})",
     )
-    table.add_row("loss", f"{train['loss']:.3f} nats per token at the last step")
+    table.add_row("loss", _last_loss(run))
     table.add_row("validation loss", _validation(run))
     return table
 

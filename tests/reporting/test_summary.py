@@ -105,6 +105,26 @@ def test_a_run_without_held_out_text_is_still_shown(
         print_summary(load(run_file, REQUIRED))
 
 
+def test_a_last_step_without_a_finite_loss_is_still_shown(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load(run_file)
+    write_fake_run(config)
+    path = config.paths.run_dir / "checkpoints" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["counts"] |= {"loss": None, "validation_loss": None, "unigram_entropy": None}
+    path.write_text(json.dumps(manifest))
+    metrics = config.paths.run_dir / "metrics.jsonl"
+    *lines, last = metrics.read_text().splitlines()
+    lines.append(json.dumps(json.loads(last) | {"loss": None}))
+    metrics.write_text("".join(line + "\n" for line in lines))
+    print_summary(config)
+    assert "not finite at the last step" in capsys.readouterr().out
+    report(config)
+    page = (config.paths.run_dir / "report.html").read_text()
+    assert "<b>not finite</b><span>training loss</span>" in page
+
+
 def test_of_ids_that_existed_no_text_is_counted(
     run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
