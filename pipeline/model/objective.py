@@ -145,7 +145,10 @@ def training_differences(copy: LanguageModel) -> list[str]:
             f"has a loss of its own that is not the next token's alone: {own:.4f}, not {ours:.4f}"
         ]
 
-    # The gradients.
+    # The gradients. Comparisons with NaN are false, so that no tolerance below would find one.
+    for name, gradient in gradients.items():
+        if not gradient.isfinite().all():
+            return [f"gives gradients that are not finite ({name})"]
     floor = GRADIENT_TOLERANCE * torch.stack([g.norm() for g in own_gradients.values()]).norm()
     differing = [
         name

@@ -1,6 +1,7 @@
 """What is trained here against what each architecture's own code trains: loss, gradients, documents
 in one row."""
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_a_difference_in_one_gradient_is_found() -> None:
 
     weight.register_hook(scale_every_second)
     (problem,) = objective_differences(copy)
+    assert "model.layers.0.mlp.up_proj.weight" in problem
+
+
+def test_gradients_that_are_no_numbers_are_refused() -> None:
+    """Both losses give the same NaN, which no comparison finds to be above a tolerance."""
+    copy = copy_of("llama")
+    weight = copy.causal_lm.get_parameter("model.layers.0.mlp.up_proj.weight")
+    weight.register_hook(lambda gradient: gradient * math.nan)
+    (problem,) = objective_differences(copy)
+    assert "not finite" in problem
     assert "model.layers.0.mlp.up_proj.weight" in problem
 
 
