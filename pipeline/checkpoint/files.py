@@ -14,10 +14,10 @@ import io
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
@@ -27,7 +27,7 @@ from torch._weights_only_unpickler import Unpickler, get_globals_in_pkl
 
 from pipeline.errors import DataError, is_missing
 
-CLASSES: list[Any] = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+CLASSES: tuple[type, ...] = (DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address)
 """Plain classes of DeepSpeed that its shards hold; their attributes are numbers."""
 STORAGES = (
     "Bool",
@@ -60,7 +60,23 @@ number in the file says."""
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Before each record: a signature, and the lengths of its name and of what pads it. Source:
 APPNOTE.TXT 6.3.10, 4.3.7."""
+Content: TypeAlias = (
+    Mapping[str | int, "Content"]
+    | Sequence["Content"]
+    | torch.Tensor
+    | torch.Size
+    | LossScaler
+    | DynamicLossScaler
+    | ZeroStageEnum
+    | str
+    | bytes
+    | int
+    | float
+    | None
+)
+"""What a file of a checkpoint, or a part of one, may hold."""
 CAUSE_CHARACTERS = 200
+"""Characters of a cause that a message prints."""
 # Python 3.11.2 would write a call of `getattr`, which no restricted reader makes.
 copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
 
@@ -76,7 +92,7 @@ Fetch = Callable[[ArchiveRecord], torch.UntypedStorage]
 
 
 def load_file(path: Path, *, mmap: bool = False) -> Any:
-    """Return the content of a file, with its tensors in host memory.
+    """Return the content of a file, with its tensors in host memory; the caller declares its type.
 
     With `mmap` the tensors are mapped from the file, and not yet read. Raises DataError where the
     file is missing or is not what a save writes; MemoryError or OSError where memory, permissions
@@ -92,7 +108,7 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
         if unknown:
             raise ValueError(f"names {', '.join(sorted(unknown))}, which no save writes")
         fetch = _mapped(path, size) if mmap else _copied(file)
-        with torch.serialization.safe_globals(CLASSES):
+        with torch.serialization.safe_globals([*CLASSES]):
             return _Decoder(content, records, fetch).load()
 
 
@@ -180,6 +196,12 @@ def _copied(file: io.BufferedReader) -> Fetch:
     return fetch
 
 
+class _StorageKind(Protocol):
+    """A class that torch names for the storage of a tensor, such as `torch.FloatStorage`."""
+
+    dtype: torch.dtype
+
+
 class _Decoder(Unpickler):
     """PyTorch's restricted unpickler over the records of one file."""
 
@@ -189,8 +211,13 @@ class _Decoder(Unpickler):
         self._fetch = fetch
         self._storages: dict[str, torch.UntypedStorage] = {}
 
-    def persistent_load(self, pid: Any) -> torch.TypedStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return a storage in host memory, on whatever device its tensors were saved."""
+    def persistent_load(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, pid: tuple[str, _StorageKind, str, str, int]
+    ) -> torch.TypedStorage:
+        """Return a storage in host memory, on whatever device its tensors were saved.
+
+        `pid`: "storage", kind, name of the record, device, number of elements.
+        """
         _, kind, key, _, elements = pid
         dtype = torch.uint8 if kind is torch.UntypedStorage else kind.dtype
         record = self._records[f"data/{key}"]

@@ -3,9 +3,10 @@
 import json
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pipeline.errors import DataError, is_missing
 from pipeline.store.files import fingerprint, write_atomic, write_json
@@ -16,7 +17,7 @@ from pipeline.store.layout import (
     manifest_path,
     unfinished_checkpoints,
 )
-from pipeline.store.records import CheckpointManifest
+from pipeline.store.records import CheckpointManifest, Json
 
 MANIFEST_BYTES = 64 << 20
 """Largest size of a manifest. A save writes some 130 bytes per file, and two files per rank."""
@@ -58,7 +59,7 @@ def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest:
 
 
 def _parsed(path: Path) -> Any:
-    """Return a file's JSON value, None where the file holds none."""
+    """Return a file's JSON value, None where the file holds none; the checks below decide its type."""
     if not path.is_file():
         return None
     try:
@@ -67,33 +68,35 @@ def _parsed(path: Path) -> Any:
         return None
 
 
-def _is_as_written(manifest: Any) -> bool:
+def _is_as_written(manifest: Json) -> bool:
     """Remove a manifest's checksum of itself, and tell whether the checksum is right."""
     return isinstance(manifest, dict) and manifest.pop("checksum", None) == fingerprint(manifest)
 
 
-def _manifest_flaw(manifest: Any) -> str | None:
+def _manifest_flaw(manifest: Mapping[str, Json]) -> str | None:
     """Return the first entry that no save writes, None where all are sound.
 
     The checksum does not protect from it: whoever writes a manifest also writes the checksum.
     """
     # Counts come first, as the size of what is read later depends on them.
     state = manifest.get("state")
-    files = manifest.get("files")
     if (
         not isinstance(state, dict)
         or not _is_count(state.get("step"))
         or not _is_count(state.get("tokens"))
     ):
         return "state.step and state.tokens are no counts"
-    if not _is_count(manifest.get("ranks")) or manifest["ranks"] == 0:
+    ranks = manifest.get("ranks")
+    if not _is_count(ranks) or ranks == 0:
         return "ranks is no count"
-    if not _is_count(manifest.get("zero_stage")) or manifest["zero_stage"] > MOST_ZERO_STAGE:
+    zero_stage = manifest.get("zero_stage")
+    if not _is_count(zero_stage) or zero_stage > MOST_ZERO_STAGE:
         return "zero_stage is none"
     for name, kind in OTHER_ENTRIES.items():
         if not isinstance(manifest.get(name, kind()), kind):
             return f"{name} is a {type(manifest[name]).__name__}"
     # Last the files, one by one.
+    files = manifest.get("files")
     if not isinstance(files, dict):
         return "files is no table"
     for name, record in files.items():
@@ -105,7 +108,7 @@ def _manifest_flaw(manifest: Any) -> str | None:
     return None
 
 
-def _is_file_record(record: Any) -> bool:
+def _is_file_record(record: Json) -> bool:
     return (
         isinstance(record, dict)
         and _is_count(record.get("bytes"))
@@ -113,7 +116,7 @@ def _is_file_record(record: Any) -> bool:
     )
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Json) -> TypeGuard[int]:
     return type(value) is int and value >= 0
 
 

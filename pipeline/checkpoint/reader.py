@@ -9,14 +9,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from torch import Tensor
 
-from pipeline.checkpoint.files import decoding_file, load_file
+from pipeline.checkpoint.files import Content, decoding_file, load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.integrity import content_flaw, size_flaw
 from pipeline.checkpoint.reshard import load_stored_weights
@@ -30,6 +31,20 @@ from pipeline.store.layout import manifest_path
 from pipeline.store.records import CheckpointManifest
 
 PROBE = "probe.npz"
+"""Logits of the engine for a few tokens, with the tokens."""
+PythonState: TypeAlias = tuple[int, tuple[int, ...], float | None]
+"""What `random.getstate` returns: version, words of 32 bits, and the next Gaussian number."""
+
+
+class SavedRandomState(TypedDict):
+    """The state of all random generators of one rank, in types that `load_file` reads."""
+
+    torch: Tensor
+    cuda: Tensor | None
+    """None without a GPU."""
+    numpy: tuple[str, Tensor, int, int, float]
+    """What `np.random.get_state` returns, with the words in int64."""
+    python: PythonState
 
 
 def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: int) -> TrainState:
@@ -105,7 +120,7 @@ class _SafeLoading(TorchCheckpointEngine):
 
     def __init__(self) -> None: ...
 
-    def load(self, path: str, map_location: Any = None) -> Any:
+    def load(self, path: str, map_location: str | None = None) -> Content:
         return load_file(Path(path))
 
 
@@ -209,13 +224,19 @@ def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> 
     return []
 
 
-def random_state() -> dict[str, Any]:
-    """Return the state of all random generators of this process, in types that `load_file` reads."""
-    kind, keys, *rest = np.random.get_state()
+def random_state() -> SavedRandomState:
+    """Return the state of all random generators of this process."""
+    of_numpy = np.random.get_state()
+    assert isinstance(of_numpy, tuple)
+    generator, words, position, has_gauss, gauss = of_numpy
+    gpu = None
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_rng_state()
+    words_in_tensor = torch.from_numpy(np.asarray(words, np.int64))
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "cuda": gpu,
+        "numpy": (generator, words_in_tensor, position, has_gauss, gauss),
         "python": random.getstate(),
     }
 
@@ -226,8 +247,8 @@ class RandomState:
 
     cpu: torch.Tensor
     gpu: torch.Tensor | None
-    numpy: tuple[Any, ...]
-    python: tuple[Any, ...]
+    numpy: tuple[str, np.ndarray, int, int, float]
+    python: PythonState
 
     def restore(self) -> None:
         """Set all random generators of this process to this state."""
@@ -240,10 +261,10 @@ class RandomState:
 
 def read_random_state(path: Path) -> RandomState:
     """Return a rank's random state. Raises DataError where the generators would not take it."""
-    content = load_file(path)
+    content: SavedRandomState = load_file(path)
     with decoding_file(path):
-        kind, keys, *rest = content["numpy"]
-        numpy = (kind, keys.numpy().astype(np.uint32), *rest)
+        generator, words, position, has_gauss, gauss = content["numpy"]
+        numpy = (generator, words.numpy().astype(np.uint32), position, has_gauss, gauss)
         state = RandomState(content["torch"], content["cuda"], numpy, content["python"])
         # Tried on generators that nothing else uses.
         torch.Generator().set_state(state.cpu)

@@ -5,8 +5,6 @@ to the function with which DeepSpeed loads shards. Nothing is written to disk. W
 sharded as the checkpoint was, a rank reads only its own shard and the shard of rank 0.
 """
 
-from typing import Any
-
 import torch
 from deepspeed.checkpoint.constants import (
     BASE_OPTIMIZER_STATE,
@@ -81,20 +79,22 @@ def _load_whole(engine: Engine, stored: StoredWeights) -> None:
     moments = moment_names()
     for group, parameter in enumerate(parameters):
         optimizer.state[parameter] = {
-            key: value.view_as(parameter).to(parameter.device) if key in moments else value
+            key: value.view_as(parameter).to(parameter.device)
+            if isinstance(value, torch.Tensor) and key in moments
+            else value
             for key, value in states[group].items()
         }
 
 
 def _states(
     engine: Engine, stored: StoredWeights, sizes: list[int], own: list[Slot], everywhere: list[Slot]
-) -> dict[int, dict[str, Any]]:
+) -> dict[int, dict[str, torch.Tensor | int]]:
     """Return this rank's optimizer state by group.
 
     `sizes`: elements of this rank's flat tensors; `own`: the slots of this rank; `everywhere`: the
     slots of all ranks.
     """
-    state: dict[int, dict[str, Any]] = {group: {} for group in range(len(sizes))}
+    state: dict[int, dict[str, torch.Tensor | int]] = {group: {} for group in range(len(sizes))}
     for moment in moment_names():
         # Groups may differ in their moments; a parameter has those of its old group.
         names = set(stored.names_with(moment))
@@ -110,5 +110,7 @@ def _states(
         form = state_with(of_group)
         if form is not None and form.counts_steps and step is not None:
             # Each group counts in its own tensor: a shared one would count double.
-            of_group["step"] = int(step) if counts_in_python else torch.tensor(step)
+            of_group["step"] = torch.tensor(step)
+            if counts_in_python:
+                of_group["step"] = int(step)
     return state

@@ -18,19 +18,26 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
+from pipeline.checkpoint.files import Content
 from pipeline.checkpoint.folders import (
     complete_checkpoints,
     remove_checkpoint,
     write_checkpoint_manifest,
     write_latest,
 )
-from pipeline.checkpoint.reader import PROBE, parameter_names, random_state, random_state_file
+from pipeline.checkpoint.reader import (
+    PROBE,
+    SavedRandomState,
+    parameter_names,
+    random_state,
+    random_state_file,
+)
 from pipeline.checkpoint.retention import checkpoints_to_prune
 from pipeline.checkpoint.snapshot import HostMemory
 from pipeline.checkpoint.state import TrainState
@@ -49,7 +56,11 @@ from pipeline.store.layout import RunFolder, checkpoint_name, unfinished_checkpo
 from pipeline.store.metrics import MetricsFile
 from pipeline.store.records import CheckpointManifest, FileRecord, RunFacts
 
+T = TypeVar("T")
 Records = dict[str, FileRecord]
+"""File -> its size and checksum."""
+FileContents: TypeAlias = dict[str, Content | SavedRandomState]
+"""File -> what it will hold."""
 NICE = 10
 """Niceness of the thread that writes.
 
@@ -144,7 +155,7 @@ class Saver:
             return
         # DeepSpeed hands over its states, which are copied instead of written.
         self._memory.begin()
-        states: dict[str, Any] = {}
+        states: FileContents = {}
         keep = self._memory.copy if self._settings.asynchronous else lambda value: value
         with self._captured(states, keep):
             names = {"parameter_names": parameter_names(self._engine)}
@@ -173,7 +184,7 @@ class Saver:
         if pending is None:
             return
         records, problem = self._outcome(pending.written)
-        parts = gather_from_world_ranks((records, problem), self._groups)
+        parts = gather_from_world_ranks((records or {}, problem), self._groups)
         problems = list(dict.fromkeys(problem for _, problem in parts if problem))
         if problems:
             self._give_up(pending.state.step, pending.folder, problems)
@@ -289,7 +300,9 @@ class Saver:
         return []
 
     @contextmanager
-    def _captured(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> Generator[None]:
+    def _captured(
+        self, states: FileContents, keep: Callable[[Content], Content]
+    ) -> Generator[None]:
         """Put what DeepSpeed would write into `states`, by file name, each passed through `keep`."""
         engine = self._engine
         real = self._engine.checkpoint_engine
@@ -300,7 +313,7 @@ class Saver:
         finally:
             engine.checkpoint_engine = real
 
-    def _outcome(self, future: Future[Any]) -> tuple[Any, str | None]:
+    def _outcome(self, future: Future[T]) -> tuple[T | None, str | None]:
         """Wait for a future; return its result, or the reason why there is none.
 
         Heartbeats go on during the wait, as a rank with a slow disk is not hung.
@@ -312,7 +325,9 @@ class Saver:
         except (OSError, UserError, RuntimeError) as error:
             # PyTorch turns an OSError of the file into a RuntimeError.
             cause = error.__cause__ or error.__context__
-            return {}, str(cause if isinstance(cause, OSError) else error)
+            if isinstance(cause, OSError):
+                return None, str(cause)
+            return None, str(error)
 
     def _since(self, began: float) -> float:
         return time.monotonic() - began
@@ -321,15 +336,15 @@ class Saver:
 class _Capture(TorchCheckpointEngine):
     """Replaces DeepSpeed's writer: keeps states instead of writing them."""
 
-    def __init__(self, states: dict[str, Any], keep: Callable[[Any], Any]) -> None:
+    def __init__(self, states: FileContents, keep: Callable[[Content], Content]) -> None:
         self._states = states
         self._keep = keep
 
-    def save(self, state_dict: Any, path: str) -> None:
+    def save(self, state_dict: Content, path: str) -> None:
         self._states[Path(path).name] = self._keep(state_dict)
 
 
-def write_files(folder: Path, states: Mapping[str, Any]) -> Records:
+def write_files(folder: Path, states: FileContents) -> Records:
     """Write states, or bytes, to files by name; return size and checksum of each file.
 
     All bytes are on the disk when it returns.
@@ -346,7 +361,7 @@ def write_files(folder: Path, states: Mapping[str, Any]) -> Records:
     return records
 
 
-def _serialise(state: Any, file: ChecksummedFile) -> None:
+def _serialise(state: Content | SavedRandomState, file: ChecksummedFile) -> None:
     torch.serialization.set_crc32_options(False)  # a second checksum, which nothing would look at
     torch.save(state, file)  # pyright: ignore[reportArgumentType]
 

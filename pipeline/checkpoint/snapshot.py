@@ -1,9 +1,10 @@
 """Copies of a state in host memory: training goes on while the copies are written to disk."""
 
 import copy
-from typing import Any
 
 import torch
+
+from pipeline.checkpoint.files import Content
 
 
 class HostMemory:
@@ -25,7 +26,7 @@ class HostMemory:
         """Release the copies made so far: the next copies overwrite them."""
         self._used = 0
 
-    def copy(self, state: Any) -> Any:
+    def copy(self, state: Content) -> Content:
         """Copy nested dicts, lists and tuples with all their tensors.
 
         Call `wait` before the copies are read. Tensors that share a storage share its copy. Any
@@ -39,12 +40,14 @@ class HostMemory:
             torch.cuda.synchronize()
 
     def _copied(
-        self, value: Any, seen: dict[tuple[torch.device, int], torch.UntypedStorage]
-    ) -> Any:
+        self, value: Content, seen: dict[tuple[torch.device, int], torch.UntypedStorage]
+    ) -> Content:
         if isinstance(value, torch.Tensor):
             return self._tensor(value.detach(), seen)
-        if type(value) in (list, tuple):
-            return type(value)(self._copied(item, seen) for item in value)
+        if type(value) is list:
+            return [self._copied(item, seen) for item in value]
+        if type(value) is tuple:
+            return tuple(self._copied(item, seen) for item in value)
         if isinstance(value, dict):
             return {key: self._copied(item, seen) for key, item in value.items()}
         return copy.deepcopy(value)

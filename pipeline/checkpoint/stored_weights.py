@@ -11,18 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypeAlias, TypedDict
 
 import torch
-from deepspeed.checkpoint.constants import (
-    BASE_OPTIMIZER_STATE,
-    BUFFER_NAMES,
-    FP32_FLAT_GROUPS,
-    LOSS_SCALER,
-    OPTIMIZER_STATE_DICT,
-    PARAM_SHAPES,
-    SINGLE_PARTITION_OF_FP32_GROUPS,
-)
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 
 from pipeline.checkpoint.files import decoding_file, load_file
@@ -31,10 +22,65 @@ from pipeline.checkpoint.integrity import verify_bytes, with_remedy
 from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
 from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 from pipeline.errors import DataError
+from pipeline.model.given_weights import GivenWeights
+from pipeline.model.language_model import PREFIX
 from pipeline.store.layout import manifest_path
 
-SCALER_KEYS = (LOSS_SCALER, "dynamic_loss_scale", "overflow")
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
+"""Counters of DeepSpeed's engine that a checkpoint holds."""
+Scaler: TypeAlias = DynamicLossScaler | LossScaler
+GroupState: TypeAlias = Mapping[str, torch.Tensor | float]
+"""An optimizer's state of one group: name -> moment, and `step` -> number of steps."""
+FlatTensors: TypeAlias = Sequence[torch.Tensor] | Mapping[int, torch.Tensor]
+"""A rank's flat tensors by group."""
+
+
+class StateByGroup(TypedDict):
+    """The part of an optimizer's saved state that is read here."""
+
+    state: Mapping[int, GroupState]
+
+
+class ModelFile(TypedDict):
+    """DeepSpeed's file of what is not sharded, as far as it is read here.
+
+    Source: deepspeed 0.19.8, deepspeed/checkpoint/constants.py, for these names and those below.
+    """
+
+    module: Mapping[str, torch.Tensor]
+    """Weights and buffers, in the format of the forward pass."""
+    buffer_names: Sequence[str]
+    param_shapes: Sequence[Mapping[str, torch.Size]]
+    """`{name: shape}` by group, at ZeRO 1 to 3."""
+    parameter_names: Sequence[str]
+    """Names in the order of the optimizer's states, at ZeRO 0."""
+    optimizer: StateByGroup
+    """At ZeRO 0, where each parameter is a group."""
+    global_steps: int
+    global_samples: int
+    skipped_steps: int
+
+
+class ShardState(TypedDict):
+    """The optimizer's part of a rank's file."""
+
+    single_partition_of_fp32_groups: Sequence[torch.Tensor]
+    """Flat fp32 weights by group, at ZeRO 1 and 2."""
+    base_optimizer_state: StateByGroup
+    """At ZeRO 1 and 2."""
+    fp32_flat_groups: Sequence[torch.Tensor]
+    """Flat fp32 weights by group, at ZeRO 3."""
+    optimizer_state_dict: StateByGroup
+    """At ZeRO 3."""
+    loss_scaler: NotRequired[Scaler]
+    dynamic_loss_scale: NotRequired[bool]
+    overflow: NotRequired[bool]
+
+
+class ShardFile(TypedDict):
+    """A rank's file of ZeRO 1 to 3."""
+
+    optimizer_state_dict: ShardState
 
 
 @dataclass(frozen=True)
@@ -42,13 +88,13 @@ class RankShard:
     """What one rank wrote: flat fp32 tensors `(elements,)` by group of parameters."""
 
     weights: Sequence[torch.Tensor]
-    states: Mapping[int, Mapping[str, Any]]
+    states: Mapping[int, GroupState]
     """The optimizer's state by group: moments as long as the weights, and Adam's step.
 
     Empty before the first step.
     """
-    scaler: Mapping[str, Any]
-    """State of fp16's loss scaler."""
+    scaler: Mapping[str, Scaler | bool]
+    """State of fp16's loss scaler, by DeepSpeed's names."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +135,18 @@ class StoredWeights:
 
     def moments_of(self, moment: str) -> Callable[[int], Mapping[int, torch.Tensor]]:
         """Return a function from a rank to its flat moments, by group that has the moment."""
-        return lambda rank: {
-            g: state[moment] for g, state in self.shard(rank).states.items() if moment in state
-        }
+
+        def moments(rank: int) -> Mapping[int, torch.Tensor]:
+            by_group = {
+                group: state.get(moment) for group, state in self.shard(rank).states.items()
+            }
+            return {
+                group: tensor
+                for group, tensor in by_group.items()
+                if isinstance(tensor, torch.Tensor)
+            }
+
+        return moments
 
     def weight(self, name: str) -> torch.Tensor:
         """Return a copy of one parameter, in fp32."""
@@ -113,7 +168,7 @@ class StoredWeights:
                 pieces[slot.name][rank].append(slot)
         return pieces
 
-    def _whole(self, name: str, flat: Callable[[int], Any]) -> torch.Tensor:
+    def _whole(self, name: str, flat: Callable[[int], FlatTensors]) -> torch.Tensor:
         size = self.shapes[name].numel()
         (whole,) = copy_slots([size], [Slot(name, 0, size, 0, 0)], self._pieces[name], flat)
         return whole.view(self.shapes[name])
@@ -148,9 +203,9 @@ def open_stored_weights(checkpoint: Path) -> StoredWeights:
         )
     # What is not sharded, and at ZeRO 0 everything, is in one file.
     path = _path_of_model(checkpoint, stage)
-    model = load_file(path, mmap=True)
+    model: ModelFile = load_file(path, mmap=True)
     with decoding_file(path):
-        buffers = {name: _plain(model["module"][name]) for name in model[BUFFER_NAMES]}
+        buffers = {name: _plain(model["module"][name]) for name in model["buffer_names"]}
         counters = {name: _count(model[name]) for name in COUNTERS}
         if stage == 0:
             groups, whole = _whole_shard(model)
@@ -182,13 +237,21 @@ def parameter_groups(checkpoint: Path) -> list[dict[str, torch.Size]]:
     Raises DataError as `open_stored_weights` does.
     """
     path = _path_of_model(checkpoint, read_checkpoint_manifest(checkpoint)["zero_stage"])
-    model = load_file(path, mmap=True)
+    model: ModelFile = load_file(path, mmap=True)
     with decoding_file(path):
         return _groups(model)
 
 
-def _groups(model: Mapping[str, Any]) -> list[dict[str, torch.Size]]:
-    return [{name: _shape(shape) for name, shape in named.items()} for named in model[PARAM_SHAPES]]
+def stored_as_weights(checkpoint: Path, stored: StoredWeights) -> GivenWeights:
+    """Return a checkpoint's parameters under the names that transformers gives them."""
+    shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes.items()}
+    return GivenWeights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
+
+
+def _groups(model: ModelFile) -> list[dict[str, torch.Size]]:
+    return [
+        {name: _shape(shape) for name, shape in named.items()} for named in model["param_shapes"]
+    ]
 
 
 def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | None]) -> RankShard:
@@ -197,23 +260,39 @@ def _open_shard(checkpoint: Path, stage: int, rank: int, sizes: Sequence[int | N
     `sizes`: elements of each of its flat tensors, None where unknown.
     """
     path = _path(checkpoint, f"zero_pp_rank_{rank}_mp_rank_00_optim_states")
-    content = load_file(path, mmap=True)
+    file: ShardFile = load_file(path, mmap=True)
     with decoding_file(path):
-        content = content[OPTIMIZER_STATE_DICT]
-        weights = content[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS]
-        inner = content[OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE]
+        content = file["optimizer_state_dict"]
+        if stage == 3:
+            weights = content["fp32_flat_groups"]
+            inner = content["optimizer_state_dict"]
+        else:
+            weights = content["single_partition_of_fp32_groups"]
+            inner = content["base_optimizer_state"]
         if len(weights) != len(sizes):
             raise ValueError(f"has {len(weights)} groups of parameters instead of {len(sizes)}")
         flat = [_flat(tensor, size) for tensor, size in zip(weights, sizes, strict=True)]
-        scaler = {key: content[key] for key in SCALER_KEYS if key in content}
-        _check_scaler(scaler.get(LOSS_SCALER))
+        scaler = _scaler(content)
         states = _states(inner["state"], [tensor.numel() for tensor in flat])
         if states and len(states) != len(flat):
             raise ValueError(f"has optimizer states of {len(states)} groups instead of {len(flat)}")
         return RankShard(flat, states, scaler)
 
 
-def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]], RankShard]:
+def _scaler(content: ShardState) -> dict[str, Scaler | bool]:
+    """Return the state of the loss scaler, as far as a rank's file holds it."""
+    scaler: dict[str, Scaler | bool] = {}
+    if "loss_scaler" in content:
+        _check_scaler(content["loss_scaler"])
+        scaler["loss_scaler"] = content["loss_scaler"]
+    if "dynamic_loss_scale" in content:
+        scaler["dynamic_loss_scale"] = content["dynamic_loss_scale"]
+    if "overflow" in content:
+        scaler["overflow"] = content["overflow"]
+    return scaler
+
+
+def _whole_shard(model: ModelFile) -> tuple[list[dict[str, torch.Size]], RankShard]:
     """Return the parameters of a ZeRO 0 checkpoint, each as its own group, and their content."""
     weights = {name: _plain(model["module"][name]) for name in model["parameter_names"]}
     if any(weight.dtype != torch.float32 for weight in weights.values()):
@@ -234,8 +313,8 @@ def _whole_shard(model: Mapping[str, Any]) -> tuple[list[dict[str, torch.Size]],
 
 
 def _states(
-    states: Mapping[int, Mapping[str, Any]], sizes: Sequence[int]
-) -> dict[int, dict[str, Any]]:
+    states: Mapping[int, GroupState], sizes: Sequence[int]
+) -> dict[int, dict[str, torch.Tensor | float]]:
     """Return an optimizer's moments and count of steps by group.
 
     Raises ValueError where they do not belong to the weights.
@@ -243,7 +322,7 @@ def _states(
     if not set(states) <= set(range(len(sizes))):
         raise ValueError(f"has optimizer states of other groups than its {len(sizes)}")
     moments = moment_names()
-    checked: dict[int, dict[str, Any]] = {}
+    checked: dict[int, dict[str, torch.Tensor | float]] = {}
     for group, state in states.items():
         checked[group] = {key: _flat(state[key], sizes[group]) for key in moments if key in state}
         if not checked[group]:
@@ -256,35 +335,32 @@ def _states(
     return checked
 
 
-def _check_scaler(scaler: Any) -> None:
-    """Raise ValueError where the attributes of a loss scaler are not those of a new one, or their
-    types differ."""
+def _check_scaler(scaler: Scaler) -> None:
+    """Raise ValueError where the attributes of a loss scaler have other types than those of a new
+    one."""
     if scaler is None:
         return
     new = LossScaler(1)
     if isinstance(scaler, DynamicLossScaler):
         new = DynamicLossScaler(1.0, 2.0, 1, 1.0, 1, False)
     for name, value in vars(new).items():
-        if not isinstance(
-            getattr(scaler, name), float | int if isinstance(value, float | int) else type(value)
-        ):
+        expected = (type(value),)
+        if isinstance(value, float | int):
+            expected = (float, int)
+        if not isinstance(getattr(scaler, name), expected):
             raise ValueError(f"has a loss scaler whose {name} is {getattr(scaler, name)!r}")
 
 
-def _flat(tensor: torch.Tensor, size: int | None) -> torch.Tensor:
-    if (
-        _plain(tensor).dim() != 1
-        or tensor.dtype != torch.float32
-        or size not in (None, tensor.numel())
-    ):
+def _flat(tensor: torch.Tensor | float, size: int | None) -> torch.Tensor:
+    flat = _plain(tensor)
+    if flat.dim() != 1 or flat.dtype != torch.float32 or size not in (None, flat.numel()):
         raise ValueError(
-            f"has a {tensor.dtype} tensor of shape {tuple(tensor.shape)} instead of {size or ''} "
-            "floats"
+            f"has a {flat.dtype} tensor of shape {tuple(flat.shape)} instead of {size or ''} floats"
         )
-    return tensor.detach()
+    return flat.detach()
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
+def _plain(tensor: torch.Tensor | float) -> torch.Tensor:
     """Return a tensor that is contiguous in the file: any other may be larger than the file."""
     if not isinstance(tensor, torch.Tensor) or not tensor.is_contiguous():
         raise TypeError(f"has a {type(tensor).__name__} with holes instead of a tensor")

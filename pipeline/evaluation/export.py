@@ -118,12 +118,11 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
-    from pipeline.checkpoint.stored_weights import read_verified
+    from pipeline.checkpoint.stored_weights import read_verified, stored_as_weights
     from pipeline.engine.engine import DTYPES
     from pipeline.model.architecture import model_config
     from pipeline.model.given_weights import put_weights
     from pipeline.model.language_model import PREFIX
-    from pipeline.training.new_run import stored_as_weights
 
     transformers_logging.disable_progress_bar()
     # The model with the verified weights.

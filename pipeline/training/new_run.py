@@ -12,13 +12,12 @@ from transformers import PretrainedConfig
 
 from pipeline.checkpoint.reader import load_checkpoint
 from pipeline.checkpoint.state import GuardState, TrainState
-from pipeline.checkpoint.stored_weights import StoredWeights, open_stored_weights
+from pipeline.checkpoint.stored_weights import open_stored_weights, stored_as_weights
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.agreement import call_on_rank_0
 from pipeline.engine.deepspeed_engine import Engine
 from pipeline.model.given_weights import GivenWeights, pretrained_weights
-from pipeline.model.language_model import PREFIX
 from pipeline.store.events import BRANCH, write_event
 from pipeline.training import branch
 from pipeline.training.run_start import RunStart
@@ -56,12 +55,6 @@ def _on_rank_0(groups: RankGroups, read: Callable[[], GivenWeights]) -> GivenWei
     if groups.is_rank_0:
         return opened[0]
     return GivenWeights(where, shapes, None)
-
-
-def stored_as_weights(checkpoint: Path, stored: StoredWeights) -> GivenWeights:
-    """Return a checkpoint's parameters under the names that transformers gives them."""
-    shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes.items()}
-    return GivenWeights(str(checkpoint), shapes, lambda name: stored.weight(PREFIX + name))
 
 
 def begin_new_run(
