@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -136,7 +137,8 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
     )
     # Its files: weights and config, tokenizer, model card.
     try:
-        model.to(DTYPES[config.precision.dtype]).save_pretrained(target)
+        torch.nn.Module.to(model, DTYPES[config.precision.dtype])
+        model.save_pretrained(target)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if number:  # a full disk, which it calls by another name
@@ -170,7 +172,7 @@ def max_logit_difference(folder: Path, expected: Mapping[str, np.ndarray]) -> fl
     `read_probe`."""
     import torch
 
-    model = open_model(folder, str(folder), dtype="auto").eval()
+    model = open_model(folder, str(folder)).eval()
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(expected["input_ids"])).logits.float().numpy()
     return float(np.abs(logits - expected["logits"]).max())
@@ -186,8 +188,9 @@ def continue_prompt(folder: Path, prompt: str) -> str:
     import torch
     from transformers import set_seed
 
+    # Give the end of the prompt that leaves room for an answer.
     tokenizer = open_tokenizer(folder, str(folder))
-    model = open_model(folder, str(folder), dtype="auto").eval()
+    model = open_model(folder, str(folder)).eval()
     ids = tokenizer(prompt, return_token_type_ids=False)["input_ids"] or [tokenizer.eos_token_id]
     kept, written = fit_prompt(len(ids), getattr(model.config, "max_position_embeddings", None))
     if kept < len(ids):
@@ -197,8 +200,11 @@ def continue_prompt(folder: Path, prompt: str) -> str:
             f"it reads the last {kept:,}"
         )
     inputs = torch.tensor([ids[len(ids) - kept :]])
+
+    # The same model always gives the same continuation.
     set_seed(0)
-    generated = model.generate(
+    generate: Any = model.generate  # its type fits none of transformers' own models
+    generated = generate(
         input_ids=inputs,
         attention_mask=torch.ones_like(inputs),
         max_new_tokens=written,
@@ -207,7 +213,9 @@ def continue_prompt(folder: Path, prompt: str) -> str:
         top_k=50,
         pad_token_id=tokenizer.eos_token_id,
     )
-    return tokenizer.decode(generated[0, inputs.shape[1] :], skip_special_tokens=True)
+    continuation = tokenizer.decode(generated[0, inputs.shape[1] :], skip_special_tokens=True)
+    assert isinstance(continuation, str)
+    return continuation
 
 
 def fit_prompt(prompt_tokens: int, positions: int | None) -> tuple[int, int]:

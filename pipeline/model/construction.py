@@ -105,9 +105,7 @@ def attention_choice(config: RunConfig) -> str | None:
 
 def _from_config(architecture: PretrainedConfig, attention: str | None) -> PreTrainedModel:
     """Build a model in fp32, with weights of transformers' drawing."""
-    if attention is None:
-        return new_model(architecture, dtype=torch.float32)
-    return new_model(architecture, dtype=torch.float32, **{ATTENTION: attention})
+    return new_model(architecture, torch.float32, attention)
 
 
 @torch.no_grad()

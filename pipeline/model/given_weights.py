@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import DataError, first_of
-from pipeline.store.pretrained_folders import open_model
+from pipeline.store.pretrained_folders import open_weights
 
 NAMES_IN_A_MESSAGE = 5
 
@@ -87,14 +87,7 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> GivenWei
     """
     where = f"model.pretrained = {folder}"
     transformers_logging.disable_progress_bar()
-    model, loaded = open_model(
-        folder,
-        where,
-        config=architecture,
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,  # refused below, together with other problems
-        output_loading_info=True,
-    )
+    model, loaded = open_weights(folder, where, architecture)
     problems = _listed(
         {
             "missing": sorted(loaded["missing_keys"]),

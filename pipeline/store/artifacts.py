@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
@@ -35,6 +35,10 @@ from pipeline.store.records import (
 if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
+SettingValue: TypeAlias = (
+    "Mapping[str, SettingValue] | Sequence[SettingValue] | Path | str | int | float | bool | None"
+)
+"""The value of a setting or of a section: JSON that may also hold paths."""
 MOST_NAMED = 5
 """Missing files that a message names."""
 
@@ -169,14 +173,11 @@ def expected_inputs(
     An outside input described as None was moved away after it was read. That is no reason to read
     it again, so its value is taken from `before`, the inputs of an earlier manifest.
     """
-    inputs: dict[str, Json] = {"format version": stage.version}
+    inputs: dict[str, SettingValue] = {"format version": stage.version}
     # The settings that change the output.
     settings = config.model_dump()
     for dotted in stage.settings:
-        value: Any = settings
-        for part in dotted.split("."):
-            value = value[part]
-        inputs |= flatten(value, dotted)
+        inputs |= flatten(setting_named(settings, dotted), dotted)
     # The output of earlier stages, unless a change of it is to be ignored.
     if not stage.keeps_output:
         for name, output in outputs_of(stage.inputs, config, stages).items():
@@ -309,16 +310,24 @@ def _shortened(settings: Mapping[str, Json], name: str) -> str:
     return text
 
 
-def flatten(value: Any, prefix: str) -> dict[str, Json]:
+def setting_named(settings: Mapping[str, SettingValue], dotted: str) -> SettingValue:
+    """Return the setting or section with a dotted name."""
+    value: SettingValue = settings
+    for part in dotted.split("."):
+        assert isinstance(value, Mapping), f"{dotted} is no setting"
+        value = value[part]
+    return value
+
+
+def flatten(value: SettingValue, prefix: str) -> dict[str, SettingValue]:
     """Return nested mappings as one mapping with dotted names.
 
     File locations are left out, so that folders can be moved. An empty sequence is left out too: it
     may be a list of locations, and adding its first one must not make output stale.
     """
-    if isinstance(value, dict):
-        nested: dict[str, Any] = value
-        flat: dict[str, Json] = {}
-        for key, inner in nested.items():
+    if isinstance(value, Mapping):
+        flat: dict[str, SettingValue] = {}
+        for key, inner in value.items():
             flat |= flatten(inner, f"{prefix}.{key}")
         return flat
     if _is_location(value):
@@ -326,10 +335,9 @@ def flatten(value: Any, prefix: str) -> dict[str, Json]:
     return {prefix: value}
 
 
-def _is_location(value: Any) -> bool:
+def _is_location(value: SettingValue) -> bool:
     if isinstance(value, tuple):
-        parts: tuple[Any, ...] = value
-        return all(isinstance(part, Path) for part in parts)
+        return all(isinstance(part, Path) for part in value)
     return isinstance(value, Path)
 
 

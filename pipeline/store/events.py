@@ -177,15 +177,12 @@ def write_event(run_dir: Path, kind: str, **details: Unpack[EventDetails]) -> No
 
     Makes the run folder if there is none.
     """
-    record: dict[str, Any] = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "event": kind,
-        **details,
-    }
+    event: Event = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind}
+    made_by: dict[str, Environment] = {}
     if kind == "start":
-        record["environment"] = environment()
+        made_by["environment"] = environment()
     run_dir.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(record) + "\n").encode()
+    line = (json.dumps({**event, **details, **made_by}) + "\n").encode()
     descriptor = os.open(RunFolder(run_dir).events, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
     try:
         # A crash or a full disk may have torn the last line.
@@ -204,8 +201,7 @@ def all_events(run_dir: Path) -> list[Event]:
         lines = RunFolder(run_dir).events.read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    records: list[Any] = [parse_record(line) for line in lines]
-    return [event for event in records if event is not None]
+    return [event for event in map(parse_record, lines) if event is not None]
 
 
 def read_events(run_dir: Path, kind: str) -> list[Any]:
@@ -232,7 +228,7 @@ def parse_record(line: bytes) -> Any | None:
     The caller declares its type.
     """
     try:
-        record: dict[str, Any] | None = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return None
     if not isinstance(record, dict):

@@ -10,7 +10,7 @@ from typing import Any
 import xxhash
 
 from pipeline.errors import DataError
-from pipeline.store.records import FileRecord
+from pipeline.store.records import FileRecord, Json
 
 FILE_MODE = 0o666
 """Permissions of a new file before the umask is applied; only the umask restricts them."""
@@ -93,16 +93,16 @@ def read_json_lines(path: Path) -> Any:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
         return []
-    rows: list[Any] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise DataError(
-                f"{path}, line {number}: not valid JSON. Delete that line and run the command "
-                "again."
-            ) from None
-    return rows
+    return [_value_of_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _value_of_line(line: str, where: str) -> Json:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise DataError(
+            f"{where}: not valid JSON. Delete that line and run the command again."
+        ) from None
 
 
 def file_record(path: Path, report: Callable[[int], None] | None = None) -> FileRecord:

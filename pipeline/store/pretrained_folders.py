@@ -9,11 +9,16 @@ import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import xxhash
 
 from pipeline.errors import DataError, is_missing
+from pipeline.store.records import Json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENIZER_JSON = "tokenizer.json"
 """File of a fast tokenizer, in the format of the `tokenizers` library."""
@@ -83,7 +88,7 @@ def _refuse_code_in(file: Path, where: str) -> None:
             )
 
 
-def _entries(content: Any) -> Iterator[tuple[str, Any]]:
+def _entries(content: Json) -> Iterator[tuple[str, Json]]:
     """Yield every (key, value) of a JSON value at any depth, without recursion."""
     waiting = [content]
     while waiting:
@@ -114,7 +119,7 @@ def _refusing_what_fails(where: str) -> Generator[None]:
         ) from None
 
 
-def open_tokenizer(folder: Path, where: str) -> Any:
+def open_tokenizer(folder: Path, where: str) -> "PreTrainedTokenizerBase":
     """Load a tokenizer with transformers. Raises DataError for code, or where loading fails."""
     refuse_code(folder, where)
     from transformers import AutoTokenizer
@@ -123,7 +128,7 @@ def open_tokenizer(folder: Path, where: str) -> Any:
         return AutoTokenizer.from_pretrained(folder, **OFFLINE)
 
 
-def open_config(folder: Path, where: str) -> Any:
+def open_config(folder: Path, where: str) -> "PreTrainedConfig":
     """Load the config of a model folder. Raises DataError for code, or where loading fails."""
     refuse_code(folder, where)
     from transformers import AutoConfig
@@ -132,19 +137,53 @@ def open_config(folder: Path, where: str) -> Any:
         return AutoConfig.from_pretrained(folder, **OFFLINE)
 
 
-def open_model(folder: Path, where: str, **options: Any) -> Any:
-    """Load a causal language model from safetensors.
+def open_model(folder: Path, where: str) -> "PreTrainedModel":
+    """Load a causal language model from safetensors, in the number format of the files.
 
     Raises DataError for code, for weights outside the folder, or where loading fails.
     """
-    opening = opening_options(folder, where)
+    options = opening_options(folder, where)
     from transformers import AutoModelForCausalLM
 
     with _refusing_what_fails(where):
-        return AutoModelForCausalLM.from_pretrained(folder, **options, **opening)
+        return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", **options)
 
 
-def opening_options(folder: Path, where: str) -> dict[str, Any]:
+class LoadedWeights(TypedDict):
+    """How the weights of a folder fit the model of a config, as transformers reports it."""
+
+    missing_keys: set[str]
+    """Weights of the model that the folder lacks."""
+    unexpected_keys: set[str]
+    """Weights of the folder that the model has not."""
+    mismatched_keys: set[tuple[str, "torch.Size", "torch.Size"]]
+    """Name, shape in the folder and shape in the model, where they differ."""
+
+
+def open_weights(
+    folder: Path, where: str, architecture: "PreTrainedConfig"
+) -> "tuple[PreTrainedModel, LoadedWeights]":
+    """Load a model of a given config from safetensors, in fp32, and report which weights fit.
+
+    Raises DataError as `open_model` does, but not for weights that do not fit.
+    """
+    options = opening_options(folder, where)
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with _refusing_what_fails(where):
+        model_and_report: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=architecture,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    return model_and_report
+
+
+def opening_options(folder: Path, where: str) -> dict[str, bool]:
     """Return the arguments for a library that calls `from_pretrained` on a model folder itself.
 
     Raises DataError for code, or where an index of weights names files outside the folder.
@@ -171,10 +210,23 @@ def _refuse_weights_elsewhere(folder: Path, where: str) -> None:
             )
 
 
-def new_model(architecture: Any, **options: Any) -> Any:
-    """Build a causal language model from a transformers config, with random weights."""
+def new_model(
+    architecture: "PreTrainedConfig",
+    dtype: "torch.dtype | None" = None,
+    attention: str | None = None,
+) -> "PreTrainedModel":
+    """Build a causal language model from a transformers config, with random weights.
+
+    Without a `dtype`, the number format is the config's; without `attention`, the name of a kernel,
+    transformers chooses.
+    """
     from transformers import AutoModelForCausalLM
 
+    options: dict[str, torch.dtype | str] = {}
+    if dtype is not None:
+        options["dtype"] = dtype
+    if attention is not None:
+        options["attn_implementation"] = attention
     return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, **options)
 
 

@@ -7,7 +7,6 @@ torch.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.checkpoint.folders import (
     broken_checkpoints,
@@ -20,7 +19,13 @@ from pipeline.errors import ConfigError
 from pipeline.sampling import order
 from pipeline.sampling.dataset import phase_starts
 from pipeline.sampling.recorded_tokens import record_tokens
-from pipeline.store.artifacts import differences, flatten, read_manifest
+from pipeline.store.artifacts import (
+    SettingValue,
+    differences,
+    flatten,
+    read_manifest,
+    setting_named,
+)
 from pipeline.store.events import SaveEvent, read_events, write_event
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import RunFolder, data_folder, run_folder
@@ -204,15 +209,13 @@ def settings_of(config: RunConfig) -> dict[str, Json]:
     outputs of `train-tokenizer` and `tokenize`.
     """
     # The order of samples also depends on the order of the sources.
-    settings: dict[str, Json] = {order.VERSION_RECORD: order.VERSION}
+    settings: dict[str, SettingValue] = {order.VERSION_RECORD: order.VERSION}
     settings["sources"] = list(config.sources)
 
     # Settings of the run file.
+    values = config.model_dump()
     for dotted in (*FIXED, LENGTH):
-        value: Any = config.model_dump()
-        for part in dotted.split("."):
-            value = value[part]
-        settings |= flatten(value, dotted)
+        settings |= flatten(setting_named(values, dotted), dotted)
 
     # Content that the settings only name.
     settings |= origin_content(config)
