@@ -15,6 +15,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.corpus import key_file
@@ -318,6 +319,11 @@ def texts_of_group(file: pq.ParquetFile, group: int) -> list[memoryview]:
     bounds = np.frombuffer(offsets, "<i8", len(array) + 1, 8 * array.offset).tolist()
     view = memoryview(values or b"")
     return [view[start:end] for start, end in pairwise(bounds)]
+
+
+def text_lengths(texts: pa.ChunkedArray) -> np.ndarray:
+    """Return the length of each text in bytes of UTF-8, `(texts,) int64`."""
+    return pc.call_function("binary_length", [texts]).to_numpy().astype(np.int64)
 
 
 def shard_records(files: Mapping[str, ListedFile]) -> dict[str, ListedFile]:

@@ -1,18 +1,18 @@
-"""Whether two tokenizers give the same ids: what a model was trained with, and what its next tokens
-are made by.
+"""Whether two tokenizers give the same ids: the one that a model was trained with, and the one that
+makes its next tokens.
 
-Reads tokenizer.json, and in a transformers folder tokenizer_config.json; imports no torch.
+Reads tokenizer.json, and tokenizer_config.json in a transformers folder; imports no torch.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.store.files import fingerprint, read_json
-from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON
+from pipeline.store.files import fingerprint
+from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS
+from pipeline.tokens.tokenizer_json import special_token
 
 PROBE_TEXTS = (
     *EDGE_STRINGS,
@@ -21,78 +21,86 @@ PROBE_TEXTS = (
     "Größe, naïve façade, Ελληνικά, Привет мир, שלום עולם, 東京都, 안녕하세요, नमस्ते",
     "https://example.org/a_b?c=1&d=%20#e  <b>bold</b> \\frac{a}{b} $x_1$",
 )
-SHOWN = 3
+"""Texts whose ids are compared."""
+MOST_NAMED = 3
+"""Tokens, and texts, that a message names."""
+BEHIND_ALL_IDS = 1 << 62
+"""Sorts tokens without an id behind all others."""
 
 
 @dataclass(frozen=True)
-class Ids:
-    """What a tokenizer gives."""
+class TokenizerIds:
+    """What two tokenizers are compared by."""
 
     vocabulary: dict[str, int]
-    """Token -> id, added tokens too."""
+    """Token -> id, added tokens included."""
     probes: list[list[int]]
-    """Ids of each of PROBE_TEXTS; the text of a special token stays text."""
+    """Ids of each of PROBE_TEXTS; a special token that is written in a text stays text."""
     end_of_document: int | None
     """None where a folder names no eos_token."""
 
     def digest(self) -> str:
-        """Return a hash that two tokenizers share where they agree."""
+        """Return a hash that is the same for tokenizers that agree."""
         return fingerprint([sorted(self.vocabulary.items()), self.probes, self.end_of_document])
 
 
-def own_ids(folder: Path, end_of_document: int) -> Ids:
-    """Read a folder that `train-tokenizer` wrote; its report knows the end-of-document id."""
+def own_ids(folder: Path, end_of_document: int) -> TokenizerIds:
+    """Read a folder that `train-tokenizer` wrote; its manifest has the end-of-document id."""
     vocabulary, probes = _read(folder / TOKENIZER_JSON)
-    return Ids(vocabulary, probes, end_of_document)
+    return TokenizerIds(vocabulary, probes, end_of_document)
 
 
-def folder_ids(folder: Path) -> Ids:
-    """Read the tokenizer of a transformers folder. Raises DataError where there is none that can be
-    compared."""
+def folder_ids(folder: Path) -> TokenizerIds:
+    """Read the tokenizer of a transformers folder.
+
+    Raises DataError where tokenizer.json is missing, or is not a tokenizer.
+    """
     file = folder / TOKENIZER_JSON
     if not file.is_file():
         raise DataError(
-            f"model.pretrained = {folder}: holds no tokenizer.json, so that nothing says what its "
-            "ids mean. Save the model's "
-            "tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+            f"model.pretrained = {folder}: holds no tokenizer.json, so the meaning of its ids is "
+            "not known. Save the model's tokenizer there: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     vocabulary, probes = _read(file)
-    settings = read_json(folder / TOKENIZER_CONFIG)
-    end: Any = settings.get("eos_token") if isinstance(settings, dict) else None
-    token = end.get("content") if isinstance(end, dict) else end
-    return Ids(vocabulary, probes, vocabulary.get(token) if isinstance(token, str) else None)
+    end_token = special_token(folder, "eos_token")
+    end_of_document = None
+    if end_token is not None:
+        end_of_document = vocabulary.get(end_token)
+    return TokenizerIds(vocabulary, probes, end_of_document)
 
 
-def disagreements(ours: Ids, theirs: Ids) -> list[str]:
-    """Name what differs, the first tokens and texts of each kind; nothing where the two agree."""
-    # The vocabularies.
-    problems = []
+def disagreements(ours: TokenizerIds, theirs: TokenizerIds) -> list[str]:
+    """Describe each difference, with the first tokens and texts; empty where the two agree."""
+    # The vocabularies, in the order of our ids.
+    problems: list[str] = []
     if len(ours.vocabulary) != len(theirs.vocabulary):
         problems.append(
             f"{len(ours.vocabulary)} tokens in data_dir/tokenizer, {len(theirs.vocabulary)} in the "
             "model's"
         )
     tokens = sorted(
-        {*ours.vocabulary, *theirs.vocabulary}, key=lambda t: (ours.vocabulary.get(t, 1 << 62), t)
+        {*ours.vocabulary, *theirs.vocabulary},
+        key=lambda token: (ours.vocabulary.get(token, BEHIND_ALL_IDS), token),
     )
     differing = [
         token for token in tokens if ours.vocabulary.get(token) != theirs.vocabulary.get(token)
     ]
     problems += [
-        f"token {token!r} is {_shown(ours.vocabulary.get(token))} in data_dir/tokenizer, "
-        f"{_shown(theirs.vocabulary.get(token))} in the model's"
-        for token in differing[:SHOWN]
+        f"token {token!r} is {_id_in_words(ours.vocabulary.get(token))} in data_dir/tokenizer, "
+        f"{_id_in_words(theirs.vocabulary.get(token))} in the model's"
+        for token in differing[:MOST_NAMED]
     ]
-    if len(differing) > SHOWN:
-        problems.append(f"and {len(differing) - SHOWN} further tokens")
+    if len(differing) > MOST_NAMED:
+        problems.append(f"and {len(differing) - MOST_NAMED} further tokens")
 
-    # Other ids of a text say something new only where every token has the same id.
+    # Where tokens have other ids, so do texts: that would say nothing new.
     if not differing:
         pairs = zip(PROBE_TEXTS, ours.probes, theirs.probes, strict=True)
-        texts = [text for text, mine, other in pairs if mine != other]
-        problems += [f"the text {text[:40]!r} has other ids" for text in texts[:SHOWN]]
+        texts = [text for text, our_ids, their_ids in pairs if our_ids != their_ids]
+        problems += [f"the text {text[:40]!r} has other ids" for text in texts[:MOST_NAMED]]
 
-    # A folder without an eos_token leaves the end of a document open.
+    # A folder without an eos_token says nothing about the end of a document.
     if theirs.end_of_document not in (None, ours.end_of_document):
         problems.append(
             f"documents end with id {ours.end_of_document} in data_dir, with "
@@ -101,13 +109,14 @@ def disagreements(ours: Ids, theirs: Ids) -> list[str]:
     return problems
 
 
-def _shown(number: int | None) -> str:
+def _id_in_words(number: int | None) -> str:
     if number is None:
         return "no token"
     return f"id {number}"
 
 
 def _read(file: Path) -> tuple[dict[str, int], list[list[int]]]:
+    """Return a tokenizer's vocabulary, and its ids of PROBE_TEXTS."""
     from tokenizers import Tokenizer
 
     try:

@@ -1,12 +1,13 @@
-"""Token ids that exist already (sources of kind `megatron`): checked, and linked instead of copied.
+"""Check token ids that exist already (sources of kind `megatron`), and link them.
 
 Reads pairs of `.bin` and `.idx` files where they lie (`existing_pairs.py`); writes links to them in
 data_dir/tokens/<source>, named `train_<stem>` or `validation_<stem>`. The originals are never
-written to. Terabytes are not read for a checksum: what stands for it in the manifest is the
-identity of name, size and time of change, and a checksum of 16 blocks.
+written to. They may be terabytes, so they are not read for a checksum: the manifest has a hash of
+name, size and time of change instead, and a checksum of 16 blocks.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,29 +20,29 @@ from pipeline.store.files import fingerprint, temporary_path
 from pipeline.store.records import LinkedFileRecord
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.existing_pairs import Pair
-from pipeline.tokens.indexed_dataset import (
-    BLOCK_DOCUMENTS,
-    Shard,
-    sample_checksum,
-)
+from pipeline.tokens.indexed_dataset import BLOCK_DOCUMENTS, Shard, sample_checksum
 from pipeline.work.executor import Task, report_progress
 
 SAMPLED_IDS = 1 << 20
-"""Ids checked in one stretch; a pair has SAMPLED_PLACES of them, the first ids, the last ones, and
-between."""
+"""Ids of one stretch that is checked."""
 SAMPLED_PLACES = 4
+"""Stretches of a pair that are checked: the first ids, the last ones, and evenly between."""
+MOST_BYTES_OF_AN_ID = 4
 SAMPLED_DOCUMENTS = 10_000
-"""Documents per pair at most, spread evenly, whose last id is looked at."""
+"""Documents of a pair, at most, whose last id is looked at; they are spread evenly."""
 
 
 def pair_tasks(
     pairs: Mapping[str, Sequence[Pair]], folder: Path, tokenizer: TokenizerCounts
 ) -> list[Task]:
-    """Return a task for each pair. `tokenizer`: the counts of the tokenizer's manifest."""
+    """Return a task for each pair.
+
+    `tokenizer`: counts of the tokenizer's manifest.
+    """
     vocab_size = tokenizer["vocab_size"]
     end = tokenizer["end_of_document_id"]
-    tasks = []
-    for pair in (pair for of_source in pairs.values() for pair in of_source):
+    tasks: list[Task] = []
+    for pair in chain.from_iterable(pairs.values()):
         arguments = {
             "pair": pair,
             "folder": folder,
@@ -51,9 +52,9 @@ def pair_tasks(
         files = [
             [str(file), identity(pair.name + suffix, file)] for suffix, file in pair.files.items()
         ]
-        size = min(
-            pair.files[".bin"].stat().st_size, SAMPLED_PLACES * SAMPLED_IDS * 4
-        )  # what is read of it
+        # Work is measured in the bytes that are read.
+        most_read = SAMPLED_PLACES * SAMPLED_IDS * MOST_BYTES_OF_AN_ID
+        size = min(pair.files[".bin"].stat().st_size, most_read)
         # One less: `tokenize` had a version before it took pairs.
         key = fingerprint([versions.TOKENIZE - 1, files, vocab_size, end])
         tasks.append(Task(f"{pair.source}~{pair.name}", take_over, arguments, key, size))
@@ -61,21 +62,23 @@ def pair_tasks(
 
 
 class LinkedPair(TokenCounts):
-    """What a task has found in a pair that exists already."""
+    """Result of the task of one existing pair."""
 
     dtype: str
-    """numpy's name of the type of its ids."""
+    """Type of the ids, as numpy names it."""
     documents_checked: int
     """Documents whose last id was looked at."""
     documents_ended: int
-    """Those of them that end with the tokenizer's end-of-document id."""
+    """Checked documents whose last id is the tokenizer's end-of-document id."""
     files: dict[str, LinkedFileRecord]
-    """Path below the stage's folder -> the link."""
+    """Path below the stage's folder -> record of the link."""
 
 
 def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> LinkedPair:
-    """Check a pair and link it. Raises DataError where it is no indexed dataset, or its ids are of
-    another tokenizer."""
+    """Check a pair and link it.
+
+    Raises DataError where the pair is not an indexed dataset, or has ids of another tokenizer.
+    """
     # Check before anything is linked.
     shard = indexed_dataset.read(pair.prefix, pair.remedy)
     _check_index(pair, shard)
@@ -116,21 +119,22 @@ def settle(
     results: Mapping[str, LinkedPair],
     tokenizer: TokenizerCounts,
 ) -> dict[str, str]:
-    """Return each source's data type, and warn of documents that do not end as ours do.
+    """Return the type of each source's ids, and warn of documents that do not end as ours do.
 
     Raises DataError where the pairs of one source differ in their type: a source is read as one
     array.
     """
-    dtypes = {}
-    for source, found in pairs.items():
-        # Collect what the tasks found in this source's pairs.
+    dtypes: dict[str, str] = {}
+    for source, of_source in pairs.items():
+        # Collect the results of this source's pairs.
         by_dtype: dict[str, list[Pair]] = {}
-        checked = ended = 0
-        for pair in found:
+        checked = 0
+        ended = 0
+        for pair in of_source:
             result = results[f"{source}~{pair.name}"]
             by_dtype.setdefault(result["dtype"], []).append(pair)
-            checked = checked + result["documents_checked"]
-            ended = ended + result["documents_ended"]
+            checked += result["documents_checked"]
+            ended += result["documents_ended"]
 
         # A source is read as one array, so its pairs need one type.
         if len(by_dtype) > 1:
@@ -139,8 +143,7 @@ def settle(
             )
             raise DataError(
                 f"sources.{source}: its pairs hold ids of different types, {example}. Make a "
-                "source of each type "
-                f"(data.mixture weighs them)."
+                "source of each type (data.mixture weighs them)."
             )
         dtypes[source] = next(iter(by_dtype))
 
@@ -148,33 +151,31 @@ def settle(
         if ended < checked:
             warn(
                 f"source {source}: {checked - ended:,} of {checked:,} documents looked at do not "
-                "end with the "
-                f"tokenizer's end-of-document id, {tokenizer['end_of_document_id']}. They are "
-                "trained on as they are; "
-                "nothing tells the model where they end. Were they made with --append-eod, and by "
-                "tokenizer.path?"
+                f"end with the tokenizer's end-of-document id, {tokenizer['end_of_document_id']}. "
+                "They are trained on as they are; nothing tells the model where they end. Were "
+                "they made with --append-eod, and by tokenizer.path?"
             )
     return dtypes
 
 
 def identity(name: str, file: Path) -> str:
-    """Return what stands for a checksum: it changes when the file is replaced or written to,
-    wherever it lies.
+    """Return a text in place of a checksum, which changes when the file is replaced or written to.
 
-    `name`: of the link to it.
+    The text does not depend on the folder of the file. `name`: name of the link to the file.
     """
     status = file.stat()
     return "name, size, time: " + fingerprint([name, status.st_size, status.st_mtime_ns])
 
 
 def _check_index(pair: Pair, shard: Shard) -> None:
+    """Refuse document entries that do not cover all sequences in order."""
     sequences = len(shard.lengths)
     documents = shard.documents
     blocks = range(0, len(documents), BLOCK_DOCUMENTS)
-    in_order = all(
+    is_sorted = all(
         (np.diff(documents[start : start + BLOCK_DOCUMENTS + 1]) >= 0).all() for start in blocks
     )
-    if len(documents) == 0 or documents[0] != 0 or documents[-1] != sequences or not in_order:
+    if len(documents) == 0 or documents[0] != 0 or documents[-1] != sequences or not is_sorted:
         raise DataError(
             f"{pair.files['.idx']}: its document entries do not go from sequence 0 to {sequences}. "
             f"{pair.remedy}"
@@ -182,29 +183,39 @@ def _check_index(pair: Pair, shard: Shard) -> None:
 
 
 def _check_ids(pair: Pair, shard: Shard, vocab_size: int) -> None:
-    """Look at SAMPLED_PLACES stretches; an id that is out of range anywhere else is found only in
-    training."""
+    """Refuse ids that the tokenizer does not have, in SAMPLED_PLACES stretches.
+
+    A wrong id anywhere else is found only in training.
+    """
     last = max(len(shard.ids) - SAMPLED_IDS, 0)
     for place in range(SAMPLED_PLACES):
         start = last * place // (SAMPLED_PLACES - 1)
         ids = shard.ids[start : start + SAMPLED_IDS]
-        if len(ids) and not (ids.min() >= 0 and ids.max() < vocab_size):
-            wrong = int(ids.max()) if ids.max() >= vocab_size else int(ids.min())
+        if len(ids) == 0:
+            continue
+        smallest = int(ids.min())
+        largest = int(ids.max())
+        wrong = None
+        if largest >= vocab_size:
+            wrong = largest
+        elif smallest < 0:
+            wrong = smallest
+        if wrong is not None:
             raise DataError(
                 f"{pair.files['.bin']}: holds the id {wrong:,}, and the tokenizer has the ids 0 to "
-                f"{vocab_size - 1:,}. "
-                f"Set tokenizer.path to the tokenizer that made the pair. {pair.remedy}"
+                f"{vocab_size - 1:,}. Set tokenizer.path to the tokenizer that made the pair. "
+                f"{pair.remedy}"
             )
 
 
 def _document_ends(shard: Shard, end_of_document: int) -> tuple[int, int]:
-    """Return how many documents were looked at, spread evenly, and how many of them end with the
-    id."""
+    """Return how many documents were looked at, and how many of them end with the id."""
     count = min(len(shard.documents) - 1, SAMPLED_DOCUMENTS)
     places = np.arange(count) * (len(shard.documents) - 1) // max(count, 1)
     lasts = shard.documents[places + 1] - 1
-    filled = lasts >= shard.documents[places]  # a document without sequences ends nowhere
-    lasts = lasts[filled]
+    # A document without sequences, or with an empty last one, has no last id.
+    has_sequences = lasts >= shard.documents[places]
+    lasts = lasts[has_sequences]
     lasts = lasts[shard.lengths[lasts] > 0]
     ends = shard.offsets[lasts] // shard.ids.itemsize + shard.lengths[lasts] - 1
     return count, int((shard.ids[ends] == end_of_document).sum())

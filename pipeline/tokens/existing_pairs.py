@@ -1,6 +1,7 @@
 """The source kind `megatron`: token ids that exist already, as pairs of `.bin` and `.idx` files.
 
-Finds the pairs where they lie, and describes them; reads no file's content.
+Finds the pairs where they lie, and describes them for the stage's fingerprint. Reads names, sizes
+and times of files, but not their content.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.file_search import SourceFiles
@@ -21,40 +21,45 @@ from pipeline.tokens.kinds.tokenizer_kind import tokenizer_kind
 
 FIELDS = {"train": "paths", "validation": "validation_paths"}
 """Split -> the setting that names its pairs."""
-REMEDY = "Copy the pair again, or take it out of sources.{source}.{field}."
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One indexed dataset that somebody else made."""
+    """One indexed dataset that was made elsewhere."""
 
     source: str
     split: str
     prefix: Path
-    """Absolute, without `.bin` and `.idx`."""
+    """Absolute path without `.bin` and `.idx`."""
 
     @property
     def name(self) -> str:
-        """How it is called in data_dir/tokens/<source>."""
+        """Name in data_dir/tokens/<source>."""
         return f"{self.split}_{self.prefix.name}"
 
     @property
     def files(self) -> dict[str, Path]:
+        """Suffix -> file."""
         return {suffix: with_suffix(self.prefix, suffix) for suffix in PAIR}
 
     @property
     def remedy(self) -> str:
-        return REMEDY.format(source=self.source, field=FIELDS[self.split])
+        """What to do about a pair that cannot be used, for messages."""
+        setting = f"sources.{self.source}.{FIELDS[self.split]}"
+        return f"Copy the pair again, or take it out of {setting}."
 
 
 class ExistingPairs(SourceKind):
-    """Token ids instead of text: `prepare` has nothing to do for them, `tokenize` links them."""
+    """Token ids instead of text: `prepare` has nothing to do, `tokenize` links the pairs."""
 
     has_documents = False
     takes_validation_paths = True
 
     def wrong_settings(self, config: RunConfig, name: str) -> list[str]:
-        """Describe also a tokenizer that is still to be made: it cannot have made the ids."""
+        """Describe what any kind refuses, and a tokenizer that is yet to be learned.
+
+        Such a tokenizer cannot have made the ids.
+        """
         problems = super().wrong_settings(config, name)
         if tokenizer_kind(config).is_learned:
             problems.append(
@@ -79,10 +84,13 @@ class ExistingPairs(SourceKind):
         return iter(())
 
 
-def inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe every existing pair for the stage's fingerprint; what is missing is described too,
-    and so is stale."""
-    described = {}
+def inventory(config: RunConfig) -> dict[str, str]:
+    """Describe every existing pair for the stage's fingerprint.
+
+    What is wrong with a source's pairs is described instead of them: its message differs from any
+    description, so the stage is stale.
+    """
+    described: dict[str, str] = {}
     for name, source in config.sources.items():
         if source.has_documents:
             continue
@@ -98,10 +106,11 @@ def inventory(config: RunConfig) -> dict[str, Any]:
 def find_pairs(config: RunConfig) -> dict[str, list[Pair]]:
     """Return the pairs of each source that has no documents.
 
-    Raises one DataError with all paths that give no pair, halves of pairs, and pairs that are named
-    twice.
+    Raises one DataError with every path that gives no pair, every half of a pair, and pairs that
+    share a name or are both trained on and held out.
     """
-    found, problems = {}, []
+    found: dict[str, list[Pair]] = {}
+    problems: list[str] = []
     for name, source in config.sources.items():
         if source.has_documents:
             continue
@@ -115,13 +124,15 @@ def find_pairs(config: RunConfig) -> dict[str, list[Pair]]:
 
 
 def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
-    """Yield a source's pairs, sorted by name within a split. Raises DataError with all that is
-    wrong with them."""
+    """Yield a source's pairs, sorted by name within a split.
+
+    Raises DataError with everything that is wrong with them.
+    """
     settings = config.sources[source]
     problems: list[str] = []
     pairs: list[Pair] = []
     for split, paths in (("train", settings.paths), ("validation", settings.validation_paths)):
-        prefixes = set()
+        prefixes: set[Path] = set()
         for path in paths:
             setting = f"sources.{source}.{FIELDS[split]}: {path}"
             try:
@@ -129,10 +140,9 @@ def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
             except DataError as error:
                 problems.append(str(error))
             except OSError as error:
-                why = f"{error.filename} cannot be read: {error.strerror}"
                 problems.append(
-                    f"{setting}: {why}. Correct the path in the run file, or the file's "
-                    "permissions."
+                    f"{setting}: {error.filename} cannot be read: {error.strerror}. Correct the "
+                    "path in the run file, or the file's permissions."
                 )
         pairs += [
             Pair(source, split, prefix) for prefix in sorted(prefixes, key=lambda p: (p.name, p))
@@ -144,30 +154,15 @@ def _pairs_of(config: RunConfig, source: str) -> Iterator[Pair]:
 
 
 def _prefixes(path: Path, setting: str) -> Iterator[Path]:
-    """Expand a prefix, a file of a pair, a glob or a folder."""
-    # Find the files that the path names.
-    if path.is_dir():
-        files = list(_pair_files(path))
-    elif path.suffix in PAIR and path.exists():
-        files = [path]
-    else:  # a prefix, or a glob
-        forms = [path, *(Path(f"{path}{suffix}") for suffix in PAIR)]
-        is_plain = any(form.exists() for form in forms)
-        matches = (
-            forms if is_plain else [match for form in forms for match in expand_pattern(form)[1]]
-        )
-        files = [match for match in matches if match.suffix in PAIR and match.is_file()]
-        files += [file for match in matches if match.is_dir() for file in _pair_files(match)]
-
+    """Yield the prefixes that a prefix, a file of a pair, a glob or a folder stands for."""
     # A path that names nothing is a mistake.
+    files = _files_named_by(path)
     if not files:
-        what = (
-            "holds no .bin and .idx"
-            if path.is_dir()
-            else "is no pair: there is no such .bin and .idx"
-        )
+        problem = "is no pair: there is no such .bin and .idx"
+        if path.is_dir():
+            problem = "holds no .bin and .idx"
         raise DataError(
-            f"{setting} {what}. Correct the path in the run file, or put the pair there."
+            f"{setting} {problem}. Correct the path in the run file, or put the pair there."
         )
 
     # Each file needs the other half of its pair.
@@ -184,25 +179,46 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
     yield from prefixes
 
 
+def _files_named_by(path: Path) -> list[Path]:
+    """Return the `.bin` and `.idx` files that a path of the run file stands for."""
+    if path.is_dir():
+        return list(_pair_files(path))
+    if path.suffix in PAIR and path.exists():
+        return [path]
+
+    # A prefix, or a glob: of prefixes, files or folders.
+    forms = [path, *(Path(f"{path}{suffix}") for suffix in PAIR)]
+    matches = forms
+    if not any(form.exists() for form in forms):
+        matches = [match for form in forms for match in expand_pattern(form)[1]]
+    files = [match for match in matches if match.suffix in PAIR and match.is_file()]
+    for match in matches:
+        if match.is_dir():
+            files += _pair_files(match)
+    return files
+
+
 def _pair_files(folder: Path) -> Iterator[Path]:
     return (file for file in walk_files(folder, PAIR) if file.suffix in PAIR)
 
 
 def _clashes(pairs: Sequence[Pair]) -> list[str]:
-    """Name pairs that would get one link, and pairs that are both trained on and held out."""
-    problems = []
-    for one, other in pairwise(pairs):  # sorted by name
-        if one.name == other.name:
+    """Name pairs that would get the same link, and pairs that are both trained on and held out.
+
+    `pairs`: sorted by name within a split.
+    """
+    problems: list[str] = []
+    for pair, next_pair in pairwise(pairs):
+        if pair.name == next_pair.name:
             problems.append(
-                f"sources.{one.source}.{FIELDS[one.split]}: two pairs have one name, {one.prefix} "
-                f"and {other.prefix}. "
-                f"Rename one, or make a source of each folder (data.mixture weighs them)."
+                f"sources.{pair.source}.{FIELDS[pair.split]}: two pairs have one name, "
+                f"{pair.prefix} and {next_pair.prefix}. Rename one, or make a source of each "
+                "folder (data.mixture weighs them)."
             )
     held_out = {pair.prefix.resolve(): pair for pair in pairs if pair.split == "validation"}
     problems += [
         f"sources.{pair.source}: {pair.prefix} stands in paths and in validation_paths. What is "
-        "held out must not be "
-        f"trained on: take it out of one of them."
+        "held out must not be trained on: take it out of one of them."
         for pair in pairs
         if pair.split == "train" and pair.prefix.resolve() in held_out
     ]

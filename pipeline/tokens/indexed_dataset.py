@@ -1,12 +1,13 @@
-"""Megatron-LM's indexed dataset, byte for byte: `.bin` holds the ids, `.idx` where each document
-lies.
+"""Write and read Megatron-LM's indexed dataset, byte for byte.
 
-`.idx`, little-endian: magic `MMIDIDX\\0\\0`, version uint64 = 1, dtype code uint8, sequences
-uint64, document entries uint64 (documents + 1), then sequence lengths in tokens int32[sequences],
-offsets in bytes int64[sequences], and the first sequence of each document int64[documents + 1].
-Here each document is one sequence. Beside them, `.doc` holds each document's row in the Parquet
-shard of the same name, int64 little-endian, without a header. Source: Megatron-LM,
-megatron/core/datasets/indexed_dataset.py.
+`.bin` holds the ids of all documents, `.idx` the place of each document in `.bin`. `.idx` is
+little-endian: magic `MMIDIDX\\0\\0`, version uint64 = 1, dtype code uint8, sequences uint64,
+document entries uint64 (documents + 1), then sequence lengths in tokens int32[sequences], offsets in
+bytes int64[sequences], and the first sequence of each document int64[documents + 1]. A document that
+is written here is one sequence. A third file, `.doc`, holds each document's row in the Parquet shard
+of the same name, int64 little-endian, without a header.
+
+Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 """
 
 import os
@@ -33,10 +34,11 @@ DTYPE_OF_CODE = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64,
 """Megatron's and GPT-NeoX's codes of integers; they disagree on 6 and 7, which are float types."""
 SUFFIXES = (".bin", ".idx", ".doc")
 PAIR = (".bin", ".idx")
-"""What training reads; their records have `samples`."""
+"""Suffixes of the files that training reads; their records in the manifest have `samples`."""
 BLOCK_DOCUMENTS = 1 << 16
 """Documents whose index entries are held in memory at once."""
 SAMPLED_BLOCKS = 16
+"""Blocks of a file that `sample_checksum` reads."""
 SAMPLED_BLOCK_BYTES = 4096
 
 
@@ -48,13 +50,15 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 def with_suffix(prefix: Path, suffix: str) -> Path:
-    """Return a shard's file; a prefix may hold dots."""
+    """Return a shard's file; unlike `Path.with_suffix`, this keeps dots in the prefix."""
     return prefix.with_name(prefix.name + suffix)
 
 
 def sample_checksum(path: Path) -> str:
-    """Return the xxh3_128 of SAMPLED_BLOCKS blocks spread evenly from the first to the last, of a
-    small file of all of it."""
+    """Return the xxh3_128 of SAMPLED_BLOCKS blocks, spread evenly from the first to the last one.
+
+    A file smaller than the blocks together is read as a whole.
+    """
     digest = xxhash.xxh3_128()
     last = SAMPLED_BLOCKS - 1
     with path.open("rb", buffering=0) as file:
@@ -69,25 +73,27 @@ def sample_checksum(path: Path) -> str:
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """Return `count` bytes from an offset, fewer only where the file ends; a network file system
-    may give them in parts."""
+    """Return `count` bytes from an offset, fewer only where the file ends."""
     content = b""
-    while len(content) < count and (
-        more := os.pread(descriptor, count - len(content), offset + len(content))
-    ):
-        content += more
+    while len(content) < count:
+        # A network file system may give fewer bytes than it was asked for.
+        part = os.pread(descriptor, count - len(content), offset + len(content))
+        if not part:
+            break
+        content += part
     return content
 
 
 class ShardWriter:
     """Writes one shard, batch by batch; memory does not grow with the documents.
 
-    Use as a context manager: files appear under their names on `finish`, `.idx` last, and leaving
-    without it leaves nothing.
+    Use as a context manager: `finish` gives the files their names, `.idx` last. Left without
+    `finish`, no file remains.
     """
 
     def __init__(self, prefix: Path, dtype: np.dtype) -> None:
-        self.documents = self.tokens = 0
+        self.documents = 0
+        self.tokens = 0
         self._prefix = prefix
         self._dtype = dtype
         prefix.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +104,8 @@ class ShardWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> "ShardWriter":
-        self._bin, self._doc = (self._open(suffix) for suffix in (".bin", ".doc"))
+        self._bin = self._open(".bin")
+        self._doc = self._open(".doc")
         self._lengths = self._stack.enter_context(self._lengths_path.open("w+b"))
         return self
 
@@ -113,8 +120,11 @@ class ShardWriter:
             path.unlink(missing_ok=True)
 
     def add(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> None:
-        """Append documents: ids `(tokens,)`, their lengths `(documents,)`, their Parquet rows
-        `(documents,)`."""
+        """Append documents.
+
+        `ids`: `(tokens,)`. `lengths`: tokens of each document, `(documents,)`. `rows`: row of each
+        document in the Parquet shard, `(documents,)`.
+        """
         self._bin.write(ids.astype(self._dtype, copy=False).data)
         self._doc.write(rows.astype("<i8").data)
         self._lengths.write(lengths.astype("<i4").data)
@@ -122,8 +132,7 @@ class ShardWriter:
         self.tokens += len(ids)
 
     def finish(self) -> dict[str, FileRecord]:
-        """Complete the files and return the record of each by suffix; what is sampled is still in
-        the page cache."""
+        """Complete the files; return the record of each by its suffix."""
         # The index: header, lengths, offsets in bytes, first sequences.
         index = self._open(".idx")
         index.write(
@@ -150,7 +159,7 @@ class ShardWriter:
         for suffix in files:
             self._temporary[suffix].replace(paths[suffix])
 
-        # Describe the files for the manifest.
+        # Describe the files for the manifest; the samples are still in the page cache.
         records = {suffix: files[suffix].record() for suffix in SUFFIXES}
         for suffix in PAIR:
             records[suffix]["samples"] = sample_checksum(paths[suffix])
@@ -161,7 +170,10 @@ class ShardWriter:
 
     def _written_lengths(self) -> Iterator[np.ndarray]:
         self._lengths.seek(0)
-        while block := self._lengths.read(4 * BLOCK_DOCUMENTS):
+        while True:
+            block = self._lengths.read(4 * BLOCK_DOCUMENTS)
+            if not block:
+                return
             yield np.frombuffer(block, "<i4")
 
 
@@ -171,14 +183,13 @@ class Shard:
 
     prefix: Path
     ids: np.ndarray
-    """`(tokens,)`, all sequences one after another."""
+    """Ids of all sequences, one after another, `(tokens,)`."""
     lengths: np.ndarray
-    """`(sequences,) int32`, in tokens."""
+    """Length of each sequence in tokens, `(sequences,) int32`."""
     offsets: np.ndarray
-    """`(sequences,) int64`, in bytes."""
+    """Offset of each sequence in bytes, `(sequences,) int64`."""
     documents: np.ndarray
-    """`(documents + 1,) int64`: the first sequence of each document, and the number of
-    sequences."""
+    """First sequence of each document, then the number of sequences, `(documents + 1,) int64`."""
 
     def document(self, index: int) -> np.ndarray:
         """Return one document's ids, its end-of-document id last."""
@@ -188,8 +199,7 @@ class Shard:
         return self.ids[start : start + int(self.lengths[first:last].sum(dtype=np.int64))]
 
     def document_lengths(self) -> np.ndarray:
-        """Return each document's length in tokens, all its sequences together, `(documents,)
-        int64`."""
+        """Return the tokens of each document, of all its sequences, `(documents,) int64`."""
         ends = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         return np.diff(ends[self.documents])
 
@@ -199,24 +209,25 @@ class Shard:
 
 
 def made_again(path: Path) -> str:
-    """Say how a wrong file of data_dir/tokens is made again; what is finished, stage or task, is
-    not looked into."""
-    delete = (
-        f"{path} and {manifest_path(path.parents[1])}"
-        if os.path.lexists(path)
-        else f"{manifest_path(path.parents[1])}"
-    )
+    """Return how a wrong file of data_dir/tokens is made again.
+
+    Both have to be deleted: a finished stage checks no file, a finished task no content.
+    """
+    delete = f"{manifest_path(path.parents[1])}"
+    if os.path.lexists(path):
+        delete = f"{path} and {delete}"
     return f"Delete {delete}, then run `pipeline tokenize`: it makes that shard again."
 
 
 def read(prefix: Path, remedy: str | None = None) -> Shard:
-    """Open a shard. Raises DataError, which ends with `remedy`, where a file is missing, of another
-    format or too short.
+    """Open a shard.
 
-    Without one the shard is of data_dir/tokens, and the remedy `made_again`.
+    Raises DataError where a file is missing, of another format or too short. The message ends with
+    `remedy`; without one, the shard is taken to lie in data_dir/tokens, where `made_again` helps.
     """
-    # The files, and what a message about one of them ends with.
-    index, data = (with_suffix(prefix, suffix) for suffix in (".idx", ".bin"))
+    # The files, and the end of a message about one of them.
+    index = with_suffix(prefix, ".idx")
+    data = with_suffix(prefix, ".bin")
 
     def ending(wrong: Path) -> str:
         return remedy or made_again(wrong)
@@ -231,7 +242,7 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
             )
         if code not in DTYPE_OF_CODE:
             raise DataError(
-                f"{index}: its data type, code {code}, is none of token ids. {ending(index)}"
+                f"{index}: its data type, code {code}, is not one of token ids. {ending(index)}"
             )
         lengths = _mapped(index, "<i4", HEADER.size, sequences)
         offsets = _mapped(index, "<i8", HEADER.size + 4 * sequences, sequences)
@@ -240,11 +251,11 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
     except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{index}: cannot be read ({error}). {ending(index)}") from None
 
-    # Compare the parts with each other.
-    if (
-        len(documents) and documents[-1] < sequences
-    ):  # GPT-NeoX's merge_file_ copies no document entries
+    # GPT-NeoX's merge_file_ copies no document entries: each sequence is a document then.
+    if len(documents) and documents[-1] < sequences:
         documents = np.arange(sequences + 1)
+
+    # Index and ids have to be of one shard.
     if len(ids) != int(lengths.sum(dtype=np.int64)):
         raise DataError(
             f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. "
@@ -256,8 +267,10 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
 def _mapped(
     path: Path, dtype: np.dtype | str, offset: int = 0, count: int | None = None
 ) -> np.ndarray:
-    """Map a file, or `count` values from byte `offset`; an empty one cannot be mapped and is an
-    empty array."""
+    """Map a file, or `count` values from byte `offset`.
+
+    What is empty cannot be mapped; it becomes an empty array.
+    """
     if count == 0 or path.stat().st_size == 0:
         return np.zeros(0, dtype)
-    return np.memmap(path, dtype, "r", offset, None if count is None else (count,))
+    return np.memmap(path, dtype, "r", offset, count)

@@ -1,9 +1,9 @@
-"""`pipeline inspect`: what the data looks like, before and after tokenization.
+"""`pipeline inspect`: show what the data looks like, before and after tokenization.
 
-Reads data_dir/documents, and of data_dir/tokenizer and data_dir/tokens what is there and was made
+Reads data_dir/documents; also data_dir/tokenizer and data_dir/tokens where they exist and were made
 from these documents. A source whose ids existed already has no documents there: its shards are the
-`.idx` files, its texts decoded ids. Returns JSON values; `inspect_view` prints them. Imports
-nothing that takes a second to import.
+`.idx` files, and its texts are decoded ids. Returns JSON values, which `inspect_view` prints.
+Imports nothing that takes a second to import.
 """
 
 import random
@@ -13,12 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus.documents import (
-    SPLITS,
-    DocumentRow,
-    read_documents,
-    shard_footer,
-)
+from pipeline.corpus.documents import SPLITS, DocumentRow, read_documents, shard_footer
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.logs import note
@@ -40,40 +35,36 @@ from pipeline.tokens.inspected_data import (
 from pipeline.tokens.pieces import Pieces, as_text
 
 MOST_ENCODED_CHARACTERS = 1_000_000
-"""Longest part of a document without tokens on disk that is encoded to look at it."""
-
+"""Characters of a document that are encoded, where its tokens are not on disk."""
 MOST_FOUND = 20
-"""Documents shown of those that share an original id or url."""
+"""Documents of one original id or url that are shown."""
 SAMPLE_CHARACTERS = 240
-"""Length of the sample that the overview shows for each source."""
+"""Characters of the sample that the overview shows for each source."""
 
 
 def overview(data: Data, question: Question) -> Overview:
-    """Return per source its counts by split, and of the split that is asked for the lengths and one
-    document's beginning."""
+    """Describe the sources: their counts by split, lengths of documents, and a sample.
+
+    Lengths and sample, the beginning of one document, are of the split that is asked for.
+    """
+    # A sample shows tokens only where they are on disk.
+    shown = data
+    if not data.tokens:
+        shown = replace(data, pieces=None)
+    short = replace(question, characters=SAMPLE_CHARACTERS)
+
     sources: dict[str, SourceOverview] = {}
     for source in _sources(data, question):
-        # Sizes before and after tokenization.
         counts = data.counts[source]
         sizes = {split: counts["text_bytes"].get(split, 0) for split in SPLITS}
-        tokens: dict[str, int | None] = dict.fromkeys(SPLITS)
-        if data.tokens is not None:
-            in_splits = data.tokens.get(source, {})
-            for split in SPLITS:
-                tokens[split] = in_splits[split]["tokens"] if split in in_splits else 0
-
-        # The beginning of one document, without its tokens where they are not on disk.
-        short = replace(question, characters=SAMPLE_CHARACTERS)
-        picked = list(
-            _picked(data if data.tokens else replace(data, pieces=None), source, short, 1)
-        )
+        tokens = _tokens_by_split(data, source)
         sources[source] = {
             "documents": counts["documents"],
             "text_bytes": sizes,
             "tokens": tokens,
             "bytes_per_token": {split: _ratio(sizes[split], tokens[split]) for split in SPLITS},
             "lengths": lengths(data, source, question.split),
-            "sample": picked[0] if picked else None,
+            "sample": next(_picked(shown, source, short, 1), None),
         }
     return {
         "data_dir": str(data.folder),
@@ -84,6 +75,16 @@ def overview(data: Data, question: Question) -> Overview:
     }
 
 
+def _tokens_by_split(data: Data, source: str) -> dict[str, int | None]:
+    """Return the tokens of each split; None where there are no token files."""
+    if data.tokens is None:
+        return dict.fromkeys(SPLITS)
+    tokens: dict[str, int | None] = dict.fromkeys(SPLITS, 0)
+    for split, counts in data.tokens.get(source, {}).items():
+        tokens[split] = counts["tokens"]
+    return tokens
+
+
 def _ratio(size: int, tokens: int | None) -> float | None:
     if size and tokens:
         return size / tokens
@@ -91,16 +92,17 @@ def _ratio(size: int, tokens: int | None) -> float | None:
 
 
 def documents(data: Data, question: Question) -> list[ShownDocument]:
-    """Return the documents that are asked for. Raises UserError, saying what there is, where one
-    does not exist."""
+    """Return the documents that are asked for.
+
+    Raises UserError where one does not exist; the message names those that do.
+    """
     if question.id is not None:
         return _by_id(data, question)
     sources = _sources(data, question)
     if question.document is None:
+        count = question.samples or 1
         return [
-            found
-            for source in sources
-            for found in _picked(data, source, question, question.samples or 1)
+            document for source in sources for document in _picked(data, source, question, count)
         ]
     if len(sources) > 1:
         raise UserError(
@@ -117,29 +119,31 @@ def _sources(data: Data, question: Question) -> list[str]:
         return list(data.counts)
     if question.source not in data.counts:
         raise UserError(
-            f"--source {question.source}: {DataFolder(data.folder).documents} has no such source; there "
-            "are "
-            f"{', '.join(data.counts)}"
+            f"--source {question.source}: {DataFolder(data.folder).documents} has no such source; "
+            f"there are {', '.join(data.counts)}"
         )
     return [question.source]
 
 
 def _picked(data: Data, source: str, question: Question, count: int) -> Iterator[ShownDocument]:
-    """Yield documents picked at random from MOST_SHARDS shards of the split, the same ones for a
-    seed, in their order."""
+    """Yield documents of MOST_SHARDS shards, picked at random, in the order of the shards.
+
+    One seed picks the same documents every time.
+    """
     paths = spread(data.shards(source, question.split), MOST_SHARDS)
     total = sum(map(_rows, paths))
-    for number in sorted(
-        random.Random(f"{question.seed}/{source}").sample(range(total), min(count, total))
-    ):
-        found = _locate(paths, number)
-        assert found is not None
-        yield _document(data, found[0], question.split, found[1], question.characters)
+    generator = random.Random(f"{question.seed}/{source}")
+    for number in sorted(generator.sample(range(total), min(count, total))):
+        place = _locate(paths, number)
+        assert place is not None, "the numbers are below the sum of the rows"
+        yield _document(data, place[0], question.split, place[1], question.characters)
 
 
 def _locate(paths: Sequence[Path], number: int) -> tuple[Path, int] | None:
-    """Return the shard and the row of the document at a place, from 0, in shards one after another;
-    None: beyond them."""
+    """Return the shard and the row of document `number`, counted from 0 through all shards.
+
+    None where they have fewer documents.
+    """
     for path in paths:
         rows = _rows(path)
         if number < rows:
@@ -156,33 +160,34 @@ def _rows(path: Path) -> int:
 
 
 def _by_number(data: Data, source: str, number: int, question: Question) -> ShownDocument:
-    found = _locate(data.shards(source, question.split), number) if number >= 0 else None
-    if found is None:
+    place = None
+    if number >= 0:
+        place = _locate(data.shards(source, question.split), number)
+    if place is None:
         counts = data.counts[source]["documents"]
-        here = f"0 to {counts[question.split] - 1:,}" if counts[question.split] else "none"
+        existing = "none"
+        if counts[question.split]:
+            existing = f"0 to {counts[question.split] - 1:,}"
         other = next(split for split in SPLITS if split != question.split)
         raise UserError(
             f"--document {number}: source {source} has no such document in {question.split} "
-            f"(--split); there: {here}; "
-            f"in {other}: {counts[other]:,} documents"
+            f"(--split); there: {existing}; in {other}: {counts[other]:,} documents"
         )
-    return _document(data, found[0], question.split, found[1], question.characters)
+    return _document(data, place[0], question.split, place[1], question.characters)
 
 
 def _by_id(data: Data, question: Question) -> list[ShownDocument]:
-    """Find `source/shard/row`, or all documents with this original id or url."""
+    """Find the document `source/shard/row`, or all documents with this original id or url."""
     key = str(question.id)
-    found = find_documents(
-        DataFolder(data.folder).documents,
-        key,
-        [name for name in data.counts if name not in data.existing],
-    )
-    if len(found) > MOST_FOUND:
+    with_text = [name for name in data.counts if name not in data.existing]
+    ids = find_documents(DataFolder(data.folder).documents, key, with_text)
+    if len(ids) > MOST_FOUND:
         note(
-            f"{len(found):,} documents have the original id or url {key}; these are the first "
+            f"{len(ids):,} documents have the original id or url {key}; these are the first "
             f"{MOST_FOUND}"
         )
-    return [_by_own_id(data, own, question.characters) for own in found[:MOST_FOUND] or [key]]
+    shown = ids[:MOST_FOUND] or [key]
+    return [_by_own_id(data, own_id, question.characters) for own_id in shown]
 
 
 def _by_own_id(data: Data, identity: str, characters: int) -> ShownDocument:
@@ -190,16 +195,18 @@ def _by_own_id(data: Data, identity: str, characters: int) -> ShownDocument:
     if source not in data.counts or identity.count("/") != 2:
         raise UserError(
             f"--id {identity}: an id is source/shard/row; sources are {', '.join(data.counts)}, "
-            "for example "
-            f"{_example(data)}. Nor is it the original id or url of a document: in no meta is it "
-            "`id`, `url` or `*_id`."
+            f"for example {_example(data)}. Nor is it the original id or url of a document: in no "
+            "meta is it `id`, `url` or `*_id`."
         )
     paths = {path.stem: (path, split) for split in SPLITS for path in data.shards(source, split)}
     if stem not in paths:
         names = list(paths)
-        range_of = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        first_to_last = names[0]
+        if len(names) > 1:
+            first_to_last = f"{names[0]} to {names[-1]}"
         raise UserError(
-            f"--id {identity}: source {source} has no shard {stem}; it has {len(names)}, {range_of}"
+            f"--id {identity}: source {source} has no shard {stem}; it has {len(names)}, "
+            f"{first_to_last}"
         )
     path, split = paths[stem]
     rows = _rows(path)
@@ -209,6 +216,7 @@ def _by_own_id(data: Data, identity: str, characters: int) -> ShownDocument:
 
 
 def _example(data: Data) -> str:
+    """Return the id of a document that exists, for a message."""
     for source in data.counts:
         for split in SPLITS:
             paths = data.shards(source, split)
@@ -219,7 +227,7 @@ def _example(data: Data) -> str:
 
 def _document(data: Data, path: Path, split: str, row: int, characters: int) -> ShownDocument:
     """Read one row of a shard, with its tokens."""
-    record = _decoded(data, path, row) if path.suffix == ".idx" else read_documents(path, [row])[0]
+    record = _record(data, path, row)
     text = record["text"]
     shown = text[:characters]
     return {
@@ -237,18 +245,20 @@ def _document(data: Data, path: Path, split: str, row: int, characters: int) -> 
     }
 
 
-def _decoded(data: Data, path: Path, row: int) -> DocumentRow:
-    """Return a document of which there are only ids, as a row of a documents shard would be; it has
-    no meta."""
+def _record(data: Data, path: Path, row: int) -> DocumentRow:
+    """Return a row of a documents shard; of an `.idx` file, its decoded ids with empty meta."""
+    if path.suffix != ".idx":
+        return read_documents(path, [row])[0]
     pieces = data.pieces
     assert pieces is not None, "tokens have been made, so there is a tokenizer"
     ids = indexed_dataset.read(path.with_suffix("")).document(row)
-    known = [
+    # An id that the tokenizer lacks is left out here; `_tokens` refuses it.
+    parts = [
         pieces.of_id[i] for i in map(int, ids) if i < len(pieces.of_id) and i not in pieces.special
     ]
     return {
         "id": f"{path.parent.name}/{path.stem}/{row}",
-        "text": b"".join(known).decode("utf-8", "replace"),
+        "text": b"".join(parts).decode("utf-8", "replace"),
         "meta": "",
         "origin_file": str(path.resolve()),
         "origin_row": row,
@@ -256,20 +266,19 @@ def _decoded(data: Data, path: Path, row: int) -> DocumentRow:
 
 
 def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> ShownTokens | None:
-    """Return the document's tokens up to `characters`, as training reads them or encoded now; None:
-    no tokenizer yet."""
+    """Return the tokens of a document's first `characters`; None where there is no tokenizer yet.
+
+    Raises DataError where the token files lack the document or have ids that the tokenizer lacks.
+    """
     # Take the ids from the token files where they exist, else encode the text.
     if data.pieces is None:
         return None
     if data.tokens is not None:
         shard = indexed_dataset.read(data.token_prefix(path))
-        places = [row] if path.suffix == ".idx" else np.flatnonzero(shard.rows() == row)
-        if not len(places):
-            lacking = indexed_dataset.with_suffix(data.token_prefix(path), ".doc")
-            raise DataError(
-                f"{lacking}: says nothing of row {row}. {indexed_dataset.made_again(lacking)}"
-            )
-        ids = shard.document(int(places[0]))
+        number = row
+        if path.suffix != ".idx":
+            number = _number_of_row(shard, row)
+        ids = shard.document(number)
         origin = "data_dir/tokens"
     else:
         ids = _encode(data.folder, text[:MOST_ENCODED_CHARACTERS])
@@ -284,15 +293,25 @@ def _tokens(data: Data, path: Path, row: int, text: str, characters: int) -> Sho
         wrong = indexed_dataset.with_suffix(data.token_prefix(path), ".bin")
         raise DataError(
             f"{wrong}: holds the id {ids.max()}, the tokenizer ends at "
-            f"{len(data.pieces.of_id) - 1}. "
-            f"{indexed_dataset.made_again(wrong)}"
+            f"{len(data.pieces.of_id) - 1}. {indexed_dataset.made_again(wrong)}"
         ) from None
     return {"count": len(ids), "from": origin, "shown": shown}
 
 
+def _number_of_row(shard: indexed_dataset.Shard, row: int) -> int:
+    """Return which document of the token files comes from a row of the Parquet shard."""
+    numbers = np.flatnonzero(shard.rows() == row)
+    if not len(numbers):
+        file = indexed_dataset.with_suffix(shard.prefix, ".doc")
+        raise DataError(f"{file}: does not list row {row}. {indexed_dataset.made_again(file)}")
+    return int(numbers[0])
+
+
 def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[ShownToken]:
-    """Return the tokens of the first `characters`, and the end-of-document token where the text
-    ends there."""
+    """Return the tokens of the first `characters`, with the special tokens that follow them.
+
+    Raises IndexError for an id that the tokenizer lacks.
+    """
     shown: list[ShownToken] = []
     length = 0
     for number in map(int, ids):
@@ -301,22 +320,17 @@ def _first_tokens(pieces: Pieces, ids: np.ndarray, characters: int) -> list[Show
         if length >= characters and not is_special:
             break
         text = as_text(piece)
-        is_text = text.encode() == piece
-        shown.append(
-            {
-                "id": number,
-                "text": text,
-                "bytes": None if is_text else piece.hex(),
-                "special": is_special,
-            }
-        )
-        length += sum(
-            byte & 0xC0 != 0x80 for byte in piece
-        )  # every byte of UTF-8 but these begins a character
+        token: ShownToken = {"id": number, "text": text, "bytes": None, "special": is_special}
+        if text.encode() != piece:
+            token["bytes"] = piece.hex()
+        shown.append(token)
+        # In UTF-8, each byte but 0b10xxxxxx begins a character.
+        length += sum(byte & 0xC0 != 0x80 for byte in piece)
     return shown
 
 
 def _encode(folder: Path, text: str) -> np.ndarray:
+    """Return the ids of a text as the tokenizer of data_dir gives them, `(tokens,) int64`."""
     from tokenizers import Tokenizer
 
     encoder = Tokenizer.from_file(str(DataFolder(folder).tokenizer / TOKENIZER_JSON))

@@ -1,4 +1,7 @@
-"""The folders of data_dir as `pipeline inspect` finds them, and what it is asked."""
+"""The folders of data_dir as `pipeline inspect` finds them, and the types of what it shows.
+
+Reads the manifests of the first three stages, tokenizer.json, and lengths of documents.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,10 +9,9 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-import pyarrow.compute as pc
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import SPLITS, open_shard, shard_paths
+from pipeline.corpus.documents import SPLITS, open_shard, shard_paths, text_lengths
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import (
@@ -26,14 +28,13 @@ from pipeline.tokens import indexed_dataset
 from pipeline.tokens.pieces import Pieces, load_pieces
 
 MOST_SHARDS = 200
-"""Shards per source, spread evenly, whose token counts are read for the lengths, or that samples
-are picked from."""
+"""Shards of a source, spread evenly, whose lengths are read or that samples are picked from."""
 TEXT_SHARDS = 2
+"""Shards of a source whose lengths are read where there are no tokens."""
 TEXT_BYTES = 8_000_000
-"""Where there are no tokens, the lengths are of about so much text per source, in whole row groups
-of so many shards."""
+"""Bytes of text in the row groups that are read of these shards, about."""
 
-# Its own form, since `from` is a word of Python's.
+# Not a class, since `from` is a keyword of Python.
 Bucket = TypedDict("Bucket", {"from": int, "to": int, "documents": int})
 """Documents of lengths `from <= length < to`."""
 
@@ -42,11 +43,11 @@ class Lengths(TypedDict):
     """How long the documents of a split are."""
 
     unit: str
-    """`tokens` or `bytes`, which the other figures are in."""
+    """Unit of the other figures, `tokens` or `bytes`."""
     documents: int
-    """Documents that were looked at."""
+    """Documents whose lengths were read."""
     of_documents: int
-    """Documents that there are."""
+    """All documents of the split."""
     median: int
     mean: float
     p99: int
@@ -64,17 +65,17 @@ class ShownToken(TypedDict):
     special: bool
 
 
-# `from` says where the tokens come from.
+# Not a class, since `from` is a keyword of Python.
 ShownTokens = TypedDict("ShownTokens", {"count": int, "from": str, "shown": list[ShownToken]})
-"""The tokens of a document: how many there are, and the first of them."""
+"""Tokens of a document: their number, where they come from, and the first ones."""
 
 
 class ShownDocument(TypedDict):
-    """A document, as much of it as was asked for."""
+    """A document, and the beginning of its text."""
 
     id: str
     meta: str
-    """JSON object; empty of ids that existed already."""
+    """JSON object; empty where the ids existed already."""
     origin_file: str
     origin_row: int
     source: str
@@ -86,11 +87,11 @@ class ShownDocument(TypedDict):
     characters_shown: int
     text: str
     tokens: ShownTokens | None
-    """None where there is no tokenizer yet."""
+    """None before a tokenizer is made."""
 
 
 class SourceOverview(TypedDict):
-    """What there is of one source."""
+    """Sizes of one source, and a sample."""
 
     documents: dict[str, int]
     """Split -> documents."""
@@ -99,20 +100,23 @@ class SourceOverview(TypedDict):
     tokens: dict[str, int | None]
     """Split -> tokens; None where there are no token files."""
     bytes_per_token: dict[str, float | None]
+    """Split -> bytes of text per token; None where one of them is missing."""
     lengths: Lengths | None
     """None where the split has no documents."""
     sample: ShownDocument | None
+    """None where the split has no documents."""
 
 
 class Overview(TypedDict):
-    """What there is in data_dir."""
+    """The sources of data_dir."""
 
     data_dir: str
     split: str
-    """The split of lengths and samples."""
+    """Split that the lengths and samples are of."""
     sources: dict[str, SourceOverview]
     sources_without_text: list[str]
     notes: list[str]
+    """What exists and is not used, with the remedy."""
 
 
 @dataclass(frozen=True)
@@ -121,46 +125,49 @@ class Question:
 
     source: str | None = None
     document: int | None = None
-    """Place in the source's split, from 0."""
+    """Number of a document in the source's split, from 0."""
     split: str = "train"
     id: str | None = None
-    """Id of a document, or what its meta calls its id or url."""
+    """Id of a document, or its original id or url in meta."""
     samples: int | None = None
-    """Documents to pick in each source."""
+    """Number of documents to pick from each source."""
     seed: int = 1
     characters: int = 2000
-    """A longer document is cut there."""
+    """Characters of a document that are shown."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The folders of data_dir as they stand."""
+    """The folders of data_dir as they are now."""
 
     folder: Path
     counts: dict[str, PreparedSource]
-    """What `prepare` counted, by source."""
+    """Source -> counts of `prepare`."""
     tokens: dict[str, dict[str, TokenCounts]] | None
-    """Counts of the token files by source; None where there are none of these documents and this
-    tokenizer."""
-    pieces: Pieces | None
-    """The tokenizer's vocabulary; None before it is made."""
-    notes: tuple[str, ...]
-    """What is there and not used, with the remedy."""
+    """Source -> split -> counts of the token files.
 
+    None where no token files were made from these documents by this tokenizer.
+    """
+    pieces: Pieces | None
+    """The tokenizer's vocabulary; None before a tokenizer is made."""
+    notes: tuple[str, ...]
+    """What exists and is not used, with the remedy."""
     existing: frozenset[str] = frozenset()
     """Sources of kind `megatron`."""
     token_files: tuple[str, ...] = ()
     """The `.idx` files that the manifest of `tokenize` lists, sorted."""
 
     def shards(self, source: str, split: str) -> list[Path]:
-        if source in self.existing:
-            names = self.token_files if self.tokens else []
-            return [
-                DataFolder(self.folder).tokens / name
-                for name in names
-                if name.startswith(f"{source}/{split}_")
-            ]
-        return shard_paths(DataFolder(self.folder).documents, source, split)
+        """Return the Parquet files of a split; the `.idx` files where the ids existed already."""
+        if source not in self.existing:
+            return shard_paths(DataFolder(self.folder).documents, source, split)
+        if not self.tokens:
+            return []
+        return [
+            DataFolder(self.folder).tokens / name
+            for name in self.token_files
+            if name.startswith(f"{source}/{split}_")
+        ]
 
     def token_prefix(self, path: Path) -> Path:
         """Return the token files of a shard, without their suffixes."""
@@ -168,7 +175,7 @@ class Data:
 
 
 def open_data(config: RunConfig) -> Data:
-    """Find out what there is. Raises DataError where not even documents are finished."""
+    """Read the manifests of data_dir. Raises DataError where `prepare` has not finished."""
     # Documents are needed; tokenizer and tokens may be missing.
     folder = data_folder(config)
     documents: Manifest[PrepareCounts] | None = read_manifest(folder.documents_manifest)
@@ -179,26 +186,30 @@ def open_data(config: RunConfig) -> Data:
             f"{folder.documents}: there are no finished documents. Run `pipeline prepare` first."
         )
 
-    # Use the tokens only where these documents and this tokenizer made them.
-    notes = []
-    there = {
-        "output of prepare": documents["output"],
-        "output of train-tokenizer": tokenizer["output"] if tokenizer else None,
-    }
-    fits = (
-        tokens is not None and tokenizer is not None and there.items() <= tokens["inputs"].items()
-    )
-    if tokens is not None and not fits:
-        notes.append(
-            "the token files were made from other documents or another tokenizer: run `pipeline "
-            "tokenize`"
-        )
+    pieces = None
+    if tokenizer is not None:
+        pieces = load_pieces(folder.tokenizer / TOKENIZER_JSON)
 
-    # Sources whose ids existed already have documents in the token files alone.
+    # Use the tokens only where this tokenizer made them from these documents.
+    notes: list[str] = []
+    tokenized: dict[str, dict[str, TokenCounts]] | None = None
+    token_files: list[str] = []
+    if tokens is not None:
+        token_files = sorted(name for name in tokens["files"] if name.endswith(".idx"))
+        if _were_made_from(tokens, documents, tokenizer):
+            tokenized = tokens["counts"]["sources"]
+        else:
+            notes.append(
+                "the token files were made from other documents or another tokenizer: run "
+                "`pipeline tokenize`"
+            )
+
+    # Where the ids existed already, the documents are counted by `tokenize`.
     counts = documents["counts"]["sources"]
-    tokenized = tokens["counts"]["sources"] if tokens and fits else None
     existing = frozenset(
-        n for n, source in config.sources.items() if not source.has_documents and n in counts
+        name
+        for name, source in config.sources.items()
+        if not source.has_documents and name in counts
     )
     if tokenized is not None:
         for name in existing:
@@ -210,70 +221,79 @@ def open_data(config: RunConfig) -> Data:
         counts=counts,
         tokens=tokenized,
         existing=existing,
-        token_files=tuple(
-            sorted(name for name in (tokens["files"] if tokens else ()) if name.endswith(".idx"))
-        ),
-        pieces=load_pieces(folder.tokenizer / TOKENIZER_JSON) if tokenizer is not None else None,
+        token_files=tuple(token_files),
+        pieces=pieces,
         notes=tuple(notes),
     )
 
 
-def lengths(data: Data, source: str, split: str) -> Lengths | None:
-    """Return how long a split's documents are, in tokens where there are any, else in bytes of
-    text; None: no documents.
+def _were_made_from(
+    tokens: Manifest[TokenizeCounts],
+    documents: Manifest[PrepareCounts],
+    tokenizer: Manifest[TokenizerCounts] | None,
+) -> bool:
+    """Tell whether the token files were made from these documents by this tokenizer."""
+    inputs = tokens["inputs"]
+    return (
+        tokenizer is not None
+        and inputs.get("output of prepare") == documents["output"]
+        and inputs.get("output of train-tokenizer") == tokenizer["output"]
+    )
 
-    Buckets are powers of two: `from <= length < to`. Percentiles are lengths of documents (no
-    interpolation).
+
+def lengths(data: Data, source: str, split: str) -> Lengths | None:
+    """Return how long the documents of a split are; None where it has none.
+
+    In tokens where there are token files, else in bytes of text. Buckets are powers of two:
+    `from <= length < to`. A percentile is the length of a document (no interpolation).
     """
-    # Measure tokens where there are any, else bytes of text.
+    # Read lengths in tokens where they are on disk, else in bytes of text.
     paths = data.shards(source, split)
-    if data.tokens is not None:
-        chosen = spread(paths, MOST_SHARDS)
-        parts = [
-            indexed_dataset.read(data.token_prefix(path)).document_lengths() for path in chosen
-        ]
-    else:
+    if data.tokens is None:
+        unit = "bytes"
         parts = list(_text_lengths(paths))
-    found = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
-    if not len(found):
+    else:
+        unit = "tokens"
+        prefixes = map(data.token_prefix, spread(paths, MOST_SHARDS))
+        parts = [indexed_dataset.read(prefix).document_lengths() for prefix in prefixes]
+    sizes = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+    if not len(sizes):
         return None
 
-    # Count the documents between powers of two.
-    places = np.frexp(found)[
-        1
-    ]  # a length from 2^(p-1) to 2^p - 1 has place p; an empty document has place 0
-    buckets: list[Bucket] = [
-        {
-            "from": 2 ** (place - 1) if place else 0,
-            "to": 2**place,
-            "documents": int((places == place).sum()),
-        }
-        for place in range(int(places.min()), int(places.max()) + 1)
-    ]
+    # Count the documents between powers of two: a length from 2^(e-1) to 2^e - 1 has exponent e.
+    exponents = np.frexp(sizes)[1]
+    buckets: list[Bucket] = []
+    for exponent in range(int(exponents.min()), int(exponents.max()) + 1):
+        # An empty document has exponent 0.
+        least = 0
+        if exponent > 0:
+            least = 2 ** (exponent - 1)
+        count = int((exponents == exponent).sum())
+        buckets.append({"from": least, "to": 2**exponent, "documents": count})
 
     # The figures that one line shows.
-    median, high = np.percentile(found, [50, 99], method="inverted_cdf")
+    median, high = np.percentile(sizes, [50, 99], method="inverted_cdf")
     return {
-        "unit": "bytes" if data.tokens is None else "tokens",
-        "documents": len(found),
+        "unit": unit,
+        "documents": len(sizes),
         "of_documents": data.counts[source]["documents"][split],
         "median": int(median),
-        "mean": float(found.mean()),
+        "mean": float(sizes.mean()),
         "p99": int(high),
-        "max": int(found.max()),
+        "max": int(sizes.max()),
         "buckets": buckets,
     }
 
 
 def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Yield the texts' lengths in bytes, of the first row groups of TEXT_SHARDS shards."""
+    """Yield the lengths in bytes of the texts in the first row groups of TEXT_SHARDS shards."""
     chosen = spread(paths, TEXT_SHARDS)
     for path in chosen:
         left = TEXT_BYTES // len(chosen)
         with open_shard(path) as shard:
             for group in range(shard.num_row_groups):
                 texts = shard.read_row_group(group, columns=["text"])["text"]
-                sizes = pc.binary_length(texts).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+                sizes = text_lengths(texts)
                 yield sizes
                 left -= int(sizes.sum())
                 if left <= 0:

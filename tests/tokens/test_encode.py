@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from pipeline.config.sections import Tokenizer as TokenizerConfig
-from pipeline.tokens import byte_level_bpe, sentencepiece_bpe, sentencepiece_training
+from pipeline.tokens import byte_level_bpe, sentencepiece_bpe
 from pipeline.tokens.encode import (
     SEPARATOR,
     Encoder,
@@ -26,6 +26,7 @@ from pipeline.tokens.encode import (
     prove_fast_encoder,
     why_reference,
 )
+from pipeline.tokens.kinds import sentencepiece_training
 from pipeline.tokens.sentencepiece_file import parse_model
 from pipeline.tokens.tokenizer_folder import EDGE_STRINGS, write
 

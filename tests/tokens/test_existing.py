@@ -237,7 +237,7 @@ def test_what_is_no_pair_is_refused_with_a_remedy_that_deletes_nothing(pairs_run
             good[:9] + struct.pack("<Q", 2) + good[17:],
             "is not a Megatron indexed dataset (version 1)",
         ),
-        (good[:17] + b"\x06" + good[18:], "its data type, code 6, is none of token ids"),
+        (good[:17] + b"\x06" + good[18:], "its data type, code 6, is not one of token ids"),
         (good[:40], "one.idx: cannot be read"),
         (good[:-8] + struct.pack("<q", 3), "its document entries do not go from sequence 0 to 2"),
         (

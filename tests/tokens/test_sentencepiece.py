@@ -14,7 +14,8 @@ import tokenizers
 
 from pipeline.config.sections import Tokenizer
 from pipeline.errors import DataError
-from pipeline.tokens import sentencepiece_bpe, sentencepiece_training, sentencepiece_unigram
+from pipeline.tokens import sentencepiece_bpe, sentencepiece_unigram
+from pipeline.tokens.kinds import sentencepiece_training
 from pipeline.tokens.sentencepiece_file import (
     BYTE,
     CONTROL,

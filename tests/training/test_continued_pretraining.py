@@ -303,6 +303,6 @@ def test_a_model_of_another_tokenizer_is_refused_before_training(make_run: MakeR
     (folder / "tokenizer.json").unlink()
     with pytest.raises(
         DataError,
-        match=r"holds no tokenizer\.json, so that nothing says what its ids mean\. Save the",
+        match=r"holds no tokenizer\.json, so the meaning of its ids is not known\. Save the",
     ):
         folder_ids(folder)

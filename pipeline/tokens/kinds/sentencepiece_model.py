@@ -26,7 +26,7 @@ class SentencePieceModelKind(LearnedTokenizer):
         """Learn the pieces."""
         import sentencepiece
 
-        from pipeline.tokens import sentencepiece_training
+        from pipeline.tokens.kinds import sentencepiece_training
         from pipeline.tokens.kinds.learning import learn
 
         data = learn(
