@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from source_trees import forget_trees, nodes_of, tree_of
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pipeline"
@@ -47,10 +48,16 @@ TABLES = "config/kinds.py"
 none."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _trees_while_these_tests_run() -> Iterator[None]:
+    yield
+    forget_trees()
+
+
 def imported(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line, module) of every import, in functions too, and of every "module:function"
     string."""
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    for node in nodes_of(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -99,11 +106,11 @@ def test_imports_go_one_way() -> None:
 
 
 def test_the_tables_of_kinds_import_nothing_of_the_package() -> None:
-    tree = ast.parse((PACKAGE / TABLES).read_text())
-    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    tree = tree_of(PACKAGE / TABLES)
+    modules = [node.module for node in nodes_of(tree) if isinstance(node, ast.ImportFrom)]
     modules += [
         alias.name
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.Import)
         for alias in node.names
     ]
@@ -176,7 +183,7 @@ def ways_to_unpickle(tree: ast.AST) -> Iterator[tuple[int, str]]:
         "marshal",
         "torch._weights_only_unpickler",
     }
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names if alias.name in modules)
         elif isinstance(node, ast.ImportFrom) and node.module in modules:
@@ -218,7 +225,7 @@ def test_one_module_reads_pickles() -> None:
             (ROOT / "tests", MAY_READ_PICKLES, MAY_MERGE),
         )
         for path in sorted(folder.rglob("*.py"))
-        for line, what in ways_to_unpickle(ast.parse(path.read_text()))
+        for line, what in ways_to_unpickle(tree_of(path))
         if str(path.relative_to(folder)) not in (mergers if what == "zero_to_fp32" else reader)
     ]
     assert wrong == []
@@ -252,7 +259,7 @@ def ways_to_ask_for_ranks(tree: ast.AST) -> Iterator[tuple[int, str]]:
     group of them."""
     calls = {"get_world_size", "get_rank", "new_group", "init_process_group", "init_device_mesh"}
     numbers_of_engines = {"world_size", "dp_world_size", "global_rank"}
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -272,7 +279,7 @@ def ways_to_ask_for_ranks(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def ways_to_read_rank_variables(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, name) of each environment variable that tells a process which rank it is."""
     names = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_LOCALID"}
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Constant) and node.value in names:
             yield node.lineno, str(node.value)
 
@@ -288,7 +295,7 @@ def test_one_module_knows_the_process_groups_and_one_the_rank_variables() -> Non
             (KNOWS_RANK_VARIABLES, ways_to_read_rank_variables),
         )
         if path != PACKAGE / owner
-        for line, what in ways(ast.parse(path.read_text()))
+        for line, what in ways(tree_of(path))
     ]
     assert wrong == []
 
@@ -333,7 +340,7 @@ def test_one_module_loads_transformers_folders() -> None:
     users = {
         str(path.relative_to(PACKAGE))
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes_of(tree_of(path))
         if (isinstance(node, ast.Attribute) and node.attr in loaders)
         or (isinstance(node, ast.keyword) and node.arg in loaders)
         or (isinstance(node, ast.Constant) and node.value in loaders)
@@ -345,7 +352,7 @@ def test_string_references_can_be_imported() -> None:
     missing = [
         f"{path.relative_to(ROOT)}:{node.lineno} names {node.value}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes_of(tree_of(path))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.fullmatch(r"pipeline(\.\w+)+:\w+", node.value)
@@ -356,7 +363,7 @@ def test_string_references_can_be_imported() -> None:
 
 def defines(module: str, name: str) -> bool:
     path = (ROOT / module.replace(".", "/")).with_suffix(".py")
-    body = ast.parse(path.read_text()).body if path.exists() else []
+    body = tree_of(path).body if path.exists() else []
     return name in {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
@@ -383,7 +390,7 @@ def test_no_folder_is_larger_than_one_idea() -> None:
 def test_every_module_class_and_public_function_has_a_docstring() -> None:
     missing = []
     for path in FILES:
-        tree = ast.parse(path.read_text())
+        tree = tree_of(path)
         if path.read_text().strip() and not ast.get_docstring(tree):
             missing.append(str(path.relative_to(ROOT)))
         commands = {"command"}  # the stages' own text stands in the table
@@ -516,10 +523,10 @@ def strings_of(tree: ast.AST) -> Iterator[ast.Constant]:
     """Yield the string constants of a module, parts of f-strings too, docstrings left out."""
     documentation = {
         node.value
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if is_text and node not in documentation:
             yield node
@@ -530,7 +537,7 @@ def names_of_files() -> set[str]:
     ours, foreign = (
         {
             part
-            for constant in strings_of(ast.parse((PACKAGE / owner).read_text()))
+            for constant in strings_of(tree_of(PACKAGE / owner))
             for part in str(constant.value).split("/")
         }
         for owner in (LAYOUT, FOREIGN_NAMES)
@@ -568,12 +575,12 @@ def texts_bound(tree: ast.AST) -> dict[str, set[str]]:
 
     def bind(target: ast.AST, value: ast.AST) -> None:
         texts = {*literal_texts(value)}
-        for node in ast.walk(target):
+        for node in nodes_of(target):
             if isinstance(node, ast.Name | ast.arg):
                 name = node.id if isinstance(node, ast.Name) else node.arg
                 bound.setdefault(name, set()).update(texts)
 
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 bind(target, node.value)
@@ -590,7 +597,7 @@ def texts_bound(tree: ast.AST) -> dict[str, set[str]]:
 
 def parts_of_paths(tree: ast.AST) -> Iterator[ast.expr]:
     """Yield what is joined with `/` or handed to a call that takes paths."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             yield from (node.left, node.right)
         elif isinstance(node, ast.Call):
@@ -642,7 +649,7 @@ def test_names_below_the_roots_are_spelled_in_one_place() -> None:
     wrong = {
         f"{path.relative_to(ROOT)}:{line} spells {name}"
         for path in FILES
-        for line, name in paths_spelled(ast.parse(path.read_text()), names)
+        for line, name in paths_spelled(tree_of(path), names)
         if str(path.relative_to(PACKAGE)) not in (LAYOUT, FOREIGN_NAMES)
         and name not in SAME_WORDS.get(str(path.relative_to(PACKAGE)), ())
     }
@@ -690,7 +697,7 @@ PRINTS_TO_ITS_PARENT = (
 def ways_around_logs(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, name) of all that would print without `logs`, or have rich take text for
     markup."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
@@ -730,9 +737,7 @@ def test_nothing_prints_around_logs() -> None:
     wrong = []
     for path in FILES:
         name = str(path.relative_to(PACKAGE))
-        for line, what in (
-            ways_around_logs(ast.parse(path.read_text())) if name != "logs.py" else ()
-        ):
+        for line, what in ways_around_logs(tree_of(path)) if name != "logs.py" else ():
             text = path.read_text().splitlines()[line - 1].strip()
             to_parent = name in PRINTS_TO_ITS_PARENT and text.startswith("print(json.dumps(")
             if not to_parent and not text.endswith(".flush()"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from source_trees import forget_trees, nodes_of, tree_of
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -31,9 +32,15 @@ ENTRY_POINTS = {"main"}
 """What each program of its own has."""
 
 
-def hard_to_read(source: str) -> Iterator[str]:
+@pytest.fixture(scope="module", autouse=True)
+def _trees_while_these_tests_run() -> Iterator[None]:
+    yield
+    forget_trees()
+
+
+def hard_to_read(source: str, tree: ast.AST) -> Iterator[str]:
     """Yield the name of each thing that `MOST_PER_1000_LINES` limits, once for every time it occurs."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
             if any(isinstance(target, ast.Tuple) for target in node.targets):
                 yield "tuple assignment"
@@ -46,20 +53,25 @@ def hard_to_read(source: str) -> Iterator[str]:
     yield from ("line over 100 columns" for line in source.splitlines() if len(line) > 100)
 
 
+@pytest.fixture(scope="module")
+def found() -> dict[str, Counter[str]]:
+    """Return how often each thing that `MOST_PER_1000_LINES` limits occurs, by file."""
+    return {
+        str(path.relative_to(PACKAGE)): Counter(hard_to_read(path.read_text(), tree_of(path)))
+        for path in FILES
+    }
+
+
 @pytest.mark.parametrize("what", MOST_PER_1000_LINES)
-def test_what_is_hard_to_read_is_rare(what: str) -> None:
-    lines = 0
-    found: Counter[str] = Counter()
-    for path in FILES:
-        source = path.read_text()
-        lines += len(source.splitlines())
-        found[str(path.relative_to(PACKAGE))] = list(hard_to_read(source)).count(what)
-    per_1000 = 1000 * found.total() / lines
-    assert per_1000 <= MOST_PER_1000_LINES[what], f"{what}: {found.most_common(10)}"
+def test_what_is_hard_to_read_is_rare(what: str, found: dict[str, Counter[str]]) -> None:
+    by_file = Counter({name: counts[what] for name, counts in found.items()})
+    lines = sum(len(path.read_text().splitlines()) for path in FILES)
+    per_1000 = 1000 * by_file.total() / lines
+    assert per_1000 <= MOST_PER_1000_LINES[what], f"{what}: {by_file.most_common(10)}"
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "expected"),
     [
         ("a, b = 1, 2", ["tuple assignment"]),
         ("a, b = pair", []),
@@ -70,12 +82,12 @@ def test_what_is_hard_to_read_is_rare(what: str) -> None:
         (f"a = '{'x' * 100}'", ["line over 100 columns"]),
     ],
 )
-def test_the_rule_of_what_is_hard_to_read(source: str, found: list[str]) -> None:
-    assert list(hard_to_read(source)) == found
+def test_the_rule_of_what_is_hard_to_read(source: str, expected: list[str]) -> None:
+    assert list(hard_to_read(source, ast.parse(source))) == expected
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    yield from (node for node in nodes_of(tree) if isinstance(node, ast.FunctionDef))
 
 
 def body_lines(function: ast.FunctionDef) -> range:
@@ -97,12 +109,12 @@ def comment_lines(source: str) -> set[int]:
     }
 
 
-def without_headings(source: str) -> list[str]:
+def without_headings(source: str, tree: ast.AST) -> list[str]:
     """Return the functions whose body is longer than `MOST_LINES_WITHOUT_HEADING` and has no comment line."""
     headings = comment_lines(source)
     return [
         function.name
-        for function in functions(ast.parse(source))
+        for function in functions(tree)
         if len(body_lines(function)) > MOST_LINES_WITHOUT_HEADING
         and headings.isdisjoint(body_lines(function))
     ]
@@ -110,19 +122,19 @@ def without_headings(source: str) -> list[str]:
 
 def test_the_steps_of_long_functions_have_headings() -> None:
     names = {path: path.relative_to(PACKAGE) for path in FILES}
-    found = {
-        str(name): without_headings(path.read_text())
+    missing_in = {
+        str(name): without_headings(path.read_text(), tree_of(path))
         for path, name in names.items()
         if name.parts[0] not in WITHOUT_HEADINGS
     }
-    assert {name: missing for name, missing in found.items() if missing} == {}
+    assert {name: missing for name, missing in missing_in.items() if missing} == {}
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
     too_long = [
         f"{path.relative_to(PACKAGE)}: {function.name}"
         for path in FILES
-        for function in functions(ast.parse(path.read_text()))
+        for function in functions(tree_of(path))
         if len(body_lines(function)) > MOST_LINES_OF_A_FUNCTION
     ]
     assert too_long == []
@@ -130,17 +142,23 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 def test_the_rule_of_headings() -> None:
     long = "def f():\n" + "    a = 1\n" * (MOST_LINES_WITHOUT_HEADING + 1)
-    assert without_headings(long) == ["f"]
-    assert without_headings(long + "    # The last step.\n    b = 2\n") == []
-    assert without_headings('def f():\n    """' + "x\n" * 30 + '    """\n    return 1\n') == []
-    assert without_headings(long + "    b = '# not a comment'\n") == ["f"]
+    with_heading = long + "    # The last step.\n    b = 2\n"
+    with_hash_in_text = long + "    b = '# not a comment'\n"
+    with_long_docstring = 'def f():\n    """' + "x\n" * 30 + '    """\n    return 1\n'
+    for source, expected in (
+        (long, ["f"]),
+        (with_heading, []),
+        (with_hash_in_text, ["f"]),
+        (with_long_docstring, []),
+    ):
+        assert without_headings(source, ast.parse(source)) == expected, source
 
 
 def test_a_public_name_stands_for_one_thing() -> None:
     """Whoever searches for a name has to find what it is."""
     modules: defaultdict[str, list[str]] = defaultdict(list)
     for path in FILES:
-        for node in ast.parse(path.read_text()).body:
+        for node in tree_of(path).body:
             is_named = isinstance(node, ast.FunctionDef | ast.ClassDef)
             if is_named and not node.name.startswith("_") and node.name not in ENTRY_POINTS:
                 modules[node.name].append(str(path.relative_to(PACKAGE)))
@@ -155,7 +173,7 @@ def test_no_docstring_needs_the_line_above_it() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}:{node.lineno}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes_of(tree_of(path))
         if isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)

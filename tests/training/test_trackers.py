@@ -67,6 +67,7 @@ def test_tensorboard_holds_every_step_of_metrics_once_also_after_steps_were_lost
         assert found == expected, name
 
 
+@pytest.mark.ranks
 def test_wandb_keeps_one_id_and_logs_offline(make_run: MakeRun) -> None:
     pytest.importorskip("wandb", reason="needs the extra `trackers`")
     run_file = make_run()
