@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,9 @@ from pipeline.corpus.prepare import prepare
 from pipeline.store.artifacts import Result
 from pipeline.store.files import file_record, read_json, write_json
 from pipeline.store.layout import checkpoint_name
+from pipeline.tokens import tokenizer_folder
 
+FEW_PROOF_STRINGS = 200
 DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
 
 
@@ -28,17 +31,26 @@ def without_progress(stderr: str) -> str:
     return re.sub(r".* left\)\n", "", stderr)
 
 
-def run_stages(run_file: Path, names: Sequence[str], overrides: Sequence[str]) -> None:
+def run_stages(
+    run_file: Path,
+    names: Sequence[str],
+    overrides: Sequence[str],
+    proof_strings: int = FEW_PROOF_STRINGS,
+) -> None:
     """Run stages in this process as the command line would, with one worker; of later stages
-    nothing is asked."""
+    nothing is asked.
+
+    A tokenizer is proven with `proof_strings` strings: proving it with all takes longer than all
+    else of these stages, and is left to the tests of the proof.
+    """
     from pipeline.__main__ import STAGES
     from pipeline.cli import commands
 
     table = {stage.name: stage for stage in STAGES if stage.name in (*DATA_STAGES, "pack")}
-    for name in names:
-        commands.run_one(
-            list(table.values()), table[name], run_file, ["executor.workers=1", *overrides]
-        )
+    settings = ["executor.workers=1", *overrides]
+    with patch.object(tokenizer_folder, "PROOF_STRINGS", proof_strings):
+        for name in names:
+            commands.run_one(list(table.values()), table[name], run_file, settings)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.yaml_files import (
+    MOST_VALUES,
     FromCommandLine,
     apply_override,
     merge,
@@ -137,8 +138,8 @@ ENDLESS = {
         ["a0: &a0 x", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 400))]
     ),
     "an alias within itself": "a: &a [*a]",
-    "keys": "\n".join(f"k{i}: 1" for i in range(20_000)),
-    "one key": "\n".join(["k: 1"] * 20_000),
+    "keys": "\n".join(f"k{i}: 1" for i in range(MOST_VALUES // 2 + 1)),
+    "one key": "\n".join(["k: 1"] * 2000),
     "nested lists": "a: " + "[" * 20_000 + "]" * 20_000,
     "nested lists without end": "a: " + "[" * 20_000,
     "nested mappings": "a: " + "{b: " * 20_000,
