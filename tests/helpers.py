@@ -3,7 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,7 +21,7 @@ from pipeline.store.files import file_record, read_json, write_json
 from pipeline.store.layout import checkpoint_name
 from pipeline.tokens import tokenizer_folder
 
-FEW_PROOF_STRINGS = 200
+SHORT_PROOF = {"PROOF_STRINGS": 200, "LONG_LINE_CHARACTERS": 2000}
 DATA_STAGES = ("prepare", "train-tokenizer", "tokenize")
 
 
@@ -35,20 +35,20 @@ def run_stages(
     run_file: Path,
     names: Sequence[str],
     overrides: Sequence[str],
-    proof_strings: int = FEW_PROOF_STRINGS,
+    whole_proof: bool = False,
 ) -> None:
     """Run stages in this process as the command line would, with one worker; of later stages
     nothing is asked.
 
-    A tokenizer is proven with `proof_strings` strings: proving it with all takes longer than all
-    else of these stages, and is left to the tests of the proof.
+    A tokenizer is proven with few strings and a short one for the long line, unless `whole_proof`:
+    the whole proof takes longer than all else of these stages, and is left to the tests of it.
     """
     from pipeline.__main__ import STAGES
     from pipeline.cli import commands
 
     table = {stage.name: stage for stage in STAGES if stage.name in (*DATA_STAGES, "pack")}
     settings = ["executor.workers=1", *overrides]
-    with patch.object(tokenizer_folder, "PROOF_STRINGS", proof_strings):
+    with nullcontext() if whole_proof else patch.multiple(tokenizer_folder, **SHORT_PROOF):
         for name in names:
             commands.run_one(list(table.values()), table[name], run_file, settings)
 

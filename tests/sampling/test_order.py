@@ -63,14 +63,10 @@ def test_where_a_row_comes_is_where_it_is_found(order: Order) -> None:
     for source, name in enumerate(order.names):
         rows = np.arange(min(int(order.counts[source]), 40))
         found = order.find(name, rows, end)
-        expected: dict[int, list[int]] = {}
-        for position in range(end):
-            if places.source[position] == source and places.row[position] in rows:
-                expected.setdefault(int(places.row[position]), []).append(position)
         for row in rows.tolist():
-            assert sorted(
-                p for p in (int(at[row]) for at in found.values()) if p >= 0
-            ) == expected.get(row, [])
+            expected = np.flatnonzero((places.source == source) & (places.row == row))
+            positions = [int(at[row]) for at in found.values()]
+            assert sorted(p for p in positions if p >= 0) == expected.tolist()
 
 
 def test_epochs_and_counts_before_a_sample_are_those_counted() -> None:

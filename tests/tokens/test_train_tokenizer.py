@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import FEW_PROOF_STRINGS, run_stages
+from helpers import run_stages
 
 from pipeline.config.kinds import TOKENIZER_KINDS
 from pipeline.config.run_file import load
@@ -37,10 +37,10 @@ def run_file(run_file: Path) -> Path:
     return run_file
 
 
-def stage(run_file: Path, kind: str, proof_strings: int = FEW_PROOF_STRINGS) -> Path:
+def stage(run_file: Path, kind: str, whole_proof: bool = False) -> Path:
     """Run the stages up to the tokenizer; returns its folder."""
     changes = [f"tokenizer.kind={kind}", f"tokenizer.vocab_size={VOCABULARY[kind]}"]
-    run_stages(run_file, ["prepare", "train-tokenizer"], changes, proof_strings)
+    run_stages(run_file, ["prepare", "train-tokenizer"], changes, whole_proof)
     return load(run_file, changes).paths.data_dir / "tokenizer"
 
 
@@ -63,7 +63,7 @@ def test_the_stage_exports_what_transformers_loads(run_file: Path, kind: str) ->
 
 @pytest.mark.parametrize("kind", VOCABULARY)
 def test_the_report_counts_what_was_read_and_compared(run_file: Path, kind: str) -> None:
-    folder = stage(run_file, kind, PROOF_STRINGS)
+    folder = stage(run_file, kind, whole_proof=True)
     report = json.loads((folder / "report.json").read_text())
     documents = json.loads((folder.parent / "documents" / "manifest.json").read_text())["counts"][
         "sources"
