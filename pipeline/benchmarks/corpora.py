@@ -24,7 +24,8 @@ DOCUMENTS_AT_ONCE = 10_000
 
 def llama_mixture() -> dict[str, float]:
     """Return the weight of each of LLaMA's seven sources."""
-    return read_yaml(PRESETS / "mixtures" / "llama.yaml")
+    weights = read_yaml(PRESETS / "mixtures" / "llama.yaml")
+    return {source: weight for source, weight in weights.items() if isinstance(weight, int | float)}
 
 
 def write_simulated(data_dir: Path, tokens: int, files: int) -> None:

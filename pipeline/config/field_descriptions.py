@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
@@ -20,9 +20,18 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.values import InWords, Section, count_of_bytes
 from pipeline.errors import ConfigError
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
 UNITS = ("steps", "seconds", "sequences")
 """Last words of field names that are the unit of the number."""
-SIMPLE_TYPES = {
+Annotation: TypeAlias = "TypeForm[Any] | None"
+"""The annotation of a field: a type, a union, or `Literal[...]`."""
+Rule: TypeAlias = "FieldInfo | InWords | KindName | annotated_types.BaseMetadata"
+"""An item that stands beside the type in an annotation."""
+NUMBER_TYPES: tuple[Annotation, ...] = (int, float)
+"""Types whose unit may be the last word of the field's name."""
+SIMPLE_TYPES: dict[Annotation, str] = {
     bool: "true or false",
     int: "whole number",
     float: "number",
@@ -83,7 +92,7 @@ def describe_settings(name: str = "") -> list[FieldDescription]:
     return [_describe(full_name, field), *_below(model, below)]
 
 
-def section_in(annotation: Any) -> type[Section] | None:
+def section_in(annotation: Annotation) -> type[Section] | None:
     """Return the section in an annotation: alone, in a list or mapping, or in a union."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
@@ -98,11 +107,15 @@ def _below(model: type[Section], prefix: str) -> Iterator[FieldDescription]:
             yield from _below(inner, f"{prefix}{name}{_free_part(field.annotation)}.")
 
 
-def _free_part(annotation: Any) -> str:
+def _free_part(annotation: Annotation) -> str:
     """Return the part of a name between a field and the fields of the sections in it."""
     if section_in(annotation) is None:
         return ""
-    return {dict: ".NAME", tuple: ".N"}.get(get_origin(annotation), "")
+    if get_origin(annotation) is dict:
+        return ".NAME"
+    if get_origin(annotation) is tuple:
+        return ".N"
+    return ""
 
 
 def _unknown(name: str, part: str, fields: Sequence[str]) -> str:
@@ -124,27 +137,29 @@ def _describe(name: str, field: FieldInfo) -> FieldDescription:
     )
 
 
-def _type_in_words(annotation: Any, metadata: Sequence[Any] = (), last_word: str = "") -> str:
+def _type_in_words(
+    annotation: Annotation, metadata: Sequence[Rule] = (), last_word: str = ""
+) -> str:
     """Describe a type with its unit and bounds: `whole number of steps, at least 1`.
 
     `last_word` is the last word of the field's name, which may be the unit.
     """
-    metadata = list(itertools.chain.from_iterable(map(_rules, metadata)))
-    words = next((each.words for each in metadata if isinstance(each, InWords | KindName)), None)
+    rules = list(itertools.chain.from_iterable(map(_rules, metadata)))
+    words = next((rule.words for rule in rules if isinstance(rule, InWords | KindName)), None)
     if words is None:
         words = _without_bounds(annotation, last_word)
-    bounds = [_bound_in_words(each, _are_bytes(metadata)) for each in metadata]
+    bounds = [_bound_in_words(rule, _are_bytes(rules)) for rule in rules]
     return ", ".join([words, *filter(None, bounds)])
 
 
-def _rules(metadata: Any) -> Sequence[Any]:
+def _rules(metadata: Rule) -> Sequence[Rule]:
     """Return the rules in one item of an annotation: those of a `Field(...)`, or the item itself."""
     if isinstance(metadata, FieldInfo):
         return metadata.metadata
     return [metadata]
 
 
-def _without_bounds(annotation: Any, last_word: str) -> str:
+def _without_bounds(annotation: Annotation, last_word: str) -> str:
     # None is left out of unions: the default shows it.
     origin = get_origin(annotation)
     arguments = [each for each in get_args(annotation) if each not in (Ellipsis, types.NoneType)]
@@ -171,13 +186,13 @@ def _without_bounds(annotation: Any, last_word: str) -> str:
         if Ellipsis in get_args(annotation):
             return f"list of: {entries}"
         return f"[{entries}]"
-    if last_word in UNITS and annotation in (int, float):
+    if last_word in UNITS and annotation in NUMBER_TYPES:
         return f"{SIMPLE_TYPES[annotation]} of {last_word}"
     return SIMPLE_TYPES[annotation]
 
 
-def _bound_in_words(bound: Any, is_bytes: bool) -> str:
-    kinds = {
+def _bound_in_words(bound: Rule, is_bytes: bool) -> str:
+    kinds: dict[type, tuple[str, str]] = {
         annotated_types.Ge: ("at least", "ge"),
         annotated_types.Gt: ("above", "gt"),
         annotated_types.Le: ("at most", "le"),
@@ -200,8 +215,8 @@ def _default_in_words(field: FieldInfo) -> str:
     return f"default {_written(default, _are_bytes(field.metadata))}"
 
 
-def _are_bytes(metadata: Sequence[Any]) -> bool:
-    return any(isinstance(each, InWords) and each.are_bytes for each in metadata)
+def _are_bytes(rules: Sequence[Rule]) -> bool:
+    return any(isinstance(rule, InWords) and rule.are_bytes for rule in rules)
 
 
 def _written(value: DefaultValue, is_bytes: bool = False) -> str:

@@ -123,7 +123,7 @@ def read_preset(name: str) -> dict[str, Any]:
     base = settings.pop("preset", None)
     if base is None:
         return settings
-    return merge(read_preset(base), settings)
+    return merge(read_preset(str(base)), settings)
 
 
 def _preset_file(setting: str, name: str, folder: Path) -> Path:

@@ -6,9 +6,10 @@ from pydantic import BeforeValidator, Field
 
 from pipeline.config.kinds import LAUNCH_KINDS, KindName
 from pipeline.config.values import ByteCount, Location, Section
+from pipeline.config.yaml_files import YamlValue
 
 
-def _as_text(minutes: object) -> object:
+def _as_text(minutes: YamlValue) -> YamlValue:
     """Return minutes written as a YAML number as text; return anything else unchanged."""
     if type(minutes) is int:
         return str(minutes)

@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.yaml_files import FromCommandLine
+from pipeline.config.yaml_files import FromCommandLine, YamlValue
 
 VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
 """An environment variable in a path, `$NAME` or `${NAME}`, as in `os.path.expandvars`."""
+
+GivenLocation: TypeAlias = "YamlValue | Path"
+"""What a run file or a default gives where a location is expected."""
 
 
 def located_by(resolve: Callable[[str | Path, Path], Path]) -> BeforeValidator:
@@ -24,7 +27,7 @@ def located_by(resolve: Callable[[str | Path, Path], Path]) -> BeforeValidator:
     path is passed on unchanged, to be refused by the type of the field.
     """
 
-    def locate(value: object, info: ValidationInfo) -> object:
+    def locate(value: GivenLocation, info: ValidationInfo) -> GivenLocation:
         if not isinstance(value, (str, Path)):
             return value
         context: dict[str, Path] = info.context or {}
@@ -101,7 +104,7 @@ _BYTES = {
 }
 
 
-def _whole_number(value: object, units: Mapping[str, int], other_form: str) -> object:
+def _whole_number(value: YamlValue, units: Mapping[str, int], other_form: str) -> YamlValue:
     """Turn text like `1.5T` into a whole number; return any other value unchanged.
 
     `units` holds the factors by the lower-case suffix, `other_form` describes them in the message.
@@ -119,7 +122,7 @@ def _whole_number(value: object, units: Mapping[str, int], other_form: str) -> o
     return int(exact)
 
 
-def _token_count(value: object) -> object:
+def _token_count(value: YamlValue) -> YamlValue:
     return _whole_number(
         value,
         _TOKENS,
@@ -127,7 +130,7 @@ def _token_count(value: object) -> object:
     )
 
 
-def _byte_count(value: object) -> object:
+def _byte_count(value: YamlValue) -> YamlValue:
     return _whole_number(
         value, _BYTES, "one with kB, MB, GB or TB (thousands), or KiB, MiB, GiB or TiB (1,024 each)"
     )

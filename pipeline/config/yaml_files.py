@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 import yaml
 
@@ -65,7 +65,7 @@ class _Loader(yaml.SafeLoader):
         self._level = 0
         self._extents: dict[int, _Extent] = {}
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose one node within the bounds; an alias counts as much as the node it repeats."""
         # The bounds hold before the node is read, so that nothing large is built first.
         event: yaml.Event = self.peek_event()
@@ -106,7 +106,9 @@ class _Loader(yaml.SafeLoader):
         if self._level + levels > DEEPEST:
             _refuse(f"more than {DEEPEST} levels of lists and mappings", mark)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, YamlValue]:
         """Return a mapping whose keys are text, each given once."""
         seen: set[str] = set()
         for key_node, _ in node.value:
@@ -179,12 +181,12 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
 
 
-def to_yaml(value: object, *, is_ascii: bool) -> str:
+def to_yaml(value: YamlValue, *, is_ascii: bool) -> str:
     """Return YAML that `read_yaml` reads back as the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=not is_ascii)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Document:
     """Return the mapping in a YAML file.
 
     Raises ConfigError for a file that cannot be read, is not valid YAML, holds no mapping or
@@ -198,7 +200,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def read_strict_json(path: Path) -> dict[str, Any]:
+def read_strict_json(path: Path) -> Document:
     """Return the object in a JSON file.
 
     Raises ConfigError for a file that cannot be read, is not valid JSON, holds no object, gives a

@@ -90,7 +90,7 @@ def resolve_template(
         raise ConfigError(problems)
 
     # The template's execution keys, and over them what the run YAML owns.
-    zero = _zero_settings(template)
+    zero = zero_settings(template)
     gradient_clipping = config.optimizer.max_gradient_norm
     if zero["stage"] == 0:
         gradient_clipping = 0.0  # the train loop clips
@@ -103,7 +103,7 @@ def resolve_template(
         "gradient_clipping": gradient_clipping,
         "zero_optimization": zero,
         # By default DeepSpeed prints nothing: metrics.jsonl has every step.
-        "steps_per_print": template.get("steps_per_print", 2**31 - 1),
+        "steps_per_print": resolved.get("steps_per_print", 2**31 - 1),
     }
 
     # Keys that depend on precision and optimizer.
@@ -124,10 +124,14 @@ def resolve_template(
     return resolved
 
 
-def _zero_settings(template: JsonObject) -> ZeroSettings:
-    """Return the template's `zero_optimization`, at stage 0 where it names none."""
-    settings: Any = {"stage": 0, **template.get("zero_optimization", {})}
-    return settings
+def zero_settings(settings: JsonObject | DeepSpeedConfig) -> ZeroSettings:
+    """Return `zero_optimization` of a template or a resolved config.
+
+    A template that names no stage is at ZeRO stage 0.
+    """
+    named: Any = settings.get("zero_optimization", {})
+    zero: Any = {"stage": 0, **named}
+    return zero
 
 
 def _execution_settings(template: JsonObject) -> DeepSpeedConfig:
@@ -151,9 +155,9 @@ def fit_buckets(resolved: DeepSpeedConfig, parameters: int) -> DeepSpeedConfig:
     return fitted
 
 
-def zero_stage(settings: JsonObject) -> int:
+def zero_stage(settings: JsonObject | DeepSpeedConfig) -> int:
     """Return the ZeRO stage of a template or a resolved config."""
-    return settings.get("zero_optimization", {}).get("stage", 0)
+    return zero_settings(settings)["stage"]
 
 
 def construction_sharding(resolved: DeepSpeedConfig) -> DeepSpeedConfig | None:
@@ -163,16 +167,21 @@ def construction_sharding(resolved: DeepSpeedConfig) -> DeepSpeedConfig | None:
     return resolved
 
 
-def offload_device(settings: JsonObject, what: Literal["optimizer", "param"]) -> str:
+def offload_device(
+    settings: JsonObject | DeepSpeedConfig, what: Literal["optimizer", "param"]
+) -> str:
     """Return where optimizer states or parameters are: none, cpu or nvme.
 
     `settings` is a template or a resolved config.
     """
-    offload: OffloadSettings = settings.get("zero_optimization", {}).get(f"offload_{what}") or {}
-    return offload.get("device", "none")
+    zero = zero_settings(settings)
+    offload = zero.get("offload_param")
+    if what == "optimizer":
+        offload = zero.get("offload_optimizer")
+    return (offload or {}).get("device", "none")
 
 
-def offloads_optimizer(settings: JsonObject) -> bool:
+def offloads_optimizer(settings: JsonObject | DeepSpeedConfig) -> bool:
     """Tell whether a template or a resolved config moves optimizer states off the device."""
     return offload_device(settings, "optimizer") != "none"
 

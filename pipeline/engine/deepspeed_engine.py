@@ -4,11 +4,12 @@ DeepSpeed 0.19.8 has too few annotations for a type checker. `Engine` lists the 
 methods that this package uses; add another one here before you call it. Free of torch.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 if TYPE_CHECKING:
     import torch
+    from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
 
     from pipeline.model.language_model import LanguageModel
 
@@ -20,19 +21,23 @@ class Engine(Protocol):
     device: "torch.device"
     optimizer: Any
     """DeepSpeed's wrapper around the optimizer; its class depends on precision and ZeRO stage."""
-    basic_optimizer: Any
+    basic_optimizer: "torch.optim.Optimizer"
     """The torch optimizer inside the wrapper, built by `OptimizerKind.build`."""
-    checkpoint_engine: Any
+    checkpoint_engine: "CheckpointEngine"
     """DeepSpeed's reader and writer of checkpoint files."""
     enable_backward_allreduce: bool
 
+    @overload
+    def __call__(self, inputs: "torch.Tensor") -> "torch.Tensor": ...
+    @overload
     def __call__(
         self,
         inputs: "torch.Tensor",
-        targets: "torch.Tensor | None" = None,
+        targets: "torch.Tensor",
         positions: "torch.Tensor | None" = None,
-    ) -> Any:
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
         """Call the language model, see `LanguageModel.forward`."""
+        ...
 
     def train(self) -> None: ...
     def eval(self) -> None: ...
@@ -62,15 +67,21 @@ class Engine(Protocol):
         client_state: Mapping[str, list[str]] = ...,
         save_latest: bool = True,
     ) -> None: ...
-    def load_checkpoint(self, load_dir: str, tag: str) -> "tuple[str | None, Mapping[str, Any]]":
+    def load_checkpoint(
+        self, load_dir: str, tag: str
+    ) -> "tuple[str | None, Mapping[str, list[str]]]":
         """Return the checkpoint's folder, or None where nothing was loaded, and the client state."""
         ...
+
+    def _get_zero_param_shapes(self) -> "Sequence[Mapping[str, torch.Size]]": ...
+
+    _copy_recovery_script: Callable[[str], None]
+    """Copies DeepSpeed's own script for merging shards into a folder."""
 
 
 def group_shapes(engine: Engine) -> "Sequence[Mapping[str, torch.Size]]":
     """Return `[{name: shape}]` by group, in the order of the parameters in ZeRO's flat tensors."""
-    with_private_parts: Any = engine
-    return with_private_parts._get_zero_param_shapes()
+    return engine._get_zero_param_shapes()
 
 
 def flat_tensors(engine: Engine) -> "list[torch.Tensor]":
@@ -82,8 +93,7 @@ def flat_tensors(engine: Engine) -> "list[torch.Tensor]":
 
 def write_no_recovery_script(engine: Engine) -> None:
     """Stop DeepSpeed from copying a script into every checkpoint folder; `export` replaces it."""
-    with_private_parts: Any = engine
-    with_private_parts._copy_recovery_script = _copy_nothing
+    engine._copy_recovery_script = _copy_nothing
 
 
 def _copy_nothing(save_path: str) -> None:

@@ -83,7 +83,7 @@ def sum_over_data_ranks(values: torch.Tensor, groups: RankGroups) -> None:
 
 def gather_from_world_ranks(value: T, groups: RankGroups) -> list[T]:
     """Return on every rank the values of all ranks of the job, in the order of the ranks."""
-    values: list[Any] = [None] * groups.sizes.world
+    values = [value] * groups.sizes.world  # every place is overwritten
     dist.all_gather_object(values, value)
     return values
 

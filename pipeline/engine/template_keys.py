@@ -7,10 +7,12 @@ key is checked here. Imports neither torch nor deepspeed.
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
-JsonObject = Mapping[str, Any]
-"""A template's JSON object as read, or a part of it; a resolved config is one, too."""
+from pipeline.config.yaml_files import YamlValue
+
+JsonObject = Mapping[str, YamlValue]
+"""A template's JSON object as read, or a part of it."""
 
 
 OWNED_BY_YAML = {
@@ -102,7 +104,7 @@ def template_problems(template: JsonObject) -> list[str]:
     return problems + _zero_problems(template.get("zero_optimization", {}))
 
 
-def _zero_problems(zero: Any) -> list[str]:
+def _zero_problems(zero: YamlValue) -> list[str]:
     """Name every key of a template's `zero_optimization` that does not belong there."""
     if not _is_object(zero):
         return ["zero_optimization: must be a JSON object"]
@@ -119,14 +121,14 @@ def _zero_problems(zero: Any) -> list[str]:
     return problems
 
 
-def _inner_problems(value: Any, names: set[str], prefix: str) -> list[str]:
+def _inner_problems(value: YamlValue, names: set[str], prefix: str) -> list[str]:
     """Name the keys of a JSON object that are not among some names; other values have none."""
     if not _is_object(value):
         return []
     return [prefix + _unknown_key(key, names) for key in value if key not in names]
 
 
-def _is_object(value: Any) -> TypeGuard[JsonObject]:
+def _is_object(value: YamlValue) -> TypeGuard[JsonObject]:
     """Tell whether a JSON value is an object."""
     return isinstance(value, dict)
 
@@ -140,14 +142,14 @@ def _unknown_key(key: str, names: set[str]) -> str:
     return problem
 
 
-def _is_only_auto(value: Any) -> bool:
+def _is_only_auto(value: YamlValue) -> bool:
     """Tell whether a JSON value is "auto", or an object that holds nothing else."""
     if _is_object(value):
         return all(_is_only_auto(inner) for inner in value.values())
     return value == "auto"
 
 
-def _auto_problems(value: Any, key: str) -> list[str]:
+def _auto_problems(value: YamlValue, key: str) -> list[str]:
     """Name every "auto" in a JSON value by its dotted key: no setting fills it in."""
     if _is_object(value):
         return [

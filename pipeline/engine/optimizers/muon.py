@@ -75,7 +75,7 @@ class MuonKind(OptimizerKind):
 
     def lay_out(self, engine: Engine, groups: RankGroups) -> None:
         """Give the optimizer each rank's parts of matrices; at ZeRO 0 matrices are whole."""
-        from pipeline.engine.optimizers.sharded_muon import FlatLayout
+        from pipeline.engine.optimizers.sharded_muon import FlatLayout, Muon
         from pipeline.engine.shards import slots_of_ranks
 
         stage = engine.zero_optimization_stage()
@@ -91,4 +91,6 @@ class MuonKind(OptimizerKind):
                 [slot for slot in slots_of_rank if slot.group == group] for slots_of_rank in slots
             ]
             layouts.append((tensor, FlatLayout(shapes[group], slots_of_group)))
-        engine.basic_optimizer.lay_out(layouts, groups)
+        optimizer = engine.basic_optimizer
+        assert isinstance(optimizer, Muon)
+        optimizer.lay_out(layouts, groups)
