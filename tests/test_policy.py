@@ -151,7 +151,7 @@ def test_who_imports_deepspeed() -> None:
 
 PARQUET_READERS = {"corpus/documents.py", "corpus/kinds/parquet_files.py"}
 """What reads documents, and what reads raw files."""
-PARQUET_WRITERS = {"benchmarks/tokenize_parts.py"}
+PARQUET_WRITERS = {"benchmarks/measure_tokenize.py"}
 
 
 def test_documents_are_read_in_one_place() -> None:
@@ -687,9 +687,9 @@ def test_the_rule_of_names(code: str, spelled: list[str]) -> None:
 
 PRINTS_TO_ITS_PARENT = (
     "corpus/kinds/compiled_docstrings.py",
-    "benchmarks/tokenize_parts.py",
-    "benchmarks/loader_parts.py",
-    "benchmarks/train_parts.py",
+    "benchmarks/measure_tokenize.py",
+    "benchmarks/measure_loader.py",
+    "benchmarks/measure_train.py",
 )
 """Programs of a process of their own, whose one line of JSON another process reads."""
 

@@ -1,4 +1,4 @@
-"""Shared parts of all `pipeline benchmark` commands: timed processes, medians, tables, JSON.
+"""What all `pipeline benchmark` commands share: timed processes, medians, tables, JSON.
 
 Machines are noisy: every round measures each part once, so that compared figures were measured at
 about the same time. Writes the file of results.
@@ -22,11 +22,11 @@ from pipeline.store.files import write_json
 from pipeline.work.cores import core_count
 
 LEAST_WIDTH = 110
-"""Columns that a table has at least: a narrower terminal wraps whole lines, not figures."""
-
-
+"""Smallest width of a table, in columns: a narrower terminal wraps whole lines, not figures."""
 Figures = Mapping[str, float]
 """Name of a figure, with its unit -> value."""
+Medians = dict[str, dict[str, float]]
+"""Part of a benchmark -> name of a figure, with its unit -> median over the rounds."""
 Measurement = Callable[[], Figures]
 """Function that measures one part of a benchmark."""
 
@@ -40,29 +40,29 @@ class FinishedProcess:
     peak_bytes: int
     """Largest resident set of the process itself, without its children."""
     output: str
-    """All that the process printed."""
+    """Everything that the process printed."""
 
     @property
-    def result(self) -> dict[str, Any]:
-        """Last line of the output, parsed as JSON."""
+    def measured(self) -> Any:
+        """JSON value in the last line of the output; the caller declares its type."""
         return json.loads(self.output.splitlines()[-1])
 
 
 def run_process(
-    command: Sequence[str], environment: Mapping[str, str] | None = None
+    command: Sequence[str], variables: Mapping[str, str] | None = None
 ) -> FinishedProcess:
-    """Run a command to its end; `environment` adds to this process's own.
+    """Run a command to its end; `variables` are added to the environment of this process.
 
     Raises UserError, with the end of the output, where the command fails.
     """
-    # Run it without the setting that would have it compile every module again.
+    # With PYTHONDONTWRITEBYTECODE the process would compile every module again.
     inherited = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }
     started = time.monotonic()
     process = subprocess.Popen(
         command,
-        env=inherited | dict(environment or {}),
+        env=inherited | dict(variables or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -82,22 +82,22 @@ def run_process(
 
 
 def run_python(
-    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+    module: str, *arguments: str, variables: Mapping[str, str] | None = None
 ) -> FinishedProcess:
-    """Run `python -m module arguments` with this interpreter."""
-    return run_process([sys.executable, "-m", module, *arguments], environment)
+    """Run `python -m module arguments` with this interpreter, as `run_process` does."""
+    return run_process([sys.executable, "-m", module, *arguments], variables)
 
 
-def measure_in_rounds(count: int, parts: Mapping[str, Measurement]) -> dict[str, dict[str, float]]:
-    """Measure every part once in each of `count` rounds, and return the medians of each part."""
+def measure_in_rounds(count: int, parts: Mapping[str, Measurement]) -> Medians:
+    """Measure every part once in each of `count` rounds; return the medians of each part."""
     measured: dict[str, list[Figures]] = {name: [] for name in parts}
     for number in range(1, count + 1):
         for name, measure in parts.items():
             note(f"benchmark: round {number} of {count}, {name}")
             measured[name].append(measure())
     return {
-        name: {key: statistics.median(figures[key] for figures in of_part) for key in of_part[0]}
-        for name, of_part in measured.items()
+        name: {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
+        for name, rounds in measured.items()
     }
 
 
@@ -113,8 +113,9 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     print_wide(table, LEAST_WIDTH)

@@ -1,11 +1,11 @@
-"""Corpora to measure reading with: simulated ones of any size, and a real one of random ids.
+"""Corpora of token ids to measure with: simulated ones of any size, and one of random ids.
 
 Writes token files and the manifests that readers need. A simulated corpus takes no disk space.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -14,12 +14,28 @@ from pipeline.config.shipped_files import PRESETS
 from pipeline.config.yaml_files import read_yaml
 from pipeline.store.files import write_json
 from pipeline.store.layout import DataFolder, tokenizer_report_path
+from pipeline.store.records import FileRecord
 from pipeline.tokens.indexed_dataset import SUFFIXES, ShardWriter
 
 DTYPE = np.dtype(np.uint16)
+"""Type of the token ids, which decides the size of the files."""
 END_OF_DOCUMENT = 0
+"""Token id of the end of a document."""
 VOCAB_SIZE = 50_257
+"""Number of token ids, as in GPT-2's vocabulary."""
 DOCUMENTS_AT_ONCE = 10_000
+"""Documents that are drawn at once."""
+MOST_DOCUMENT_TOKENS = 1 << 20
+"""Largest length of a random document."""
+
+
+class DataSettings(TypedDict):
+    """The section `data` of a run file, without `mixture`."""
+
+    sequence_length: int
+    shuffle: NotRequired[str]
+    packing: NotRequired[str]
+    document_mask: NotRequired[bool]
 
 
 def llama_mixture() -> dict[str, float]:
@@ -31,10 +47,10 @@ def llama_mixture() -> dict[str, float]:
 def write_simulated(data_dir: Path, tokens: int, files: int) -> None:
     """Write sparse token files in LLaMA's proportions, with a manifest as `tokenize` writes it.
 
-    They take no disk space. Only the `.bin` files exist: opening a run's data reads no others.
+    The files take no disk space. Only the `.bin` files exist: opening a run's data reads no others.
     """
     weights = llama_mixture()
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, FileRecord] = {}
     for source, weight in weights.items():
         share = weight / sum(weights.values())
         count = max(1, round(files * share))
@@ -48,12 +64,12 @@ def write_simulated(data_dir: Path, tokens: int, files: int) -> None:
     _write_manifests(data_dir, records, weights)
 
 
-def _invented_record(size: int, suffix: str) -> dict[str, Any]:
+def _invented_record(size: int, suffix: str) -> FileRecord:
     """Return a manifest record of a file, as long as a real one."""
-    record: dict[str, Any] = {"bytes": size, "checksum": "0" * 32}
-    if suffix != ".doc":
-        record["samples"] = "0" * 32
-    return record
+    checksum = "0" * 32
+    if suffix == ".doc":
+        return {"bytes": size, "checksum": checksum}
+    return {"bytes": size, "checksum": checksum, "samples": checksum}
 
 
 def write_random(
@@ -63,9 +79,9 @@ def write_random(
     random = np.random.default_rng(1)
     with ShardWriter(DataFolder(data_dir).tokens / "web" / "train_000000_000", DTYPE) as writer:
         while writer.tokens < tokens:
-            lengths = np.minimum(
-                random.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2, 1 << 20
-            )
+            # The last document may end after `tokens`, no document begins there.
+            drawn = random.exponential(mean_document, DOCUMENTS_AT_ONCE).astype(np.int64) + 2
+            lengths = np.minimum(drawn, MOST_DOCUMENT_TOKENS)
             lengths = lengths[np.cumsum(lengths) - lengths < tokens - writer.tokens]
             ids = random.integers(1, vocab_size, lengths.sum(), DTYPE.type)
             ids[np.cumsum(lengths) - 1] = END_OF_DOCUMENT
@@ -78,7 +94,7 @@ def write_random(
 
 def _write_manifests(
     data_dir: Path,
-    files: Mapping[str, Any],
+    files: Mapping[str, FileRecord],
     sources: Mapping[str, float],
     vocab_size: int = VOCAB_SIZE,
 ) -> None:
@@ -89,11 +105,8 @@ def _write_manifests(
     write_json(tokenizer_report_path(data.tokenizer), report)
 
 
-def make_config(data_dir: Path, mixture: Mapping[str, float], data: Mapping[str, Any]) -> RunConfig:
-    """Return a run's settings that read a corpus of this module.
-
-    `data` is the section `data` of a run file, without `mixture`.
-    """
+def make_config(data_dir: Path, mixture: Mapping[str, float], data: DataSettings) -> RunConfig:
+    """Return the settings of a run that reads a corpus of this module."""
     return RunConfig.model_validate(
         {
             "paths": {"data_dir": data_dir, "run_dir": data_dir / "run"},

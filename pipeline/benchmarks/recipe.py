@@ -231,7 +231,7 @@ def _train_one(training: Training, jobs: int, folder: Path) -> LossCurve:
     write_atomic(run_file, to_yaml(document, is_ascii=False))
     note(f"benchmark: {training.name}")
     threads = {"OMP_NUM_THREADS": str(max(1, core_count() // jobs))} if jobs > 1 else {}
-    run_python("pipeline", "train", str(run_file), environment=threads)
+    run_python("pipeline", "train", str(run_file), variables=threads)
     tokens: list[int] = []
     losses: list[float] = []
     for row in read_metrics(home / "run"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.benchmarks.checkpoint import benchmark_checkpoint
-from pipeline.benchmarks.train import Work, llama
+from pipeline.benchmarks.train import StepSettings, llama_section
 
 
 @pytest.mark.ranks
@@ -14,7 +14,7 @@ def test_it_runs_and_counts_all_that_training_loses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     benchmark_checkpoint(
-        1, tmp_path, tmp_path / "found.json", Work(llama(64, 1, 384, 32), 32, 2, 64)
+        1, tmp_path, tmp_path / "found.json", StepSettings(llama_section(64, 1, 384, 32), 32, 2, 64)
     )
     found = json.loads((tmp_path / "found.json").read_text())
     ours = found["ours"]

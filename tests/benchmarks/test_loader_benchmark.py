@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.benchmarks import loader as benchmark
-from pipeline.benchmarks import loader_parts as benchmark_parts
+from pipeline.benchmarks import loader_results, measure_loader
 from pipeline.benchmarks.corpora import (
     END_OF_DOCUMENT,
     llama_mixture,
@@ -14,7 +14,7 @@ from pipeline.benchmarks.corpora import (
     write_random,
     write_simulated,
 )
-from pipeline.benchmarks.loader import Corpus, LoaderSizes
+from pipeline.benchmarks.loader_results import Corpus, LoaderSizes
 from pipeline.sampling.dataset import open_data
 from pipeline.store.files import read_json
 from pipeline.tokens.indexed_dataset import read
@@ -65,28 +65,28 @@ def test_parts_count_what_they_say(tmp_path: Path) -> None:
     write_random(tmp_path, 10_000, 20)
     tokens = (tmp_path / "tokens" / "web" / "train_000000_000.bin").stat().st_size // 2
     rows = -(-(tokens - 1) // 8)
-    full = benchmark_parts.reads(tmp_path, DATA)
+    full = measure_loader.count_reads(tmp_path, DATA)
     assert (full["rows"], full["reads"]) == (rows, rows)
     assert full["bytes"] == 2 * (tokens - 1 + rows)  # each row has one id more than inputs
-    block = benchmark_parts.reads(tmp_path, DATA | {"shuffle": "block"})
+    block = measure_loader.count_reads(tmp_path, DATA | {"shuffle": "block"})
     assert (block["reads"], block["bytes"]) == (1, 2 * tokens)
-    packed = benchmark_parts.pack(tmp_path, DATA | {"packing": "best-fit"})
+    packed = measure_loader.measure_packing(tmp_path, DATA | {"packing": "best-fit"})
     index = next(tmp_path.glob("packing/*/web/*.rows")).stat().st_size
     assert packed["index_bytes_per_token"] == pytest.approx(index / tokens)
     for part in (
-        benchmark_parts.read_by_position,
-        benchmark_parts.read_located,
-        benchmark_parts.loader,
+        measure_loader.read_by_position,
+        measure_loader.read_located,
+        measure_loader.take_from_loader,
     ):
         for data in (DATA, DATA | {"packing": "best-fit", "document_mask": True}):
             assert part(tmp_path, 70, data)["tokens_per_second"] > 0
-    for part in (benchmark_parts.bare, benchmark_parts.bare_kept):
+    for part in (measure_loader.copy_mapped_rows, measure_loader.copy_and_keep_mapped_rows):
         assert part(tmp_path, 3, 8)["tokens_per_second"] > 0
 
 
 def test_waiting_is_counted_after_the_first_step(tmp_path: Path) -> None:
     write_simulated(tmp_path, 100_000, 10)
-    seen = benchmark_parts.slow(tmp_path, 5, 0.0, 0.02, DATA)
+    seen = measure_loader.measure_waiting(tmp_path, 5, 0.0, 0.02, DATA)
     assert seen["first_wait_seconds"] >= 8 * 0.02  # a micro-batch is read one row after another
     assert seen["waited"] == 1  # steps that take no time
 
@@ -104,17 +104,18 @@ def test_limits_and_ratios_are_of_the_medians() -> None:
         for name, seconds, peak in zip(names, [0.1] * 5 + [1.5, 9.0, 9.0], peaks, strict=True)
     }
     rates = {
-        benchmark.BARE: {"tokens_per_second": 80e6},
-        benchmark.BARE_KEPT: {"tokens_per_second": 40e6},
-        f"{benchmark.PLAIN_LOCATED}, full": {"tokens_per_second": 40e6},
+        loader_results.BARE: {"tokens_per_second": 80e6},
+        loader_results.BARE_KEPT: {"tokens_per_second": 40e6},
+        f"{loader_results.PLAIN_LOCATED}, full": {"tokens_per_second": 40e6},
         "loader, full": {"tokens_per_second": 19e6},
     }
     ratios = {
-        bare: benchmark._ratios(rates, bare) for bare in (benchmark.BARE, benchmark.BARE_KEPT)
+        bare: loader_results.rate_ratios(rates, bare)
+        for bare in (loader_results.BARE, loader_results.BARE_KEPT)
     }
-    assert list(ratios[benchmark.BARE].values()) == [1, 0.5, 0.5, 19 / 80]
+    assert list(ratios[loader_results.BARE].values()) == [1, 0.5, 0.5, 19 / 80]
     slow = {"slow files, full": {"waited": 0.004}, "slow files, block": {"waited": 0.006}}
-    limits = benchmark._limits(
+    limits = loader_results.checked_limits(
         {"start": starts, "rates": rates, "ratios": ratios, "slow": slow}, sizes
     )
     assert [limit["measured"] for limit in limits] == [
@@ -157,8 +158,8 @@ def test_everything_is_measured_and_nothing_is_left(
         values["peak_bytes"] > values["imported_bytes"] > 10**7
         for values in results["start"].values()
     )
-    bare = results["rates"][benchmark.BARE]["tokens_per_second"]
-    assert results["ratios"][benchmark.BARE]["loader, full"] == pytest.approx(
+    bare = results["rates"][loader_results.BARE]["tokens_per_second"]
+    assert results["ratios"][loader_results.BARE]["loader, full"] == pytest.approx(
         results["rates"]["loader, full"]["tokens_per_second"] / bare
     )
     assert results["reads"]["block"]["reads"] == 1

@@ -22,6 +22,7 @@ def test_every_part_is_measured_and_nothing_is_left(
     run_stages(run_file, ["prepare", "train-tokenizer"], [])
     monkeypatch.setattr(benchmark, "LARGE_DOCUMENT_BYTES", 100_000)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torch"))  # which torch keeps
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "scratch").mkdir()
     output = tmp_path / "results.json"

@@ -7,20 +7,24 @@ import pytest
 
 from pipeline.benchmarks.train import (
     GPU_PRESETS,
+    StepSettings,
     TrainSizes,
-    Work,
     benchmark_train,
-    llama,
-    preset_work,
-    work_of,
+    llama_section,
+    settings_of_preset,
+    settings_of_run_file,
 )
 from pipeline.config.run_file import load
 
 
 def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:
-    work = work_of(load(run_file, ["precision.dtype=fp32"]))
-    assert work.model["config"]["vocab_size"] == 384  # 270 ids, rounded up to 128
-    assert (work.sequence_length, work.micro_batch_sequences, work.global_batch_tokens) == (
+    settings = settings_of_run_file(load(run_file, ["precision.dtype=fp32"]))
+    assert settings.model["config"]["vocab_size"] == 384  # 270 ids, rounded up to 128
+    assert (
+        settings.sequence_length,
+        settings.micro_batch_sequences,
+        settings.global_batch_tokens,
+    ) == (
         8,
         2,
         32,
@@ -33,19 +37,24 @@ def test_a_run_file_gives_its_model_and_batch(run_file: Path) -> None:
 def test_presets_come_with_what_their_base_says(
     name: str, width: int, layers: int, tmp_path: Path
 ) -> None:
-    work = preset_work(name)
-    assert work.model["architecture"] == "llama"
-    assert (work.model["config"]["hidden_size"], work.model["config"]["num_hidden_layers"]) == (
+    settings = settings_of_preset(name)
+    assert settings.model["architecture"] == "llama"
+    assert (
+        settings.model["config"]["hidden_size"],
+        settings.model["config"]["num_hidden_layers"],
+    ) == (
         width,
         layers,
     )
-    assert work.config(tmp_path, "zero1").precision.dtype == "bf16"
+    assert settings.config(tmp_path, "zero1").precision.dtype == "bf16"
 
 
 @pytest.mark.ranks
 def test_it_runs_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    work = Work(llama(64, 1, 384, 32), 32, 2, 128)
-    sizes = TrainSizes(work, work, templates=("zero1",), blocks=2, block_steps=1, scaling_steps=1)
+    settings = StepSettings(llama_section(64, 1, 384, 32), 32, 2, 128)
+    sizes = TrainSizes(
+        settings, settings, templates=("zero1",), blocks=2, block_steps=1, scaling_steps=1
+    )
     benchmark_train(None, 1, tmp_path / "found.json", gpus=0, sizes=sizes)
     found = json.loads((tmp_path / "found.json").read_text())
     turn = found["turns"]["zero1"]

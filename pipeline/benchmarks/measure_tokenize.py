@@ -1,30 +1,36 @@
 """Measure one part of the way from text to tokens, alone in a fresh process.
 
-`python -m pipeline.benchmarks.tokenize_parts PART DOCUMENTS TOKENIZER THREADS`. Prints one line of
-JSON. Each part works in the barest loop that the libraries allow; its input is in memory before the
-clock starts.
+`python -m pipeline.benchmarks.measure_tokenize NAME ARGUMENTS` calls one function of this module;
+the arguments are JSON. Prints one line of JSON, the seconds. Each part works in the barest loop
+that the libraries allow; its input is in memory before the clock starts. Two functions write files
+that other measurements read.
 """
 
 import io
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
-from pipeline.corpus.documents import listed_shards, open_shard, texts_of_group
+from pipeline.corpus.documents import SCHEMA, listed_shards, open_shard, texts_of_group
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens import indexed_dataset
 from pipeline.tokens.encode import load_encoder
 
+REFERENCE_BYTES = 2_000_000
+"""Bytes of each shard that the slow reference encodes."""
+
 
 def row_groups(documents: Path) -> list[list[pa.Array]]:
     """Return, shard by shard, each row group's text as an Arrow array."""
-    shards = []
+    shards: list[list[pa.Array]] = []
     for name in listed_shards(documents):
         with open_shard(documents / name) as file:
             groups = range(file.num_row_groups)
@@ -35,7 +41,7 @@ def row_groups(documents: Path) -> list[list[pa.Array]]:
     return shards
 
 
-def texts(documents: Path) -> list[list[list[bytes]]]:
+def texts_by_row_group(documents: Path) -> list[list[list[bytes]]]:
     """Return, shard by shard and row group by row group, the documents."""
     return [
         [group.cast(pa.large_binary()).to_pylist() for group in shard]
@@ -43,7 +49,14 @@ def texts(documents: Path) -> list[list[list[bytes]]]:
     ]
 
 
-def read_parquet(documents: Path, tokenizer: Path, threads: int) -> float:
+def all_texts(documents: Path) -> Iterator[bytes]:
+    """Yield all documents in order."""
+    for shard in texts_by_row_group(documents):
+        for group in shard:
+            yield from group
+
+
+def read_parquet_texts(documents: Path) -> float:
     """Read documents from Parquet into memory, one row group at a time."""
     started = time.perf_counter()
     for name in listed_shards(documents):
@@ -53,37 +66,39 @@ def read_parquet(documents: Path, tokenizer: Path, threads: int) -> float:
     return time.perf_counter() - started
 
 
-def gigatoken(documents: Path, tokenizer: Path, threads: int, by_row_group: bool = False) -> float:
+def encode_with_gigatoken(documents: Path, tokenizer: Path, threads: int) -> float:
     """Encode all documents with one call of gigatoken, as its documentation shows it.
 
     Added tokens are left out.
     """
+    arrays = [group for shard in row_groups(documents) for group in shard]
+    return _encode_with_gigatoken([pa.concat_arrays(arrays)], tokenizer, threads)
+
+
+def encode_row_groups_with_gigatoken(documents: Path, tokenizer: Path, threads: int) -> float:
+    """Encode one row group at a time with gigatoken: its 8 MiB fit into the processor's cache."""
+    arrays = [group for shard in row_groups(documents) for group in shard]
+    return _encode_with_gigatoken(arrays, tokenizer, threads)
+
+
+def _encode_with_gigatoken(arrays: list[pa.Array], tokenizer: Path, threads: int) -> float:
     import awkward
     import gigatoken
 
     description = json.loads((tokenizer / TOKENIZER_JSON).read_text("utf-8"))
     description["added_tokens"] = []
     fast = gigatoken.Tokenizer.from_json(json.dumps(description))
-    arrays = [group for shard in row_groups(documents) for group in shard]
-    arrays = [
-        awkward.from_arrow(array)
-        for array in (arrays if by_row_group else [pa.concat_arrays(arrays)])
-    ]
+    batches = [awkward.from_arrow(array) for array in arrays]
     started = time.perf_counter()
-    for array in arrays:
-        fast.encode_batch(array, parallel=threads > 1)
+    for batch in batches:
+        fast.encode_batch(batch, parallel=threads > 1)
     return time.perf_counter() - started
 
 
-def gigatoken_by_row_group(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Encode one row group at a time with gigatoken: 8 MiB stay in the processor's cache."""
-    return gigatoken(documents, tokenizer, threads, by_row_group=True)
-
-
-def encode(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Encode documents in memory as the stage does."""
+def encode_as_the_stage(documents: Path, tokenizer: Path) -> float:
+    """Encode documents in memory as the stage `tokenize` does."""
     encoder = load_encoder(tokenizer, "auto")
-    shards = texts(documents)
+    shards = texts_by_row_group(documents)
     started = time.perf_counter()
     for shard in shards:
         for group in shard:
@@ -91,13 +106,13 @@ def encode(documents: Path, tokenizer: Path, threads: int) -> float:
     return time.perf_counter() - started
 
 
-def reference(documents: Path, tokenizer: Path, threads: int) -> float:
+def encode_with_reference(documents: Path, tokenizer: Path) -> float:
     """Encode the first 2 MB of each shard with `tokenizers`; scale the seconds to all the text."""
     encoder = load_encoder(tokenizer, "reference")
     taken: list[bytes] = []
     size = 0
-    for shard in texts(documents):
-        left = 2_000_000
+    for shard in texts_by_row_group(documents):
+        left = REFERENCE_BYTES
         for document in (document for group in shard for document in group):
             size += len(document)
             if left > 0:
@@ -108,17 +123,18 @@ def reference(documents: Path, tokenizer: Path, threads: int) -> float:
     return (time.perf_counter() - started) * size / sum(map(len, taken))
 
 
-def write(documents: Path, tokenizer: Path, threads: int) -> float:
-    """Write the token ids of all documents next to their folder, and remove them again."""
+def write_token_ids(documents: Path, tokenizer: Path, folder: Path) -> float:
+    """Write the token ids of all documents to a folder, and remove them again."""
     encoder = load_encoder(tokenizer, "auto")
-    shards = [[encoder.encode_fast(group) for group in shard] for shard in texts(documents)]
+    dtype = indexed_dataset.token_dtype(encoder.vocab_size)
+    shards = [
+        [encoder.encode_fast(group) for group in shard] for shard in texts_by_row_group(documents)
+    ]
     seconds = 0.0
     for number, shard in enumerate(shards):
-        prefix = documents.parent / f".benchmark-{number}"
+        prefix = folder / f".benchmark-{number}"
         started = time.perf_counter()
-        with indexed_dataset.ShardWriter(
-            prefix, indexed_dataset.token_dtype(encoder.vocab_size)
-        ) as writer:
+        with indexed_dataset.ShardWriter(prefix, dtype) as writer:
             for ids, lengths in shard:
                 writer.add(ids, lengths, np.arange(len(lengths)))
             writer.finish()
@@ -128,54 +144,44 @@ def write(documents: Path, tokenizer: Path, threads: int) -> float:
     return seconds
 
 
-def raw(documents: Path, tokenizer: Path, threads: int) -> float:
+def convert_raw_files(listed_in: Path) -> float:
     """Convert raw `.jsonl` or `.jsonl.zst` files to Parquet without any check.
 
-    `documents` is a text file that lists the raw files, one path a line.
+    `listed_in` is a text file that lists the raw files, one path a line.
     """
-    import orjson
-    import zstandard
-
     started = time.perf_counter()
-    for path in map(Path, documents.read_text().splitlines()):
+    for path in map(Path, listed_in.read_text().splitlines()):
         content = path.read_bytes()
         if path.suffix == ".zst":
-            content = (
-                zstandard.ZstdDecompressor()
-                .stream_reader(io.BytesIO(content), read_across_frames=True)
-                .read()
-            )
+            decompressor = zstandard.ZstdDecompressor()
+            stream = decompressor.stream_reader(io.BytesIO(content), read_across_frames=True)
+            content = stream.read()
         rows = [orjson.loads(line) for line in content.splitlines()]
+        texts = pa.array([row["text"] for row in rows], pa.large_string())
         meta = pa.array([orjson.dumps(row.get("meta")) for row in rows], pa.binary())
-        table = pa.table(
-            {"text": pa.array([row["text"] for row in rows], pa.large_string()), "meta": meta}
-        )
         pq.write_table(
-            table, io.BytesIO(), compression="zstd", use_dictionary=False, write_statistics=False
+            pa.table({"text": texts, "meta": meta}),
+            io.BytesIO(),
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,
         )
     return time.perf_counter() - started
 
 
-def lines(documents: Path, output: Path, threads: int) -> float:
+def write_json_lines(documents: Path, output: Path) -> float:
     """Write all documents as JSON lines, which Megatron-LM reads."""
-    import orjson
-
     started = time.perf_counter()
     with output.open("wb") as file:
-        for shard in texts(documents):
-            for document in (document for group in shard for document in group):
-                file.write(orjson.dumps({"text": document.decode()}) + b"\n")
+        for document in all_texts(documents):
+            file.write(orjson.dumps({"text": document.decode()}) + b"\n")
     return time.perf_counter() - started
 
 
-def large(documents: Path, output: Path, size: int) -> float:
+def write_large_document(documents: Path, output: Path, size: int) -> float:
     """Write a Parquet shard that holds one document of `size` bytes, made of the others."""
-    from pipeline.corpus.documents import SCHEMA
-
     started = time.perf_counter()
-    whole = b"\n".join(
-        document for shard in texts(documents) for group in shard for document in group
-    )
+    whole = b"\n".join(all_texts(documents))
     text = (whole * (size // len(whole) + 1))[:size].decode(errors="ignore")
     columns = [["large/train_large_000/0"], [text], ["{}"], ["large"], [0]]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
@@ -188,29 +194,30 @@ def large(documents: Path, output: Path, size: int) -> float:
     return time.perf_counter() - started
 
 
-PARTS: dict[str, Callable[[Path, Path, int], float]] = {
-    part.__name__: part
-    for part in (
-        read_parquet,
-        gigatoken,
-        gigatoken_by_row_group,
-        encode,
-        reference,
-        write,
-        raw,
-        lines,
-        large,
+MEASUREMENTS: dict[str, Callable[..., float]] = {
+    function.__name__: function
+    for function in (
+        read_parquet_texts,
+        encode_with_gigatoken,
+        encode_row_groups_with_gigatoken,
+        encode_as_the_stage,
+        encode_with_reference,
+        write_token_ids,
+        convert_raw_files,
+        write_json_lines,
+        write_large_document,
     )
 }
+"""Name on the command line -> function."""
 
 
 def main() -> None:
-    """Run one part and print its seconds."""
-    part = sys.argv[1]
-    documents = Path(sys.argv[2])
-    tokenizer = Path(sys.argv[3])
-    threads = int(sys.argv[4])
-    print(json.dumps({"seconds": PARTS[part](documents, tokenizer, threads)}))
+    """Call the named function, every text in the arguments being a path; print its seconds."""
+    arguments = json.loads(sys.argv[2])
+    for name, argument in arguments.items():
+        if isinstance(argument, str):
+            arguments[name] = Path(argument)
+    print(json.dumps({"seconds": MEASUREMENTS[sys.argv[1]](**arguments)}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measure one part of the way from token files to batches, alone in a fresh process.
 
-`python -m pipeline.benchmarks.loader_parts PART ARGUMENTS`; the arguments are JSON. Prints one line
-of JSON: rates in tokens per second, sizes in bytes.
+`python -m pipeline.benchmarks.measure_loader NAME ARGUMENTS` calls one function of this module; the
+arguments are JSON. Prints one line of JSON: rates in tokens per second, sizes in bytes.
 """
 
 import json
@@ -10,13 +10,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.benchmarks.corpora import DTYPE, llama_mixture, make_config
+from pipeline.benchmarks.corpora import DTYPE, DataSettings, llama_mixture, make_config
 from pipeline.config.groups import group_sizes, groups_of_rank
 from pipeline.config.step_plan import plan_steps
 from pipeline.sampling.batches import Batch, read_batch
@@ -28,25 +27,30 @@ from pipeline.sampling.loader import (
     RankShare,
     TrainingData,
 )
-from pipeline.sampling.pack import pack as run_pack_stage
+from pipeline.sampling.pack import pack
 from pipeline.sampling.stream import OpenFiles
 from pipeline.store.layout import DataFolder
 
 ROWS = 32
 """Rows in a batch that one thread reads."""
 MICRO_BATCH = 8
+"""Sequences in a micro-batch of the loader."""
 GLOBAL_BATCH = 256
+"""Sequences in a step of the loader."""
 SLOW_BATCH = 32
 """Sequences in a step that reads from a slow file system: four micro-batches of 8."""
+STEPS_AHEAD = 1000
+"""Steps of a run after the one that a start is measured for."""
+MOST_OPEN_FILES = 1024
 
 
-def memory(what: str) -> int:
-    """Return a figure of this process's memory: `VmRSS`, or `VmHWM`, its peak.
+def process_memory(name: str) -> int:
+    """Return bytes of memory of this process: `VmRSS`, or its peak `VmHWM`.
 
-    Not `ru_maxrss`, which begins with what the parent had when it started this process.
+    Not `ru_maxrss`, which begins with the memory of the parent that started this process.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def _share(batch: int, steps: int) -> RankShare:
@@ -55,30 +59,32 @@ def _share(batch: int, steps: int) -> RankShare:
     return RankShare(alone, MICRO_BATCH, plan_steps(1, batch, batch * steps))
 
 
-def start(folder: Path, sample: int, data: Mapping[str, Any]) -> dict[str, float]:
+def measure_start(folder: Path, sample: int, data: DataSettings) -> dict[str, float]:
     """Measure the time from the end of the imports to the step that holds sample `sample`."""
     config = make_config(folder, llama_mixture(), data)
     step = sample // GLOBAL_BATCH + 1
-    imported = memory("VmRSS")
+    steps = range(step, step + STEPS_AHEAD)
+    imported_bytes = process_memory("VmRSS")
+
+    # Open the data, then take one step.
     started = time.perf_counter()
     opened = open_data(config)
     open_seconds = time.perf_counter() - started
-    with Loader(
-        opened, _share(GLOBAL_BATCH, step + 1000), range(step, step + 1000), _keep
-    ) as loader:
+    with Loader(opened, _share(GLOBAL_BATCH, steps.stop), steps, _unchanged) as loader:
         next(iter(loader))
         seconds = time.perf_counter() - started
+
     manifest_bytes = DataFolder(folder).tokens_manifest.stat().st_size
     return {
         "seconds": seconds,
         "open_seconds": open_seconds,
-        "imported_bytes": imported,
-        "peak_bytes": memory("VmHWM"),
+        "imported_bytes": imported_bytes,
+        "peak_bytes": process_memory("VmHWM"),
         "manifest_bytes": manifest_bytes,
     }
 
 
-def bare(folder: Path, batches: int, length: int) -> dict[str, float]:
+def copy_mapped_rows(folder: Path, batches: int, length: int) -> dict[str, float]:
     """Copy random rows of a memory-mapped file into one array: the barest loop there can be."""
     batch = np.empty((ROWS, length + 1), np.int64)
 
@@ -86,30 +92,31 @@ def bare(folder: Path, batches: int, length: int) -> dict[str, float]:
         for row, place in enumerate(places):
             batch[row] = mapped[place : place + length + 1]
 
-    return _bare(folder, batches, length, copy)
+    return _copy_random_rows(folder, batches, length, copy)
 
 
-def bare_kept(folder: Path, batches: int, length: int) -> dict[str, float]:
-    """Copy random rows as `bare` does, into new arrays; keep as many of them as a loader keeps."""
+def copy_and_keep_mapped_rows(folder: Path, batches: int, length: int) -> dict[str, float]:
+    """Copy random rows into new arrays of inputs and targets; keep as many as a loader keeps."""
     kept: deque[np.ndarray] = deque(maxlen=(PREFETCHED_STEPS + 1) * GLOBAL_BATCH // ROWS)
 
     def copy(mapped: np.ndarray, places: list[int]) -> None:
-        inputs, targets = batch = np.empty((2, ROWS, length), np.int64)
+        batch = np.empty((2, ROWS, length), np.int64)
         for row, place in enumerate(places):
             ids = mapped[place : place + length + 1]
-            inputs[row] = ids[:-1]
-            targets[row] = ids[1:]
+            batch[0, row] = ids[:-1]
+            batch[1, row] = ids[1:]
         kept.append(batch)
 
-    return _bare(folder, batches, length, copy)
+    return _copy_random_rows(folder, batches, length, copy)
 
 
-def _bare(
+def _copy_random_rows(
     folder: Path, batches: int, length: int, copy: Callable[[np.ndarray, list[int]], None]
 ) -> dict[str, float]:
     (path,) = (DataFolder(folder).tokens / "web").glob("*.bin")
     tokens = path.stat().st_size // DTYPE.itemsize
-    offsets = np.random.default_rng(1).integers(0, (tokens - 1) // length, (batches, ROWS)) * length
+    rows = np.random.default_rng(1).integers(0, (tokens - 1) // length, (batches, ROWS))
+    offsets = rows * length
     started = time.perf_counter()
     mapped = np.memmap(path, DTYPE, "r")
     for places in offsets:
@@ -117,36 +124,39 @@ def _bare(
     return {"tokens_per_second": batches * ROWS * length / (time.perf_counter() - started)}
 
 
-def read_by_position(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
-    """Read batches in one thread, each by its positions."""
+def read_by_position(folder: Path, batches: int, data: DataSettings) -> dict[str, float]:
+    """Read batches in one thread, each by the positions of its samples."""
     opened = _open_real(folder, data)
-    return _rate(
-        lambda batch: opened.read(np.arange(batch * ROWS, (batch + 1) * ROWS)), batches, opened
-    )
+
+    def read(batch: int) -> None:
+        opened.read(np.arange(batch * ROWS, (batch + 1) * ROWS))
+
+    return _rate(read, batches, opened)
 
 
-def read_located(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
+def read_located(folder: Path, batches: int, data: DataSettings) -> dict[str, float]:
     """Read batches in one thread; locate many batches together, as the loader does."""
     opened = _open_real(folder, data)
-    together = LOCATED_AT_ONCE // ROWS
+    located_batches = LOCATED_AT_ONCE // ROWS
     places = opened.order.locate(np.arange(0))
 
-    def one(batch: int) -> None:
+    def read(batch: int) -> None:
         nonlocal places
-        first = batch % together * ROWS
-        if not first:
+        first = batch % located_batches * ROWS
+        if first == 0:
             places = opened.order.locate(np.arange(batch * ROWS, batch * ROWS + LOCATED_AT_ONCE))
         read_batch(opened.sources, places.take(slice(first, first + ROWS)), opened.shape)
 
-    return _rate(one, batches, opened)
+    return _rate(read, batches, opened)
 
 
-def loader(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, float]:
-    """Take steps from a loader as fast as it gives them."""
+def take_from_loader(folder: Path, batches: int, data: DataSettings) -> dict[str, float]:
+    """Take steps from a loader as fast as it delivers them."""
     opened = _open_real(folder, data)
     steps = max(2, batches * ROWS // GLOBAL_BATCH)
-    with Loader(opened, _share(GLOBAL_BATCH, steps + 1), range(1, steps + 2), _keep) as given:
-        iterator = iter(given)
+    share = _share(GLOBAL_BATCH, steps + 1)
+    with Loader(opened, share, range(1, steps + 2), _unchanged) as loader:
+        iterator = iter(loader)
         next(iterator)
         started = time.perf_counter()
         for _ in iterator:
@@ -155,20 +165,20 @@ def loader(folder: Path, batches: int, data: Mapping[str, Any]) -> dict[str, flo
     return {"tokens_per_second": steps * GLOBAL_BATCH * opened.shape.sequence_length / seconds}
 
 
-def pack(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
+def measure_packing(folder: Path, data: DataSettings) -> dict[str, float]:
     """Build the index of best-fit packing from nothing, in this process."""
     config = make_config(folder, {"web": 1.0}, data)
     index = DataFolder(folder).packing(config.data.sequence_length)
     shutil.rmtree(index, ignore_errors=True)
     started = time.perf_counter()
-    counts = run_pack_stage(config).counts["sources"]["web"]
+    counts = pack(config).counts["sources"]["web"]
     seconds = time.perf_counter() - started
     size = sum(path.stat().st_size for path in index.glob("web/*.rows"))
     tokens = counts["positions"] + counts["documents"]
     return {
         "tokens_per_second": tokens / seconds,
         "index_bytes_per_token": size / tokens,
-        "peak_bytes": memory("VmHWM"),
+        "peak_bytes": process_memory("VmHWM"),
         "cut_documents": counts["cut_documents"] / counts["documents"],
     }
 
@@ -180,7 +190,7 @@ class SlowFiles(OpenFiles):
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(1024)
+        super().__init__(MOST_OPEN_FILES)
         self._seconds = seconds
 
     def read_into(self, path: Path, buffer: memoryview, offset: int) -> int:
@@ -188,25 +198,28 @@ class SlowFiles(OpenFiles):
         return super().read_into(path, buffer, offset)
 
 
-def slow(
-    folder: Path, steps: int, step_seconds: float, read_seconds: float, data: Mapping[str, Any]
+def measure_waiting(
+    folder: Path, steps: int, step_seconds: float, read_seconds: float, data: DataSettings
 ) -> dict[str, float]:
     """Measure how long a loop with steps of `step_seconds` waits for slow files."""
     opened = open_data(make_config(folder, llama_mixture(), data), SlowFiles(read_seconds))
     waits: list[float] = []
-    started = time.perf_counter()  # the loader starts to read when its context is entered
-    with Loader(opened, _share(SLOW_BATCH, steps), range(1, steps + 1), _keep) as given:
-        iterator = iter(given)
+
+    # The loader starts to read when its context is entered, so the first wait begins before.
+    started = time.perf_counter()
+    with Loader(opened, _share(SLOW_BATCH, steps), range(1, steps + 1), _unchanged) as loader:
+        iterator = iter(loader)
         for _ in range(steps):
             next(iterator)
             waits.append(time.perf_counter() - started)
             time.sleep(step_seconds)
             started = time.perf_counter()
-    rest = sum(waits[1:])
+
+    waited = sum(waits[1:])
     return {
         "first_wait_seconds": waits[0],
         "longest_wait_seconds": max(waits[1:]),
-        "waited": rest / (rest + (steps - 1) * step_seconds),
+        "waited": waited / (waited + (steps - 1) * step_seconds),
     }
 
 
@@ -214,7 +227,7 @@ class CountingFiles(OpenFiles):
     """Files that count their reads and the bytes read."""
 
     def __init__(self) -> None:
-        super().__init__(1024)
+        super().__init__(MOST_OPEN_FILES)
         self.reads = 0
         self.bytes = 0
         self._counting = threading.Lock()
@@ -226,7 +239,7 @@ class CountingFiles(OpenFiles):
         return super().read_into(path, buffer, offset)
 
 
-def reads(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
+def count_reads(folder: Path, data: DataSettings) -> dict[str, float]:
     """Count the reads of one epoch, and their bytes."""
     files = CountingFiles()
     opened = open_data(make_config(folder, {"web": 1.0}, data), files)
@@ -241,8 +254,8 @@ def reads(folder: Path, data: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def warm(folder: Path) -> dict[str, float]:
-    """Bring the real corpus into the page cache."""
+def warm_page_cache(folder: Path) -> dict[str, float]:
+    """Read the real corpus once, so that it is in the page cache."""
     size = 0
     block = bytearray(4 << 20)
     for path in (DataFolder(folder).tokens / "web").iterdir():
@@ -254,44 +267,48 @@ def warm(folder: Path) -> dict[str, float]:
     return {"bytes": size}
 
 
-def _open_real(folder: Path, data: Mapping[str, Any]) -> TrainingData:
+def _open_real(folder: Path, data: DataSettings) -> TrainingData:
     return open_data(make_config(folder, {"web": 1.0}, data))
 
 
-def _rate(work: Callable[[int], object], batches: int, opened: TrainingData) -> dict[str, float]:
-    work(0)  # opens files and index
+def _rate(read: Callable[[int], None], batches: int, opened: TrainingData) -> dict[str, float]:
+    """Return the rate of reading batches, after one that opens files and index."""
+    read(0)
     started = time.perf_counter()
     for batch in range(batches):
-        work(batch)
+        read(batch)
     seconds = time.perf_counter() - started
     return {"tokens_per_second": batches * ROWS * opened.shape.sequence_length / seconds}
 
 
-def _keep(batch: Batch) -> Batch:
+def _unchanged(batch: Batch) -> Batch:
+    """Stand for the conversion of a micro-batch to the device."""
     return batch
 
 
-PARTS: dict[str, Callable[..., dict[str, float]]] = {
-    part.__name__: part
-    for part in (
-        start,
-        bare,
-        bare_kept,
+MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
+    function.__name__: function
+    for function in (
+        measure_start,
+        copy_mapped_rows,
+        copy_and_keep_mapped_rows,
         read_by_position,
         read_located,
-        loader,
-        pack,
-        slow,
-        reads,
-        warm,
+        take_from_loader,
+        measure_packing,
+        measure_waiting,
+        count_reads,
+        warm_page_cache,
     )
 }
+"""Name on the command line -> function."""
 
 
 def main() -> None:
-    """Run one part and print what it measured."""
+    """Call the named function and print what it measured."""
     arguments = json.loads(sys.argv[2])
-    print(json.dumps(PARTS[sys.argv[1]](Path(arguments.pop("folder")), **arguments)))
+    folder = Path(arguments.pop("folder"))
+    print(json.dumps(MEASUREMENTS[sys.argv[1]](folder, **arguments)))
 
 
 if __name__ == "__main__":

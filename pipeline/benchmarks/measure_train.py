@@ -1,0 +1,252 @@
+"""Measure training in a fresh process.
+
+`python -m pipeline.benchmarks.measure_train NAME ARGUMENTS` calls one function of this module, or
+`measure_saves`; the arguments are JSON. The last line that it prints is JSON. Our loop and plain
+PyTorch take turns, block by block.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from pipeline.benchmarks.checkpoint import SaveFigures
+from pipeline.benchmarks.measure_saves import measure_saves
+from pipeline.benchmarks.train_results import MatrixProduct
+from pipeline.benchmarks.training_loops import OurLoop, PlainLoop, Timer
+from pipeline.cluster.ports import free_port
+from pipeline.config.run_config import RunConfig
+from pipeline.model.architecture import model_config
+from pipeline.model.costs import peak_flops
+from pipeline.model.sizes import count_parameters, model_size
+from pipeline.store.rank_environment import environment_of_rank
+
+MATRIX_SIZE = 8192
+"""Rows and columns of the matrices whose product shows the GPU's rate."""
+WARM_UP_PRODUCTS = 20
+TIMED_PRODUCTS = 50
+MOST_SAVE_STEPS = 10_000
+"""Steps that the measurement of saves can do."""
+
+P = ParamSpec("P")
+ReturnT = TypeVar("ReturnT")
+
+
+def measure_turns(config: RunConfig, blocks: int, block_steps: int) -> dict[str, float]:
+    """Measure one rank of our loop and the plain one in turns, block by block.
+
+    The device is idle at both ends of each timed block.
+    """
+    _become_rank(0, 1, free_port())
+    ours = OurLoop(config, (blocks + 1) * block_steps)
+    plain = PlainLoop(config, ours.run.engine.device)
+
+    # Seconds of a step, by loop and block. The first block warms up.
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    for block in range(blocks + 1):
+        for name, step in (("ours", ours.step), ("plain", plain.step)):
+            took = _seconds(step, block_steps)
+            if block > 0:
+                seconds[name].append(took / block_steps)
+
+    # Neighbouring blocks are compared with each other: the machine's speed may drift.
+    ratios = [b / a for a, b in zip(seconds["ours"], seconds["plain"], strict=True)]
+    tokens = config.batch.global_batch_tokens
+    return {
+        "ours": tokens / statistics.median(seconds["ours"]),
+        "plain": tokens / statistics.median(seconds["plain"]),
+        "ratio": statistics.median(ratios),
+        "lowest_ratio": min(ratios),
+        "highest_ratio": max(ratios),
+        **_model_figures(config),
+    }
+
+
+def measure_rate(config: RunConfig, is_plain: bool, steps: int) -> dict[str, float]:
+    """Measure one loop alone on a GPU, two steps after its first one, which compiles."""
+    _become_rank(0, 1, free_port())
+    began = time.perf_counter()
+    loop = _one_loop(config, is_plain, steps + 3)
+    built = time.perf_counter()
+    first = _seconds(loop.step, 1)
+    _seconds(loop.step, 2)
+    torch.cuda.reset_peak_memory_stats()
+    seconds = statistics.median(_seconds(loop.step, 1) for _ in range(steps))
+    return {
+        "tokens_per_second": config.batch.global_batch_tokens / seconds,
+        "build_seconds": built - began,
+        "first_step_seconds": first,
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+        **_model_figures(config),
+    }
+
+
+def _one_loop(config: RunConfig, is_plain: bool, steps: int) -> OurLoop | PlainLoop:
+    if is_plain:
+        return PlainLoop(config, torch.device("cuda"))
+    return OurLoop(config, steps)
+
+
+def _model_figures(config: RunConfig) -> dict[str, float]:
+    """Return the number of parameters, and the FLOPs of a token."""
+    architecture = model_config(config)
+    sizes = count_parameters(architecture)
+    flops = model_size(architecture, sizes).flops_per_token(config.data.sequence_length)
+    return {"parameters": sizes.total, "flops_per_token": flops}
+
+
+def measure_parts_of_step(config: RunConfig, steps: int) -> dict[str, dict[str, float]]:
+    """Measure the seconds of each part of a step, for both loops. Only for CPUs."""
+    _become_rank(0, 1, free_port())
+    ours = OurLoop(config, 2 * steps)
+    plain = PlainLoop(config, torch.device("cpu"))
+    for _ in range(steps):
+        ours.step()
+        plain.step()
+
+    # DeepSpeed's own methods are the parts of our step.
+    timers = {"ours": Timer(), "plain": Timer()}
+    engine = ours.run.engine
+    for part, method in (
+        ("forward", "forward"),
+        ("backward", "backward"),
+        ("update and gradients' care", "step"),
+    ):
+        setattr(engine, method, _timed(timers["ours"], part, getattr(engine, method)))
+
+    totals = dict.fromkeys(timers, 0.0)
+    for _ in range(steps):
+        totals["ours"] += _seconds(ours.step, 1)
+        totals["plain"] += _seconds(lambda: plain.step(timers["plain"]), 1)
+
+    # Seconds of one step; what no part has is the rest.
+    figures: dict[str, dict[str, float]] = {}
+    for loop, timer in timers.items():
+        rest = totals[loop] - sum(timer.seconds.values())
+        figures[loop] = {part: seconds / steps for part, seconds in timer.seconds.items()}
+        figures[loop]["rest"] = rest / steps
+    return figures
+
+
+def _timed(timer: Timer, part: str, function: Callable[P, ReturnT]) -> Callable[P, ReturnT]:
+    def call(*arguments: P.args, **named: P.kwargs) -> ReturnT:
+        with timer.time(part):
+            return function(*arguments, **named)
+
+    return call
+
+
+def measure_ranks(
+    config: RunConfig, count: int, steps: int, rank: int = 0, port: int = 0
+) -> dict[str, float]:
+    """Measure a step of `count` ranks, each with one thread on a core of its own.
+
+    The process of rank 0 starts the others.
+    """
+    port = port or free_port()
+    others: list[subprocess.Popen[bytes]] = []
+    if rank == 0:
+        others = [_start_rank(other, port) for other in range(1, count)]
+
+    # A core for each rank.
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    torch.set_num_threads(1)
+
+    _become_rank(rank, count, port)
+    ours = OurLoop(config, steps + 1)
+    ours.step()
+    seconds = [_seconds(ours.step, 1) for _ in range(steps)]
+    for process in others:
+        process.wait()
+    return {"tokens_per_second": config.batch.global_batch_tokens / statistics.median(seconds)}
+
+
+def _start_rank(rank: int, port: int) -> subprocess.Popen[bytes]:
+    """Start this program again as another rank, with the same arguments."""
+    arguments = json.loads(sys.argv[2]) | {"rank": rank, "port": port}
+    command = [sys.executable, "-m", __spec__.name, measure_ranks.__name__, json.dumps(arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def measure_save_costs(config: RunConfig, count: int) -> SaveFigures:
+    """Measure `count` saves of each kind on one rank, as `measure_saves` does."""
+    _become_rank(0, 1, free_port())
+    return measure_saves(OurLoop(config, MOST_SAVE_STEPS), count)
+
+
+def measure_matrix_product() -> MatrixProduct:
+    """Measure this GPU's FLOP/s in one large product of bf16 matrices."""
+    shape = (MATRIX_SIZE, MATRIX_SIZE)
+    one = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+    other = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+
+    def multiply() -> None:
+        torch.mm(one, other)
+
+    _seconds(multiply, WARM_UP_PRODUCTS)
+    seconds = statistics.median(
+        _seconds(multiply, TIMED_PRODUCTS) / TIMED_PRODUCTS for _ in range(5)
+    )
+    return {
+        "size": MATRIX_SIZE,
+        "flops": 2 * MATRIX_SIZE**3 / seconds,
+        "peak_flops": peak_flops(torch.cuda.get_device_name()),
+    }
+
+
+def _seconds(step: Callable[[], None], count: int) -> float:
+    """Return the seconds of `count` calls, from an idle device to an idle device."""
+    _wait_for_device()
+    started = time.perf_counter()
+    for _ in range(count):
+        step()
+    _wait_for_device()
+    return time.perf_counter() - started
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _become_rank(rank: int, ranks: int, port: int) -> None:
+    os.environ.update(environment_of_rank(rank, ranks, port))
+
+
+MEASUREMENTS: Mapping[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        measure_turns,
+        measure_rate,
+        measure_parts_of_step,
+        measure_ranks,
+        measure_save_costs,
+        measure_matrix_product,
+    )
+}
+"""Name on the command line -> function; it returns a JSON value."""
+
+
+def main() -> None:
+    """Call the named function and print what it measured. `config` is the path of its settings."""
+    arguments = json.loads(sys.argv[2])
+    if "config" in arguments:
+        content = Path(arguments["config"]).read_text()
+        arguments["config"] = RunConfig.model_validate(json.loads(content))
+    measured = MEASUREMENTS[sys.argv[1]](**arguments)
+    print(json.dumps(measured), flush=True)
+    # Threads that read data, and DeepSpeed's, may outlive the interpreter's shutdown.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

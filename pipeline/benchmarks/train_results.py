@@ -1,0 +1,174 @@
+"""What `pipeline benchmark train` has measured: figures, their limits, tables.
+
+Prints the tables; reads and writes no file.
+"""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from pipeline.benchmarks.common import Medians, met_or_missed, show_table
+
+ONE_RANK = "1 rank"
+TWO_RANKS = "2 ranks"
+PLAIN = "plain"
+"""Name of the plain PyTorch loop beside those of the templates."""
+LEAST_OF_PLAIN = {"zero0": 0.97, "zero1": 0.93}
+"""Template -> lowest rate on CPUs that is accepted, as a fraction of plain PyTorch's."""
+LEAST_SCALING = 0.85
+"""Lowest rate of two ranks that is accepted, as a fraction of twice one rank's."""
+LEAST_MFU = {"gpt3-125m": 0.45, "gpt3-1.3b": 0.55}
+"""Preset -> model FLOPs utilisation that the best template has to reach on one H200."""
+Limits = dict[str, tuple[float, float]]
+"""Name of a figure -> what was measured, and the lowest that is accepted."""
+
+
+class CpuFigures(TypedDict):
+    """Everything that is measured on CPUs."""
+
+    rounds: int
+    turns: Medians
+    """Template -> tokens per second of both loops, and the ratio of their rates."""
+    shares: dict[str, dict[str, dict[str, float]]]
+    """Template -> loop -> part of a step -> seconds."""
+    scaling: Medians
+    """Number of ranks -> tokens per second."""
+
+
+class MatrixProduct(TypedDict):
+    """Rate of a GPU in one large product of bf16 matrices."""
+
+    size: int
+    """Rows and columns of the matrices."""
+    flops: float
+    """FLOP/s that were measured."""
+    peak_flops: float | None
+    """FLOP/s that the GPU's maker states; None for an unknown GPU."""
+
+
+class GpuSpeed(TypedDict):
+    """Speed of one loop on a GPU."""
+
+    tokens_per_second: float
+    flops_per_token: float
+    parameters: float
+    build_seconds: float
+    first_step_seconds: float
+    """Seconds of the first step, which compiles."""
+    peak_gib: float
+    """Peak memory of the later steps, in GiB."""
+    flops: float
+    """FLOP/s."""
+    mfu: float | None
+    """Model FLOPs utilisation; None for an unknown GPU."""
+
+
+class GpuResults(TypedDict):
+    """Everything that is measured on GPUs."""
+
+    rounds: int
+    matmul: MatrixProduct
+    rates: dict[str, dict[str, GpuSpeed]]
+    """Model -> template, or plain PyTorch -> speed."""
+
+
+class CheckedMinimum(TypedDict):
+    """A measured figure and its lower limit."""
+
+    measured: float
+    at_least: float
+    met: bool
+
+
+def scaling_efficiency(scaling: Medians) -> float:
+    """Return the rate of two ranks as a fraction of twice one rank's."""
+    one = scaling[ONE_RANK]["tokens_per_second"]
+    return scaling[TWO_RANKS]["tokens_per_second"] / (2 * one)
+
+
+def check_limits(limits: Limits) -> dict[str, CheckedMinimum]:
+    """Compare figures with their limits; print a table."""
+    checked: dict[str, CheckedMinimum] = {
+        name: {"measured": measured, "at_least": least, "met": measured >= least}
+        for name, (measured, least) in limits.items()
+    }
+    show_table(
+        "Limits",
+        ("", "measured", "at least", ""),
+        [
+            (
+                name,
+                f"{limit['measured']:.3f}",
+                f"{limit['at_least']}",
+                met_or_missed(limit["met"]),
+            )
+            for name, limit in checked.items()
+        ],
+    )
+    return checked
+
+
+def show_gpu_speeds(title: str, speeds: Mapping[str, GpuSpeed], product: MatrixProduct) -> None:
+    """Print the speeds of one model as a table. `title`: model, shapes and batch."""
+    plain = speeds[PLAIN]["tokens_per_second"]
+    show_table(
+        f"{title}; FLOPs: 6 N + 6 L d T a token (causal attention); a {product['size']}^3 product: "
+        f"{product['flops'] / 1e12:.0f} TFLOP/s",
+        ("", "tokens/s", "MFU", "of the product", "of plain", "GiB", "first step, s"),
+        [
+            (
+                loop,
+                f"{speed['tokens_per_second']:,.0f}",
+                _utilisation_in_words(speed["mfu"]),
+                f"{speed['flops'] / product['flops']:.1%}",
+                f"{speed['tokens_per_second'] / plain:.3f}",
+                f"{speed['peak_gib']:.1f}",
+                f"{speed['first_step_seconds']:.0f}",
+            )
+            for loop, speed in speeds.items()
+        ],
+    )
+
+
+def _utilisation_in_words(mfu: float | None) -> str:
+    if mfu is None:
+        return "unknown peak"
+    return f"{mfu:.1%}"
+
+
+def show_cpu_figures(figures: CpuFigures) -> None:
+    """Print everything that was measured on CPUs as tables."""
+    # Our loop beside the plain one.
+    show_table(
+        f"One rank and a plain PyTorch loop in turns, medians of {figures['rounds']} rounds",
+        ("", "tokens/s", "plain, tokens/s", "of plain", "lowest block", "highest"),
+        [
+            (
+                template,
+                f"{turn['ours']:,.0f}",
+                f"{turn['plain']:,.0f}",
+                *(f"{turn[key]:.3f}" for key in ("ratio", "lowest_ratio", "highest_ratio")),
+            )
+            for template, turn in figures["turns"].items()
+        ],
+    )
+
+    # The parts of a step, one a line.
+    parts = [
+        (f"{template}, {loop}", part, f"{value * 1e3:.1f}", f"{value / sum(seconds.values()):.1%}")
+        for template, loops in figures["shares"].items()
+        for loop, seconds in loops.items()
+        for part, value in seconds.items()
+    ]
+    show_table("Where the time of a step goes", ("", "part", "ms", "share"), parts)
+
+    # Two ranks beside one.
+    scaling = figures["scaling"]
+    efficiency = f"{scaling_efficiency(scaling):.3f}"
+    show_table(
+        "Ranks, each on a core of its own",
+        ("", "tokens/s", "of ideal"),
+        [
+            (ONE_RANK, f"{scaling[ONE_RANK]['tokens_per_second']:,.0f}", ""),
+            (TWO_RANKS, f"{scaling[TWO_RANKS]['tokens_per_second']:,.0f}", efficiency),
+        ],
+    )
