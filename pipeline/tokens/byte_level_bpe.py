@@ -1,5 +1,7 @@
-"""Byte-level BPE (Radford et al. 2019): every text has an encoding, and decoding gives every byte
-back."""
+"""Learn byte-level BPE: every text can be encoded, and decoding gives back every byte.
+
+Source: Radford et al. 2019.
+"""
 
 from collections.abc import Iterator
 
@@ -21,12 +23,17 @@ PATTERNS = {
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     ),
 }
-"""Where words end, which no token reaches across. GPT-2's pattern is the library's own."""
+"""Setting -> regular expression of a word; no token reaches across the end of one.
+
+GPT-2's pattern is part of the library.
+"""
 
 
 def train(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
-    """Learn a vocabulary; the end-of-document token gets id 0."""
+    """Learn a vocabulary from texts; the end-of-document token gets id 0."""
     assert config.vocab_size is not None, "the run file is checked for it"
+
+    # Cut the text into words, and words into bytes.
     tokenizer = Tokenizer(BPE())
     if config.split_pattern == "gpt2":
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -38,6 +45,8 @@ def train(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
             ]
         )
     tokenizer.decoder = decoders.ByteLevel()
+
+    # Learn merges until there are enough ids.
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         special_tokens=[config.end_of_document],

@@ -16,7 +16,7 @@ from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import DataError
 from pipeline.logs import elapsed
 from pipeline.tokens import byte_level_bpe
-from pipeline.tokens.kinds.learning import learn
+from pipeline.tokens.kinds.training_thread import train_in_thread
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenizer_folder import PROOF_STRINGS, load_exported, proof_strings, prove
 
@@ -219,7 +219,7 @@ def test_an_error_of_the_sample_is_not_swallowed(run_file: Path) -> None:
     for shard in (run_file.parent / "data" / "documents" / "web").glob("train_*.parquet"):
         shard.write_bytes(b"nothing")
     with pytest.raises(DataError, match="pipeline prepare"):
-        learn(lambda texts: len(list(texts)), sample, 1)
+        train_in_thread(lambda texts: len(list(texts)), sample, 1)
     sample = Sample(load(run_file))
 
     def swallow(texts: object) -> str:
@@ -230,7 +230,7 @@ def test_an_error_of_the_sample_is_not_swallowed(run_file: Path) -> None:
         return "nothing raised"
 
     with pytest.raises(DataError, match="pipeline prepare"):
-        learn(swallow, sample, 1)
+        train_in_thread(swallow, sample, 1)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)

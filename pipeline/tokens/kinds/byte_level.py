@@ -1,4 +1,4 @@
-"""The tokenizer kind `byte-level-bpe`: pairs of bytes are merged, and every text comes back."""
+"""The tokenizer kind `byte-level-bpe`: merges pairs of bytes, and decodes to exactly the text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class ByteLevelBpe(LearnedTokenizer):
-    """Learned by `tokenizers` (`byte_level_bpe.py`)."""
+    """A tokenizer that the library `tokenizers` learns (`byte_level_bpe.py`)."""
 
     split_patterns = ("single-digits", "gpt2", "cl100k")
 
     def learn(self, config: RunConfig, sample: Sample, folder: Path) -> Learned:
         """Learn the merges."""
         from pipeline.tokens import byte_level_bpe
-        from pipeline.tokens.kinds.learning import learn
+        from pipeline.tokens.kinds.training_thread import train_in_thread
 
-        fast = learn(
+        fast = train_in_thread(
             lambda texts: byte_level_bpe.train(texts, config.tokenizer),
             sample,
             config.tokenizer.vocab_size,

@@ -1,4 +1,4 @@
-"""What the kinds have in common that learn a vocabulary from the documents."""
+"""Tokenizer kinds that learn a vocabulary from the documents: what they have in common."""
 
 from __future__ import annotations
 
@@ -23,30 +23,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learned:
-    """A tokenizer that is not written yet."""
+    """A tokenizer that was learned, before it is written to its folder."""
 
     fast: Tokenizer
     reference: Encode
+    """Encoding that the ids of the written folder have to equal."""
     other: Encode | None = None
-    """SentencePiece's own search, where it is not the reference."""
+    """SentencePiece's own encoding, where it is not the reference."""
     unknown: str | None = None
-    """The unknown token."""
+    """Unknown token; None where every text has other tokens."""
 
 
 class LearnedTokenizer(TokenizerKind):
     """A kind that learns from a sample of the documents."""
 
     split_patterns: Sequence[str]
-    """The values of `tokenizer.split_pattern` that it takes."""
+    """Values of `tokenizer.split_pattern` that the kind accepts."""
 
     @abstractmethod
     def learn(self, config: RunConfig, sample: Sample, folder: Path) -> Learned:
-        """Learn `tokenizer.vocab_size` ids; files that belong to the tokenizer beside the fast one
-        are written to the folder."""
+        """Learn `tokenizer.vocab_size` ids.
+
+        Writes to the folder what belongs to the tokenizer besides its fast form.
+        """
 
     def wrong_settings(self, settings: TokenizerSection) -> list[str]:
-        """Describe a vocabulary without a size, a path, and a pattern that it does not take."""
-        problems = []
+        """Describe a missing size of the vocabulary, a path, and a pattern that is not accepted."""
+        problems: list[str] = []
         if settings.path is not None or settings.vocab_size is None:
             problems.append(f"tokenizer: kind {settings.kind} takes `vocab_size` and no path")
         if settings.split_pattern not in self.split_patterns:
@@ -82,6 +85,6 @@ class LearnedTokenizer(TokenizerKind):
 
 
 def encode_with(fast: Tokenizer) -> Encode:
-    """Return the encoding of a fast tokenizer, by which special tokens in a text are text."""
+    """Return the encoding of a fast tokenizer; a special token written in a text stays text."""
     fast.encode_special_tokens = True
     return lambda text: fast.encode(text, add_special_tokens=False).ids

@@ -1,7 +1,6 @@
-"""The tokenizer kind `pretrained`: one that exists already is taken as it is."""
+"""The tokenizer kind `pretrained`: a tokenizer that exists already is taken as it is."""
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.sections import Tokenizer
@@ -14,7 +13,7 @@ class PretrainedTokenizer(TokenizerKind):
     is_learned = False
 
     def wrong_settings(self, settings: Tokenizer) -> list[str]:
-        """Describe a missing path, and a size of the vocabulary."""
+        """Describe a missing path, and a size of the vocabulary: it has one already."""
         if settings.path is not None and settings.vocab_size is None:
             return []
         return [
@@ -23,19 +22,19 @@ class PretrainedTokenizer(TokenizerKind):
         ]
 
     def make(self, config: RunConfig, folder: Path) -> MadeTokenizer:
-        """Write it in the form that `tokenize` reads."""
+        """Write the tokenizer in the form that `tokenize` reads."""
         from pipeline.tokens import pretrained
 
         return MadeTokenizer(pretrained.take(config, folder), {})
 
     def check_files(self, config: RunConfig) -> None:
-        """Refuse a path that names no tokenizer, one without an exact fast form, or code."""
+        """Raise DataError for no tokenizer, one without an exact fast form, or one with code."""
         from pipeline.tokens import pretrained
 
         pretrained.check_pretrained(config)
 
-    def identify_files(self, config: RunConfig) -> dict[str, Any]:
-        """Return the checksum of each of the tokenizer's files."""
+    def identify_files(self, config: RunConfig) -> dict[str, str]:
+        """Return the checksum of each file of the tokenizer."""
         from pipeline.tokens import pretrained
 
         return pretrained.identify_pretrained(config)

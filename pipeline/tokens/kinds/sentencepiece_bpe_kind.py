@@ -1,4 +1,4 @@
-"""The tokenizer kind `sentencepiece-bpe`: a SentencePiece model, whose ids the fast tokenizer gives."""
+"""The tokenizer kind `sentencepiece-bpe`: a SentencePiece model and a fast form of its ids."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from pipeline.tokens.kinds.tokenizer_kind import Encode
 
 
 class SentencePieceBpe(SentencePieceModelKind):
-    """Merged pairs of pieces (`sentencepiece_bpe.py`)."""
+    """A SentencePiece model that merges pairs of pieces (`sentencepiece_bpe.py`)."""
 
     model_type = "bpe"
 
     def convert(self, data: bytes, encode: Encode, folder: Path) -> Learned:
-        """Keep the model as a file, and hold the fast tokenizer to its ids."""
+        """Write the model to the folder; its own encoding is the reference of the fast form."""
         from pipeline.tokens import sentencepiece_bpe
         from pipeline.tokens.sentencepiece_file import parse_model
 

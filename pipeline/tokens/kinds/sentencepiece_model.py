@@ -1,4 +1,4 @@
-"""What the kinds have in common whose pieces SentencePiece learns."""
+"""Tokenizer kinds whose pieces SentencePiece learns: what they have in common."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class SentencePieceModelKind(LearnedTokenizer):
-    """A kind of SentencePiece model, and the fast tokenizer that is made from it."""
+    """A type of SentencePiece model, from which a fast tokenizer is made."""
 
     model_type: str
-    """What SentencePiece calls it."""
+    """SentencePiece's name of the type."""
     split_patterns = ("single-digits", "spaces")
 
     def learn(self, config: RunConfig, sample: Sample, folder: Path) -> Learned:
@@ -27,28 +27,29 @@ class SentencePieceModelKind(LearnedTokenizer):
         import sentencepiece
 
         from pipeline.tokens.kinds import sentencepiece_training
-        from pipeline.tokens.kinds.learning import learn
+        from pipeline.tokens.kinds.training_thread import train_in_thread
 
-        data = learn(
+        data = train_in_thread(
             lambda texts: sentencepiece_training.train(texts, config.tokenizer),
             sample,
             config.tokenizer.vocab_size,
         )
         processor = sentencepiece.SentencePieceProcessor(model_proto=data)
-        encode: Encode = processor.encode  # pyright: ignore[reportAssignmentType]
-        return self.convert(data, encode, folder)
+        return self.convert(data, lambda text: processor.encode(text), folder)
 
     @abstractmethod
     def convert(self, data: bytes, encode: Encode, folder: Path) -> Learned:
-        """Return the fast tokenizer. `data`: the content of the `.model`; `encode`: its own
-        encoding."""
+        """Return the fast tokenizer.
+
+        `data`: content of the `.model` file. `encode`: SentencePiece's own encoding.
+        """
 
     def decoding_of(self, text: str) -> str:
-        """Return the text with a space for each symbol of one."""
+        """Return the text with each `▁` as a space: SentencePiece writes a space as `▁`."""
         from pipeline.tokens.sentencepiece_file import SPACE
 
         return text.replace(SPACE, " ")
 
     def required_characters(self, settings: TokenizerSection) -> set[str]:
-        """Return characters that have to be pieces, however rare they are in the text."""
+        """Return the characters that must become pieces, however rare they are in the text."""
         return set()

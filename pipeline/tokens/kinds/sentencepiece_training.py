@@ -1,4 +1,4 @@
-"""Learning a SentencePiece vocabulary, BPE or unigram, from pieces of text."""
+"""Learn a SentencePiece vocabulary, BPE or unigram, from pieces of text."""
 
 import io
 from collections.abc import Iterator
@@ -11,22 +11,21 @@ from pipeline.errors import DataError
 from pipeline.tokens.kinds.sentencepiece_model import SentencePieceModelKind
 
 MAX_SENTENCE_BYTES = 4192
-"""SentencePiece drops longer training sentences with only a warning: nothing longer may be handed
-over."""
+"""Longest training sentence: SentencePiece drops longer ones with only a warning."""
 THREADS = 16
-"""A constant, whatever the machine has: unigram training adds up its counts by thread, in
-float32."""
+"""Threads on any machine: unigram training adds up its counts by thread in float32, so the
+vocabulary depends on this number."""
 
 
 def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
-    """Learn a vocabulary from pieces of text; returns the content of a SentencePiece `.model`.
+    """Learn a vocabulary from texts; return the content of a SentencePiece `.model` file.
 
-    Nothing is normalised, no space is put in front, unknown characters become bytes.
-    Raises DataError where the text is too small for the vocabulary, or the vocabulary for the text.
+    No space is put in front of a text, and unknown characters become bytes. Raises DataError where
+    there is too little text for the vocabulary, or the vocabulary is too small for the text.
     """
-    # The model goes to memory: in a file, the file's name would stand in the model.
+    # The model is written to memory: it would contain the name of a file.
     kind: SentencePieceModelKind = TOKENIZER_KINDS[config.kind]
-    model = io.BytesIO()  # a file's name would stand in the model
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=pieces_of(texts),
@@ -60,22 +59,25 @@ def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
             )
         raise DataError(
             f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece could not learn so many "
-            "pieces from this text "
-            f"({error}). Take {remedy}."
+            f"pieces from this text ({error}). Take {remedy}."
         ) from None
     return model.getvalue()
 
 
 def pieces_of(texts: Iterator[str]) -> Iterator[str]:
-    """Cut texts into training sentences of at most MAX_SENTENCE_BYTES, where possible after a
-    line's end."""
-    limit = MAX_SENTENCE_BYTES // 4  # in characters: UTF-8 takes at most 4 bytes each
+    """Cut texts into training sentences of at most MAX_SENTENCE_BYTES, after a line if possible."""
+    # In characters: UTF-8 takes at most 4 bytes for each.
+    limit = MAX_SENTENCE_BYTES // 4
     for text in texts:
         start = 0
         while start < len(text):
             end = min(start + limit, len(text))
-            if end < len(text) and (line_end := text.rfind("\n", start, end)) > start:
-                end = line_end + 1
-            if "\0" not in (piece := text[start:end]):  # SentencePiece reserves NUL and stops at it
+            if end < len(text):
+                line_end = text.rfind("\n", start, end)
+                if line_end > start:
+                    end = line_end + 1
+            piece = text[start:end]
+            # SentencePiece reserves NUL and stops reading there.
+            if "\0" not in piece:
                 yield piece
             start = end

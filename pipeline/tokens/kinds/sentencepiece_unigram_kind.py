@@ -1,5 +1,7 @@
-"""The tokenizer kind `sentencepiece-unigram`: SentencePiece learns the pieces, and the ids are those
-of the fast tokenizer."""
+"""The tokenizer kind `sentencepiece-unigram`: SentencePiece learns the pieces.
+
+The ids are those of the fast tokenizer that is made from them.
+"""
 
 from pathlib import Path
 
@@ -9,16 +11,16 @@ from pipeline.tokens.kinds.sentencepiece_model import SentencePieceModelKind
 from pipeline.tokens.kinds.tokenizer_kind import Encode
 
 BYTE_PIECES = "<0x0123456789ABCDEF>"
-"""Characters of the names of the pieces that stand for bytes."""
+"""Characters in the names of the pieces that stand for bytes."""
 
 
 class SentencePieceUnigram(SentencePieceModelKind):
-    """The pieces whose scores sum highest (`sentencepiece_unigram.py`)."""
+    """A tokenizer that takes the pieces whose scores sum highest (`sentencepiece_unigram.py`)."""
 
     model_type = "unigram"
 
     def convert(self, data: bytes, encode: Encode, folder: Path) -> Learned:
-        """Take the fast tokenizer for the reference: SentencePiece's own sums are not exact."""
+        """Make the fast tokenizer its own reference: the sums of SentencePiece are not exact."""
         from pipeline.tokens import sentencepiece_unigram
         from pipeline.tokens.sentencepiece_file import parse_model
 
@@ -27,8 +29,7 @@ class SentencePieceUnigram(SentencePieceModelKind):
         return Learned(fast, encode_with(fast), encode, model.pieces[model.unknown_id])
 
     def required_characters(self, settings: TokenizerSection) -> set[str]:
-        """Return those that special pieces are written with, so that such text can always be
-        encoded as text."""
+        """Return the characters of special pieces, so that their names can be encoded as text."""
         from pipeline.tokens.sentencepiece_file import SPACE
 
         return set(f"{BYTE_PIECES}<unk>{settings.end_of_document}") - {" ", SPACE}

@@ -1,15 +1,13 @@
-"""What a kind of tokenizer has to answer. Imports no tokenizer library, so that a run file is checked
-at once.
+"""The questions that every kind of tokenizer answers.
 
-`TOKENIZER_KINDS` in `pipeline/config/kinds.py` is the table. A new kind is one file here with a
-class, and a line there.
+Imports no tokenizer library, so that checking a run file takes no time. A new kind is one file in
+this folder with a class, and a line in the table `TOKENIZER_KINDS` in `pipeline/config/kinds.py`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.kinds import TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
@@ -17,59 +15,59 @@ from pipeline.config.sections import Tokenizer
 from pipeline.store.counts import LearnedFrom
 
 Encode = Callable[[str], list[int]]
-"""Text to ids, without special tokens around them; one that stands in the text is text."""
+"""Text -> ids. No special tokens are added, and one that is written in the text stays text."""
 
 
 @dataclass(frozen=True)
 class MadeTokenizer:
-    """A tokenizer folder has been written."""
+    """What is known of a tokenizer whose folder has been written."""
 
     reference: Encode
-    """What its ids are compared with."""
+    """Encoding that the ids of the folder have to equal."""
     learned_from: LearnedFrom
-    """What it was learned from; empty for one that was taken."""
+    """Text that the vocabulary was learned from; empty for a pretrained tokenizer."""
     other: Encode | None = None
-    """SentencePiece's own search, where it is not the reference: how often it differs is
-    reported."""
+    """SentencePiece's own encoding where it is not the reference; its differences are counted."""
 
 
 class TokenizerKind(ABC):
-    """A way to make a tokenizer; it has no state of its own."""
+    """A way to make a tokenizer, without state."""
 
     is_learned = True
-    """Whether it is made from the text, and so has to give every text back. One that exists already
-    may lose some of it."""
+    """Whether the tokenizer is learned from the documents, so that decoding must give back every
+    text. A pretrained one may lose some text."""
 
     @abstractmethod
     def wrong_settings(self, settings: Tokenizer) -> list[str]:
-        """Describe what is wrong with the section `tokenizer` of a run file, each a line with its
-        remedy."""
+        """Describe each mistake in the section `tokenizer` of a run file, with its remedy."""
 
     @abstractmethod
     def make(self, config: RunConfig, folder: Path) -> MadeTokenizer:
         """Write the tokenizer to an empty folder. Raises DataError where it cannot be made."""
 
     def check_files(self, config: RunConfig) -> None:
-        """Raise DataError for files outside of data_dir that it cannot be made from."""
+        """Raise DataError for files outside of data_dir that no tokenizer can be made from."""
         return
 
-    def identify_files(self, config: RunConfig) -> dict[str, Any]:
-        """Return checksums of the files outside of data_dir that it is made from, for the stage's
-        fingerprint. Raises DataError for missing ones."""
+    def identify_files(self, config: RunConfig) -> dict[str, str]:
+        """Return a checksum of each file outside of data_dir that is read, for the fingerprint.
+
+        Raises DataError for missing files.
+        """
         return {}
 
     def decoding_of(self, text: str) -> str:
-        """Return what the ids of a text have to decode to."""
+        """Return the text that the ids of `text` have to decode to."""
         return text
 
 
 def tokenizer_kind(config: RunConfig) -> TokenizerKind:
-    """Return the object that knows how `tokenizer.kind` is made."""
+    """Return the object that makes tokenizers of `tokenizer.kind`."""
     return TOKENIZER_KINDS[config.tokenizer.kind]
 
 
-def tokenizer_inventory(config: RunConfig) -> dict[str, Any]:
-    """Describe what `train-tokenizer` reads from outside, for its fingerprint."""
+def tokenizer_inventory(config: RunConfig) -> dict[str, str]:
+    """Describe the files that `train-tokenizer` reads outside of data_dir, for its fingerprint."""
     return tokenizer_kind(config).identify_files(config)
 
 

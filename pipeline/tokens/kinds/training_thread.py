@@ -1,5 +1,8 @@
-"""Vocabulary training in C++ or Rust, which says nothing meanwhile: the terminal shows what is
-read, then the time."""
+"""Train a vocabulary in a thread of its own, and show its progress.
+
+The trainers, in C++ or Rust, report nothing while they work: the terminal shows how much text they
+have read, then the time.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,27 +11,26 @@ from typing import TypeVar
 from pipeline.logs import elapsed, human_bytes, progress
 from pipeline.tokens.sample import Sample
 
-Learned = TypeVar("Learned")
+TrainedT = TypeVar("TrainedT")
 POLL_SECONDS = 0.2
 
 
-def learn(
-    train: Callable[[Iterator[str]], Learned], sample: Sample, vocab_size: int | None
-) -> Learned:
-    """Return `train(texts of the sample)`, run in a thread of its own so that Ctrl-C and the
-    display work.
+def train_in_thread(
+    train: Callable[[Iterator[str]], TrainedT], sample: Sample, vocab_size: int | None
+) -> TrainedT:
+    """Return what `train` makes of the sample's texts, while Ctrl-C and the display work.
 
-    Both trainers release Python's lock while they work. An error while reading the sample is raised
-    whatever the trainer made of it.
+    They work since the trainers release Python's lock. An error while the sample is read is raised
+    here, even where a trainer has ignored it.
     """
     # The trainer gets a thread of its own.
     assert vocab_size is not None, "the run file is checked for it"
-    outcome: list[Learned] = []
+    results: list[TrainedT] = []
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            outcome.append(train(sample.texts()))
+            results.append(train(sample.texts()))
         except BaseException as error:  # raised again below, in the main thread
             errors.append(error)
 
@@ -40,16 +42,15 @@ def learn(
         while thread.is_alive() and not sample.finished:
             thread.join(POLL_SECONDS)
             update(sample.progress, human_bytes(sample.bytes))
-    with elapsed(
-        f"train-tokenizer: learning {vocab_size:,} ids from {human_bytes(sample.bytes)}"
-    ) as tick:
+    label = f"train-tokenizer: learning {vocab_size:,} ids from {human_bytes(sample.bytes)}"
+    with elapsed(label) as tick:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             tick()
 
-    # An error while reading counts whatever the trainer made of it.
+    # A trainer that stops reading early closes the iterator, which is no error.
     if sample.error is not None and not isinstance(sample.error, GeneratorExit):
         raise sample.error
     if errors:
         raise errors[0]
-    return outcome[0]
+    return results[0]
