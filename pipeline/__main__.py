@@ -83,7 +83,7 @@ STAGES = (
         version=versions.PACK,
         # manifest.json describes the index itself.
         manifest=PACK_MANIFEST,
-        is_asked=lambda config: config.data.packing == "best-fit",
+        is_asked=lambda config: config.data.packs_documents,
         shared=True,
         on_workers=True,
     ),

@@ -57,7 +57,7 @@ def run_one(
 ) -> None:
     """Run one stage; its inputs must be done."""
     config = load(run_file, overrides)
-    if not (stage.on_workers and config.executor.kind == "slurm"):
+    if not (stage.on_workers and config.executor.uses_slurm):
         refuse_srun_step(stages, stage.name)
     refuse_impossible_folders(config)
     if stage.is_left_out(config):

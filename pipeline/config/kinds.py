@@ -83,6 +83,14 @@ SCHEDULES = KindTable(
 )
 """Learning-rate schedules (`pipeline/config/schedules.py`)."""
 
+MIXTURE_RULES = KindTable(
+    {
+        "mixture": "pipeline.config.mixture_rules:GivenWeights",
+        "epochs": "pipeline.config.mixture_rules:GivenEpochs",
+    }
+)
+"""Rules of the mixture (`pipeline/config/mixture_rules.py`), by the field that states the numbers."""
+
 SOURCE_KINDS = KindTable(
     {
         "jsonl": "pipeline.corpus.kinds.json_lines:JsonLines",

@@ -6,7 +6,7 @@ Each problem is one line: setting = value: rule; remedy. Pure functions of the c
 import itertools
 from collections.abc import Sequence
 
-from pipeline.config.kinds import SOURCE_KINDS, TOKENIZER_KINDS
+from pipeline.config.kinds import MIXTURE_RULES, SOURCE_KINDS, TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import schedule_problems
 from pipeline.config.sections import Proportions
@@ -146,27 +146,26 @@ def _proportion_problems(config: RunConfig) -> list[str]:
     for number, stage in enumerate(data.stages):
         setting = f"data.stages.{number}"
         problems += _weights_problems(config, setting, stage)
-        if stage.mixture is None and stage.epochs is None:
-            problems.append(f"{setting}: needs `mixture` or `epochs`")
+        if not stage.stated:
+            rules = " or ".join(f"`{rule}`" for rule in MIXTURE_RULES.paths)
+            problems.append(f"{setting}: needs {rules}")
     progress = [stage.from_progress for stage in data.stages]
     if not _rises(progress):
         problems.append(f"data.stages: from_progress must rise from stage to stage, not {progress}")
-    if progress and progress[0] == 0 and (data.mixture is not None or data.epochs is not None):
-        problems.append(
-            "data.stages.0.from_progress = 0: replaces data.mixture and data.epochs; remove those"
-        )
+    if progress and progress[0] == 0 and data.stated:
+        replaced = " and ".join(f"data.{rule}" for rule in MIXTURE_RULES.paths)
+        problems.append(f"data.stages.0.from_progress = 0: replaces {replaced}; remove those")
     return problems
 
 
 def _weights_problems(config: RunConfig, setting: str, proportions: Proportions) -> list[str]:
     """Check that weights name each source exactly once, and are not all 0."""
     problems: list[str] = []
-    if proportions.mixture is not None and proportions.epochs is not None:
-        problems.append(f"{setting}: `mixture` and `epochs` exclude each other; keep one")
+    if len(proportions.stated) > 1:
+        rules = " and ".join(f"`{rule}`" for rule in proportions.stated)
+        problems.append(f"{setting}: {rules} exclude each other; keep one")
     sources = first_of(list(config.sources), MOST_NAMES)
-    for field, weights in (("mixture", proportions.mixture), ("epochs", proportions.epochs)):
-        if weights is None:
-            continue
+    for field, weights in proportions.stated.items():
         for name in sorted(weights.keys() - config.sources.keys()):
             problems.append(f"{setting}.{field}.{name}: no such source; sources are {sources}")
         for name in config.sources:

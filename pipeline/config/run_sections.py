@@ -128,3 +128,8 @@ class Executor(Section):
     replaced by a new one."""
     job_options: tuple[str, ...] = ()
     """Submitted jobs only: further options of sbatch, for example `--qos=long`."""
+
+    @property
+    def uses_slurm(self) -> bool:
+        """Whether Slurm starts the worker processes."""
+        return self.kind == "slurm"

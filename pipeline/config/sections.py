@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.kinds import OPTIMIZERS, SCHEDULES, SOURCE_KINDS, TOKENIZER_KINDS, KindName
+from pipeline.config.kinds import (
+    MIXTURE_RULES,
+    OPTIMIZERS,
+    SCHEDULES,
+    SOURCE_KINDS,
+    TOKENIZER_KINDS,
+    KindName,
+)
+from pipeline.config.mixture_rules import MixtureRule
 from pipeline.config.shipped_files import RecipeLocation
 from pipeline.config.values import ByteCount, Location, Section, TokenCount
 
@@ -151,12 +159,22 @@ class Proportions(Section):
     tokens. Only the proportions count: `train.train_tokens` sets the length of the run, and with
     it the epochs that are actually trained."""
 
+    @property
+    def stated(self) -> dict[str, Weights]:
+        """Numbers that the run file states, by the name of their rule in `MIXTURE_RULES`.
+
+        A checked run file states those of one rule, or none.
+        """
+        fields: dict[str, Weights | None] = {
+            rule: getattr(self, rule) for rule in MIXTURE_RULES.paths
+        }
+        return {rule: numbers for rule, numbers in fields.items() if numbers is not None}
+
     def weights(self, sizes: Mapping[str, float]) -> dict[str, float]:
         """Return the weights of the sources in `sizes` (sequences, tokens or bytes)."""
-        if self.epochs is not None:
-            return {name: self.epochs[name] * size for name, size in sizes.items()}
-        if self.mixture is not None:
-            return {name: self.mixture[name] for name in sizes}
+        for name, numbers in self.stated.items():
+            rule: MixtureRule = MIXTURE_RULES[name]
+            return rule.weights(numbers, sizes)
         return dict(sizes)
 
 
@@ -205,6 +223,11 @@ class Data(Proportions):
     ] = ()
     """Ranges `[first, end)` of samples to skip. With the ranges in the `rollback` events of another
     run, this run reads the same samples as that run did in the end."""
+
+    @property
+    def packs_documents(self) -> bool:
+        """Whether rows hold whole documents, by the index that the stage `pack` writes."""
+        return self.packing == "best-fit"
 
 
 class LearningRateScaling(Section):

@@ -156,7 +156,7 @@ def _manifest_paths(config: RunConfig) -> dict[str, Path]:
         "report": run.report_manifest,
     }
     # Without best-fit packing, only another run on the same data can have packed.
-    if config.data.packing != "best-fit":
+    if not config.data.packs_documents:
         del paths["pack"]
     return paths
 

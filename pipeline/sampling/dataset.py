@@ -56,7 +56,7 @@ def open_data(
 def cut_into_rows(config: RunConfig, streams: Mapping[str, TokenStream]) -> dict[str, Rows]:
     """Cut each source's stream into rows. Raises DataError where best-fit finds no index."""
     data = config.data
-    if data.packing == "concatenate":
+    if not data.packs_documents:
         # Windows over the stream follow from its length alone.
         return {
             name: Concatenated(len(s), data.sequence_length, s.dtype.itemsize)
@@ -122,12 +122,16 @@ def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int,
     phases: list[tuple[int, list[float]]] = []
     for progress, where, part in config.proportions:
         weights = part.weights(rows)
-        setting = f"{where}.{'epochs' if part.epochs is not None else 'mixture'}"
-        problems += [
-            f"{setting}.{name}: its training text has no token to predict; add text, or set it to 0"
-            for name, weight in (part.epochs or part.mixture or {}).items()
-            if weight > 0 and rows[name] == 0
-        ]
+        # Without numbers in the run file, `mixture` is what a user would set.
+        setting = f"{where}.mixture"
+        for rule, numbers in part.stated.items():
+            setting = f"{where}.{rule}"
+            problems += [
+                f"{setting}.{name}: its training text has no token to predict; add text, or set it "
+                "to 0"
+                for name, number in numbers.items()
+                if number > 0 and rows[name] == 0
+            ]
         if not any(weights.values()):
             problems.append(f"{setting}: none of its sources has a token to predict; add text")
         phases.append((_first_sample(config, progress), [weights[name] for name in rows]))

@@ -37,7 +37,7 @@ def look_ahead(config: RunConfig) -> DataOutlook:
     """
     data = open_data(config)
     packing: PackingManifest | None = None
-    if config.data.packing == "best-fit":
+    if config.data.packs_documents:
         packing = read_packing(config)
     sources = _outlook(config, data, packing)
     _print_outlook(config, sources)

@@ -81,8 +81,8 @@ def srun_step_roles(executor: Executor, folder: Path) -> Generator[None]:
     """
     global _step_runner
     # Outside of a step, `dask_client` starts the workers.
-    if executor.kind != "slurm" or not in_srun_step():
-        if executor.kind == "slurm" and executor.workers == "auto":
+    if not executor.uses_slurm or not in_srun_step():
+        if executor.uses_slurm and executor.workers == "auto":
             raise ConfigError(
                 ["executor.workers = auto: set how many worker processes Slurm shall start in all"]
             )
@@ -175,7 +175,7 @@ def dask_client(executor: Executor, workers: int, folder: Path) -> Generator["Cl
         tempfile.TemporaryDirectory(prefix="pipeline-dask-", ignore_cleanup_errors=True) as scratch,
         dask.config.set(WORKER_SETTINGS | {"temporary-directory": scratch}),
     ):
-        if executor.kind == "local":
+        if not executor.uses_slurm:
             with _local_cluster(workers) as cluster, Client(cluster) as client:
                 client.register_plugin(_end_with_process(os.getpid()))
                 yield client

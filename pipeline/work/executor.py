@@ -250,7 +250,7 @@ def _thread_count(tasks: Sequence[Task], executor: Executor) -> int:
     """Return the number of threads of this process that do the work; 0 for Dask workers."""
     if not tasks:
         return 1
-    if executor.kind == "slurm":
+    if executor.uses_slurm:
         return 0
     is_one_task = len(tasks) == 1
     if executor.workers != "auto":
