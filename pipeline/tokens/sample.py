@@ -1,23 +1,21 @@
-"""The text that a vocabulary is learned from: `tokenizer.sample_bytes` of training documents, in
-the mixture's proportion.
+"""Choose the text that a vocabulary is learned from.
 
-Reads `data_dir/documents`. What is chosen depends on the documents' ids and lengths alone: no dice,
-no file order, no number of workers. Of a large corpus only a part is read: about SPREAD times the
-sample.
+`tokenizer.sample_bytes` of training documents, in the proportions of the mixture. The choice
+depends on the ids and lengths of the documents alone: not on random numbers, the order of files or
+the number of workers. Reads `data_dir/documents`, of a large corpus only about SPREAD times the sample.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import xxhash
 
 from pipeline.config.run_config import RunConfig
-from pipeline.corpus.documents import open_shard, shard_footer, shard_paths
+from pipeline.corpus.documents import open_shard, shard_footer, shard_paths, text_lengths
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.store.artifacts import read_manifest
@@ -26,27 +24,26 @@ from pipeline.store.layout import data_folder, manifest_path
 from pipeline.store.records import Manifest
 
 DOCUMENTS_AT_LEAST = 100
-"""A document gives at most this fraction of its source's share, within the two limits below ..."""
+"""Documents that share a source's part: each may give one part in this number.
+
+The bound is within the two limits below. Where a source has too few documents, it is doubled until
+they suffice.
+"""
 LEAST_BOUND_BYTES = 1_000
 MOST_BOUND_BYTES = 100_000
-"""... and more only where the source has too few documents: then the bound is doubled until they
-suffice."""
 SPREAD = 10
 """Row groups are read until they could give this many times the share: neighbours in a file
 resemble each other."""
 
 
-_binary_length: Any = pyarrow.compute.binary_length  # pyright: ignore[reportAttributeAccessIssue] (made at import)
-
-
 def share_out(
     total: int, weights: Mapping[str, float], available: Mapping[str, int]
 ) -> dict[str, int]:
-    """Divide `total` bytes in proportion to the weights; who has less gives all, and the others
-    fill up.
+    """Divide `total` bytes among the sources in proportion to the weights.
 
-    Sources without weight or without text get 0. The sum is `total`, but for rounding, where there
-    is that much.
+    A source with less than its share gives all it has, and the others fill up. Sources without
+    weight or without text get 0. Except for rounding, the sum is `total`, or all the text if there
+    is less.
     """
     shares = dict.fromkeys(weights, 0)
     waiting = [name for name, weight in weights.items() if weight > 0 and available[name] > 0]
@@ -63,33 +60,34 @@ def share_out(
 
 
 class Piece(NamedTuple):
-    """What one document gives."""
+    """The part of one document that is in the sample."""
 
     row: int
-    """Its row in the row group."""
+    """Row of the document in its row group."""
     start: int
     """First byte; a cut in the middle of a character loses that character."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
 
 
 @dataclass
 class Given:
-    """What a source gave so far."""
+    """The text that a source has given so far."""
 
     wanted: int
+    """Bytes that the source shall give."""
     bytes: int = 0
     documents: int = 0
-    looked: float = 0.0
-    """Fraction of its row groups whose documents' lengths are known: the first half of the work."""
+    measured: float = 0.0
+    """Fraction of the row groups whose lengths have been read: the first half of the work."""
     document_bound_bytes: int = 0
     """Most bytes that one document may give."""
     largest_bytes: int = 0
-    """Most bytes that one gave."""
+    """Most bytes that one document has given."""
 
 
 class Sample:
-    """The sample as an iterator of texts, and what was read of it so far.
+    """The texts to learn from, and how much of them has been read.
 
     Raises DataError where no source with a weight above 0 has training text.
     """
@@ -99,36 +97,36 @@ class Sample:
         manifest: Manifest[PrepareCounts] | None = read_manifest(manifest_path(self._documents))
         assert manifest is not None, "train-tokenizer runs after prepare"
         counts = manifest["counts"]["sources"]
-        available = {
-            name: int(counts[name]["text_bytes"].get("train", 0)) for name in config.sources
-        }
+        available = {name: counts[name]["text_bytes"].get("train", 0) for name in config.sources}
         weights = config.proportions[0][2].weights(available)
         shares = share_out(config.tokenizer.sample_bytes, weights, available)
         if not any(shares.values()):
             raise DataError(
                 f"{self._documents}: no source has text to learn a vocabulary from. Lower "
-                "prepare.validation_fraction "
-                f"or correct sources and data.mixture."
+                "prepare.validation_fraction or correct sources and data.mixture."
             )
         self.given = {name: Given(wanted=shares[name]) for name in config.sources}
         self.wanted_bytes = sum(shares.values())
         self.finished = False
         self.error: BaseException | None = None
-        _say_what_is_short(config.tokenizer.sample_bytes, weights, available, shares)
+        _note_short_sources(config.tokenizer.sample_bytes, weights, available, shares)
 
     @property
     def bytes(self) -> int:
-        """Bytes handed out so far."""
+        """Bytes of text that have been yielded so far."""
         return sum(given.bytes for given in self.given.values())
 
     @property
     def progress(self) -> float:
-        """Work done, on a scale of 0 to `wanted_bytes`: lengths are read first, then the texts."""
-        return sum(given.wanted * given.looked + given.bytes for given in self.given.values()) / 2
+        """Work done, from 0 to `wanted_bytes`: half is to read lengths, half to read texts."""
+        done = (given.wanted * given.measured + given.bytes for given in self.given.values())
+        return sum(done) / 2
 
     def texts(self) -> Iterator[str]:
-        """Yield the sample, source by source. An error ends it and is kept: a trainer in C++ may
-        swallow it."""
+        """Yield the sample, source by source.
+
+        An error is also kept in `error`: a trainer in C++ may ignore it.
+        """
         try:
             for name, given in self.given.items():
                 if given.wanted:
@@ -139,8 +137,7 @@ class Sample:
             raise
 
     def report(self) -> dict[str, SampledSource]:
-        """Return what each source gave, by its name; `wanted` and how far the reading is are no
-        result."""
+        """Return what each source has given, by its name."""
         return {
             name: {
                 "bytes": given.bytes,
@@ -151,42 +148,46 @@ class Sample:
             for name, given in self.given.items()
         }
 
-    def say_what_is_lopsided(self) -> None:
-        """Name each source of which one document gave more than a tenth of the whole sample."""
+    def note_dominant_documents(self) -> None:
+        """Print each source that has one document with more than a tenth of the whole sample."""
         for name, given in self.given.items():
             if given.largest_bytes > self.bytes / 10:
                 note(
                     f"train-tokenizer: one document of source {name} gave "
-                    f"{human_bytes(given.largest_bytes)} of the "
-                    f"{human_bytes(self.bytes)}: its other documents have too little text for "
-                    "their share"
+                    f"{human_bytes(given.largest_bytes)} of the {human_bytes(self.bytes)}: the "
+                    "source's other documents have too little text for their share"
                 )
 
     def _texts_of(self, source: str, given: Given) -> Iterator[str]:
+        """Yield a source's texts, one row group in memory at a time."""
+        # Choose documents by all ids and lengths of these row groups.
         groups = _row_groups(shard_paths(self._documents, source, "train"), given.wanted)
         ids: list[str] = []
         lengths: list[np.ndarray] = []
         for number, (path, group) in enumerate(groups, 1):
             table = _read(path, group)
             ids += table["id"].to_pylist()
-            lengths.append(_binary_length(table["text"]).to_numpy().astype(np.int64))
-            given.looked = number / len(groups)
+            lengths.append(text_lengths(table["text"]))
+            given.measured = number / len(groups)
         given.document_bound_bytes, taken = choose(ids, np.concatenate(lengths), given.wanted)
+
+        # Read the chosen documents; the first of a row group has the number `first`.
         first = 0
         for (path, group), of_group in zip(groups, lengths, strict=True):
-            here = [
-                Piece(i - first, *taken[i])
-                for i in range(first, first + len(of_group))
-                if i in taken
+            pieces = [
+                Piece(number - first, *taken[number])
+                for number in range(first, first + len(of_group))
+                if number in taken
             ]
             first += len(of_group)
-            column = _read(path, group)["text"] if here else pa.chunked_array([], pa.large_string())
-            for row, start, size in here:
-                data: Any = column[row].as_buffer()[start : start + size]
-                text = data.to_pybytes().decode("utf-8", errors="ignore")
+            if not pieces:
+                continue
+            column = _read(path, group)["text"]
+            for piece in pieces:
+                text = _text_of(column, piece)
                 given.bytes += len(text.encode())
                 given.documents += 1
-                given.largest_bytes = max(given.largest_bytes, size)
+                given.largest_bytes = max(given.largest_bytes, piece.size)
                 yield text
 
 
@@ -196,19 +197,24 @@ def choose(
     """Choose documents by the hash of their ids until they give `wanted` bytes.
 
     Returns the most bytes that a document may give, and `{number of the document: (first byte,
-    bytes)}`. What is cut begins anywhere in the document, again by its hash: beginnings resemble
-    each other.
+    bytes)}`. A document that is longer gives a part from a place chosen by another hash of its id,
+    since beginnings resemble each other.
     """
+    # Each document may give the same, as little as suffices.
     bound = min(max(wanted // DOCUMENTS_AT_LEAST, LEAST_BOUND_BYTES), MOST_BOUND_BYTES)
     while np.minimum(lengths, bound).sum() < min(wanted, lengths.sum()):
         bound *= 2
-    keys = np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in ids], np.uint64)
+
+    # Take documents in the order of their hashes.
+    hashes = np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in ids], np.uint64)
     taken: dict[int, tuple[int, int]] = {}
     left = wanted
-    for i in np.argsort(keys, kind="stable"):
-        size = min(int(lengths[i]), bound, left)
-        places = int(lengths[i]) - size + 1
-        taken[int(i)] = (xxhash.xxh3_64_intdigest(ids[int(i)].encode(), seed=1) % places, size)
+    for number in map(int, np.argsort(hashes, kind="stable")):
+        length = int(lengths[number])
+        size = min(length, bound, left)
+        starts = length - size + 1
+        start = xxhash.xxh3_64_intdigest(ids[number].encode(), seed=1) % starts
+        taken[number] = (start, size)
         left -= size
         if left <= 0:
             break
@@ -216,21 +222,22 @@ def choose(
 
 
 def _row_groups(shards: Sequence[Path], wanted: int) -> list[tuple[Path, int]]:
-    """Return the row groups to choose documents from, in the shards' order, chosen by hash until
-    they are enough."""
-    groups = []
+    """Return the row groups to choose documents from, in the order of the shards.
+
+    They are taken in the order of their hashes until they could give SPREAD x `wanted` bytes.
+    """
+    groups: list[tuple[int, Path, int, int]] = []
     for path in shards:
         footer = shard_footer(path)
         column = footer.schema.names.index("text")
         for group in range(footer.num_row_groups):
-            found = footer.row_group(group)
-            size = min(
-                found.column(column).total_uncompressed_size, found.num_rows * MOST_BOUND_BYTES
-            )
+            rows = footer.row_group(group)
+            text_bytes = rows.column(column).total_uncompressed_size
+            size = min(text_bytes, rows.num_rows * MOST_BOUND_BYTES)
             key = xxhash.xxh3_64_intdigest(f"{path.parent.name}/{path.stem}/{group}".encode())
             groups.append((key, path, group, size))
     groups.sort()
-    chosen = []
+    chosen: list[tuple[Path, int]] = []
     gives = 0
     for _, path, group, size in groups:
         chosen.append((path, group))
@@ -245,18 +252,24 @@ def _read(path: Path, group: int) -> pa.Table:
         return shard.read_row_group(group, columns=["id", "text"])
 
 
-def _say_what_is_short(
+def _text_of(column: pa.ChunkedArray, piece: Piece) -> str:
+    """Return the part of a document that is in the sample."""
+    content = memoryview(column[piece.row].as_buffer())
+    return str(content[piece.start : piece.start + piece.size], "utf-8", errors="ignore")
+
+
+def _note_short_sources(
     asked: int,
     weights: Mapping[str, float],
     available: Mapping[str, int],
     shares: Mapping[str, int],
 ) -> None:
+    """Print the sources that have less text than their share."""
     given = sum(shares.values())
     if all(shares[name] == available[name] for name, weight in weights.items() if weight > 0):
         note(
             f"train-tokenizer: the sources have {human_bytes(given)} of training text, "
-            "tokenizer.sample_bytes asks for "
-            f"{human_bytes(asked)}: all of it is used"
+            f"tokenizer.sample_bytes asks for {human_bytes(asked)}: all of it is used"
         )
         return
     for name, weight in weights.items():
@@ -264,6 +277,5 @@ def _say_what_is_short(
         if weight > 0 and available[name] < int(share):
             note(
                 f"train-tokenizer: source {name} has {human_bytes(available[name])} of training "
-                "text, its share of the "
-                f"sample is {human_bytes(share)}: the other sources fill up"
+                f"text, its share of the sample is {human_bytes(share)}: the other sources fill up"
             )

@@ -1,11 +1,9 @@
 """SentencePiece BPE as a fast tokenizer with the same ids.
 
-The conversion that transformers offers for `.model` files gives other ids for part of the texts, so
-the fast tokenizer is built here from the model's own pieces, and the stage proves it equal before
-it is used.
+The conversion that transformers offers for `.model` files gives other ids for some texts. So the
+fast tokenizer is built here from the model's own pieces, and the stage compares the ids of both
+before the tokenizer is used.
 """
-
-from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
@@ -22,40 +20,47 @@ from pipeline.tokens.sentencepiece_file import (
 
 
 def why_not(model: SentencePieceModel) -> str | None:
-    """Say why a model has no exact fast form here; None where it has one."""
+    """Return why a model has no exact fast form here; None where it has one."""
     symbols = [model.pieces[i] for i in model.ids_of(USER_DEFINED)]
     if model.model_type == "unigram":
         return (
             "it is a unigram model, whose ids SentencePiece finds in single precision, with "
-            "rounding that no fast "
-            "tokenizer repeats; name a folder or tokenizer.json made from it"
+            "rounding that no fast tokenizer repeats; name a folder or tokenizer.json made from it"
         )
     if model.model_type != "bpe":
         return f"it is a {model.model_type} model, which has no fast form"
     if model.rewrites:
-        return f"it rewrites text (normaliser {model.normalizer}) by rules that a fast tokenizer applies differently"
+        return (
+            f"it rewrites text (normaliser {model.normalizer}) by rules that a fast tokenizer "
+            "applies differently"
+        )
     if model.space_as_suffix or not model.escape_spaces:
-        return "it treats spaces in a way that has no fast form (space as suffix, or spaces not escaped)"
+        return (
+            "it treats spaces in a way that has no fast form (space as suffix, or spaces not "
+            "escaped)"
+        )
     if model.ids_of(UNUSED):
         return "it has unused pieces, which merges would pass through"
     if symbols and (model.dummy_prefix or model.remove_extra_spaces):
-        return "it has user-defined symbols and changes spaces around them (add_dummy_prefix, remove_extra_whitespaces)"
+        return (
+            "it has user-defined symbols and changes spaces around them (add_dummy_prefix, "
+            "remove_extra_whitespaces)"
+        )
     if any(" " in symbol or SPACE in symbol for symbol in symbols):
         return "it has user-defined symbols with spaces"
     return None
 
 
 def to_fast(model: SentencePieceModel) -> Tokenizer:
-    """Return a `tokenizers.Tokenizer` with the ids of a SentencePiece BPE model that `why_not` has
-    nothing against.
+    """Return a fast tokenizer with the ids of a SentencePiece BPE model that `why_not` accepts.
 
-    BPE merges are implied by the pieces: two pieces may be joined when their concatenation is a
-    piece, earlier ones (higher scores) first.
+    The pieces imply the merges: two pieces may be joined where their concatenation is a piece, and
+    those that make a piece of higher score are joined first.
     """
     # Find the merges: each way to make a piece of two others.
     vocabulary = {piece: i for i, piece in enumerate(model.pieces)}
     parts = {model.pieces[i] for i in model.ids_of(NORMAL)}
-    merges = []
+    merges: list[tuple[float, int, int, str, str]] = []
     for i in model.ids_of(NORMAL):
         piece = model.pieces[i]
         splits = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
@@ -89,14 +94,17 @@ def to_fast(model: SentencePieceModel) -> Tokenizer:
     return fast
 
 
-def _normalizer(model: SentencePieceModel) -> Any:
-    """Spaces as SentencePiece treats them, in its order. Source: `Normalizer::Normalize` in its
-    normalizer.cc."""
-    steps: list[Any] = (
-        [normalizers.Replace(Regex(r"\A +"), "")] if model.remove_extra_spaces else []
-    )
+def _normalizer(model: SentencePieceModel) -> normalizers.Normalizer:
+    """Return the steps that change spaces, in the order of SentencePiece.
+
+    Source: `Normalizer::Normalize` in SentencePiece's normalizer.cc.
+    """
+    steps: list[normalizers.Normalizer] = []
+    if model.remove_extra_spaces:
+        steps.append(normalizers.Replace(Regex(r"\A +"), ""))
     if model.dummy_prefix:
-        steps.append(normalizers.Prepend(SPACE))  # not to an empty text, as there
+        # Like SentencePiece, this leaves an empty text as it is.
+        steps.append(normalizers.Prepend(SPACE))
     if model.remove_extra_spaces:
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
     steps.append(normalizers.Replace(" ", SPACE))
@@ -107,9 +115,9 @@ def _normalizer(model: SentencePieceModel) -> Any:
     return normalizers.Sequence(steps)
 
 
-def decoder(model: SentencePieceModel) -> Any:
-    """Return the way back from pieces to text."""
-    steps: list[Any] = [decoders.Replace(SPACE, " ")]
+def decoder(model: SentencePieceModel) -> decoders.Decoder:
+    """Return the decoder, which makes text of pieces."""
+    steps: list[decoders.Decoder] = [decoders.Replace(SPACE, " ")]
     if model.byte_fallback:
         steps.append(decoders.ByteFallback())
     steps.append(decoders.Fuse())
@@ -119,7 +127,7 @@ def decoder(model: SentencePieceModel) -> Any:
 
 
 def add_special_tokens(fast: Tokenizer, model: SentencePieceModel) -> None:
-    """Make control pieces and the unknown piece special tokens."""
+    """Make special tokens of the control pieces and the unknown piece."""
     special = [model.pieces[i] for i in model.ids_of(UNKNOWN, CONTROL)]
     fast.add_special_tokens(
         [AddedToken(piece, normalized=False, special=True) for piece in special]

@@ -141,7 +141,7 @@ def test_the_sample_has_the_mixtures_shares(
             "largest_document_bytes": 100,
         },
     }
-    sample.say_what_is_lopsided()
+    sample.note_dominant_documents()
     said = capsys.readouterr().err
     assert "one document of source books gave 8.0 kB of the 14.0 kB" in said
     assert "source notes" in said  # 2,000 of 14,000

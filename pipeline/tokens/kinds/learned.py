@@ -69,7 +69,7 @@ class LearnedTokenizer(TokenizerKind):
 
         sample = Sample(config)
         learned = self.learn(config, sample, folder)
-        sample.say_what_is_lopsided()
+        sample.note_dominant_documents()
         ids = learned.fast.get_vocab_size()
         if ids != config.tokenizer.vocab_size:
             raise DataError(
