@@ -24,8 +24,6 @@ MOST_PER_1000_LINES = {
 """A reader pays for each: `a, b = x, y` is two statements in one, `:=` binds a name in the middle of
 another thought, a ternary is a branch that does not look like one."""
 MOST_LINES_WITHOUT_HEADING = 25
-WITHOUT_HEADINGS = ("benchmarks",)
-"""Rooms whose long functions have no headings yet."""
 MOST_LINES_OF_A_FUNCTION = 60
 MOST_MODULES_WITH_ONE_NAME = 2
 ENTRY_POINTS = {"main"}
@@ -123,9 +121,7 @@ def without_headings(source: str, tree: ast.AST) -> list[str]:
 def test_the_steps_of_long_functions_have_headings() -> None:
     names = {path: path.relative_to(PACKAGE) for path in FILES}
     missing_in = {
-        str(name): without_headings(path.read_text(), tree_of(path))
-        for path, name in names.items()
-        if name.parts[0] not in WITHOUT_HEADINGS
+        str(name): without_headings(path.read_text(), tree_of(path)) for path, name in names.items()
     }
     assert {name: missing for name, missing in missing_in.items() if missing} == {}
 

@@ -250,6 +250,7 @@ def _limit_row(limit: CheckedLimit) -> Sequence[str]:
 
 
 def _show_reading(results: LoaderResults, sizes: LoaderSizes) -> None:
+    # Slow files.
     show_table(
         f"Reads that take {sizes.read_seconds * 1e3:.0f} ms, steps that take "
         f"{sizes.step_seconds * 1e3:.0f} ms",
@@ -264,6 +265,8 @@ def _show_reading(results: LoaderResults, sizes: LoaderSizes) -> None:
             for name, figures in results["slow"].items()
         ],
     )
+
+    # What shuffling costs in reads.
     show_table(
         "Reads of an epoch",
         ("shuffle", "rows", "reads", "mean size"),

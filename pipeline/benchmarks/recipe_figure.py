@@ -1,4 +1,4 @@
-"""Draw the curves of `pipeline benchmark recipe` as a small SVG document for a README."""
+"""The curves of `pipeline benchmark recipe`, as a small SVG document for a README."""
 
 import io
 from collections.abc import Sequence
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 COLOURS = ("#6b7d8f", "#d9762b", "#2f6fb3", "#3a9a62", "#b8458b", "#8a6fc2")
-STYLE: Any = {
-    "svg.hashsalt": "pipeline",  # element ids would be random
-    "svg.fonttype": "none",  # text stays text: a small file
+STYLE: dict[Any, str | float] = {
+    # Without a salt the ids of elements would be random.
+    "svg.hashsalt": "pipeline",
+    # Text stays text, which makes a small file.
+    "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
@@ -53,9 +55,19 @@ def draw_curves(curves: Sequence[Curve], goal: float) -> str:
         for curve in curves:
             number = labels.index(curve.label)
             is_first = next(other for other in curves if other.label == curve.label) is curve
-            style: Any = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.3, "alpha": 0.85}
-            axes.plot(curve.tokens, curve.losses, label=curve.label if is_first else None, **style)
-            axes.plot(curve.tokens[-1:], curve.losses[-1:], "o", markersize=4, **style)
+            colour = COLOURS[number % len(COLOURS)]
+            (line,) = axes.plot(curve.tokens, curve.losses, color=colour, linewidth=1.3, alpha=0.85)
+            if is_first:
+                line.set_label(curve.label)
+            axes.plot(
+                curve.tokens[-1:],
+                curve.losses[-1:],
+                "o",
+                markersize=4,
+                color=colour,
+                linewidth=1.3,
+                alpha=0.85,
+            )
 
         # The goal, and the part of the plane that matters.
         axes.axhline(

@@ -9,13 +9,12 @@ import pytest
 
 from pipeline.benchmarks.recipe import (
     ComparisonSizes,
-    baseline,
     benchmark_recipe,
-    recipe,
-    summarise,
+    compare_losses,
     tokens_needed,
 )
 from pipeline.benchmarks.recipe_figure import Curve, draw_curves
+from pipeline.benchmarks.recipe_trainings import baseline_training, recipe_training
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
 from pipeline.store.files import read_json
@@ -34,7 +33,7 @@ def test_between_two_fractions_the_loss_is_taken_to_be_linear() -> None:
 
 
 def test_what_final_losses_amount_to() -> None:
-    found = summarise(
+    found = compare_losses(
         {1e-3: 4.0, 2e-3: 3.0, 4e-3: 5.0}, [3.0, 3.2], {0.5: [3.3, 3.1], 0.6: [3.0, 3.12]}
     )
     assert (found["best_rate"], found["best_rate_is_inside"]) == (2e-3, True)
@@ -45,15 +44,15 @@ def test_what_final_losses_amount_to() -> None:
 
 
 def test_only_fractions_up_to_the_demanded_one_can_meet_it() -> None:
-    assert not summarise({1e-3: 3.0, 2e-3: 3.1}, [3.0], {0.6: [3.1], 0.7: [2.9]})["met"]
-    assert not summarise({1e-3: 3.0, 2e-3: 3.1}, [3.0], {0.7: [2.9]})["met"]
-    assert not summarise({1e-3: 3.0, 2e-3: 3.1}, [3.0], {0.6: [2.9]})["best_rate_is_inside"]
+    assert not compare_losses({1e-3: 3.0, 2e-3: 3.1}, [3.0], {0.6: [3.1], 0.7: [2.9]})["met"]
+    assert not compare_losses({1e-3: 3.0, 2e-3: 3.1}, [3.0], {0.7: [2.9]})["met"]
+    assert not compare_losses({1e-3: 3.0, 2e-3: 3.1}, [3.0], {0.6: [2.9]})["best_rate_is_inside"]
 
 
 @pytest.mark.ranks
 def test_the_baseline_takes_nothing_of_the_run_files_recipe(make_run: MakeRun) -> None:
     config = load(make_run(), WSD)
-    made = baseline(config, 2e-3, 8)
+    made = baseline_training(config, 2e-3, 8)
     optimizer, schedule = made.config.optimizer, made.config.schedule
     assert (optimizer.kind, optimizer.peak_learning_rate, optimizer.beta2) == ("adamw", 2e-3, 0.99)
     assert (schedule.kind, schedule.warmup_tokens, schedule.decay_tokens) == (
@@ -73,14 +72,14 @@ def test_the_baseline_takes_nothing_of_the_run_files_recipe(make_run: MakeRun) -
 @pytest.mark.ranks
 def test_the_baseline_may_have_a_batch_of_its_own(make_run: MakeRun) -> None:
     config = load(make_run(), ["batch.micro_batch_sequences=4"])  # of 32 tokens
-    batch = baseline(config, 2e-3, 8, 6).config.batch
+    batch = baseline_training(config, 2e-3, 8, 6).config.batch
     assert (batch.global_batch_tokens, batch.micro_batch_sequences) == (192, 3)
 
 
 @pytest.mark.ranks
 def test_the_recipe_is_the_run_file_in_proportion(make_run: MakeRun) -> None:
     config = load(make_run(), WSD)
-    made = recipe(config, 0.5, 7)
+    made = recipe_training(config, 0.5, 7)
     assert made.config.optimizer == config.optimizer
     assert made.config.train.train_tokens == 2560
     assert (made.config.schedule.warmup_tokens, made.config.schedule.decay_tokens) == (512, 1024)
@@ -90,13 +89,16 @@ def test_the_recipe_is_the_run_file_in_proportion(make_run: MakeRun) -> None:
 def test_a_folder_belongs_to_its_settings(make_run: MakeRun) -> None:
     config, other = load(make_run(), WSD), load(make_run(), [*WSD, "batch.global_batch_tokens=128"])
     names = {
-        baseline(c, rate, seed).name
+        baseline_training(c, rate, seed).name
         for c in (config, other)
         for rate in (1e-3, 2e-3)
         for seed in (1, 2)
     }
     assert len(names) == 8
-    assert baseline(config, 1e-3, 1).name == baseline(load(make_run(), WSD), 1e-3, 1).name
+    assert (
+        baseline_training(config, 1e-3, 1).name
+        == baseline_training(load(make_run(), WSD), 1e-3, 1).name
+    )
 
 
 @pytest.mark.ranks
