@@ -1,12 +1,12 @@
-"""The `tokenize` stage: documents -> data_dir/tokens, one Megatron indexed dataset per Parquet
-shard.
+"""The stage `tokenize`: encode data_dir/documents to data_dir/tokens.
 
-Ids that exist already are linked there instead (`existing.py`). What the tokenizer makes of the
-corpus is measured for the report (`tokenizer_report.py`).
+Each Parquet shard becomes one Megatron indexed dataset. Ids that exist already are linked instead
+(`existing.py`). The tokenizer is also measured on the corpus, for the report
+(`tokenizer_report.py`).
 
-gigatoken encodes if it was proven to give the tokenizer's ids when that was made, and a piece of
-every row group is compared again: a shard with one difference is encoded by the reference instead,
-and the manifest says so.
+gigatoken encodes if it gave the ids of the reference when the tokenizer was made. A piece of every
+row group is compared again: a shard with one difference is encoded by the reference, and counted
+in the manifest.
 """
 
 from collections import Counter
@@ -43,77 +43,82 @@ from pipeline.tokens.tokenizer_report import keep_measurements
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
 
 COMPARED_BYTES = 2000
-"""Bytes of every row group (8 MiB of text) that are compared: the reference takes a millisecond."""
+"""Bytes of every row group (8 MiB of text) that are compared; the reference takes a millisecond."""
 
 
 def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
-    """Encode every documents shard that is not encoded yet; link the pairs that exist already.
+    """Encode every documents shard that is not encoded yet, and link the pairs that exist already.
 
     Raises DataError, after all shards, naming each existing pair that cannot be trained on.
     """
-    # Read what earlier stages left.
+    # Read the output of earlier stages.
     data = data_folder(config)
-    documents = data.documents
-    folder = data.tokens
-    tokenizer = data.tokenizer
     written: Manifest[PrepareCounts] | None = read_manifest(data.documents_manifest)
     learned: Manifest[TokenizerCounts] | None = read_manifest(data.tokenizer_manifest)
     assert written is not None and learned is not None, "run_stage checks the inputs"
     shards = shard_records(written["files"])
-    check_files(documents, shards)
-
-    # Find existing pairs, and decide which encoder may encode.
-    pairs = find_pairs(config)
-    kind = config.tokens.encoder
-    if (
-        kind == "auto"
-        and shards
-        and (reason := why_reference(tokenizer, config.tokens.parse_special_tokens))
-    ):
-        kind = "reference"
-        warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
+    check_files(data.documents, shards)
 
     # One task for each documents shard, and one for each existing pair.
-    tasks = []
+    pairs = find_pairs(config)
+    tasks: list[Task] = []
+    if shards:
+        tasks += _shard_tasks(config, shards, learned["output"])
+    tasks += existing.pair_tasks(pairs, data.tokens, learned["counts"])
+    results: dict[str, EncodedShard | LinkedPair] = run_tasks(
+        tasks, data.tokens, config.executor, "tokenize"
+    )
+
+    # Some mistakes show only in all results together.
+    vocab_size = learned["counts"]["vocab_size"]
+    own_dtype = indexed_dataset.token_dtype(vocab_size).name
+    linked = {name: result for name, result in results.items() if "dtype" in result}
+    dtypes = dict.fromkeys(config.sources, own_dtype)
+    dtypes |= existing.settle(pairs, linked, learned["counts"])
+    keep_measurements(config)
+    return _collect(data.tokens, results, dtypes, vocab_size)
+
+
+class EncodedShard(TokenCounts):
+    """Result of the task of one shard of documents."""
+
+    encoder: Literal["gigatoken", "reference"]
+    files: dict[str, FileRecord]
+    """Path below the stage's folder -> size and checksum of the file."""
+
+
+def _shard_tasks(
+    config: RunConfig, shards: Mapping[str, ListedFile], tokenizer_output: str
+) -> list[Task]:
+    """Return a task for each documents shard.
+
+    `tokenizer_output`: hash of the tokenizer's files.
+    """
+    # gigatoken encodes only where it was compared with the reference.
+    data = data_folder(config)
+    kind = config.tokens.encoder
+    if kind == "auto":
+        reason = why_reference(data.tokenizer, config.tokens.parse_special_tokens)
+        if reason is not None:
+            kind = "reference"
+            warn(f"tokenize: the reference encodes, at a tenth of the speed or less: {reason}")
+
+    tasks: list[Task] = []
     for name, record in shards.items():
+        stem = name.removesuffix(SHARD_SUFFIX)
         arguments = {
-            "shard": documents / name,
-            "prefix": folder / name.removesuffix(SHARD_SUFFIX),
-            "tokenizer": tokenizer,
+            "shard": data.documents / name,
+            "prefix": data.tokens / stem,
+            "tokenizer": data.tokenizer,
             "encoder_kind": kind,
             "parse_special_tokens": config.tokens.parse_special_tokens,
         }
         key = fingerprint(
-            [versions.TOKENIZE, content_of(record), learned["output"], config.tokens.model_dump()]
+            [versions.TOKENIZE, content_of(record), tokenizer_output, config.tokens.model_dump()]
         )
-        tasks.append(
-            Task(
-                name.removesuffix(SHARD_SUFFIX).replace("/", "~"),
-                tokenize_shard,
-                arguments,
-                key,
-                record["bytes"],
-            )
-        )
-    tasks += existing.pair_tasks(pairs, folder, learned["counts"])
-
-    # Run them, then check what only all results together can show.
-    results: dict[str, EncodedShard | LinkedPair] = run_tasks(
-        tasks, folder, config.executor, "tokenize"
-    )
-    own = indexed_dataset.token_dtype(learned["counts"]["vocab_size"]).name
-    linked = {name: result for name, result in results.items() if "dtype" in result}
-    dtypes = dict.fromkeys(config.sources, own) | existing.settle(pairs, linked, learned["counts"])
-    keep_measurements(config)
-    return _collect(folder, results, dtypes, learned["counts"]["vocab_size"])
-
-
-class EncodedShard(TokenCounts):
-    """What a task has made of one shard of documents."""
-
-    encoder: Literal["gigatoken", "reference"]
-    files: dict[str, FileRecord]
-    """Path below the stage's folder -> what the file holds."""
+        task_name = stem.replace("/", "~")
+        tasks.append(Task(task_name, tokenize_shard, arguments, key, record["bytes"]))
+    return tasks
 
 
 def tokenize_shard(
@@ -123,25 +128,25 @@ def tokenize_shard(
     encoder_kind: EncoderKind,
     parse_special_tokens: bool,
 ) -> EncodedShard:
-    """Encode one Parquet shard into `prefix`.bin, .idx and .doc."""
+    """Encode one Parquet shard to `prefix`.bin, .idx and .doc."""
     encoder = load_encoder(tokenizer, encoder_kind, parse_special_tokens)
     with naming_damaged_shard(shard):
-        if encoder.has_fast and (result := write_shard(shard, prefix, encoder, fast=True)):
-            return result
-        result = write_shard(shard, prefix, encoder, fast=False)
+        result = None
+        if encoder.has_fast:
+            result = write_shard(shard, prefix, encoder, fast=True)
+        if result is None:
+            result = write_shard(shard, prefix, encoder, fast=False)
     assert result is not None, "the reference agrees with itself"
     return result
 
 
 def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> EncodedShard | None:
-    """Write the shard's tokens; None, and no file, if gigatoken's ids differ from the
-    reference's."""
-    # Encode row groups ahead of writing; a difference ends it and leaves no file.
+    """Write the shard's tokens; return None, and leave no file, where gigatoken gives other ids."""
+    # Encode row groups ahead of writing them.
     groups = shard_footer(shard).num_row_groups
+    dtype = indexed_dataset.token_dtype(encoder.vocab_size)
     text_bytes = 0
-    with indexed_dataset.ShardWriter(
-        prefix, indexed_dataset.token_dtype(encoder.vocab_size)
-    ) as writer:
+    with indexed_dataset.ShardWriter(prefix, dtype) as writer:
         encoded = map_ahead(lambda group: _encode_group(shard, group, encoder, fast), range(groups))
         for group, (ids, lengths, size, same) in enumerate(encoded, 1):
             if not same:
@@ -157,41 +162,46 @@ def write_shard(shard: Path, prefix: Path, encoder: Encoder, fast: bool) -> Enco
         files = writer.finish()
 
     # Describe what was written.
-    return {
+    result: EncodedShard = {
         "documents": writer.documents,
         "tokens": writer.tokens,
         "text_bytes": text_bytes,
-        "encoder": "gigatoken" if fast else "reference",
+        "encoder": "reference",
         "files": {
             f"{prefix.parent.name}/{prefix.name}{suffix}": record
             for suffix, record in files.items()
         },
     }
+    if fast:
+        result["encoder"] = "gigatoken"
+    return result
 
 
 def _encode_group(
     shard: Path, group: int, encoder: Encoder, fast: bool
 ) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """Return a row group's ids, its documents' lengths, bytes of text, and whether the encoders
-    agreed on a piece."""
+    """Encode one row group.
+
+    Returns its ids, the lengths of its documents in tokens, its bytes of text, and whether the
+    encoders agree on a piece of it.
+    """
     with open_shard(shard) as file:
         documents = texts_of_group(file, group)
     if not fast:
         return *encoder.encode_reference(documents), sum(map(len, documents)), True
     try:
         ids, lengths = encoder.encode_fast(documents)
-    except Exception:  # whatever it cannot encode, the reference encodes
+    except Exception:  # whatever gigatoken cannot encode, the reference encodes
         return np.zeros(0, np.uint32), np.zeros(0, np.int64), 0, False
     same = encoder.count_differences([_piece(documents, group)]) == 0
     return ids, lengths, sum(map(len, documents)), same
 
 
 def _piece(texts: list[memoryview], seed: int) -> str:
-    """Return a piece of one of the texts: which one depends on where in the shard the texts
-    stand."""
-    die = xxhash.xxh3_64_intdigest(seed.to_bytes(8, "little"))
-    text = texts[die % len(texts)]
-    start = (die >> 20) % max(1, len(text) - COMPARED_BYTES)
+    """Return a piece of one of the texts, chosen by the hash of `seed`."""
+    draw = xxhash.xxh3_64_intdigest(seed.to_bytes(8, "little"))
+    text = texts[draw % len(texts)]
+    start = (draw >> 20) % max(1, len(text) - COMPARED_BYTES)
     return bytes(text[start : start + COMPARED_BYTES]).decode(errors="ignore")
 
 
@@ -201,6 +211,7 @@ def _collect(
     dtypes: dict[str, str],
     vocab_size: int,
 ) -> Result[TokenizeCounts]:
+    """Add up the results of all tasks, and remove files that no task has written."""
     # Add up the shards by source and split.
     files: dict[str, ListedFile] = {}
     sources: dict[str, dict[str, TokenCounts]] = {
@@ -217,36 +228,38 @@ def _collect(
         encoders[result.get("encoder", "existing pairs")] += 1
         files |= result["files"]
 
-    # Delete what earlier settings left, and say what the manifest says.
-    remove_unlisted(
-        folder,
-        list(files),
-        [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES] + ["*/.*.partial"],
-    )
-    made: TokenizeCounts = {
+    # Delete files of earlier settings and of interrupted tasks.
+    patterns = [f"*/*{suffix}" for suffix in indexed_dataset.SUFFIXES]
+    remove_unlisted(folder, list(files), [*patterns, "*/.*.partial"])
+
+    # Describe the stage for its manifest and its last lines.
+    counted: TokenizeCounts = {
         "headline": _headline(sources),
         "dtypes": dtypes,
         "vocab_size": vocab_size,
         "sources": sources,
         "encoders": dict(encoders),
     }
+    closing: list[str] = []
     slow = encoders["reference"]
-    closing = (
-        [f"{slow:,} of {len(results):,} shards were encoded by the slow reference"] if slow else []
-    )
-    return Result(made, files, closing=closing)
+    if slow:
+        closing.append(f"{slow:,} of {len(results):,} shards were encoded by the slow reference")
+    return Result(counted, files, closing=closing)
 
 
 def _headline(sources: Mapping[str, Mapping[str, TokenCounts]]) -> str:
+    """Return the line that the stage ends with."""
     counts = [split for source in sources.values() for split in source.values()]
     documents = sum(count["documents"] for count in counts)
     tokens = sum(count["tokens"] for count in counts)
     text = sum(count["text_bytes"] for count in counts)
-    of_text = sum(count["tokens"] for count in counts if count["text_bytes"])
-    shown = f"{tokens:,} tokens, {documents:,} documents"
+    tokens_of_text = sum(count["tokens"] for count in counts if count["text_bytes"])
+    line = f"{tokens:,} tokens, {documents:,} documents"
     if text:
-        shown += f", {human_bytes(text)} of text, {text / of_text:.2f} bytes a token"
+        line += f", {human_bytes(text)} of text, {text / tokens_of_text:.2f} bytes a token"
     held_out = [source["validation"] for source in sources.values()]
-    shown += f"; {sum(count['tokens'] for count in held_out):,} tokens held out"
-    shown += f" ({sum(count['documents'] for count in held_out):,} documents)"
-    return shown + (f"; {tokens - of_text:,} tokens existed" if of_text < tokens else "")
+    line += f"; {sum(count['tokens'] for count in held_out):,} tokens held out"
+    line += f" ({sum(count['documents'] for count in held_out):,} documents)"
+    if tokens_of_text < tokens:
+        line += f"; {tokens - tokens_of_text:,} tokens existed"
+    return line

@@ -1,27 +1,29 @@
-"""The types of the tokenizer report: what is measured, and what the vocabulary costs the model."""
+"""Types of the tokenizer report: what is measured, and what the vocabulary costs the model."""
 
-from typing import Literal, TypedDict
+from typing import TypedDict
+
+from pipeline.tokens.pieces import PieceKind
 
 
 class TextSize(TypedDict):
-    """Text that is measured on."""
+    """Size of the text that a tokenizer is measured on."""
 
     documents: int
     bytes: int
     characters: int
     words: int
-    """Runs of characters that are no white space."""
+    """Runs of characters that are not white space."""
 
 
 class SampledSize(TextSize):
-    """The sample of one source."""
+    """Size of the sample of one source."""
 
     held_out_bytes: int
-    """Bytes of it that are held out from training."""
+    """Bytes that are held out from training."""
 
 
 class Sampled(TypedDict):
-    """The texts that a report measures on."""
+    """The texts that tokenizers are measured on."""
 
     bytes_per_source_at_most: int
     characters_per_document_at_most: int
@@ -30,14 +32,14 @@ class Sampled(TypedDict):
 
 
 class TokenRates(TypedDict):
-    """How a tokenizer divides a text; None where there is nothing to divide by."""
+    """Rates of a tokenizer on one text; None where they would divide by 0."""
 
     tokens: int
     bytes_per_token: float | None
     characters_per_token: float | None
     tokens_per_word: float | None
     byte_fallback_share: float | None
-    """Fraction of the tokens that are bytes of a character which no piece holds."""
+    """Fraction of the tokens that are bytes of a character that has no piece."""
     single_byte_share: float | None
     """Fraction of the tokens that are one byte."""
 
@@ -63,54 +65,57 @@ class FrequentPiece(PieceEntry):
 
 
 class TokenizerFigures(TypedDict):
-    """What is measured of one tokenizer."""
+    """Figures of one tokenizer."""
 
-    kind: Literal["byte-level", "sentencepiece", "other"]
+    kind: PieceKind
     vocab_size: int
     """Ids that have a piece."""
     special: list[PieceEntry]
     single_byte_pieces: int
     unused_in_sample: int
-    """Ids that do not occur."""
+    """Ids that do not occur in the sample."""
     unused_share: float
-    """Fraction of the ids that do not occur."""
+    """Fraction of the ids that do not occur in the sample."""
     longest_pieces: list[LongPiece]
     frequent_pieces: list[FrequentPiece]
     sources: dict[str, TokenRates]
     all: TokenRates
+    """Rates on the texts of all sources together."""
 
 
 class NamedFigures(TokenizerFigures):
-    """What is measured of a tokenizer of some name; this run's own has none."""
+    """Figures of a tokenizer, with its name."""
 
     name: str
+    """Empty for the run's own tokenizer."""
 
 
 class EmbeddingSize(TypedDict):
-    """What an embedding takes at one vocabulary size."""
+    """Size of an embedding at one vocabulary size."""
 
     vocab_size: int
     rows: int
-    """Ids and what pads them."""
+    """Ids, and rows that pad their number."""
     embedding_parameters: int
     share: float | None
-    """Fraction of the model's parameters; None where the others are not known."""
+    """Fraction of the model's parameters; None where their number is not known."""
 
 
 class VocabularyEffect(TypedDict):
-    """What the embedding takes at several vocabulary sizes."""
+    """Sizes of the embedding at several vocabulary sizes."""
 
     width: int
+    """Values per id."""
     tied: bool | None
-    """Whether input and output share a matrix; None where the settings do not say it."""
+    """Whether input and output share a matrix; None where the settings do not tell."""
     own_vocab_size: int
     other_parameters: int | None
-    """The model's other parameters; None before a run has been trained."""
+    """Parameters besides the embedding; None before a run has been trained."""
     sizes: list[EmbeddingSize]
 
 
 class Measured(TypedDict):
-    """What does not depend on the run."""
+    """The part of the report that does not depend on the run."""
 
     sample: Sampled
     tokenizer: NamedFigures

@@ -1,11 +1,14 @@
-"""The tokenizer folder: written, loaded as a user would, and proven on thousands of strings."""
+"""Write a tokenizer folder, load it as its users do, and compare it with its reference.
+
+Writes and reads data_dir/tokenizer; takes strings to compare from data_dir/documents.
+"""
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer, processors
 
@@ -17,12 +20,15 @@ from pipeline.store.counts import ExactnessProof
 from pipeline.store.files import write_json
 from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_CONFIG, TOKENIZER_JSON, open_tokenizer
-from pipeline.tokens.kinds.tokenizer_kind import TokenizerKind
+from pipeline.tokens.kinds.tokenizer_kind import Encode, TokenizerKind
 from pipeline.tokens.sentencepiece_file import SPACE
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 PROOF_STRINGS = 2400
-"""Strings compared: three of four cut from documents of all sources, the rest edge cases and random
-characters."""
+"""Strings that are compared. Edge cases and pieces of documents make up three quarters of them,
+random characters the rest."""
 EDGE_STRINGS = (
     "", " ", "  ", " " * 64, " " * 7 + "a" + " " * 129, "\n", "\n\n\n", "\t\t", "\r\n", " \n \t\r\n  \n",
     "a b", " a", "a ", "\u00a0", "\u2003\u3000", "\u2028", "\u2581", "\u2581\u2581 a", "a\u2581", " \u2581 ",
@@ -35,17 +41,19 @@ EDGE_STRINGS = (
     "\x00", "a\x00\x00b", "\x1b[0m", "\x7f\x80\x9f", "".join(map(chr, range(32))),
     "x" * 5000, "\u65e5\u672c\u8a9e" * 500,
 )  # fmt: skip
+"""Texts that tokenizers often get wrong."""
 LONG_LINE_CHARACTERS = 100_000
-"""One string is a line of this length without a space."""
+"""Length of one string, a line without a space."""
 
 
 def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
-    """Save a tokenizer as a transformers folder that gives the same ids in versions 4 and 5.
+    """Write a tokenizer as a transformers folder that gives the same ids in versions 4 and 5.
 
-    `end` is also the padding and the first token: what stands before a document in training is the
-    end of another one. Nothing is put before or after a text and none is cut, whatever the
-    tokenizer did before; code and chat templates of the folder that it came from are not in it.
+    `end` is also the padding and the first token: in training, the end of another document precedes
+    each document. The written tokenizer adds nothing to a text and cuts none, whatever `fast` does.
+    Code and chat templates of the folder that `fast` came from are left out.
     """
+    # The same ids without additions, truncation and padding.
     folder.mkdir(parents=True, exist_ok=True)
     plain = Tokenizer.from_str(fast.to_str())
     plain.no_truncation()
@@ -53,18 +61,22 @@ def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
     plain.post_processor = processors.TemplateProcessing(
         single="$A:0", pair="$A:0 $B:1", special_tokens=[]
     )
-    names = [end] if unknown is None else [end, unknown]
+    names = [end]
+    if unknown is not None:
+        names.append(unknown)
     added = {token.content for token in plain.get_added_tokens_decoder().values()}
     plain.add_special_tokens(
         [AddedToken(name, special=True, normalized=False) for name in names if name not in added]
     )
     plain.save(str(folder / TOKENIZER_JSON))
-    settings: dict[str, Any] = {
+
+    # Version 4 of transformers does not know the class name that version 5 would write.
+    settings: dict[str, str | bool] = {
         "bos_token": end,
         "clean_up_tokenization_spaces": False,
         "eos_token": end,
         "pad_token": end,
-        "tokenizer_class": "PreTrainedTokenizerFast",  # version 4 does not know the name that 5 writes
+        "tokenizer_class": "PreTrainedTokenizerFast",
         **_space_in_front(plain),
     }
     if unknown is not None:
@@ -73,28 +85,33 @@ def write(fast: Tokenizer, folder: Path, end: str, unknown: str | None) -> None:
 
 
 def _space_in_front(fast: Tokenizer) -> dict[str, bool]:
-    """Return what version 4 would otherwise set to false in the tokenizer that it has read."""
-    state = {} if fast.pre_tokenizer is None else json.loads(fast.pre_tokenizer.__getstate__())
+    """Return whether a space is put in front of a text: unset, version 4 would take it as false."""
+    if fast.pre_tokenizer is None:
+        return {}
+    state: dict[str, bool] = json.loads(fast.pre_tokenizer.__getstate__())
     name = "add_prefix_space"
     if name in state:
         return {name: state[name]}
     return {}
 
 
-def load_exported(folder: Path) -> Any:
+def load_exported(folder: Path) -> "PreTrainedTokenizerFast":
     """Load a tokenizer folder as any user of transformers would."""
-    return open_tokenizer(folder, str(folder))
+    tokenizer = open_tokenizer(folder, str(folder))
+    from transformers import PreTrainedTokenizerFast
+
+    assert isinstance(tokenizer, PreTrainedTokenizerFast), "the folder names this class"
+    return tokenizer
 
 
 def prove(
-    folder: Path, kind: TokenizerKind, reference: Callable[[str], list[int]], strings: Sequence[str]
+    folder: Path, kind: TokenizerKind, reference: Encode, strings: Sequence[str]
 ) -> ExactnessProof:
-    """Compare the folder with the reference on every string, and decode what was encoded; returns
-    the counts.
+    """Compare the folder with the reference on every string, and decode the ids; return counts.
 
-    The folder is read twice: by transformers, as its users do, and by `tokenizers`, as `tokenize`
-    does. Raises DataError where one id differs; where a trained tokenizer does not give a text back
-    (byte-level exactly, SentencePiece with a space for the symbol of a space), or takes text for
+    The folder is read twice: with transformers, as its users do, and with `tokenizers`, as
+    `tokenize` does. Raises DataError where one id differs; also where a learned tokenizer does not
+    decode to the text (SentencePiece decodes its symbol of a space to a space), or encodes text as
     the end of a document.
     """
     # Load the folder as its two kinds of readers do.
@@ -105,7 +122,10 @@ def prove(
     direct.no_truncation()
 
     # Encode and decode every string.
-    differing, broken, ending, same = [], [], [], 0
+    differing: list[str] = []
+    broken: list[str] = []
+    ending: list[str] = []
+    same = 0
     with progress("train-tokenizer: proof", len(strings), "strings") as update:
         for number, text in enumerate(strings):
             ids = loaded(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -119,25 +139,22 @@ def prove(
                 broken.append(text)
             update(number + 1, "")
 
-    # Refuse what would make tokens wrong; a pretrained tokenizer may change text.
+    # Refuse what would make tokens wrong; a pretrained tokenizer is allowed to change text.
     if differing:
         raise DataError(
             f"{folder}: the exported tokenizer gives other ids than its reference for "
-            f"{len(differing)} of {len(strings)} "
-            f"strings, first {differing[0][:80]!r}. Choose another tokenizer.kind or "
-            "tokenizer.path."
+            f"{len(differing)} of {len(strings)} strings, first {differing[0][:80]!r}. Choose "
+            "another tokenizer.kind or tokenizer.path."
         )
     if broken and kind.is_learned:
         raise DataError(
             f"{folder}: decoding does not give the text back for {len(broken)} of {len(strings)} "
-            "strings, first "
-            f"{broken[0][:80]!r}. Choose another tokenizer.kind."
+            f"strings, first {broken[0][:80]!r}. Choose another tokenizer.kind."
         )
     if ending:
         problem = (
             f"{folder}: the text {loaded.eos_token!r} in a document is encoded as the "
-            "end-of-document token, as in "
-            f"{ending[0][:80]!r}"
+            f"end-of-document token, as in {ending[0][:80]!r}"
         )
         if kind.is_learned:
             raise DataError(
@@ -155,10 +172,10 @@ def prove(
 
 
 def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]:
-    """Return the strings of the proof, the same ones at every run.
+    """Return the strings on which tokenizers are compared, the same ones at every run.
 
-    Edge cases, special tokens written out, a long line, pieces of documents of each source in turn,
-    random characters.
+    They are edge cases, special tokens written in a text, a long line, pieces of documents of each
+    source in turn, and random characters.
     """
     # Texts of each source to cut pieces from.
     generator = random.Random(config.tokenizer.vocab_size or 0)
@@ -177,10 +194,9 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
     strings: list[str] = list(EDGE_STRINGS)
     for token in special_tokens:
         strings += [token, f"a{token} {token}{token}b"]
-    words = [word for of_source in texts for text in of_source for word in text[:2000].split()] or [
-        "x"
-    ]
-    strings.append("".join(generator.choices(words, k=LONG_LINE_CHARACTERS))[:LONG_LINE_CHARACTERS])
+    words = [word for of_source in texts for text in of_source for word in text[:2000].split()]
+    long_line = "".join(generator.choices(words or ["x"], k=LONG_LINE_CHARACTERS))
+    strings.append(long_line[:LONG_LINE_CHARACTERS])
 
     # Pieces of the sources in turn, then random characters.
     while texts and len(strings) < PROOF_STRINGS * 3 // 4:
@@ -188,15 +204,17 @@ def proof_strings(config: RunConfig, special_tokens: Sequence[str]) -> list[str]
         start = generator.randrange(max(1, len(text)))
         strings.append(text[start : start + generator.choice((4, 40, 400, 2000))])
     while len(strings) < PROOF_STRINGS:
-        strings.append(
-            "".join(_random_character(generator) for _ in range(generator.randrange(1, 50)))
-        )
+        count = generator.randrange(1, 50)
+        strings.append("".join(_random_character(generator) for _ in range(count)))
     return strings
 
 
 def _random_character(generator: random.Random) -> str:
-    """Any Unicode scalar value, half of them printable ASCII or white space."""
+    """Return any Unicode scalar value; every second one is printable ASCII or white space."""
     if generator.random() < 0.5:
         return chr(generator.choice((*range(32, 127), 9, 10, 13, 32, 32, 32)))
     code = generator.randrange(0x110000 - 0x800)
-    return chr(code if code < 0xD800 else code + 0x800)  # surrogates are no characters
+    # The 0x800 surrogates from 0xD800 on are no characters.
+    if code >= 0xD800:
+        code += 0x800
+    return chr(code)

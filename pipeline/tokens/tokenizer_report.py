@@ -1,19 +1,19 @@
-"""What a tokenizer makes of the corpus: its rates per source, its vocabulary, other tokenizers
-beside it.
+"""Measure a tokenizer on the corpus: its rates per source, its vocabulary, and other tokenizers.
 
-Reads data_dir/documents and data_dir/tokenizer, and the tokenizers named in `tokenizer.compare`;
-keeps what it measured in data_dir/tokenizer/statistics.json where that can be written. The stage
-`tokenize` measures, since it is run again whenever documents or tokenizer change; `report` and
-`inspect` show what is kept. They measure only where nothing that fits is kept: other tokenizers are
-compared now, data_dir was made before `tokenize` measured, or could not be written. Encodes with
-`tokenizers`, the reference.
+Reads data_dir/documents and data_dir/tokenizer, and the tokenizers named in `tokenizer.compare`.
+Keeps the measurements in data_dir/tokenizer/statistics.json where that can be written. The stage
+`tokenize` measures, since it runs again whenever documents or tokenizer change; `report` and
+`inspect` show what is kept. They measure only where what is kept does not fit: other tokenizers are
+to be compared, data_dir was made before `tokenize` measured, or it could not be written. Texts are
+encoded with `tokenizers`, the reference.
 
-On the same text, for every source and over all of them:
+Measured on the same text, for every source and for all together:
 
-- bytes and characters per token; tokens per word, a word being a maximal run of characters that are no white space;
-- the share of byte-fallback tokens: pieces `<0xNN>` of SentencePiece; of a byte-level
-  tokenizer, tokens of a single byte
-  that is part of a character of several bytes (a larger piece that ends amid a character is not counted);
+- bytes and characters per token; tokens per word, where a word is a maximal run of characters that
+  are not white space;
+- the share of byte-fallback tokens. SentencePiece: pieces `<0xNN>`. Byte-level: tokens of a single
+  byte that is part of a character of several bytes (a larger piece that ends within a character is
+  not counted);
 - the share of tokens that are a single byte, letters and digits included.
 
 End-of-document tokens are not counted.
@@ -54,12 +54,13 @@ from pipeline.tokens.vocabulary_effect import vocabulary_effect
 SAMPLE_BYTES = 2_000_000
 """Bytes of text per source at most: held-out documents first, then training documents."""
 DOCUMENT_CHARACTERS = 100_000
-"""A longer document is cut there, so that one book is not the whole sample."""
+"""Characters of a document that are measured, so that one book is not the whole sample."""
 SAMPLE_SHARDS = 8
-"""Shards that a split's share of the sample is spread over, evenly."""
+"""Shards, spread evenly, that a split's share of the sample comes from."""
 BATCH_TEXTS = 64
 """Texts encoded at once."""
 LISTED_PIECES = 10
+"""Longest and most frequent pieces that are listed."""
 
 
 class KeptMeasurements(TypedDict):
@@ -71,7 +72,7 @@ class KeptMeasurements(TypedDict):
 
 
 def tokenizer_report(config: RunConfig) -> TokenizerReport:
-    """Return the whole report as JSON values: `sample`, `tokenizer`, `compared`, `model`.
+    """Return the whole report, measured only where nothing that fits is kept.
 
     Raises DataError where documents or tokenizer are missing, or a tokenizer to compare with cannot
     be read.
@@ -80,25 +81,25 @@ def tokenizer_report(config: RunConfig) -> TokenizerReport:
 
 
 def keep_measurements(config: RunConfig) -> None:
-    """Measure the tokenizer for `report`, unless that is kept already.
+    """Measure the tokenizer for `report`, unless the measurements are kept already.
 
-    What cannot be measured, as for want of a tokenizer to compare with, stops nothing here: `report`
-    names it.
+    Where that fails, as for a missing tokenizer to compare with, nothing is raised: `report` will.
     """
     with suppress(DataError):
         _measured(config)
 
 
 def compared_inventory(config: RunConfig) -> dict[str, str]:
-    """Return `{"compared tokenizer NAME": checksum}`. Raises DataError naming every one that is no
-    tokenizer."""
+    """Return `{"compared tokenizer NAME": checksum}` for the fingerprint of `report`.
+
+    Raises DataError naming every file that is missing.
+    """
     files = compared_files(config)
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
         raise DataError(
             f"tokenizer.compare: there is no {', no '.join(missing)}. Name folders that hold "
-            "tokenizer.json, or such "
-            "files; or leave them out."
+            "tokenizer.json, or such files; or leave them out."
         )
     return {
         f"compared tokenizer {name}": file_record(file)["checksum"] for name, file in files.items()
@@ -106,8 +107,7 @@ def compared_inventory(config: RunConfig) -> dict[str, str]:
 
 
 def check_compared(config: RunConfig) -> None:
-    """Raise DataError for `tokenizer.compare` as `compared_inventory`, and where a file is no
-    tokenizer."""
+    """Raise DataError where a file of `tokenizer.compare` is missing or is not a tokenizer."""
     compared_inventory(config)
     for file in compared_files(config).values():
         try:
@@ -115,19 +115,22 @@ def check_compared(config: RunConfig) -> None:
         except Exception as error:  # `tokenizers` raises bare Exceptions
             raise DataError(
                 f"tokenizer.compare: {file} is no tokenizer of the tokenizers library "
-                f"({one_line(error)}). Name another, or "
-                "leave it out."
+                f"({one_line(error)}). Name another, or leave it out."
             ) from None
 
 
 def compared_files(config: RunConfig) -> dict[str, Path]:
-    """Return the tokenizers to compare with by name: their folder's, with as many parents as it
-    takes to differ."""
-    files = [
-        path if path.suffix == ".json" else path / TOKENIZER_JSON
-        for path in config.tokenizer.compare
-    ]
-    files = list(dict.fromkeys(files))
+    """Return the tokenizers to compare with: name -> tokenizer.json.
+
+    A name is that of the folder, with as many parents as make the names differ.
+    """
+    # Each file once.
+    files: dict[Path, None] = {}
+    for path in config.tokenizer.compare:
+        if path.suffix != ".json":
+            path = path / TOKENIZER_JSON
+        files[path] = None
+
     for depth in range(1, max([len(file.parts) for file in files], default=1)):
         names = ["/".join(file.parent.parts[-depth:]) for file in files]
         if len(set(names)) == len(names):
@@ -136,8 +139,8 @@ def compared_files(config: RunConfig) -> dict[str, Path]:
 
 
 def _measured(config: RunConfig) -> Measured:
-    """Return what does not depend on the run, from statistics.json where that is of the same texts
-    and tokenizers."""
+    """Return the measurements: those of statistics.json where they fit, else new ones."""
+    # The measurements depend on the texts and the tokenizers.
     data = data_folder(config)
     outputs: dict[str, str] = {}
     inputs = (
@@ -150,19 +153,22 @@ def _measured(config: RunConfig) -> Measured:
             raise DataError(f"{folder}: is not finished. Run `pipeline {stage}` first.")
         outputs[name] = manifest["output"]
     sources = [(name, source.has_documents) for name, source in config.sources.items()]
-    # One more: what is measured has changed once while the page was the same.
+    # One more: the measurements have changed once while the page stayed the same.
     version = versions.REPORT + 1
     key = fingerprint([version, outputs, compared_inventory(config), sources])
+
+    # Keep new measurements where data_dir, which is shared, is not read-only.
     path = data.tokenizer_statistics
     kept: KeptMeasurements | None = read_json(path)
     if kept is None or kept["key"] != key:
         kept = {"key": key, "measured": _measure(config)}
-        with suppress(OSError):  # data_dir is shared, and may be read-only
+        with suppress(OSError):
             write_json(path, kept)
     return kept["measured"]
 
 
 def _measure(config: RunConfig) -> Measured:
+    """Encode the sample of each source with each tokenizer, and describe what comes out."""
     # Read the tokenizers, and the texts to measure them on.
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}

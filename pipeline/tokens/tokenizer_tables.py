@@ -1,9 +1,10 @@
-"""The tokenizer report as tables, the same ones for the terminal and for the page."""
+"""The tokenizer report as tables, the same for the terminal and for the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.logs import human_bytes, number_or_blank, visible
+from pipeline.tokens.pieces import PieceKind
 from pipeline.tokens.tokenizer_figures import (
     TokenizerFigures,
     TokenizerReport,
@@ -12,52 +13,69 @@ from pipeline.tokens.tokenizer_figures import (
 )
 
 PIECE_CHARACTERS = 48
-"""A longer piece is cut in the tables."""
+"""Characters of a piece that the tables show."""
+
+MEANING_OF_FALLBACK: Mapping[PieceKind, str] = {
+    "byte-level": "tokens of one byte that is part of a character of several bytes",
+    "sentencepiece": "pieces <0xNN>, used where no other piece fits",
+    "other": "of no meaning for this kind of tokenizer",
+}
+"""Kind of vocabulary -> tokens that count as byte fallback."""
+MATRICES: Mapping[bool | None, str] = {
+    True: "one matrix for input and output (tied)",
+    False: "two matrices, input and output (untied)",
+    None: (
+        "the input matrix alone: model.config does not say tie_word_embeddings; untied takes twice "
+        "as many"
+    ),
+}
+"""`tie_word_embeddings` -> the matrices that are counted."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of ready text; the first column is text, the others are figures."""
+    """A titled table of formatted cells; the first column is text, the others are figures."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
     is_small: bool = False
-    """Has room beside another one."""
+    """Whether the table has room beside another one."""
 
 
 def tables(report: TokenizerReport) -> list[Table]:
-    """Return the report's tables, those left out that have nothing to show."""
-    found = [
+    """Return the report's tables, without those that would be empty."""
+    candidates = [
         _sources(report),
         _comparison(report),
         *_pieces(report["tokenizer"]),
         _sizes(report["model"]),
     ]
-    return [table for table in found if table is not None and table.rows]
+    return [table for table in candidates if table is not None and table.rows]
 
 
 def vocabulary_line(tokenizer: TokenizerFigures) -> str:
-    """Return what there is to say about the vocabulary in one sentence."""
+    """Describe the vocabulary in one sentence."""
     special = ", ".join(f"{token['id']} {visible(token['text'])}" for token in tokenizer["special"])
-    unused = (
-        f"{tokenizer['unused_in_sample']:,} ids ({tokenizer['unused_share']:.1%}) do not occur in "
-        "the sample."
-    )
+    unused = "there is no text to measure it on."
+    if tokenizer["all"]["tokens"]:
+        unused = (
+            f"{tokenizer['unused_in_sample']:,} ids ({tokenizer['unused_share']:.1%}) do not occur "
+            "in the sample."
+        )
     return (
         f"{tokenizer['vocab_size']:,} ids ({tokenizer['kind']}), {tokenizer['single_byte_pieces']} "
-        "of them single "
-        f"bytes; special: {special or 'none'}; "
-        + (unused if tokenizer["all"]["tokens"] else "there is no text to measure it on.")
+        f"of them single bytes; special: {special or 'none'}; {unused}"
     )
 
 
 def _sources(report: TokenizerReport) -> Table:
-    # One row a source, those without text blank, and one row over all.
+    """Return the table of rates, a row for each source."""
+    # One row for each source, blank without text, and one for all of them.
     sample = report["sample"]
     tokenizer = report["tokenizer"]
-    rows = []
+    rows: list[list[str]] = []
     for name, size in sample["sources"].items():
         sizes = [human_bytes(size["bytes"]), human_bytes(size["held_out_bytes"])]
         rows.append([name, *sizes, *_rates(tokenizer["sources"][name])])
@@ -66,13 +84,8 @@ def _sources(report: TokenizerReport) -> Table:
     held_out = human_bytes(sum(size["held_out_bytes"] for size in sample["sources"].values()))
     rows.append(["all", sampled, held_out, *_rates(tokenizer["all"])])
 
-    # What the columns mean for this kind of tokenizer.
+    # The meaning of the columns for this kind of tokenizer.
     head = ["source", "sample", "held out", "bytes per token", "chars per token", "tokens per word"]
-    fallback = {
-        "byte-level": "tokens of one byte that is part of a character of several bytes",
-        "sentencepiece": "pieces <0xNN>, used where no other piece fits",
-        "other": "of no meaning for this kind of tokenizer",
-    }[tokenizer["kind"]]
     return Table(
         "Rates per source",
         [*head, "byte fallback", "single bytes"],
@@ -80,14 +93,14 @@ def _sources(report: TokenizerReport) -> Table:
         f"Held-out documents first, then training documents, each cut at "
         f"{sample['characters_per_document_at_most']:,} characters, at most "
         f"{human_bytes(sample['bytes_per_source_at_most'])} a source. A word is a run of "
-        "characters that are no white "
-        f"space. Byte fallback: {fallback}. Single bytes: tokens of one byte, letters and digits "
-        "included. "
-        "End-of-document tokens are not counted.",
+        "characters that are not white space. Byte fallback: "
+        f"{MEANING_OF_FALLBACK[tokenizer['kind']]}. Single bytes: tokens of one byte, letters and "
+        "digits included. End-of-document tokens are not counted.",
     )
 
 
 def _rates(row: TokenRates) -> list[str]:
+    """Return the cells of one text's rates."""
     return [
         number_or_blank(row["bytes_per_token"], ".2f"),
         number_or_blank(row["characters_per_token"], ".2f"),
@@ -98,33 +111,30 @@ def _rates(row: TokenRates) -> list[str]:
 
 
 def _comparison(report: TokenizerReport) -> Table | None:
+    """Return the table of other tokenizers on the same text; None where there are none."""
     if not report["compared"]:
         return None
-    measured = [report["tokenizer"], *report["compared"]]
-    rows = [["ids", *(f"{each['vocab_size']:,}" for each in measured)]]
-    for name in report["sample"]["sources"]:
-        rows.append(
-            [
-                name,
-                *(
-                    number_or_blank(each["sources"][name]["bytes_per_token"], ".2f")
-                    for each in measured
-                ),
-            ]
-        )
-    rows.append(
-        ["all", *(number_or_blank(each["all"]["bytes_per_token"], ".2f") for each in measured)]
-    )
+    tokenizers = [report["tokenizer"], *report["compared"]]
+    rows = [["ids", *(f"{tokenizer['vocab_size']:,}" for tokenizer in tokenizers)]]
+    for source in report["sample"]["sources"]:
+        rates = [tokenizer["sources"][source] for tokenizer in tokenizers]
+        rows.append([source, *map(_bytes_per_token, rates)])
+    rows.append(["all", *(_bytes_per_token(tokenizer["all"]) for tokenizer in tokenizers)])
     return Table(
         "Bytes per token, beside other tokenizers",
-        ["", "this run's", *(visible(each["name"]) for each in report["compared"])],
+        ["", "this run's", *(visible(tokenizer["name"]) for tokenizer in report["compared"])],
         rows,
         "The same text for all (tokenizer.compare). More bytes per token: shorter sequences for "
         "the same text.",
     )
 
 
+def _bytes_per_token(rates: TokenRates) -> str:
+    return number_or_blank(rates["bytes_per_token"], ".2f")
+
+
 def _pieces(tokenizer: TokenizerFigures) -> list[Table]:
+    """Return the tables of the longest and the most frequent pieces."""
     longest = [
         [piece_text(piece["text"]), f"{piece['characters']}", f"{piece['id']}"]
         for piece in tokenizer["longest_pieces"]
@@ -140,8 +150,10 @@ def _pieces(tokenizer: TokenizerFigures) -> list[Table]:
 
 
 def piece_text(text: str) -> str:
-    """Return a piece on one line, each space as `␣`, cut at PIECE_CHARACTERS; one character
-    repeated as `#, 64 times`."""
+    """Return a piece on one line of at most PIECE_CHARACTERS, each space as `␣`.
+
+    A piece of one repeated character becomes `#, 64 times`.
+    """
     if len(text) > 4 and len(set(text)) == 1:
         return f"{piece_text(text[0])}, {len(text)} times"
     shown = visible(text).replace(" ", "␣")
@@ -151,37 +163,31 @@ def piece_text(text: str) -> str:
 
 
 def _sizes(model: VocabularyEffect | None) -> Table | None:
-    # One row a size, with its share where the other parameters are known.
+    """Return the table of vocabulary sizes; None where the model's width is not known."""
     if model is None:
         return None
-    rows = []
-    for size in model["sizes"]:
-        own = " (this run's)" if size["vocab_size"] == model["own_vocab_size"] else ""
-        share = [] if model["other_parameters"] is None else [f"{size['share']:.1%}"]
-        rows.append(
-            [
-                f"{size['vocab_size']:,}{own}",
-                f"{size['rows']:,}",
-                f"{size['embedding_parameters']:,}",
-                *share,
-            ]
-        )
 
-    # What is counted.
-    matrices = {
-        True: "one matrix for input and output (tied)",
-        False: "two matrices, input and output (untied)",
-        None: "the input matrix alone: model.config does not say tie_word_embeddings; untied takes twice as many",
-    }[model["tied"]]
+    # The share of the model needs the other parameters.
     others = model["other_parameters"]
-    known = (
-        "The share of the whole model is known once the run has been trained."
-        if others is None
-        else f"All other parameters: {others:,}."
-    )
+    head = ["ids", "rows", "embedding parameters"]
+    note_on_others = "The share of the whole model is known once the run has been trained."
+    if others is not None:
+        head.append("of the model")
+        note_on_others = f"All other parameters: {others:,}."
+
+    # One row for each size.
+    rows: list[list[str]] = []
+    for size in model["sizes"]:
+        ids = f"{size['vocab_size']:,}"
+        if size["vocab_size"] == model["own_vocab_size"]:
+            ids += " (this run's)"
+        row = [ids, f"{size['rows']:,}", f"{size['embedding_parameters']:,}"]
+        if others is not None:
+            row.append(f"{size['share']:.1%}")
+        rows.append(row)
     return Table(
         "What the vocabulary's size costs the model",
-        ["ids", "rows", "embedding parameters", *([] if others is None else ["of the model"])],
+        head,
         rows,
-        f"Rows x width {model['width']:,}, {matrices}. {known}",
+        f"Rows x width {model['width']:,}, {MATRICES[model['tied']]}. {note_on_others}",
     )

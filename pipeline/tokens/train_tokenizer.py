@@ -1,8 +1,8 @@
-"""The `train-tokenizer` stage: documents -> data_dir/tokenizer, a fast tokenizer that transformers
-loads.
+"""The stage `train-tokenizer`: make data_dir/tokenizer, a fast tokenizer that transformers loads.
 
-Whatever the kind, the exported folder is loaded again as a user would and must give the reference's
-ids on thousands of strings, else the stage fails.
+Reads data_dir/documents, or an existing tokenizer. Whatever the kind, the written folder is loaded
+again as a user would, and must give the ids of the reference on thousands of strings; else the
+stage fails.
 """
 
 from pipeline.config.run_config import RunConfig
@@ -18,34 +18,36 @@ from pipeline.tokens.lost_text import refuse_lost_text
 
 
 def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
-    """Train or take the tokenizer, export it, prove the export exact.
+    """Learn or take the tokenizer, write it, and compare it with its reference.
 
     Raises DataError where there is too little text for the vocabulary, or a pretrained tokenizer
-    cannot be taken; where the exported folder gives other ids than the reference; where decoding
-    does not give the text back, or of a pretrained tokenizer's too little.
+    cannot be taken; where the written folder gives other ids than the reference; where a learned
+    tokenizer does not give the text back, or a pretrained one loses too much of it.
     """
-    # Begin with an empty folder: files of an earlier tokenizer would be read as this one's.
+    # Begin with an empty folder: files of an earlier tokenizer would seem to belong to this one.
     folder = data_folder(config).tokenizer
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         if old.is_file():
             old.unlink()
 
-    # Make the tokenizer, then prove what a user would load.
+    # Make the tokenizer, then compare what a user would load.
     kind = tokenizer_kind(config)
     made = kind.make(config, folder)
     loaded = tokenizer_folder.load_exported(folder)
+    end_of_document = loaded.eos_token_id
+    assert isinstance(end_of_document, int), "every tokenizer is written with an eos_token"
     strings = tokenizer_folder.proof_strings(config, sorted(loaded.get_added_vocab()))
     report: TokenizerCounts = {
         "kind": config.tokenizer.kind,
         "vocab_size": max(loaded.get_vocab().values()) + 1,
-        "end_of_document_id": loaded.eos_token_id,
+        "end_of_document_id": end_of_document,
         "training_bytes": 0,
         **made.learned_from,
         **tokenizer_folder.prove(folder, kind, made.reference, strings),
     }
 
-    # Compare what may encode in its place, and measure what it loses.
+    # Compare other encoders with the reference, and measure the text that is lost.
     report["gigatoken"] = prove_fast_encoder(folder, strings)
     if made.other:
         differing = sum(made.other(text) != made.reference(text) for text in strings)
@@ -54,14 +56,14 @@ def train_tokenizer(config: RunConfig) -> Result[TokenizerCounts]:
         report["lost_text"] = refuse_lost_text(config, folder)
     write_json(tokenizer_report_path(folder), report)
 
-    # Say what was made.
+    # Describe the stage for its manifest and its last line.
     headline = (
         f"{report['vocab_size']:,} ids ({config.tokenizer.kind}), exact on {len(strings):,} strings"
     )
     if not kind.is_learned:
         headline += f", of which {report['strings_decoded_to_themselves']:,} decode to themselves"
     if "sample" in report:
-        documents = sum(given["documents"] for given in report["sample"].values())
+        documents = sum(source["documents"] for source in report["sample"].values())
         headline += (
             f", learned from {human_bytes(report['training_bytes'])} of {documents:,} documents"
         )
