@@ -239,6 +239,7 @@ def _counts(run: RunFolder, pieces: Sequence[PlannedResult]) -> EvaluateCounts:
             lines = (run.tasks / f"{task}.jsonl").read_text("utf-8").split("\n")
             size = sum(len(json.loads(line)["text"].encode()) for line in lines if line)
             value = result["results"][task]["bits_per_byte,none"]
+            assert isinstance(value, int | float)
             bits[task.removeprefix(BITS_PER_BYTE)] = {"value": value, "bytes": size}
 
     # The line that the stage ends with.

@@ -1,10 +1,9 @@
-"""The `export` stage: the last checkpoint -> run_dir/export/step_N, a transformers folder, loaded
-again and compared.
+"""The stage `export`: writes the last checkpoint as a transformers folder, and verifies the folder.
 
-`AutoModelForCausalLM`, `AutoTokenizer` and `lm_eval --model hf` load the folder unchanged. The
-checkpoint's bytes are compared with their checksums first. The folder is written under a temporary
-name and takes the place of an earlier one when its logits have been found equal to the engine's: an
-export that fails leaves what was there.
+Reads a checkpoint, whose bytes are compared with their checksums first, and data_dir/tokenizer;
+writes run_dir/export/step_N. `AutoModelForCausalLM`, `AutoTokenizer` and `lm_eval --model hf` load
+the folder unchanged. It is written under a temporary name, and replaces an earlier one only when
+its logits equal the engine's: an export that fails changes nothing.
 """
 
 import os
@@ -32,16 +31,22 @@ from pipeline.store.pretrained_folders import new_model, open_model, open_tokeni
 from pipeline.store.records import Manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
-"""Largest accepted difference of a logit. fp32: rounding of another summation order. The half
-formats: a few units in the last place (2^-8 and 2^-11) of logits around 10, since the engine may
-have run on another device."""
+"""`precision.dtype` -> largest accepted difference of a logit.
+
+fp32: rounding of another summation order. The half formats: a few units in the last place (2^-8 and
+2^-11) of logits around 10, since the engine may have run on another device."""
 CONTINUATION_TOKENS = 48
+"""Tokens that the model writes after the prompt, where its context has room for them."""
 
 
 def export(config: RunConfig) -> Result[ExportCounts]:
-    """Write, reload and check the transformers folder; continue the prompt as a first look."""
+    """Write the transformers folder, load it again, compare its logits, and continue the prompt.
+
+    Raises DataError where the checkpoint is missing or damaged, or where the logits of the written
+    model differ from the engine's by more than TOLERANCE.
+    """
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # shards are merged in host memory
-    # The last checkpoint of the run.
+    # Find the last checkpoint of the run.
     run = run_folder(config)
     checkpoints = run.checkpoints
     folder = run.export
@@ -53,7 +58,8 @@ def export(config: RunConfig) -> Result[ExportCounts]:
             f"{checkpoints / name}: the trained checkpoint is gone. Restore it, or train again in "
             "another run_dir."
         )
-    # Nothing takes its place in the folder before its logits equal the engine's.
+
+    # Write the folder. It gets its final name only if its logits equal the engine's.
     target = folder / name
     with _replacing(target) as partial:
         _write(config, checkpoints / name, partial, trained["counts"])
@@ -63,22 +69,21 @@ def export(config: RunConfig) -> Result[ExportCounts]:
         if not difference < TOLERANCE[config.precision.dtype]:
             raise DataError(
                 f"{checkpoints / name}: the exported model's logits differ from the engine's by "
-                f"{difference:.2g}, more than "
-                f"{TOLERANCE[config.precision.dtype]} for {config.precision.dtype}: nothing was "
-                "exported. Is the run file "
-                "still the one that was trained with, and paths.data_dir/tokenizer too?"
+                f"{difference:.2g}, more than {TOLERANCE[config.precision.dtype]} for "
+                f"{config.precision.dtype}: nothing was exported. Are the run file and "
+                "paths.data_dir/tokenizer still those of the training?"
             )
         continuation = continue_prompt(partial, config.evaluation.prompt)
     note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
     console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
-    # What the manifest says of it.
+
+    # What the manifest holds.
     files = {f"{name}/{path.name}": file_record(path) for path in sorted(target.iterdir())}
     size = sum(record["bytes"] for record in files.values())
     counts: ExportCounts = {
         "headline": (
             f"{name}, {trained['counts']['parameters']:,} parameters, {human_bytes(size)}; logits "
-            "equal the engine's to "
-            f"{difference:.1g}"
+            f"equal the engine's to {difference:.1g}"
         ),
         "step": trained["counts"]["step"],
         "folder": name,
@@ -93,14 +98,19 @@ def export(config: RunConfig) -> Result[ExportCounts]:
 
 @contextmanager
 def _replacing(target: Path) -> Generator[Path]:
-    """Give a folder to write into, which becomes `target` if nothing fails; otherwise `target`
-    stays as it was."""
+    """Yield the path of a folder to write, which then replaces `target`.
+
+    If anything fails, `target` stays unchanged.
+    """
+    # Repair what a killed export has left.
     partial = target.with_name(f".{target.name}")
     replaced = target.with_name(f".{target.name}.replaced")
     if replaced.exists() and not target.exists():  # killed between the two renames below
         replaced.rename(target)
     for leftover in (partial, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
+
+    # The earlier folder is removed last, and comes back if a step before that fails.
     try:
         yield partial
         if target.exists():
@@ -115,9 +125,10 @@ def _replacing(target: Path) -> Generator[Path]:
 
 
 def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCounts) -> None:
+    """Write a verified checkpoint as a transformers folder with tokenizer and model card."""
     import torch
     from safetensors import SafetensorError
-    from transformers.utils import logging as transformers_logging
+    from transformers.utils.logging import disable_progress_bar
 
     from pipeline.checkpoint.stored_weights import read_verified, stored_as_weights
     from pipeline.engine.engine import DTYPES
@@ -125,23 +136,23 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
     from pipeline.model.given_weights import put_weights
     from pipeline.model.language_model import PREFIX
 
-    transformers_logging.disable_progress_bar()
-    # The model with the verified weights.
+    # Build the model with the verified weights.
+    disable_progress_bar()
     stored = read_verified(checkpoint, _remedy(checkpoint.parent))
     architecture = model_config(config)
     with torch.device("cpu"):
         model = new_model(architecture, dtype=torch.float32)
     buffers = {name.removeprefix(PREFIX): buffer for name, buffer in stored.buffers.items()}
-    put_weights(
-        model, replace(stored_as_weights(checkpoint, stored), buffers=buffers), is_sharded=False
-    )
-    # Its files: weights and config, tokenizer, model card.
+    weights = replace(stored_as_weights(checkpoint, stored), buffers=buffers)
+    put_weights(model, weights, is_sharded=False)
+
+    # Write its files: weights and config, tokenizer, model card.
     try:
         torch.nn.Module.to(model, DTYPES[config.precision.dtype])
         model.save_pretrained(target)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
-        if number:  # a full disk, which it calls by another name
+        if number:  # a full disk, which safetensors reports as an error of its own
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None
         raise
     misreading = publish(config, target)
@@ -150,26 +161,30 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
 
 
 def _remedy(checkpoints: Path) -> str:
+    """Return what to do about a damaged checkpoint."""
     return (
         f"Restore it from a copy; or delete {manifest_path(checkpoints)} and run `pipeline train`, "
-        "which goes on from the "
-        "newest sound checkpoint"
+        "which continues from the newest sound checkpoint"
     )
 
 
 def read_probe(path: Path) -> dict[str, np.ndarray]:
-    """Return a checkpoint's `input_ids` and the engine's `logits` of them. Raises DataError where
-    the file is damaged."""
+    """Return `input_ids` and the engine's `logits` for them, as a checkpoint holds them.
+
+    Raises DataError where the file is damaged.
+    """
     from pipeline.checkpoint.files import decoding_file
 
     with decoding_file(path):
-        arrays = np.load(path)  # which reads no objects, so that no code is run
+        arrays = np.load(path)  # reads no Python objects, so that no code is run
         return {name: arrays[name] for name in ("input_ids", "logits")}
 
 
 def max_logit_difference(folder: Path, expected: Mapping[str, np.ndarray]) -> float:
-    """Load an exported folder and return the largest difference to the engine's logits, those of
-    `read_probe`."""
+    """Load an exported folder and return the largest difference of its logits to the engine's.
+
+    `expected`: what `read_probe` returns.
+    """
     import torch
 
     model = open_model(folder, str(folder)).eval()
@@ -179,11 +194,10 @@ def max_logit_difference(folder: Path, expected: Mapping[str, np.ndarray]) -> fl
 
 
 def continue_prompt(folder: Path, prompt: str) -> str:
-    """Return what the exported model writes after `prompt`, drawn with temperature 0.8 from a fixed
-    seed.
+    """Return what an exported model writes after `prompt`, with temperature 0.8 and a fixed seed.
 
-    After an empty one it begins a document. A prompt that leaves no room in the model's context
-    loses its beginning.
+    After an empty prompt the model begins a document. A prompt that leaves no room in the model's
+    context loses its beginning.
     """
     import torch
     from transformers import set_seed
@@ -196,8 +210,7 @@ def continue_prompt(folder: Path, prompt: str) -> str:
     if kept < len(ids):
         warn(
             f"export: evaluation.prompt has {len(ids):,} tokens, more than the model's context "
-            "leaves room for; "
-            f"it reads the last {kept:,}"
+            f"leaves room for; it reads the last {kept:,}"
         )
     inputs = torch.tensor([ids[len(ids) - kept :]])
 
@@ -219,11 +232,10 @@ def continue_prompt(folder: Path, prompt: str) -> str:
 
 
 def fit_prompt(prompt_tokens: int, positions: int | None) -> tuple[int, int]:
-    """Return how many of the prompt's last tokens are kept, and how many are written after them,
-    within `positions`.
+    """Return how many of the prompt's last tokens are kept, and how many are written after them.
 
-    What is written gets at least half of the context where it needs that, the prompt at least one
-    token.
+    Both together are at most `positions`, the tokens of the context; None for a context without
+    end. What is written may take half of the context; the prompt keeps at least one token.
     """
     if positions is None:
         return prompt_tokens, CONTINUATION_TOKENS
@@ -232,6 +244,7 @@ def fit_prompt(prompt_tokens: int, positions: int | None) -> tuple[int, int]:
 
 
 def _beginning(lineage: list[LineageEntry]) -> str:
+    """Return the words of a model card about what the training began from."""
     if not lineage:
         return "Trained from scratch"
     last = lineage[-1]
@@ -240,10 +253,14 @@ def _beginning(lineage: list[LineageEntry]) -> str:
 
 
 def _model_card(config: RunConfig, counts: TrainCounts, name: str, misreading: str | None) -> str:
+    """Return the model card; `misreading`: how transformers 4 reads another model, or None."""
     sources = ", ".join(config.sources)
-    loss = counts["validation_loss"]
-    shown = "not measured" if loss is None else f"{loss:.4f} nats per token"
-    versions = "4 and 5" if misreading is None else f"5 only: of version 4, {misreading}"
+    loss = "not measured"
+    if counts["validation_loss"] is not None:
+        loss = f"{counts['validation_loss']:.4f} nats per token"
+    versions = "4 and 5"
+    if misreading is not None:
+        versions = f"5 only: of version 4, {misreading}"
     return f"""# {name}, {counts["parameters"]:,} parameters
 
 {_beginning(counts["lineage"])} with `pipeline train`.
@@ -255,6 +272,6 @@ def _model_card(config: RunConfig, counts: TrainCounts, name: str, misreading: s
 | sources | {sources} |
 | sequence length | {config.data.sequence_length} |
 | precision | {config.precision.dtype} |
-| held-out loss | {shown} |
+| held-out loss | {loss} |
 | transformers | {versions} |
 """

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval by name: finds them, and builds them with their data. Imports lm-eval."""
+"""Finds lm-eval's tasks by their names, and builds them with their data. Imports lm-eval."""
 
 import difflib
 import logging
@@ -7,35 +7,38 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lm_eval.api.task
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from lm_eval.api.group import Group
+from lm_eval.api.task import Task
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from pipeline.errors import ConfigError, one_line
+from pipeline.store.records import Json
 
 HOW_TO_BRING_DATA = (
     "run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 on a machine with "
     "network access, or copy Hugging Face's cache folder (HF_HOME) from such a machine; or leave "
     "the task out"
 )
-"""Remedy for data that are not on this machine."""
+"""Remedy for data of a task that are not on this machine."""
 
 
 def find_tasks(
     names: Sequence[str], folders: Sequence[Path], collections: Sequence[bool] = (False, True)
 ) -> TaskManager:
-    """Return a manager that knows the tasks.
+    """Return a manager that builds tasks by their names.
 
-    lm-eval's own collection is searched only for names that are not in the folders. Raises
-    ConfigError naming each task that does not exist, with similar names.
+    Searches the folders first, and lm-eval's own collection only for names that are not in them.
+    `collections`: whether to include that collection, in each search. Raises ConfigError naming
+    each task that does not exist, with similar names.
     """
     unknown = list(names)
     names_of_tasks: list[str] = []
-    for with_collection in collections:  # indexing lm-eval's takes 20 s
+    for with_collection in collections:  # to index lm-eval's collection takes 20 s
         manager = TaskManager(
             include_path=[str(f) for f in folders], include_defaults=with_collection
         )
@@ -48,22 +51,26 @@ def find_tasks(
 
 def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names_of_tasks, n=3)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    hint = ""
+    if close:
+        hint = f"; did you mean {' or '.join(close)}?"
     return (
         f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not "
         f"a task of lm-eval{hint}"
     )
 
 
-def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Build tasks with their data; return the tasks and groups asked for, and each single task.
+def build_tasks(
+    manager: TaskManager, names: Sequence[str]
+) -> tuple[list[Task | Group], dict[str, Task]]:
+    """Build tasks with their data; return the tasks and groups asked for, and all tasks by name.
 
-    Raises ConfigError naming each task that cannot be built here, as its data are missing or its
-    own code fails.
+    A group's tasks are only in the second part. Raises ConfigError naming each task that cannot be
+    built here because its data are missing or its own code fails, and each task that comes twice.
     """
-    asked: list[Any] = []
-    single: dict[str, Any] = {}
-    problems = []
+    asked: list[Task | Group] = []
+    single: dict[str, Task] = {}
+    problems: list[str] = []
     for name in names:
         try:
             loaded = manager.load([name])
@@ -71,7 +78,10 @@ def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], 
             problems.append(_cannot_be_built(name, error))
             continue
         group = (loaded.get("groups") or {}).get(name)
-        asked += list(loaded["tasks"].values()) if group is None else [group]
+        if group is None:
+            asked += loaded["tasks"].values()
+        else:
+            asked.append(group)
         problems += [
             f"evaluation.tasks: {twice} comes twice, once within {name}; leave one of them out"
             for twice in loaded["tasks"]
@@ -83,9 +93,10 @@ def build_tasks(manager: TaskManager, names: Sequence[str]) -> tuple[list[Any], 
     return asked, single
 
 
-def generated_tokens(settings: dict[str, Any]) -> int:
+def generated_tokens(settings: dict[str, Json]) -> int:
     """Return how many tokens a task's `generation_kwargs` let the model write; by default 256."""
-    complete: dict[str, Any] = {**normalize_gen_kwargs(settings)}
+    complete = normalize_gen_kwargs(settings)
+    assert "max_gen_toks" in complete
     return complete["max_gen_toks"]
 
 
@@ -99,7 +110,10 @@ def _cannot_be_built(name: str, error: Exception) -> str:
 
 @contextmanager
 def silence_libraries() -> Generator[None]:
-    """Keep logs, warnings and progress bars of lm-eval and datasets off the terminal, not errors."""
+    """Keep logs, warnings and progress bars of lm-eval and datasets off the terminal.
+
+    Errors are still raised and logged.
+    """
     before = logging.root.manager.disable
     bar = lm_eval.api.task.tqdm
     logging.disable(logging.WARNING)

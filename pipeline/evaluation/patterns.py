@@ -1,8 +1,9 @@
-"""In-context patterns: what comes next can be read off the context alone, whatever the model knows.
+"""The tasks `pattern_<kind>`: patterns whose continuation follows from the context alone.
 
-`copy` repeats a sequence (`lamp river stone -> lamp river stone`), `alternate` goes on with two
-words in turn, `count` goes on with the next number. A model that has learned to look back
-(induction heads: Olsson et al. 2022, arXiv:2209.11895) solves the first two.
+`copy` repeats a sequence (`lamp river stone -> lamp river stone`), `alternate` continues two
+alternating words, `count` continues a row of numbers. A model that has learned to look back
+(induction heads: Olsson et al. 2022, arXiv:2209.11895) solves the first two. Reads and writes no
+file.
 """
 
 from collections.abc import Callable
@@ -19,16 +20,20 @@ WORDS = tuple(_NOUNS.split())
 """Common English nouns."""
 
 
-def patterns(questions: int, examples: int, seed: int) -> dict[str, TaskData]:
-    """Return the three tasks, `pattern_<kind>`, with distinct contexts; `questions` and `examples`
-    are for each."""
-    data = {}
-    for offset, (kind, draw) in enumerate(KINDS.items()):
+DRAWS_PER_QUESTION = 20
+"""Most draws for each question that is wanted: `count` has few contexts, which come again."""
+
+
+def pattern_questions(questions: int, examples: int, seed: int) -> dict[str, TaskData]:
+    """Return the tasks `pattern_<kind>`, each with `questions` and `examples` of distinct contexts.
+
+    There are fewer where the draws of a kind do not give as many contexts.
+    """
+    data: dict[str, TaskData] = {}
+    for offset, (kind, draw) in enumerate(PATTERN_KINDS.items()):
         rng = Random(seed + offset)
         drafts: dict[str, Draft] = {}
-        for _ in range(
-            20 * (questions + examples)
-        ):  # `count` has few contexts: a draw may come again
+        for _ in range(DRAWS_PER_QUESTION * (questions + examples)):
             if len(drafts) == questions + examples:
                 break
             draft = draw(rng)
@@ -57,15 +62,16 @@ def _count(rng: Random) -> Draft:
     start = rng.randint(1, 99)
     length = rng.randint(4, 6)
     following = start + length
-    # Neither a repetition of the last number nor a skipped one is right.
+    # Two neighbours of the right number (one repeats the last number), and one ten further.
     wrong = (following - 1, following + 1, following + 10)
     return Draft(
         " ".join(map(str, range(start, following))), str(following), tuple(map(str, wrong)), "count"
     )
 
 
-KINDS: dict[str, Callable[[Random], Draft]] = {
+PATTERN_KINDS: dict[str, Callable[[Random], Draft]] = {
     "copy": _copy,
     "alternate": _alternate,
     "count": _count,
 }
+"""Kind of pattern -> function that draws a question."""

@@ -1,15 +1,14 @@
-"""The JSON files of an exported folder, so that others read the same tokenizer and model from it.
+"""Completes an exported folder, so that others read the same tokenizer and model from it.
 
 transformers 4 and 5, vLLM and `lm_eval --model hf` load the folder unchanged. By itself
-transformers 5 writes files that 4 refuses (the tokenizer's class) or, in silence, takes for another
-model (the rotary settings).
+transformers 5 writes files that version 4 refuses (the tokenizer's class) or silently reads as
+another model (the rotary settings). Reads data_dir/tokenizer; writes JSON files into the folder.
 """
 
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
@@ -24,46 +23,50 @@ from pipeline.store.pretrained_folders import (
     TOKENIZER_JSON,
     open_tokenizer,
 )
+from pipeline.store.records import Json
 from pipeline.tokens.agreement import PROBE_TEXTS
 from pipeline.tokens.encode import load_reference
 
 TOKENIZER_FILES = (TOKENIZER_JSON, TOKENIZER_CONFIG, SENTENCEPIECE_MODEL)
+"""Files of a tokenizer; the last one exists for SentencePiece tokenizers only."""
 PARTIAL = "partial_rotary_factor"
+"""Setting: the share of a head's dimensions that is rotated."""
 BASE = "rope_theta"
+"""Setting: the base of the rotary frequencies."""
 GPT_NEOX = {BASE: "rotary_emb_base", PARTIAL: "rotary_pct"}
-"""Names of its own that gpt_neox has in transformers 4."""
 OWN_NAMES = {
     "gpt_neox": GPT_NEOX,
     "gpt_neox_japanese": GPT_NEOX,
     "modernbert-decoder": {BASE: "global_rope_theta"},
 }
+"""Architecture -> setting -> its name in transformers 4, where that differs."""
 SLIDING_BASE = {
     "gemma3_text": "rope_local_base_freq",
     "gemma3n_text": "rope_local_base_freq",
     "modernbert-decoder": "local_rope_theta",
 }
-"""Architecture -> its name in transformers 4 for the rotary base of layers with a sliding window."""
+"""Architecture -> name in transformers 4 of the rotary base of layers with a sliding window."""
 EAGER_ONLY = ("attn_logit_softcapping", "scale_attn_by_inverse_layer_idx")
-"""Settings that transformers 4 leaves out in its default, torch's own attention: gemma2's cap, and
+"""Settings that transformers 4 ignores in its default attention, torch's own: gemma2's cap, and
 gpt2's scale by layer."""
 READ_OTHERWISE = {
     ("apertus", "hidden_act"): "rounds the parameters of the activation to bfloat16",
-    ("ernie4_5_moe", "use_bias"): "gives the experts biases that the model has not",
+    ("ernie4_5_moe", "use_bias"): "gives the experts biases that the model does not have",
     ("llama4_text", "attention_bias"): "leaves out the biases of attention",
     ("qwen2_moe", "use_sliding_window"): "does not act on use_sliding_window",
     ("xlstm", "tie_word_embeddings"): "does not act on tie_word_embeddings",
 }
-"""(architecture, setting) -> what transformers 4 does where the setting is set."""
+"""(architecture, setting) -> what transformers 4 does where the setting is on."""
 WITHOUT_SCALING = ("nemotron", "modernbert-decoder")
-"""Architectures that in transformers 4 leave rotary scaling out without a word."""
+"""Architectures whose rotary scaling transformers 4 silently ignores."""
 
 
 def publish(config: RunConfig, folder: Path) -> str | None:
     """Write the tokenizer into an exported folder, and complete its configs.
 
-    Returns what transformers 4 makes of the model where that is another one, which is also warned
-    of; else None. Raises DataError where transformers gives other ids for the folder than
-    `tokenize` gave.
+    Returns how transformers 4 reads another model from the folder, which is also printed as a
+    warning; None where it reads the same one. Raises DataError where transformers encodes texts
+    with the folder to other ids than `tokenize` did.
     """
     tokenizer = data_folder(config).tokenizer
     _, end_of_document = tokenizer_size(tokenizer)
@@ -73,17 +76,17 @@ def publish(config: RunConfig, folder: Path) -> str | None:
     misreading = version_4_misreading(read_json(folder / MODEL_CONFIG))
     if misreading is not None:
         warn(
-            f"export: transformers 4 makes another model of {folder.name}: {misreading}. Load it "
+            f"export: transformers 4 reads another model from {folder.name}: {misreading}. Load it "
             "with transformers 5."
         )
     return misreading
 
 
 def publish_tokenizer(source: Path, folder: Path, parse_special_tokens: bool) -> None:
-    """Copy data_dir/tokenizer so that whoever loads the copy gets the ids that training saw.
+    """Copy the folder of a tokenizer; the copy encodes texts to the ids that training saw.
 
-    `parse_special_tokens`: whether the text of a special token in a document became that token, as
-    `tokens` says.
+    `parse_special_tokens`: whether the text of a special token in a document became that token
+    (`tokens.parse_special_tokens`).
     """
     for name in TOKENIZER_FILES:
         if (source / name).exists():
@@ -96,11 +99,10 @@ def publish_tokenizer(source: Path, folder: Path, parse_special_tokens: bool) ->
 
 
 def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> None:
-    """Compare what a user of the exported folder gets with what `tokenize` encoded. Raises
-    DataError at a difference.
+    """Raise DataError where the exported folder encodes a text to other ids than `tokenize` does.
 
-    transformers chooses a tokenizer's class by the model's type, too: a class that builds a
-    tokenizer of its own would be noticed here.
+    transformers chooses the class of a tokenizer by the model's type, too. A class that builds a
+    tokenizer of its own would be found here.
     """
     loaded = open_tokenizer(folder, str(folder))
     reference = load_reference(source, parse_special_tokens)
@@ -109,16 +111,16 @@ def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> 
         if loaded(text)["input_ids"] != expected or loaded.encode(text) != expected:
             raise DataError(
                 f"{folder}: transformers gives other ids than {source} for {text[:40]!r}, so that "
-                "nobody would score the "
-                f"model that was trained. Its class here is {type(loaded).__name__}."
+                "scores would not be those of the model that was trained. The class of the "
+                f"tokenizer is {type(loaded).__name__}."
             )
 
 
 def publish_config(folder: Path, end_of_document: int) -> None:
     """Complete config.json and generation_config.json of a folder that `save_pretrained` wrote.
 
-    `end_of_document`: the id after every document, so also what stands before one: no other first
-    token was trained.
+    `end_of_document`: the id after every document. It also stands before every document, so that it
+    is the only first token that was trained.
     """
     for name in (MODEL_CONFIG, "generation_config.json"):
         settings = read_json(folder / name)
@@ -136,22 +138,26 @@ def publish_config(folder: Path, end_of_document: int) -> None:
         )
 
 
-def end_ids(ends: Any, end_of_document: int) -> int | list[int]:
-    """Return the ids that end a text: those of a pretrained model where the end of a document is
-    one of them."""
+def end_ids(ends: Json, end_of_document: int) -> Json:
+    """Return the ids that end a text.
+
+    A pretrained model may have several, `ends`: they are kept where the end of a document is one of
+    them.
+    """
     if isinstance(ends, list) and end_of_document in ends:
         return ends
     return end_of_document
 
 
-def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that a config.json of transformers 5 needs for 4 to compute the same.
+def version_4_entries(settings: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the entries that a config.json of transformers 5 needs for version 4 to agree.
 
-    5 keeps the rotary settings in `rope_parameters`: one set, or one for each type of layer. 4 does
-    not know that entry and takes its own defaults without a word. 5 reads the old names, too, so
-    both say the same.
+    Version 5 keeps the rotary settings in `rope_parameters`: one set, or one for each type of
+    layer. Version 4 ignores that entry and uses its own defaults. Version 5 reads the old names,
+    too, which get the same values.
     """
-    model_type = settings["model_type"]
+    # The rotary settings under their old names.
+    model_type = str(settings["model_type"])
     main, sliding = _rotary(settings)
     entries = {name: main[name] for name in (BASE, PARTIAL) if name in main}
     own_names = OWN_NAMES.get(model_type, {})
@@ -162,14 +168,16 @@ def version_4_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
         }
     if sliding and model_type in SLIDING_BASE:
         entries[SLIDING_BASE[model_type]] = sliding[BASE]
+
+    # The attention that acts on all settings.
     if any(settings.get(name) for name in EAGER_ONLY):
-        entries["_attn_implementation"] = "eager"  # without the underscore 4 would not read it
+        entries["_attn_implementation"] = "eager"  # version 4 reads the name with the underscore
     return entries
 
 
-def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
-    """Return why transformers 4 computes another model from a config.json; None where it does not."""
-    model_type = settings["model_type"]
+def version_4_misreading(settings: Mapping[str, Json]) -> str | None:
+    """Return how transformers 4 reads another model from a config.json; None where it does not."""
+    model_type = str(settings["model_type"])
     main, sliding = _rotary(settings)
     for (architecture, name), reading in READ_OTHERWISE.items():
         if architecture == model_type and settings.get(name):
@@ -183,13 +191,24 @@ def version_4_misreading(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _rotary(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the rotary settings of most layers, and separate ones of layers with a sliding window."""
-    parameters: dict[str, Any] = settings.get("rope_parameters") or {}
-    if not any(isinstance(value, dict) for value in parameters.values()):
+def _rotary(settings: Mapping[str, Json]) -> tuple[Mapping[str, Json], Mapping[str, Json]]:
+    """Return the rotary settings of most layers, and those of layers with a sliding window.
+
+    The latter are empty where all layers share one set.
+    """
+    parameters = _object_or_empty(settings.get("rope_parameters"))
+    if not any(isinstance(value, Mapping) for value in parameters.values()):
         return parameters, {}
-    return parameters.get("full_attention") or {}, parameters.get("sliding_attention") or {}
+    full = _object_or_empty(parameters.get("full_attention"))
+    return full, _object_or_empty(parameters.get("sliding_attention"))
 
 
-def _is_scaled(rotary: Mapping[str, Any]) -> bool:
+def _object_or_empty(value: Json) -> Mapping[str, Json]:
+    """Return a JSON object as it is, and an empty one for any other value."""
+    if isinstance(value, Mapping):
+        return value
+    return {}
+
+
+def _is_scaled(rotary: Mapping[str, Json]) -> bool:
     return rotary.get("rope_type", "default") != "default"

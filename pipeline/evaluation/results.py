@@ -1,6 +1,6 @@
 """The types of result files: what the harness returns, with `provenance` and `chance` added."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from pipeline.store.records import Environment
 
@@ -34,16 +34,16 @@ class Provenance(TypedDict):
 HarnessResult = TypedDict(
     "HarnessResult",
     {
-        # Task or group -> `metric,filter` or `metric_stderr,filter` -> value, of several types.
-        "results": dict[str, dict[str, Any]],
+        # Task or group -> `metric,filter` or `metric_stderr,filter` -> number, and further entries.
+        "results": dict[str, dict[str, float | str]],
         # Group -> its tasks.
         "group_subtasks": NotRequired[dict[str, list[str]]],
         # Task -> solved examples before each question.
         "n-shot": dict[str, int],
         "n-samples": dict[str, SampleCount],
-        # Task -> share that guessing gets right, None where there is nothing to choose from.
+        # Task -> share of questions that guessing gets right; None for tasks without choices.
         "chance": dict[str, float | None],
         "provenance": NotRequired[Provenance],
     },
 )
-"""What one result file holds, and more that is not read here."""
+"""The entries of a result file that are read here; the harness writes more of them."""

@@ -1,6 +1,6 @@
 """A check in a process of its own: build the tasks that are not built in, with their data."""
 
-from typing import Any
+from lm_eval.api.task import Task
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
@@ -14,9 +14,11 @@ from pipeline.evaluation.task_facts import foreign_tasks
 from pipeline.work.separate_checks import serve_separate_check
 
 
-def check_tasks(config: RunConfig) -> dict[str, Any]:
-    """Return the fields of `task_facts.TaskFacts`. Raises ConfigError with all that keeps the tasks
-    from being scored."""
+def check_tasks(config: RunConfig) -> dict[str, dict[str, int]]:
+    """Return the fields of `task_facts.TaskFacts`.
+
+    Raises ConfigError with all reasons why tasks cannot be scored.
+    """
     names = foreign_tasks(config)
     with silence_libraries():
         _, tasks = build_tasks(find_tasks(names, config.evaluation.task_paths), names)
@@ -34,7 +36,8 @@ def check_tasks(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _problems_of(name: str, task: Any, config: RunConfig) -> list[str]:
+def _problems_of(name: str, task: Task, config: RunConfig) -> list[str]:
+    """Return why a task cannot be scored: at most one message."""
     if getattr(task, "UNSAFE_CODE", False):
         return [
             f"evaluation.tasks: {name!r} runs code that the model writes, which is not offered; "
@@ -45,16 +48,21 @@ def _problems_of(name: str, task: Any, config: RunConfig) -> list[str]:
             f"evaluation.tasks: {name!r} shows pictures or sounds to the model, which only reads "
             "text; leave it out"
         ]
-    is_fixed = task.get_config("num_fewshot") == 0  # lm-eval then takes no other number
-    for shots in sorted({0} if is_fixed else set(config.evaluation.shots)):
+    all_shots = set(config.evaluation.shots)
+    if task.get_config("num_fewshot") == 0:
+        all_shots = {0}  # lm-eval takes no other number for such a task
+    for shots in sorted(all_shots):
         problem = _cannot_ask(name, task, shots)
         if problem:
             return [problem]
     return []
 
 
-def _cannot_ask(name: str, task: Any, shots: int) -> str | None:
-    """Put the first question together as the evaluation will."""
+def _cannot_ask(name: str, task: Task, shots: int) -> str | None:
+    """Return why the first question cannot be asked with `shots` examples; None where it can.
+
+    Puts the question together as the evaluation will.
+    """
     task.set_config(key="num_fewshot", value=shots)
     task.set_fewshot_seed(seed=0)
     try:
@@ -62,14 +70,14 @@ def _cannot_ask(name: str, task: Any, shots: int) -> str | None:
     except Exception as error:  # whatever templates, samplers and the task's own code raise
         reason = f"{type(error).__name__}: {one_line(error)}"
         return (
-            f"evaluation.shots = {shots}: {name!r} cannot put a question together with so many "
-            f"examples ({reason}); "
-            "set fewer, or leave the task out"
+            f"evaluation.shots = {shots}: {name!r} cannot put a question together with {shots} "
+            f"examples ({reason}); set fewer, or leave the task out"
         )
     return None
 
 
-def _generates(task: Any) -> bool:
+def _generates(task: Task) -> bool:
+    """Tell whether the model writes its answers freely."""
     return task.OUTPUT_TYPE == "generate_until"
 
 

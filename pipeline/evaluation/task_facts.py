@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
 from pipeline.model.model_facts import model_facts
 from pipeline.store.files import fingerprint
+from pipeline.store.records import Json
 from pipeline.work.separate_checks import run_separate_check
 
 VERSION = 1
@@ -99,7 +99,8 @@ def describe_task_files(config: RunConfig) -> dict[str, str | None]:
     }
 
 
-def _what_decides(config: RunConfig) -> dict[str, Any]:
+def _what_decides(config: RunConfig) -> dict[str, Json]:
+    """Return everything that decides the verdict of `task_check` besides library versions."""
     settings = config.evaluation
     return {
         "version": VERSION,

@@ -1,35 +1,37 @@
-"""Writes the built-in tasks as a folder that lm-eval reads: one YAML and one or two JSON-lines
-files a task.
+"""Writes the built-in tasks as a folder that lm-eval reads.
 
-`lm_eval run --include_path <folder> --tasks heldout_cloze --num_fewshot 5` scores the very same
-questions as the stage. Reads validation documents; writes run_dir/evaluation/tasks.
+Each task is one YAML file and one or two JSON-lines files. `lm_eval run --include_path <folder>
+--tasks heldout_cloze --num_fewshot 5` scores the same questions as the stage `evaluate`. Reads
+validation documents; writes run_dir/evaluation/tasks.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from pipeline.config.sections import Evaluation
 from pipeline.corpus.documents import iterate_texts
-from pipeline.evaluation.arithmetic import arithmetic
+from pipeline.evaluation.arithmetic import arithmetic_questions
 from pipeline.evaluation.cloze import heldout_cloze
-from pipeline.evaluation.patterns import KINDS, patterns
+from pipeline.evaluation.patterns import PATTERN_KINDS, pattern_questions
 from pipeline.evaluation.questions import TaskData
 from pipeline.logs import warn
 from pipeline.store.files import remove_unlisted, write_atomic
+from pipeline.store.records import Json
 
 SEED = 20200528
-"""Seed of all draws; not a setting, so that scores of different runs on the same documents are of the
+"""Seed of all draws. It is no setting, so that all runs on the same documents are scored on the
 same questions."""
-PATTERN_TASKS = tuple(f"pattern_{kind}" for kind in KINDS)
+PATTERN_TASKS = tuple(f"pattern_{kind}" for kind in PATTERN_KINDS)
+"""Members of the group `patterns`."""
 BUILT_IN = ("heldout_cloze", "patterns", *PATTERN_TASKS, "arithmetic")
-"""Few-shot tasks that this project makes; four choices each."""
+"""Few-shot tasks that this package makes; their questions have four choices."""
 BITS_PER_BYTE = "heldout_bpb_"
-"""Prefix of the tasks, one a source, that measure bits per byte."""
+"""Prefix of the tasks that measure bits per byte, one for each source."""
 
 _LOADER = Path(__file__).with_name("jsonl_task.py")
 
@@ -37,31 +39,36 @@ _LOADER = Path(__file__).with_name("jsonl_task.py")
 def write_tasks(
     folder: Path, documents_dir: Path, sources: Sequence[str], settings: Evaluation
 ) -> list[str]:
-    """Write the tasks that `evaluation.tasks` asks for, and bits per byte of every source; return
-    the file names.
+    """Write the tasks that the run file asks for; return the names of the files.
 
-    The same documents and settings give the same bytes. Raises DataError where the held-out text is
-    too little for a few-shot task; a source without any has no task of its own.
+    These are the built-in ones of `evaluation.tasks`, and one for the bits per byte of each source
+    with held-out text. The same documents and settings give the same bytes. Raises DataError where
+    there is too little held-out text for a few-shot task.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
-    # lm-eval draws k of them for each question; with a pool of 4(k + 1) the draws differ.
+
+    # Few-shot tasks. For each question lm-eval draws k examples; from a pool of 4(k + 1) the draws
+    # differ.
     examples = 4 * (max(settings.shots, default=0) + 1)
     if "heldout_cloze" in settings.tasks:
         data = heldout_cloze(documents_dir, sources, settings.items, examples, SEED)
         files |= _choice_task("heldout_cloze", data, "\n\n")
     if {"patterns", *PATTERN_TASKS} & set(settings.tasks):
-        for name, data in patterns(
-            -(-settings.items // len(PATTERN_TASKS)), examples, SEED
-        ).items():
+        items_of_each = math.ceil(settings.items / len(PATTERN_TASKS))
+        for name, data in pattern_questions(items_of_each, examples, SEED).items():
             files |= _choice_task(name, data, "\n")
         files["patterns.yaml"] = yaml.safe_dump(_PATTERNS_GROUP, sort_keys=False)
     if "arithmetic" in settings.tasks:
-        files |= _choice_task("arithmetic", arithmetic(settings.items, examples, SEED), "\n\n")
+        data = arithmetic_questions(settings.items, examples, SEED)
+        files |= _choice_task("arithmetic", data, "\n\n")
+
+    # Bits per byte of each source.
     if settings.heldout_bytes:
         for source in sources:
-            files |= _rolling_task(
-                source, list(_texts(documents_dir, source, settings.heldout_bytes))
-            )
+            texts = list(_texts(documents_dir, source, settings.heldout_bytes))
+            files |= _bits_per_byte_task(source, texts)
+
+    # Files of tasks that are no longer asked for are removed.
     for name, content in files.items():
         write_atomic(folder / name, content)
     remove_unlisted(folder, list(files), ["*"])
@@ -84,6 +91,7 @@ _PATTERNS_GROUP = {
 
 
 def _choice_task(name: str, data: TaskData, delimiter: str) -> dict[str, str]:
+    """Return the files of a task with choices, by name; `delimiter` stands between examples."""
     task = {
         "task": name,
         "dataset_kwargs": {
@@ -107,11 +115,15 @@ def _choice_task(name: str, data: TaskData, delimiter: str) -> dict[str, str]:
     }
 
 
-def _rolling_task(source: str, rows: list[dict[str, str]]) -> dict[str, str]:
-    if not rows:  # no reason to lose the scores of a long run
+def _bits_per_byte_task(source: str, rows: list[dict[str, str]]) -> dict[str, str]:
+    """Return the files of the task that measures a source's bits per byte, by name.
+
+    Warns where there is no held-out text: the other scores of a long run must not be lost.
+    """
+    if not rows:
         warn(
             f"source {source}: has no held-out document, so its bits per byte are not measured. "
-            f"prepare.validation_fraction decides how many there are."
+            "prepare.validation_fraction sets the share of documents that is held out."
         )
         return {}
     name = f"{BITS_PER_BYTE}{source}"
@@ -132,24 +144,26 @@ def _rolling_task(source: str, rows: list[dict[str, str]]) -> dict[str, str]:
 
 
 def _texts(documents_dir: Path, source: str, limit: int) -> Iterator[dict[str, str]]:
-    """Yield whole documents until `limit` bytes; the one that passes it is cut between two
-    characters."""
+    """Yield whole documents, `limit` bytes of text in all.
+
+    The last one is cut between two characters where it would exceed the limit.
+    """
     left = limit
     for identity, text in iterate_texts(documents_dir, source, "validation"):
         data = text.encode()[:left]
         left -= len(data)
-        kept = data.decode(errors="ignore")  # drops the character that the cut went through
+        kept = data.decode(errors="ignore")  # without the character that the limit falls into
         if kept:
             yield {"id": identity, "text": kept}
         if left <= 0:
             return
 
 
-def _task_yaml(task: dict[str, Any]) -> str:
+def _task_yaml(task: Mapping[str, Json]) -> str:
     return f"custom_dataset: !function {_LOADER.stem}.load\n" + yaml.safe_dump(
         task, sort_keys=False
     )
 
 
-def _json_lines(rows: Iterable[dict[str, Any]]) -> str:
+def _json_lines(rows: Iterable[Mapping[str, Json]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -3,11 +3,11 @@ from collections import Counter
 
 import pytest
 
-from pipeline.evaluation.arithmetic import arithmetic
+from pipeline.evaluation.arithmetic import arithmetic_questions
 
 
 def test_right_answers_are_right_and_wrong_ones_near() -> None:
-    for question in arithmetic(200, 24, seed=1).questions:
+    for question in arithmetic_questions(200, 24, seed=1).questions:
         match = re.fullmatch(r"Q: What is (\d+) (plus|minus) (\d+)\?\nA:", question.context)
         assert match is not None
         left, right = int(match[1]), int(match[3])
@@ -19,7 +19,7 @@ def test_right_answers_are_right_and_wrong_ones_near() -> None:
 
 
 def test_kinds_come_equally_often_and_no_problem_twice() -> None:
-    data = arithmetic(200, 24, seed=1)
+    data = arithmetic_questions(200, 24, seed=1)
     contexts = [question.context for question in [*data.questions, *data.examples]]
     assert len(set(contexts)) == 224
     assert Counter(question.origin for question in data.questions) == {"plus": 100, "minus": 100}
@@ -31,4 +31,4 @@ def test_kinds_come_equally_often_and_no_problem_twice() -> None:
 # are 1,198.
 @pytest.mark.parametrize(("asked", "given"), [(1, 1), (7, 7), (2000, 1198)])
 def test_as_many_questions_as_asked_or_as_there_are(asked: int, given: int) -> None:
-    assert len(arithmetic(asked, 4, seed=1).questions) == given
+    assert len(arithmetic_questions(asked, 4, seed=1).questions) == given

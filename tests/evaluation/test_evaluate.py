@@ -239,7 +239,7 @@ def test_an_answer_longer_than_the_model_sees_is_refused(
     config = run_config(
         run_file, made, f"paths.run_dir={tmp_path / 'run'}", "evaluation.tasks=[heldout_cloze]"
     )
-    with pytest.raises(DataError, match="the model sees 32 tokens and an answer has 73"):
+    with pytest.raises(DataError, match="the model's context has 32 tokens and an answer has 73"):
         evaluate(config)
 
 
@@ -374,7 +374,8 @@ def test_no_room_for_the_question_is_no_traceback(own: RunConfig) -> None:
     write_model(own.paths.run_dir / "export" / "step_00000010", max_tokens=8)
     settings = own.evaluation.model_copy(update={"tasks": ("parity_written",), "shots": (0,)})
     with pytest.raises(
-        DataError, match="the model sees 8 tokens, and parity_written has it write as many"
+        DataError,
+        match="the model's context has 8 tokens, and parity_written lets it write as many",
     ):
         evaluate(own.model_copy(update={"evaluation": settings}))
 

@@ -1,12 +1,12 @@
 import pytest
 
-from pipeline.evaluation.patterns import patterns
+from pipeline.evaluation.patterns import pattern_questions
 from pipeline.evaluation.questions import Question
 
 
 @pytest.fixture(scope="module")
 def tasks() -> dict[str, list[Question]]:
-    return {name: data.questions for name, data in patterns(60, 24, seed=1).items()}
+    return {name: data.questions for name, data in pattern_questions(60, 24, seed=1).items()}
 
 
 def right(question: Question) -> str:
@@ -32,7 +32,7 @@ def test_count_goes_on_with_the_next_number(tasks: dict[str, list[Question]]) ->
 
 
 def test_choices_are_four_and_differ_and_no_context_comes_twice() -> None:
-    for data in patterns(60, 24, seed=1).values():
+    for data in pattern_questions(60, 24, seed=1).values():
         both = [*data.questions, *data.examples]
         assert (len(data.questions), len(data.examples)) == (60, 24)
         assert len({question.context for question in both}) == 84
@@ -40,4 +40,8 @@ def test_choices_are_four_and_differ_and_no_context_comes_twice() -> None:
 
 
 def test_same_seed_same_questions() -> None:
-    assert patterns(10, 4, seed=1) == patterns(10, 4, seed=1) != patterns(10, 4, seed=2)
+    assert (
+        pattern_questions(10, 4, seed=1)
+        == pattern_questions(10, 4, seed=1)
+        != pattern_questions(10, 4, seed=2)
+    )
