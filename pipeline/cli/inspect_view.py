@@ -1,11 +1,12 @@
 """What `pipeline inspect` prints: tables, histograms, documents with their token boundaries.
 
-Everything that comes from documents passes `visible`, so that no text can act on the terminal.
+All text from documents passes `visible`, so that none of it can control the terminal.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +14,7 @@ from rich.text import Text
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.documents import SPLITS
 from pipeline.errors import DataError, UserError
-from pipeline.logs import console, human_bytes, print_json, visible
+from pipeline.logs import console, human_bytes, number_or_blank, print_json, visible
 from pipeline.tokens.inspect import documents, overview
 from pipeline.tokens.inspected_data import (
     Bucket,
@@ -26,16 +27,24 @@ from pipeline.tokens.inspected_data import (
 )
 from pipeline.tokens.tokenizer_figures import TokenizerReport
 
+if TYPE_CHECKING:
+    from pipeline.tokens.verify import FolderCheck
+
 SPLIT_NAMES = {"train": "to train on", "validation": "held out"}
 BAR_COLUMNS = 40
+"""Largest width of a histogram's bars."""
+LEAST_BAR_COLUMNS = 10
+"""Smallest width of a histogram's bars, in a narrow terminal."""
 ROOMY_COLUMNS = 100
-"""In a narrower terminal the words of a heading stand below each other."""
+"""In a terminal narrower than this, the words of a heading stand below each other."""
 META_CHARACTERS = 400
-"""Longer meta is cut, with a line saying so."""
+"""Longer meta is cut, with a remark that says so."""
 STYLES = ("black on #b3d4fc", "black on #ffe2a8")
-"""Styles of tokens in turn: dark on light, which black and white terminals both show."""
+"""Styles of tokens in turn: dark on light, readable on black and on white terminals."""
 SPECIAL = "bold white on #a02c2c"
 """Style of special tokens, such as the end of a document."""
+EIGHTHS = " ▏▎▍▌▋▊▉"
+"""Block of N eighths of a column, by N."""
 
 
 def show_inspection(
@@ -47,21 +56,16 @@ def show_inspection(
     with_ids: bool,
     as_json: bool,
 ) -> None:
-    """Print what is asked for. Raises UserError for what does not exist, saying what there is, or
-    does not go together."""
+    """Print what is asked for.
+
+    Raises UserError for options that exclude each other, and for a document or source that does not
+    exist; the message names those that do.
+    """
     # One question at a time.
-    one_or_more = {
-        "--id": question.id,
-        "--document": question.document,
-        "--samples": question.samples,
-    }
-    asked = [name for name, value in one_or_more.items() if value is not None]
-    asked += ["--tokenizer"] * tokenizer + ["--verify"] * verify
-    asked += ["--source"] * (
-        question.source is not None and (tokenizer or verify or question.id is not None)
-    )
-    if len(asked) > 1:
-        raise UserError(f"{' and '.join(asked)} do not go together: leave out all but one")
+    options = _asked_options(question, tokenizer, verify)
+    if len(options) > 1:
+        raise UserError(f"{' and '.join(options)} do not go together: leave out all but one")
+
     # Questions about the tokenizer or the bytes do not need the documents.
     if verify:
         _verify(config.paths.data_dir, as_json)
@@ -70,55 +74,88 @@ def show_inspection(
         from pipeline.tokens.tokenizer_report import tokenizer_report
 
         report = tokenizer_report(config)
-        print_json(report) if as_json else _print_report(report)
+        if as_json:
+            print_json(report)
+        else:
+            _print_report(report)
         return
+
     # Some documents, or all sources.
     data = open_data(config)
-    if asked:
-        found = documents(data, question)
+    if options:
+        chosen = documents(data, question)
         if as_json:
-            print_json({"documents": found, "notes": list(data.notes)})
-        for place, document in enumerate([] if as_json else found):
-            if place:
-                console.print()
-            _print_document(document, with_ids)
+            print_json({"documents": chosen, "notes": list(data.notes)})
+        else:
+            _print_documents(chosen, with_ids)
+            _print_notes(data.notes)
     else:
-        whole = overview(data, question)
-        print_json(whole) if as_json else _print_overview(whole)
-    if not as_json:
-        _print_notes(data.notes)
+        sources = overview(data, question)
+        if as_json:
+            print_json(sources)
+        else:
+            _print_overview(sources)
+            _print_notes(data.notes)
+
+
+def _asked_options(question: Question, tokenizer: bool, verify: bool) -> list[str]:
+    """Return the options that ask for something else than all sources."""
+    is_given = {
+        "--id": question.id is not None,
+        "--document": question.document is not None,
+        "--samples": question.samples is not None,
+        "--tokenizer": tokenizer,
+        "--verify": verify,
+    }
+    options = [name for name, given in is_given.items() if given]
+    # A source narrows down the other questions.
+    is_of_sources = not (tokenizer or verify or question.id is not None)
+    if question.source is not None and not is_of_sources:
+        options.append("--source")
+    return options
 
 
 def _verify(data_dir: Path, as_json: bool) -> None:
-    """Print a line for each folder. Raises DataError with all problems, after them."""
-    from pipeline.tokens.verify import check_fully, stage_folders
+    """Compare all bytes with the manifests, and print a line for each folder.
 
-    # Every finished folder, with the rate at which it was read.
+    Raises DataError with all problems, after the lines.
+    """
+    from pipeline.tokens.verify import check_fully
+
     checked = check_fully(data_dir)
-    problems = [problem for folder in checked for problem in folder.problems]
     if as_json:
         print_json(
             {"folders": [asdict(folder) | {"folder": str(folder.folder)} for folder in checked]}
         )
-    for folder in [] if as_json else checked:
+    else:
+        _print_folder_checks(checked, data_dir)
+    problems = [problem for folder in checked for problem in folder.problems]
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        raise DataError(f"{len(problems)} problems in {data_dir}:{lines}")
+
+
+def _print_folder_checks(checked: "Sequence[FolderCheck]", data_dir: Path) -> None:
+    from pipeline.tokens.verify import stage_folders
+
+    # Every finished folder, with the rate at which it was read.
+    for folder in checked:
         rate = folder.bytes / 1e9 / max(folder.seconds, 1e-3)
         line = (
             f"{folder.folder}: {folder.files:,} files, {human_bytes(folder.bytes)}, {rate:.2f} GB/s"
         )
         if folder.links:
-            line += f"; of {folder.links:,} links size, time and 16 blocks: there is no checksum of all their bytes"
-        console.print(f"{line}; {len(folder.problems) or 'no'} problems")
-    # Folders without a manifest to compare with.
-    found = [folder.folder for folder in checked]
-    for folder in [] if as_json else stage_folders(data_dir):
-        if folder not in found:
-            console.print(f"{folder}: is not finished, so there is nothing to compare with")
-    if problems:
-        raise DataError(
-            "\n".join(
-                [f"{len(problems)} problems in {data_dir}:", *(f"  - {line}" for line in problems)]
+            line += (
+                f"; of {folder.links:,} links size, time and 16 blocks: there is no checksum of "
+                "all their bytes"
             )
-        )
+        console.print(f"{line}; {len(folder.problems) or 'no'} problems")
+
+    # Folders without a manifest to compare with.
+    finished = [folder.folder for folder in checked]
+    for folder in stage_folders(data_dir):
+        if folder not in finished:
+            console.print(f"{folder}: is not finished, so there is nothing to compare with")
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -126,82 +163,109 @@ def _print_notes(notes: Sequence[str]) -> None:
         console.print(f"\nnote: {text}", style="yellow")
 
 
-def _print_overview(whole: Overview) -> None:
-    rows = []
-    for name, source in whole["sources"].items():
+def _print_overview(sources: Overview) -> None:
+    """Print a table of all sources, then the lengths and a sample of each."""
+    rows: list[list[str]] = []
+    for name, source in sources["sources"].items():
+        has_text = name not in sources["sources_without_text"]
         for split in SPLITS:
-            tokens = source["tokens"][split]
-            ratio = source["bytes_per_token"][split]
-            size = human_bytes(source["text_bytes"][split])
-            shown_ratio = "" if ratio is None else f"{ratio:.2f}"
-            if name in whole["sources_without_text"]:
-                size = shown_ratio = "—"
-            counted = [
-                f"{source['documents'][split]:,}",
-                size,
-                "" if tokens is None else f"{tokens:,}",
-                shown_ratio,
-            ]
-            rows.append([name if split == SPLITS[0] else "", SPLIT_NAMES[split], *counted])
+            rows.append(_overview_row(name, source, split, has_text))
     _print_table(["source", "", "documents", "text", "tokens", "bytes per token"], rows)
-    for name, source in whole["sources"].items():
-        _print_source(name, source, whole["split"])
+    for name, source in sources["sources"].items():
+        _print_source(name, source, sources["split"])
+
+
+def _overview_row(name: str, source: SourceOverview, split: str, has_text: bool) -> list[str]:
+    # The first line of a source names it.
+    title = ""
+    if split == SPLITS[0]:
+        title = name
+    size = "—"
+    ratio = "—"
+    if has_text:
+        size = human_bytes(source["text_bytes"][split])
+        ratio = number_or_blank(source["bytes_per_token"][split], ".2f")
+    return [
+        title,
+        SPLIT_NAMES[split],
+        f"{source['documents'][split]:,}",
+        size,
+        number_or_blank(source["tokens"][split], ","),
+        ratio,
+    ]
 
 
 def _print_source(name: str, source: SourceOverview, split: str) -> None:
-    found = source["lengths"]
+    lengths = source["lengths"]
     console.print(Text(f"\n{name}", style="bold"))
-    if found is None:
+    if lengths is None:
         console.print(f"no documents in {split}", style="dim")
         return
-    # How long its documents are.
-    part = found["documents"] < found["of_documents"]
-    count = (
-        f"{found['documents']:,} of {found['of_documents']:,}"
-        if part
-        else f"{found['documents']:,}"
-    )
+
+    # The lengths of its documents.
+    count = f"{lengths['documents']:,}"
+    if lengths["documents"] < lengths["of_documents"]:
+        count += f" of {lengths['of_documents']:,}"
     console.print(
-        f"{found['unit']} per document: median {found['median']:,}, mean {found['mean']:,.0f}, p99 "
-        f"{found['p99']:,}, "
-        f"max {found['max']:,} ({count} {split} documents)",
+        f"{lengths['unit']} per document: median {lengths['median']:,}, mean "
+        f"{lengths['mean']:,.0f}, p99 {lengths['p99']:,}, "
+        f"max {lengths['max']:,} ({count} {split} documents)",
         style="dim",
     )
-    for line in histogram(found["buckets"], max(10, min(BAR_COLUMNS, console.width - 40))):
+    columns = max(LEAST_BAR_COLUMNS, min(BAR_COLUMNS, console.width - 40))
+    for line in histogram(lengths["buckets"], columns):
         console.print(line)
-    # How one of them begins.
+
+    # The beginning of one document.
     sample = source["sample"]
-    if sample:
-        tokens = sample["tokens"]
-        start = sample["text"]
-        if tokens is not None and tokens["shown"]:
-            start = "".join(token["text"] for token in tokens["shown"])
-        more = " …" if sample["characters_shown"] < sample["characters"] else ""
+    if sample is not None:
         console.print(Text(f"{visible(sample['id'])}:", style="dim"))
-        console.print(Text(f"{visible(start)}{more}"), soft_wrap=False)
+        console.print(Text(_beginning(sample)), soft_wrap=False)
+
+
+def _beginning(document: ShownDocument) -> str:
+    """Return the text of the shown tokens, or of the shown characters, with `…` where it is cut."""
+    text = document["text"]
+    tokens = document["tokens"]
+    if tokens is not None and tokens["shown"]:
+        text = "".join(token["text"] for token in tokens["shown"])
+    if document["characters_shown"] < document["characters"]:
+        return f"{visible(text)} …"
+    return visible(text)
 
 
 def histogram(buckets: Sequence[Bucket], columns: int) -> list[str]:
-    """Return a line for each bucket: its range, its documents, a bar in eighths of a column (any
-    document shows)."""
-    most = max(bucket["documents"] for bucket in buckets)
+    """Return a line for each bucket: its range, its number of documents, a bar.
+
+    Bars are at most `columns` wide, in eighths of a column; any document makes its bar visible.
+    """
+    fullest = max(bucket["documents"] for bucket in buckets)
     ranges = [f"{bucket['from']:,} - {max(bucket['to'] - 1, 0):,}" for bucket in buckets]
-    widths = max(map(len, ranges)), len(f"{most:,}")
-    lines = []
+    range_width = max(map(len, ranges))
+    count_width = len(f"{fullest:,}")
+    lines: list[str] = []
     for bucket, name in zip(buckets, ranges, strict=True):
-        eighths = -(-bucket["documents"] * columns * 8 // most)
-        bar = "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
-        lines.append(f"  {name:>{widths[0]}}  {bucket['documents']:>{widths[1]},}  {bar}".rstrip())
+        full, eighths = divmod(-(-bucket["documents"] * columns * 8 // fullest), 8)
+        bar = "█" * full + EIGHTHS[eighths]
+        count = f"{bucket['documents']:>{count_width},}"
+        lines.append(f"  {name:>{range_width}}  {count}  {bar}".rstrip())
     return lines
 
 
+def _print_documents(chosen: Sequence[ShownDocument], with_ids: bool) -> None:
+    for place, document in enumerate(chosen):
+        if place > 0:
+            console.print()
+        _print_document(document, with_ids)
+
+
 def _print_document(document: ShownDocument, with_ids: bool) -> None:
-    # What it is and where it comes from.
+    # Its name, origin and size.
     tokens = document["tokens"]
-    meta = visible(document["meta"])
     console.print(
         Text(visible(document["id"]), style="bold"), Text(f"({document['split']})", style="dim")
     )
+    meta = visible(document["meta"])
     if len(meta) > META_CHARACTERS:
         meta = f"{meta[:META_CHARACTERS]} … (all of it: --json)"
     size = f"{document['text_bytes']:,} bytes, {document['characters']:,} characters"
@@ -209,56 +273,62 @@ def _print_document(document: ShownDocument, with_ids: bool) -> None:
         size += ", no tokens yet"
     else:
         size += f", {tokens['count']:,} tokens ({tokens['from']})"
-    origin = f"{visible(document['origin_file'])}, row {document['origin_row']}"
-    for name, value in (("from", origin), ("meta", meta), ("size", size)):
-        if not value:  # of ids that existed there is no meta
-            continue
-        console.print(Text(f"{name}  ", style="dim") + Text(value))
+    _print_fact("from", f"{visible(document['origin_file'])}, row {document['origin_row']}")
+    # Ids that existed already have no meta.
+    if meta:
+        _print_fact("meta", meta)
+    _print_fact("size", size)
+
     # Its text, with the ends of tokens where they are known.
-    has_colour = console.color_system is not None and not console.no_color
-    console.print(
-        Text(visible(document["text"], "↵\n"))
-        if tokens is None
-        else boundaries(tokens["shown"], has_colour)
-    )
-    if tokens is not None and len(tokens["shown"]) < tokens["count"]:
-        left = f"{tokens['count'] - len(tokens['shown']):,} more tokens"
-        console.print(f"… {left}; all: --characters {document['characters']}", style="dim")
-    elif tokens is None and document["characters_shown"] < document["characters"]:
-        left = f"{document['characters'] - document['characters_shown']:,} more characters"
+    left = ""
+    if tokens is None:
+        console.print(Text(visible(document["text"], "↵\n")))
+        if document["characters_shown"] < document["characters"]:
+            left = f"{document['characters'] - document['characters_shown']:,} more characters"
+    else:
+        has_colour = console.color_system is not None and not console.no_color
+        console.print(boundaries(tokens["shown"], has_colour))
+        if len(tokens["shown"]) < tokens["count"]:
+            left = f"{tokens['count'] - len(tokens['shown']):,} more tokens"
+    if left:
         console.print(f"… {left}; all: --characters {document['characters']}", style="dim")
     if with_ids and tokens is not None:
-        console.print(
-            Text("ids ", style="dim")
-            + Text(" ".join(str(token["id"]) for token in tokens["shown"]))
-        )
+        _print_fact("ids", " ".join(str(token["id"]) for token in tokens["shown"]), " ")
+
+
+def _print_fact(name: str, value: str, space: str = "  ") -> None:
+    console.print(Text(f"{name}{space}", style="dim") + Text(value))
 
 
 def boundaries(tokens: Sequence[ShownToken], has_colour: bool) -> Text:
-    """Return the text of tokens on backgrounds that alternate, or with `|` between them where there
-    is no colour.
+    """Return the text of tokens on backgrounds that alternate; without colour, with `|` between.
 
-    A line feed is `↵` and then a new line; the bytes of a token that is not whole characters are
+    A line feed is `↵` and then a new line. The bytes of a token that is not whole characters are
     `<E4>`, underlined.
     """
     text = Text(no_wrap=True)
     for place, token in enumerate(tokens):
-        if place and not has_colour:
-            text.append("|")
         style = ""
         if has_colour:
-            style = (
-                SPECIAL
-                if token["special"]
-                else STYLES[place % 2] + (" underline" if token["bytes"] else "")
-            )
-        for number, line in enumerate(visible(token["text"], "↵\n").split("\n")):
-            if number:
-                text.append(
-                    "\n"
-                )  # without a background, which some terminals would draw to the edge
+            style = _token_style(token, place)
+        elif place > 0:
+            text.append("|")
+        # Line feeds get no background, which some terminals would draw to the edge.
+        lines = visible(token["text"], "↵\n").split("\n")
+        for line in lines[:-1]:
             text.append(line, style)
+            text.append("\n")
+        text.append(lines[-1], style)
     return text
+
+
+def _token_style(token: ShownToken, place: int) -> str:
+    if token["special"]:
+        return SPECIAL
+    style = STYLES[place % 2]
+    if token["bytes"]:
+        style += " underline"
+    return style
 
 
 def _print_report(report: TokenizerReport) -> None:
@@ -273,13 +343,18 @@ def _print_report(report: TokenizerReport) -> None:
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print ready text, figures standing right. A terminal that is too narrow breaks the lines; no
-    figure is cut."""
-    shown = Table(box=None, pad_edge=False, header_style="dim")
-    for place, heading in enumerate(head):
-        stacked = heading.replace(" ", "\n") if place and console.width < ROOMY_COLUMNS else heading
-        width = max(map(len, [*stacked.split("\n"), *(row[place] for row in rows)]))
-        shown.add_column(stacked, justify="right" if place else "left", min_width=width)
+    """Print texts as a table, the first column aligned to the left, the others to the right.
+
+    A terminal that is too narrow breaks the lines, but cuts no figure.
+    """
+    headings = list(head)
+    if console.width < ROOMY_COLUMNS:
+        headings[1:] = [heading.replace(" ", "\n") for heading in headings[1:]]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for place, heading in enumerate(headings):
+        width = max(map(len, [*heading.split("\n"), *(row[place] for row in rows)]))
+        table.add_column(heading, justify="right", min_width=width)
+    table.columns[0].justify = "left"
     for row in rows:
-        shown.add_row(*map(Text, row))
-    console.print(shown)
+        table.add_row(*map(Text, row))
+    console.print(table)

@@ -1,5 +1,7 @@
-"""What `pipeline trace` prints. All that comes from documents passes `visible`, so that no text
-acts on the terminal."""
+"""What `pipeline trace` prints: the documents of a step, or the steps that saw a document.
+
+All text from documents passes `visible`, so that none of it can control the terminal.
+"""
 
 import json
 from pathlib import Path
@@ -7,11 +9,21 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.logs import console, note, print_json, visible
 from pipeline.sampling.trace import trace_document, trace_step
-from pipeline.sampling.trace_records import DocumentOrigin, TracedDocuments, TracedStep
+from pipeline.sampling.trace_records import (
+    ComparedChecksum,
+    DocumentOrigin,
+    TimeSeen,
+    TracedDocument,
+    TracedDocuments,
+    TracedRow,
+    TracedStep,
+)
 from pipeline.sampling.traced_run import open_run, read_run
 
 EXCERPT_CHARACTERS = 160
+"""Longer excerpts are cut."""
 META_CHARACTERS = 160
+"""Longer meta is cut."""
 
 
 def show_trace(
@@ -25,17 +37,26 @@ def show_trace(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Print the documents of a step, or the steps of a document. Raises UserError where not just
-    one is asked for."""
+    """Print the documents of a step, or the steps of a document.
+
+    `limit`: largest number of rows or times to print, 0 for all. Raises UserError unless exactly one
+    of `step` and `document` is given, and for options of the other one.
+    """
+    # The question.
     if (step is None) == (document is None):
         raise UserError(
             "say which: --step N lists the documents of a step, --document ID the steps that saw it"
         )
     if document is not None and (rank is not None or row is not None):
         raise UserError("--rank and --row narrow down --step; they do not go with --document")
+
+    # The answer. JSON is never cut.
     traced = read_run(open_run(run, overrides))
     if step is not None:
-        traced_step = trace_step(traced, step, rank, row, None if as_json else limit or None)
+        most_rows = limit or None
+        if as_json:
+            most_rows = None
+        traced_step = trace_step(traced, step, rank, row, most_rows)
         if as_json:
             print_json(traced_step)
         else:
@@ -45,68 +66,84 @@ def show_trace(
         if as_json:
             print_json(traced_documents)
         else:
-            _print_document(traced_documents, limit)
+            _print_documents(traced_documents, limit)
 
 
-def _print_step(found: TracedStep, limit: int) -> None:
+def _print_step(step: TracedStep, limit: int) -> None:
     # The step, and whether the data are still those that it saw.
-    rows = found["rows"]
-    data = found["data"]
-    made = f"made by {found['ranks']} ranks" if found["ranks"] else "not started"
-    state = "done" if found["done"] else "not done yet"
-    console.print(f"step {found['step']:,} ({state}, {made}): {found['row_count']:,} rows")
-    if data and data["same"] is not None:
-        console.print(
-            f"data checksum {data['checksum']}: "
-            + (
-                "as training logged it"
-                if data["same"]
-                else f"training logged {data['logged']}: other tokens stand here now"
-            )
-        )
+    state = "not done yet"
+    if step["done"]:
+        state = "done"
+    start = "not started"
+    if step["ranks"]:
+        start = f"made by {step['ranks']} ranks"
+    console.print(f"step {step['step']:,} ({state}, {start}): {step['row_count']:,} rows")
+    if step["data"] is not None and step["data"]["same"] is not None:
+        _print_checksum(step["data"])
+
     # Its rows, each with its documents.
-    for row in rows:
-        rank = "" if row["rank"] is None else f", rank {row['rank']}"
+    for row in step["rows"]:
+        _print_row(row)
+    _note_rest(step["row_count"], limit, "rows")
+
+
+def _print_checksum(data: ComparedChecksum) -> None:
+    verdict = f"training logged {data['logged']}: other tokens stand here now"
+    if data["same"]:
+        verdict = "as training logged it"
+    console.print(f"data checksum {data['checksum']}: {verdict}")
+
+
+def _print_row(row: TracedRow) -> None:
+    rank = ""
+    if row["rank"] is not None:
+        rank = f", rank {row['rank']}"
+    console.print(
+        f"\nrow {row['row']}{rank}: sample {row['sample']:,}, {row['source']}, epoch "
+        f"{row['epoch']}, "
+        f"sequence {row['sequence']:,}",
+        style="bold",
+    )
+    for part in row["documents"]:
         console.print(
-            f"\nrow {row['row']}{rank}: sample {row['sample']:,}, {row['source']}, epoch "
-            f"{row['epoch']}, "
-            f"sequence {row['sequence']:,}",
-            style="bold",
+            f"  {part['id']}  tokens {part['first']:,} to {part['end']:,} of {part['tokens']:,}"
         )
-        for part in row["documents"]:
-            console.print(
-                f"  {part['id']}  tokens {part['first']:,} to {part['end']:,} of {part['tokens']:,}"
-            )
-            _print_origin(part)
-            console.print(f"    {_cut(visible(part['excerpt']), EXCERPT_CHARACTERS)}", style="dim")
-    _say_what_is_left(found["row_count"], limit, "rows")
+        _print_origin(part)
+        console.print(f"    {_cut(visible(part['excerpt']), EXCERPT_CHARACTERS)}", style="dim")
 
 
-def _print_document(found: TracedDocuments, limit: int) -> None:
-    for document in found["documents"]:
+def _print_documents(answer: TracedDocuments, limit: int) -> None:
+    for document in answer["documents"]:
         console.print(document["id"], style="bold")
         _print_origin(document)
-        times = document["times"]
-        if document["held_out"]:
-            console.print("  held out for validation: never trained on")
-        elif not times:
-            console.print(
-                "  not seen in this run: its source has no weight, or the run ends before it comes"
-            )
-        else:
-            done = sum(time["done"] for time in times)
-            console.print(
-                f"  {document['tokens']:,} tokens; {done:,} of {len(times):,} times up to step "
-                f"{found['completed_steps']:,}"
-            )
-        for time in times[: limit or None]:
-            spans = ", ".join(f"{first:,} to {end:,}" for first, end in time["spans"])
-            state = "" if time["done"] else "  (not done yet)"
-            console.print(
-                f"  step {time['step']:,}, row {time['row']}, epoch {time['epoch']}: tokens "
-                f"{spans}{state}",
-            )
-        _say_what_is_left(len(times), limit, "times")
+        console.print(f"  {_times_in_words(document, answer['completed_steps'])}")
+        for time in document["times"][: limit or None]:
+            _print_time(time)
+        _note_rest(len(document["times"]), limit, "times")
+
+
+def _times_in_words(document: TracedDocument, completed_steps: int) -> str:
+    """Return how often training has read a document, or why it never will."""
+    times = document["times"]
+    if document["held_out"]:
+        return "held out for validation: never trained on"
+    if not times:
+        return "not seen in this run: its source has no weight, or the run ends before it comes"
+    done = sum(time["done"] for time in times)
+    return (
+        f"{document['tokens']:,} tokens; {done:,} of {len(times):,} times up to step "
+        f"{completed_steps:,}"
+    )
+
+
+def _print_time(time: TimeSeen) -> None:
+    spans = ", ".join(f"{first:,} to {end:,}" for first, end in time["spans"])
+    state = "  (not done yet)"
+    if time["done"]:
+        state = ""
+    console.print(
+        f"  step {time['step']:,}, row {time['row']}, epoch {time['epoch']}: tokens {spans}{state}"
+    )
 
 
 def _print_origin(part: DocumentOrigin) -> None:
@@ -116,10 +153,13 @@ def _print_origin(part: DocumentOrigin) -> None:
         console.print(f"    {visible(origin)}  {_cut(visible(meta), META_CHARACTERS)}")
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _cut(text: str, most_characters: int) -> str:
+    if len(text) <= most_characters:
+        return text
+    return text[: most_characters - 1] + "…"
 
 
-def _say_what_is_left(count: int, limit: int, what: str) -> None:
-    if limit and count > limit:
+def _note_rest(count: int, limit: int, what: str) -> None:
+    """Print how many rows or times the limit leaves out."""
+    if 0 < limit < count:
         note(f"{count - limit:,} more {what}: --limit 0 shows all, --json too")
