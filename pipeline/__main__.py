@@ -220,6 +220,7 @@ def inspect(
     run_file: RunFile,
     overrides: Overrides = None,
     *,
+    # Which documents; without these, all sources are described.
     source: Annotated[str | None, typer.Option(help="Only this source.", metavar="NAME")] = None,
     document: Annotated[
         int | None, typer.Option(help="Show the N-th document, from 0.", metavar="N")
@@ -233,10 +234,12 @@ def inspect(
         int | None, typer.Option(min=1, help="Show N documents of each source.", metavar="N")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for picking samples.")] = 1,
+    # How a document is printed.
     characters: Annotated[
-        int, typer.Option(min=1, help="Cut longer documents after this number.")
+        int, typer.Option(min=1, help="Cut documents after this number of characters.")
     ] = 2000,
     ids: Annotated[bool, typer.Option("--ids", help="Also print the token ids.")] = False,
+    # Other questions than about documents.
     tokenizer: Annotated[
         bool, typer.Option("--tokenizer", help="Measure the tokenizer and compare it with others.")
     ] = False,
@@ -266,12 +269,14 @@ def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,
     *,
+    # The question, which is one of these two.
     step: Annotated[
         int | None, typer.Option(help="List the documents of this step.", metavar="N")
     ] = None,
     document: Annotated[
-        str | None, typer.Option(help="List the steps that see it.", metavar="ID|URL")
+        str | None, typer.Option(help="List the steps that read this document.", metavar="ID|URL")
     ] = None,
+    # The part of the answer that is printed.
     rank: Annotated[
         int | None, typer.Option(help="Only this rank's rows of the step.", metavar="R")
     ] = None,

@@ -1,5 +1,7 @@
-"""Commands of two words: `pipeline checkpoints ...` and `pipeline benchmark ...`; imports happen
-when one runs."""
+"""Commands of two words: `pipeline checkpoints ...` and `pipeline benchmark ...`.
+
+Each command imports what it needs when it runs, so that `--help` stays fast.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ Overrides = Annotated[
 ]
 
 checkpoints = typer.Typer(
-    help="What a run has saved: list, verify, prune, convert.", no_args_is_help=True
+    help="List, verify, prune or convert the checkpoints of a run.", no_args_is_help=True
 )
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")]
 Step = Annotated[int | None, typer.Option(help="Only the checkpoint of this step.", metavar="N")]
@@ -22,7 +24,7 @@ Step = Annotated[int | None, typer.Option(help="Only the checkpoint of this step
 def list_checkpoints(
     run: Run, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Show every checkpoint: tokens, ZeRO stage, ranks, size, time; and folders that are none."""
+    """List all checkpoints: tokens, ZeRO stage, ranks, size, time; and broken folders."""
     from pipeline.cli import checkpoint_commands
 
     checkpoint_commands.list_checkpoints(_run_dir(run), json)
@@ -30,7 +32,7 @@ def list_checkpoints(
 
 @checkpoints.command("verify")
 def verify_checkpoints(run: Run, step: Step = None) -> None:
-    """Compare every byte with what was written."""
+    """Read every byte and compare it with the checksums in the manifests."""
     from pipeline.cli import checkpoint_commands
 
     checkpoint_commands.verify_checkpoints(_run_dir(run), step)
@@ -39,16 +41,18 @@ def verify_checkpoints(run: Run, step: Step = None) -> None:
 @checkpoints.command("prune")
 def prune_checkpoints(
     run: Run,
-    keep_last: Annotated[int, typer.Option(min=1, help="Newest that stay.")],
+    keep_last: Annotated[int, typer.Option(min=1, help="Number of newest checkpoints to keep.")],
     keep_every_steps: Annotated[
-        int | None, typer.Option(min=1, help="Multiples of it stay.", metavar="N")
+        int | None, typer.Option(min=1, help="Also keep every N-th step.", metavar="N")
     ] = None,
     keep_log_spaced: Annotated[
-        bool, typer.Option("--keep-log-spaced", help="1, 2, 4, 8, ... stay.")
+        bool, typer.Option("--keep-log-spaced", help="Also keep steps 1, 2, 4, 8, ...")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would be deleted.")
+    ] = False,
 ) -> None:
-    """Delete checkpoints; never before the newest has been verified."""
+    """Verify the newest checkpoint, then delete those that the options do not keep."""
     from pipeline.cli import checkpoint_commands
     from pipeline.config.run_sections import Checkpoint
 
@@ -61,43 +65,44 @@ def prune_checkpoints(
 @checkpoints.command("convert")
 def convert_checkpoint(
     run: Run,
-    output: Annotated[Path, typer.Option(help="Folder that is to be made.")],
+    output: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     step: Step = None,
 ) -> None:
-    """Write fp32 weights and moments, whole and by name, as safetensors: free of pickles, ranks and
-    ZeRO stages."""
+    """Write a checkpoint's fp32 weights and optimizer moments, whole and by name, as safetensors."""
     from pipeline.cli import checkpoint_commands
 
     checkpoint_commands.convert_checkpoint(_run_dir(run), step, output)
 
 
 def _run_dir(run: Path) -> Path:
+    """Return the folder of a run, which is given by that folder or by its run file."""
+    if run.is_dir():
+        return run
     from pipeline.config.run_file import load
 
-    return run if run.is_dir() else load(run).paths.run_dir
+    return load(run).paths.run_dir
 
 
 benchmarks = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+Rounds = Annotated[int, typer.Option(min=1, help="Measurements of each part; medians are printed.")]
 
 
 @benchmarks.command("tokenize")
 def benchmark_tokenize(
     run_file: RunFile,
     overrides: Overrides = None,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Measurements of each part; medians are shown.")
-    ] = 3,
+    rounds: Rounds = 3,
     repeat: Annotated[
-        int, typer.Option(min=1, help="Times that the documents stand in the large corpus.")
+        int, typer.Option(min=1, help="Copies of the documents in the large corpus.")
     ] = 10,
     megatron: Annotated[
-        Path | None, typer.Option(help="Checkout of Megatron-LM to compare with.")
+        Path | None, typer.Option(help="Folder of Megatron-LM's code, to compare with.")
     ] = None,
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "benchmark-tokenize.json"
     ),
 ) -> None:
-    """Text to tokens: MB/s of each part, what limits it, memory, core-hours for RedPajama-1T."""
+    """Measure tokenizing: MB/s and memory of each part, and core-hours for RedPajama-1T."""
     from pipeline.benchmarks import tokenize
     from pipeline.config.run_file import load
 
@@ -106,15 +111,12 @@ def benchmark_tokenize(
 
 @benchmarks.command("loader")
 def benchmark_loader(
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Measurements of each part; medians are shown.")
-    ] = 3,
+    rounds: Rounds = 3,
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "benchmark-loader.json"
     ),
 ) -> None:
-    """Tokens to batches: start-up at 2.4 TB, tokens/s from memory, waiting for slow files. Needs no
-    run file."""
+    """Measure the loader: start-up at 2.4 TB, tokens/s from memory, waiting for slow files."""
     from pipeline.benchmarks import loader
 
     loader.benchmark_loader(rounds, output)
@@ -125,21 +127,23 @@ def benchmark_recipe(
     run_file: RunFile,
     overrides: Overrides = None,
     rate: Annotated[
-        list[float] | None, typer.Option(help="Baseline's peak learning rates.")
+        list[float] | None, typer.Option(help="Peak learning rates to tune the baseline over.")
     ] = None,
     fraction: Annotated[
-        list[float] | None, typer.Option(help="Of the baseline's tokens, for the recipe.")
+        list[float] | None,
+        typer.Option(help="Fractions of the baseline's tokens to train the recipe on."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Of each, from train.seed on.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from train.seed on.")] = 3,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Trainings at a time; above 1 each has one rank.")
+        int, typer.Option(min=1, help="Trainings at a time; above 1, each has one rank.")
     ] = 1,
     baseline_sequences: Annotated[
-        int | None, typer.Option(min=1, help="In the baseline's batch; else as in the run file.")
+        int | None,
+        typer.Option(min=1, help="Sequences in the baseline's batch; default: as in the run file."),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where they are kept: run again to go on.")] = Path(
-        "benchmark-recipe"
-    ),
+    folder: Annotated[
+        Path, typer.Option(help="Folder of the trainings, which are kept: run again to resume.")
+    ] = Path("benchmark-recipe"),
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "benchmark-recipe.json"
     ),
@@ -147,8 +151,7 @@ def benchmark_recipe(
         "benchmark-recipe.svg"
     ),
 ) -> None:
-    """The run file's recipe against a tuned AdamW with cosine: tokens to the same loss. Trains some
-    16 times."""
+    """Compare the run file's recipe with a tuned AdamW: tokens to the same loss. Trains 16 times."""
     from pipeline.benchmarks import recipe
     from pipeline.config.run_file import load
 
@@ -161,16 +164,17 @@ def benchmark_recipe(
 
 @benchmarks.command("checkpoint")
 def benchmark_checkpoint(
-    rounds: Annotated[int, typer.Option(min=1, help="Saves of each kind; medians are shown.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Saves of each kind; medians are printed.")
+    ] = 3,
     folder: Annotated[
-        Path | None, typer.Option(help="Scratch folder on the disk in question.")
+        Path | None, typer.Option(help="Folder on the disk to measure; default: temporary files.")
     ] = None,
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "benchmark-checkpoint.json"
     ),
 ) -> None:
-    """What a save costs training, beside DeepSpeed's own save brought to the disk; 94 million
-    parameters on CPUs."""
+    """Measure what a save costs training, beside DeepSpeed's own save; 94 million parameters."""
     from pipeline.benchmarks import checkpoint
 
     checkpoint.benchmark_checkpoint(rounds, folder, output)
@@ -179,26 +183,29 @@ def benchmark_checkpoint(
 @benchmarks.command("train")
 def benchmark_train(
     run_file: Annotated[
-        Path | None, typer.Argument(metavar="[RUN.YAML]", help="Its model, else built-in ones.")
+        Path | None,
+        typer.Argument(metavar="[RUN.YAML]", help="Run file with the model; default: built-in."),
     ] = None,
     overrides: Overrides = None,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Measurements of each part; medians are shown.")
-    ] = 3,
+    rounds: Rounds = 3,
     preset: Annotated[
-        list[str] | None, typer.Option(help="On GPUs: shipped models; gpt3-125m, gpt3-1.3b.")
+        list[str] | None,
+        typer.Option(help="Presets to measure on GPUs; default: gpt3-125m and gpt3-1.3b."),
     ] = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="On GPUs: shipped templates; zero1, zero2, zero3.")
+        list[str] | None,
+        typer.Option(help="DeepSpeed templates to measure on GPUs; default: zero1, zero2, zero3."),
     ] = None,
     output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
         "benchmark-train.json"
     ),
 ) -> None:
-    """Our loop beside plain PyTorch, two ranks beside one; on GPUs MFU. Makes its own tokens."""
+    """Measure our loop beside plain PyTorch, and two ranks beside one; on GPUs, MFU."""
     from pipeline.benchmarks import train
     from pipeline.cluster.gpus import gpu_count
     from pipeline.config.run_file import load
 
-    config = load(run_file, overrides or []) if run_file else None
+    config = None
+    if run_file is not None:
+        config = load(run_file, overrides or [])
     train.benchmark_train(config, rounds, output, gpu_count(), preset or (), template or ())

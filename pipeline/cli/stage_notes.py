@@ -26,7 +26,7 @@ def note_not_asked(stage: Stage) -> None:
 
 
 def missing_file_lines(stage: Stage, config: RunConfig, state: StageState) -> list[str]:
-    """Return a line about missing files and how to get them back; none where a run repairs them."""
+    """Return a line about missing files and the remedy; none where the next run makes them again."""
     if state.kind != "done" or not state.missing_files:
         return []
     again = f"delete {stage.manifest_path(config)} and run `pipeline {stage.name}`"
@@ -34,7 +34,7 @@ def missing_file_lines(stage: Stage, config: RunConfig, state: StageState) -> li
         effect = "it makes all files of the stage again, the same ones if no text was added since"
     else:
         # Checkpoints: training them again costs too much to be started without being asked.
-        effect = "it goes on from the newest sound checkpoint"
+        effect = "it resumes from the newest sound checkpoint"
     return [
         f"{stage.name}: {stage.folder(config)}: {'; '.join(state.missing_files)}. Restore them "
         f"from a copy, or {again}: {effect}."
@@ -67,7 +67,7 @@ def warn_of_readers(stage: Stage, config: RunConfig) -> None:
     if readers:
         warn(
             f"{stage.name}: {config.paths.data_dir} is in use by {', '.join(map(str, readers))}, "
-            "which goes on with the files that it has open. Started again, a run refuses other "
-            "tokens than those that it began with: if this changes them, give it a paths.data_dir "
-            "of its own."
+            "which continues with the files that it has open. If this stage changes the tokens, "
+            "such a run cannot be resumed: it refuses other tokens than those that it began with. "
+            "To avoid that, use another paths.data_dir."
         )

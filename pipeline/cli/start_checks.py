@@ -1,6 +1,6 @@
-"""Checks before any work starts: what stages refuse, and folders that cannot be used.
+"""Checks before any work starts: the checks of the stages, and folders that cannot be used.
 
-Reads what each check reads; writes nothing.
+Writes nothing.
 """
 
 import os

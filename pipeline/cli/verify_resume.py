@@ -1,4 +1,4 @@
-"""`pipeline verify-resume`: prove on this machine that a killed and resumed run is the same run.
+"""`pipeline verify-resume`: test on this machine that a killed and resumed run is the same run.
 
 Trains a few steps of a run file undisturbed, and again with every process killed halfway. The
 killed run is resumed on the same number of ranks, and on another one. Each training is a `pipeline
@@ -148,10 +148,13 @@ def _table_row(
     ranks: int, resumed_ranks: int, difference: Difference, allowed: float, is_passed: bool
 ) -> tuple[str, ...]:
     numbers = (difference.loss, difference.weight, difference.moment, allowed)
+    verdict = FAILED
+    if is_passed:
+        verdict = PASSED
     return (
         f"{ranks} ranks, killed, {resumed_ranks} ranks",
         *(f"{number:.3g}" for number in numbers),
-        PASSED if is_passed else FAILED,
+        verdict,
     )
 
 
@@ -160,7 +163,7 @@ def _command_line_error(problem: str) -> ConfigError:
 
 
 def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> None:
-    """Raise ConfigError where `--other-ranks` is no other number, or not for this launcher."""
+    """Raise ConfigError where `--other-ranks` is the run's number, or the launcher sets it."""
     if other is None:
         return
     if other == ranks:
@@ -189,7 +192,7 @@ def run_difference(one: Path, other: Path) -> Difference:
     other_losses = {record["step"]: record["loss"] for record in read_metrics(other)}
     if losses.keys() != other_losses.keys():
         only_one = sorted(losses.keys() ^ other_losses.keys())
-        raise UserError(f"{one} and {other}: have trained other steps: {only_one}")
+        raise UserError(f"{one} and {other}: have not trained the same steps: {only_one}")
 
     loss = largest_of(_loss_gap(losses[step], other_losses[step]) for step in losses)
 
@@ -317,7 +320,8 @@ def _train(config: RunConfig, steps: int, ranks: int, home: Path) -> Path:
 def _link_or_copy(source: str, target: str) -> None:
     """Link files of checkpoints, which never change once they are complete; copy others."""
     if Path(source).parent.parent.name == "checkpoints":
-        with suppress(OSError):  # a file system without hard links
+        # Some file systems have no hard links.
+        with suppress(OSError):
             os.link(source, target)
             return
     shutil.copy2(source, target)
