@@ -19,7 +19,7 @@ MOST_PER_1000_LINES = {
     "walrus": 1.0,
     "ternary": 8.0,
     "line over 100 columns": 10.0,
-    "Any": 7.5,
+    "Any": 5.0,
 }
 """A reader pays for each: `a, b = x, y` is two statements in one, `:=` binds a name in the middle of
 another thought, a ternary is a branch that does not look like one."""
