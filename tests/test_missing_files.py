@@ -25,7 +25,7 @@ from pipeline.tokens.inspect import overview
 from pipeline.tokens.inspected_data import Question, open_data
 from pipeline.tokens.sample import Sample
 from pipeline.tokens.tokenize import tokenize
-from pipeline.tokens.tokenizer_report import sample
+from pipeline.tokens.tokenizer_report import measured_texts
 
 SETTINGS = ["prepare.validation_fraction=0.3", "prepare.shard_text_bytes=300"]
 
@@ -83,7 +83,7 @@ READERS: dict[str, Callable[[RunConfig, Path], object]] = {
     "inspect --id, trace --document": lambda config, documents: find_documents(
         documents, "u", ["web"]
     ),
-    "report": lambda config, documents: sample(documents, "web"),
+    "report": lambda config, documents: measured_texts(documents, "web"),
 }
 
 

@@ -22,7 +22,7 @@ from pipeline.store.layout import data_folder
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
 from pipeline.tokens.encode import load_reference
 from pipeline.tokens.tokenizer_json import read_description, special_token, unknown_of_model
-from pipeline.tokens.tokenizer_report import sample
+from pipeline.tokens.tokenizer_report import measured_texts
 
 SAMPLE_BYTES = 200_000
 """Bytes of text of one source, at most: a tenth of a second to encode."""
@@ -75,7 +75,7 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
     losses: dict[str, LostText] = {}
     for name, source in config.sources.items():
         if source.has_documents:
-            splits = sample(documents, name, SAMPLE_BYTES).values()
+            splits = measured_texts(documents, name, SAMPLE_BYTES).values()
             losses[name] = measure(fast, unknown, [text for split in splits for text in split])
 
     # Refuse the tokenizer where a source loses too much.

@@ -19,8 +19,9 @@ Measured on the same text, for every source and for all together:
 End-of-document tokens are not counted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypedDict
 
@@ -43,7 +44,6 @@ from pipeline.tokens.tokenizer_figures import (
     NamedFigures,
     PieceEntry,
     Sampled,
-    SampledSize,
     TextSize,
     TokenizerFigures,
     TokenizerReport,
@@ -173,8 +173,9 @@ def _measure(config: RunConfig) -> Measured:
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
     with_text = [name for name, source in config.sources.items() if source.has_documents]
-    texts = {name: sample(data_folder(config).documents, name) for name in with_text}
-    sizes = {name: _size(source) for name, source in texts.items()}
+    texts = {name: measured_texts(data_folder(config).documents, name) for name in with_text}
+    all_texts = {name: [*chain.from_iterable(splits.values())] for name, splits in texts.items()}
+    sizes = {name: _size(of_source) for name, of_source in all_texts.items()}
 
     # Count each tokenizer's ids in each source.
     work = len(files) * sum(size["bytes"] for size in sizes.values())
@@ -183,37 +184,33 @@ def _measure(config: RunConfig) -> Measured:
         done = 0
         for name, file in files.items():
             counts: dict[str, np.ndarray] = {}
-            for source, splits in texts.items():
-                counts[source] = count_ids(
-                    file, [text for split in splits.values() for text in split]
-                )
+            for source, of_source in all_texts.items():
+                counts[source] = count_ids(file, of_source)
                 done += sizes[source]["bytes"]
                 update(done, source)
-            reports.append({"name": name, **describe(pieces[name], counts, sizes)})
+            reports.append({"name": name, **_figures(pieces[name], counts, sizes)})
 
     # Describe the texts.
     own, *others = reports
-    held = {
-        name: _size({"held out": splits["validation"]})["bytes"] for name, splits in texts.items()
-    }
-    without = [name for name in config.sources if name not in texts]
-    of_sources: dict[str, SampledSize] = {
-        name: {**size, "held_out_bytes": held[name]} for name, size in sizes.items()
-    }
     sampled: Sampled = {
         "bytes_per_source_at_most": SAMPLE_BYTES,
         "characters_per_document_at_most": DOCUMENT_CHARACTERS,
-        "sources": of_sources,
-        "sources_without_text": without,
+        "sources": {
+            name: {**size, "held_out_bytes": _size(texts[name]["validation"])["bytes"]}
+            for name, size in sizes.items()
+        },
+        "sources_without_text": [name for name in config.sources if name not in texts],
     }
     return {"sample": sampled, "tokenizer": own, "compared": others}
 
 
-def sample(
+def measured_texts(
     documents_dir: Path, source: str, most_bytes: int = SAMPLE_BYTES
 ) -> dict[str, list[str]]:
-    """Return a source's texts to measure on by split, `most_bytes` of UTF-8 at most, the same ones
-    every time."""
+    """Return split -> texts of a source to measure on, the same ones every time.
+
+    Together they have at most `most_bytes` of UTF-8; held-out documents come first.
+    """
     left = most_bytes
     texts: dict[str, list[str]] = {}
     for split in ("validation", "train"):
@@ -225,27 +222,25 @@ def sample(
             if share == 0:
                 continue
             for text in _first_texts(paths[place * len(paths) // count]):
+                # "ignore" drops the first bytes of a character that the cut has divided.
                 encoded = text[:DOCUMENT_CHARACTERS].encode()[:share]
-                cut = encoded.decode(
-                    "utf-8", "ignore"
-                )  # without the rest of a character that was cut through
-                texts[split].append(cut)
-                share = share - len(encoded)
-                left = left - len(encoded)
+                texts[split].append(encoded.decode("utf-8", "ignore"))
+                share -= len(encoded)
+                left -= len(encoded)
                 if share <= 0:
                     break
     return texts
 
 
 def _first_texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a shard, with one row group in memory."""
     with open_shard(path) as shard:
         for group in range(shard.num_row_groups):
             for text in shard.read_row_group(group, columns=["text"])["text"]:
                 yield text.as_py()
 
 
-def _size(splits: dict[str, list[str]]) -> TextSize:
-    texts = [text for split in splits.values() for text in split]
+def _size(texts: Sequence[str]) -> TextSize:
     return {
         "documents": len(texts),
         "bytes": sum(len(text.encode()) for text in texts),
@@ -255,34 +250,36 @@ def _size(splits: dict[str, list[str]]) -> TextSize:
 
 
 def count_ids(file: Path, texts: Sequence[str]) -> np.ndarray:
-    """Return how often each id occurs in the texts as the reference encodes them, `(ids,)
-    int64`."""
+    """Return how often each id occurs in the texts, `(ids,) int64`.
+
+    Encodes with `tokenizers`, as the reference does. Raises DataError where the file is not a
+    tokenizer.
+    """
     try:
         encoder = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing narrower
         raise DataError(f"{file}: is not a fast tokenizer that can be read ({error})") from None
-    encoder.encode_special_tokens = True  # a special token's name inside a document is text
+    encoder.encode_special_tokens = True
     encoder.no_padding()
     encoder.no_truncation()
     counts = np.zeros(id_count(encoder), np.int64)
     for start in range(0, len(texts), BATCH_TEXTS):
-        encoded = encoder.encode_batch_fast(
-            list(texts[start : start + BATCH_TEXTS]), add_special_tokens=False
-        )
+        batch = list(texts[start : start + BATCH_TEXTS])
+        encoded = encoder.encode_batch_fast(batch, add_special_tokens=False)
         ids = np.fromiter((i for encoding in encoded for i in encoding.ids), np.int64)
-        found = np.bincount(ids, minlength=len(counts))
-        counts = (
-            np.pad(counts, (0, len(found) - len(counts))) + found
-        )  # where ids have gaps, they reach further
+        in_batch = np.bincount(ids, minlength=len(counts))
+        counts = np.pad(counts, (0, len(in_batch) - len(counts))) + in_batch
     return counts
 
 
-def describe(
+def _figures(
     pieces: Pieces, counts: dict[str, np.ndarray], sizes: Mapping[str, TextSize]
 ) -> TokenizerFigures:
-    """Return rates per source and over all, and the vocabulary. `counts`: source -> how often each
-    id occurs."""
-    # Counts of one length; ids without a piece, behind the vocabulary, are left out.
+    """Return the rates for each source and for all together, and a description of the vocabulary.
+
+    `counts`: source -> how often each id occurs, `(ids,)`. `sizes`: source -> its text.
+    """
+    # Counts of one length, without ids that have no piece behind the end of the vocabulary.
     ids = len(pieces.of_id)
     width = max([ids, *(len(count) for count in counts.values())])
     rows = {
@@ -290,23 +287,13 @@ def describe(
     }
     total = sum(rows.values(), np.zeros(ids, np.int64))
 
-    # The size of all texts.
-    together: TextSize = {
-        "documents": sum(size["documents"] for size in sizes.values()),
-        "bytes": sum(size["bytes"] for size in sizes.values()),
-        "characters": sum(size["characters"] for size in sizes.values()),
-        "words": sum(size["words"] for size in sizes.values()),
-    }
-
-    # What the vocabulary holds: unused, longest and most frequent pieces.
-    unused = [
-        i for i in range(ids) if total[i] == 0 and pieces.of_id[i] and i not in pieces.special
-    ]
+    # The longest and the most frequent pieces; special tokens are listed apart.
     plain = [i for i in range(ids) if pieces.of_id[i] and i not in pieces.special]
+    unused = [i for i in plain if total[i] == 0]
     length = {i: len(pieces.of_id[i].decode("utf-8", "replace")) for i in plain}
     longest = sorted(plain, key=lambda i: (-length[i], i))[:LISTED_PIECES]
     frequent = [int(i) for i in np.argsort(-total, kind="stable")[:LISTED_PIECES] if total[i]]
-    entry: dict[int, PieceEntry] = {
+    entries: dict[int, PieceEntry] = {
         i: {"id": i, "text": as_text(pieces.of_id[i])} for i in {*longest, *frequent}
     }
     return {
@@ -316,29 +303,40 @@ def describe(
         "single_byte_pieces": int(pieces.single_byte.sum()),
         "unused_in_sample": len(unused),
         "unused_share": len(unused) / max(len(plain), 1),
-        "longest_pieces": [{**entry[i], "characters": length[i]} for i in longest],
+        "longest_pieces": [{**entries[i], "characters": length[i]} for i in longest],
         "frequent_pieces": [
-            {**entry[i], "share": int(total[i]) / int(total.sum())} for i in frequent
+            {**entries[i], "share": int(total[i]) / int(total.sum())} for i in frequent
         ],
         "sources": {source: _rates(row, sizes[source], pieces) for source, row in rows.items()},
-        "all": _rates(total, together, pieces),
+        "all": _rates(total, _together(sizes.values()), pieces),
+    }
+
+
+def _together(sizes: Collection[TextSize]) -> TextSize:
+    return {
+        "documents": sum(size["documents"] for size in sizes),
+        "bytes": sum(size["bytes"] for size in sizes),
+        "characters": sum(size["characters"] for size in sizes),
+        "words": sum(size["words"] for size in sizes),
     }
 
 
 def _rates(counts: np.ndarray, size: TextSize, pieces: Pieces) -> TokenRates:
-    """Return one source's figures; None where there is nothing to divide by."""
+    """Return the rates on one text. `counts`: how often each id occurs in it, `(ids,)`."""
     tokens = int(counts.sum())
-
-    def per(amount: float, whole: float) -> float | None:
-        if whole:
-            return amount / whole
-        return None
-
+    fallback = int(counts[sorted(pieces.fallback)].sum())
+    single_bytes = int(counts[pieces.single_byte].sum())
     return {
         "tokens": tokens,
-        "bytes_per_token": per(size["bytes"], tokens),
-        "characters_per_token": per(size["characters"], tokens),
-        "tokens_per_word": per(tokens, size["words"]),
-        "byte_fallback_share": per(int(counts[sorted(pieces.fallback)].sum()), tokens),
-        "single_byte_share": per(int(counts[pieces.single_byte].sum()), tokens),
+        "bytes_per_token": _ratio(size["bytes"], tokens),
+        "characters_per_token": _ratio(size["characters"], tokens),
+        "tokens_per_word": _ratio(tokens, size["words"]),
+        "byte_fallback_share": _ratio(fallback, tokens),
+        "single_byte_share": _ratio(single_bytes, tokens),
     }
+
+
+def _ratio(amount: float, whole: float) -> float | None:
+    if whole:
+        return amount / whole
+    return None

@@ -1,10 +1,9 @@
-"""Files of data_dir against their manifests: a sample of every token file before training, every
-byte when asked to.
+"""Compare the files of data_dir with their manifests.
 
-The sampled check reads of a shard both sizes, the index's header and end, and 16 blocks of `.bin`
-and of `.idx`: at most 35 reads, on a slow file system many shards at once. It finds what is
-truncated, swapped, of another format or written over; a few wrong bytes between the blocks it does
-not find. Nothing is written.
+Before training, a sample of every token file is compared; when asked to, every byte. The sampled
+check reads both sizes of a shard, the index's header and end, and 16 blocks of `.bin` and of
+`.idx`: at most 35 reads, for many shards at once. It finds files that are missing, truncated, swapped, of
+another format or written over, but not a few wrong bytes between the blocks. Writes nothing.
 """
 
 import os
@@ -14,16 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, progress
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import Counts, TokenizeCounts
 from pipeline.store.files import file_record
 from pipeline.store.layout import DataFolder, manifest_path
+from pipeline.store.records import ListedFile, Manifest, content_of
 from pipeline.tokens import existing, existing_pairs
 from pipeline.tokens.indexed_dataset import (
     DTYPE_OF_CODE,
@@ -36,32 +37,29 @@ from pipeline.tokens.indexed_dataset import (
 )
 
 THREADS = 16
-"""Shards looked at at once: they wait for the file system, not for a core."""
+"""Shards that are checked at once: they wait for the file system, not for a core."""
 MOST_PROBLEMS = 20
-"""The sampled check stops there: the rest is most likely wrong in the same way."""
-
-Record = Mapping[str, Any]
+"""Problems after which the sampled check ends: the rest is most likely wrong in the same way."""
 
 
-def check_shard(tokens_dir: Path, name: str, manifest: Record) -> list[str]:
-    """Look at a sample of the pair `<source>/<shard>`.
+def check_shard(tokens_dir: Path, name: str, manifest: Manifest[TokenizeCounts]) -> list[str]:
+    """Check a sample of the pair `<source>/<shard>`.
 
-    Returns at most one line a file, the first thing that is wrong with it: path, found, expected,
-    remedy.
+    Returns at most one line for each file, about the first thing that is wrong with it: path, what
+    was found, what was expected, remedy.
     """
     data, index = (manifest["files"][f"{name}{suffix}"] for suffix in PAIR)
     dtype = np.dtype(manifest["counts"]["dtypes"][name.split("/")[0]])
 
-    def index_problem(path: Path, record: Record) -> str | None:
-        return _index_problem(path, dtype, data["bytes"], "link_to" in record) or _sample_problem(
-            path, record
-        )
+    def index_problem(path: Path, record: ListedFile) -> str | None:
+        problem = _index_problem(path, dtype, data["bytes"], "link_to" in record)
+        return problem or _sample_problem(path, record)
 
-    found = (
+    problems = (
         _file_problem(tokens_dir, f"{name}.bin", data, _sample_problem),
         _file_problem(tokens_dir, f"{name}.idx", index, index_problem),
     )
-    return [problem for problem in found if problem]
+    return [problem for problem in problems if problem]
 
 
 def check_sampled(
@@ -70,43 +68,42 @@ def check_sampled(
     threads: int = THREADS,
     part: tuple[int, int] = (0, 1),
 ) -> list[str]:
-    """Look at a sample of all shards of some sources, or of all, train and validation; returns
-    `check_shard`'s lines.
+    """Check a sample of all shards of all sources, or of some; return the lines of `check_shard`.
 
-    `part`: `(rank, ranks)`, of which the parts have no shard in common and all shards together.
-    Ends at MOST_PROBLEMS.
+    `part`: `(rank, ranks)`; the parts of all ranks have no shard in common, and cover all shards.
+    Ends at MOST_PROBLEMS. Raises DataError where `tokenize` has not finished.
     """
-    manifest = read_manifest(manifest_path(tokens_dir))
+    manifest: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens_dir))
     if manifest is None:
         raise DataError(f"{tokens_dir}: holds no finished tokens. Run `pipeline tokenize` first.")
     names = shard_names(manifest, sources)[part[0] :: part[1]]
     problems: list[str] = []
     pool = ThreadPoolExecutor(threads)
     try:
-        for looked_at, found in enumerate(
-            pool.map(partial(check_shard, tokens_dir, manifest=manifest), names), 1
-        ):
-            problems += found
-            if len(problems) >= MOST_PROBLEMS and looked_at < len(names):
-                left = f"{looked_at:,} of {len(names):,} shards were looked at"
+        of_shards = pool.map(partial(check_shard, tokens_dir, manifest=manifest), names)
+        for checked, of_shard in enumerate(of_shards, 1):
+            problems += of_shard
+            if len(problems) >= MOST_PROBLEMS and checked < len(names):
                 return [
                     *problems,
-                    f"{tokens_dir}: {left}. `pipeline inspect --verify` looks at every file.",
+                    f"{tokens_dir}: {checked:,} of {len(names):,} shards were looked at. "
+                    "`pipeline inspect --verify` looks at every file.",
                 ]
     finally:
         pool.shutdown(cancel_futures=True)
     return problems
 
 
-def shard_names(manifest: Record, sources: Sequence[str] | None = None) -> list[str]:
-    """Return `<source>/<shard>` of all pairs in a manifest, or of some sources, sorted."""
+def shard_names(
+    manifest: Manifest[TokenizeCounts], sources: Sequence[str] | None = None
+) -> list[str]:
+    """Return `<source>/<shard>` of all pairs in a manifest, or of those of some sources, sorted."""
     names = sorted(name.removesuffix(".bin") for name in manifest["files"] if name.endswith(".bin"))
     return [name for name in names if sources is None or name.split("/")[0] in sources]
 
 
 class BackgroundCheck:
-    """`check_sampled` in a thread, from construction on, beside whatever else a job does before its
-    first step."""
+    """`check_sampled` in a thread that starts at once, while a job prepares its first step."""
 
     def __init__(
         self, tokens_dir: Path, sources: Sequence[str] | None = None, part: tuple[int, int] = (0, 1)
@@ -119,8 +116,7 @@ class BackgroundCheck:
         self._thread.start()
 
     def finish(self) -> list[str]:
-        """Wait for the check and return its problems; what went wrong in the thread is raised
-        here."""
+        """Wait for the check and return its problems; raise the error that ended it, if any."""
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -131,38 +127,42 @@ class BackgroundCheck:
     ) -> None:
         try:
             self._problems = check_sampled(tokens_dir, sources, part=part)
-        except BaseException as error:  # raised where it is waited for
+        except BaseException as error:  # raised by `finish`
             self._error = error
 
 
 @dataclass(frozen=True)
 class FolderCheck:
-    """What reading a stage's folder gave."""
+    """Result of comparing a stage's folder with its manifest."""
 
     folder: Path
     files: int
-    """Read in full, where they have their size."""
+    """Files that were read in full, or had another size."""
     bytes: int
+    """Size of these files in the manifest."""
     seconds: float
     links: int
-    """Files of pairs that existed: only their identity and a sample were compared."""
+    """Files of pairs that existed already: only their identity and a sample were compared."""
     problems: tuple[str, ...]
+    """Lines of path, what was found, and the remedy."""
 
 
 def stage_folders(data_dir: Path) -> list[Path]:
-    """Return the folders that `check_fully` looks at, each with its manifest."""
+    """Return the folders that `check_fully` compares with their manifests."""
     data = DataFolder(data_dir)
     return [data.documents, data.tokenizer, data.tokens]
 
 
 def check_fully(data_dir: Path, threads: int = THREADS) -> list[FolderCheck]:
-    """Read every byte of the documents, the tokenizer and the tokens, of what is finished, with a
-    progress bar.
+    """Compare every byte of finished documents, tokenizer and tokens, with a progress bar.
 
-    Raises DataError where nothing is.
+    Raises DataError where no stage has finished.
     """
-    manifests = {folder: read_manifest(manifest_path(folder)) for folder in stage_folders(data_dir)}
-    finished = {folder: manifest for folder, manifest in manifests.items() if manifest is not None}
+    finished: dict[Path, Manifest[Counts]] = {}
+    for folder in stage_folders(data_dir):
+        manifest = read_manifest(manifest_path(folder))
+        if manifest is not None:
+            finished[folder] = manifest
     if not finished:
         raise DataError(
             f"{data_dir}: holds nothing that is finished. Run `pipeline prepare` first."
@@ -172,39 +172,47 @@ def check_fully(data_dir: Path, threads: int = THREADS) -> list[FolderCheck]:
     with progress("verify", total, "bytes") as update:
         add = _counter(update)
         return [
-            _check_folder(folder, manifest, threads, add) for folder, manifest in finished.items()
+            _check_folder(folder, manifest["files"], threads, add)
+            for folder, manifest in finished.items()
         ]
 
 
 def _check_folder(
-    folder: Path, manifest: Record, threads: int, add: Callable[[int], None]
+    folder: Path, files: Mapping[str, ListedFile], threads: int, add: Callable[[int], None]
 ) -> FolderCheck:
+    """Compare one folder with its manifest. `add`: gets the bytes of each block that is read."""
+    # Files of the stage itself are read in full.
     started = time.monotonic()
-    files = sorted(
-        (name, record) for name, record in manifest["files"].items() if "link_to" not in record
-    )
-    links = [name for name in manifest["files"] if "link_to" in manifest["files"][name]]
-    pairs = [name.removesuffix(".bin") for name in sorted(links) if name.endswith(".bin")]
+    own = {name: files[name] for name in sorted(files) if "link_to" not in files[name]}
+    look = partial(_content_problem, add=add)
 
-    def whole(item: tuple[str, Record]) -> str | None:
-        name, record = item
-        return _file_problem(folder, name, record, partial(_content_problem, add=add))
+    def own_problem(name: str) -> str | None:
+        return _file_problem(folder, name, own[name], look)
 
     with ThreadPoolExecutor(threads) as pool:
-        problems = [problem for problem in pool.map(whole, files) if problem]
-        problems += [
-            p
-            for found in pool.map(partial(check_shard, folder, manifest=manifest), pairs)
-            for p in found
-        ]
-    size = sum(record["bytes"] for _, record in files)
-    return FolderCheck(
-        folder, len(files), size, time.monotonic() - started, len(links), tuple(problems)
-    )
+        problems = [problem for problem in pool.map(own_problem, own) if problem]
+
+    # Pairs that existed already have no checksum of all their bytes.
+    links = sorted(files.keys() - own.keys())
+    pairs = [name.removesuffix(".bin") for name in links if name.endswith(".bin")]
+    if pairs:
+        problems += _check_pairs(folder, pairs, threads)
+    size = sum(record["bytes"] for record in own.values())
+    seconds = time.monotonic() - started
+    return FolderCheck(folder, len(own), size, seconds, len(links), tuple(problems))
+
+
+def _check_pairs(tokens_dir: Path, names: Sequence[str], threads: int) -> list[str]:
+    """Check a sample of some pairs."""
+    manifest: Manifest[TokenizeCounts] | None = read_manifest(manifest_path(tokens_dir))
+    assert manifest is not None, "the names are from this manifest"
+    with ThreadPoolExecutor(threads) as pool:
+        of_pairs = pool.map(partial(check_shard, tokens_dir, manifest=manifest), names)
+        return [*chain.from_iterable(of_pairs)]
 
 
 def _counter(update: Callable[[float, str], None]) -> Callable[[int], None]:
-    """Return a function for any thread that adds bytes to a progress bar."""
+    """Return a function that adds bytes to a progress bar; any thread may call it."""
     started = time.monotonic()
     lock = threading.Lock()
     done = 0
@@ -219,46 +227,49 @@ def _counter(update: Callable[[float, str], None]) -> Callable[[int], None]:
 
 
 def _file_problem(
-    folder: Path, name: str, record: Record, look: Callable[[Path, Record], str | None]
+    folder: Path, name: str, record: ListedFile, look: Callable[[Path, ListedFile], str | None]
 ) -> str | None:
-    """Return the line about a file that is missing, unreadable, of another size, or in which `look`
-    finds something."""
+    """Return the line about a file that differs from its record; None where it does not.
+
+    `look`: returns what is wrong with the content of a file that has its size.
+    """
     path = folder / name
     try:
         size = path.stat().st_size
-        found = (
-            f"has {size:,} bytes instead of {record['bytes']:,}"
-            if size != record["bytes"]
-            else look(path, record)
-        )
+        if size == record["bytes"]:
+            problem = look(path, record)
+        else:
+            problem = f"has {size:,} bytes instead of {record['bytes']:,}"
     except FileNotFoundError:
-        found = "is missing"
+        problem = "is missing"
     except OSError as error:
-        found = f"cannot be read ({error.strerror})"
-    if found:
-        return f"{path}: {found}. {_remedy(folder, name, record)}"
-    return None
+        problem = f"cannot be read ({error.strerror})"
+    if problem is None:
+        return None
+    return f"{path}: {problem}. {_remedy(folder, name, record)}"
 
 
-def _content_problem(path: Path, record: Record, add: Callable[[int], None]) -> str | None:
-    if file_record(path, add)["checksum"] != record["checksum"]:
+def _content_problem(path: Path, record: ListedFile, add: Callable[[int], None]) -> str | None:
+    """Read the whole file. `add`: gets the bytes of each block that is read."""
+    if file_record(path, add)["checksum"] != content_of(record):
         return "has other bytes than were written"
     return None
 
 
-def _sample_problem(path: Path, record: Record) -> str | None:
+def _sample_problem(path: Path, record: ListedFile) -> str | None:
+    """Compare the identity of a linked file, and blocks of any token file."""
     if "identity" in record and existing.identity(path.name, path) != record["identity"]:
         return "was changed or replaced since `pipeline tokenize` checked it"
-    if sample_checksum(path) != record["samples"]:
+    if sample_checksum(path) != record.get("samples"):
         return "has the size, but not the bytes, of the file that `pipeline tokenize` left there"
     return None
 
 
 def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) -> str | None:
-    """Look at an index's header and at where its last sequence ends.
+    """Check an index's header, and the end of its last sequence.
 
-    Others' files may go on behind what the header counts, and their last sequence need not lie
-    last.
+    An index from elsewhere may be longer than its header counts, and its last sequence need not be
+    at the end of `.bin`.
     """
     # The header: format, version, type of the ids.
     with path.open("rb", buffering=0) as file:
@@ -267,56 +278,66 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
         if magic != MAGIC or version != 1:
             return "does not begin as a Megatron indexed dataset (version 1)"
         if code not in DTYPE_OF_CODE or np.dtype(DTYPE_OF_CODE[code]) != dtype:
-            found = (
-                np.dtype(DTYPE_OF_CODE[code]).name if code in DTYPE_OF_CODE else "none of token ids"
-            )
-            return f"holds ids of type {found} (code {code}) instead of {dtype.name}"
+            name = "none of token ids"
+            if code in DTYPE_OF_CODE:
+                name = np.dtype(DTYPE_OF_CODE[code]).name
+            return f"holds ids of type {name} (code {code}) instead of {dtype.name}"
 
         # The size that the header's counts ask for.
         size = os.fstat(file.fileno()).st_size
         needed = HEADER.size + 12 * sequences + 8 * entries
         if size < needed or (size > needed and not is_link):
             return (
-                f"counts {sequences:,} sequences and {entries:,} document entries, {needed:,} bytes, "
-                f"and has {size:,}"
+                f"counts {sequences:,} sequences and {entries:,} document entries, {needed:,} "
+                f"bytes, and has {size:,}"
             )
 
         # Where the last sequence ends.
         end = 0
         if sequences:
-            lengths = HEADER.size
-            offsets = HEADER.size + 4 * sequences
-            length = int.from_bytes(
-                read_at(file.fileno(), 4, lengths + 4 * (sequences - 1)), "little"
-            )
-            end = int.from_bytes(read_at(file.fileno(), 8, offsets + 8 * (sequences - 1)), "little")
-            end += length * dtype.itemsize
+            last_length = HEADER.size + 4 * (sequences - 1)
+            last_offset = HEADER.size + 4 * sequences + 8 * (sequences - 1)
+            length = int.from_bytes(read_at(file.fileno(), 4, last_length), "little")
+            offset = int.from_bytes(read_at(file.fileno(), 8, last_offset), "little")
+            end = offset + length * dtype.itemsize
     if end > data_bytes or (end < data_bytes and not is_link):
         return f"has its last sequence end at byte {end:,} of a .bin of {data_bytes:,} bytes"
     return None
 
 
-def _remedy(folder: Path, name: str, record: Record) -> str:
-    """Say what makes a file right again: a finished stage looks at no file, a finished task at
-    sizes only."""
+def _remedy(folder: Path, name: str, record: ListedFile) -> str:
+    """Return how to repair a file.
+
+    A manifest has to be deleted, too: a finished stage checks no file, a finished task only sizes.
+    """
+    # Files that a stage writes are made again.
     path = folder / name
     manifest = manifest_path(folder)
     if folder.name == "tokenizer":
         return (
             f"Restore it from a copy, or delete {manifest}, then run `pipeline train-tokenizer`: "
-            "it makes all files of the "
-            f"tokenizer again, the same ones if no text was added since."
+            "it makes all files of the tokenizer again, the same ones if no text was added since."
         )
     if folder.name == "documents":
-        delete = f"{path} and {manifest}" if os.path.lexists(path) else f"{manifest}"
-        return f"Delete {delete}, then run `pipeline prepare`: it reads the raw files of that shard again."
+        delete = f"{manifest}"
+        if os.path.lexists(path):
+            delete = f"{path} and {manifest}"
+        return (
+            f"Delete {delete}, then run `pipeline prepare`: it reads the raw files of that shard "
+            "again."
+        )
     if "link_to" not in record or not path.is_symlink():
         return made_again(path)
-    source = name.split("/")[0]
-    split = name.split("/")[1].split("_")[0]
+
+    # A linked file belongs to the user: only its owner can restore it.
+    source, stem = name.split("/")
+    setting = f"sources.{source}.{existing_pairs.FIELDS[stem.split('_')[0]]}"
     restore = (
         f"It is a link to {record['link_to']}: restore that (`cp -p` keeps its time of change), or"
     )
     if not path.exists():
-        return f"{restore} take it out of sources.{source}.{existing_pairs.FIELDS[split]} and run `pipeline tokenize`."
-    return f"{restore} delete {path} and {manifest}, then run `pipeline tokenize`, to train on it as it is."
+        return f"{restore} take it out of {setting} and run `pipeline tokenize`."
+    return (
+        f"{restore} delete {path} and {manifest}, then run `pipeline tokenize`, to train on it as "
+        "it is."
+    )

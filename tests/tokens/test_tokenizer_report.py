@@ -20,7 +20,7 @@ from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.store.artifacts import differences, expected_inputs
 from pipeline.store.files import read_json, write_json
-from pipeline.tokens.tokenizer_report import compared_files, sample, tokenizer_report
+from pipeline.tokens.tokenizer_report import compared_files, measured_texts, tokenizer_report
 from pipeline.tokens.tokenizer_tables import piece_text, tables
 
 TEXT = "ab ab é\n"
@@ -82,12 +82,15 @@ def test_held_out_documents_come_first_and_the_limit_holds(tmp_path: Path) -> No
     write_documents(tmp_path, "web", "validation", ["aaaa", "bbbb"])
     write_documents(tmp_path, "web", "train", ["cccc", "dddd"])
     folder = tmp_path / "documents"
-    assert sample(folder, "web", 100) == {"validation": ["aaaa", "bbbb"], "train": ["cccc", "dddd"]}
-    assert sample(folder, "web", 10) == {"validation": ["aaaa", "bbbb"], "train": ["cc"]}
-    assert sample(folder, "web", 6) == {"validation": ["aaaa", "bb"], "train": []}
-    assert sample(folder, "other", 6) == {"validation": [], "train": []}
+    assert measured_texts(folder, "web", 100) == {
+        "validation": ["aaaa", "bbbb"],
+        "train": ["cccc", "dddd"],
+    }
+    assert measured_texts(folder, "web", 10) == {"validation": ["aaaa", "bbbb"], "train": ["cc"]}
+    assert measured_texts(folder, "web", 6) == {"validation": ["aaaa", "bb"], "train": []}
+    assert measured_texts(folder, "other", 6) == {"validation": [], "train": []}
     write_documents(tmp_path, "web", "validation", ["éé"])
-    assert sample(folder, "web", 3)["validation"] == ["é"]
+    assert measured_texts(folder, "web", 3)["validation"] == ["é"]
 
 
 def test_other_tokenizers_on_the_same_text(run_file: Path, tmp_path: Path) -> None:
