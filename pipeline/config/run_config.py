@@ -21,7 +21,7 @@ from pipeline.config.sections import (
     Schedule,
     Section,
     Source,
-    Tokenizer,
+    TokenizerSection,
     Tokens,
     Train,
 )
@@ -47,7 +47,7 @@ class RunConfig(Section):
     ids and figures."""
     prepare: Prepare = Prepare()
     """How raw text becomes documents: how much is held out, and what stops the stage."""
-    tokenizer: Tokenizer
+    tokenizer: TokenizerSection
     """How the vocabulary is learned, or which existing tokenizer is used."""
     tokens: Tokens = Tokens()
     """How documents become token ids."""

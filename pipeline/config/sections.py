@@ -70,7 +70,7 @@ class Prepare(Section):
     """Bytes of text after which a new Parquet shard is started."""
 
 
-class Tokenizer(Section):
+class TokenizerSection(Section):
     recipe: RecipeLocation | None = None
     """YAML file with fields of this section: the name of a shipped recipe, for example
     `sentencepiece-bpe-32k`, or a path, with a slash or a suffix. Fields that the run file sets

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline.errors import DataError, first_of
 from pipeline.store.pretrained_folders import open_weights
@@ -86,7 +86,7 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> GivenWei
     of another shape, and where the folder has no safetensors or brings code.
     """
     where = f"model.pretrained = {folder}"
-    transformers_logging.disable_progress_bar()
+    disable_progress_bar()
     model, loaded = open_weights(folder, where, architecture)
     problems = _listed(
         {

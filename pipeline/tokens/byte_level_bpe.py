@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
-from pipeline.config.sections import Tokenizer as TokenizerConfig
+from pipeline.config.sections import TokenizerSection
 
 PATTERNS = {
     # Source: the split pattern of Qwen2's tokenizer.json.
@@ -29,7 +29,7 @@ GPT-2's pattern is part of the library.
 """
 
 
-def train(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
+def train(texts: Iterator[str], config: TokenizerSection) -> Tokenizer:
     """Learn a vocabulary from texts; the end-of-document token gets id 0."""
     assert config.vocab_size is not None, "the run file is checked for it"
 

@@ -25,8 +25,7 @@ from pipeline.work.dask_workers import dask_client
 from pipeline.work.progress_board import ProgressBoard, Send, progress_board
 
 if TYPE_CHECKING:  # so that a command without workers need not import Dask
-    from distributed import Client
-    from distributed import Future as DaskFuture
+    import distributed
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -278,26 +277,27 @@ def _thread_pool(threads: int) -> Generator[ThreadPoolExecutor]:
         _stopping.clear()
 
 
-def _on_dask(client: "Client", tasks: Sequence[Task], records: Path) -> Iterator[FinishedTask]:
+def _on_dask(
+    client: "distributed.Client", tasks: Sequence[Task], records: Path
+) -> Iterator[FinishedTask]:
     """Run tasks on Dask workers and yield them as they finish. Raises WorkerLost."""
-    from distributed import KilledWorker
-    from distributed import as_completed as as_completed_on_dask
+    import distributed
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
     # Without a priority, Dask would run the last tasks first.
-    futures: dict[DaskFuture[TaskResult | UserError], Task] = {}
+    futures: dict[distributed.Future[TaskResult | UserError], Task] = {}
     for number, task in enumerate(tasks):
         key = f"{task.name}-{task.fingerprint}"
         future = client.submit(_execute_on_dask, task, records, key=key, priority=-number)
         futures[future] = task
 
-    for future in as_completed_on_dask(list(futures)):
+    for future in distributed.as_completed(list(futures)):
         # Without a reference to the future, Dask can forget its result.
         task = futures.pop(future)
         try:
             yield task, future.result()
-        except KilledWorker:
+        except distributed.KilledWorker:
             raise WorkerLost(
                 f"{task.name}: its worker process was killed several times in a row, most often "
                 "because memory ran out (a worker needs 1 GB and 6 times its largest document) or, "

@@ -16,7 +16,7 @@ import zstandard
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from pipeline.config.sections import Tokenizer as TokenizerConfig
+from pipeline.config.sections import TokenizerSection
 from pipeline.tokens import byte_level_bpe, sentencepiece_bpe
 from pipeline.tokens.encode import (
     SEPARATOR,
@@ -53,7 +53,7 @@ def real_texts() -> list[str]:
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an exported tokenizer of 2,000 ids."""
     path = tmp_path_factory.mktemp(request.param)
-    config = TokenizerConfig(kind=request.param, vocab_size=2000)
+    config = TokenizerSection(kind=request.param, vocab_size=2000)
     if request.param == "byte-level-bpe":
         write(byte_level_bpe.train(iter(real_texts()), config), path, END, None)
     else:

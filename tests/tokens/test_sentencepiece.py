@@ -12,7 +12,7 @@ import pytest
 import sentencepiece
 import tokenizers
 
-from pipeline.config.sections import Tokenizer
+from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError
 from pipeline.tokens import sentencepiece_bpe, sentencepiece_unigram
 from pipeline.tokens.kinds import sentencepiece_training
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bpe(folder: Path) -> Path:
     path = folder / "bpe.model"
-    config = Tokenizer(kind="sentencepiece-bpe", vocab_size=340)
+    config = TokenizerSection(kind="sentencepiece-bpe", vocab_size=340)
     path.write_bytes(sentencepiece_training.train(iter(texts(200)), config))
     return path
 
@@ -85,7 +85,7 @@ def bpe(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def unigram(folder: Path) -> Path:
     path = folder / "unigram.model"
-    config = Tokenizer(kind="sentencepiece-unigram", vocab_size=400)
+    config = TokenizerSection(kind="sentencepiece-unigram", vocab_size=400)
     path.write_bytes(sentencepiece_training.train(iter([*varied(200), *spaces(200)]), config))
     return path
 
@@ -298,7 +298,7 @@ def test_decoding_gives_the_text_back_but_for_the_symbol_of_a_space(
 
 @pytest.mark.parametrize("end", ["<|終 §|>", "the"])
 def test_a_special_token_written_out_is_text_whatever_its_characters(end: str) -> None:
-    config = Tokenizer(kind="sentencepiece-unigram", vocab_size=400, end_of_document=end)
+    config = TokenizerSection(kind="sentencepiece-unigram", vocab_size=400, end_of_document=end)
     model = parse_model(sentencepiece_training.train(iter(varied(200)), config))
     fast = sentencepiece_unigram.to_fast(model)
     fast.encode_special_tokens = True
@@ -317,7 +317,7 @@ def test_a_megabyte_without_a_space_comes_to_an_end(unigram: Path) -> None:
 
 @pytest.mark.parametrize(("pattern", "longest"), [("single-digits", 1), ("spaces", 5)])
 def test_digits_are_split_or_not(pattern: str, longest: int) -> None:
-    config = Tokenizer.model_validate(
+    config = TokenizerSection.model_validate(
         {"kind": "sentencepiece-bpe", "vocab_size": 340, "split_pattern": pattern}
     )
     model = parse_model(sentencepiece_training.train(iter(texts(200)), config))
@@ -325,7 +325,7 @@ def test_digits_are_split_or_not(pattern: str, longest: int) -> None:
 
 
 def test_training_twice_gives_the_same_model(unigram: Path) -> None:
-    config = Tokenizer(kind="sentencepiece-unigram", vocab_size=400)
+    config = TokenizerSection(kind="sentencepiece-unigram", vocab_size=400)
     assert (
         sentencepiece_training.train(iter([*varied(200), *spaces(200)]), config)
         == unigram.read_bytes()
@@ -333,7 +333,7 @@ def test_training_twice_gives_the_same_model(unigram: Path) -> None:
 
 
 def test_too_small_a_vocabulary_wants_a_larger_one() -> None:
-    config = Tokenizer(kind="sentencepiece-bpe", vocab_size=260)
+    config = TokenizerSection(kind="sentencepiece-bpe", vocab_size=260)
     with pytest.raises(DataError, match=r"tokenizer\.vocab_size = 260: .*Take a larger vocabulary"):
         sentencepiece_training.train(iter(texts(50)), config)
 

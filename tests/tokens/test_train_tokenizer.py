@@ -11,7 +11,7 @@ from helpers import run_stages
 
 from pipeline.config.kinds import TOKENIZER_KINDS
 from pipeline.config.run_file import load
-from pipeline.config.sections import Tokenizer
+from pipeline.config.sections import TokenizerSection
 from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import DataError
 from pipeline.logs import elapsed
@@ -191,7 +191,7 @@ DIGITS = "in 12345 x"
     ],
 )
 def test_what_no_token_reaches_across(pattern: str, pieces: list[str]) -> None:
-    config = Tokenizer.model_validate(
+    config = TokenizerSection.model_validate(
         {"kind": "byte-level-bpe", "vocab_size": 300, "split_pattern": pattern}
     )
     assert byte_level_bpe.train(iter([DIGITS] * 9), config).encode(DIGITS).tokens == pieces
@@ -241,7 +241,7 @@ def test_every_shipped_recipe_loads(run_file: Path, path: Path) -> None:
         )
     )
     recipe = load(run_file).tokenizer
-    assert set(read_yaml(path)) <= set(Tokenizer.model_fields) - {"recipe"}
+    assert set(read_yaml(path)) <= set(TokenizerSection.model_fields) - {"recipe"}
     assert path.name.startswith(recipe.kind)
     assert recipe.vocab_size is not None
     assert path.stem.endswith(f"-{recipe.vocab_size // 1000}k")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Tokenizer as TokenizerSection
+from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, note
 from pipeline.store.counts import LearnedFrom

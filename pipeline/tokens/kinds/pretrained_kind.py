@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Tokenizer
+from pipeline.config.sections import TokenizerSection
 from pipeline.tokens.kinds.tokenizer_kind import MadeTokenizer, TokenizerKind
 
 
@@ -12,7 +12,7 @@ class PretrainedTokenizer(TokenizerKind):
 
     is_learned = False
 
-    def wrong_settings(self, settings: Tokenizer) -> list[str]:
+    def wrong_settings(self, settings: TokenizerSection) -> list[str]:
         """Describe a missing path, and a size of the vocabulary: it has one already."""
         if settings.path is not None and settings.vocab_size is None:
             return []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Tokenizer as TokenizerSection
+from pipeline.config.sections import TokenizerSection
 from pipeline.tokens.kinds.learned import Learned, LearnedTokenizer
 from pipeline.tokens.kinds.tokenizer_kind import Encode
 

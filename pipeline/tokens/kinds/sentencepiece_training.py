@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import sentencepiece
 
 from pipeline.config.kinds import TOKENIZER_KINDS
-from pipeline.config.sections import Tokenizer as TokenizerConfig
+from pipeline.config.sections import TokenizerSection
 from pipeline.errors import DataError
 from pipeline.tokens.kinds.sentencepiece_model import SentencePieceModelKind
 
@@ -17,7 +17,7 @@ THREADS = 16
 vocabulary depends on this number."""
 
 
-def train(texts: Iterator[str], config: TokenizerConfig) -> bytes:
+def train(texts: Iterator[str], config: TokenizerSection) -> bytes:
     """Learn a vocabulary from texts; return the content of a SentencePiece `.model` file.
 
     No space is put in front of a text, and unknown characters become bytes. Raises DataError where

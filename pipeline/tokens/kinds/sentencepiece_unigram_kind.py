@@ -5,7 +5,7 @@ The ids are those of the fast tokenizer that is made from them.
 
 from pathlib import Path
 
-from pipeline.config.sections import Tokenizer as TokenizerSection
+from pipeline.config.sections import TokenizerSection
 from pipeline.tokens.kinds.learned import Learned, encode_with
 from pipeline.tokens.kinds.sentencepiece_model import SentencePieceModelKind
 from pipeline.tokens.kinds.tokenizer_kind import Encode

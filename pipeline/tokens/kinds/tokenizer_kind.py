@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.config.kinds import TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Tokenizer
+from pipeline.config.sections import TokenizerSection
 from pipeline.store.counts import LearnedFrom
 
 Encode = Callable[[str], list[int]]
@@ -38,7 +38,7 @@ class TokenizerKind(ABC):
     text. A pretrained one may lose some text."""
 
     @abstractmethod
-    def wrong_settings(self, settings: Tokenizer) -> list[str]:
+    def wrong_settings(self, settings: TokenizerSection) -> list[str]:
         """Describe each mistake in the section `tokenizer` of a run file, with its remedy."""
 
     @abstractmethod
