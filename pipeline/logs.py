@@ -17,11 +17,15 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, ParamSpec, TypedDict, TypeVar, Unpack
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod, RenderableType
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
+
+Arguments = ParamSpec("Arguments")
+ResultT = TypeVar("ResultT")
 
 INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Unicode categories printed as codes: controls, formats such as direction marks, surrogates, line
@@ -57,13 +61,35 @@ def _visible(character: str, newline: str, tab: str) -> str:
     return f"<U+{code:04X}>"
 
 
+class _ConsoleSettings(TypedDict, total=False):
+    """Arguments of `Console`."""
+
+    file: IO[str]
+    stderr: bool
+    soft_wrap: bool
+    force_terminal: bool
+    width: int
+
+
+class _TextOptions(TypedDict, total=False):
+    """Arguments of `Console.render_str`."""
+
+    style: str | Style
+    justify: JustifyMethod | None
+    overflow: OverflowMethod | None
+    emoji: bool | None
+    markup: bool | None
+    highlight: bool | None
+    highlighter: Callable[[str | Text], Text] | None
+
+
 class _Terminal(Console):
     """A console that prints text as it is: no markup, no emoji codes, no control characters."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Unpack[_ConsoleSettings]) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
 
-    def render_str(self, text: str, **options: Any) -> Text:
+    def render_str(self, text: str, **options: Unpack[_TextOptions]) -> Text:
         """Return a string as it will be printed, so that columns get the right width."""
         return super().render_str(harmless(text), **options)
 
@@ -130,19 +156,22 @@ def make_library_messages_visible() -> None:
     They may quote names and text from files.
     """
     sys.excepthook = print_traceback
-    make_record = logging.getLogRecordFactory()
-    format_warning = warnings.formatwarning
+    logging.setLogRecordFactory(_changing_result(logging.getLogRecordFactory(), _harmless_record))
+    warnings.formatwarning = _changing_result(warnings.formatwarning, harmless)
 
-    def harmless_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = make_record(*args, **kwargs)
-        # A message that does not fit its arguments stays as it is: logging reports that itself.
-        with suppress(TypeError, ValueError, KeyError):
-            record.msg = harmless(record.getMessage())
-            record.args = None
-        return record
 
-    logging.setLogRecordFactory(harmless_record)
-    warnings.formatwarning = lambda *args, **kwargs: harmless(format_warning(*args, **kwargs))
+def _changing_result(
+    function: Callable[Arguments, ResultT], change: Callable[[ResultT], ResultT]
+) -> Callable[Arguments, ResultT]:
+    return lambda *args, **kwargs: change(function(*args, **kwargs))
+
+
+def _harmless_record(record: logging.LogRecord) -> logging.LogRecord:
+    # A message that does not fit its arguments stays as it is: logging reports that itself.
+    with suppress(TypeError, ValueError, KeyError):
+        record.msg = harmless(record.getMessage())
+        record.args = None
+    return record
 
 
 def print_json(value: Any) -> None:
@@ -274,19 +303,12 @@ def progress(
         return
 
     # The time left follows from the recent rate, as in the plain lines.
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskProgressColumn,
-        TextColumn,
-    )
+    import rich.progress
 
     rate = RecentRate()
 
-    class TimeLeftColumn(ProgressColumn):
-        def render(self, task: Task) -> Text:
+    class TimeLeftColumn(rich.progress.ProgressColumn):
+        def render(self, task: rich.progress.Task) -> Text:
             seconds = None
             if not task.finished:
                 seconds = rate.seconds_left(time.monotonic(), total)
@@ -295,17 +317,18 @@ def progress(
                 clock = _as_on_a_clock(seconds)
             return Text(clock, style="progress.remaining")
 
-    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
+    description = rich.progress.TextColumn("{task.description}", markup=False)
+    columns: list[rich.progress.ProgressColumn] = [description]
     if has_bar:
-        columns.append(BarColumn(bar_width=30))
+        columns.append(rich.progress.BarColumn(bar_width=30))
     columns += [
-        TaskProgressColumn(),
-        TextColumn("{task.fields[detail]}", markup=False),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TextColumn("{task.fields[detail]}", markup=False),
         TimeLeftColumn(),
     ]
 
     # The bar is erased at its end: the stage's last line says what was made.
-    with Progress(*columns, console=messages, transient=True) as bar:
+    with rich.progress.Progress(*columns, console=messages, transient=True) as bar:
         task = bar.add_task(visible(label), total=total, detail="")
 
         def update(completed: float, detail: str = "") -> None:
