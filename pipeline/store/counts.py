@@ -1,5 +1,7 @@
-"""What each stage counts in its manifest, for `status`, the summary, the report and the stages
-after it."""
+"""Types of the counts that each stage writes into its manifest.
+
+`status`, the summary, the report and later stages read them. Reads and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +10,23 @@ from typing import NotRequired, TypedDict
 
 
 class Counts(TypedDict):
-    """What the counts of every stage hold."""
+    """The entry that the counts of every stage may have."""
 
     headline: NotRequired[str]
-    """The line that the stage ends with: what it made, held out, rejected."""
+    """The last line that the stage prints: what it made, held out, rejected."""
 
 
 class RejectedInFiles(TypedDict):
-    """The files that have rows rejected for one reason."""
+    """Files with rows that were rejected for one reason."""
 
     count: int
-    """Files."""
+    """Number of these files."""
     first: list[str]
-    """Names of the first of them."""
+    """Names of the first ones."""
 
 
 class LossCounts(TypedDict):
-    """What raw rows have lost."""
+    """Rows and values of raw files that did not become documents."""
 
     rejected: dict[str, int]
     """Reason -> rows."""
@@ -37,20 +39,20 @@ class LossCounts(TypedDict):
 
 
 class DocumentCounts(LossCounts):
-    """Documents that were made of raw rows, those of one task or of one source."""
+    """Documents made of raw rows, by one task or of one source."""
 
     documents: dict[str, int]
     """Split -> documents."""
     text_bytes: dict[str, int]
     """Split -> bytes of text in UTF-8."""
     broken_files: dict[str, str]
-    """File that could be read only in part -> why."""
+    """File that could be read only in part -> reason."""
     smallest_hash: float
-    """Smallest position of a document in the split, 0 to 1."""
+    """Smallest hash of a document, 0 to 1, which decides its split."""
     largest_hash: float
-    """Largest position of a document in the split, 0 to 1."""
+    """Largest hash of a document, 0 to 1."""
     crlf_line_ends: int
-    """CRLF line ends that became LF."""
+    """Line ends CRLF that became LF."""
 
 
 class PreparedSource(DocumentCounts):
@@ -61,7 +63,7 @@ class PreparedSource(DocumentCounts):
     empty_files: int
     """Files without content."""
     left_out: dict[str, int]
-    """Why files in the searched folders are no input -> files."""
+    """Reason why files in the searched folders are no input -> files."""
 
 
 class PrepareCounts(Counts):
@@ -93,13 +95,13 @@ class TokenizeCounts(Counts):
 
 
 class RowCounts(TypedDict):
-    """Rows that documents are packed into, those of one shard or of one source."""
+    """Rows that the documents of one shard or one source are packed into."""
 
     documents: int
     cut_documents: int
-    """Documents that no single row holds."""
+    """Documents that are in more than one row."""
     positions: int
-    """Places with a token to predict."""
+    """Positions with a token to predict."""
     pieces: int
     """Parts of documents, each in one row."""
     rows: int
@@ -109,7 +111,7 @@ class PaddedRowCounts(RowCounts):
     """Rows of one source."""
 
     padding_positions: int
-    """Places that hold nothing."""
+    """Positions without a token."""
 
 
 class PackCounts(Counts):
@@ -121,7 +123,7 @@ class PackCounts(Counts):
 
 
 class LineageEntry(TypedDict):
-    """One thing that a run has begun from: another run's checkpoint, or a pretrained model."""
+    """What a run began from: another run's checkpoint, or a pretrained model."""
 
     run: NotRequired[str]
     """Folder of the other run."""
@@ -136,14 +138,14 @@ class LineageEntry(TypedDict):
 
 
 class SampledSource(TypedDict):
-    """What one source gave to the text that a vocabulary was learned from."""
+    """The part of one source in the text that a vocabulary was learned from."""
 
     bytes: int
     documents: int
     document_bound_bytes: int
-    """Most bytes that one document could give."""
+    """Limit on the bytes of one document."""
     largest_document_bytes: int
-    """Most bytes that one document gave."""
+    """Bytes of the longest document, at most the limit."""
 
 
 class GigatokenProof(TypedDict):
@@ -153,7 +155,7 @@ class GigatokenProof(TypedDict):
     """Version of gigatoken."""
     strings_compared: int
     knows_it: NotRequired[bool]
-    """Whether it can encode for this kind of tokenizer."""
+    """Whether gigatoken can encode for this kind of tokenizer."""
     strings_that_differ: NotRequired[int]
     strings_that_differ_with_special_tokens_parsed: NotRequired[int]
 
@@ -174,7 +176,7 @@ class LearnedFrom(TypedDict, total=False):
     training_bytes: int
     """Bytes of text."""
     sample: dict[str, SampledSource]
-    """Source -> what it gave."""
+    """Source -> its part."""
 
 
 class TokenizerCounts(Counts, ExactnessProof):
@@ -188,32 +190,32 @@ class TokenizerCounts(Counts, ExactnessProof):
     training_bytes: int
     """Bytes of text that the vocabulary was learned from; 0 for a pretrained tokenizer."""
     sample: NotRequired[dict[str, SampledSource]]
-    """Source -> what it gave, where the vocabulary was learned."""
+    """Source -> its part; missing where no vocabulary was learned."""
     gigatoken: NotRequired[GigatokenProof]
     strings_that_sentencepiece_cuts_differently: NotRequired[int]
     lost_text: NotRequired[dict[str, dict[str, int]]]
-    """Source -> what a pretrained tokenizer does not give back, in pieces, ids and characters."""
+    """Source -> text that a pretrained tokenizer loses, in pieces, ids and characters."""
 
 
 class SourceOutlook(TypedDict):
-    """What a run reads of one source."""
+    """The part of one source in the samples of a run."""
 
     tokens: int
     rows: int
-    """Rows of one epoch."""
+    """Rows in one epoch."""
     samples: int
-    """Rows that the run consumes, of all epochs."""
+    """Rows that the run consumes, in all epochs."""
     epochs: float
     share: float
     """Fraction of the run's samples."""
     cut_documents: float | None
-    """Fraction of its documents that no single row holds; None where it has none."""
+    """Fraction of the source's documents that are in more than one row; None without documents."""
     padding: float
-    """Fraction of its rows' places that hold nothing."""
+    """Fraction of the positions in its rows that are without a token."""
 
 
 class DataOutlook(TypedDict):
-    """What a run reads, known before it trains."""
+    """The samples of a run, known before it trains."""
 
     packing: str
     """`data.packing`."""
@@ -229,7 +231,7 @@ class ParameterCounts(TypedDict):
 
 
 class ResultOfRun(Counts, ParameterCounts):
-    """What the ranks count of a run that is done. Losses are means over the targets."""
+    """Counts of a finished run, by its ranks. Losses are means over the targets."""
 
     step: int
     """Completed optimizer steps."""
@@ -240,27 +242,30 @@ class ResultOfRun(Counts, ParameterCounts):
     validation_loss: float | None
     """Nats per token; None where nothing is held out."""
     validation_loss_by_source: Mapping[str, float]
-    """Nats per token."""
+    """Source -> nats per token."""
     validation_bits_per_byte: float | None
-    """Bits per byte of text; None where nobody knows the bytes."""
+    """Bits per byte of text; None where the number of bytes is unknown."""
     validation_bits_per_byte_by_source: Mapping[str, float]
+    """Source -> bits per byte of its text."""
     unigram_entropy: float | None
     """Nats per token, of the validated targets."""
     unigram_entropy_by_source: Mapping[str, float]
-    """Nats per token."""
+    """Source -> nats per token."""
     ranks: int
     zero_stage: int
     device: str
     """Name of the device."""
     tokens_per_second: float
-    """Median over the steps, of all ranks together."""
+    """Median over the steps, for all ranks together."""
     mfu: float | None
-    """Median over the steps, a fraction of the devices' peak; None where that is not known."""
+    """Model FLOPs utilisation: median over the steps, a fraction of the devices' peak FLOPs.
+
+    None where that peak is unknown."""
     checkpoint: str
     """Folder of the last checkpoint."""
     lineage: list[LineageEntry]
     compiled_graphs: NotRequired[int]
-    """Graphs that the compiler has made, with `train.compile`."""
+    """Graphs that PyTorch's compiler has made, with `train.compile`."""
 
 
 class TrainCounts(ResultOfRun):
@@ -280,9 +285,11 @@ class ExportCounts(Counts):
     dtype: str
     """`precision.dtype`."""
     max_logit_difference: float
-    """Largest difference of a logit to the engine's."""
+    """Largest difference between a logit of the exported model and the engine's."""
     prompt: str
+    """`evaluation.prompt`."""
     continuation: str
+    """Text that the exported model writes after the prompt."""
 
 
 class TaskScore(TypedDict):
@@ -296,7 +303,7 @@ class TaskScore(TypedDict):
     items: int
     """Questions that were asked."""
     chance: float | None
-    """What guessing scores; None where a question has no choices."""
+    """Score of guessing; None where questions have no choices."""
 
 
 class BitsPerByte(TypedDict):

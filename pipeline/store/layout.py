@@ -1,7 +1,7 @@
-"""Where everything lies below the two roots: `paths.data_dir`, which many runs share, and
-`paths.run_dir`, which holds one run.
+"""Names every file and folder below the two roots.
 
-The only module that spells names of files and folders there. Nothing is read or written here.
+`paths.data_dir` is shared by many runs, `paths.run_dir` holds one run. No other module spells the
+names of files and folders there. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ if TYPE_CHECKING:  # so that `--help` need not import pydantic
     from pipeline.config.run_config import RunConfig
 
 MANIFEST = "manifest.json"
-"""Name of the file that a finished stage, or a complete checkpoint, writes last."""
+"""Name of the file that is written last into the folder of a stage or a checkpoint."""
 PACK_MANIFEST = "pack.manifest.json"
-"""Name of the manifest of `pack`, beside that of the index itself."""
+"""Name of the manifest of `pack`; MANIFEST beside it describes the packing index."""
 REPORT_MANIFEST = "report.manifest.json"
-"""Name of the manifest of `report`, whose output lies in the run folder itself."""
+"""Name of the manifest of `report`, which writes into the run folder itself."""
 LEASE = ".lease.json"
+"""Name of the file that names the holder of a root."""
 START_ORDER = ".start.json"
+"""Name of the file by which the supervisor gives orders to the ranks."""
 CHECKPOINT_PREFIX = "step_"
 RANK_PREFIX = "rank_"
 REJECTED = "rejected"
+"""Name of the folder of rejected rows, in a source's documents."""
 TASKS = "tasks"
+"""Name of the folder of the built-in tasks, in the folder of scores."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class DataFolder:
 
     @property
     def raw_local_machine(self) -> Path:
-        """Folder of `<slice>.jsonl.zst` and a manifest: text of this Python installation, gathered
-        by `prepare` once."""
+        """Folder of `<slice>.jsonl.zst` and a manifest: text of this Python installation.
+
+        Written by `prepare`, once.
+        """
         return self.path / "raw" / "local-machine"
 
     @property
@@ -61,13 +67,15 @@ class DataFolder:
 
     @property
     def tokenizer_statistics(self) -> Path:
-        """What the tokenizer does to the sources' text, measured for the report, JSON."""
+        """Measurements of the tokenizer on the sources' text, for the report, JSON."""
         return self.tokenizer / "statistics.json"
 
     @property
     def tokens(self) -> Path:
-        """Folder of `<source>/<shard>.bin`, `.idx` and `.doc`, Megatron indexed datasets, written
-        by `tokenize`."""
+        """Folder of Megatron indexed datasets, `<source>/<shard>.bin`, `.idx` and `.doc`.
+
+        Written by `tokenize`.
+        """
         return self.path / "tokens"
 
     @property
@@ -76,8 +84,10 @@ class DataFolder:
         return manifest_path(self.tokens)
 
     def packing(self, sequence_length: int) -> Path:
-        """Return the folder of `<source>/<shard>.rows` and a manifest of their own: the rows that
-        best-fit packs at one length, written by `pack`."""
+        """Return the folder of the packing index for one sequence length, written by `pack`.
+
+        Holds the rows that best-fit packs, `<source>/<shard>.rows`, and a manifest of the index.
+        """
         return self.path / "packing" / f"best-fit-{sequence_length}"
 
     def pack_manifest(self, sequence_length: int) -> Path:
@@ -86,17 +96,18 @@ class DataFolder:
 
     @property
     def readers(self) -> Path:
-        """Folder of one JSON file for each run that reads the data now, named by a hash of the
-        run's folder."""
+        """Folder of one JSON file for each run that reads the data now.
+
+        A file's name is a hash of the run's folder.
+        """
         return self.path / ".readers"
 
     def reader_mark(self, run_fingerprint: str) -> Path:
-        """Return the JSON file that names the folder of a run that reads the data now."""
+        """Return the JSON file with the folder of a run that reads the data now."""
         return self.readers / f"{run_fingerprint}.json"
 
     def passed_check(self, fingerprint: str) -> Path:
-        """Return the JSON file with what a check in a process of its own found out, where nothing
-        was wrong."""
+        """Return the JSON file with the facts that a passed check of its own process returned."""
         return self.path / ".checked" / f"{fingerprint}.json"
 
 
@@ -108,14 +119,12 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The run file with all settings resolved, YAML, written by the supervisor at each
-        start."""
+        """The run file with all settings resolved, YAML; the supervisor writes it at each start."""
         return self.path / "config.yaml"
 
     @property
     def settings(self) -> Path:
-        """The settings that may not change when the run is resumed, flat JSON, written by rank
-        0."""
+        """The settings that may not change on a resume, flat JSON, written by rank 0."""
         return self.path / "run.json"
 
     @property
@@ -125,7 +134,7 @@ class RunFolder:
 
     @property
     def data_outlook(self) -> Path:
-        """Epochs and unused text of each source, foreseen by the supervisor, JSON."""
+        """Epochs and unused text of each source, computed by the supervisor, JSON."""
         return self.path / "data.json"
 
     @property
@@ -135,23 +144,24 @@ class RunFolder:
 
     @property
     def launch_environment(self) -> Path:
-        """Lines `NAME=value` that the DeepSpeed launcher exports on other hosts, written by the
-        supervisor."""
+        """Lines `NAME=value` that the DeepSpeed launcher exports on other hosts.
+
+        Written by the supervisor.
+        """
         return self.path / "launch_environment"
 
     @property
     def start(self) -> Path:
-        """The present start of the ranks and whether they are to stop, JSON: the supervisor writes
-        it, all ranks read it.
+        """The current start of the ranks, and whether they must stop, JSON.
 
-        One file that is always there: network file systems show a change of it when it is opened,
-        but a new file only later.
+        The supervisor writes it, all ranks read it. The file always exists: network file systems
+        show a change when a file is opened, but a new file only later.
         """
         return self.path / START_ORDER
 
     @property
     def outcome(self) -> Path:
-        """How the last start of the ranks ended, JSON, written by a rank (see `store/outcome.py`)."""
+        """How the last start of the ranks ended, JSON, as `store/outcome.py` says; a rank writes it."""
         return self.path / "outcome.json"
 
     @property
@@ -166,21 +176,20 @@ class RunFolder:
 
     @property
     def events(self) -> Path:
-        """One JSON line for each event: starts, saves, resumes, rollbacks; written by ranks and
-        supervisor."""
+        """One JSON line for each event: starts, saves, rollbacks; ranks and supervisor append."""
         return self.path / "events.jsonl"
 
     def rollback(self, step: int, number: int) -> Path:
-        """Return the JSON file that names the documents of the steps which a rollback left out."""
+        """Return the JSON file with the documents of the samples that a rollback skips."""
         return self.path / "rollbacks" / f"{checkpoint_name(step)}_{number}.json"
 
     @property
     def heartbeats(self) -> Path:
-        """Folder of one file for each rank, with what its main thread does."""
+        """Folder of one file for each rank, which says what its main thread does."""
         return self.path / "heartbeat"
 
     def heartbeat(self, rank: int) -> Path:
-        """Return a rank's sign of life: one JSON line, rewritten in place."""
+        """Return a rank's heartbeat: one JSON line, rewritten in place."""
         return self.heartbeats / rank_name(rank)
 
     @property
@@ -190,7 +199,7 @@ class RunFolder:
 
     @property
     def stacks_request(self) -> Path:
-        """Empty file by which the supervisor asks all ranks for their stacks."""
+        """Empty file; where it exists, all ranks write their stacks. Made by the supervisor."""
         return self.stacks / "wanted"
 
     def stacks_of_rank(self, rank: int) -> Path:
@@ -212,7 +221,7 @@ class RunFolder:
         return self.logs / f"{rank_name(rank)}.log"
 
     def rank_logs(self) -> list[Path]:
-        """Return the logs of ranks that exist, in their order."""
+        """Return the logs of ranks that exist, in the order of the ranks."""
         return sorted(self.logs.glob(f"{RANK_PREFIX}*.log"))
 
     @property
@@ -222,7 +231,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of one folder for each checkpoint, and the manifest of `train`."""
+        """Folder with a folder for each checkpoint, and the manifest of `train`."""
         return self.path / "checkpoints"
 
     @property
@@ -241,13 +250,15 @@ class RunFolder:
 
     @property
     def wandb_run_id(self) -> Path:
-        """The id under which every part of the run is logged in W&B, text, written by rank 0."""
+        """Id of the run in W&B, the same for all its jobs, text, written by rank 0."""
         return self.path / "wandb" / "run_id"
 
     @property
     def export(self) -> Path:
-        """Folder of one transformers folder for each exported checkpoint, and the manifest of
-        `export`."""
+        """Folder with a transformers folder for each exported checkpoint.
+
+        Also holds the manifest of `export`.
+        """
         return self.path / "export"
 
     @property
@@ -270,10 +281,9 @@ class RunFolder:
         """Folder of the built-in tasks, `<task>.yaml` and `<task>.jsonl`, written by `evaluate`."""
         return self.evaluation / TASKS
 
-    def scores(self, piece: str) -> Path:
-        """Return the JSON file with what one piece of the evaluation found, written by
-        `evaluate`."""
-        return self.evaluation / f"{piece}.json"
+    def scores(self, name: str) -> Path:
+        """Return the JSON file with one result of `evaluate`, such as `shots_5`."""
+        return self.evaluation / f"{name}.json"
 
     @property
     def report(self) -> Path:
@@ -287,8 +297,10 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What a person calls the run: its folder, or the folder above one that is named `run`."""
-        return self.path.parent.name if self.path.name == "run" else self.path.name
+        """Name of the run for people: its folder's, or the next one above a folder named `run`."""
+        if self.path.name == "run":
+            return self.path.parent.name
+        return self.path.name
 
 
 def data_folder(config: RunConfig) -> DataFolder:
@@ -307,19 +319,20 @@ def manifest_path(folder: Path) -> Path:
 
 
 def rejected_rows(source_folder: Path) -> Path:
-    """Return the folder, in a source's documents, of samples of what `prepare` rejected, one JSON
-    lines file a task."""
+    """Return the folder of sample rows that `prepare` rejected, in a source's documents.
+
+    Holds one JSON lines file for each task.
+    """
     return source_folder / REJECTED
 
 
 def tokenizer_report_path(tokenizer: Path) -> Path:
-    """Return the JSON file, in the tokenizer's folder, with what was learned: sizes, special ids,
-    proofs."""
+    """Return the JSON file with the tokenizer's counts: sizes, special ids, proofs."""
     return tokenizer / "report.json"
 
 
 def lease_path(folder: Path) -> Path:
-    """Return the JSON file that says who holds a root, refreshed as long as the holder lives."""
+    """Return the JSON file that names the holder of a root, who renews it while it runs."""
     return folder / LEASE
 
 
@@ -329,36 +342,38 @@ def stage_seconds_path(root: Path, stage: str) -> Path:
 
 
 def task_records(folder: Path) -> Path:
-    """Return the folder, in a stage's folder, of one JSON file for each finished task."""
+    """Return the folder with a JSON file for each finished task, in a stage's folder."""
     return folder / ".tasks"
 
 
 def scheduler_file(folder: Path, step: str) -> Path:
-    """Return the JSON file, in a stage's folder, through which Dask's workers of a Slurm step find
-    their scheduler."""
+    """Return the JSON file by which Dask's workers of a Slurm step find their scheduler.
+
+    Lies in a stage's folder.
+    """
     return folder / f".dask-scheduler-{step}.json"
 
 
 def worker_logs(folder: Path) -> Path:
-    """Return the folder, in a stage's folder, of what Dask's workers under Slurm print."""
+    """Return the folder of what Dask's workers under Slurm print, in a stage's folder."""
     return folder / ".slurm-logs"
 
 
 def latest_path(checkpoints: Path) -> Path:
     """Return the text file that names the newest checkpoint, for people and other programs.
 
-    What a resume goes by are the checkpoints themselves.
+    A resume reads the checkpoints themselves.
     """
     return checkpoints / "latest"
 
 
 def unfinished_checkpoints(checkpoints: Path) -> Path:
-    """Return the folder of checkpoints that are being written, or were when the job was killed."""
+    """Return the folder of checkpoints that are not complete: being written, or of a killed job."""
     return checkpoints / ".partial"
 
 
 def checkpoint_name(step: int) -> str:
-    """Return the folder name of a checkpoint, which sorts by step."""
+    """Return the folder name of a checkpoint; names sort by step."""
     return f"{CHECKPOINT_PREFIX}{step:08d}"
 
 
@@ -377,5 +392,5 @@ def checkpoint_folders(checkpoints: Path) -> list[Path]:
 
 
 def rank_name(rank: int) -> str:
-    """Return how a rank's files are named, which sorts by rank."""
+    """Return the name that a rank's files begin with; names sort by rank."""
     return f"{RANK_PREFIX}{rank:05d}"
