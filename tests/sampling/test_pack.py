@@ -117,6 +117,7 @@ def test_what_is_finished_is_only_read(make_run: Callable[..., Path]) -> None:
         assert before == {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
         shutil.rmtree(task_records(folder))
         run_stages(run_file, ["pack"], PACKED)
+        assert read_packing(load(run_file)) == manifest
         shutil.rmtree(folder / "prose")
         with pytest.raises(LeaseError, match="in use by `another job`"):
             run_stages(run_file, ["pack"], PACKED)
