@@ -14,6 +14,7 @@ from pipeline.cluster.time_limit import (
     BATCH_SCRIPT_VARIABLE,
     GIVEN_UP,
     OUT_OF_TIME,
+    RECENT_SAVES,
     SPARE_SECONDS,
     TimeLimit,
     jobs_without_progress,
@@ -71,6 +72,16 @@ def test_it_stops_early_enough_for_what_it_has_seen(
     assert not TimeLimit(load(run_file), now - 10**6).is_near(), "there is none"
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(now + 60))
     assert TimeLimit(load(run_file, ["launch.time_limit='1:00:00'"]), now).end == now + 60
+
+
+def test_only_the_last_saves_of_earlier_starts_count(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    config = load(run_file, ["launch.time_limit='1:00:00'"])
+    for seconds in (500.0, 100.0, 7.0, *[2.0] * (RECENT_SAVES - 1)):
+        write_event(config.paths.run_dir, "save", step=1, seconds=seconds)
+    assert TimeLimit(config, time.time()).margin == SPARE_SECONDS + 2 * 7
 
 
 def test_jobs_are_counted_that_ended_without_a_new_checkpoint(tmp_path: Path) -> None:

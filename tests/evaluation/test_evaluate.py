@@ -353,16 +353,18 @@ def test_tasks_are_reported_as_they_were_asked(
 
 
 @pytest.mark.ranks
+@pytest.mark.parametrize("max_tokens", [10, 11])
 def test_questions_that_are_cut_without_examples_are_counted(
-    own: RunConfig, capsys: pytest.CaptureFixture[str]
+    own: RunConfig, max_tokens: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = own.paths.run_dir / "export" / "step_00000010"
-    write_model(folder, max_tokens=10)  # `Is 1 odd?` and ` yes`: 13 tokens, of which 12 are read
+    # `Is 1 odd?` and ` yes`: 13 tokens, of which 12 are read; with ` no` 11 are read.
+    write_model(folder, max_tokens=max_tokens)
     settings = own.evaluation.model_copy(update={"tasks": ("parity",), "shots": (0,)})
     evaluate(own.model_copy(update={"evaluation": settings}))
     result = read_json(own.paths.run_dir / "evaluation" / "shots_0.json")
     choices = [choice for question in QUESTIONS for choice in question["choices"]]
-    too_long = sum(len("Is 1 odd?") + len(f" {choice}") > 10 + 1 for choice in choices)
+    too_long = sum(len("Is 1 odd?") + len(f" {choice}") > max_tokens + 1 for choice in choices)
     assert result["provenance"]["cut_requests"] == {"parity": too_long}
     assert (
         f"k = 0: {too_long} of {len(choices)} sequences of parity were longer"

@@ -159,6 +159,14 @@ def test_a_holder_that_lost_its_lease_does_not_delete_the_new_one(tmp_path: Path
     assert json.loads((tmp_path / LEASE).read_text())["host"] == "node17"
 
 
+def test_a_holder_that_lost_its_lease_does_not_keep_the_new_one_alive(tmp_path: Path) -> None:
+    with Lease(tmp_path, "suspended for an hour") as lost:
+        path = foreign_lease(tmp_path, 1000)
+        lost._beat()
+        age = lease.heartbeat_age(path)
+        assert age is not None and age >= 1000
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(

@@ -16,10 +16,11 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.config.run_sections import Guard
 from pipeline.errors import UserError
+from pipeline.sampling.order import Order
 from pipeline.sampling.skipped import merge_ranges
 from pipeline.store.events import ROLLBACK, read_events
 from pipeline.store.metrics import read_metrics
-from pipeline.training.guard import apply_guards, deviations_above
+from pipeline.training.guard import apply_guards, deviations_above, suspected_samples
 
 MakeRun = Callable[..., Path]
 BATCH = 8
@@ -73,6 +74,18 @@ def test_updates_may_be_skipped_a_few_times_in_a_row() -> None:
     _, trouble = apply_guards(state, 3.0, False, settings)
     assert trouble is not None
     assert trouble.steps == 3
+
+
+def test_suspected_samples_by_hand(run_file: Path) -> None:
+    """Ten steps of four samples each."""
+    config = load(run_file)
+    order = Order(0, ("web",), np.array([40]), (), ())
+    assert suspected_samples(config, order, step=6, steps=2, checkpoint_step=0) == (16, 24)
+    assert suspected_samples(config, order, step=6, steps=2, checkpoint_step=3) == (16, 24)
+    assert suspected_samples(config, order, step=6, steps=2, checkpoint_step=5) == (20, 24)
+    assert suspected_samples(config, order, step=2, steps=5, checkpoint_step=0) == (0, 8)
+    skipping = order.skipping(((10, 14), (22, 24)))
+    assert suspected_samples(config, skipping, step=6, steps=2, checkpoint_step=3) == (20, 30)
 
 
 def test_ranges_are_united() -> None:

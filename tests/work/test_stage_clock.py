@@ -85,6 +85,13 @@ def test_jobs_with_other_inputs_count_where_their_work_was_taken_over(
     assert other.finish() == 7
 
 
+def test_jobs_with_two_other_inputs_count_both(clock: Clock, tmp_path: Path) -> None:
+    job(clock, tmp_path, "a", 100)
+    (task_records(tmp_path / "tokens") / "first.json").write_text("{}")
+    job(clock, tmp_path, "with more text", 20)
+    assert job(clock, tmp_path, "with still more text", 5).finish() == 125
+
+
 def test_a_run_that_grows_counts_what_it_took_before(clock: Clock, tmp_path: Path) -> None:
     assert job(clock, tmp_path, "1,000 steps", 60, grows=True).finish() == 60
     assert job(clock, tmp_path, "2,000 steps", 70, grows=True).finish() == 130
