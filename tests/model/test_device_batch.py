@@ -266,6 +266,9 @@ def test_architectures_that_keep_documents_apart_pass_the_check(
     check_document_mask(engine.module, length)
     assert torch.equal(torch.get_rng_state(), before)
     assert engine.module.training
+    engine.eval()
+    check_document_mask(engine.module, length)
+    assert not engine.module.training
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

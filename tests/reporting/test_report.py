@@ -85,6 +85,15 @@ def test_bits_per_byte_of_documents_and_of_validation_stand_apart(page: str) -> 
     assert row in page
 
 
+def test_the_size_of_a_source_counts_its_held_out_documents(page: str) -> None:
+    # 100,000 bytes of text in 28,800 + 1,200 tokens: 3.33 bytes a token.
+    row = "".join(
+        f'<td class="figure">{value}</td>'
+        for value in ("96", "4", "100.0 kB", "28,800", "1,200", "3.33", "2")
+    )
+    assert row in page
+
+
 def test_the_page_says_what_the_run_read(page: str) -> None:
     row = "".join(
         f'<td class="figure">{value}</td>'

@@ -21,6 +21,7 @@ def test_figures_are_printed(run_file: Path, capsys: pytest.CaptureFixture[str])
     print_summary(config)
     shown = capsys.readouterr().out
     for figure in (
+        "96 to train on, 4 held out (100.0 kB)",
         "3,443,136",
         "28,800 to train on, 1,200 held out",
         "4.000, 20.0% below the unigram entropy 5.000",
