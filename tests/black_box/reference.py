@@ -150,4 +150,10 @@ def observe_run(program: Program, folder: Path, run: str) -> dict[str, Any]:
         numbers[f"export/{export.name}"] = content
         for path in sorted(export.glob("*.json")):
             form[f"export/{export.name}/{path.name}"] = digest(path.read_bytes())
+    evaluation = run_dir / "evaluation"
+    for path in sorted(evaluation.glob("tasks/*.*")):
+        form[f"evaluation/tasks/{path.name}"] = digest(path.read_bytes())
+    for path in sorted(evaluation.glob("*.json")):
+        if path.name != "manifest.json":
+            numbers[f"evaluation/{path.name}"] = json.loads(path.read_text("utf-8"))["results"]
     return {"form": form, "numbers": numbers}
