@@ -80,6 +80,9 @@ spikes."""
 RESHARD = (*PACKED, "paths.run_dir=reshard", "launch.ranks=1")
 """A copy of the packed run, cut to its first checkpoint, finished by one rank."""
 
+SLICES = ("book", "c4", "github", "stackexchange", "wikipedia")
+"""Files of the real corpus that the quickstart reads, without `.jsonl.zst`."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -193,6 +196,24 @@ def run_reshard(folder: Path, program: Program) -> None:
     """Finish the first half of the packed run on one rank instead of two."""
     cut_to_first_checkpoint(folder / "packed", folder / "reshard")
     program(folder, "train", "run.yaml", *RESHARD)
+
+
+def run_quickstart(folder: Path, program: Program, corpus: Path) -> None:
+    """Run the quickstart with all its settings, from text to report, on a corpus of five slices
+    instead of the text that comes with Python."""
+    sources = {
+        name: {"kind": "jsonl", "paths": [str(corpus / f"{name}.jsonl.zst")]} for name in SLICES
+    }
+    program(
+        folder,
+        "run",
+        "ROOT/jobs/quickstart.yaml",
+        f"sources={json.dumps(sources)}",
+        f"data.mixture={json.dumps(dict.fromkeys(SLICES, 0.2))}",
+        "paths.data_dir=data",
+        "paths.run_dir=quickstart",
+        "launch.ranks=2",
+    )
 
 
 def cut_to_first_checkpoint(run: Path, copy: Path) -> None:

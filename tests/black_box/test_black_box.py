@@ -2,7 +2,8 @@
 offered, refused and made.
 
 Nothing of the pipeline is imported, so no redesign of its insides can change what is compared.
-`record.py` wrote the file.
+`record.py` wrote the file, and observed_quickstart.json, which needs a real corpus: the folder that
+PIPELINE_TEST_QUICKSTART_CORPUS names.
 """
 
 import io
@@ -19,12 +20,22 @@ from typing import Any
 import pytest
 from allowed import ADDED_COMMANDS
 from mistakes import MISTAKES
-from record import OBSERVED, observe
+from record import (
+    OBSERVED,
+    OBSERVED_QUICKSTART,
+    QUICKSTART_CORPUS,
+    digests_of_corpus,
+    observe,
+    observe_quickstart,
+)
 from reference import files_of_data, kind_of_machine, offered, steps_of, tensors
 from scenarios import PACKED, ROOT, Program, make_corpus, write_run_file
 
 observed = json.loads(OBSERVED.read_text())
+observed_quickstart = json.loads(OBSERVED_QUICKSTART.read_text())
 STAGES = ("prepare", "train-tokenizer", "tokenize", "train", "export", "evaluate", "report")
+FOLDERS = ("pipeline", "ds_configs", "tokenizer", "jobs")
+"""All of a checkout that a program here needs."""
 LONG = ("paths.run_dir=long", "train.train_tokens=102400", "checkpoint.save_every_steps=20")
 """A run of 200 steps, long enough to be killed in its middle."""
 
@@ -90,7 +101,7 @@ def test_text_becomes_the_same_documents_and_tokens(corpus: Path, program: Progr
 def old(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Return the pipeline of the commit that wrote observed.json."""
     archive = subprocess.run(
-        ["git", "-C", ROOT, "archive", observed["commit"], "pipeline", "ds_configs", "tokenizer"],
+        ["git", "-C", ROOT, "archive", observed["commit"], *FOLDERS],
         capture_output=True,
         check=False,
     )
@@ -132,6 +143,28 @@ def test_every_run_has_the_same_numbers(
         expected = observe(old, tmp_path_factory.mktemp("expected"))["numbers"]
     for run, numbers in expected.items():
         assert made[1]["numbers"][run] == numbers, run
+
+
+@pytest.mark.ranks
+@pytest.mark.full
+def test_the_quickstart_makes_the_same_of_a_real_corpus(
+    program: Program, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if not QUICKSTART_CORPUS:
+        pytest.skip("the quickstart was not run: PIPELINE_TEST_QUICKSTART_CORPUS is not set")
+    corpus = Path(QUICKSTART_CORPUS).resolve()
+    assert digests_of_corpus(corpus) == observed_quickstart["corpus"], "it was recorded on another"
+    (tmp_path / "new").mkdir()
+    made = observe_quickstart(program, tmp_path / "new", corpus)
+    for part in ("data", "form"):
+        assert made[part] == observed_quickstart[part]
+
+    numbers = observed_quickstart["numbers"].get(kind_of_machine())
+    if numbers is None:
+        old = request.getfixturevalue("old")
+        (tmp_path / "old").mkdir()
+        numbers = observe_quickstart(old, tmp_path / "old", corpus)["numbers"]
+    assert made["numbers"] == numbers
 
 
 @pytest.mark.ranks
