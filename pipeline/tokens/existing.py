@@ -50,14 +50,15 @@ def pair_tasks(
             "end_of_document": end,
         }
         files = [
-            [str(file), identity(pair.name + suffix, file)] for suffix, file in pair.files.items()
+            [str(file), link_identity(pair.name + suffix, file)]
+            for suffix, file in pair.files.items()
         ]
         # Work is measured in the bytes that are read.
         most_read = SAMPLED_PLACES * SAMPLED_IDS * MOST_BYTES_OF_AN_ID
         size = min(pair.files[".bin"].stat().st_size, most_read)
         # One less: `tokenize` had a version before it took pairs.
         key = fingerprint([versions.TOKENIZE - 1, files, vocab_size, end])
-        tasks.append(Task(f"{pair.source}~{pair.name}", take_over, arguments, key, size))
+        tasks.append(Task(f"{pair.source}~{pair.name}", link_pair, arguments, key, size))
     return tasks
 
 
@@ -74,7 +75,7 @@ class LinkedPair(TokenCounts):
     """Path below the stage's folder -> record of the link."""
 
 
-def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> LinkedPair:
+def link_pair(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -> LinkedPair:
     """Check a pair and link it.
 
     Raises DataError where the pair is not an indexed dataset, or has ids of another tokenizer.
@@ -95,7 +96,7 @@ def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -
         temporary.replace(link)
         records[f"{pair.source}/{link.name}"] = {
             "bytes": file.stat().st_size,
-            "identity": identity(link.name, file),
+            "identity": link_identity(link.name, file),
             "samples": sample_checksum(file),
             "link_to": str(file),
         }
@@ -114,7 +115,7 @@ def take_over(pair: Pair, folder: Path, vocab_size: int, end_of_document: int) -
     }
 
 
-def settle(
+def types_of_sources(
     pairs: Mapping[str, Sequence[Pair]],
     results: Mapping[str, LinkedPair],
     tokenizer: TokenizerCounts,
@@ -158,7 +159,7 @@ def settle(
     return dtypes
 
 
-def identity(name: str, file: Path) -> str:
+def link_identity(name: str, file: Path) -> str:
     """Return a text in place of a checksum, which changes when the file is replaced or written to.
 
     The text does not depend on the folder of the file. `name`: name of the link to the file.

@@ -84,7 +84,7 @@ class ExistingPairs(SourceKind):
         return iter(())
 
 
-def inventory(config: RunConfig) -> dict[str, str]:
+def pair_inventory(config: RunConfig) -> dict[str, str]:
     """Describe every existing pair for the stage's fingerprint.
 
     What is wrong with a source's pairs is described instead of them: its message differs from any

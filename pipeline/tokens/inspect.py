@@ -29,8 +29,8 @@ from pipeline.tokens.inspected_data import (
     ShownToken,
     ShownTokens,
     SourceOverview,
-    lengths,
-    spread,
+    measure_lengths,
+    spread_evenly,
 )
 from pipeline.tokens.pieces import Pieces, as_text
 
@@ -63,7 +63,7 @@ def overview(data: Data, question: Question) -> Overview:
             "text_bytes": sizes,
             "tokens": tokens,
             "bytes_per_token": {split: _ratio(sizes[split], tokens[split]) for split in SPLITS},
-            "lengths": lengths(data, source, question.split),
+            "lengths": measure_lengths(data, source, question.split),
             "sample": next(_picked(shown, source, short, 1), None),
         }
     return {
@@ -130,7 +130,7 @@ def _picked(data: Data, source: str, question: Question, count: int) -> Iterator
 
     One seed picks the same documents every time.
     """
-    paths = spread(data.shards(source, question.split), MOST_SHARDS)
+    paths = spread_evenly(data.shards(source, question.split), MOST_SHARDS)
     total = sum(map(_rows, paths))
     generator = random.Random(f"{question.seed}/{source}")
     for number in sorted(generator.sample(range(total), min(count, total))):

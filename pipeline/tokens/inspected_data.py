@@ -241,7 +241,7 @@ def _were_made_from(
     )
 
 
-def lengths(data: Data, source: str, split: str) -> Lengths | None:
+def measure_lengths(data: Data, source: str, split: str) -> Lengths | None:
     """Return how long the documents of a split are; None where it has none.
 
     In tokens where there are token files, else in bytes of text. Buckets are powers of two:
@@ -254,7 +254,7 @@ def lengths(data: Data, source: str, split: str) -> Lengths | None:
         parts = list(_text_lengths(paths))
     else:
         unit = "tokens"
-        prefixes = map(data.token_prefix, spread(paths, MOST_SHARDS))
+        prefixes = map(data.token_prefix, spread_evenly(paths, MOST_SHARDS))
         parts = [indexed_dataset.read(prefix).document_lengths() for prefix in prefixes]
     sizes = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
     if not len(sizes):
@@ -287,7 +287,7 @@ def lengths(data: Data, source: str, split: str) -> Lengths | None:
 
 def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
     """Yield the lengths in bytes of the texts in the first row groups of TEXT_SHARDS shards."""
-    chosen = spread(paths, TEXT_SHARDS)
+    chosen = spread_evenly(paths, TEXT_SHARDS)
     for path in chosen:
         left = TEXT_BYTES // len(chosen)
         with open_shard(path) as shard:
@@ -300,7 +300,7 @@ def _text_lengths(paths: Sequence[Path]) -> Iterator[np.ndarray]:
                     break
 
 
-def spread(paths: Sequence[Path], most: int) -> list[Path]:
+def spread_evenly(paths: Sequence[Path], most: int) -> list[Path]:
     """Choose at most `most` paths, evenly from the first to the last."""
     count = min(len(paths), most)
     return [paths[place * len(paths) // count] for place in range(count)]

@@ -21,7 +21,7 @@ from pipeline.tokens.sentencepiece_file import (
 
 def why_not(model: SentencePieceModel) -> str | None:
     """Return why a model has no exact fast form here; None where it has one."""
-    symbols = [model.pieces[i] for i in model.ids_of(USER_DEFINED)]
+    # Only BPE has one search that both libraries do in the same way.
     if model.model_type == "unigram":
         return (
             "it is a unigram model, whose ids SentencePiece finds in single precision, with "
@@ -29,6 +29,8 @@ def why_not(model: SentencePieceModel) -> str | None:
         )
     if model.model_type != "bpe":
         return f"it is a {model.model_type} model, which has no fast form"
+
+    # A fast tokenizer has other means to change the text before it is cut.
     if model.rewrites:
         return (
             f"it rewrites text (normaliser {model.normalizer}) by rules that a fast tokenizer "
@@ -39,6 +41,9 @@ def why_not(model: SentencePieceModel) -> str | None:
             "it treats spaces in a way that has no fast form (space as suffix, or spaces not "
             "escaped)"
         )
+
+    # In a fast tokenizer, every piece can be merged.
+    symbols = [model.pieces[i] for i in model.ids_of(USER_DEFINED)]
     if model.ids_of(UNUSED):
         return "it has unused pieces, which merges would pass through"
     if symbols and (model.dummy_prefix or model.remove_extra_spaces):

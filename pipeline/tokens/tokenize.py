@@ -74,7 +74,7 @@ def tokenize(config: RunConfig) -> Result[TokenizeCounts]:
     own_dtype = indexed_dataset.token_dtype(vocab_size).name
     linked = {name: result for name, result in results.items() if "dtype" in result}
     dtypes = dict.fromkeys(config.sources, own_dtype)
-    dtypes |= existing.settle(pairs, linked, learned["counts"])
+    dtypes |= existing.types_of_sources(pairs, linked, learned["counts"])
     keep_measurements(config)
     return _collect(data.tokens, results, dtypes, vocab_size)
 

@@ -258,7 +258,7 @@ def _content_problem(path: Path, record: ListedFile, add: Callable[[int], None])
 
 def _sample_problem(path: Path, record: ListedFile) -> str | None:
     """Compare the identity of a linked file, and blocks of any token file."""
-    if "identity" in record and existing.identity(path.name, path) != record["identity"]:
+    if "identity" in record and existing.link_identity(path.name, path) != record["identity"]:
         return "was changed or replaced since `pipeline tokenize` checked it"
     if sample_checksum(path) != record.get("samples"):
         return "has the size, but not the bytes, of the file that `pipeline tokenize` left there"

@@ -18,7 +18,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError, UserError
 from pipeline.tokens.inspect import documents, overview
-from pipeline.tokens.inspected_data import Question, lengths, open_data
+from pipeline.tokens.inspected_data import Question, measure_lengths, open_data
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train-tokenizer", "tokenize"]
@@ -63,7 +63,7 @@ def show(config: RunConfig, capsys: pytest.CaptureFixture[str], **question: Any)
 def test_documents_before_tokenization(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = made(corpus, ["prepare"])
     data = open_data(config)
-    found = lengths(data, "web", "train")
+    found = measure_lengths(data, "web", "train")
     assert found is not None
     sizes = sorted(len(text.encode()) for text in TEXTS)
     assert sizes == [1, 2, 3, 4, 7, 16, 35, 100]
@@ -145,7 +145,7 @@ def test_tokens_are_those_that_training_reads(
         assert [token["special"] for token in tokens["shown"]] == [False] * (len(expected) - 1) + [
             True
         ]
-    found = lengths(data, "web", "train")
+    found = measure_lengths(data, "web", "train")
     assert found is not None and found["unit"] == "tokens" and found["documents"] == 8
     trained_on = data.tokens["web"]["train"]["tokens"]
     assert overview(data, Question())["sources"]["web"]["tokens"] == {
