@@ -12,7 +12,7 @@ from typing import TypedDict
 
 from pipeline.benchmarks.common import met_or_missed, run_python, show_table, write_results
 from pipeline.benchmarks.corpora import write_random
-from pipeline.benchmarks.train import MEASURING_MODULE, StepSettings, llama_section
+from pipeline.benchmarks.train import MEASURING_MODULE, ON_CPU, StepSettings, llama_section
 
 MOST_OF_DEEPSPEEDS = 0.2
 """Largest cost of our save that is accepted, as a fraction of DeepSpeed's."""
@@ -66,10 +66,7 @@ def benchmark_checkpoint(
         path = settings.write(corpus, "zero1", "saves")
         arguments = json.dumps({"config": str(path), "count": count})
         figures: SaveFigures = run_python(
-            MEASURING_MODULE,
-            "measure_save_costs",
-            arguments,
-            variables={"DS_ACCELERATOR": "cpu"},
+            MEASURING_MODULE, "measure_save_costs", arguments, variables=ON_CPU
         ).measured
 
     # Print the costs.

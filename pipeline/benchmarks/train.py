@@ -45,6 +45,8 @@ from pipeline.logs import note
 from pipeline.store.records import Json
 
 MEASURING_MODULE = "pipeline.benchmarks.measure_train"
+ON_CPU = {"DS_ACCELERATOR": "cpu"}
+"""Environment in which DeepSpeed uses no GPU."""
 STAGES = ("zero0", "zero1", "zero2", "zero3")
 GPU_PRESETS = ("gpt3-125m", "gpt3-1.3b")
 GPT2_IDS = 50_257
@@ -237,8 +239,7 @@ def _part(name: str, path: Path, **arguments: float) -> Measurement:
     `path`: file that `StepSettings.write` has written.
     """
     as_json = json.dumps({"config": str(path), **arguments})
-    on_cpu = {"DS_ACCELERATOR": "cpu"}
-    return lambda: run_python(MEASURING_MODULE, name, as_json, variables=on_cpu).measured
+    return lambda: run_python(MEASURING_MODULE, name, as_json, variables=ON_CPU).measured
 
 
 def _gpu_rate(path: Path, is_plain: bool) -> Measurement:
@@ -287,11 +288,8 @@ def _measure_on_cpu(sizes: TrainSizes, folder: Path, count: int) -> CpuFigures:
 
 def _measure_shares(path: Path) -> dict[str, dict[str, float]]:
     """Return the seconds of each part of a step, for both loops."""
-    arguments = json.dumps({"config": str(path), "steps": SHARES_STEPS})
-    on_cpu = {"DS_ACCELERATOR": "cpu"}
-    return run_python(
-        MEASURING_MODULE, "measure_parts_of_step", arguments, variables=on_cpu
-    ).measured
+    as_json = json.dumps({"config": str(path), "steps": SHARES_STEPS})
+    return run_python(MEASURING_MODULE, "measure_parts_of_step", as_json, variables=ON_CPU).measured
 
 
 def _cpu_limits(figures: CpuFigures) -> Limits:
