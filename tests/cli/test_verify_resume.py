@@ -17,6 +17,8 @@ from pipeline.engine.shards import Slot
 from pipeline.errors import RequirementError
 
 MakeRun = Callable[..., Path]
+STEPS = 200
+"""So many that a run is killed long before its end."""
 
 
 @pytest.mark.ranks
@@ -33,7 +35,7 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
         str(run_file),
         "--folder",
         str(folder),
-        "--steps=400",
+        f"--steps={STEPS}",
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     output = done.stdout + done.stderr
@@ -52,7 +54,7 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
     )
 
     config = load(run_file, ["train.seed=2"])
-    other = verify._train(config, 400, 1, run_file.parent / "other")
+    other = verify._train(config, STEPS, 1, run_file.parent / "other")
     found = verify.run_difference(folder / "undisturbed" / "run", other)
     assert min(found.loss, found.weight, found.moment) > 0
 

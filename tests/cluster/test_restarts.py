@@ -26,7 +26,7 @@ from pipeline.store.metrics import read_metrics
 pytestmark = pytest.mark.ranks
 
 MakeRun = Callable[..., Path]
-STEPS = 600
+STEPS = 240
 """As many as outlast three faults."""
 SETTINGS = [
     f"train.train_tokens={STEPS * 256}",
