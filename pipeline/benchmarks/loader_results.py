@@ -78,7 +78,7 @@ class LoaderSizes:
 
     @property
     def large(self) -> Corpus:
-        """Corpus that is compared with the limits: the third one, if there are three."""
+        """Corpus whose figures are compared with the limits of a large one: the third, or the last of fewer."""
         return self.corpora[min(2, len(self.corpora) - 1)]
 
 

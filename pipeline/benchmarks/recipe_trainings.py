@@ -96,7 +96,7 @@ def baseline_training(
 
 
 def recipe_training(config: RunConfig, fraction: float, seed: int) -> Training:
-    """Return a training by the run file's own recipe on a fraction of its tokens.
+    """Describe a training by the run file's own recipe on a fraction of its tokens.
 
     Warm-up and decay are shortened in proportion.
     """
@@ -150,7 +150,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int, folder: Path) -> lis
 
 
 def _train_one(training: Training, jobs: int, folder: Path) -> LossCurve:
-    """Run a training in its folder unless it is done; return its curve.
+    """Run a training in its folder, unless it has finished there before; return its loss curve.
 
     Raises DataError where there is no held-out text.
     """

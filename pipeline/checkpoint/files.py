@@ -106,7 +106,7 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
             raise ValueError("was written by a machine with another order of bytes")
         unknown = get_globals_in_pkl(io.BytesIO(content)) - NAMES
         if unknown:
-            raise ValueError(f"names {', '.join(sorted(unknown))}, which no save writes")
+            raise ValueError(f"names {', '.join(sorted(unknown))}, which this program never saves")
         fetch = _mapped(path, size) if mmap else _copied(file)
         with torch.serialization.safe_globals([*CLASSES]):
             return _Decoder(content, records, fetch).load()

@@ -58,7 +58,7 @@ class TrainState:
     def read(record: StateRecord) -> "TrainState":
         """Return the state that a checkpoint's manifest holds.
 
-        Raises KeyError, TypeError or ValueError where `record` did not return it.
+        Raises KeyError, TypeError or ValueError for anything that the method `record` did not make.
         """
         unknown = set(record) - {field.name for field in fields(TrainState)}
         if unknown:

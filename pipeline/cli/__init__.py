@@ -1,1 +1,1 @@
-"""What commands do and print."""
+"""The commands of the command line: what they do and print."""

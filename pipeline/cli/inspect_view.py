@@ -343,9 +343,9 @@ def _print_report(report: TokenizerReport) -> None:
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print texts as a table, the first column aligned to the left, the others to the right.
+    """Print strings as a table, the first column aligned to the left, the others to the right.
 
-    A terminal that is too narrow breaks the lines, but cuts no figure.
+    In a terminal that is too narrow lines wrap, but no number is cut.
     """
     headings = list(head)
     if console.width < ROOMY_COLUMNS:

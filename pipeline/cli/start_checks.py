@@ -1,4 +1,4 @@
-"""Checks before any work starts: the checks of the stages, and folders that cannot be used.
+"""Checks before any work starts: what each stage checks, and whether its folders can be used.
 
 Writes nothing.
 """
@@ -26,7 +26,9 @@ def refuse_srun_step(stages: Sequence[Stage], command: str) -> None:
 
 
 def refuse_mistakes(checks: Iterable[Check], config: RunConfig) -> None:
-    """Run the light checks, then the heavy ones; raise all mistakes of a group as one UserError."""
+    """Run the light checks and, if they find nothing, the heavy ones.
+
+    Raises UserError with all mistakes that the light checks, or the heavy ones, have found."""
     asked = list(checks)
     for is_heavy in (False, True):
         errors: list[UserError] = []

@@ -162,4 +162,4 @@ def _cut(text: str, most_characters: int) -> str:
 def _note_rest(count: int, limit: int, what: str) -> None:
     """Print how many rows or times the limit leaves out."""
     if 0 < limit < count:
-        note(f"{count - limit:,} more {what}: --limit 0 shows all, --json too")
+        note(f"{count - limit:,} more {what}: --limit 0 or --json shows all")

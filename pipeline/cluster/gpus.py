@@ -39,7 +39,7 @@ def visible_devices(ranks: int) -> list[str]:
     if None in forms or len(set(forms)) > 1:
         raise ConfigError(
             [
-                f"CUDA_VISIBLE_DEVICES = {visible}: takes numbers, as in `0,1`, or UUIDs as "
+                f"CUDA_VISIBLE_DEVICES = {visible}: must be numbers, as in `0,1`, or UUIDs as "
                 "`nvidia-smi -L` prints them"
             ]
         )

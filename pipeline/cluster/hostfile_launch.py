@@ -89,7 +89,7 @@ class HostfileLaunch(LaunchKind):
         return LaunchPlan(self, command, environment, group_sizes(ranks), where, port, tuple(slots))
 
     def meets_here(self, launch: LaunchPlan) -> bool:
-        """Tell whether this machine is the first host."""
+        """Tell whether this machine is the first in the hostfile, where the ranks meet."""
         names = ("localhost", socket.gethostname(), socket.getfqdn())
         return launch.hosts[0] in names
 

@@ -154,7 +154,7 @@ def _proportion_problems(config: RunConfig) -> list[str]:
         problems.append(f"data.stages: from_progress must rise from stage to stage, not {progress}")
     if progress and progress[0] == 0 and data.stated:
         replaced = " and ".join(f"data.{rule}" for rule in MIXTURE_RULES.paths)
-        problems.append(f"data.stages.0.from_progress = 0: replaces {replaced}; remove those")
+        problems.append(f"data.stages.0.from_progress = 0: replaces {replaced}; remove {replaced}")
     return problems
 
 

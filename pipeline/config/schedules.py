@@ -43,7 +43,9 @@ class ScheduleKind(ABC):
 
 
 class Linear(ScheduleKind):
-    """Falls linearly to the final fraction at the end of the run (Bergsma et al. 2025)."""
+    """Rate that falls linearly to the final fraction of the peak at the end of the run.
+
+    Source: Bergsma et al. 2025."""
 
     optional_fields = ("final_learning_rate_fraction",)
 
@@ -53,7 +55,7 @@ class Linear(ScheduleKind):
 
 
 class Cosine(ScheduleKind):
-    """Falls by half a cosine to the final fraction at the end of the run.
+    """Rate that falls by half a cosine to the final fraction of the peak at the end of the run.
 
     Source: Loshchilov and Hutter 2017; as in Brown et al. 2020, appendix B.
     """
@@ -67,7 +69,7 @@ class Cosine(ScheduleKind):
 
 
 class WarmupStableDecay(ScheduleKind):
-    """Stays at the peak until the last `decay_tokens` (Hu et al. 2024).
+    """Rate that stays at the peak until the last `decay_tokens` (Hu et al. 2024).
 
     Over those tokens it falls by the square root of the progress (Hägele et al. 2024, section 3.2)
     or linearly.

@@ -355,7 +355,7 @@ def read_documents(
         ends = list(accumulate(sizes))
         if rows and not 0 <= min(rows) <= max(rows) < sum(sizes):
             raise IndexError(
-                f"{path.name} has {sum(sizes):,} rows; asked for: {min(rows)} to {max(rows)}"
+                f"{path.name} has {sum(sizes):,} rows; rows {min(rows)} to {max(rows)} were requested"
             )
 
         # Sort the rows by row group, so that each group is read once.

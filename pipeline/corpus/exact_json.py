@@ -30,7 +30,7 @@ SMALLEST_INTEGER = -(2**63)
 LARGEST_INTEGER = 2**64 - 1
 """Largest integer that orjson reads exactly."""
 MOST_DIGITS = 4300
-"""Most digits of an integer that Python converts from and to text. Source: sys.int_info."""
+"""Maximum number of digits of an integer that Python converts from and to text. Source: sys.int_info."""
 
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 """A JSON string, also one without an end: otherwise a line that was cut would be searched again from

@@ -134,7 +134,7 @@ def _count(path: Path, descriptor: int) -> int:
     header = os.pread(descriptor, HEADER.size, 0)
     size = os.fstat(descriptor).st_size
     if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise unusable_index(path, "does not begin like a .keys file")
+        raise unusable_index(path, "is not a .keys file (another beginning)")
     _, version, count = HEADER.unpack(header)
     if version != VERSION:
         raise unusable_index(path, f"has the format version {version} and not {VERSION}")

@@ -110,7 +110,7 @@ COMPRESSIONS = {
 def content_blocks(
     file: Path, why_unreadable: Callable[[bytes], str | None], advance: Callable[[int], None]
 ) -> Iterator[bytes]:
-    """Yield a file's content, decompressed as its suffix says, without a byte order mark.
+    """Yield a file's content, decompressed according to its suffix, without a byte order mark.
 
     `advance` is called with the number of raw bytes read since its last call. Raises FileBroken
     where the file cannot be read to its end, and where `why_unreadable` returns a reason for the

@@ -170,7 +170,7 @@ def construction_sharding(resolved: DeepSpeedConfig) -> DeepSpeedConfig | None:
 def offload_device(
     settings: JsonObject | DeepSpeedConfig, what: Literal["optimizer", "param"]
 ) -> str:
-    """Return where optimizer states or parameters are: none, cpu or nvme.
+    """Return where optimizer states or parameters are offloaded to: `none`, `cpu` or `nvme`.
 
     `settings` is a template or a resolved config.
     """

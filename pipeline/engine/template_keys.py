@@ -94,7 +94,7 @@ def template_problems(template: JsonObject) -> list[str]:
                     'absent or "auto"'
                 )
         elif key in REFUSED:
-            problems.append(f"{key}: does not belong here: {REFUSED[key]}")
+            problems.append(f"{key}: is not allowed in a template: {REFUSED[key]}")
         elif key not in EXECUTION_KEYS:
             problems.append(_unknown_key(key, EXECUTION_KEYS | OWNED_BY_YAML.keys()))
         else:
@@ -113,7 +113,9 @@ def _zero_problems(zero: YamlValue) -> list[str]:
         problems.append(f"zero_optimization.stage = {zero['stage']!r}: must be 0, 1, 2 or 3")
     for key, value in zero.items():
         if key in QUANTISING_ZERO_KEYS:
-            problems.append(f"zero_optimization.{key}: does not belong here: it changes the result")
+            problems.append(
+                f"zero_optimization.{key}: is not allowed in a template: it changes the result"
+            )
         elif key not in ZERO_KEYS:
             problems.append("zero_optimization." + _unknown_key(key, ZERO_KEYS))
         elif key in OFFLOAD_KEYS:

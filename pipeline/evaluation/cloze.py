@@ -31,7 +31,7 @@ PASSAGES_PER_DOCUMENT = 8
 DOCUMENTS_PER_SOURCE = 5_000
 """Most documents that are read of a source."""
 EXAMPLE_SHARE = 5
-"""One document in this many gives only solved examples."""
+"""One document in this many is used for solved examples only, never for a question."""
 LEAST_QUESTIONS = 20
 """Least number of questions: with fewer, the standard error of the score is above 0.1."""
 

@@ -74,7 +74,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
                 "paths.data_dir/tokenizer still those of the training?"
             )
         continuation = continue_prompt(partial, config.evaluation.prompt)
-    note(f"export: reloaded logits equal the engine's (largest difference {difference:.2g})")
+    note(f"export: reloaded logits match the engine's (largest difference {difference:.2g})")
     console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
 
     # What the manifest holds.

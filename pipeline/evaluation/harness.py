@@ -79,8 +79,8 @@ class HarnessModel(_TransformersModel):
             if room < 1:
                 raise DataError(
                     f"{self.pretrained}: the model's context has {self.max_length} tokens, and "
-                    f"{request.task_name} lets it write as many: nothing is left for the question. "
-                    "Take a model with a longer context (max_position_embeddings), or other tasks "
+                    f"{request.task_name} lets it write that many: nothing is left for the question. "
+                    "Use a model with a longer context (max_position_embeddings), or other tasks "
                     "(evaluation.tasks)."
                 )
             task = str(request.task_name)
@@ -111,7 +111,7 @@ class HarnessModel(_TransformersModel):
         if longest > self.max_length:
             raise DataError(
                 f"{self.pretrained}: the model's context has {self.max_length} tokens and an answer "
-                f"has {longest}. Take a model with a longer context (max_position_embeddings), or "
+                f"has {longest}. Use a model with a longer context (max_position_embeddings), or "
                 "other tasks (evaluation.tasks)."
             )
         for task, (_, context, answer) in zip(self._tasks_of_requests, requests, strict=False):

@@ -110,9 +110,9 @@ def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> 
         expected = reference.encode(text, add_special_tokens=False).ids
         if loaded(text)["input_ids"] != expected or loaded.encode(text) != expected:
             raise DataError(
-                f"{folder}: transformers gives other ids than {source} for {text[:40]!r}, so that "
-                "scores would not be those of the model that was trained. The class of the "
-                f"tokenizer is {type(loaded).__name__}."
+                f"{folder}: loaded by transformers as {type(loaded).__name__}, the tokenizer gives "
+                f"other ids than {source} for {text[:40]!r}, so scores would not be those of the "
+                "model that was trained. Choose another model.architecture, or another tokenizer."
             )
 
 

@@ -123,7 +123,7 @@ def _bits_per_byte_task(source: str, rows: list[dict[str, str]]) -> dict[str, st
     if not rows:
         warn(
             f"source {source}: has no held-out document, so its bits per byte are not measured. "
-            "prepare.validation_fraction sets the share of documents that is held out."
+            "Raise prepare.validation_fraction to hold out more documents."
         )
         return {}
     name = f"{BITS_PER_BYTE}{source}"

@@ -31,7 +31,7 @@ class ModelFacts:
 
 
 def model_facts(config: RunConfig) -> ModelFacts:
-    """Return the model's figures, by building the model without values or from an earlier verdict.
+    """Return the model's figures, kept from an earlier start or counted on a model without values.
 
     Raises ConfigError with every problem of the section `model`, and DataError where a pretrained
     tokenizer, whose size is needed, cannot be read.

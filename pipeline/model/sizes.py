@@ -74,6 +74,6 @@ def model_size(config: PretrainedConfig, sizes: ModelParameters) -> ModelSize:
 
 
 def moment_bytes(config: RunConfig, sizes: ModelParameters) -> float:
-    """Return the bytes of optimizer states a parameter, averaged over the model."""
+    """Return the bytes of optimizer states per parameter, averaged over the model."""
     share = sizes.non_embedding / sizes.total
     return optimizer_rules(config.optimizer).moment_bytes(share)

@@ -1,7 +1,7 @@
 """Batches for one rank, read in the background.
 
 The global batch of step s (from 1) is the run's positions [(s - 1) x batch, s x batch), or as
-`batch.ramp` has it, in the same global order on any number of data ranks; micro-batch a of data
+`batch.ramp` sets it, in the same global order on any number of data ranks; micro-batch a of data
 rank r holds `micro` rows of the global batch, from row (a x data ranks + r) x micro on.
 """
 

@@ -159,7 +159,7 @@ class PackedRows:
         index = np.repeat(np.arange(len(rows)), counts)
         places = np.arange(len(index)) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
         if len(places) and not 0 <= places.min() <= places.max() < len(self._starts):
-            raise self._damaged("names pieces that do not exist")
+            raise self._damaged("refers to pieces that do not exist")
         starts = self._starts[places]
         lengths = self._lengths[places]
         self._check(counts, index, starts, lengths)

@@ -142,7 +142,7 @@ class TokenStream:
         while filled < len(piece):
             if shard == len(self.paths):
                 raise DataError(
-                    f"{self.paths[-1]}: {len(piece) - filled} bytes were asked for beyond the end of this file"
+                    f"{self.paths[-1]}: ends {len(piece) - filled} bytes before the end of the tokens to read"
                 )
             path = self.paths[shard]
             size = int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize

@@ -40,7 +40,7 @@ SettingValue: TypeAlias = (
 )
 """The value of a setting or of a section: JSON that may also hold paths."""
 MOST_NAMED = 5
-"""Missing files that a message names."""
+"""Maximum number of missing files that a message names."""
 
 
 @dataclass(frozen=True)

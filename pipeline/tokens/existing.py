@@ -178,7 +178,7 @@ def _check_index(pair: Pair, shard: Shard) -> None:
     )
     if len(documents) == 0 or documents[0] != 0 or documents[-1] != sequences or not is_sorted:
         raise DataError(
-            f"{pair.files['.idx']}: its document entries do not go from sequence 0 to {sequences}. "
+            f"{pair.files['.idx']}: its document index does not go from sequence 0 to {sequences}. "
             f"{pair.remedy}"
         )
 

@@ -91,7 +91,7 @@ class ShownDocument(TypedDict):
 
 
 class SourceOverview(TypedDict):
-    """Sizes of one source, and a sample."""
+    """Sizes of one source, and a few of its documents."""
 
     documents: dict[str, int]
     """Split -> documents."""
@@ -153,7 +153,7 @@ class Data:
     notes: tuple[str, ...]
     """What exists and is not used, with the remedy."""
     existing: frozenset[str] = frozenset()
-    """Sources of kind `megatron`."""
+    """Names of the sources of kind `megatron`, whose text became tokens elsewhere."""
     token_files: tuple[str, ...] = ()
     """The `.idx` files that the manifest of `tokenize` lists, sorted."""
 

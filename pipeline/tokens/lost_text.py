@@ -85,7 +85,7 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
         raise DataError(
             f"tokenizer.path = {config.tokenizer.path}: does not hold the text that it encodes.\n  "
             + "\n  ".join(refused)
-            + f"\nAt most tokenizer.max_lost_share = {limit} of a source may be lost. Take a "
+            + f"\nAt most tokenizer.max_lost_share = {limit} of a source may be lost. Use a "
             "tokenizer that knows every byte, or set tokenizer.max_lost_share higher if this loss "
             "is wanted."
         )

@@ -75,7 +75,7 @@ def find_origin(config: RunConfig) -> Origin | None:
 
 
 def refuse_damaged_origin(origin: Origin, damage: list[str]) -> None:
-    """Raise DataError, with the other steps to choose from, where `damage` names any flaw."""
+    """Raise DataError if `damage` is not empty; its message lists the steps of the other checkpoints."""
     if not damage:
         return
     checkpoints = complete_checkpoints(origin.checkpoint.parent)

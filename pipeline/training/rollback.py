@@ -24,7 +24,7 @@ from pipeline.training.loop import RollbackNeeded
 from pipeline.training.run import Run
 
 MOST_DOCUMENTS_IN_EVENT = 50
-"""Document ids that the event itself holds at most; the file of the rollback holds all of them."""
+"""Maximum number of document ids in the event itself; the file of the rollback lists all of them."""
 
 
 def roll_back(run: Run, needed: RollbackNeeded) -> RolledBack:

@@ -157,7 +157,8 @@ def _update(engine: Engine, loss: float, step: int) -> float:
         raise LossNotFinite(
             f"loss is {loss} at step {step} although its gradient is finite: the weights have "
             "already been updated, so no guard can skip this step. All checkpoints are from "
-            "earlier steps. Check the model."
+            "earlier steps. Correct the model's forward pass; the next start resumes from the last of "
+            "them."
         )
     return norm
 
@@ -165,7 +166,7 @@ def _update(engine: Engine, loss: float, step: int) -> float:
 def noise_scale_after(run: Run, state: TrainState, result: StepResult) -> NoiseScale:
     """Return the running noise scale after the step that follows `state`.
 
-    Returns it unchanged where that step was not measured or its update was not made.
+    Returns it unchanged where that step was not measured or its update was skipped.
     """
     step = state.step + 1
     plan = run.config.step_plan

@@ -213,15 +213,15 @@ def damage(content: bytes, how: str) -> bytes | None:
     ("how", "why"),
     [
         ("gone", "is missing"),
-        ("empty", "does not begin like a .keys file"),
-        ("header", "does not begin like a .keys file"),
-        ("magic", "does not begin like a .keys file"),
+        ("empty", "is not a .keys file (another beginning)"),
+        ("header", "is not a .keys file (another beginning)"),
+        ("magic", "is not a .keys file (another beginning)"),
         ("version", "has the format version 2 and not 1"),
         ("cut", "has 35 bytes and not the 36 of its 1 entries"),
         ("longer", "has 37 bytes and not the 36 of its 1 entries"),
         (
             "other rows",
-            "does not fit its shard (train_0a_000.parquet has 1 rows; asked for: 99 to 99)",
+            "does not fit its shard (train_0a_000.parquet has 1 rows; rows 99 to 99 were requested)",
         ),
     ],
 )

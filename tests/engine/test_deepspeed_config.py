@@ -111,13 +111,13 @@ def test_all_problems_are_told_at_once_each_with_its_remedy(config: RunConfig) -
         'train_batch_size = 32: set batch.global_batch_tokens in the run YAML; here absent or "auto"',
         "gradient_cliping: unknown key (DeepSpeed would ignore it); did you mean "
         "gradient_clipping?",
-        "communication_data_type: does not belong here: it changes the result",
+        "communication_data_type: is not allowed in a template: it changes the result",
         'wall_clock_breakdown = "auto": give a value, or leave it out',
         "flops_profiler.enabeld: unknown key (DeepSpeed would ignore it); did you mean enabled?",
         "zero_optimization.stage = 4: must be 0, 1, 2 or 3",
         "zero_optimization.reduce_bucket_sise: unknown key (DeepSpeed would ignore it); did you "
         "mean reduce_bucket_size?",
-        "zero_optimization.zero_quantized_gradients: does not belong here: it changes the result",
+        "zero_optimization.zero_quantized_gradients: is not allowed in a template: it changes the result",
         'zero_optimization.allgather_bucket_size = "auto": give a value',
         "zero_optimization.offload_param.devise: unknown key (DeepSpeed would ignore it); did you "
         "mean device?",

@@ -149,7 +149,8 @@ def test_a_source_of_weight_without_tokens_is_named(make: Make, override: str) -
         (["data.stages=[{from_progress: 0.5}]"], "data.stages.0: needs `mixture` or `epochs`"),
         (
             ["data.stages=[{from_progress: 0, mixture: {web: 1, wiki: 1, none: 0}}]"],
-            "data.stages.0.from_progress = 0: replaces data.mixture and data.epochs; remove those",
+            "data.stages.0.from_progress = 0: replaces data.mixture and data.epochs; remove "
+            "data.mixture and data.epochs",
         ),
         (
             [

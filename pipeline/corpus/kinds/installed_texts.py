@@ -198,9 +198,9 @@ def distributions_in(sites: Iterable[Path]) -> list[tuple[str, Distribution]]:
 
 
 def distribution_files(distribution: Distribution, name: re.Pattern[str]) -> list[str]:
-    """Return the paths, relative to the site, of installed files whose names match.
+    """Return the paths, relative to site-packages, of installed files whose names match.
 
-    Copies of other projects are left out.
+    Copies of other projects inside a package are left out.
     """
     try:
         rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())

@@ -71,7 +71,9 @@ class LocalMachine(JsonLines):
         return self.search(name, [slices[slice_name]])
 
     def identify(self, config: RunConfig, name: str) -> dict[str, str | None]:
-        """Return the version of the gatherer: gathered text is kept, so nothing else can change it."""
+        """Return the version of the gatherer.
+
+        Text once gathered is kept, so only another version of the gatherer can change it."""
         return {f"files of {name}": f"gathered by version {GATHERER_VERSION}"}
 
 
@@ -90,7 +92,7 @@ def gather_once(folder: Path, installation: Installation | None = None) -> dict[
     slices = _gather(paths, installation or installed_texts.this_installation())
     write_json(manifest_path(folder), {"version": GATHERER_VERSION, "slices": slices})
     total = sum(record["text_bytes"] for record in slices.values())
-    note(f"gathered {human_bytes(total)} of text from this Python installation in {folder}")
+    note(f"gathered {human_bytes(total)} of text from this Python installation into {folder}")
     return paths
 
 

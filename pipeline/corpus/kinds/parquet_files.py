@@ -156,7 +156,7 @@ def _undecoded(column: pa.Array) -> pa.Array:
 
 
 def _text_value(scalar: pa.Scalar) -> Any:
-    """Return the value of the text column, whatever its type, as Python can have it."""
+    """Return a value of the text column, of any type, as a Python object."""
     try:
         return scalar.as_py()
     except UnicodeDecodeError as error:

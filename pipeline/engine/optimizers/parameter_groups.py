@@ -19,11 +19,11 @@ LINEAR = (nn.Linear, Conv1D)
 
 
 def parameter_groups(config: RunConfig, model: LanguageModel) -> ParameterGroups:
-    """Return the parameters in groups of one update, learning rate and weight decay each.
+    """Return the parameters in groups; those of a group share update, learning rate and weight decay.
 
     Matrices decay, vectors (norms, biases) do not (Brown et al. 2020, appendix B). Hidden matrices
-    are the weights of linear layers between embeddings and head: in them no row or column belongs
-    to one token (Jordan et al. 2024). `lr_scale` multiplies the schedule's learning rate (muP).
+    are the weights of linear layers between embeddings and head, where, unlike in embeddings, no
+    row or column belongs to one token (Jordan et al. 2024). `lr_scale` multiplies the schedule's learning rate (muP).
     """
     # What decides the group of each parameter.
     settings = config.optimizer

@@ -247,7 +247,7 @@ def owners_of(layout: FlatLayout) -> dict[str, int]:
 def _working_copy(blend: torch.Tensor) -> torch.Tensor:
     """Return a tensor in the format in which it is orthogonalised: bf16 on GPUs, fp32 on CPUs.
 
-    Orthogonalising needs few bits (Jordan et al. 2024). On CPUs fp32 is as fast, and exact.
+    Orthogonalising needs few bits (Jordan et al. 2024). On CPUs fp32 is as fast, and loses nothing.
     """
     if blend.is_cuda:
         return blend.to(torch.bfloat16)

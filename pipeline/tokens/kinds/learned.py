@@ -74,7 +74,7 @@ class LearnedTokenizer(TokenizerKind):
         if ids != config.tokenizer.vocab_size:
             raise DataError(
                 f"tokenizer.vocab_size = {config.tokenizer.vocab_size}: "
-                f"{human_bytes(sample.bytes)} of text gave only {ids} ids. Take a smaller "
+                f"{human_bytes(sample.bytes)} of text gave only {ids} ids. Use a smaller "
                 "vocabulary or more text (tokenizer.sample_bytes, sources)."
             )
         end = config.tokenizer.end_of_document

@@ -58,8 +58,8 @@ def train(texts: Iterator[str], config: TokenizerSection) -> bytes:
                 "pieces"
             )
         raise DataError(
-            f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece could not learn so many "
-            f"pieces from this text ({error}). Take {remedy}."
+            f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece could not learn that many "
+            f"pieces from this text ({error}). Use {remedy}."
         ) from None
     return model.getvalue()
 
