@@ -16,7 +16,7 @@ from training_data import write_run
 from pipeline.store.metrics import read_metrics
 
 MakeRun = Callable[..., Path]
-STEPS = 160
+STEPS = 200
 SETTINGS = [
     f"train.train_tokens={STEPS * 256}",
     "checkpoint.save_every_steps=20",
@@ -87,7 +87,7 @@ def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
 ) -> None:
     run_file = make_run()
     job = start(run_file, *SETTINGS, prefix=WITHOUT_POWERS)
-    wait_for_steps(job, run_file, 50)
+    wait_for_steps(job, run_file, 30)
     mend = spoil(disk)
     code, output = finish(job)
     assert code in (1, 2), output
