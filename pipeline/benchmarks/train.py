@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypedDict
 
 from pipeline.benchmarks.common import (
-    Figures,
     Measurement,
     measure_in_rounds,
     run_python,
@@ -29,10 +28,10 @@ from pipeline.benchmarks.train_results import (
     TWO_RANKS,
     CpuFigures,
     GpuResults,
-    GpuSpeed,
     Limits,
     MatrixProduct,
     check_limits,
+    gpu_speed,
     scaling_efficiency,
     show_cpu_figures,
     show_gpu_speeds,
@@ -325,7 +324,7 @@ def _measure_on_gpu(
         parts = {template: _gpu_rate(path, is_plain=False) for template, path in files.items()}
         parts[PLAIN] = _gpu_rate(files[chosen[0]], is_plain=True)
         speeds = {
-            loop: _gpu_speed(figures, product)
+            loop: gpu_speed(figures, product)
             for loop, figures in measure_in_rounds(count, parts).items()
         }
         show_gpu_speeds(_gpu_title(name, settings), speeds, product)
@@ -341,24 +340,6 @@ def _measure_on_gpu(
             limits[f"{name}: MFU"] = (max(utilisations), LEAST_MFU[name])
         write_results(output, results)
     write_results(output, {**results, "limits": check_limits(limits)})
-
-
-def _gpu_speed(figures: Figures, product: MatrixProduct) -> GpuSpeed:
-    """Return the speed of one loop, with its utilisation of the GPU."""
-    flops = figures["tokens_per_second"] * figures["flops_per_token"]
-    mfu = None
-    if product["peak_flops"] is not None:
-        mfu = flops / product["peak_flops"]
-    return {
-        "tokens_per_second": figures["tokens_per_second"],
-        "flops_per_token": figures["flops_per_token"],
-        "parameters": figures["parameters"],
-        "build_seconds": figures["build_seconds"],
-        "first_step_seconds": figures["first_step_seconds"],
-        "peak_gib": figures["peak_gib"],
-        "flops": flops,
-        "mfu": mfu,
-    }
 
 
 def _gpu_title(name: str, settings: StepSettings) -> str:

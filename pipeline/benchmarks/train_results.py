@@ -6,7 +6,7 @@ Prints the tables; reads and writes no file.
 from collections.abc import Mapping
 from typing import TypedDict
 
-from pipeline.benchmarks.common import Medians, met_or_missed, show_table
+from pipeline.benchmarks.common import Figures, Medians, met_or_missed, show_table
 
 ONE_RANK = "1 rank"
 TWO_RANKS = "2 ranks"
@@ -105,6 +105,24 @@ def check_limits(limits: Limits) -> dict[str, CheckedMinimum]:
         ],
     )
     return checked
+
+
+def gpu_speed(figures: Figures, product: MatrixProduct) -> GpuSpeed:
+    """Return the speed of one loop, with its utilisation of the GPU."""
+    flops = figures["tokens_per_second"] * figures["flops_per_token"]
+    mfu = None
+    if product["peak_flops"] is not None:
+        mfu = flops / product["peak_flops"]
+    return {
+        "tokens_per_second": figures["tokens_per_second"],
+        "flops_per_token": figures["flops_per_token"],
+        "parameters": figures["parameters"],
+        "build_seconds": figures["build_seconds"],
+        "first_step_seconds": figures["first_step_seconds"],
+        "peak_gib": figures["peak_gib"],
+        "flops": flops,
+        "mfu": mfu,
+    }
 
 
 def show_gpu_speeds(title: str, speeds: Mapping[str, GpuSpeed], product: MatrixProduct) -> None:

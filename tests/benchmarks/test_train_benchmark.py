@@ -14,6 +14,7 @@ from pipeline.benchmarks.train import (
     settings_of_preset,
     settings_of_run_file,
 )
+from pipeline.benchmarks.train_results import MatrixProduct, gpu_speed, show_gpu_speeds
 from pipeline.config.run_file import load
 
 
@@ -63,3 +64,28 @@ def test_it_runs_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture
     ours = found["shares"]["zero1"]["ours"]
     assert all(seconds > 0 for seconds in ours.values())
     assert "Where the time of a step goes" in capsys.readouterr().out
+
+
+def test_a_gpus_speed_is_compared_with_its_peak_and_its_product(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    figures = {
+        "tokens_per_second": 100_000.0,
+        "flops_per_token": 3e9,
+        "parameters": 5e8,
+        "build_seconds": 1.0,
+        "first_step_seconds": 12.0,
+        "peak_gib": 30.0,
+    }
+    product: MatrixProduct = {"size": 8192, "flops": 600e12, "peak_flops": 1000e12}
+    ours = gpu_speed(figures, product)
+    assert (ours["flops"], ours["mfu"]) == (3e14, 0.3)
+    unknown = gpu_speed(figures | {"tokens_per_second": 50_000.0}, product | {"peak_flops": None})
+    assert unknown["mfu"] is None
+    show_gpu_speeds("a model", {"zero1": ours, "plain": unknown}, product)
+    printed = capsys.readouterr().out
+    ours_line, plain_line = printed.strip().splitlines()[-2:]
+    assert ours_line.split() == ["zero1", "100,000", "30.0%", "50.0%", "2.000", "30.0", "12"]
+    assert plain_line.split() == [
+        *("plain", "50,000", "unknown", "peak", "25.0%", "1.000", "30.0", "12")
+    ]
