@@ -59,7 +59,7 @@ def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest:
 
 
 def _parsed(path: Path) -> Any:
-    """Return a file's JSON value, None where the file holds none; the checks below decide its type."""
+    """Return a file's JSON value, None where the file holds none; its type is checked later."""
     if not path.is_file():
         return None
     try:

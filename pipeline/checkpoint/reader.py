@@ -1,7 +1,7 @@
 """Verifies checkpoints and loads them into an engine, whatever ZeRO stage and ranks wrote them.
 
-A checkpoint holds DeepSpeed's shards, every rank's random state, and `probe.npz`, the engine's logits for a
-few tokens, with which the export is compared. `saver.py` writes them.
+A checkpoint holds DeepSpeed's shards, every rank's random state, and `probe.npz`: the engine's
+logits for a few tokens, with which the export is compared. `saver.py` writes them.
 """
 
 import random
@@ -73,7 +73,7 @@ def load_checkpoint(engine: Engine, groups: RankGroups, checkpoint: Path, seed: 
 
 
 def model_flaw(engine: Engine, stored: StoredWeights) -> str | None:
-    """Return how a checkpoint's parameters differ from an engine's model, None where they do not."""
+    """Return how a checkpoint's parameters differ from an engine's; None where they agree."""
     if engine.zero_optimization_stage() == 0:
         own = {name: parameter.shape for name, parameter in engine.module.named_parameters()}
     else:

@@ -21,7 +21,7 @@ from pipeline.engine.shards import Slot, copy_slots, slots_of_ranks
 
 
 def load_stored_weights(engine: Engine, groups: RankGroups, stored: StoredWeights) -> None:
-    """Load weights, moments, loss scaler and counters, not the random state; every rank calls it."""
+    """Load weights, moments, loss scaler and counters; every rank calls it."""
     if engine.zero_optimization_stage() == 0:
         _load_whole(engine, stored)
     else:

@@ -197,7 +197,7 @@ class Saver:
             )
 
     def finish(self) -> None:
-        """Wait until the last save is on the disk. Raises UserError on every rank where it failed."""
+        """Wait until the last save is on the disk. Raises UserError on every rank if it failed."""
         self.publish()
 
         def problem() -> str | None:
@@ -303,7 +303,7 @@ class Saver:
     def _captured(
         self, states: FileContents, keep: Callable[[Content], Content]
     ) -> Generator[None]:
-        """Put what DeepSpeed would write into `states`, by file name, each passed through `keep`."""
+        """Put what DeepSpeed would write into `states`, by file, each passed through `keep`."""
         engine = self._engine
         real = self._engine.checkpoint_engine
         engine.checkpoint_engine = _Capture(states, keep)

@@ -1,10 +1,10 @@
 """Reads a checkpoint's weights and moments, whatever ZeRO stage and number of ranks wrote them.
 
 Export, branch, conversion and resharding read through it. ZeRO keeps fp32 weights and the
-optimizer's moments as flat tensors sharded among the ranks, one file per rank. Where each stretch of each
-parameter lies follows from the parameters' shapes and order, which a checkpoint holds. At ZeRO 0
-every parameter is a flat tensor of its own, in one file. Files are mapped into memory: what is not
-asked for is not read.
+optimizer's moments as flat tensors that are sharded among the ranks, one file per rank. Where each
+part of a parameter lies follows from the shapes and the order of the parameters, which a checkpoint
+holds. At ZeRO 0 every parameter is a flat tensor of its own, in one file. Files are mapped into
+memory, so that only what is asked for is read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +124,7 @@ class StoredWeights:
         )
 
     def names_with(self, moment: str) -> list[str]:
-        """Return the parameters that have a moment: Muon's and AdamW's parameters differ in that."""
+        """Return the parameters that have a moment; those of Muon and AdamW differ in moments."""
         groups = {group for group, state in self.shard(0).states.items() if moment in state}
         names = {slot.name for slots in self.slots for slot in slots if slot.group in groups}
         return [name for name in self.shapes if name in names]

@@ -1,11 +1,11 @@
-"""Held-out cloze: which of four texts really continues this context?
+"""The task `heldout_cloze`: which of four texts really continues this context?
 
-Reads validation documents. A passage is a context of about 96 characters, a single space, and the
-72 characters after it. A question is one passage with the continuations of three others, from other
-documents: one or two of them, in turn, from the same source, so that knowing the source does not
-give the answer away. All continuations stand after a space in their own text and have the same
-length; no passage is used twice. So five solved examples and a question are under 1,210 characters,
-which fits into 512 tokens at 2.4 bytes a token.
+A passage is a context of about 96 characters, a single space, and the 72 characters after it. A
+question is one passage with the continuations of three others, from other documents: one or two of
+them, in turn, from the same source, so that knowing the source does not give the answer away. All
+continuations follow a space in their own text and have the same length; no passage is used twice.
+So five solved examples and a question have fewer than 1,210 characters, which fit into 512 tokens
+at 2.4 bytes a token. Reads validation documents.
 """
 
 import re
@@ -26,10 +26,11 @@ CONTEXT_CHARACTERS = 96
 SEARCH_CHARACTERS = 32
 """Most characters between that length and the space."""
 CONTINUATION_CHARACTERS = 72
+"""Length of every continuation."""
 PASSAGES_PER_DOCUMENT = 8
 """Most passages of one document, so that a long document does not dominate the task."""
 DOCUMENTS_PER_SOURCE = 5_000
-"""Most documents that are read of a source."""
+"""Most documents of a source that are read."""
 EXAMPLE_SHARE = 5
 """One document in this many is used for solved examples only, never for a question."""
 LEAST_QUESTIONS = 20
@@ -56,14 +57,14 @@ def heldout_cloze(
     Returns fewer where the held-out text runs out. Raises DataError where it gives fewer than
     `LEAST_QUESTIONS` (or the number asked for, if smaller), or a quarter of the examples.
     """
-    scored: dict[str, list[Passage]] = {}
-    shown: dict[str, list[Passage]] = {}
+    for_questions: dict[str, list[Passage]] = {}
+    for_examples: dict[str, list[Passage]] = {}
     for source in sources:
-        scored[source], shown[source] = _read_passages(documents_dir, source)
+        for_questions[source], for_examples[source] = _read_passages(documents_dir, source)
     rng = Random(seed)
     data = TaskData(
-        place_answers(list(islice(_drafts(scored, rng), questions)), rng),
-        place_answers(list(islice(_drafts(shown, rng), examples)), rng),
+        place_answers(list(islice(_drafts(for_questions, rng), questions)), rng),
+        place_answers(list(islice(_drafts(for_examples, rng), examples)), rng),
     )
     least = min(questions, LEAST_QUESTIONS)
     least_examples = examples // 4
@@ -80,11 +81,14 @@ def heldout_cloze(
 
 
 def passages(text: str) -> Iterator[tuple[str, str]]:
-    """Yield pairs of context and continuation that do not overlap; passages of symbols are skipped."""
+    """Yield pairs of context and continuation that do not overlap; skip passages of symbols."""
     start = 0
-    while cut := _CUT.search(text, start + CONTEXT_CHARACTERS):
+    while True:
+        cut = _CUT.search(text, start + CONTEXT_CHARACTERS)
+        if cut is None:
+            return
         if cut.start() > start + CONTEXT_CHARACTERS + SEARCH_CHARACTERS:
-            start = cut.start() - CONTEXT_CHARACTERS  # no space in reach: begin later
+            start = cut.start() - CONTEXT_CHARACTERS  # the space is too far: begin later
         end = cut.end() + CONTINUATION_CHARACTERS
         if end > len(text):
             return
@@ -92,9 +96,8 @@ def passages(text: str) -> Iterator[tuple[str, str]]:
         continuation = text[cut.end() : end]
         if _is_prose(context) and _is_prose(continuation) and not continuation[-1].isspace():
             yield context, continuation
-        start = next(
-            (i for i in range(end, len(text)) if text[i].isspace()), len(text)
-        )  # begin at a whole word
+        # The next passage begins at a whole word.
+        start = next((i for i in range(end, len(text)) if text[i].isspace()), len(text))
 
 
 def _is_prose(text: str) -> bool:
@@ -103,7 +106,7 @@ def _is_prose(text: str) -> bool:
 
 
 def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], list[Passage]]:
-    """Return passages for questions and for examples, in an order set by the documents' ids alone."""
+    """Return passages for questions and for examples; the documents' ids decide the order."""
     documents = {}
     for identity, text in islice(
         iterate_texts(documents_dir, source, "validation"), DOCUMENTS_PER_SOURCE
@@ -114,8 +117,8 @@ def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], lis
     order = sorted(
         documents, key=lambda identity: (xxhash.xxh3_64_intdigest(identity.encode()), identity)
     )
-    scored: list[Passage] = []
-    shown: list[Passage] = []
+    for_questions: list[Passage] = []
+    for_examples: list[Passage] = []
     seen: set[str] = set()
     # The first passages of all documents, then the second ones.
     for turn in range(PASSAGES_PER_DOCUMENT):
@@ -129,10 +132,10 @@ def _read_passages(documents_dir: Path, source: str) -> tuple[list[Passage], lis
             seen |= {context, continuation}
             passage = Passage(source, identity, context, continuation)
             if rank % EXAMPLE_SHARE == EXAMPLE_SHARE - 1:
-                shown.append(passage)
+                for_examples.append(passage)
             else:
-                scored.append(passage)
-    return scored, shown
+                for_questions.append(passage)
+    return for_questions, for_examples
 
 
 def _drafts(pools: Mapping[str, list[Passage]], rng: Random) -> Iterator[Draft]:
@@ -167,11 +170,9 @@ def _take(
     `own`: whether to prefer the passage's own source over another one.
     """
     others = [source for source in remaining if source != passage.source and remaining[source]]
-    first = (
-        [passage.source]
-        if own or not others
-        else rng.sample(others, 1, counts=[len(remaining[s]) for s in others])
-    )
+    first = [passage.source]
+    if others and not own:
+        first = rng.sample(others, 1, counts=[len(remaining[source]) for source in others])
     for source in dict.fromkeys([*first, passage.source, *others]):
         pool = remaining[source]
         for index in range(len(pool) - 1, -1, -1):

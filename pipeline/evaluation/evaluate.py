@@ -30,7 +30,7 @@ from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TO
 FORMAT = 2
 """Increased when the content of result files changes, so that older ones are made again."""
 ACCURACIES = ("acc", "exact_match")
-"""Prefixes of metrics that count right answers, for which guessing among the choices has a score."""
+"""Prefixes of metrics that count right answers: guessing among the choices has a score."""
 READ_BESIDE_WEIGHTS = (MODEL_CONFIG, TOKENIZER_JSON, TOKENIZER_CONFIG)
 """Files of an exported folder that decide the scores, besides the weights."""
 
@@ -114,7 +114,7 @@ def refuse_cloze_without_text(config: RunConfig) -> None:
 
 
 def exported_model(run_dir: Path) -> Path:
-    """Return the folder that the stage `export` wrote last. Raises DataError where there is none."""
+    """Return the folder that `export` wrote last. Raises DataError where there is none."""
     run = RunFolder(run_dir)
     manifest = read_manifest(run.export_manifest)
     if manifest is None:
@@ -283,26 +283,38 @@ def score_rows(result: HarnessResult, shots: int) -> list[TaskScore]:
             if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
                 continue
             error = values.get(f"{metric}_stderr,{filter_name}")
+            if not isinstance(error, (int, float)):
+                error = None
+            chance = None
+            if metric.startswith(ACCURACIES):
+                chance = _chance_of_tasks(result, items)
+            if filter_name != "none":
+                metric = f"{metric} ({filter_name})"
             rows.append(
                 {
                     "task": task,
                     "shots": result.get("n-shot", {}).get(task, shots),
-                    "metric": metric if filter_name == "none" else f"{metric} ({filter_name})",
+                    "metric": metric,
                     "value": value,
-                    "standard_error": error if isinstance(error, (int, float)) else None,
+                    "standard_error": error,
                     "items": sum(items.values()),
-                    "chance": _chance(result, items) if metric.startswith(ACCURACIES) else None,
+                    "chance": chance,
                 }
             )
     return rows
 
 
-def _chance(result: HarnessResult, items: Mapping[str, int]) -> float | None:
-    """Return the score of guessing over several tasks; None where one of them has no choices."""
+def _chance_of_tasks(result: HarnessResult, items: Mapping[str, int]) -> float | None:
+    """Return the score of guessing over several tasks; None where one of them has no choices.
+
+    `items`: task -> its questions.
+    """
+    if not items:
+        return None
     right = 0.0
     for task, count in items.items():
         chance = result.get("chance", {}).get(task)
         if chance is None:
             return None
         right += chance * count
-    return right / sum(items.values()) if items else None
+    return right / sum(items.values())

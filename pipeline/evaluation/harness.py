@@ -43,7 +43,9 @@ class HarnessModel(_TransformersModel):
     def __init__(self, folder: Path, batch_sequences: int) -> None:
         """Load an exported folder. Raises DataError where it brings code."""
         options = opening_options(folder, str(folder))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cpu"
+        if torch.cuda.is_available():
+            device = "cuda"
         disable_progress_bar()
         with silence_libraries():
             super().__init__(
@@ -52,9 +54,9 @@ class HarnessModel(_TransformersModel):
         self.label = ""
         """Text beside the progress bar."""
         self.cut_requests: Counter[str] = Counter()
-        """Number of sequences that were too long for the model and lost their beginning, by task."""
+        """Task -> number of sequences that were too long for the model and lost their beginning."""
         self.requests: Counter[str] = Counter()
-        """Number of all sequences, by task."""
+        """Task -> number of all its sequences."""
         self._tasks_of_requests: list[str] = []
         self._completed = 0
         self._update: Callable[[float, str], None] = lambda completed, detail: None
@@ -193,7 +195,7 @@ def _chance(task: Task) -> float | None:
 
 @contextmanager
 def _our_commit() -> Generator[None]:
-    """Let the harness record the commit of this code; by itself it runs git in the current folder."""
+    """Let the harness record the commit of this code, not that of the current folder."""
     state = environment()["git"]
     commit = None
     if state is not None:

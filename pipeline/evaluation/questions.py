@@ -1,7 +1,7 @@
-"""The records of which every built-in few-shot task consists, and the placing of right answers.
+"""Types of the questions of built-in few-shot tasks; puts right answers at random positions.
 
-A task has two lists of questions: the scored ones, and the solved examples that stand before them.
-Reads and writes no file.
+A task has two lists of questions: those that are scored, and the solved examples that are shown
+before them. Reads and writes no file.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The scored questions of a task, and the solved examples that may stand before them."""
+    """The scored questions of a task, and the solved examples that may be shown before them."""
 
     questions: list[Question]
     examples: list[Question]
@@ -46,7 +46,7 @@ def place_answers(drafts: Sequence[Draft], rng: Random) -> list[Question]:
     """Put each right answer at a random position; each position is used equally often."""
     positions = [i % CHOICES for i in range(len(drafts))]
     rng.shuffle(positions)
-    questions = []
+    questions: list[Question] = []
     for draft, position in zip(drafts, positions, strict=True):
         wrong = rng.sample(draft.wrong, k=len(draft.wrong))
         choices = (*wrong[:position], draft.right, *wrong[position:])
@@ -61,6 +61,6 @@ def split_off_examples(
 
     There are fewer questions where the drafts run out.
     """
-    shown = drafts[:examples]
-    scored = drafts[examples : examples + questions]
-    return TaskData(place_answers(scored, rng), place_answers(shown, rng))
+    of_examples = drafts[:examples]
+    of_questions = drafts[examples : examples + questions]
+    return TaskData(place_answers(of_questions, rng), place_answers(of_examples, rng))

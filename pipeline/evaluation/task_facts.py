@@ -18,7 +18,7 @@ from pipeline.store.records import Json
 from pipeline.work.separate_checks import run_separate_check
 
 VERSION = 1
-"""Increased when `task_check` refuses or returns something else: older verdicts are not used then."""
+"""Increased when `task_check` refuses or returns something else: older verdicts are not used."""
 DATA_VARIABLES = (
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -62,7 +62,7 @@ def check_named_tasks(config: RunConfig) -> None:
 
 
 def check_built_tasks(config: RunConfig) -> None:
-    """Raise ConfigError for tasks that do not exist, lack data, or write more than a context holds."""
+    """Raise ConfigError for tasks that do not exist, lack data, or write more than a context."""
     if not foreign_tasks(config) or not config.evaluation.shots:
         return
     decides = _what_decides(config)

@@ -161,7 +161,7 @@ class RunFolder:
 
     @property
     def outcome(self) -> Path:
-        """How the last start of the ranks ended, JSON, as `store/outcome.py` says; a rank writes it."""
+        """How the last start of the ranks ended, JSON, written by a rank (`store/outcome.py`)."""
         return self.path / "outcome.json"
 
     @property
