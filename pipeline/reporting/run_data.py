@@ -56,10 +56,10 @@ class RunData:
     def gain_over_unigram(self) -> float | None:
         """Fraction by which the validation loss is below the unigram entropy of the same tokens.
 
-        None without held-out text.
+        None without held-out text, and where that is one token again and again.
         """
         train = self.counts["train"]
-        if train["validation_loss"] is None or train["unigram_entropy"] is None:
+        if train["validation_loss"] is None or not train["unigram_entropy"]:
             return None
         return 1 - train["validation_loss"] / train["unigram_entropy"]
 

@@ -86,14 +86,16 @@ def _last_loss(run: RunData) -> str:
 
 
 def _validation(run: RunData) -> str:
+    train = run.counts["train"]
+    if train["unigram_entropy"] is None:
+        return "not measured: nothing is held out (prepare.validation_fraction, validation_paths)"
+    if train["validation_loss"] is None:
+        return "not finite"
+    loss = f"{train['validation_loss']:.3f}"
     gain = run.gain_over_unigram
     if gain is None:
-        return "not measured: nothing is held out (prepare.validation_fraction, validation_paths)"
-    train = run.counts["train"]
-    return (
-        f"{train['validation_loss']:.3f}, {gain:.1%} below the unigram entropy "
-        f"{train['unigram_entropy']:.3f}"
-    )
+        return loss
+    return f"{loss}, {gain:.1%} below the unigram entropy {train['unigram_entropy']:.3f}"
 
 
 def requirements(config: RunConfig, run: RunData) -> list[Requirement]:

@@ -53,9 +53,9 @@ class ValidationFigures(TypedDict, total=False):
     """Held-out losses, in the lines of steps that were followed by a validation."""
 
     validation_loss: float | None
-    """Nats per token over all sources; None where nothing is held out."""
+    """Nats per token over all sources; None where nothing is held out or it was not finite."""
     validation_loss_by_source: dict[str, float]
-    """Nats per token."""
+    """Nats per token; without sources whose loss was not finite."""
     validation_bits_per_byte: float | None
     """Bits per byte of text over all sources; None where nobody knows the bytes."""
     validation_bits_per_byte_by_source: dict[str, float]

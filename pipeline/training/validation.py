@@ -14,6 +14,7 @@ import torch
 from pipeline.config.groups import RankGroups
 from pipeline.engine.deepspeed_engine import Engine
 from pipeline.engine.groups import sum_over_data_ranks
+from pipeline.logs import warn
 from pipeline.model.device_batch import Mover
 from pipeline.sampling.batches import IGNORED, Batch, RowShape, TokenSource, read_batch
 from pipeline.sampling.order import Places
@@ -129,7 +130,7 @@ def validate_held_out(
     nats count. All ranks run the same number of forward passes, as ZeRO 3 needs.
     """
     if not held_out.sources:
-        return _figures(held_out, [], [])
+        return validation_figures(held_out, [], [])
 
     # Each data rank measures every n-th sequence.
     data_ranks = groups.sizes.data
@@ -158,10 +159,19 @@ def validate_held_out(
     # Add up the sums of all data ranks.
     sum_over_data_ranks(sums, groups)
     nats, targets = sums.T.tolist()
-    return _figures(held_out, nats, targets)
+    broken = [
+        name
+        for name, of_source in zip(held_out.sources, nats, strict=True)
+        if not math.isfinite(of_source)
+    ]
+    if broken and groups.is_rank_0:
+        warn(f"validation: the loss of {', '.join(broken)} is not finite; it is not recorded")
+    return validation_figures(held_out, nats, targets)
 
 
-def _figures(held_out: HeldOut, nats: list[float], targets: list[float]) -> ValidationFigures:
+def validation_figures(
+    held_out: HeldOut, nats: list[float], targets: list[float]
+) -> ValidationFigures:
     """Return the validation's fields of metrics.jsonl, from the nats and targets of each source."""
     loss, loss_by_source = _quotients(held_out.sources, nats, targets)
     text_bytes = held_out.text_bytes or [0] * len(nats)
@@ -180,14 +190,16 @@ def _quotients(
 ) -> tuple[float | None, dict[str, float]]:
     """Divide amounts by units, overall and by source.
 
-    Overall is None, and a source is left out, where there are no units.
+    Overall is None, and a source is left out, where there are no units or an amount is not finite:
+    metrics.jsonl takes no other numbers.
     """
     by_source = {
         name: amount / unit
         for name, amount, unit in zip(sources, amounts, units, strict=True)
-        if unit
+        if unit and math.isfinite(amount)
     }
+    amount = sum(amounts)
     total = sum(units)
-    if not total:
+    if not total or not math.isfinite(amount):
         return None, by_source
-    return sum(amounts) / total, by_source
+    return amount / total, by_source

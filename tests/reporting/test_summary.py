@@ -83,6 +83,29 @@ def test_unfinished_stages_are_named(run_file: Path) -> None:
         print_summary(config)
 
 
+@pytest.mark.parametrize(
+    ("loss", "entropy", "words"),
+    [(None, 2.5, "validation loss not finite"), (0.25, 0.0, "validation loss 0.250")],
+    ids=["not finite", "one token only"],
+)
+def test_a_validation_without_a_gain_is_still_shown(
+    run_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    loss: float | None,
+    entropy: float,
+    words: str,
+) -> None:
+    config = load(run_file)
+    write_fake_run(config)
+    path = config.paths.run_dir / "checkpoints" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["counts"] |= {"validation_loss": loss, "unigram_entropy": entropy}
+    path.write_text(json.dumps(manifest))
+    report(config)
+    print_summary(config)
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_run_without_held_out_text_is_still_shown(
     run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
