@@ -69,6 +69,28 @@ def test_written_shards_are_what_the_format_says(tmp_path: Path, dtype: type) ->
         assert records[suffix] == file_record(path) | samples
 
 
+@pytest.mark.parametrize("renamed", range(3))
+def test_an_index_is_there_only_beside_all_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: int
+) -> None:
+    """Whenever the writer dies: files get their names one after another."""
+    rename = Path.replace
+    names: list[str] = []
+
+    def replace(path: Path, target: Path) -> Path:
+        if len(names) == renamed:
+            raise KeyboardInterrupt
+        names.append(target.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        write_two_batches(tmp_path / "shard", np.uint16)
+    assert len(names) == renamed
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert "shard.idx" not in names
+
+
 def test_the_projects_reader_reads_it_back(tmp_path: Path) -> None:
     write_two_batches(tmp_path / "shard", np.uint16)
     shard = indexed_dataset.read(tmp_path / "shard")
