@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
@@ -107,7 +107,9 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
         unknown = get_globals_in_pkl(io.BytesIO(content)) - NAMES
         if unknown:
             raise ValueError(f"names {', '.join(sorted(unknown))}, which this program never saves")
-        fetch = _mapped(path, size) if mmap else _copied(file)
+        fetch = _copied(file)
+        if mmap:
+            fetch = _mapped(path, size)
         with torch.serialization.safe_globals([*CLASSES]):
             return _Decoder(content, records, fetch).load()
 
@@ -171,9 +173,13 @@ def _mapped(path: Path, size: int) -> Fetch:
     except RuntimeError as error:
         # The file was opened a moment ago, so memory or open files have run out.
         raise MemoryError(str(error)) from None
-    return lambda record: cast(
-        torch.UntypedStorage, whole[record.begin : record.begin + record.size]
-    )
+
+    def fetch(record: ArchiveRecord) -> torch.UntypedStorage:
+        part = whole[record.begin : record.begin + record.size]
+        assert isinstance(part, torch.UntypedStorage)
+        return part
+
+    return fetch
 
 
 def _copied(file: io.BufferedReader) -> Fetch:
@@ -185,11 +191,8 @@ def _copied(file: io.BufferedReader) -> Fetch:
         except RuntimeError as error:  # what an allocator that has no memory raises
             raise MemoryError(str(error)) from None
         file.seek(record.begin)
-        if (
-            record.size
-            and file.readinto(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data)
-            != record.size
-        ):
+        target = torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data
+        if record.size and file.readinto(target) != record.size:
             raise EOFError("ends within a record")
         return storage
 
@@ -219,7 +222,9 @@ class _Decoder(Unpickler):
         `pid`: "storage", kind, name of the record, device, number of elements.
         """
         _, kind, key, _, elements = pid
-        dtype = torch.uint8 if kind is torch.UntypedStorage else kind.dtype
+        dtype = torch.uint8
+        if kind is not torch.UntypedStorage:
+            dtype = kind.dtype
         record = self._records[f"data/{key}"]
         if elements * dtype.itemsize != record.size:
             raise ValueError(

@@ -101,7 +101,9 @@ def _load_as_it_lies(
     ranks = manifest["ranks"]
     now = engine.zero_optimization_stage()
     world = groups.sizes.world
-    own = [list(named.items()) for named in group_shapes(engine)] if now else []
+    own: list[list[tuple[str, torch.Size]]] = []
+    if now > 0:
+        own = [list(named.items()) for named in group_shapes(engine)]
     if (stage, ranks) != (now, world) or [
         list(named.items()) for named in parameter_groups(checkpoint)
     ] != own:
@@ -210,7 +212,9 @@ def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> 
     try:
         with decoding_file(manifest_path(checkpoint)):
             TrainState.read(manifest["state"])
-        stored = None if _lies_on_nvme(checkpoint) else open_stored_weights(checkpoint)
+        stored = None
+        if not _lies_on_nvme(checkpoint):
+            stored = open_stored_weights(checkpoint)
         for rank in groups.own_part(range(manifest["ranks"])):
             read_random_state(checkpoint / random_state_file(rank))
             if stored:

@@ -41,19 +41,23 @@ def _load_shards(engine: Engine, groups: RankGroups, stored: StoredWeights) -> N
         optimizer.checkpoint_event_prologue()  # releases the whole copies of small parameters
     # The optimizer's own state has the form of this rank's shard: its tensors are replaced.
     mine = optimizer.state_dict()
-    sizes = [
-        flat.numel() for flat in (mine[FP32_FLAT_GROUPS] if stage == 3 else flat_tensors(engine))
-    ]
+    if stage == 3:
+        weights_key = FP32_FLAT_GROUPS
+        states_key = OPTIMIZER_STATE_DICT
+        own_flat = mine[FP32_FLAT_GROUPS]
+    else:
+        weights_key = SINGLE_PARTITION_OF_FP32_GROUPS
+        states_key = BASE_OPTIMIZER_STATE
+        own_flat = flat_tensors(engine)
+    sizes = [flat.numel() for flat in own_flat]
     slots = slots_of_ranks(stage, group_shapes(engine), sizes, groups.sizes.world)
     own = slots[groups.world_rank]
-    mine[FP32_FLAT_GROUPS if stage == 3 else SINGLE_PARTITION_OF_FP32_GROUPS] = copy_slots(
-        sizes, own, stored.slots, stored.weights_of
-    )
+    mine[weights_key] = copy_slots(sizes, own, stored.slots, stored.weights_of)
     mine.update({key: value for key, value in stored.shard(0).scaler.items() if key in mine})
     # There are no moments where fp16 has skipped every step so far.
     if stored.shard(0).states:
         state = _states(engine, stored, sizes, own, [slot for of_rank in slots for slot in of_rank])
-        mine[OPTIMIZER_STATE_DICT if stage == 3 else BASE_OPTIMIZER_STATE]["state"] = state
+        mine[states_key]["state"] = state
     optimizer.load_state_dict([mine] * groups.sizes.world, load_from_fp32_weights=True)
     if stage == 3:
         optimizer.checkpoint_event_epilogue()

@@ -201,9 +201,10 @@ class Saver:
         self.publish()
 
         def problem() -> str | None:
-            failure = (
-                self._outcome(self._published)[1] if self._published else None
-            ) or self._failure
+            failure = None
+            if self._published:
+                _, failure = self._outcome(self._published)
+            failure = failure or self._failure
             _remove_empty(self._partial / self._token, self._partial)
             return failure
 
@@ -252,7 +253,9 @@ class Saver:
             write_latest(target)
         self._remove_surplus(target)
         seconds = round(self._since(pending.began), 3)
-        stalled = round(pending.stalled, 3) if self._settings.asynchronous else seconds
+        stalled = seconds
+        if self._settings.asynchronous:
+            stalled = round(pending.stalled, 3)
         size = sum(record["bytes"] for record in files.values())
         write_event(
             self._run_dir, "save", step=pending.state.step, checkpoint=target.name, seconds=seconds,

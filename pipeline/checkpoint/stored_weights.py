@@ -11,11 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NotRequired, TypeAlias, TypedDict
 
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 
+from pipeline.checkpoint.deepspeed_files import (
+    FlatTensors,
+    GroupState,
+    ModelFile,
+    Scaler,
+    ShardFile,
+    ShardState,
+)
 from pipeline.checkpoint.files import decoding_file, load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.integrity import verify_bytes, with_remedy
@@ -28,59 +35,6 @@ from pipeline.store.layout import manifest_path
 
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 """Counters of DeepSpeed's engine that a checkpoint holds."""
-Scaler: TypeAlias = DynamicLossScaler | LossScaler
-GroupState: TypeAlias = Mapping[str, torch.Tensor | float]
-"""An optimizer's state of one group: name -> moment, and `step` -> number of steps."""
-FlatTensors: TypeAlias = Sequence[torch.Tensor] | Mapping[int, torch.Tensor]
-"""A rank's flat tensors by group."""
-
-
-class StateByGroup(TypedDict):
-    """The part of an optimizer's saved state that is read here."""
-
-    state: Mapping[int, GroupState]
-
-
-class ModelFile(TypedDict):
-    """DeepSpeed's file of what is not sharded, as far as it is read here.
-
-    Source: deepspeed 0.19.8, deepspeed/checkpoint/constants.py, for these names and those below.
-    """
-
-    module: Mapping[str, torch.Tensor]
-    """Weights and buffers, in the format of the forward pass."""
-    buffer_names: Sequence[str]
-    param_shapes: Sequence[Mapping[str, torch.Size]]
-    """`{name: shape}` by group, at ZeRO 1 to 3."""
-    parameter_names: Sequence[str]
-    """Names in the order of the optimizer's states, at ZeRO 0."""
-    optimizer: StateByGroup
-    """At ZeRO 0, where each parameter is a group."""
-    global_steps: int
-    global_samples: int
-    skipped_steps: int
-
-
-class ShardState(TypedDict):
-    """The optimizer's part of a rank's file."""
-
-    single_partition_of_fp32_groups: Sequence[torch.Tensor]
-    """Flat fp32 weights by group, at ZeRO 1 and 2."""
-    base_optimizer_state: StateByGroup
-    """At ZeRO 1 and 2."""
-    fp32_flat_groups: Sequence[torch.Tensor]
-    """Flat fp32 weights by group, at ZeRO 3."""
-    optimizer_state_dict: StateByGroup
-    """At ZeRO 3."""
-    loss_scaler: NotRequired[Scaler]
-    dynamic_loss_scale: NotRequired[bool]
-    overflow: NotRequired[bool]
-
-
-class ShardFile(TypedDict):
-    """A rank's file of ZeRO 1 to 3."""
-
-    optimizer_state_dict: ShardState
 
 
 @dataclass(frozen=True)
@@ -227,7 +181,13 @@ def open_stored_weights(checkpoint: Path) -> StoredWeights:
             slot.offset + slot.length > sizes[slot.group] for of_rank in slots for slot in of_rank
         ):
             raise ValueError(f"its parameters are larger than the {ranks} shards beside it")
-    shard = cache(lambda rank: first if rank == 0 else _open_shard(checkpoint, stage, rank, sizes))
+
+    @cache
+    def shard(rank: int) -> RankShard:
+        if rank == 0:
+            return first
+        return _open_shard(checkpoint, stage, rank, sizes)
+
     return StoredWeights(groups, slots, shard, buffers, counters)
 
 
@@ -381,10 +341,9 @@ def _count(value: int) -> int:
 
 def _path_of_model(checkpoint: Path, stage: int) -> Path:
     """Return DeepSpeed's file of what is not sharded."""
-    return _path(
-        checkpoint,
-        "zero_pp_rank_0_mp_rank_00_model_states" if stage == 3 else "mp_rank_00_model_states",
-    )
+    if stage == 3:
+        return _path(checkpoint, "zero_pp_rank_0_mp_rank_00_model_states")
+    return _path(checkpoint, "mp_rank_00_model_states")
 
 
 def _path(checkpoint: Path, name: str) -> Path:
