@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import takewhile
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,10 +44,11 @@ def run_stages(
     A tokenizer is proven with few strings and a short one for the long line, unless `whole_proof`:
     the whole proof takes longer than all else of these stages, and is left to the tests of it.
     """
-    from pipeline.__main__ import STAGES
     from pipeline.cli import commands
+    from pipeline.store.stages import STAGES
 
-    table = {stage.name: stage for stage in STAGES if stage.name in (*DATA_STAGES, "pack")}
+    before_train = takewhile(lambda stage: stage.name != "train", STAGES)
+    table = {stage.name: stage for stage in before_train}
     settings = ["executor.workers=1", *overrides]
     with nullcontext() if whole_proof else patch.multiple(tokenizer_folder, **SHORT_PROOF):
         for name in names:

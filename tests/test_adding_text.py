@@ -5,10 +5,10 @@ from pathlib import Path
 
 from helpers import run_stages
 
-from pipeline.__main__ import STAGES
 from pipeline.cli import status_view
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
+from pipeline.store.stages import STAGES
 
 DATA = ["prepare", "train-tokenizer", "tokenize"]
 

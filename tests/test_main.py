@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.__main__ import STAGES, main
+from pipeline.__main__ import main
 from pipeline.config.run_file import load
 from pipeline.errors import out_of_reach
 from pipeline.store.lease import Lease
+from pipeline.store.stages import STAGES
 from pipeline.work import separate_checks
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,6 @@ import pytest
 from conftest import write_run_file
 from helpers import DATA_STAGES, digests, run_stages
 
-from pipeline.__main__ import STAGES
 from pipeline.cli import status_view
 from pipeline.cli.stage_notes import missing_file_lines
 from pipeline.config.run_config import RunConfig
@@ -21,6 +20,7 @@ from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
 from pipeline.evaluation.tasks import write_tasks
 from pipeline.store import artifacts
+from pipeline.store.stages import STAGES
 from pipeline.tokens.inspect import overview
 from pipeline.tokens.inspected_data import Question, open_data
 from pipeline.tokens.sample import Sample

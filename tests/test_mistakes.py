@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipeline.__main__ import STAGES
 from pipeline.cli import commands
 from pipeline.cluster.ports import is_occupied
 from pipeline.config.run_file import load
 from pipeline.errors import UserError
 from pipeline.store.artifacts import stage_states
+from pipeline.store.stages import STAGES
 from pipeline.work import separate_checks
 
 Break = Callable[[Path], list[str]]

@@ -51,7 +51,7 @@ class Linear(ScheduleKind):
 
     def fraction_after_warmup(self, schedule: Schedule, tokens: int, total: int) -> float:
         """Return the fraction of the peak."""
-        return _fallen(schedule, _progress_after_warmup(schedule, tokens, total))
+        return falling_fraction(schedule, progress_after_warmup(schedule, tokens, total))
 
 
 class Cosine(ScheduleKind):
@@ -64,8 +64,8 @@ class Cosine(ScheduleKind):
 
     def fraction_after_warmup(self, schedule: Schedule, tokens: int, total: int) -> float:
         """Return the fraction of the peak."""
-        progress = _progress_after_warmup(schedule, tokens, total)
-        return _fallen(schedule, 0.5 * (1 - math.cos(math.pi * progress)))
+        progress = progress_after_warmup(schedule, tokens, total)
+        return falling_fraction(schedule, 0.5 * (1 - math.cos(math.pi * progress)))
 
 
 class WarmupStableDecay(ScheduleKind):
@@ -84,11 +84,11 @@ class WarmupStableDecay(ScheduleKind):
         decay = schedule.decay_tokens or 0
         decay_begin = total - decay
         if tokens <= decay_begin:
-            return _fallen(schedule, 0.0)
+            return falling_fraction(schedule, 0.0)
         progress = (tokens - decay_begin) / decay
         if schedule.decay_shape == "linear":
-            return _fallen(schedule, progress)
-        return _fallen(schedule, math.sqrt(progress))
+            return falling_fraction(schedule, progress)
+        return falling_fraction(schedule, math.sqrt(progress))
 
 
 class InverseSquareRoot(ScheduleKind):
@@ -116,14 +116,14 @@ class Constant(ScheduleKind):
         return 1.0
 
 
-def _progress_after_warmup(schedule: Schedule, tokens: int, total: int) -> float:
+def progress_after_warmup(schedule: Schedule, tokens: int, total: int) -> float:
     """Return the fraction consumed of the tokens from the warm-up to the end of the run."""
     warmup = schedule.warmup_tokens
     return (tokens - warmup) / max(1, total - warmup)
 
 
-def _fallen(schedule: Schedule, share: float) -> float:
-    """Return the fraction of the peak that is `share` of the way from 1 to the final fraction."""
+def falling_fraction(schedule: Schedule, share: float) -> float:
+    """Return the fraction of the peak after `share`, 0 to 1, of the way down to the final fraction."""
     final = schedule.final_learning_rate_fraction
     return final + (1 - final) * (1 - share)
 

@@ -176,7 +176,7 @@ def describe_sources(config: RunConfig) -> dict[str, str | None]:
 
 
 def own_folders(config: RunConfig) -> list[Path]:
-    """Return the folders of text that the pipeline writes, which no search may take as raw text."""
+    """Return the folders that the pipeline writes, whose files no search may take as raw text."""
     data = data_folder(config)
-    texts = [data.documents, data.tokenizer, data.tokens, data.raw_local_machine]
-    return [config.paths.run_dir, *texts]
+    written = [data.documents, data.tokenizer, data.tokens, data.packings, data.raw_local_machine]
+    return [config.paths.run_dir, *written]

@@ -19,9 +19,10 @@ from pipeline.store.counts import (
     TokenizeCounts,
     TrainCounts,
 )
-from pipeline.store.layout import RunFolder, data_folder, run_folder
+from pipeline.store.layout import RunFolder, run_folder
 from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.store.records import Manifest
+from pipeline.store.stages import STAGES
 
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")
 """Stages that must have finished before summary and report."""
@@ -142,23 +143,13 @@ def read_finished_run(config: RunConfig) -> RunData:
 
 
 def _manifest_paths(config: RunConfig) -> dict[str, Path]:
-    """Return where the manifest of each stage is, in the order of the stages."""
-    data = data_folder(config)
-    run = run_folder(config)
-    paths = {
-        "prepare": data.documents_manifest,
-        "train-tokenizer": data.tokenizer_manifest,
-        "tokenize": data.tokens_manifest,
-        "pack": data.pack_manifest(config.data.sequence_length),
-        "train": run.train_manifest,
-        "export": run.export_manifest,
-        "evaluate": run.evaluation_manifest,
-        "report": run.report_manifest,
+    """Return where the manifest of each stage is that the run file asks for, in their order.
+
+    Output of a stage that is not asked for can only be another run's on the same data.
+    """
+    return {
+        stage.name: stage.manifest_path(config) for stage in STAGES if not stage.is_left_out(config)
     }
-    # Without best-fit packing, only another run on the same data can have packed.
-    if not config.data.packs_documents:
-        del paths["pack"]
-    return paths
 
 
 def _steps_of(run: RunFolder) -> list[StepRecord]:

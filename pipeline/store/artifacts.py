@@ -57,7 +57,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the table in `__main__`: what a stage reads and writes, and when it is done."""
+    """One row of the table in `stages.py`: what a stage reads and writes, and when it is done."""
 
     name: str
     help: str

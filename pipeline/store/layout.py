@@ -39,10 +39,7 @@ class DataFolder:
 
     @property
     def raw_local_machine(self) -> Path:
-        """Folder of `<slice>.jsonl.zst` and a manifest: text of this Python installation.
-
-        Written by `prepare`, once.
-        """
+        """Folder of `<slice>.jsonl.zst`: this Python installation's text, which `prepare` gathers."""
         return self.path / "raw" / "local-machine"
 
     @property
@@ -72,10 +69,7 @@ class DataFolder:
 
     @property
     def tokens(self) -> Path:
-        """Folder of Megatron indexed datasets, `<source>/<shard>.bin`, `.idx` and `.doc`.
-
-        Written by `tokenize`.
-        """
+        """Folder of Megatron's `<source>/<shard>.bin`, `.idx` and `.doc`, written by `tokenize`."""
         return self.path / "tokens"
 
     @property
@@ -83,12 +77,17 @@ class DataFolder:
         """Manifest of `tokenize`, JSON."""
         return manifest_path(self.tokens)
 
+    @property
+    def packings(self) -> Path:
+        """Folder of the packing indices, one folder for each sequence length."""
+        return self.path / "packing"
+
     def packing(self, sequence_length: int) -> Path:
         """Return the folder of the packing index for one sequence length, written by `pack`.
 
         Holds the rows that best-fit packs, `<source>/<shard>.rows`, and a manifest of the index.
         """
-        return self.path / "packing" / f"best-fit-{sequence_length}"
+        return self.packings / f"best-fit-{sequence_length}"
 
     def pack_manifest(self, sequence_length: int) -> Path:
         """Return the manifest of `pack`, JSON."""
@@ -96,10 +95,7 @@ class DataFolder:
 
     @property
     def readers(self) -> Path:
-        """Folder of one JSON file for each run that reads the data now.
-
-        A file's name is a hash of the run's folder.
-        """
+        """Folder of a JSON file for each run that reads the data now, named by a hash of its folder."""
         return self.path / ".readers"
 
     def reader_mark(self, run_fingerprint: str) -> Path:
@@ -144,10 +140,7 @@ class RunFolder:
 
     @property
     def launch_environment(self) -> Path:
-        """Lines `NAME=value` that the DeepSpeed launcher exports on other hosts.
-
-        Written by the supervisor.
-        """
+        """Lines `NAME=value`, by the supervisor, that the launcher exports on other hosts."""
         return self.path / "launch_environment"
 
     @property
@@ -255,10 +248,7 @@ class RunFolder:
 
     @property
     def export(self) -> Path:
-        """Folder with a transformers folder for each exported checkpoint.
-
-        Also holds the manifest of `export`.
-        """
+        """Folder with a transformers folder for each exported checkpoint, and a manifest."""
         return self.path / "export"
 
     @property
@@ -319,10 +309,7 @@ def manifest_path(folder: Path) -> Path:
 
 
 def rejected_rows(source_folder: Path) -> Path:
-    """Return the folder of sample rows that `prepare` rejected, in a source's documents.
-
-    Holds one JSON lines file for each task.
-    """
+    """Return the folder of rejected rows of a source, a JSON lines file for each task."""
     return source_folder / REJECTED
 
 
@@ -347,10 +334,7 @@ def task_records(folder: Path) -> Path:
 
 
 def scheduler_file(folder: Path, step: str) -> Path:
-    """Return the JSON file by which Dask's workers of a Slurm step find their scheduler.
-
-    Lies in a stage's folder.
-    """
+    """Return the JSON file by which Dask's workers of a Slurm step find their scheduler."""
     return folder / f".dask-scheduler-{step}.json"
 
 
@@ -360,10 +344,7 @@ def worker_logs(folder: Path) -> Path:
 
 
 def latest_path(checkpoints: Path) -> Path:
-    """Return the text file that names the newest checkpoint, for people and other programs.
-
-    A resume reads the checkpoints themselves.
-    """
+    """Return the text file that names the newest checkpoint, for people and other programs."""
     return checkpoints / "latest"
 
 

@@ -10,7 +10,7 @@ same bytes with another meaning. Do not raise it when the output is the same: wh
 faster or prints more, or when a new setting has a default under which nothing changes. Do not raise
 it either when a stage only begins to refuse some input: the stages that read its output check it.
 
-The table of stages (`__main__`) gives each number to its `Stage`. Modules whose work items have
+The table of stages (`stages.py`) gives each number to its `Stage`. Modules whose work items have
 fingerprints of their own import it from here.
 """
 

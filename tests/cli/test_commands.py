@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.__main__ import STAGES
 from pipeline.cli import commands, start_checks, status_view
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.store.artifacts import Check, Stage
 from pipeline.store.lease import Lease
+from pipeline.store.stages import STAGES
 from pipeline.work.separate_checks import CheckCrashed
 
 HERE = __name__

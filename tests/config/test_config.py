@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.config.groups import group_sizes
+from pipeline.config.kinds import SCHEDULES
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
 from pipeline.config.shipped_files import PRESETS
@@ -14,6 +15,12 @@ from pipeline.config.values import Section
 from pipeline.errors import ConfigError
 
 JOBS = Path(__file__).parents[2] / "jobs"
+FALLING = [
+    name
+    for name in SCHEDULES.paths
+    if "final_learning_rate_fraction" in SCHEDULES[name].optional_fields
+]
+"""Kinds of schedule that take a final fraction."""
 
 
 def problems(path: Path, *overrides: str) -> list[str]:
@@ -123,8 +130,8 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
         ),
         (
             "schedule={kind: constant, warmup_tokens: 32, final_learning_rate_fraction: 0.1}",
-            "schedule.final_learning_rate_fraction = 0.1: kind constant does not use it, only linear, "
-            "cosine, wsd; leave it out",
+            "schedule.final_learning_rate_fraction = 0.1: kind constant does not use it, only "
+            f"{', '.join(FALLING)}; leave it out",
         ),
         (
             "schedule={kind: inverse-square-root, warmup_tokens: 0}",

@@ -4,19 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.kinds import SCHEDULES
 from pipeline.config.run_file import load
 from pipeline.config.schedules import fraction_of_peak, learning_rate
 
 # The run file: 10 steps of 32 tokens, 1 step of warm-up, peak 6e-4.
 
 LINEAR = ("schedule.decay_shape=linear", "schedule.final_learning_rate_fraction=0")
-KINDS = {
-    "cosine": (),
-    "linear": (),
-    "constant": (),
-    "inverse-square-root": (),
-    "wsd": ("schedule.decay_tokens=128",),
-}
+KINDS = dict.fromkeys(SCHEDULES.paths, ()) | {"wsd": ("schedule.decay_tokens=128",)}
+"""Kind -> settings without which it is refused."""
 
 
 def rates(run_file: Path, *overrides: str) -> list[float]:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.__main__ import STAGES
 from pipeline.config.run_file import dump, load
 from pipeline.config.shipped_files import RECIPES, TEMPLATES, resolve_template, shipped_files
 from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import ConfigError
 from pipeline.store.artifacts import expected_inputs
+from pipeline.store.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import yaml
 from helpers import run_stages
 from ranks import in_ranks
 
-from pipeline.config.kinds import SOURCE_KINDS
+from pipeline.config.kinds import SOURCE_KINDS, quoted_choices
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.corpus.documents import iterate_texts
@@ -102,9 +102,11 @@ def test_a_new_kind_refuses_the_settings_of_others(csv_run: Path) -> None:
 
 
 def test_a_word_that_names_no_kind_is_refused_with_those_that_do(run_file: Path) -> None:
-    names = "'jsonl', 'parquet', 'text', 'local-machine' or 'megatron'"
-    with pytest.raises(ConfigError, match=f"sources.web.kind = 'csv': input should be {names}"):
-        load(run_file, ["sources.web.kind=csv"])
+    names = quoted_choices(SOURCE_KINDS.paths)
+    with pytest.raises(
+        ConfigError, match=f"sources.web.kind = 'telepathy': input should be {names}"
+    ):
+        load(run_file, ["sources.web.kind=telepathy"])
 
 
 @pytest.mark.parametrize("name", SOURCE_KINDS.paths)

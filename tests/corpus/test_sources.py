@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from helpers import run_stages
 
-from pipeline.__main__ import STAGES
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.run_file import load
 from pipeline.corpus.file_search import InputFile, SourceFiles
@@ -17,6 +16,7 @@ from pipeline.corpus.prepare import prepare
 from pipeline.corpus.source_kind import describe_sources
 from pipeline.errors import DataError
 from pipeline.store.artifacts import read_manifest, stage_states
+from pipeline.store.stages import STAGES
 
 
 def search_files(source: str, kind: str, paths: Sequence[Path]) -> SourceFiles:
@@ -285,6 +285,9 @@ def test_what_the_pipeline_itself_writes_is_not_read_as_text(run_file: Path) -> 
     with (folder / "web.jsonl").open("a") as file:
         file.write("{\n")  # so that there is a file of rejected rows
     (folder / "zero1.json").rename(folder / "zero1.template")
+    index = folder / "data" / "packing" / "best-fit-8" / "manifest.json"
+    index.parent.mkdir(parents=True)
+    index.write_text("{}")
     for overrides in (here, pattern):
         first, second = (prepare(load(run_file, overrides)).counts for _ in range(2))
         assert list((folder / "data").rglob("rejected/*.jsonl"))

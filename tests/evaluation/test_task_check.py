@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from own_tasks import GENERATION, write_task
 
-from pipeline.__main__ import STAGES
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
@@ -15,6 +14,7 @@ from pipeline.evaluation.evaluate import _plan_results
 from pipeline.evaluation.task_check import check_tasks
 from pipeline.evaluation.task_facts import check_built_tasks, check_named_tasks
 from pipeline.store.artifacts import expected_inputs
+from pipeline.store.stages import STAGES
 from pipeline.work import separate_checks
 
 

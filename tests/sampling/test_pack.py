@@ -14,7 +14,6 @@ import pytest
 from helpers import digests, run_stages
 from token_files import write_shard
 
-from pipeline.__main__ import STAGES
 from pipeline.cli import commands, status_view
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
@@ -25,6 +24,7 @@ from pipeline.store import artifacts
 from pipeline.store.files import read_json
 from pipeline.store.layout import data_folder, task_records
 from pipeline.store.lease import Lease
+from pipeline.store.stages import STAGES
 
 
 def pack_all(config: RunConfig) -> dict[str, Any]:

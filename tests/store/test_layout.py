@@ -17,6 +17,7 @@ DATA = {
     "tokenizer_statistics": "tokenizer/statistics.json",
     "tokens": "tokens",
     "tokens_manifest": "tokens/manifest.json",
+    "packings": "packing",
     "readers": ".readers",
 }
 RUN = {
@@ -68,6 +69,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
     assert [
         str(path)
         for path in (
+            data.packings,
             data.packing(2048),
             data.pack_manifest(2048),
             data.reader_mark("ab"),
@@ -87,6 +89,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
             layout.unfinished_checkpoints(Path("/x")),
         )
     ] == [
+        "/data/packing",
         "/data/packing/best-fit-2048",
         "/data/packing/best-fit-2048/pack.manifest.json",
         "/data/.readers/ab.json",

@@ -17,7 +17,6 @@ from helpers import run_stages
 from ranks import run_ranks
 from training_data import RUN_FILE, TEMPLATES
 
-from pipeline.__main__ import STAGES as TABLE
 from pipeline.cli import start_checks, status_view
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
@@ -25,6 +24,7 @@ from pipeline.sampling.stream import open_streams
 from pipeline.store.artifacts import stage_states
 from pipeline.store.files import read_json
 from pipeline.store.metrics import read_metrics
+from pipeline.store.stages import STAGES as TABLE
 from pipeline.tokens import existing
 from pipeline.tokens.existing_pairs import find_pairs
 from pipeline.tokens.inspect import documents, overview

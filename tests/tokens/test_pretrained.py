@@ -10,10 +10,10 @@ from helpers import run_stages
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from pipeline.__main__ import STAGES
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.store.artifacts import stage_states
+from pipeline.store.stages import STAGES
 from pipeline.tokens.tokenizer_folder import load_exported
 
 TEXT = "document 7 says that  7 and 7 make 14 naïve"

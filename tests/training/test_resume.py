@@ -7,7 +7,6 @@ import pytest
 import yaml
 from helpers import pretend_checkpoint
 
-from pipeline.__main__ import STAGES
 from pipeline.cli import status_view
 from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError, DataError
@@ -17,6 +16,7 @@ from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.artifacts import Result, expected_inputs, write_manifest
 from pipeline.store.files import read_json, write_json
 from pipeline.store.layout import MANIFEST, run_folder
+from pipeline.store.stages import STAGES
 from pipeline.training import resume
 
 pytestmark = pytest.mark.ranks
