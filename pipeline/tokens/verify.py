@@ -278,7 +278,7 @@ def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) 
         if magic != MAGIC or version != 1:
             return "does not begin as a Megatron indexed dataset (version 1)"
         if code not in DTYPE_OF_CODE or np.dtype(DTYPE_OF_CODE[code]) != dtype:
-            name = "none of token ids"
+            name = "unknown"
             if code in DTYPE_OF_CODE:
                 name = np.dtype(DTYPE_OF_CODE[code]).name
             return f"holds ids of type {name} (code {code}) instead of {dtype.name}"

@@ -168,7 +168,7 @@ def test_what_is_as_it_was_made_has_no_problem(made: Path) -> None:
         (
             ".idx",
             lambda path: flip(path, 17),
-            r"\.idx: holds ids of type none of token ids \(code 9\) instead of",
+            r"\.idx: holds ids of type unknown \(code 9\) instead of",
         ),
         (
             ".idx",
