@@ -1,6 +1,7 @@
 """What all tests share: the options that bring in expensive tests, and a run file small enough to
 read."""
 
+import gc
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,16 @@ def pytest_configure(config: pytest.Config) -> None:
     after it was looked for."""
     if worker := getattr(config, "workerinput", None):
         ports.PORTS = ports.PORTS[int(worker["workerid"][2:]) :: worker["workercount"]]
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Let the garbage collector rest while all modules are imported: nothing of them is garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -105,7 +105,7 @@ def test_running_again_gives_the_same_bytes(run_file: Path, tmp_path: Path, kind
 def test_too_large_a_vocabulary_is_the_users_mistake(run_file: Path, kind: str) -> None:
     run_stages(run_file, ["prepare"], [])
     with pytest.raises(
-        DataError, match=r"tokenizer\.vocab_size = 30000: .*Take a smaller vocabulary or more text"
+        DataError, match=r"tokenizer\.vocab_size = 30000: .*Use a smaller vocabulary or more text"
     ):
         run_stages(
             run_file, ["train-tokenizer"], [f"tokenizer.kind={kind}", "tokenizer.vocab_size=30000"]
