@@ -334,7 +334,7 @@ def test_training_twice_gives_the_same_model(unigram: Path) -> None:
 
 def test_too_small_a_vocabulary_wants_a_larger_one() -> None:
     config = TokenizerSection(kind="sentencepiece-bpe", vocab_size=260)
-    with pytest.raises(DataError, match=r"tokenizer\.vocab_size = 260: .*Take a larger vocabulary"):
+    with pytest.raises(DataError, match=r"tokenizer\.vocab_size = 260: .*Use a larger vocabulary"):
         sentencepiece_training.train(iter(texts(50)), config)
 
 
