@@ -95,7 +95,9 @@ class CheckedLimit(TypedDict):
 
 
 class LoaderFigures(TypedDict):
-    """Everything that the loader benchmark has measured. Figures are medians over the rounds."""
+    """Everything that the loader benchmark has measured.
+
+    Figures are medians over the rounds, `ratios` are quotients of them, and `reads` are counted once."""
 
     rounds: int
     start: Medians

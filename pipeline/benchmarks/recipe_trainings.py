@@ -152,6 +152,8 @@ def run_trainings(trainings: Sequence[Training], jobs: int, folder: Path) -> lis
 def _train_one(training: Training, jobs: int, folder: Path) -> LossCurve:
     """Run a training in its folder, unless it has finished there before; return its loss curve.
 
+    `jobs`: trainings that run at the same time; of several, each has one rank.
+
     Raises DataError where there is no held-out text.
     """
     # The run file. Trainings that share the machine have one rank each.

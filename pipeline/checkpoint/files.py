@@ -106,7 +106,9 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
             raise ValueError("was written by a machine with another order of bytes")
         unknown = get_globals_in_pkl(io.BytesIO(content)) - NAMES
         if unknown:
-            raise ValueError(f"names {', '.join(sorted(unknown))}, which this program never saves")
+            raise ValueError(
+                f"refers to {', '.join(sorted(unknown))} of Python, which this program never saves"
+            )
         fetch = _copied(file)
         if mmap:
             fetch = _mapped(path, size)

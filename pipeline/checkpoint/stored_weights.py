@@ -39,7 +39,7 @@ COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 
 @dataclass(frozen=True)
 class RankShard:
-    """What one rank wrote: flat fp32 tensors `(elements,)` by group of parameters."""
+    """What one rank wrote: fp32 weights and moments, flat `(elements,)`, by group of parameters."""
 
     weights: Sequence[torch.Tensor]
     states: Mapping[int, GroupState]

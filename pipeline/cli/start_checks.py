@@ -1,6 +1,6 @@
 """Checks before any work starts: what each stage checks, and whether its folders can be used.
 
-Writes nothing.
+Writes nothing itself; a check may keep in data_dir what it has found.
 """
 
 import os

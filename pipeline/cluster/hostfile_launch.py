@@ -70,8 +70,8 @@ class HostfileLaunch(LaunchKind):
         if not shutil.which("pdsh"):
             raise ConfigError(
                 [
-                    "launch.kind = hostfile: needs pdsh (Debian: apt install pdsh) and ssh without "
-                    "a password"
+                    "launch.kind = hostfile: pdsh is not installed (Debian: apt install pdsh); it also "
+                    "needs ssh without a password"
                 ]
             )
 

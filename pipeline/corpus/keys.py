@@ -22,7 +22,7 @@ from pipeline.corpus.key_file import find_rows, keys_path, original_keys, unusab
 
 DOCUMENT_ID = re.compile(rf"([^/]+)/((?:{'|'.join(SPLITS)})_\w+)/(0|[1-9][0-9]{{0,9}})")
 THREADS = 16
-"""Number of threads that search shards; they mostly wait for a network file system."""
+"""Number of threads that look for an id or url in shards; they mostly wait for the file system."""
 SHARDS_AT_ONCE = 64
 """Shards that a thread searches before it takes the next ones."""
 

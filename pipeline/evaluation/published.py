@@ -112,7 +112,7 @@ def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> 
             raise DataError(
                 f"{folder}: loaded by transformers as {type(loaded).__name__}, the tokenizer gives "
                 f"other ids than {source} for {text[:40]!r}, so scores would not be those of the "
-                "model that was trained. Choose another model.architecture, or another tokenizer."
+                "model that was trained; nothing was exported. Choose another model.architecture, or another tokenizer."
             )
 
 

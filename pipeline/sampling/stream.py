@@ -107,8 +107,10 @@ class TokenStream:
         """Return the ids of pieces `[start, start + count)`, one after another.
 
         `starts`, `counts`: `(pieces,) int64`. Returns `(sum of counts,)` ids of the stream's type.
-        A piece may lie in several files. Raises DataError where a file is too short.
+        A piece may lie in several files. Raises DataError where a file is too short, and for pieces
+        outside of the stream.
         """
+        self._refuse_outside(starts, counts)
         ends = np.cumsum(counts)
         out = np.empty(int(counts.sum()), self.dtype)
         size = self.dtype.itemsize
@@ -129,6 +131,20 @@ class TokenStream:
                 self._read_on(shard, piece, offset)
         return out
 
+    def _refuse_outside(self, starts: np.ndarray, counts: np.ndarray) -> None:
+        """Raise DataError unless all pieces lie within the stream."""
+        if not len(starts):
+            return
+        first = int(starts.min())
+        end = int((starts + counts).max())
+        if first < 0 or end > len(self):
+            folder = {path.parent for path in self.paths}
+            raise DataError(
+                f"{', '.join(map(str, sorted(folder)))}: tokens {first:,} to {end:,} were requested of "
+                f"{len(self):,}, so the index of packed rows does not fit the tokens. Delete the folder "
+                "`packing` in data_dir, and run `pipeline pack`."
+            )
+
     def read(self, start: int, count: int) -> np.ndarray:
         """Return ids `[start, start + count)` as `(count,) int64`."""
         return self.read_pieces(np.array([start]), np.array([count])).astype(np.int64)
@@ -140,10 +156,6 @@ class TokenStream:
         """
         filled = 0
         while filled < len(piece):
-            if shard == len(self.paths):
-                raise DataError(
-                    f"{self.paths[-1]}: ends {len(piece) - filled} bytes before the end of the tokens to read"
-                )
             path = self.paths[shard]
             size = int(self.starts[shard + 1] - self.starts[shard]) * self.dtype.itemsize
             left = min(len(piece) - filled, size - offset)

@@ -40,7 +40,7 @@ SettingValue: TypeAlias = (
 )
 """The value of a setting or of a section: JSON that may also hold paths."""
 MOST_NAMED = 5
-"""Maximum number of missing files that a message names."""
+"""Maximum number of files that a message names as missing or of another size."""
 
 
 @dataclass(frozen=True)

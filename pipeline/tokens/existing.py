@@ -178,8 +178,8 @@ def _check_index(pair: Pair, shard: Shard) -> None:
     )
     if len(documents) == 0 or documents[0] != 0 or documents[-1] != sequences or not is_sorted:
         raise DataError(
-            f"{pair.files['.idx']}: its document index does not go from sequence 0 to {sequences}. "
-            f"{pair.remedy}"
+            f"{pair.files['.idx']}: its document index does not rise from 0 to its number of "
+            f"sequences, {sequences}. {pair.remedy}"
         )
 
 

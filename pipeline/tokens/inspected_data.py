@@ -91,7 +91,7 @@ class ShownDocument(TypedDict):
 
 
 class SourceOverview(TypedDict):
-    """Sizes of one source, and a few of its documents."""
+    """Sizes of one source, the lengths of its documents, and the beginning of one of them."""
 
     documents: dict[str, int]
     """Split -> documents."""

@@ -23,7 +23,7 @@ class SampledSize(TextSize):
 
 
 class Sampled(TypedDict):
-    """The texts that tokenizers are measured on."""
+    """Sizes of the texts that tokenizers are measured on, and the bounds of that sample."""
 
     bytes_per_source_at_most: int
     characters_per_document_at_most: int

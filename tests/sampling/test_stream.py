@@ -54,6 +54,17 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, damage: str) -
         tokens.read(0, 8)
 
 
+@pytest.mark.parametrize(
+    ("start", "count"), [(12, 1), (8, 5), (13, 2), (-1, 3)], ids=["at", "over", "behind", "before"]
+)
+def test_tokens_outside_of_the_stream_are_refused(tmp_path: Path, start: int, count: int) -> None:
+    """A damaged index of packed rows may refer to them."""
+    tokens = write_stream(tmp_path, [4, 4, 4])
+    with pytest.raises(DataError, match=rf"tokens {start} to {start + count} were requested of 12"):
+        tokens.read(start, count)
+    assert tokens.read(8, 4).tolist() == [8, 9, 10, 11]
+
+
 def test_no_more_files_are_open_than_allowed(tmp_path: Path) -> None:
     files = OpenFiles(most_open=5)
     tokens = [write_stream(tmp_path / name, [1] * 100, files=files) for name in ("a", "b")]

@@ -239,10 +239,13 @@ def test_what_is_no_pair_is_refused_with_a_remedy_that_deletes_nothing(pairs_run
         ),
         (good[:17] + b"\x06" + good[18:], "its data type, code 6, is not one of token ids"),
         (good[:40], "one.idx: cannot be read"),
-        (good[:-8] + struct.pack("<q", 3), "its document index does not go from sequence 0 to 2"),
+        (
+            good[:-8] + struct.pack("<q", 3),
+            "its document index does not rise from 0 to its number of sequences, 2",
+        ),
         (
             good[:-16] + struct.pack("<2q", 3, 2),
-            "its document index does not go from sequence 0 to 2",
+            "its document index does not rise from 0 to its number of sequences, 2",
         ),
         (good[:34] + struct.pack("<i", 4) + good[38:], "one.bin: holds 5 tokens, its index says 6"),
     ):

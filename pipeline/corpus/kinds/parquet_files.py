@@ -156,7 +156,7 @@ def _undecoded(column: pa.Array) -> pa.Array:
 
 
 def _text_value(scalar: pa.Scalar) -> Any:
-    """Return a value of the text column, of any type, as a Python object."""
+    """Return a value of the text column: bytes where it is not UTF-8, None for what Python lacks."""
     try:
         return scalar.as_py()
     except UnicodeDecodeError as error:

@@ -58,8 +58,8 @@ def train(texts: Iterator[str], config: TokenizerSection) -> bytes:
                 "pieces"
             )
         raise DataError(
-            f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece could not learn that many "
-            f"pieces from this text ({error}). Use {remedy}."
+            f"tokenizer.vocab_size = {config.vocab_size}: SentencePiece cannot make a vocabulary "
+            f"of this size from this text ({error}). Use {remedy}."
         ) from None
     return model.getvalue()
 
