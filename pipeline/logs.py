@@ -96,7 +96,7 @@ class _Terminal(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the segments of anything printed, including those of rich's `Text` and tables."""
+        """Yield the segments of any output, also of `Text` and tables, made harmless."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

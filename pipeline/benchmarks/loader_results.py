@@ -37,7 +37,7 @@ MOST_WAITED = 0.005
 
 @dataclass(frozen=True)
 class Corpus:
-    """A simulated corpus."""
+    """Size of one simulated corpus: number of tokens, and of files that hold them."""
 
     name: str
     tokens: int
@@ -115,7 +115,7 @@ class LoaderFigures(TypedDict):
 
 
 class LoaderResults(LoaderFigures):
-    """What the JSON file holds."""
+    """Content of the loader benchmark's JSON file: its figures, and the limits they must meet."""
 
     limits: list[CheckedLimit]
 

@@ -59,13 +59,13 @@ class Comparison(TypedDict):
     """Loss of each seed at the best rate."""
     baseline_mean: float
     recipe: dict[str, list[float]]
-    """Fraction of the baseline's tokens -> loss of each seed."""
+    """Fraction of the baseline's tokens that the recipe trains on -> final loss of each seed."""
     recipe_means: dict[str, float]
-    """Fraction of the baseline's tokens -> mean over the seeds."""
+    """Fraction of the baseline's tokens -> final loss of the recipe, mean over the seeds."""
     tokens_needed: float | None
-    """Fraction at which the recipe's mean is the baseline's; None where no training reaches it."""
+    """Fraction at which the recipe's mean loss equals the baseline's; None if it never does."""
     every_seed_reaches: list[float]
-    """Fractions at which no seed's loss is above the baseline's mean."""
+    """Fractions at which no seed's loss is above the baseline's mean loss."""
     met: bool
     """Whether the recipe reaches the baseline's mean within MOST_TOKENS."""
 

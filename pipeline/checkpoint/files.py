@@ -155,10 +155,10 @@ def _records(file: io.BufferedReader, size: int) -> dict[str, ArchiveRecord]:
         signature, name_length, padding = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
         begin = entry.header_offset + LOCAL_HEADER.size + name_length + padding
         if signature != b"PK\3\4" or begin + entry.file_size > size:
-            raise ValueError("has a record outside of it")
+            raise ValueError("has a record that is missing or extends beyond the end of the file")
         _, _, name = entry.filename.partition("/")
         if name in records:
-            raise ValueError("has two records of one name")
+            raise ValueError("has two records of the same name")
         records[name] = ArchiveRecord(begin, entry.file_size)
     return records
 

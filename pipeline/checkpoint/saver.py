@@ -212,12 +212,11 @@ class Saver:
         if failure:
             complete = call_on_rank_0(self._groups, complete_checkpoints, self._folder)
             newest = [path.name for path in complete]
-            stands = "there is no checkpoint yet"
+            stands = "No checkpoint had been saved before"
             if newest:
-                stands = f"the newest checkpoint is {newest[-1]}"
+                stands = f"Earlier checkpoints are intact: the newest checkpoint is {newest[-1]}"
             raise UserError(
-                f"{failure}. Nothing before it was lost: {stands}. Repair the cause and run the same "
-                "command again."
+                f"{failure}. {stands}. Repair the cause and run the same command again."
             )
 
     def _publish(self, pending: _Pending, files: Records) -> None:

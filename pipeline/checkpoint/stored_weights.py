@@ -84,7 +84,7 @@ class StoredWeights:
         return [name for name in self.shapes if name in names]
 
     def weights_of(self, rank: int) -> Sequence[torch.Tensor]:
-        """Return a rank's flat weights by group."""
+        """Return the weights that a rank holds: one flat tensor for each parameter group."""
         return self.shard(rank).weights
 
     def moments_of(self, moment: str) -> Callable[[int], Mapping[int, torch.Tensor]]:

@@ -52,18 +52,18 @@ def show_presets(vocab_size: int, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class PresetSizes:
-    """Parameters of a preset's model."""
+    """Parameter counts of a preset's model."""
 
     vocab_size: int
     """Rows of the embedding, and of the head where it is not tied."""
     embedding: int
-    """Parameters of embedding and head; a tied head counts once."""
+    """Number of parameters of the embedding and the head; a tied head counts once."""
     non_embedding: int
-    """All other parameters."""
+    """Number of parameters outside the embedding and the head."""
 
     @property
     def total(self) -> int:
-        """All parameters; a tied head counts once."""
+        """Number of all parameters; a tied head counts once."""
         return self.embedding + self.non_embedding
 
     def with_vocabulary(self, vocab_size: int) -> "PresetSizes":

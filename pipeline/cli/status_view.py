@@ -80,7 +80,7 @@ def _output_columns(manifest: AnyManifest | None) -> tuple[str, str, str]:
 
 
 def _refusals(stage: Stage, state: StageState, config: RunConfig) -> list[str]:
-    """Return why a stage that is not done would refuse to resume."""
+    """Return the reasons why an unfinished stage could not resume; empty if it could, or is done."""
     if stage.resume_check is None or state.kind == "done":
         return []
     try:

@@ -98,7 +98,7 @@ def compare_resumed_runs(
         raise _command_line_error(f"--steps {steps}: must be even and at least {LEAST_STEPS}")
     if folder.exists():
         raise _command_line_error(
-            f"--folder {folder}: exists already; name a new one, or remove it"
+            f"--folder {folder}: exists already; choose a new folder, or remove this one"
         )
     ranks = launch_kind(config).rank_count(config)
     _refuse_other_ranks(config, ranks, other_ranks)
@@ -168,13 +168,13 @@ def _refuse_other_ranks(config: RunConfig, ranks: int, other: int | None) -> Non
         return
     if other == ranks:
         raise _command_line_error(
-            f"--other-ranks {other}: the run has {ranks} ranks; name another number"
+            f"--other-ranks {other}: the run has {ranks} ranks; choose another number"
         )
     ranks_are_set_by = launch_kind(config).ranks_are_set_by
     if ranks_are_set_by is not None:
         raise _command_line_error(
-            f"--other-ranks {other}: with launch.kind = {config.launch.kind} {ranks_are_set_by} "
-            "says how many; leave it out"
+            f"--other-ranks {other}: with launch.kind = {config.launch.kind}, {ranks_are_set_by} "
+            "sets the number of ranks; leave out --other-ranks"
         )
 
 
@@ -248,8 +248,8 @@ def _allowed(
         )
         return 0.0
     note(
-        "verify-resume: not the same bits; training undisturbed once more, to measure what this "
-        "machine adds by itself"
+        "verify-resume: the results are not bit-identical; repeating the uninterrupted training, to "
+        "measure how much two such runs differ on this machine"
     )
     again = _train(config, steps, ranks, folder / "undisturbed-again")
     own_noise = run_difference(folder / "undisturbed" / "run", again).largest

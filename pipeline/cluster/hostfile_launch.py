@@ -156,15 +156,15 @@ def read_hostfile(config: RunConfig) -> dict[str, int]:
         text = line.partition("#")[0].strip()
         if not text:
             continue
-        place = f"launch.hostfile = {path}: line {number}, {text!r}"
+        place = f"launch.hostfile = {path}: line {number} ({text!r})"
         host = re.fullmatch(r"(\S+)\s+slots=([1-9]\d*)", text)
         if host is None:
-            raise ConfigError([f"{place}, is not of the form `HOST slots=N`"])
+            raise ConfigError([f"{place} is not of the form `HOST slots=N`"])
         if host[1] in slots:
-            raise ConfigError([f"{place}, repeats a host"])
+            raise ConfigError([f"{place} repeats a host; remove the line"])
         slots[host[1]] = int(host[2])
     if not slots:
-        raise ConfigError([f"launch.hostfile = {path}: names no host"])
+        raise ConfigError([f"launch.hostfile = {path}: lists no host"])
     return slots
 
 

@@ -38,8 +38,8 @@ class SlurmLaunch(LaunchKind):
         if isinstance(config.launch.ranks, int) and config.launch.ranks != ranks:
             raise ConfigError(
                 [
-                    f"launch.ranks = {config.launch.ranks}: the allocation has {nodes} nodes x "
-                    f"{per_node} tasks; set it to auto"
+                    f"launch.ranks = {config.launch.ranks}: must equal the tasks of the allocation, "
+                    f"{nodes} nodes x {per_node} tasks; set launch.ranks to auto"
                 ]
             )
 

@@ -54,7 +54,7 @@ class TrainingFailed(UserError):
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One call of the stage, over all starts of its ranks."""
+    """One invocation of the training stage, including every restart of its ranks."""
 
     config: RunConfig
     run_file: Path
@@ -214,9 +214,10 @@ def _refuse_vain_chain(config: RunConfig) -> None:
 
 
 def _start_once(job: TrainingJob, is_again: bool) -> tuple[str | None, int]:
-    """Start the ranks and watch them to their end.
+    """Start the ranks, and watch them until they have ended.
 
-    Returns why they left no outcome (None if they left one), and the number of ranks.
+    `is_again`: whether they were started before by this command, so that they have to resume.
+    Returns the reason why no rank wrote an outcome (None if one did), and the number of ranks.
     """
     config = job.config
     run_dir = config.paths.run_dir
@@ -281,7 +282,10 @@ def _wait_for_hosts(
             return
         stop.take_time(limit)
         if stop.count:
-            raise Interrupted("not all hosts answer; run the same command again to continue")
+            raise Interrupted(
+                f"stopped while waiting for hosts: {why.splitlines()[0]}; run the same command again "
+                "to continue"
+            )
         if time.monotonic() > until:
             raise UserError(
                 f"{why}\nRepair this, or remove the host from the hostfile; then run the same "

@@ -1,6 +1,6 @@
-"""Time limits of a job: when to stop for a last save; chains of jobs without progress.
+"""Time limits of a job: when it has to stop for a last save, and how many jobs saved nothing new.
 
-Reads events.jsonl and the environment of Slurm.
+Reads events.jsonl, Slurm's environment variables, and the job's end time from `squeue`.
 """
 
 import os

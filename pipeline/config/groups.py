@@ -1,4 +1,4 @@
-"""Groups of ranks in a job: the size of each group, and the place of a rank in it.
+"""Groups of ranks in a job: the size of each group, and the position of a rank in it.
 
 Launcher, batch arithmetic, loader, optimizer shards and checkpoints take all their numbers of ranks
 from these records. Free of torch; `engine/groups.py` makes the process groups.
@@ -28,7 +28,7 @@ class GroupSizes:
 
 @dataclass(frozen=True)
 class RankGroups:
-    """The groups of a job, and the places of one of its ranks in them."""
+    """The groups of a job, and the position of one rank in each of them."""
 
     sizes: GroupSizes
     world_rank: int
@@ -52,7 +52,7 @@ def group_sizes(world: int) -> GroupSizes:
 
 
 def groups_of_rank(sizes: GroupSizes, world_rank: int) -> RankGroups:
-    """Return the places of the rank with number `world_rank`, from 0.
+    """Return the position of a rank in each of its groups; `world_rank` counts from 0.
 
     Ranks that read the same samples have consecutive numbers, so that a launcher puts them on the
     same node.

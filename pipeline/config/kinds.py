@@ -37,7 +37,7 @@ def _object_at(path: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class KindName:
-    """Annotation of a field whose values are the names in a table."""
+    """Pydantic annotation of a field that accepts only the names in a table of kinds."""
 
     table: KindTable
 

@@ -22,7 +22,7 @@ class MixtureRule(ABC):
 
 
 class GivenWeights(MixtureRule):
-    """The numbers are the weights, however much text a source has."""
+    """The numbers are the weights, independent of how much text a source has."""
 
     def weights(self, stated: Mapping[str, float], sizes: Mapping[str, float]) -> dict[str, float]:
         """Return the numbers of the sources in `sizes`."""
@@ -30,7 +30,7 @@ class GivenWeights(MixtureRule):
 
 
 class GivenEpochs(MixtureRule):
-    """The numbers are epochs: a source is read as often as its number says."""
+    """The numbers are epochs: at 2, the text of a source is read twice as often as at 1."""
 
     def weights(self, stated: Mapping[str, float], sizes: Mapping[str, float]) -> dict[str, float]:
         """Return number times size for the sources in `sizes`."""

@@ -33,7 +33,7 @@ from pipeline.errors import MOST_PROBLEMS, ConfigError
 from pipeline.logs import harmless
 
 MOST_VALUE_CHARACTERS = 200
-"""Characters of a wrong value that a message repeats, at most."""
+"""Maximum number of characters of a wrong value that a message quotes."""
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -117,8 +117,8 @@ class Executor(Section):
     workers_per_job: int = Field(default=1, ge=1)
     """Submitted jobs only: worker processes in each job, one core each."""
     memory_per_worker: ByteCount = Field(default=4_000_000_000, ge=10**9)
-    """Submitted jobs only: memory of each worker. A worker needs 1 GB plus 6 times the size of its
-    largest document."""
+    """Submitted jobs only: memory of each worker process. A worker needs 1 GB plus 6 times the size
+    of the largest document that it processes."""
     partition: str | None = None
     """Submitted jobs only: Slurm partition. Default: that of the cluster."""
     account: str | None = None

@@ -221,7 +221,11 @@ def _read(path: Path, parse: Callable[[str], YamlValue], language: str) -> YamlV
         raise ConfigError([f"cannot read the file: {error.strerror}"], str(path)) from None
     if len(content) > MOST_BYTES:
         raise ConfigError(
-            [f"has more than {MOST_BYTES:,} bytes, too many for a file of settings"], str(path)
+            [
+                f"is larger than {MOST_BYTES:,} bytes, the maximum for a file of settings; "
+                "check that this is the right file"
+            ],
+            str(path),
         )
     try:
         return parse(content.decode("utf-8"))

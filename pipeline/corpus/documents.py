@@ -262,7 +262,7 @@ def listed_shards(documents_dir: Path) -> Mapping[str, ListedFile]:
         status = path.stat()
     except OSError:
         raise DataError(
-            f"{documents_dir}: there are no finished documents. Run `pipeline prepare` first."
+            f"{documents_dir}: holds no finished documents. Run `pipeline prepare` first."
         ) from None
     return _listed_in(path, (status.st_mtime_ns, status.st_size, status.st_ino))
 

@@ -39,7 +39,7 @@ class InputFile:
 
     @property
     def identity(self) -> tuple[str, int, int]:
-        """Values that change when the file changes, found without reading its content."""
+        """Name, size and modification time, which detect a changed file without reading it."""
         return self.name, self.size, self.modified_ns
 
 
@@ -57,7 +57,7 @@ class SourceFiles:
 
 @dataclass(frozen=True)
 class _Named:
-    """A file as an entry of `paths` gives it."""
+    """A file that an entry of a source's `paths` refers to."""
 
     name: str
     path: Path

@@ -227,6 +227,6 @@ def _reasons(counts: LossCounts) -> str:
 
 
 def _keys(counts: Mapping[str, int]) -> str:
-    """Return the names of keys, the most frequent first."""
+    """Return the SHOWN_KEYS most frequent keys as text, and how many more there are."""
     most_first = sorted(counts, key=lambda name: (name == OTHERS, -counts[name]))
     return first_of(most_first, SHOWN_KEYS)

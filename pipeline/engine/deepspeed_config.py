@@ -1,8 +1,8 @@
 """How a DeepSpeed template and the run YAML become the complete config that DeepSpeed runs with.
 
-The run YAML owns whatever can change the loss curve beyond rounding; a template owns how ZeRO
-executes it. Reads template files. Imports neither torch nor deepspeed, so that what does not fit is
-reported before anything starts.
+The run YAML decides everything that can change the loss curve beyond rounding. A template decides
+how ZeRO carries out the training. Reads template files. Imports neither torch nor deepspeed, so that
+conflicts are reported before any process starts.
 """
 
 from pathlib import Path

@@ -40,10 +40,10 @@ With offload DeepSpeed never uses `BF16_Optimizer`, but `DeepSpeedZeroOptimizer`
 def make_engine(
     config: RunConfig, groups: RankGroups, resolved: DeepSpeedConfig, model: LanguageModel
 ) -> Engine:
-    """Initialise DeepSpeed; process groups must exist.
+    """Initialise DeepSpeed for a model; the process groups must already exist.
 
-    Raises AssertionError if the engine does not run as configured, and ConfigError if training
-    would minimise another objective than the model's own.
+    Raises AssertionError if the engine differs from its configuration, and ConfigError if training
+    would minimise a different objective from the model's own.
     """
     # DeepSpeed casts buffers together with the weights. Rotary frequencies in bf16 would become
     # wrong positions, so the fp32 values are put back below.

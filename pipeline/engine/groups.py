@@ -1,8 +1,8 @@
 """The process groups of a job's ranks, and the collective operations on them.
 
-The only file that calls `torch.distributed`. Sizes and this rank's place come from the record in
-`config/groups.py`, which the functions here take. The functions' names say which ranks take part.
-While every rank of the world reads its own samples, world ranks and data ranks are one group.
+The only file that calls `torch.distributed`. The functions take the size of each group, and this
+rank's position in it, from a record of `config/groups.py`. The name of a function shows which ranks
+have to call it. Every rank reads different samples, so that the data group is the world group.
 """
 
 import os

@@ -1,11 +1,11 @@
 """The task `heldout_cloze`: which of four texts really continues this context?
 
 A passage is a context of about 96 characters, a single space, and the 72 characters after it. A
-question is one passage with the continuations of three others, from other documents: one or two of
-them, in turn, from the same source, so that knowing the source does not give the answer away. All
-continuations follow a space in their own text and have the same length; no passage is used twice.
-So five solved examples and a question have fewer than 1,210 characters, which fit into 512 tokens
-at 2.4 bytes a token. Reads validation documents.
+question is one passage with the continuations of three others, from other documents. Alternately
+one or two of the three come from the passage's own source, so that knowing the source does not give
+the answer away. All continuations follow a space in their own text and have the same length; no
+passage is used twice. Five solved examples and a question have fewer than 1,210 characters, which
+fit into 512 tokens if a token has 2.4 characters or more on average. Reads validation documents.
 """
 
 import re
@@ -22,19 +22,19 @@ from pipeline.errors import DataError
 from pipeline.evaluation.questions import CHOICES, Draft, TaskData, place_answers
 
 CONTEXT_CHARACTERS = 96
-"""Least length of a context, which ends at the next single space."""
+"""Minimum length of a context, which ends at the next single space."""
 SEARCH_CHARACTERS = 32
-"""Most characters between that length and the space."""
+"""Maximum number of characters from the minimum length of a context to the space that ends it."""
 CONTINUATION_CHARACTERS = 72
 """Length of every continuation."""
 PASSAGES_PER_DOCUMENT = 8
-"""Most passages of one document, so that a long document does not dominate the task."""
+"""Maximum number of passages of one document: a long document must not dominate the task."""
 DOCUMENTS_PER_SOURCE = 5_000
-"""Most documents of a source that are read."""
+"""Maximum number of documents that are read from each source."""
 EXAMPLE_SHARE = 5
 """One document in this many is used for solved examples only, never for a question."""
 LEAST_QUESTIONS = 20
-"""Least number of questions: with fewer, the standard error of the score is above 0.1."""
+"""Minimum number of questions: with fewer, the standard error of the score is above 0.1."""
 
 _CUT = re.compile(r"(?<=\S) (?=\S)")
 
@@ -165,9 +165,10 @@ def _drafts(pools: Mapping[str, list[Passage]], rng: Random) -> Iterator[Draft]:
 def _take(
     remaining: dict[str, list[Passage]], passage: Passage, own: bool, rng: Random
 ) -> Passage | None:
-    """Remove and return a passage of another document, or None where there is none.
+    """Remove and return a passage of another document; None if no other document has one left.
 
-    `own`: whether to prefer the passage's own source over another one.
+    `own`: whether to try the passage's own source first. Otherwise another source is tried first,
+    drawn with its number of remaining passages as weight.
     """
     others = [source for source in remaining if source != passage.source and remaining[source]]
     first = [passage.source]

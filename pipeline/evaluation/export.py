@@ -71,7 +71,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
                 f"{checkpoints / name}: the exported model's logits differ from the engine's by "
                 f"{difference:.2g}, more than {TOLERANCE[config.precision.dtype]} for "
                 f"{config.precision.dtype}: nothing was exported. Are the run file and "
-                "paths.data_dir/tokenizer still those of the training?"
+                "paths.data_dir/tokenizer still the ones that the model was trained with?"
             )
         continuation = continue_prompt(partial, config.evaluation.prompt)
     note(f"export: reloaded logits match the engine's (largest difference {difference:.2g})")

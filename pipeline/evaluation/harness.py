@@ -81,7 +81,7 @@ class HarnessModel(_TransformersModel):
             if room < 1:
                 raise DataError(
                     f"{self.pretrained}: the model's context has {self.max_length} tokens, and "
-                    f"{request.task_name} lets it write that many: nothing is left for the question. "
+                    f"{request.task_name} allows an answer of as many: none is left for the question. "
                     "Use a model with a longer context (max_position_embeddings), or other tasks "
                     "(evaluation.tasks)."
                 )

@@ -99,10 +99,10 @@ def publish_tokenizer(source: Path, folder: Path, parse_special_tokens: bool) ->
 
 
 def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> None:
-    """Raise DataError where the exported folder encodes a text to other ids than `tokenize` does.
+    """Raise DataError if the exported folder encodes a text to different ids from `tokenize`.
 
-    transformers chooses the class of a tokenizer by the model's type, too. A class that builds a
-    tokenizer of its own would be found here.
+    transformers also chooses the class of a tokenizer by the model's type. This check finds a class
+    that builds a tokenizer of its own.
     """
     loaded = open_tokenizer(folder, str(folder))
     reference = load_reference(source, parse_special_tokens)
@@ -111,8 +111,9 @@ def refuse_other_ids(source: Path, folder: Path, parse_special_tokens: bool) -> 
         if loaded(text)["input_ids"] != expected or loaded.encode(text) != expected:
             raise DataError(
                 f"{folder}: loaded by transformers as {type(loaded).__name__}, the tokenizer gives "
-                f"other ids than {source} for {text[:40]!r}, so scores would not be those of the "
-                "model that was trained; nothing was exported. Choose another model.architecture, or another tokenizer."
+                f"different ids from {source} for {text[:40]!r}, so scores would not be those of "
+                "the trained model; nothing was exported. Train with another model.architecture or "
+                "another tokenizer."
             )
 
 

@@ -158,8 +158,8 @@ class LanguageModel(nn.Module):
             own_loss.float(), loss, rtol=LOSS_TOLERANCE[logits.dtype]
         ):
             problems.append(
-                f"has a loss of its own that is not the next token's alone: {own_loss:.4f}, not "
-                f"{loss:.4f}"
+                f"has a loss of its own that is not the plain next-token loss: {own_loss:.4f} "
+                f"instead of {loss:.4f}"
             )
         return problems
 

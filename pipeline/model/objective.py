@@ -35,9 +35,9 @@ The norm counts as at least a thousandth of the norm of all gradients.
 AMPLIFIED = 4.0
 """Factor on matrices before documents are compared: initial weights attend to little."""
 DOCUMENT_TOLERANCE = 1e-3
-"""Largest difference of logits, relative to the largest logit.
+"""Maximum difference between the logits of documents sharing a row and those of each one alone.
 
-Tokens of another document change logits by more than a hundredth.
+As a fraction of the largest logit. Attention across documents makes it larger than 0.01.
 """
 
 

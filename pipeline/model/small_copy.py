@@ -15,13 +15,13 @@ from pipeline.store.records import Json
 LAYERS = 4
 """Layers of a copy: enough for patterns in which every 2nd, 3rd or 4th layer has full attention."""
 HEADS = 4
-"""Most attention heads of a copy."""
+"""Maximum number of attention heads of a copy."""
 HEAD_WIDTH = 16
 VOCABULARY = 64
 WINDOW = 8
-"""Tokens in an attention window: fewer than `objective.LENGTH`, the texts a copy is tried on."""
+"""Tokens in an attention window of a copy: fewer than `objective.LENGTH`, so that it has effect."""
 POSITIONS = 64
-"""Fewest positions: enough for the texts that a copy is tried on."""
+"""Minimum number of positions of a copy: enough for the texts that it is tested with."""
 EXPERTS = 4
 EXPERTS_A_TOKEN = 2
 

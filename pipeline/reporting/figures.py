@@ -278,7 +278,7 @@ def _share(values: Mapping[str, float], name: str) -> float:
 
 
 def _values(values: Iterable[float | None]) -> list[float]:
-    """Return values to draw; a missing one makes a gap."""
+    """Return values to draw; None becomes NaN, which leaves a gap in the line."""
     return [math.nan if value is None else value for value in values]
 
 

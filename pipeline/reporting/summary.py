@@ -34,10 +34,10 @@ class Requirement:
 
 
 def print_summary(config: RunConfig) -> None:
-    """Print the summary, then the requirements.
+    """Print the summary, then whether the run reaches each figure that the run file requires.
 
-    Raises RequirementError with every required figure if one was not reached, and DataError if a
-    stage has not finished.
+    Raises RequirementError, which lists all required figures, if one or more are not reached, and
+    DataError if a stage has not finished.
     """
     # The summary fits on one screen.
     run = read_finished_run(config)

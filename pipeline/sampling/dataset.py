@@ -112,10 +112,10 @@ def tokenizer_size(folder: Path) -> tuple[int, int]:
 
 
 def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int, list[float]]]:
-    """Return the first sample and the sources' weights of each phase of the run.
+    """Return, for each phase of the run, its first sample and the weight of each source.
 
-    `rows`: number of rows of each source. Raises ConfigError for a source that has weight and no
-    rows in any phase, and for a phase in which no source has a row.
+    `rows`: number of rows of each source. Phases without samples are left out. Raises ConfigError
+    if a source without rows has a number above 0 in some phase, and if all weights of a phase are 0.
     """
     # Every phase is checked, so that all problems are reported at once.
     problems: list[str] = []
@@ -133,7 +133,10 @@ def phase_weights(config: RunConfig, rows: Mapping[str, int]) -> list[tuple[int,
                 if number > 0 and rows[name] == 0
             ]
         if not any(weights.values()):
-            problems.append(f"{setting}: none of its sources has a token to predict; add text")
+            problems.append(
+                f"{setting}: no source of this mixture has training text with a token to predict; "
+                "add text to a source"
+            )
         phases.append((_first_sample(config, progress), [weights[name] for name in rows]))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))

@@ -197,7 +197,7 @@ class RecordedTokens(TypedDict):
     """Hash of the content of all token files at that time."""
     counts: TokenTypes
     files: dict[str, RecordedFile]
-    """Path below `data_dir/tokens` -> content."""
+    """Path relative to `data_dir/tokens` -> size, and checksum or identity, of the file."""
 
 
 def open_streams(

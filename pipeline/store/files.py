@@ -72,8 +72,8 @@ def read_json(path: Path) -> Any:
     except NotADirectoryError:
         file = next(folder for folder in reversed(path.parents) if not folder.is_dir())
         raise DataError(
-            f"{path}: cannot be there, since {file} is no folder. Give paths.data_dir or "
-            "paths.run_dir another one."
+            f"{path}: cannot exist, because {file} is not a folder. Set paths.data_dir or "
+            "paths.run_dir to another folder."
         ) from None
     except OSError as error:
         raise DataError(
@@ -81,7 +81,9 @@ def read_json(path: Path) -> Any:
             "command again."
         ) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is damaged ({error}). Delete it to have it made again.") from None
+        raise DataError(
+            f"{path}: is damaged ({error}). Delete it; the command that wrote it writes it again."
+        ) from None
 
 
 def read_json_lines(path: Path) -> Any:

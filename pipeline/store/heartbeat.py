@@ -33,7 +33,7 @@ class Beat(TypedDict):
 
 
 class Heartbeat:
-    """Writes the heartbeat of one rank."""
+    """Writes to the heartbeat file of one rank that the rank is alive, and what it does."""
 
     def __init__(self, run_dir: Path, rank: int) -> None:
         """Create the file in the run folder. Raises OSError where it cannot be written."""

@@ -287,7 +287,10 @@ def _parse_content(text: str) -> LeaseContent:
 
 
 def _claim(path: Path, text: str) -> Path:
-    """Return the path of the claim to the lease with this text."""
+    """Return the path of the claim: the lease that a process takes to replace a dead one.
+
+    `text`: content of the dead lease; each content has a claim of its own.
+    """
     return path.with_name(f"{LEASE}.after-{fingerprint(text)}")
 
 

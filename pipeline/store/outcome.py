@@ -67,7 +67,7 @@ def read_outcome(run_dir: Path) -> Outcome | None:
 
 
 def has_outcome(run_dir: Path) -> bool:
-    """Tell whether a rank of the current start has written its outcome."""
+    """Tell whether a rank has written the run's outcome since the ranks were last started."""
     return RunFolder(run_dir).outcome.exists()
 
 

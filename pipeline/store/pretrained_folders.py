@@ -71,20 +71,18 @@ def _refuse_code_in(file: Path, where: str) -> None:
     try:
         content = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError):
-        raise DataError(
-            f"{where}: {file.name} is no JSON that can be read. Copy the folder again."
-        ) from None
+        raise DataError(f"{where}: {file.name} is not valid JSON. Copy the folder again.") from None
     for entry, value in _entries(content):
         if entry == CODE_ENTRY and value:
             raise DataError(
-                f"{where}: {file.name} names code of the folder's own ({CODE_ENTRY}), which is "
-                f"never run. Where transformers has a class for it, remove {CODE_ENTRY} from "
-                f"{file.name}; else take a folder that needs no code."
+                f"{where}: {file.name} refers to Python code in the folder ({CODE_ENTRY}), which is "
+                f"never run. If transformers itself has a class for it, remove {CODE_ENTRY} from "
+                f"{file.name}; otherwise use a folder that needs no code."
             )
         if entry in KERNEL_ENTRIES and "/" in str(value):
             raise DataError(
-                f"{where}: {file.name} names a kernel of a repository ({entry}), whose code is "
-                "never run. Remove that entry."
+                f"{where}: {file.name} refers to a kernel of a repository ({entry}), whose code is "
+                f"never run. Remove {entry} from {file.name}."
             )
 
 

@@ -63,7 +63,7 @@ FORGET_EVERY_BYTES = 1 << 26
 """Bytes that gigatoken encodes at least before it is loaded anew: loading takes a tenth of a
 second, and it may be something else that takes the memory."""
 MOST_CUTS_TRIED = 10
-"""Places of each kind at which a long text is tried to be cut."""
+"""Maximum number of places of each kind (line, space) that are tried to cut a long text."""
 
 
 @dataclass
@@ -246,7 +246,11 @@ def id_count(tokenizer: Tokenizer) -> int:
 
 
 def prove_fast_encoder(folder: Path, texts: Sequence[str]) -> GigatokenProof:
-    """Compare gigatoken with the reference; `why_reference` reads the result in report.json."""
+    """Count the texts for which gigatoken gives different ids from the reference (tokenizers).
+
+    `folder`: folder of the tokenizer.json that both load. The caller writes the counts to
+    report.json, where `why_reference` reads them.
+    """
     proof: GigatokenProof = {
         "version": importlib.metadata.version("gigatoken"),
         "strings_compared": len(texts),

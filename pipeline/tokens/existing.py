@@ -169,7 +169,7 @@ def link_identity(name: str, file: Path) -> str:
 
 
 def _check_index(pair: Pair, shard: Shard) -> None:
-    """Refuse document entries that do not cover all sequences in order."""
+    """Raise DataError unless the document entries cover all sequences in order."""
     sequences = len(shard.lengths)
     documents = shard.documents
     blocks = range(0, len(documents), BLOCK_DOCUMENTS)
@@ -184,9 +184,9 @@ def _check_index(pair: Pair, shard: Shard) -> None:
 
 
 def _check_ids(pair: Pair, shard: Shard, vocab_size: int) -> None:
-    """Refuse ids that the tokenizer does not have, in SAMPLED_PLACES stretches.
+    """Raise DataError for an id that the tokenizer does not have; reads SAMPLED_PLACES stretches.
 
-    A wrong id anywhere else is found only in training.
+    Only training finds a wrong id outside these stretches.
     """
     last = max(len(shard.ids) - SAMPLED_IDS, 0)
     for place in range(SAMPLED_PLACES):
@@ -203,7 +203,7 @@ def _check_ids(pair: Pair, shard: Shard, vocab_size: int) -> None:
             wrong = smallest
         if wrong is not None:
             raise DataError(
-                f"{pair.files['.bin']}: holds the id {wrong:,}, and the tokenizer has the ids 0 to "
+                f"{pair.files['.bin']}: holds the id {wrong:,}, but the tokenizer has the ids 0 to "
                 f"{vocab_size - 1:,}. Set tokenizer.path to the tokenizer that made the pair. "
                 f"{pair.remedy}"
             )

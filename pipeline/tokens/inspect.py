@@ -171,7 +171,7 @@ def _by_number(data: Data, source: str, number: int, question: Question) -> Show
         other = next(split for split in SPLITS if split != question.split)
         raise UserError(
             f"--document {number}: source {source} has no such document in {question.split} "
-            f"(--split); there: {existing}; in {other}: {counts[other]:,} documents"
+            f"(--split); document numbers there: {existing}; in {other}: {counts[other]:,} documents"
         )
     return _document(data, place[0], question.split, place[1], question.characters)
 

@@ -107,7 +107,7 @@ def _lone_byte(character: str) -> str:
 
 
 def _types(node: Json) -> Iterator[str]:
-    """Yield every `type` below a node of tokenizer.json."""
+    """Yield the `type` of a node of tokenizer.json, and of every node nested in it."""
     if isinstance(node, Mapping):
         name = node.get("type")
         if isinstance(name, str):

@@ -59,9 +59,9 @@ def identify_pretrained(config: RunConfig) -> dict[str, str]:
 
 
 def check_pretrained(config: RunConfig) -> None:
-    """Raise DataError for a `tokenizer.path` that cannot be taken.
+    """Raise DataError if `tokenizer.path` cannot be used.
 
-    It may name no tokenizer, one without an exact fast form, or a folder with code.
+    It may hold no tokenizer, one that tokenizer.json cannot express exactly, or Python code.
     """
     path = _path(config)
     _files(config)
@@ -97,7 +97,7 @@ def _files(config: RunConfig) -> list[Path]:
         models = sorted(file.name for file in path.glob("*.model"))
         remedy = f"; {EXPECTED}"
         if models:
-            remedy = f", but {models[0]}: name that file itself"
+            remedy = f", but {models[0]}: set tokenizer.path to that file"
         raise DataError(f"tokenizer.path = {path}: holds no tokenizer.json{remedy}")
     return [path / name for name in FOLDER_FILES if (path / name).is_file()]
 

@@ -32,7 +32,7 @@ class SentencePieceModel:
     pieces: tuple[str, ...]
     """Vocabulary, in the order of ids."""
     scores: tuple[float, ...]
-    """Score of each piece, exactly a float32."""
+    """Score of each piece, equal to the float32 in the file."""
     types: tuple[int, ...]
     """Type of each piece, such as NORMAL."""
     byte_fallback: bool
@@ -141,7 +141,7 @@ def _parse(data: bytes) -> _Message:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number that begins at a position, and the position behind it."""
+    """Return the varint that begins at a position, and the position of the byte after it."""
     value = 0
     shift = 0
     while True:

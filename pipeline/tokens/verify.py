@@ -266,10 +266,10 @@ def _sample_problem(path: Path, record: ListedFile) -> str | None:
 
 
 def _index_problem(path: Path, dtype: np.dtype, data_bytes: int, is_link: bool) -> str | None:
-    """Check an index's header, and the end of its last sequence.
+    """Check an index's header and where its last sequence ends; return the problem, or None.
 
-    An index from elsewhere may be longer than its header counts, and its last sequence need not be
-    at the end of `.bin`.
+    `is_link`: whether the files are linked, made by another program. Then the index may be longer
+    than the counts in its header require, and `.bin` may go on after the last sequence.
     """
     # The header: format, version, type of the ids.
     with path.open("rb", buffering=0) as file:

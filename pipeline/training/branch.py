@@ -40,9 +40,9 @@ def check_branch(config: RunConfig) -> None:
     problems = []
     if planned != state["tokens"]:
         problems.append(
-            f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, in "
+            f"batch, data.sequence_length: step {state['step']} ends after {planned} tokens, but in "
             f"{origin.checkpoint} after {state['tokens']}; set them to the values of {origin.run}, "
-            "or train.init_take to weights"
+            "or set train.init_take to weights"
         )
     if plan.total_steps <= state["step"]:
         problems.append(
@@ -56,7 +56,7 @@ def check_branch(config: RunConfig) -> None:
     for name, value in fixed.items():
         if name in before and before[name] != value:
             problems.append(
-                f"{name} = {value}: {origin.run} has {before[name]}; set it back, or "
+                f"{name} = {value}: {origin.run} has {before[name]}; set it back, or set "
                 "train.init_take to weights"
             )
     if problems:

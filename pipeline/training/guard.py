@@ -80,9 +80,9 @@ def deviations_above(losses: Iterable[float], loss: float) -> tuple[float, float
 
 
 def starts_new_level(config: RunConfig, order: Order, step: int) -> bool:
-    """Tell whether a step begins another mixture, batch size or row length.
+    """Tell whether a step is the first one with a new mixture, batch size or row length.
 
-    Losses of earlier steps cannot be compared with its loss then.
+    If so, its loss cannot be compared with the losses of earlier steps. True for step 1.
     """
     if step == 1:
         return True

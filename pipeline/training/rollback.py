@@ -125,9 +125,10 @@ def _record(run: Run, needed: RollbackNeeded) -> RolledBack | Refused:
 
 
 def _trace_steps(run: Run, steps: range) -> tuple[list[TracedStep], str]:
-    """Return the documents that some steps were made of, and a remark for the event's message.
+    """Return the documents in the batches of some steps, and a remark for the event's message.
 
-    The remark is empty unless some documents could not be read; their samples are skipped anyway.
+    The remark is empty unless some documents could not be read. The rollback skips the samples of
+    all these steps in either case.
     """
     traced_run = TracedRun(run.config, run.loader.data, completed=0)
     traced: list[TracedStep] = []

@@ -37,7 +37,7 @@ class HeldOut:
     batch: Batch
     """All sequences."""
     text_bytes: tuple[int, ...] | None
-    """Bytes of text that each source's targets stand for; None where the tokenizer does not tell."""
+    """Bytes of text in the targets of each source; None if `bytes_of_ids` cannot find them."""
 
 
 def bytes_of_ids(tokenizer: Path, end_of_document: int) -> np.ndarray | None:

@@ -84,7 +84,7 @@ def srun_step_roles(executor: Executor, folder: Path) -> Generator[None]:
     if not executor.uses_slurm or not in_srun_step():
         if executor.uses_slurm and executor.workers == "auto":
             raise ConfigError(
-                ["executor.workers = auto: set how many worker processes Slurm shall start in all"]
+                ["executor.workers = auto: set it to the total number of workers that Slurm starts"]
             )
         yield
         return

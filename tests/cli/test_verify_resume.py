@@ -121,7 +121,7 @@ def test_steps_that_cannot_be_halved_are_refused(run_file: Path, steps: int) -> 
 @pytest.mark.ranks
 @pytest.mark.parametrize(
     ("kind", "ranks", "why"),
-    [("local", 2, "the run has 2 ranks"), ("slurm", 4, "the allocation says how many")],
+    [("local", 2, "the run has 2 ranks"), ("slurm", 4, "the allocation sets the number of ranks")],
 )
 def test_other_ranks_that_would_prove_nothing_are_refused(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, kind: str, ranks: int, why: str

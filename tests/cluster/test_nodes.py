@@ -36,9 +36,9 @@ FAULTS = [f"guard.stall_seconds={STALL_SECONDS}", "guard.max_restarts=10"]
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a slots=2\na slots=1", "line 2, 'a slots=1', repeats a host"),
-        ("a\n", "line 1, 'a', is not of the form `HOST slots=N`"),
-        ("# nothing\n", "names no host"),
+        ("a slots=2\na slots=1", r"line 2 \('a slots=1'\) repeats a host"),
+        ("a\n", r"line 1 \('a'\) is not of the form `HOST slots=N`"),
+        ("# nothing\n", "lists no host"),
     ],
 )
 def test_hostfiles_that_are_none_are_refused(

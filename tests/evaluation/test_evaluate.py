@@ -377,7 +377,7 @@ def test_no_room_for_the_question_is_no_traceback(own: RunConfig) -> None:
     settings = own.evaluation.model_copy(update={"tasks": ("parity_written",), "shots": (0,)})
     with pytest.raises(
         DataError,
-        match="the model's context has 8 tokens, and parity_written lets it write that many",
+        match="the model's context has 8 tokens, and parity_written allows an answer of as many",
     ):
         evaluate(own.model_copy(update={"evaluation": settings}))
 

@@ -136,7 +136,7 @@ def test_other_ids_than_those_of_training_are_refused(
 ) -> None:
     made, exported, parsed = published
     refuse_other_ids(made, exported, parsed)
-    with pytest.raises(DataError, match="the tokenizer gives other ids than"):
+    with pytest.raises(DataError, match="the tokenizer gives different ids from"):
         refuse_other_ids(made, exported, not parsed)
 
 

@@ -75,7 +75,8 @@ def test_reading_json_that_is_missing_or_broken(tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text('{"a": ')
     with pytest.raises(
-        DataError, match=r"broken\.json: is damaged .* Delete it to have it made again\."
+        DataError,
+        match=r"broken\.json: is damaged .* Delete it; the command that wrote it writes it again\.",
     ):
         read_json(broken)
 
@@ -236,5 +237,5 @@ def test_only_a_damaged_file_is_to_be_deleted(tmp_path: Path) -> None:
             read_json(tmp_path / name)
         advice[name] = "elete" in str(error.value)
     assert [name for name, is_deleted in advice.items() if is_deleted] == ["damaged", "nested"]
-    with pytest.raises(DataError, match=f"{tmp_path / 'file'} is no folder"):
+    with pytest.raises(DataError, match=f"{tmp_path / 'file'} is not a folder"):
         read_json(tmp_path / "file" / "data" / "manifest.json")

@@ -149,7 +149,7 @@ def test_a_pipe_in_the_folder_is_named_and_not_waited_for(run_file: Path, folder
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "\udcff"])
 def test_a_config_that_is_no_json_is_named(folder: Path, content: str) -> None:
     (folder / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DataError, match=r"theirs: config\.json is no JSON that can be read"):
+    with pytest.raises(DataError, match=r"theirs: config\.json is not valid JSON"):
         opening_options(folder, str(folder))
 
 

@@ -214,7 +214,7 @@ def test_ids_beyond_the_vocabulary_are_refused(
         run_stages(pairs_run, STAGES, [])
         return
     assert (
-        "one.bin: holds the id 300, and the tokenizer has the ids 0 to 299. Set tokenizer.path"
+        "one.bin: holds the id 300, but the tokenizer has the ids 0 to 299. Set tokenizer.path"
         in refusal(pairs_run)
     )
 

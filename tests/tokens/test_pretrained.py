@@ -152,7 +152,7 @@ def test_a_model_without_an_exact_form_is_refused(run_file: Path, tmp_path: Path
         (
             "folder/spiece.model",
             b"",
-            r"folder: holds no tokenizer\.json, but spiece\.model: name that file itself",
+            r"folder: holds no tokenizer\.json, but spiece\.model: set tokenizer\.path to that file",
         ),
         (
             "other/x",

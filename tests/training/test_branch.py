@@ -305,7 +305,7 @@ def test_an_origin_that_is_not_there_is_named(make_run: MakeRun, origin: str, me
         ),
         (
             "precision.dtype=bf16",
-            r"precision\.dtype = bf16: .*run has fp32; set it back, or train\.init_take to weights",
+            r"precision\.dtype = bf16: .*run has fp32; set it back, or set train\.init_take to weights",
         ),
     ],
 )

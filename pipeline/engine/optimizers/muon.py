@@ -61,7 +61,10 @@ class MuonKind(OptimizerKind):
     def build(
         self, settings: Optimizer, groups: ParameterGroups, is_offloaded: bool
     ) -> "torch.optim.Optimizer":
-        """Return one optimizer for both updates."""
+        """Return one optimizer that updates each group by its `kind`, Muon or AdamW.
+
+        `is_offloaded` has to be False: `problems` refuses offloaded states before training.
+        """
         from pipeline.engine.optimizers.sharded_muon import Muon
 
         assert not is_offloaded, "refused before training"

@@ -27,11 +27,11 @@ class Learned:
 
     fast: Tokenizer
     reference: Encode
-    """Encoding that the ids of the written folder have to equal."""
+    """The reference: the written folder has to give the same ids as this encoding."""
     other: Encode | None = None
     """SentencePiece's own encoding, where it is not the reference."""
     unknown: str | None = None
-    """Unknown token; None where every text has other tokens."""
+    """Unknown token; None for byte-level kinds, whose other tokens can encode any text."""
 
 
 class LearnedTokenizer(TokenizerKind):

@@ -28,7 +28,10 @@ class PretrainedTokenizer(TokenizerKind):
         return MadeTokenizer(pretrained.take(config, folder), {})
 
     def check_files(self, config: RunConfig) -> None:
-        """Raise DataError for no tokenizer, one without an exact fast form, or one with code."""
+        """Raise DataError if `tokenizer.path` cannot be used.
+
+        It may hold no tokenizer, one that tokenizer.json cannot express exactly, or Python code.
+        """
         from pipeline.tokens import pretrained
 
         pretrained.check_pretrained(config)
