@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MOST_PROBLEMS = 50
-"""Largest number of problems listed in one message."""
+"""Maximum number of problems listed in one message."""
 
 
 def first_of(names: Sequence[str], limit: int) -> str:

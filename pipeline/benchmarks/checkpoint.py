@@ -15,7 +15,7 @@ from pipeline.benchmarks.corpora import write_random
 from pipeline.benchmarks.train import MEASURING_MODULE, ON_CPU, StepSettings, llama_section
 
 MOST_OF_DEEPSPEEDS = 0.2
-"""Largest cost of our save that is accepted, as a fraction of DeepSpeed's."""
+"""Maximum time that a save may cost, as a fraction of the time that DeepSpeed's save costs."""
 CORPUS_TOKENS = 200_000
 MEAN_DOCUMENT = 800
 BUILT_IN = StepSettings(llama_section(704, 12, 32_000, 256), 256, 1, 256)

@@ -22,7 +22,7 @@ from pipeline.store.files import write_json
 from pipeline.work.cores import core_count
 
 LEAST_WIDTH = 110
-"""Smallest width of a table, in columns: a narrower terminal wraps whole lines, not figures."""
+"""Minimum width of a table, in columns: a narrower terminal wraps whole lines, not figures."""
 Figures = Mapping[str, float]
 """Name of a figure, with its unit -> value."""
 Medians = dict[str, dict[str, float]]
@@ -38,7 +38,7 @@ class FinishedProcess:
     wall_seconds: float
     cpu_seconds: float
     peak_bytes: int
-    """Largest resident set of the process itself, without its children."""
+    """Maximum resident memory of the process itself, without its children."""
     output: str
     """Everything that the process printed."""
 

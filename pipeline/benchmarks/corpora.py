@@ -26,7 +26,7 @@ VOCAB_SIZE = 50_257
 DOCUMENTS_AT_ONCE = 10_000
 """Documents that are drawn at once."""
 MOST_DOCUMENT_TOKENS = 1 << 20
-"""Largest length of a random document."""
+"""Maximum length of a random document."""
 
 
 class DataSettings(TypedDict):

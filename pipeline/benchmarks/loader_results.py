@@ -22,17 +22,17 @@ PLAIN = "one thread"
 PLAIN_LOCATED = "one thread, places by 2,048"
 LOADER = "loader, full"
 START_SECONDS = 1.0
-"""Longest time to the first step that is accepted."""
+"""Maximum time to the first step."""
 START_BYTES = 300e6
-"""Largest memory at the first step that is accepted."""
+"""Maximum memory at the first step."""
 MOST_BYTES_PER_MANIFEST_BYTE = 5.0
-"""Largest growth of memory with the corpus that is accepted, per byte of its manifest."""
+"""Maximum growth of memory with the corpus, in bytes per byte of the corpus's manifest."""
 LEAST_RATE = 20e6
-"""Lowest rate that is accepted, in tokens per second."""
+"""Minimum rate, in tokens per second."""
 LEAST_RATIO = 0.5
-"""Lowest rate that is accepted, as a fraction of the bare loop's."""
+"""Minimum rate, as a fraction of the bare loop's."""
 MOST_WAITED = 0.005
-"""Largest share of the time in which steps may wait for slow files, after the first step."""
+"""Maximum share of the time after the first step that steps may wait for slow files."""
 
 
 @dataclass(frozen=True)

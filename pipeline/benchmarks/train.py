@@ -53,7 +53,7 @@ GPT2_IDS = 50_257
 CORPUS_TOKENS = 2_000_000
 MEAN_DOCUMENT = 800
 MOST_BATCH_TOKENS = 262_144
-"""Largest batch on a GPU: enough for the update to cost little, as in the presets' own batches."""
+"""Maximum batch on a GPU: enough for the update to cost little, as in the presets' own batches."""
 GPU_STEPS = 3
 """Timed steps of each measurement on a GPU."""
 SHARES_STEPS = 4

@@ -15,7 +15,7 @@ PLAIN = "plain"
 LEAST_OF_PLAIN = {"zero0": 0.97, "zero1": 0.93}
 """Template -> lowest rate on CPUs that is accepted, as a fraction of plain PyTorch's."""
 LEAST_SCALING = 0.85
-"""Lowest rate of two ranks that is accepted, as a fraction of twice one rank's."""
+"""Minimum rate of two ranks, as a fraction of twice the rate of one rank."""
 LEAST_MFU = {"gpt3-125m": 0.45, "gpt3-1.3b": 0.55}
 """Preset -> model FLOPs utilisation that the best template has to reach on one H200."""
 Limits = dict[str, tuple[float, float]]

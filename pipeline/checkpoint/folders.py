@@ -20,7 +20,7 @@ from pipeline.store.layout import (
 from pipeline.store.records import CheckpointManifest, Json
 
 MANIFEST_BYTES = 64 << 20
-"""Largest size of a manifest. A save writes some 130 bytes per file, and two files per rank."""
+"""Maximum size of a manifest. A save writes some 130 bytes per file, and two files per rank."""
 MOST_ZERO_STAGE = 3
 OTHER_ENTRIES = {"model": dict, "tokenizer": str, "lineage": list}
 """Other entries of a manifest, and their types."""

@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.logs import console, styled
 
 WIDEST = 100
-"""Largest number of columns of text: longer lines are hard to read."""
+"""Maximum number of columns of text: longer lines are hard to read."""
 INDENT = "    "
 
 

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 SPLIT_NAMES = {"train": "to train on", "validation": "held out"}
 BAR_COLUMNS = 40
-"""Largest width of a histogram's bars."""
+"""Maximum width of a histogram's bars, in columns."""
 LEAST_BAR_COLUMNS = 10
-"""Smallest width of a histogram's bars, in a narrow terminal."""
+"""Minimum width of a histogram's bars, in columns, in a narrow terminal."""
 ROOMY_COLUMNS = 100
 """In a terminal narrower than this, the words of a heading stand below each other."""
 META_CHARACTERS = 400
-"""Longer meta is cut, with a remark that says so."""
+"""Maximum length of `meta`; a longer one is cut, with a remark."""
 STYLES = ("black on #b3d4fc", "black on #ffe2a8")
 """Styles of tokens in turn: dark on light, readable on black and on white terminals."""
 SPECIAL = "bold white on #a02c2c"

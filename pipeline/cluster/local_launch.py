@@ -20,7 +20,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 
 CPU_RANKS = 2
-"""Ranks on a machine without GPUs, at most, while `launch.ranks` is `auto`."""
+"""Maximum number of ranks on a machine without GPUs while `launch.ranks` is `auto`."""
 
 
 class LocalLaunch(LaunchKind):

@@ -14,7 +14,8 @@ from pipeline.store import heartbeat
 from pipeline.store.layout import RunFolder
 
 LEAST_LIMIT = 60.0
-"""Smallest limit in seconds, unless `guard.stall_seconds` sets one."""
+"""Minimum time without progress, in seconds, after which ranks count as hung, unless
+`guard.stall_seconds` sets the time."""
 STEPS_PER_LIMIT = 20
 """The limit, in median steps."""
 WATCHED_STEPS = 50
@@ -22,7 +23,7 @@ WATCHED_STEPS = 50
 LOOK_SECONDS = 1.0
 """Time between two looks at the heartbeats."""
 MOST_RANKS = 8
-"""Numbers of ranks in a message, at most."""
+"""Maximum number of ranks that a message lists."""
 
 
 class StallWatch:

@@ -13,7 +13,7 @@ from pipeline.config.sections import Proportions
 from pipeline.errors import first_of, nearest_divisors, nearest_multiples
 
 MOST_NAMES = 30
-"""Names of sources in one message, at most."""
+"""Maximum number of source names in one message."""
 
 
 def settings_that_do_not_fit(config: RunConfig) -> list[str]:

@@ -42,7 +42,7 @@ class Checkpoint(Section):
 
 class Guard(Section):
     max_restarts: int = Field(default=3, ge=0)
-    """Restarts after ranks died or hung, at most, without a new checkpoint in between. Not
+    """Maximum number of restarts after ranks died or hung, without a new checkpoint in between. Not
     restarted: ranks that stop at a mistake in the settings, and ranks that all fail at the same
     place before their first step with an error that would repeat."""
     stall_seconds: float | None = Field(default=None, gt=0)
@@ -52,8 +52,8 @@ class Guard(Section):
     """As `stall_seconds`, but before the first step, which may wait for file systems and
     compilers."""
     max_skipped_updates: int = Field(default=3, ge=0)
-    """Consecutive steps, at most, whose update is skipped because loss or gradient is not finite.
-    One more such step rolls the run back."""
+    """Maximum number of consecutive steps whose update is skipped because the loss or the gradient
+    is not finite. One more such step rolls the run back."""
     spike_deviations: float | None = Field(default=20, gt=0)
     """A loss this many robust standard deviations above the median of the last losses is a spike.
     The run then rolls back to the newest checkpoint before the suspected steps and skips the
@@ -66,7 +66,7 @@ class Guard(Section):
     """Steps whose samples are skipped, the last one being the step of the spike. Earlier ones
     count because a spike shows the weights that the step before it made."""
     max_rollbacks: int = Field(default=5, ge=0)
-    """Rollbacks, at most; at the next one the run ends with a message."""
+    """Maximum number of rollbacks; where another one is needed, the run ends with a message."""
 
 
 class Launch(Section):

@@ -62,7 +62,7 @@ class Prepare(Section):
     validation_fraction: float = Field(default=0.005, ge=0, lt=0.5)
     """Fraction of the documents held out for validation, chosen by hash."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """Largest fraction of a source's rows that may be rejected; above it the stage fails."""
+    """Maximum fraction of a source's rows that may be rejected; above it the stage fails."""
     on_broken_file: Literal["stop", "keep-readable-rows"] = "stop"
     """For a truncated or unreadable file. `stop`: read the other files, then stop the stage.
     `keep-readable-rows`: keep the rows before the break."""
@@ -217,7 +217,7 @@ class Data(Proportions):
     """`concatenate` only: also predict the first token of a document from the end of the previous
     document."""
     validation_sequences: int = Field(default=64, ge=1)
-    """Held-out sequences per source, at most; every validation uses the same ones."""
+    """Maximum number of held-out sequences per source; every validation uses the same ones."""
     skipped_samples: tuple[
         tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]], ...
     ] = ()
@@ -244,7 +244,7 @@ class Optimizer(Section):
     """`muon`: orthogonalised momentum for the hidden matrices (Jordan et al. 2024), AdamW for
     embeddings, head and vectors. `adamw`: AdamW for all parameters."""
     peak_learning_rate: float = Field(gt=0)
-    """Highest learning rate, reached at the end of the warm-up; AdamW and Muon use the same one."""
+    """Maximum learning rate, reached at the end of the warm-up; AdamW and Muon use the same one."""
     learning_rate_scaling: LearningRateScaling | None = None
     """Scale `peak_learning_rate` when the global batch differs from the one with which it was
     tuned. Default: no scaling."""
@@ -351,9 +351,9 @@ class Evaluation(Section):
     shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 5)
     """Numbers of solved examples (k) before each question; each task is run once with each."""
     items: int = Field(default=200, ge=1)
-    """Questions per task, at most."""
+    """Maximum number of questions per task."""
     heldout_bytes: ByteCount = Field(default=50_000, ge=0)
-    """Bytes of held-out text per source, at most, for bits per byte."""
+    """Maximum size of the held-out text per source that is scored for bits per byte."""
     task_paths: tuple[Location, ...] = ()
     """Folders with lm-eval task files."""
     batch_sequences: int = Field(default=16, ge=1)

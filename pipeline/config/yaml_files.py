@@ -29,13 +29,13 @@ Document: TypeAlias = dict[str, YamlValue]
 """A YAML or JSON file, or a mapping in it."""
 
 MOST_BYTES = 2_000_000
-"""Bytes of a file, at most."""
+"""Maximum size of a file of settings."""
 MOST_VALUES = 20_000
-"""Keys and values of a YAML file, at most; those behind an alias count each time it is used."""
+"""Maximum number of keys and values of a YAML file; an alias counts as all that it stands for."""
 DEEPEST = 50
-"""Levels of nested lists and mappings, at most."""
+"""Maximum number of levels of nested lists and mappings."""
 MOST_OVERRIDE_CHARACTERS = 200
-"""Characters of an override that a message repeats, at most."""
+"""Maximum number of characters of an override that a message quotes."""
 
 
 class FromCommandLine(str):

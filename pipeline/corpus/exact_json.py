@@ -26,9 +26,9 @@ Problem = Literal["no-text", "text-not-a-string", "broken-json", "invalid-utf8"]
 MOST_DEPTH = 1024
 """Levels that orjson reads, the outermost object included; a value nested deeper becomes null."""
 SMALLEST_INTEGER = -(2**63)
-"""Smallest integer that orjson reads exactly."""
+"""Minimum integer that orjson reads exactly."""
 LARGEST_INTEGER = 2**64 - 1
-"""Largest integer that orjson reads exactly."""
+"""Maximum integer that orjson reads exactly."""
 MOST_DIGITS = 4300
 """Maximum number of digits of an integer that Python converts from and to text. Source: sys.int_info."""
 

@@ -14,13 +14,13 @@ from pipeline.errors import first_of
 from pipeline.store.counts import LossCounts, PreparedSource, RejectedInFiles
 
 SAMPLES_PER_REASON = 20
-"""Most rejected rows that a task keeps as samples for each reason; all are counted."""
+"""Maximum number of rejected rows that a task keeps as samples for each reason; all are counted."""
 NAMED_FILES = 3
-"""Most files named for each reason; all are counted."""
+"""Maximum number of files that are listed for each reason; all are counted."""
 NAMED_KEYS = 50
-"""Most keys, or columns, that are counted by name; the rest are counted under `OTHERS`."""
+"""Maximum number of keys (or columns) that are counted by name; `OTHERS` counts the rest."""
 SHOWN_KEYS = 10
-"""Most keys that a message names."""
+"""Maximum number of keys that a message lists."""
 OTHERS = "(others)"
 """Name under which keys beyond `NAMED_KEYS` are counted."""
 

@@ -40,7 +40,7 @@ from pipeline.store.layout import REJECTED, data_folder, rejected_rows
 from pipeline.work.executor import Task, run_tasks
 
 SHOWN_PROBLEMS = 20
-"""Most broken files that the stage's message names."""
+"""Maximum number of broken files that the stage's message lists."""
 LEFTOVERS = (".*.partial", "*/.*.partial", f"*/{REJECTED}/.*")
 """Files that a killed attempt may leave; their names are never used again."""
 

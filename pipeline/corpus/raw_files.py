@@ -29,10 +29,10 @@ PACKED_BYTES = 8 * 2**10
 """Compressed bytes given to a decompressor at once. zstd may turn 4 of them into 131,072 bytes.
 Source: RFC 8878, RLE block."""
 CONTENT_BYTES = 2**20
-"""Most bytes of decompressed content in one block."""
+"""Maximum size of one block of decompressed content."""
 MOST_DICTIONARY_BYTES = 2**31
-"""Most memory for a decompressor: enough for `zstd --long=31`, as used for large dumps, and for any
-`xz` file."""
+"""Maximum memory of a decompressor: enough for `zstd --long=31`, as used for large dumps, and for
+any `xz` file."""
 
 
 class FileBroken(DataError):

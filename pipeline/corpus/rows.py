@@ -24,15 +24,15 @@ Reason = Literal[
 ]
 
 LONGEST_BYTES = 2**29
-"""Most bytes of a line, text file or Parquet text: a longer one is rejected, as it is likely to be a
-file with other separators. Memory grows with the longest row, and a page of Parquet holds at most
+"""Maximum size of a line, text file or Parquet text. A longer one is rejected: it is probably a file
+with different separators. Memory grows with the longest row, and a page of Parquet holds at most
 2 GiB."""
 EXCERPT_CHARACTERS = 300
-"""Most characters of an excerpt of a rejected row."""
+"""Maximum length of the excerpt of a rejected row, in characters."""
 MOST_KEYS = 20
-"""Most keys that are named of a row without text."""
+"""Maximum number of keys that are listed for a row without text."""
 KEY_CHARACTERS = 60
-"""Most characters of such a key."""
+"""Maximum number of characters that are shown of a key."""
 
 
 class Row(NamedTuple):

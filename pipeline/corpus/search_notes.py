@@ -9,7 +9,7 @@ from pipeline.errors import first_of
 from pipeline.logs import warn
 
 SHOWN_NAMES = 3
-"""Most file names in one warning."""
+"""Maximum number of file names in one warning."""
 
 
 def warn_about_files(files: Mapping[str, SourceFiles]) -> None:

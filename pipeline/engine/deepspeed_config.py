@@ -48,7 +48,7 @@ class DeepSpeedConfig(TypedDict, total=False):
     """Sequences."""
     gradient_accumulation_steps: Required[int]
     gradient_clipping: Required[float]
-    """Largest gradient norm; 0 at ZeRO stage 0, where the train loop clips."""
+    """Maximum gradient norm; 0 at ZeRO stage 0, where the train loop clips instead of DeepSpeed."""
     zero_optimization: Required[ZeroSettings]
     steps_per_print: Required[int]
     data_types: dict[str, str]

@@ -22,7 +22,7 @@ T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 INTERFACE = "lo"
 TIMEOUT = timedelta(minutes=30)
-"""Longest time of one collective operation; the supervisor ends hung ranks sooner."""
+"""Maximum duration of one collective operation; the supervisor ends hung ranks sooner."""
 
 
 def join_process_groups(groups: RankGroups) -> None:

@@ -21,7 +21,7 @@ WORDS = tuple(_NOUNS.split())
 
 
 DRAWS_PER_QUESTION = 20
-"""Most draws for each question that is wanted: `count` has few contexts, which come again."""
+"""Maximum number of draws per question: `count` has few contexts, so that draws repeat."""
 
 
 def pattern_questions(questions: int, examples: int, seed: int) -> dict[str, TaskData]:

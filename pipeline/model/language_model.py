@@ -25,7 +25,7 @@ PREFIX = "causal_lm."
 PROBE_POSITIONS = 8
 """Tokens of the two rows with which `examine` tries the model."""
 LOSS_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-"""Largest relative difference of two losses, by the logits' format.
+"""Maximum relative difference between two losses, for each number format of the logits.
 
 Some architectures compute the loss of bf16 logits in bf16, which keeps 8 bits.
 """

@@ -22,13 +22,13 @@ from pipeline.sampling.batches import IGNORED
 from pipeline.store.pretrained_folders import new_model
 
 ROWS = 2
-"""Texts that a copy is tried on."""
+"""Number of texts that a small copy of the model is tested with."""
 LENGTH = 20
 """Tokens of each text: more than the attention windows of a copy."""
 MOST_PARAMETERS = 20_000_000
-"""Most parameters of a copy that is tried: a step takes about a second on one core."""
+"""Maximum number of parameters of a small copy: a step takes about a second on one core."""
 GRADIENT_TOLERANCE = 1e-3
-"""Largest difference of a parameter's gradient, in fp32, relative to the gradient's norm.
+"""Maximum difference between two gradients of a parameter, in fp32, relative to the norm of one.
 
 The norm counts as at least a thousandth of the norm of all gradients.
 """
@@ -44,7 +44,7 @@ As a fraction of the largest logit. Attention across documents makes it larger t
 def objective_problems(
     config: RunConfig, architecture: PretrainedConfig, model: PreTrainedModel
 ) -> list[str]:
-    """Return why training would minimise another objective than the model's own.
+    """Return why training would minimise a different objective from the model's own.
 
     The model is not run, and may be on torch's meta device. Where no small copy can be built, the
     ranks compare the objectives before their first step.
@@ -142,7 +142,8 @@ def training_differences(copy: LanguageModel) -> list[str]:
     )
     if not torch.isclose(ours, own, rtol=1e-5):
         return [
-            f"has a loss of its own that is not the next token's alone: {own:.4f}, not {ours:.4f}"
+            f"has a loss of its own that is not the plain next-token loss: {own:.4f} instead of "
+            f"{ours:.4f}"
         ]
 
     # The gradients. Comparisons with NaN are false, so that no tolerance below would find one.

@@ -63,7 +63,7 @@ STYLE: Any = {
     "savefig.transparent": True,
 }
 MOST_LEGEND_ROWS = 8
-"""Rows of a legend, at most; more entries make more columns."""
+"""Maximum number of rows of a legend; more entries need more columns."""
 SMALLEST_LABELLED_SHARE = 0.06
 """A smaller share of a bar has no room for its percentage."""
 

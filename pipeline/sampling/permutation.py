@@ -16,7 +16,7 @@ Luby and Rackoff 1988 need four for a pseudorandom permutation when every round 
 rounds are only a mixer, so there are twice as many.
 """
 LARGEST = 1 << 62
-"""Largest size of a permutation: every value fits a signed 64-bit integer."""
+"""Maximum size of a permutation: every value fits a signed 64-bit integer."""
 
 Key = tuple[int, ...]
 """One 64-bit key per round."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PORTION_BYTES = 16 << 20
-"""Largest write at once, and the page cache that a file with `stays_cached=False` may occupy."""
+"""Maximum size of one write, and of the page cache that a file with `stays_cached=False` uses."""
 
 
 class ChecksummedFile:

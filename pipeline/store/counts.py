@@ -285,7 +285,7 @@ class ExportCounts(Counts):
     dtype: str
     """`precision.dtype`."""
     max_logit_difference: float
-    """Largest difference between a logit of the exported model and the engine's."""
+    """Maximum difference between the logits of the exported model and those of the engine."""
     prompt: str
     """`evaluation.prompt`."""
     continuation: str

@@ -33,12 +33,12 @@ HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 """A holder that cannot be seen from here is dead after this time without a heartbeat."""
 PATIENCE_SECONDS = 120.0
-"""Longest wait for the earlier start of the same Slurm job to end: longer than `STALE_SECONDS`, and
+"""Maximum wait for the earlier start of the same Slurm job to end: longer than `STALE_SECONDS` and
 than Slurm's KillWait."""
 ATTEMPTS = 10
 """Number of times that a lease may change hands while a process tries to take it."""
 MOST_BYTES = 65_536
-"""Largest part of a lease file that is read; a real one has a few hundred bytes."""
+"""Maximum number of bytes that are read of a lease file; a real one has a few hundred."""
 
 
 class LeaseContent(ProcessIdentity, total=False):

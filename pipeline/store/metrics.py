@@ -10,7 +10,7 @@ from pipeline.store.files import read_json_lines, write_atomic
 from pipeline.store.layout import RunFolder
 
 LAST_BYTES = 1 << 16
-"""Largest size of one line, with room to spare."""
+"""Maximum size of one line, with room to spare."""
 
 
 class StepFacts(TypedDict):

@@ -29,7 +29,7 @@ SAMPLED_PLACES = 4
 """Stretches of a pair that are checked: the first ids, the last ones, and evenly between."""
 MOST_BYTES_OF_AN_ID = 4
 SAMPLED_DOCUMENTS = 10_000
-"""Documents of a pair, at most, whose last id is looked at; they are spread evenly."""
+"""Maximum number of documents of a pair whose last id is checked; they are spread evenly."""
 
 
 def pair_tasks(

@@ -25,7 +25,7 @@ from pipeline.tokens.tokenizer_json import read_description, special_token, unkn
 from pipeline.tokens.tokenizer_report import measured_texts
 
 SAMPLE_BYTES = 200_000
-"""Bytes of text of one source, at most: a tenth of a second to encode."""
+"""Maximum size of the text that is checked for one source: a tenth of a second to encode."""
 PIECE_CHARACTERS = 1_000
 """Characters of the pieces that documents are cut into; each is compared with its decoding."""
 

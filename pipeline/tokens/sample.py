@@ -75,15 +75,15 @@ class Given:
     """The text that a source has given so far."""
 
     wanted: int
-    """Bytes that the source shall give."""
+    """Number of bytes to sample from the source."""
     bytes: int = 0
     documents: int = 0
     measured: float = 0.0
     """Fraction of the row groups whose lengths have been read: the first half of the work."""
     document_bound_bytes: int = 0
-    """Most bytes that one document may give."""
+    """Maximum number of bytes that are sampled from one document."""
     largest_bytes: int = 0
-    """Most bytes that one document has given."""
+    """Maximum number of bytes that have been sampled from one document."""
 
 
 class Sample:

@@ -52,7 +52,7 @@ from pipeline.tokens.tokenizer_figures import (
 from pipeline.tokens.vocabulary_effect import vocabulary_effect
 
 SAMPLE_BYTES = 2_000_000
-"""Bytes of text per source at most: held-out documents first, then training documents."""
+"""Maximum size of the text per source: held-out documents first, then training documents."""
 DOCUMENT_CHARACTERS = 100_000
 """Characters of a document that are measured, so that one book is not the whole sample."""
 SAMPLE_SHARDS = 8
@@ -60,7 +60,7 @@ SAMPLE_SHARDS = 8
 BATCH_TEXTS = 64
 """Texts encoded at once."""
 LISTED_PIECES = 10
-"""Longest and most frequent pieces that are listed."""
+"""Number of longest pieces, and of most frequent pieces, that are listed."""
 
 
 class KeptMeasurements(TypedDict):

@@ -15,7 +15,7 @@ from pipeline.store.layout import run_folder
 LENGTHENED = "lengthened"
 """Kind of the event of a run whose learning rate jumps because the run was lengthened."""
 SMALLEST_JUMP = 1e-6
-"""Smallest difference of two learning rates that counts as a jump, as a fraction of the peak."""
+"""Minimum difference between two learning rates that counts as a jump, as a fraction of the peak."""
 
 
 @dataclass(frozen=True)

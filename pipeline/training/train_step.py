@@ -37,7 +37,7 @@ class StepResult:
     data_checksum: str
     """Sum of the checksums of all ranks' batches, modulo 2^64, in hexadecimal."""
     peak_memory_bytes: int
-    """Largest peak memory among the ranks."""
+    """Maximum over the ranks of their peak memory."""
     micro_square: float
     """Sum over all micro-batches of the squared norm of the gradient divided by the accumulation."""
     grad_norm: float | None = None

@@ -34,7 +34,7 @@ SMALL_WORK_BYTES = 256_000_000
 """With `workers: auto`, threads of this process do the work up to this size of input: Dask's
 processes take 2-3 s to start."""
 MOST_THREADS = 8
-"""Largest number of threads: between calls into C (reading, encoding, writing) they hold Python's
+"""Maximum number of threads: between calls into C (reading, encoding, writing) they hold Python's
 global lock, so more would wait for each other."""
 ITEMS_AHEAD = 2
 """Items of one task that `map_ahead` computes ahead of the caller."""

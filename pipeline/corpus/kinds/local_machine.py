@@ -34,7 +34,7 @@ PARSED_BYTES = 12_000_000
 that gathering takes. Where the library is installed without its tests, as in containers, the code
 slice stays short, and that many bytes more are parsed."""
 SHORTEST_BYTES = 200
-"""Least bytes of a text: shorter ones are empty modules and one-line descriptions."""
+"""Minimum size of a text: shorter ones are empty modules and one-line descriptions."""
 COMPRESSION_LEVEL = 3
 """Level of zstd."""
 

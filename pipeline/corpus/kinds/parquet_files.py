@@ -29,9 +29,9 @@ from pipeline.corpus.rows import (
 from pipeline.corpus.source_kind import RawFiles
 
 BATCH_ROWS = 256
-"""Most rows decoded at once."""
+"""Maximum number of rows that are decoded at once."""
 BATCH_BYTES = 8 * 2**20
-"""Most bytes decoded at once, if each row were as large as the average of its row group."""
+"""Maximum size of the rows that are decoded at once, if each has the average size of its row group."""
 
 
 class ParquetRow(NamedTuple):

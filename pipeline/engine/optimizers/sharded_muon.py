@@ -32,7 +32,7 @@ Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
 """
 ITERATIONS = 5
 BATCHED_ELEMENTS = 2**26
-"""Most elements of the matrices, all of one shape, that are orthogonalised together."""
+"""Maximum number of elements of the matrices, all of one shape, that are orthogonalised together."""
 
 
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:

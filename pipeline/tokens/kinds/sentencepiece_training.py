@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 from pipeline.tokens.kinds.sentencepiece_model import SentencePieceModelKind
 
 MAX_SENTENCE_BYTES = 4192
-"""Longest training sentence: SentencePiece drops longer ones with only a warning."""
+"""Maximum size of a training sentence: SentencePiece drops longer ones with only a warning."""
 THREADS = 16
 """Threads on any machine: unigram training adds up its counts by thread in float32, so the
 vocabulary depends on this number."""
