@@ -85,11 +85,11 @@ MISTAKES: dict[str, tuple[Break, str]] = {
     ),
     "missing tokenizer": (
         settings("tokenizer={kind: pretrained, path: nowhere}"),
-        "nowhere: does not exist; name a",
+        "nowhere: does not exist; set it to a",
     ),
     "tokenizer that is none": (
         wrong_tokenizer("x.json", b"{}"),
-        "x.json is no tokenizer of the tokenizers library",
+        "x.json is not a tokenizer of the tokenizers library",
     ),
     "SentencePiece model that is none": (
         wrong_tokenizer("x.model", b"x"),
@@ -109,11 +109,11 @@ MISTAKES: dict[str, tuple[Break, str]] = {
     ),
     "compared tokenizer that is none": (
         compared_tokenizer(b'{"model": 1}'),
-        "other.json is no tokenizer",
+        "other.json is not a tokenizer",
     ),
     "ranks that an allocation would need": (
         settings("launch.kind=slurm"),
-        "launch.kind = slurm: there is no allocation",
+        "launch.kind = slurm: this process is in no Slurm job",
     ),
     "task folder that is none": (
         settings("evaluation.task_paths=[tasks]"),

@@ -85,10 +85,10 @@ def _manifest_flaw(manifest: Mapping[str, Json]) -> str | None:
         or not _is_count(state.get("step"))
         or not _is_count(state.get("tokens"))
     ):
-        return "state.step and state.tokens are no counts"
+        return "state.step or state.tokens is not a count"
     ranks = manifest.get("ranks")
     if not _is_count(ranks) or ranks == 0:
-        return "ranks is no count"
+        return "ranks is not a count"
     zero_stage = manifest.get("zero_stage")
     if not _is_count(zero_stage) or zero_stage > MOST_ZERO_STAGE:
         return "zero_stage is none"
@@ -98,7 +98,7 @@ def _manifest_flaw(manifest: Mapping[str, Json]) -> str | None:
     # Last the files, one by one.
     files = manifest.get("files")
     if not isinstance(files, dict):
-        return "files is no table"
+        return "files is not an object"
     for name, record in files.items():
         # A name must lead to a file in the folder and nowhere else.
         if name != Path(name).name or "\0" in name or name in ("", "..", MANIFEST):

@@ -24,7 +24,7 @@ def size_flaw(file: Path, record: FileRecord) -> str | None:
             raise
         return f"{file.name} is missing"
     if not S_ISREG(state.st_mode):
-        return f"{file.name} is no file"
+        return f"{file.name} is not a file"
     size = state.st_size
     if size != record["bytes"]:
         return f"{file.name} has {size:,} bytes instead of {record['bytes']:,}"
@@ -40,7 +40,7 @@ def content_flaw(file: Path, record: FileRecord) -> str | None:
     if flaw:
         return flaw
     if file_record(file) != record:
-        return f"{file.name} has other bytes than were written"
+        return f"{file.name} has content that differs from what was written"
     return None
 
 

@@ -82,7 +82,7 @@ def model_flaw(engine: Engine, stored: StoredWeights) -> str | None:
         name for name in {*own, *stored.shapes} if own.get(name) != stored.shapes.get(name)
     )
     if different:
-        return f"has other parameters than the model: {ascii(different[0])[:100]}"
+        return f"has different parameters from the model: {ascii(different[0])[:100]}"
     return None
 
 

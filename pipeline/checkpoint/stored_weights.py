@@ -257,7 +257,8 @@ def _whole_shard(model: ModelFile) -> tuple[list[dict[str, torch.Size]], RankSha
     weights = {name: _plain(model["module"][name]) for name in model["parameter_names"]}
     if any(weight.dtype != torch.float32 for weight in weights.values()):
         raise ValueError(
-            "ZeRO 0 keeps its fp32 weights out of reach there; take one of ZeRO 1, 2 or 3"
+            "its fp32 weights cannot be read, as it was made at ZeRO 0 in another precision; use a "
+            "checkpoint made at ZeRO 1, 2 or 3"
         )
     moments = moment_names()
     flat = {
@@ -280,7 +281,7 @@ def _states(
     Raises ValueError where they do not belong to the weights.
     """
     if not set(states) <= set(range(len(sizes))):
-        raise ValueError(f"has optimizer states of other groups than its {len(sizes)}")
+        raise ValueError(f"has optimizer states of groups beyond its {len(sizes)} groups")
     moments = moment_names()
     checked: dict[int, dict[str, torch.Tensor | float]] = {}
     for group, state in states.items():

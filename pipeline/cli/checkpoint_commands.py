@@ -173,7 +173,7 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
     else:
         raise UserError(f"{folder}: holds no complete checkpoint")
     if output.exists():
-        raise UserError(f"{output}: exists; name a folder that is to be made")
+        raise UserError(f"{output}: exists already; choose a folder that does not exist yet")
 
     # Imports torch, so only after the mistakes that need no torch.
     from pipeline.checkpoint.plain_files import write_plain
@@ -201,4 +201,4 @@ def _complete_checkpoint(folder: Path, step: int) -> Path:
         return chosen
     flaw = broken_checkpoints(folder).get(chosen, "no such checkpoint")
     steps = ", ".join(str(checkpoint_step(path)) for path in complete) or "none"
-    raise UserError(f"{chosen}: {flaw}; complete are those of step {steps}")
+    raise UserError(f"{chosen}: {flaw}; complete checkpoints exist for step {steps}")

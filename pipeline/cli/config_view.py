@@ -36,7 +36,7 @@ def print_settings(
         show_descriptions(names)
     elif run_file is None:
         raise typer.BadParameter(
-            "name a run file, or take --describe or --example", param_hint="RUN.YAML"
+            "give a run file, or use --describe or --example", param_hint="RUN.YAML"
         )
     else:
         show_config(run_file, overrides)

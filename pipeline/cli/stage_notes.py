@@ -68,6 +68,6 @@ def warn_of_readers(stage: Stage, config: RunConfig) -> None:
         warn(
             f"{stage.name}: {config.paths.data_dir} is in use by {', '.join(map(str, readers))}, "
             "which continues with the files that it has open. If this stage changes the tokens, "
-            "such a run cannot be resumed: it refuses other tokens than those that it began with. "
+            "such a run cannot be resumed: it needs the tokens that it began with. "
             "To avoid that, use another paths.data_dir."
         )

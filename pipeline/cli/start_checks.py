@@ -79,7 +79,7 @@ def refuse_impossible_folders(config: RunConfig) -> None:
     for setting, folder in _roots(config).items():
         existing = _nearest_existing(folder)
         if not existing.is_dir():
-            problems.append(f"{setting} = {folder}: {existing} is no folder; name another place")
+            problems.append(f"{setting} = {folder}: {existing} is not a folder; choose another one")
     if problems:
         raise ConfigError(problems)
 

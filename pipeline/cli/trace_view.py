@@ -45,7 +45,8 @@ def show_trace(
     # The question.
     if (step is None) == (document is None):
         raise UserError(
-            "say which: --step N lists the documents of a step, --document ID the steps that saw it"
+            "give one option: --step N lists the documents of a step, --document ID the steps that "
+            "read a document"
         )
     if document is not None and (rank is not None or row is not None):
         raise UserError("--rank and --row narrow down --step; they do not go with --document")

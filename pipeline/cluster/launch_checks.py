@@ -24,7 +24,7 @@ def check_launch(config: RunConfig) -> None:
     if port and launch.kind.meets_here(launch) and is_occupied(port):
         problems.append(
             f"launch.master_port = {port}: another program listens on it (see `ss -ltnp`); set "
-            "another port, or leave it out to take a free one"
+            "another port, or leave out launch.master_port, so that a free port is chosen"
         )
     if problems:
         raise ConfigError(problems)

@@ -96,8 +96,8 @@ def _check_place() -> None:
     if "SLURM_JOB_ID" not in os.environ:
         raise ConfigError(
             [
-                "launch.kind = slurm: there is no allocation (SLURM_JOB_ID); use "
-                "jobs/slurm/train.sbatch"
+                "launch.kind = slurm: this process is in no Slurm job (SLURM_JOB_ID is not set); "
+                "submit jobs/slurm/train.sbatch"
             ]
         )
     if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_PROCID") is not None:

@@ -99,7 +99,7 @@ class _Loader(yaml.SafeLoader):
     def _refuse_beyond_bounds(self, levels: int, mark: yaml.Mark | None) -> None:
         if self._values > MOST_VALUES:
             _refuse(
-                f"more than {MOST_VALUES:,} keys and values with aliases expanded; to name many "
+                f"more than {MOST_VALUES:,} keys and values with aliases expanded; to list many "
                 "files, use a glob",
                 mark,
             )
@@ -125,7 +125,7 @@ class _Loader(yaml.SafeLoader):
         value = super().construct_yaml_float(node)
         if not math.isfinite(value):
             _refuse(
-                f"{node.value} is no finite number; put quotes around it if it is text",
+                f"{node.value} is not a finite number; put quotes around it if it is text",
                 node.start_mark,
             )
         return value
@@ -138,7 +138,7 @@ def _children(node: yaml.CollectionNode) -> list[yaml.Node]:
 
 
 def _message_for_key(node: yaml.Node, key: YamlValue) -> str:
-    """Return why a key that is no text is refused."""
+    """Return the reason why a key is refused that is not text."""
     if not isinstance(node, yaml.ScalarNode):
         return f"a key is {_value_in_words(key)}, and keys must be text"
     return (
@@ -268,7 +268,7 @@ def _object_of_unique_keys(pairs: list[tuple[str, YamlValue]]) -> Document:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no finite number")
+    raise ValueError(f"{name} is not a finite number")
 
 
 def _finite_number(text: str) -> float:

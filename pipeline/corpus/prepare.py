@@ -115,7 +115,7 @@ def _explain_broken_files(config: RunConfig, problems: Sequence[str]) -> str:
     if is_any_broken and config.prepare.on_broken_file == "stop":
         remedy += (
             " Replace or remove a broken file; or set prepare.on_broken_file=keep-readable-rows to "
-            "take the rows before the break."
+            "keep the rows before the damage."
         )
     return "\n".join([*lines, remedy])
 

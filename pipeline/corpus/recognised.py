@@ -79,7 +79,7 @@ def _other_format(head: bytes) -> str | None:
                 f"end in {suffix}"
             )
     if head.startswith(b"PK\x03\x04") or head[257:262] == b"ustar":
-        return "is an archive of files: unpack it, and name what was in it"
+        return "is an archive of files: unpack it, and set paths to the files that were in it"
 
     # Text must be UTF-8.
     encoding = _wide_encoding(head)

@@ -106,7 +106,7 @@ def refuse_cloze_without_text(config: RunConfig) -> None:
     raise ConfigError(
         [
             "evaluation.tasks: heldout_cloze makes its questions from held-out text, and no source "
-            "has text (all are of kind megatron). Take it out, for example "
+            "has text (all are of kind megatron). Remove it, for example "
             "evaluation.tasks=[patterns,arithmetic]; or add a source with documents, with weight 0 "
             "in data.mixture if it is not to be trained on"
         ]
@@ -118,7 +118,7 @@ def exported_model(run_dir: Path) -> Path:
     run = RunFolder(run_dir)
     manifest = read_manifest(run.export_manifest)
     if manifest is None:
-        raise DataError(f"{run.export}: there is no exported model. Run `pipeline export` first.")
+        raise DataError(f"{run.export}: holds no exported model. Run `pipeline export` first.")
     return run.export / manifest["counts"]["folder"]
 
 

@@ -55,7 +55,7 @@ def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
     if close:
         hint = f"; did you mean {' or '.join(close)}?"
     return (
-        f"evaluation.tasks: {name!r} is no built-in task, not in evaluation.task_paths and not "
+        f"evaluation.tasks: {name!r} is not a built-in task, not in evaluation.task_paths and not "
         f"a task of lm-eval{hint}"
     )
 

@@ -45,7 +45,7 @@ def foreign_tasks(config: RunConfig) -> list[str]:
 def check_named_tasks(config: RunConfig) -> None:
     """Raise ConfigError for folders that do not exist, and tasks that would be scored twice."""
     problems = [
-        f"evaluation.task_paths: {folder} is not a folder; name one with task files of lm-eval, or "
+        f"evaluation.task_paths: {folder} is not a folder; use one with task files of lm-eval, or "
         "leave it out"
         for folder in config.evaluation.task_paths
         if not folder.is_dir()

@@ -114,8 +114,8 @@ def _pretrained_config(config: RunConfig, ids: int) -> PretrainedConfig:
     if type(model) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(
             [
-                f"model.pretrained = {folder}: {model.model_type} is no causal language model; "
-                "name a transformers folder of a causal language model"
+                f"model.pretrained = {folder}: {model.model_type} is not a causal language model; "
+                "set it to a transformers folder of a causal language model"
             ]
         )
 
@@ -124,9 +124,9 @@ def _pretrained_config(config: RunConfig, ids: int) -> PretrainedConfig:
     problems: list[str] = []
     for key in config.model.config:
         if key not in names:
-            reason = "is no setting of the model"
+            reason = "is not a setting of the model"
         elif not RUN_TIME_SETTINGS.fullmatch(key):
-            reason = "would make another model of the one"
+            reason = "would change the model"
         else:
             continue
         problems.append(f"model.config.{key}: {reason} in model.pretrained = {folder}; remove it")

@@ -50,7 +50,9 @@ def build_model(
         asked = config.model.config.get(ATTENTION)
         if asked is not None:
             raise ConfigError(
-                [f"model.config.{ATTENTION} = {asked!r}: {error}; leave it out for what is at hand"]
+                [
+                    f"model.config.{ATTENTION} = {asked!r}: {error}; leave it out to use what is available"
+                ]
             ) from None
         model = _from_config(architecture, None)  # this architecture has no flash-attention
     del alive

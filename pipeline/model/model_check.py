@@ -59,7 +59,7 @@ def _build(config: RunConfig, architecture: PretrainedConfig) -> PreTrainedModel
 
 
 def _attention_problems(config: RunConfig) -> list[str]:
-    """Refuse an attention that transformers does not know.
+    """Refuse an attention implementation that transformers does not have.
 
     Whether its library is installed matters only on the machine that trains.
     """

@@ -22,16 +22,16 @@ OTHER_VALUES = (0.5, 12_345.0)
 
 
 def architecture_problems(name: str | None) -> list[str]:
-    """Name what is wrong with `model.architecture`: unknown, or no causal language model."""
+    """Return a message if `model.architecture` is unknown or not a causal language model."""
     if name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return []
     close = difflib.get_close_matches(name or "", sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), n=3)
     hint = "for example llama"
     if close:
         hint = f"did you mean {' or '.join(close)}?"
-    reason = "transformers knows no such model type"
+    reason = "transformers has no such model type"
     if name in CONFIG_MAPPING:
-        reason = "is no causal language model"
+        reason = "is not a causal language model"
     return [f"model.architecture = {name!r}: {reason}; {hint}"]
 
 

@@ -156,9 +156,7 @@ def _steps_of(run: RunFolder) -> list[StepRecord]:
     """Return the records of all steps. Raises DataError if there is none, or a line is broken."""
     steps = read_metrics(run.path)
     if not steps:
-        raise DataError(
-            f"{run.metrics}: there is no training step in it. Run `pipeline train` first."
-        )
+        raise DataError(f"{run.metrics}: holds no training step. Run `pipeline train` first.")
     return steps
 
 

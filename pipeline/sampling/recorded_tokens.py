@@ -61,8 +61,8 @@ def tokens_of_run(config: RunConfig) -> RecordedTokens | None:
         raise DataError(
             f"{tokens_dir}: {len(changed)} of the {len(recorded['files'])} token files that the "
             f"run in {config.paths.run_dir} was trained on are missing there, or hold other tokens "
-            f"now: {first_of(changed, MOST_NAMED)}. So the run's samples cannot be determined. Name "
-            "the folder that has these files: paths.data_dir=FOLDER"
+            f"now: {first_of(changed, MOST_NAMED)}. So the run's samples cannot be determined. Set "
+            "paths.data_dir=FOLDER to the folder that has these files"
         )
     return recorded
 

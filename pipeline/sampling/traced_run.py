@@ -42,14 +42,14 @@ def open_run(run: Path, overrides: Sequence[str]) -> RunConfig:
     run_file = RunFolder(folder).config
     if not run_file.is_file():
         raise DataError(
-            f"{folder}: holds no run (no {run_file.name}). Name a folder in which `pipeline train` "
+            f"{folder}: holds no run (no {run_file.name}). Give a folder in which `pipeline train` "
             "has begun a run."
         )
     config = load(run_file, [f"paths.run_dir={folder.absolute()}", *changes])
     if not data_folder(config).tokens_manifest.is_file():
         raise DataError(
-            f"{config.paths.data_dir}: the run's tokens are not there. If they have been moved, "
-            "name the new folder: paths.data_dir=FOLDER"
+            f"{config.paths.data_dir}: does not hold the run's tokens. If they have been moved, "
+            "set paths.data_dir=FOLDER to their new folder"
         )
     return config
 

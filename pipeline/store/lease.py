@@ -80,7 +80,7 @@ class Lease:
         except OSError as error:
             raise LeaseError(
                 f"{self.path.parent}: cannot be made ({error.strerror}). "
-                "Give paths.run_dir or paths.data_dir another folder."
+                "Set paths.run_dir or paths.data_dir to another folder."
             ) from None
 
         # Only the earlier start of this Slurm job is waited for: it is about to end.
@@ -116,8 +116,8 @@ class Lease:
             return self._take(self.path)
         except OSError as error:
             raise LeaseError(
-                f"{self.path.parent}: cannot be written ({error.strerror}). Give paths.run_dir or "
-                "paths.data_dir another folder, or make this one writable."
+                f"{self.path.parent}: cannot be written ({error.strerror}). Set paths.run_dir or "
+                "paths.data_dir to another folder, or make this one writable."
             ) from None
 
     def _take(self, path: Path) -> Holder | None:
@@ -234,9 +234,7 @@ def read_holder(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(kind):
-        raise LeaseError(
-            f"{path}: is no file, but a folder, a link or a device. Nobody can hold it; remove it"
-        )
+        raise LeaseError(f"{path}: is not a file, but a folder, a link or a device. Remove it")
     text = _read_text(path)
     if text is None:
         return None

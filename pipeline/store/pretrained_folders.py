@@ -48,19 +48,19 @@ whether to run the code."""
 
 
 def refuse_code(folder: Path, where: str) -> None:
-    """Raise DataError for a folder that brings code, before anything of it is loaded.
+    """Raise DataError for a folder that contains code, before any of its files is loaded.
 
-    `where` begins the message, which names the file and its entry. Also raised for a config that
-    cannot be read, and for a named pipe or a device, which could block for ever.
+    `where`: beginning of the message, which names the file and its entry. Also raised for a config
+    that cannot be read, and for a named pipe or a device, which could block for ever.
     """
     if (folder / CODE_FILE).exists():
         raise DataError(
-            f"{where}: brings code of its own ({CODE_FILE}), which is never run. Remove that file."
+            f"{where}: contains Python code ({CODE_FILE}), which is never run. Remove that file."
         )
     for path in sorted([*folder.glob("*"), *folder.glob("*/*.jinja")]):
         if path.exists() and not path.is_file() and not path.is_dir():
             raise DataError(
-                f"{where}: {path.name} is neither a file nor a folder. Remove it, or name another "
+                f"{where}: {path.name} is neither a file nor a folder. Remove it, or use another "
                 "folder."
             )
     for file in sorted(folder.glob("*config*.json")):
@@ -192,19 +192,19 @@ def opening_options(folder: Path, where: str) -> dict[str, bool]:
 
 
 def _refuse_weights_elsewhere(folder: Path, where: str) -> None:
-    """Raise DataError for an index that names weights outside the folder."""
+    """Raise DataError for an index that refers to weights outside the folder."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
         try:
             names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
             elsewhere = sorted(name for name in names if name != Path(name).name)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise DataError(
-                f"{where}: {index.name} is no index of weights. Copy the folder again."
+                f"{where}: {index.name} is not a valid index of weights. Copy the folder again."
             ) from None
         if elsewhere:
             raise DataError(
-                f"{where}: {index.name} names {elsewhere[0]}, which is no file of the folder. Copy "
-                "it there."
+                f"{where}: {index.name} lists {elsewhere[0]}, which is not a file of the folder. "
+                "Copy it there."
             )
 
 

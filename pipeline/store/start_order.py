@@ -57,10 +57,10 @@ def read_start_order(run_dir: Path) -> StartOrder | None:
     except (OSError, ValueError, RecursionError) as error:
         raise StartOrderUnclear(str(error)) from None
     if not isinstance(order, dict):
-        raise StartOrderUnclear("names no start")
+        raise StartOrderUnclear("is not a JSON object")
     start = order.get("start")
     if not isinstance(start, str):
-        raise StartOrderUnclear("names no start")
+        raise StartOrderUnclear("its `start` is missing or not text")
     stop = order.get("stop", False)
     if not isinstance(stop, bool):
         raise StartOrderUnclear(f"stop is {stop!r}")

@@ -94,13 +94,13 @@ def disagreements(ours: TokenizerIds, theirs: TokenizerIds) -> list[str]:
     if len(differing) > MOST_NAMED:
         problems.append(f"and {len(differing) - MOST_NAMED} further tokens")
 
-    # Where tokens have other ids, so do texts: that would say nothing new.
+    # Where tokens have different ids, texts have too, so texts need no check.
     if not differing:
         pairs = zip(PROBE_TEXTS, ours.probes, theirs.probes, strict=True)
         texts = [text for text, our_ids, their_ids in pairs if our_ids != their_ids]
-        problems += [f"the text {text[:40]!r} has other ids" for text in texts[:MOST_NAMED]]
+        problems += [f"the text {text[:40]!r} has different ids" for text in texts[:MOST_NAMED]]
 
-    # A folder without an eos_token says nothing about the end of a document.
+    # A folder without an eos_token does not define the end of a document.
     if theirs.end_of_document not in (None, ours.end_of_document):
         problems.append(
             f"documents end with id {ours.end_of_document} in data_dir, with "

@@ -176,7 +176,7 @@ class Encoder:
         return ids, np.diff(ends, prepend=-1)
 
     def count_differences(self, texts: Sequence[str]) -> int:
-        """Return the number of texts for which gigatoken gives other ids than the reference.
+        """Return the number of texts for which gigatoken gives different ids from the reference.
 
         Only where `has_fast`.
         """
@@ -284,7 +284,7 @@ def why_reference(folder: Path, parse_special_tokens: bool) -> str | None:
 
     # What the comparison gave, with these settings.
     if not proof.get("knows_it"):
-        return f"gigatoken {installed} does not know this kind of tokenizer"
+        return f"gigatoken {installed} does not support this kind of tokenizer"
     if parse_special_tokens:
         differing = proof.get("strings_that_differ_with_special_tokens_parsed")
     else:

@@ -46,7 +46,7 @@ class Pair:
     def remedy(self) -> str:
         """What to do about a pair that cannot be used, for messages."""
         setting = f"sources.{self.source}.{FIELDS[self.split]}"
-        return f"Copy the pair again, or take it out of {setting}."
+        return f"Copy the pair again, or remove it from {setting}."
 
 
 class ExistingPairs(SourceKind):
@@ -174,7 +174,7 @@ def _prefixes(path: Path, setting: str) -> Iterator[Path]:
     if lost:
         names = ", ".join(map(str, lost))
         raise DataError(
-            f"{setting} lacks {names}. Restore the other half of the pair, or take the pair out."
+            f"{setting} lacks {names}. Restore the missing file of the pair, or remove the pair."
         )
     yield from prefixes
 
@@ -211,14 +211,14 @@ def _clashes(pairs: Sequence[Pair]) -> list[str]:
     for pair, next_pair in pairwise(pairs):
         if pair.name == next_pair.name:
             problems.append(
-                f"sources.{pair.source}.{FIELDS[pair.split]}: two pairs have one name, "
+                f"sources.{pair.source}.{FIELDS[pair.split]}: two pairs have the same name, "
                 f"{pair.prefix} and {next_pair.prefix}. Rename one, or make a source of each "
                 "folder (data.mixture weighs them)."
             )
     held_out = {pair.prefix.resolve(): pair for pair in pairs if pair.split == "validation"}
     problems += [
-        f"sources.{pair.source}: {pair.prefix} stands in paths and in validation_paths. What is "
-        "held out must not be trained on: take it out of one of them."
+        f"sources.{pair.source}: {pair.prefix} is in both paths and validation_paths. Held-out "
+        "data must not be trained on: remove it from one of them."
         for pair in pairs
         if pair.split == "train" and pair.prefix.resolve() in held_out
     ]

@@ -258,7 +258,7 @@ def read(prefix: Path, remedy: str | None = None) -> Shard:
     # Index and ids have to be of one shard.
     if len(ids) != int(lengths.sum(dtype=np.int64)):
         raise DataError(
-            f"{data}: holds {len(ids)} tokens, its index says {lengths.sum(dtype=np.int64)}. "
+            f"{data}: holds {len(ids)} tokens, but its index {lengths.sum(dtype=np.int64)}. "
             f"{ending(data)}"
         )
     return Shard(prefix, ids, lengths, offsets, documents)

@@ -106,7 +106,7 @@ def documents(data: Data, question: Question) -> list[ShownDocument]:
         ]
     if len(sources) > 1:
         raise UserError(
-            f"--document {question.document}: belongs to which source? Add --source with one of "
+            f"--document {question.document}: needs a source; add --source with one of "
             f"{', '.join(sources)}."
         )
     return [_by_number(data, sources[0], question.document, question)]

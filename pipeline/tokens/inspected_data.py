@@ -183,7 +183,7 @@ def open_data(config: RunConfig) -> Data:
     tokens: Manifest[TokenizeCounts] | None = read_manifest(folder.tokens_manifest)
     if documents is None:
         raise DataError(
-            f"{folder.documents}: there are no finished documents. Run `pipeline prepare` first."
+            f"{folder.documents}: holds no finished documents. Run `pipeline prepare` first."
         )
 
     pieces = None

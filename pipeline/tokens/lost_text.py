@@ -86,7 +86,7 @@ def refuse_lost_text(config: RunConfig, folder: Path) -> dict[str, dict[str, int
             f"tokenizer.path = {config.tokenizer.path}: does not hold the text that it encodes.\n  "
             + "\n  ".join(refused)
             + f"\nAt most tokenizer.max_lost_share = {limit} of a source may be lost. Use a "
-            "tokenizer that knows every byte, or set tokenizer.max_lost_share higher if this loss "
+            "tokenizer with a token for every byte, or raise tokenizer.max_lost_share if this loss "
             "is wanted."
         )
 

@@ -44,10 +44,10 @@ FOLDER_FILES = (
 )
 """Files that transformers may read to build a tokenizer; each that exists decides the output."""
 EXPECTED = (
-    "name a transformers folder with tokenizer.json, a tokenizer.json, or a SentencePiece BPE "
+    "set it to a transformers folder with tokenizer.json, a tokenizer.json, or a SentencePiece BPE "
     ".model"
 )
-"""End of a message about a path that names no tokenizer."""
+"""Remedy at the end of a message about a path that holds no tokenizer."""
 
 
 def identify_pretrained(config: RunConfig) -> dict[str, str]:
@@ -197,7 +197,7 @@ def _read_fast(path: Path) -> "Tokenizer":
         return Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` raises bare Exceptions
         raise DataError(
-            f"tokenizer.path: {path} is no tokenizer of the tokenizers library "
+            f"tokenizer.path: {path} is not a tokenizer of the tokenizers library "
             f"({one_line(error)}); {EXPECTED}"
         ) from None
 
@@ -244,5 +244,5 @@ def _require_token(end_of_document: str, vocabulary: Container[str], path: Path)
     if end_of_document not in vocabulary:
         raise DataError(
             f"tokenizer.path = {path}: has no eos_token, and tokenizer.end_of_document = "
-            f"{end_of_document!r} is not in its vocabulary; name a token that is"
+            f"{end_of_document!r} is not in its vocabulary; set it to a token that is"
         )

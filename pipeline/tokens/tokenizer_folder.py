@@ -142,7 +142,7 @@ def prove(
     # Refuse what would make tokens wrong; a pretrained tokenizer is allowed to change text.
     if differing:
         raise DataError(
-            f"{folder}: the exported tokenizer gives other ids than its reference for "
+            f"{folder}: the exported tokenizer gives different ids from its reference for "
             f"{len(differing)} of {len(strings)} strings, first {differing[0][:80]!r}. Choose "
             "another tokenizer.kind or tokenizer.path."
         )
@@ -158,10 +158,10 @@ def prove(
         )
         if kind.is_learned:
             raise DataError(
-                f"{problem}. Choose a tokenizer.end_of_document that is no word, such as "
+                f"{problem}. Choose a tokenizer.end_of_document that is not a word, such as "
                 "<|endoftext|>."
             )
-        warn(f"{problem}; this tokenizer cannot tell them apart")
+        warn(f"{problem}; this tokenizer cannot distinguish them")
     return {
         "strings_compared": len(strings),
         "strings_that_differ": 0,

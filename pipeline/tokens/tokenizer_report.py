@@ -98,7 +98,7 @@ def compared_inventory(config: RunConfig) -> dict[str, str]:
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
         raise DataError(
-            f"tokenizer.compare: there is no {', no '.join(missing)}. Name folders that hold "
+            f"tokenizer.compare: missing are {', '.join(missing)}. Use folders that hold "
             "tokenizer.json, or such files; or leave them out."
         )
     return {
@@ -114,8 +114,8 @@ def check_compared(config: RunConfig) -> None:
             Tokenizer.from_file(str(file))
         except Exception as error:  # `tokenizers` raises bare Exceptions
             raise DataError(
-                f"tokenizer.compare: {file} is no tokenizer of the tokenizers library "
-                f"({one_line(error)}). Name another, or leave it out."
+                f"tokenizer.compare: {file} is not a tokenizer of the tokenizers library "
+                f"({one_line(error)}). Use another file, or leave it out."
             ) from None
 
 

@@ -252,7 +252,7 @@ def _file_problem(
 def _content_problem(path: Path, record: ListedFile, add: Callable[[int], None]) -> str | None:
     """Read the whole file. `add`: gets the bytes of each block that is read."""
     if file_record(path, add)["checksum"] != content_of(record):
-        return "has other bytes than were written"
+        return "has content that differs from what was written"
     return None
 
 
@@ -336,7 +336,7 @@ def _remedy(folder: Path, name: str, record: ListedFile) -> str:
         f"It is a link to {record['link_to']}: restore that (`cp -p` keeps its time of change), or"
     )
     if not path.exists():
-        return f"{restore} take it out of {setting} and run `pipeline tokenize`."
+        return f"{restore} remove it from {setting} and run `pipeline tokenize`."
     return (
         f"{restore} delete {path} and {manifest}, then run `pipeline tokenize`, to train on it as "
         "it is."

@@ -25,7 +25,10 @@ def check_branch(config: RunConfig) -> None:
     pretrained = config.model.pretrained
     if pretrained is not None and not (pretrained / MODEL_CONFIG).is_file():
         raise ConfigError(
-            [f"model.pretrained = {pretrained}: holds no config.json; name a transformers folder"]
+            [
+                f"model.pretrained = {pretrained}: holds no config.json; set it to a transformers "
+                "folder"
+            ]
         )
 
     # With weights alone, everything but the model may differ; the ranks compare the model later.

@@ -59,8 +59,8 @@ def find_origin(config: RunConfig) -> Origin | None:
     if not checkpoints:
         raise ConfigError(
             [
-                f"{setting}: {RunFolder(run).checkpoints} holds no complete checkpoint; name the "
-                "folder of a run"
+                f"{setting}: {RunFolder(run).checkpoints} holds no complete checkpoint; set it to "
+                "the folder of a run that has one"
             ]
         )
 

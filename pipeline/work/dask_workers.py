@@ -132,7 +132,7 @@ def _prepared_meeting_point(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be made ({error.strerror}); give paths.data_dir another folder"
+            f"{folder}: cannot be made ({error.strerror}); set paths.data_dir to another folder"
         ) from None
     return scheduler_file(folder, step)
 
@@ -260,11 +260,12 @@ def _check_submission(script: str) -> None:
             )
         except FileNotFoundError:
             raise UserError(
-                "executor.kind = slurm: there is no sbatch here; run this where Slurm is"
+                "executor.kind = slurm: this machine has no sbatch; run the command on a machine "
+                "with Slurm"
             ) from None
     if answer.returncode:
         raise UserError(
-            f"executor.kind = slurm: sbatch would not take the workers' jobs: "
+            f"executor.kind = slurm: sbatch rejects the workers' jobs: "
             f"{answer.stderr.strip()}\nCorrect executor.partition, account, time_limit, "
             "memory_per_worker, workers_per_job or job_options."
         )

@@ -300,9 +300,9 @@ def _on_dask(
         except distributed.KilledWorker:
             raise WorkerLost(
                 f"{task.name}: its worker process was killed several times in a row, most often "
-                "because memory ran out (a worker needs 1 GB and 6 times its largest document) or, "
-                "as a job, time. Give it more (executor.workers, memory_per_worker, time_limit), "
-                f"then {RUN_AGAIN}"
+                "because memory ran out (a worker needs 1 GB plus 6 times the size of its largest "
+                "document), or because its job ran out of time. Use fewer executor.workers (on one "
+                f"machine) or a larger memory_per_worker or time_limit (in jobs), then {RUN_AGAIN}"
             ) from None
         except (FutureCancelledError, CommClosedError):
             raise WorkerLost(

@@ -124,7 +124,7 @@ def test_a_link_in_the_place_of_a_file_is_judged_by_what_it_leads_to(checkpoint:
     assert damaged_files(checkpoint) == []
     (checkpoint.parent / "elsewhere").write_bytes(b"others")
     with pytest.raises(
-        DataError, match=r"probe\.npz has other bytes than were written\. Take another"
+        DataError, match=r"probe\.npz has content that differs from what was written\. Take another"
     ):
         verify_bytes(checkpoint, "Take another")
 

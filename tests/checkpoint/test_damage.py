@@ -111,7 +111,7 @@ def leftover(made: Made) -> None:
     [
         (truncate, "bytes instead of", OLDER),
         (empty, "0 bytes instead of", OLDER),
-        (flip, "has other bytes than were written", OLDER),
+        (flip, "has content that differs from what was written", OLDER),
         (delete, "is missing", OLDER),
         (delete_manifest, "has no manifest.json", OLDER),
         (truncate_manifest, "its manifest.json is damaged", OLDER),

@@ -83,7 +83,8 @@ def test_the_bytes_are_compared_first(tmp_path: Path) -> None:
     path.write_bytes(content.replace(sevens, torch.tensor([6.0, 7.000001, 8]).numpy().tobytes()))
     assert open_stored_weights(checkpoint).weight("b")[1, 0] > 7
     with pytest.raises(
-        DataError, match=f"is damaged: {OTHER} has other bytes than were written. Do this"
+        DataError,
+        match=f"is damaged: {OTHER} has content that differs from what was written. Do this",
     ):
         read_verified(checkpoint, "Do this")
 

@@ -72,7 +72,8 @@ def test_list_verify_and_prune(run_dir: Path) -> None:
     assert "step_00000020: zero_pp_rank" in verified.stderr
     assert checkpoints("verify", run_dir, "--step", 10).returncode == 0
     assert (
-        "complete are those of step 5, 10, 20" in checkpoints("verify", run_dir, "--step", 7).stderr
+        "complete checkpoints exist for step 5, 10, 20"
+        in checkpoints("verify", run_dir, "--step", 7).stderr
     )
 
 
@@ -118,4 +119,4 @@ def test_converted_files_hold_the_same_whoever_wrote_them(
         for name, value in values.items():
             torch.testing.assert_close(value, made["zero0"][kind][name], rtol=1e-3, atol=1e-5)
     again = checkpoints("convert", tmp_path / "zero3.yaml", "--output", tmp_path / "plain-zero3")
-    assert "exists; name a folder that is to be made" in again.stderr
+    assert "exists already; choose a folder that does not exist yet" in again.stderr

@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_one_is_refused_by_every_command(
         lambda: status_view.show_status(STAGES, run_file, settings),
     ):
         with pytest.raises(
-            ConfigError, match=rf"paths\.{setting} = .*/{place}: .*/(file|gone) is no folder"
+            ConfigError, match=rf"paths\.{setting} = .*/{place}: .*/(file|gone) is not a folder"
         ):
             command()
     assert sorted(path.name for path in run_file.parent.iterdir()) == sorted(

@@ -106,7 +106,7 @@ def test_a_job_that_slurm_would_not_take_is_said(slurm: dict[str, str], run_file
         timeout=60,
     )
     assert ended.returncode == 2, ended.stderr
-    assert "sbatch would not take the workers' jobs" in ended.stderr
+    assert "sbatch rejects the workers' jobs" in ended.stderr
     assert (
         "Invalid partition name specified" in ended.stderr
         or "invalid partition" in ended.stderr.lower()

@@ -275,7 +275,7 @@ def test_slurm_needs_an_allocation_and_no_step(
     config = load(run_file, ["launch.kind=slurm"])
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(
-        ConfigError, match=r"there is no allocation .* use jobs/slurm/train\.sbatch"
+        ConfigError, match=r"this process is in no Slurm job .* submit jobs/slurm/train\.sbatch"
     ):
         plan_launch(config, run_file)
     for name, value in (

@@ -587,7 +587,7 @@ def test_broken_files_stop_the_stage_after_the_others(
         f"source web: {folder}/c.jsonl.zst: not valid .zst data in its beginning"
     )
     assert remedy.endswith(
-        "or set prepare.on_broken_file=keep-readable-rows to take the rows before the break."
+        "or set prepare.on_broken_file=keep-readable-rows to keep the rows before the damage."
     )
     documents = folder / "data" / "documents"
     whole = {

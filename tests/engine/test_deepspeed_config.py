@@ -68,8 +68,8 @@ def test_every_shipped_template_resolves_completely(
 def test_kernels_that_exclude_each_other_are_refused(run_file: Path) -> None:
     config = load(run_file, ["optimizer.adamw_kernel=deepspeed"])
     assert problems({"zero_optimization": {"stage": 1}}, config) == [
-        "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave it "
-        "out"
+        "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; leave "
+        "out optimizer.adamw_kernel"
     ]
     config = load(run_file, ["optimizer.kind=adamw", "optimizer.adamw_kernel=deepspeed"])
     (found,) = problems(

@@ -227,7 +227,7 @@ def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> 
 
 
 def test_without_an_export_the_remedy_is_named(made: Path, run_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no exported model. Run `pipeline export` first"):
+    with pytest.raises(DataError, match=r"holds no exported model\. Run `pipeline export` first"):
         evaluate(run_config(run_file, made, f"paths.run_dir={tmp_path}"))
 
 
@@ -246,7 +246,7 @@ def test_an_answer_longer_than_the_model_sees_is_refused(
 @pytest.mark.ranks
 def test_unknown_tasks_are_named(scored: tuple[RunConfig, Result], made: Path) -> None:
     folder = made / "run" / "evaluation" / "tasks"
-    with pytest.raises(ConfigError, match="'no_such_task' is no built-in task") as told:
+    with pytest.raises(ConfigError, match="'no_such_task' is not a built-in task") as told:
         find_tasks(["arithmetic", "no_such_task", "arithmetik"], [folder], collections=(False,))
     assert [("did you mean arithmetic?" in problem) for problem in told.value.problems] == [
         False,

@@ -138,7 +138,7 @@ def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
         path = min(checkpoint.glob(pattern))
         # damage that checksums tell, which the logits of a few tokens may not
         flip_mantissas(path)
-        fails(f"is damaged: {path.name} has other bytes than were written.*{REMEDY}")
+        fails(f"is damaged: {path.name} has content that differs from what was written.*{REMEDY}")
         put_code_into(path)
         fails(f"is damaged: {path.name}")
         # and where the checksums are right

@@ -39,7 +39,7 @@ def test_parameters_by_hand(make_run: MakeRun) -> None:
     [
         (
             "model.architecture=lama",
-            r"model\.architecture = 'lama': transformers knows no such model type",
+            r"model\.architecture = 'lama': transformers has no such model type",
         ),
         ("model.config.hidden_sise=8", r"model\.config\.hidden_sise: .*did you mean hidden_size"),
         (

@@ -140,7 +140,7 @@ def test_empty_or_broken_metrics_are_named(run_file: Path) -> None:
     with pytest.raises(DataError, match=r"metrics.jsonl, line 2: not valid JSON"):
         report(config)
     metrics.unlink()
-    with pytest.raises(DataError, match=r"no training step in it. Run `pipeline train` first"):
+    with pytest.raises(DataError, match=r"holds no training step\. Run `pipeline train` first"):
         report(config)
 
 

@@ -246,7 +246,7 @@ def test_a_real_run_is_traced_from_its_folder_and_its_data_are_those_it_logged(
     ids.tofile(shard)
     assert trace_step(read_run(config), 7)["data"]["same"] is False
     (config.paths.data_dir / "tokens" / "manifest.json").unlink()
-    with pytest.raises(DataError, match="If they have been moved, name the new folder: paths"):
+    with pytest.raises(DataError, match="If they have been moved, set paths"):
         open_run(config.paths.run_dir, [])
 
 

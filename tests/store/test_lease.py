@@ -170,7 +170,7 @@ def test_a_holder_that_lost_its_lease_does_not_keep_the_new_one_alive(tmp_path: 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        LeaseError, match=r"file/run: cannot be made \(Not a directory\)\. Give paths\.run_dir"
+        LeaseError, match=r"file/run: cannot be made \(Not a directory\)\. Set paths\.run_dir"
     ):
         Lease(tmp_path / "file" / "run", "x").__enter__()
 

@@ -252,7 +252,7 @@ def test_a_tokenizer_without_proof_is_encoded_by_the_reference(
     report.write_text(json.dumps({"gigatoken": proof | {"version": "0.1"}}))
     assert "was compared in version 0.1" in str(why_reference(tmp_path, False))
     report.write_text(json.dumps({"gigatoken": {**proof, "knows_it": False}}))
-    assert "does not know this kind of tokenizer" in str(why_reference(tmp_path, False))
+    assert "does not support this kind of tokenizer" in str(why_reference(tmp_path, False))
 
 
 def test_the_count_of_ids_is_one_more_than_the_largest() -> None:

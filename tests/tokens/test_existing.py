@@ -227,7 +227,7 @@ def test_negative_ids_are_refused(pairs_run: Path) -> None:
 def test_what_is_no_pair_is_refused_with_a_remedy_that_deletes_nothing(pairs_run: Path) -> None:
     index = pairs_run.parent / "pairs" / "one.idx"
     good = index.read_bytes()
-    remedy = "Copy the pair again, or take it out of sources.web.paths."
+    remedy = "Copy the pair again, or remove it from sources.web.paths."
     for content, expected in (
         (
             b"another format, and long enough for a header",
@@ -247,7 +247,7 @@ def test_what_is_no_pair_is_refused_with_a_remedy_that_deletes_nothing(pairs_run
             good[:-16] + struct.pack("<2q", 3, 2),
             "its document index does not rise from 0 to its number of sequences, 2",
         ),
-        (good[:34] + struct.pack("<i", 4) + good[38:], "one.bin: holds 5 tokens, its index says 6"),
+        (good[:34] + struct.pack("<i", 4) + good[38:], "one.bin: holds 5 tokens, but its index 6"),
     ):
         index.write_bytes(content)
         said = refusal(pairs_run)
@@ -272,11 +272,11 @@ def test_names_that_clash_are_refused(pairs_run: Path) -> None:
     with pytest.raises(DataError) as stopped:
         find_pairs(load(pairs_run, [f"sources.web.paths=[{folder}]"]))
     assert (
-        f"two pairs have one name, {folder / 'again' / 'one'} and {folder / 'one'}. Rename one"
+        f"two pairs have the same name, {folder / 'again' / 'one'} and {folder / 'one'}. Rename one"
         in str(stopped.value)
     )
     with pytest.raises(
-        DataError, match=r"one stands in paths and in validation_paths\. What is held out must not"
+        DataError, match=r"one is in both paths and validation_paths\. Held-out data must not"
     ):
         find_pairs(load(pairs_run, [f"sources.web.validation_paths=[{folder}/one.idx]"]))
 
@@ -334,7 +334,7 @@ def test_a_missing_pair_stops_the_whole_run_at_once(pairs_run: Path) -> None:
         command, capture_output=True, text=True, timeout=600, env={**os.environ, "CI": "1"}
     )
     assert ended.returncode == 2, ended.stderr
-    assert "Restore the other half of the pair" in ended.stderr
+    assert "Restore the missing file of the pair" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (pairs_run.parent / "data").exists()
 

@@ -139,7 +139,7 @@ def test_broken_shards_are_refused_with_their_name(tmp_path: Path) -> None:
     write_two_batches(prefix, np.uint16)
     with prefix.with_suffix(".bin").open("r+b") as file:
         file.truncate(8)
-    with pytest.raises(DataError, match=r"shard\.bin: holds 4 tokens, its index says 7"):
+    with pytest.raises(DataError, match=r"shard\.bin: holds 4 tokens, but its index 7"):
         indexed_dataset.read(prefix)
     prefix.with_suffix(".idx").write_bytes(b"something else, and long enough to be a header")
     with pytest.raises(DataError, match="not a Megatron indexed dataset"):

@@ -140,15 +140,19 @@ def test_a_model_without_an_exact_form_is_refused(run_file: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.json", b"{}", r"x\.json is no tokenizer of the tokenizers library"),
-        ("x.json", b"\xff", r"x\.json is no tokenizer of the tokenizers library"),
+        ("x.json", b"{}", r"x\.json is not a tokenizer of the tokenizers library"),
+        ("x.json", b"\xff", r"x\.json is not a tokenizer of the tokenizers library"),
         ("x.model", b"nothing", r"x\.model: is not a SentencePiece model that can be read"),
         (
             "folder/tokenizer.json",
             b"{",
-            r"tokenizer\.json is no tokenizer of the tokenizers library",
+            r"tokenizer\.json is not a tokenizer of the tokenizers library",
         ),
-        ("folder/readme", b"", r"folder: holds no tokenizer\.json; name a transformers folder"),
+        (
+            "folder/readme",
+            b"",
+            r"folder: holds no tokenizer\.json; set it to a transformers folder",
+        ),
         (
             "folder/spiece.model",
             b"",
@@ -157,7 +161,7 @@ def test_a_model_without_an_exact_form_is_refused(run_file: Path, tmp_path: Path
         (
             "other/x",
             b"",
-            r"folder: does not exist; name a transformers folder with tokenizer\.json",
+            r"folder: does not exist; set it to a transformers folder with tokenizer\.json",
         ),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_kind_that_gigatoken_does_not_know_is_said(
     run_stages(
         run_file, STAGES, ["tokenizer.kind=sentencepiece-unigram", "tokenizer.vocab_size=293"]
     )
-    assert "does not know this kind of tokenizer" in " ".join(capsys.readouterr().err.split())
+    assert "does not support this kind of tokenizer" in " ".join(capsys.readouterr().err.split())
     data = load(run_file).paths.data_dir
     shards = sorted((data / "documents").glob("*/*.parquet"))
     assert read_json(data / "tokens" / "manifest.json")["counts"]["encoders"] == {

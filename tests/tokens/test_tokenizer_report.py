@@ -120,7 +120,7 @@ def test_every_missing_tokenizer_is_named(run_file: Path, tmp_path: Path) -> Non
         run_file, write_byte_level_tokenizer, "tokenizer.compare=[/nowhere, /none.json]"
     )
     with pytest.raises(
-        DataError, match=r"no /nowhere/tokenizer\.json, no /none\.json\. Name folders"
+        DataError, match=r"missing are /nowhere/tokenizer\.json, /none\.json\. Use folders"
     ):
         tokenizer_report(config)
 

@@ -125,7 +125,7 @@ def test_the_proof_fails_on_one_other_id(run_file: Path) -> None:
         == 2
     )
     with pytest.raises(
-        DataError, match="gives other ids than its reference for 1 of 2 strings, first 'ab'"
+        DataError, match="gives different ids from its reference for 1 of 2 strings, first 'ab'"
     ):
         prove(folder, TOKENIZER_KINDS["byte-level-bpe"], almost, ["a", "ab"])
 

@@ -266,7 +266,7 @@ def test_a_byte_between_the_samples_is_found_by_reading_all(tmp_path: Path) -> N
     assert check_sampled(folder) == []
     (found,) = check_fully(tmp_path)
     assert found.problems == (
-        f"{victim}: has other bytes than were written. Delete {victim} and {folder / MANIFEST}, "
+        f"{victim}: has content that differs from what was written. Delete {victim} and {folder / MANIFEST}, "
         "then run "
         "`pipeline tokenize`: it makes that shard again.",
     )
@@ -402,7 +402,7 @@ def test_an_existing_pair_that_is_gone_is_named(pairs_run: Path) -> None:
     (problem,) = check_sampled(folder)
     assert problem == (
         f"{link}: is missing. It is a link to {victim}: restore that (`cp -p` keeps its time of "
-        "change), or take it out of "
+        "change), or remove it from "
         "sources.prose.paths and run `pipeline tokenize`."
     )
     victim.with_suffix(".gone").rename(victim)
@@ -423,7 +423,7 @@ def test_documents_and_tokenizer_are_verified_too(made: Path, name: str, stage: 
     victim = data_dir / name / min(read_json(data_dir / name / MANIFEST)["files"])
     flip(victim, victim.stat().st_size // 2)
     (problem,) = [problem for folder in check_fully(data_dir) for problem in folder.problems]
-    assert problem.startswith(f"{victim}: has other bytes than were written. ")
+    assert problem.startswith(f"{victim}: has content that differs from what was written. ")
     follow([problem], made, stage)
     # A tokenizer that is made again has not been measured yet.
     if name == "tokenizer":
@@ -460,7 +460,7 @@ def test_the_command_prints_a_line_for_each_folder_and_exits_2(made: Path) -> No
     assert bad.returncode == 2
     assert bad.stdout.splitlines()[-1].endswith("GB/s; 2 problems")
     assert bad.stderr.startswith(
-        f"error: 2 problems in {data_dir}:\n  - {victims[0]}: has other bytes than were written."
+        f"error: 2 problems in {data_dir}:\n  - {victims[0]}: has content that differs from what was written."
     )
     assert len(bad.stderr.splitlines()) == 3
     as_json = run("--json")

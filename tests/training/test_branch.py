@@ -247,7 +247,7 @@ def test_what_is_no_longer_as_it_was_written_is_refused(make_run: MakeRun) -> No
     outcome = run_ranks(run_file, 2, [f"train.init_from={base_dir}@15"])
     assert outcome["status"] == "refused"
     assert (
-        f"step_00000015: is damaged: {shard.name} has other bytes than were written; "
+        f"step_00000015: is damaged: {shard.name} has content that differs from what was written; "
         in outcome["message"]
     )
     assert "name another step with train.init_from: 10, 20" in outcome["message"]

@@ -178,15 +178,15 @@ def test_a_damaged_folder_is_named_whatever_reading_it_raises(tmp_path: Path) ->
     [
         (
             "model.config.hidden_size=64",
-            r"model\.config\.hidden_size: would make another model of the one in model\.pretrained",
+            r"model\.config\.hidden_size: would change the model in model\.pretrained",
         ),
         (
             "model.config.num_attention_heads=2",
-            r"model\.config\.num_attention_heads: would make another model of",
+            r"model\.config\.num_attention_heads: would change the model in",
         ),
         (
             "model.config.atention_dropout=0.1",
-            r"model\.config\.atention_dropout: is no setting of the model in",
+            r"model\.config\.atention_dropout: is not a setting of the model in",
         ),
         (
             "data.sequence_length=128",
@@ -212,7 +212,7 @@ def test_folders_of_no_causal_language_model_are_refused(make_run: MakeRun) -> N
     T5Config().save_pretrained(folder)
     config = load(run_file, [f"model={{pretrained: {folder}}}"])
     with pytest.raises(
-        ConfigError, match="t5 is no causal language model; name a transformers folder"
+        ConfigError, match="t5 is not a causal language model; set it to a transformers folder"
     ):
         model_config(config)
     (folder / "config.json").write_text('{"model_type": "own"}')

@@ -123,7 +123,7 @@ def _check_columns(file: Path, names: list[str], text_field: str) -> None:
     if columns > 1:
         raise FileBroken(
             file,
-            f"has {columns} columns named {text_field!r}, and nothing says which one is the text: "
+            f"has {columns} columns named {text_field!r}, so it is unclear which one is the text: "
             "rename the others",
         )
 

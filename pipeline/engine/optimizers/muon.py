@@ -48,13 +48,13 @@ class MuonKind(OptimizerKind):
             problems.append(
                 "optimizer.kind = muon: orthogonalises on the device, and the DeepSpeed template "
                 "puts optimizer states elsewhere (zero_optimization.offload_optimizer); set "
-                "optimizer.kind to adamw, or take a template without it"
+                "optimizer.kind to adamw, or use a template without offload_optimizer"
             )
         problems += kernel_problems(settings, execution)
         if settings.adamw_kernel == "deepspeed":
             problems.append(
                 "optimizer.adamw_kernel = deepspeed: optimizer.kind = muon brings its own AdamW; "
-                "leave it out"
+                "leave out optimizer.adamw_kernel"
             )
         return problems
 
