@@ -38,17 +38,21 @@ hypothesis.settings.register_profile(
 )  # a machine may stand still in any example
 hypothesis.settings.load_profile("suite")
 
+SEVERAL_HOSTS = {
+    f"tests/cluster/{name}.py" for name in ("test_nodes", "test_slurm", "test_slurm_workers")
+}
+
 left_out = pytest.StashKey[dict[str, int]]()
 """Marker -> how many tests, as each process that collects them counts."""
 
 
 class FilesScheduling(LoadScopeScheduling):
-    """Tests of one file share fixtures, so one process takes them; those of tests/cluster share
-    ports and processes, too."""
+    """Tests of one file share fixtures, so one process takes them; so do those of several hosts,
+    which are networks and services of the whole machine."""
 
     def _split_scope(self, nodeid: str) -> str:
-        folder, _, _ = nodeid.rpartition("/test_")
-        return folder if folder == "tests/cluster" else nodeid.split("::")[0]
+        file, _, _ = nodeid.partition("::")
+        return "several hosts" if file in SEVERAL_HOSTS else file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,7 +94,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesScheduling:
-    config.option.loadscopereorder = False  # tests/cluster, the longest, comes first
+    config.option.loadscopereorder = (
+        False  # as collected: the longest, in tests/cluster, come early
+    )
     return FilesScheduling(config, log)
 
 

@@ -19,7 +19,7 @@ def test_pre_commit_runs_the_commands_of_the_test_script() -> None:
     checks = re.findall(r"^check \w+ (.+)$", script, re.MULTILINE)
     assert entries[:-1] == checks
     assert entries[-1] == 'pytest --numprocesses 2 -m "not ranks"'
-    assert re.search(r"^exec pytest --numprocesses 2 .*$", script, re.MULTILINE)
+    assert re.search(r"^exec pytest --numprocesses 3 .*$", script, re.MULTILINE)
 
 
 def test_the_changelog_knows_the_version() -> None:

@@ -2,11 +2,12 @@
 it from outside."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,17 @@ def wait_for_steps(process: subprocess.Popen[str], run_file: Path, count: int) -
     assert process.poll() is None, process.communicate()[0]
 
 
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("deepspeed_*")}
+def abandoned_memory() -> set[str]:
+    """Return the names of DeepSpeed's shared memory that no living process has mapped.
+
+    Runs of other tests may live at the same time.
+    """
+    names = {path.name for path in Path("/dev/shm").glob("deepspeed_*")}
+    mapped: set[str] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):  # of a process that has ended, or of somebody else
+            mapped |= set(re.findall(r"/dev/shm/(deepspeed_\S+)", maps.read_text()))
+    return names - mapped
 
 
 def steps_seen(run_file: Path) -> list[int]:

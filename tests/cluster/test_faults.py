@@ -17,11 +17,11 @@ import psutil
 import pytest
 from supervised import (
     END_SECONDS,
+    abandoned_memory,
     finish,
     killed_at_the_end,
     processes_of,
     ranks_of,
-    shared_memory,
     start,
     steps,
     steps_seen,
@@ -137,7 +137,7 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
         f"checkpoint.save_every_steps={SAVE_EVERY}",
     ]
     settings += ["train.validate_every_steps=1000000", "guard.max_restarts=1000"]
-    before = shared_memory()
+    before = abandoned_memory()
     under_fire = Attack(run_file, settings, dice)
     victims = ["rank", "rank", "launcher", "supervisor"]
     for number, moment in enumerate(moments):
@@ -147,7 +147,7 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
     assert code == 0, output
     assert steps_seen(run_file) == list(range(1, STEPS_PER_FAULT * count + 1))
     assert processes_of(run_file) == []
-    assert shared_memory() <= before
+    assert abandoned_memory() <= before
     whole = make_run(name="whole")
     code, output = finish(start(whole, *settings), seconds=1200 + 10 * count)
     assert code == 0, output

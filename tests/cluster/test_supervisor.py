@@ -14,11 +14,11 @@ import pytest
 from supervised import (
     END_SECONDS,
     LONG,
+    abandoned_memory,
     finish,
     killed_at_the_end,
     processes_of,
     ranks_of,
-    shared_memory,
     start,
     steps,
     steps_seen,
@@ -55,7 +55,7 @@ def run_file(make_run: Callable[..., Path]) -> Iterator[Path]:
 
 @pytest.mark.ranks
 def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Path) -> None:
-    before = shared_memory()
+    before = abandoned_memory()
     job = start(run_file, *LONG)
     wait_for_steps(job, run_file, 3)
 
@@ -79,7 +79,7 @@ def test_a_run_survives_signals_and_kills_and_leaves_nothing_behind(run_file: Pa
     wait_for(lambda: not processes_of(run_file), END_SECONDS, "the end of orphaned ranks")
 
     assert steps_seen(run_file) == list(range(1, steps(run_file) + 1))
-    assert shared_memory() <= before
+    assert abandoned_memory() <= before
 
 
 @pytest.mark.ranks

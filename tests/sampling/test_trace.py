@@ -269,7 +269,7 @@ def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
     printed = capsys.readouterr()
     assert "step 2 (done, made by 2 ranks): 8 rows" in printed.out
     assert "row 1, rank 0: sample 9," in printed.out
-    assert "6 more rows: --limit 0 shows all" in printed.err
+    assert "6 more rows: --limit 0 or --json shows all" in printed.err
     identity = trace_step(run, 2)["rows"][0]["documents"][0]["id"]
     show_trace(run_file, [], **{**nothing, "document": identity})
     assert "step 2, row 0, epoch 0: tokens" in capsys.readouterr().out
