@@ -145,7 +145,7 @@ def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
         put_code_into(path)
         renew_manifest(checkpoint)
         fails(
-            rf"{path.name}: damaged, or not written by a save \(ValueError: names \w+\.system.*{REMEDY}"
+            rf"{path.name}: damaged, or not written by a save \(ValueError: refers to \w+\.system.*{REMEDY}"
         )
         path.write_bytes(b"")
         renew_manifest(checkpoint)

@@ -297,7 +297,7 @@ def test_an_origin_that_is_not_there_is_named(make_run: MakeRun, origin: str, me
     [
         (
             "batch.global_batch_tokens=512",
-            r"step 10 ends after 5120 tokens, in .*step_00000010 after 2560; set them to",
+            r"step 10 ends after 5120 tokens, but in .*step_00000010 after 2560; set them to",
         ),
         (
             "train.train_tokens=2560",
