@@ -189,7 +189,7 @@ def _tokenize(
 ) -> dict[str, float]:
     """Run `pipeline tokenize` on a link to the documents and a copy of the tokenizer.
 
-    `documents`: another folder than the run file's.
+    `documents`: folder of documents to use instead of the run file's.
     """
     data = DataFolder(Path(tempfile.mkdtemp(dir=measurements.scratch)))
     data.documents.symlink_to(documents or measurements.documents)

@@ -124,7 +124,7 @@ def show_results(results: TokenizeResults, repeat: int) -> None:
 
 
 def _copies(name: str) -> int:
-    """Return how many copies of each document a corpus holds, as its name says."""
+    """Return the number of copies of each document in a corpus, read from its name."""
     copies = name.split(",")[0].removeprefix(CORPUS_TIMES)
     if copies.isdigit():
         return int(copies)

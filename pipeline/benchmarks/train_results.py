@@ -11,7 +11,7 @@ from pipeline.benchmarks.common import Figures, Medians, met_or_missed, show_tab
 ONE_RANK = "1 rank"
 TWO_RANKS = "2 ranks"
 PLAIN = "plain"
-"""Name of the plain PyTorch loop beside those of the templates."""
+"""Name of the plain PyTorch loop in tables that list it beside the templates."""
 LEAST_OF_PLAIN = {"zero0": 0.97, "zero1": 0.93}
 """Template -> lowest rate on CPUs that is accepted, as a fraction of plain PyTorch's."""
 LEAST_SCALING = 0.85

@@ -74,7 +74,7 @@ Content: TypeAlias = (
     | float
     | None
 )
-"""What a file of a checkpoint, or a part of one, may hold."""
+"""Types of values that a file of a checkpoint, or a part of one, may hold."""
 CAUSE_CHARACTERS = 200
 """Characters of a cause that a message prints."""
 # Python 3.11.2 would write a call of `getattr`, which no restricted reader makes.

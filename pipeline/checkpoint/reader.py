@@ -33,7 +33,7 @@ from pipeline.store.records import CheckpointManifest
 PROBE = "probe.npz"
 """Logits of the engine for a few tokens, with the tokens."""
 PythonState: TypeAlias = tuple[int, tuple[int, ...], float | None]
-"""What `random.getstate` returns: version, words of 32 bits, and the next Gaussian number."""
+"""Return value of `random.getstate`: version, words of 32 bits, and the next Gaussian number."""
 
 
 class SavedRandomState(TypedDict):
@@ -43,7 +43,7 @@ class SavedRandomState(TypedDict):
     cuda: Tensor | None
     """None without a GPU."""
     numpy: tuple[str, Tensor, int, int, float]
-    """What `np.random.get_state` returns, with the words in int64."""
+    """Return value of `np.random.get_state`, with the words in int64."""
     python: PythonState
 
 

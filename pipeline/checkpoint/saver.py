@@ -60,7 +60,7 @@ T = TypeVar("T")
 Records = dict[str, FileRecord]
 """File -> its size and checksum."""
 FileContents: TypeAlias = dict[str, Content | SavedRandomState]
-"""File -> what it will hold."""
+"""File -> its future content."""
 NICE = 10
 """Niceness of the thread that writes.
 

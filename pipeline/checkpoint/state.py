@@ -9,7 +9,7 @@ from pipeline.store.records import StateRecord
 
 @dataclass(frozen=True)
 class GuardState:
-    """What the guards remember of earlier steps; part of every checkpoint."""
+    """Earlier losses and counts that the guards use; part of every checkpoint."""
 
     losses: tuple[float, ...] = ()
     """Losses of the last steps whose update was made, nats per token, oldest first.

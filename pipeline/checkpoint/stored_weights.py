@@ -62,7 +62,7 @@ class StoredWeights:
     shard: Callable[[int], RankShard]
     """Open a rank's file, once."""
     buffers: Mapping[str, torch.Tensor]
-    """The model's persistent tensors that are no parameters."""
+    """The model's persistent tensors that are not parameters."""
     counters: Mapping[str, int]
 
     @cached_property

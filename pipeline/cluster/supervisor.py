@@ -117,7 +117,7 @@ def _result_of(config: RunConfig, outcome: Outcome, outlook: DataOutlook) -> Res
 
 
 def _run_to_an_outcome(job: TrainingJob) -> None:
-    """Start the ranks until an outcome says how the job ended.
+    """Start the ranks, again if they fail, until an outcome records how the job ended.
 
     They are started again after a rollback, and after they died or hung.
     """

@@ -42,7 +42,7 @@ class RunWatch:
         self._events: Tail[Event] = Tail(run.events)
         self._line = LiveLine(Course(), config.total_steps)
         self._first_step = config.total_steps
-        """Steps up to this one are those of earlier starts; known from the event `start`."""
+        """Last step of earlier starts of the ranks; from the event `start`."""
 
     def follow(self, update: Callable[[float, str], None]) -> None:
         """Show new steps and messages, and measure steps and saves for the limits."""

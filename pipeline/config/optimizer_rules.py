@@ -1,4 +1,4 @@
-"""What an optimizer decides about a model before there is an engine. Free of torch.
+"""Rules of an optimizer about a model, which are needed before an engine exists. Free of torch.
 
 `OPTIMIZERS` in `kinds.py` is the table of optimizers; each is a class in
 `pipeline/engine/optimizers`.

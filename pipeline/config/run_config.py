@@ -34,7 +34,7 @@ VOCAB_MULTIPLE = 128
 
 
 class RunConfig(Section):
-    """What is trained, and where; the DeepSpeed template says how ZeRO executes it."""
+    """All settings of a run; the DeepSpeed template decides how ZeRO carries out the training."""
 
     preset: str | None = None
     """Name of a file in `pipeline/config/presets`; its settings apply where the run file has none."""
@@ -78,7 +78,7 @@ class RunConfig(Section):
     executor: Executor = Executor()
     """Worker processes of the stages `prepare`, `tokenize` and `pack`."""
     deepspeed: TemplateLocation
-    """DeepSpeed JSON template, which says how ZeRO executes the run: the name of a shipped template
+    """DeepSpeed JSON template, which decides how ZeRO executes the run: name of a shipped template
     (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""
 
     @property
@@ -167,7 +167,7 @@ class RunConfig(Section):
         return sequences * self.data.sequence_length
 
     def indivisible_batches(self, sizes: GroupSizes) -> Sequence[tuple[str, int]]:
-        """Return those of `batch_sizes` that micro-batches on all data ranks do not divide."""
+        """Return the `batch_sizes` that micro-batches on all data ranks do not divide."""
         per_pass = self.tokens_per_pass(sizes)
         return [(setting, tokens) for setting, tokens in self.batch_sizes if tokens % per_pass]
 

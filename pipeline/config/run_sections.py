@@ -1,4 +1,4 @@
-"""The sections of a run file that say how it runs: checkpoints, guards, launch, workers."""
+"""The sections of a run file that decide how it runs: checkpoints, guards, launch, workers."""
 
 from typing import Annotated, Literal
 

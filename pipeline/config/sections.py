@@ -1,4 +1,4 @@
-"""The sections of a run file that say what is trained, each with its fields.
+"""The sections of a run file that decide what is trained, each with its fields.
 
 The docstring of a field is what `pipeline config --describe` prints.
 """

@@ -61,7 +61,7 @@ class FileChanged(DataError):
 
 
 class Decompressor(Protocol):
-    """What the decompressors of all libraries have in common."""
+    """Interface that the decompressors of all libraries share."""
 
     def decompress(self, data: bytes, /) -> bytes:
         """Return content of the member."""
@@ -80,7 +80,7 @@ class Decompressor(Protocol):
 
 @dataclass(frozen=True)
 class Compression:
-    """How one format is read."""
+    """Reader of one compressed format."""
 
     new_decompressor: Callable[[], Decompressor]
     """Makes a decompressor for one member or frame."""

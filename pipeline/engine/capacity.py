@@ -207,7 +207,7 @@ def left_in_cgroups(root: Path, own: Sequence[str]) -> list[int]:
 
 
 def _number(path: Path) -> int | None:
-    """Return the number in a file; None where there is no file, or it says "max": no limit."""
+    """Return the number in a file; None if the file does not exist or holds "max" (no limit)."""
     try:
         text = path.read_text().strip()
     except OSError:

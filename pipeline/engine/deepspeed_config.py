@@ -1,4 +1,4 @@
-"""How a DeepSpeed template and the run YAML become the complete config that DeepSpeed runs with.
+"""Merge a DeepSpeed template and the run YAML into the complete config that DeepSpeed runs with.
 
 The run YAML decides everything that can change the loss curve beyond rounding. A template decides
 how ZeRO carries out the training. Reads template files. Imports neither torch nor deepspeed, so that

@@ -51,7 +51,7 @@ class Operator:
     usual: str
     """Time that compiling usually takes on two cores, in words."""
     remedy: str
-    """What the user can do where the operator cannot be compiled."""
+    """Remedy for the user if the operator cannot be compiled."""
 
     @property
     def announcement(self) -> str:
@@ -169,7 +169,7 @@ def _drop_dead_baton(baton: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return a file's inode and time of change, which tell it from a later one of the same name."""
+    """Return a file's inode and time of change, which differ in a later file of the same name."""
     with suppress(FileNotFoundError):
         state = path.stat()
         return state.st_ino, state.st_mtime_ns

@@ -54,7 +54,7 @@ class MemorySetting:
     offloads_optimizer: bool = False
     offloads_parameters: bool = False
     to_nvme: bool = False
-    """Whether what is offloaded lies on NVMe, not in host memory."""
+    """Whether offloaded states are on NVMe, not in host memory."""
     bucket_bytes: int = 0
     """Bytes of the buffers in which gradients are collected for communication."""
     moment_bytes: float = 8.0
@@ -251,7 +251,7 @@ class FreeMemory:
 
 
 Change = tuple[str, MemorySetting]
-"""What the user would set, and the setting that results."""
+"""Text of the change that a user would make, and the setting that results."""
 
 
 def memory_remedies(

@@ -27,7 +27,7 @@ OWNED_BY_YAML = {
     "torch_autocast": "precision.dtype",
     "data_types": "precision.dtype",
 }
-"""Template key -> the YAML field that owns it. A template leaves the key out, or says "auto"."""
+"""Template key -> the YAML field that sets it. A template leaves the key out, or holds "auto"."""
 
 REFUSED = {
     "communication_data_type": (
@@ -45,7 +45,7 @@ EXECUTION_KEYS = {
     "zero_optimization", "aio", "flops_profiler", "comms_logger", "wall_clock_breakdown", "memory_breakdown",
     "steps_per_print",
 }  # fmt: skip
-"""Keys that a template may have: they say how DeepSpeed executes a run, not what is trained."""
+"""Keys that a template may have: they decide how DeepSpeed executes a run, not what is trained."""
 
 ZERO_KEYS = {
     "stage", "contiguous_gradients", "reduce_scatter", "reduce_bucket_size", "use_multi_rank_bucket_allreduce",

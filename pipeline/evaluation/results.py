@@ -15,7 +15,7 @@ class SampleCount(TypedDict):
 
 
 class Provenance(TypedDict):
-    """What a result file was made with."""
+    """Versions and settings with which a result file was made."""
 
     fingerprint: str
     """Hash of the weights, config and tokenizer, the questions, the tasks' names and the shots."""

@@ -31,7 +31,7 @@ DATA_VARIABLES = (
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What the tasks of a run file demand of the model."""
+    """Requirements of a run file's tasks on the model."""
 
     generated_tokens: dict[str, int]
     """Task that has the model write -> most tokens written."""

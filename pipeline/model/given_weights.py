@@ -31,9 +31,9 @@ class GivenWeights:
     """Checkpoint or setting that the weights come from, for messages."""
     shapes: Mapping[str, torch.Size]
     read: Callable[[str], torch.Tensor] | None
-    """Function that returns a parameter in fp32, by its name. None on other ranks than 0."""
+    """Function that returns a parameter in fp32, by its name. None on all ranks except rank 0."""
     buffers: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """Persistent tensors that are no parameters; empty where ranks other than 0 would need them."""
+    """Persistent tensors that are not parameters; empty if ranks besides rank 0 would need them."""
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
 
     @property
     def attention(self) -> str:
-        """How attention is computed, as transformers names it."""
+        """Attention implementation, by its name in transformers."""
         return str(self.config._attn_implementation)
 
     @property

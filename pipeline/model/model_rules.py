@@ -15,7 +15,7 @@ from pipeline.errors import nearest_divisors
 from pipeline.store.records import Json
 
 ATTENTION = "attn_implementation"
-"""Entry of `model.config` that says how attention is computed; not part of the exported config."""
+"""Entry of `model.config` for the attention implementation; not part of the exported config."""
 
 OTHER_VALUES = (0.5, 12_345.0)
 """Values to try for an old name of a rotary setting: a share, and a base."""

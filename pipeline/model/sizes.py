@@ -15,7 +15,7 @@ from pipeline.store.pretrained_folders import new_model
 
 @dataclass(frozen=True)
 class ModelParameters:
-    """How many parameters a model has; tied ones count once."""
+    """Parameter counts of a model; tied parameters count once."""
 
     total: int
     embedding: int

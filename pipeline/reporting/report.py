@@ -113,7 +113,7 @@ def _tile(value: str, name: str, detail: str) -> str:
 
 
 def _loss_tiles(run: RunData) -> list[tuple[str, str, str]]:
-    """Return `(value, name, detail)` of the figures that say how good the model is."""
+    """Return `(value, name, detail)` of the figures that measure how good the model is."""
     train = run.counts["train"]
     gain = run.gain_over_unigram
     tiles: list[tuple[str, str, str]] = []
@@ -132,7 +132,7 @@ def _loss_tiles(run: RunData) -> list[tuple[str, str, str]]:
 
 
 def _size_tiles(run: RunData) -> list[tuple[str, str, str]]:
-    """Return `(value, name, detail)` of the figures that say how large and fast the run was."""
+    """Return `(value, name, detail)` of the figures for the size and speed of the run."""
     train = run.counts["train"]
     ranks = f"{train['ranks']} ranks, {train['device']}"
     return [

@@ -1,4 +1,4 @@
-"""What a finished run left on disk, read once for the summary and the report.
+"""Records of a finished run on disk, read once for the summary and the report.
 
 Reads the manifests of all stages in `data_dir` and `run_dir`, and metrics.jsonl.
 """

@@ -32,7 +32,7 @@ def rows_path(folder: Path, source: str, shard: str) -> Path:
 
 
 class PackedSource(PaddedRowCounts):
-    """What the manifest of the index says of one source."""
+    """Record of one source in the manifest of the index."""
 
     shards: list[tuple[str, int]]
     """Name and rows of each shard, in the tokens' order."""
@@ -160,7 +160,7 @@ def _fingerprint(tasks: list[Task]) -> str:
 
 
 def _add_up(source: str, results: Mapping[str, PackedShard], sequence_length: int) -> PackedSource:
-    """Return what the manifest says of one source, from the results of all tasks."""
+    """Return the manifest's record of one source, from the results of all tasks."""
     own = {
         name.partition("~")[2]: result
         for name, result in results.items()

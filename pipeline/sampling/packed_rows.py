@@ -195,7 +195,7 @@ class PackedRows:
             )
 
     def _damaged(self, what: str) -> DataError:
-        """Return an error that says what is wrong with the file, and how to make it again."""
+        """Return an error with the problem of the file and how to make the file again."""
         manifest = manifest_path(self._path.parents[1])
         return DataError(
             f"{self._path}: {what}. Delete it and {manifest}, then run `pipeline pack` "

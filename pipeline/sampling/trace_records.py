@@ -11,7 +11,7 @@ class DocumentOrigin(TypedDict):
     """Where a document came from; each entry is None for token files that were made elsewhere."""
 
     meta: Json
-    """What the input file says of the document beside the text."""
+    """Fields of the document in the input file other than the text."""
     origin_file: str | None
     origin_row: int | None
 

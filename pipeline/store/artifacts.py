@@ -130,7 +130,7 @@ class Stage:
 
 @dataclass
 class Result(Generic[CountsT]):
-    """What a stage function returns; the caller writes it into the manifest."""
+    """Return value of a stage function; the caller writes it into the manifest."""
 
     counts: CountsT
     """Numbers for `status`, the summary and the report."""

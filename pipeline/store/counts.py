@@ -123,7 +123,7 @@ class PackCounts(Counts):
 
 
 class LineageEntry(TypedDict):
-    """What a run began from: another run's checkpoint, or a pretrained model."""
+    """Origin of a run's weights: another run's checkpoint, or a pretrained model."""
 
     run: NotRequired[str]
     """Folder of the other run."""
@@ -149,7 +149,7 @@ class SampledSource(TypedDict):
 
 
 class GigatokenProof(TypedDict):
-    """How gigatoken's ids compare with those of the reference."""
+    """Result of comparing gigatoken's ids with the ids of the reference."""
 
     version: str
     """Version of gigatoken."""
@@ -171,7 +171,7 @@ class ExactnessProof(TypedDict):
 
 
 class LearnedFrom(TypedDict, total=False):
-    """What a vocabulary was learned from; empty for a pretrained tokenizer."""
+    """Text that a vocabulary was learned from; empty for a pretrained tokenizer."""
 
     training_bytes: int
     """Bytes of text."""

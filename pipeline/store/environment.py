@@ -1,4 +1,4 @@
-"""What a result depends on besides the settings: library versions, commit, command, machine."""
+"""Facts on which a result depends besides the settings: versions, commit, command, machine."""
 
 import importlib.metadata
 import platform

@@ -72,7 +72,7 @@ class EventDetails(TypedDict, total=False):
     lineage: list[LineageEntry]
     """Branch: the checkpoints and models that this run descends from, oldest first."""
     changed: list[str]
-    """Branch: settings that differ from those of the other run."""
+    """Branch: settings that differ from the run from which it begins."""
     train_tokens_before: int
     """Lengthened: `train.train_tokens` so far."""
     train_tokens: int

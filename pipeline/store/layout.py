@@ -178,7 +178,7 @@ class RunFolder:
 
     @property
     def heartbeats(self) -> Path:
-        """Folder of one file for each rank, which says what its main thread does."""
+        """Folder with one file for each rank, which records what the main thread does."""
         return self.path / "heartbeat"
 
     def heartbeat(self, rank: int) -> Path:
@@ -219,7 +219,7 @@ class RunFolder:
 
     @property
     def launcher_log(self) -> Path:
-        """What the launcher prints, text."""
+        """Text file with the output of the launcher."""
         return self.logs / "launcher.log"
 
     @property

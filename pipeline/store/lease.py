@@ -49,7 +49,7 @@ class LeaseContent(ProcessIdentity, total=False):
     purpose: str
     """The command that holds the lease."""
     token: str
-    """Random text that tells two leases of one process apart."""
+    """Random text, different for two leases of the same process."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class ValidationFigures(TypedDict, total=False):
     validation_loss_by_source: dict[str, float]
     """Nats per token; without sources whose loss was not finite."""
     validation_bits_per_byte: float | None
-    """Bits per byte of text over all sources; None where nobody knows the bytes."""
+    """Bits per byte of text over all sources; None if the bytes of the tokens are unknown."""
     validation_bits_per_byte_by_source: dict[str, float]
     """Bits per byte of text."""
     validation_seconds: float

@@ -49,7 +49,7 @@ class Refused(TypedDict):
 
     status: Literal["refused"]
     message: str
-    """What the user reads: setting or file, value, rule and remedy."""
+    """Message to the user: setting or file, value, rule and remedy."""
 
 
 Outcome = Done | Stopped | RolledBack | Refused

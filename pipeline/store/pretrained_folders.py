@@ -148,7 +148,7 @@ def open_model(folder: Path, where: str) -> "PreTrainedModel":
 
 
 class LoadedWeights(TypedDict):
-    """How the weights of a folder fit the model of a config, as transformers reports it."""
+    """Differences that transformers reports between a folder's weights and the config's model."""
 
     missing_keys: set[str]
     """Weights of the model that the folder lacks."""

@@ -12,7 +12,7 @@ the first two, and each counts processes from 1."""
 
 
 class ProcessIdentity(TypedDict, total=False):
-    """What tells one process from every other one. In a damaged file any key may be missing."""
+    """Identity of one process among all others. In a damaged file any key may be missing."""
 
     host: str
     """Name of the host."""

@@ -63,7 +63,7 @@ class GitState(TypedDict):
 
 
 class Environment(TypedDict):
-    """What a result depends on besides the settings."""
+    """Command, versions and machine on which a result depends, besides the settings."""
 
     command: str
     """Command line."""
@@ -119,7 +119,7 @@ class ManifestMadeBefore(TypedDict):
 
 
 AnyManifest: TypeAlias = Manifest[Counts] | ManifestMadeBefore
-"""The manifest of a finished stage, or what stands for it."""
+"""The manifest of a finished stage, or a value in its place."""
 
 
 class NoiseScaleRecord(TypedDict):

@@ -83,7 +83,8 @@ def read_model(path: Path) -> SentencePieceModel:
         return parse_model(data)
     except (OSError, RuntimeError, ValueError, IndexError, struct.error) as error:
         raise DataError(
-            f"{path}: is not a SentencePiece model that can be read ({error})"
+            f"{path}: is not a SentencePiece model that can be read ({error}). Set tokenizer.path "
+            "to a SentencePiece .model file"
         ) from None
 
 

@@ -107,7 +107,7 @@ class VocabularyEffect(TypedDict):
     width: int
     """Values per id."""
     tied: bool | None
-    """Whether input and output share a matrix; None where the settings do not tell."""
+    """Whether input and output share a matrix; None if the settings do not decide it."""
     own_vocab_size: int
     other_parameters: int | None
     """Parameters besides the embedding; None before a run has been trained."""

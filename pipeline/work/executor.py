@@ -72,7 +72,7 @@ class TaskResult(TypedDict, total=False):
 
 
 class TaskRecord(TypedDict):
-    """What is written when a task is done."""
+    """Record that is written when a task is done."""
 
     fingerprint: str
     """Fingerprint of the task."""
@@ -222,7 +222,7 @@ FinishedTask = tuple[Task, TaskResult | UserError]
 def _finished_tasks(
     tasks: Sequence[Task], records: Path, executor: Executor, board: ProgressBoard
 ) -> Generator[Iterator[FinishedTask]]:
-    """Run the tasks where `executor` says, and yield them as they finish.
+    """Run the tasks with the workers that `executor` sets, and yield them as they finish.
 
     Leaving the context ends the threads or workers that were started for them.
     """

@@ -32,7 +32,7 @@ Facts = TypeVar("Facts")
 
 
 class Verdict(TypedDict):
-    """What a check writes to its standard output, JSON."""
+    """JSON that a check writes to its standard output."""
 
     problems: list[str]
     """Mistakes of the user, each with setting, value, rule and remedy; empty for a passed check."""

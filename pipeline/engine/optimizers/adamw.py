@@ -40,7 +40,7 @@ FUSED_ADAM = Operator(
 
 
 class AdamWArguments(TypedDict):
-    """What every AdamW is built with, by torch's names."""
+    """Arguments of every AdamW, by torch's names."""
 
     lr: float
     betas: tuple[float, float]

@@ -29,7 +29,7 @@ ParameterGroups = list[ParameterGroup]
 
 @dataclass(frozen=True)
 class ParameterState:
-    """What an update keeps for a parameter between steps, by the names in torch's state."""
+    """State that an update keeps for a parameter between steps, by its names in torch's state."""
 
     moments: tuple[str, ...]
     """fp32 tensors as large as the parameter, which ZeRO shards together with the parameter."""
@@ -39,7 +39,7 @@ class ParameterState:
 
 @dataclass(frozen=True)
 class Execution:
-    """How the DeepSpeed template and the run file execute an optimizer."""
+    """Settings of template and run file that decide where and in which format an optimizer runs."""
 
     zero_stage: int
     is_offloaded: bool
