@@ -53,10 +53,12 @@ def test_it_kills_goes_on_and_compares_and_would_see_a_difference(
         == 0
     )
 
-    config = load(run_file, ["train.seed=2"])
-    other = verify._train(config, STEPS, 1, run_file.parent / "other")
-    found = verify.run_difference(folder / "undisturbed" / "run", other)
-    assert min(found.loss, found.weight, found.moment) > 0
+    # On one rank the same numbers are added up in another order: as small as a difference can be.
+    config = load(run_file)
+    found = verify.run_difference(
+        folder / "undisturbed" / "run", folder / "resumed-on-1-ranks" / "run"
+    )
+    assert 0 < min(found.loss, found.weight, found.moment) <= found.largest < 1e-3
 
     def pretend(*given: Any) -> None:
         given[-1].mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,11 @@ def fill(disk: Path) -> Callable[[], object]:
 
 @pytest.mark.fault("disk")
 @pytest.mark.parametrize(
-    ("spoil", "said"), [(fill, "No space left on device|MiB more"), (forbid, "Permission denied")]
+    ("spoil", "said"),
+    [
+        (fill, "No space left on device|MiB more"),
+        pytest.param(forbid, "Permission denied", marks=pytest.mark.full),
+    ],
 )
 def test_a_disk_that_takes_nothing_more_ends_the_run_and_mended_it_goes_on(
     make_run: MakeRun,

@@ -162,6 +162,12 @@ def attack(run_file: Path, make_run: MakeRun, moments: list[str]) -> int:
     return hit["all"]
 
 
+@pytest.mark.fault("kill or stop of processes", tried=3)
+def test_three_kills(run_file: Path, make_run: MakeRun) -> None:
+    assert attack(run_file, make_run, ["save", "training", "start-up"]) == 3
+
+
+@pytest.mark.full
 @pytest.mark.fault("kill or stop of processes", tried=5)
 def test_five_kills(run_file: Path, make_run: MakeRun) -> None:
     assert attack(run_file, make_run, ["save", "training", "start-up", "save", "save"]) == 5

@@ -47,7 +47,7 @@ def test_a_right_model_tells_its_sizes(run_file: Path) -> None:
     [
         ("model.config.hiden_size=8", r"model\.config\.hiden_size: .*did you mean hidden_size"),
         ("model.architecture=lama", r"model\.architecture = 'lama': .*llama"),
-        ("model.architecture=t5", r"model\.architecture = 't5': is no causal language model"),
+        ("model.architecture=t5", r"model\.architecture = 't5': is not a causal language model"),
         (
             "model.config.max_position_embeddings=7",
             r"max_position_embeddings = 7: .*data\.sequence_length = 8",

@@ -116,6 +116,7 @@ def test_z_loss(make_run: MakeRun, expected: dict) -> None:
     )
 
 
+@pytest.mark.full  # compiling the kernel takes most of a minute
 def test_deepspeeds_fused_adamw(make_run: MakeRun, expected: dict) -> None:
     assert_trains_plainly(make_run, expected, "zero1", 1, 8, "optimizer.adamw_kernel=deepspeed")
 
