@@ -22,8 +22,6 @@ from pipeline.errors import ConfigError, LeaseError
 from pipeline.store.layout import START_ORDER
 from pipeline.store.metrics import read_metrics
 
-pytestmark = pytest.mark.ranks
-
 MakeRun = Callable[..., Path]
 STALL_SECONDS = 8
 STEPS = 1500
@@ -82,6 +80,7 @@ def rank_1(run_file: Path) -> psutil.Process:
 
 
 @pytest.mark.cluster
+@pytest.mark.ranks
 @pytest.mark.fault("network and nodes", tried=3)
 def test_link_down_node_killed_rank_stopped(make_run: MakeRun, nodes: Nodes) -> None:
     """Each is ended and gone on from within `stall_seconds` + 30 s, and the losses are those of two
@@ -140,6 +139,7 @@ def supervisor_of(run_file: Path) -> psutil.Process:
 
 
 @pytest.mark.cluster
+@pytest.mark.ranks
 def test_a_stop_reaches_the_other_node(make_run: MakeRun, nodes: Nodes) -> None:
     run_file = make_run()
     job = start_on_nodes(nodes, run_file, *LONG)
@@ -152,6 +152,7 @@ def test_a_stop_reaches_the_other_node(make_run: MakeRun, nodes: Nodes) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.ranks
 @pytest.mark.fault("network and nodes")
 def test_ranks_everywhere_end_without_their_supervisor_and_the_same_command_goes_on(
     make_run: MakeRun, nodes: Nodes
