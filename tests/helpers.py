@@ -42,7 +42,8 @@ def run_stages(
     nothing is asked.
 
     A tokenizer is proven with few strings and a short one for the long line, unless `whole_proof`:
-    the whole proof takes longer than all else of these stages, and is left to the tests of it.
+    the whole proof takes longer than all else of these stages, and is left to the tests of it. Its
+    counts are in the tokenizer's report, so a comparison with what a program made needs it.
     """
     from pipeline.cli import commands
     from pipeline.store.stages import STAGES

@@ -32,7 +32,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def expected(run_file: Path) -> dict[str, str]:
     """Return the digests of what one process makes of the run file."""
-    run_stages(run_file, STAGES, [*SMALL_SHARDS, f"paths.data_dir={run_file.parent / 'alone'}"])
+    alone = [*SMALL_SHARDS, f"paths.data_dir={run_file.parent / 'alone'}"]
+    run_stages(run_file, STAGES, alone, whole_proof=True)
     return digests(run_file.parent / "alone")
 
 
