@@ -18,6 +18,7 @@ from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import DataError, UserError
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import data_folder
+from pipeline.store.stages import STAGES
 
 
 class SourceKind(ABC):
@@ -178,5 +179,5 @@ def describe_sources(config: RunConfig) -> dict[str, str | None]:
 def own_folders(config: RunConfig) -> list[Path]:
     """Return the folders that the pipeline writes, whose files no search may take as raw text."""
     data = data_folder(config)
-    written = [data.documents, data.tokenizer, data.tokens, data.packings, data.raw_local_machine]
-    return [config.paths.run_dir, *written]
+    shared = [stage.folder(config) for stage in STAGES if stage.shared]
+    return [config.paths.run_dir, *shared, data.packings, data.raw_local_machine]
