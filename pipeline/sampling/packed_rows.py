@@ -103,14 +103,15 @@ class RowsWriter:
 class PackedRows:
     """Reads the index of one shard. The file is memory-mapped; opening reads only the header."""
 
-    def __init__(self, path: Path, sequence_length: int) -> None:
-        """Open an index file.
+    def __init__(self, path: Path, sequence_length: int, tokens: int) -> None:
+        """Open the index file of a shard that has `tokens` tokens.
 
         Raises DataError where the file is missing, has another format or sequence length, or has
         the wrong size.
         """
         self._path = path
         self._sequence_length = sequence_length
+        self._tokens = tokens
         # The header says what the file must be.
         try:
             content = np.asarray(np.memmap(path, np.uint8, "r"))
@@ -188,7 +189,9 @@ class PackedRows:
         if not len(starts):
             return
         filled = np.bincount(index, lengths.clip(0))
-        if lengths.min() < 1 or starts.min() < 0 or filled.max() > self._sequence_length:
+        last_targets = starts + lengths
+        is_outside = lengths.min() < 1 or starts.min() < 0 or last_targets.max() >= self._tokens
+        if is_outside or filled.max() > self._sequence_length:
             raise self._damaged(
                 f"has pieces outside the shard, or rows of more than {self._sequence_length} "
                 "positions"

@@ -109,13 +109,15 @@ class Packed:
         self.block = max(1, BLOCK_BYTES // (sequence_length * stream.dtype.itemsize))
         self._sequence_length = sequence_length
         starts = dict(zip(stream.paths, stream.starts.tolist(), strict=False))
-        kept = [(starts[shard], path, rows) for shard, path, rows in files if rows]
-        self._starts = np.array([start for start, _, _ in kept], np.int64)
+        tokens = dict(zip(stream.paths, np.diff(stream.starts).tolist(), strict=True))
+        kept = [(shard, path, rows) for shard, path, rows in files if rows]
+        self._starts = np.array([starts[shard] for shard, _, _ in kept], np.int64)
+        self._tokens = [tokens[shard] for shard, _, _ in kept]
         self._paths = [path for _, path, _ in kept]
         self._first_rows = np.cumsum([0, *(rows for _, _, rows in kept)])
 
         def open_index(shard: int) -> PackedRows:
-            return PackedRows(self._paths[shard], sequence_length)
+            return PackedRows(self._paths[shard], sequence_length, self._tokens[shard])
 
         self._open = lru_cache(MOST_OPEN_INDEXES)(open_index)
 

@@ -138,11 +138,10 @@ class TokenStream:
         first = int(starts.min())
         end = int((starts + counts).max())
         if first < 0 or end > len(self):
-            folder = {path.parent for path in self.paths}
+            folders = {path.parent for path in self.paths}
             raise DataError(
-                f"{', '.join(map(str, sorted(folder)))}: tokens {first:,} to {end:,} were requested of "
-                f"{len(self):,}, so the index of packed rows does not fit the tokens. Delete the folder "
-                "`packing` in data_dir, and run `pipeline pack`."
+                f"{', '.join(map(str, sorted(folders)))}: tokens {first:,} to {end:,} were requested "
+                f"of {len(self):,}"
             )
 
     def read(self, start: int, count: int) -> np.ndarray:

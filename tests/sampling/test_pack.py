@@ -76,7 +76,7 @@ def test_the_manifest_says_what_was_packed(make_tokens: Callable[..., RunConfig]
     }
     assert manifest["sequence_length"] == 8
     assert sorted(digests(folder)) == ["web/train_0.rows", "web/train_1.rows"]
-    rows = PackedRows(rows_path(folder, "web", "train_1"), 8)
+    rows = PackedRows(rows_path(folder, "web", "train_1"), 8, sum(SHARDS["train_1"]))
     assert [rows.pieces(row)[0].tolist() for row in range(4)] == [[10], [18], [0, 5], [26]]
 
 

@@ -11,6 +11,9 @@ from pipeline.errors import DataError
 from pipeline.sampling.packed_rows import HEADER, PackedRows, RowsWriter
 from pipeline.store.files import file_record
 
+TOKENS = 39
+"""Tokens of the shard: the last target of the rows below is its last token."""
+
 
 def write_rows(path: Path) -> dict[str, object]:
     """Write, for rows of 8, in two groups: (0, 5) and (9, 3) | (30, 8) | (6, 2)."""
@@ -39,7 +42,7 @@ def test_leaving_early_leaves_nothing(tmp_path: Path) -> None:
 
 def test_rows_are_read_one_by_one_and_together(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.rows")
-    rows = PackedRows(tmp_path / "a.rows", 8)
+    rows = PackedRows(tmp_path / "a.rows", 8, TOKENS)
     assert rows.rows == 3
     assert [[part.tolist() for part in rows.pieces(row)] for row in range(3)] == [
         [[0, 9], [5, 3]],
@@ -58,7 +61,7 @@ def test_rows_are_read_one_by_one_and_together(tmp_path: Path) -> None:
 
 def test_rows_are_found_by_their_tokens_the_last_target_included(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.rows")
-    rows = PackedRows(tmp_path / "a.rows", 8)
+    rows = PackedRows(tmp_path / "a.rows", 8, TOKENS)
     # Row 0 reads the tokens 0 to 5 and 9 to 12, row 1 30 to 38, row 2 6 to 8.
     expected = {
         (0, 1): [0],
@@ -76,7 +79,7 @@ def test_rows_are_found_by_their_tokens_the_last_target_included(tmp_path: Path)
 def test_a_shard_may_have_no_rows(tmp_path: Path) -> None:
     with RowsWriter(tmp_path / "a.rows", 8) as writer:
         writer.finish()
-    rows = PackedRows(tmp_path / "a.rows", 8)
+    rows = PackedRows(tmp_path / "a.rows", 8, TOKENS)
     assert rows.rows == 0
     assert rows.rows_overlapping(0, 9).tolist() == []
 
@@ -92,6 +95,7 @@ def test_a_shard_may_have_no_rows(tmp_path: Path) -> None:
         (HEADER.size + 8, b"\0", "has rows without pieces, or with too many"),
         (HEADER.size + 4 * 8 + 7, b"\xff", "has pieces outside the shard"),
         (HEADER.size + 8 * 8, b"\0", "has pieces outside the shard"),
+        (HEADER.size + 5 * 8, b"\x24", "has pieces outside the shard"),
         (HEADER.size + 8 * 8, b"\6", "or rows of more than 8 positions"),
     ],
 )
@@ -105,7 +109,7 @@ def test_a_damaged_file_is_refused_with_the_way_out(
     path.write_bytes(damaged)
     for read in (lambda rows: rows.pieces(0), lambda rows: rows.pieces_of_rows(np.array([0, 1]))):
         with pytest.raises(DataError) as error:
-            read(PackedRows(path, 8))
+            read(PackedRows(path, 8, TOKENS))
         assert f"{path}: " in str(error.value) and what in str(error.value)
         assert (
             f"Delete it and {tmp_path / 'manifest.json'}, then run `pipeline pack` "
@@ -120,7 +124,7 @@ def test_a_file_that_is_cut_or_missing_is_refused(tmp_path: Path) -> None:
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"cannot be read|bytes instead of 112"):
-            PackedRows(path, 8)
+            PackedRows(path, 8, TOKENS)
     path.unlink()
     with pytest.raises(DataError, match=r"a\.rows: cannot be read \(.*No such file"):
-        PackedRows(path, 8)
+        PackedRows(path, 8, TOKENS)
