@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 from fake_run import write_fake_run
 
+from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError, RequirementError
 from pipeline.reporting.report import report
 from pipeline.reporting.summary import print_summary, requirements
+from pipeline.store.layout import run_folder
 
 REQUIRED = (
     "evaluation.require_gain_over_unigram=0.15",
@@ -83,6 +85,14 @@ def test_unfinished_stages_are_named(run_file: Path) -> None:
         print_summary(config)
 
 
+def change_counts(config: RunConfig, **counts: object) -> None:
+    """Replace counts in the manifest of `train`."""
+    path = run_folder(config).train_manifest
+    manifest = json.loads(path.read_text())
+    manifest["counts"] |= counts
+    path.write_text(json.dumps(manifest))
+
+
 @pytest.mark.parametrize(
     ("loss", "entropy", "words"),
     [(None, 2.5, "validation loss not finite"), (0.25, 0.0, "validation loss 0.250")],
@@ -97,10 +107,7 @@ def test_a_validation_without_a_gain_is_still_shown(
 ) -> None:
     config = load(run_file)
     write_fake_run(config)
-    path = config.paths.run_dir / "checkpoints" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["counts"] |= {"validation_loss": loss, "unigram_entropy": entropy}
-    path.write_text(json.dumps(manifest))
+    change_counts(config, validation_loss=loss, unigram_entropy=entropy)
     report(config)
     print_summary(config)
     assert words in " ".join(capsys.readouterr().out.split())
@@ -111,14 +118,13 @@ def test_a_run_without_held_out_text_is_still_shown(
 ) -> None:
     config = load(run_file)
     write_fake_run(config)
-    path = config.paths.run_dir / "checkpoints" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    nothing = {"validation_loss": None, "unigram_entropy": None}
-    manifest["counts"] |= nothing | {
-        "validation_loss_by_source": {},
-        "unigram_entropy_by_source": {},
-    }
-    path.write_text(json.dumps(manifest))
+    change_counts(
+        config,
+        validation_loss=None,
+        unigram_entropy=None,
+        validation_loss_by_source={},
+        unigram_entropy_by_source={},
+    )
     report(config)
     print_summary(config)
     shown = " ".join(capsys.readouterr().out.split())  # a narrow terminal breaks the line
@@ -134,10 +140,7 @@ def test_a_last_step_without_a_finite_loss_is_still_shown(
 ) -> None:
     config = load(run_file)
     write_fake_run(config)
-    path = config.paths.run_dir / "checkpoints" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["counts"] |= {"loss": None, "validation_loss": None, "unigram_entropy": None}
-    path.write_text(json.dumps(manifest))
+    change_counts(config, loss=None, validation_loss=None, unigram_entropy=None)
     metrics = config.paths.run_dir / "metrics.jsonl"
     *lines, last = metrics.read_text().splitlines()
     lines.append(json.dumps(json.loads(last) | {"loss": None}))
