@@ -2,8 +2,9 @@
 no others, so that `pytest -m "not ranks"` is all that is arithmetic.
 
 What a fixture has started counts for every test that uses it. So does, for a marked test, what an
-earlier one has started while both used a fixture: a verdict that a process gave is kept in the
-fixture's folder, and not asked for again. Programs that only tell a version count for none.
+earlier one has started while both used a fixture of their module: a verdict that a process gave is
+kept in the fixture's folder, and not asked for again. Programs that only tell a version count for
+none.
 """
 
 import multiprocessing.process
@@ -24,7 +25,7 @@ started: list[str] = []
 started_by_fixture: dict[tuple[str, str], bool] = {}
 """(name, where it is defined) of a fixture -> whether its last set-up started a process."""
 started_around_fixture: set[tuple[str, str]] = set()
-"""Fixtures that a test has used which started a process; until they are set up again."""
+"""Fixtures of a module that a test has used which started a process."""
 started_before = pytest.StashKey[int]()
 
 
@@ -56,7 +57,6 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
     finally:
         name = (fixturedef.argname, fixturedef.baseid)
         started_by_fixture[name] = len(started) > before
-        started_around_fixture.discard(name)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -76,12 +76,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if is_marked and not starts and started_around_fixture.isdisjoint(fixtures):
         pytest.fail("starts no process: take pytest.mark.ranks away", pytrace=False)
     if has_started:
-        started_around_fixture.update(fixtures)
+        started_around_fixture.update(used_fixtures(item, "module"))
     return result
 
 
-def used_fixtures(item: pytest.Item) -> set[tuple[str, str]]:
-    """Return the fixtures that a test uses and this file's hooks have seen set up."""
+def used_fixtures(item: pytest.Item, scope: str | None = None) -> set[tuple[str, str]]:
+    """Return the fixtures, of one scope or of all, that a test uses and this file's hooks have seen
+    set up."""
     definitions = item._fixtureinfo.name2fixturedefs.values()
-    names = {(one.argname, one.baseid) for several in definitions for one in several}
+    names = {
+        (one.argname, one.baseid)
+        for several in definitions
+        for one in several
+        if scope is None or one.scope == scope
+    }
     return names & started_by_fixture.keys()
