@@ -17,13 +17,13 @@ import zipfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
-from torch._weights_only_unpickler import Unpickler, get_globals_in_pkl
+from torch import _weights_only_unpickler as restricted
 
 from pipeline.errors import DataError, is_missing
 
@@ -104,7 +104,7 @@ def load_file(path: Path, *, mmap: bool = False) -> Any:
         content = _bytes_of(file, records["data.pkl"])
         if _bytes_of(file, records["byteorder"]).decode() != sys.byteorder:
             raise ValueError("was written by a machine with another order of bytes")
-        unknown = get_globals_in_pkl(io.BytesIO(content)) - NAMES
+        unknown = restricted.get_globals_in_pkl(io.BytesIO(content)) - NAMES
         if unknown:
             raise ValueError(
                 f"refers to {', '.join(sorted(unknown))} of Python, which this program never saves"
@@ -177,7 +177,7 @@ def _mapped(path: Path, size: int) -> Fetch:
         raise MemoryError(str(error)) from None
 
     def fetch(record: ArchiveRecord) -> torch.UntypedStorage:
-        part = whole[record.begin : record.begin + record.size]
+        part = cast("torch.UntypedStorage | int", whole[record.begin : record.begin + record.size])
         assert isinstance(part, torch.UntypedStorage)
         return part
 
@@ -207,7 +207,7 @@ class _StorageKind(Protocol):
     dtype: torch.dtype
 
 
-class _Decoder(Unpickler):
+class _Decoder(restricted.Unpickler):
     """PyTorch's restricted unpickler over the records of one file."""
 
     def __init__(self, content: bytes, records: Mapping[str, ArchiveRecord], fetch: Fetch) -> None:
@@ -224,9 +224,7 @@ class _Decoder(Unpickler):
         `pid`: "storage", kind, name of the record, device, number of elements.
         """
         _, kind, key, _, elements = pid
-        dtype = torch.uint8
-        if kind is not torch.UntypedStorage:
-            dtype = kind.dtype
+        dtype: torch.dtype = getattr(kind, "dtype", torch.uint8)
         record = self._records[f"data/{key}"]
         if elements * dtype.itemsize != record.size:
             raise ValueError(

@@ -22,7 +22,11 @@ from pipeline.store.records import CheckpointManifest, Json
 MANIFEST_BYTES = 64 << 20
 """Maximum size of a manifest. A save writes some 130 bytes per file, and two files per rank."""
 MOST_ZERO_STAGE = 3
-OTHER_ENTRIES = {"model": dict, "tokenizer": str, "lineage": list}
+OTHER_ENTRIES: dict[str, type[dict[str, Any] | str | list[str]]] = {
+    "model": dict,
+    "tokenizer": str,
+    "lineage": list,
+}
 """Other entries of a manifest, and their types."""
 NAME_CHARACTERS = 80
 """Characters of a name from a manifest that a message prints."""

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.stored_weights import read_verified
@@ -42,4 +42,4 @@ def write_plain(checkpoint: Path, output: Path, remedy: str) -> None:
 
 
 def _write(path: Path, names: list[str], read: Callable[[str], torch.Tensor]) -> None:
-    save_file({name: read(name).contiguous() for name in names}, path)
+    safetensors.torch.save_file({name: read(name).contiguous() for name in names}, path)

@@ -230,8 +230,8 @@ def _unreadable(checkpoint: Path, groups: RankGroups, engine: Engine | None) -> 
 
 def random_state() -> SavedRandomState:
     """Return the state of all random generators of this process."""
-    of_numpy = np.random.get_state()
-    assert isinstance(of_numpy, tuple)
+    of_numpy = np.random.get_state(legacy=True)
+    assert not isinstance(of_numpy, dict)
     generator, words, position, has_gauss, gauss = of_numpy
     gpu = None
     if torch.cuda.is_available():

@@ -39,7 +39,7 @@ from pipeline.checkpoint.reader import (
     random_state_file,
 )
 from pipeline.checkpoint.retention import checkpoints_to_prune
-from pipeline.checkpoint.snapshot import HostMemory
+from pipeline.checkpoint.snapshot import HostMemory, as_it_is
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_sections import Checkpoint
@@ -156,7 +156,9 @@ class Saver:
         # DeepSpeed hands over its states, which are copied instead of written.
         self._memory.begin()
         states: FileContents = {}
-        keep = self._memory.copy if self._settings.asynchronous else lambda value: value
+        keep: Callable[[Content], Content] = as_it_is
+        if self._settings.asynchronous:
+            keep = self._memory.copy
         with self._captured(states, keep):
             names = {"parameter_names": parameter_names(self._engine)}
             self._engine.save_checkpoint(

@@ -23,7 +23,7 @@ from pipeline.checkpoint.deepspeed_files import (
     ShardFile,
     ShardState,
 )
-from pipeline.checkpoint.files import decoding_file, load_file
+from pipeline.checkpoint.files import Content, decoding_file, load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest
 from pipeline.checkpoint.integrity import verify_bytes, with_remedy
 from pipeline.engine.optimizers.optimizer_kind import moment_names, state_with
@@ -296,7 +296,7 @@ def _states(
     return checked
 
 
-def _check_scaler(scaler: Scaler) -> None:
+def _check_scaler(scaler: Scaler | None) -> None:
     """Raise ValueError where the attributes of a loss scaler have other types than those of a new
     one."""
     if scaler is None:
@@ -305,7 +305,7 @@ def _check_scaler(scaler: Scaler) -> None:
     if isinstance(scaler, DynamicLossScaler):
         new = DynamicLossScaler(1.0, 2.0, 1, 1.0, 1, False)
     for name, value in vars(new).items():
-        expected = (type(value),)
+        expected: tuple[type, ...] = (value.__class__,)
         if isinstance(value, float | int):
             expected = (float, int)
         if not isinstance(getattr(scaler, name), expected):
@@ -328,7 +328,7 @@ def _plain(tensor: torch.Tensor | float) -> torch.Tensor:
     return tensor
 
 
-def _shape(shape: torch.Size) -> torch.Size:
+def _shape(shape: Content) -> torch.Size:
     if not isinstance(shape, torch.Size) or min(shape, default=1) < 1:
         raise ValueError(f"has a parameter of shape {shape}")
     return shape

@@ -81,7 +81,7 @@ class Engine(Protocol):
 
 def group_shapes(engine: Engine) -> "Sequence[Mapping[str, torch.Size]]":
     """Return `[{name: shape}]` by group, in the order of the parameters in ZeRO's flat tensors."""
-    return engine._get_zero_param_shapes()
+    return engine._get_zero_param_shapes()  # pyright: ignore[reportPrivateUsage]
 
 
 def flat_tensors(engine: Engine) -> "list[torch.Tensor]":
@@ -93,7 +93,7 @@ def flat_tensors(engine: Engine) -> "list[torch.Tensor]":
 
 def write_no_recovery_script(engine: Engine) -> None:
     """Stop DeepSpeed from copying a script into every checkpoint folder; `export` replaces it."""
-    engine._copy_recovery_script = _copy_nothing
+    engine._copy_recovery_script = _copy_nothing  # pyright: ignore[reportPrivateUsage]
 
 
 def _copy_nothing(save_path: str) -> None:

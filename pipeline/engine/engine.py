@@ -1,7 +1,7 @@
 """Make the DeepSpeed engine from the resolved config, and verify that it runs as configured."""
 
 import importlib
-from typing import Any
+from typing import Any, TypeVar
 
 import deepspeed
 import torch
@@ -16,6 +16,7 @@ from pipeline.engine.optimizers.parameter_groups import parameter_groups
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.objective import refuse_objective
 
+T = TypeVar("T")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """torch's number format, by `precision.dtype`."""
 UNWRAPPED = "none"
@@ -75,6 +76,10 @@ def make_engine(
     return engine
 
 
+def _as_it_is(function: T) -> T:
+    return function
+
+
 def _import_muon_uncompiled() -> None:
     """Import DeepSpeed's Muon without PyTorch's compiler, whose import would take seconds a rank.
 
@@ -82,7 +87,7 @@ def _import_muon_uncompiled() -> None:
     They are never called: `optimizers/sharded_muon.py` has our own.
     """
     compile_of_deepspeed = compiler.compile
-    compiler.compile = lambda: compiler.dummy_decorator
+    compiler.compile = lambda: _as_it_is
     try:
         importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
     finally:

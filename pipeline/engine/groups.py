@@ -8,12 +8,12 @@ have to call it. Every rank reads different samples, so that the data group is t
 import os
 import socket
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.accelerator import get_accelerator
+from deepspeed.accelerator import DeepSpeedAccelerator, get_accelerator
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from pipeline.config.groups import RankGroups
@@ -57,8 +57,8 @@ def _join_on_loopback(groups: RankGroups, port: int) -> None:
     if groups.is_rank_0:
         listening = socket.create_server((LOOPBACK, port), backlog=1024).detach()
     store = TCPStore(LOOPBACK, port, world, groups.is_rank_0, TIMEOUT, master_listen_fd=listening)
-    accelerator: Any = get_accelerator()
-    backend: str = accelerator.communication_backend_name()
+    accelerator = cast("DeepSpeedAccelerator", get_accelerator())
+    backend = cast("str", accelerator.communication_backend_name())
     dist.init_process_group(
         backend, timeout=TIMEOUT, store=store, rank=groups.world_rank, world_size=world
     )

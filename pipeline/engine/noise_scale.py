@@ -34,7 +34,7 @@ class MicroBatchGradients:
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], device: torch.device) -> None:
         """Read the parameters' gradients as autograd makes them, whatever ZeRO does afterwards."""
-        self._square = torch.zeros((), dtype=torch.float32, device=device)
+        self._square: torch.Tensor = torch.zeros((), dtype=torch.float32, device=device)
         for parameter in parameters:
             parameter.register_hook(self._add)
 

@@ -97,7 +97,7 @@ def _rows_of_pieces(
     firsts = table[:, 0]
     rows = table[:, 1]
     pieces = table[:, 2]
-    row = np.repeat(firsts - (np.cumsum(rows) - rows), rows) + np.arange(rows.sum())
+    row = np.repeat(firsts - (np.cumsum(rows) - rows), rows) + np.arange(int(rows.sum()))
     placed = np.empty(len(lengths), np.int64)
     placed[_stable_order(capacity - lengths)] = np.repeat(row, np.repeat(pieces, rows))
     return placed
@@ -120,8 +120,10 @@ def cut_into_pieces(
     `(documents,) int64`. Returns the same of each piece, `(pieces,) int64`.
     """
     pieces = -(-positions // capacity)
-    number_in_document = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    within: np.ndarray = number_in_document * capacity
+    number_in_document = np.arange(int(pieces.sum())) - np.repeat(
+        np.cumsum(pieces) - pieces, pieces
+    )
+    within = number_in_document * capacity
     lengths = np.minimum(np.repeat(positions, pieces) - within, capacity)
     return np.repeat(starts, pieces) + within, lengths
 

@@ -97,7 +97,7 @@ class Order:
             np.searchsorted(np.array([phase.first for phase in self.phases]), samples, side="right")
             - 1
         )
-        for index in np.unique(of_phase).tolist():
+        for index in map(int, np.unique(of_phase)):
             phase = self.phases[index]
             here = of_phase == index
             source[here], number[here] = phase.mixture.locate(samples[here] - phase.first)

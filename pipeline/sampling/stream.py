@@ -119,6 +119,7 @@ class TokenStream:
         offsets = (starts - self.starts[shards]) * size
         read = self._files.read_into
         paths = self.paths
+        shard: int
         for shard, offset, end, count in zip(
             shards.tolist(),
             offsets.tolist(),

@@ -343,7 +343,9 @@ def _compare_checksum(run: TracedRun, step: int) -> ComparedChecksum:
     """Read the step's samples again and compare their checksum with the logged one."""
     record = step_record(run.config.paths.run_dir, step)
     now = f"{run.data.read(run.positions(step)).checksum:016x}"
-    if record is None or record.get("data_checksum") is None:
+    logged = None
+    if record is not None:
+        logged = record.get("data_checksum")
+    if logged is None:
         return {"checksum": now, "logged": None, "same": None}
-    logged = record["data_checksum"]
     return {"checksum": now, "logged": logged, "same": now == logged}

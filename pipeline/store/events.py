@@ -10,7 +10,7 @@ from pipeline.store.counts import LineageEntry
 from pipeline.store.environment import environment
 from pipeline.store.files import FILE_MODE
 from pipeline.store.layout import RunFolder
-from pipeline.store.records import Environment
+from pipeline.store.records import Environment, Json
 
 FIRST_STEP = "first step"
 """Kind of the event that each start of the ranks writes after its first step."""
@@ -228,7 +228,7 @@ def parse_record(line: bytes) -> Any | None:
     The caller declares its type.
     """
     try:
-        record = json.loads(line)
+        record: Json = json.loads(line)
     except ValueError:
         return None
     if not isinstance(record, dict):

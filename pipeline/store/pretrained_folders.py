@@ -9,7 +9,7 @@ import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import xxhash
 
@@ -123,7 +123,7 @@ def open_tokenizer(folder: Path, where: str) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     with _refusing_what_fails(where):
-        return AutoTokenizer.from_pretrained(folder, **OFFLINE)
+        return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **OFFLINE))
 
 
 def open_config(folder: Path, where: str) -> "PreTrainedConfig":
@@ -132,7 +132,7 @@ def open_config(folder: Path, where: str) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     with _refusing_what_fails(where):
-        return AutoConfig.from_pretrained(folder, **OFFLINE)
+        return cast("PreTrainedConfig", AutoConfig.from_pretrained(folder, **OFFLINE))
 
 
 def open_model(folder: Path, where: str) -> "PreTrainedModel":
@@ -225,7 +225,10 @@ def new_model(
         options["dtype"] = dtype
     if attention is not None:
         options["attn_implementation"] = attention
-    return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, **options)
+    return cast(
+        "PreTrainedModel",
+        AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, **options),
+    )
 
 
 def content_of_model_folder(folder: Path) -> str | None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import ConfigError, UserError, WorkerLost
@@ -176,7 +176,8 @@ def dask_client(executor: Executor, workers: int, folder: Path) -> Generator["Cl
         dask.config.set(WORKER_SETTINGS | {"temporary-directory": scratch}),
     ):
         if not executor.uses_slurm:
-            with _local_cluster(workers) as cluster, Client(cluster) as client:
+            cluster = _local_cluster(workers)
+            with cluster, Client(cluster) as client:
                 client.register_plugin(_end_with_process(os.getpid()))
                 yield client
         elif _step_runner is not None:
@@ -243,7 +244,7 @@ def _submitted_jobs(executor: Executor, folder: Path) -> Generator["Client"]:
 
     # Dask submits in a thread, whose errors nobody sees: find them first.
     with cluster, Client(cluster) as client:
-        _check_submission(cluster.job_script())
+        _check_submission(cast("str", cluster.job_script()))
         note(f"waiting for Slurm to start {executor.workers} workers; their output: {logs}")
         cluster.adapt(minimum=executor.workers, maximum=executor.workers)
         yield client

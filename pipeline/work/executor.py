@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from pipeline.config.run_sections import Executor
 from pipeline.errors import Interrupted, TasksFailed, UserError, WorkerLost, out_of_space
@@ -292,7 +292,11 @@ def _on_dask(
         future = client.submit(_execute_on_dask, task, records, key=key, priority=-number)
         futures[future] = task
 
-    for future in distributed.as_completed(list(futures)):
+    finished = cast(
+        "Iterator[distributed.Future[TaskResult | UserError]]",
+        distributed.as_completed(list(futures)),
+    )
+    for future in finished:
         # Without a reference to the future, Dask can forget its result.
         task = futures.pop(future)
         try:

@@ -1,5 +1,7 @@
 """Divide parameters into groups by update, learning rate and weight decay."""
 
+from typing import cast
+
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -93,7 +95,7 @@ def _token_tables(model: LanguageModel) -> set[int]:
     modules: list[nn.Module] = [
         module for module in model.modules() if isinstance(module, nn.Embedding)
     ]
-    head: nn.Module | None = model.causal_lm.get_output_embeddings()
+    head = cast("nn.Module | None", model.causal_lm.get_output_embeddings())
     if head is not None:
         modules.append(head)
     return {id(parameter) for module in modules for parameter in module.parameters()}

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import cast
 
 import torch
 from torch.optim.adamw import adamw
@@ -47,7 +48,8 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
 
     # Divided by the Frobenius norm, no singular value is above 1.
     a, b, c = COEFFICIENTS
-    x: torch.Tensor = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    norms = cast("torch.Tensor", matrices.norm(dim=(1, 2), keepdim=True))
+    x = matrices / norms.clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram: torch.Tensor = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
