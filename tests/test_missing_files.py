@@ -18,7 +18,7 @@ from pipeline.config.sections import Evaluation
 from pipeline.corpus.documents import iterate_texts, listed_shards
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError
-from pipeline.evaluation.tasks import write_tasks
+from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 from pipeline.store import artifacts
 from pipeline.store.stages import STAGES
 from pipeline.tokens.inspect import overview

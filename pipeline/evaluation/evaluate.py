@@ -1,7 +1,7 @@
 """The stage `evaluate`: few-shot scores and bits per byte of the exported model.
 
 Reads run_dir/export (a transformers folder) and the validation documents; writes
-run_dir/evaluation: `tasks/` (the built-in tasks, see `tasks.py`), `shots_<k>.json` and
+run_dir/evaluation: `tasks/` (the built-in tasks), `shots_<k>.json` and
 `bits_per_byte.json`, each a result of the EleutherAI harness with `provenance` added. A result
 whose provenance has the fingerprint of what is asked for now is kept, so that an interrupted
 evaluation continues where it stopped.
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.evaluation.results import HarnessResult
 from pipeline.evaluation.task_facts import describe_task_files
-from pipeline.evaluation.tasks import BITS_PER_BYTE, SEED, write_tasks
 from pipeline.logs import counted_noun, human_bytes, human_seconds, note, warn
 from pipeline.store.artifacts import Result, environment, read_manifest
 from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.evaluation.tasks import BUILT_IN, PATTERN_TASKS
+from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN, PATTERN_TASKS
 from pipeline.model.model_facts import model_facts
 from pipeline.store.files import fingerprint
 from pipeline.store.records import Json

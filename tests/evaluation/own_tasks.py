@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.evaluation import jsonl_task
+from pipeline.evaluation.built_in import jsonl_task
 
 QUESTIONS = [
     {

@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.evaluation.patterns import pattern_questions
-from pipeline.evaluation.questions import Question
+from pipeline.evaluation.built_in.patterns import pattern_questions
+from pipeline.evaluation.built_in.questions import Question
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from helpers import list_documents
 
 from pipeline.config.sections import Evaluation
 from pipeline.corpus.documents import Document, ShardWriter
-from pipeline.evaluation.tasks import write_tasks
+from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 
 
 def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:

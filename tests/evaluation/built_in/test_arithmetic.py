@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline.evaluation.arithmetic import arithmetic_questions
+from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
 
 
 def test_right_answers_are_right_and_wrong_ones_near() -> None:

@@ -15,10 +15,10 @@ import yaml
 
 from pipeline.config.sections import Evaluation
 from pipeline.corpus.documents import iterate_texts
-from pipeline.evaluation.arithmetic import arithmetic_questions
-from pipeline.evaluation.cloze import heldout_cloze
-from pipeline.evaluation.patterns import PATTERN_KINDS, pattern_questions
-from pipeline.evaluation.questions import TaskData
+from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
+from pipeline.evaluation.built_in.cloze import heldout_cloze
+from pipeline.evaluation.built_in.patterns import PATTERN_KINDS, pattern_questions
+from pipeline.evaluation.built_in.questions import TaskData
 from pipeline.logs import warn
 from pipeline.store.files import remove_unlisted, write_atomic
 from pipeline.store.records import Json

@@ -6,7 +6,7 @@ from pathlib import Path
 from helpers import list_documents
 
 from pipeline.corpus.documents import Document, ShardWriter
-from pipeline.evaluation.patterns import WORDS
+from pipeline.evaluation.built_in.patterns import WORDS
 
 
 def write_heldout(

@@ -5,7 +5,7 @@ import pytest
 from heldout import write_heldout
 
 from pipeline.errors import DataError
-from pipeline.evaluation.cloze import (
+from pipeline.evaluation.built_in.cloze import (
     CONTEXT_CHARACTERS,
     CONTINUATION_CHARACTERS,
     heldout_cloze,

@@ -9,7 +9,7 @@ import math
 from itertools import chain, zip_longest
 from random import Random
 
-from pipeline.evaluation.questions import CHOICES, Draft, TaskData, split_off_examples
+from pipeline.evaluation.built_in.questions import CHOICES, Draft, TaskData, split_off_examples
 
 ARITHMETIC_KINDS = tuple((limit, word) for limit in (10, 100) for word in ("plus", "minus"))
 """Kinds of problems: the number that both operands are below, and the word between them."""

@@ -9,7 +9,7 @@ file.
 from collections.abc import Callable
 from random import Random
 
-from pipeline.evaluation.questions import CHOICES, Draft, TaskData, split_off_examples
+from pipeline.evaluation.built_in.questions import CHOICES, Draft, TaskData, split_off_examples
 
 _NOUNS = """
 apple bird book bridge chair circle cloud coat door field fire fish flower garden glass hand horse house

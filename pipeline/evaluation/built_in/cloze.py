@@ -19,7 +19,7 @@ import xxhash
 
 from pipeline.corpus.documents import iterate_texts
 from pipeline.errors import DataError
-from pipeline.evaluation.questions import CHOICES, Draft, TaskData, place_answers
+from pipeline.evaluation.built_in.questions import CHOICES, Draft, TaskData, place_answers
 
 CONTEXT_CHARACTERS = 96
 """Minimum length of a context, which ends at the next single space."""
