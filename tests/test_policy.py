@@ -506,12 +506,14 @@ def test_the_table_is_read_as_it_is_written() -> None:
     assert entries_of(Path("p"), tracked) == {"a.py", "q/"}
 
 
-LAYOUT = "store/layout.py"
-"""The module that spells names of files and folders below the two roots."""
+LAYOUTS = ("store/layout.py", "store/tasks_folder.py")
+"""The modules that spell names of files and folders: below the two roots, below tasks_dir."""
 FOREIGN_NAMES = "store/pretrained_folders.py"
 """The module that spells names of files inside transformers folders."""
-NOT_ONLY_FILES = {"run", "local-machine", ".json", ".log", ".txt"}
-"""What layout spells and others may, too: how a root may be named, a kind of source, suffixes."""
+NOT_ONLY_FILES = {"run", "local-machine", "train", "validation", "test", "dev"}
+NOT_ONLY_FILES |= {".json", ".log", ".parquet", ".txt"}
+"""What layouts spell and others may, too: how a root may be named, a kind of source, splits,
+suffixes."""
 SAME_WORDS = {
     "tokens/inspect.py": {"tokens"},
     # Folders of the corpora that others publish.
@@ -541,14 +543,16 @@ def strings_of(tree: ast.AST) -> Iterator[ast.Constant]:
 
 def names_of_files() -> set[str]:
     """Return the names, and beginnings of names, that the owners spell."""
-    ours, foreign = (
-        {
+
+    def parts_in(owner: str) -> set[str]:
+        return {
             part
             for constant in strings_of(tree_of(PACKAGE / owner))
             for part in str(constant.value).split("/")
         }
-        for owner in (LAYOUT, FOREIGN_NAMES)
-    )
+
+    ours = set[str]().union(*map(parts_in, LAYOUTS))
+    foreign = parts_in(FOREIGN_NAMES)
     found = {name for name in ours if re.fullmatch(r"\.?[a-z][\w.-]{2,}", name)}
     found |= {name for name in foreign if re.fullmatch(r"\w+\.(json|model)", name)}
     return found - NOT_ONLY_FILES
@@ -669,7 +673,7 @@ def test_names_below_the_roots_are_spelled_in_one_place() -> None:
         f"{path.relative_to(ROOT)}:{line} spells {name}"
         for path in FILES
         for line, name in paths_spelled(tree_of(path), names)
-        if str(path.relative_to(PACKAGE)) not in (LAYOUT, FOREIGN_NAMES)
+        if str(path.relative_to(PACKAGE)) not in (*LAYOUTS, FOREIGN_NAMES)
         and name not in SAME_WORDS.get(str(path.relative_to(PACKAGE)), ())
     }
     assert sorted(wrong) == []

@@ -1,4 +1,4 @@
-"""Names below data_dir and run_dir: what earlier versions wrote is found again."""
+"""Names below data_dir, run_dir and tasks_dir: what earlier versions wrote is found again."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from pipeline.config.run_file import load
 from pipeline.store import layout
 from pipeline.store.layout import DataFolder, RunFolder
+from pipeline.store.tasks_folder import VALIDATION, TasksFolder
 
 DATA = {
     "raw_local_machine": "raw/local-machine",
@@ -49,12 +50,15 @@ RUN = {
     "report": "report.html",
     "report_manifest": "report.manifest.json",
 }
+TASKS = {"downloads": ".downloads"}
 """On-disk format: other names would hide what is there."""
 
 
-@pytest.mark.parametrize(("folder", "names"), [(DataFolder, DATA), (RunFolder, RUN)])
+@pytest.mark.parametrize(
+    ("folder", "names"), [(DataFolder, DATA), (RunFolder, RUN), (TasksFolder, TASKS)]
+)
 def test_names_stay_as_they_are(
-    folder: type[DataFolder] | type[RunFolder], names: dict[str, str]
+    folder: type[DataFolder] | type[RunFolder] | type[TasksFolder], names: dict[str, str]
 ) -> None:
     root = folder(Path("/root"))
     properties = {name for name, value in vars(folder).items() if isinstance(value, property)} - {
@@ -66,6 +70,7 @@ def test_names_stay_as_they_are(
 def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
     data = DataFolder(Path("/data"))
     run = RunFolder(Path("/run"))
+    tasks = TasksFolder(Path("/tasks"))
     assert [
         str(path)
         for path in (
@@ -79,6 +84,9 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
             run.stacks_of_rank(7),
             run.rank_log(12),
             run.checkpoint(1000),
+            tasks.split("copa", "train"),
+            tasks.source("copa"),
+            tasks.items("copa"),
             layout.manifest_path(Path("/x")),
             layout.lease_path(Path("/x")),
             layout.stage_seconds_path(Path("/x"), "train"),
@@ -99,6 +107,9 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
         "/run/stacks/rank_00007.txt",
         "/run/logs/rank_00012.log",
         "/run/checkpoints/step_00001000",
+        "/tasks/copa/train.parquet",
+        "/tasks/copa/source.json",
+        "/tasks/copa/items.parquet",
         "/x/manifest.json",
         "/x/.lease.json",
         "/x/.train.seconds.json",
@@ -117,6 +128,17 @@ def test_checkpoints_are_listed_by_step(tmp_path: Path) -> None:
     found = layout.checkpoint_folders(tmp_path)
     assert [layout.checkpoint_step(path) for path in found] == [2, 10]
     assert layout.checkpoint_folders(tmp_path / "none") == []
+
+
+def test_only_complete_tasks_are_listed(tmp_path: Path) -> None:
+    tasks = TasksFolder(tmp_path)
+    for name in ("sciq", "copa"):
+        tasks.task(name).mkdir()
+        tasks.split(name, VALIDATION).touch()
+    tasks.source("copa").touch()
+    assert tasks.names() == ["copa"]
+    assert tasks.splits("sciq") == {VALIDATION: tasks.split("sciq", "validation")}
+    assert TasksFolder(tmp_path / "none").names() == []
 
 
 def test_ranks_files_are_listed_in_their_order(tmp_path: Path) -> None:
