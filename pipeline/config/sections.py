@@ -356,6 +356,9 @@ class Evaluation(Section):
     """Maximum size of the held-out text per source that is scored for bits per byte."""
     task_paths: tuple[Location, ...] = ()
     """Folders with lm-eval task files."""
+    tasks_dir: Location | None = None
+    """Folder of the questions of public tasks, as `pipeline tasks fetch` writes it. Without it, tasks
+    come from `task_paths` and lm-eval's own collection only."""
     batch_sequences: int = Field(default=16, ge=1)
     """Sequences that the model scores in one pass. Recorded with the scores, because it can change
     them by rounding."""
