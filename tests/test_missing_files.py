@@ -12,9 +12,9 @@ from helpers import DATA_STAGES, digests, run_stages
 
 from pipeline.cli import status_view
 from pipeline.cli.stage_notes import missing_file_lines
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.config.sections import Evaluation
 from pipeline.corpus.documents import iterate_texts, listed_shards
 from pipeline.corpus.keys import find_documents
 from pipeline.errors import DataError, UserError

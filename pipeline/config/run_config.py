@@ -5,12 +5,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.groups import GroupSizes
 from pipeline.config.run_sections import Checkpoint, Executor, Guard, Launch
 from pipeline.config.sections import (
     Batch,
     Data,
-    Evaluation,
     Logging,
     Model,
     Optimizer,

@@ -14,11 +14,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.field_descriptions import section_in
 from pipeline.config.kinds import SOURCE_KINDS
 from pipeline.config.mismatches import settings_that_do_not_fit
 from pipeline.config.run_config import RunConfig
-from pipeline.config.sections import Evaluation
 from pipeline.config.shipped_files import MIXTURES, PRESETS, resolve_recipe, shipped_file
 from pipeline.config.values import Section
 from pipeline.config.yaml_files import (

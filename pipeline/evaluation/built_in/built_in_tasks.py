@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.config.sections import Evaluation
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import iterate_texts
 from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
 from pipeline.evaluation.built_in.cloze import heldout_cloze

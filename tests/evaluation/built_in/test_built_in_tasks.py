@@ -6,7 +6,7 @@ import yaml
 from heldout import write_heldout
 from helpers import list_documents
 
-from pipeline.config.sections import Evaluation
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 
