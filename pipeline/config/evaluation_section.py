@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.config.shipped_files import SuiteName
 from pipeline.config.values import ByteCount, Location, Section
 
 
@@ -14,6 +15,9 @@ class Evaluation(Section):
     tasks: tuple[str, ...] = ("heldout_cloze", "patterns", "arithmetic")
     """Built-in few-shot tasks, or lm-eval tasks found in `task_paths`. If no source holds text, the
     default leaves out `heldout_cloze`."""
+    suite: SuiteName | None = None
+    """Published list of tasks to score besides `tasks`, each with the numbers of examples that its
+    source publishes: a shipped suite (`pipeline tasks list` shows them)."""
     shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 5)
     """Numbers of solved examples (k) before each question; each task is run once with each."""
     items: int = Field(default=200, ge=1)

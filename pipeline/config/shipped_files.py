@@ -1,4 +1,5 @@
-"""Files shipped with the package that a run file names: presets, mixtures, templates, recipes.
+"""Files shipped with the package that a run file names: presets, mixtures, suites, templates,
+recipes.
 
 `templates` (DeepSpeed) and `recipes` (tokenizers) are links to `ds_configs/` and `tokenizer/` at
 the top of the repository; a wheel holds the files themselves.
@@ -8,10 +9,13 @@ import re
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import AfterValidator
+
 from pipeline.config.values import InWords, folder_of, located_by, resolve_location
 
 PRESETS = Path(__file__).parent / "presets"
 MIXTURES = PRESETS / "mixtures"
+SUITES = PRESETS / "suites"
 TEMPLATES = Path(__file__).parent / "templates"
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -72,3 +76,13 @@ TemplateLocation = Annotated[Path, located_by(resolve_template), InWords("name o
 
 RecipeLocation = Annotated[Path, located_by(resolve_recipe), InWords("name or path")]
 """A tokenizer recipe: the name of a shipped one, or a path; absolute after loading."""
+
+
+def _shipped_suite(name: str) -> str:
+    """Return the name of a suite. Raises ValueError with all names if there is no such suite."""
+    shipped_file(name, SUITES, "suite")
+    return name
+
+
+SuiteName = Annotated[str, AfterValidator(_shipped_suite), InWords("name")]
+"""The name of a shipped suite of tasks."""
