@@ -45,6 +45,7 @@ class Suite(Section):
     """A suite as it can be scored here."""
 
     name: str
+    """Name in `evaluation.suite`."""
     description: str
     """One line: what the suite is, and its source."""
     tasks: tuple[SuiteTask, ...]
@@ -55,8 +56,11 @@ class Suite(Section):
 
 class _SuiteFile(Section):
     description: str
+    """One line: what the suite is, and its source."""
     tasks: tuple[SuiteTask, ...] = Field(min_length=1)
+    """Tasks of the suite, in the order of the source."""
     cannot_be_had: dict[str, str] = Field(default_factory=dict)
+    """Task of the source that cannot be had here at all -> reason."""
 
 
 def load_suite(name: str, present: Collection[str] = ()) -> Suite:
