@@ -11,7 +11,6 @@ import re
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from pipeline.checkpoint.integrity import with_remedy
 from pipeline.checkpoint.reader import PROBE
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
+from pipeline.evaluation.models import checkpoint_weights, damage_remedy, model_of_weights
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
 from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.counts import ExportCounts, LineageEntry, TrainCounts
 from pipeline.store.files import file_record
 from pipeline.store.layout import manifest_path, run_folder
-from pipeline.store.pretrained_folders import new_model, open_model, open_tokenizer
+from pipeline.store.pretrained_folders import open_model, open_tokenizer
 from pipeline.store.records import Manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
@@ -45,7 +45,6 @@ def export(config: RunConfig) -> Result[ExportCounts]:
     Raises DataError where the checkpoint is missing or damaged, or where the logits of the written
     model differ from the engine's by more than TOLERANCE.
     """
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # shards are merged in host memory
     # Find the last checkpoint of the run.
     run = run_folder(config)
     checkpoints = run.checkpoints
@@ -63,7 +62,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
     target = folder / name
     with _replacing(target) as partial:
         _write(config, checkpoints / name, partial, trained["counts"])
-        with with_remedy(_remedy(checkpoints)):
+        with with_remedy(damage_remedy(checkpoints)):
             probe = read_probe(checkpoints / name / PROBE)
         difference = max_logit_difference(partial, probe)
         if not difference < TOLERANCE[config.precision.dtype]:
@@ -126,29 +125,13 @@ def _replacing(target: Path) -> Generator[Path]:
 
 def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCounts) -> None:
     """Write a verified checkpoint as a transformers folder with tokenizer and model card."""
-    import torch
     from safetensors import SafetensorError
-    from transformers.utils.logging import disable_progress_bar
-
-    from pipeline.checkpoint.stored_weights import read_verified, stored_as_weights
-    from pipeline.engine.engine import DTYPES
-    from pipeline.model.architecture import model_config
-    from pipeline.model.given_weights import put_weights
-    from pipeline.model.language_model import PREFIX
 
     # Build the model with the verified weights.
-    disable_progress_bar()
-    stored = read_verified(checkpoint, _remedy(checkpoint.parent))
-    architecture = model_config(config)
-    with torch.device("cpu"):
-        model = new_model(architecture, dtype=torch.float32)
-    buffers = {name.removeprefix(PREFIX): buffer for name, buffer in stored.buffers.items()}
-    weights = replace(stored_as_weights(checkpoint, stored), buffers=buffers)
-    put_weights(model, weights, is_sharded=False)
+    model = model_of_weights(config, checkpoint_weights(checkpoint))
 
     # Write its files: weights and config, tokenizer, model card.
     try:
-        torch.nn.Module.to(model, DTYPES[config.precision.dtype])
         model.save_pretrained(target)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
@@ -156,16 +139,8 @@ def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCount
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None
         raise
     misreading = publish(config, target)
-    card = _model_card(config, counts, architecture.model_type, misreading)
+    card = _model_card(config, counts, model.config.model_type, misreading)
     (target / "README.md").write_text(card, encoding="utf-8")
-
-
-def _remedy(checkpoints: Path) -> str:
-    """Return what to do about a damaged checkpoint."""
-    return (
-        f"Restore it from a copy; or delete {manifest_path(checkpoints)} and run `pipeline train`, "
-        "which continues from the newest sound checkpoint"
-    )
 
 
 def read_probe(path: Path) -> dict[str, np.ndarray]:

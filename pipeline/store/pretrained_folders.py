@@ -26,6 +26,8 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 """File of a tokenizer's class and special tokens, beside its vocabulary."""
 SENTENCEPIECE_MODEL = "tokenizer.model"
 """File of a SentencePiece model, beside the fast tokenizer that was made from it."""
+VOCABULARY_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken")
+"""Patterns of the files in which transformers' tokenizers keep their vocabulary."""
 MODEL_CONFIG = "config.json"
 """File of a model's architecture."""
 CODE_ENTRY = "auto_map"
@@ -115,6 +117,16 @@ def _refusing_what_fails(where: str) -> Generator[None]:
         raise DataError(
             f"{where}: cannot be loaded by transformers ({type(error).__name__}: {reason})"
         ) from None
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Tell whether a folder has a model's config, as transformers writes it."""
+    return (folder / MODEL_CONFIG).is_file()
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder has the file of a vocabulary, of any of transformers' tokenizers."""
+    return any(path.is_file() for pattern in VOCABULARY_FILES for path in folder.glob(pattern))
 
 
 def open_tokenizer(folder: Path, where: str) -> "PreTrainedTokenizerBase":

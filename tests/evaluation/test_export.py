@@ -19,6 +19,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.evaluation.export import _replacing, export
+from pipeline.evaluation.models import load_checkpoint_model
 from pipeline.store.files import file_record, write_json
 
 MakeRun = Callable[..., Path]
@@ -70,6 +71,13 @@ def test_the_export_has_the_engines_logits(finished: RunConfig) -> None:
         < (1e-4 if dtype == "fp32" else 0.02)
     )
     assert model.num_parameters() == counts["parameters"]
+
+    # The checkpoint's model in memory is the same.
+    checkpoint = finished.paths.run_dir / "checkpoints" / counts["folder"]
+    loaded = load_checkpoint_model(finished, checkpoint)
+    assert (loaded.name, loaded.step, loaded.tokens) == (counts["folder"], 10, 2560)
+    here = loaded.model.state_dict()
+    assert all(torch.equal(here[name], tensor) for name, tensor in model.state_dict().items())
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|endoftext|>"
     assert not list((finished.paths.run_dir / "export").glob(".*")), "nothing half-written is left"
 

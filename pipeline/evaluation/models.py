@@ -1,0 +1,161 @@
+"""Models to score, and to continue texts with: from a checkpoint of a run, or a transformers folder.
+
+Reads a checkpoint, whose bytes are compared with their checksums first, and data_dir/tokenizer; or
+a folder in which no code is run. A checkpoint's model is the one that `export` writes: the same
+weights in the same number format, the same tokenizer. Writes nothing that stays.
+"""
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipeline.checkpoint.folders import read_checkpoint_manifest
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import DataError
+from pipeline.evaluation.published import end_ids, publish_tokenizer, refuse_other_ids
+from pipeline.sampling.dataset import tokenizer_size
+from pipeline.store.layout import data_folder, manifest_path
+from pipeline.store.pretrained_folders import (
+    has_tokenizer,
+    is_model_folder,
+    new_model,
+    open_model,
+    open_tokenizer,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline.model.given_weights import GivenWeights
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in memory, with its tokenizer."""
+
+    model: "PreTrainedModel"
+    """The model on the CPU, in its number format, not in training mode."""
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str
+    """Name of the checkpoint or of the folder."""
+    step: int | None
+    """Steps of training; None for a folder."""
+    tokens: int | None
+    """Tokens of training; None for a folder."""
+
+
+def load_checkpoint_model(config: RunConfig, checkpoint: Path) -> LoadedModel:
+    """Build the model that `export` writes from a checkpoint, in `precision.dtype`.
+
+    Raises DataError where the checkpoint is damaged, or where transformers encodes texts with the
+    tokenizer to other ids than `tokenize` did.
+    """
+    state = read_checkpoint_manifest(checkpoint)["state"]
+    model = model_of_weights(config, checkpoint_weights(checkpoint))
+    return LoadedModel(
+        model, published_tokenizer(config, model), checkpoint.name, state["step"], state["tokens"]
+    )
+
+
+def load_folder_model(folder: Path) -> LoadedModel:
+    """Load anybody's transformers folder, in the number format of its files.
+
+    Raises DataError where it has no model or no tokenizer, where it brings code, or where loading
+    fails.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    where = str(folder)
+    if not is_model_folder(folder):
+        raise DataError(
+            f"{where}: holds no model (no config.json). Give a transformers folder, with "
+            "config.json, safetensors and a tokenizer."
+        )
+    if not has_tokenizer(folder):
+        raise DataError(
+            f"{where}: has no tokenizer, so no text can be encoded for its model. Copy the files of "
+            "the model's tokenizer there (tokenizer.json, tokenizer_config.json)."
+        )
+    disable_progress_bar()
+    tokenizer = open_tokenizer(folder, where)
+    model = open_model(folder, where).eval()
+    return LoadedModel(model, tokenizer, folder.name, None, None)
+
+
+def checkpoint_weights(checkpoint: Path) -> "GivenWeights":
+    """Return the fp32 weights of a checkpoint, whose bytes are compared with their checksums.
+
+    Raises DataError where the checkpoint is damaged, here or where a weight is read.
+    """
+    # Set before DeepSpeed is imported: shards are merged in host memory.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from pipeline.checkpoint.stored_weights import read_verified, stored_as_weights
+    from pipeline.model.language_model import PREFIX
+
+    stored = read_verified(checkpoint, damage_remedy(checkpoint.parent))
+    buffers = {name.removeprefix(PREFIX): buffer for name, buffer in stored.buffers.items()}
+    return replace(stored_as_weights(checkpoint, stored), buffers=buffers)
+
+
+def model_of_weights(config: RunConfig, weights: "GivenWeights") -> "PreTrainedModel":
+    """Build the run's model with given weights, rounded to `precision.dtype`.
+
+    Each tensor has the format that it has in a model which transformers loads from an export: a few
+    architectures keep some parameters in fp32, and all of them their rotary frequencies.
+    """
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from pipeline.engine.engine import DTYPES
+    from pipeline.model.architecture import model_config
+    from pipeline.model.given_weights import put_weights
+
+    # Build the model in its number format, and copy the weights.
+    disable_progress_bar()
+    dtype = DTYPES[config.precision.dtype]
+    with torch.device("cpu"):
+        model = new_model(model_config(config), dtype=dtype)
+    put_weights(model, weights, is_sharded=False)
+
+    # What the architecture keeps in fp32 is rounded, too: training computed with rounded values.
+    persistent = model.state_dict(keep_vars=True)
+    kept_in_fp32 = [pattern.replace("*", ".*") for pattern in model._get_dtype_plan(dtype)]
+    for name, tensor in persistent.items():
+        if tensor.is_floating_point():
+            rounded = tensor.data.to(dtype).to(tensor.dtype)
+            if any(re.search(pattern, name) for pattern in kept_in_fp32):
+                rounded = rounded.float()
+            tensor.data = rounded
+
+    # Texts begin and end with the end of a document.
+    _, end_of_document = tokenizer_size(data_folder(config).tokenizer)
+    for settings in (model.config, model.generation_config):
+        if settings is not None:
+            settings.bos_token_id = end_of_document
+            settings.eos_token_id = end_ids(settings.eos_token_id, end_of_document)
+    return model.eval().requires_grad_(False)
+
+
+def published_tokenizer(config: RunConfig, model: "PreTrainedModel") -> "PreTrainedTokenizerBase":
+    """Return the run's tokenizer as transformers opens it in the exported folder of a model.
+
+    transformers also chooses the class of a tokenizer by the model's type. Raises DataError where
+    it encodes texts to other ids than `tokenize` did.
+    """
+    source = data_folder(config).tokenizer
+    with TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        publish_tokenizer(source, Path(folder), config.tokens.parse_special_tokens)
+        refuse_other_ids(source, Path(folder), config.tokens.parse_special_tokens)
+        return open_tokenizer(Path(folder), str(source))
+
+
+def damage_remedy(checkpoints: Path) -> str:
+    """Return what to do about a damaged checkpoint."""
+    return (
+        f"Restore it from a copy; or delete {manifest_path(checkpoints)} and run `pipeline train`, "
+        "which continues from the newest sound checkpoint"
+    )
