@@ -155,8 +155,12 @@ def test_who_imports_deepspeed() -> None:
     assert {name.split("/")[0] for name in importers} == {"model", "engine", "checkpoint"}
 
 
-PARQUET_READERS = {"corpus/documents.py", "corpus/kinds/parquet_files.py"}
-"""What reads documents, and what reads raw files."""
+PARQUET_READERS = {
+    "corpus/documents.py",
+    "corpus/kinds/parquet_files.py",
+    "corpus/text_search.py",
+}
+"""What reads documents, what reads raw files, and what keeps the passages that a search found."""
 PARQUET_WRITERS = {"benchmarks/measure_tokenize.py"}
 
 
@@ -506,7 +510,7 @@ def test_the_table_is_read_as_it_is_written() -> None:
     assert entries_of(Path("p"), tracked) == {"a.py", "q/"}
 
 
-LAYOUTS = ("store/layout.py", "store/tasks_folder.py")
+LAYOUTS = ("store/layout.py", "store/contamination_files.py", "store/tasks_folder.py")
 """The modules that spell names of files and folders: below the two roots, below tasks_dir."""
 FOREIGN_NAMES = "store/pretrained_folders.py"
 """The module that spells names of files inside transformers folders."""

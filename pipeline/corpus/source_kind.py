@@ -16,6 +16,7 @@ from pipeline.corpus.raw_files import FileBroken
 from pipeline.corpus.recognised import why_not_fetched
 from pipeline.corpus.rows import Reject, Row
 from pipeline.errors import DataError, UserError
+from pipeline.store.contamination_files import SearchFolder
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import data_folder
 from pipeline.store.stages import STAGES
@@ -180,4 +181,5 @@ def own_folders(config: RunConfig) -> list[Path]:
     """Return the folders that the pipeline writes, whose files no search may take as raw text."""
     data = data_folder(config)
     shared = [stage.folder(config) for stage in STAGES if stage.shared]
-    return [config.paths.run_dir, *shared, data.packings, data.raw_local_machine]
+    searches = SearchFolder(config.paths.data_dir).path
+    return [config.paths.run_dir, *shared, data.packings, data.raw_local_machine, searches]

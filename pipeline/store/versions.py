@@ -20,6 +20,8 @@ TOKENIZE = 3
 PACK = 1
 """Version of `pack`, also written into the header of each index file (`sampling/packed_rows.py`)."""
 TRAIN = 2
+SEARCH = 1
+"""Version of the search of documents for texts (`corpus/text_search.py`), which is no stage."""
 EXPORT = 2
 EVALUATE = 2
 REPORT = 1

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.config.run_file import load
 from pipeline.store import layout
+from pipeline.store.contamination_files import SearchFolder, contaminated_items_path
 from pipeline.store.layout import DataFolder, RunFolder
 from pipeline.store.tasks_folder import VALIDATION, TasksFolder
 
@@ -71,6 +72,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
     data = DataFolder(Path("/data"))
     run = RunFolder(Path("/run"))
     tasks = TasksFolder(Path("/tasks"))
+    searches = SearchFolder(Path("/data"))
     assert [
         str(path)
         for path in (
@@ -87,6 +89,12 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
             tasks.split("copa", "train"),
             tasks.source("copa"),
             tasks.items("copa"),
+            searches.path,
+            searches.passages("web", "copa", "ab"),
+            searches.unfinished("cd"),
+            searches.texts(searches.unfinished("cd"), "ef"),
+            searches.shard(searches.unfinished("cd"), "web", "train_0_000"),
+            contaminated_items_path(run.evaluation, "copa"),
             layout.manifest_path(Path("/x")),
             layout.lease_path(Path("/x")),
             layout.stage_seconds_path(Path("/x"), "train"),
@@ -110,6 +118,12 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
         "/tasks/copa/train.parquet",
         "/tasks/copa/source.json",
         "/tasks/copa/items.parquet",
+        "/data/contamination",
+        "/data/contamination/web/copa-ab.parquet",
+        "/data/contamination/.search-cd",
+        "/data/contamination/.search-cd/texts-ef.parquet",
+        "/data/contamination/.search-cd/web/train_0_000.parquet",
+        "/run/evaluation/contamination/copa.parquet",
         "/x/manifest.json",
         "/x/.lease.json",
         "/x/.train.seconds.json",

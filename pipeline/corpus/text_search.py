@@ -1,0 +1,352 @@
+"""The search of all documents for n-grams of given texts, such as the questions of a task.
+
+Reads the shards that the manifest of `prepare` lists; writes, for each source and each set of texts,
+`data_dir/contamination/<source>/<name>-<key>.parquet` with the passages that were found. The key is
+a hash of the source's documents and of the texts, so nothing is searched twice: a new set is searched
+for alone, a new source is searched alone. The shards are the work items.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config.run_sections import Executor
+from pipeline.corpus.documents import (
+    check_files,
+    listed_shards,
+    naming_damaged_shard,
+    open_shard,
+    shard_footer,
+    texts_of_group,
+)
+from pipeline.corpus.ngram_index import NgramIndex, Passages
+from pipeline.errors import UserError
+from pipeline.store import versions
+from pipeline.store.contamination_files import SearchFolder
+from pipeline.store.files import file_record, fingerprint, temporary_path
+from pipeline.store.layout import DataFolder
+from pipeline.store.lease import Lease
+from pipeline.store.records import FileRecord, ListedFile, content_of
+from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
+
+TEXTS = pa.schema([("set", pa.int32()), ("text", pa.large_string())])
+FOUND = pa.schema(
+    [
+        ("text", pa.int64()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("document_bytes", pa.int64()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("grams", pa.int64()),
+    ]
+)
+"""Columns of the passages that were found; `FoundPassage` describes them."""
+FOUND_IN_SHARD = FOUND.insert(0, pa.field("set", pa.int32()))
+"""Columns of the passages in one shard: `set` is the set of the text."""
+
+
+@dataclass(frozen=True)
+class SearchedTexts:
+    """A set of texts to search for."""
+
+    name: str
+    """Name of the set, part of a file name."""
+    texts: tuple[str, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the texts in their order."""
+        return fingerprint(self.texts)
+
+
+class FoundPassage(TypedDict):
+    """A passage of a document that consists of n-grams of a text."""
+
+    text: int
+    """Number of the text in its set."""
+    shard: str
+    """Stem of the shard's name."""
+    row: int
+    """Row of the document in the shard."""
+    document_bytes: int
+    """Size of the document's text in UTF-8."""
+    start: int
+    """First byte of the passage in the document's text."""
+    end: int
+    """Byte after the last one of the passage."""
+    grams: int
+    """Number of different n-grams of the text in the passage."""
+
+
+class SearchedShard(TypedDict):
+    """Result of the work item of one shard."""
+
+    documents: int
+    text_bytes: int
+    passages: int
+    files: Mapping[str, FileRecord]
+    """Path below the folder of the search -> size and checksum."""
+
+
+@dataclass(frozen=True)
+class _SourceSearch:
+    """What is to be searched for in one source."""
+
+    source: str
+    shards: Mapping[str, ListedFile]
+    """Path below the folder of documents -> record."""
+    sets: tuple[SearchedTexts, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the sets of texts."""
+        return fingerprint([[texts.name, texts.fingerprint] for texts in self.sets])
+
+
+def search_documents(
+    data_dir: Path,
+    sources: Sequence[str],
+    sets: Sequence[SearchedTexts],
+    executor: Executor,
+    purpose: str,
+) -> None:
+    """Search the documents of sources, held-out ones too, for sets of texts, where not yet done.
+
+    `purpose`: the command, for others who find the folder in use. Raises DataError where documents
+    are missing or damaged, LeaseError where another command is searching or nothing can be written.
+    """
+    if not _missing_searches(data_dir, sources, sets):
+        return
+    folder = SearchFolder(data_dir)
+    with Lease(folder.path, purpose):
+        # Another command may have searched before this one got the lease.
+        missing = _missing_searches(data_dir, sources, sets)
+        if missing:
+            _search(data_dir, missing, executor)
+
+
+def bytes_to_search(data_dir: Path, sources: Sequence[str], sets: Sequence[SearchedTexts]) -> int:
+    """Return the size of the shards that `search_documents` would read, in bytes on the disk."""
+    return sum(
+        record["bytes"]
+        for search in _missing_searches(data_dir, sources, sets)
+        for record in search.shards.values()
+    )
+
+
+def found_passages(data_dir: Path, source: str, texts: SearchedTexts) -> list[FoundPassage]:
+    """Return the passages of a source's documents that hold n-grams of the texts.
+
+    Sorted by text, shard, row and place. Raises UserError where `search_documents` was not called.
+    """
+    path = _passages_file(data_dir, source, _shards_of(data_dir, source), texts)
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid):
+        raise UserError(
+            f"{path}: is missing or damaged. Delete it, then run `pipeline evaluate` again."
+        ) from None
+    return table.to_pylist()
+
+
+def _shards_of(data_dir: Path, source: str) -> dict[str, ListedFile]:
+    shards = listed_shards(DataFolder(data_dir).documents)
+    return {name: record for name, record in shards.items() if name.startswith(f"{source}/")}
+
+
+def _passages_file(
+    data_dir: Path, source: str, shards: Mapping[str, ListedFile], texts: SearchedTexts
+) -> Path:
+    documents = [[name, content_of(record)] for name, record in shards.items()]
+    key = fingerprint([versions.SEARCH, documents, texts.fingerprint])
+    return SearchFolder(data_dir).passages(source, texts.name, key)
+
+
+def _missing_searches(
+    data_dir: Path, sources: Sequence[str], sets: Sequence[SearchedTexts]
+) -> list[_SourceSearch]:
+    """Return the sources with the sets that have not been searched for there."""
+    missing: list[_SourceSearch] = []
+    for source in sources:
+        shards = _shards_of(data_dir, source)
+        waiting = tuple(
+            texts for texts in sets if not _passages_file(data_dir, source, shards, texts).is_file()
+        )
+        if waiting:
+            missing.append(_SourceSearch(source, shards, waiting))
+    return missing
+
+
+def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executor) -> None:
+    """Search every shard, then write the passages of each source and set into one file."""
+    # A folder for this very search: what is done of it is kept when it is interrupted.
+    documents_dir = DataFolder(data_dir).documents
+    folder = SearchFolder(data_dir)
+    key = fingerprint(
+        [
+            [search.source, search.key, [content_of(record) for record in search.shards.values()]]
+            for search in searches
+        ]
+    )
+    unfinished = folder.unfinished(key)
+    for other in folder.unfinished_searches():
+        if other != unfinished:
+            shutil.rmtree(other, ignore_errors=True)
+
+    # The texts lie in files, which each worker reads once.
+    tasks: list[Task] = []
+    for search in searches:
+        check_files(documents_dir, search.shards)
+        texts = SearchFolder.texts(unfinished, search.key)
+        _write_table(_table_of_texts(search.sets), texts)
+        tasks += _shard_tasks(documents_dir, unfinished, search, texts)
+    run_tasks(tasks, unfinished, executor, "search for the tasks' questions")
+
+    # Few documents hold a text that is searched for, so what was found is small.
+    for search in searches:
+        stems = [Path(name).stem for name in search.shards]
+        parts = [SearchFolder.shard(unfinished, search.source, stem) for stem in stems]
+        found = pa.concat_tables([FOUND_IN_SHARD.empty_table(), *map(pq.read_table, parts)])
+        for number, texts_of_set in enumerate(search.sets):
+            is_of_set = pc.call_function("equal", [found["set"], pa.scalar(number, pa.int32())])
+            of_set = found.filter(is_of_set).select(FOUND.names)
+            order = [(name, "ascending") for name in ("text", "shard", "row", "start")]
+            path = _passages_file(data_dir, search.source, search.shards, texts_of_set)
+            _write_table(of_set.sort_by(order), path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _table_of_texts(sets: Sequence[SearchedTexts]) -> pa.Table:
+    numbers = [number for number, texts in enumerate(sets) for _ in texts.texts]
+    every_text = [text for texts in sets for text in texts.texts]
+    return pa.table({"set": numbers, "text": every_text}, schema=TEXTS)
+
+
+def _shard_tasks(
+    documents_dir: Path, unfinished: Path, search: _SourceSearch, texts: Path
+) -> Iterator[Task]:
+    """Yield a work item for each shard of a source."""
+    for name, record in search.shards.items():
+        shard = documents_dir / name
+        output = SearchFolder.shard(unfinished, search.source, shard.stem)
+        yield Task(
+            name=f"{search.source}~{shard.stem}",
+            function=search_shard,
+            arguments={
+                "shard": shard,
+                "texts": texts,
+                "output": output,
+                "unfinished": unfinished,
+            },
+            fingerprint=fingerprint([versions.SEARCH, content_of(record), search.key]),
+            size=record["bytes"],
+        )
+
+
+def search_shard(shard: Path, texts: Path, output: Path, unfinished: Path) -> SearchedShard:
+    """Search one Parquet shard of documents; write the passages that hold a text to `output`.
+
+    `texts`: Parquet file of the texts to search for; `unfinished`: the folder of the search.
+    """
+    index = _index_of(texts)
+    groups = shard_footer(shard).num_row_groups
+    parts = [FOUND_IN_SHARD.empty_table()]
+    documents = 0
+    text_bytes = 0
+    with naming_damaged_shard(shard):
+        contents = map_ahead(lambda group: _read_group(shard, group), range(groups))
+        for group, content in enumerate(contents, 1):
+            found = index.ngrams.find(content)
+            parts.append(_table_of_passages(index, found, content, shard.stem, documents))
+            documents += len(content)
+            text_bytes += sum(map(len, content))
+            report_progress(group / groups, documents=documents, text_bytes=text_bytes)
+
+    # A shard without any passage has a file too.
+    found_in_shard = pa.concat_tables(parts)
+    _write_table(found_in_shard, output)
+    return {
+        "documents": documents,
+        "text_bytes": text_bytes,
+        "passages": found_in_shard.num_rows,
+        "files": {output.relative_to(unfinished).as_posix(): file_record(output)},
+    }
+
+
+@dataclass(frozen=True)
+class _TextsIndex:
+    """The index of several sets of texts."""
+
+    ngrams: NgramIndex
+    set: np.ndarray
+    """`(texts,) int32`: set of each text."""
+    number: np.ndarray
+    """`(texts,) int64`: number of each text in its set."""
+
+
+_index_lock = threading.Lock()
+"""Held while an index is built, so that the threads of a process build one together."""
+
+
+def _index_of(texts: Path) -> _TextsIndex:
+    """Return the index of a file of texts, built once in each process."""
+    with _index_lock:
+        return _build_index(texts)
+
+
+@lru_cache(maxsize=2)
+def _build_index(texts: Path) -> _TextsIndex:
+    table = pq.read_table(texts)
+    sets = table["set"].to_numpy()
+    first_of_set = np.searchsorted(sets, sets)
+    return _TextsIndex(
+        NgramIndex(text.as_py() for text in table["text"]),
+        sets,
+        np.arange(len(sets)) - first_of_set,
+    )
+
+
+def _read_group(shard: Path, group: int) -> list[memoryview]:
+    with open_shard(shard) as file:
+        return texts_of_group(file, group)
+
+
+def _table_of_passages(
+    index: _TextsIndex, found: Passages, documents: Sequence[memoryview], stem: str, first_row: int
+) -> pa.Table:
+    """Return what was found in a row group as rows of FOUND_IN_SHARD."""
+    sizes = np.array([len(document) for document in documents], np.int64)
+    return pa.table(
+        {
+            "set": index.set[found.text],
+            "text": index.number[found.text],
+            "shard": [stem] * len(found.text),
+            "row": found.document + first_row,
+            "document_bytes": sizes[found.document],
+            "start": found.start,
+            "end": found.end,
+            "grams": found.grams,
+        },
+        schema=FOUND_IN_SHARD,
+    )
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file, so that readers find the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
