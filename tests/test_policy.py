@@ -158,9 +158,9 @@ def test_who_imports_deepspeed() -> None:
 PARQUET_READERS = {
     "corpus/documents.py",
     "corpus/kinds/parquet_files.py",
-    "corpus/text_search.py",
+    "corpus/parquet_tables.py",
 }
-"""What reads documents, what reads raw files, and what keeps the passages that a search found."""
+"""What reads documents, what reads raw files, and what reads small files whole."""
 PARQUET_WRITERS = {"benchmarks/measure_tokenize.py"}
 
 

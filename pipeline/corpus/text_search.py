@@ -17,7 +17,6 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.config.run_sections import Executor
 from pipeline.corpus.documents import (
@@ -29,10 +28,10 @@ from pipeline.corpus.documents import (
     texts_of_group,
 )
 from pipeline.corpus.ngram_index import NgramIndex, Passages
-from pipeline.errors import UserError
+from pipeline.corpus.parquet_tables import read_parquet, write_parquet
 from pipeline.store import versions
 from pipeline.store.contamination_files import SearchFolder
-from pipeline.store.files import file_record, fingerprint, temporary_path
+from pipeline.store.files import file_record, fingerprint
 from pipeline.store.layout import DataFolder
 from pipeline.store.lease import Lease
 from pipeline.store.records import FileRecord, ListedFile, content_of
@@ -53,6 +52,8 @@ FOUND = pa.schema(
 """Columns of the passages that were found; `FoundPassage` describes them."""
 FOUND_IN_SHARD = FOUND.insert(0, pa.field("set", pa.int32()))
 """Columns of the passages in one shard: `set` is the set of the text."""
+SEARCH_AGAIN = "Run `pipeline evaluate` again."
+"""Remedy for a file of the search that is missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -147,16 +148,10 @@ def bytes_to_search(data_dir: Path, sources: Sequence[str], sets: Sequence[Searc
 def found_passages(data_dir: Path, source: str, texts: SearchedTexts) -> list[FoundPassage]:
     """Return the passages of a source's documents that hold n-grams of the texts.
 
-    Sorted by text, shard, row and place. Raises UserError where `search_documents` was not called.
+    Sorted by text, shard, row and place. Raises DataError where `search_documents` was not called.
     """
     path = _passages_file(data_dir, source, _shards_of(data_dir, source), texts)
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid):
-        raise UserError(
-            f"{path}: is missing or damaged. Delete it, then run `pipeline evaluate` again."
-        ) from None
-    return table.to_pylist()
+    return read_parquet(path, FOUND, f"Delete it. {SEARCH_AGAIN}").to_pylist()
 
 
 def _shards_of(data_dir: Path, source: str) -> dict[str, ListedFile]:
@@ -208,7 +203,7 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
     for search in searches:
         check_files(documents_dir, search.shards)
         texts = SearchFolder.texts(unfinished, search.key)
-        _write_table(_table_of_texts(search.sets), texts)
+        write_parquet(_table_of_texts(search.sets), texts)
         tasks += _shard_tasks(documents_dir, unfinished, search, texts)
     run_tasks(tasks, unfinished, executor, "search for the tasks' questions")
 
@@ -216,13 +211,18 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
     for search in searches:
         stems = [Path(name).stem for name in search.shards]
         parts = [SearchFolder.shard(unfinished, search.source, stem) for stem in stems]
-        found = pa.concat_tables([FOUND_IN_SHARD.empty_table(), *map(pq.read_table, parts)])
+        found = pa.concat_tables(
+            [
+                FOUND_IN_SHARD.empty_table(),
+                *(read_parquet(part, FOUND_IN_SHARD, SEARCH_AGAIN) for part in parts),
+            ]
+        )
         for number, texts_of_set in enumerate(search.sets):
             is_of_set = pc.call_function("equal", [found["set"], pa.scalar(number, pa.int32())])
             of_set = found.filter(is_of_set).select(FOUND.names)
             order = [(name, "ascending") for name in ("text", "shard", "row", "start")]
             path = _passages_file(data_dir, search.source, search.shards, texts_of_set)
-            _write_table(of_set.sort_by(order), path)
+            write_parquet(of_set.sort_by(order), path)
     shutil.rmtree(unfinished, ignore_errors=True)
 
 
@@ -274,7 +274,7 @@ def search_shard(shard: Path, texts: Path, output: Path, unfinished: Path) -> Se
 
     # A shard without any passage has a file too.
     found_in_shard = pa.concat_tables(parts)
-    _write_table(found_in_shard, output)
+    write_parquet(found_in_shard, output)
     return {
         "documents": documents,
         "text_bytes": text_bytes,
@@ -306,7 +306,7 @@ def _index_of(texts: Path) -> _TextsIndex:
 
 @lru_cache(maxsize=2)
 def _build_index(texts: Path) -> _TextsIndex:
-    table = pq.read_table(texts)
+    table = read_parquet(texts, TEXTS, SEARCH_AGAIN)
     sets = table["set"].to_numpy()
     first_of_set = np.searchsorted(sets, sets)
     return _TextsIndex(
@@ -339,14 +339,3 @@ def _table_of_passages(
         },
         schema=FOUND_IN_SHARD,
     )
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    """Write a Parquet file, so that readers find the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(path)
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

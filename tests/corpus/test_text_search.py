@@ -21,7 +21,7 @@ from pipeline.corpus.text_search import (
     found_passages,
     search_documents,
 )
-from pipeline.errors import DataError, TasksFailed, UserError
+from pipeline.errors import DataError, TasksFailed
 from pipeline.store.layout import DataFolder
 
 ALONE = Executor(workers=1)
@@ -153,7 +153,7 @@ def test_an_interrupted_search_continues_where_it_was(tmp_path: Path) -> None:
     content = spoil(second)
     with pytest.raises(TasksFailed, match=second.name):
         search(tmp_path, [riddles])
-    with pytest.raises(UserError, match="is missing"):
+    with pytest.raises(DataError, match="is missing"):
         found_passages(tmp_path, "web", riddles)
     spoil(first)
     second.write_bytes(content)
@@ -181,8 +181,7 @@ def test_shards_workers_and_order_change_nothing(tmp_path: Path, workers: int) -
     corpus(tmp_path / "one")
     search(tmp_path / "one", sets())
     corpus(tmp_path / "other", documents=3)
-    for texts in reversed(sets()):
-        search(tmp_path / "other", [texts], Executor(workers=workers))
+    search(tmp_path / "other", sets()[::-1], Executor(workers=workers))
     found = found_texts(tmp_path / "one")
     assert len(found) == 6
     assert found_texts(tmp_path / "other") == found

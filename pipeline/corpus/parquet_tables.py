@@ -1,0 +1,34 @@
+"""Small Parquet files that are read and written whole; documents have readers of their own."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError
+from pipeline.store.files import temporary_path
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a file so that readers find the old file, the whole new one or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_parquet(path: Path, schema: pa.Schema, remedy: str) -> pa.Table:
+    """Return the columns of `schema` of a file.
+
+    Raises DataError, which ends with `remedy`, where it is missing, damaged or of other columns.
+    """
+    try:
+        return pq.read_table(path, columns=schema.names).select(schema.names).cast(schema)
+    except FileNotFoundError:
+        raise DataError(f"{path}: is missing. {remedy}") from None
+    except (OSError, ValueError, KeyError) as error:
+        problem = str(error).splitlines()[0]
+        raise DataError(f"{path}: is damaged ({problem}). {remedy}") from None
