@@ -123,8 +123,8 @@ def trace_document(run: TracedRun, key: str) -> TracedDocuments:
         documents.append(
             {
                 "id": identity,
-                **_origin(run, source, shard, int(row)),
-                **_use_of_document(run, source, shard, int(row)),
+                **document_origin(run, source, shard, int(row)),
+                **document_use(run, source, shard, int(row)),
             }
         )
     return {
@@ -134,8 +134,13 @@ def trace_document(run: TracedRun, key: str) -> TracedDocuments:
     }
 
 
-def _use_of_document(run: TracedRun, source: str, shard: str, row: int) -> DocumentUse:
-    """Return when the run reads a document, in the order of training."""
+def document_use(
+    run: TracedRun, source: str, shard: str, row: int, part: tuple[int, int] | None = None
+) -> DocumentUse:
+    """Return when the run reads a document, in the order of training.
+
+    `part`: only times that read one of the document's tokens `[first, end)`.
+    """
     if shard.startswith("validation_"):
         return {"held_out": True, "tokens": None, "times": []}
     index = run.data.order.names.index(source)
@@ -145,10 +150,12 @@ def _use_of_document(run: TracedRun, source: str, shard: str, row: int) -> Docum
 
     # The rows of the source that the document's tokens lie in.
     first, end = tokens
+    if part is None:
+        part = (0, end - first)
     rows_of_source = run.data.sources[index].rows
     rows = np.zeros(0, np.int64)
     if rows_of_source.count:
-        rows = rows_of_source.overlapping(first, end)
+        rows = rows_of_source.overlapping(first + part[0], first + part[1])
 
     # The step that consumes each of these rows, in every epoch of the run.
     plan = run.config.step_plan
@@ -244,7 +251,8 @@ def _add_origins(run: TracedRun, rows: list[TracedRow]) -> None:
             part["origin_row"] = origin["origin_row"]
 
 
-def _origin(run: TracedRun, source: str, shard: str, row: int) -> DocumentOrigin:
+def document_origin(run: TracedRun, source: str, shard: str, row: int) -> DocumentOrigin:
+    """Return where a document came from. Raises DataError where its shard is gone."""
     return next(_origins(run, source, shard, [row]))
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
@@ -77,6 +79,11 @@ class TracedRun:
     def pieces(self) -> Pieces:
         """The tokenizer's vocabulary."""
         return load_pieces(data_folder(self.config).tokenizer / TOKENIZER_JSON)
+
+    @cached_property
+    def piece_bytes(self) -> np.ndarray:
+        """Bytes of text that each id stands for, `(ids,) int64`."""
+        return np.array([len(piece) for piece in self.pieces.of_id], np.int64)
 
     def positions(self, step: int) -> range:
         """Return the positions of the run that a step consumes."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from begun_run import begin_run
 from helpers import run_stages
 from ranks import run_ranks
 
@@ -15,10 +16,9 @@ from pipeline.config.run_file import dump, load
 from pipeline.corpus import groups
 from pipeline.corpus.documents import iterate_texts, read_documents, shard_paths
 from pipeline.errors import DataError, UserError
-from pipeline.sampling.outlook import look_ahead
 from pipeline.sampling.pack import pack
 from pipeline.sampling.trace import trace_document, trace_step
-from pipeline.sampling.traced_run import TracedRun, open_run, read_run
+from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.files import read_json, write_json
 from pipeline.training import resume
 
@@ -36,22 +36,6 @@ DATA = {
     ],
     "many epochs": ["data.mixture={prose: 0, sums: 1}", "train.train_tokens=51200"],
 }
-
-
-def begin(run_file: Path, overrides: list[str], completed: int = 12) -> TracedRun:
-    """Leave what `train` would after some steps on 2 ranks, and open it."""
-    config = load(run_file, overrides)
-    if config.data.packing == "best-fit":
-        pack(config)
-    look_ahead(config)
-    run_dir = config.paths.run_dir
-    run_dir.mkdir(exist_ok=True)
-    (run_dir / "config.yaml").write_text(dump(config))
-    (run_dir / "metrics.jsonl").write_text(
-        "".join(json.dumps({"step": s, "loss": 1}) + "\n" for s in range(1, completed + 1))
-    )
-    (run_dir / "events.jsonl").write_text('{"event": "start", "step": 0, "ranks": 2}\n')
-    return read_run(open_run(run_dir, []))
 
 
 def add_text(run_file: Path, change: str) -> None:
@@ -78,7 +62,7 @@ def test_a_run_is_traced_as_before_after_text_was_added(
 ) -> None:
     monkeypatch.setattr(groups, "GROUP_BYTES", 1)  # a file is a shard, as large ones are
     run_file = make_run()
-    run = begin(run_file, [f"data.packing={packing}"])
+    run = begin_run(run_file, [f"data.packing={packing}"])
     resume.record_run(run.config)
     identity = trace_step(run, 5)["rows"][0]["documents"][0]["id"]
     before = [trace_step(run, 5), trace_document(run, identity)]
@@ -102,7 +86,7 @@ def test_a_run_is_traced_as_before_after_text_was_added(
 def test_a_run_whose_tokens_are_gone_is_not_traced_and_they_are_named(
     make_run: MakeRun, damage: str
 ) -> None:
-    run = begin(make_run(), [])
+    run = begin_run(make_run(), [])
     resume.record_run(run.config)
     tokens = run.config.paths.data_dir / "tokens"
     manifest = read_json(tokens / "manifest.json")
@@ -126,7 +110,7 @@ def test_a_run_whose_tokens_are_gone_is_not_traced_and_they_are_named(
 
 @pytest.mark.parametrize("overrides", DATA.values(), ids=DATA.keys())
 def test_both_ways_agree_over_a_whole_run(make_run: MakeRun, overrides: list[str]) -> None:
-    run = begin(make_run(), overrides)
+    run = begin_run(make_run(), overrides)
     config = run.config
     seen: dict[str, list[tuple[int, int, int, int]]] = {}
     for step in range(1, config.total_steps + 1):
@@ -150,7 +134,7 @@ def test_both_ways_agree_over_a_whole_run(make_run: MakeRun, overrides: list[str
 
 
 def test_a_step_names_the_documents_whose_text_its_rows_hold(make_run: MakeRun) -> None:
-    run = begin(make_run(), [])
+    run = begin_run(make_run(), [])
     documents = run.config.paths.data_dir / "documents"
     for row in trace_step(run, 3)["rows"]:
         ids = run.data.read([2 * 8 + row["row"]])
@@ -169,7 +153,7 @@ def test_a_step_names_the_documents_whose_text_its_rows_hold(make_run: MakeRun) 
 def test_ranks_and_rows_narrow_a_step_down(make_run: MakeRun) -> None:
     """Batches of 8 in micro-batches of 2 on 2 ranks: rank 0 has rows 0 1 4 5, rank 1 rows 2 3 6
     7."""
-    run = begin(make_run(), [])
+    run = begin_run(make_run(), [])
     assert [row["row"] for row in trace_step(run, 1, rank=1)["rows"]] == [2, 3, 6, 7]
     (only,) = trace_step(run, 1, row=6)["rows"]
     assert (only["row"], only["rank"]) == (6, 1)
@@ -184,7 +168,7 @@ def test_ranks_and_rows_narrow_a_step_down(make_run: MakeRun) -> None:
 
 
 def test_what_is_held_out_has_no_weight_or_is_unknown(make_run: MakeRun) -> None:
-    run = begin(make_run(), ["data.mixture={prose: 1, sums: 0}"])
+    run = begin_run(make_run(), ["data.mixture={prose: 1, sums: 0}"])
     documents = run.config.paths.data_dir / "documents"
     held_out = next(iterate_texts(documents, "prose", "validation"))[0]
     (found,) = trace_document(run, held_out)["documents"]
@@ -200,7 +184,7 @@ def test_what_is_held_out_has_no_weight_or_is_unknown(make_run: MakeRun) -> None
 
 def test_skipped_samples_are_honoured(make_run: MakeRun) -> None:
     run_file = make_run()
-    plain = begin(run_file, [])
+    plain = begin_run(run_file, [])
     write_json(
         plain.config.paths.run_dir / "checkpoints" / "step_00000010" / "manifest.json",
         {"state": {"step": 10, "tokens": 2560, "skipped": [[16, 24]]}},
@@ -256,7 +240,7 @@ def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
     from pipeline.cli.trace_view import show_trace
 
     run_file = make_run()
-    run = begin(run_file, [])
+    run = begin_run(run_file, [])
     nothing = {
         "step": None,
         "document": None,
