@@ -1,0 +1,117 @@
+"""The questions of a public task as texts, without what all of them have in common.
+
+Reads `items.parquet` of the task in `evaluation.tasks_dir`.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import TypedDict
+
+import pyarrow as pa
+
+from pipeline.corpus.folded_words import words_of
+from pipeline.corpus.parquet_tables import read_parquet
+from pipeline.corpus.text_search import SearchedTexts
+from pipeline.errors import UserError
+from pipeline.logs import counted_noun
+from pipeline.store.tasks_folder import TasksFolder
+
+FEWEST_TO_COMPARE = 10
+"""Questions below which what they have in common may be theirs, and is not taken for a template."""
+ITEMS = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("hash", pa.string()),
+        ("prompt", pa.large_string()),
+        ("answers", pa.list_(pa.large_string())),
+        ("right", pa.list_(pa.int32())),
+    ]
+)
+"""Columns of `items.parquet`; `TaskItem` describes them."""
+
+
+class TaskItem(TypedDict):
+    """A row of `items.parquet`: one scored question."""
+
+    id: int
+    hash: str
+    """lm-eval's hash of the question's row."""
+    prompt: str
+    """Text before the answer, without examples."""
+    answers: list[str]
+    """Answers as they are scored, with the delimiter before them."""
+    right: list[int]
+    """Positions of the right answers."""
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """The questions of a task."""
+
+    task: str
+    items: Sequence[TaskItem]
+
+    @cached_property
+    def words(self) -> list[list[str]]:
+        """The words of each question and of its right answer, as documents are searched for them.
+
+        Words at the beginning or the end of all prompts, such as `Question:` and `Answer:`, are the
+        task's template, not the question's text, and are left out.
+        """
+        prompts = [words_of(item["prompt"]) for item in self.items]
+        before = 0
+        after = 0
+        if len(prompts) >= FEWEST_TO_COMPARE:
+            before = _common_beginning(prompts)
+            after = _common_beginning([prompt[before:][::-1] for prompt in prompts])
+        return [
+            [*prompt[before : len(prompt) - after], *words_of(_right_answer(item))]
+            for prompt, item in zip(prompts, self.items, strict=True)
+        ]
+
+    @cached_property
+    def searched(self) -> SearchedTexts:
+        """The texts to search documents for."""
+        return SearchedTexts(self.task, tuple(" ".join(words) for words in self.words))
+
+
+def read_task_items(tasks_dir: Path, task: str) -> TaskItems:
+    """Read the questions of a task.
+
+    Raises UserError for a task that is not in the folder, DataError for a damaged file.
+    """
+    folder = TasksFolder(tasks_dir)
+    path = folder.items(task)
+    if not path.is_file():
+        raise UserError(_not_there(folder, task))
+    remedy = f"Delete {path.parent}, then run `pipeline tasks fetch {task}` again."
+    table = read_parquet(path, ITEMS, remedy)
+    return TaskItems(task, table.to_pylist())
+
+
+def _not_there(folder: TasksFolder, task: str) -> str:
+    """Return the message for a task whose questions are not in the folder."""
+    names = [name for name in folder.names() if folder.items(name).is_file()]
+    close = difflib.get_close_matches(task, names, n=3)
+    message = f"{task}: its questions are not in {folder.path}, which has those of "
+    message += counted_noun(len(names), "task")
+    if close:
+        message += f" (close to it: {', '.join(close)})"
+    return f"{message}. `pipeline tasks fetch {task}` brings those of a public task."
+
+
+def _common_beginning(lists: Sequence[Sequence[str]]) -> int:
+    """Return the number of words with which all lists begin."""
+    together = zip(*lists, strict=False)
+    return sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, together))
+
+
+def _right_answer(item: TaskItem) -> str:
+    """Return the first right answer; "" for a question without a known one."""
+    if not item["right"]:
+        return ""
+    return item["answers"][item["right"][0]]

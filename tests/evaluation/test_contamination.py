@@ -1,0 +1,233 @@
+"""Which questions a run has read: at which step, in which document, against a walk over all steps."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from begun_run import begin_run
+from training_data import tokenize_texts
+
+from pipeline.config.run_sections import Executor
+from pipeline.corpus.documents import iterate_texts
+from pipeline.corpus.folded_words import words_of
+from pipeline.errors import DataError, UserError
+from pipeline.evaluation.contamination import (
+    ItemReading,
+    contaminated_items,
+    item_passages,
+    read_items_of_run,
+    search_for_tasks,
+    stored_items,
+    write_read_items,
+)
+from pipeline.evaluation.task_items import ITEMS, TaskItems, read_task_items
+from pipeline.sampling.trace import trace_step
+from pipeline.sampling.traced_run import TracedRun
+
+PLANTED = 60
+"""Questions that a document of `prose` holds; one in each of its first documents."""
+WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in ("ll", "mp", "nd", "st")]
+
+
+def question(number: int) -> tuple[str, str]:
+    """Return a question and its answer, in words that follow each other in no other question."""
+    source = random.Random(number)
+    words = source.sample(WORDS, 16 if number % 4 else 10)
+    return f"Question: What of {' '.join(words[:-2])}?\nAnswer:", f" {' '.join(words[-2:])}"
+
+
+def planted(number: int) -> str:
+    """Return the text of a question, some in other case, spacing and punctuation."""
+    prompt, answer = question(number)
+    core = prompt.removeprefix("Question: What of ").removesuffix("\nAnswer:")
+    if number % 3 == 1:
+        return f"{core.upper()}{answer}"
+    if number % 3 == 2:
+        return f"({core.replace(' ', '  -- ')}){answer.replace(' ', ' ... ')}"
+    return f"{core}{answer}"
+
+
+def write_items(tasks_dir: Path, task: str, items: Sequence[tuple[str, str]]) -> TaskItems:
+    rows = [
+        {
+            "id": number,
+            "hash": f"hash{number}",
+            "prompt": prompt,
+            "answers": [" something else", answer],
+            "right": [1],
+        }
+        for number, (prompt, answer) in enumerate(items)
+    ]
+    (tasks_dir / task).mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=ITEMS), tasks_dir / task / "items.parquet")
+    (tasks_dir / task / "source.json").write_text("{}")
+    return read_task_items(tasks_dir, task)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a tokenized corpus: question i stands in document i of `prose`."""
+    folder = tmp_path_factory.mktemp("contaminated")
+    source = random.Random(0)
+    prose = [
+        " ".join(source.choices(WORDS, k=20)) + f". {planted(number)} " + source.choice(WORDS)
+        for number in range(PLANTED)
+    ]
+    sums = [
+        f"{number} and {number} make {2 * number}, which is no question" for number in range(60)
+    ]
+    tokenize_texts(folder, prose, sums)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def task(folder: Path) -> TaskItems:
+    """Return a task of the planted questions, then one that no document holds and a short one."""
+    items = [question(number) for number in range(PLANTED)]
+    items += [("Question: What of kell nobody has ever written it down here?\nAnswer:", " no one")]
+    items += [("Question: What of dull?\nAnswer:", " nothing")]
+    return write_items(folder / "tasks", "riddles", items)
+
+
+def begin(folder: Path, name: str, *overrides: str) -> TracedRun:
+    return begin_run(folder / "run.yaml", [f"paths.run_dir={folder / name}", *overrides])
+
+
+def read_by_walking(run: TracedRun, task: TaskItems) -> dict[int, tuple[int, str]]:
+    """Return the first step that reads each question, and the document, by reading all steps."""
+    # Where each question stands in its document, in bytes.
+    documents = run.config.paths.data_dir / "documents"
+    places: dict[str, tuple[int, int, int]] = {}
+    for identity, text in iterate_texts(documents, "prose", "train"):
+        for number in range(PLANTED):
+            start = text.find(planted(number))
+            if start >= 0:
+                places[identity] = (number, start, start + len(planted(number)))
+
+    # Which bytes of a document each step reads.
+    first_reads: dict[int, tuple[int, str]] = {}
+    for step in range(1, run.config.total_steps + 1):
+        for row in trace_step(run, step)["rows"]:
+            for part in row["documents"]:
+                number, start, end = places.get(part["id"], (-1, 0, 0))
+                if number < 0 or number in first_reads:
+                    continue
+                begin, stop = run.documents[0].find(part["shard"], part["row"]) or (0, 0)
+                ids = run.data.sources[0].stream.read(begin, stop - begin).tolist()
+                byte_ends = [
+                    sum(len(run.pieces.of_id[i]) for i in ids[: token + 1])
+                    for token in range(len(ids))
+                ]
+                byte_starts = [0, *byte_ends[:-1]]
+                tokens = range(part["first"], part["end"])
+                if any(byte_starts[t] < end and byte_ends[t] > start for t in tokens):
+                    first_reads[number] = (step, part["id"])
+    return first_reads
+
+
+@pytest.mark.parametrize("packing", ["concatenate", "best-fit"])
+def test_a_question_is_dirty_from_the_step_that_read_it(
+    folder: Path, task: TaskItems, packing: str
+) -> None:
+    run = begin(folder, packing, f"data.packing={packing}", "train.train_tokens=3072")
+    search_for_tasks(run.config, [task], Executor(workers=1), "pytest")
+    items = read_items_of_run(run, task)
+    expected = read_by_walking(run, task)
+    assert 10 < len(expected) < PLANTED - 10
+    assert {
+        item.id: (item.first_step, item.document) for item in items if item.first_step
+    } == expected
+    last = run.config.total_steps
+    for step in (0, 3, last):
+        states = contaminated_items(run, task, step)
+        assert {number for number, state in states.items() if state == "dirty"} == {
+            number for number, (first, _) in expected.items() if first <= step
+        }
+        assert (states[PLANTED], states[PLANTED + 1]) == ("clean", "too short")
+
+
+def test_held_out_documents_do_not_count(folder: Path, task: TaskItems) -> None:
+    run = begin(folder, "held_out", "train.train_tokens=51200")
+    search_for_tasks(run.config, [task], Executor(workers=1), "pytest")
+    items = read_items_of_run(run, task)
+    documents = run.config.paths.data_dir / "documents"
+    held_out = {
+        number
+        for _, text in iterate_texts(documents, "prose", "validation")
+        for number in range(PLANTED)
+        if planted(number) in text
+    }
+    assert held_out
+    # The run has read every training document.
+    for item in items[:PLANTED]:
+        is_held_out = item.id in held_out
+        assert (item.documents, item.held_out) == (int(not is_held_out), int(is_held_out))
+        assert item.state_at(10**6) == ("clean" if is_held_out else "dirty")
+    assert items[PLANTED].documents == items[PLANTED].held_out == 0
+
+
+def test_a_source_that_is_not_trained_on_makes_nothing_dirty(folder: Path, task: TaskItems) -> None:
+    run = begin(folder, "without", "data.mixture={prose: 0, sums: 1}")
+    search_for_tasks(run.config, [task], Executor(workers=1), "pytest")
+    items = read_items_of_run(run, task)
+    assert sum(item.documents for item in items) > 30
+    assert {item.first_step for item in items} == {None}
+
+
+def test_passages_hold_the_question(folder: Path, task: TaskItems) -> None:
+    run = begin(folder, "passages")
+    search_for_tasks(run.config, [task], Executor(workers=1), "pytest")
+    passages = item_passages(run.config, task.searched)
+    assert len(passages) == PLANTED
+    documents = run.config.paths.data_dir / "documents"
+    texts = {
+        identity: text
+        for split in ("train", "validation")
+        for identity, text in iterate_texts(documents, "prose", split)
+    }
+    for passage in passages:
+        start, end = passage.found["start"], passage.found["end"]
+        content = texts[passage.document].encode()[start:end].decode()
+        assert words_of(content) == task.words[passage.found["text"]]
+
+
+def test_what_all_prompts_have_in_common_is_not_searched_for(folder: Path, tmp_path: Path) -> None:
+    items = [question(number) for number in range(12)]
+    task = write_items(tmp_path, "twelve", items)
+    for (prompt, answer), words in zip(items, task.words, strict=True):
+        core = prompt.removeprefix("Question: What of ").removesuffix("\nAnswer:")
+        assert words == words_of(core + answer)
+    # Few questions may have a word in common by accident.
+    few = write_items(tmp_path, "few", items[:2])
+    assert few.words[0] == words_of("".join(items[0]))
+    # Prompts that are all the same leave the answers.
+    same = write_items(tmp_path, "same", [("Go on:", f" word{number}") for number in range(12)])
+    assert same.words == [[f"word{number}"] for number in range(12)]
+
+
+def test_the_file_of_a_run_is_read_back(tmp_path: Path) -> None:
+    items = [
+        ItemReading(0, "a", 20, 2, 0, 17, "web/train_0_000/3"),
+        ItemReading(1, "b", 7, 0, 1, None, None),
+    ]
+    assert stored_items(tmp_path, "riddles") is None
+    write_read_items(tmp_path, "riddles", items)
+    assert stored_items(tmp_path, "riddles") == items
+    assert [item.state_at(17) for item in items] == ["dirty", "too short"]
+    assert items[0].state_at(16) == "clean"
+    path = tmp_path / "evaluation" / "contamination" / "riddles.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"riddles\.parquet: is damaged .*`pipeline evaluate`"):
+        stored_items(tmp_path, "riddles")
+
+
+def test_unknown_tasks_and_damaged_questions_are_refused(tmp_path: Path) -> None:
+    write_items(tmp_path, "hellaswag", [question(1)])
+    with pytest.raises(UserError, match=r"close to it: hellaswag.*pipeline tasks fetch hellaswg"):
+        read_task_items(tmp_path, "hellaswg")
+    (tmp_path / "hellaswag" / "items.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="pipeline tasks fetch hellaswag"):
+        read_task_items(tmp_path, "hellaswag")
