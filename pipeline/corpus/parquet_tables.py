@@ -1,11 +1,12 @@
 """Small Parquet files that are read and written whole; documents have readers of their own."""
 
+import io
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, one_line
 from pipeline.store.files import temporary_path
 
 
@@ -32,3 +33,14 @@ def read_parquet(path: Path, schema: pa.Schema, remedy: str) -> pa.Table:
     except (OSError, ValueError, KeyError) as error:
         problem = str(error).splitlines()[0]
         raise DataError(f"{path}: is damaged ({problem}). {remedy}") from None
+
+
+def table_of_bytes(content: bytes, path: Path, remedy: str) -> pa.Table:
+    """Return the table in the bytes of a file, all its columns.
+
+    Raises DataError, which ends with `remedy`, where they are no Parquet file.
+    """
+    try:
+        return pq.read_table(io.BytesIO(content))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: is damaged ({one_line(error)}). {remedy}") from None

@@ -1,0 +1,106 @@
+"""The content of `items.parquet`: each scored question as lm-eval asks it without examples.
+
+Other programs of this package read these texts, such as the search for questions in the training
+data. Imports lm-eval.
+"""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+from lm_eval.utils import handle_non_serializable, hash_string
+
+from pipeline.evaluation.task_data.stored_tasks import StoredTask
+from pipeline.logs import progress
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("hash", pa.string()),
+        ("prompt", pa.large_string()),
+        ("answers", pa.list_(pa.large_string())),
+        ("right", pa.list_(pa.int32())),
+    ]
+)
+"""`id`: position in the scored split. `hash`: lm-eval's `doc_hash`. `prompt`: text before the answer;
+where each answer has its own text before it (Winogrande), the text that all have in common is empty
+and `answers` hold the whole. `answers`: texts as scored, with their delimiter; the right text alone
+where the model writes. `right`: positions of the right answers."""
+
+
+def items_of(task: StoredTask) -> pa.Table:
+    """Return a row of SCHEMA for each question of the split that is scored."""
+    documents = task.eval_docs
+    rows: list[dict[str, Any]] = []
+    with progress(f"{task.task_name}: texts of questions", len(documents), "questions") as update:
+        for position, document in enumerate(documents):
+            assert isinstance(document, dict)
+            rows.append({"id": position, **item_of(task, document)})
+            update(position + 1, "")
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def item_of(task: StoredTask, document: dict[str, Any]) -> dict[str, Any]:
+    """Return a question as `items.parquet` holds it, without its position."""
+    context = task.fewshot_context(document, 0, gen_prefix=task.doc_to_prefix(document))
+    requests = task.construct_requests(
+        doc=document, ctx=context, metadata=(task.task_name, 0, task.config.repeats)
+    )
+    if not isinstance(requests, list):
+        requests = [requests]
+    arguments = [request.arguments for request in requests]
+    right = right_answers(task, document)
+    prompt = ""
+    if task.OUTPUT_TYPE == "generate_until":
+        prompt = str(context)
+        answers = right_texts(task, document)[:1]
+        right = [0]
+    elif task.OUTPUT_TYPE == "loglikelihood_rolling":
+        answers = [str(arguments[0][0])]
+        right = [0]
+    else:
+        # What follows the answers repeats them without the question (acc_mutual_info).
+        if task.OUTPUT_TYPE == "multiple_choice":
+            arguments = arguments[: len(task.doc_to_choice(document))]
+        if isinstance(context, str):
+            prompt = context
+            answers = [str(answer) for _, answer in arguments]
+        else:
+            answers = [f"{before}{answer}" for before, answer in arguments]
+    return {
+        "hash": document_hash(document),
+        "prompt": prompt,
+        "answers": answers,
+        "right": right,
+    }
+
+
+def right_answers(task: StoredTask, document: dict[str, Any]) -> list[int]:
+    """Return the positions of the right answers, as lm-eval counts them; 0 without choices."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return [0]
+    right = task.doc_to_target(document)
+    if task.multiple_input:
+        right = task.doc_to_text(document)
+    if isinstance(right, str):
+        right = task.doc_to_choice(document).index(right)
+    if isinstance(right, int):
+        return [right]
+    assert isinstance(right, list)
+    return sorted({int(position) for position in right})
+
+
+def right_texts(task: StoredTask, document: dict[str, Any]) -> list[str]:
+    """Return the right texts of a question that the model answers by writing."""
+    right = task.doc_to_target(document)
+    if task.config.doc_to_choice is not None and isinstance(right, int):
+        right = task.doc_to_choice(document)[right]
+    if isinstance(right, list):
+        return [str(text) for text in right]
+    return [str(right)]
+
+
+def document_hash(document: dict[str, Any]) -> str:
+    """Return lm-eval's `doc_hash` of a question. Source: `lm_eval/evaluator.py`."""
+    text = json.dumps(document, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return hash_string(text)

