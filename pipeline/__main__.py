@@ -107,12 +107,19 @@ def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its run file.")],
     overrides: Overrides = None,
     *,
-    # The question, which is one of these two.
+    # The question, which is one of these three.
     step: Annotated[
         int | None, typer.Option(help="List the documents of this step.", metavar="N")
     ] = None,
     document: Annotated[
         str | None, typer.Option(help="List the steps that read this document.", metavar="ID|URL")
+    ] = None,
+    item: Annotated[
+        str | None,
+        typer.Option(
+            help="List the documents that hold a task's question, and the steps that read them.",
+            metavar="TASK/ID",
+        ),
     ] = None,
     # The part of the answer that is printed.
     rank: Annotated[
@@ -126,7 +133,7 @@ def trace(
     ] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show which documents made a step, or which steps saw a document; also while training."""
+    """Show the documents of a step, or the steps that read a document or a task's question."""
     from pipeline.cli.trace_view import show_trace
 
     show_trace(
@@ -134,6 +141,7 @@ def trace(
         overrides or [],
         step=step,
         document=document,
+        item=item,
         rank=rank,
         row=row,
         limit=limit,

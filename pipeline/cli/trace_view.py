@@ -1,18 +1,18 @@
-"""What `pipeline trace` prints: the documents of a step, or the steps that saw a document.
+"""What `pipeline trace` prints: the documents of a step, the steps that read a document or question.
 
 All text from documents passes `visible`, so that none of it can control the terminal.
 """
 
-import json
 from pathlib import Path
 
+from pipeline.cli.item_view import print_item
+from pipeline.cli.trace_lines import cut_short, note_rest, print_origin, print_time
 from pipeline.errors import UserError
-from pipeline.logs import console, note, print_json, visible
+from pipeline.evaluation.item_trace import trace_item
+from pipeline.logs import console, print_json, visible
 from pipeline.sampling.trace import trace_document, trace_step
 from pipeline.sampling.trace_records import (
     ComparedChecksum,
-    DocumentOrigin,
-    TimeSeen,
     TracedDocument,
     TracedDocuments,
     TracedRow,
@@ -22,8 +22,6 @@ from pipeline.sampling.traced_run import open_run, read_run
 
 EXCERPT_CHARACTERS = 160
 """Longer excerpts are cut."""
-META_CHARACTERS = 160
-"""Longer meta is cut."""
 
 
 def show_trace(
@@ -32,24 +30,26 @@ def show_trace(
     *,
     step: int | None,
     document: str | None,
+    item: str | None,
     rank: int | None,
     row: int | None,
     limit: int,
     as_json: bool,
 ) -> None:
-    """Print the documents of a step, or the steps of a document.
+    """Print the documents of a step, or the steps that read a document or a task's question.
 
-    `limit`: largest number of rows or times to print, 0 for all. Raises UserError unless exactly one
-    of `step` and `document` is given, and for options of the other one.
+    `limit`: largest number of rows, times or documents to print, 0 for all. Raises UserError unless
+    exactly one of `step`, `document` and `item` is given, and for options of another one.
     """
     # The question.
-    if (step is None) == (document is None):
+    if sum(option is not None for option in (step, document, item)) != 1:
         raise UserError(
             "give one option: --step N lists the documents of a step, --document ID the steps that "
-            "read a document"
+            "read a document, --item TASK/ID the documents that hold a task's question and the "
+            "steps that read them"
         )
-    if document is not None and (rank is not None or row is not None):
-        raise UserError("--rank and --row narrow down --step; they do not go with --document")
+    if step is None and (rank is not None or row is not None):
+        raise UserError("--rank and --row narrow down --step; they do not go with other options")
 
     # The answer. JSON is never cut.
     traced = read_run(open_run(run, overrides))
@@ -62,6 +62,12 @@ def show_trace(
             print_json(traced_step)
         else:
             _print_step(traced_step, limit)
+    elif item is not None:
+        traced_item = trace_item(traced, item)
+        if as_json:
+            print_json(traced_item)
+        else:
+            print_item(traced_item, limit)
     else:
         traced_documents = trace_document(traced, document or "")
         if as_json:
@@ -85,7 +91,7 @@ def _print_step(step: TracedStep, limit: int) -> None:
     # Its rows, each with its documents.
     for row in step["rows"]:
         _print_row(row)
-    _note_rest(step["row_count"], limit, "rows")
+    note_rest(step["row_count"], limit, "rows")
 
 
 def _print_checksum(data: ComparedChecksum) -> None:
@@ -109,18 +115,18 @@ def _print_row(row: TracedRow) -> None:
         console.print(
             f"  {part['id']}  tokens {part['first']:,} to {part['end']:,} of {part['tokens']:,}"
         )
-        _print_origin(part)
-        console.print(f"    {_cut(visible(part['excerpt']), EXCERPT_CHARACTERS)}", style="dim")
+        print_origin(part)
+        console.print(f"    {cut_short(visible(part['excerpt']), EXCERPT_CHARACTERS)}", style="dim")
 
 
 def _print_documents(answer: TracedDocuments, limit: int) -> None:
     for document in answer["documents"]:
         console.print(document["id"], style="bold")
-        _print_origin(document)
+        print_origin(document)
         console.print(f"  {_times_in_words(document, answer['completed_steps'])}")
         for time in document["times"][: limit or None]:
-            _print_time(time)
-        _note_rest(len(document["times"]), limit, "times")
+            print_time(time)
+        note_rest(len(document["times"]), limit, "times")
 
 
 def _times_in_words(document: TracedDocument, completed_steps: int) -> str:
@@ -135,32 +141,3 @@ def _times_in_words(document: TracedDocument, completed_steps: int) -> str:
         f"{document['tokens']:,} tokens; {done:,} of {len(times):,} times up to step "
         f"{completed_steps:,}"
     )
-
-
-def _print_time(time: TimeSeen) -> None:
-    spans = ", ".join(f"{first:,} to {end:,}" for first, end in time["spans"])
-    state = "  (not done yet)"
-    if time["done"]:
-        state = ""
-    console.print(
-        f"  step {time['step']:,}, row {time['row']}, epoch {time['epoch']}: tokens {spans}{state}"
-    )
-
-
-def _print_origin(part: DocumentOrigin) -> None:
-    if part["origin_file"] is not None:
-        meta = json.dumps(part["meta"], ensure_ascii=False)
-        origin = f"{part['origin_file']}, row {part['origin_row']}"
-        console.print(f"    {visible(origin)}  {_cut(visible(meta), META_CHARACTERS)}")
-
-
-def _cut(text: str, most_characters: int) -> str:
-    if len(text) <= most_characters:
-        return text
-    return text[: most_characters - 1] + "…"
-
-
-def _note_rest(count: int, limit: int, what: str) -> None:
-    """Print how many rows or times the limit leaves out."""
-    if 0 < limit < count:
-        note(f"{count - limit:,} more {what}: --limit 0 or --json shows all")

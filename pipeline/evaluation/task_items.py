@@ -59,18 +59,20 @@ class TaskItems:
     def words(self) -> list[list[str]]:
         """The words of each question and of its right answer, as documents are searched for them.
 
-        Words at the beginning or the end of all prompts, such as `Question:` and `Answer:`, are the
-        task's template, not the question's text, and are left out.
+        Left out is the task's template: words with which all of them begin, such as `Question:` or
+        examples that are always the same, and words with which all prompts end, such as `Answer:`.
         """
         prompts = [words_of(item["prompt"]) for item in self.items]
-        before = 0
-        after = 0
-        if len(prompts) >= FEWEST_TO_COMPARE:
-            before = _common_beginning(prompts)
-            after = _common_beginning([prompt[before:][::-1] for prompt in prompts])
+        answers = [words_of(right_answer(item)) for item in self.items]
+        if len(prompts) < FEWEST_TO_COMPARE:
+            return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        before = _common_beginning(
+            [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        )
+        after = _common_beginning([prompt[before:][::-1] for prompt in prompts])
         return [
-            [*prompt[before : len(prompt) - after], *words_of(_right_answer(item))]
-            for prompt, item in zip(prompts, self.items, strict=True)
+            prompt[before : len(prompt) - after] + answer[max(0, before - len(prompt)) :]
+            for prompt, answer in zip(prompts, answers, strict=True)
         ]
 
     @cached_property
@@ -110,7 +112,7 @@ def _common_beginning(lists: Sequence[Sequence[str]]) -> int:
     return sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, together))
 
 
-def _right_answer(item: TaskItem) -> str:
+def right_answer(item: TaskItem) -> str:
     """Return the first right answer; "" for a question without a known one."""
     if not item["right"]:
         return ""

@@ -10,6 +10,7 @@ import pytest
 from begun_run import begin_run
 from training_data import tokenize_texts
 
+from pipeline.cli.trace_view import show_trace
 from pipeline.config.run_sections import Executor
 from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.folded_words import words_of
@@ -23,6 +24,7 @@ from pipeline.evaluation.contamination import (
     stored_items,
     write_read_items,
 )
+from pipeline.evaluation.item_trace import trace_item
 from pipeline.evaluation.task_items import ITEMS, TaskItems, read_task_items
 from pipeline.sampling.trace import trace_step
 from pipeline.sampling.traced_run import TracedRun
@@ -206,6 +208,11 @@ def test_what_all_prompts_have_in_common_is_not_searched_for(folder: Path, tmp_p
     # Prompts that are all the same leave the answers.
     same = write_items(tmp_path, "same", [("Go on:", f" word{number}") for number in range(12)])
     assert same.words == [[f"word{number}"] for number in range(12)]
+    # Some tasks write the whole text as the answer, with the same examples before each.
+    whole = [("", f"An example: yes. Then word{number} is") for number in range(12)]
+    assert write_items(tmp_path, "whole", whole).words == [
+        [f"word{number}", "is"] for number in range(12)
+    ]
 
 
 def test_the_file_of_a_run_is_read_back(tmp_path: Path) -> None:
@@ -231,3 +238,72 @@ def test_unknown_tasks_and_damaged_questions_are_refused(tmp_path: Path) -> None
     (tmp_path / "hellaswag" / "items.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="pipeline tasks fetch hellaswag"):
         read_task_items(tmp_path, "hellaswag")
+
+
+def test_a_question_is_traced_to_its_documents_and_steps(
+    folder: Path, task: TaskItems, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin(folder, "traced", f"evaluation.tasks_dir={folder / 'tasks'}")
+    search_for_tasks(run.config, [task], Executor(workers=1), "pytest")
+    items = read_items_of_run(run, task)
+    read = next(item for item in items if item.first_step and item.words >= 13)
+    traced = trace_item(run, f"riddles/{read.id}")
+    assert (traced["first_step"], traced["completed_steps"]) == (read.first_step, 12)
+    assert traced["text"] == "".join(question(read.id))
+    (holder,) = traced["documents"]
+    (passage,) = holder["passages"]
+    assert (holder["id"], holder["held_out"]) == (read.document, False)
+    assert holder["origin_file"] == "prose.jsonl"
+    assert passage["text"].strip(".") in planted(read.id)
+    assert words_of(passage["text"]) == task.words[read.id]
+    assert passage["grams"] == read.words - 12
+    # lm-eval's hash names a question too.
+    assert trace_item(run, f"riddles/hash{read.id}") == traced
+
+    # What the terminal shows.
+    shown = printed(run, f"riddles/{read.id}", capsys)
+    assert f"{read.words} words; 13 of them in a row are in 1 document; first read at" in shown
+    assert f"\n{read.document}\n    prose.jsonl, row " in shown
+    assert f"  {read.words - 12} n-grams in bytes {passage['start']} to {passage['end']}" in shown
+    assert f"  step {read.first_step}, row " in shown
+    short = next(item for item in items if item.words == 10 and item.documents)
+    assert "10 words; 10 of them in a row are in 1 document" in printed(
+        run, f"riddles/{short.id}", capsys
+    )
+    assert "10 words; no document holds 10 of them in a row" in printed(
+        run, f"riddles/{PLANTED}", capsys
+    )
+    assert "2 words: too short to be searched for" in printed(run, f"riddles/{PLANTED + 1}", capsys)
+    held_out = next(item for item in items if item.held_out)
+    shown = printed(run, f"riddles/{held_out.id}", capsys)
+    assert "no step of this run reads them" in shown
+    assert "held out for validation: never trained on" in shown
+
+
+def printed(run: TracedRun, item: str, capsys: pytest.CaptureFixture[str]) -> str:
+    show_trace(
+        run.config.paths.run_dir,
+        [],
+        step=None,
+        document=None,
+        item=item,
+        rank=None,
+        row=None,
+        limit=20,
+        as_json=False,
+    )
+    return capsys.readouterr().out
+
+
+def test_wrong_questions_are_refused(folder: Path, task: TaskItems) -> None:
+    run = begin(folder, "refused", f"evaluation.tasks_dir={folder / 'tasks'}")
+    for key, message in (
+        ("riddles/900", r"riddles has no question 900; its ids are 0 to 61"),
+        ("17", "give TASK/ID"),
+        ("riddle/1", "close to it: riddles"),
+    ):
+        with pytest.raises(UserError, match=message):
+            trace_item(run, key)
+    without = begin(folder, "without_tasks")
+    with pytest.raises(UserError, match=r"evaluation\.tasks_dir is not set"):
+        trace_item(without, "riddles/1")

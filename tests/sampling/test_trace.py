@@ -244,6 +244,7 @@ def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
     nothing = {
         "step": None,
         "document": None,
+        "item": None,
         "rank": None,
         "row": None,
         "limit": 20,
@@ -257,7 +258,13 @@ def test_the_terminal_shows_both_ways_and_refuses_what_makes_no_sense(
     identity = trace_step(run, 2)["rows"][0]["documents"][0]["id"]
     show_trace(run_file, [], **{**nothing, "document": identity})
     assert "step 2, row 0, epoch 0: tokens" in capsys.readouterr().out
-    for wrong in ({}, {"step": 1, "document": "x"}, {"document": "x", "rank": 1}):
+    for wrong in (
+        {},
+        {"step": 1, "document": "x"},
+        {"document": "x", "rank": 1},
+        {"document": "x", "item": "y/1"},
+        {"item": "y/1", "row": 1},
+    ):
         with pytest.raises(UserError, match="--step"):
             show_trace(run_file, [], **{**nothing, **wrong})
     with pytest.raises(DataError, match="holds no run"):
