@@ -45,7 +45,7 @@ batch: {{global_batch_tokens: 1024, micro_batch_sequences: 4}}
 precision: {{dtype: fp32}}
 train: {{train_tokens: 20480, validate_every_steps: 10}}
 checkpoint: {{save_every_steps: 10}}
-evaluation: {{items: 20, shots: [0, 1], heldout_bytes: 2000}}
+evaluation: {{limit: 20, shots: [0, 1], heldout_bytes: 2000}}
 deepspeed: {template}
 """
 
@@ -121,8 +121,8 @@ def test_every_stage_leaves_its_manifest_and_is_done_for_good(
 def test_a_changed_setting_makes_stale_what_depends_on_it_and_nothing_else(
     finished: Path, run_file: Path
 ) -> None:
-    status = pipeline("status", run_file, "evaluation.items=10").stdout
-    assert "evaluation.items: 20 -> 10" in status
+    status = pipeline("status", run_file, "evaluation.limit=10").stdout
+    assert "evaluation.limit: 20 -> 10" in status
     assert status.count(" done ") == 5
     status = pipeline("status", run_file, "tokenizer.vocab_size=600").stdout
     assert "tokenizer.vocab_size: 512 -> 600" in status

@@ -510,7 +510,12 @@ def test_the_table_is_read_as_it_is_written() -> None:
     assert entries_of(Path("p"), tracked) == {"a.py", "q/"}
 
 
-LAYOUTS = ("store/layout.py", "store/contamination_files.py", "store/tasks_folder.py")
+LAYOUTS = (
+    "store/layout.py",
+    "store/contamination_files.py",
+    "store/scores_folder.py",
+    "store/tasks_folder.py",
+)
 """The modules that spell names of files and folders: below the two roots, below tasks_dir."""
 FOREIGN_NAMES = "store/pretrained_folders.py"
 """The module that spells names of files inside transformers folders."""

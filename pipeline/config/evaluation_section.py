@@ -1,27 +1,61 @@
-"""The section of a run file that decides how a model is scored.
+"""The section of a run file that decides which models are scored, and on which tasks.
 
 The docstring of a field is what `pipeline config --describe` prints.
 """
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.config.shipped_files import SuiteName
-from pipeline.config.values import ByteCount, Location, Section
+from pipeline.config.values import ByteCount, Location, Section, located_by, resolve_location
+
+MODEL_WORDS = ("last", "all")
+"""Entries of `evaluation.models` that are no locations."""
+
+OWN_SHOTS = (0, 1, 5)
+"""Numbers of solved examples where neither the run file nor a suite names any."""
+
+
+def _resolve_model(location: str | Path, base: Path) -> Path:
+    """Return `last` and `all` as they are, anything else as an absolute path."""
+    if str(location) in MODEL_WORDS:
+        return Path(location)
+    return resolve_location(location, base)
+
+
+ModelLocation = Annotated[Path, located_by(_resolve_model)]
+"""`last`, `all`, `RUN@STEP` or a transformers folder; locations are absolute after loading."""
+
+
+class EverySteps(Section):
+    every: int = Field(ge=1)
+    """Score the checkpoints at multiples of this number of steps."""
 
 
 class Evaluation(Section):
+    models: tuple[int | EverySteps | ModelLocation, ...] = Field(
+        default=(Path("last"),), min_length=1
+    )
+    """Models to score. `last`: the exported model. `all`: every complete checkpoint. `{every: N}`:
+    those at multiples of N steps. A number: the checkpoint of that step. `RUN@STEP`: a checkpoint
+    of another run. A folder: a transformers model, anybody's, whose own code is never run."""
     tasks: tuple[str, ...] = ("heldout_cloze", "patterns", "arithmetic")
     """Built-in few-shot tasks, or lm-eval tasks found in `task_paths`. If no source holds text, the
     default leaves out `heldout_cloze`."""
     suite: SuiteName | None = None
     """Published list of tasks to score besides `tasks`, each with the numbers of examples that its
     source publishes: a shipped suite (`pipeline tasks list` shows them)."""
-    shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 5)
-    """Numbers of solved examples (k) before each question; each task is run once with each."""
-    items: int = Field(default=200, ge=1)
-    """Maximum number of questions per task."""
+    shots: Literal["published"] | tuple[Annotated[int, Field(ge=0)], ...] = "published"
+    """Numbers of solved examples (k) before each question; each task is run once with each.
+    `published`: those of the suite for its tasks, and 0, 1, 5 for all others."""
+    shots_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1234,), min_length=1)
+    """Seeds of the choice of examples. With several, each task is run once with each, and the
+    report shows their spread. lm-eval's own seed is the default."""
+    limit: int | None = Field(default=None, ge=1)
+    """Maximum number of questions per task, the first ones; by default all. Built-in tasks make
+    this number of questions, by default 200."""
     heldout_bytes: ByteCount = Field(default=50_000, ge=0)
     """Maximum size of the held-out text per source that is scored for bits per byte."""
     task_paths: tuple[Location, ...] = ()
@@ -40,3 +74,10 @@ class Evaluation(Section):
     require_cloze_standard_errors: float | None = None
     """`pipeline run` fails unless held-out cloze at k=0 (acc_mutual_info) is more than this many
     standard errors above chance."""
+
+    @property
+    def own_shots(self) -> tuple[int, ...]:
+        """Numbers of solved examples for tasks that no suite names."""
+        if self.shots == "published":
+            return OWN_SHOTS
+        return self.shots

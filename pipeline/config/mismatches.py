@@ -130,7 +130,7 @@ def _mup_problems(config: RunConfig) -> list[str]:
 
 def _requirement_problems(config: RunConfig) -> list[str]:
     """Check that a required score is measured."""
-    is_measured = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.shots
+    is_measured = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.own_shots
     if config.evaluation.require_cloze_standard_errors is None or is_measured:
         return []
     return [

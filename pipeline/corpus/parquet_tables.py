@@ -44,3 +44,11 @@ def table_of_bytes(content: bytes, path: Path, remedy: str) -> pa.Table:
         return pq.read_table(io.BytesIO(content))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: is damaged ({one_line(error)}). {remedy}") from None
+
+
+def parquet_rows(path: Path) -> int | None:
+    """Return the number of rows of a file; None where it is missing or damaged."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except (OSError, ValueError):
+        return None

@@ -20,7 +20,12 @@ from pipeline.checkpoint.integrity import with_remedy
 from pipeline.checkpoint.reader import PROBE
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
-from pipeline.evaluation.models import checkpoint_weights, damage_remedy, model_of_weights
+from pipeline.evaluation.models import (
+    checkpoint_identity,
+    checkpoint_weights,
+    damage_remedy,
+    model_of_weights,
+)
 from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
 from pipeline.store.artifacts import Result, read_manifest
@@ -85,6 +90,8 @@ def export(config: RunConfig) -> Result[ExportCounts]:
             f"equal the engine's to {difference:.1g}"
         ),
         "step": trained["counts"]["step"],
+        "tokens": trained["counts"]["tokens"],
+        "identity": checkpoint_identity(config, checkpoints / name),
         "folder": name,
         "parameters": trained["counts"]["parameters"],
         "dtype": config.precision.dtype,

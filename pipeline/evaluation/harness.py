@@ -1,63 +1,65 @@
-"""Scores tasks with lm-eval: loads a model once, shows our progress bar, checks lengths.
+"""Scores a task with lm-eval: a loaded model as lm-eval's own, and one cell of scores at a time.
 
-Reads an exported folder. Imports torch and lm-eval, so it is imported only to make scores.
+Imports torch and lm-eval, so it is imported only to make scores.
 """
 
-from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
-import lm_eval.evaluator
+import lm_eval
+import numpy as np
 import torch
-from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask, Task
+from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
-from transformers.utils.logging import disable_progress_bar
 
 from pipeline.errors import DataError
-from pipeline.evaluation.known_tasks import build_tasks, generated_tokens, silence_libraries
-from pipeline.evaluation.results import HarnessResult
+from pipeline.evaluation.cells import Answer, Item
+from pipeline.evaluation.known_tasks import generated_tokens, silence_libraries
+from pipeline.evaluation.models import LoadedModel
+from pipeline.evaluation.results import HarnessResult, TaskKind
 from pipeline.logs import progress
-from pipeline.store.environment import environment
-from pipeline.store.pretrained_folders import opening_options
 from pipeline.store.records import Json
 
 TokenRequest: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
 """Context and answer as text, ids of the context, ids of the answer."""
 Likelihood: TypeAlias = tuple[float, bool]
 """Log-likelihood of an answer in nats; whether greedy decoding gives that answer."""
+BOOTSTRAP_ITERATIONS = 1000
+"""Standard errors of means need no bootstrap, but lm-eval leaves them out at 0."""
 
 
 # lm-eval's decorators hide the real signatures from a type checker.
 _TransformersModel: Any = HFLM
-_simple_evaluate: Any = simple_evaluate
+_evaluate: Any = lm_eval.evaluate
 
 
 class HarnessModel(_TransformersModel):
     """lm-eval's transformers model, with one progress bar a call and a check of lengths."""
 
-    def __init__(self, folder: Path, batch_sequences: int) -> None:
-        """Load an exported folder. Raises DataError where it brings code."""
-        options = opening_options(folder, str(folder))
+    def __init__(self, loaded: LoadedModel, batch_sequences: int) -> None:
+        """Score with a model that is in memory, on a GPU where there is one."""
         device = "cpu"
         if torch.cuda.is_available():
             device = "cuda"
-        disable_progress_bar()
         with silence_libraries():
             super().__init__(
-                pretrained=str(folder), batch_size=batch_sequences, device=device, **options
+                pretrained=torch.nn.Module.to(loaded.model, device),
+                tokenizer=loaded.tokenizer,
+                batch_size=batch_sequences,
             )
+        self.name = loaded.name
+        """The model, for messages."""
         self.label = ""
         """Text beside the progress bar."""
-        self.cut_requests: Counter[str] = Counter()
-        """Task -> number of sequences that were too long for the model and lost their beginning."""
-        self.requests: Counter[str] = Counter()
-        """Task -> number of all its sequences."""
-        self._tasks_of_requests: list[str] = []
+        self.encoded: list[tuple[int, int]] = []
+        """Tokens of the context and of the answer, of each request of the last call."""
+        self.requests = 0
+        """Sequences that the last task's questions needed."""
+        self.cut_requests = 0
+        """Those of them that were too long for the model and lost their beginning."""
         self._completed = 0
         self._update: Callable[[float, str], None] = lambda completed, detail: None
 
@@ -65,8 +67,6 @@ class HarnessModel(_TransformersModel):
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[Likelihood]:
         """Score one answer for each request."""
-        self._tasks_of_requests = [str(request.task_name) for request in requests]
-        self.requests.update(self._tasks_of_requests)
         with self._progress(len(requests), "sequences"):
             return super().loglikelihood(requests, disable_tqdm=True)
 
@@ -75,19 +75,18 @@ class HarnessModel(_TransformersModel):
 
         Raises DataError for a task whose answers may be as long as the model's context.
         """
+        self.encoded = []
         for request in requests:
             text, settings = request.arguments
             room = self.max_length - generated_tokens(settings)
             if room < 1:
                 raise DataError(
-                    f"{self.pretrained}: the model's context has {self.max_length} tokens, and "
+                    f"{self.name}: the model's context has {self.max_length} tokens, and "
                     f"{request.task_name} allows an answer of as many: none is left for the question. "
                     "Use a model with a longer context (max_position_embeddings), or other tasks "
                     "(evaluation.tasks)."
                 )
-            task = str(request.task_name)
-            self.requests[task] += 1
-            self.cut_requests[task] += len(self.tok_encode(text)) > room
+            self.encoded.append((len(self.tok_encode(text)), generated_tokens(settings)))
         with self._progress(len(requests), "answers"):
             return super().generate_until(requests, disable_tqdm=True)
 
@@ -95,12 +94,18 @@ class HarnessModel(_TransformersModel):
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
         """Score whole texts, in windows as long as the model's context."""
-        self._tasks_of_requests = []  # windows always fit, so none is counted as cut
-        windows = sum(
-            -(-len(self.tok_encode(request.args[0])) // self.max_length) for request in requests
-        )
+        lengths = [len(self.tok_encode(request.args[0])) for request in requests]
+        windows = sum(-(-length // self.max_length) for length in lengths)
         with self._progress(windows, "windows"):
-            return super().loglikelihood_rolling(requests, disable_tqdm=True)
+            values = super().loglikelihood_rolling(requests, disable_tqdm=True)
+        # Windows always fit, so none of a text's tokens counts as context that could be cut.
+        self.encoded = [(0, length) for length in lengths]
+        return values
+
+    def is_cut(self, context: int, answer: int) -> bool:
+        """Tell whether a sequence of so many tokens is longer than the model can read."""
+        # The last token is predicted and not read, so that one token more fits.
+        return context > 0 and context + answer > self.max_length + 1
 
     def _loglikelihood_tokens(
         self,
@@ -112,13 +117,11 @@ class HarnessModel(_TransformersModel):
         longest = max((len(answer) for _, _, answer in requests), default=0)
         if longest > self.max_length:
             raise DataError(
-                f"{self.pretrained}: the model's context has {self.max_length} tokens and an answer "
+                f"{self.name}: the model's context has {self.max_length} tokens and an answer "
                 f"has {longest}. Use a model with a longer context (max_position_embeddings), or "
                 "other tasks (evaluation.tasks)."
             )
-        for task, (_, context, answer) in zip(self._tasks_of_requests, requests, strict=False):
-            # The last token is predicted and not read, so that one token more fits.
-            self.cut_requests[task] += len(context) + len(answer) > self.max_length + 1
+        self.encoded = [(len(context), len(answer)) for _, context, answer in requests]
         return super()._loglikelihood_tokens(requests, True, override_bs)
 
     def _model_call(
@@ -147,65 +150,168 @@ class HarnessModel(_TransformersModel):
             yield
 
 
-def score(
-    model: HarnessModel, manager: TaskManager, names: Sequence[str], shots: int | None, label: str
-) -> HarnessResult:
-    """Return the harness's results of some tasks, with `chance` added.
+def score_task(
+    model: HarnessModel, name: str, task: Task, shots: int, seed: int, limit: int | None
+) -> tuple[HarnessResult, list[Item]]:
+    """Return lm-eval's result of one task, and each of its questions.
 
-    `shots`: solved examples before each question; None for the number that each task names.
-    `label`: text beside the progress bar. Raises ConfigError for a task that cannot be built.
+    `shots`: solved examples before each question, chosen by `seed`. `limit`: number of questions,
+    the first ones; None for all. Randomness that a task's own code uses begins as it does in
+    `lm_eval run`.
     """
-    model.label = label
-    model.cut_requests.clear()
-    model.requests.clear()
-    with silence_libraries(), _our_commit():
-        asked, tasks = build_tasks(manager, names)
-        # Standard errors of means need no bootstrap, but the harness leaves them out at
-        # bootstrap_iters = 0. A few iterations are enough for the metrics that need it.
-        results = _simple_evaluate(
-            model=model,
-            tasks=asked,
-            num_fewshot=shots,
-            batch_size=model.batch_size,
-            device=str(model.device),
-            task_manager=manager,
-            bootstrap_iters=1000,
-            log_samples=False,
+    random.seed(0)
+    np.random.seed(1234)
+    torch.manual_seed(1234)
+    task.set_config(key="num_fewshot", value=shots)
+    task.set_fewshot_seed(seed=seed)
+    with silence_libraries():
+        result = _evaluate(
+            lm=model,
+            task_dict={"tasks": {name: task}, "groups": {}},
+            limit=limit,
+            bootstrap_iters=BOOTSTRAP_ITERATIONS,
         )
-    assert results is not None  # on rank 0, which is the only one
-    return as_json_value(
-        {**results, "chance": {name: _chance(task) for name, task in tasks.items()}}
-    )
+        assert result is not None  # on rank 0, which is the only one
+        samples = result.pop("samples")[name]
+        encoded = list(model.encoded)
+        model.requests = len(encoded)
+        model.cut_requests = sum(model.is_cut(*tokens) for tokens in encoded)
+        unconditional = _unconditional(model, task)
+    items = _items(model, task, samples, encoded, unconditional)
+    return as_json_value(result), items
 
 
-def _chance(task: Task) -> float | None:
-    """Return the mean share of right answers among a question's choices; None without choices."""
-    if task.OUTPUT_TYPE != "multiple_choice" or not isinstance(task, ConfigurableTask):
-        return None
-    questions = {instance.doc_id: instance.doc for instance in task.instances}
-    shares: list[float] = []
-    for question in questions.values():
-        target = task.doc_to_target(question)
-        right = 1
-        if isinstance(target, list):
-            right = len(set(target))
-        shares.append(right / len(task.doc_to_choice(question)))
-    return sum(shares) / len(shares)
+def _unconditional(model: HarnessModel, task: Task) -> Mapping[str, float]:
+    """Return the log-likelihoods of a task's distinct answers without their questions, in nats.
+
+    Empty for tasks without choices, and where the answers are contexts.
+    """
+    if kind_of(task) != "multiple_choice" or getattr(task, "multiple_input", 0):
+        return {}
+    answers = list(dict.fromkeys(str(instance.args[-1]) for instance in task.instances))
+    requests = [
+        Instance(request_type="loglikelihood", doc={}, arguments=("", answer), idx=number)
+        for number, answer in enumerate(answers)
+    ]
+    values = model.loglikelihood(requests)
+    return {answer: value for answer, (value, _) in zip(answers, values, strict=True)}
 
 
-@contextmanager
-def _our_commit() -> Generator[None]:
-    """Let the harness record the commit of this code, not that of the current folder."""
-    state = environment()["git"]
-    commit = None
-    if state is not None:
-        commit = state["commit"]
-    function_of_harness = lm_eval.evaluator.get_git_commit_hash
-    lm_eval.evaluator.get_git_commit_hash = lambda: commit
-    try:
-        yield
-    finally:
-        lm_eval.evaluator.get_git_commit_hash = function_of_harness
+def _items(
+    model: HarnessModel,
+    task: Task,
+    samples: Sequence[Mapping[str, Any]],
+    encoded: Sequence[tuple[int, int]],
+    unconditional: Mapping[str, float],
+) -> list[Item]:
+    """Return a row for each question, in the order of the task's evaluation split.
+
+    `samples`: lm-eval's records, one for each question and filter. `encoded`: tokens of context and
+    answer, for each of the task's instances in their order.
+    """
+    # A question's requests stand together; all filters of a question share them.
+    lengths: dict[int, list[tuple[int, int]]] = {}
+    requests: dict[int, list[Instance]] = {}
+    for instance, tokens in zip(task.instances, encoded, strict=True):
+        assert instance.doc_id is not None
+        lengths.setdefault(instance.doc_id, []).append(tokens)
+        requests.setdefault(instance.doc_id, []).append(instance)
+
+    # A question with several filters has a sample for each, which differ in their metrics.
+    items: dict[int, Item] = {}
+    for sample in samples:
+        number = sample["doc_id"]
+        metrics = {
+            _metric_name(metric, sample["filter"]): float(sample[metric])
+            for metric in sample["metrics"]
+            if isinstance(sample[metric], int | float | np.number)
+        }
+        if number in items:
+            items[number]["metrics"] |= metrics
+            continue
+        written = None
+        answers: list[Answer] = []
+        if kind_of(task) == "generate_until":
+            written = str(requests[number][0].resps[0])
+        else:
+            texts = _answer_texts(task, sample["doc"], requests[number])
+            answers = [
+                _answer(text, instance, tokens[1], unconditional)
+                for text, instance, tokens in zip(
+                    texts, requests[number], lengths[number], strict=False
+                )
+            ]
+        items[number] = {
+            "id": number,
+            "hash": sample["doc_hash"],
+            "answers": answers,
+            "right": _right_answers(task, sample["doc"]),
+            "cut": any(model.is_cut(*tokens) for tokens in lengths[number]),
+            "written": written,
+            "metrics": metrics,
+        }
+    return list(items.values())
+
+
+def _metric_name(metric: str, filter_name: str) -> str:
+    if filter_name == "none":
+        return metric
+    return f"{metric} ({filter_name})"
+
+
+def _answer(
+    text: str, instance: Instance, tokens: int, unconditional: Mapping[str, float]
+) -> Answer:
+    """Return what the model thinks of one answer; `text` is the answer without its delimiter."""
+    response = instance.resps[0]
+    if isinstance(response, tuple):
+        value, is_greedy = response
+    else:  # a whole text
+        value = response
+        is_greedy = False
+    return {
+        "log_likelihood": float(value),
+        "is_greedy": bool(is_greedy),
+        "characters": len(text),
+        "bytes": len(text.encode()),
+        "tokens": tokens,
+        "unconditional": unconditional.get(instance.args[-1]),
+    }
+
+
+def _answer_texts(
+    task: Task, question: Mapping[str, Any], requests: Sequence[Instance]
+) -> list[str]:
+    """Return the answers of a question as lm-eval measures their lengths."""
+    if kind_of(task) == "multiple_choice":
+        return list(task.doc_to_choice(question))  # pyright: ignore[reportAttributeAccessIssue]
+    return [requests[0].args[-1]]
+
+
+def _right_answers(task: Task, question: Mapping[str, Any]) -> list[int]:
+    """Return the positions of the right answers among a question's choices."""
+    if kind_of(task) == "generate_until":
+        return []
+    if kind_of(task) != "multiple_choice":
+        return [0]
+    target: Any = task.doc_to_target(question)
+    if getattr(task, "multiple_input", 0):
+        target = task.doc_to_text(question)
+    choices = list(task.doc_to_choice(question))  # pyright: ignore[reportAttributeAccessIssue]
+    targets = target
+    if not isinstance(target, list):
+        targets = [target]
+    return [
+        choices.index(one) if isinstance(one, str) else int(one)
+        for one in targets
+        if not isinstance(one, str) or one in choices
+    ]
+
+
+def kind_of(task: Task) -> TaskKind:
+    """Return how a task asks."""
+    kind: Any = task.OUTPUT_TYPE
+    return kind
 
 
 def as_json_value(value: Any) -> Any:

@@ -1,14 +1,17 @@
 """Finds lm-eval's tasks by their names, and builds them with their data. Imports lm-eval."""
 
 import difflib
+import json
 import logging
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import lm_eval.api.task
+import xxhash
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
@@ -17,6 +20,7 @@ from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from pipeline.errors import ConfigError, one_line
+from pipeline.store.files import fingerprint
 from pipeline.store.records import Json
 
 HOW_TO_BRING_DATA = (
@@ -60,20 +64,36 @@ def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
     )
 
 
-def build_tasks(
-    manager: TaskManager, names: Sequence[str]
-) -> tuple[list[Task | Group], dict[str, Task]]:
-    """Build tasks with their data; return the tasks and groups asked for, and all tasks by name.
+@dataclass(frozen=True)
+class BuiltTasks:
+    """lm-eval's tasks with their data."""
 
-    A group's tasks are only in the second part. Raises ConfigError naming each task that cannot be
-    built here because its data are missing or its own code fails, and each task that comes twice.
+    asked: list[Task | Group]
+    """The tasks and groups that were asked for, in order."""
+    single: dict[str, Task]
+    """All tasks by name, those of groups, too."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups that were asked for, and the groups within them."""
+        asked = [group for group in self.asked if isinstance(group, Group)]
+        return [group for one in asked for group in (one, *one.get_all_groups())]
+
+
+def build_tasks(names: Sequence[str], folders: Sequence[Path]) -> BuiltTasks:
+    """Build tasks with their data; `folders` hold task files that are searched first.
+
+    Raises ConfigError naming each task that does not exist or cannot be built here, because its data
+    are missing or its own code fails, and each task that comes twice.
     """
+    manager = find_tasks(names, folders)
     asked: list[Task | Group] = []
     single: dict[str, Task] = {}
     problems: list[str] = []
     for name in names:
         try:
-            loaded = manager.load([name])
+            with silence_libraries():
+                loaded = manager.load([name])
         except Exception as error:  # whatever a task's own code, datasets or the hub raise
             problems.append(_cannot_be_built(name, error))
             continue
@@ -90,7 +110,22 @@ def build_tasks(
         single |= loaded["tasks"]
     if problems:
         raise ConfigError(problems)
-    return asked, single
+    return BuiltTasks(asked, single)
+
+
+def task_identity(task: Task) -> str:
+    """Return a hash of a task's definition and of all rows that it may ask or show.
+
+    The code that a definition names is hashed as text.
+    """
+    definition = task.config.to_dict()
+    # The number of examples is part of the question, not of the task.
+    definition.pop("num_fewshot", None)
+    rows = xxhash.xxh3_128()
+    for split in sorted(task.dataset):  # pyright: ignore[reportCallIssue, reportArgumentType]
+        for row in task.dataset[split]:  # pyright: ignore[reportOptionalSubscript]
+            rows.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return fingerprint([json.loads(json.dumps(definition, default=str)), rows.hexdigest()])
 
 
 def generated_tokens(settings: dict[str, Json]) -> int:

@@ -17,6 +17,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.published import end_ids, publish_tokenizer, refuse_other_ids
 from pipeline.sampling.dataset import tokenizer_size
+from pipeline.store.files import fingerprint
 from pipeline.store.layout import data_folder, manifest_path
 from pipeline.store.pretrained_folders import (
     has_tokenizer,
@@ -58,6 +59,19 @@ def load_checkpoint_model(config: RunConfig, checkpoint: Path) -> LoadedModel:
     return LoadedModel(
         model, published_tokenizer(config, model), checkpoint.name, state["step"], state["tokens"]
     )
+
+
+def checkpoint_identity(config: RunConfig, checkpoint: Path) -> dict[str, str]:
+    """Return what identifies the model that `export` writes from a checkpoint.
+
+    The hash of the weights covers all files of the checkpoint, the model's config and the number
+    format; the other one the tokenizer's ids and how special tokens are read.
+    """
+    manifest = read_checkpoint_manifest(checkpoint)
+    files = {name: record["checksum"] for name, record in manifest["files"].items()}
+    weights = {"files": files, "model": manifest["model"], "dtype": config.precision.dtype}
+    tokenizer = [manifest["tokenizer"], config.tokens.parse_special_tokens]
+    return {"weights": fingerprint(weights), "tokenizer": fingerprint(tokenizer)}
 
 
 def load_folder_model(folder: Path) -> LoadedModel:

@@ -1,8 +1,13 @@
 """The types of result files: what the harness returns, with `provenance` and `chance` added."""
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from pipeline.store.records import Environment
+
+TaskKind: TypeAlias = Literal[
+    "multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"
+]
+"""How a task asks: answers to choose from, one answer, whole texts, or written answers."""
 
 
 class SampleCount(TypedDict):
@@ -15,19 +20,52 @@ class SampleCount(TypedDict):
 
 
 class Provenance(TypedDict):
-    """Versions and settings with which a result file was made."""
+    """What a cell was made from, and how."""
 
-    fingerprint: str
-    """Hash of the weights, config and tokenizer, the questions, the tasks' names and the shots."""
-    weights: dict[str, str]
-    """File of weights -> checksum."""
-    world_size: int
+    key: str
+    """Hash of everything that decides the scores: the entries from `weights` to `harness`."""
+    weights: str
+    """Hash of the model's weights, its config and number format."""
+    tokenizer: str
+    """Hash of the model's tokenizer."""
+    task: str
+    """Hash of the task's definition, its code and its data."""
+    shots: int
+    """Solved examples before each question."""
+    seed: int
+    """Seed of the choice of examples."""
+    limit: int | None
+    """Maximum number of questions; None for all."""
+    harness: str
+    """Version of lm-eval."""
+    dtype: str
+    """Number format of the weights while they were scored."""
+    model: str
+    """Name of the folder of the model's cells."""
+    title: str
+    """The model for people: a run and step, or a folder."""
+    step: int | None
+    """Step of the checkpoint; None for a model from elsewhere."""
+    tokens: int | None
+    """Tokens that the checkpoint was trained on; None for a model from elsewhere."""
+    parameters: int
+    vocabulary: int
+    """Tokens among which the model predicts."""
+    context_tokens: int
+    """Tokens that the model can read at once."""
+    items: int
+    """Questions that were scored."""
+    text_bytes: int
+    """Bytes of all answers."""
+    scorer: str
+    """What computed the log-likelihoods."""
     batch_sequences: int
     """`evaluation.batch_sequences`."""
     device: str
-    task_seed: int
-    cut_requests: dict[str, int]
-    """Task -> sequences that were too long for the model and lost their beginning."""
+    requests: int
+    """Sequences that the questions needed."""
+    cut_requests: int
+    """Sequences that were too long for the model and lost their beginning."""
     environment: Environment
 
 
@@ -41,9 +79,17 @@ HarnessResult = TypedDict(
         # Task -> solved examples before each question.
         "n-shot": dict[str, int],
         "n-samples": dict[str, SampleCount],
-        # Task -> share of questions that guessing gets right; None for tasks without choices.
-        "chance": dict[str, float | None],
-        "provenance": NotRequired[Provenance],
     },
 )
-"""The entries of a result file that are read here; the harness writes more of them."""
+"""The entries of lm-eval's result that are read here; it has more of them."""
+
+
+class CellResult(HarnessResult):
+    """lm-eval's result for one task, as a cell holds it."""
+
+    kind: TaskKind
+    chance: float | None
+    """Share of questions that guessing gets right; None for a task without choices."""
+    uniform: dict[str, float]
+    """Metric -> score of a model that gives every token the same probability."""
+    provenance: Provenance

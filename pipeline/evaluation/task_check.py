@@ -6,7 +6,6 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
 from pipeline.evaluation.known_tasks import (
     build_tasks,
-    find_tasks,
     generated_tokens,
     silence_libraries,
 )
@@ -21,7 +20,7 @@ def check_tasks(config: RunConfig) -> dict[str, dict[str, int]]:
     """
     names = foreign_tasks(config)
     with silence_libraries():
-        _, tasks = build_tasks(find_tasks(names, config.evaluation.task_paths), names)
+        tasks = build_tasks(names, config.evaluation.task_paths).single
         problems = [
             problem for name, task in tasks.items() for problem in _problems_of(name, task, config)
         ]
@@ -48,7 +47,7 @@ def _problems_of(name: str, task: Task, config: RunConfig) -> list[str]:
             f"evaluation.tasks: {name!r} shows pictures or sounds to the model, which only reads "
             "text; leave it out"
         ]
-    all_shots = set(config.evaluation.shots)
+    all_shots = set(config.evaluation.own_shots)
     if task.get_config("num_fewshot") == 0:
         all_shots = {0}  # lm-eval takes no other number for such a task
     for shots in sorted(all_shots):

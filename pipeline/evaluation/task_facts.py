@@ -63,7 +63,7 @@ def check_named_tasks(config: RunConfig) -> None:
 
 def check_built_tasks(config: RunConfig) -> None:
     """Raise ConfigError for tasks that do not exist, lack data, or write more than a context."""
-    if not foreign_tasks(config) or not config.evaluation.shots:
+    if not foreign_tasks(config) or not config.evaluation.own_shots:
         return
     decides = _what_decides(config)
     facts = run_separate_check(
@@ -105,7 +105,7 @@ def _what_decides(config: RunConfig) -> dict[str, Json]:
     return {
         "version": VERSION,
         "tasks": foreign_tasks(config),
-        "shots": sorted(set(settings.shots)),
+        "shots": sorted(set(settings.own_shots)),
         "files": describe_task_files(config),
         "environment": {name: os.environ.get(name) for name in DATA_VARIABLES},
         "current folder": str(Path.cwd()),  # a task's own data_files are relative to it

@@ -290,6 +290,10 @@ class ExportCounts(Counts):
     """`evaluation.prompt`."""
     continuation: str
     """Text that the exported model writes after the prompt."""
+    tokens: NotRequired[int]
+    """Tokens that the checkpoint was trained on; missing in older exports."""
+    identity: NotRequired[dict[str, str]]
+    """Hashes of the checkpoint's `weights` and `tokenizer`; missing in older exports."""
 
 
 class TaskScore(TypedDict):
@@ -297,6 +301,8 @@ class TaskScore(TypedDict):
 
     task: str
     shots: int
+    seed: int
+    """Seed of the choice of examples."""
     metric: str
     value: float
     standard_error: float | None
@@ -304,6 +310,22 @@ class TaskScore(TypedDict):
     """Questions that were asked."""
     chance: float | None
     """Score of guessing; None where questions have no choices."""
+    uniform: float | None
+    """Score of a model that gives every token the same probability; None where it is not known."""
+
+
+class ModelScore(TaskScore):
+    """A line of the table of all scores of a run: a score, and the model that has it."""
+
+    model: str
+    """Name of the folder of the model's cells."""
+    title: str
+    """The model for people: a run and step, or a folder."""
+    step: int | None
+    """Step of the checkpoint; None for a model from elsewhere."""
+    tokens: int | None
+    """Tokens that the checkpoint was trained on; None for a model from elsewhere."""
+    parameters: int
 
 
 class BitsPerByte(TypedDict):
@@ -318,6 +340,10 @@ class BitsPerByte(TypedDict):
 class EvaluateCounts(Counts):
     """Counts of the stage `evaluate`."""
 
+    model: str
+    """The model whose scores follow: that of the last step. `scores.jsonl` has those of all."""
+    models: list[str]
+    """All models that were asked for."""
     scores: list[TaskScore]
     bits_per_byte: dict[str, BitsPerByte]
     """Source -> compression."""

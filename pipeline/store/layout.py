@@ -258,7 +258,7 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Path:
-        """Folder of scores, `shots_<k>.json`, and the manifest of `evaluate`."""
+        """Folder of scores (`scores_folder.py`) and the manifest of `evaluate`."""
         return self.path / "evaluation"
 
     @property
@@ -270,10 +270,6 @@ class RunFolder:
     def tasks(self) -> Path:
         """Folder of the built-in tasks, `<task>.yaml` and `<task>.jsonl`, written by `evaluate`."""
         return self.evaluation / TASKS
-
-    def scores(self, name: str) -> Path:
-        """Return the JSON file with one result of `evaluate`, such as `shots_5`."""
-        return self.evaluation / f"{name}.json"
 
     @property
     def report(self) -> Path:

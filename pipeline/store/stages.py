@@ -140,11 +140,13 @@ STAGES = (
         settings=(
             "evaluation.tasks",
             "evaluation.shots",
-            "evaluation.items",
+            "evaluation.suite",
+            "evaluation.shots_seeds",
+            "evaluation.limit",
             "evaluation.heldout_bytes",
         ),
         inputs=("prepare", "export"),
-        outside="pipeline.evaluation.task_facts:describe_task_files",
+        outside="pipeline.evaluation.evaluate:evaluation_inputs",
         checks=(
             Check("pipeline.evaluation.evaluate:refuse_cloze_without_text"),
             Check("pipeline.evaluation.task_facts:check_named_tasks", is_ahead=True),

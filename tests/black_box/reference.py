@@ -153,7 +153,32 @@ def observe_run(program: Program, folder: Path, run: str) -> dict[str, Any]:
     evaluation = run_dir / "evaluation"
     for path in sorted(evaluation.glob("tasks/*.*")):
         form[f"evaluation/tasks/{path.name}"] = digest(path.read_bytes())
+    numbers |= scores_in(evaluation)
+    return {"form": form, "numbers": numbers}
+
+
+def scores_in(evaluation: Path) -> dict[str, Any]:
+    """Return lm-eval's results of single tasks, as the commit that wrote observed.json keeps them:
+    in a file for each number of examples. Later commits have a file for each task."""
+    found: dict[str, Any] = {}
     for path in sorted(evaluation.glob("*.json")):
         if path.name != "manifest.json":
-            numbers[f"evaluation/{path.name}"] = json.loads(path.read_text("utf-8"))["results"]
-    return {"form": form, "numbers": numbers}
+            found[f"evaluation/{path.name}"] = json.loads(path.read_text("utf-8"))["results"]
+    for path in sorted(evaluation.glob("cells/*/*/k*.json")):
+        task = path.parent.name
+        name = f"shots_{path.stem.removeprefix('k')}.json"
+        if task.startswith("heldout_bpb_"):
+            name = "bits_per_byte.json"
+        results = json.loads(path.read_text("utf-8"))["results"]
+        found.setdefault(f"evaluation/{name}", {}).update(results)
+    return without_means_of_groups(found)
+
+
+def without_means_of_groups(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return numbers without the means over several tasks, which later commits compute elsewhere."""
+    return {
+        name: {task: values for task, values in content.items() if task != "patterns"}
+        if name.startswith("evaluation/")
+        else content
+        for name, content in numbers.items()
+    }

@@ -165,8 +165,16 @@ def make_corpus(folder: Path) -> None:
 
 
 def write_run_file(folder: Path, program: Program) -> None:
-    """Write run.yaml into a folder, with the program's own template."""
+    """Write run.yaml into a folder, with the program's own template and names of settings."""
     (folder / "run.yaml").write_text(RUN_FILE.replace("ROOT", str(program.root)))
+    if program.root == ROOT:
+        name_settings_anew(folder)
+
+
+def name_settings_anew(folder: Path) -> None:
+    """Name the settings of a run file that the old commit has read as they are named now."""
+    path = folder / "run.yaml"
+    path.write_text(path.read_text().replace("{items: 8,", "{limit: 8,"))
 
 
 def run_stream(folder: Path, program: Program) -> None:

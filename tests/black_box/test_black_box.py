@@ -28,11 +28,20 @@ from record import (
     observe,
     observe_quickstart,
 )
-from reference import files_of_data, kind_of_machine, offered, steps_of, tensors
-from scenarios import PACKED, ROOT, Program, make_corpus, write_run_file
+from reference import (
+    files_of_data,
+    kind_of_machine,
+    offered,
+    steps_of,
+    tensors,
+    without_means_of_groups,
+)
+from scenarios import PACKED, ROOT, Program, make_corpus, name_settings_anew, write_run_file
 
 observed = json.loads(OBSERVED.read_text())
 observed_quickstart = json.loads(OBSERVED_QUICKSTART.read_text())
+MADE_AGAIN = ("evaluate", "report")
+"""Stages whose form has changed since the commit that wrote observed.json."""
 STAGES = ("prepare", "train-tokenizer", "tokenize", "train", "export", "evaluate", "report")
 FOLDERS = ("pipeline", "ds_configs", "tokenizer", "jobs")
 """All of a checkout that a program here needs."""
@@ -142,7 +151,7 @@ def test_every_run_has_the_same_numbers(
         old = request.getfixturevalue("old")
         expected = observe(old, tmp_path_factory.mktemp("expected"))["numbers"]
     for run, numbers in expected.items():
-        assert made[1]["numbers"][run] == numbers, run
+        assert made[1]["numbers"][run] == without_means_of_groups(numbers), run
 
 
 @pytest.mark.ranks
@@ -164,7 +173,7 @@ def test_the_quickstart_makes_the_same_of_a_real_corpus(
         old = request.getfixturevalue("old")
         (tmp_path / "old").mkdir()
         numbers = observe_quickstart(old, tmp_path / "old", corpus)["numbers"]
-    assert made["numbers"] == numbers
+    assert made["numbers"] == without_means_of_groups(numbers)
 
 
 @pytest.mark.ranks
@@ -190,6 +199,7 @@ def test_a_run_that_the_old_commit_began_is_finished_as_if_it_were_one(
     steps_of_old = len(metrics.read_bytes().splitlines())
     assert 50 <= steps_of_old < 200
 
+    name_settings_anew(tmp_path)
     program(tmp_path, "train", "run.yaml", *LONG)
     finished, expected = (
         [
@@ -240,6 +250,7 @@ def test_text_added_to_an_old_folder_is_all_that_is_made(
         for path in data.rglob(f"*.{suffix}")
     }
     (tmp_path / "more.jsonl").write_text('{"text": "one more document of some words"}\n' * 9)
+    name_settings_anew(tmp_path)
     text = (tmp_path / "run.yaml").read_text()
     source = "sources:\n  more: {kind: jsonl, paths: [more.jsonl]}\n"
     (tmp_path / "run.yaml").write_text(text.replace("sources:\n", source))
@@ -259,11 +270,14 @@ def test_old_folders_are_done_and_new_checkpoints_sound(
     make_corpus(folder)
     write_run_file(folder, old)
     old(folder, "run", "run.yaml")
-    assert states(program, folder) == dict.fromkeys(STAGES, "done") | {"pack": "not"}  # asked for
     old(folder, "train", "run.yaml", *PACKED)
+    name_settings_anew(folder)
+    # Scores are kept in another form since, so that they and the report are made again.
+    expected = dict.fromkeys(STAGES, "done") | {"pack": "not"}  # asked for
+    assert states(program, folder) == expected | dict.fromkeys(MADE_AGAIN, "stale")
     packed = states(program, folder, *PACKED)
     assert {packed[stage] for stage in ("tokenize", "pack", "train")} == {"done"}
     again = program(folder, "run", "run.yaml").stderr
-    assert again.count("done already") >= len(STAGES)
+    assert again.count("done already") >= len(STAGES) - len(MADE_AGAIN)
     for run in ("stream", "packed", "reshard"):
         old(made[0], "checkpoints", "verify", run)

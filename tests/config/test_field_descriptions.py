@@ -42,7 +42,11 @@ def described(name: str) -> FieldDescription:
             "list of: [whole number, at least 0; whole number, at least 1]",
             "default []",
         ),
-        ("evaluation.shots", "list of: whole number, at least 0", "default [0, 1, 5]"),
+        (
+            "evaluation.shots",
+            "published, or list of: whole number, at least 0",
+            "default published",
+        ),
         ("evaluation.prompt", "text", 'default "The "'),
         ("train.compile", "true or false", "default false"),
         ("paths.run_dir", "path", "required"),

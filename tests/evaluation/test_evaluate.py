@@ -20,12 +20,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.evaluate import evaluate, score_rows
+from pipeline.evaluation.cells import read_cell
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.known_tasks import find_tasks
 from pipeline.evaluation.published import publish_tokenizer
+from pipeline.evaluation.results import CellResult
+from pipeline.evaluation.score_table import metrics_of
 from pipeline.store.artifacts import Result
 from pipeline.store.environment import environment
-from pipeline.store.files import read_json
+from pipeline.store.layout import run_folder
+from pipeline.store.scores_folder import FIRST_SEED, CellPlace, ScoresFolder
 from pipeline.tokens.tokenizer_folder import write
 
 END = "<|endoftext|>"
@@ -71,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_config(run_file: Path, made: Path, *overrides: str) -> RunConfig:
     paths = [f"paths.data_dir={made / 'data'}", f"paths.run_dir={made / 'run'}"]
     sources = ["sources.code={kind: jsonl, paths: [web.jsonl]}"]
-    small = ["evaluation.items=24", "evaluation.shots=[0, 2]", "evaluation.heldout_bytes=3000"]
+    small = ["evaluation.limit=24", "evaluation.shots=[0, 2]", "evaluation.heldout_bytes=3000"]
     return load(run_file, [*paths, *sources, *small, *overrides])
 
 
@@ -94,7 +98,14 @@ def row(result: Result, task: str, metric: str, shots: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.ranks
+def cell_place(config: RunConfig, task: str, shots: int, model: str = "step_00000010") -> CellPlace:
+    return ScoresFolder(run_folder(config).evaluation).cell(model, task, shots, FIRST_SEED)
+
+
+def cell_result(config: RunConfig, task: str, shots: int) -> CellResult:
+    return read_cell(cell_place(config, task, shots)).result
+
+
 def test_every_task_has_both_metrics_with_standard_errors(scored: tuple[RunConfig, Result]) -> None:
     for task, items in {
         "heldout_cloze": 24,
@@ -132,17 +143,22 @@ def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
         log_samples=False,
     )
     assert results is not None
-    rows = [row for row in score_rows(results, 2) if row["metric"] != "bits_per_byte"]
     theirs = {
-        (r["task"], r["metric"]): {**r, "chance": 0.25} for r in rows
-    }  # which it does not say
-    ours = {(r["task"], r["metric"]): r for r in scored[1].counts["scores"] if r["shots"] == 2}
+        (task, metric): (value, error)
+        for task, values in results["results"].items()
+        for metric, value, error in metrics_of(values)
+        if metric != "bits_per_byte"
+    }
+    ours = {
+        (r["task"], r["metric"]): (r["value"], r["standard_error"])
+        for r in scored[1].counts["scores"]
+        if r["shots"] == 2
+    }
     assert theirs == ours
     bits = results["results"]["heldout_bpb_web"]["bits_per_byte,none"]
     assert scored[1].counts["bits_per_byte"]["web"]["value"] == pytest.approx(bits, abs=1e-6)
 
 
-@pytest.mark.ranks
 def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig, Result]) -> None:
     run_dir = scored[0].paths.run_dir
     lines = (run_dir / "evaluation" / "tasks" / "heldout_bpb_code.jsonl").read_text().splitlines()
@@ -166,30 +182,42 @@ def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig
     assert entry["value"] == pytest.approx(nats / size / 0.6931472, abs=0.01)
 
 
-@pytest.mark.ranks
-def test_results_carry_provenance_and_are_kept(scored: tuple[RunConfig, Result]) -> None:
+def test_cells_carry_provenance_and_are_kept(scored: tuple[RunConfig, Result]) -> None:
     config, first = scored
-    files = {
-        name: config.paths.run_dir / "evaluation" / name
-        for name in ("shots_0.json", "shots_2.json", "bits_per_byte.json")
-    }
-    for path in files.values():
-        provenance = read_json(path)["provenance"]
-        assert set(provenance["weights"]) == {"model.safetensors"}
-        assert (provenance["world_size"], provenance["batch_sequences"]) == (
-            1,
-            config.evaluation.batch_sequences,
-        )
-    assert set(files) < set(first.files)
-    before = {name: path.stat().st_mtime_ns for name, path in files.items()}
-    files["shots_2.json"].unlink()  # as if interrupted
+    asked = [("arithmetic", 0), ("arithmetic", 2), ("pattern_copy", 2), ("heldout_bpb_web", 0)]
+    places = [cell_place(config, task, shots) for task, shots in asked]
+    for place, (task, shots) in zip(places, asked, strict=True):
+        provenance = read_cell(place).result["provenance"]
+        assert (provenance["model"], provenance["shots"]) == ("step_00000010", shots)
+        assert provenance["batch_sequences"] == config.evaluation.batch_sequences
+        assert f"cells/step_00000010/{task}/k{shots}.parquet" in first.files
+    before = [place.rows.stat().st_mtime_ns for place in places]
+    places[1].result.unlink()  # as if interrupted
+    places[3].rows.write_bytes(places[3].rows.read_bytes()[:-100])  # as if the disk had been full
     again = evaluate(config)
     assert again.counts == first.counts
-    after = {name: path.stat().st_mtime_ns for name, path in files.items()}
-    assert [name for name in files if before[name] != after[name]] == ["shots_2.json"]
+    after = [place.rows.stat().st_mtime_ns for place in places]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True, False]
 
 
-@pytest.mark.ranks
+def test_one_more_task_costs_only_itself_and_removes_none(
+    made: Path, run_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    small = ("evaluation.heldout_bytes=0", f"paths.run_dir={tmp_path / 'run'}")
+    first = run_config(run_file, made, "evaluation.tasks=[arithmetic]", *small)
+    evaluate(first)
+    before = cell_place(first, "arithmetic", 2).rows.stat().st_mtime_ns
+    more = run_config(run_file, made, "evaluation.tasks=[arithmetic, pattern_copy]", *small)
+    evaluate(more)
+    assert cell_place(first, "arithmetic", 2).rows.stat().st_mtime_ns == before
+    fewer = evaluate(run_config(run_file, made, "evaluation.tasks=[pattern_copy]", *small))
+    assert {row["task"] for row in fewer.counts["scores"]} == {"pattern_copy"}
+    assert cell_place(first, "arithmetic", 2).result.exists()
+    table = (tmp_path / "run" / "evaluation" / "scores.jsonl").read_text().splitlines()
+    assert {json.loads(line)["task"] for line in table} == {"arithmetic", "pattern_copy"}
+
+
 def test_other_weights_are_scored_anew(made: Path, run_file: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
     small = (
@@ -199,12 +227,15 @@ def test_other_weights_are_scored_anew(made: Path, run_file: Path, tmp_path: Pat
         f"paths.run_dir={tmp_path / 'run'}",
     )
     config = run_config(run_file, made, *small)
-    first = evaluate(config).files["shots_0.json"]
+    evaluate(config)
+    first = cell_result(config, "arithmetic", 0)
     write_model(tmp_path / "run" / "export" / "step_00000010", seed=7)
-    assert evaluate(config).files["shots_0.json"] != first
+    evaluate(config)
+    second = cell_result(config, "arithmetic", 0)
+    assert first["provenance"]["key"] != second["provenance"]["key"]
+    assert first["results"] != second["results"]
 
 
-@pytest.mark.ranks
 def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
     (tmp_path / "own").mkdir()
@@ -223,7 +254,12 @@ def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> 
     )
     found = row(result, "sums", "acc", 0)
     assert (found["items"], found["chance"]) == (24, 0.25)
-    assert set(result.files) == {"shots_0.json", "tasks/jsonl_task.py"}
+    assert set(result.files) == {
+        "cells/step_00000010/sums/k0.parquet",
+        "cells/step_00000010/sums/k0.json",
+        "scores.jsonl",
+        "tasks/jsonl_task.py",
+    }
 
 
 def test_without_an_export_the_remedy_is_named(made: Path, run_file: Path, tmp_path: Path) -> None:
@@ -243,7 +279,6 @@ def test_an_answer_longer_than_the_model_sees_is_refused(
         evaluate(config)
 
 
-@pytest.mark.ranks
 def test_unknown_tasks_are_named(scored: tuple[RunConfig, Result], made: Path) -> None:
     folder = made / "run" / "evaluation" / "tasks"
     with pytest.raises(ConfigError, match="'no_such_task' is not a built-in task") as told:
@@ -254,7 +289,6 @@ def test_unknown_tasks_are_named(scored: tuple[RunConfig, Result], made: Path) -
     ]
 
 
-@pytest.mark.ranks
 def test_a_source_without_text_is_left_out_and_said(
     run_file: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,14 +342,13 @@ def own(made: Path, run_file: Path, tmp_path: Path) -> RunConfig:
     settings = (
         "evaluation.tasks=[parity, parity_shown, parity_written, arithmetic]",
         "evaluation.shots=[2, 0]",
-        "evaluation.items=4",
+        "evaluation.limit=6",
         "evaluation.heldout_bytes=0",
     )
     folders = (f"evaluation.task_paths=[{tmp_path / 'own'}]", f"paths.run_dir={tmp_path / 'run'}")
     return run_config(run_file, made, *folders, *settings)
 
 
-@pytest.mark.ranks
 def test_tasks_are_reported_as_they_were_asked(
     own: RunConfig, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,19 +373,18 @@ def test_tasks_are_reported_as_they_were_asked(
     # A byte is a token. `Is 1 odd?` fits into 48 of them alone, and does not after two of its like;
     # of the sums, which are longer, the context and the answer are 12 to 14 tokens without
     # examples.
-    files = {k: read_json(own.paths.run_dir / "evaluation" / f"shots_{k}.json") for k in (0, 2)}
-    cut = {k: file["provenance"]["cut_requests"] for k, file in files.items()}
-    assert cut[0] == {}
-    assert cut[2]["arithmetic"] > 0
+    cut = {k: cell_result(own, "arithmetic", k)["provenance"]["cut_requests"] for k in (0, 2)}
+    assert cut[0] == 0
+    assert cut[2] > 0
     printed = capfd.readouterr()
     assert "k = 2: " in printed.err
     assert "sequences of arithmetic were longer than the model's 48 tokens" in printed.err
     assert "git repository" not in printed.out + printed.err
     assert "examples/s" not in printed.out + printed.err, "the bar of datasets that reads a file"
-    assert files[0]["git_hash"] == (environment()["git"] or {"commit": None})["commit"]
+    provenance = cell_result(own, "arithmetic", 0)["provenance"]
+    assert provenance["environment"]["git"] == environment()["git"]
 
 
-@pytest.mark.ranks
 @pytest.mark.parametrize("max_tokens", [10, 11])
 def test_questions_that_are_cut_without_examples_are_counted(
     own: RunConfig, max_tokens: int, capsys: pytest.CaptureFixture[str]
@@ -362,10 +394,10 @@ def test_questions_that_are_cut_without_examples_are_counted(
     write_model(folder, max_tokens=max_tokens)
     settings = own.evaluation.model_copy(update={"tasks": ("parity",), "shots": (0,)})
     evaluate(own.model_copy(update={"evaluation": settings}))
-    result = read_json(own.paths.run_dir / "evaluation" / "shots_0.json")
+    provenance = cell_result(own, "parity", 0)["provenance"]
     choices = [choice for question in QUESTIONS for choice in question["choices"]]
     too_long = sum(len("Is 1 odd?") + len(f" {choice}") > max_tokens + 1 for choice in choices)
-    assert result["provenance"]["cut_requests"] == {"parity": too_long}
+    assert provenance["cut_requests"] == too_long
     assert (
         f"k = 0: {too_long} of {len(choices)} sequences of parity were longer"
         in capsys.readouterr().err

@@ -95,13 +95,15 @@ def write_fake_run(
         {
             "task": task,
             "shots": k,
+            "seed": 1234,
             "metric": metric,
             "value": value,
             "standard_error": error,
             "items": 200,
             "chance": chance,
+            "uniform": None,
         }
-        for k in config.evaluation.shots
+        for k in config.evaluation.own_shots
         for task, metric, value, error, chance in (
             ("heldout_cloze", "acc", 0.27, 0.031, 0.25),
             ("heldout_cloze", "acc_mutual_info", cloze, 0.035, 0.25),
@@ -111,7 +113,13 @@ def write_fake_run(
         )
     ]
     bits = {name: {"value": 2.0 + place, "bytes": 50_000} for place, name in enumerate(sources)}
-    evaluation = {"scores": scores, "bits_per_byte": bits, "harness": "0.4.13"}
+    evaluation = {
+        "model": f"step_{steps:08d}",
+        "models": [f"step_{steps:08d}"],
+        "scores": scores,
+        "bits_per_byte": bits,
+        "harness": "0.4.13",
+    }
     write(config.paths.run_dir / "evaluation", evaluation, 55.0, wrap=False)
     _write_metrics(config.paths.run_dir / "metrics.jsonl", steps, loss, by_source, mfu)
 

@@ -30,6 +30,8 @@ PATTERN_TASKS = tuple(f"pattern_{kind}" for kind in PATTERN_KINDS)
 """Members of the group `patterns`."""
 BUILT_IN = ("heldout_cloze", "patterns", *PATTERN_TASKS, "arithmetic")
 """Few-shot tasks that this package makes; their questions have four choices."""
+QUESTIONS = 200
+"""Questions of a built-in task where `evaluation.limit` is not set."""
 BITS_PER_BYTE = "heldout_bpb_"
 """Prefix of the tasks that measure bits per byte, one for each source."""
 
@@ -46,20 +48,21 @@ def write_tasks(
     there is too little held-out text for a few-shot task.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
+    items = settings.limit or QUESTIONS
 
     # Few-shot tasks. For each question lm-eval draws k examples; from a pool of 4(k + 1) the draws
     # differ.
-    examples = 4 * (max(settings.shots, default=0) + 1)
+    examples = 4 * (max(settings.own_shots, default=0) + 1)
     if "heldout_cloze" in settings.tasks:
-        data = heldout_cloze(documents_dir, sources, settings.items, examples, SEED)
+        data = heldout_cloze(documents_dir, sources, items, examples, SEED)
         files |= _choice_task("heldout_cloze", data, "\n\n")
     if {"patterns", *PATTERN_TASKS} & set(settings.tasks):
-        items_of_each = math.ceil(settings.items / len(PATTERN_TASKS))
+        items_of_each = math.ceil(items / len(PATTERN_TASKS))
         for name, data in pattern_questions(items_of_each, examples, SEED).items():
             files |= _choice_task(name, data, "\n")
         files["patterns.yaml"] = yaml.safe_dump(_PATTERNS_GROUP, sort_keys=False)
     if "arithmetic" in settings.tasks:
-        data = arithmetic_questions(settings.items, examples, SEED)
+        data = arithmetic_questions(items, examples, SEED)
         files |= _choice_task("arithmetic", data, "\n\n")
 
     # Bits per byte of each source.

@@ -1,0 +1,32 @@
+"""The tasks that a run file asks for, each with its numbers of solved examples.
+
+Reads the shipped suites and the list of fetched tasks. Imports no lm-eval.
+"""
+
+from pipeline.config.evaluation_section import Evaluation
+from pipeline.config.suites import load_suite
+from pipeline.store.tasks_folder import TasksFolder
+
+
+def asked_tasks(settings: Evaluation) -> dict[str, tuple[int, ...]]:
+    """Return the tasks to score, by name, with their numbers of solved examples, ascending.
+
+    These are `evaluation.tasks` and those of `evaluation.suite`. A list in `evaluation.shots` is for
+    all of them. Raises ConfigError for an unknown suite.
+    """
+    asked = {name: _ascending(settings.own_shots) for name in settings.tasks}
+    if settings.suite is None:
+        return asked
+    present: list[str] = []
+    if settings.tasks_dir is not None:
+        present = TasksFolder(settings.tasks_dir).names()
+    for task in load_suite(settings.suite, present).tasks:
+        shots = task.shots
+        if settings.shots != "published":
+            shots = settings.shots
+        asked[task.name] = _ascending(shots)
+    return asked
+
+
+def _ascending(shots: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(shots)))

@@ -1,0 +1,184 @@
+"""The models that `evaluation.models` names, with what identifies each, before any is loaded.
+
+Reads the manifests of checkpoints and of the export, and the files of transformers folders.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
+from pipeline.config.evaluation_section import EverySteps
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.models import (
+    LoadedModel,
+    checkpoint_identity,
+    load_checkpoint_model,
+    load_folder_model,
+)
+from pipeline.store.artifacts import read_manifest
+from pipeline.store.counts import ExportCounts
+from pipeline.store.files import file_record, fingerprint
+from pipeline.store.layout import RunFolder, checkpoint_step
+from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_JSON
+from pipeline.store.records import Manifest
+
+LAST = Path("last")
+ALL = Path("all")
+MOST_LISTED = 20
+"""Maximum number of steps that a message lists."""
+
+
+@dataclass(frozen=True)
+class ModelToScore:
+    """A model, not loaded yet."""
+
+    name: str
+    """Name of the folder of its cells; names of a run's checkpoints sort by step."""
+    title: str
+    """The model for people: a run and step, or a folder."""
+    step: int | None
+    """Step of the checkpoint; None for a model from elsewhere."""
+    tokens: int | None
+    """Tokens that the checkpoint was trained on; None for a model from elsewhere."""
+    identity: Mapping[str, str]
+    """`weights` and `tokenizer`: hashes of all that decides the scores."""
+    load: Callable[[], LoadedModel]
+
+
+def models_to_score(config: RunConfig) -> list[ModelToScore]:
+    """Return the models of `evaluation.models`, each once, in the order in which they are named.
+
+    Raises DataError where nothing has been exported; ConfigError where there is no such checkpoint
+    or no such folder.
+    """
+    models: dict[str, ModelToScore] = {}
+    problems: list[str] = []
+    for choice in config.evaluation.models:
+        try:
+            found = chosen_models(config, choice)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        for model in found:
+            models.setdefault(model.name, model)
+    if problems:
+        raise ConfigError(problems)
+    return list(models.values())
+
+
+def folder_identity(folder: Path) -> dict[str, str]:
+    """Return what identifies a transformers folder: the content of its files."""
+
+    def content(names: list[str]) -> str:
+        paths = [folder / name for name in names]
+        return fingerprint(
+            {path.name: file_record(path)["checksum"] for path in paths if path.is_file()}
+        )
+
+    weights = sorted(path.name for path in folder.glob("*.safetensors"))
+    return {
+        "weights": content([*weights, MODEL_CONFIG]),
+        "tokenizer": content([TOKENIZER_JSON, TOKENIZER_CONFIG]),
+    }
+
+
+def chosen_models(config: RunConfig, choice: int | Path | EverySteps) -> list[ModelToScore]:
+    """Return the models of one entry of `evaluation.models`.
+
+    Raises DataError where nothing has been exported; ConfigError where there is no such checkpoint
+    or no such folder.
+    """
+    if choice == LAST:
+        return [exported_model(config)]
+    checkpoints = complete_checkpoints(RunFolder(config.paths.run_dir).checkpoints)
+    if choice == ALL:
+        chosen = checkpoints
+    elif isinstance(choice, EverySteps):
+        chosen = [path for path in checkpoints if checkpoint_step(path) % choice.every == 0]
+    elif isinstance(choice, int):
+        return [_of_checkpoint(config, _checkpoint_of_step(config.paths.run_dir, choice), None)]
+    else:
+        return [_from_elsewhere(choice)]
+    return [_of_checkpoint(config, checkpoint, None) for checkpoint in chosen]
+
+
+def exported_model(config: RunConfig) -> ModelToScore:
+    """Return the model that `export` wrote last. Raises DataError where there is none."""
+    run = RunFolder(config.paths.run_dir)
+    manifest: Manifest[ExportCounts] | None = read_manifest(run.export_manifest)
+    if manifest is None:
+        raise DataError(f"{run.export}: holds no exported model. Run `pipeline export` first.")
+    counts = manifest["counts"]
+    folder = run.export / counts["folder"]
+    # The folder's weights are the checkpoint's, so that both have the same cells.
+    identity = counts.get("identity") or folder_identity(folder)
+    return ModelToScore(
+        counts["folder"],
+        f"{run.name}@{checkpoint_step(folder)}",
+        checkpoint_step(folder),
+        counts.get("tokens"),
+        identity,
+        lambda: load_folder_model(folder),
+    )
+
+
+def _checkpoint_of_step(run_dir: Path, step: int) -> Path:
+    """Return a complete checkpoint. Raises ConfigError that lists the steps that there are."""
+    run = RunFolder(run_dir)
+    checkpoints = complete_checkpoints(run.checkpoints)
+    if run.checkpoint(step) in checkpoints:
+        return run.checkpoint(step)
+    steps = ", ".join(str(checkpoint_step(path)) for path in checkpoints[-MOST_LISTED:])
+    raise ConfigError(
+        [
+            f"evaluation.models: {run.checkpoints} holds no complete checkpoint of step {step}; "
+            f"there are {steps or 'none'}"
+        ]
+    )
+
+
+def _of_checkpoint(config: RunConfig, checkpoint: Path, prefix: str | None) -> ModelToScore:
+    """Return the model of a checkpoint; `prefix` names another run in the name of its cells."""
+    state = read_checkpoint_manifest(checkpoint)["state"]
+    name = checkpoint.name
+    if prefix is not None:
+        name = f"{prefix}@{checkpoint.name}"
+    return ModelToScore(
+        name,
+        f"{RunFolder(checkpoint.parents[1]).name}@{state['step']}",
+        state["step"],
+        state["tokens"],
+        checkpoint_identity(config, checkpoint),
+        lambda: load_checkpoint_model(config, checkpoint),
+    )
+
+
+def _from_elsewhere(location: Path) -> ModelToScore:
+    """Return the model of another run's checkpoint, or of a transformers folder."""
+    match = re.fullmatch(r"(.+)@(\d+)", str(location))
+    if match is not None and not location.exists():
+        run_dir = Path(match[1])
+        checkpoint = _checkpoint_of_step(run_dir, int(match[2]))
+        run = RunFolder(run_dir)
+        return _of_checkpoint(load(run.config), checkpoint, _place_name(run_dir, run.name))
+    if not location.is_dir():
+        raise ConfigError(
+            [
+                f"evaluation.models: {location} is no folder; name a transformers folder, "
+                "RUN@STEP, a step, `last` or `all`"
+            ]
+        )
+    identity = folder_identity(location)
+    name = _place_name(location, location.name)
+    return ModelToScore(
+        name, str(location), None, None, identity, lambda: load_folder_model(location)
+    )
+
+
+def _place_name(path: Path, name: str) -> str:
+    """Return a folder name for the cells of a model from elsewhere, different for two places."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-{fingerprint(str(path))[:8]}"

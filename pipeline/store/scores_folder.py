@@ -1,0 +1,52 @@
+"""Names the files of scores in a run folder.
+
+No other module spells these names. Reads and writes nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FIRST_SEED = 1234
+"""lm-eval's own seed of the choice of examples; cells with it have no seed in their names."""
+
+
+@dataclass(frozen=True)
+class CellPlace:
+    """The two files of a cell: one model, one task, one number of shots."""
+
+    rows: Path
+    """Parquet file, a row for each question."""
+
+    @property
+    def result(self) -> Path:
+        """JSON file with lm-eval's result and its provenance, written last."""
+        return self.rows.with_suffix(".json")
+
+
+@dataclass(frozen=True)
+class ScoresFolder:
+    """`run_dir/evaluation`: the scores of a run's checkpoints, and of models beside them."""
+
+    path: Path
+
+    @property
+    def cells(self) -> Path:
+        """Folder of the cells, `<model>/<task>/k<shots>.parquet` and `.json`."""
+        return self.path / "cells"
+
+    def cell(self, model: str, task: str, shots: int, seed: int) -> CellPlace:
+        """Return the files of a cell."""
+        name = f"k{shots}"
+        if seed != FIRST_SEED:
+            name = f"{name}-{seed}"
+        return CellPlace(self.cells / model / task / f"{name}.parquet")
+
+    @property
+    def table(self) -> Path:
+        """JSON lines: a line for each metric of each task, model and number of shots."""
+        return self.path / "scores.jsonl"
+
+    def stored_cells(self) -> list[CellPlace]:
+        """Return all cells that are complete, sorted by path."""
+        paths = sorted(self.cells.glob("*/*/k*.json"))
+        return [CellPlace(path.with_suffix(".parquet")) for path in paths]
