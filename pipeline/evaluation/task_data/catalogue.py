@@ -241,8 +241,8 @@ def members_of(name: str) -> tuple[str, ...]:
 
 
 def close_names(name: str) -> str:
-    """Return `; did you mean A or B?` for an unknown name, or nothing where none is close."""
+    """Return `; did you mean A or B?` for an unknown name, or a full stop where none is close."""
     close = difflib.get_close_matches(name, [*CATALOGUE, *GROUPS], n=3)
     if not close:
-        return ""
+        return "."
     return f"; did you mean {' or '.join(close)}?"

@@ -223,8 +223,8 @@ def expand_names(names: Sequence[str], own_files: Path | None = None) -> list[Wa
         else:
             problems.append(
                 f"{name!r}: is no suite ({', '.join(suites)}) and no task that can be fetched"
-                f"{close_names(name)}. `pipeline tasks list` shows them; a JSONL file of your own "
-                f"is taken from the folder given by --from"
+                f"{close_names(name)} `pipeline tasks list --known` shows them; a JSONL file of "
+                "your own is taken from the folder given by --from"
             )
             continue
         for entry, reason in entries:
