@@ -725,6 +725,7 @@ PRINTS_TO_ITS_PARENT = (
     "corpus/kinds/compiled_docstrings.py",
     "benchmarks/measure_tokenize.py",
     "benchmarks/measure_loader.py",
+    "benchmarks/measure_search.py",
     "benchmarks/measure_train.py",
 )
 """Programs of a process of their own, whose one line of JSON another process reads."""

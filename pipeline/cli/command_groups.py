@@ -158,6 +158,22 @@ def benchmark_tokenize(
     tokenize.benchmark_tokenize(load(run_file, overrides or []), rounds, repeat, megatron, output)
 
 
+@benchmarks.command("search")
+def benchmark_search(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    rounds: Rounds = 3,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
+        "benchmark-search.json"
+    ),
+) -> None:
+    """Measure the search of documents for tasks' questions: MB/s and memory of each part."""
+    from pipeline.benchmarks import search
+    from pipeline.config.run_file import load
+
+    search.benchmark_search(load(run_file, overrides or []), rounds, output)
+
+
 @benchmarks.command("loader")
 def benchmark_loader(
     rounds: Rounds = 3,
