@@ -14,6 +14,7 @@ from pipeline.config.values import ByteCount, Location, Section, located_by, res
 MODEL_WORDS = ("last", "all")
 """Entries of `evaluation.models` that are no locations."""
 
+MergeWeights = Literal["uniform", "linear", "minus-sqrt"]
 OWN_SHOTS = (0, 1, 5)
 """Numbers of solved examples where neither the run file nor a suite names any."""
 
@@ -34,13 +35,32 @@ class EverySteps(Section):
     """Score the checkpoints at multiples of this number of steps."""
 
 
+class Merge(Section):
+    run: Location | None = None
+    """Folder of the run whose checkpoints are averaged; by default this run."""
+    last: int | None = Field(default=None, ge=1)
+    """Number of newest checkpoints to average."""
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Steps of the checkpoints to average, instead of `last`."""
+    weights: MergeWeights = "uniform"
+    """`uniform`: the mean. `linear`, `minus-sqrt`: the checkpoint that a decay of the learning rate
+    from the first of these checkpoints to the last would have led to, in first order: linear, or as
+    one minus the square root."""
+
+
+class MergedModel(Section):
+    merge: Merge
+    """Average these checkpoints' weights, and score the result."""
+
+
 class Evaluation(Section):
-    models: tuple[int | EverySteps | ModelLocation, ...] = Field(
+    models: tuple[int | EverySteps | MergedModel | ModelLocation, ...] = Field(
         default=(Path("last"),), min_length=1
     )
     """Models to score. `last`: the exported model. `all`: every complete checkpoint. `{every: N}`:
     those at multiples of N steps. A number: the checkpoint of that step. `RUN@STEP`: a checkpoint
-    of another run. A folder: a transformers model, anybody's, whose own code is never run."""
+    of another run. A folder: a transformers model, anybody's, whose own code is never run.
+    `{merge: {last: N}}`: the mean of checkpoints."""
     tasks: tuple[str, ...] = ("heldout_cloze", "patterns", "arithmetic")
     """Built-in few-shot tasks, or lm-eval tasks found in `task_paths`. If no source holds text, the
     default leaves out `heldout_cloze`."""

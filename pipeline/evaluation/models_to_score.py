@@ -7,17 +7,21 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.config.evaluation_section import EverySteps
+from pipeline.config.evaluation_section import EverySteps, Merge, MergedModel
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.merged import merge_coefficients, merged_checkpoints, merged_weights
 from pipeline.evaluation.models import (
     LoadedModel,
     checkpoint_identity,
     load_checkpoint_model,
     load_folder_model,
+    model_of_weights,
+    published_tokenizer,
 )
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import ExportCounts
@@ -28,6 +32,8 @@ from pipeline.store.records import Manifest
 
 LAST = Path("last")
 ALL = Path("all")
+ModelChoice: TypeAlias = int | Path | EverySteps | MergedModel
+"""An entry of `evaluation.models`."""
 MOST_LISTED = 20
 """Maximum number of steps that a message lists."""
 
@@ -86,7 +92,7 @@ def folder_identity(folder: Path) -> dict[str, str]:
     }
 
 
-def chosen_models(config: RunConfig, choice: int | Path | EverySteps) -> list[ModelToScore]:
+def chosen_models(config: RunConfig, choice: ModelChoice) -> list[ModelToScore]:
     """Return the models of one entry of `evaluation.models`.
 
     Raises DataError where nothing has been exported; ConfigError where there is no such checkpoint
@@ -99,6 +105,8 @@ def chosen_models(config: RunConfig, choice: int | Path | EverySteps) -> list[Mo
         chosen = checkpoints
     elif isinstance(choice, EverySteps):
         chosen = [path for path in checkpoints if checkpoint_step(path) % choice.every == 0]
+    elif isinstance(choice, MergedModel):
+        return [_of_merge(config, choice.merge)]
     elif isinstance(choice, int):
         return [_of_checkpoint(config, _checkpoint_of_step(config.paths.run_dir, choice), None)]
     else:
@@ -157,6 +165,33 @@ def _of_checkpoint(config: RunConfig, checkpoint: Path, prefix: str | None) -> M
     )
 
 
+def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
+    """Return the mean of a run's checkpoints."""
+    run = RunFolder(config.paths.run_dir)
+    prefix = ""
+    if merge.run is not None:
+        run = RunFolder(merge.run)
+        config = _config_of_run(run)
+        prefix = f"{_place_name(merge.run, run.name)}@"
+    checkpoints = merged_checkpoints(run.path, merge)
+    steps = [checkpoint_step(checkpoint) for checkpoint in checkpoints]
+    coefficients = merge_coefficients(steps, merge.weights)
+    parts = [checkpoint_identity(config, checkpoint) for checkpoint in checkpoints]
+    tokens = read_checkpoint_manifest(checkpoints[-1])["state"]["tokens"]
+    name = f"{prefix}merge-{fingerprint(steps)[:8]}-{merge.weights}-{checkpoints[-1].name}"
+    title = f"{run.name}, {merge.weights} merge of {len(steps)} checkpoints to step {steps[-1]}"
+
+    def load_merge() -> LoadedModel:
+        model = model_of_weights(config, merged_weights(checkpoints, coefficients))
+        return LoadedModel(model, published_tokenizer(config, model), name, steps[-1], tokens)
+
+    identity = {
+        "weights": fingerprint([[part["weights"] for part in parts], coefficients]),
+        "tokenizer": parts[-1]["tokenizer"],
+    }
+    return ModelToScore(name, title, steps[-1], tokens, identity, load_merge)
+
+
 def _from_elsewhere(location: Path) -> ModelToScore:
     """Return the model of another run's checkpoint, or of a transformers folder."""
     match = re.fullmatch(r"(.+)@(\d+)", str(location))
@@ -164,7 +199,8 @@ def _from_elsewhere(location: Path) -> ModelToScore:
         run_dir = Path(match[1])
         checkpoint = _checkpoint_of_step(run_dir, int(match[2]))
         run = RunFolder(run_dir)
-        return _of_checkpoint(load(run.config), checkpoint, _place_name(run_dir, run.name))
+        config = _config_of_run(run)
+        return _of_checkpoint(config, checkpoint, _place_name(run_dir, run.name))
     if not location.is_dir():
         raise ConfigError(
             [
@@ -177,6 +213,13 @@ def _from_elsewhere(location: Path) -> ModelToScore:
     return ModelToScore(
         name, str(location), None, None, identity, lambda: load_folder_model(location)
     )
+
+
+def _config_of_run(run: RunFolder) -> RunConfig:
+    """Return the settings with which another run was started, at the place where it is now."""
+    if not run.config.is_file():
+        raise ConfigError([f"evaluation.models: {run.path} holds no run (no {run.config.name})"])
+    return load(run.config, [f"paths.run_dir={run.path}"])
 
 
 def _place_name(path: Path, name: str) -> str:

@@ -1,0 +1,146 @@
+"""All checkpoints of a run, their mean and a transformers folder, each scored once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import run_ranks
+from training_data import write_run
+
+from pipeline.config.evaluation_section import Merge
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import dump, load
+from pipeline.errors import ConfigError
+from pipeline.evaluation.cells import read_cell
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.export import export
+from pipeline.evaluation.merged import merged_checkpoints, merged_weights
+from pipeline.evaluation.models import checkpoint_weights
+from pipeline.evaluation.models_to_score import models_to_score
+from pipeline.store.files import write_json
+from pipeline.store.layout import run_folder
+from pipeline.store.scores_folder import ScoresFolder
+
+pytestmark = pytest.mark.ranks
+SMALL = (
+    "evaluation.tasks=[arithmetic]",
+    "evaluation.shots=[0, 1]",
+    "evaluation.limit=6",
+    "evaluation.heldout_bytes=0",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tokenized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run file of a run with checkpoints of steps 2, 4 and 6, the last one exported."""
+    run_file = write_run(tokenized, tmp_path_factory.mktemp("grid"))
+    overrides = [
+        "train.train_tokens=1536",
+        "schedule.warmup_tokens=0",
+        "checkpoint.save_every_steps=2",
+        "checkpoint.keep_last=3",
+    ]
+    outcome = run_ranks(run_file, 1, overrides)
+    text = run_file.read_text().replace("train_tokens: 5120", "train_tokens: 1536")
+    run_file.write_text(text.replace("warmup_tokens: 1024", "warmup_tokens: 0"))
+    config = load(run_file)
+    run_folder(config).config.write_text(dump(config))
+    write_json(run_folder(config).train_manifest, {"counts": outcome["counts"]})
+    exported = export(config)
+    write_json(run_folder(config).export_manifest, {"counts": exported.counts})
+    return run_file
+
+
+def config_with(run_file: Path, models: str, *overrides: str) -> RunConfig:
+    return load(run_file, [*SMALL, f"evaluation.models={models}", *overrides])
+
+
+def table(config: RunConfig) -> list[dict[str, Any]]:
+    path = ScoresFolder(run_folder(config).evaluation).table
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_checkpoint_is_scored_and_none_twice(trained: Path) -> None:
+    config = config_with(trained, "[all]")
+    counts = evaluate(config).counts
+    names = [f"step_{step:08d}" for step in (2, 4, 6)]
+    assert counts["models"] == names
+    assert counts["model"] == names[-1]
+    rows = [row for row in table(config) if (row["metric"], row["shots"]) == ("acc", 1)]
+    assert [(row["step"], row["tokens"]) for row in rows] == [(2, 512), (4, 1024), (6, 1536)]
+
+    # The exported folder has the weights of the last checkpoint, and so its cells.
+    cells = ScoresFolder(run_folder(config).evaluation).stored_cells()
+    before = [cell.rows.stat().st_mtime_ns for cell in cells]
+    last = evaluate(config_with(trained, "[last, 4, {every: 3}]")).counts
+    assert last["models"] == [names[2], names[1]]
+    assert [cell.rows.stat().st_mtime_ns for cell in cells] == before
+    assert ScoresFolder(run_folder(config).evaluation).stored_cells() == cells
+
+
+def test_an_exported_folder_and_its_checkpoint_have_the_same_scores(trained: Path) -> None:
+    config = config_with(trained, "[all]")
+    evaluate(config)
+    folder = run_folder(config).export / "step_00000006"
+    elsewhere = config_with(trained, f"[{folder}, '{run_folder(config).path}@6']")
+    names = evaluate(elsewhere).counts["models"]
+    assert len({*names, "step_00000006"}) == 3
+    scores = ScoresFolder(run_folder(config).evaluation)
+    for shots in (0, 1):
+        items = [
+            read_cell(scores.cell(name, "arithmetic", shots, 1234)).items
+            for name in ("step_00000006", *names)
+        ]
+        assert items[0] == items[1] == items[2]
+
+
+def test_a_merge_is_the_sum_of_the_checkpoints_tensors(trained: Path) -> None:
+    config = config_with(trained, "[{merge: {steps: [2, 6], weights: uniform}}]")
+    (model,) = models_to_score(config)
+    merged = model.load().model.state_dict()
+    parts = [checkpoint_weights(run_folder(config).checkpoint(step)) for step in (2, 6)]
+    for name in parts[0].shapes:
+        first, last = (part.read(name) for part in parts if part.read is not None)
+        assert torch.equal(merged[name], first * 0.5 + last * 0.5), name
+    counts = evaluate(config).counts
+    assert counts["models"] == [model.name]
+    assert counts["scores"][0]["items"] == 6
+
+
+def test_a_merge_of_one_checkpoint_is_that_checkpoint(trained: Path) -> None:
+    config = config_with(trained, "[{merge: {last: 1, weights: linear}}]")
+    (merged,) = models_to_score(config)
+    (alone,) = models_to_score(config_with(trained, "[6]"))
+    tensors = alone.load().model.state_dict()
+    assert all(
+        torch.equal(tensor, tensors[name])
+        for name, tensor in merged.load().model.state_dict().items()
+    )
+
+
+def test_a_merge_has_the_same_bits_in_any_order_of_the_steps(trained: Path) -> None:
+    run_dir = run_folder(load(trained)).path
+    one, other = (
+        merged_weights(merged_checkpoints(run_dir, Merge(steps=steps)), [0.2, 0.3, 0.5])
+        for steps in ((2, 4, 6), (6, 2, 4))
+    )
+    assert one.read is not None
+    assert other.read is not None
+    assert all(torch.equal(one.read(name), other.read(name)) for name in one.shapes)
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("[5]", "holds no complete checkpoint of step 5; there are 2, 4, 6"),
+        ("[{merge: {last: 9}}]", "merge.last = 9: .* holds 3 complete checkpoints"),
+        ("[{merge: {steps: [2, 5]}}]", "holds no complete checkpoint of step 5"),
+        ("[{merge: {weights: uniform}}]", "needs either `last` or `steps`"),
+        ("[nowhere]", "nowhere is no folder; name a transformers folder"),
+    ],
+)
+def test_models_that_are_not_there_are_named(trained: Path, models: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        models_to_score(config_with(trained, models))
