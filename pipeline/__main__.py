@@ -150,6 +150,43 @@ def trace(
 
 
 @app.command(rich_help_panel="Around them")
+def generate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN[@STEP]|FOLDER",
+            help="A run's folder or run file, with a step; or a transformers folder.",
+        ),
+    ],
+    overrides: Overrides = None,
+    *,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Text to continue; default: standard input, or lines that you type."),
+    ] = None,
+    # How tokens are drawn.
+    temperature: Annotated[
+        float, typer.Option(help="Divisor of the logits; 0 takes the most likely token.")
+    ] = 0.8,
+    top_p: Annotated[
+        float, typer.Option(help="Draw among the likeliest tokens with this probability together.")
+    ] = 1.0,
+    top_k: Annotated[
+        int, typer.Option(help="Draw among this number of likeliest tokens; 0 for all.")
+    ] = 50,
+    max_tokens: Annotated[int, typer.Option(help="Largest number of tokens to write.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    ids: Annotated[bool, typer.Option("--ids", help="Also print the token ids.")] = False,
+) -> None:
+    """Continue a text with the model of a run, of any of its checkpoints, or of a folder."""
+    from pipeline.cli.generate_view import show_generation
+    from pipeline.evaluation.generation import Sampling
+
+    sampling = Sampling(temperature, top_k, top_p, max_tokens, seed)
+    show_generation(model, overrides or [], prompt, sampling, ids)
+
+
+@app.command(rich_help_panel="Around them")
 def config(
     run_file: Annotated[
         Path | None, typer.Argument(metavar="RUN.YAML", help="The run file.")

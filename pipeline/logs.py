@@ -4,6 +4,7 @@ Everything printed goes through this module, so that no text from a file, a fold
 control the terminal. Writes to standard output and standard error; without a terminal, plain lines.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -12,7 +13,6 @@ import time
 import traceback
 import unicodedata
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -23,6 +23,8 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod,
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+
+from pipeline.recent_rate import RecentRate
 
 Arguments = ParamSpec("Arguments")
 ResultT = TypeVar("ResultT")
@@ -137,6 +139,22 @@ def styled(text: str, style: str = "") -> Text:
     return Text(harmless(text), style)
 
 
+def print_piece(text: str, style: str = "") -> None:
+    """Print a part of a line to standard output at once, control characters made visible."""
+    console.print(styled(text, style), end="")
+
+
+def read_line(prompt: str) -> str | None:
+    """Return a line that a user types, with line editing; None at Ctrl-D or Ctrl-C."""
+    with suppress(ImportError):
+        importlib.import_module("readline")  # lets `input` edit lines
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        print_piece("\n")
+        return None
+
+
 def print_plain(text: str) -> None:
     """Write lines to standard error, neither wrapped nor coloured, such as a command's last."""
     sys.stderr.write(harmless(text) + "\n")
@@ -226,66 +244,6 @@ def human_seconds(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
-
-
-WINDOW_SECONDS = 30.0
-"""Time over which the rate is measured; longer where updates are rare."""
-LEAST_POINTS = 5
-"""Updates over which the rate is measured at least, once there are enough: a step may take
-minutes."""
-SPACING_SECONDS = 0.25
-"""Updates that are closer together than this count as one."""
-SILENT_INTERVALS = 2
-"""After this number of mean intervals without an update, the time since then lowers the rate."""
-
-
-class RecentRate:
-    """The rate of recent progress. Times are in seconds of any clock that does not go back."""
-
-    def __init__(self) -> None:
-        self._points: deque[tuple[float, float]] = deque()
-
-    def add(self, now: float, completed: float) -> None:
-        """Record the amount that is completed now; work before the first record has no rate."""
-        points = self._points
-        # The amount falls where a run rolls back to a checkpoint: measure from there.
-        if points and completed < points[-1][1]:
-            points.clear()
-        if len(points) >= 2 and now - points[-2][0] < SPACING_SECONDS:
-            points.pop()
-        points.append((now, completed))
-        while len(points) > LEAST_POINTS and points[1][0] <= now - WINDOW_SECONDS:
-            points.popleft()
-
-    def per_second(self, now: float) -> float:
-        """Return the recent rate; 0 where nothing was done, or before two records."""
-        if len(self._points) < 2:
-            return 0.0
-        first_time, first_completed = self._points[0]
-        last_time, last_completed = self._points[-1]
-        end = last_time
-        if self._is_silent(now):
-            end = now
-        if end <= first_time:
-            return 0.0
-        return (last_completed - first_completed) / (end - first_time)
-
-    def seconds_left(self, now: float, total: float) -> float | None:
-        """Return the time until `total` is completed at the recent rate; None where that is 0."""
-        rate = self.per_second(now)
-        if rate <= 0:
-            return None
-        last_time, completed = self._points[-1]
-        seconds = (total - completed) / rate
-        # In a silence, the rate itself falls with every second.
-        if not self._is_silent(now):
-            seconds -= now - last_time
-        return max(0.0, seconds)
-
-    def _is_silent(self, now: float) -> bool:
-        """Tell whether the last update was much longer ago than the mean time between updates."""
-        mean_interval = (self._points[-1][0] - self._points[0][0]) / (len(self._points) - 1)
-        return now - self._points[-1][0] > SILENT_INTERVALS * mean_interval
 
 
 @contextmanager

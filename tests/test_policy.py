@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     "errors",
+    "recent_rate",
     "logs",
     "config",
     "store",

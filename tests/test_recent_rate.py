@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.logs import LEAST_POINTS, WINDOW_SECONDS, RecentRate
+from pipeline.recent_rate import LEAST_POINTS, WINDOW_SECONDS, RecentRate
 
 
 def rate_of(

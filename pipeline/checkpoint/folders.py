@@ -8,11 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from pipeline.errors import DataError, is_missing
+from pipeline.errors import DataError, UserError, is_missing
 from pipeline.store.files import fingerprint, write_atomic, write_json
 from pipeline.store.layout import (
     MANIFEST,
     checkpoint_folders,
+    checkpoint_name,
+    checkpoint_step,
     latest_path,
     manifest_path,
     unfinished_checkpoints,
@@ -136,6 +138,24 @@ def broken_checkpoints(folder: Path) -> dict[Path, str]:
     """
     flaws = {path: _flaw(path) for path in checkpoint_folders(folder)}
     return {path: flaw for path, flaw in flaws.items() if flaw is not None}
+
+
+def checkpoint_of_step(folder: Path, step: int | None) -> Path:
+    """Return the complete checkpoint of a step, by default the newest one.
+
+    Raises UserError where there is none; the message lists the steps that there are.
+    """
+    complete = complete_checkpoints(folder)
+    if step is None:
+        if not complete:
+            raise UserError(f"{folder}: holds no complete checkpoint")
+        return complete[-1]
+    chosen = folder / checkpoint_name(step)
+    if chosen in complete:
+        return chosen
+    flaw = broken_checkpoints(folder).get(chosen, "no such checkpoint")
+    steps = ", ".join(str(checkpoint_step(path)) for path in complete) or "none"
+    raise UserError(f"{chosen}: {flaw}; complete checkpoints exist for step {steps}")
 
 
 def _flaw(checkpoint: Path) -> str | None:

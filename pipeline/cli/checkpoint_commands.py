@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from pipeline.checkpoint.folders import (
     broken_checkpoints,
+    checkpoint_of_step,
     complete_checkpoints,
     read_checkpoint_manifest,
     read_latest,
@@ -21,7 +22,7 @@ from pipeline.checkpoint.retention import checkpoints_to_prune
 from pipeline.config.run_sections import Checkpoint
 from pipeline.errors import DataError, UserError
 from pipeline.logs import console, human_bytes, note, print_json, print_wide
-from pipeline.store.layout import RunFolder, checkpoint_name, checkpoint_step, manifest_path
+from pipeline.store.layout import RunFolder, checkpoint_step, manifest_path
 from pipeline.store.lease import Lease
 
 LEAST_WIDTH = 100
@@ -107,7 +108,7 @@ def verify_checkpoints(run_dir: Path, step: int | None) -> None:
     folder = _checkpoints_of(run_dir)
     chosen = complete_checkpoints(folder)
     if step is not None:
-        chosen = [_complete_checkpoint(folder, step)]
+        chosen = [checkpoint_of_step(folder, step)]
     problems = [
         f"{path.name}: {flaw}"
         for path, flaw in broken_checkpoints(folder).items()
@@ -164,21 +165,14 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
     """
     folder = _checkpoints_of(run_dir)
 
-    # The newest checkpoint, unless a step is given.
-    checkpoints = complete_checkpoints(folder)
-    if step is not None:
-        chosen = _complete_checkpoint(folder, step)
-    elif checkpoints:
-        chosen = checkpoints[-1]
-    else:
-        raise UserError(f"{folder}: holds no complete checkpoint")
+    chosen = checkpoint_of_step(folder, step)
     if output.exists():
         raise UserError(f"{output}: exists already; choose a folder that does not exist yet")
 
     # Imports torch, so only after the mistakes that need no torch.
     from pipeline.checkpoint.plain_files import write_plain
 
-    others = [str(checkpoint_step(path)) for path in checkpoints if path != chosen]
+    others = [str(checkpoint_step(path)) for path in complete_checkpoints(folder) if path != chosen]
     remedy = (
         f"Restore it from a copy, or give another --step: {', '.join(others) or 'there is none'}"
     )
@@ -191,14 +185,3 @@ def _checkpoints_of(run_dir: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run's folder, or its run file")
     return folder
-
-
-def _complete_checkpoint(folder: Path, step: int) -> Path:
-    """Return the complete checkpoint of a step. Raises UserError where there is none."""
-    chosen = folder / checkpoint_name(step)
-    complete = complete_checkpoints(folder)
-    if chosen in complete:
-        return chosen
-    flaw = broken_checkpoints(folder).get(chosen, "no such checkpoint")
-    steps = ", ".join(str(checkpoint_step(path)) for path in complete) or "none"
-    raise UserError(f"{chosen}: {flaw}; complete checkpoints exist for step {steps}")

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,10 +19,12 @@ from pipeline.checkpoint.integrity import with_remedy
 from pipeline.checkpoint.reader import PROBE
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
+from pipeline.evaluation.generation import Sampling, continue_text, encode_prompt
 from pipeline.evaluation.models import (
     checkpoint_identity,
     checkpoint_weights,
     damage_remedy,
+    load_folder_model,
     model_of_weights,
 )
 from pipeline.evaluation.published import publish
@@ -32,7 +33,7 @@ from pipeline.store.artifacts import Result, read_manifest
 from pipeline.store.counts import ExportCounts, LineageEntry, TrainCounts
 from pipeline.store.files import file_record
 from pipeline.store.layout import manifest_path, run_folder
-from pipeline.store.pretrained_folders import open_model, open_tokenizer
+from pipeline.store.pretrained_folders import open_model
 from pipeline.store.records import Manifest
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
@@ -77,7 +78,7 @@ def export(config: RunConfig) -> Result[ExportCounts]:
                 f"{config.precision.dtype}: nothing was exported. Are the run file and "
                 "paths.data_dir/tokenizer still the ones that the model was trained with?"
             )
-        continuation = continue_prompt(partial, config.evaluation.prompt)
+        continuation = _continue_prompt(partial, config.evaluation.prompt)
     note(f"export: reloaded logits match the engine's (largest difference {difference:.2g})")
     console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
 
@@ -175,54 +176,17 @@ def max_logit_difference(folder: Path, expected: Mapping[str, np.ndarray]) -> fl
     return float(np.abs(logits - expected["logits"]).max())
 
 
-def continue_prompt(folder: Path, prompt: str) -> str:
-    """Return what an exported model writes after `prompt`, with temperature 0.8 and a fixed seed.
-
-    After an empty prompt the model begins a document. A prompt that leaves no room in the model's
-    context loses its beginning.
-    """
-    import torch
-    from transformers import set_seed
-
-    # Give the end of the prompt that leaves room for an answer.
-    tokenizer = open_tokenizer(folder, str(folder))
-    model = open_model(folder, str(folder)).eval()
-    ids = tokenizer(prompt, return_token_type_ids=False)["input_ids"] or [tokenizer.eos_token_id]
-    kept, written = fit_prompt(len(ids), getattr(model.config, "max_position_embeddings", None))
-    if kept < len(ids):
+def _continue_prompt(folder: Path, prompt: str) -> str:
+    """Return what an exported model writes after the prompt, always the same text."""
+    loaded = load_folder_model(folder)
+    sampling = Sampling(most_tokens=CONTINUATION_TOKENS)
+    cut_tokens = encode_prompt(loaded, prompt, sampling.most_tokens).cut_tokens
+    if cut_tokens:
         warn(
-            f"export: evaluation.prompt has {len(ids):,} tokens, more than the model's context "
-            f"leaves room for; it reads the last {kept:,}"
+            f"export: the model's context has no room for the first {cut_tokens:,} tokens of "
+            "evaluation.prompt, which it does not read"
         )
-    inputs = torch.tensor([ids[len(ids) - kept :]])
-
-    # The same model always gives the same continuation.
-    set_seed(0)
-    generate: Any = model.generate  # its type fits none of transformers' own models
-    generated = generate(
-        input_ids=inputs,
-        attention_mask=torch.ones_like(inputs),
-        max_new_tokens=written,
-        do_sample=True,
-        temperature=0.8,
-        top_k=50,
-        pad_token_id=tokenizer.eos_token_id,
-    )
-    continuation = tokenizer.decode(generated[0, inputs.shape[1] :], skip_special_tokens=True)
-    assert isinstance(continuation, str)
-    return continuation
-
-
-def fit_prompt(prompt_tokens: int, positions: int | None) -> tuple[int, int]:
-    """Return how many of the prompt's last tokens are kept, and how many are written after them.
-
-    Both together are at most `positions`, the tokens of the context; None for a context without
-    end. What is written may take half of the context; the prompt keeps at least one token.
-    """
-    if positions is None:
-        return prompt_tokens, CONTINUATION_TOKENS
-    written = min(CONTINUATION_TOKENS, max(1, positions - prompt_tokens, positions // 2))
-    return min(prompt_tokens, max(1, positions - written)), written
+    return continue_text(loaded, prompt, sampling)
 
 
 def _beginning(lineage: list[LineageEntry]) -> str:

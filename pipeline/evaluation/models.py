@@ -7,25 +7,28 @@ weights in the same number format, the same tokenizer. Writes nothing that stays
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pipeline.checkpoint.folders import read_checkpoint_manifest
+from pipeline.checkpoint.folders import checkpoint_of_step, read_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UserError
 from pipeline.evaluation.published import end_ids, publish_tokenizer, refuse_other_ids
 from pipeline.sampling.dataset import tokenizer_size
 from pipeline.store.files import fingerprint
-from pipeline.store.layout import data_folder, manifest_path
+from pipeline.store.layout import RunFolder, data_folder, manifest_path, run_folder
 from pipeline.store.pretrained_folders import (
+    MODEL_CONFIG,
     has_tokenizer,
     is_model_folder,
     new_model,
     open_model,
     open_tokenizer,
 )
+from pipeline.store.recorded_run import recorded_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,6 +49,37 @@ class LoadedModel:
     """Steps of training; None for a folder."""
     tokens: int | None
     """Tokens of training; None for a folder."""
+
+
+def load_named_model(name: str, overrides: Sequence[str]) -> LoadedModel:
+    """Load the model that a command names: RUN, RUN@STEP, or a transformers folder.
+
+    RUN is a run's folder or its run file; without a step, its newest checkpoint is taken. Raises
+    UserError where there is no such run, step or folder, and as the two functions below do.
+    """
+    place, step = split_step(name)
+    if step is None and is_model_folder(place):
+        return load_folder_model(place)
+    if place.is_dir() and not RunFolder(place).config.is_file():
+        raise DataError(
+            f"{place}: holds neither a run ({RunFolder(place).config.name}) nor a transformers "
+            f"model ({MODEL_CONFIG})."
+        )
+    config = recorded_config(place, overrides)
+    return load_checkpoint_model(config, checkpoint_of_step(run_folder(config).checkpoints, step))
+
+
+def split_step(name: str) -> tuple[Path, int | None]:
+    """Return the place and the step in RUN@STEP; None where no step is named.
+
+    A path that exists is taken as it is. Raises UserError for a step that is no number.
+    """
+    place, sign, step = name.rpartition("@")
+    if not sign or Path(name).exists():
+        return Path(name), None
+    if not (step.isascii() and step.isdigit()):
+        raise UserError(f"{name}: no such file or folder, and {step!r} is no step of a run")
+    return Path(place), int(step)
 
 
 def load_checkpoint_model(config: RunConfig, checkpoint: Path) -> LoadedModel:
@@ -85,8 +119,8 @@ def load_folder_model(folder: Path) -> LoadedModel:
     where = str(folder)
     if not is_model_folder(folder):
         raise DataError(
-            f"{where}: holds no model (no config.json). Give a transformers folder, with "
-            "config.json, safetensors and a tokenizer."
+            f"{where}: holds no model (no {MODEL_CONFIG}). Give a transformers folder, with "
+            f"{MODEL_CONFIG}, safetensors and a tokenizer."
         )
     if not has_tokenizer(folder):
         raise DataError(
@@ -97,6 +131,14 @@ def load_folder_model(folder: Path) -> LoadedModel:
     tokenizer = open_tokenizer(folder, where)
     model = open_model(folder, where).eval()
     return LoadedModel(model, tokenizer, folder.name, None, None)
+
+
+def move_to_gpu(loaded: LoadedModel) -> None:
+    """Move a model to the GPU, where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.nn.Module.to(loaded.model, "cuda")
 
 
 def checkpoint_weights(checkpoint: Path) -> "GivenWeights":

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.sampling.dataset import open_data
 from pipeline.sampling.documents_of_tokens import TokenDocuments
@@ -24,6 +23,7 @@ from pipeline.store.files import read_json
 from pipeline.store.layout import RunFolder, checkpoint_folders, data_folder, manifest_path
 from pipeline.store.metrics import last_step_record
 from pipeline.store.pretrained_folders import TOKENIZER_JSON
+from pipeline.store.recorded_run import recorded_config
 from pipeline.tokens.pieces import Pieces, load_pieces
 
 
@@ -32,22 +32,7 @@ def open_run(run: Path, overrides: Sequence[str]) -> RunConfig:
 
     Raises DataError where no run has begun there, or the run's tokens are missing.
     """
-    if run.is_dir():
-        folder = run
-        changes = [*overrides]
-    else:
-        # Since the run began, its folders may have moved and the run file may have changed.
-        config = load(run, overrides)
-        folder = config.paths.run_dir
-        changes = [f"paths.data_dir={config.paths.data_dir}"]
-    # The run recorded its own config; only the folders are taken from what the user names.
-    run_file = RunFolder(folder).config
-    if not run_file.is_file():
-        raise DataError(
-            f"{folder}: holds no run (no {run_file.name}). Give a folder in which `pipeline train` "
-            "has begun a run."
-        )
-    config = load(run_file, [f"paths.run_dir={folder.absolute()}", *changes])
+    config = recorded_config(run, overrides)
     if not data_folder(config).tokens_manifest.is_file():
         raise DataError(
             f"{config.paths.data_dir}: does not hold the run's tokens. If they have been moved, "

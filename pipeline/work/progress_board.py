@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from pipeline.logs import RecentRate, counted_noun, human_bytes, progress
+from pipeline.logs import counted_noun, human_bytes, progress
+from pipeline.recent_rate import RecentRate
 
 Send: TypeAlias = Callable[[float, dict[str, int]], None]
 """Reports the fraction of a task that is done, and its counts."""

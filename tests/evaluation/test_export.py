@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from pipeline.checkpoint.files import load_file
 from pipeline.checkpoint.folders import read_checkpoint_manifest, write_checkpoint_manifest
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import load
-from pipeline.errors import DataError
+from pipeline.config.run_file import dump, load
+from pipeline.errors import DataError, UserError
 from pipeline.evaluation.export import _replacing, export
-from pipeline.evaluation.models import load_checkpoint_model
+from pipeline.evaluation.models import load_checkpoint_model, load_named_model
 from pipeline.store.files import file_record, write_json
 
 MakeRun = Callable[..., Path]
@@ -78,6 +78,17 @@ def test_the_export_has_the_engines_logits(finished: RunConfig) -> None:
     assert (loaded.name, loaded.step, loaded.tokens) == (counts["folder"], 10, 2560)
     here = loaded.model.state_dict()
     assert all(torch.equal(here[name], tensor) for name, tensor in model.state_dict().items())
+
+    # A command names it by the run, with or without the step.
+    run_dir = finished.paths.run_dir
+    (run_dir / "config.yaml").write_text(dump(finished))
+    for name in (f"{run_dir}", f"{run_dir}@10", str(folder)):
+        named = load_named_model(name, []).model.state_dict()
+        assert all(torch.equal(named[key], tensor) for key, tensor in here.items())
+    with pytest.raises(UserError, match="complete checkpoints exist for step 10"):
+        load_named_model(f"{run_dir}@9", [])
+    with pytest.raises(DataError, match="neither a run"):
+        load_named_model(str(run_dir / "checkpoints"), [])
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|endoftext|>"
     assert not list((finished.paths.run_dir / "export").glob(".*")), "nothing half-written is left"
 
@@ -185,7 +196,7 @@ def test_a_failing_export_runs_no_code_and_leaves_the_earlier_one(
         full.setattr(PreTrainedModel, "save_pretrained", fill_the_disk)
         fails("No space left on device", OSError)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr("pipeline.evaluation.export.continue_prompt", fill_the_disk)
+        interrupted.setattr("pipeline.evaluation.export._continue_prompt", fill_the_disk)
         fails("No space left", SafetensorError)
     export(config)
     assert tree(folder) == good
