@@ -83,6 +83,10 @@ class Evaluation(Section):
     tasks_dir: Location | None = None
     """Folder of the questions of public tasks, as `pipeline tasks fetch` writes it. Without it, tasks
     come from `task_paths` and lm-eval's own collection only."""
+    contamination: bool = True
+    """Find the questions of tasks in `tasks_dir` that the run has read in its training documents, and
+    score without them too. All documents are searched once for each task, on `executor.workers`, at
+    about 20 MB/s a core."""
     batch_sequences: int = Field(default=16, ge=1)
     """Sequences that the model scores in one pass. Recorded with the scores, because it can change
     them by rounding."""

@@ -33,6 +33,7 @@ from pipeline.store.layout import TASKS, data_folder, run_folder
 from pipeline.store.scores_folder import ScoresFolder
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.clean_scores import ContaminationReport
     from pipeline.evaluation.grid import AskedCell
     from pipeline.evaluation.known_tasks import BuiltTasks
 
@@ -80,8 +81,11 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
         *_names_of_files(folder, models, cells),
         folder.table.name,
     ]
+    counts = _counts(folder, models, cells, built)
+    contamination = _contamination(config, built, models)
+    names += [str(path.relative_to(folder.path)) for path in contamination.files]
     files = {name: file_record(folder.path / name) for name in names}
-    return Result(_counts(folder, models, cells, built), files)
+    return Result(counts, files, closing=contamination.closing)
 
 
 def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:
@@ -151,6 +155,19 @@ def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
     return asked_cells(
         built, identities, asked_tasks(settings), settings.shots_seeds, settings.limit
     )
+
+
+def _contamination(
+    config: RunConfig, built: "BuiltTasks", models: Sequence[ModelToScore]
+) -> "ContaminationReport":
+    """Find which questions the run has read, where `evaluation.contamination` asks for it."""
+    from pipeline.evaluation import clean_scores
+
+    if not config.evaluation.contamination:
+        return clean_scores.ContaminationReport([], [])
+    steps = [clean_scores.own_step(model.name, model.step) for model in models]
+    own_steps = [step for step in steps if step is not None]
+    return clean_scores.check_contamination(config, list(built.single), own_steps)
 
 
 def _warn_of_cut_sequences(results: Iterable[CellResult], warned: set[tuple[str, int]]) -> None:

@@ -54,3 +54,8 @@ def contaminated_items_path(evaluation: Path, task: str) -> Path:
     `evaluation`: the folder of the run's scores.
     """
     return evaluation / CONTAMINATION / f"{task}.parquet"
+
+
+def clean_scores_path(evaluation: Path) -> Path:
+    """Return the JSON lines with scores on questions that the run has read and has not read."""
+    return evaluation / CONTAMINATION / "scores.jsonl"

@@ -144,6 +144,7 @@ STAGES = (
             "evaluation.shots_seeds",
             "evaluation.limit",
             "evaluation.heldout_bytes",
+            "evaluation.contamination",
         ),
         inputs=("prepare", "export"),
         outside="pipeline.evaluation.evaluate:evaluation_inputs",

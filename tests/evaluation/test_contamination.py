@@ -1,5 +1,6 @@
 """Which questions a run has read: at which step, in which document, against a walk over all steps."""
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from begun_run import begin_run
+from cells_by_hand import answer, cell
+from cells_by_hand import question as asked
 from training_data import tokenize_texts
 
 from pipeline.cli.trace_view import show_trace
@@ -15,6 +18,8 @@ from pipeline.config.run_sections import Executor
 from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.folded_words import words_of
 from pipeline.errors import DataError, UserError
+from pipeline.evaluation.cells import Item, write_cell
+from pipeline.evaluation.clean_scores import check_contamination, clean_scores, own_step
 from pipeline.evaluation.contamination import (
     ItemReading,
     contaminated_items,
@@ -28,6 +33,7 @@ from pipeline.evaluation.item_trace import trace_item
 from pipeline.evaluation.task_items import ITEMS, TaskItems, read_task_items
 from pipeline.sampling.trace import trace_step
 from pipeline.sampling.traced_run import TracedRun
+from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder
 
 PLANTED = 60
 """Questions that a document of `prose` holds; one in each of its first documents."""
@@ -199,9 +205,9 @@ def test_passages_hold_the_question(folder: Path, task: TaskItems) -> None:
 def test_what_all_prompts_have_in_common_is_not_searched_for(folder: Path, tmp_path: Path) -> None:
     items = [question(number) for number in range(12)]
     task = write_items(tmp_path, "twelve", items)
-    for (prompt, answer), words in zip(items, task.words, strict=True):
+    for (prompt, right), words in zip(items, task.words, strict=True):
         core = prompt.removeprefix("Question: What of ").removesuffix("\nAnswer:")
-        assert words == words_of(core + answer)
+        assert words == words_of(core + right)
     # Few questions may have a word in common by accident.
     few = write_items(tmp_path, "few", items[:2])
     assert few.words[0] == words_of("".join(items[0]))
@@ -307,3 +313,76 @@ def test_wrong_questions_are_refused(folder: Path, task: TaskItems) -> None:
     without = begin(folder, "without_tasks")
     with pytest.raises(UserError, match=r"evaluation\.tasks_dir is not set"):
         trace_item(without, "riddles/1")
+
+
+def answered(number: int, is_right: bool) -> Item:
+    answers = [answer(-1.0 - is_right, "wrong", 1), answer(-2.0 + is_right, "right", 1)]
+    return asked(number, answers, [1])
+
+
+def test_scores_with_and_without_what_was_read_by_hand() -> None:
+    items = [
+        ItemReading(0, "a", 20, 1, 0, 3, "web/train_0_000/3"),
+        ItemReading(1, "b", 20, 1, 0, 12, "web/train_0_000/4"),
+        ItemReading(2, "c", 20, 0, 0, None, None),
+        ItemReading(3, "d", 5, 0, 0, None, None),
+        ItemReading(4, "e", 20, 0, 0, None, None),
+    ]
+    # The last question was not scored: evaluation.limit.
+    scored = cell([answered(number, is_right) for number, is_right in enumerate([1, 0, 0, 1])])
+    for step, expected in (
+        (10, {"all": (0.5, 4), "clean": (0.0, 2), "dirty": (1.0, 1)}),
+        (12, {"all": (0.5, 4), "clean": (0.0, 1), "dirty": (0.5, 2)}),
+        (2, {"all": (0.5, 4), "clean": (1 / 3, 3)}),
+    ):
+        rows = clean_scores("riddles", scored, items, step)
+        assert {
+            row["questions"]: (pytest.approx(row["value"]), row["items"])
+            for row in rows
+            if row["metric"] == "acc"
+        } == expected
+    (error,) = (
+        row["standard_error"]
+        for row in clean_scores("riddles", scored, items, 12)
+        if row["metric"] == "acc" and row["questions"] == "dirty"
+    )
+    assert error == 0.5  # sqrt(((1 - 0.5)^2 + (0 - 0.5)^2) / 1 / 2)
+
+
+def test_the_stage_scores_its_checkpoints_without_what_they_had_read(
+    folder: Path, task: TaskItems
+) -> None:
+    run = begin(folder, "scored", f"evaluation.tasks_dir={folder / 'tasks'}", "executor.workers=1")
+    run_dir = run.config.paths.run_dir
+    places = ScoresFolder(run_dir / "evaluation")
+    scored = cell([answered(number, number % 2 == 0) for number in range(PLANTED + 2)])
+    for model in ("step_00000010", "of-another-run@step_00000010"):
+        write_cell(places.cell(model, "riddles", 0, FIRST_SEED), scored)
+        write_cell(places.cell(model, "unknown", 0, FIRST_SEED), scored)
+    report = check_contamination(run.config, ["riddles", "unknown"], [10])
+
+    # The files, and what they say.
+    assert [path.name for path in report.files] == ["riddles.parquet", "scores.jsonl"]
+    stored = stored_items(run_dir, "riddles")
+    assert stored == read_items_of_run(run, task)
+    assert stored is not None
+    dirty = [item.id for item in stored if item.state_at(10) == "dirty"]
+    rows = [json.loads(line) for line in report.files[1].read_text().splitlines()]
+    assert {(row["model"], row["task"]) for row in rows} == {("step_00000010", "riddles")}
+    (row,) = (row for row in rows if (row["metric"], row["questions"]) == ("acc", "dirty"))
+    right = sum(number % 2 == 0 for number in dirty) / len(dirty)
+    assert (row["items"], row["value"]) == (len(dirty), pytest.approx(right))
+    of_task, of_all = report.closing
+    assert of_task.startswith(
+        f"contamination: riddles: {len(dirty)} of {PLANTED + 2} questions were read by step 10; "
+        "acc at k = 0: 0.500 on all, "
+    )
+    assert f"{right:.3f} on dirty" in of_task
+    assert "questions of 1 task of 1 were read" in of_all
+    assert "(1 of 62 questions are too short to tell)" in of_all
+
+
+def test_only_checkpoints_of_the_run_itself_are_judged() -> None:
+    assert own_step("step_00000010", 10) == 10
+    assert own_step("other@step_00000010", 10) is None
+    assert own_step("gpt2-0123abcd", None) is None

@@ -6,7 +6,11 @@ import pytest
 
 from pipeline.config.run_file import load
 from pipeline.store import layout
-from pipeline.store.contamination_files import SearchFolder, contaminated_items_path
+from pipeline.store.contamination_files import (
+    SearchFolder,
+    clean_scores_path,
+    contaminated_items_path,
+)
 from pipeline.store.layout import DataFolder, RunFolder
 from pipeline.store.tasks_folder import VALIDATION, TasksFolder
 
@@ -95,6 +99,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
             searches.texts(searches.unfinished("cd"), "ef"),
             searches.shard(searches.unfinished("cd"), "web", "train_0_000"),
             contaminated_items_path(run.evaluation, "copa"),
+            clean_scores_path(run.evaluation),
             layout.manifest_path(Path("/x")),
             layout.lease_path(Path("/x")),
             layout.stage_seconds_path(Path("/x"), "train"),
@@ -124,6 +129,7 @@ def test_names_that_depend_on_numbers_stay_as_they_are() -> None:
         "/data/contamination/.search-cd/texts-ef.parquet",
         "/data/contamination/.search-cd/web/train_0_000.parquet",
         "/run/evaluation/contamination/copa.parquet",
+        "/run/evaluation/contamination/scores.jsonl",
         "/x/manifest.json",
         "/x/.lease.json",
         "/x/.train.seconds.json",

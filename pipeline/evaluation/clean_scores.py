@@ -1,0 +1,240 @@
+"""Scores on the questions that a run has read, and on those that it has not.
+
+Reads cells of the run's own checkpoints; writes `run_dir/evaluation/contamination/`: for each task
+with questions in `evaluation.tasks_dir` which of them the run reads (`contamination.py`), and
+`scores.jsonl`, a line for each metric, cell and set of questions.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, TypedDict
+
+import numpy as np
+
+from pipeline.config.run_config import RunConfig
+from pipeline.corpus.text_search import bytes_to_search
+from pipeline.evaluation.cells import Cell, read_cell
+from pipeline.evaluation.contamination import (
+    ItemReading,
+    read_items_of_run,
+    search_for_tasks,
+    searchable_sources,
+    write_read_items,
+)
+from pipeline.evaluation.item_scores import item_scores, standard_error
+from pipeline.evaluation.task_items import TaskItems, read_task_items
+from pipeline.logs import counted_noun, human_bytes, note
+from pipeline.sampling.traced_run import read_run
+from pipeline.store.contamination_files import clean_scores_path, contaminated_items_path
+from pipeline.store.files import write_atomic
+from pipeline.store.layout import checkpoint_name, data_folder, run_folder
+from pipeline.store.scores_folder import ScoresFolder
+from pipeline.store.tasks_folder import TasksFolder
+
+Questions: TypeAlias = Literal["all", "clean", "dirty"]
+WORTH_A_NOTE_BYTES = 100_000_000
+"""Size of the documents from which on the search is announced."""
+SHOWN_METRIC = "acc"
+"""Metric of the line that the stage prints, where a task has it."""
+
+
+class CleanScore(TypedDict):
+    """One metric of a cell on some of its questions."""
+
+    model: str
+    """Name of the folder of the model's cells."""
+    step: int
+    """Step of the checkpoint."""
+    task: str
+    shots: int
+    seed: int
+    metric: str
+    questions: Questions
+    """All questions; those that the run had read by this step; those that it had not. Questions too
+    short to be searched for are among all only."""
+    items: int
+    """Number of these questions."""
+    value: float
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class ContaminationReport:
+    """What the check for contamination has written and found."""
+
+    files: list[Path]
+    closing: list[str]
+    """Lines for the end of the stage."""
+
+
+def check_contamination(
+    config: RunConfig, tasks: Sequence[str], steps: Sequence[int]
+) -> ContaminationReport:
+    """Find which questions of tasks the run reads, and score its checkpoints with and without them.
+
+    `tasks`, `steps`: tasks and checkpoints of this run that were scored; the closing lines speak of
+    the last one. Tasks whose questions are not in `evaluation.tasks_dir` are left out.
+    Raises DataError where documents are missing or damaged, LeaseError where another command is
+    searching.
+    """
+    tasks_dir = config.evaluation.tasks_dir
+    if tasks_dir is None or not steps:
+        return ContaminationReport([], [])
+    folder = TasksFolder(tasks_dir)
+    stored = [read_task_items(tasks_dir, name) for name in tasks if folder.items(name).is_file()]
+    if not stored:
+        return ContaminationReport([], [])
+
+    tokens = data_folder(config).tokens_manifest
+    if not tokens.is_file():
+        unknown = f"contamination: not known, because {tokens} is missing: what was read is unknown"
+        return ContaminationReport([], [unknown])
+
+    # Search the documents, and find out when the run reads what was found.
+    _announce(config, stored)
+    search_for_tasks(config, stored, config.executor, "pipeline evaluate")
+    run = read_run(config)
+    readings: dict[str, list[ItemReading]] = {}
+    evaluation = run_folder(config).evaluation
+    for task in stored:
+        readings[task.task] = read_items_of_run(run, task)
+        write_read_items(config.paths.run_dir, task.task, readings[task.task])
+
+    # Score every cell of the run's own checkpoints again.
+    scores = list(_scores_of_cells(ScoresFolder(evaluation), readings))
+    lines = "".join(f"{json.dumps(score)}\n" for score in scores)
+    write_atomic(clean_scores_path(evaluation), lines)
+    files = [contaminated_items_path(evaluation, name) for name in readings]
+    closing = closing_lines(readings, scores, max(steps))
+    unsearched = [name for name in config.sources if name not in searchable_sources(config)]
+    if unsearched:
+        closing.append(f"contamination: {', '.join(unsearched)} has no text that could be searched")
+    return ContaminationReport([*files, clean_scores_path(evaluation)], closing)
+
+
+def own_step(model: str, step: int | None) -> int | None:
+    """Return the step of a model that is a checkpoint of the run itself, else None.
+
+    `model`: name of the folder of its cells.
+    """
+    if step is not None and model == checkpoint_name(step):
+        return step
+    return None
+
+
+def clean_scores(
+    task: str, cell: Cell, items: Sequence[ItemReading], step: int
+) -> list[CleanScore]:
+    """Return the scores of a cell on all questions, and on those clean and dirty at a step.
+
+    A metric that has no value for a question is left out.
+    """
+    # What each question of the cell is at this step; a limit may have left some out.
+    states = {item.id: item.state_at(step) for item in items}
+    of_questions = np.array([states.get(item["id"], "") for item in cell.items])
+
+    # Each metric on each set of questions.
+    provenance = cell.result["provenance"]
+    rows: list[CleanScore] = []
+    for metric, scores in item_scores(cell).items():
+        chosen: dict[Questions, np.ndarray] = {
+            "all": scores,
+            "clean": scores[of_questions == "clean"],
+            "dirty": scores[of_questions == "dirty"],
+        }
+        for questions, values in chosen.items():
+            if len(values) and np.isfinite(values).all():
+                rows.append(
+                    {
+                        "model": provenance["model"],
+                        "step": step,
+                        "task": task,
+                        "shots": provenance["shots"],
+                        "seed": provenance["seed"],
+                        "metric": metric,
+                        "questions": questions,
+                        "items": len(values),
+                        "value": float(values.mean()),
+                        "standard_error": standard_error(values),
+                    }
+                )
+    return rows
+
+
+def closing_lines(
+    readings: Mapping[str, Sequence[ItemReading]], scores: Sequence[CleanScore], step: int
+) -> list[str]:
+    """Return a line for each task of which questions were read by a step, and one for all."""
+    # A line for each task with a question that was read.
+    lines: list[str] = []
+    dirty_tasks = 0
+    questions = 0
+    too_short = 0
+    for task, items in readings.items():
+        states = [item.state_at(step) for item in items]
+        questions += len(states)
+        too_short += states.count("too short")
+        dirty = states.count("dirty")
+        if dirty:
+            dirty_tasks += 1
+            lines.append(
+                f"contamination: {task}: {dirty:,} of {counted_noun(len(states), 'question')} were "
+                f"read by step {step:,}{_scores_in_words(task, scores, step)}"
+            )
+
+    # A line for all tasks.
+    found = counted_noun(dirty_tasks, "task")
+    if not dirty_tasks:
+        found = "no task"
+    lines.append(
+        f"contamination: questions of {found} of {len(readings):,} were read in training "
+        f"documents by step {step:,} ({too_short:,} of {questions:,} questions are too short to tell)"
+    )
+    return lines
+
+
+def _announce(config: RunConfig, tasks: Sequence[TaskItems]) -> None:
+    """Say what is about to be searched where it takes a while."""
+    texts = [task.searched for task in tasks]
+    size = bytes_to_search(config.paths.data_dir, searchable_sources(config), texts)
+    if size >= WORTH_A_NOTE_BYTES:
+        note(
+            f"evaluate: searching {human_bytes(size)} of documents for the questions of "
+            f"{counted_noun(len(tasks), 'task')}, once (evaluation.contamination=false leaves it "
+            "out)"
+        )
+
+
+def _scores_of_cells(
+    folder: ScoresFolder, readings: Mapping[str, Sequence[ItemReading]]
+) -> Iterable[CleanScore]:
+    """Yield the scores of all cells of the run's own checkpoints and of these tasks."""
+    for place in folder.stored_cells():
+        task = place.rows.parent.name
+        if task not in readings:
+            continue
+        cell = read_cell(place)
+        step = own_step(place.rows.parents[1].name, cell.result["provenance"]["step"])
+        if step is not None:
+            yield from clean_scores(task, cell, readings[task], step)
+
+
+def _scores_in_words(task: str, scores: Sequence[CleanScore], step: int) -> str:
+    """Return the scores of a task at the smallest number of examples, with and without questions."""
+    rows = [row for row in scores if row["task"] == task and row["step"] == step]
+    if not rows:
+        return ""
+    shots = min(row["shots"] for row in rows)
+    metrics = {row["metric"] for row in rows if row["shots"] == shots}
+    metric = SHOWN_METRIC
+    if metric not in metrics:
+        metric = sorted(metrics)[0]
+    values = {
+        row["questions"]: f"{row['value']:.3f}"
+        for row in rows
+        if (row["shots"], row["metric"]) == (shots, metric)
+    }
+    parts = [f"{value} on {questions}" for questions, value in values.items()]
+    return f"; {metric} at k = {shots}: {', '.join(parts)}"
