@@ -6,10 +6,19 @@ The docstring of a field is what `pipeline config --describe` prints.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.shipped_files import SuiteName
-from pipeline.config.values import ByteCount, Location, Section, located_by, resolve_location
+from pipeline.config.values import (
+    ByteCount,
+    GivenLocation,
+    InWords,
+    Location,
+    Section,
+    located_by,
+    resolve_location,
+)
 
 MODEL_WORDS = ("last", "all")
 """Entries of `evaluation.models` that are no locations."""
@@ -28,6 +37,22 @@ def _resolve_model(location: str | Path, base: Path) -> Path:
 
 ModelLocation = Annotated[Path, located_by(_resolve_model)]
 """`last`, `all`, `RUN@STEP` or a transformers folder; locations are absolute after loading."""
+
+
+def _locate_questions(name: GivenLocation, info: ValidationInfo) -> GivenLocation:
+    """Return the name of a task as it is, a JSONL file as an absolute path."""
+    if not isinstance(name, str) or not name.endswith(QUESTIONS_SUFFIX):
+        return name
+    context: dict[str, Path] = info.context or {}
+    try:
+        return str(resolve_location(name, context.get("base", Path.cwd())))
+    except ValueError as error:
+        raise PydanticCustomError("location", "{why}", {"why": str(error)}) from None
+
+
+QUESTIONS_SUFFIX = ".jsonl"
+TaskName = Annotated[str, BeforeValidator(_locate_questions), InWords("name or path")]
+"""The name of a task, or a JSONL file of questions; absolute after loading."""
 
 
 class EverySteps(Section):
@@ -61,8 +86,9 @@ class Evaluation(Section):
     those at multiples of N steps. A number: the checkpoint of that step. `RUN@STEP`: a checkpoint
     of another run. A folder: a transformers model, anybody's, whose own code is never run.
     `{merge: {last: N}}`: the mean of checkpoints."""
-    tasks: tuple[str, ...] = ("heldout_cloze", "patterns", "arithmetic")
-    """Built-in few-shot tasks, or lm-eval tasks found in `task_paths`. If no source holds text, the
+    tasks: tuple[TaskName, ...] = ("heldout_cloze", "patterns", "arithmetic")
+    """Built-in few-shot tasks, tasks of lm-eval, and JSONL files of questions (`questions.jsonl`; its
+    three shapes are in `pipeline/evaluation/task_data/README.md`). If no source holds text, the
     default leaves out `heldout_cloze`."""
     suite: SuiteName | None = None
     """Published list of tasks to score besides `tasks`, each with the numbers of examples that its
@@ -82,7 +108,7 @@ class Evaluation(Section):
     """Folders with lm-eval task files."""
     tasks_dir: Location | None = None
     """Folder of the questions of public tasks, as `pipeline tasks fetch` writes it. Without it, tasks
-    come from `task_paths` and lm-eval's own collection only."""
+    of lm-eval read Hugging Face's cache."""
     contamination: bool = True
     """Find the questions of tasks in `tasks_dir` that the run has read in its training documents, and
     score without them too. All documents are searched once for each task, on `executor.workers`, at

@@ -3,7 +3,9 @@
 Reads the shipped suites and the list of fetched tasks. Imports no lm-eval.
 """
 
-from pipeline.config.evaluation_section import Evaluation
+from pathlib import Path
+
+from pipeline.config.evaluation_section import QUESTIONS_SUFFIX, Evaluation
 from pipeline.config.suites import load_suite
 from pipeline.store.tasks_folder import TasksFolder
 
@@ -25,6 +27,13 @@ def asked_tasks(settings: Evaluation) -> dict[str, tuple[int, ...]]:
         if settings.shots != "published":
             shots = settings.shots
         asked[task.name] = _ascending(shots)
+    return asked
+
+
+def task_name(asked: str) -> str:
+    """Return the name of a task that was asked for: that of a JSONL file, without its suffix."""
+    if asked.endswith(QUESTIONS_SUFFIX):
+        return Path(asked).stem
     return asked
 
 

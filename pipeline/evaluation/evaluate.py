@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
-from pipeline.evaluation.asked_tasks import asked_tasks
+from pipeline.evaluation.asked_tasks import asked_tasks, task_name
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.models_to_score import (
@@ -111,7 +111,7 @@ def refuse_cloze_without_text(config: RunConfig) -> None:
 
     Called before hours of training.
     """
-    if "heldout_cloze" not in config.evaluation.tasks:
+    if "heldout_cloze" not in asked_tasks(config.evaluation):
         return
     if any(source.has_documents for source in config.sources.values()):
         return
@@ -143,7 +143,7 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
         *(name for name in texts if f"{name}.yaml" in written),
     ]
     folders = [run_folder(config).tasks, *settings.task_paths]
-    return build_tasks(names, folders)
+    return build_tasks(names, folders, settings.tasks_dir)
 
 
 def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
@@ -152,9 +152,8 @@ def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
 
     settings = config.evaluation
     identities = {name: task_identity(task) for name, task in built.single.items()}
-    return asked_cells(
-        built, identities, asked_tasks(settings), settings.shots_seeds, settings.limit
-    )
+    shots = {task_name(asked): shots for asked, shots in asked_tasks(settings).items()}
+    return asked_cells(built, identities, shots, settings.shots_seeds, settings.limit)
 
 
 def _contamination(

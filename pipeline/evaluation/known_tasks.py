@@ -1,10 +1,11 @@
 """Finds lm-eval's tasks by their names, and builds them with their data. Imports lm-eval."""
 
 import difflib
+import inspect
 import json
 import logging
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,22 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from pipeline.errors import ConfigError, one_line
+from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
+from pipeline.errors import ConfigError, DataError, one_line
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
+from pipeline.evaluation.task_data.stored_tasks import (
+    QuestionsInFolder,
+    StoredTask,
+    build_from_file,
+    definition_folders,
+)
 from pipeline.store.files import fingerprint
 from pipeline.store.records import Json
+from pipeline.store.tasks_folder import TasksFolder
 
 HOW_TO_BRING_DATA = (
-    "run the same command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 on a machine with "
+    "fetch its questions with `pipeline tasks fetch` and set evaluation.tasks_dir; or run the same "
+    "command once with HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 on a machine with "
     "network access, or copy Hugging Face's cache folder (HF_HOME) from such a machine; or leave "
     "the task out"
 )
@@ -36,15 +47,16 @@ def find_tasks(
 ) -> TaskManager:
     """Return a manager that builds tasks by their names.
 
-    Searches the folders first, and lm-eval's own collection only for names that are not in them.
-    `collections`: whether to include that collection, in each search. Raises ConfigError naming
-    each task that does not exist, with similar names.
+    Searches the folders first, together with those of lm-eval's collection that the catalogue names,
+    and the whole collection only for names that are not in them. `collections`: whether to include
+    it, in each search. Raises ConfigError naming each task that does not exist, with similar names.
     """
     unknown = list(names)
     names_of_tasks: list[str] = []
+    paths = [*definition_folders(names), *folders]  # of two definitions the later one counts
     for with_collection in collections:  # to index lm-eval's collection takes 20 s
         manager = TaskManager(
-            include_path=[str(f) for f in folders], include_defaults=with_collection
+            include_path=[str(path) for path in paths], include_defaults=with_collection
         )
         names_of_tasks = manager.all_tasks
         unknown = [name for name in names if name not in names_of_tasks]
@@ -54,7 +66,12 @@ def find_tasks(
 
 
 def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names_of_tasks, n=3)
+    if name in CATALOGUE:
+        return (
+            f"evaluation.tasks: the questions of {name!r} are read from evaluation.tasks_dir; fetch "
+            f"them with `pipeline tasks fetch {name}`, and set evaluation.tasks_dir to their folder"
+        )
+    close = difflib.get_close_matches(name, [*names_of_tasks, *CATALOGUE], n=3)
     hint = ""
     if close:
         hint = f"; did you mean {' or '.join(close)}?"
@@ -80,52 +97,133 @@ class BuiltTasks:
         return [group for one in asked for group in (one, *one.get_all_groups())]
 
 
-def build_tasks(names: Sequence[str], folders: Sequence[Path]) -> BuiltTasks:
-    """Build tasks with their data; `folders` hold task files that are searched first.
+def build_tasks(
+    names: Sequence[str], folders: Sequence[Path], tasks_dir: Path | None = None
+) -> BuiltTasks:
+    """Build tasks with their data.
 
-    Raises ConfigError naming each task that does not exist or cannot be built here, because its data
-    are missing or its own code fails, and each task that comes twice.
+    A name is a JSONL file of questions, or a task of one of the `folders` with task files, or one
+    whose questions are in `tasks_dir`, or one of lm-eval's collection, in this order. Raises
+    ConfigError naming each task that does not exist or cannot be built here, because its data are
+    missing or its own code fails, and each task that comes twice.
     """
-    manager = find_tasks(names, folders)
+    build_one = _builders(names, folders, tasks_dir)
     asked: list[Task | Group] = []
     single: dict[str, Task] = {}
     problems: list[str] = []
     for name in names:
+        # Build what the name stands for.
         try:
             with silence_libraries():
-                loaded = manager.load([name])
+                built = build_one[name](name)
+        except DataError as error:  # of our own files, which it names
+            problems.append(f"evaluation.tasks: {error}")
+            continue
         except Exception as error:  # whatever a task's own code, datasets or the hub raise
             problems.append(_cannot_be_built(name, error))
             continue
-        group = (loaded.get("groups") or {}).get(name)
-        if group is None:
-            asked += loaded["tasks"].values()
-        else:
-            asked.append(group)
+
+        # A task may come alone and in a group.
+        asked += built
+        members = [task for one in built for task in _tasks_within(one)]
         problems += [
-            f"evaluation.tasks: {twice} comes twice, once within {name}; leave one of them out"
-            for twice in loaded["tasks"]
-            if twice in single
+            f"evaluation.tasks: {task.task_name} comes twice, once within {name}; leave one of them "
+            "out"
+            for task in members
+            if task.task_name in single
         ]
-        single |= loaded["tasks"]
+        single |= {task.task_name: task for task in members}
     if problems:
         raise ConfigError(problems)
     return BuiltTasks(asked, single)
 
 
+Builder = Callable[[str], "Sequence[Task | Group]"]
+"""Builds what a name stands for: a task, a group, or all tasks with a tag."""
+
+
+def _builders(
+    names: Sequence[str], folders: Sequence[Path], tasks_dir: Path | None
+) -> dict[str, Builder]:
+    """Return what builds each name. Raises ConfigError for names that nothing defines."""
+    builders: dict[str, Builder] = {}
+
+    # Files of questions, and tasks of the user's folders, which come before all others.
+    own: list[str] = []
+    if folders:
+        paths: list[str | Path] = list(folders)
+        own = TaskManager(include_path=paths, include_defaults=False).all_tasks
+    for name in names:
+        if name.endswith(QUESTIONS_SUFFIX):
+            builders[name] = lambda path: [build_from_file(Path(path))]
+
+    # Tasks whose questions are in the folder of the run file.
+    if tasks_dir is not None:
+        questions = QuestionsInFolder(TasksFolder(tasks_dir))
+        for name in names:
+            if name not in builders and name not in own and questions.knows(name):
+                builders[name] = lambda known: questions.build([known])
+
+    # All others.
+    others = [name for name in names if name not in builders]
+    if others:
+        manager = find_tasks(others, folders)
+        builders |= dict.fromkeys(others, partial(_load, manager))
+    return builders
+
+
+def _load(manager: TaskManager, name: str) -> Sequence[Task | Group]:
+    loaded = manager.load([name])
+    group = (loaded.get("groups") or {}).get(name)
+    if group is None:
+        return list(loaded["tasks"].values())
+    return [group]
+
+
+def _tasks_within(built: Task | Group) -> Sequence[Task]:
+    if isinstance(built, Group):
+        return built.get_all_tasks()
+    return [built]
+
+
 def task_identity(task: Task) -> str:
     """Return a hash of a task's definition and of all rows that it may ask or show.
 
-    The code that a definition names is hashed as text.
+    The files with the code that a definition names are hashed whole, with what helps it.
     """
+    # The number of examples is part of the question, not of the task; where its file lies is
+    # neither.
+    code = _files_of_code(task)
     definition = task.config.to_dict()
-    # The number of examples is part of the question, not of the task.
     definition.pop("num_fewshot", None)
-    rows = xxhash.xxh3_128()
+    definition.get("metadata", {}).pop("config_source", None)
+    return fingerprint(
+        [json.loads(json.dumps(definition, default=str)), code, _checksums_of_rows(task)]
+    )
+
+
+def _files_of_code(task: Task) -> dict[str, str]:
+    """Return by name the content of the files that define the functions of a task's definition."""
+    files: dict[str, str] = {}
+    for value in vars(task.config).values():
+        if inspect.isfunction(value):
+            path = inspect.getsourcefile(value)
+            if path is not None:
+                files[Path(path).name] = Path(path).read_text("utf-8")
+    return files
+
+
+def _checksums_of_rows(task: Task) -> dict[str, str]:
+    """Return a checksum of the rows of each split."""
+    if isinstance(task, StoredTask):
+        return task.checksums
+    checksums: dict[str, str] = {}
     for split in sorted(task.dataset):  # pyright: ignore[reportCallIssue, reportArgumentType]
+        rows = xxhash.xxh3_128()
         for row in task.dataset[split]:  # pyright: ignore[reportOptionalSubscript]
             rows.update(json.dumps(row, sort_keys=True, default=str).encode())
-    return fingerprint([json.loads(json.dumps(definition, default=str)), rows.hexdigest()])
+        checksums[str(split)] = rows.hexdigest()
+    return checksums
 
 
 def generated_tokens(settings: dict[str, Json]) -> int:

@@ -9,16 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, first_of
+from pipeline.evaluation.asked_tasks import asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN, PATTERN_TASKS
+from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS, members_of
 from pipeline.model.model_facts import model_facts
-from pipeline.store.files import fingerprint
+from pipeline.store.files import file_record, fingerprint
 from pipeline.store.records import Json
+from pipeline.store.tasks_folder import TasksFolder
 from pipeline.work.separate_checks import run_separate_check
 
-VERSION = 1
+VERSION = 2
 """Increased when `task_check` refuses or returns something else: older verdicts are not used."""
+MOST_NAMES = 5
+"""Maximum number of tasks that a message names."""
 DATA_VARIABLES = (
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -38,23 +44,33 @@ class TaskFacts:
 
 
 def foreign_tasks(config: RunConfig) -> list[str]:
-    """Return the tasks of the run file that are not built in."""
-    return [name for name in dict.fromkeys(config.evaluation.tasks) if name not in BUILT_IN]
+    """Return the tasks of the run file and its suite that are not built in, and are to be asked."""
+    asked = asked_tasks(config.evaluation)
+    return [name for name, shots in asked.items() if shots and name not in BUILT_IN]
 
 
 def check_named_tasks(config: RunConfig) -> None:
-    """Raise ConfigError for folders that do not exist, and tasks that would be scored twice."""
+    """Raise ConfigError for folders that do not exist, and tasks that would be scored twice.
+
+    Also for public tasks whose questions are not in `evaluation.tasks_dir`.
+    """
     problems = [
         f"evaluation.task_paths: {folder} is not a folder; use one with task files of lm-eval, or "
         "leave it out"
         for folder in config.evaluation.task_paths
         if not folder.is_dir()
     ]
-    names = config.evaluation.tasks
+    problems += _missing_questions(config)
+    names = asked_tasks(config.evaluation)
+    problems += [
+        f"evaluation.tasks: {name}: no such file; give a JSONL file of questions"
+        for name in names
+        if name.endswith(QUESTIONS_SUFFIX) and not Path(name).is_file()
+    ]
     problems += [
         f"evaluation.tasks: {name} is a part of patterns, which is also listed; leave one of them "
         "out"
-        for name in dict.fromkeys(names)
+        for name in names
         if name in PATTERN_TASKS and "patterns" in names
     ]
     if problems:
@@ -63,7 +79,7 @@ def check_named_tasks(config: RunConfig) -> None:
 
 def check_built_tasks(config: RunConfig) -> None:
     """Raise ConfigError for tasks that do not exist, lack data, or write more than a context."""
-    if not foreign_tasks(config) or not config.evaluation.own_shots:
+    if not foreign_tasks(config):
         return
     decides = _what_decides(config)
     facts = run_separate_check(
@@ -83,20 +99,70 @@ def check_built_tasks(config: RunConfig) -> None:
         raise ConfigError(problems)
 
 
-def describe_task_files(config: RunConfig) -> dict[str, str | None]:
-    """Return a hash of the files in each folder of tasks, for the fingerprint of `evaluate`.
+def _missing_questions(config: RunConfig) -> list[str]:
+    """Return a message where questions of public tasks are not here: which, and how to get them."""
+    settings = config.evaluation
+    asked = [name for name in foreign_tasks(config) if name in CATALOGUE or name in GROUPS]
+    if settings.tasks_dir is None:
+        # Without the folder, only a suite is known to need it: tasks may be in task_paths, or their
+        # data in Hugging Face's cache.
+        if settings.suite is None or not asked:
+            return []
+        return [
+            f"evaluation.suite = {settings.suite!r}: its questions are read from "
+            "evaluation.tasks_dir, which is not set. Fetch them on a machine with network access "
+            f"(`pipeline tasks fetch {settings.suite} --to FOLDER`) and set evaluation.tasks_dir to "
+            "that folder"
+        ]
+    tasks = TasksFolder(settings.tasks_dir)
+    missing = [
+        name
+        for name in asked
+        if any(not tasks.source(member).exists() for member in members_of(name))
+    ]
+    if not missing or settings.task_paths:  # own task files may define the names, too
+        return []
+    first = next(member for member in members_of(missing[0]) if not tasks.source(member).exists())
+    return [
+        f"evaluation.tasks_dir = {tasks.path}: {tasks.source(first)} does not exist; the questions "
+        f"of {first_of(missing, MOST_NAMES)} are missing. Run `pipeline tasks fetch "
+        f"{' '.join(missing)} --to {tasks.path}` on a machine with network access; the folder can "
+        "be copied"
+    ]
 
-    The hash is of the names, sizes and modification times; None for a folder that is gone.
+
+def describe_task_files(config: RunConfig) -> dict[str, str | None]:
+    """Return a hash of the files of tasks, for the fingerprint of `evaluate`.
+
+    In a folder of task files, the hash is of the names, sizes and modification times. Of public
+    tasks it is of the record with the checksums of their questions, of a JSONL file its content.
+    None for what is gone.
     """
-    if not foreign_tasks(config):
+    names = foreign_tasks(config)
+    if not names:
         return {}
     own = (config.paths.data_dir, config.paths.run_dir)
-    return {
+    hashes: dict[str, str | None] = {}
+    for name in names:
+        if name.endswith(QUESTIONS_SUFFIX):
+            hashes[f"questions in {name}"] = _hash_of(Path(name))
+        elif config.evaluation.tasks_dir is not None:
+            tasks = TasksFolder(config.evaluation.tasks_dir)
+            for member in members_of(name):
+                if tasks.source(member).exists():
+                    hashes[f"questions of {member}"] = _hash_of(tasks.source(member))
+    return hashes | {
         f"files of {folder}": fingerprint(list(_files_below(folder, own)))
         if folder.is_dir()
         else None
         for folder in config.evaluation.task_paths
     }
+
+
+def _hash_of(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return file_record(path)["checksum"]
 
 
 def _what_decides(config: RunConfig) -> dict[str, Json]:
@@ -105,7 +171,8 @@ def _what_decides(config: RunConfig) -> dict[str, Json]:
     return {
         "version": VERSION,
         "tasks": foreign_tasks(config),
-        "shots": sorted(set(settings.own_shots)),
+        "shots": {name: list(shots) for name, shots in asked_tasks(settings).items()},
+        "tasks_dir": str(settings.tasks_dir),
         "files": describe_task_files(config),
         "environment": {name: os.environ.get(name) for name in DATA_VARIABLES},
         "current folder": str(Path.cwd()),  # a task's own data_files are relative to it

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from own_tasks import GENERATION, write_task
+from stored_questions import COPA, write_small_tasks
+from stored_questions import write_task as write_stored
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
@@ -166,3 +168,51 @@ def test_what_a_run_writes_below_a_folder_of_tasks_is_no_file_of_theirs(
     assert list(task_facts.describe_task_files(config).values()) == [
         None
     ]  # no reason to score again
+
+
+def test_missing_questions_are_told_before_anything_runs(run_file: Path, tmp_path: Path) -> None:
+    """The file that is missing, all tasks that lack it, and the command that brings them."""
+    tasks = write_small_tasks(tmp_path / "tasks_dir")
+    at = [f"evaluation.tasks_dir={tasks.path}"]
+    check_named_tasks(load(run_file, ["evaluation.tasks=[copa, arithmetic]", *at]))
+    with pytest.raises(ConfigError) as raised:
+        check_named_tasks(load(run_file, ["evaluation.tasks=[copa, sciq, mmlu_stem]", *at]))
+    (problem,) = raised.value.problems
+    assert f"{tasks.path}/sciq/source.json does not exist" in problem
+    assert f"pipeline tasks fetch sciq mmlu_stem --to {tasks.path}" in problem
+    with pytest.raises(ConfigError, match="fetch piqa arc_challenge sciq mmlu --to"):
+        check_named_tasks(load(run_file, ["evaluation.suite=pythia", *at]))
+    with pytest.raises(ConfigError, match=r"which is not set.*pipeline tasks fetch pythia --to"):
+        check_named_tasks(load(run_file, ["evaluation.suite=pythia"]))
+    check_named_tasks(load(run_file, ["evaluation.suite=quickstart"]))
+    with pytest.raises(ConfigError, match=r"none.jsonl: no such file; give a JSONL file"):
+        check_named_tasks(load(run_file, ["evaluation.tasks=[none.jsonl]"]))
+
+
+def test_each_task_is_checked_with_the_examples_of_its_suite(
+    run_file: Path, tmp_path: Path
+) -> None:
+    tasks = write_small_tasks(tmp_path / "tasks_dir")
+    overrides = [f"evaluation.tasks_dir={tasks.path}", "evaluation.tasks=[copa, winogrande]"]
+    assert check_tasks(load(run_file, overrides)) == {"generated_tokens": {}}
+    with pytest.raises(ConfigError, match=r"evaluation.shots = 12: 'copa' cannot put a question"):
+        check_tasks(load(run_file, [*overrides, "evaluation.shots=[6, 12]"]))
+
+
+def test_scores_are_made_again_when_questions_have_changed(run_file: Path, tmp_path: Path) -> None:
+    tasks = write_small_tasks(tmp_path / "tasks_dir")
+    own = tmp_path / "own.jsonl"
+    own.write_text("{}\n")
+    config = load(
+        run_file,
+        [f"evaluation.tasks_dir={tasks.path}", f"evaluation.tasks=[copa, {own}]"],
+    )
+    before = task_facts.describe_task_files(config)
+    assert set(before) == {"questions of copa", f"questions in {own}"}
+    assert task_facts.describe_task_files(config) == before
+    own.write_text("{} \n")
+    write_stored(tasks, "copa", "super_glue/copa", {"validation": COPA[1:]})
+    after = task_facts.describe_task_files(config)
+    assert all(after[name] != before[name] for name in before)
+    own.unlink()
+    assert task_facts.describe_task_files(config)[f"questions in {own}"] is None

@@ -15,6 +15,7 @@ import yaml
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import iterate_texts
+from pipeline.evaluation.asked_tasks import asked_tasks
 from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
 from pipeline.evaluation.built_in.cloze import heldout_cloze
 from pipeline.evaluation.built_in.patterns import PATTERN_KINDS, pattern_questions
@@ -43,25 +44,27 @@ def write_tasks(
 ) -> list[str]:
     """Write the tasks that the run file asks for; return the names of the files.
 
-    These are the built-in ones of `evaluation.tasks`, and one for the bits per byte of each source
-    with held-out text. The same documents and settings give the same bytes. Raises DataError where
-    there is too little held-out text for a few-shot task.
+    These are the built-in ones of `evaluation.tasks` and of `evaluation.suite`, and one for the bits
+    per byte of each source with held-out text. The same documents and settings give the same bytes.
+    Raises DataError where there is too little held-out text for a few-shot task.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
     items = settings.limit or QUESTIONS
 
     # Few-shot tasks. For each question lm-eval draws k examples; from a pool of 4(k + 1) the draws
     # differ.
-    examples = 4 * (max(settings.own_shots, default=0) + 1)
-    if "heldout_cloze" in settings.tasks:
+    asked = {name: shots for name, shots in asked_tasks(settings).items() if name in BUILT_IN}
+    most_shots = max((k for shots in asked.values() for k in shots), default=0)
+    examples = 4 * (most_shots + 1)
+    if "heldout_cloze" in asked:
         data = heldout_cloze(documents_dir, sources, items, examples, SEED)
         files |= _choice_task("heldout_cloze", data, "\n\n")
-    if {"patterns", *PATTERN_TASKS} & set(settings.tasks):
+    if {"patterns", *PATTERN_TASKS} & asked.keys():
         items_of_each = math.ceil(items / len(PATTERN_TASKS))
         for name, data in pattern_questions(items_of_each, examples, SEED).items():
             files |= _choice_task(name, data, "\n")
         files["patterns.yaml"] = yaml.safe_dump(_PATTERNS_GROUP, sort_keys=False)
-    if "arithmetic" in settings.tasks:
+    if "arithmetic" in asked:
         data = arithmetic_questions(items, examples, SEED)
         files |= _choice_task("arithmetic", data, "\n\n")
 

@@ -5,6 +5,7 @@ Parquet files, and a split that is not there is replaced (`split_choice.py`). lm
 not indexed: only the folders of the tasks that are asked for.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,13 @@ from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, TaskIndex
 
 from pipeline.errors import DataError
-from pipeline.evaluation.task_data.catalogue import CATALOGUE, DEFINITIONS_OF_GROUPS
-from pipeline.evaluation.task_data.question_shapes import definition_of_shape
+from pipeline.evaluation.task_data.catalogue import CATALOGUE, DEFINITIONS_OF_GROUPS, GROUPS
+from pipeline.evaluation.task_data.question_shapes import (
+    AskedAs,
+    definition_of_shape,
+    joined,
+    read_questions,
+)
 from pipeline.evaluation.task_data.source_records import (
     SourceRecord,
     asked_as,
@@ -29,7 +35,7 @@ from pipeline.evaluation.task_data.source_records import (
 )
 from pipeline.evaluation.task_data.split_choice import choose_splits
 from pipeline.evaluation.task_data.stored_rows import StoredRows
-from pipeline.store.tasks_folder import TasksFolder
+from pipeline.store.tasks_folder import TEST, TasksFolder
 
 COLLECTION = Path(lm_eval.tasks.__file__).parent
 """Folder of lm-eval's own definitions."""
@@ -40,8 +46,11 @@ Definition = dict[str, Any]
 class StoredTask(ConfigurableTask):
     """A task of lm-eval whose rows are read when they are asked for."""
 
-    def __init__(self, definition: Definition, splits: Mapping[str, StoredRows]) -> None:
-        """Build a task from its definition and its rows by split."""
+    def __init__(
+        self, definition: Definition, splits: Mapping[str, StoredRows], checksums: Mapping[str, str]
+    ) -> None:
+        """Build a task from its definition, and its rows with the checksum of their file by split."""
+        self.checksums = dict(checksums)
         self._splits = splits
         self._is_built = False
         super().__init__(config=definition)
@@ -77,6 +86,10 @@ class QuestionsInFolder:
 
     tasks: TasksFolder
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a name is in the catalogue, or its questions are in the folder."""
+        return name in CATALOGUE or name in GROUPS or self.tasks.source(name).exists()
+
     def rows_of(self, name: str, record: SourceRecord) -> dict[str, StoredRows]:
         """Return a task's rows by split, after a comparison with their checksums."""
         return {
@@ -107,7 +120,8 @@ class QuestionsInFolder:
         metadata = dict(definition.get("metadata") or {})
         metadata |= {"scored_split": choice.scored, "examples_from": choice.examples_from}
         changed = {**definition, **choice.changes, "metadata": metadata}
-        return StoredTask(changed, self.rows_of(name, record))
+        checksums = {split: file["sha256"] for split, file in record["files"].items()}
+        return StoredTask(changed, self.rows_of(name, record), checksums)
 
     def build_shaped(self, name: str, record: SourceRecord) -> StoredTask:
         """Build a task whose questions have a shape of ours."""
@@ -121,7 +135,7 @@ class QuestionsInFolder:
         A name that is in the catalogue or in the folder is known. Raises DataError as `build_task`
         does, and for a definition that lm-eval does not have where the catalogue says.
         """
-        index = TaskIndex.build(_definition_folders(names))
+        index = TaskIndex.build(definition_folders(names))
         factory = _StoredTaskFactory(self)
         built: list[Task | Group] = []
         for name in names:
@@ -142,6 +156,33 @@ class QuestionsInFolder:
         return built
 
 
+def build_from_file(path: Path) -> StoredTask:
+    """Build a task named as a JSONL file of questions.
+
+    Examples come from the same file, without the question that is scored. Raises DataError for a
+    file that is missing or holds a wrong question.
+    """
+    shape, table = read_questions(path)
+    table, delimiter = joined(shape, table, " ")
+    definition = definition_of_shape(path.stem, AskedAs(shape, delimiter, "\n\n", False, None))
+    choice = choose_splits(definition, [TEST])
+    assert choice is not None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return StoredTask({**definition, **choice.changes}, {TEST: StoredRows(table)}, {TEST: digest})
+
+
+def definition_folders(names: Sequence[str]) -> list[Path]:
+    """Return the folders of lm-eval's collection that define these tasks of the catalogue."""
+    folders: list[str] = []
+    for name in names:
+        folder = DEFINITIONS_OF_GROUPS.get(name)
+        if name in CATALOGUE:
+            folder = CATALOGUE[name].definition
+        if folder is not None and folder not in folders:
+            folders.append(folder)
+    return [COLLECTION / folder for folder in folders]
+
+
 class _StoredTaskFactory(TaskFactory):
     """lm-eval's factory of tasks and groups, with the questions from a folder."""
 
@@ -156,14 +197,3 @@ class _StoredTaskFactory(TaskFactory):
         # Where this Python keeps its packages does not belong into results.
         definition["metadata"].pop("config_source", None)
         return self._questions.build_task(definition)
-
-
-def _definition_folders(names: Sequence[str]) -> list[Path]:
-    folders: list[str] = []
-    for name in names:
-        folder = DEFINITIONS_OF_GROUPS.get(name)
-        if name in CATALOGUE:
-            folder = CATALOGUE[name].definition
-        if folder is not None and folder not in folders:
-            folders.append(folder)
-    return [COLLECTION / folder for folder in folders]

@@ -13,7 +13,7 @@ from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 
 def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:
     write_heldout(tmp_path / "documents", {"web": 40})
-    settings = Evaluation(items=20, heldout_bytes=1000)
+    settings = Evaluation(limit=20, heldout_bytes=1000)
     names = write_tasks(tmp_path / "a", tmp_path / "documents", ["web"], settings)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old.yaml").write_text("task: old")
@@ -27,7 +27,7 @@ def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:
 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
     names = write_tasks(
-        tmp_path, tmp_path, ["web"], Evaluation(tasks=("arithmetic",), heldout_bytes=0, items=3)
+        tmp_path, tmp_path, ["web"], Evaluation(tasks=("arithmetic",), heldout_bytes=0, limit=3)
     )
     assert names == [
         "arithmetic.examples.jsonl",
@@ -39,7 +39,7 @@ def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
 
 
 def test_pattern_questions_are_shared_out_over_the_kinds(tmp_path: Path) -> None:
-    write_tasks(tmp_path, tmp_path, [], Evaluation(tasks=("patterns",), heldout_bytes=0, items=10))
+    write_tasks(tmp_path, tmp_path, [], Evaluation(tasks=("patterns",), heldout_bytes=0, limit=10))
     assert [
         len(p.read_text().splitlines())
         for p in sorted(tmp_path.glob("pattern_*[a-z].jsonl"))

@@ -42,7 +42,7 @@ def built(path: Path, delimiter: str = " ", between: str = "\n\n") -> StoredTask
     choice = choose_splits(definition, ["test"])
     assert choice is not None
     with silence_libraries():
-        return StoredTask({**definition, **choice.changes}, {"test": StoredRows(table)})
+        return StoredTask({**definition, **choice.changes}, {"test": StoredRows(table)}, {})
 
 
 def asked(task: StoredTask, shots: int = 0) -> list[tuple[str, str]]:

@@ -1,0 +1,83 @@
+"""Where tasks come from, in their order; what identifies a task."""
+
+import json
+from pathlib import Path
+
+import pytest
+from own_tasks import write_task as write_task_file
+from stored_questions import COPA, write_small_tasks, write_task
+
+from pipeline.errors import ConfigError
+from pipeline.evaluation.known_tasks import build_tasks, task_identity
+from pipeline.evaluation.task_data.stored_tasks import StoredTask
+from pipeline.store.tasks_folder import TasksFolder
+
+QUESTION = {"query": "1 plus 1 is", "choices": ["2", "3"], "gold": 0}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> TasksFolder:
+    return write_small_tasks(tmp_path / "tasks_dir")
+
+
+def test_files_folders_and_stored_questions_are_searched_in_this_order(
+    tmp_path: Path, tasks: TasksFolder
+) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    write_task_file(folder, "parity")
+    write_task_file(folder, "copa")  # a task of one's own comes before lm-eval's
+    path = tmp_path / "sums.jsonl"
+    path.write_text(json.dumps(QUESTION) + "\n" + json.dumps({**QUESTION, "gold": 1}) + "\n")
+    names = [str(path), "parity", "copa", "arc_easy"]
+    built = build_tasks(names, [folder], tasks.path)
+    assert [task.task_name for task in built.asked] == ["sums", "parity", "copa", "arc_easy"]
+    stored = [name for name, task in built.single.items() if isinstance(task, StoredTask)]
+    assert stored == ["sums", "arc_easy"]
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path, tasks: TasksFolder) -> None:
+    tasks.split("copa", "validation").unlink()
+    path = tmp_path / "sums.jsonl"
+    path.write_text('{"query": 1}\n')
+    with pytest.raises(ConfigError) as raised:
+        build_tasks([str(path), "copa", "sciq", "arc_easy", "arc_easy"], [], tasks.path)
+    wrong_shape, gone, missing, twice = raised.value.problems
+    assert "sums.jsonl, line 1: has query. A question is" in wrong_shape
+    assert "validation.parquet: cannot be read" in gone
+    assert "sciq/source.json: no such file" in missing
+    assert "pipeline tasks fetch sciq" in missing
+    assert twice.startswith("evaluation.tasks: arc_easy comes twice")
+
+
+def test_the_identity_follows_the_questions_and_not_their_place(
+    tmp_path: Path, tasks: TasksFolder
+) -> None:
+    def identity(folder: TasksFolder) -> str:
+        return task_identity(build_tasks(["copa"], [], folder.path).single["copa"])
+
+    first = identity(tasks)
+    moved = TasksFolder(tmp_path / "moved")
+    tasks.path.rename(moved.path)
+    assert identity(moved) == first
+    task = build_tasks(["copa"], [], moved.path).single["copa"]
+    task.set_config("num_fewshot", 5)
+    assert task_identity(task) == first
+    write_task(moved, "copa", "super_glue/copa", {"validation": COPA[1:]})
+    assert identity(moved) != first
+
+
+def test_the_identity_follows_all_code_of_a_task(tmp_path: Path) -> None:
+    """A function that the definition does not name, but the named one calls, counts as well."""
+
+    def identity(helper: str) -> str:
+        folder = tmp_path / helper
+        folder.mkdir()
+        code = f"def helper(doc):\n    return {helper!r}\n\n\ndef words(doc):\n    return helper(doc)\n"
+        write_task_file(folder, "parity")
+        (folder / "words.py").write_text(code)
+        with (folder / "parity.yaml").open("a") as file:
+            file.write("description: ''\nprocess_results: !function words.words\n")
+        return task_identity(build_tasks(["parity"], [folder]).single["parity"])
+
+    assert identity("even") != identity("odd")
