@@ -30,8 +30,34 @@ def _add_stage_command(stage: Stage) -> None:
         commands.run_one(STAGES, stage, run_file, overrides or [])
 
     text = f"{stage.help} [dim]{stage.reads} -> {stage.writes}[/dim]"
-    app.command(stage.name, help=text, rich_help_panel="Stages, in order")(command)
+    app.command(stage.name, help=text, rich_help_panel="Stages, in order")(
+        WITH_OPTIONS.get(stage.name, command)
+    )
 
+
+def evaluate_command(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Score each new checkpoint while the run trains elsewhere; ends with the run.",
+        ),
+    ] = False,
+) -> None:
+    """Run the stage `evaluate`, or score a run while it trains."""
+    from pipeline.cli import commands
+
+    if watch:
+        commands.watch_run(run_file, overrides or [])
+        return
+    (stage,) = [stage for stage in STAGES if stage.name == "evaluate"]
+    commands.run_one(STAGES, stage, run_file, overrides or [])
+
+
+WITH_OPTIONS = {"evaluate": evaluate_command}
+"""Stage -> its command, where it has options of its own."""
 
 for _stage in STAGES:
     _add_stage_command(_stage)

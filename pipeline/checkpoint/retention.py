@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.config.run_sections import Checkpoint
 from pipeline.store.layout import checkpoint_step
+from pipeline.store.lease import living_holder
 
 
 def is_save_due(step: int, settings: Checkpoint) -> bool:
@@ -32,15 +33,18 @@ def checkpoints_to_prune(
     """Return the checkpoints to delete now that `saved` is complete.
 
     `checkpoints`: all complete ones, oldest first. Up to `saved`, the `keep_last` newest are kept,
-    and those that are never pruned. All later ones are deleted: the run rolled back past them, and
-    they must not take the place of good ones.
+    those that are never pruned, and those that another process reads now, which the next save
+    deletes. All later ones are deleted: the run rolled back past them, and they must not take the
+    place of good ones.
     """
     at = checkpoints.index(saved)
     newest = set(checkpoints[max(0, at + 1 - settings.keep_last) : at + 1])
     older = [
         p
         for p in checkpoints[:at]
-        if p not in newest and not is_never_pruned(checkpoint_step(p), settings)
+        if p not in newest
+        and not is_never_pruned(checkpoint_step(p), settings)
+        and living_holder(p) is None
     ]
     return [*older, *checkpoints[at + 1 :]]
 

@@ -69,6 +69,13 @@ def run_one(
         run_stage(stage, config, table, rebuild_inputs=False)
 
 
+def watch_run(run_file: Path, overrides: Sequence[str]) -> None:
+    """Score each new checkpoint of a run while it trains in another process."""
+    config = load(run_file, overrides)
+    refuse_impossible_folders(config)
+    artifacts.import_function("pipeline.evaluation.watch:watch")(config)
+
+
 def run_stage(
     stage: Stage, config: RunConfig, table: Mapping[str, Stage], rebuild_inputs: bool
 ) -> None:

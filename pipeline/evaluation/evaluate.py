@@ -10,6 +10,7 @@ more task costs only itself. No cell is deleted because something else is asked 
 import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
@@ -30,6 +31,7 @@ from pipeline.store.artifacts import Result
 from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore
 from pipeline.store.files import file_record, fingerprint
 from pipeline.store.layout import TASKS, data_folder, run_folder
+from pipeline.store.lease import Lease
 from pipeline.store.scores_folder import ScoresFolder
 
 if TYPE_CHECKING:
@@ -47,9 +49,42 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     run = run_folder(config)
     folder = ScoresFolder(run.evaluation)
     refuse_cloze_without_text(config)
-    models = models_to_score(config)
+    with Lease(run.evaluation, "pipeline evaluate"):
+        models = models_to_score(config)
+        questions = prepare_questions(config)
+        score_models(config, models, questions)
 
-    # Write the built-in tasks; only sources with text have held-out documents.
+    # What the manifest holds.
+    names = [
+        *(f"{TASKS}/{name}" for name in questions.files),
+        *_names_of_files(folder, models, questions.cells),
+        folder.table.name,
+    ]
+    counts = _counts(folder, models, questions)
+    contamination = _contamination(config, questions.built, models)
+    names += [str(path.relative_to(folder.path)) for path in contamination.files]
+    files = {name: file_record(folder.path / name) for name in names}
+    return Result(counts, files, closing=contamination.closing)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What any one model is asked."""
+
+    files: Sequence[str]
+    """Files of the built-in tasks."""
+    built: "BuiltTasks"
+    cells: Sequence["AskedCell"]
+    warned: set[tuple[str, int]]
+    """Tasks and numbers of shots whose cut sequences a message has named."""
+
+
+def prepare_questions(config: RunConfig) -> Questions:
+    """Write the built-in tasks, and build all tasks of the run file with their data.
+
+    Raises DataError where there is too little held-out text; ConfigError for unknown tasks.
+    """
+    # Only sources with text have held-out documents.
     with_text = [name for name, source in config.sources.items() if source.has_documents]
     without = ", ".join(name for name in config.sources if name not in with_text)
     if without:
@@ -57,35 +92,32 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
             f"evaluate: no held-out text and no bits per byte of {without}, whose ids were made "
             "elsewhere (kind megatron)"
         )
-    written = write_tasks(run.tasks, data_folder(config).documents, with_text, config.evaluation)
+    documents = data_folder(config).documents
+    written = write_tasks(run_folder(config).tasks, documents, with_text, config.evaluation)
 
-    # Build all tasks, and make the cells that are missing.
+    # The libraries are imported after the network has been forbidden.
     _forbid_network()
+    built = _build_tasks(config, written)
+    return Questions(written, built, _asked_cells(config, built), set())
+
+
+def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Questions) -> None:
+    """Make the cells that are missing, model by model; after each, write the table of scores."""
     from pipeline.evaluation.cell_scorer import make_missing_cells
     from pipeline.evaluation.score_table import write_score_table
 
-    built = _build_tasks(config, written)
-    cells = _asked_cells(config, built)
-    warned: set[tuple[str, int]] = set()
+    folder = ScoresFolder(run_folder(config).evaluation)
     for model in models:
         made = make_missing_cells(
-            model, cells, built.single, folder, config.evaluation.batch_sequences
+            model,
+            questions.cells,
+            questions.built.single,
+            folder,
+            config.evaluation.batch_sequences,
         )
-        if made:
+        if made or not folder.table.exists():
             write_score_table(folder)
-        _warn_of_cut_sequences(made, warned)
-
-    # What the manifest holds.
-    names = [
-        *(f"{TASKS}/{name}" for name in written),
-        *_names_of_files(folder, models, cells),
-        folder.table.name,
-    ]
-    counts = _counts(folder, models, cells, built)
-    contamination = _contamination(config, built, models)
-    names += [str(path.relative_to(folder.path)) for path in contamination.files]
-    files = {name: file_record(folder.path / name) for name in names}
-    return Result(counts, files, closing=contamination.closing)
+        _warn_of_cut_sequences(made, questions.warned)
 
 
 def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:
@@ -195,10 +227,7 @@ def _names_of_files(
 
 
 def _counts(
-    folder: ScoresFolder,
-    models: Sequence[ModelToScore],
-    cells: Sequence["AskedCell"],
-    built: "BuiltTasks",
+    folder: ScoresFolder, models: Sequence[ModelToScore], questions: Questions
 ) -> EvaluateCounts:
     """Return the scores and the bits per byte of the model of the last step."""
     from pipeline.evaluation.score_table import scores_of_model
@@ -207,12 +236,12 @@ def _counts(
     chosen = max(models, key=lambda model: model.step or 0)
     results = {
         (cell.task, cell.shots, cell.seed): read_cell(cell.place(folder, chosen)).result
-        for cell in cells
+        for cell in questions.cells
     }
     few_shot = {
         key: result for key, result in results.items() if not key[0].startswith(BITS_PER_BYTE)
     }
-    scores = scores_of_model(few_shot, built.groups)
+    scores = scores_of_model(few_shot, questions.built.groups)
     bits: dict[str, BitsPerByte] = {}
     for (task, _, _), result in results.items():
         if task.startswith(BITS_PER_BYTE):

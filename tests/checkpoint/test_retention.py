@@ -7,6 +7,7 @@ import pytest
 from pipeline.checkpoint.retention import checkpoints_to_prune, is_save_due, most_kept_at_once
 from pipeline.config.run_sections import Checkpoint
 from pipeline.store.layout import checkpoint_step
+from pipeline.store.lease import Lease
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,21 @@ def test_damaged_later_checkpoints_never_push_out_good_ones(
     paths = [Path(f"step_{step:08d}") for step in steps]
     found = checkpoints_to_prune(paths, Path(f"step_{saved:08d}"), Checkpoint(keep_last=keep_last))
     assert found == [Path(f"step_{step:08d}") for step in deleted]
+
+
+def test_a_checkpoint_that_another_process_reads_is_kept_until_the_next_save(
+    tmp_path: Path,
+) -> None:
+    paths = [tmp_path / f"step_{step:08d}" for step in (5, 10, 15, 20)]
+    for path in paths:
+        path.mkdir()
+    settings = Checkpoint(keep_last=1)
+    with Lease(paths[1], "reading"):
+        assert checkpoints_to_prune(paths, paths[2], settings) == [paths[0], paths[3]]
+    assert checkpoints_to_prune(paths, paths[2], settings) == [paths[0], paths[1], paths[3]]
+    # One past which the run has rolled back is deleted all the same.
+    with Lease(paths[3], "reading"):
+        assert paths[3] in checkpoints_to_prune(paths, paths[2], settings)
 
 
 def test_some_stay_for_ever() -> None:

@@ -1,6 +1,7 @@
 """All checkpoints of a run, their mean and a transformers folder, each scored once."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from training_data import write_run
 from pipeline.config.evaluation_section import Merge
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LeaseError
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.export import export
 from pipeline.evaluation.merged import merged_checkpoints, merged_weights
 from pipeline.evaluation.models import checkpoint_weights
 from pipeline.evaluation.models_to_score import models_to_score
+from pipeline.evaluation.watch import watch
 from pipeline.store.files import write_json
 from pipeline.store.layout import run_folder
+from pipeline.store.lease import Lease
 from pipeline.store.scores_folder import ScoresFolder
 
 pytestmark = pytest.mark.ranks
@@ -144,3 +147,16 @@ def test_a_merge_has_the_same_bits_in_any_order_of_the_steps(trained: Path) -> N
 def test_models_that_are_not_there_are_named(trained: Path, models: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         models_to_score(config_with(trained, models))
+
+
+def test_a_watch_scores_the_newest_checkpoint_of_a_finished_run_and_ends(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+    config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
+    watch(config)
+    assert [row["step"] for row in table(config) if row["metric"] == "acc"] == [6]
+    assert "skipped 2 checkpoints before step_00000006" in capsys.readouterr().err
+    with Lease(run / "evaluation", "another"), pytest.raises(LeaseError, match="another"):
+        watch(config)
