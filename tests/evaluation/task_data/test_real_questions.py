@@ -1,0 +1,145 @@
+"""The real questions of PIPELINE_TEST_TASKS, a folder that `pipeline tasks fetch` wrote.
+
+Each is asked as lm-eval asks it by its own way, and scored alike.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.api.group import Group
+from lm_eval.api.task import Task
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pipeline.evaluation.known_tasks import build_tasks, silence_libraries
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
+from pipeline.evaluation.task_data.items import item_of
+from pipeline.evaluation.task_data.source_records import damaged_questions, read_source
+from pipeline.evaluation.task_data.split_choice import KEYS
+from pipeline.evaluation.task_data.stored_tasks import COLLECTION
+from pipeline.store.tasks_folder import TasksFolder
+
+NAMES = (
+    *("copa", "openbookqa", "piqa", "arc_easy", "hellaswag"),
+    *("winogrande", "sciq", "boolq", "mmlu_anatomy"),
+)
+pytestmark = pytest.mark.skipif(
+    "PIPELINE_TEST_TASKS" not in os.environ,
+    reason="real questions were not asked: PIPELINE_TEST_TASKS, a fetched folder, is not set",
+)
+
+
+@pytest.fixture(scope="module")
+def tasks() -> TasksFolder:
+    return TasksFolder(Path(os.environ["PIPELINE_TEST_TASKS"]))
+
+
+def by_lm_eval(tasks: TasksFolder, ours: Task) -> Task:
+    """Build a task on the same files in lm-eval's own way, through `datasets`."""
+    name = ours.task_name
+    folder = COLLECTION / str(CATALOGUE[name].definition)
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    files = {split: str(path) for split, path in tasks.splits(name).items()}
+    member: dict[str, Any] = {"task": name, "dataset_path": "parquet", "dataset_name": None}
+    member |= {"dataset_kwargs": {"data_files": files}, **{key: ours.config[key] for key in KEYS}}
+    return manager.load([{"group": "reference", "task": [member]}])["tasks"][name]
+
+
+def requests_of(task: Task, shots: int) -> list[tuple[Any, ...]]:
+    task.set_config("num_fewshot", shots)
+    task.set_fewshot_seed(1234)
+    task.build_all_requests(limit=25, rank=0, world_size=1)
+    return [(item.arguments, item.doc, item.doc_id, item.idx) for item in task.instances]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_requests_equal_those_that_lm_eval_builds(tasks: TasksFolder, name: str) -> None:
+    with silence_libraries():
+        ours = build_tasks([name], [], tasks.path).single[name]
+        reference = by_lm_eval(tasks, ours)
+        for shots in (0, 5):
+            assert requests_of(ours, shots) == requests_of(reference, shots)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_intact_and_texts_are_those_of_the_requests(
+    tasks: TasksFolder, name: str
+) -> None:
+    assert damaged_questions(tasks, name) == []
+    record = read_source(tasks, name)
+    assert record is not None
+    with silence_libraries():
+        task = build_tasks([name], [], tasks.path).single[name]
+        requests = requests_of(task, 0)
+    document = task.eval_docs[0]
+    item = item_of(task, document)
+    texts = [f"{context}{answer}" for (context, answer), _, number, _ in requests if number == 0]
+    assert [f"{item['prompt']}{answer}" for answer in item["answers"]] == texts
+    assert len(task.eval_docs) == record["items"]["rows"]
+
+
+@pytest.mark.full
+@pytest.mark.ranks  # lm-eval asks git for the commit of the current folder
+@pytest.mark.parametrize("shots", [0, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_equal_those_of_lm_eval_run(tasks: TasksFolder, name: str, shots: int) -> None:
+    model = tiny_language_model()
+    with silence_libraries():
+        ours = build_tasks([name], [], tasks.path).single[name]
+        reference = by_lm_eval(tasks, ours)
+        scores = [
+            simple_evaluate(
+                model=model,
+                tasks=[task],
+                num_fewshot=shots,
+                limit=40,
+                task_manager=TaskManager(include_defaults=False),
+                bootstrap_iters=0,
+            )
+            for task in (ours, reference)
+        ]
+    assert scores[0]["results"][name] == scores[1]["results"][name]
+    assert scores[0]["n-shot"] == {name: shots}
+
+
+def tiny_language_model() -> HFLM:
+    """Return a random model that reads bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=alphabet[0])
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(alphabet),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=2048,
+    )
+    model = LlamaForCausalLM(config)
+    return HFLM(pretrained=model, tokenizer=fast, batch_size=8, device="cpu")
+
+
+def test_no_split_is_processed_before_it_is_asked(
+    tasks: TasksFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty questions of HellaSwag need no pass over its ten thousand."""
+
+    def no_pass(*_: object, **__: object) -> None:
+        raise AssertionError("a whole split is processed")
+
+    monkeypatch.setattr(datasets.Dataset, "map", no_pass)
+    with silence_libraries():
+        built = build_tasks(["hellaswag", "mmlu"], [], tasks.path)
+        assert len(requests_of(built.single["hellaswag"], 5)) == 25 * 4
+    assert len(built.single) == 58
+    (group,) = [asked for asked in built.asked if isinstance(asked, Group)]
+    assert group.name == "mmlu"
