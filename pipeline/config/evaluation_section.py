@@ -113,8 +113,12 @@ class Evaluation(Section):
     """Find the questions of tasks in `tasks_dir` that the run has read in its training documents, and
     score without them too. All documents are searched once for each task, on `executor.workers`, at
     about 20 MB/s a core."""
+    scorer: Literal["sharing", "harness"] = "sharing"
+    """`sharing`: read each context once for all of its answers; equal to `harness` but for rounding.
+    `harness`: as lm-eval's own transformers model does, to the last digit, several times slower. An
+    architecture that cannot share is scored by the harness, and the scores say so."""
     batch_sequences: int = Field(default=16, ge=1)
-    """Sequences that the model scores in one pass. Recorded with the scores, because it can change
+    """Sequences that the harness scores in one pass. Recorded with the scores, because it can change
     them by rounding."""
     prompt: str = "The "
     """Text that the exported model continues, as a first impression of it."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from lm_eval.api.task import Task
 
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.evaluation.cells import Cell, holds_cell, write_cell
 from pipeline.evaluation.grid import AskedCell
 from pipeline.evaluation.harness import HarnessModel, kind_of, score_task
@@ -25,7 +26,7 @@ def make_missing_cells(
     cells: Sequence[AskedCell],
     tasks: Mapping[str, Task],
     folder: ScoresFolder,
-    batch_sequences: int,
+    settings: Evaluation,
 ) -> list[CellResult]:
     """Score a model in the cells that are not on disk; return the new results.
 
@@ -34,8 +35,14 @@ def make_missing_cells(
     missing = [cell for cell in cells if not holds_cell(cell.place(folder, model), cell.key(model))]
     if not missing:
         return []
+
+    # The model is loaded once.
     started = time.monotonic()
-    harness = HarnessModel(model.load(), batch_sequences)
+    harness = HarnessModel(model.load(), settings.batch_sequences, settings.scorer == "sharing")
+    if settings.scorer not in harness.scorer:
+        note(f"evaluate: {model.title}: scored by the {harness.scorer}")
+
+    # Each cell is complete before the next one begins.
     results: list[CellResult] = []
     for number, cell in enumerate(missing, 1):
         harness.label = (
@@ -76,7 +83,7 @@ def _score_cell(harness: HarnessModel, model: ModelToScore, asked: AskedCell, ta
         "context_tokens": harness.max_length,
         "items": len(items),
         "text_bytes": sum(answer["bytes"] for item in items for answer in item["answers"]),
-        "scorer": "harness",
+        "scorer": harness.scorer,
         "batch_sequences": harness.batch_size,
         "device": str(harness.device),
         "requests": harness.requests,

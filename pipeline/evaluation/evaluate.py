@@ -113,7 +113,7 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
             questions.cells,
             questions.built.single,
             folder,
-            config.evaluation.batch_sequences,
+            config.evaluation,
         )
         if made or not folder.table.exists():
             write_score_table(folder)

@@ -20,6 +20,8 @@ from pipeline.evaluation.cells import Answer, Item
 from pipeline.evaluation.known_tasks import generated_tokens, silence_libraries
 from pipeline.evaluation.models import LoadedModel
 from pipeline.evaluation.results import HarnessResult, TaskKind
+from pipeline.evaluation.scorer.model_fit import UnfitModel
+from pipeline.evaluation.scorer.sharing_scorer import SharingScorer
 from pipeline.logs import progress
 from pipeline.store.records import Json
 
@@ -39,8 +41,13 @@ _evaluate: Any = lm_eval.evaluate
 class HarnessModel(_TransformersModel):
     """lm-eval's transformers model, with one progress bar a call and a check of lengths."""
 
-    def __init__(self, loaded: LoadedModel, batch_sequences: int) -> None:
-        """Score with a model that is in memory, on a GPU where there is one."""
+    def __init__(self, loaded: LoadedModel, batch_sequences: int, shares_contexts: bool) -> None:
+        """Score with a model that is in memory, on a GPU where there is one.
+
+        With `shares_contexts`, answers are scored with each context read once, where the model's
+        architecture allows it; otherwise as lm-eval does, `batch_sequences` at a time.
+        """
+        # lm-eval's model, on the device.
         device = "cpu"
         if torch.cuda.is_available():
             device = "cuda"
@@ -52,6 +59,19 @@ class HarnessModel(_TransformersModel):
             )
         self.name = loaded.name
         """The model, for messages."""
+
+        # What scores answers.
+        self.scorer = "harness"
+        """`sharing`, or `harness` with the reason why the model does not share contexts."""
+        self._sharing: SharingScorer | None = None
+        if shares_contexts:
+            try:
+                self._sharing = SharingScorer(loaded.model, self.max_length)
+                self.scorer = "sharing"
+            except UnfitModel as error:
+                self.scorer = f"harness ({error})"
+
+        # What messages and the progress bar need.
         self.label = ""
         """Text beside the progress bar."""
         self.encoded: list[tuple[int, int]] = []
@@ -122,7 +142,11 @@ class HarnessModel(_TransformersModel):
                 "other tasks (evaluation.tasks)."
             )
         self.encoded = [(len(context), len(answer)) for _, context, answer in requests]
-        return super()._loglikelihood_tokens(requests, True, override_bs)
+        if self._sharing is None:
+            return super()._loglikelihood_tokens(requests, True, override_bs)
+        return self._sharing.log_likelihoods(
+            [(context, answer) for _, context, answer in requests], self._update
+        )
 
     def _model_call(
         self,

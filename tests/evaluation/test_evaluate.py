@@ -76,7 +76,8 @@ def run_config(run_file: Path, made: Path, *overrides: str) -> RunConfig:
     paths = [f"paths.data_dir={made / 'data'}", f"paths.run_dir={made / 'run'}"]
     sources = ["sources.code={kind: jsonl, paths: [web.jsonl]}"]
     small = ["evaluation.limit=24", "evaluation.shots=[0, 2]", "evaluation.heldout_bytes=3000"]
-    return load(run_file, [*paths, *sources, *small, *overrides])
+    reference = "evaluation.scorer=harness"
+    return load(run_file, [*paths, *sources, *small, reference, *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,30 @@ def test_lm_eval_itself_gives_the_same_numbers_from_the_task_folder(
     assert theirs == ours
     bits = results["results"]["heldout_bpb_web"]["bits_per_byte,none"]
     assert scored[1].counts["bits_per_byte"]["web"]["value"] == pytest.approx(bits, abs=1e-6)
+
+
+def test_sharing_contexts_changes_scores_by_rounding_only(
+    scored: tuple[RunConfig, Result], made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    paths = scored[0].paths.model_copy(update={"run_dir": tmp_path / "run"})
+    settings = scored[0].evaluation.model_copy(update={"scorer": "sharing"})
+    config = scored[0].model_copy(update={"paths": paths, "evaluation": settings})
+    result = evaluate(config)
+    assert result.counts["scores"] == scored[1].counts["scores"]
+    for task, shots in (("heldout_cloze", 2), ("pattern_count", 0), ("heldout_bpb_web", 0)):
+        shared = read_cell(cell_place(config, task, shots))
+        assert shared.result["provenance"]["scorer"] == "sharing"
+        reference = read_cell(cell_place(scored[0], task, shots))
+        assert reference.result["provenance"]["scorer"] == "harness"
+        for one, other in zip(shared.items, reference.items, strict=True):
+            for answer, expected in zip(one["answers"], other["answers"], strict=True):
+                nats = expected["log_likelihood"]
+                assert abs(answer["log_likelihood"] - nats) < 1e-4 * max(1, -nats / 100)
+                assert answer | {"log_likelihood": 0, "unconditional": 0} == expected | {
+                    "log_likelihood": 0,
+                    "unconditional": 0,
+                }
 
 
 def test_bits_per_byte_is_the_models_loss_on_these_bytes(scored: tuple[RunConfig, Result]) -> None:
