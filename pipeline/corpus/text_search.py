@@ -8,6 +8,7 @@ for alone, a new source is searched alone. The shards are the work items.
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -29,11 +30,13 @@ from pipeline.corpus.documents import (
 )
 from pipeline.corpus.ngram_index import NgramIndex, Passages
 from pipeline.corpus.parquet_tables import read_parquet, write_parquet
+from pipeline.errors import LeaseError
+from pipeline.logs import note
 from pipeline.store import versions
 from pipeline.store.contamination_files import SearchFolder
 from pipeline.store.files import file_record, fingerprint
-from pipeline.store.layout import DataFolder
-from pipeline.store.lease import Lease
+from pipeline.store.layout import DataFolder, manifest_path
+from pipeline.store.lease import Lease, living_holder
 from pipeline.store.records import FileRecord, ListedFile, content_of
 from pipeline.work.executor import Task, map_ahead, report_progress, run_tasks
 
@@ -54,6 +57,10 @@ FOUND_IN_SHARD = FOUND.insert(0, pa.field("set", pa.int32()))
 """Columns of the passages in one shard: `set` is the set of the text."""
 SEARCH_AGAIN = "Run `pipeline evaluate` again."
 """Remedy for a file of the search that is missing or damaged."""
+MOST_REFUSALS = 3
+"""Times in a row that a folder may be refused although nobody holds it: it cannot be written."""
+WAIT_SECONDS = 1.0
+"""Time between two looks whether another command still searches."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +107,26 @@ class SearchedShard(TypedDict):
 
 
 @dataclass(frozen=True)
-class _SourceSearch:
-    """What is to be searched for in one source."""
+class _SourceDocuments:
+    """The documents of one source, as the manifest of `prepare` lists them."""
 
     source: str
     shards: Mapping[str, ListedFile]
     """Path below the folder of documents -> record."""
+    key: str
+    """Hash of the documents' content."""
+
+    def passages(self, data_dir: Path, texts: SearchedTexts) -> Path:
+        """Return the file with the passages that hold a set of texts."""
+        key = fingerprint([versions.SEARCH, self.key, texts.fingerprint])
+        return SearchFolder(data_dir).passages(self.source, texts.name, key)
+
+
+@dataclass(frozen=True)
+class _SourceSearch:
+    """What is to be searched for in one source."""
+
+    documents: _SourceDocuments
     sets: tuple[SearchedTexts, ...]
 
     @cached_property
@@ -123,17 +144,30 @@ def search_documents(
 ) -> None:
     """Search the documents of sources, held-out ones too, for sets of texts, where not yet done.
 
-    `purpose`: the command, for others who find the folder in use. Raises DataError where documents
-    are missing or damaged, LeaseError where another command is searching or nothing can be written.
+    Waits while another command searches. `purpose`: this command, for others who wait. Raises
+    DataError where documents are missing or damaged, LeaseError where nothing can be written.
     """
-    if not _missing_searches(data_dir, sources, sets):
-        return
-    folder = SearchFolder(data_dir)
-    with Lease(folder.path, purpose):
-        # Another command may have searched before this one got the lease.
-        missing = _missing_searches(data_dir, sources, sets)
-        if missing:
-            _search(data_dir, missing, executor)
+    folder = SearchFolder(data_dir).path
+    has_waited = False
+    refusals = 0
+    while _missing_searches(data_dir, sources, sets):
+        try:
+            with Lease(folder, purpose):
+                # Another command may have searched before this one got the lease.
+                missing = _missing_searches(data_dir, sources, sets)
+                if missing:
+                    _search(data_dir, missing, executor)
+        except LeaseError:
+            # The other command may have ended between these lines, but not time and again.
+            refusals += 1
+            if living_holder(folder) is not None:
+                refusals = 0
+            if refusals == MOST_REFUSALS:
+                raise
+            if not has_waited and not refusals:
+                note(f"{folder}: waiting for another command that searches documents")
+                has_waited = True
+            time.sleep(WAIT_SECONDS)
 
 
 def bytes_to_search(data_dir: Path, sources: Sequence[str], sets: Sequence[SearchedTexts]) -> int:
@@ -141,7 +175,7 @@ def bytes_to_search(data_dir: Path, sources: Sequence[str], sets: Sequence[Searc
     return sum(
         record["bytes"]
         for search in _missing_searches(data_dir, sources, sets)
-        for record in search.shards.values()
+        for record in search.documents.shards.values()
     )
 
 
@@ -150,21 +184,28 @@ def found_passages(data_dir: Path, source: str, texts: SearchedTexts) -> list[Fo
 
     Sorted by text, shard, row and place. Raises DataError where `search_documents` was not called.
     """
-    path = _passages_file(data_dir, source, _shards_of(data_dir, source), texts)
+    path = _documents_of(data_dir, source).passages(data_dir, texts)
     return read_parquet(path, FOUND, f"Delete it. {SEARCH_AGAIN}").to_pylist()
 
 
-def _shards_of(data_dir: Path, source: str) -> dict[str, ListedFile]:
-    shards = listed_shards(DataFolder(data_dir).documents)
-    return {name: record for name, record in shards.items() if name.startswith(f"{source}/")}
+def _documents_of(data_dir: Path, source: str) -> _SourceDocuments:
+    """Return the documents of a source. Raises DataError where there is no manifest of documents."""
+    documents_dir = DataFolder(data_dir).documents
+    listed = listed_shards(documents_dir)
+    status = manifest_path(documents_dir).stat()
+    return _documents_at(documents_dir, source, (status.st_mtime_ns, len(listed)))
 
 
-def _passages_file(
-    data_dir: Path, source: str, shards: Mapping[str, ListedFile], texts: SearchedTexts
-) -> Path:
-    documents = [[name, content_of(record)] for name, record in shards.items()]
-    key = fingerprint([versions.SEARCH, documents, texts.fingerprint])
-    return SearchFolder(data_dir).passages(source, texts.name, key)
+@lru_cache(maxsize=64)
+def _documents_at(documents_dir: Path, source: str, version: tuple[int, int]) -> _SourceDocuments:
+    """Return the documents of a source in one version of the manifest: a hash of many shards."""
+    shards = {
+        name: record
+        for name, record in listed_shards(documents_dir).items()
+        if name.startswith(f"{source}/")
+    }
+    key = fingerprint([[name, content_of(record)] for name, record in shards.items()])
+    return _SourceDocuments(source, shards, key)
 
 
 def _missing_searches(
@@ -173,12 +214,12 @@ def _missing_searches(
     """Return the sources with the sets that have not been searched for there."""
     missing: list[_SourceSearch] = []
     for source in sources:
-        shards = _shards_of(data_dir, source)
+        documents = _documents_of(data_dir, source)
         waiting = tuple(
-            texts for texts in sets if not _passages_file(data_dir, source, shards, texts).is_file()
+            texts for texts in sets if not documents.passages(data_dir, texts).is_file()
         )
         if waiting:
-            missing.append(_SourceSearch(source, shards, waiting))
+            missing.append(_SourceSearch(documents, waiting))
     return missing
 
 
@@ -188,10 +229,7 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
     documents_dir = DataFolder(data_dir).documents
     folder = SearchFolder(data_dir)
     key = fingerprint(
-        [
-            [search.source, search.key, [content_of(record) for record in search.shards.values()]]
-            for search in searches
-        ]
+        [[search.documents.source, search.documents.key, search.key] for search in searches]
     )
     unfinished = folder.unfinished(key)
     for other in folder.unfinished_searches():
@@ -201,7 +239,7 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
     # The texts lie in files, which each worker reads once.
     tasks: list[Task] = []
     for search in searches:
-        check_files(documents_dir, search.shards)
+        check_files(documents_dir, search.documents.shards)
         texts = SearchFolder.texts(unfinished, search.key)
         write_parquet(_table_of_texts(search.sets), texts)
         tasks += _shard_tasks(documents_dir, unfinished, search, texts)
@@ -209,8 +247,9 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
 
     # Few documents hold a text that is searched for, so what was found is small.
     for search in searches:
-        stems = [Path(name).stem for name in search.shards]
-        parts = [SearchFolder.shard(unfinished, search.source, stem) for stem in stems]
+        source = search.documents.source
+        stems = [Path(name).stem for name in search.documents.shards]
+        parts = [SearchFolder.shard(unfinished, source, stem) for stem in stems]
         found = pa.concat_tables(
             [
                 FOUND_IN_SHARD.empty_table(),
@@ -221,7 +260,7 @@ def _search(data_dir: Path, searches: Sequence[_SourceSearch], executor: Executo
             is_of_set = pc.call_function("equal", [found["set"], pa.scalar(number, pa.int32())])
             of_set = found.filter(is_of_set).select(FOUND.names)
             order = [(name, "ascending") for name in ("text", "shard", "row", "start")]
-            path = _passages_file(data_dir, search.source, search.shards, texts_of_set)
+            path = search.documents.passages(data_dir, texts_of_set)
             write_parquet(of_set.sort_by(order), path)
     shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -236,11 +275,12 @@ def _shard_tasks(
     documents_dir: Path, unfinished: Path, search: _SourceSearch, texts: Path
 ) -> Iterator[Task]:
     """Yield a work item for each shard of a source."""
-    for name, record in search.shards.items():
+    source = search.documents.source
+    for name, record in search.documents.shards.items():
         shard = documents_dir / name
-        output = SearchFolder.shard(unfinished, search.source, shard.stem)
+        output = SearchFolder.shard(unfinished, source, shard.stem)
         yield Task(
-            name=f"{search.source}~{shard.stem}",
+            name=f"{source}~{shard.stem}",
             function=search_shard,
             arguments={
                 "shard": shard,

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.text_search import bytes_to_search
+from pipeline.errors import LeaseError
 from pipeline.evaluation.cells import Cell, read_cell
 from pipeline.evaluation.contamination import (
     ItemReading,
@@ -76,8 +77,8 @@ def check_contamination(
 
     `tasks`, `steps`: tasks and checkpoints of this run that were scored; the closing lines speak of
     the last one. Tasks whose questions are not in `evaluation.tasks_dir` are left out.
-    Raises DataError where documents are missing or damaged, LeaseError where another command is
-    searching.
+    Raises DataError where documents are missing or damaged, LeaseError where data_dir cannot be
+    written.
     """
     tasks_dir = config.evaluation.tasks_dir
     if tasks_dir is None or not steps:
@@ -94,7 +95,10 @@ def check_contamination(
 
     # Search the documents, and find out when the run reads what was found.
     _announce(config, stored)
-    search_for_tasks(config, stored, config.executor, "pipeline evaluate")
+    try:
+        search_for_tasks(config, stored, config.executor, "pipeline evaluate")
+    except LeaseError as error:
+        raise LeaseError(f"{error} Or leave this out: evaluation.contamination=false") from None
     run = read_run(config)
     readings: dict[str, list[ItemReading]] = {}
     evaluation = run_folder(config).evaluation

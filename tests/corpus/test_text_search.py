@@ -5,12 +5,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import zstandard
 from helpers import list_documents
 
 from pipeline.config.run_sections import Executor
+from pipeline.corpus import text_search
 from pipeline.corpus.documents import Document, ShardWriter, document_shard, read_documents
 from pipeline.corpus.folded_words import words_of
 from pipeline.corpus.ngram_index import NgramIndex
@@ -21,8 +23,9 @@ from pipeline.corpus.text_search import (
     found_passages,
     search_documents,
 )
-from pipeline.errors import DataError, TasksFailed
+from pipeline.errors import DataError, LeaseError, TasksFailed
 from pipeline.store.layout import DataFolder
+from pipeline.store.lease import Lease
 
 ALONE = Executor(workers=1)
 RIDDLES = (
@@ -185,6 +188,31 @@ def test_shards_workers_and_order_change_nothing(tmp_path: Path, workers: int) -
     found = found_texts(tmp_path / "one")
     assert len(found) == 6
     assert found_texts(tmp_path / "other") == found
+
+
+def test_a_search_waits_for_another_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_search, "WAIT_SECONDS", 0.05)
+    corpus(tmp_path)
+    with Lease(tmp_path / "contamination", "pipeline evaluate"):
+        waiting = Thread(target=search, args=(tmp_path, sets()))
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+    waiting.join(60)
+    assert len(found_passages(tmp_path, "web", sets()[0])) == 4
+    assert capsys.readouterr().err.count("waiting for another command") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_search, "WAIT_SECONDS", 0.0)
+    corpus(tmp_path)
+    (tmp_path / "contamination").write_text("a file where the folder should be")
+    with pytest.raises(LeaseError, match=r"contamination: cannot be made"):
+        search(tmp_path, sets())
 
 
 def test_missing_documents_are_refused(tmp_path: Path) -> None:
