@@ -213,6 +213,34 @@ def generate(
 
 
 @app.command(rich_help_panel="Around them")
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C]...",
+            help="RUN (its last scored checkpoint), RUN@STEP, or a model's folder of cells.",
+        ),
+    ],
+    *,
+    metric: Annotated[
+        str | None, typer.Option(help="Compare all tasks by this metric; default: each its own.")
+    ] = None,
+    checkpoints: Annotated[
+        int,
+        typer.Option(min=0, help="Scored checkpoints of each run from which noise is estimated."),
+    ] = 8,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write an HTML page with the figures.", metavar="FILE")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare scores question by question: which model is better, and whether that can be said."""
+    from pipeline.cli.compare_view import show_comparison
+
+    show_comparison(models, metric=metric, last_checkpoints=checkpoints, as_json=json, page=page)
+
+
+@app.command(rich_help_panel="Around them")
 def config(
     run_file: Annotated[
         Path | None, typer.Argument(metavar="RUN.YAML", help="The run file.")

@@ -72,7 +72,7 @@ def loss_curve(run: RunData) -> str:
     """Draw the training and validation loss, and the unigram entropy as a line."""
     with mpl.rc_context(STYLE):
         # The training loss is known at every step.
-        figure, axes = _canvas(3.6)
+        figure, axes = canvas(3.6)
         tokens = [row["tokens"] for row in run.metrics]
         axes.plot(
             tokens,
@@ -101,13 +101,13 @@ def loss_curve(run: RunData) -> str:
         axes.set_ylabel("loss, nats per token")
         _token_axis(axes)
         axes.legend()
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def over_tokens(run: RunData, field: str, label: str) -> str:
     """Draw one field of the metrics over the tokens trained on."""
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(2.6, 4.7)
+        figure, axes = canvas(2.6, 4.7)
         rows = [row for row in run.metrics if row.get(field) is not None]
         tokens = [row["tokens"] for row in rows]
         axes.plot(tokens, [row[field] for row in rows], color=COLOURS[0], marker=_marker(tokens))
@@ -115,14 +115,14 @@ def over_tokens(run: RunData, field: str, label: str) -> str:
         axes.set_ylabel(label)
         axes.yaxis.set_major_formatter(FuncFormatter(_short_tick))
         _token_axis(axes)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def validation_by_source(run: RunData) -> str:
     """Draw the validation loss of each source over the tokens trained on."""
     with mpl.rc_context(STYLE):
         sources = list(run.counts["train"]["validation_loss_by_source"])
-        figure, axes = _canvas(3.6)
+        figure, axes = canvas(3.6)
         measured = [row for row in run.metrics if row.get("validation_loss_by_source")]
         for number, source in enumerate(sources):
             points: list[tuple[int, float]] = []
@@ -138,7 +138,7 @@ def validation_by_source(run: RunData) -> str:
         axes.set_ylabel("validation loss, nats per token")
         _token_axis(axes)
         _legend_of_sources(axes, len(sources))
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def few_shot_bars(run: RunData, metric: str) -> str:
@@ -148,7 +148,7 @@ def few_shot_bars(run: RunData, metric: str) -> str:
     """
     with mpl.rc_context(STYLE):
         tasks = [task for task, name in run.score_names if name == metric]
-        figure, axes = _canvas(0.9 + 0.62 * len(tasks))
+        figure, axes = canvas(0.9 + 0.62 * len(tasks))
         for number in range(len(run.shots)):
             _draw_shots(axes, run, tasks, metric, number)
         for place, task in enumerate(tasks):
@@ -159,7 +159,7 @@ def few_shot_bars(run: RunData, metric: str) -> str:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(metric)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _draw_shots(axes: Axes, run: RunData, tasks: Sequence[str], metric: str, number: int) -> None:
@@ -202,7 +202,7 @@ def composition(run: RunData) -> str:
     with mpl.rc_context(STYLE):
         amounts = _amounts(run)
         sources = list(run.counts["prepare"]["sources"])
-        figure, axes = _canvas(max(1.9, 0.26 * min(len(sources), MOST_LEGEND_ROWS)))
+        figure, axes = canvas(max(1.9, 0.26 * min(len(sources), MOST_LEGEND_ROWS)))
         left = [0.0] * len(amounts)
         for number, source in enumerate(sources):
             # The bars of a source begin where those of the sources before it end.
@@ -224,7 +224,7 @@ def composition(run: RunData) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.grid(visible=False)
         _legend_of_sources(axes, len(sources))
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _amounts(run: RunData) -> dict[str, Mapping[str, float]]:
@@ -286,7 +286,7 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _canvas(height: float, width: float = 9.6) -> tuple[Figure, Axes]:
+def canvas(height: float, width: float = 9.6) -> tuple[Figure, Axes]:
     """Return a figure and its axes; the size is in inches of 72 points."""
     return pyplot.subplots(figsize=(width, height), layout="constrained")
 
@@ -308,7 +308,7 @@ def _short_tick(value: float, _position: int) -> str:
     return short(value)
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
     """Return a figure as an SVG element for an HTML page, and close it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})

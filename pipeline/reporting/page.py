@@ -50,6 +50,16 @@ def escape(text: str) -> str:
     return html.escape(harmless(text))
 
 
+def whole_html(title: str, body: str) -> str:
+    """Return a page with its style sheet; `title` is text, `body` HTML."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n"
+        f"<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
 def section(title: str, *parts: str) -> str:
     """Return a section of the page; `parts` are HTML."""
     body = "\n".join(parts)

@@ -12,13 +12,13 @@ from pipeline.errors import DataError
 from pipeline.logs import human_bytes, human_seconds, number_or_blank, short
 from pipeline.reporting import figures
 from pipeline.reporting.page import (
-    CSS,
     Cell,
     escape,
     figure_with_caption,
     html_table,
     note_below,
     section,
+    whole_html,
 )
 from pipeline.reporting.run_data import (
     UNKNOWN,
@@ -84,12 +84,7 @@ def whole_page(run: RunData, settings: str, tokenizer: TokenizerReport | str) ->
             _environment(run),
         ]
     )
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(run.name)}: report</title>\n"
-        f"<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return whole_html(f"{run.name}: report", body)
 
 
 def _header(run: RunData) -> str:

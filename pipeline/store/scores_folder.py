@@ -3,6 +3,7 @@
 No other module spells these names. Reads and writes nothing.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,29 @@ class CellPlace:
     def result(self) -> Path:
         """JSON file with lm-eval's result and its provenance, written last."""
         return self.rows.with_suffix(".json")
+
+
+@dataclass(frozen=True, order=True)
+class CellName:
+    """The scores of one model that a cell holds."""
+
+    task: str
+    shots: int
+    """Solved examples before each question."""
+    seed: int
+    """Seed of the choice of examples."""
+
+
+def cells_of_model(folder: Path) -> dict[CellName, CellPlace]:
+    """Return the complete cells in a model's folder, sorted by name; empty for any other folder."""
+    cells: dict[CellName, CellPlace] = {}
+    for path in folder.glob("*/k*.json"):
+        match = re.fullmatch(r"k(\d+)(?:-(\d+))?", path.stem)
+        if match is not None:
+            seed = int(match[2] or FIRST_SEED)
+            name = CellName(path.parent.name, int(match[1]), seed)
+            cells[name] = CellPlace(path.with_suffix(".parquet"))
+    return dict(sorted(cells.items()))
 
 
 @dataclass(frozen=True)

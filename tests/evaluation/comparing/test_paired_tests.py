@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.evaluation.comparison import (
+from pipeline.evaluation.comparing.paired_tests import (
     ALPHA,
     POWER,
     holm,
@@ -141,5 +141,7 @@ def test_what_is_too_little_to_test() -> None:
     same = paired_difference(np.array([1.0, 0.0] * 6), np.array([1.0, 0.0] * 6))
     assert same.p_value == 1.0
     assert same.smallest_visible == 0.5  # 6 of 12
+    few = paired_difference(np.array([1.0, 0.0]), np.array([0.0, 0.0]))
+    assert few.smallest_visible is None  # 6 of 2 would have to change
     assert paired_t_p_value(0.0, 0.0, 5) == 1.0
     assert paired_t_p_value(0.5, 0.0, 5) == 0.0

@@ -33,7 +33,9 @@ class PairedDifference:
     p_value: float | None
     """Two-sided; None for fewer than two questions."""
     smallest_visible: float | None
-    """Difference that these questions show with probability POWER, at ALPHA."""
+    """True difference that these questions show with probability POWER, at ALPHA.
+
+    None where they are so few that they would not show any."""
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference:
@@ -52,10 +54,12 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference
     if items < 2:
         return PairedDifference(items, mean, None, test, None, None)
     error = float(differences.std(ddof=1) / math.sqrt(items))
-    visible = smallest_visible_difference(error, items)
+    visible: float | None = smallest_visible_difference(error, items)
     if is_right_or_wrong:
         p_value = mcnemar_p_value(int((differences > 0).sum()), int((differences < 0).sum()))
         visible = max(visible, least_changed_items() / items)
+        if visible > 1:
+            visible = None
     else:
         p_value = paired_t_p_value(mean, error, items)
     return PairedDifference(items, mean, error, test, p_value, visible)

@@ -1,0 +1,83 @@
+"""How much the scores of a run vary from checkpoint to checkpoint, around their trend.
+
+Reads the cells of a run's last scored checkpoints.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.evaluation.cells import read_cell
+from pipeline.evaluation.comparing.paired_tests import noise_around_trend
+from pipeline.evaluation.comparing.scored_models import ScoredModel, Update
+from pipeline.evaluation.item_scores import item_scores
+from pipeline.store.scores_folder import CellName, cells_of_model
+
+
+@dataclass(frozen=True)
+class RunNoise:
+    """Standard deviations of a run's scores around straight lines over its tokens."""
+
+    by_task: Mapping[tuple[str, int], float]
+    """(task, number of examples) -> standard deviation, where it can be estimated."""
+    of_mean: float | None
+    """Standard deviation of the mean over tasks."""
+
+
+def noise_of_run(
+    model: ScoredModel,
+    metrics: Mapping[str, str],
+    tasks_in_mean: Sequence[str],
+    last_checkpoints: int,
+    update: Update,
+) -> RunNoise:
+    """Return the noise over the last scored checkpoints of a model's run, itself included.
+
+    `metrics`: task -> metric, of the tasks to look at. Empty for a model without a run. Raises
+    DataError where a cell is damaged.
+    """
+    # The scores of each checkpoint, for the cells that all of them have.
+    folders = model.run[-last_checkpoints:] if last_checkpoints else []
+    cells = [cells_of_model(folder) for folder in folders]
+    names = [
+        name for name in model.cells if name.task in metrics and all(name in of for of in cells)
+    ]
+    tokens: list[float] = []
+    scores: list[dict[CellName, float]] = []
+    for folder in folders:
+        of_checkpoint, tokens_of_checkpoint = _scores_of(folder, names, metrics, update)
+        if tokens_of_checkpoint is not None:
+            tokens.append(tokens_of_checkpoint)
+            scores.append(of_checkpoint)
+
+    # Seeds of one number of examples are averaged, as in the comparison.
+    by_task: dict[tuple[str, int], float] = {}
+    series: dict[str, list[np.ndarray]] = {}
+    for task, shots in dict.fromkeys((name.task, name.shots) for name in names):
+        of_seeds = [name for name in names if (name.task, name.shots) == (task, shots)]
+        means = np.array([np.mean([row[name] for name in of_seeds]) for row in scores])
+        series.setdefault(task, []).append(means)
+        noise = noise_around_trend(tokens, means.tolist())
+        if noise is not None:
+            by_task[task, shots] = noise
+    if not all(task in series for task in tasks_in_mean):
+        return RunNoise(by_task, None)
+    means_of_tasks = [np.mean(series[task], axis=0) for task in tasks_in_mean]
+    return RunNoise(by_task, noise_around_trend(tokens, np.mean(means_of_tasks, axis=0).tolist()))
+
+
+def _scores_of(
+    folder: Path, names: Sequence[CellName], metrics: Mapping[str, str], update: Update
+) -> tuple[dict[CellName, float], int | None]:
+    """Return the mean score of each cell of a checkpoint, and the checkpoint's tokens."""
+    cells = cells_of_model(folder)
+    tokens: int | None = None
+    scores: dict[CellName, float] = {}
+    for name in names:
+        update(1, name.task)
+        cell = read_cell(cells[name])
+        tokens = cell.result["provenance"]["tokens"]
+        scores[name] = float(np.nanmean(item_scores(cell)[metrics[name.task]]))
+    return scores, tokens
