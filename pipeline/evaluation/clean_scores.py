@@ -37,6 +37,9 @@ from pipeline.store.tasks_folder import TasksFolder
 Questions: TypeAlias = Literal["all", "clean", "dirty"]
 WORTH_A_NOTE_BYTES = 100_000_000
 """Size of the documents from which on the search is announced."""
+QUESTIONS_IN_WORDS: dict[Questions, str] = {"all": "scored", "clean": "clean", "dirty": "dirty"}
+MOST_LINES = 10
+"""Maximum number of tasks that the stage's last lines name."""
 SHOWN_METRIC = "acc"
 """Metric of the line that the stage prints, where a task has it."""
 
@@ -171,27 +174,25 @@ def closing_lines(
     readings: Mapping[str, Sequence[ItemReading]], scores: Sequence[CleanScore], step: int
 ) -> list[str]:
     """Return a line for each task of which questions were read by a step, and one for all."""
-    # A line for each task with a question that was read.
-    lines: list[str] = []
-    dirty_tasks = 0
-    questions = 0
-    too_short = 0
-    for task, items in readings.items():
-        states = [item.state_at(step) for item in items]
-        questions += len(states)
-        too_short += states.count("too short")
-        dirty = states.count("dirty")
-        if dirty:
-            dirty_tasks += 1
-            lines.append(
-                f"contamination: {task}: {dirty:,} of {counted_noun(len(states), 'question')} were "
-                f"read by step {step:,}{_scores_in_words(task, scores, step)}"
-            )
+    # A line for each task with a question that was read, the dirtiest first.
+    states = {task: [item.state_at(step) for item in items] for task, items in readings.items()}
+    dirty = {task: of_task.count("dirty") for task, of_task in states.items()}
+    dirtiest = sorted((task for task in states if dirty[task]), key=lambda task: -dirty[task])
+    lines = [
+        f"contamination: {task}: {dirty[task]:,} of "
+        f"{counted_noun(len(states[task]), 'question')} were read by step "
+        f"{step:,}{_scores_in_words(task, scores, step)}"
+        for task in dirtiest[:MOST_LINES]
+    ]
+    if len(dirtiest) > MOST_LINES:
+        lines.append(f"contamination: and of {len(dirtiest) - MOST_LINES:,} more tasks")
 
     # A line for all tasks.
-    found = counted_noun(dirty_tasks, "task")
-    if not dirty_tasks:
-        found = "no task"
+    found = "no task"
+    if dirtiest:
+        found = counted_noun(len(dirtiest), "task")
+    questions = sum(len(of_task) for of_task in states.values())
+    too_short = sum(of_task.count("too short") for of_task in states.values())
     lines.append(
         f"contamination: questions of {found} of {len(readings):,} were read in training "
         f"documents by step {step:,} ({too_short:,} of {questions:,} questions are too short to tell)"
@@ -226,19 +227,19 @@ def _scores_of_cells(
 
 
 def _scores_in_words(task: str, scores: Sequence[CleanScore], step: int) -> str:
-    """Return the scores of a task at the smallest number of examples, with and without questions."""
+    """Return the scores of a task with the fewest examples, on all, clean and dirty questions."""
     rows = [row for row in scores if row["task"] == task and row["step"] == step]
     if not rows:
         return ""
-    shots = min(row["shots"] for row in rows)
-    metrics = {row["metric"] for row in rows if row["shots"] == shots}
+    first = min((row["shots"], row["seed"]) for row in rows)
+    rows = [row for row in rows if (row["shots"], row["seed"]) == first]
+    metrics = {row["metric"] for row in rows}
     metric = SHOWN_METRIC
     if metric not in metrics:
         metric = sorted(metrics)[0]
-    values = {
-        row["questions"]: f"{row['value']:.3f}"
+    parts = [
+        f"{row['value']:.3f} on {row['items']:,} {QUESTIONS_IN_WORDS[row['questions']]}"
         for row in rows
-        if (row["shots"], row["metric"]) == (shots, metric)
-    }
-    parts = [f"{value} on {questions}" for questions, value in values.items()]
-    return f"; {metric} at k = {shots}: {', '.join(parts)}"
+        if row["metric"] == metric
+    ]
+    return f"; {metric} at k = {first[0]}: {', '.join(parts)}"

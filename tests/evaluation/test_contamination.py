@@ -19,7 +19,12 @@ from pipeline.corpus.documents import iterate_texts
 from pipeline.corpus.folded_words import words_of
 from pipeline.errors import DataError, UserError
 from pipeline.evaluation.cells import Item, write_cell
-from pipeline.evaluation.clean_scores import check_contamination, clean_scores, own_step
+from pipeline.evaluation.clean_scores import (
+    check_contamination,
+    clean_scores,
+    closing_lines,
+    own_step,
+)
 from pipeline.evaluation.contamination import (
     ItemReading,
     contaminated_items,
@@ -375,11 +380,33 @@ def test_the_stage_scores_its_checkpoints_without_what_they_had_read(
     of_task, of_all = report.closing
     assert of_task.startswith(
         f"contamination: riddles: {len(dirty)} of {PLANTED + 2} questions were read by step 10; "
-        "acc at k = 0: 0.500 on all, "
+        "acc at k = 0: 0.500 on 62 scored, "
     )
-    assert f"{right:.3f} on dirty" in of_task
+    assert of_task.endswith(f"{right:.3f} on {len(dirty)} dirty")
     assert "questions of 1 task of 1 were read" in of_all
     assert "(1 of 62 questions are too short to tell)" in of_all
+
+
+def test_the_last_lines_name_the_dirtiest_tasks() -> None:
+    def reading(number: int, is_read: bool) -> ItemReading:
+        if is_read:
+            return ItemReading(number, "", 20, 1, 0, 5, "web/train_0_000/3")
+        return ItemReading(number, "", 20, 0, 0, None, None)
+
+    readings = {
+        f"task{dirty}": [reading(number, number < dirty) for number in range(20)]
+        for dirty in range(13)
+    }
+    lines = closing_lines(readings, [], 5)
+    assert lines[0] == "contamination: task12: 12 of 20 questions were read by step 5"
+    assert lines[9].startswith("contamination: task3: 3 of 20 questions")
+    assert lines[10:] == [
+        "contamination: and of 2 more tasks",
+        "contamination: questions of 12 tasks of 13 were read in training documents by step 5 "
+        "(0 of 260 questions are too short to tell)",
+    ]
+    (line,) = closing_lines(readings, [], 4)
+    assert line.startswith("contamination: questions of no task of 13 were read")
 
 
 def test_only_checkpoints_of_the_run_itself_are_judged() -> None:
