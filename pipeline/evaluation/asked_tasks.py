@@ -30,6 +30,17 @@ def asked_tasks(settings: Evaluation) -> dict[str, tuple[int, ...]]:
     return asked
 
 
+def tasks_without_question(settings: Evaluation) -> set[str]:
+    """Return the tasks of the suite whose answers are also scored without the question.
+
+    Their source publishes `acc_mutual_info`.
+    """
+    if settings.suite is None:
+        return set()
+    suite = load_suite(settings.suite)
+    return {task.name for task in suite.tasks if task.metric == "acc_mutual_info"}
+
+
 def task_name(asked: str) -> str:
     """Return the name of a task that was asked for: that of a JSONL file, without its suffix."""
     if asked.endswith(QUESTIONS_SUFFIX):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
-from pipeline.evaluation.asked_tasks import asked_tasks, task_name
+from pipeline.evaluation.asked_tasks import asked_tasks, task_name, tasks_without_question
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.models_to_score import (
@@ -165,8 +165,11 @@ def _forbid_network() -> None:
 
 
 def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
-    """Build the tasks of the run file, and those of bits per byte whose files were written."""
-    from pipeline.evaluation.known_tasks import build_tasks
+    """Build the tasks of the run file, and those of bits per byte whose files were written.
+
+    Says which files of code the user's task files run.
+    """
+    from pipeline.evaluation.known_tasks import build_tasks, own_code
 
     settings = config.evaluation
     texts = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
@@ -174,8 +177,12 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
         *(name for name, shots in asked_tasks(settings).items() if shots),
         *(name for name in texts if f"{name}.yaml" in written),
     ]
-    folders = [run_folder(config).tasks, *settings.task_paths]
-    return build_tasks(names, folders, settings.tasks_dir)
+    written_tasks = run_folder(config).tasks
+    folders = [written_tasks, *settings.task_paths]
+    built = build_tasks(names, folders, settings.tasks_dir, tasks_without_question(settings))
+    for path in own_code(built, [written_tasks.resolve(), written_tasks]):
+        note(f"evaluate: a task of evaluation.task_paths runs the code in {path}")
+    return built
 
 
 def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:

@@ -5,7 +5,7 @@ import inspect
 import json
 import logging
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.errors import ConfigError, DataError, one_line
 from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.evaluation.task_data.stored_tasks import (
+    COLLECTION,
     QuestionsInFolder,
     StoredTask,
     build_from_file,
@@ -98,16 +99,23 @@ class BuiltTasks:
 
 
 def build_tasks(
-    names: Sequence[str], folders: Sequence[Path], tasks_dir: Path | None = None
+    names: Sequence[str],
+    folders: Sequence[Path],
+    tasks_dir: Path | None = None,
+    unconditional: Collection[str] = (),
 ) -> BuiltTasks:
     """Build tasks with their data.
 
     A name is a JSONL file of questions, or a task of one of the `folders` with task files, or one
-    whose questions are in `tasks_dir`, or one of lm-eval's collection, in this order. Raises
+    whose questions are in `tasks_dir`, or one of lm-eval's collection, in this order.
+    `unconditional`: tasks of `tasks_dir` whose answers are also scored without the question. Raises
     ConfigError naming each task that does not exist or cannot be built here, because its data are
     missing or its own code fails, and each task that comes twice.
     """
-    build_one = _builders(names, folders, tasks_dir)
+    questions = None
+    if tasks_dir is not None:
+        questions = QuestionsInFolder(TasksFolder(tasks_dir), unconditional)
+    build_one = _builders(names, folders, questions)
     asked: list[Task | Group] = []
     single: dict[str, Task] = {}
     problems: list[str] = []
@@ -143,7 +151,7 @@ Builder = Callable[[str], "Sequence[Task | Group]"]
 
 
 def _builders(
-    names: Sequence[str], folders: Sequence[Path], tasks_dir: Path | None
+    names: Sequence[str], folders: Sequence[Path], questions: QuestionsInFolder | None
 ) -> dict[str, Builder]:
     """Return what builds each name. Raises ConfigError for names that nothing defines."""
     builders: dict[str, Builder] = {}
@@ -158,8 +166,7 @@ def _builders(
             builders[name] = lambda path: [build_from_file(Path(path))]
 
     # Tasks whose questions are in the folder of the run file.
-    if tasks_dir is not None:
-        questions = QuestionsInFolder(TasksFolder(tasks_dir))
+    if questions is not None:
         for name in names:
             if name not in builders and name not in own and questions.knows(name):
                 builders[name] = lambda known: questions.build([known])
@@ -193,7 +200,7 @@ def task_identity(task: Task) -> str:
     """
     # The number of examples is part of the question, not of the task; where its file lies is
     # neither.
-    code = _files_of_code(task)
+    code = {path.name: path.read_text("utf-8") for path in _files_of_code(task)}
     definition = task.config.to_dict()
     definition.pop("num_fewshot", None)
     definition.get("metadata", {}).pop("config_source", None)
@@ -202,14 +209,26 @@ def task_identity(task: Task) -> str:
     )
 
 
-def _files_of_code(task: Task) -> dict[str, str]:
-    """Return by name the content of the files that define the functions of a task's definition."""
-    files: dict[str, str] = {}
+def own_code(built: BuiltTasks, known: Collection[Path]) -> list[Path]:
+    """Return the files of code that tasks run and that come from elsewhere, sorted.
+
+    `known`: folders whose code is ours, besides lm-eval's own collection.
+    """
+    trusted = (COLLECTION, *known)
+    paths = {path for task in built.single.values() for path in _files_of_code(task)}
+    return sorted(
+        path for path in paths if not any(path.is_relative_to(folder) for folder in trusted)
+    )
+
+
+def _files_of_code(task: Task) -> list[Path]:
+    """Return the files that define the functions of a task's definition."""
+    files: list[Path] = []
     for value in vars(task.config).values():
         if inspect.isfunction(value):
             path = inspect.getsourcefile(value)
             if path is not None:
-                files[Path(path).name] = Path(path).read_text("utf-8")
+                files.append(Path(path))
     return files
 
 

@@ -162,8 +162,6 @@ class Fetcher:
         record["items"] = write_questions(self._tasks.items(name), texts)
         record["scored_split"] = task.config.metadata["scored_split"]
         record["examples_from"] = task.config.metadata["examples_from"]
-        if "fixed_examples" in record:
-            record["examples_from"] = f"the prompts themselves, {record['fixed_examples']} in each"
         write_json(self._tasks.source(name), record)
 
 

@@ -6,7 +6,7 @@ not indexed: only the folders of the tasks that are asked for.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from pipeline.store.tasks_folder import TEST, TasksFolder
 
 COLLECTION = Path(lm_eval.tasks.__file__).parent
 """Folder of lm-eval's own definitions."""
+MUTUAL_INFO = "acc_mutual_info"
+"""Metric for which lm-eval also scores each answer without the question."""
 Definition = dict[str, Any]
 """A task's definition as lm-eval reads it: texts, numbers, and functions of the task's code."""
 
@@ -85,6 +87,9 @@ class QuestionsInFolder:
     """The tasks whose questions are in a folder."""
 
     tasks: TasksFolder
+    unconditional: Collection[str] = ()
+    """Tasks whose answers are also scored without the question (acc_mutual_info), where their
+    definition does not ask for it."""
 
     def knows(self, name: str) -> bool:
         """Tell whether a name is in the catalogue, or its questions are in the folder."""
@@ -117,8 +122,11 @@ class QuestionsInFolder:
                 f"{self.tasks.task(name)}: holds {have}, and {name} scores none of them. "
                 f"{how_to_fetch(name, self.tasks)}"
             )
+        examples_from = choice.examples_from
+        if "fixed_examples" in record:
+            examples_from = f"the prompts themselves, {record['fixed_examples']} in each"
         metadata = dict(definition.get("metadata") or {})
-        metadata |= {"scored_split": choice.scored, "examples_from": choice.examples_from}
+        metadata |= {"scored_split": choice.scored, "examples_from": examples_from}
         changed = {**definition, **choice.changes, "metadata": metadata}
         checksums = {split: file["sha256"] for split, file in record["files"].items()}
         return StoredTask(changed, self.rows_of(name, record), checksums)
@@ -194,6 +202,8 @@ class _StoredTaskFactory(TaskFactory):
         definition = self._load_full_config(entry, overrides)
         for key in ("tag", "group", "task_list"):
             definition.pop(key, None)
+        if entry.name in self._questions.unconditional:
+            definition["metric_list"] = [*definition["metric_list"], {"metric": MUTUAL_INFO}]
         # Where this Python keeps its packages does not belong into results.
         definition["metadata"].pop("config_source", None)
         return self._questions.build_task(definition)
