@@ -23,7 +23,7 @@ CAPTION = (
     f"{1 - POWER:.0%} of all cases (significance {ALPHA}). Where lower scores are better, the sign "
     "is reversed."
 )
-COLUMNS = ("difference", "± error", "test", "p", "p (Holm)", "smallest visible", "noise")
+COLUMNS = ("difference", "test", "p", "p (Holm)", "smallest visible", "noise")
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -46,12 +46,11 @@ def _pair(comparison: Comparison, model: str) -> str:
     """Return the figure and the table of one model beside the baseline."""
     compared = [row for row in comparison.tasks if row.model == model]
     rows = [_fields(row) for row in compared]
+    caption = CAPTION.format(model=model, baseline=comparison.baseline)
     head = ["task", "metric", "k", "questions", comparison.baseline, model, *COLUMNS]
     return section(
         f"{model} beside {comparison.baseline}",
-        figure_with_caption(
-            differences(compared), CAPTION.format(model=model, baseline=comparison.baseline)
-        ),
+        f"<div class=column>{figure_with_caption(differences(compared), caption)}</div>",
         html_table(head, rows, text_columns=2),
     )
 
@@ -59,6 +58,9 @@ def _pair(comparison: Comparison, model: str) -> str:
 def _fields(row: ComparedTask) -> list[Cell]:
     """Return the row of the table about one task."""
     found = row.difference
+    difference = f"{found.difference:+.4f}"
+    if found.standard_error is not None:
+        difference += f" ± {found.standard_error:.4f}"
     return [
         row.task,
         row.metric,
@@ -66,8 +68,7 @@ def _fields(row: ComparedTask) -> list[Cell]:
         f"{found.items:,}",
         f"{row.baseline_score:.4f}",
         f"{row.score:.4f}",
-        f"{found.difference:+.4f}",
-        number_or_blank(found.standard_error, ".4f"),
+        difference,
         found.test,
         p_in_words(found.p_value),
         p_in_words(row.p_holm),

@@ -4,6 +4,7 @@ The page has one column, and is light or dark as the reader's screen is.
 """
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -35,14 +36,25 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-n
 th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
 th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line); }
 th:last-child, td:last-child { padding-right: 0; }
-.text { text-align: left; overflow-wrap: anywhere; }
+.text { text-align: left; overflow-wrap: anywhere; min-width: 5rem; }
+.text:first-child { min-width: 8.5rem; position: sticky; left: 0; background: var(--paper); }
 .figure { text-align: right; white-space: nowrap; }
 .narrow { max-width: 44rem; }
+.column { max-width: 30rem; }
+@media (max-width: 40rem) {
+  body { padding: 1.5rem 1rem 3rem; }
+  .wide { overflow-x: auto; }
+  .wide svg { width: 40rem; }
+}
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1rem; overflow-x: auto;
   white-space: pre-wrap; overflow-wrap: anywhere;
   font: .85rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 details summary { cursor: pointer; }
 """
+
+
+WIDEST_ON_PHONES = 400
+"""Points; a wider figure would have letters too small to read on a phone."""
 
 
 def escape(text: str) -> str:
@@ -67,8 +79,20 @@ def section(title: str, *parts: str) -> str:
 
 
 def figure_with_caption(svg: str, caption: str) -> str:
-    """Return a figure; `caption` is text."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    """Return a figure; `caption` is text. On a phone a wide figure is scrolled, not made small."""
+    kind = "small"
+    if svg_width(svg) > WIDEST_ON_PHONES:
+        kind = "wide"
+    return (
+        f"<figure><div class={kind}>{svg}</div><figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def svg_width(svg: str) -> float:
+    """Return the width of an SVG element that matplotlib has written, in points."""
+    match = re.match(r'<svg [^>]*?width="([\d.]+)pt"', svg)
+    assert match is not None, "matplotlib writes the width"
+    return float(match[1])
 
 
 def note_below(text: str) -> str:
