@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.text_search import bytes_to_search
-from pipeline.errors import LeaseError
+from pipeline.errors import DataError, LeaseError
 from pipeline.evaluation.cells import Cell, read_cell
 from pipeline.evaluation.contamination import (
     ItemReading,
@@ -27,10 +27,10 @@ from pipeline.evaluation.contamination import (
 from pipeline.evaluation.item_scores import item_scores, standard_error
 from pipeline.evaluation.task_items import TaskItems, read_task_items
 from pipeline.logs import counted_noun, human_bytes, note
-from pipeline.sampling.traced_run import read_run
+from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.contamination_files import clean_scores_path, contaminated_items_path
 from pipeline.store.files import write_atomic
-from pipeline.store.layout import checkpoint_name, data_folder, run_folder
+from pipeline.store.layout import checkpoint_name, run_folder
 from pipeline.store.scores_folder import ScoresFolder
 from pipeline.store.tasks_folder import TasksFolder
 
@@ -91,10 +91,11 @@ def check_contamination(
     if not stored:
         return ContaminationReport([], [])
 
-    tokens = data_folder(config).tokens_manifest
-    if not tokens.is_file():
-        unknown = f"contamination: not known, because {tokens} is missing: what was read is unknown"
-        return ContaminationReport([], [unknown])
+    # The run as it was trained; scores do not depend on whether its order can still be computed.
+    try:
+        run = read_run(open_run(config.paths.run_dir, [f"paths.data_dir={config.paths.data_dir}"]))
+    except DataError as error:
+        return ContaminationReport([], [f"contamination: what the run read is not known: {error}"])
 
     # Search the documents, and find out when the run reads what was found.
     _announce(config, stored)
@@ -102,7 +103,6 @@ def check_contamination(
         search_for_tasks(config, stored, config.executor, "pipeline evaluate")
     except LeaseError as error:
         raise LeaseError(f"{error} Or leave this out: evaluation.contamination=false") from None
-    run = read_run(config)
     readings: dict[str, list[ItemReading]] = {}
     evaluation = run_folder(config).evaluation
     for task in stored:

@@ -36,8 +36,10 @@ from pipeline.evaluation.contamination import (
 )
 from pipeline.evaluation.item_trace import trace_item
 from pipeline.evaluation.task_items import ITEMS, TaskItems, read_task_items
+from pipeline.sampling.order import VERSION_RECORD
 from pipeline.sampling.trace import trace_step
 from pipeline.sampling.traced_run import TracedRun
+from pipeline.store.files import write_json
 from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder
 
 PLANTED = 60
@@ -385,6 +387,18 @@ def test_the_stage_scores_its_checkpoints_without_what_they_had_read(
     assert of_task.endswith(f"{right:.3f} on {len(dirty)} dirty")
     assert "questions of 1 task of 1 were read" in of_all
     assert "(1 of 62 questions are too short to tell)" in of_all
+
+
+def test_scores_do_not_fail_where_the_order_of_the_run_is_not_known(
+    folder: Path, task: TaskItems
+) -> None:
+    run = begin(folder, "of_another_version", f"evaluation.tasks_dir={folder / 'tasks'}")
+    write_json(run.config.paths.run_dir / "run.json", {VERSION_RECORD: 99})
+    report = check_contamination(run.config, ["riddles"], [10])
+    assert report.files == []
+    (line,) = report.closing
+    assert "what the run read is not known" in line
+    assert "version 99 of the order" in line
 
 
 def test_the_last_lines_name_the_dirtiest_tasks() -> None:
