@@ -9,13 +9,15 @@ from typing import TypedDict
 
 from pipeline.config.shipped_files import SUITES, shipped_files
 from pipeline.config.suites import load_suite
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_of
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS, members_of
 from pipeline.evaluation.task_data.source_records import damaged_questions, read_source
-from pipeline.logs import counted_noun, note, print_json, print_plain, print_wide
+from pipeline.logs import console, counted_noun, note, print_json, print_plain, print_wide
 from pipeline.store.tasks_folder import TasksFolder
 
+MOST_NAMES = 4
+"""Maximum number of tasks that a row of suites names."""
 LEAST_WIDTH = 120
 """Columns of the tables: a narrower terminal breaks lines rather than words."""
 
@@ -76,7 +78,7 @@ def list_questions(folder: Path, as_json: bool, with_known: bool) -> None:
             f"{folder}: holds no tasks. `pipeline tasks fetch small --to {folder}` brings those that "
             "small models can do"
         )
-    print_plain("")
+    console.print()
     _print_suites(suites)
     for name in known:
         task = CATALOGUE.get(name)
@@ -180,7 +182,7 @@ def _print_suites(suites: Sequence[ListedSuite]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("suite", "here", "what it is", "cannot be had"):
+    for heading in ("suite", "here", "what it is", "only from elsewhere, or not at all"):
         table.add_column(heading)
     for suite in suites:
         here = len(suite["tasks"]) - len(suite["absent"])
@@ -188,6 +190,6 @@ def _print_suites(suites: Sequence[ListedSuite]) -> None:
             suite["name"],
             f"{here} of {len(suite['tasks'])}",
             suite["description"],
-            ", ".join(suite["missing"]),
+            first_of(list(suite["missing"]), MOST_NAMES),
         )
     print_wide(table, LEAST_WIDTH)

@@ -6,7 +6,7 @@ Reads the shipped suites and the list of fetched tasks. Imports no lm-eval.
 from pathlib import Path
 
 from pipeline.config.evaluation_section import QUESTIONS_SUFFIX, Evaluation
-from pipeline.config.suites import load_suite
+from pipeline.config.suites import Suite, load_suite
 from pipeline.store.tasks_folder import TasksFolder
 
 
@@ -17,12 +17,10 @@ def asked_tasks(settings: Evaluation) -> dict[str, tuple[int, ...]]:
     all of them. Raises ConfigError for an unknown suite.
     """
     asked = {name: _ascending(settings.own_shots) for name in settings.tasks}
-    if settings.suite is None:
+    suite = asked_suite(settings)
+    if suite is None:
         return asked
-    present: list[str] = []
-    if settings.tasks_dir is not None:
-        present = TasksFolder(settings.tasks_dir).names()
-    for task in load_suite(settings.suite, present).tasks:
+    for task in suite.tasks:
         shots = task.shots
         if settings.shots != "published":
             shots = settings.shots
@@ -30,14 +28,24 @@ def asked_tasks(settings: Evaluation) -> dict[str, tuple[int, ...]]:
     return asked
 
 
+def asked_suite(settings: Evaluation) -> Suite | None:
+    """Return the suite of the run file as it can be scored with the questions that are here."""
+    if settings.suite is None:
+        return None
+    present: list[str] = []
+    if settings.tasks_dir is not None:
+        present = TasksFolder(settings.tasks_dir).names()
+    return load_suite(settings.suite, present)
+
+
 def tasks_without_question(settings: Evaluation) -> set[str]:
     """Return the tasks of the suite whose answers are also scored without the question.
 
     Their source publishes `acc_mutual_info`.
     """
-    if settings.suite is None:
+    suite = asked_suite(settings)
+    if suite is None:
         return set()
-    suite = load_suite(settings.suite)
     return {task.name for task in suite.tasks if task.metric == "acc_mutual_info"}
 
 

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
-from pipeline.evaluation.asked_tasks import asked_tasks, task_name, tasks_without_question
+from pipeline.evaluation.asked_tasks import (
+    asked_suite,
+    asked_tasks,
+    task_name,
+    tasks_without_question,
+)
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.models_to_score import (
@@ -177,6 +182,9 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
         *(name for name, shots in asked_tasks(settings).items() if shots),
         *(name for name in texts if f"{name}.yaml" in written),
     ]
+    suite = asked_suite(settings)
+    if suite is not None and suite.missing:
+        note(f"evaluate: suite {suite.name} without {', '.join(suite.missing)}, which are not here")
     written_tasks = run_folder(config).tasks
     folders = [written_tasks, *settings.task_paths]
     built = build_tasks(names, folders, settings.tasks_dir, tasks_without_question(settings))

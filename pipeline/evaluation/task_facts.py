@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, first_of
-from pipeline.evaluation.asked_tasks import asked_tasks
+from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN, PATTERN_TASKS
 from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS, members_of
 from pipeline.model.model_facts import model_facts
@@ -102,6 +102,14 @@ def check_built_tasks(config: RunConfig) -> None:
 def _missing_questions(config: RunConfig) -> list[str]:
     """Return a message where questions of public tasks are not here: which, and how to get them."""
     settings = config.evaluation
+    suite = asked_suite(settings)
+    if suite is not None and not suite.tasks:
+        name, reason = next(iter(suite.missing.items()))
+        return [
+            f"evaluation.suite = {suite.name!r}: none of its {len(suite.missing)} tasks is in "
+            f"evaluation.tasks_dir; {name}: {reason}. Run `pipeline tasks fetch {suite.name}` so, or "
+            "choose another suite (`pipeline tasks list` shows them)"
+        ]
     asked = [name for name in foreign_tasks(config) if name in CATALOGUE or name in GROUPS]
     if settings.tasks_dir is None:
         # Without the folder, only a suite is known to need it: tasks may be in task_paths, or their

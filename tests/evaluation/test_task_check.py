@@ -185,6 +185,8 @@ def test_missing_questions_are_told_before_anything_runs(run_file: Path, tmp_pat
     with pytest.raises(ConfigError, match=r"which is not set.*pipeline tasks fetch pythia --to"):
         check_named_tasks(load(run_file, ["evaluation.suite=pythia"]))
     check_named_tasks(load(run_file, ["evaluation.suite=quickstart"]))
+    with pytest.raises(ConfigError, match=r"none of its 21 tasks is in .*--from FOLDER"):
+        check_named_tasks(load(run_file, ["evaluation.suite=core-v2", *at]))
     with pytest.raises(ConfigError, match=r"none.jsonl: no such file; give a JSONL file"):
         check_named_tasks(load(run_file, ["evaluation.tasks=[none.jsonl]"]))
 
