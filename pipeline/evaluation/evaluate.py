@@ -30,8 +30,9 @@ from pipeline.evaluation.models_to_score import (
     models_to_score,
 )
 from pipeline.evaluation.results import CellResult
+from pipeline.evaluation.suite_scores import write_suite_scores
 from pipeline.evaluation.task_facts import describe_task_files
-from pipeline.logs import counted_noun, human_bytes, note, warn
+from pipeline.logs import counted_noun, human_bytes, note, number_or_blank, warn
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore
 from pipeline.store.files import file_record, fingerprint
@@ -65,6 +66,7 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
         *_names_of_files(folder, models, questions.cells),
         folder.table.name,
     ]
+    names += _suite_scores(config, folder, models)
     counts = _counts(folder, models, questions)
     contamination = _contamination(config, questions.built, models)
     names += [str(path.relative_to(folder.path)) for path in contamination.files]
@@ -230,6 +232,27 @@ def _warn_of_cut_sequences(results: Iterable[CellResult], warned: set[tuple[str,
             f"{provenance['requests']:,} sequences of {task} were longer than the model's "
             f"{provenance['context_tokens']} tokens and lost their beginning"
         )
+
+
+def _suite_scores(
+    config: RunConfig, folder: ScoresFolder, models: Sequence[ModelToScore]
+) -> list[str]:
+    """Write the scores of the suite and say those of the models; return the name of their file."""
+    suite = asked_suite(config.evaluation)
+    if suite is None:
+        return []
+    scores = write_suite_scores(folder, suite, asked_tasks(config.evaluation))
+    names = {model.name for model in models}
+    for score in scores:
+        if score["model"] not in names:
+            continue
+        error = number_or_blank(score["standard_error"], ".3f")
+        note(
+            f"{score['title']}: suite {suite.name}, {score['shots']}: {score['mean']:.3f} ± {error} "
+            f"over {counted_noun(len(score['benchmarks']), 'benchmark')}, centred on chance "
+            f"{score['centred_mean']:.3f}"
+        )
+    return [folder.suite.name]
 
 
 def _names_of_files(

@@ -156,9 +156,9 @@ def describe_task_files(config: RunConfig) -> dict[str, str | None]:
             hashes[f"questions in {name}"] = _hash_of(Path(name))
         elif config.evaluation.tasks_dir is not None:
             tasks = TasksFolder(config.evaluation.tasks_dir)
-            for member in members_of(name):
-                if tasks.source(member).exists():
-                    hashes[f"questions of {member}"] = _hash_of(tasks.source(member))
+            records = [_hash_of(tasks.source(member)) for member in members_of(name)]
+            if None not in records:
+                hashes[f"questions of {name}"] = fingerprint(records)
     return hashes | {
         f"files of {folder}": fingerprint(list(_files_below(folder, own)))
         if folder.is_dir()

@@ -70,6 +70,11 @@ class ScoresFolder:
         """JSON lines: a line for each metric of each task, model and number of shots."""
         return self.path / "scores.jsonl"
 
+    @property
+    def suite(self) -> Path:
+        """JSON file with the score of each model in the suite of the run file."""
+        return self.path / "suite.json"
+
     def stored_cells(self) -> list[CellPlace]:
         """Return all cells that are complete, sorted by path."""
         paths = sorted(self.cells.glob("*/*/k*.json"))
