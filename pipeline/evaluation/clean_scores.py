@@ -29,8 +29,8 @@ from pipeline.evaluation.task_items import TaskItems, read_task_items
 from pipeline.logs import counted_noun, human_bytes, note
 from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.contamination_files import clean_scores_path, contaminated_items_path
-from pipeline.store.files import write_atomic
-from pipeline.store.layout import checkpoint_name, run_folder
+from pipeline.store.files import read_json_lines, write_atomic
+from pipeline.store.layout import RunFolder, checkpoint_name, run_folder
 from pipeline.store.scores_folder import ScoresFolder
 from pipeline.store.tasks_folder import TasksFolder
 
@@ -119,6 +119,14 @@ def check_contamination(
     if unsearched:
         closing.append(f"contamination: {', '.join(unsearched)} has no text that could be searched")
     return ContaminationReport([*files, clean_scores_path(evaluation)], closing)
+
+
+def stored_clean_scores(run_dir: Path) -> list[CleanScore]:
+    """Return the lines that `check_contamination` wrote; empty where it wrote none.
+
+    Raises DataError naming a broken line.
+    """
+    return read_json_lines(clean_scores_path(RunFolder(run_dir).evaluation))
 
 
 def own_step(model: str, step: int | None) -> int | None:

@@ -11,6 +11,7 @@ from pipeline.config.run_file import dump
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, human_seconds, number_or_blank, short
 from pipeline.reporting import figures
+from pipeline.reporting.contamination_section import contamination_section
 from pipeline.reporting.page import (
     Cell,
     escape,
@@ -75,6 +76,7 @@ def whole_page(run: RunData, settings: str, tokenizer: TokenizerReport | str) ->
             _header(run),
             _learning(run),
             _few_shot(run),
+            contamination_section(run),
             _held_out(run),
             _data(run),
             _tokenizer(tokenizer),

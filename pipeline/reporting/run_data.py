@@ -10,7 +10,9 @@ from typing import Any, Literal, TypedDict
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
+from pipeline.evaluation.clean_scores import CleanScore, stored_clean_scores
 from pipeline.store.artifacts import read_manifest
+from pipeline.store.contamination_files import clean_scores_path
 from pipeline.store.counts import (
     EvaluateCounts,
     ExportCounts,
@@ -52,6 +54,8 @@ class RunData:
     """Manifest of each finished stage, in the order of the stages."""
     metrics: list[StepRecord]
     """Records of all steps, oldest first."""
+    clean_scores: list[CleanScore]
+    """Scores on questions that the run has read, and has not; empty where nothing was searched."""
 
     @property
     def gain_over_unigram(self) -> float | None:
@@ -127,6 +131,8 @@ def read_finished_run(config: RunConfig) -> RunData:
             f"{run.path}: there is nothing to report yet; not finished: {', '.join(missing)}. Run "
             "`pipeline run` first."
         )
+
+    # Counts have the types of their stages.
     return RunData(
         name=run.name,
         counts={
@@ -139,7 +145,16 @@ def read_finished_run(config: RunConfig) -> RunData:
         seconds={stage: manifest["seconds"] for stage, manifest in manifests.items()},
         manifests=manifests,
         metrics=_steps_of(run),
+        clean_scores=_clean_scores(run, manifests["evaluate"]),
     )
+
+
+def _clean_scores(run: RunFolder, evaluated: Manifest[Any]) -> list[CleanScore]:
+    """Return the scores without questions that were read, if the last evaluation made them."""
+    path = clean_scores_path(run.evaluation)
+    if path.relative_to(run.evaluation).as_posix() not in evaluated["files"]:
+        return []
+    return stored_clean_scores(run.path)
 
 
 def _manifest_paths(config: RunConfig) -> dict[str, Path]:
@@ -160,7 +175,7 @@ def _steps_of(run: RunFolder) -> list[StepRecord]:
     return steps
 
 
-def mean_and_error(score: TaskScore | None) -> str:
+def mean_and_error(score: TaskScore | CleanScore | None) -> str:
     """Return a score and its standard error, if it has one: `0.512 ± 0.035`; "" for None."""
     if score is None:
         return ""
