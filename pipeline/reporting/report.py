@@ -25,9 +25,9 @@ from pipeline.reporting.run_data import (
     UNKNOWN,
     RunData,
     chance_in_words,
-    mean_and_error,
     read_finished_run,
 )
+from pipeline.reporting.score_section import few_shot_section
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import Counts
 from pipeline.store.files import file_record, write_atomic
@@ -36,15 +36,6 @@ from pipeline.store.records import GitState
 from pipeline.tokens.tokenizer_figures import TokenizerReport
 from pipeline.tokens.tokenizer_report import tokenizer_report
 from pipeline.tokens.tokenizer_tables import Table, tables, vocabulary_line
-
-METRIC_NOTES = {
-    "acc_mutual_info": (
-        "Share of questions answered correctly, where the log-probability of each answer is "
-        "compared with its log-probability without the question (GPT-3's normalisation)."
-    ),
-    "acc": "Share of questions answered correctly, by the log-probability of the answers alone.",
-}
-"""Captions of the metrics that have one; the figures show these metrics where they exist."""
 
 
 def report(config: RunConfig) -> Result[Counts]:
@@ -75,7 +66,7 @@ def whole_page(run: RunData, settings: str, tokenizer: TokenizerReport | str) ->
         [
             _header(run),
             _learning(run),
-            _few_shot(run),
+            few_shot_section(run),
             contamination_section(run),
             _held_out(run),
             _data(run),
@@ -178,33 +169,6 @@ def _utilisation(run: RunData) -> str:
         "The model's FLOPs as a share of the peak of the devices, at every step; median "
         f"{mfu:.1%}. A token counts 6 N + 6 L d T: causal attention, without recomputation.",
     )
-
-
-def _few_shot(run: RunData) -> str:
-    if not run.score_names:
-        return section(
-            "Few-shot scores", "<p>No few-shot task was asked for (evaluation.tasks).</p>"
-        )
-    # Figures show the metrics that have a caption, or without those the first two.
-    metrics = list(dict.fromkeys(metric for _, metric in run.score_names))
-    drawn = [metric for metric in METRIC_NOTES if metric in metrics] or metrics[:2]
-    pictures = [
-        figure_with_caption(
-            figures.few_shot_bars(run, metric),
-            f"{METRIC_NOTES.get(metric, metric)} Bars: k solved examples before each question, ± "
-            "one standard error. Dashed: chance, if it is known.",
-        )
-        for metric in drawn
-    ]
-    # The table shows all metrics.
-    rows: list[list[Cell]] = []
-    for task, metric in run.score_names:
-        measured = run.scores_of(task, metric)
-        values = [mean_and_error(run.score(task, metric, shots)) for shots in run.shots]
-        questions = f"{measured[0]['items']:,}"
-        rows.append([task, metric, *values, chance_in_words(measured), questions])
-    head = ["task", "metric", *(f"k = {shots}" for shots in run.shots), "chance", "questions"]
-    return section("Few-shot scores", *pictures, html_table(head, rows, text_columns=2))
 
 
 def _held_out(run: RunData) -> str:

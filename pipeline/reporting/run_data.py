@@ -16,14 +16,17 @@ from pipeline.store.contamination_files import clean_scores_path
 from pipeline.store.counts import (
     EvaluateCounts,
     ExportCounts,
+    ModelScore,
     PrepareCounts,
     TaskScore,
     TokenizeCounts,
     TrainCounts,
 )
+from pipeline.store.files import read_json_lines
 from pipeline.store.layout import RunFolder, run_folder
 from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.store.records import Manifest
+from pipeline.store.scores_folder import ScoresFolder
 from pipeline.store.stages import STAGES
 
 NEEDED = ("prepare", "tokenize", "train", "export", "evaluate")
@@ -56,6 +59,8 @@ class RunData:
     """Records of all steps, oldest first."""
     clean_scores: list[CleanScore]
     """Scores on questions that the run has read, and has not; empty where nothing was searched."""
+    model_scores: list[ModelScore]
+    """Scores of all models that were scored in this run; those of the last one are in `counts`."""
 
     @property
     def gain_over_unigram(self) -> float | None:
@@ -133,6 +138,8 @@ def read_finished_run(config: RunConfig) -> RunData:
         )
 
     # Counts have the types of their stages.
+
+    # Their counts, and what lies beside them.
     return RunData(
         name=run.name,
         counts={
@@ -146,6 +153,7 @@ def read_finished_run(config: RunConfig) -> RunData:
         manifests=manifests,
         metrics=_steps_of(run),
         clean_scores=_clean_scores(run, manifests["evaluate"]),
+        model_scores=list(read_json_lines(ScoresFolder(run.evaluation).table)),
     )
 
 

@@ -1,0 +1,173 @@
+"""Scores of a run's models, task by task, as the figures need them.
+
+Reads `run_dir/evaluation/scores.jsonl`: a line for each metric of each task and model.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.evaluation.comparing.compared_scores import PREFERRED_METRICS
+from pipeline.store.counts import ModelScore
+from pipeline.store.layout import checkpoint_name
+
+FAMILIES = ("mmlu", "blimp")
+"""Benchmarks of many tasks, `mmlu_anatomy` and so on, whose mean is drawn in place of each."""
+MERGE_PREFIX = "merge-"
+"""Beginning of the names of models that are means of checkpoints."""
+
+
+@dataclass(frozen=True)
+class ScorePoint:
+    """The score of one model in a task, at one number of examples."""
+
+    model: str
+    """Name of the model's cells."""
+    title: str
+    step: int | None
+    tokens: int | None
+    parameters: int
+    shots: int
+    score: float
+    standard_error: float | None
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Tell whether the model is a checkpoint of the run itself."""
+        return self.step is not None and self.model == checkpoint_name(self.step)
+
+    @property
+    def is_merge(self) -> bool:
+        return self.model.startswith(MERGE_PREFIX)
+
+
+@dataclass(frozen=True)
+class TaskCurves:
+    """All models' scores in one task."""
+
+    task: str
+    metric: str
+    points: Sequence[ScorePoint]
+    """Sorted by number of examples, then tokens."""
+    chance: float | None
+    uniform: float | None
+    """Score of a model of uniform token probabilities."""
+
+    @property
+    def checkpoints(self) -> list[ScorePoint]:
+        return [point for point in self.points if point.is_checkpoint]
+
+    @property
+    def last(self) -> list[ScorePoint]:
+        """Scores of the run's last scored checkpoint, by number of examples."""
+        steps = [point.step or 0 for point in self.checkpoints]
+        return [point for point in self.checkpoints if point.step == max(steps)]
+
+    @property
+    def others(self) -> list[ScorePoint]:
+        """Scores of models that are neither checkpoints of the run nor their means."""
+        return [point for point in self.points if not (point.is_checkpoint or point.is_merge)]
+
+
+def task_curves(rows: Sequence[ModelScore]) -> list[TaskCurves]:
+    """Return the scores of each task by the metric that it is usually compared by.
+
+    Tasks of a family are averaged: their error is that of a mean of independent scores.
+    """
+    curves: list[TaskCurves] = []
+    families: dict[str, list[list[ModelScore]]] = {}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        family = task.partition("_")[0]
+        if family in FAMILIES and family != task:
+            families.setdefault(family, []).append(of_task)
+        else:
+            curves.append(_curves(task, of_task))
+    return curves + [_mean_curves(name, tasks) for name, tasks in families.items()]
+
+
+def _curves(task: str, rows: Sequence[ModelScore]) -> TaskCurves:
+    """Return one task's scores, means over the seeds of the examples."""
+    metrics = {row["metric"] for row in rows}
+    metric = next((name for name in PREFERRED_METRICS if name in metrics), rows[0]["metric"])
+    by_cell: dict[tuple[str, int], list[ModelScore]] = {}
+    for row in rows:
+        if row["metric"] == metric:
+            by_cell.setdefault((row["model"], row["shots"]), []).append(row)
+    points = [_point(seeds) for seeds in by_cell.values()]
+    first = next(iter(by_cell.values()))[0]
+    return TaskCurves(task, metric, _sorted(points), first["chance"], first["uniform"])
+
+
+def _point(seeds: Sequence[ModelScore]) -> ScorePoint:
+    """Return the mean over seeds; its error is that of the questions and that of the examples."""
+    values = [row["value"] for row in seeds]
+    mean = sum(values) / len(values)
+    errors = [row["standard_error"] for row in seeds if row["standard_error"] is not None]
+    error = None
+    if len(errors) == len(seeds):
+        variance = (sum(errors) / len(errors)) ** 2
+        if len(values) > 1:
+            spread = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+            variance += spread / len(values)
+        error = math.sqrt(variance)
+    row = seeds[0]
+    return ScorePoint(
+        row["model"],
+        row["title"],
+        row["step"],
+        row["tokens"],
+        row["parameters"],
+        shots=row["shots"],
+        score=mean,
+        standard_error=error,
+    )
+
+
+def _mean_curves(family: str, tasks: Sequence[Sequence[ModelScore]]) -> TaskCurves:
+    """Return the mean over the tasks of a family, for models that have been scored in all."""
+    # The points of each model and number of examples, over the tasks.
+    curves = [_curves(rows[0]["task"], rows) for rows in tasks]
+    by_cell: dict[tuple[str, int], list[ScorePoint]] = {}
+    for curve in curves:
+        for point in curve.points:
+            by_cell.setdefault((point.model, point.shots), []).append(point)
+
+    # Their means.
+    points: list[ScorePoint] = []
+    for members in by_cell.values():
+        if len(members) < len(curves):
+            continue
+        first = members[0]
+        errors = [point.standard_error for point in members if point.standard_error is not None]
+        error = None
+        if len(errors) == len(members):
+            error = math.sqrt(sum(value**2 for value in errors)) / len(members)
+        mean = sum(point.score for point in members) / len(members)
+        points.append(
+            ScorePoint(
+                first.model,
+                first.title,
+                first.step,
+                first.tokens,
+                first.parameters,
+                shots=first.shots,
+                score=mean,
+                standard_error=error,
+            )
+        )
+    chance = _mean_or_none(curve.chance for curve in curves)
+    uniform = _mean_or_none(curve.uniform for curve in curves)
+    return TaskCurves(family, curves[0].metric, _sorted(points), chance, uniform)
+
+
+def _sorted(points: Iterable[ScorePoint]) -> list[ScorePoint]:
+    return sorted(points, key=lambda point: (point.shots, point.tokens or 0, point.model))
+
+
+def _mean_or_none(values: Iterable[float | None]) -> float | None:
+    listed = list(values)
+    numbers = [value for value in listed if value is not None]
+    if not numbers or len(numbers) < len(listed):
+        return None
+    return sum(numbers) / len(numbers)

@@ -1,0 +1,137 @@
+"""Curves of scores: which points are drawn, means over seeds and families, published points."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from conftest import write_run_file
+from fake_run import write_fake_run
+from test_report import Outline
+
+from pipeline.config.run_file import load
+from pipeline.reporting.published_scores import published_points
+from pipeline.reporting.report import report
+from pipeline.reporting.score_curves import task_curves
+from pipeline.store.counts import ModelScore
+from pipeline.store.scores_folder import ScoresFolder
+
+
+def row(
+    task: str,
+    step: int | None,
+    shots: int,
+    value: float,
+    *,
+    metric: str = "acc",
+    seed: int = 1234,
+    model: str | None = None,
+    error: float | None = 0.03,
+    parameters: int = 1000,
+) -> ModelScore:
+    return {
+        "task": task,
+        "shots": shots,
+        "seed": seed,
+        "metric": metric,
+        "value": value,
+        "standard_error": error,
+        "items": 200,
+        "chance": 0.25,
+        "uniform": 0.2,
+        "model": model or f"step_{step:08d}",
+        "title": model or f"run@{step}",
+        "step": step,
+        "tokens": None if step is None else 1000 * step,
+        "parameters": parameters,
+    }
+
+
+def test_points_are_sorted_and_told_apart() -> None:
+    rows = [
+        row("t", 20, 0, 0.4),
+        row("t", 10, 0, 0.3),
+        row("t", 20, 5, 0.5),
+        row("t", 20, 0, 0.45, model="merge-1234-uniform-step_00000020"),
+        row("t", 20, 0, 0.6, model="other-1@step_00000020"),
+        row("t", None, 0, 0.7, model="folder-1"),
+    ]
+    (curves,) = task_curves(rows)
+    assert [(point.tokens, point.shots) for point in curves.checkpoints] == [
+        (10_000, 0), (20_000, 0), (20_000, 5),
+    ]  # fmt: skip
+    assert [point.score for point in curves.last] == [0.4, 0.5]
+    assert [point.title for point in curves.points if point.is_merge] == [
+        "merge-1234-uniform-step_00000020"
+    ]
+    assert {point.title for point in curves.others} == {"other-1@step_00000020", "folder-1"}
+    assert (curves.chance, curves.uniform) == (0.25, 0.2)
+
+
+def test_a_task_is_drawn_by_the_metric_that_it_is_compared_by() -> None:
+    rows = [row("t", 10, 0, 0.3), row("t", 10, 0, 0.4, metric="acc_norm")]
+    (curves,) = task_curves(rows)
+    assert (curves.metric, curves.points[0].score) == ("acc_norm", 0.4)
+
+
+def test_seeds_of_the_examples_are_averaged_by_hand() -> None:
+    rows = [row("t", 10, 5, value, seed=seed) for seed, value in enumerate((0.3, 0.4, 0.5))]
+    (point,) = task_curves(rows)[0].points
+    assert point.score == pytest.approx(0.4)
+    # the questions' 0.03, and the examples' variance 0.01 over 3 seeds
+    assert point.standard_error == pytest.approx(math.sqrt(0.03**2 + 0.01 / 3))
+
+
+def test_a_family_is_drawn_as_its_mean_of_models_scored_in_all() -> None:
+    rows = [
+        row("mmlu_a", 10, 0, 0.2, error=0.03),
+        row("mmlu_b", 10, 0, 0.4, error=0.04),
+        row("mmlu_a", 20, 0, 0.3),
+        row("sciq", 10, 0, 0.5),
+    ]
+    sciq, mmlu = task_curves(rows)
+    assert (sciq.task, mmlu.task) == ("sciq", "mmlu")
+    (point,) = mmlu.points
+    assert point.score == pytest.approx(0.3)
+    assert point.standard_error == pytest.approx(0.025)
+
+
+def test_published_points_are_those_of_the_source() -> None:
+    points = published_points("piqa", "acc")
+    last = [point for point in points if point.size == "410m" and point.shots == 0][-1]
+    assert (last.tokens, last.score) == (143_000 * 2_097_152, 0.6676)
+    assert len([point for point in points if (point.size, point.shots) == ("410m", 5)]) == 15
+    assert published_points("no such task", "acc") == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "pictures"),
+    [
+        ([], 0),
+        ([row("sciq", 10, 0, 0.3)], 0),
+        ([row("sciq", step, 0, 0.3) for step in (0, 10, 1000)], 1),
+        ([row("sciq", 10, k, 0.3) for k in (0, 5)], 1),
+        ([row("sciq", step, k, 0.3) for step in (10, 20) for k in (0, 5)], 2),
+        (
+            [
+                row("sciq", 10, 0, 0.3),
+                row("sciq", None, 0, 0.4, model="<b>folder", parameters=2000, error=None),
+            ],
+            1,
+        ),
+    ],
+)
+def test_what_has_one_point_is_not_drawn(
+    tmp_path: Path, rows: list[ModelScore], pictures: int
+) -> None:
+    config = load(write_run_file(tmp_path))
+    write_fake_run(config)
+    table = ScoresFolder(config.paths.run_dir / "evaluation").table
+    table.write_text("".join(f"{json.dumps(line)}\n" for line in rows))
+    report(config)
+    page = (config.paths.run_dir / "report.html").read_text()
+    outline = Outline(page)
+    assert outline.open == []
+    assert outline.pictures == 8 + pictures
+    assert ("Task by task" in page) is (pictures > 0)
+    assert "<b>folder" not in page
