@@ -56,7 +56,25 @@ def evaluate_command(
     commands.run_one(STAGES, stage, run_file, overrides or [])
 
 
-WITH_OPTIONS = {"evaluate": evaluate_command}
+def export_command(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Write the folders of these checkpoints instead.", metavar="STEP,..."),
+    ] = None,
+) -> None:
+    """Run the stage `export`, or export other checkpoints."""
+    from pipeline.cli import commands
+
+    if steps is not None:
+        commands.export_chosen_steps(run_file, overrides or [], steps)
+        return
+    (stage,) = [stage for stage in STAGES if stage.name == "export"]
+    commands.run_one(STAGES, stage, run_file, overrides or [])
+
+
+WITH_OPTIONS = {"evaluate": evaluate_command, "export": export_command}
 """Stage -> its command, where it has options of its own."""
 
 for _stage in STAGES:

@@ -1,13 +1,15 @@
-"""`pipeline checkpoints`: list, verify, prune or convert the checkpoints of a run.
+"""`pipeline checkpoints`: list, verify, prune, convert or merge the checkpoints of a run.
 
-Reads run_dir/checkpoints; `prune` deletes there, `convert` writes a folder of safetensors. Only
-`convert` imports torch.
+Reads run_dir/checkpoints; `prune` deletes there, `convert` and `merge` write a folder of
+safetensors. Only these two import torch.
 """
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
+
+from pydantic import ValidationError
 
 from pipeline.checkpoint.folders import (
     broken_checkpoints,
@@ -19,11 +21,14 @@ from pipeline.checkpoint.folders import (
 )
 from pipeline.checkpoint.integrity import damaged_files
 from pipeline.checkpoint.retention import checkpoints_to_prune
+from pipeline.config.evaluation_section import Merge
 from pipeline.config.run_sections import Checkpoint
-from pipeline.errors import DataError, UserError
+from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.logs import console, human_bytes, note, print_json, print_wide
+from pipeline.store.artifacts import import_function
 from pipeline.store.layout import RunFolder, checkpoint_step, manifest_path
 from pipeline.store.lease import Lease
+from pipeline.store.recorded_run import recorded_config
 
 LEAST_WIDTH = 100
 """Columns of the table: a narrower terminal breaks lines rather than words."""
@@ -178,6 +183,34 @@ def convert_checkpoint(run_dir: Path, step: int | None, output: Path) -> None:
     )
     write_plain(chosen, output, remedy)
     note(f"wrote {chosen.name} to {output}")
+
+
+def merge_checkpoints(
+    run: Path, output: Path, last: int | None, steps: str | None, weights: str
+) -> None:
+    """Average checkpoints of a run, and write the result as a transformers folder.
+
+    Raises ConfigError for options that do not fit together, or a checkpoint that is not there.
+    """
+    chosen = step_numbers("--steps", steps)
+    try:
+        merge = Merge.model_validate({"last": last, "steps": chosen, "weights": weights})
+    except ValidationError as error:
+        problems = [f"--{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigError(problems) from None
+    export_merge = import_function("pipeline.evaluation.merged:export_merge")
+    export_merge(recorded_config(run, []), merge, output)
+
+
+def step_numbers(option: str, text: str | None) -> tuple[int, ...]:
+    """Return the steps in a list such as `100,200`. Raises ConfigError for anything else."""
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if not (part.isascii() and part.isdigit())]
+    if wrong:
+        raise ConfigError([f"{option} {text}: {wrong[0]!r} is no step; write numbers, as 100,200"])
+    return tuple(map(int, parts))
 
 
 def _checkpoints_of(run_dir: Path) -> Path:

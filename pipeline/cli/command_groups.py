@@ -74,6 +74,26 @@ def convert_checkpoint(
     checkpoint_commands.convert_checkpoint(_run_dir(run), step, output)
 
 
+@checkpoints.command("merge")
+def merge_checkpoints(
+    run: Run,
+    output: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    last: Annotated[
+        int | None, typer.Option(min=1, help="Average the N newest checkpoints.", metavar="N")
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Average the checkpoints of these steps.", metavar="STEP,...")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="uniform, or the decay to emulate: linear, minus-sqrt.")
+    ] = "uniform",
+) -> None:
+    """Average checkpoints, and write the result as a transformers folder."""
+    from pipeline.cli import checkpoint_commands
+
+    checkpoint_commands.merge_checkpoints(run, output, last, steps, weights)
+
+
 def _run_dir(run: Path) -> Path:
     """Return the folder of a run, which is given by that folder or by its run file."""
     if run.is_dir():

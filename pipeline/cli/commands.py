@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from pipeline.cli.checkpoint_commands import step_numbers
 from pipeline.cli.stage_notes import (
     changed_input_lines,
     missing_file_lines,
@@ -67,6 +68,14 @@ def run_one(
     table = {each.name: each for each in stages}
     with srun_step_roles(config.executor, stage.folder(config)):
         run_stage(stage, config, table, rebuild_inputs=False)
+
+
+def export_chosen_steps(run_file: Path, overrides: Sequence[str], steps: str) -> None:
+    """Write the transformers folders of some checkpoints; `steps` as in `100,200`."""
+    config = load(run_file, overrides)
+    chosen = step_numbers("--steps", steps)
+    with Lease(config.paths.run_dir, "pipeline export --steps"):
+        artifacts.import_function("pipeline.evaluation.export:export_steps")(config, chosen)
 
 
 def watch_run(run_file: Path, overrides: Sequence[str]) -> None:

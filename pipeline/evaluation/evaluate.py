@@ -42,7 +42,7 @@ from pipeline.store.scores_folder import ScoresFolder
 
 if TYPE_CHECKING:
     from pipeline.evaluation.clean_scores import ContaminationReport
-    from pipeline.evaluation.grid import AskedCell
+    from pipeline.evaluation.grid.asked_cells import AskedCell
     from pipeline.evaluation.known_tasks import BuiltTasks
 
 
@@ -110,7 +110,7 @@ def prepare_questions(config: RunConfig) -> Questions:
 
 def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Questions) -> None:
     """Make the cells that are missing, model by model; after each, write the table of scores."""
-    from pipeline.evaluation.cell_scorer import make_missing_cells
+    from pipeline.evaluation.grid.cell_scorer import make_missing_cells
     from pipeline.evaluation.score_table import write_score_table
 
     folder = ScoresFolder(run_folder(config).evaluation)
@@ -196,7 +196,7 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
 
 
 def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
-    from pipeline.evaluation.grid import asked_cells
+    from pipeline.evaluation.grid.asked_cells import asked_cells
     from pipeline.evaluation.known_tasks import task_identity
 
     settings = config.evaluation

@@ -6,20 +6,18 @@ the folder unchanged. It is written under a temporary name, and replaces an earl
 its logits equal the engine's: an export that fails changes nothing.
 """
 
-import os
-import re
-import shutil
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.checkpoint.folders import checkpoint_of_step, read_checkpoint_manifest
 from pipeline.checkpoint.integrity import with_remedy
 from pipeline.checkpoint.reader import PROBE
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.generation import Sampling, continue_text, encode_prompt
+from pipeline.evaluation.model_folder import CardFacts, replacing_folder, write_model_folder
 from pipeline.evaluation.models import (
     checkpoint_identity,
     checkpoint_weights,
@@ -27,12 +25,12 @@ from pipeline.evaluation.models import (
     load_folder_model,
     model_of_weights,
 )
-from pipeline.evaluation.published import publish
 from pipeline.logs import console, human_bytes, note, styled, warn
 from pipeline.store.artifacts import Result, read_manifest
-from pipeline.store.counts import ExportCounts, LineageEntry, TrainCounts
+from pipeline.store.counts import ExportCounts, TrainCounts
 from pipeline.store.files import file_record
 from pipeline.store.layout import manifest_path, run_folder
+from pipeline.store.metrics import step_record
 from pipeline.store.pretrained_folders import open_model
 from pipeline.store.records import Manifest
 
@@ -66,18 +64,14 @@ def export(config: RunConfig) -> Result[ExportCounts]:
 
     # Write the folder. It gets its final name only if its logits equal the engine's.
     target = folder / name
-    with _replacing(target) as partial:
-        _write(config, checkpoints / name, partial, trained["counts"])
-        with with_remedy(damage_remedy(checkpoints)):
-            probe = read_probe(checkpoints / name / PROBE)
-        difference = max_logit_difference(partial, probe)
-        if not difference < TOLERANCE[config.precision.dtype]:
-            raise DataError(
-                f"{checkpoints / name}: the exported model's logits differ from the engine's by "
-                f"{difference:.2g}, more than {TOLERANCE[config.precision.dtype]} for "
-                f"{config.precision.dtype}: nothing was exported. Are the run file and "
-                "paths.data_dir/tokenizer still the ones that the model was trained with?"
-            )
+    with replacing_folder(target) as partial:
+        facts = CardFacts(
+            trained["counts"]["step"],
+            trained["counts"]["tokens"],
+            trained["counts"]["validation_loss"],
+            trained["counts"]["lineage"],
+        )
+        difference = _write_verified(config, checkpoints / name, partial, facts)
         continuation = _continue_prompt(partial, config.evaluation.prompt)
     note(f"export: reloaded logits match the engine's (largest difference {difference:.2g})")
     console.print(styled(config.evaluation.prompt) + styled(continuation, "bold"))
@@ -103,52 +97,49 @@ def export(config: RunConfig) -> Result[ExportCounts]:
     return Result(counts, files)
 
 
-@contextmanager
-def _replacing(target: Path) -> Generator[Path]:
-    """Yield the path of a folder to write, which then replaces `target`.
+def export_steps(config: RunConfig, steps: Sequence[int]) -> None:
+    """Write the transformers folders of some checkpoints of a run, whatever the stage has exported.
 
-    If anything fails, `target` stays unchanged.
+    Raises UserError for a step that has no complete checkpoint, listing those that have; DataError
+    as `export` does.
     """
-    # Repair what a killed export has left.
-    partial = target.with_name(f".{target.name}")
-    replaced = target.with_name(f".{target.name}.replaced")
-    if replaced.exists() and not target.exists():  # killed between the two renames below
-        replaced.rename(target)
-    for leftover in (partial, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-    # The earlier folder is removed last, and comes back if a step before that fails.
-    try:
-        yield partial
-        if target.exists():
-            target.rename(replaced)
-        partial.rename(target)
-    except BaseException:
-        if replaced.exists() and not target.exists():
-            replaced.rename(target)
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
+    run = run_folder(config)
+    checkpoints = [checkpoint_of_step(run.checkpoints, step) for step in steps]
+    for checkpoint in checkpoints:
+        manifest = read_checkpoint_manifest(checkpoint)
+        state = manifest["state"]
+        record = step_record(run.path, state["step"])
+        loss = None
+        if record is not None:
+            loss = record.get("validation_loss")
+        facts = CardFacts(state["step"], state["tokens"], loss, manifest["lineage"])
+        with replacing_folder(run.export / checkpoint.name) as partial:
+            difference = _write_verified(config, checkpoint, partial, facts)
+        note(
+            f"export: wrote {run.export / checkpoint.name}; logits equal the engine's to "
+            f"{difference:.1g}"
+        )
 
 
-def _write(config: RunConfig, checkpoint: Path, target: Path, counts: TrainCounts) -> None:
-    """Write a verified checkpoint as a transformers folder with tokenizer and model card."""
-    from safetensors import SafetensorError
+def _write_verified(config: RunConfig, checkpoint: Path, folder: Path, facts: CardFacts) -> float:
+    """Write a verified checkpoint, load it again, return the largest difference of its logits.
 
-    # Build the model with the verified weights.
-    model = model_of_weights(config, checkpoint_weights(checkpoint))
-
-    # Write its files: weights and config, tokenizer, model card.
-    try:
-        model.save_pretrained(target)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number:  # a full disk, which safetensors reports as an error of its own
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from None
-        raise
-    misreading = publish(config, target)
-    card = _model_card(config, counts, model.config.model_type, misreading)
-    (target / "README.md").write_text(card, encoding="utf-8")
+    Raises DataError where it is larger than TOLERANCE.
+    """
+    write_model_folder(
+        config, model_of_weights(config, checkpoint_weights(checkpoint)), folder, facts
+    )
+    with with_remedy(damage_remedy(checkpoint.parent)):
+        probe = read_probe(checkpoint / PROBE)
+    difference = max_logit_difference(folder, probe)
+    if not difference < TOLERANCE[config.precision.dtype]:
+        raise DataError(
+            f"{checkpoint}: the exported model's logits differ from the engine's by "
+            f"{difference:.2g}, more than {TOLERANCE[config.precision.dtype]} for "
+            f"{config.precision.dtype}: nothing was exported. Are the run file and "
+            "paths.data_dir/tokenizer still the ones that the model was trained with?"
+        )
+    return difference
 
 
 def read_probe(path: Path) -> dict[str, np.ndarray]:
@@ -187,37 +178,3 @@ def _continue_prompt(folder: Path, prompt: str) -> str:
             "evaluation.prompt, which it does not read"
         )
     return continue_text(loaded, prompt, sampling)
-
-
-def _beginning(lineage: list[LineageEntry]) -> str:
-    """Return the words of a model card about what the training began from."""
-    if not lineage:
-        return "Trained from scratch"
-    last = lineage[-1]
-    place = last.get("pretrained") or f"{last.get('run')}@{last.get('step')}"
-    return f"Trained on from `{place}`"
-
-
-def _model_card(config: RunConfig, counts: TrainCounts, name: str, misreading: str | None) -> str:
-    """Return the model card; `misreading`: how transformers 4 reads another model, or None."""
-    sources = ", ".join(config.sources)
-    loss = "not measured"
-    if counts["validation_loss"] is not None:
-        loss = f"{counts['validation_loss']:.4f} nats per token"
-    versions = "4 and 5"
-    if misreading is not None:
-        versions = f"5 only: of version 4, {misreading}"
-    return f"""# {name}, {counts["parameters"]:,} parameters
-
-{_beginning(counts["lineage"])} with `pipeline train`.
-
-| | |
-| --- | --- |
-| steps | {counts["step"]:,} |
-| tokens | {counts["tokens"]:,} |
-| sources | {sources} |
-| sequence length | {config.data.sequence_length} |
-| precision | {config.precision.dtype} |
-| held-out loss | {loss} |
-| transformers | {versions} |
-"""

@@ -1,6 +1,7 @@
 """Averages the weights of checkpoints, tensor by tensor, through the one reader of checkpoints.
 
-Reads checkpoints, whose bytes are compared with their checksums first. The mean is taken in fp32, in
+Reads checkpoints, whose bytes are compared with their checksums first; writes transformers folders
+with the record `merge.json`. The mean is taken in fp32, in
 the order of the steps, so that it has the same bits wherever it is computed.
 """
 
@@ -11,11 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.checkpoint.folders import complete_checkpoints
+from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.config.evaluation_section import Merge, MergeWeights
-from pipeline.errors import ConfigError
-from pipeline.evaluation.models import checkpoint_weights
-from pipeline.store.layout import RunFolder, checkpoint_step
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import ConfigError, UserError
+from pipeline.evaluation.model_folder import CardFacts, replacing_folder, write_model_folder
+from pipeline.evaluation.models import checkpoint_weights, model_of_weights
+from pipeline.logs import note
+from pipeline.store.artifacts import environment
+from pipeline.store.files import file_record, write_json
+from pipeline.store.layout import RunFolder, checkpoint_step, manifest_path
+from pipeline.store.scores_folder import MERGE_RECORD
 
 if TYPE_CHECKING:
     import torch
@@ -100,3 +107,50 @@ def merged_weights(checkpoints: Sequence[Path], coefficients: Sequence[float]) -
 
     names = ", ".join(checkpoint.name for checkpoint in checkpoints)
     return replace(last, where=f"the mean of {names}", read=read)
+
+
+def export_merge(config: RunConfig, merge: Merge, output: Path) -> None:
+    """Write the mean of checkpoints into a new folder; card and `merge.json` name all of them.
+
+    Raises UserError where the folder exists; ConfigError where the run lacks a checkpoint; DataError
+    where one is damaged.
+    """
+    if output.exists():
+        raise UserError(f"{output}: exists already; choose a folder that does not exist yet")
+
+    # What is averaged, and how.
+    checkpoints = merged_checkpoints(config.paths.run_dir, merge)
+    steps = [checkpoint_step(checkpoint) for checkpoint in checkpoints]
+    coefficients = merge_coefficients(steps, merge.weights)
+    parts = {
+        checkpoint.name: {
+            "coefficient": coefficient,
+            "manifest": file_record(manifest_path(checkpoint))["checksum"],
+        }
+        for checkpoint, coefficient in zip(checkpoints, coefficients, strict=True)
+    }
+
+    # The folder is complete when it gets its name.
+    last = read_checkpoint_manifest(checkpoints[-1])
+    sums = " + ".join(
+        f"{coefficient:.6g} x step {step}"
+        for step, coefficient in zip(steps, coefficients, strict=True)
+    )
+    facts = CardFacts(
+        last["state"]["step"],
+        last["state"]["tokens"],
+        None,
+        last["lineage"],
+        {"merge": f"{merge.weights}: {sums}"},
+    )
+    model = model_of_weights(config, merged_weights(checkpoints, coefficients))
+    with replacing_folder(output) as partial:
+        write_model_folder(config, model, partial, facts)
+        record = {
+            "run": str(config.paths.run_dir),
+            "weights": merge.weights,
+            "checkpoints": parts,
+            "environment": environment(),
+        }
+        write_json(partial / MERGE_RECORD, record)
+    note(f"wrote the {merge.weights} merge of {len(steps)} checkpoints to {output}")

@@ -12,7 +12,6 @@ from typing import TypeAlias
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
 from pipeline.config.evaluation_section import EverySteps, Merge, MergedModel
 from pipeline.config.run_config import RunConfig
-from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.merged import merge_coefficients, merged_checkpoints, merged_weights
 from pipeline.evaluation.models import (
@@ -28,6 +27,7 @@ from pipeline.store.counts import ExportCounts
 from pipeline.store.files import file_record, fingerprint
 from pipeline.store.layout import RunFolder, checkpoint_step
 from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_JSON
+from pipeline.store.recorded_run import recorded_config
 from pipeline.store.records import Manifest
 
 LAST = Path("last")
@@ -171,7 +171,7 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
     prefix = ""
     if merge.run is not None:
         run = RunFolder(merge.run)
-        config = _config_of_run(run)
+        config = recorded_config(run.path, [])
         prefix = f"{_place_name(merge.run, run.name)}@"
     checkpoints = merged_checkpoints(run.path, merge)
     steps = [checkpoint_step(checkpoint) for checkpoint in checkpoints]
@@ -199,7 +199,7 @@ def _from_elsewhere(location: Path) -> ModelToScore:
         run_dir = Path(match[1])
         checkpoint = _checkpoint_of_step(run_dir, int(match[2]))
         run = RunFolder(run_dir)
-        config = _config_of_run(run)
+        config = recorded_config(run.path, [])
         return _of_checkpoint(config, checkpoint, _place_name(run_dir, run.name))
     if not location.is_dir():
         raise ConfigError(
@@ -213,13 +213,6 @@ def _from_elsewhere(location: Path) -> ModelToScore:
     return ModelToScore(
         name, str(location), None, None, identity, lambda: load_folder_model(location)
     )
-
-
-def _config_of_run(run: RunFolder) -> RunConfig:
-    """Return the settings with which another run was started, at the place where it is now."""
-    if not run.config.is_file():
-        raise ConfigError([f"evaluation.models: {run.path} holds no run (no {run.config.name})"])
-    return load(run.config, [f"paths.run_dir={run.path}"])
 
 
 def _place_name(path: Path, name: str) -> str:

@@ -18,7 +18,8 @@ from pipeline.checkpoint.folders import read_checkpoint_manifest, write_checkpoi
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
 from pipeline.errors import DataError, UserError
-from pipeline.evaluation.export import _replacing, export
+from pipeline.evaluation.export import export
+from pipeline.evaluation.model_folder import replacing_folder
 from pipeline.evaluation.models import load_checkpoint_model, load_named_model
 from pipeline.store.files import file_record, write_json
 
@@ -206,12 +207,12 @@ def test_an_export_killed_while_it_took_the_place_of_another_is_found_again(tmp_
     target = tmp_path / "step_00000010"
     (tmp_path / ".step_00000010.replaced").mkdir()
     (tmp_path / ".step_00000010.replaced" / "config.json").write_text("earlier")
-    with pytest.raises(RuntimeError), _replacing(target) as partial:
+    with pytest.raises(RuntimeError), replacing_folder(target) as partial:
         assert (target / "config.json").read_text() == "earlier"
         partial.mkdir()
         raise RuntimeError
     assert (target / "config.json").read_text() == "earlier"
-    with _replacing(target) as partial:
+    with replacing_folder(target) as partial:
         partial.mkdir()
         (partial / "config.json").write_text("later")
     assert [path.name for path in tmp_path.rglob("*")] == ["step_00000010", "config.json"]

@@ -9,15 +9,16 @@ import pytest
 import torch
 from ranks import run_ranks
 from training_data import write_run
+from transformers import AutoModelForCausalLM
 
 from pipeline.config.evaluation_section import Merge
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
-from pipeline.errors import ConfigError, LeaseError
+from pipeline.errors import ConfigError, LeaseError, UserError
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.export import export
-from pipeline.evaluation.merged import merged_checkpoints, merged_weights
+from pipeline.evaluation.export import export, export_steps
+from pipeline.evaluation.merged import export_merge, merged_checkpoints, merged_weights
 from pipeline.evaluation.models import checkpoint_weights
 from pipeline.evaluation.models_to_score import models_to_score
 from pipeline.evaluation.watch import watch
@@ -110,6 +111,37 @@ def test_a_merge_is_the_sum_of_the_checkpoints_tensors(trained: Path) -> None:
     counts = evaluate(config).counts
     assert counts["models"] == [model.name]
     assert counts["scores"][0]["items"] == 6
+
+
+def test_a_merge_and_any_checkpoint_can_be_exported(trained: Path, tmp_path: Path) -> None:
+    config = load(trained)
+    export_steps(config, [2, 4])
+    for step in (2, 4):
+        folder = run_folder(config).export / f"step_{step:08d}"
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        weights = checkpoint_weights(run_folder(config).checkpoint(step))
+        assert weights.read is not None
+        own = dict(model.named_parameters())
+        assert all(torch.equal(own[name], weights.read(name)) for name in own)
+        assert f"| steps | {step} |" in (folder / "README.md").read_text()
+
+    output = tmp_path / "merged"
+    export_merge(config, Merge(last=2, weights="minus-sqrt"), output)
+    record = json.loads((output / "merge.json").read_text())
+    coefficients = {name: part["coefficient"] for name, part in record["checkpoints"].items()}
+    assert list(coefficients) == ["step_00000004", "step_00000006"]
+    assert list(coefficients.values()) == pytest.approx([2 / 3, 1 / 3])
+    assert "0.666667 x step 4 + 0.333333 x step 6" in (output / "README.md").read_text()
+    (scored,) = models_to_score(config_with(trained, "[{merge: {last: 2, weights: minus-sqrt}}]"))
+    here = scored.load().model.state_dict()
+    there = AutoModelForCausalLM.from_pretrained(output).state_dict()
+    assert all(torch.equal(here[name], tensor) for name, tensor in there.items())
+    with pytest.raises(UserError, match="exists already"):
+        export_merge(config, Merge(last=2), output)
+    with pytest.raises(
+        UserError, match="no such checkpoint; complete checkpoints exist for step 2, 4, 6"
+    ):
+        export_steps(config, [5])
 
 
 def test_a_merge_of_one_checkpoint_is_that_checkpoint(trained: Path) -> None:

@@ -11,8 +11,8 @@ from lm_eval.api.task import Task
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.evaluation.cells import Cell, holds_cell, write_cell
-from pipeline.evaluation.grid import AskedCell
-from pipeline.evaluation.harness import HarnessModel, kind_of, score_task
+from pipeline.evaluation.grid.asked_cells import AskedCell
+from pipeline.evaluation.grid.harness import HarnessModel, kind_of, score_task
 from pipeline.evaluation.item_scores import chance, uniform_scores
 from pipeline.evaluation.models_to_score import ModelToScore
 from pipeline.evaluation.results import CellResult, Provenance

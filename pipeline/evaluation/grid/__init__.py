@@ -1,0 +1,1 @@
+"""Makes the cells of scores that a run file asks for."""
