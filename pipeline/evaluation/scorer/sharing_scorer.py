@@ -16,14 +16,16 @@ from pipeline.evaluation.scorer.passes import NO_PREFIX, ModelPass, plan_passes
 from pipeline.evaluation.scorer.shared_prefix import read_prefixes
 from pipeline.evaluation.scorer.slices import AnswerRequest, slices, sorted_sequences
 from pipeline.evaluation.scorer.token_trees import Integers, ScoredSequence
+from pipeline.evaluation.scorer.vocabulary_head import VocabularyHead
 
 Likelihood: TypeAlias = tuple[float, bool]
 """Log-likelihood of an answer in nats; whether greedy decoding gives that answer."""
 Predictions: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """`(answer tokens,)`: log-probability in nats in fp32; whether no other token is likelier."""
-TOKENS_PER_PASS = 2048
-LOGITS_PER_PRODUCT = 1 << 24
-"""Logits that are computed at once: 64 MiB in fp32."""
+CPU_TOKENS_PER_PASS = 1024
+"""Enough for products at full rate on a core; larger passes hold more filling."""
+TOKENS_PER_PASS = 16_384
+"""On other devices."""
 
 
 class SharingScorer:
@@ -32,14 +34,15 @@ class SharingScorer:
     Beside the model, memory holds what the model needs for one pass (`tokens_per_pass` tokens, or
     one row of a longer context and its answers); keys and values of the prefixes of one pass, in
     all layers, and of the pass behind its prefixes, in one layer; a mask of rows x width x
-    (prefix + width) numbers; and `LOGITS_PER_PRODUCT` logits with their log-probabilities.
+    (prefix + width) numbers; and one block of logits (`vocabulary_head.py`).
     """
 
     def __init__(
-        self, model: PreTrainedModel, max_length: int, tokens_per_pass: int = TOKENS_PER_PASS
+        self, model: PreTrainedModel, max_length: int, tokens_per_pass: int | None = None
     ) -> None:
         """Take a model and probe it; `max_length`: tokens in its context.
 
+        `tokens_per_pass`: None for what suits the device. It decides the last bits, too.
         Raises UnfitModel where the model computes token trees otherwise than plain text.
         """
         assert not model.training, "dropout would act"
@@ -47,12 +50,13 @@ class SharingScorer:
         head = model.get_output_embeddings()
         assert head is not None
         self._body: torch.nn.Module = model.base_model
-        self._head: torch.nn.Module = head
-        self._vocabulary = int(model.config.get_text_config().vocab_size)
+        self._head = VocabularyHead(head, model.device)
         self._device = model.device
         self._dtype = model.dtype
         self._max_length = max_length
-        self._tokens_per_pass = tokens_per_pass
+        self._tokens_per_pass = tokens_per_pass or TOKENS_PER_PASS
+        if tokens_per_pass is None and model.device.type == "cpu":
+            self._tokens_per_pass = CPU_TOKENS_PER_PASS
         refuse_by_probe(model, max_length, self._log_probabilities)
 
     def log_likelihoods(
@@ -144,20 +148,12 @@ class SharingScorer:
             use_cache=cache is not None,
         ).last_hidden_state
 
-        # The head reads only those that predict, a bounded number at a time.
-        predicting = hidden.flatten(0, 1)[self._on_device(model_pass.places)]
-        at_once = max(1, LOGITS_PER_PRODUCT // self._vocabulary)
-        log_probabilities: list[torch.Tensor] = []
-        is_likeliest: list[torch.Tensor] = []
-        for start in range(0, len(predicting), at_once):
-            logits = self._head(predicting[start : start + at_once])
-            of_vocabulary = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-            first, last = np.searchsorted(model_pass.predictions, [start, start + at_once])
-            rows = self._on_device(model_pass.predictions[first:last] - start)
-            targets = self._on_device(model_pass.targets[first:last])
-            log_probabilities.append(of_vocabulary[rows, targets])
-            is_likeliest.append(of_vocabulary.argmax(dim=-1)[rows] == targets)
-        return torch.cat(log_probabilities), torch.cat(is_likeliest)
+        # The head reads only those that predict.
+        return self._head.predict(
+            hidden.flatten(0, 1)[self._on_device(model_pass.places)],
+            self._on_device(model_pass.predictions),
+            self._on_device(model_pass.targets),
+        )
 
     def _on_device(self, values: Integers) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)

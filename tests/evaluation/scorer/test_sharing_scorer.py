@@ -145,13 +145,3 @@ def test_progress_ends_at_all_requests(llama: PreTrainedModel) -> None:
     scorer.log_likelihoods(requests, lambda count, detail: completed.append(count))
     assert completed == sorted(completed)
     assert completed[-1] == len(requests)
-
-
-def test_logits_in_several_products_are_the_same(
-    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    requests = many_kinds_of_requests()
-    expected = SharingScorer(llama, MAX_LENGTH).log_likelihoods(requests)
-    monkeypatch.setattr("pipeline.evaluation.scorer.sharing_scorer.LOGITS_PER_PRODUCT", 3 * 64 + 5)
-    found = SharingScorer(llama, MAX_LENGTH).log_likelihoods(requests)
-    assert max(abs(a - b) for (a, _), (b, _) in zip(found, expected, strict=True)) < WITHIN
