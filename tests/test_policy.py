@@ -726,6 +726,7 @@ def test_the_rule_of_names(code: str, spelled: list[str]) -> None:
 PRINTS_TO_ITS_PARENT = (
     "corpus/kinds/compiled_docstrings.py",
     "benchmarks/measure_tokenize.py",
+    "benchmarks/measure_evaluate.py",
     "benchmarks/measure_loader.py",
     "benchmarks/measure_search.py",
     "benchmarks/measure_train.py",

@@ -207,6 +207,19 @@ def benchmark_loader(
     loader.benchmark_loader(rounds, output)
 
 
+@benchmarks.command("evaluate")
+def benchmark_evaluate(
+    rounds: Rounds = 3,
+    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
+        "benchmark-evaluate.json"
+    ),
+) -> None:
+    """Measure scoring: CPU time of answers with shared contexts, beside lm-eval's own model."""
+    from pipeline.benchmarks import evaluate
+
+    evaluate.benchmark_evaluate(rounds, output)
+
+
 @benchmarks.command("recipe")
 def benchmark_recipe(
     run_file: RunFile,
