@@ -4,6 +4,7 @@ ADDED_COMMANDS = {
     "pack": "packing is a stage of its own, which the recorded commit did within `train`",
     "generate": "continues a text with any checkpoint; the recorded commit could not",
     "compare": "compares scores question by question, which the recorded commit did not keep",
+    "benchmark evaluate": "measures the scorer, which the recorded commit did not have",
     **dict.fromkeys(
         ("tasks", "tasks fetch", "tasks list", "tasks verify"),
         "questions of public tasks, of which the recorded commit had none",
