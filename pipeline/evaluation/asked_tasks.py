@@ -38,17 +38,6 @@ def asked_suite(settings: Evaluation) -> Suite | None:
     return load_suite(settings.suite, present)
 
 
-def tasks_without_question(settings: Evaluation) -> set[str]:
-    """Return the tasks of the suite whose answers are also scored without the question.
-
-    Their source publishes `acc_mutual_info`.
-    """
-    suite = asked_suite(settings)
-    if suite is None:
-        return set()
-    return {task.name for task in suite.tasks if task.metric == "acc_mutual_info"}
-
-
 def task_name(asked: str) -> str:
     """Return the name of a task that was asked for: that of a JSONL file, without its suffix."""
     if asked.endswith(QUESTIONS_SUFFIX):

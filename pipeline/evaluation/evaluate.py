@@ -19,7 +19,6 @@ from pipeline.evaluation.asked_tasks import (
     asked_suite,
     asked_tasks,
     task_name,
-    tasks_without_question,
 )
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_cell
@@ -189,7 +188,7 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
         note(f"evaluate: suite {suite.name} without {', '.join(suite.missing)}, which are not here")
     written_tasks = run_folder(config).tasks
     folders = [written_tasks, *settings.task_paths]
-    built = build_tasks(names, folders, settings.tasks_dir, tasks_without_question(settings))
+    built = build_tasks(names, folders, settings.tasks_dir)
     for path in own_code(built, [written_tasks.resolve(), written_tasks]):
         note(f"evaluate: a task of evaluation.task_paths runs the code in {path}")
     return built

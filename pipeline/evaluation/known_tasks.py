@@ -102,19 +102,17 @@ def build_tasks(
     names: Sequence[str],
     folders: Sequence[Path],
     tasks_dir: Path | None = None,
-    unconditional: Collection[str] = (),
 ) -> BuiltTasks:
     """Build tasks with their data.
 
     A name is a JSONL file of questions, or a task of one of the `folders` with task files, or one
-    whose questions are in `tasks_dir`, or one of lm-eval's collection, in this order.
-    `unconditional`: tasks of `tasks_dir` whose answers are also scored without the question. Raises
+    whose questions are in `tasks_dir`, or one of lm-eval's collection, in this order. Raises
     ConfigError naming each task that does not exist or cannot be built here, because its data are
     missing or its own code fails, and each task that comes twice.
     """
     questions = None
     if tasks_dir is not None:
-        questions = QuestionsInFolder(TasksFolder(tasks_dir), unconditional)
+        questions = QuestionsInFolder(TasksFolder(tasks_dir))
     build_one = _builders(names, folders, questions)
     asked: list[Task | Group] = []
     single: dict[str, Task] = {}

@@ -11,7 +11,6 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.known_tasks import (
     build_tasks,
     own_code,
-    silence_libraries,
     task_identity,
 )
 from pipeline.evaluation.task_data.stored_tasks import StoredTask
@@ -70,18 +69,6 @@ def test_the_identity_follows_the_questions_and_not_their_place(
     assert task_identity(task) == first
     write_task(moved, "copa", "super_glue/copa", {"validation": COPA[1:]})
     assert identity(moved) != first
-
-
-def test_a_suite_adds_the_answers_without_their_question(tasks: TasksFolder) -> None:
-    """GPT-3's paper publishes acc_mutual_info of ARC, which lm-eval's definition does not ask."""
-    with silence_libraries():
-        for unconditional, requests in (((), 3), (["arc_easy"], 6)):
-            built = build_tasks(["arc_easy"], [], tasks.path, unconditional)
-            task = built.single["arc_easy"]
-            task.set_config("num_fewshot", 0)
-            task.build_all_requests(limit=1, rank=0, world_size=1)
-            assert len(task.instances) == requests
-    assert task.instances[-1].arguments == ("", " nothing")
 
 
 def test_code_of_ones_own_tasks_is_named(tmp_path: Path, tasks: TasksFolder) -> None:

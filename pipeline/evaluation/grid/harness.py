@@ -22,6 +22,7 @@ from pipeline.evaluation.models import LoadedModel
 from pipeline.evaluation.results import HarnessResult, TaskKind
 from pipeline.evaluation.scorer.model_fit import UnfitModel
 from pipeline.evaluation.scorer.sharing_scorer import SharingScorer
+from pipeline.evaluation.task_data.compiled_templates import templates_compiled_once
 from pipeline.logs import progress
 from pipeline.store.records import Json
 
@@ -188,7 +189,7 @@ def score_task(
     torch.manual_seed(1234)
     task.set_config(key="num_fewshot", value=shots)
     task.set_fewshot_seed(seed=seed)
-    with silence_libraries():
+    with silence_libraries(), templates_compiled_once():
         result = _evaluate(
             lm=model,
             task_dict={"tasks": {name: task}, "groups": {}},

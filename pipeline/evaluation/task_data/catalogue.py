@@ -50,8 +50,6 @@ class PublicTask:
     """Text between question and answer, for a shape of ours."""
     example_delimiter: str = "\n\n"
     """Text between two solved examples, for a shape of ours."""
-    asks_unconditional: bool = False
-    """Whether answers are also scored without the question (acc_mutual_info)."""
     fixed_examples: int | None = None
     """Solved examples that each question contains already; then no others are added."""
     file: str = ""
@@ -183,16 +181,14 @@ def _olmes_tasks() -> Iterable[PublicTask]:
     for benchmark, (folder, file) in _OLMES.items():
         for formulation, short in _OLMES_FORMULATIONS.items():
             member = f"{_REQUESTS}/{folder}/{file.format(short)}"
-            is_schema = benchmark == "winogrande" and formulation == "cloze"
             shape: Shape = "choices"
-            if is_schema:
+            if benchmark == "winogrande" and formulation == "cloze":
                 shape = "schema"
             yield PublicTask(
                 f"olmes_{benchmark}_{formulation}",
                 (WheelSplit(TEST, member, "requests"),),
                 *licences[benchmark],
                 shape=shape,
-                asks_unconditional=formulation == "cloze" and not is_schema,
                 fixed_examples=5,
             )
 

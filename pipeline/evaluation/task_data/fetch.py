@@ -144,7 +144,6 @@ class Fetcher:
             record["shape"] = questions.shape
             record["delimiter"] = questions.delimiter
             record["example_delimiter"] = task.example_delimiter
-            record["asks_unconditional"] = task.asks_unconditional
             if task.fixed_examples is not None:
                 record["fixed_examples"] = task.fixed_examples
         return record
@@ -152,10 +151,11 @@ class Fetcher:
     def _add_items(self, name: str, record: SourceRecord) -> None:
         """Write the texts of the questions, and complete the record with the splits in use."""
         from pipeline.evaluation.known_tasks import silence_libraries
+        from pipeline.evaluation.task_data.compiled_templates import templates_compiled_once
         from pipeline.evaluation.task_data.items import items_of
         from pipeline.evaluation.task_data.stored_tasks import QuestionsInFolder, StoredTask
 
-        with silence_libraries():
+        with silence_libraries(), templates_compiled_once():
             (task,) = QuestionsInFolder(self._tasks).build([name])
             assert isinstance(task, StoredTask)
             texts = items_of(task)

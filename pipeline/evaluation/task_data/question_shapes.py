@@ -48,8 +48,6 @@ class AskedAs:
     """Text between question and answer."""
     example_delimiter: str
     """Text between two solved examples."""
-    asks_unconditional: bool
-    """Whether answers are also scored without the question (acc_mutual_info)."""
     fixed_examples: int | None
     """Solved examples that each question contains already; then no others are added."""
 
@@ -88,8 +86,6 @@ def definition_of_shape(name: str, asked: AskedAs) -> dict[str, Json]:
 
     # Metrics: without a choice of texts there is no length to divide by.
     metrics = ["acc", "acc_norm"]
-    if asked.asks_unconditional:
-        metrics.append("acc_mutual_info")
     output_type = "multiple_choice"
     if asked.shape == "schema":
         metrics = ["acc"]

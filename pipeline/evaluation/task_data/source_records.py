@@ -43,7 +43,6 @@ class SourceRecord(TypedDict):
     shape: NotRequired[Shape]
     delimiter: NotRequired[str]
     example_delimiter: NotRequired[str]
-    asks_unconditional: NotRequired[bool]
     fixed_examples: NotRequired[int]
     """Solved examples that each question contains already; then no others are added."""
     files: dict[str, QuestionsFile]
@@ -82,7 +81,6 @@ def asked_as(record: SourceRecord) -> AskedAs | None:
         record["shape"],
         record.get("delimiter", " "),
         record.get("example_delimiter", "\n\n"),
-        record.get("asks_unconditional", False),
         record.get("fixed_examples"),
     )
 

@@ -6,7 +6,7 @@ not indexed: only the folders of the tasks that are asked for.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,6 @@ from pipeline.store.tasks_folder import TEST, TasksFolder
 
 COLLECTION = Path(lm_eval.tasks.__file__).parent
 """Folder of lm-eval's own definitions."""
-MUTUAL_INFO = "acc_mutual_info"
-"""Metric for which lm-eval also scores each answer without the question."""
 Definition = dict[str, Any]
 """A task's definition as lm-eval reads it: texts, numbers, and functions of the task's code."""
 
@@ -87,9 +85,6 @@ class QuestionsInFolder:
     """The tasks whose questions are in a folder."""
 
     tasks: TasksFolder
-    unconditional: Collection[str] = ()
-    """Tasks whose answers are also scored without the question (acc_mutual_info), where their
-    definition does not ask for it."""
 
     def knows(self, name: str) -> bool:
         """Tell whether a name is in the catalogue, or its questions are in the folder."""
@@ -172,7 +167,7 @@ def build_from_file(path: Path) -> StoredTask:
     """
     shape, table = read_questions(path)
     table, delimiter = joined(shape, table, " ")
-    definition = definition_of_shape(path.stem, AskedAs(shape, delimiter, "\n\n", False, None))
+    definition = definition_of_shape(path.stem, AskedAs(shape, delimiter, "\n\n", None))
     choice = choose_splits(definition, [TEST])
     assert choice is not None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -202,8 +197,6 @@ class _StoredTaskFactory(TaskFactory):
         definition = self._load_full_config(entry, overrides)
         for key in ("tag", "group", "task_list"):
             definition.pop(key, None)
-        if entry.name in self._questions.unconditional:
-            definition["metric_list"] = [*definition["metric_list"], {"metric": MUTUAL_INFO}]
         # Where this Python keeps its packages does not belong into results.
         definition["metadata"].pop("config_source", None)
         return self._questions.build_task(definition)

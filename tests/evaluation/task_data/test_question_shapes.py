@@ -38,7 +38,7 @@ def written(folder: Path, rows: list[object]) -> Path:
 def built(path: Path, delimiter: str = " ", between: str = "\n\n") -> StoredTask:
     shape, table = read_questions(path)
     table, delimiter = joined(shape, table, delimiter)
-    definition = definition_of_shape("own", AskedAs(shape, delimiter, between, False, None))
+    definition = definition_of_shape("own", AskedAs(shape, delimiter, between, None))
     choice = choose_splits(definition, ["test"])
     assert choice is not None
     with silence_libraries():
@@ -81,9 +81,8 @@ def test_a_continuation_follows_its_context(tmp_path: Path) -> None:
 
 def test_fixed_examples_allow_no_others() -> None:
     shape: Shape = "choices"
-    definition = definition_of_shape("own", AskedAs(shape, "", "\n\n", True, 5))
+    definition = definition_of_shape("own", AskedAs(shape, "", "\n\n", 5))
     assert definition["num_fewshot"] == 0
-    assert {"metric": "acc_mutual_info"} in definition["metric_list"]
 
 
 @pytest.mark.parametrize(
