@@ -28,6 +28,8 @@ from pipeline.store.scores_folder import CellName
 PREFERRED_METRICS = ("acc_mutual_info", "acc_norm", "acc", "exact_match", "f1", "bits_per_byte")
 """Metrics by which a task is compared: the first one that lm-eval reports for it."""
 LOWER_IS_BETTER = ("bits_per_byte", "brier_score")
+SHARE = "share of right answers"
+"""Unit of the mean over tasks whose metrics are shares of right answers, from 0 to 1."""
 Question: TypeAlias = tuple[str, int]
 """lm-eval's hash of a question, and how many equal ones come before it."""
 
@@ -60,8 +62,8 @@ class ComparedMean:
 
     model: str
     """Title of the other model."""
-    metrics: Sequence[str]
-    """Metrics of the tasks in the mean."""
+    unit: str
+    """SHARE, or the metric of the tasks in the mean."""
     difference: MeanOfTasks
     noise: float | None
     """Standard deviation of such a mean from checkpoint to checkpoint of the runs."""
@@ -115,10 +117,8 @@ def compare_models(
 
     # Each model beside the first one.
     metrics = {task: scores.metric for task, scores in tasks.items()}
-    noise = [
-        noise_of_run(model, metrics, tasks_in_mean(tasks), last_checkpoints, update)
-        for model in models
-    ]
+    units = tasks_by_unit(tasks)
+    noise = [noise_of_run(model, metrics, units, last_checkpoints, update) for model in models]
     rows: list[ComparedTask] = []
     means: list[ComparedMean] = []
     for number, model in enumerate(models[1:], start=1):
@@ -140,8 +140,12 @@ def compare_models(
                         ),
                     )
                 )
-        mean_noise = noise_of_difference(noise[0].of_mean, noise[number].of_mean)
-        means.append(_mean_over_tasks(model.title, tasks, number, mean_noise))
+        for unit, names in units.items():
+            mean_noise = noise_of_difference(
+                noise[0].by_unit.get(unit), noise[number].by_unit.get(unit)
+            )
+            mean = _mean_over_tasks([tasks[name] for name in names], number)
+            means.append(ComparedMean(model.title, unit, mean, mean_noise))
     titles = [model.title for model in models[1:]]
     return Comparison(models[0].title, titles, _adjusted(rows), means, left_out)
 
@@ -252,22 +256,19 @@ def _adjusted(rows: Sequence[ComparedTask]) -> list[ComparedTask]:
     ]
 
 
-def tasks_in_mean(tasks: Mapping[str, _TaskScores]) -> list[str]:
-    """Return the tasks whose differences have one unit: shares of right answers where there are
-    any, else all of the first task's metric."""
-    shares = [
-        task
-        for task, scores in tasks.items()
-        if scores.metric not in LOWER_IS_BETTER
-        and all(((values >= 0) & (values <= 1)).all() for values in scores.by_shots.values())
-    ]
-    first = next(iter(tasks.values())).metric
-    return shares or [task for task, scores in tasks.items() if scores.metric == first]
+def tasks_by_unit(tasks: Mapping[str, _TaskScores]) -> dict[str, list[str]]:
+    """Return the tasks whose differences have one unit and can be averaged, by that unit."""
+    units: dict[str, list[str]] = {}
+    for task, scores in tasks.items():
+        unit = scores.metric
+        is_share = all(((values >= 0) & (values <= 1)).all() for values in scores.by_shots.values())
+        if is_share and scores.metric not in LOWER_IS_BETTER:
+            unit = SHARE
+        units.setdefault(unit, []).append(task)
+    return units
 
 
-def _mean_over_tasks(
-    title: str, tasks: Mapping[str, _TaskScores], number: int, noise: float | None
-) -> ComparedMean:
+def _mean_over_tasks(tasks: Sequence[_TaskScores], number: int) -> MeanOfTasks:
     """Return the mean difference over tasks; that of a task is a mean over its k's.
 
     The same questions with several numbers of examples are no independent evidence: their
@@ -275,9 +276,7 @@ def _mean_over_tasks(
     """
     means: list[float] = []
     errors: list[float | None] = []
-    metrics: list[str] = []
-    for task in tasks_in_mean(tasks):
-        scores = tasks[task]
+    for scores in tasks:
         series: dict[Question, list[float]] = {}
         for shots, values in scores.by_shots.items():
             differences = values[number] - values[0]
@@ -288,5 +287,4 @@ def _mean_over_tasks(
         compared = paired_difference(np.zeros(len(whole)), np.array(whole))
         means.append(compared.difference)
         errors.append(compared.standard_error)
-        metrics.append(scores.metric)
-    return ComparedMean(title, sorted(set(metrics)), mean_of_tasks(means, errors), noise)
+    return mean_of_tasks(means, errors)

@@ -17,7 +17,7 @@ ALPHA = 0.05
 POWER = 0.8
 """Probability with which the smallest visible difference is found."""
 LEAST_CHECKPOINTS = 4
-"""Checkpoints from which noise around a trend is estimated at least: a line takes two."""
+"""Checkpoints from which noise around a trend is estimated at least: two have two neighbours."""
 
 
 @dataclass(frozen=True)
@@ -155,20 +155,23 @@ def mean_of_tasks(values: Sequence[float], errors: Sequence[float | None]) -> Me
 
 
 def noise_around_trend(tokens: Sequence[float], scores: Sequence[float]) -> float | None:
-    """Return the standard deviation of scores around their straight line over tokens.
+    """Return the standard deviation of scores around their trend over tokens.
 
-    It is how much a score changes from checkpoint to checkpoint for no reason: two degrees of
-    freedom go to the line. None for fewer than LEAST_CHECKPOINTS checkpoints.
+    It is how much a score changes from checkpoint to checkpoint for no reason. Each score is
+    compared with the straight line between its two neighbours, so that a trend may bend. For noise
+    of variance v, that difference has variance v (1 + a^2 + b^2), where a and b are the weights of
+    the neighbours. None for fewer than LEAST_CHECKPOINTS checkpoints. Source: Gasser, Sroka and
+    Jennen-Steinmetz 1986, Residual variance and residual pattern in nonlinear regression.
     """
     count = len(scores)
     if count < LEAST_CHECKPOINTS:
         return None
     x = np.array(tokens, np.float64)
     y = np.array(scores, np.float64)
-    x = x - x.mean()
-    slope = (x * y).sum() / (x * x).sum()
-    left = y - y.mean() - slope * x
-    return float(math.sqrt((left * left).sum() / (count - 2)))
+    before = (x[2:] - x[1:-1]) / (x[2:] - x[:-2])
+    after = 1 - before
+    left = y[1:-1] - before * y[:-2] - after * y[2:]
+    return float(math.sqrt((left * left / (1 + before**2 + after**2)).mean()))
 
 
 def noise_of_difference(first: float | None, second: float | None) -> float | None:

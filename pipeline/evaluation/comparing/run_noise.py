@@ -18,25 +18,25 @@ from pipeline.store.scores_folder import CellName, cells_of_model
 
 @dataclass(frozen=True)
 class RunNoise:
-    """Standard deviations of a run's scores around straight lines over its tokens."""
+    """Standard deviations of a run's scores around their trends over its tokens."""
 
     by_task: Mapping[tuple[str, int], float]
     """(task, number of examples) -> standard deviation, where it can be estimated."""
-    of_mean: float | None
-    """Standard deviation of the mean over tasks."""
+    by_unit: Mapping[str, float]
+    """Unit -> standard deviation of the mean over its tasks, where it can be estimated."""
 
 
 def noise_of_run(
     model: ScoredModel,
     metrics: Mapping[str, str],
-    tasks_in_mean: Sequence[str],
+    units: Mapping[str, Sequence[str]],
     last_checkpoints: int,
     update: Update,
 ) -> RunNoise:
     """Return the noise over the last scored checkpoints of a model's run, itself included.
 
-    `metrics`: task -> metric, of the tasks to look at. Empty for a model without a run. Raises
-    DataError where a cell is damaged.
+    `metrics`: task -> metric, of the tasks to look at; `units`: unit -> tasks to average. Empty for
+    a model without a run. Raises DataError where a cell is damaged.
     """
     # The scores of each checkpoint, for the cells that all of them have.
     folders = model.run[-last_checkpoints:] if last_checkpoints else []
@@ -62,10 +62,14 @@ def noise_of_run(
         noise = noise_around_trend(tokens, means.tolist())
         if noise is not None:
             by_task[task, shots] = noise
-    if not all(task in series for task in tasks_in_mean):
-        return RunNoise(by_task, None)
-    means_of_tasks = [np.mean(series[task], axis=0) for task in tasks_in_mean]
-    return RunNoise(by_task, noise_around_trend(tokens, np.mean(means_of_tasks, axis=0).tolist()))
+    by_unit: dict[str, float] = {}
+    for unit, tasks in units.items():
+        if all(task in series for task in tasks):
+            means = np.mean([np.mean(series[task], axis=0) for task in tasks], axis=0)
+            noise = noise_around_trend(tokens, means.tolist())
+            if noise is not None:
+                by_unit[unit] = noise
+    return RunNoise(by_task, by_unit)
 
 
 def _scores_of(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.errors import first_of
 from pipeline.evaluation.comparing.compared_scores import (
     LOWER_IS_BETTER,
+    SHARE,
     ComparedMean,
     ComparedTask,
     Comparison,
@@ -21,9 +22,11 @@ CLEAR_OF_NOISE = 2.0
 def verdict(comparison: Comparison) -> list[str]:
     """Return the sentences about each model and the baseline, the most important one first."""
     sentences: list[str] = []
-    for mean in comparison.means:
-        sentences += _mean_in_words(comparison.baseline, mean)
-        rows = [row for row in comparison.tasks if row.model == mean.model]
+    for model in comparison.models:
+        for mean in comparison.means:
+            if mean.model == model:
+                sentences += _mean_in_words(comparison.baseline, mean)
+        rows = [row for row in comparison.tasks if row.model == model]
         sentences.append(_tasks_in_words(comparison.baseline, rows, len(comparison.tasks)))
     return sentences
 
@@ -31,12 +34,18 @@ def verdict(comparison: Comparison) -> list[str]:
 def _mean_in_words(baseline: str, mean: ComparedMean) -> list[str]:
     """Return whether one of two models is better on average, and whether that can be said."""
     difference = mean.difference
+    measure = mean.unit
+    if mean.unit == SHARE:
+        measure = f"the {SHARE}"
     if difference.p_value is None or difference.standard_error is None:
-        return [f"{mean.model} and {baseline}: too few questions to tell which is better."]
+        return [
+            f"By {measure}, {mean.model} and {baseline} have too few questions to tell which is "
+            "better."
+        ]
 
     # Which one it would be.
     gain = difference.mean
-    if all(metric in LOWER_IS_BETTER for metric in mean.metrics):
+    if mean.unit in LOWER_IS_BETTER:
         gain = -gain
     better = mean.model
     worse = baseline
@@ -49,11 +58,12 @@ def _mean_in_words(baseline: str, mean: ComparedMean) -> list[str]:
     )
     if difference.p_value >= ALPHA:
         return [
-            f"Which of {mean.model} and {baseline} is better cannot be said: their scores differ by "
-            f"{size}. A difference of {difference.smallest_visible:.4f} would show on these "
+            f"By {measure}, which of {mean.model} and {baseline} is better cannot be said: they "
+            f"differ by {size}. A difference of {difference.smallest_visible:.4f} would show on these "
             "questions in 4 of 5 cases."
         ]
-    return [f"{better} is better than {worse} on average ({size}).", _noise_in_words(mean)]
+    sentence = f"By {measure}, {better} is better than {worse} on average ({size})."
+    return [sentence, _noise_in_words(mean)]
 
 
 def _noise_in_words(mean: ComparedMean) -> str:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from cells_by_hand import answer, cell, question
 from scored_run import choice_cell, write_scores, written_cell
 
 from pipeline.cli.compare_view import show_comparison
@@ -88,7 +89,9 @@ def test_what_only_some_have_is_named(tmp_path: Path) -> None:
         "task1, k = 0: not scored for b@10",
     ]
     sentences = verdict(comparison)
-    assert sentences[0].startswith("a@10 is better than b@10 on average (1.0000 ± 0.0000 over 1 ")
+    assert sentences[0].startswith(
+        "By the share of right answers, a@10 is better than b@10 on average (1.0000 ± 0.0000 over 1 "
+    )
     assert sentences[-1].endswith("a@10 is better on task0 (k = 0).")
 
 
@@ -144,24 +147,47 @@ def test_lower_is_better_for_bits_per_byte(tmp_path: Path) -> None:
     (row,) = comparison.tasks
     assert row.is_lower_better
     assert row.difference.difference < 0
-    assert verdict(comparison)[0].startswith("b@10 is better than a@10")
+    assert verdict(comparison)[0].startswith("By bits_per_byte, b@10 is better than a@10")
     with pytest.raises(UserError, match="task0: has no scores by f1"):
         compared(a, b, metric="f1")
 
 
 def test_noise_is_that_of_the_last_checkpoints(tmp_path: Path) -> None:
-    """Around the line 2, 4, 6, 8 of 10: +1, -1, -1, +1; the first checkpoint is not looked at."""
+    """Of 10 questions 2, 4, 2 and 4 are right; the first checkpoint is not looked at."""
     a = tmp_path / "a"
-    for step, count in enumerate((9, 3, 3, 5, 9)):
+    for step, count in enumerate((9, 2, 4, 2, 4)):
         write_scores(a, step, {("task", 0): choice_cell([1] * count + [0] * (10 - count))})
     write_scores(tmp_path / "b", 4, {("task", 0): choice_cell([1] * 10)})
-    (row,) = compared(a, tmp_path / "b", checkpoints=4).tasks
-    of_one = math.sqrt(4 * 0.1**2 / 2)
-    assert row.noise == pytest.approx(math.hypot(of_one, of_one))
     comparison = compared(a, tmp_path / "b", checkpoints=4)
+    of_one = 0.2 * math.sqrt(2 / 3)
+    assert comparison.tasks[0].noise == pytest.approx(math.hypot(of_one, of_one))
     assert comparison.means[0].noise == pytest.approx(math.hypot(of_one, of_one))
+    assert "differ by as much" not in " ".join(verdict(comparison))
     (row,) = compared(f"{a}@2", tmp_path / "b").tasks
     assert row.noise is None, "three checkpoints up to this one"
+
+
+def test_right_answers_and_bits_per_byte_have_a_mean_each(tmp_path: Path) -> None:
+    """Texts become better, answers do not."""
+
+    def text(bits: Sequence[float]) -> Cell:
+        answers = [[answer(-value * math.log(2) * 4, "text", 1)] for value in bits]
+        items = [question(number, each, [0]) for number, each in enumerate(answers)]
+        return cell(items, kind="loglikelihood_rolling")
+
+    a, b = pair(
+        tmp_path,
+        [choice_cell([1, 0] * 5), text([1.0, 2.0, 3.0])],
+        [choice_cell([1, 0] * 5), text([0.5, 1.5, 2.4])],
+    )
+    comparison = compared(a, b)
+    assert [(mean.unit, mean.difference.tasks) for mean in comparison.means] == [
+        ("share of right answers", 1), ("bits_per_byte", 1),
+    ]  # fmt: skip
+    assert comparison.means[1].difference.mean == pytest.approx(-1.6 / 3)
+    sentences = verdict(comparison)
+    assert sentences[0].startswith("By the share of right answers, which of b@10 and a@10")
+    assert sentences[1].startswith("By bits_per_byte, b@10 is better than a@10 on average")
 
 
 def test_models_are_found_by_name(tmp_path: Path) -> None:

@@ -123,13 +123,27 @@ def test_a_mean_of_tasks_by_hand() -> None:
     assert mean_of_tasks([0.0], [0.0]).p_value == 1.0
 
 
-def test_noise_is_what_is_left_beside_the_line() -> None:
-    tokens = [0.0, 1.0, 2.0, 3.0]
-    # a line of slope 2, and +1 -1 -1 +1 around it: 4 squares over 4 - 2
-    scores = [1.0, 1.0, 3.0, 7.0]
-    assert noise_around_trend(tokens, scores) == pytest.approx(math.sqrt(2))
-    assert noise_around_trend(tokens, [5, 7, 9, 11]) == pytest.approx(0, abs=1e-12)
+def test_noise_is_what_is_left_beside_the_trend() -> None:
+    # 1 above the line of its neighbours, then 1 below: both squares times 1 / (1 + 1/4 + 1/4)
+    assert noise_around_trend([0, 1, 2, 3], [0, 1, 0, 1]) == pytest.approx(math.sqrt(2 / 3))
+    # the neighbours of 1 are 0 and 4: their line is at 1/4 x 8 = 2; those of 4 are 1 and 8
+    assert noise_around_trend([0, 1, 4, 8], [0, 5, 8, 8]) == pytest.approx(
+        math.sqrt(
+            (3**2 / (1 + 9 / 16 + 1 / 16) + (8 - 5 * 4 / 7 - 8 * 3 / 7) ** 2 / (1 + 25 / 49)) / 2
+        )
+    )
+    assert noise_around_trend([1, 2, 4, 7], [5, 7, 11, 17]) == pytest.approx(0, abs=1e-12)
     assert noise_around_trend([0, 1, 2], [1, 2, 4]) is None
+
+
+def test_noise_on_a_bent_trend_is_found() -> None:
+    generator = np.random.default_rng(3)
+    tokens = np.linspace(1, 10, 400)
+    scores = np.log(tokens) + generator.normal(0, 0.05, 400)
+    assert noise_around_trend(tokens.tolist(), scores.tolist()) == pytest.approx(0.05, rel=0.1)
+
+
+def test_noise_of_a_difference() -> None:
     assert noise_of_difference(3.0, 4.0) == 5.0
     assert noise_of_difference(None, 1.0) == pytest.approx(math.sqrt(2))
     assert noise_of_difference(None, None) is None
