@@ -132,8 +132,8 @@ STAGES = (
     ),
     Stage(
         name="evaluate",
-        help="Score the exported model: few-shot tasks, bits per byte per source.",
-        reads="export, documents",
+        help="Score models: few-shot tasks, bits per byte per source.",
+        reads="export or checkpoints, documents",
         writes="run_dir/evaluation",
         function="pipeline.evaluation.evaluate:evaluate",
         folder=lambda config: run_folder(config).evaluation,

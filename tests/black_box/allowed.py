@@ -4,6 +4,8 @@ ADDED_COMMANDS = {
     "pack": "packing is a stage of its own, which the recorded commit did within `train`",
     "generate": "continues a text with any checkpoint; the recorded commit could not",
     "compare": "compares scores question by question, which the recorded commit did not keep",
+    "checkpoints merge": "averages checkpoints, which the recorded commit could not",
+    "benchmark search": "measures the search for questions that a run has read",
     "benchmark evaluate": "measures the scorer, which the recorded commit did not have",
     **dict.fromkeys(
         ("tasks", "tasks fetch", "tasks list", "tasks verify"),
