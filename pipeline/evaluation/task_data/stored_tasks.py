@@ -7,7 +7,7 @@ not indexed: only the folders of the tasks that are asked for.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,18 @@ class QuestionsInFolder:
     """The tasks whose questions are in a folder."""
 
     tasks: TasksFolder
+    records: Mapping[str, SourceRecord] = field(default_factory=dict)
+    """Records of tasks whose `source.json` is not written yet."""
 
     def knows(self, name: str) -> bool:
         """Tell whether a name is in the catalogue, or its questions are in the folder."""
         return name in CATALOGUE or name in GROUPS or self.tasks.source(name).exists()
+
+    def record_of(self, name: str) -> SourceRecord | None:
+        """Return the record of a task's questions, or None where they are not here."""
+        if name in self.records:
+            return self.records[name]
+        return read_source(self.tasks, name)
 
     def rows_of(self, name: str, record: SourceRecord) -> dict[str, StoredRows]:
         """Return a task's rows by split, after a comparison with their checksums."""
@@ -104,7 +112,7 @@ class QuestionsInFolder:
         definition scores.
         """
         name = definition["task"]
-        record = read_source(self.tasks, name)
+        record = self.record_of(name)
         if record is None:
             raise DataError(
                 f"{self.tasks.source(name)}: no such file; the questions of {name} are missing. "
@@ -144,7 +152,7 @@ class QuestionsInFolder:
         for name in names:
             record = None
             if name not in DEFINITIONS_OF_GROUPS:
-                record = read_source(self.tasks, name)
+                record = self.record_of(name)
             if record is not None and "shape" in record:
                 built.append(self.build_shaped(name, record))
                 continue
