@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.clean_scores import CleanScore, stored_clean_scores
+from pipeline.evaluation.suite_scores import SuiteScore
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.contamination_files import clean_scores_path
 from pipeline.store.counts import (
@@ -22,7 +23,7 @@ from pipeline.store.counts import (
     TokenizeCounts,
     TrainCounts,
 )
-from pipeline.store.files import read_json_lines
+from pipeline.store.files import read_json, read_json_lines
 from pipeline.store.layout import RunFolder, run_folder
 from pipeline.store.metrics import StepRecord, read_metrics
 from pipeline.store.records import Manifest
@@ -61,6 +62,8 @@ class RunData:
     """Scores on questions that the run has read, and has not; empty where nothing was searched."""
     model_scores: list[ModelScore]
     """Scores of all models that were scored in this run; those of the last one are in `counts`."""
+    suite_scores: list[SuiteScore]
+    """Means of `evaluation.suite` for all models; empty without a suite."""
 
     @property
     def gain_over_unigram(self) -> float | None:
@@ -140,6 +143,7 @@ def read_finished_run(config: RunConfig) -> RunData:
     # Counts have the types of their stages.
 
     # Their counts, and what lies beside them.
+    scores = ScoresFolder(run.evaluation)
     return RunData(
         name=run.name,
         counts={
@@ -153,7 +157,8 @@ def read_finished_run(config: RunConfig) -> RunData:
         manifests=manifests,
         metrics=_steps_of(run),
         clean_scores=_clean_scores(run, manifests["evaluate"]),
-        model_scores=list(read_json_lines(ScoresFolder(run.evaluation).table)),
+        model_scores=list(read_json_lines(scores.table)),
+        suite_scores=read_json(scores.suite) or [],
     )
 
 

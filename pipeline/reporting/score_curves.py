@@ -1,6 +1,7 @@
 """Scores of a run's models, task by task, as the figures need them.
 
-Reads `run_dir/evaluation/scores.jsonl`: a line for each metric of each task and model.
+Takes the lines of `run_dir/evaluation/scores.jsonl`, one for each metric of each task and model, and
+the scores of suites in `suite.json`. Reads and writes nothing.
 """
 
 import math
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.evaluation.comparing.compared_scores import PREFERRED_METRICS
+from pipeline.evaluation.suite_scores import SuiteScore
 from pipeline.store.counts import ModelScore
 from pipeline.store.layout import checkpoint_name
 
@@ -28,6 +30,8 @@ class ScorePoint:
     tokens: int | None
     parameters: int
     shots: int
+    label: str
+    """Number of examples in words, for a legend."""
     score: float
     standard_error: float | None
 
@@ -86,6 +90,38 @@ def task_curves(rows: Sequence[ModelScore]) -> list[TaskCurves]:
     return curves + [_mean_curves(name, tasks) for name, tasks in families.items()]
 
 
+def suite_curves(scores: Sequence[SuiteScore], rows: Sequence[ModelScore]) -> list[TaskCurves]:
+    """Return the means of suites over their benchmarks, as those of one task.
+
+    `rows`: scores of the same models, which know the models' parameters.
+    """
+    parameters = {row["model"]: row["parameters"] for row in rows}
+    by_suite: dict[str, list[SuiteScore]] = {}
+    for score in scores:
+        by_suite.setdefault(score["suite"], []).append(score)
+    curves: list[TaskCurves] = []
+    for suite, of_suite in by_suite.items():
+        labels = list(dict.fromkeys(score["shots"] for score in of_suite))
+        points = [
+            ScorePoint(
+                score["model"],
+                score["title"],
+                score["step"],
+                score["tokens"],
+                parameters.get(score["model"], 0),
+                shots=labels.index(score["shots"]),
+                label=score["shots"],
+                score=score["mean"],
+                standard_error=score["standard_error"],
+            )
+            for score in of_suite
+        ]
+        chances = [benchmark["chance"] for benchmark in of_suite[0]["benchmarks"]]
+        chance = _mean_or_none(chances)
+        curves.append(TaskCurves(f"suite {suite}", "mean", _sorted(points), chance, None))
+    return curves
+
+
 def _curves(task: str, rows: Sequence[ModelScore]) -> TaskCurves:
     """Return one task's scores, means over the seeds of the examples."""
     metrics = {row["metric"] for row in rows}
@@ -119,6 +155,7 @@ def _point(seeds: Sequence[ModelScore]) -> ScorePoint:
         row["tokens"],
         row["parameters"],
         shots=row["shots"],
+        label=f"k = {row['shots']}",
         score=mean,
         standard_error=error,
     )
@@ -152,6 +189,7 @@ def _mean_curves(family: str, tasks: Sequence[Sequence[ModelScore]]) -> TaskCurv
                 first.tokens,
                 first.parameters,
                 shots=first.shots,
+                label=first.label,
                 score=mean,
                 standard_error=error,
             )

@@ -41,7 +41,8 @@ def scores_over_tokens(curves: TaskCurves) -> str:
         # The run's checkpoints, and their means.
         for number, k in enumerate(shots):
             line = [point for point in curves.checkpoints if point.shots == k]
-            _draw_points(axes, [point.tokens or 0 for point in line], line, number, f"k = {k}")
+            label = line[0].label
+            _draw_points(axes, [point.tokens or 0 for point in line], line, number, label)
             merged = [point for point in curves.points if point.is_merge and point.shots == k]
             axes.plot(
                 [point.tokens or 0 for point in merged],
@@ -67,8 +68,8 @@ def scores_over_examples(curves: TaskCurves) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = canvas(2.9, WIDTH)
         published = _at_their_end(published_points(curves.task, curves.metric))
-        numbers = sorted({point.shots for point in curves.last})
-        places = {k: place for place, k in enumerate(numbers)}
+        names = {point.shots: point.label.removeprefix("k = ") for point in curves.last}
+        places = {k: place for place, k in enumerate(sorted(names))}
         for size in PARAMETERS:
             line = [point for point in published if point.size == size and point.shots in places]
             if line:
@@ -85,7 +86,7 @@ def scores_over_examples(curves: TaskCurves) -> str:
             _draw_points(axes, [places[point.shots] for point in line], line, number, title)
         _draw_floors(axes, curves)
         _title_and_legend(axes, curves)
-        axes.set_xticks(range(len(numbers)), [str(k) for k in numbers])
+        axes.set_xticks(list(places.values()), [names[k] for k in places])
         axes.set_xlabel("solved examples k")
         return svg_of(figure)
 
@@ -108,7 +109,8 @@ def scores_over_parameters(curves: TaskCurves) -> str:
         )
         for number, k in enumerate(sorted({point.shots for point in points})):
             line = [point for point in points if point.shots == k]
-            _draw_points(axes, [point.parameters for point in line], line, number, f"k = {k}")
+            label = line[0].label
+            _draw_points(axes, [point.parameters for point in line], line, number, label)
         _draw_floors(axes, curves)
         _title_and_legend(axes, curves)
         axes.set_xscale("log")

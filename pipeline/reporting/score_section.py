@@ -1,9 +1,16 @@
 """The section of the report about few-shot scores: bars, curves and a table."""
 
 from pipeline.reporting import figures, score_figures
-from pipeline.reporting.page import Cell, figure_with_caption, html_table, note_below, section
+from pipeline.reporting.page import (
+    Cell,
+    escape,
+    figure_with_caption,
+    html_table,
+    note_below,
+    section,
+)
 from pipeline.reporting.run_data import RunData, mean_and_error
-from pipeline.reporting.score_curves import TaskCurves, task_curves
+from pipeline.reporting.score_curves import TaskCurves, suite_curves, task_curves
 
 METRIC_NOTES = {
     "acc_mutual_info": (
@@ -41,14 +48,15 @@ def few_shot_section(run: RunData) -> str:
         )
         for metric in drawn
     ]
-    return section("Few-shot scores", *pictures, _curves(run), _table(run))
+    return section("Few-shot scores", *pictures, _curves(run), _suites(run), _table(run))
 
 
 def _curves(run: RunData) -> str:
     """Return the figures over tokens, examples and parameters; nothing where each is one point."""
     pictures: list[str] = []
+    suites = suite_curves(run.suite_scores, run.model_scores)
     curves = task_curves(run.model_scores)
-    for of_task in curves[:MOST_TASKS]:
+    for of_task in [*suites, *curves[:MOST_TASKS]]:
         pictures += [f"<figure>{svg}</figure>" for svg in _figures_of(of_task)]
     if not pictures:
         return ""
@@ -59,7 +67,7 @@ def _curves(run: RunData) -> str:
 
 
 def _figures_of(curves: TaskCurves) -> list[str]:
-    """Return the figures of one task that have more than one point."""
+    """Return the figures of one task or suite that have more than one point."""
     pictures: list[str] = []
     if len({point.tokens for point in curves.checkpoints}) > 1:
         pictures.append(score_figures.scores_over_tokens(curves))
@@ -68,6 +76,40 @@ def _figures_of(curves: TaskCurves) -> list[str]:
     if len({point.parameters for point in [*curves.last, *curves.others]}) > 1:
         pictures.append(score_figures.scores_over_parameters(curves))
     return pictures
+
+
+def _suites(run: RunData) -> str:
+    """Return the table of the suite's means, a row for each model and numbers of examples."""
+    if not run.suite_scores:
+        return ""
+
+    # The table.
+    rows: list[list[Cell]] = []
+    for score in run.suite_scores:
+        mean = f"{score['mean']:.3f}"
+        if score["standard_error"] is not None:
+            mean += f" ± {score['standard_error']:.3f}"
+        rows.append(
+            [
+                score["title"],
+                score["suite"],
+                score["shots"],
+                mean,
+                f"{score['centred_mean']:.3f}",
+                len(score["benchmarks"]),
+            ]
+        )
+    head = ["model", "suite", "examples", "mean", "centred", "benchmarks"]
+
+    # What the means are, and what they leave out.
+    note = (
+        "Mean over the suite's benchmarks, each by the metric that the suite's source publishes. "
+        "Centred: 0 for guessing, 1 for all right."
+    )
+    missing = dict.fromkeys(name for score in run.suite_scores for name in score["missing"])
+    if missing:
+        note += f" Not in the mean: {escape(', '.join(missing))}."
+    return f"{html_table(head, rows, text_columns=2)}{note_below(note)}"
 
 
 def _table(run: RunData) -> str:

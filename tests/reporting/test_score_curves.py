@@ -10,9 +10,10 @@ from fake_run import write_fake_run
 from test_report import Outline
 
 from pipeline.config.run_file import load
+from pipeline.evaluation.suite_scores import BenchmarkScore, SuiteScore
 from pipeline.reporting.published_scores import published_points
 from pipeline.reporting.report import report
-from pipeline.reporting.score_curves import task_curves
+from pipeline.reporting.score_curves import suite_curves, task_curves
 from pipeline.store.counts import ModelScore
 from pipeline.store.scores_folder import ScoresFolder
 
@@ -94,6 +95,57 @@ def test_a_family_is_drawn_as_its_mean_of_models_scored_in_all() -> None:
     (point,) = mmlu.points
     assert point.score == pytest.approx(0.3)
     assert point.standard_error == pytest.approx(0.025)
+
+
+def suite_score(step: int, shots: str, mean: float) -> SuiteScore:
+    benchmarks: list[BenchmarkScore] = [
+        {
+            "benchmark": name,
+            "task": name,
+            "shots": 0,
+            "metric": "acc",
+            "value": mean,
+            "standard_error": 0.02,
+            "chance": chance,
+        }
+        for name, chance in (("a", 0.25), ("b", 0.5))
+    ]
+    return {
+        "suite": "small",
+        "model": f"step_{step:08d}",
+        "title": f"run@{step}",
+        "step": step,
+        "tokens": 1000 * step,
+        "shots": shots,
+        "mean": mean,
+        "standard_error": 0.02,
+        "centred_mean": 0.1,
+        "benchmarks": benchmarks,
+        "missing": ["<i>storycloze"],
+    }
+
+
+def test_a_suite_is_drawn_as_one_task() -> None:
+    scores = [suite_score(step, k, 0.4) for step in (10, 20) for k in ("k = 5", "k as published")]
+    (curves,) = suite_curves(scores, [row("a", 20, 0, 0.3, parameters=77)])
+    assert (curves.task, curves.chance, curves.uniform) == ("suite small", 0.375, None)
+    assert [(point.step, point.label) for point in curves.points] == [
+        (10, "k = 5"), (20, "k = 5"), (10, "k as published"), (20, "k as published"),
+    ]  # fmt: skip
+    assert [point.parameters for point in curves.last] == [77, 77]
+
+
+def test_suites_are_in_the_report(tmp_path: Path) -> None:
+    config = load(write_run_file(tmp_path))
+    write_fake_run(config)
+    folder = ScoresFolder(config.paths.run_dir / "evaluation")
+    scores = [suite_score(step, "k = 5", 0.41) for step in (10, 20)]
+    folder.suite.write_text(json.dumps(scores))
+    report(config)
+    page = (config.paths.run_dir / "report.html").read_text()
+    assert Outline(page).pictures == 9
+    assert page.count('<td class="figure">0.410 ± 0.020</td>') == 2
+    assert "Not in the mean: &lt;i&gt;storycloze." in page
 
 
 def test_published_points_are_those_of_the_source() -> None:
