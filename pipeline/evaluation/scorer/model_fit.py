@@ -58,7 +58,8 @@ def refuse_by_config(model: PreTrainedModel, max_length: int) -> None:
         raise UnfitModel("it has no head that could be applied to single tokens")
     for name, value in config.to_dict().items():
         is_limit = ("window" in name or "chunk" in name) and not name.endswith(COUNTS)
-        if is_limit and isinstance(value, int) and 0 < value < max_length:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if is_limit and is_number and 0 < value < max_length:
             raise UnfitModel(f"{name} is {value}, less than the context of {max_length} tokens")
     for kind in _rotations(config):
         if kind in LENGTH_DEPENDENT_ROTATIONS:

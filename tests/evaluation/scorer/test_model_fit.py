@@ -36,6 +36,15 @@ def test_a_window_that_no_probe_reaches_is_refused() -> None:
     assert SharingScorer(model, 40).log_likelihoods([([1], [2])])
 
 
+def test_a_window_that_no_text_leaves_does_not_matter() -> None:
+    model = built("qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=0)
+    assert model.config.use_sliding_window
+    requests = many_kinds_of_requests(5)
+    found = SharingScorer(model, MAX_LENGTH).log_likelihoods(requests)
+    expected = reference_likelihoods(model, requests)
+    assert np.allclose([v for v, _ in found], [v for v, _ in expected], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
 def test_rotations_by_the_length_of_the_batch_are_refused(kind: str) -> None:
     scaling: dict[str, object] = {"rope_type": kind, "factor": 2.0}
