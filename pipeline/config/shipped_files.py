@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.values import InWords, folder_of, located_by, resolve_location
 
@@ -79,8 +80,11 @@ RecipeLocation = Annotated[Path, located_by(resolve_recipe), InWords("name or pa
 
 
 def _shipped_suite(name: str) -> str:
-    """Return the name of a suite. Raises ValueError with all names if there is no such suite."""
-    shipped_file(name, SUITES, "suite")
+    """Return the name of a suite; an unknown one is a problem of the field, with all names."""
+    try:
+        shipped_file(name, SUITES, "suite")
+    except ValueError as error:
+        raise PydanticCustomError("suite", "{why}", {"why": str(error)}) from None
     return name
 
 

@@ -131,10 +131,13 @@ def _missing_questions(config: RunConfig) -> list[str]:
     if not missing or settings.task_paths:  # own task files may define the names, too
         return []
     first = next(member for member in members_of(missing[0]) if not tasks.source(member).exists())
+    wanted = " ".join(missing)
+    if suite is not None and {task.name for task in suite.tasks}.issuperset(missing):
+        wanted = suite.name
     return [
         f"evaluation.tasks_dir = {tasks.path}: {tasks.source(first)} does not exist; the questions "
         f"of {first_of(missing, MOST_NAMES)} are missing. Run `pipeline tasks fetch "
-        f"{' '.join(missing)} --to {tasks.path}` on a machine with network access; the folder can "
+        f"{wanted} --to {tasks.path}` on a machine with network access; the folder can "
         "be copied"
     ]
 

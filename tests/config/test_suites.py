@@ -38,9 +38,7 @@ def test_an_unknown_suite_names_those_that_exist() -> None:
 def test_a_run_file_names_a_shipped_suite(run_file: Path) -> None:
     assert load(run_file).evaluation.suite is None
     assert load(run_file, ["evaluation.suite=pythia"]).evaluation.suite == "pythia"
-    with pytest.raises(
-        ConfigError, match=r"evaluation.suite = 'brown': .*no such suite; there are"
-    ):
+    with pytest.raises(ConfigError, match=r"evaluation.suite = 'brown': no such suite; there are"):
         load(run_file, ["evaluation.suite=brown"])
 
 

@@ -180,7 +180,7 @@ def test_missing_questions_are_told_before_anything_runs(run_file: Path, tmp_pat
     (problem,) = raised.value.problems
     assert f"{tasks.path}/sciq/source.json does not exist" in problem
     assert f"pipeline tasks fetch sciq mmlu_stem --to {tasks.path}" in problem
-    with pytest.raises(ConfigError, match="fetch piqa arc_challenge sciq mmlu --to"):
+    with pytest.raises(ConfigError, match="pipeline tasks fetch pythia --to"):
         check_named_tasks(load(run_file, ["evaluation.suite=pythia", *at]))
     with pytest.raises(ConfigError, match=r"which is not set.*pipeline tasks fetch pythia --to"):
         check_named_tasks(load(run_file, ["evaluation.suite=pythia"]))
