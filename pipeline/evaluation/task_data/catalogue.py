@@ -52,6 +52,8 @@ class PublicTask:
     """Text between two solved examples, for a shape of ours."""
     fixed_examples: int | None = None
     """Solved examples that each question contains already; then no others are added."""
+    is_stripped: bool = False
+    """Whether white space around the texts of a file is left out, but for those in lists."""
     file: str = ""
     """JSONL file in a folder given by `--from`, without its suffix, where it is not `name`."""
 
@@ -202,6 +204,7 @@ def _core_tasks() -> Iterable[PublicTask]:
             shape=core.shape,
             delimiter=core.delimiter,
             example_delimiter="\n",
+            is_stripped=True,  # Source: `strip_data` of llm-foundry's in-context-learning data sets
             file=core.file,
         )
 

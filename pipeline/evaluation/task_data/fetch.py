@@ -34,6 +34,7 @@ from pipeline.evaluation.task_data.question_shapes import (
     Shape,
     joined,
     read_questions,
+    stripped,
 )
 from pipeline.evaluation.task_data.source_records import (
     FORMAT,
@@ -247,6 +248,8 @@ def _questions_in_file(path: Path, task: PublicTask) -> Questions:
         raise DataError(
             f"{path}: holds questions of the shape {shape}, and {task.name} needs {task.shape}"
         )
+    if task.is_stripped:
+        table = stripped(table)
     table, delimiter = joined(shape, table, task.delimiter)
     return Questions({TEST: table}, origin, digest, shape, delimiter)
 

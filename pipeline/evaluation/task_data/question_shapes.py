@@ -109,6 +109,15 @@ def definition_of_shape(name: str, asked: AskedAs) -> dict[str, Json]:
     }
 
 
+def stripped(table: pa.Table) -> pa.Table:
+    """Return questions without white space around their texts; texts in lists stay as they are."""
+    rows = [
+        {name: value.strip() if isinstance(value, str) else value for name, value in row.items()}
+        for row in table.to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, table.schema)
+
+
 def joined(shape: Shape, table: pa.Table, delimiter: str) -> tuple[pa.Table, str]:
     """Return the questions and the delimiter with which lm-eval joins them as they are meant.
 

@@ -56,6 +56,20 @@ def test_a_stock_task_takes_a_file_that_says_the_same(tmp_path: Path, own_files:
         fetch_tasks(["piqa"], tasks, own_files)
 
 
+def test_a_task_of_core_is_asked_as_llm_foundry_asks_it(tmp_path: Path, own_files: Path) -> None:
+    """White space around a text goes; the answer follows in a line of its own."""
+    rows = [{"choices": ["2", "3"], "gold": 0, "query": "Question: 1 plus 1?\n"}]
+    rows.append({**rows[0], "query": "Question: 2 plus 1?\n", "gold": 1})
+    (own_files / "piqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = TasksFolder(tmp_path / "tasks")
+    fetch_tasks(["core_piqa"], tasks, own_files)
+    items = pq.read_table(tasks.items("core_piqa")).to_pylist()
+    assert (items[0]["prompt"], items[0]["answers"]) == (
+        "Question: 1 plus 1?",
+        ["\nAnswer: 2", "\nAnswer: 3"],
+    )
+
+
 def test_what_is_intact_is_kept_and_what_is_damaged_comes_again(
     tmp_path: Path, own_files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
