@@ -66,6 +66,11 @@ def load_named_model(name: str, overrides: Sequence[str]) -> LoadedModel:
             f"model ({MODEL_CONFIG})."
         )
     config = recorded_config(place, overrides)
+    if not data_folder(config).tokenizer.is_dir():
+        raise DataError(
+            f"{config.paths.data_dir}: does not hold the run's tokenizer. If it has been moved, set "
+            "paths.data_dir=FOLDER to its new folder."
+        )
     return load_checkpoint_model(config, checkpoint_of_step(run_folder(config).checkpoints, step))
 
 

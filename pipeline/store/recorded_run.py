@@ -3,11 +3,14 @@
 Reads run_dir/config.yaml, which the supervisor writes at each start.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
+from pipeline.config.yaml_files import read_yaml
 from pipeline.errors import DataError
 from pipeline.store.layout import RunFolder
 
@@ -32,4 +35,19 @@ def recorded_config(run: Path, overrides: Sequence[str]) -> RunConfig:
             f"{folder}: holds no run (no {run_file.name}). Give a folder in which `pipeline train` "
             "has begun a run."
         )
-    return load(run_file, [f"paths.run_dir={folder.absolute()}", *changes])
+    changes = [f"paths.run_dir={folder.absolute()}", *changes]
+    return load(run_file, [*_without_old_evaluation(run_file), *changes])
+
+
+def _without_old_evaluation(run_file: Path) -> list[str]:
+    """Return an override that leaves out settings of `evaluation` which no longer exist.
+
+    They decide nothing of what was trained, so that an older run can still be read.
+    """
+    section = read_yaml(run_file).get("evaluation")
+    if not isinstance(section, dict):
+        return []
+    kept = {name: value for name, value in section.items() if name in Evaluation.model_fields}
+    if len(kept) == len(section):
+        return []
+    return [f"evaluation={json.dumps(kept)}"]

@@ -88,6 +88,8 @@ def test_the_export_has_the_engines_logits(finished: RunConfig) -> None:
         assert all(torch.equal(named[key], tensor) for key, tensor in here.items())
     with pytest.raises(UserError, match="complete checkpoints exist for step 10"):
         load_named_model(f"{run_dir}@9", [])
+    with pytest.raises(DataError, match=r"set paths\.data_dir=FOLDER"):
+        load_named_model(f"{run_dir}", [f"paths.data_dir={run_dir}"])
     with pytest.raises(DataError, match="neither a run"):
         load_named_model(str(run_dir / "checkpoints"), [])
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|endoftext|>"
