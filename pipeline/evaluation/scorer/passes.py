@@ -25,6 +25,9 @@ TOKENS_OF_ATTENTION = 500
 of large products. An estimate is enough: it decides only how sequences are put into rows."""
 TOKENS_OF_PASS = 128
 """Tokens for whose work a further pass of few tokens stands."""
+MOST_KEYS_OF_TOKEN = 16
+"""Keys of all rows of a pass, for each token that it may hold: many short rows after a long prefix
+would need more memory for copies of its keys and values than for all else."""
 LEAST_SAVING = 0.1
 """Share of a row's work that has to be saved by reading its context in a pass of its own."""
 
@@ -84,7 +87,8 @@ NO_PREFIX = Prefixes(np.zeros((1, 0), np.int64), np.zeros(1, np.int64))
 def plan_passes(sequences: Sequence[ScoredSequence], tokens_per_pass: int) -> list[ModelPass]:
     """Return the passes of a slice's sorted sequences.
 
-    A pass holds at most `tokens_per_pass` tokens, those of a prefix for all rows aside, or one row.
+    A pass holds at most `tokens_per_pass` tokens, those of a prefix for all rows aside, and
+    `MOST_KEYS_OF_TOKEN` times as many keys, or one row.
     """
     passes: list[ModelPass] = []
 
@@ -195,19 +199,22 @@ def _batches(
     `has_own_prefixes`: whether each row's prefix counts among the tokens of its pass.
     """
     batches: list[list[PlannedRow]] = []
-    widest_prefix = 0
-    widest = 0
     for row in sorted(rows, key=lambda row: (-row.prefix - row.width, row.sequences[0].number)):
-        # The pass is as wide as the longest of its prefixes and of its rows.
-        if has_own_prefixes:
-            widest_prefix = max(widest_prefix, row.prefix)
-        widest = max(widest, row.width)
-        if not batches or (len(batches[-1]) + 1) * (widest_prefix + widest) > tokens_per_pass:
-            batches.append([])
-            widest = row.width
+        # A pass is as wide as the longest of its prefixes and of its rows.
+        fits = False
+        if batches:
+            together = [*batches[-1], row]
+            width = max(each.width for each in together)
+            keys = width + max(each.prefix for each in together)
+            tokens = width
             if has_own_prefixes:
-                widest_prefix = row.prefix
-        batches[-1].append(row)
+                tokens = keys
+            fits = len(together) * tokens <= tokens_per_pass
+            fits = fits and len(together) * keys <= MOST_KEYS_OF_TOKEN * tokens_per_pass
+        if fits:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
     return batches
 
 

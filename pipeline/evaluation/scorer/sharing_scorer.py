@@ -33,8 +33,8 @@ class SharingScorer:
 
     Beside the model, memory holds what the model needs for one pass (`tokens_per_pass` tokens, or
     one row of a longer context and its answers); keys and values of the prefixes of one pass, in
-    all layers, and of the pass behind its prefixes, in one layer; a mask of rows x width x
-    (prefix + width) numbers; and one block of logits (`vocabulary_head.py`).
+    all layers, and of at most 16 `tokens_per_pass` tokens in one layer; a mask of as many numbers
+    for each token of a row; and one block of logits (`vocabulary_head.py`).
     """
 
     def __init__(

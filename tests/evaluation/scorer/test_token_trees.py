@@ -108,6 +108,16 @@ def test_passes_hold_no_more_than_they_may() -> None:
             assert rows == 1 or rows * width <= limit
 
 
+def test_short_rows_after_a_long_prefix_are_few_in_a_pass() -> None:
+    examples = list(range(1000))
+    requests = [([*examples, 2000 + number], [1] * 20) for number in range(100)]
+    sequences, _ = sorted_sequences(requests, 4096)
+    passes = plan_passes(sequences, 500)
+    assert {planned.prefixes.tokens.shape for planned in passes} == {(1, 1000)}
+    # 16 * 500 keys are 7 rows of 1,020; 500 tokens would be 25 rows of 20.
+    assert [len(planned.tokens) for planned in passes] == [7] * 14 + [2]
+
+
 def test_a_single_text_needs_no_mask() -> None:
     sequences, _ = sorted_sequences([([0], list(range(1, 30))), ([5], [6, 7])], MAX_LENGTH)
     (planned,) = plan_passes(sequences, 100)
