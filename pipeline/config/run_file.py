@@ -35,6 +35,9 @@ from pipeline.logs import harmless
 MOST_VALUE_CHARACTERS = 200
 """Maximum number of characters of a wrong value that a message quotes."""
 
+REPLACED = {"evaluation.items": "evaluation.limit"}
+"""Setting of an earlier version -> the setting that has taken its place."""
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run file, apply `section.field=value` overrides and check all settings.
@@ -208,6 +211,9 @@ def _setting_name(problem: ErrorDetails) -> str:
 
 def _hint_for_key(problem: ErrorDetails) -> str:
     """Return the key that is nearest to an unknown one, or all keys that its section has."""
+    name = _setting_name(problem)
+    if name in REPLACED:
+        return f"{REPLACED[name]} has taken its place"
     *section, key = map(str, problem["loc"])
     names = _fields_at(section)
     close = difflib.get_close_matches(key, names, n=1)

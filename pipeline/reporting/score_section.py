@@ -9,6 +9,7 @@ from pipeline.reporting.page import (
     note_below,
     section,
 )
+from pipeline.reporting.published_scores import published_points
 from pipeline.reporting.run_data import RunData, mean_and_error
 from pipeline.reporting.score_curves import TaskCurves, suite_curves, task_curves
 
@@ -25,9 +26,11 @@ MOST_TASKS = 30
 CURVES_NOTE = (
     "Points: ± one standard error; with several seeds of the examples, the error of their mean. "
     "Dashed: guessing among the answers. Dotted: a model that gives every token the same "
-    "probability, where untrained models stand. Diamonds: means of checkpoints. Grey: Pythia's "
-    "published scores by size (Biderman et al. 2023; over tokens and parameters without examples), "
-    "measured with an older harness."
+    "probability, where untrained models stand. Diamonds: means of checkpoints."
+)
+PUBLISHED_NOTE = (
+    "Grey: Pythia's published scores by size (Biderman et al. 2023; over tokens and parameters "
+    "without examples), measured with an older harness."
 )
 
 
@@ -61,6 +64,8 @@ def _curves(run: RunData) -> str:
     if not pictures:
         return ""
     note = CURVES_NOTE
+    if any(published_points(of_task.task, of_task.metric) for of_task in curves[:MOST_TASKS]):
+        note = f"{note} {PUBLISHED_NOTE}"
     if len(curves) > MOST_TASKS:
         note = f"{note} Drawn are the first {MOST_TASKS} of {len(curves)} tasks."
     return f"<h3>Task by task</h3><div class=pair>{''.join(pictures)}</div>{note_below(note)}"

@@ -176,6 +176,10 @@ def test_derived_values_are_arithmetic(run_file: Path) -> None:
             "optimizer.peak_lerning_rate=1",
             "optimizer.peak_lerning_rate: unknown key; did you mean peak_learning_rate?",
         ),
+        (
+            "evaluation.items=9",
+            "evaluation.items: unknown key; evaluation.limit has taken its place",
+        ),
         ("sources.web.path=x", "sources.web.path: unknown key; did you mean paths?"),
         ("optimiser.beta1=0.8", "optimiser: unknown key; did you mean optimizer?"),
     ],
