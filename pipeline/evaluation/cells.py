@@ -5,7 +5,7 @@ and where it came from. The JSON file is written last and names the cell's key, 
 that decides the scores: a cell with the same key is never made again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
@@ -14,8 +14,9 @@ import pyarrow as pa
 from pipeline.corpus.parquet_tables import parquet_rows, read_parquet, write_parquet
 from pipeline.errors import DataError
 from pipeline.evaluation.results import CellResult, TaskKind
+from pipeline.logs import warn
 from pipeline.store.files import read_json, write_json
-from pipeline.store.scores_folder import CellPlace
+from pipeline.store.scores_folder import CellPlace, ScoresFolder
 
 ANSWER = pa.struct(
     [
@@ -108,6 +109,17 @@ def read_cell(place: CellPlace) -> Cell:
     table = read_parquet(place.rows, SCHEMA, remedy)
     items = [cast("Item", {**row, "metrics": dict(row["metrics"])}) for row in table.to_pylist()]
     return Cell(items, result)
+
+
+def stored_scores(folder: ScoresFolder) -> Iterator[tuple[CellPlace, Cell]]:
+    """Yield all cells of a run, sorted by path; a damaged one is named and passed over."""
+    for place in folder.stored_cells():
+        try:
+            cell = read_cell(place)
+        except DataError as error:
+            warn(f"passed over: {error}")
+            continue
+        yield place, cell
 
 
 def read_result(place: CellPlace) -> CellResult | None:

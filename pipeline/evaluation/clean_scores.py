@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.text_search import bytes_to_search
 from pipeline.errors import DataError, LeaseError
-from pipeline.evaluation.cells import Cell, read_cell
+from pipeline.evaluation.cells import Cell, stored_scores
 from pipeline.evaluation.contamination import (
     ItemReading,
     read_items_of_run,
@@ -224,11 +224,10 @@ def _scores_of_cells(
     folder: ScoresFolder, readings: Mapping[str, Sequence[ItemReading]]
 ) -> Iterable[CleanScore]:
     """Yield the scores of all cells of the run's own checkpoints and of these tasks."""
-    for place in folder.stored_cells():
+    for place, cell in stored_scores(folder):
         task = place.rows.parent.name
         if task not in readings:
             continue
-        cell = read_cell(place)
         step = own_step(place.rows.parents[1].name, cell.result["provenance"]["step"])
         if step is not None:
             yield from clean_scores(task, cell, readings[task], step)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lm_eval.api.group import Group
 
-from pipeline.evaluation.cells import Cell, read_cell
+from pipeline.evaluation.cells import Cell, stored_scores
 from pipeline.evaluation.item_scores import item_scores, standard_error
 from pipeline.evaluation.results import CellResult
 from pipeline.store.counts import ModelScore, TaskScore
@@ -118,8 +118,7 @@ def scores_of_model(
 def write_score_table(folder: ScoresFolder) -> None:
     """Write a line for each metric of each cell: lm-eval's, and those of the log-likelihoods."""
     lines: list[str] = []
-    for place in folder.stored_cells():
-        cell = read_cell(place)
+    for place, cell in stored_scores(folder):
         lines += [json.dumps(row) for row in model_scores(place.rows.parent.name, cell)]
     write_atomic(folder.table, "".join(f"{line}\n" for line in lines))
 

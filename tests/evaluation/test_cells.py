@@ -7,7 +7,7 @@ import pytest
 from cells_by_hand import answer, cell, question
 
 from pipeline.errors import DataError
-from pipeline.evaluation.cells import holds_cell, read_cell, write_cell
+from pipeline.evaluation.cells import holds_cell, read_cell, stored_scores, write_cell
 from pipeline.store.scores_folder import CellPlace, ScoresFolder
 
 
@@ -52,6 +52,17 @@ def test_a_damaged_cell_is_not_there_and_its_remedy_is_named(place: CellPlace) -
         read_cell(place)
     write_cell(place, cell(ITEMS))
     assert holds_cell(place, "key")
+
+
+def test_a_damaged_cell_stops_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ScoresFolder(tmp_path)
+    sound = folder.cell("step_00000010", "task", 0, 1234)
+    broken = folder.cell("step_00000020", "task", 0, 1234)
+    write_cell(sound, cell(ITEMS))
+    write_cell(broken, cell(ITEMS))
+    broken.rows.write_bytes(b"")
+    assert [place for place, _ in stored_scores(folder)] == [sound]
+    assert str(broken.rows) in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_cell_with_fewer_rows_than_its_result_says_is_not_there(place: CellPlace) -> None:
