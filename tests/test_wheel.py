@@ -70,6 +70,12 @@ def test_a_wheel_holds_every_file_that_a_run_file_may_name(installed: Path) -> N
 
 
 @pytest.mark.ranks
+def test_a_wheel_holds_the_published_scores(installed: Path) -> None:
+    name = "pipeline/reporting/pythia_scores.csv"
+    assert (installed / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+@pytest.mark.ranks
 def test_a_wheel_says_that_it_is_typed(installed: Path) -> None:
     assert (installed / "pipeline" / "py.typed").is_file()
 
