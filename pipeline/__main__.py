@@ -243,6 +243,12 @@ def compare(
     metric: Annotated[
         str | None, typer.Option(help="Compare all tasks by this metric; default: each its own.")
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare this suite's tasks, each by the metric that its source publishes."
+        ),
+    ] = None,
     checkpoints: Annotated[
         int,
         typer.Option(min=0, help="Scored checkpoints of each run from which noise is estimated."),
@@ -255,7 +261,14 @@ def compare(
     """Compare scores question by question: which model is better, and whether that can be said."""
     from pipeline.cli.compare_view import show_comparison
 
-    show_comparison(models, metric=metric, last_checkpoints=checkpoints, as_json=json, page=page)
+    show_comparison(
+        models,
+        metric=metric,
+        suite=suite,
+        last_checkpoints=checkpoints,
+        as_json=json,
+        page=page,
+    )
 
 
 @app.command(rich_help_panel="Around them")

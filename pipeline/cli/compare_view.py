@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from pipeline.config.suites import load_suite
 from pipeline.errors import UserError
 from pipeline.evaluation.comparing.compared_scores import (
     ComparedTask,
@@ -14,8 +15,9 @@ from pipeline.evaluation.comparing.compared_scores import (
     compare_models,
     count_cells,
 )
-from pipeline.evaluation.comparing.scored_models import find_scored_model
+from pipeline.evaluation.comparing.scored_models import find_scored_model, only_tasks
 from pipeline.evaluation.comparing.verdict import p_in_words, verdict
+from pipeline.evaluation.task_data.catalogue import members_of
 from pipeline.logs import console, note, number_or_blank, print_json, print_wide, progress
 from pipeline.reporting.comparison_page import comparison_page
 from pipeline.store.files import write_atomic
@@ -32,17 +34,24 @@ def show_comparison(
     names: Sequence[str],
     *,
     metric: str | None,
+    suite: str | None,
     last_checkpoints: int,
     as_json: bool,
     page: Path | None,
 ) -> None:
     """Compare models with the first one, and print what was found.
 
-    `names`: RUN, RUN@STEP or folders of cells. Raises UserError for fewer than two, where one has
-    no scores, and where they have none in common.
+    `names`: RUN, RUN@STEP or folders of cells. `suite`: compare its tasks alone, each by the metric
+    that its source publishes. Raises UserError for fewer than two names, where one has no scores,
+    and where they have none in common; ConfigError for an unknown suite.
     """
     if len(names) < 2:
         raise UserError("give two models or more: RUN, RUN@STEP or a model's folder of cells")
+    if suite is not None and metric is not None:
+        raise UserError("--suite names a metric for each task; it does not go with --metric")
+    metrics: dict[str, str] | None = None
+    if suite is not None:
+        metrics = metrics_of_suite(suite)
 
     # Two runs may have one name; then what the user typed tells them apart.
     models = [find_scored_model(name) for name in names]
@@ -50,6 +59,8 @@ def show_comparison(
         models = [replace(model, title=name) for model, name in zip(models, names, strict=True)]
 
     # Read and compare.
+    if metrics is not None:
+        models = [only_tasks(model, metrics) for model in models]
     completed = 0
     with progress("compare", count_cells(models, last_checkpoints), "cells") as show_progress:
 
@@ -58,7 +69,7 @@ def show_comparison(
             completed += cells
             show_progress(completed, task)
 
-        comparison = compare_models(models, metric, last_checkpoints, update)
+        comparison = compare_models(models, metrics or metric, last_checkpoints, update)
 
     # Show it.
     if page is not None:
@@ -76,6 +87,13 @@ def show_comparison(
         note(f"left out: {len(comparison.left_out) - MOST_LEFT_OUT:,} more; --json shows all")
     for sentence in sentences:
         console.print(sentence)
+
+
+def metrics_of_suite(suite: str) -> dict[str, str]:
+    """Return by task the metric that a suite's source publishes."""
+    return {
+        task: entry.metric for entry in load_suite(suite).tasks for task in members_of(entry.name)
+    }
 
 
 def _print_table(comparison: Comparison, model: str, letter: str) -> None:

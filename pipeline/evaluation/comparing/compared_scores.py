@@ -100,11 +100,14 @@ def count_cells(models: Sequence[ScoredModel], last_checkpoints: int) -> int:
 
 
 def compare_models(
-    models: Sequence[ScoredModel], metric: str | None, last_checkpoints: int, update: Update
+    models: Sequence[ScoredModel],
+    metric: str | Mapping[str, str] | None,
+    last_checkpoints: int,
+    update: Update,
 ) -> Comparison:
     """Compare each model with the first one.
 
-    `metric`: by which all tasks are compared; None for each task's own. `last_checkpoints`: of each
+    `metric`: by which all tasks are compared, or by task; None for each task's own. `last_checkpoints`: of each
     run, from which the noise is estimated. Raises UserError where the models have no task in
     common, or no task has the metric; DataError where a cell is damaged.
     """
@@ -155,7 +158,10 @@ def _common_names(models: Sequence[ScoredModel]) -> list[CellName]:
 
 
 def _tasks_in_common(
-    models: Sequence[ScoredModel], metric: str | None, left_out: list[str], update: Update
+    models: Sequence[ScoredModel],
+    metric: str | Mapping[str, str] | None,
+    left_out: list[str],
+    update: Update,
 ) -> dict[str, _TaskScores]:
     """Return by task the scores on the questions that all models have; note what is left out."""
     # What not all models have.
@@ -179,9 +185,12 @@ def _tasks_in_common(
             cells[name] = read
         if not cells:
             continue
-        chosen = _metric_of(cells, metric)
+        asked = metric
+        if asked is not None and not isinstance(asked, str):
+            asked = asked[task]
+        chosen = _metric_of(cells, asked)
         if chosen is None:
-            left_out.append(f"{task}: has no scores by {metric or 'a metric that all have'}")
+            left_out.append(f"{task}: has no scores by {asked or 'a metric that all have'}")
             continue
         scores = _shared_scores(chosen, cells, left_out)
         if scores.by_shots:

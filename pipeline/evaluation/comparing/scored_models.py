@@ -3,8 +3,8 @@
 Reads `run_dir/evaluation/cells`. Loads no model and imports no torch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -65,6 +65,13 @@ def find_scored_model(name: str) -> ScoredModel:
     raise UserError(
         f"{name}: step {step} has not been scored; steps with scores: {steps}. Add the step to "
         "evaluation.models and run `pipeline evaluate`."
+    )
+
+
+def only_tasks(model: ScoredModel, tasks: Collection[str]) -> ScoredModel:
+    """Return a model with the cells of some tasks alone."""
+    return replace(
+        model, cells={name: place for name, place in model.cells.items() if name.task in tasks}
     )
 
 

@@ -10,8 +10,8 @@ import pytest
 from cells_by_hand import answer, cell, question
 from scored_run import choice_cell, write_scores, written_cell
 
-from pipeline.cli.compare_view import show_comparison
-from pipeline.errors import DataError, UserError
+from pipeline.cli.compare_view import metrics_of_suite, show_comparison
+from pipeline.errors import ConfigError, DataError, UserError
 from pipeline.evaluation.cells import Cell
 from pipeline.evaluation.comparing.compared_scores import Comparison, compare_models
 from pipeline.evaluation.comparing.scored_models import find_scored_model
@@ -224,7 +224,7 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         [choice_cell([1] * 8 + [0]), choice_cell([1, 0])],
     )
     page = tmp_path / "page.html"
-    options = {"metric": None, "last_checkpoints": 8, "page": page}
+    options = {"metric": None, "suite": None, "last_checkpoints": 8, "page": page}
     show_comparison([str(a), str(b)], as_json=False, **options)  # pyright: ignore[reportArgumentType]
     printed = capsys.readouterr().out
     assert "+0.889 ± 0.111" in printed
@@ -251,6 +251,30 @@ def test_runs_of_one_name_are_called_as_the_user_does(
     for place in ("x", "y"):
         write_scores(tmp_path / place / "same", 10, {("task", 0): choice_cell([1, 0])})
         names.append(str(tmp_path / place / "same"))
-    show_comparison(names, metric=None, last_checkpoints=8, as_json=True, page=None)
+    show_comparison(names, metric=None, suite=None, last_checkpoints=8, as_json=True, page=None)
     answer = json.loads(capsys.readouterr().out)
     assert (answer["baseline"], answer["models"]) == (names[0], [names[1]])
+
+
+def test_a_suite_names_its_tasks_and_their_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The suite `pythia` scores piqa and sciq by `acc`; `other` is none of its tasks."""
+    for name in ("a", "b"):
+        tasks = {(task, 0): choice_cell([1, 0]) for task in ("piqa", "sciq", "other")}
+        write_scores(tmp_path / name, 10, tasks)
+    names = [str(tmp_path / name) for name in ("a", "b")]
+    show_comparison(names, metric=None, suite="pythia", last_checkpoints=0, as_json=True, page=None)
+    answer = json.loads(capsys.readouterr().out)
+    published = metrics_of_suite("pythia")
+    assert [(row["task"], row["metric"]) for row in answer["tasks"]] == [
+        (task, published[task]) for task in ("piqa", "sciq")
+    ]
+    with pytest.raises(UserError, match="does not go with --metric"):
+        show_comparison(
+            names, metric="acc", suite="pythia", last_checkpoints=0, as_json=True, page=None
+        )
+    with pytest.raises(ConfigError, match=r"evaluation\.suite = 'nosuch'"):
+        show_comparison(
+            names, metric=None, suite="nosuch", last_checkpoints=0, as_json=True, page=None
+        )
