@@ -10,8 +10,11 @@ from pipeline.config.kinds import MIXTURE_RULES, SOURCE_KINDS, TOKENIZER_KINDS
 from pipeline.config.run_config import RunConfig
 from pipeline.config.schedules import schedule_problems
 from pipeline.config.sections import Proportions
+from pipeline.config.suites import load_suite
 from pipeline.errors import first_of, nearest_divisors, nearest_multiples
 
+CLOZE = "heldout_cloze"
+"""The built-in task whose score a run file may require."""
 MOST_NAMES = 30
 """Maximum number of source names in one message."""
 
@@ -130,12 +133,22 @@ def _mup_problems(config: RunConfig) -> list[str]:
 
 def _requirement_problems(config: RunConfig) -> list[str]:
     """Check that a required score is measured."""
-    is_measured = "heldout_cloze" in config.evaluation.tasks and 0 in config.evaluation.own_shots
-    if config.evaluation.require_cloze_standard_errors is None or is_measured:
+    settings = config.evaluation
+    shots: set[int] = set()
+    if CLOZE in settings.tasks:
+        shots.update(settings.own_shots)
+    if settings.suite is not None:
+        in_suite = [task for task in load_suite(settings.suite).tasks if task.name == CLOZE]
+        for task in in_suite:
+            asked = settings.shots
+            if asked == "published":
+                asked = task.shots
+            shots.update(asked)
+    if settings.require_cloze_standard_errors is None or 0 in shots:
         return []
     return [
-        "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
-        "and 0 in evaluation.shots"
+        f"evaluation.require_cloze_standard_errors: needs {CLOZE} in evaluation.tasks or in the "
+        "suite, and 0 in evaluation.shots"
     ]
 
 

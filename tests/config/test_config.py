@@ -188,14 +188,24 @@ def test_each_broken_rule_has_its_message(run_file: Path, override: str, message
     assert problems(run_file, override) == [message]
 
 
+def test_a_required_score_may_be_in_the_suite(run_file: Path) -> None:
+    required = "evaluation.require_cloze_standard_errors=3"
+    assert not problems(run_file, required, "evaluation.tasks=[]", "evaluation.suite=small")
+    for other in ("evaluation.suite=olmes", "evaluation.shots=[5]"):
+        (problem,) = problems(
+            run_file, required, "evaluation.tasks=[]", "evaluation.suite=small", other
+        )
+        assert "needs heldout_cloze" in problem
+
+
 def test_rules_with_long_messages(run_file: Path) -> None:
     assert problems(run_file, "batch.micro_batch_sequences=3") == [
         "batch.micro_batch_sequences = 3: must divide the 4 sequences of a global batch "
         + "(batch.global_batch_tokens / data.sequence_length); set 2 or 4, or batch.global_batch_tokens to 24 or 48"
     ]
     assert problems(run_file, "evaluation={require_cloze_standard_errors: 3, shots: [1]}") == [
-        "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks "
-        + "and 0 in evaluation.shots"
+        "evaluation.require_cloze_standard_errors: needs heldout_cloze in evaluation.tasks or in "
+        + "the suite, and 0 in evaluation.shots"
     ]
 
 
