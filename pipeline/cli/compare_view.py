@@ -17,7 +17,7 @@ from pipeline.evaluation.comparing.compared_scores import (
 )
 from pipeline.evaluation.comparing.scored_models import find_scored_model, only_tasks
 from pipeline.evaluation.comparing.verdict import p_in_words, verdict
-from pipeline.evaluation.task_data.catalogue import members_of
+from pipeline.evaluation.suite_scores import tasks_of_suite_entry
 from pipeline.logs import console, note, number_or_blank, print_json, print_wide, progress
 from pipeline.reporting.comparison_page import comparison_page
 from pipeline.store.files import write_atomic
@@ -92,7 +92,9 @@ def show_comparison(
 def metrics_of_suite(suite: str) -> dict[str, str]:
     """Return by task the metric that a suite's source publishes."""
     return {
-        task: entry.metric for entry in load_suite(suite).tasks for task in members_of(entry.name)
+        task: entry.metric
+        for entry in load_suite(suite).tasks
+        for task in tasks_of_suite_entry(entry)
     }
 
 

@@ -53,6 +53,13 @@ class SuiteScore(TypedDict):
     """Benchmarks of the suite that are not in the mean."""
 
 
+def tasks_of_suite_entry(entry: SuiteTask) -> tuple[str, ...]:
+    """Return the tasks that are scored for an entry of a suite: a group's, or itself."""
+    if entry.name == "patterns":
+        return PATTERN_TASKS
+    return members_of(entry.name)
+
+
 def suite_scores(
     suite: Suite, shots: Mapping[str, Sequence[int]], rows: Iterable[ModelScore]
 ) -> list[SuiteScore]:
@@ -151,9 +158,7 @@ def _score_of_task(
     task: SuiteTask, number: int, table: Sequence[ModelScore]
 ) -> BenchmarkScore | None:
     """Return the score of a task, or of a group over all questions of its tasks."""
-    members: Sequence[str] = members_of(task.name)
-    if task.name == "patterns":
-        members = PATTERN_TASKS
+    members = tasks_of_suite_entry(task)
     rows = [
         row
         for row in table

@@ -270,6 +270,7 @@ def test_a_suite_names_its_tasks_and_their_metrics(
     assert [(row["task"], row["metric"]) for row in answer["tasks"]] == [
         (task, published[task]) for task in ("piqa", "sciq")
     ]
+    assert metrics_of_suite("quickstart")["pattern_copy"] == "acc_mutual_info"
     with pytest.raises(UserError, match="does not go with --metric"):
         show_comparison(
             names, metric="acc", suite="pythia", last_checkpoints=0, as_json=True, page=None
