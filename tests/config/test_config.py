@@ -190,7 +190,7 @@ def test_each_broken_rule_has_its_message(run_file: Path, override: str, message
 
 def test_a_required_score_may_be_in_the_suite(run_file: Path) -> None:
     required = "evaluation.require_cloze_standard_errors=3"
-    assert not problems(run_file, required, "evaluation.tasks=[]", "evaluation.suite=small")
+    load(run_file, [required, "evaluation.tasks=[]", "evaluation.suite=small"])
     for other in ("evaluation.suite=olmes", "evaluation.shots=[5]"):
         (problem,) = problems(
             run_file, required, "evaluation.tasks=[]", "evaluation.suite=small", other
