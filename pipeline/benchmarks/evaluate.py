@@ -44,7 +44,7 @@ QUICKSTART: ScoringShape = {
     "answer_tokens": 46,
     "shots": 0,
     "has_fixed_examples": False,
-    "items": 100,
+    "items": 60,
 }
 """The model of jobs/quickstart.yaml with room for five examples; the lengths of every tenth question
 of HellaSwag's validation set with its tokenizer."""
@@ -67,12 +67,12 @@ class ScoringCase:
 
 CASES = {
     "k = 0": ScoringCase({**QUICKSTART}, 1.8),
-    "k = 5": ScoringCase({**QUICKSTART, "shots": 5, "items": 30}, 4.0),
+    "k = 5": ScoringCase({**QUICKSTART, "shots": 5, "items": 16}, 4.0),
     "k = 5, the same for all": ScoringCase(
-        {**QUICKSTART, "shots": 5, "items": 30, "has_fixed_examples": True}
+        {**QUICKSTART, "shots": 5, "items": 16, "has_fixed_examples": True}
     ),
-    "k = 0, 50k ids": ScoringCase({**LARGE_VOCABULARY, "items": 40}, 3.0),
-    "k = 5, 50k ids": ScoringCase({**LARGE_VOCABULARY, "shots": 5, "items": 12}, 6.0),
+    "k = 0, 50k ids": ScoringCase({**LARGE_VOCABULARY, "items": 24}, 3.0),
+    "k = 5, 50k ids": ScoringCase({**LARGE_VOCABULARY, "shots": 5, "items": 8}, 6.0),
 }
 
 

@@ -18,7 +18,11 @@ pytestmark = pytest.mark.skipif(
 )
 IDS = 1000
 FEW = ("copa", "winogrande", "mmlu_anatomy", "hellaswag")
-MANY = ("openbookqa", "piqa", "arc_easy", "sciq", "boolq", "lambada_openai", *FEW)
+MANY = (
+    *("openbookqa", "piqa", "arc_easy", "sciq", "boolq", *FEW),
+    # lm-eval computes the error of a perplexity in processes.
+    pytest.param("lambada_openai", marks=pytest.mark.ranks),
+)
 
 
 @pytest.fixture(scope="module")
