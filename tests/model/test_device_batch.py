@@ -118,7 +118,7 @@ def compiler_folder(
 @pytest.mark.usefixtures("compiler_folder")
 @pytest.mark.parametrize(
     ("architecture", "attention"),
-    [*MODELS, pytest.param("llama", "flex_attention", marks=pytest.mark.full)],
+    [*MODELS, pytest.param("llama", "flex_attention", marks=[pytest.mark.full, pytest.mark.ranks])],
 )
 def test_a_document_is_predicted_as_if_it_were_alone(architecture: str, attention: str) -> None:
     engine = make_engine(architecture, attention)

@@ -168,6 +168,7 @@ def test_ramps_are_fixed_and_the_run_may_grow(make_run: MakeRun) -> None:
     "zero", [{"stage": 2, "offload_optimizer": {"device": "cpu"}}, {"stage": 3}]
 )
 @pytest.mark.full
+@pytest.mark.ranks
 def test_bf16_and_offload_follow_the_ramps_within_a_band(
     make_run: MakeRun, tmp_path: Path, zero: dict
 ) -> None:
