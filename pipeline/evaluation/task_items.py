@@ -38,12 +38,15 @@ class TaskItem(TypedDict):
     """A row of `items.parquet`: one scored question."""
 
     id: int
+    """Position in the split that is scored."""
     hash: str
     """lm-eval's hash of the question's row."""
     prompt: str
-    """Text before the answer, without examples."""
+    """Text before the answer, without examples. Empty where each answer has its own text before it
+    (Winogrande): then `answers` hold the whole."""
     answers: list[str]
-    """Answers as they are scored, with the delimiter before them."""
+    """Answers as they are scored, with the delimiter before them; the right text alone where the
+    model writes."""
     right: list[int]
     """Positions of the right answers."""
 

@@ -11,25 +11,12 @@ import pyarrow as pa
 from lm_eval.utils import handle_non_serializable, hash_string
 
 from pipeline.evaluation.task_data.stored_tasks import StoredTask
+from pipeline.evaluation.task_items import ITEMS
 from pipeline.logs import progress
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.int64()),
-        ("hash", pa.string()),
-        ("prompt", pa.large_string()),
-        ("answers", pa.list_(pa.large_string())),
-        ("right", pa.list_(pa.int32())),
-    ]
-)
-"""`id`: position in the scored split. `hash`: lm-eval's `doc_hash`. `prompt`: text before the answer;
-where each answer has its own text before it (Winogrande), the text that all have in common is empty
-and `answers` hold the whole. `answers`: texts as scored, with their delimiter; the right text alone
-where the model writes. `right`: positions of the right answers."""
 
 
 def items_of(task: StoredTask) -> pa.Table:
-    """Return a row of SCHEMA for each question of the split that is scored."""
+    """Return a row of ITEMS for each question of the split that is scored."""
     documents = task.eval_docs
     rows: list[dict[str, Any]] = []
     with progress(f"{task.task_name}: texts of questions", len(documents), "questions") as update:
@@ -37,7 +24,7 @@ def items_of(task: StoredTask) -> pa.Table:
             assert isinstance(document, dict)
             rows.append({"id": position, **item_of(task, document)})
             update(position + 1, "")
-    return pa.Table.from_pylist(rows, SCHEMA)
+    return pa.Table.from_pylist(rows, ITEMS)
 
 
 def item_of(task: StoredTask, document: dict[str, Any]) -> dict[str, Any]:
