@@ -21,15 +21,14 @@ from pipeline.evaluation.known_tasks import generated_tokens, silence_libraries
 from pipeline.evaluation.models import LoadedModel
 from pipeline.evaluation.results import HarnessResult, TaskKind
 from pipeline.evaluation.scorer.model_fit import UnfitModel
-from pipeline.evaluation.scorer.sharing_scorer import SharingScorer
+from pipeline.evaluation.scorer.sharing_scorer import Likelihood, SharingScorer
 from pipeline.evaluation.task_data.compiled_templates import templates_compiled_once
+from pipeline.evaluation.task_data.items import right_answers
 from pipeline.logs import progress
 from pipeline.store.records import Json
 
 TokenRequest: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
 """Context and answer as text, ids of the context, ids of the answer."""
-Likelihood: TypeAlias = tuple[float, bool]
-"""Log-likelihood of an answer in nats; whether greedy decoding gives that answer."""
 BOOTSTRAP_ITERATIONS = 1000
 """Standard errors of means need no bootstrap, but lm-eval leaves them out at 0."""
 
@@ -256,9 +255,11 @@ def _items(
             continue
         written = None
         answers: list[Answer] = []
+        right: list[int] = []
         if kind_of(task) == "generate_until":
             written = str(requests[number][0].resps[0])
         else:
+            right = right_answers(task, sample["doc"])
             texts = _answer_texts(task, sample["doc"], requests[number])
             answers = [
                 _answer(text, instance, tokens[1], unconditional)
@@ -270,7 +271,7 @@ def _items(
             "id": number,
             "hash": sample["doc_hash"],
             "answers": answers,
-            "right": _right_answers(task, sample["doc"]),
+            "right": right,
             "cut": any(model.is_cut(*tokens) for tokens in lengths[number]),
             "written": written,
             "metrics": metrics,
@@ -311,26 +312,6 @@ def _answer_texts(
     if kind_of(task) == "multiple_choice":
         return list(task.doc_to_choice(question))  # pyright: ignore[reportAttributeAccessIssue]
     return [requests[0].args[-1]]
-
-
-def _right_answers(task: Task, question: Mapping[str, Any]) -> list[int]:
-    """Return the positions of the right answers among a question's choices."""
-    if kind_of(task) == "generate_until":
-        return []
-    if kind_of(task) != "multiple_choice":
-        return [0]
-    target: Any = task.doc_to_target(question)
-    if getattr(task, "multiple_input", 0):
-        target = task.doc_to_text(question)
-    choices = list(task.doc_to_choice(question))  # pyright: ignore[reportAttributeAccessIssue]
-    targets = target
-    if not isinstance(target, list):
-        targets = [target]
-    return [
-        choices.index(one) if isinstance(one, str) else int(one)
-        for one in targets
-        if not isinstance(one, str) or one in choices
-    ]
 
 
 def kind_of(task: Task) -> TaskKind:

@@ -5,9 +5,11 @@ data. Imports lm-eval.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+from lm_eval.api.task import Task
 from lm_eval.utils import handle_non_serializable, hash_string
 
 from pipeline.evaluation.task_data.stored_tasks import StoredTask
@@ -36,7 +38,7 @@ def item_of(task: StoredTask, document: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(requests, list):
         requests = [requests]
     arguments = [request.arguments for request in requests]
-    right = right_answers(task, document)
+    right = sorted(set(right_answers(task, document)))
     prompt = ""
     if task.OUTPUT_TYPE == "generate_until":
         prompt = str(context)
@@ -62,19 +64,25 @@ def item_of(task: StoredTask, document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def right_answers(task: StoredTask, document: dict[str, Any]) -> list[int]:
-    """Return the positions of the right answers, as lm-eval counts them; 0 without choices."""
+def right_answers(task: Task, document: Mapping[str, Any]) -> list[int]:
+    """Return the positions of the right answers, as lm-eval counts them; 0 without choices.
+
+    A right answer that is none of the choices is left out.
+    """
     if task.OUTPUT_TYPE != "multiple_choice":
         return [0]
-    right = task.doc_to_target(document)
-    if task.multiple_input:
-        right = task.doc_to_text(document)
-    if isinstance(right, str):
-        right = task.doc_to_choice(document).index(right)
-    if isinstance(right, int):
-        return [right]
-    assert isinstance(right, list)
-    return sorted({int(position) for position in right})
+    target: Any = task.doc_to_target(document)
+    if getattr(task, "multiple_input", 0):
+        target = task.doc_to_text(document)
+    choices = list(task.doc_to_choice(document))  # pyright: ignore[reportAttributeAccessIssue]
+    targets = target
+    if not isinstance(target, list):
+        targets = [target]
+    return [
+        choices.index(one) if isinstance(one, str) else int(one)
+        for one in targets
+        if not isinstance(one, str) or one in choices
+    ]
 
 
 def right_texts(task: StoredTask, document: dict[str, Any]) -> list[str]:
