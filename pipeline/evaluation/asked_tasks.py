@@ -3,9 +3,7 @@
 Reads the shipped suites and the list of fetched tasks. Imports no lm-eval.
 """
 
-from pathlib import Path
-
-from pipeline.config.evaluation_section import QUESTIONS_SUFFIX, Evaluation
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.suites import Suite, load_suite
 from pipeline.store.tasks_folder import TasksFolder
 
@@ -36,13 +34,6 @@ def asked_suite(settings: Evaluation) -> Suite | None:
     if settings.tasks_dir is not None:
         present = TasksFolder(settings.tasks_dir).names()
     return load_suite(settings.suite, present)
-
-
-def task_name(asked: str) -> str:
-    """Return the name of a task that was asked for: that of a JSONL file, without its suffix."""
-    if asked.endswith(QUESTIONS_SUFFIX):
-        return Path(asked).stem
-    return asked
 
 
 def _ascending(shots: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
-from pipeline.evaluation.asked_tasks import (
-    asked_suite,
-    asked_tasks,
-    task_name,
-)
+from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.models_to_score import (
@@ -198,10 +194,8 @@ def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
     from pipeline.evaluation.grid.asked_cells import asked_cells
     from pipeline.evaluation.known_tasks import task_identity
 
-    settings = config.evaluation
     identities = {name: task_identity(task) for name, task in built.single.items()}
-    shots = {task_name(asked): shots for asked, shots in asked_tasks(settings).items()}
-    return asked_cells(built, identities, shots, settings.shots_seeds, settings.limit)
+    return asked_cells(built, identities, config.evaluation)
 
 
 def _contamination(

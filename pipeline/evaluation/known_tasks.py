@@ -20,8 +20,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
+from pipeline.config.evaluation_section import QUESTIONS_SUFFIX, Evaluation
 from pipeline.errors import ConfigError, DataError, one_line
+from pipeline.evaluation.asked_tasks import asked_tasks
 from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.evaluation.task_data.stored_tasks import (
     COLLECTION,
@@ -90,12 +91,27 @@ class BuiltTasks:
     """The tasks and groups that were asked for, in order."""
     single: dict[str, Task]
     """All tasks by name, those of groups, too."""
+    built_for: dict[str, str]
+    """Task -> the name that was asked for: its own, a group's or tag's, a file of questions."""
 
     @property
     def groups(self) -> list[Group]:
         """The groups that were asked for, and the groups within them."""
         asked = [group for group in self.asked if isinstance(group, Group)]
         return [group for one in asked for group in (one, *one.get_all_groups())]
+
+    def shots_of_tasks(self, settings: Evaluation) -> dict[str, tuple[int, ...]]:
+        """Return by task the numbers of solved examples that the run file asks for, ascending.
+
+        Those of the name that it was built for; 0 for a task that lm-eval asks with none, and for
+        one that the run file does not name.
+        """
+        asked = asked_tasks(settings)
+        shots = {name: asked.get(self.built_for[name], (0,)) for name in self.single}
+        without = [
+            name for name, task in self.single.items() if task.get_config("num_fewshot") == 0
+        ]
+        return shots | dict.fromkeys(without, (0,))
 
 
 def build_tasks(
@@ -116,6 +132,7 @@ def build_tasks(
     build_one = _builders(names, folders, questions)
     asked: list[Task | Group] = []
     single: dict[str, Task] = {}
+    built_for: dict[str, str] = {}
     problems: list[str] = []
     for name in names:
         # Build what the name stands for.
@@ -139,9 +156,10 @@ def build_tasks(
             if task.task_name in single
         ]
         single |= {task.task_name: task for task in members}
+        built_for |= {task.task_name: name for task in members}
     if problems:
         raise ConfigError(problems)
-    return BuiltTasks(asked, single)
+    return BuiltTasks(asked, single, built_for)
 
 
 Builder = Callable[[str], "Sequence[Task | Group]"]

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
-from pipeline.evaluation.asked_tasks import asked_tasks, task_name
 from pipeline.evaluation.known_tasks import (
     build_tasks,
     generated_tokens,
@@ -24,18 +22,11 @@ def check_tasks(config: RunConfig) -> dict[str, dict[str, int]]:
     """
     settings = config.evaluation
     built = build_tasks(foreign_tasks(config), settings.task_paths, settings.tasks_dir)
-    asked = {task_name(asked): shots for asked, shots in asked_tasks(settings).items()}
-
-    # Each task is asked with the numbers of examples of its own name or of its group's.
-    shots_of_task = {name: asked.get(name, ()) for name in built.single}
-    for group in built.asked:
-        if isinstance(group, Group):
-            members = [task.task_name for task in group.get_all_tasks()]
-            shots_of_task |= dict.fromkeys(members, asked.get(group.name, ()))
+    shots_of_tasks = built.shots_of_tasks(settings)
     problems: list[str] = []
     with silence_libraries():
         for name, task in built.single.items():
-            problems += _problems_of(name, task, shots_of_task[name])
+            problems += _problems_of(name, task, shots_of_tasks[name])
     if problems:
         raise ConfigError(problems)
     tasks = built.single
@@ -60,10 +51,7 @@ def _problems_of(name: str, task: Task, asked_shots: Sequence[int]) -> list[str]
             f"evaluation.tasks: {name!r} shows pictures or sounds to the model, which only reads "
             "text; leave it out"
         ]
-    all_shots = set(asked_shots)
-    if task.get_config("num_fewshot") == 0:
-        all_shots = {0}  # lm-eval takes no other number for such a task
-    for shots in sorted(all_shots):
+    for shots in asked_shots:
         problem = _cannot_ask(name, task, shots)
         if problem:
             return [problem]

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from own_tasks import write_task
 from stored_questions import write_small_tasks
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.run_file import load
-from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks, task_name
+from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
+from pipeline.evaluation.known_tasks import build_tasks
 
 JOBS = Path(__file__).parents[2] / "jobs"
 BUILT_IN = ("heldout_cloze", "patterns", "arithmetic")
@@ -33,9 +35,20 @@ def test_what_has_to_come_from_elsewhere_is_asked_once_it_is_here(tmp_path: Path
     assert "logiqa" not in suite.missing
 
 
-def test_a_file_of_questions_is_called_by_its_name() -> None:
-    assert task_name("/somewhere/sums.jsonl") == "sums"
-    assert task_name("copa") == "copa"
+def test_each_task_is_asked_as_the_name_says_that_it_was_built_for(tmp_path: Path) -> None:
+    write_task(tmp_path, "parity", tag=["numbers"])
+    write_task(tmp_path, "parity_alone", num_fewshot=0)
+    questions = tmp_path / "sums.jsonl"
+    questions.write_text('{"query": "1 + 1 =", "choices": ["2", "3"], "gold": 0}\n' * 9)
+    settings = Evaluation(tasks=("numbers", "parity_alone", str(questions)), shots=(5, 0))
+    built = build_tasks(settings.tasks, [tmp_path])
+    assert built.shots_of_tasks(settings) == {
+        "parity": (0, 5),
+        "parity_alone": (0,),
+        "sums": (0, 5),
+    }
+    without = Evaluation(tasks=("copa",))
+    assert set(built.shots_of_tasks(without).values()) == {(0,)}
 
 
 def test_the_quickstart_asks_the_built_in_tasks() -> None:

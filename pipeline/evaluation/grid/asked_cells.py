@@ -4,11 +4,10 @@ Imports lm-eval. Reads and writes nothing.
 """
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lm_eval.api.group import Group
-
+from pipeline.config.evaluation_section import Evaluation
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, BUILT_IN
 from pipeline.evaluation.known_tasks import BuiltTasks
 from pipeline.evaluation.models_to_score import ModelToScore
@@ -53,42 +52,21 @@ class AskedCell:
 
 
 def asked_cells(
-    built: BuiltTasks,
-    identities: Mapping[str, str],
-    shots: Mapping[str, Sequence[int]],
-    seeds: Sequence[int],
-    limit: int | None,
+    built: BuiltTasks, identities: Mapping[str, str], settings: Evaluation
 ) -> list[AskedCell]:
     """Return the cells of all tasks for any one model, task by task.
 
-    `shots`: numbers of solved examples by the name that was asked for, a task's or a group's.
-    A task that fixes its number of examples at 0 has one cell, and so has a task at k = 0, where no
-    example is chosen. Built-in tasks have as many questions as were asked for: they have no limit.
+    At k = 0, where no example is chosen, a task has one cell. Built-in tasks have as many questions
+    as were asked for: they have no limit.
     """
     cells: list[AskedCell] = []
-    shots_of_task = {task: shots.get(asked, (0,)) for task, asked in _asked_names(built).items()}
-    for name, task in built.single.items():
-        limit_of_task = limit
+    for name, shots in built.shots_of_tasks(settings).items():
+        limit = settings.limit
         if name in BUILT_IN or name.startswith(BITS_PER_BYTE):
-            limit_of_task = None
-        numbers = shots_of_task[name]
-        if task.get_config("num_fewshot") == 0:
-            numbers = (0,)
-        for number in numbers:
-            seeds_of_number = seeds
+            limit = None
+        for number in shots:
+            seeds = settings.shots_seeds
             if number == 0:
-                seeds_of_number = seeds[:1]
-            cells += [
-                AskedCell(name, number, seed, limit_of_task, identities[name])
-                for seed in seeds_of_number
-            ]
+                seeds = seeds[:1]
+            cells += [AskedCell(name, number, seed, limit, identities[name]) for seed in seeds]
     return cells
-
-
-def _asked_names(built: BuiltTasks) -> dict[str, str]:
-    """Return by task the name that was asked for: its own, or its group's."""
-    names = {name: name for name in built.single}
-    for asked in built.asked:
-        if isinstance(asked, Group):
-            names |= {task.task_name: asked.name for task in asked.get_all_tasks()}
-    return names
