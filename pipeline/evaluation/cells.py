@@ -92,7 +92,6 @@ class Cell:
 
 def write_cell(place: CellPlace, cell: Cell) -> None:
     """Write a cell, so that it is whole or not there."""
-    place.rows.parent.mkdir(parents=True, exist_ok=True)
     place.result.unlink(missing_ok=True)
     # A map is written as a list of pairs.
     rows = [{**item, "metrics": list(item["metrics"].items())} for item in cell.items]

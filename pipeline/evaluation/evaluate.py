@@ -17,7 +17,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
-from pipeline.evaluation.cells import read_cell
+from pipeline.evaluation.cells import read_result
 from pipeline.evaluation.models_to_score import (
     LAST,
     ModelToScore,
@@ -104,22 +104,22 @@ def prepare_questions(config: RunConfig) -> Questions:
 
 
 def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Questions) -> None:
-    """Make the cells that are missing, model by model; after each, write the table of scores."""
+    """Make the cells that are missing, model by model, then write the table of all scores.
+
+    Whatever ends it, the table has all cells that are complete.
+    """
     from pipeline.evaluation.grid.cell_scorer import make_missing_cells
     from pipeline.evaluation.score_table import write_score_table
 
     folder = ScoresFolder(run_folder(config).evaluation)
-    for model in models:
-        made = make_missing_cells(
-            model,
-            questions.cells,
-            questions.built.single,
-            folder,
-            config.evaluation,
-        )
-        if made or not folder.table.exists():
-            write_score_table(folder)
-        _warn_of_cut_sequences(made, questions.warned)
+    try:
+        for model in models:
+            made = make_missing_cells(
+                model, questions.cells, questions.built.single, folder, config.evaluation
+            )
+            _warn_of_cut_sequences(made, questions.warned)
+    finally:
+        write_score_table(folder)
 
 
 def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:
@@ -265,10 +265,11 @@ def _counts(
 
     # The scores of one model, in the order of the tasks.
     chosen = max(models, key=lambda model: model.step or 0)
-    results = {
-        (cell.task, cell.shots, cell.seed): read_cell(cell.place(folder, chosen)).result
-        for cell in questions.cells
-    }
+    results: dict[tuple[str, int, int], CellResult] = {}
+    for cell in questions.cells:
+        result = read_result(cell.place(folder, chosen))
+        assert result is not None, "the cell has just been made or found complete"
+        results[cell.task, cell.shots, cell.seed] = result
     few_shot = {
         key: result for key, result in results.items() if not key[0].startswith(BITS_PER_BYTE)
     }

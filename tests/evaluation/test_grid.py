@@ -84,6 +84,16 @@ def test_every_checkpoint_is_scored_and_none_twice(trained: Path) -> None:
     assert ScoresFolder(run_folder(config).evaluation).stored_cells() == cells
 
 
+def test_a_table_that_a_kill_has_left_behind_is_brought_up_to_date(trained: Path) -> None:
+    config = config_with(trained, "[all]")
+    evaluate(config)
+    whole = table(config)
+    path = ScoresFolder(run_folder(config).evaluation).table
+    path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines()[:3]))
+    evaluate(config)
+    assert table(config) == whole
+
+
 def test_an_exported_folder_and_its_checkpoint_have_the_same_scores(trained: Path) -> None:
     config = config_with(trained, "[all]")
     evaluate(config)
