@@ -122,11 +122,10 @@ def _texts(config: RunConfig) -> list[str]:
 
     # A word is drawn as often as the documents have it, so few of the documents' words are unknown.
     words: list[str] = []
-    for name, source in config.sources.items():
-        if source.has_documents:
-            texts = iterate_texts(data_folder(config).documents, name, "train")
-            words_of_source = (word for _, text in texts for word in words_of(text))
-            words += islice(words_of_source, VOCABULARY_WORDS)
+    for name in config.sources_with_text:
+        texts = iterate_texts(data_folder(config).documents, name, "train")
+        words_of_source = (word for _, text in texts for word in words_of(text))
+        words += islice(words_of_source, VOCABULARY_WORDS)
     draw = random.Random(0)
     return [" ".join(draw.choices(words, k=RANDOM_TEXT_WORDS)) for _ in range(RANDOM_TEXTS)]
 

@@ -82,6 +82,11 @@ class RunConfig(Section):
     (`zero0`, `zero1`, `zero2`, `zero3`, `zero3_offload`), or a path, with a slash or a suffix."""
 
     @property
+    def sources_with_text(self) -> list[str]:
+        """Names of the sources that have documents; of the others only token ids exist."""
+        return [name for name, source in self.sources.items() if source.has_documents]
+
+    @property
     def global_batch_sequences(self) -> int:
         """Sequences in one optimizer step after `batch.ramp`, over all ranks."""
         return self.batch.global_batch_tokens // self.data.sequence_length

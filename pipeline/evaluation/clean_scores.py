@@ -21,7 +21,6 @@ from pipeline.evaluation.contamination import (
     ItemReading,
     read_items_of_run,
     search_for_tasks,
-    searchable_sources,
     write_read_items,
 )
 from pipeline.evaluation.item_scores import item_scores, standard_error
@@ -115,7 +114,7 @@ def check_contamination(
     write_atomic(clean_scores_path(evaluation), lines)
     files = [contaminated_items_path(evaluation, name) for name in readings]
     closing = closing_lines(readings, scores, max(steps))
-    unsearched = [name for name in config.sources if name not in searchable_sources(config)]
+    unsearched = [name for name in config.sources if name not in config.sources_with_text]
     if unsearched:
         closing.append(f"contamination: {', '.join(unsearched)} has no text that could be searched")
     return ContaminationReport([*files, clean_scores_path(evaluation)], closing)
@@ -211,7 +210,7 @@ def closing_lines(
 def _announce(config: RunConfig, tasks: Sequence[TaskItems]) -> None:
     """Say what is about to be searched where it takes a while."""
     texts = [task.searched for task in tasks]
-    size = bytes_to_search(config.paths.data_dir, searchable_sources(config), texts)
+    size = bytes_to_search(config.paths.data_dir, config.sources_with_text, texts)
     if size >= WORTH_A_NOTE_BYTES:
         note(
             f"evaluate: searching {human_bytes(size)} of documents for the questions of "

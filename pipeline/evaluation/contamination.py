@@ -121,11 +121,6 @@ class ItemPassage:
         return document_use(run, self.source, shard, self.found["row"], tokens)["times"]
 
 
-def searchable_sources(config: RunConfig) -> list[str]:
-    """Return the sources whose documents have text; of the others only token ids exist."""
-    return [name for name, source in config.sources.items() if source.has_documents]
-
-
 def search_for_tasks(
     config: RunConfig, tasks: Sequence[TaskItems], executor: Executor, purpose: str
 ) -> None:
@@ -134,7 +129,7 @@ def search_for_tasks(
     `purpose`: the command, for others who find the folder in use. Raises as `search_documents`.
     """
     texts = [task.searched for task in tasks]
-    search_documents(config.paths.data_dir, searchable_sources(config), texts, executor, purpose)
+    search_documents(config.paths.data_dir, config.sources_with_text, texts, executor, purpose)
 
 
 def item_passages(config: RunConfig, texts: SearchedTexts) -> list[ItemPassage]:
@@ -144,7 +139,7 @@ def item_passages(config: RunConfig, texts: SearchedTexts) -> list[ItemPassage]:
     """
     return [
         ItemPassage(source, found)
-        for source in searchable_sources(config)
+        for source in config.sources_with_text
         for found in found_passages(config.paths.data_dir, source, texts)
     ]
 

@@ -87,7 +87,7 @@ def prepare_questions(config: RunConfig) -> Questions:
     Raises DataError where there is too little held-out text; ConfigError for unknown tasks.
     """
     # Only sources with text have held-out documents.
-    with_text = [name for name, source in config.sources.items() if source.has_documents]
+    with_text = config.sources_with_text
     without = ", ".join(name for name in config.sources if name not in with_text)
     if without:
         note(
@@ -147,7 +147,7 @@ def refuse_cloze_without_text(config: RunConfig) -> None:
     """
     if "heldout_cloze" not in asked_tasks(config.evaluation):
         return
-    if any(source.has_documents for source in config.sources.values()):
+    if config.sources_with_text:
         return
     raise ConfigError(
         [

@@ -110,8 +110,9 @@ def trace_document(run: TracedRun, key: str) -> TracedDocuments:
     run's sources has it.
     """
     documents_dir = data_folder(run.config).documents
-    with_text = [name for name, source in run.config.sources.items() if source.has_documents]
-    ids = find_documents(documents_dir, key, with_text) or _in_existing_pairs(run, key)
+    ids = find_documents(documents_dir, key, run.config.sources_with_text) or _in_existing_pairs(
+        run, key
+    )
     if not ids:
         raise UserError(
             f"--document {key}: no document of the run's sources ({', '.join(run.config.sources)}) "

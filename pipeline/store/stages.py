@@ -24,7 +24,7 @@ STAGES = (
         ),
         outside="pipeline.corpus.source_kind:describe_sources",
         version=versions.PREPARE,
-        is_asked=lambda config: any(source.has_documents for source in config.sources.values()),
+        is_asked=lambda config: bool(config.sources_with_text),
         is_made_unasked=True,
         shared=True,
         on_workers=True,

@@ -172,8 +172,8 @@ def _measure(config: RunConfig) -> Measured:
     # Read the tokenizers, and the texts to measure them on.
     files = {"": data_folder(config).tokenizer / TOKENIZER_JSON, **compared_files(config)}
     pieces = {name: load_pieces(file) for name, file in files.items()}
-    with_text = [name for name, source in config.sources.items() if source.has_documents]
-    texts = {name: measured_texts(data_folder(config).documents, name) for name in with_text}
+    documents = data_folder(config).documents
+    texts = {name: measured_texts(documents, name) for name in config.sources_with_text}
     all_texts = {name: [*chain.from_iterable(splits.values())] for name, splits in texts.items()}
     sizes = {name: _size(of_source) for name, of_source in all_texts.items()}
 
