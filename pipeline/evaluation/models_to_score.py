@@ -29,6 +29,7 @@ from pipeline.store.layout import RunFolder, checkpoint_step
 from pipeline.store.pretrained_folders import MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_JSON
 from pipeline.store.recorded_run import recorded_config
 from pipeline.store.records import Manifest
+from pipeline.store.scores_folder import MERGE_PREFIX
 
 LAST = Path("last")
 ALL = Path("all")
@@ -178,7 +179,7 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
     coefficients = merge_coefficients(steps, merge.weights)
     parts = [checkpoint_identity(config, checkpoint) for checkpoint in checkpoints]
     tokens = read_checkpoint_manifest(checkpoints[-1])["state"]["tokens"]
-    name = f"{prefix}merge-{fingerprint(steps)[:8]}-{merge.weights}-{checkpoints[-1].name}"
+    name = f"{prefix}{MERGE_PREFIX}{fingerprint(steps)[:8]}-{merge.weights}-{checkpoints[-1].name}"
     title = f"{run.name}, {merge.weights} merge of {len(steps)} checkpoints to step {steps[-1]}"
 
     def load_merge() -> LoadedModel:

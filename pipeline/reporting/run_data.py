@@ -140,9 +140,7 @@ def read_finished_run(config: RunConfig) -> RunData:
             "`pipeline run` first."
         )
 
-    # Counts have the types of their stages.
-
-    # Their counts, and what lies beside them.
+    # Counts have the types of their stages; scores lie beside them.
     scores = ScoresFolder(run.evaluation)
     return RunData(
         name=run.name,

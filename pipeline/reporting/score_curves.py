@@ -6,17 +6,17 @@ the scores of suites in `suite.json`. Reads and writes nothing.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pipeline.evaluation.clean_scores import own_step
 from pipeline.evaluation.comparing.compared_scores import PREFERRED_METRICS
+from pipeline.evaluation.comparing.paired_tests import mean_of_tasks
 from pipeline.evaluation.suite_scores import SuiteScore
 from pipeline.store.counts import ModelScore
-from pipeline.store.layout import checkpoint_name
+from pipeline.store.scores_folder import MERGE_PREFIX
 
 FAMILIES = ("mmlu", "blimp")
 """Benchmarks of many tasks, `mmlu_anatomy` and so on, whose mean is drawn in place of each."""
-MERGE_PREFIX = "merge-"
-"""Beginning of the names of models that are means of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ScorePoint:
     @property
     def is_checkpoint(self) -> bool:
         """Tell whether the model is a checkpoint of the run itself."""
-        return self.step is not None and self.model == checkpoint_name(self.step)
+        return own_step(self.model, self.step) is not None
 
     @property
     def is_merge(self) -> bool:
@@ -175,24 +175,11 @@ def _mean_curves(family: str, tasks: Sequence[Sequence[ModelScore]]) -> TaskCurv
     for members in by_cell.values():
         if len(members) < len(curves):
             continue
-        first = members[0]
-        errors = [point.standard_error for point in members if point.standard_error is not None]
-        error = None
-        if len(errors) == len(members):
-            error = math.sqrt(sum(value**2 for value in errors)) / len(members)
-        mean = sum(point.score for point in members) / len(members)
+        of_family = mean_of_tasks(
+            [point.score for point in members], [point.standard_error for point in members]
+        )
         points.append(
-            ScorePoint(
-                first.model,
-                first.title,
-                first.step,
-                first.tokens,
-                first.parameters,
-                shots=first.shots,
-                label=first.label,
-                score=mean,
-                standard_error=error,
-            )
+            replace(members[0], score=of_family.mean, standard_error=of_family.standard_error)
         )
     chance = _mean_or_none(curve.chance for curve in curves)
     uniform = _mean_or_none(curve.uniform for curve in curves)

@@ -10,6 +10,8 @@ from pathlib import Path
 FIRST_SEED = 1234
 """lm-eval's own seed of the choice of examples; cells with it have no seed in their names."""
 
+MERGE_PREFIX = "merge-"
+"""Beginning of the names of models that are means of the run's own checkpoints."""
 MERGE_RECORD = "merge.json"
 """Name of the file in a model's folder that names the checkpoints of which it is the mean."""
 
