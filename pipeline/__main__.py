@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -23,62 +24,65 @@ app = typer.Typer(
 )
 
 
-def _add_stage_command(stage: Stage) -> None:
+def _plain_command(stage: Stage) -> Callable[..., None]:
     def command(run_file: RunFile, overrides: Overrides = None) -> None:
         from pipeline.cli import commands
 
         commands.run_one(STAGES, stage, run_file, overrides or [])
 
-    text = f"{stage.help} [dim]{stage.reads} -> {stage.writes}[/dim]"
-    app.command(stage.name, help=text, rich_help_panel="Stages, in order")(
-        WITH_OPTIONS.get(stage.name, command)
-    )
+    return command
 
 
-def evaluate_command(
-    run_file: RunFile,
-    overrides: Overrides = None,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            help="Score each new checkpoint while the run trains elsewhere; ends with the run.",
-        ),
-    ] = False,
-) -> None:
-    """Run the stage `evaluate`, or score a run while it trains."""
-    from pipeline.cli import commands
+def _evaluate_command(stage: Stage) -> Callable[..., None]:
+    def command(
+        run_file: RunFile,
+        overrides: Overrides = None,
+        watch: Annotated[
+            bool,
+            typer.Option(
+                "--watch",
+                help="Score each new checkpoint while the run trains elsewhere; ends with the run.",
+            ),
+        ] = False,
+    ) -> None:
+        from pipeline.cli import commands
 
-    if watch:
-        commands.watch_run(run_file, overrides or [])
-        return
-    (stage,) = [stage for stage in STAGES if stage.name == "evaluate"]
-    commands.run_one(STAGES, stage, run_file, overrides or [])
+        if watch:
+            commands.watch_run(run_file, overrides or [])
+        else:
+            commands.run_one(STAGES, stage, run_file, overrides or [])
 
-
-def export_command(
-    run_file: RunFile,
-    overrides: Overrides = None,
-    steps: Annotated[
-        str | None,
-        typer.Option(help="Write the folders of these checkpoints instead.", metavar="STEP,..."),
-    ] = None,
-) -> None:
-    """Run the stage `export`, or export other checkpoints."""
-    from pipeline.cli import commands
-
-    if steps is not None:
-        commands.export_chosen_steps(run_file, overrides or [], steps)
-        return
-    (stage,) = [stage for stage in STAGES if stage.name == "export"]
-    commands.run_one(STAGES, stage, run_file, overrides or [])
+    return command
 
 
-WITH_OPTIONS = {"evaluate": evaluate_command, "export": export_command}
-"""Stage -> its command, where it has options of its own."""
+def _export_command(stage: Stage) -> Callable[..., None]:
+    def command(
+        run_file: RunFile,
+        overrides: Overrides = None,
+        steps: Annotated[
+            str | None,
+            typer.Option(
+                help="Write the folders of these checkpoints instead.", metavar="STEP,..."
+            ),
+        ] = None,
+    ) -> None:
+        from pipeline.cli import commands
+
+        if steps is not None:
+            commands.export_chosen_steps(run_file, overrides or [], steps)
+        else:
+            commands.run_one(STAGES, stage, run_file, overrides or [])
+
+    return command
+
+
+WITH_OPTIONS = {"evaluate": _evaluate_command, "export": _export_command}
+"""Stage -> what makes its command, where it has options of its own."""
 
 for _stage in STAGES:
-    _add_stage_command(_stage)
+    _text = f"{_stage.help} [dim]{_stage.reads} -> {_stage.writes}[/dim]"
+    _add = app.command(_stage.name, help=_text, rich_help_panel="Stages, in order")
+    _add(WITH_OPTIONS.get(_stage.name, _plain_command)(_stage))
 
 
 @app.command(rich_help_panel="Around them")
