@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
@@ -19,9 +20,11 @@ from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_result
 from pipeline.evaluation.models_to_score import (
+    ALL,
     LAST,
     ModelToScore,
     chosen_models,
+    folder_tokenizer,
     models_to_score,
 )
 from pipeline.evaluation.results import CellResult
@@ -33,6 +36,7 @@ from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore
 from pipeline.store.files import file_record, fingerprint
 from pipeline.store.layout import TASKS, data_folder, run_folder
 from pipeline.store.lease import Lease
+from pipeline.store.pretrained_folders import content_of_model_folder
 from pipeline.store.scores_folder import ScoresFolder
 
 if TYPE_CHECKING:
@@ -125,11 +129,16 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
 def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:
     """Describe the task files and models that are no output of a stage, for the fingerprint.
 
-    None for a model that has been moved away.
+    None for a model that has been moved away. Of a transformers folder only the edges of its
+    weights are read here, since `status` asks, too; the keys of its cells cover all bytes.
     """
     content = describe_task_files(config)
     for choice in config.evaluation.models:
         if choice == LAST:  # what `export` wrote, which is an input of the stage
+            continue
+        if isinstance(choice, Path) and choice != ALL and choice.is_dir():
+            edges = [content_of_model_folder(choice), folder_tokenizer(choice)]
+            content[f"model {choice}"] = fingerprint(edges)
             continue
         try:
             models = chosen_models(config, choice)

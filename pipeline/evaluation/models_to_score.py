@@ -79,18 +79,23 @@ def models_to_score(config: RunConfig) -> list[ModelToScore]:
 
 def folder_identity(folder: Path) -> dict[str, str]:
     """Return what identifies a transformers folder: the content of its files."""
-
-    def content(names: list[str]) -> str:
-        paths = [folder / name for name in names]
-        return fingerprint(
-            {path.name: file_record(path)["checksum"] for path in paths if path.is_file()}
-        )
-
     weights = sorted(path.name for path in folder.glob("*.safetensors"))
     return {
-        "weights": content([*weights, MODEL_CONFIG]),
-        "tokenizer": content([TOKENIZER_JSON, TOKENIZER_CONFIG]),
+        "weights": _content_of(folder, [*weights, MODEL_CONFIG]),
+        "tokenizer": folder_tokenizer(folder),
     }
+
+
+def folder_tokenizer(folder: Path) -> str:
+    """Return a hash of the tokenizer in a transformers folder."""
+    return _content_of(folder, [TOKENIZER_JSON, TOKENIZER_CONFIG])
+
+
+def _content_of(folder: Path, names: list[str]) -> str:
+    paths = [folder / name for name in names]
+    return fingerprint(
+        {path.name: file_record(path)["checksum"] for path in paths if path.is_file()}
+    )
 
 
 def chosen_models(config: RunConfig, choice: ModelChoice) -> list[ModelToScore]:

@@ -21,7 +21,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.cells import read_cell
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate import evaluate, evaluation_inputs
 from pipeline.evaluation.known_tasks import find_tasks
 from pipeline.evaluation.published import publish_tokenizer
 from pipeline.evaluation.results import CellResult
@@ -285,6 +285,22 @@ def test_a_task_of_the_users_own(made: Path, run_file: Path, tmp_path: Path) -> 
         "scores.jsonl",
         "tasks/jsonl_task.py",
     }
+
+
+def test_a_model_from_elsewhere_makes_the_scores_stale_when_it_changes(
+    made: Path, run_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "somebodys"
+    shutil.copytree(made / "run" / "export" / "step_00000010", folder)
+    config = run_config(run_file, made, f"evaluation.models=[{folder}]")
+    before = evaluation_inputs(config)
+    assert evaluation_inputs(config) == before
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b" ")
+        assert evaluation_inputs(config) != before, name
+        (folder / name).write_bytes(content)
+    assert evaluation_inputs(config) == before
 
 
 def test_without_an_export_the_remedy_is_named(made: Path, run_file: Path, tmp_path: Path) -> None:
