@@ -77,7 +77,7 @@ READERS: dict[str, Callable[[RunConfig, Path], object]] = {
     "proof": lambda config, documents: list(iterate_texts(documents, "web", "train")),
     "tokenize": lambda config, documents: tokenize(config),
     "evaluate": lambda config, documents: write_tasks(
-        documents.parent / "tasks", documents, ["web"], Evaluation(tasks=(), heldout_bytes=10_000)
+        documents.parent / "tasks", documents, ["web"], {}, Evaluation(heldout_bytes=10_000)
     ),
     "inspect": lambda config, documents: overview(open_data(config), Question()),
     "inspect --id, trace --document": lambda config, documents: find_documents(

@@ -137,7 +137,7 @@ def _requirement_problems(config: RunConfig) -> list[str]:
     shots: set[int] = set()
     if CLOZE in settings.tasks:
         shots.update(settings.own_shots)
-    if settings.suite is not None:
+    if settings.suite is not None and config.sources_with_text:
         in_suite = [task for task in load_suite(settings.suite).tasks if task.name == CLOZE]
         for task in in_suite:
             asked = settings.shots

@@ -99,7 +99,9 @@ def prepare_questions(config: RunConfig) -> Questions:
             "elsewhere (kind megatron)"
         )
     documents = data_folder(config).documents
-    written = write_tasks(run_folder(config).tasks, documents, with_text, config.evaluation)
+    written = write_tasks(
+        run_folder(config).tasks, documents, with_text, asked_tasks(config), config.evaluation
+    )
 
     # The libraries are imported after the network has been forbidden.
     _forbid_network()
@@ -154,7 +156,7 @@ def refuse_cloze_without_text(config: RunConfig) -> None:
 
     Called before hours of training.
     """
-    if "heldout_cloze" not in asked_tasks(config.evaluation):
+    if "heldout_cloze" not in config.evaluation.tasks:
         return
     if config.sources_with_text:
         return
@@ -185,10 +187,10 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
     settings = config.evaluation
     texts = [f"{BITS_PER_BYTE}{source}" for source in config.sources]
     names = [
-        *(name for name, shots in asked_tasks(settings).items() if shots),
+        *(name for name, shots in asked_tasks(config).items() if shots),
         *(name for name in texts if f"{name}.yaml" in written),
     ]
-    suite = asked_suite(settings)
+    suite = asked_suite(config)
     if suite is not None and suite.missing:
         note(f"evaluate: suite {suite.name} without {', '.join(suite.missing)}, which are not here")
     written_tasks = run_folder(config).tasks
@@ -204,7 +206,7 @@ def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
     from pipeline.evaluation.known_tasks import task_identity
 
     identities = {name: task_identity(task) for name, task in built.single.items()}
-    return asked_cells(built, identities, config.evaluation)
+    return asked_cells(built, identities, asked_tasks(config), config.evaluation)
 
 
 def _contamination(
@@ -240,10 +242,10 @@ def _suite_scores(
     config: RunConfig, folder: ScoresFolder, models: Sequence[ModelToScore]
 ) -> list[str]:
     """Write the scores of the suite and say those of the models; return the name of their file."""
-    suite = asked_suite(config.evaluation)
+    suite = asked_suite(config)
     if suite is None:
         return []
-    scores = write_suite_scores(folder, suite, asked_tasks(config.evaluation))
+    scores = write_suite_scores(folder, suite, asked_tasks(config))
     names = {model.name for model in models}
     for score in scores:
         if score["model"] not in names:

@@ -20,9 +20,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
-from pipeline.config.evaluation_section import QUESTIONS_SUFFIX, Evaluation
+from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.errors import ConfigError, DataError, one_line
-from pipeline.evaluation.asked_tasks import asked_tasks
+from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.task_data.catalogue import CATALOGUE
 from pipeline.evaluation.task_data.stored_tasks import (
     COLLECTION,
@@ -100,13 +100,12 @@ class BuiltTasks:
         asked = [group for group in self.asked if isinstance(group, Group)]
         return [group for one in asked for group in (one, *one.get_all_groups())]
 
-    def shots_of_tasks(self, settings: Evaluation) -> dict[str, tuple[int, ...]]:
-        """Return by task the numbers of solved examples that the run file asks for, ascending.
+    def shots_of_tasks(self, asked: AskedTasks) -> dict[str, tuple[int, ...]]:
+        """Return by task the numbers of solved examples that are asked for, ascending.
 
         Those of the name that it was built for; 0 for a task that lm-eval asks with none, and for
-        one that the run file does not name.
+        one that `asked` does not name.
         """
-        asked = asked_tasks(settings)
         shots = {name: asked.get(self.built_for[name], (0,)) for name in self.single}
         without = [
             name for name, task in self.single.items() if task.get_config("num_fewshot") == 0

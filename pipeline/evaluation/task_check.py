@@ -6,6 +6,7 @@ from lm_eval.api.task import Task
 
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, one_line
+from pipeline.evaluation.asked_tasks import asked_tasks
 from pipeline.evaluation.known_tasks import (
     build_tasks,
     generated_tokens,
@@ -22,7 +23,7 @@ def check_tasks(config: RunConfig) -> dict[str, dict[str, int]]:
     """
     settings = config.evaluation
     built = build_tasks(foreign_tasks(config), settings.task_paths, settings.tasks_dir)
-    shots_of_tasks = built.shots_of_tasks(settings)
+    shots_of_tasks = built.shots_of_tasks(asked_tasks(config))
     problems: list[str] = []
     with silence_libraries():
         for name, task in built.single.items():

@@ -45,7 +45,7 @@ class TaskFacts:
 
 def foreign_tasks(config: RunConfig) -> list[str]:
     """Return the tasks of the run file and its suite that are not built in, and are to be asked."""
-    asked = asked_tasks(config.evaluation)
+    asked = asked_tasks(config)
     return [name for name, shots in asked.items() if shots and name not in BUILT_IN]
 
 
@@ -61,7 +61,7 @@ def check_named_tasks(config: RunConfig) -> None:
         if not folder.is_dir()
     ]
     problems += _missing_questions(config)
-    names = asked_tasks(config.evaluation)
+    names = asked_tasks(config)
     problems += [
         f"evaluation.tasks: {name}: no such file; give a JSONL file of questions"
         for name in names
@@ -102,7 +102,7 @@ def check_built_tasks(config: RunConfig) -> None:
 def _missing_questions(config: RunConfig) -> list[str]:
     """Return a message where questions of public tasks are not here: which, and how to get them."""
     settings = config.evaluation
-    suite = asked_suite(settings)
+    suite = asked_suite(config)
     if suite is not None and not suite.tasks:
         name, reason = next(iter(suite.missing.items()))
         return [
@@ -182,7 +182,7 @@ def _what_decides(config: RunConfig) -> dict[str, Json]:
     return {
         "version": VERSION,
         "tasks": foreign_tasks(config),
-        "shots": {name: list(shots) for name, shots in asked_tasks(settings).items()},
+        "shots": {name: list(shots) for name, shots in asked_tasks(config).items()},
         "tasks_dir": str(settings.tasks_dir),
         "files": describe_task_files(config),
         "environment": {name: os.environ.get(name) for name in DATA_VARIABLES},

@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import iterate_texts
-from pipeline.evaluation.asked_tasks import asked_tasks
+from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.built_in.arithmetic import arithmetic_questions
 from pipeline.evaluation.built_in.cloze import heldout_cloze
 from pipeline.evaluation.built_in.patterns import PATTERN_KINDS, pattern_questions
@@ -40,12 +40,16 @@ _LOADER = Path(__file__).with_name("jsonl_task.py")
 
 
 def write_tasks(
-    folder: Path, documents_dir: Path, sources: Sequence[str], settings: Evaluation
+    folder: Path,
+    documents_dir: Path,
+    sources: Sequence[str],
+    asked: AskedTasks,
+    settings: Evaluation,
 ) -> list[str]:
-    """Write the tasks that the run file asks for; return the names of the files.
+    """Write the tasks that are made here; return the names of the files.
 
-    These are the built-in ones of `evaluation.tasks` and of `evaluation.suite`, and one for the bits
-    per byte of each source with held-out text. The same documents and settings give the same bytes.
+    These are the built-in ones of `asked`, and one for the bits per byte of each source with
+    held-out text. The same documents and settings give the same bytes.
     Raises DataError where there is too little held-out text for a few-shot task.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
@@ -53,8 +57,7 @@ def write_tasks(
 
     # Few-shot tasks. For each question lm-eval draws k examples; from a pool of 4(k + 1) the draws
     # differ.
-    asked = {name: shots for name, shots in asked_tasks(settings).items() if name in BUILT_IN}
-    most_shots = max((k for shots in asked.values() for k in shots), default=0)
+    most_shots = max((k for name in BUILT_IN for k in asked.get(name, ())), default=0)
     examples = 4 * (most_shots + 1)
     if "heldout_cloze" in asked:
         data = heldout_cloze(documents_dir, sources, items, examples, SEED)

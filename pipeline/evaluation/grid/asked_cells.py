@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.config.evaluation_section import Evaluation
+from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, BUILT_IN
 from pipeline.evaluation.known_tasks import BuiltTasks
 from pipeline.evaluation.models_to_score import ModelToScore
@@ -52,7 +53,7 @@ class AskedCell:
 
 
 def asked_cells(
-    built: BuiltTasks, identities: Mapping[str, str], settings: Evaluation
+    built: BuiltTasks, identities: Mapping[str, str], asked: AskedTasks, settings: Evaluation
 ) -> list[AskedCell]:
     """Return the cells of all tasks for any one model, task by task.
 
@@ -60,7 +61,7 @@ def asked_cells(
     as were asked for: they have no limit.
     """
     cells: list[AskedCell] = []
-    for name, shots in built.shots_of_tasks(settings).items():
+    for name, shots in built.shots_of_tasks(asked).items():
         limit = settings.limit
         if name in BUILT_IN or name.startswith(BITS_PER_BYTE):
             limit = None

@@ -10,14 +10,16 @@ from pipeline.config.evaluation_section import Evaluation
 from pipeline.corpus.documents import Document, ShardWriter
 from pipeline.evaluation.built_in.built_in_tasks import write_tasks
 
+BUILT_IN = {"heldout_cloze": (0, 1), "patterns": (0,), "arithmetic": (0, 5)}
+
 
 def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:
     write_heldout(tmp_path / "documents", {"web": 40})
     settings = Evaluation(limit=20, heldout_bytes=1000)
-    names = write_tasks(tmp_path / "a", tmp_path / "documents", ["web"], settings)
+    names = write_tasks(tmp_path / "a", tmp_path / "documents", ["web"], BUILT_IN, settings)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old.yaml").write_text("task: old")
-    assert write_tasks(tmp_path / "b", tmp_path / "documents", ["web"], settings) == names
+    assert write_tasks(tmp_path / "b", tmp_path / "documents", ["web"], BUILT_IN, settings) == names
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == names
     assert all(
         (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -27,7 +29,7 @@ def test_same_documents_same_bytes_and_stale_files_go(tmp_path: Path) -> None:
 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
     names = write_tasks(
-        tmp_path, tmp_path, ["web"], Evaluation(tasks=("arithmetic",), heldout_bytes=0, limit=3)
+        tmp_path, tmp_path, ["web"], {"arithmetic": (0,)}, Evaluation(heldout_bytes=0, limit=3)
     )
     assert names == [
         "arithmetic.examples.jsonl",
@@ -39,7 +41,7 @@ def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
 
 
 def test_pattern_questions_are_shared_out_over_the_kinds(tmp_path: Path) -> None:
-    write_tasks(tmp_path, tmp_path, [], Evaluation(tasks=("patterns",), heldout_bytes=0, limit=10))
+    write_tasks(tmp_path, tmp_path, [], {"patterns": (0,)}, Evaluation(heldout_bytes=0, limit=10))
     assert [
         len(p.read_text().splitlines())
         for p in sorted(tmp_path.glob("pattern_*[a-z].jsonl"))
@@ -64,7 +66,8 @@ def test_bits_per_byte_text_is_cut_between_characters(tmp_path: Path) -> None:
         tmp_path / "tasks",
         tmp_path / "documents",
         ["web"],
-        Evaluation(tasks=(), heldout_bytes=12 + 7),
+        {},
+        Evaluation(heldout_bytes=12 + 7),
     )
     lines = (tmp_path / "tasks" / "heldout_bpb_web.jsonl").read_text().split("\n")
     assert [json.loads(line)["text"] for line in lines if line] == ["first\u2028line", "äöü"]
@@ -74,7 +77,7 @@ def test_a_source_without_held_out_documents_is_said_and_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     list_documents(tmp_path / "documents", [])
-    assert write_tasks(tmp_path, tmp_path / "documents", ["web"], Evaluation(tasks=())) == [
+    assert write_tasks(tmp_path, tmp_path / "documents", ["web"], {}, Evaluation()) == [
         "jsonl_task.py"
     ]
     assert "warning: source web: has no held-out document" in capsys.readouterr().err
