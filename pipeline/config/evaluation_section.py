@@ -117,6 +117,9 @@ class Evaluation(Section):
     """`sharing`: read each context once for all of its answers; equal to `harness` but for rounding.
     `harness`: as lm-eval's own transformers model does, to the last digit, several times slower. An
     architecture that cannot share is scored by the harness, and the scores say so."""
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Processes that score. `auto`: one for each GPU that is visible; without GPUs, this process.
+    Without GPUs each has one core. In an srun step with `executor.kind` slurm, the step's tasks."""
     batch_sequences: int = Field(default=16, ge=1)
     """Sequences that the harness scores in one pass. Recorded with the scores, because it can change
     them by rounding."""

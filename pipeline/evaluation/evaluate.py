@@ -8,7 +8,6 @@ more task costs only itself. No cell is deleted because something else is asked 
 """
 
 import importlib.metadata
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_result
+from pipeline.evaluation.grid.offline import forbid_network
+from pipeline.evaluation.grid.scoring_workers import TaskNames, score_on_workers, scoring_executor
 from pipeline.evaluation.models_to_score import (
     ALL,
     LAST,
@@ -79,6 +80,8 @@ class Questions:
 
     files: Sequence[str]
     """Files of the built-in tasks."""
+    source: TaskNames
+    """What the tasks were built from."""
     built: "BuiltTasks"
     cells: Sequence["AskedCell"]
     warned: set[tuple[str, int]]
@@ -104,9 +107,9 @@ def prepare_questions(config: RunConfig) -> Questions:
     )
 
     # The libraries are imported after the network has been forbidden.
-    _forbid_network()
-    built = _build_tasks(config, written)
-    return Questions(written, built, _asked_cells(config, built), set())
+    forbid_network()
+    source, built = _build_tasks(config, written)
+    return Questions(written, source, built, _asked_cells(config, built), set())
 
 
 def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Questions) -> None:
@@ -118,7 +121,20 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
     from pipeline.evaluation.score_table import write_score_table
 
     folder = ScoresFolder(run_folder(config).evaluation)
+    executor = scoring_executor(config)
     try:
+        if executor.workers != 1:
+            models = list(models)
+            made = score_on_workers(
+                models,
+                questions.cells,
+                questions.built.single,
+                questions.source,
+                folder,
+                config.evaluation,
+                executor,
+            )
+            _warn_of_cut_sequences(made, questions.warned)
         for model in models:
             made = make_missing_cells(
                 model, questions.cells, questions.built.single, folder, config.evaluation
@@ -170,14 +186,7 @@ def refuse_cloze_without_text(config: RunConfig) -> None:
     )
 
 
-def _forbid_network() -> None:
-    """Keep the libraries from asking the network; called before they are imported."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
+def _build_tasks(config: RunConfig, written: Sequence[str]) -> tuple[TaskNames, "BuiltTasks"]:
     """Build the tasks of the run file, and those of bits per byte whose files were written.
 
     Says which files of code the user's task files run.
@@ -194,11 +203,12 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> "BuiltTasks":
     if suite is not None and suite.missing:
         note(f"evaluate: suite {suite.name} without {', '.join(suite.missing)}, which are not here")
     written_tasks = run_folder(config).tasks
-    folders = [written_tasks, *settings.task_paths]
-    built = build_tasks(names, folders, settings.tasks_dir)
+    folders = (written_tasks, *settings.task_paths)
+    source = TaskNames(tuple(names), folders, settings.tasks_dir)
+    built = build_tasks(source.names, source.folders, source.tasks_dir)
     for path in own_code(built, [written_tasks.resolve(), written_tasks]):
         note(f"evaluate: a task of evaluation.task_paths runs the code in {path}")
-    return built
+    return source, built
 
 
 def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:

@@ -4,8 +4,9 @@ Reads the manifests of checkpoints and of the export, and the files of transform
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,6 +55,7 @@ class ModelToScore:
     identity: Mapping[str, str]
     """`weights` and `tokenizer`: hashes of all that decides the scores."""
     load: Callable[[], LoadedModel]
+    """Loads the model; can be sent to another process, as all of this can."""
 
 
 def models_to_score(config: RunConfig) -> list[ModelToScore]:
@@ -136,7 +138,7 @@ def exported_model(config: RunConfig) -> ModelToScore:
         checkpoint_step(folder),
         counts.get("tokens"),
         identity,
-        lambda: load_folder_model(folder),
+        partial(load_folder_model, folder),
     )
 
 
@@ -167,7 +169,7 @@ def _of_checkpoint(config: RunConfig, checkpoint: Path, prefix: str | None) -> M
         state["step"],
         state["tokens"],
         checkpoint_identity(config, checkpoint),
-        lambda: load_checkpoint_model(config, checkpoint),
+        partial(load_checkpoint_model, config, checkpoint),
     )
 
 
@@ -186,16 +188,24 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
     tokens = read_checkpoint_manifest(checkpoints[-1])["state"]["tokens"]
     name = f"{prefix}{MERGE_PREFIX}{fingerprint(steps)[:8]}-{merge.weights}-{checkpoints[-1].name}"
     title = f"{run.name}, {merge.weights} merge of {len(steps)} checkpoints to step {steps[-1]}"
-
-    def load_merge() -> LoadedModel:
-        model = model_of_weights(config, merged_weights(checkpoints, coefficients))
-        return LoadedModel(model, published_tokenizer(config, model), name, steps[-1], tokens)
-
     identity = {
         "weights": fingerprint([[part["weights"] for part in parts], coefficients]),
         "tokenizer": parts[-1]["tokenizer"],
     }
-    return ModelToScore(name, title, steps[-1], tokens, identity, load_merge)
+    load = partial(_load_merge, config, checkpoints, coefficients, name, tokens)
+    return ModelToScore(name, title, steps[-1], tokens, identity, load)
+
+
+def _load_merge(
+    config: RunConfig,
+    checkpoints: Sequence[Path],
+    coefficients: Sequence[float],
+    name: str,
+    tokens: int,
+) -> LoadedModel:
+    model = model_of_weights(config, merged_weights(checkpoints, coefficients))
+    tokenizer = published_tokenizer(config, model)
+    return LoadedModel(model, tokenizer, name, checkpoint_step(checkpoints[-1]), tokens)
 
 
 def _from_elsewhere(location: Path) -> ModelToScore:
@@ -217,7 +227,7 @@ def _from_elsewhere(location: Path) -> ModelToScore:
     identity = folder_identity(location)
     name = _place_name(location, location.name)
     return ModelToScore(
-        name, str(location), None, None, identity, lambda: load_folder_model(location)
+        name, str(location), None, None, identity, partial(load_folder_model, location)
     )
 
 

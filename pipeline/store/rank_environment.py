@@ -36,6 +36,11 @@ def adopt_slurm_environment() -> None:
         os.environ[WORLD_SIZE] = os.environ["SLURM_NTASKS"]
 
 
+def number_on_node() -> int:
+    """Return the number of this task of an srun step among those of its node."""
+    return int(os.environ["SLURM_LOCALID"])
+
+
 def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without the variables of a rank, for a launcher, which is none."""
     names = (WORLD_RANK, WORLD_SIZE, LOCAL_RANK)

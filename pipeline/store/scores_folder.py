@@ -18,7 +18,7 @@ MERGE_RECORD = "merge.json"
 
 @dataclass(frozen=True)
 class CellPlace:
-    """The two files of a cell: one model, one task, one number of shots."""
+    """The files of a cell: one model, one task, one number of shots."""
 
     rows: Path
     """Parquet file, a row for each question."""
@@ -27,6 +27,15 @@ class CellPlace:
     def result(self) -> Path:
         """JSON file with lm-eval's result and its provenance, written last."""
         return self.rows.with_suffix(".json")
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the parts of the cell that workers have scored, until the cell is complete."""
+        return self.rows.with_suffix(".parts")
+
+    def part(self, number: int, count: int) -> Path:
+        """Return the JSON file of a part."""
+        return self.parts / f"{number}-of-{count}.json"
 
 
 @dataclass(frozen=True, order=True)

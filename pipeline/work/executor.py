@@ -57,7 +57,7 @@ class Task:
     fingerprint: str
     """Hash of everything that changes the outputs."""
     size: float = 1.0
-    """Bytes of input."""
+    """Size of the input, in bytes if nothing else is said."""
 
     def record_path(self, records: Path) -> Path:
         """Return the JSON file of the task's record in the folder of records."""
@@ -82,10 +82,16 @@ class TaskRecord(TypedDict):
 
 
 def run_tasks(
-    tasks: Sequence[Task], folder: Path, executor: Executor, label: str
+    tasks: Sequence[Task],
+    folder: Path,
+    executor: Executor,
+    label: str,
+    unit: str = "bytes of input",
+    largest_first: bool = True,
 ) -> dict[str, Any]:
     """Run the tasks that are not done yet; return name -> result, whose type the caller declares.
 
+    `unit`: of the tasks' sizes, for people. They begin in their order if not the largest first.
     A task that raises UserError does not stop the others; when all are done, TasksFailed is raised
     with all messages. A full disk (OutOfSpace), lost workers (WorkerLost) and any other exception
     stop the run.
@@ -107,11 +113,12 @@ def run_tasks(
     for stale in set(records.glob("*.json")) - {task.record_path(records) for task in tasks}:
         stale.unlink()
 
-    # Large tasks first: the last ones to finish should be small.
-    waiting.sort(key=lambda task: -task.size)
+    # The last ones to finish should be small.
+    if largest_first:
+        waiting.sort(key=lambda task: -task.size)
     problems: set[str] = set()
     with (
-        progress_board(label, _sizes(tasks), _sizes(waiting)) as board,
+        progress_board(label, _sizes(tasks), _sizes(waiting), unit) as board,
         _finished_tasks(waiting, records, executor, board) as finished,
     ):
         for task, result in finished:

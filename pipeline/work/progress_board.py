@@ -83,13 +83,13 @@ class ProgressBoard:
 
 @contextmanager
 def progress_board(
-    label: str, sizes: Mapping[str, float], waiting: Mapping[str, float]
+    label: str, sizes: Mapping[str, float], waiting: Mapping[str, float], unit: str
 ) -> Generator[ProgressBoard]:
     """Show the progress of all tasks in `sizes`, of which those that are not waiting are done.
 
-    Both are name -> bytes of input.
+    Both are name -> size in `unit`.
     """
     total = sum(sizes.values())
     done_bytes = total - sum(waiting.values())
-    with progress(label, total, "bytes of input") as update:
+    with progress(label, total, unit) as update:
         yield ProgressBoard(waiting, done_bytes, update, len(sizes))

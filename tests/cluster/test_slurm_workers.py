@@ -12,9 +12,11 @@ import psutil
 import pytest
 from helpers import digests, run_stages
 from one_host_slurm import job_state, one_host_slurm, wait_for
+from training_data import write_run
 
 from pipeline.config.run_file import load
 from pipeline.store.files import read_json
+from pipeline.store.scores_folder import ScoresFolder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ranks]
 
@@ -89,6 +91,55 @@ def test_jobs_are_sent_and_ended(
     assert read_json(data / "tokens" / "manifest.json")["counts"]["encoders"] == {
         "gigatoken": len(list((data / "documents").glob("*/*.parquet")))
     }
+
+
+def test_the_tasks_of_a_step_score_what_one_process_scores(
+    slurm: dict[str, str], tokenized: Path, tmp_path: Path
+) -> None:
+    run_file = write_run(tokenized, tmp_path)
+    steps = ["train.train_tokens=1536", "schedule.warmup_tokens=0", "checkpoint.save_every_steps=3"]
+    asked = [
+        *steps,
+        "evaluation.limit=40",
+        "evaluation.models=[all]",
+        "evaluation.tasks=[arithmetic, patterns]",
+    ]
+    for stage in ("train", "export", "evaluate"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "pipeline", stage, run_file, *asked],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert ended.returncode == 0, ended.stderr
+    folder = ScoresFolder(load(run_file).paths.run_dir / "evaluation")
+    places = folder.stored_cells()
+    expected = [place.rows.read_bytes() for place in places]
+    table = folder.table.read_bytes()
+    assert len(places) > 10
+    for place in places[1:]:
+        place.result.unlink()
+        place.rows.unlink()
+
+    output = tmp_path / "slurm.out"
+    script = str(SBATCH.with_name("evaluate.sbatch"))
+    options = ["--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1"]
+    submitted = subprocess.run(
+        ["sbatch", "--parsable", *options, f"--output={output}", script, str(run_file), *asked],
+        capture_output=True,
+        text=True,
+        env=slurm,
+        cwd=tmp_path,
+    )
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.strip()
+    wait_for(lambda: job_state(slurm, job) not in ("PENDING", "RUNNING"), 600, output)
+    printed = output.read_text()
+    assert job_state(slurm, job) == "COMPLETED", printed
+    assert "Traceback" not in printed and "Error" not in printed, printed
+    assert folder.stored_cells() == places
+    assert [place.rows.read_bytes() for place in places] == expected
+    assert folder.table.read_bytes() == table
 
 
 def jobs(slurm: dict[str, str]) -> str:

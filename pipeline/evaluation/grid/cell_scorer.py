@@ -12,13 +12,14 @@ from lm_eval.api.task import Task
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.evaluation.cells import Cell, holds_cell, write_cell
 from pipeline.evaluation.grid.asked_cells import AskedCell
+from pipeline.evaluation.grid.cell_parts import merged_parts, remove_parts
 from pipeline.evaluation.grid.harness import HarnessModel, kind_of, score_task
 from pipeline.evaluation.item_scores import chance, uniform_scores
 from pipeline.evaluation.models_to_score import ModelToScore
 from pipeline.evaluation.results import CellResult, Provenance
 from pipeline.logs import counted_noun, human_seconds, note
 from pipeline.store.artifacts import environment
-from pipeline.store.scores_folder import ScoresFolder
+from pipeline.store.scores_folder import CellPlace, ScoresFolder
 
 
 def make_missing_cells(
@@ -48,14 +49,28 @@ def make_missing_cells(
         harness.label = (
             f"evaluate: {model.name}, {cell.task}, k = {cell.shots} ({number} of {len(missing)})"
         )
-        made = _score_cell(harness, model, cell, tasks[cell.task])
-        write_cell(cell.place(folder, model), made)
-        results.append(made.result)
+        results.append(make_cell(harness, model, cell, tasks[cell.task], cell.place(folder, model)))
     note(
         f"evaluate: {model.title}: {counted_noun(len(missing), 'cell')} in "
         f"{human_seconds(time.monotonic() - started)}"
     )
     return results
+
+
+def make_cell(
+    harness: HarnessModel, model: ModelToScore, asked: AskedCell, task: Task, place: CellPlace
+) -> CellResult:
+    """Score a cell, or take the likelihoods of its parts if all are there, and write it."""
+    stored = merged_parts(place, asked.key(model))
+    if stored is not None:
+        harness.replayed = iter(stored)
+    try:
+        made = _score_cell(harness, model, asked, task)
+    finally:
+        harness.replayed = None
+    write_cell(place, made)
+    remove_parts(place)
+    return made.result
 
 
 def _score_cell(harness: HarnessModel, model: ModelToScore, asked: AskedCell, task: Task) -> Cell:

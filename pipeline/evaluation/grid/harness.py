@@ -4,8 +4,8 @@ Imports torch and lm-eval, so it is imported only to make scores.
 """
 
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 import lm_eval
@@ -22,6 +22,7 @@ from pipeline.evaluation.models import LoadedModel
 from pipeline.evaluation.results import HarnessResult, TaskKind
 from pipeline.evaluation.scorer.model_fit import UnfitModel
 from pipeline.evaluation.scorer.sharing_scorer import Likelihood, SharingScorer
+from pipeline.evaluation.scorer.slices import WHOLE
 from pipeline.evaluation.task_data.compiled_templates import templates_compiled_once
 from pipeline.evaluation.task_data.items import right_answers
 from pipeline.logs import progress
@@ -29,9 +30,15 @@ from pipeline.store.records import Json
 
 TokenRequest: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
 """Context and answer as text, ids of the context, ids of the answer."""
+UNSCORED: Likelihood = (0.0, False)
+"""What stands for the likelihood of a request of another part of a cell."""
 BOOTSTRAP_ITERATIONS = 1000
 """Standard errors of means need no bootstrap, but lm-eval leaves them out at 0."""
 
+Progress: TypeAlias = Callable[
+    [str, float, str], AbstractContextManager[Callable[[float, str], None]]
+]
+"""`(label, total, unit)`: a context that yields `update(completed, detail)`."""
 
 # lm-eval's decorators hide the real signatures from a type checker.
 _TransformersModel: Any = HFLM
@@ -71,6 +78,14 @@ class HarnessModel(_TransformersModel):
             except UnfitModel as error:
                 self.scorer = f"harness ({error})"
 
+        # Which part of a cell is scored.
+        self.part = WHOLE
+        """The part that the next calls score; the other requests' likelihoods are 0."""
+        self.calls: list[dict[int, Likelihood]] = []
+        """Likelihoods of the part by request, of each call since `score_task` began."""
+        self.replayed: Iterator[list[Likelihood]] | None = None
+        """Instead of scoring: the likelihoods that the next calls return."""
+
         # What messages and the progress bar need.
         self.label = ""
         """Text beside the progress bar."""
@@ -80,6 +95,8 @@ class HarnessModel(_TransformersModel):
         """Sequences that the last task's questions needed."""
         self.cut_requests = 0
         """Those of them that were too long for the model and lost their beginning."""
+        self.progress: Progress = progress
+        """Shows the progress of a call."""
         self._completed = 0
         self._update: Callable[[float, str], None] = lambda completed, detail: None
 
@@ -142,11 +159,23 @@ class HarnessModel(_TransformersModel):
                 "other tasks (evaluation.tasks)."
             )
         self.encoded = [(len(context), len(answer)) for _, context, answer in requests]
-        if self._sharing is None:
-            return super()._loglikelihood_tokens(requests, True, override_bs)
-        return self._sharing.log_likelihoods(
-            [(context, answer) for _, context, answer in requests], self._update
-        )
+        if self.replayed is not None:
+            return next(self.replayed)
+        scored = self._score_part(requests, override_bs)
+        self.calls.append(scored)
+        return [scored.get(index, UNSCORED) for index in range(len(requests))]
+
+    def _score_part(
+        self, requests: list[TokenRequest], override_bs: int | None
+    ) -> dict[int, Likelihood]:
+        """Return the likelihoods of the requests of `part` by their indices."""
+        if self._sharing is not None:
+            answers = [(context, answer) for _, context, answer in requests]
+            return self._sharing.likelihoods_of_part(answers, self.part, self._update)
+        # The harness sorts all requests together, so that none may be scored without the others.
+        if self.part.number:
+            return {}
+        return dict(enumerate(super()._loglikelihood_tokens(requests, True, override_bs)))
 
     def _model_call(
         self,
@@ -170,7 +199,7 @@ class HarnessModel(_TransformersModel):
     @contextmanager
     def _progress(self, total: int, unit: str) -> Generator[None]:
         self._completed = 0
-        with progress(self.label, total, unit) as self._update:
+        with self.progress(self.label, total, unit) as self._update:
             yield
 
 
@@ -183,6 +212,7 @@ def score_task(
     the first ones; None for all. Randomness that a task's own code uses begins as it does in
     `lm_eval run`.
     """
+    model.calls = []
     random.seed(0)
     np.random.seed(1234)
     torch.manual_seed(1234)

@@ -14,7 +14,7 @@ from transformers import Cache, PreTrainedModel
 from pipeline.evaluation.scorer.model_fit import refuse_by_config, refuse_by_probe
 from pipeline.evaluation.scorer.passes import NO_PREFIX, ModelPass, plan_passes
 from pipeline.evaluation.scorer.shared_prefix import read_prefixes
-from pipeline.evaluation.scorer.slices import AnswerRequest, slices, sorted_sequences
+from pipeline.evaluation.scorer.slices import WHOLE, AnswerRequest, Part, slices, sorted_sequences
 from pipeline.evaluation.scorer.token_trees import Integers, ScoredSequence
 from pipeline.evaluation.scorer.vocabulary_head import VocabularyHead
 
@@ -66,18 +66,30 @@ class SharingScorer:
     ) -> list[Likelihood]:
         """Return the likelihood of each request's answer.
 
-        Each slice of the requests (see `slices`) gives the same bits alone as among all, on one
-        kind of processor with one number of threads. `update` is told how many requests are
-        completed.
+        `update` is told how many requests are completed.
         """
-        likelihoods: list[Likelihood] = [(0.0, False)] * len(requests)
-        completed = 0
-        for indices in slices(requests, self._max_length):
+        likelihoods = self.likelihoods_of_part(requests, WHOLE, update)
+        return [likelihoods[index] for index in range(len(requests))]
+
+    def likelihoods_of_part(
+        self,
+        requests: Sequence[AnswerRequest],
+        part: Part,
+        update: Callable[[float, str], None] = lambda completed, detail: None,
+    ) -> dict[int, Likelihood]:
+        """Return the likelihoods of a part of the requests, by their indices.
+
+        Each slice of the requests (see `slices`) gives the same bits alone as among all, on one
+        kind of processor with one number of threads. `update` is told how many of all requests
+        would be completed if the other parts were as far.
+        """
+        chosen = slices(requests, self._max_length)[part.number :: part.count]
+        size = sum(map(len, chosen))
+        likelihoods: dict[int, Likelihood] = {}
+        for indices in chosen:
             of_slice = self._score_slice([requests[index] for index in indices])
-            for index, likelihood in zip(indices, of_slice, strict=True):
-                likelihoods[index] = likelihood
-            completed += len(indices)
-            update(completed, "")
+            likelihoods.update(zip(indices, of_slice, strict=True))
+            update(len(likelihoods) / size * len(requests), "")
         return likelihoods
 
     def _score_slice(self, requests: Sequence[AnswerRequest]) -> list[Likelihood]:

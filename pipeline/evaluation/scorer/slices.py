@@ -5,6 +5,7 @@ log-likelihood depend on the sequences that are computed with it, and these are 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +18,17 @@ AnswerRequest: TypeAlias = tuple[Sequence[int], Sequence[int]]
 TOKENS_PER_SLICE = 32_768
 """Different tokens after which a slice ends with its context: about a second of a small model on
 one core, and enough to sort rows by length and to compute the slice's fixed examples only once."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Every `count`th slice of a cell, from slice `number` on."""
+
+    number: int
+    count: int
+
+
+WHOLE = Part(0, 1)
 
 
 def slices(requests: Sequence[AnswerRequest], max_length: int) -> list[list[int]]:
