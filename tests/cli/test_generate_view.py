@@ -14,7 +14,7 @@ from pipeline.cli.generate_view import show_generation
 from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation.generation import Sampling
 
-ENDLESS = Sampling(temperature=0, most_tokens=100_000)
+ENDLESS = Sampling(temperature=0, most_tokens=2_000)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,11 @@ def test_what_a_model_writes_cannot_control_the_terminal(
 
 
 class PressingCtrlC(io.StringIO):
-    """Standard output; Ctrl-C is pressed when the model has begun to write."""
+    """Standard output; Ctrl-C is pressed when the model has begun to write.
+
+    It does what Python does by default also where a shell has started the tests in the background,
+    deaf to Ctrl-C.
+    """
 
     has_pressed = False
 
@@ -83,7 +87,11 @@ class PressingCtrlC(io.StringIO):
         count = super().write(text)
         if not self.has_pressed and len(self.getvalue()) > 40:
             self.has_pressed = True
-            signal.raise_signal(signal.SIGINT)
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.signal(signal.SIGINT, before)
         return count
 
 

@@ -1,0 +1,170 @@
+"""The command `lm_eval run` and this package score the same: every metric to its last digit.
+
+Questions: PIPELINE_TEST_TASKS, a folder that `pipeline tasks fetch` wrote, with the file of
+lambada_openai. Models: a random one that reads bytes, and that of PIPELINE_TEST_MODEL, for example
+what `smollm2.py` makes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pipeline.config.run_file import load
+from pipeline.evaluation.cells import Cell, read_cell
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.known_tasks import build_tasks
+from pipeline.evaluation.task_data.catalogue import CATALOGUE
+from pipeline.evaluation.task_data.split_choice import KEYS
+from pipeline.evaluation.task_data.stored_tasks import COLLECTION
+from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder
+from pipeline.store.tasks_folder import TasksFolder
+
+WHOLE = ("copa", "openbookqa", "piqa", "arc_easy", "winogrande", "sciq", "boolq")
+WHOLE += ("lambada_openai", "mmlu_anatomy")
+REAL = ("hellaswag", "piqa", "arc_easy", "sciq")
+CASES = [
+    pytest.param("random", WHOLE, 0, None, id="random-k0"),
+    pytest.param("random", WHOLE, 5, None, id="random-k5"),
+    pytest.param("random", ("hellaswag",), 0, 400, id="random-hellaswag-k0"),
+    pytest.param("random", ("hellaswag",), 5, 400, id="random-hellaswag-k5"),
+    pytest.param("real", REAL, 0, 200, id="real-k0"),
+]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.ranks,
+    pytest.mark.skipif(
+        "PIPELINE_TEST_TASKS" not in os.environ,
+        reason="real questions were not asked: PIPELINE_TEST_TASKS, a fetched folder, is not set",
+    ),
+]
+TOLERANCE = 1e-4
+"""Nats between the scorer that shares contexts and lm-eval's own model."""
+
+
+@pytest.mark.parametrize(("model", "names", "shots", "limit"), CASES)
+def test_every_metric_is_that_of_lm_eval_run(
+    run_file: Path, tmp_path: Path, model: str, names: Sequence[str], shots: int, limit: int | None
+) -> None:
+    folder = model_folder(model, tmp_path)
+    theirs = scores_of_lm_eval_run(folder, names, shots, limit, tmp_path)
+    reference = scored_cells(run_file, folder, names, shots, limit, "harness")
+    sharing = scored_cells(run_file, folder, names, shots, limit, "sharing")
+    for name in names:
+        expected = metrics_of(theirs[f"reference_{name}"])
+        assert expected
+        assert metrics_of(reference[name].result["results"][name]) == expected, name
+        assert metrics_of(sharing[name].result["results"][name]) == expected, name
+        differences = [
+            abs(ours["log_likelihood"] - other["log_likelihood"])
+            for item, same in zip(sharing[name].items, reference[name].items, strict=True)
+            for ours, other in zip(item["answers"], same["answers"], strict=True)
+        ]
+        print(f"{name}, k = {shots}: {len(differences):,} answers, {max(differences):.1e} nats")
+        assert max(differences) < TOLERANCE
+        if model == "real":
+            stands_above_uniform(name, reference[name])
+
+
+def stands_above_uniform(name: str, cell: Cell) -> None:
+    """Check that a trained model is more than three standard errors above uniform probabilities."""
+    scores = cell.result["results"][name]
+    metric = "acc_norm" if name == "hellaswag" else "acc"
+    value, error = scores[f"{metric},none"], scores[f"{metric}_stderr,none"]
+    assert isinstance(value, float)
+    assert isinstance(error, float)
+    uniform = cell.result["uniform"][metric]
+    print(f"{name}: {metric} {value:.3f} +- {error:.3f}, uniform {uniform:.3f}")
+    assert value > uniform + 3 * error
+
+
+def metrics_of(scores: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in scores.items() if isinstance(value, float)}
+
+
+def scored_cells(
+    run_file: Path, model: Path, names: Sequence[str], shots: int, limit: int | None, scorer: str
+) -> dict[str, Cell]:
+    """Return the cells that the stage `evaluate` writes."""
+    run_dir = run_file.parent / scorer
+    settings = {
+        "models": [str(model)],
+        "tasks": list(names),
+        "shots": [shots],
+        "limit": limit,
+        "scorer": scorer,
+        "tasks_dir": os.environ["PIPELINE_TEST_TASKS"],
+        "heldout_bytes": 0,
+        "contamination": False,
+    }
+    overrides = [f"evaluation={json.dumps(settings)}", f"paths.run_dir={run_dir}"]
+    config = load(run_file, overrides)
+    (place,) = evaluate(config).counts["models"]
+    cells = ScoresFolder(run_dir / "evaluation")
+    return {name: read_cell(cells.cell(place, name, shots, FIRST_SEED)) for name in names}
+
+
+def scores_of_lm_eval_run(
+    model: Path, names: Sequence[str], shots: int, limit: int | None, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Return what the command scores, by task, with lm-eval's definitions on the same files."""
+    definitions = folder / "definitions"
+    definitions.mkdir()
+    tasks = TasksFolder(Path(os.environ["PIPELINE_TEST_TASKS"]))
+    built = build_tasks(names, [], tasks.path).single
+    for name in names:
+        files = {split: str(path) for split, path in tasks.splits(name).items()}
+        definition = {
+            "include": str(COLLECTION / str(CATALOGUE[name].definition)),
+            "task": f"reference_{name}",
+            "dataset_path": "parquet",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": files},
+            **{key: built[name].config[key] for key in KEYS},
+        }
+        (definitions / f"{name}.yaml").write_text(yaml.safe_dump(definition))
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf"]
+    command += ["--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"]
+    command += ["--tasks", ",".join(f"reference_{name}" for name in names)]
+    command += ["--num_fewshot", str(shots), "--batch_size", "16"]
+    command += ["--include_path", str(definitions), "--output_path", str(folder / "output")]
+    if limit is not None:
+        command += ["--limit", str(limit)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    (file,) = (folder / "output").rglob("results_*.json")
+    return json.loads(file.read_text())["results"]
+
+
+def model_folder(model: str, folder: Path) -> Path:
+    """Return the folder of a model: that of PIPELINE_TEST_MODEL, or a random one."""
+    if model == "real":
+        if "PIPELINE_TEST_MODEL" not in os.environ:
+            pytest.skip("no real model was asked: PIPELINE_TEST_MODEL, a folder, is not set")
+        return Path(os.environ["PIPELINE_TEST_MODEL"])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=alphabet[0])
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(alphabet),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=2048,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "random")
+    fast.save_pretrained(folder / "random")
+    return folder / "random"
