@@ -1,4 +1,4 @@
-"""The line on the terminal while a run trains: course of the loss, rate, step."""
+"""The line on the terminal while a run trains: course of the loss, rate, step, scores."""
 
 import itertools
 import statistics
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.logs import short
+from pipeline.store.counts import ModelScore
 from pipeline.store.metrics import StepRecord, sampled_records
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -75,6 +76,7 @@ class LiveLine:
         self._course = course
         self._total_steps = total_steps
         self._rates: deque[float] = deque(maxlen=RATES)
+        self._scores = ""
 
     def add(self, record: StepRecord) -> None:
         """Take the record of another step."""
@@ -82,6 +84,20 @@ class LiveLine:
             self._course.add(record["loss"])
         self._rates.append(record["tokens_per_second"])
         self._last = record
+
+    def add_scores(self, table: Sequence[ModelScore]) -> None:
+        """Take the table of scores: the mean accuracy of the newest checkpoint is shown.
+
+        It is the mean over tasks at the smallest number of examples, which says whether a model
+        gets better and nothing else.
+        """
+        rows = [row for row in table if row["metric"] == "acc" and row["step"] is not None]
+        if not rows:
+            return
+        step = max(row["step"] or 0 for row in rows)
+        shots = min(row["shots"] for row in rows if row["step"] == step)
+        values = [row["value"] for row in rows if (row["step"], row["shots"]) == (step, shots)]
+        self._scores = f"acc {statistics.fmean(values):.3f} (k = {shots}, step {step:,})"
 
     def text(self, columns: int | None) -> str:
         """Return the text for a number of columns, without the least important parts if necessary.
@@ -99,6 +115,8 @@ class LiveLine:
         ]
         if self._last["mfu"] is not None:
             others.append(f"mfu {self._last['mfu']:.1%}")
+        if self._scores:
+            others.append(self._scores)
         if columns is None:
             return "  ".join([loss, *others])
 

@@ -1,6 +1,6 @@
 """Watching the ranks of one start: progress, events, requests to stop, hanging ranks.
 
-Reads metrics.jsonl, events.jsonl, outcome.json and heartbeats of the run folder, the same way on
+Reads metrics.jsonl, events.jsonl, outcome.json, heartbeats and scores of the run folder, the same way on
 one machine and on many nodes. Writes the event `out of time`.
 """
 
@@ -15,10 +15,12 @@ from pipeline.cluster.tail import Tail
 from pipeline.cluster.time_limit import OUT_OF_TIME, TimeLimit
 from pipeline.config.run_config import RunConfig
 from pipeline.logs import columns_for_detail, note, progress
+from pipeline.store.counts import ModelScore
 from pipeline.store.events import Event, is_save, is_start, write_event
 from pipeline.store.layout import run_folder
 from pipeline.store.metrics import StepRecord
 from pipeline.store.outcome import has_outcome
+from pipeline.store.scores_folder import ScoresFolder
 
 POLL_SECONDS = 0.2
 """Time between two looks at the ranks."""
@@ -40,6 +42,7 @@ class RunWatch:
         self._stop = stop
         self._metrics: Tail[StepRecord] = Tail(run.metrics)
         self._events: Tail[Event] = Tail(run.events)
+        self._scores: Tail[ModelScore] = Tail(ScoresFolder(run.evaluation).table)
         self._line = LiveLine(Course(), config.total_steps)
         self._first_step = config.total_steps
         """Last step of earlier starts of the ranks; from the event `start`."""
@@ -50,6 +53,7 @@ class RunWatch:
         steps = self._metrics.new_records()
         events = self._events.new_records()
         self._take_starts(events)
+        self._line.add_scores(self._scores.new_records())
         self._take_steps([step for step in steps if step["step"] > self._first_step], update)
         for event in events:
             if is_save(event):

@@ -1,6 +1,6 @@
 """Scores on the questions that a run has read, and on those that it has not.
 
-Reads cells of the run's own checkpoints; writes `run_dir/evaluation/contamination/`: for each task
+Reads cells of the run's own checkpoints and their merges; writes `run_dir/evaluation/contamination/`: for each task
 with questions in `evaluation.tasks_dir` which of them the run reads (`contamination.py`), and
 `scores.jsonl`, a line for each metric, cell and set of questions.
 """
@@ -30,7 +30,7 @@ from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.contamination_files import clean_scores_path, contaminated_items_path
 from pipeline.store.files import read_json_lines, write_atomic
 from pipeline.store.layout import RunFolder, checkpoint_name, run_folder
-from pipeline.store.scores_folder import ScoresFolder
+from pipeline.store.scores_folder import MERGE_PREFIX, ScoresFolder
 from pipeline.store.tasks_folder import TasksFolder
 
 Questions: TypeAlias = Literal["all", "clean", "dirty"]
@@ -49,7 +49,7 @@ class CleanScore(TypedDict):
     model: str
     """Name of the folder of the model's cells."""
     step: int
-    """Step of the checkpoint."""
+    """Step of the checkpoint; of a merge, that of its newest one."""
     task: str
     shots: int
     seed: int
@@ -108,7 +108,7 @@ def check_contamination(
         readings[task.task] = read_items_of_run(run, task)
         write_read_items(config.paths.run_dir, task.task, readings[task.task])
 
-    # Score every cell of the run's own checkpoints again.
+    # Score every cell of the run's own checkpoints and their merges again.
     scores = list(_scores_of_cells(ScoresFolder(evaluation), readings))
     lines = "".join(f"{json.dumps(score)}\n" for score in scores)
     write_atomic(clean_scores_path(evaluation), lines)
@@ -136,6 +136,17 @@ def own_step(model: str, step: int | None) -> int | None:
     if step is not None and model == checkpoint_name(step):
         return step
     return None
+
+
+def last_read_step(model: str, step: int | None) -> int | None:
+    """Return the last step whose documents a model has read; None for what another run trained.
+
+    That of a checkpoint of the run itself, or of the newest one of a merge of them. `model`: name
+    of the folder of its cells.
+    """
+    if model.startswith(MERGE_PREFIX):
+        return step
+    return own_step(model, step)
 
 
 def clean_scores(
@@ -222,12 +233,12 @@ def _announce(config: RunConfig, tasks: Sequence[TaskItems]) -> None:
 def _scores_of_cells(
     folder: ScoresFolder, readings: Mapping[str, Sequence[ItemReading]]
 ) -> Iterable[CleanScore]:
-    """Yield the scores of all cells of the run's own checkpoints and of these tasks."""
+    """Yield the scores of all cells of the run's checkpoints, their merges, and of these tasks."""
     for place, cell in stored_scores(folder):
         task = place.rows.parent.name
         if task not in readings:
             continue
-        step = own_step(place.rows.parents[1].name, cell.result["provenance"]["step"])
+        step = last_read_step(place.rows.parents[1].name, cell.result["provenance"]["step"])
         if step is not None:
             yield from clean_scores(task, cell, readings[task], step)
 

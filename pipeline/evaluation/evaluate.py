@@ -9,7 +9,7 @@ more task costs only itself. No cell is deleted because something else is asked 
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from pipeline.evaluation.models_to_score import (
     folder_tokenizer,
     models_to_score,
 )
-from pipeline.evaluation.results import CellResult
+from pipeline.evaluation.results import CellResult, Provenance
 from pipeline.evaluation.suite_scores import write_suite_scores
 from pipeline.evaluation.task_facts import describe_task_files
 from pipeline.logs import counted_noun, human_bytes, note, number_or_blank, warn
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from pipeline.evaluation.clean_scores import ContaminationReport
     from pipeline.evaluation.grid.asked_cells import AskedCell
     from pipeline.evaluation.known_tasks import BuiltTasks
+
+MOST_NAMED = 5
+"""Maximum number of models that a message names."""
 
 
 def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
@@ -66,7 +69,7 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
         *_names_of_files(folder, models, questions.cells),
         folder.table.name,
     ]
-    names += _suite_scores(config, folder, models)
+    names += write_suite_of(config, folder, models)
     counts = _counts(folder, models, questions)
     contamination = _contamination(config, questions.built, models)
     names += [str(path.relative_to(folder.path)) for path in contamination.files]
@@ -85,7 +88,7 @@ class Questions:
     built: "BuiltTasks"
     cells: Sequence["AskedCell"]
     warned: set[tuple[str, int]]
-    """Tasks and numbers of shots whose cut sequences a message has named."""
+    """Names that were asked for, and numbers of shots, whose cut sequences a message has named."""
 
 
 def prepare_questions(config: RunConfig) -> Questions:
@@ -134,12 +137,12 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
                 config.evaluation,
                 executor,
             )
-            _warn_of_cut_sequences(made, questions.warned)
+            _warn_of_cut_sequences(made, questions)
         for model in models:
             made = make_missing_cells(
                 model, questions.cells, questions.built.single, folder, config.evaluation
             )
-            _warn_of_cut_sequences(made, questions.warned)
+            _warn_of_cut_sequences(made, questions)
     finally:
         write_score_table(folder)
 
@@ -201,7 +204,8 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> tuple[TaskNames, 
     ]
     suite = asked_suite(config)
     if suite is not None and suite.missing:
-        note(f"evaluate: suite {suite.name} without {', '.join(suite.missing)}, which are not here")
+        missing = ", ".join(suite.missing)
+        note(f"evaluate: not in evaluation.tasks_dir and left out of suite {suite.name}: {missing}")
     written_tasks = run_folder(config).tasks
     folders = (written_tasks, *settings.task_paths)
     source = TaskNames(tuple(names), folders, settings.tasks_dir)
@@ -227,28 +231,42 @@ def _contamination(
 
     if not config.evaluation.contamination:
         return clean_scores.ContaminationReport([], [])
-    steps = [clean_scores.own_step(model.name, model.step) for model in models]
+    steps = [clean_scores.last_read_step(model.name, model.step) for model in models]
     own_steps = [step for step in steps if step is not None]
-    return clean_scores.check_contamination(config, list(built.single), own_steps)
+    report = clean_scores.check_contamination(config, list(built.single), own_steps)
+    others = [model.title for model, step in zip(models, steps, strict=True) if step is None]
+    if not others or config.evaluation.tasks_dir is None:
+        return report
+    names = ", ".join(others[:MOST_NAMED])
+    if len(others) > MOST_NAMED:
+        names = f"{names} and {len(others) - MOST_NAMED} more"
+    line = f"contamination: not known of {names}: trained elsewhere"
+    return replace(report, closing=[*report.closing, line])
 
 
-def _warn_of_cut_sequences(results: Iterable[CellResult], warned: set[tuple[str, int]]) -> None:
-    """Warn once for each task and number of shots whose sequences were too long for a model."""
+def _warn_of_cut_sequences(results: Iterable[CellResult], questions: Questions) -> None:
+    """Warn once for each name that was asked for and number of shots whose sequences were too long.
+
+    The tasks of a group are one name.
+    """
+    provenances: dict[tuple[str, int], list[Provenance]] = {}
     for result in results:
-        provenance = result["provenance"]
         (task,) = result["n-samples"]
-        place = (task, provenance["shots"])
-        if not provenance["cut_requests"] or place in warned:
+        place = (questions.built.built_for[task], result["provenance"]["shots"])
+        provenances.setdefault(place, []).append(result["provenance"])
+    for (name, shots), of_name in provenances.items():
+        cut = sum(provenance["cut_requests"] for provenance in of_name)
+        if not cut or (name, shots) in questions.warned:
             continue
-        warned.add(place)
+        questions.warned.add((name, shots))
+        requests = sum(provenance["requests"] for provenance in of_name)
         warn(
-            f"k = {provenance['shots']}: {provenance['cut_requests']:,} of "
-            f"{provenance['requests']:,} sequences of {task} were longer than the model's "
-            f"{provenance['context_tokens']} tokens and lost their beginning"
+            f"k = {shots}: {cut:,} of {requests:,} sequences of {name} were longer than the model's "
+            f"{of_name[0]['context_tokens']} tokens and lost their beginning"
         )
 
 
-def _suite_scores(
+def write_suite_of(
     config: RunConfig, folder: ScoresFolder, models: Sequence[ModelToScore]
 ) -> list[str]:
     """Write the scores of the suite and say those of the models; return the name of their file."""

@@ -89,11 +89,14 @@ def write_suite_scores(
     folder: ScoresFolder, suite: Suite, shots: Mapping[str, Sequence[int]]
 ) -> list[SuiteScore]:
     """Write the suite's scores of all models in the table of scores; return them."""
-    lines = folder.table.read_bytes().splitlines()
-    rows: list[ModelScore] = [orjson.loads(line) for line in lines]
-    scores = suite_scores(suite, shots, rows)
+    scores = suite_scores(suite, shots, stored_table(folder))
     write_json(folder.suite, scores)
     return scores
+
+
+def stored_table(folder: ScoresFolder) -> list[ModelScore]:
+    """Return the table of all scores of a run."""
+    return [orjson.loads(line) for line in folder.table.read_bytes().splitlines()]
 
 
 Column = list[tuple[SuiteTask, int]]

@@ -247,6 +247,16 @@ class RunFolder:
         return self.path / "wandb" / "run_id"
 
     @property
+    def tensorboard_of_scores(self) -> Path:
+        """Folder of the scores' TensorBoard files. TensorBoard reads one growing file a folder."""
+        return self.tensorboard / "scores"
+
+    @property
+    def wandb_id_of_scores(self) -> Path:
+        """File with the id of the scores' run in W&B, where another run has the training."""
+        return self.wandb_run_id.with_name("scores_id")
+
+    @property
     def export(self) -> Path:
         """Folder with a transformers folder for each exported checkpoint, and a manifest."""
         return self.path / "export"

@@ -1,12 +1,13 @@
-"""Copy each step's metrics to TensorBoard and W&B through accelerate's trackers, on rank 0 alone.
+"""Copies figures to TensorBoard and W&B through accelerate's trackers, from one process alone.
 
-Writes TensorBoard's and W&B's files into the run folder. They only repeat metrics.jsonl: training
-never ends because a tracker fails. Free of torch until a tracker is opened.
+These are each step's metrics, from rank 0, and scores of checkpoints, from the process that makes
+them. Writes TensorBoard's and W&B's files into the run folder. They only repeat metrics.jsonl and
+scores.jsonl: no work ends because a tracker fails. Free of torch until a tracker is opened.
 """
 
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,11 @@ class Trackers:
     A tracker that fails is reported once and gets no more figures.
     """
 
-    def __init__(self, config: RunConfig, completed_steps: int, rank: int) -> None:
+    def __init__(self, config: RunConfig, completed_steps: int | None, rank: int = 0) -> None:
         """Open the trackers for the steps after `completed_steps`, on rank 0 alone.
 
-        The process group has to exist.
+        The process group of ranks has to exist. None: for the scores of checkpoints, which are
+        files, and in W&B a run, of their own.
         """
         self._run_dir = config.paths.run_dir
         self._open: dict[str, Any] = {}
@@ -54,7 +56,7 @@ class Trackers:
         for name in config.logging.trackers:
             self._try(name, lambda name=name: self._open_tracker(name, config, completed_steps))
 
-    def _open_tracker(self, name: str, config: RunConfig, completed_steps: int) -> None:
+    def _open_tracker(self, name: str, config: RunConfig, completed_steps: int | None) -> None:
         self._open[name] = OPENERS[name](config, completed_steps)
 
     def __enter__(self) -> "Trackers":
@@ -67,11 +69,13 @@ class Trackers:
 
     def write(self, record: StepRecord) -> None:
         """Give one step's record of metrics.jsonl to every tracker."""
-        if not self._open:
-            return
-        figures = flatten_figures(record)
+        if self._open:
+            self.log(flatten_figures(record), record["step"])
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        """Give figures of a step to every tracker."""
         for name, tracker in list(self._open.items()):
-            self._try(name, lambda tracker=tracker: tracker.log(figures, step=record["step"]))
+            self._try(name, lambda tracker=tracker: tracker.log(figures, step=step))
 
     def _try(self, name: str, action: Callable[[], Any]) -> None:
         """Run an action of a tracker; on any failure report and drop the tracker, not the run."""
@@ -100,26 +104,36 @@ def flatten_figures(record: StepRecord) -> dict[str, float]:
     return flat
 
 
-def _open_tensorboard(config: RunConfig, completed_steps: int) -> Any:
+def _open_tensorboard(config: RunConfig, completed_steps: int | None) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
     _accelerate_state()
     # Steps from `purge_step` on are trained again after a crash: readers drop their older figures.
     folder = run_folder(config).tensorboard
-    tracker = TensorBoardTracker(folder.name, folder.parent, purge_step=completed_steps + 1)
+    purge_step = None
+    if completed_steps is None:
+        folder = run_folder(config).tensorboard_of_scores
+    else:
+        purge_step = completed_steps + 1
+    tracker = TensorBoardTracker(folder.name, folder.parent, purge_step=purge_step)
     tracker.start()
     return tracker
 
 
-def _open_wandb(config: RunConfig, completed_steps: int) -> Any:
+def _open_wandb(config: RunConfig, completed_steps: int | None) -> Any:
     from accelerate.tracking import WandBTracker
 
     _accelerate_state()
     run = run_folder(config)
+    id_file = run.wandb_run_id
+    name = run.name
+    if completed_steps is None:  # two processes cannot write one run of W&B
+        id_file = run.wandb_id_of_scores
+        name = f"{name} scores"
     tracker = WandBTracker(
         config.logging.project,
-        id=_run_id(run.wandb_run_id),
-        name=run.name,
+        id=_run_id(id_file),
+        name=name,
         dir=str(run.path),
         mode=config.logging.wandb_mode,
         resume="allow",
@@ -131,7 +145,7 @@ def _open_wandb(config: RunConfig, completed_steps: int) -> Any:
 
 
 def _accelerate_state() -> None:
-    """Have accelerate use the existing process group; its trackers take the rank from there."""
+    """Have accelerate use the process group, if there is one; its trackers take the rank from there."""
     from accelerate import PartialState
 
     PartialState()
@@ -147,8 +161,8 @@ def _run_id(path: Path) -> str:
     return path.read_text()
 
 
-OPENERS: dict[str, Callable[[RunConfig, int], Any]] = {
+OPENERS: dict[str, Callable[[RunConfig, int | None], Any]] = {
     "tensorboard": _open_tensorboard,
     "wandb": _open_wandb,
 }
-"""Name in `logging.trackers` -> function that opens the tracker after some completed steps."""
+"""Name in `logging.trackers` -> function that opens the tracker after some completed steps, or for scores."""

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pipeline.cluster.live_line import MOST_POINTS, Course, LiveLine, course_so_far, sparkline
 from pipeline.cluster.tail import Tail
+from pipeline.store.counts import ModelScore
 from pipeline.store.files import write_atomic
 
 
@@ -68,6 +69,26 @@ def test_what_fits_is_shown() -> None:
     assert line.text(57) == "loss 3.000 █▇▆▅▄▃▂▁  10.6k tokens/s  step 7/586"
     assert line.text(40) == "loss 3.000 █▇▆▅▄▃▂▁  10.6k tokens/s"
     assert line.text(10) == line.text(1) == "loss 3.000"
+
+
+def test_the_accuracy_of_the_newest_scored_checkpoint_is_shown() -> None:
+    line = LiveLine(Course(), 586)
+    line.add(record(7))
+    line.add_scores([])
+    rows = [
+        {"task": task, "metric": metric, "shots": shots, "step": step, "value": value}
+        for task, metric, shots, step, value in (
+            ("a", "acc", 0, 4, 0.9),
+            ("a", "acc", 0, 6, 0.2),
+            ("b", "acc", 0, 6, 0.4),
+            ("b", "acc", 5, 6, 0.8),
+            ("b", "acc_norm", 0, 6, 0.8),
+            ("b", "acc", 0, None, 0.8),
+        )
+    ]
+    line.add_scores(cast("list[ModelScore]", rows))
+    expected = "loss 3.000  10.6k tokens/s  step 7/586  acc 0.300 (k = 0, step 6)"
+    assert line.text(None) == expected
 
 
 def test_an_unknown_mfu_is_left_out_and_the_rate_is_a_median() -> None:

@@ -23,6 +23,7 @@ from pipeline.evaluation.clean_scores import (
     check_contamination,
     clean_scores,
     closing_lines,
+    last_read_step,
     own_step,
 )
 from pipeline.evaluation.contamination import (
@@ -427,3 +428,7 @@ def test_only_checkpoints_of_the_run_itself_are_judged() -> None:
     assert own_step("step_00000010", 10) == 10
     assert own_step("other@step_00000010", 10) is None
     assert own_step("gpt2-0123abcd", None) is None
+    assert own_step("merge-01234567-linear-step_00000010", 10) is None
+    assert last_read_step("merge-01234567-linear-step_00000010", 10) == 10
+    assert last_read_step("other@merge-01234567-linear-step_00000010", 10) is None
+    assert last_read_step("step_00000010", 10) == 10

@@ -194,10 +194,24 @@ def test_models_that_are_not_there_are_named(trained: Path, models: str, message
 def test_a_watch_scores_the_newest_checkpoint_of_a_finished_run_and_ends(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `trackers`")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     run = tmp_path / "run"
     shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
-    config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
+    config = config_with(
+        trained,
+        "[last]",
+        f"paths.run_dir={run}",
+        "evaluation.shots=[0]",
+        "logging.trackers=[tensorboard]",
+    )
     watch(config)
+    events = EventAccumulator(str(run / "tensorboard" / "scores"))
+    events.Reload()
+    (logged,) = events.Scalars("arithmetic/acc/k0")
+    (row,) = [row for row in table(config) if row["metric"] == "acc"]
+    assert (logged.step, logged.value) == (6, pytest.approx(row["value"]))
     assert [row["step"] for row in table(config) if row["metric"] == "acc"] == [6]
     assert "skipped 2 checkpoints before step_00000006" in capsys.readouterr().err
     with Lease(run / "evaluation", "another"), pytest.raises(LeaseError, match="another"):
