@@ -16,7 +16,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
 from pipeline.errors import ConfigError, LeaseError, UserError
 from pipeline.evaluation.cells import read_cell
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate import evaluate, score_models
 from pipeline.evaluation.export import export, export_steps
 from pipeline.evaluation.merged import export_merge, merged_checkpoints, merged_weights
 from pipeline.evaluation.models import checkpoint_weights
@@ -216,3 +216,25 @@ def test_a_watch_scores_the_newest_checkpoint_of_a_finished_run_and_ends(
     assert "skipped 2 checkpoints before step_00000006" in capsys.readouterr().err
     with Lease(run / "evaluation", "another"), pytest.raises(LeaseError, match="another"):
         watch(config)
+
+
+def test_a_checkpoint_that_is_deleted_under_a_watch_is_said(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside the lease, which keeps the run itself from it: by hand, or from another machine."""
+    run = tmp_path / "run"
+    shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+    config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
+
+    def delete_then_score(*arguments: Any) -> None:
+        shutil.rmtree(run / "checkpoints" / "step_00000006")
+        score_models(*arguments)
+
+    monkeypatch.setattr("pipeline.evaluation.watch.score_models", delete_then_score)
+    monkeypatch.setattr("pipeline.evaluation.watch.PATIENCE_SECONDS", 0)
+    watch(config)
+    assert "step_00000006 was removed while it was read" in capsys.readouterr().err
+    assert not any(row["step"] == 6 for row in table(config))
