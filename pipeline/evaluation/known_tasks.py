@@ -4,6 +4,7 @@ import difflib
 import inspect
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
@@ -219,9 +220,18 @@ def task_identity(task: Task) -> str:
     definition = task.config.to_dict()
     definition.pop("num_fewshot", None)
     definition.get("metadata", {}).pop("config_source", None)
-    return fingerprint(
-        [json.loads(json.dumps(definition, default=str)), code, _checksums_of_rows(task)]
-    )
+    described = json.loads(json.dumps(definition, default=_described))
+    return fingerprint([described, code, _checksums_of_rows(task)])
+
+
+def _described(value: object) -> str:
+    """Return an object of a definition as text that is the same in every process.
+
+    A function is its name, as its code is hashed besides. Other texts lose addresses in memory.
+    """
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def own_code(built: BuiltTasks, known: Collection[Path]) -> list[Path]:
@@ -239,7 +249,8 @@ def own_code(built: BuiltTasks, known: Collection[Path]) -> list[Path]:
 def _files_of_code(task: Task) -> list[Path]:
     """Return the files that define the functions of a task's definition."""
     files: list[Path] = []
-    for value in vars(task.config).values():
+    values = [*vars(task.config).values(), *vars(task.config.fewshot_config).values()]
+    for value in values:
         if inspect.isfunction(value):
             path = inspect.getsourcefile(value)
             if path is not None:

@@ -1,7 +1,9 @@
 """Where tasks come from, in their order; what identifies a task."""
 
+import inspect
 import json
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from own_tasks import write_task as write_task_file
@@ -69,6 +71,24 @@ def test_the_identity_follows_the_questions_and_not_their_place(
     assert task_identity(task) == first
     write_task(moved, "copa", "super_glue/copa", {"validation": COPA[1:]})
     assert identity(moved) != first
+
+
+def test_the_identity_is_the_same_where_functions_lie_elsewhere_in_memory(
+    tasks: TasksFolder,
+) -> None:
+    """As in another process. HellaSwag's definition names a function, its examples' another one."""
+    for name in ("hellaswag", "copa"):
+        task = build_tasks([name], [], tasks.path).single[name]
+        before = task_identity(task)
+        moved = 0
+        for settings in (task.config, task.config.fewshot_config):
+            for key, value in vars(settings).items():
+                if inspect.isfunction(value):
+                    copy = FunctionType(value.__code__, value.__globals__, value.__name__)
+                    setattr(settings, key, copy)
+                    moved += 1
+        assert moved > 1
+        assert task_identity(task) == before
 
 
 def test_code_of_ones_own_tasks_is_named(tmp_path: Path, tasks: TasksFolder) -> None:
