@@ -18,8 +18,8 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import set_verbosity_error
 
-from pipeline.evaluation.scorer.sharing_scorer import Likelihood, SharingScorer
-from pipeline.evaluation.scorer.slices import AnswerRequest
+from pipeline.evaluation.scorer.sharing_scorer import SharingScorer
+from pipeline.evaluation.scorer.slices import AnswerRequest, Likelihood
 
 # lm-eval's decorators hide the real signature from a type checker.
 _TransformersModel: Any = HFLM

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.logs import short
 from pipeline.store.counts import ModelScore
+from pipeline.store.layout import checkpoint_name
 from pipeline.store.metrics import StepRecord, sampled_records
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -72,11 +73,14 @@ def course_so_far(run_dir: Path) -> Course:
 class LiveLine:
     """Turns records of steps into the text beside the progress bar."""
 
-    def __init__(self, course: Course, total_steps: int) -> None:
+    def __init__(self, course: Course, total_steps: int, before: "LiveLine | None" = None) -> None:
+        """Begin with a course; the scores are those of the line `before` a new start."""
         self._course = course
         self._total_steps = total_steps
         self._rates: deque[float] = deque(maxlen=RATES)
         self._scores = ""
+        if before is not None:
+            self._scores = before._scores
 
     def add(self, record: StepRecord) -> None:
         """Take the record of another step."""
@@ -91,7 +95,13 @@ class LiveLine:
         It is the mean over tasks at the smallest number of examples, which says whether a model
         gets better and nothing else.
         """
-        rows = [row for row in table if row["metric"] == "acc" and row["step"] is not None]
+        rows = [
+            row
+            for row in table
+            if row["metric"] == "acc"
+            and row["step"] is not None
+            and row["model"] == checkpoint_name(row["step"])
+        ]
         if not rows:
             return
         step = max(row["step"] or 0 for row in rows)

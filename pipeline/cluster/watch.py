@@ -66,7 +66,7 @@ class RunWatch:
             # A start has dropped the steps after it from metrics.jsonl.
             if is_start(event):
                 course = course_so_far(self._config.paths.run_dir)
-                self._line = LiveLine(course, self._config.total_steps)
+                self._line = LiveLine(course, self._config.total_steps, self._line)
                 self._first_step = event["step"]
 
     def _take_steps(

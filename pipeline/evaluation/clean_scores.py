@@ -30,7 +30,7 @@ from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.contamination_files import clean_scores_path, contaminated_items_path
 from pipeline.store.files import read_json_lines, write_atomic
 from pipeline.store.layout import RunFolder, checkpoint_name, run_folder
-from pipeline.store.scores_folder import MERGE_PREFIX, ScoresFolder
+from pipeline.store.scores_folder import ScoresFolder, is_own_merge
 from pipeline.store.tasks_folder import TasksFolder
 
 Questions: TypeAlias = Literal["all", "clean", "dirty"]
@@ -144,7 +144,7 @@ def last_read_step(model: str, step: int | None) -> int | None:
     That of a checkpoint of the run itself, or of the newest one of a merge of them. `model`: name
     of the folder of its cells.
     """
-    if model.startswith(MERGE_PREFIX):
+    if is_own_merge(model):
         return step
     return own_step(model, step)
 

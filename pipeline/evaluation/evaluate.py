@@ -126,7 +126,7 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
     folder = ScoresFolder(run_folder(config).evaluation)
     executor = scoring_executor(config)
     try:
-        if executor.workers != 1:
+        if executor.uses_slurm or executor.workers != 1:
             models = list(models)
             made = score_on_workers(
                 models,
@@ -204,8 +204,7 @@ def _build_tasks(config: RunConfig, written: Sequence[str]) -> tuple[TaskNames, 
     ]
     suite = asked_suite(config)
     if suite is not None and suite.missing:
-        missing = ", ".join(suite.missing)
-        note(f"evaluate: not in evaluation.tasks_dir and left out of suite {suite.name}: {missing}")
+        note(f"evaluate: left out of suite {suite.name}: {', '.join(suite.missing)}")
     written_tasks = run_folder(config).tasks
     folders = (written_tasks, *settings.task_paths)
     source = TaskNames(tuple(names), folders, settings.tasks_dir)

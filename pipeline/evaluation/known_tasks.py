@@ -266,7 +266,7 @@ def _checksums_of_rows(task: Task) -> dict[str, str]:
     for split in sorted(task.dataset):  # pyright: ignore[reportCallIssue, reportArgumentType]
         rows = xxhash.xxh3_128()
         for row in task.dataset[split]:  # pyright: ignore[reportOptionalSubscript]
-            rows.update(json.dumps(row, sort_keys=True, default=str).encode())
+            rows.update(json.dumps(row, sort_keys=True, default=_described).encode())
         checksums[str(split)] = rows.hexdigest()
     return checksums
 

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import DataError
+from pipeline.errors import DataError, TasksFailed
 from pipeline.evaluation.evaluate import (
     Questions,
     prepare_questions,
@@ -75,7 +75,7 @@ def watch(config: RunConfig) -> None:
             try:
                 with Lease(newest, "pipeline evaluate --watch"):
                     _score_checkpoint(config, last_scored, questions, trackers)
-            except DataError as error:
+            except (DataError, TasksFailed) as error:
                 if newest.exists():
                     raise
                 warn(f"{newest.name} was removed while it was read, so it has no scores ({error})")

@@ -8,12 +8,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.clean_scores import own_step
 from pipeline.evaluation.comparing.compared_scores import PREFERRED_METRICS
 from pipeline.evaluation.comparing.paired_tests import mean_of_tasks
 from pipeline.evaluation.suite_scores import SuiteScore
 from pipeline.store.counts import ModelScore
-from pipeline.store.scores_folder import MERGE_PREFIX
+from pipeline.store.scores_folder import is_own_merge
 
 FAMILIES = ("mmlu", "blimp")
 """Benchmarks of many tasks, `mmlu_anatomy` and so on, whose mean is drawn in place of each."""
@@ -42,7 +43,7 @@ class ScorePoint:
 
     @property
     def is_merge(self) -> bool:
-        return self.model.startswith(MERGE_PREFIX)
+        return is_own_merge(self.model)
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,17 @@ class TaskCurves:
         return [point for point in self.points if not (point.is_checkpoint or point.is_merge)]
 
 
-def task_curves(rows: Sequence[ModelScore]) -> list[TaskCurves]:
-    """Return the scores of each task by the metric that it is usually compared by.
+def task_curves(rows: Sequence[ModelScore], suites: Sequence[SuiteScore] = ()) -> list[TaskCurves]:
+    """Return the scores of each task by one metric: that of its suite, else the usual one.
 
-    Tasks of a family are averaged: their error is that of a mean of independent scores.
+    `suites`: scores of the suites that the tasks may be in. Tasks of a family are averaged: their
+    error is that of a mean of independent scores.
     """
+    published = {
+        benchmark["task"]: benchmark["metric"]
+        for score in suites
+        for benchmark in score["benchmarks"]
+    }
     curves: list[TaskCurves] = []
     families: dict[str, list[list[ModelScore]]] = {}
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -86,7 +93,7 @@ def task_curves(rows: Sequence[ModelScore]) -> list[TaskCurves]:
         if family in FAMILIES and family != task:
             families.setdefault(family, []).append(of_task)
         else:
-            curves.append(_curves(task, of_task))
+            curves.append(_curves(task, of_task, published.get(task)))
     return curves + [_mean_curves(name, tasks) for name, tasks in families.items()]
 
 
@@ -122,10 +129,15 @@ def suite_curves(scores: Sequence[SuiteScore], rows: Sequence[ModelScore]) -> li
     return curves
 
 
-def _curves(task: str, rows: Sequence[ModelScore]) -> TaskCurves:
-    """Return one task's scores, means over the seeds of the examples."""
+def _curves(task: str, rows: Sequence[ModelScore], metric: str | None) -> TaskCurves:
+    """Return one task's scores by a metric or the usual one, means over the seeds."""
     metrics = {row["metric"] for row in rows}
-    metric = next((name for name in PREFERRED_METRICS if name in metrics), rows[0]["metric"])
+    if metric not in metrics:
+        # `acc_mutual_info` follows from the cells of all tasks; public ones are known by others.
+        order = PREFERRED_METRICS
+        if task not in BUILT_IN:
+            order = sorted(order, key=lambda name: name == "acc_mutual_info")
+        metric = next((name for name in order if name in metrics), rows[0]["metric"])
     by_cell: dict[tuple[str, int], list[ModelScore]] = {}
     for row in rows:
         if row["metric"] == metric:
@@ -164,7 +176,7 @@ def _point(seeds: Sequence[ModelScore]) -> ScorePoint:
 def _mean_curves(family: str, tasks: Sequence[Sequence[ModelScore]]) -> TaskCurves:
     """Return the mean over the tasks of a family, for models that have been scored in all."""
     # The points of each model and number of examples, over the tasks.
-    curves = [_curves(rows[0]["task"], rows) for rows in tasks]
+    curves = [_curves(rows[0]["task"], rows, None) for rows in tasks]
     by_cell: dict[tuple[str, int], list[ScorePoint]] = {}
     for curve in curves:
         for point in curve.points:

@@ -58,7 +58,7 @@ def _curves(run: RunData) -> str:
     """Return the figures over tokens, examples and parameters; nothing where each is one point."""
     pictures: list[str] = []
     suites = suite_curves(run.suite_scores, run.model_scores)
-    curves = task_curves(run.model_scores)
+    curves = task_curves(run.model_scores, run.suite_scores)
     for of_task in [*suites, *curves[:MOST_TASKS]]:
         pictures += [f"<figure>{svg}</figure>" for svg in _figures_of(of_task)]
     if not pictures:

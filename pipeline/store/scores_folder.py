@@ -16,6 +16,11 @@ MERGE_RECORD = "merge.json"
 """Name of the file in a model's folder that names the checkpoints of which it is the mean."""
 
 
+def is_own_merge(model: str) -> bool:
+    """Tell whether the name of a folder of cells is that of a mean of the run's own checkpoints."""
+    return model.startswith(MERGE_PREFIX) and "@" not in model
+
+
 @dataclass(frozen=True)
 class CellPlace:
     """The files of a cell: one model, one task, one number of shots."""

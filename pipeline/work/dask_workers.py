@@ -112,13 +112,39 @@ def srun_step_roles(executor: Executor, folder: Path) -> Generator[None]:
         _step_runner = _join_step(SLURMRunner, meeting_point)
         signal.signal(signal.SIGINT, interrupt)
         try:
-            yield
+            with _kept_in_use(_step_runner):
+                yield
         finally:
             # The work is done: an error while the step closes matters to nobody.
             with suppress(Exception):
                 _step_runner.close()
             _step_runner = None
             meeting_point.unlink(missing_ok=True)
+
+
+@contextmanager
+def _kept_in_use(runner: "SLURMRunner") -> Generator[None]:
+    """Give the step's scheduler an empty task now and then, while the client prepares or assembles.
+
+    It would end after LOST_AFTER_SECONDS without tasks, as it must when its client is lost.
+    """
+    from distributed import Client
+
+    has_ended = threading.Event()
+
+    def give_tasks() -> None:
+        # A step that is closing matters to nobody.
+        with suppress(Exception), Client(runner, set_as_default=False) as client:
+            while not has_ended.wait(LOST_AFTER_SECONDS / 5):
+                client.submit(int, pure=False).result()
+
+    thread = threading.Thread(target=give_tasks, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        thread.join(LOST_AFTER_SECONDS / 5)
 
 
 def _prepared_meeting_point(folder: Path) -> Path:

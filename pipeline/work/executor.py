@@ -312,8 +312,9 @@ def _on_dask(
             raise WorkerLost(
                 f"{task.name}: its worker process was killed several times in a row, most often "
                 "because memory ran out (a worker needs 1 GB plus 6 times the size of its largest "
-                "document), or because its job ran out of time. Use fewer executor.workers (on one "
-                f"machine) or a larger memory_per_worker or time_limit (in jobs), then {RUN_AGAIN}"
+                "document; one that scores as much as its model), or because its job ran out of "
+                "time. Use fewer executor.workers, to score fewer evaluation.workers (on one "
+                f"machine), or a larger memory_per_worker or time_limit (in jobs), then {RUN_AGAIN}"
             ) from None
         except (FutureCancelledError, CommClosedError):
             raise WorkerLost(

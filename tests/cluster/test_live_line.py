@@ -77,6 +77,7 @@ def test_the_accuracy_of_the_newest_scored_checkpoint_is_shown() -> None:
     line.add_scores([])
     rows = [
         {"task": task, "metric": metric, "shots": shots, "step": step, "value": value}
+        | {"model": f"step_{step or 0:08d}"}
         for task, metric, shots, step, value in (
             ("a", "acc", 0, 4, 0.9),
             ("a", "acc", 0, 6, 0.2),
@@ -86,9 +87,13 @@ def test_the_accuracy_of_the_newest_scored_checkpoint_is_shown() -> None:
             ("b", "acc", 0, None, 0.8),
         )
     ]
+    rows.append({**rows[1], "model": "other@step_00000008", "step": 8})
     line.add_scores(cast("list[ModelScore]", rows))
     expected = "loss 3.000  10.6k tokens/s  step 7/586  acc 0.300 (k = 0, step 6)"
     assert line.text(None) == expected
+    after_a_restart = LiveLine(Course(), 586, line)
+    after_a_restart.add(record(7))
+    assert after_a_restart.text(None) == expected
 
 
 def test_an_unknown_mfu_is_left_out_and_the_rate_is_a_median() -> None:

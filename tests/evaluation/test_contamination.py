@@ -431,4 +431,5 @@ def test_only_checkpoints_of_the_run_itself_are_judged() -> None:
     assert own_step("merge-01234567-linear-step_00000010", 10) is None
     assert last_read_step("merge-01234567-linear-step_00000010", 10) == 10
     assert last_read_step("other@merge-01234567-linear-step_00000010", 10) is None
+    assert last_read_step("merge-run-01234567@step_00000010", 10) is None
     assert last_read_step("step_00000010", 10) == 10

@@ -11,19 +11,19 @@ from test_grid import config_with, trained
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
+from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.evaluate import Questions, evaluate, prepare_questions
 from pipeline.evaluation.grid.asked_cells import AskedCell
+from pipeline.evaluation.grid.cell_parts import merged_parts, remove_parts, write_part
 from pipeline.evaluation.grid.scoring_workers import score_part
 from pipeline.evaluation.models_to_score import ModelToScore, models_to_score
 from pipeline.evaluation.scorer import slices
-from pipeline.evaluation.scorer.slices import Part
+from pipeline.evaluation.scorer.slices import WHOLE, Likelihood, Part
 from pipeline.store.files import read_json
 from pipeline.store.layout import run_folder
-from pipeline.store.scores_folder import ScoresFolder
+from pipeline.store.scores_folder import CellPlace, ScoresFolder
 
 __all__ = ["trained"]
-
-pytestmark = pytest.mark.ranks
 
 
 def cells_of(config: RunConfig) -> dict[str, object]:
@@ -51,6 +51,45 @@ def score_parts(
         score_part(model, cell, part, questions.source, folder, config.evaluation)
 
 
+@pytest.mark.ranks
+def test_libraries_are_imported_after_the_network_has_been_forbidden() -> None:
+    program = (
+        "import pipeline.evaluation.watch, sys; "
+        "print({'torch', 'lm_eval', 'datasets', 'huggingface_hub'} & set(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.stdout == "set()\n", ended.stderr
+
+
+def test_only_parts_that_belong_together_make_a_cell(tmp_path: Path) -> None:
+    place = CellPlace(tmp_path / "k0.parquet")
+    rows: dict[int, Likelihood] = {0: (-1.5, True), 2: (-0.1, False)}
+    others: dict[int, Likelihood] = {1: (-2.25, False)}
+    whole = [("3-ab", [(-1.5, True), (-2.25, False), (-0.1, False)])]
+
+    def write(number: int, calls: dict[int, Likelihood], key: str, how: str, requests: str) -> None:
+        write_part(place, key, Part(number, 2), how, [requests], [calls])
+
+    write(0, rows, "key", "fp32", "3-ab")
+    assert merged_parts(place, "key", "fp32") is None
+    for key, how, requests in (
+        ("old", "fp32", "3-ab"),
+        ("key", "bf16", "3-ab"),
+        ("key", "fp32", "3-cd"),
+    ):
+        write(1, others, key, how, requests)
+        assert merged_parts(place, "key", "fp32") is None
+    write(1, {}, "key", "fp32", "3-ab")
+    assert merged_parts(place, "key", "fp32") is None
+    write(1, others, "key", "fp32", "3-ab")
+    place.part(0, 3).write_text("{torn")
+    assert merged_parts(place, "key", "fp32") == whole
+    remove_parts(place)
+    remove_parts(place)
+    assert not place.parts.exists()
+
+
+@pytest.mark.ranks
 @pytest.mark.parametrize("scorer", ["sharing", "harness"])
 def test_parts_in_any_order_and_number_make_the_same_cell(
     trained: Path, monkeypatch: pytest.MonkeyPatch, scorer: str
@@ -85,20 +124,33 @@ def test_parts_in_any_order_and_number_make_the_same_cell(
         assert not place.parts.exists()
     assert cells_of(config) == expected
 
-    # What an earlier evaluation left of two parts is taken, and one of another key is not.
+    # Parts of an earlier evaluation are taken, unless they answer other requests than now.
     first, second = questions.cells
     for cell in (first, second):
-        cell.place(folder, model).result.unlink()
-    score_parts(config, questions, model, first, [0], 2)
-    path = first.place(folder, model).part(0, 2)
-    path.write_text(path.read_text().replace(first.key(model), "another"))
-    score_parts(config, questions, model, first, [1], 2)
-    assert not first.place(folder, model).result.exists()
-    score_parts(config, questions, model, first, [0], 2)
-    score_parts(config, questions, model, second, [1, 0], 2)
-    assert cells_of(config) == expected
+        place = cell.place(folder, model)
+        place.result.unlink()
+        score_parts(config, questions, model, cell, [1], 2)
+        part = read_json(place.part(1, 2))
+        requests = list(part["requests"])
+        if cell is second:
+            requests = [f"{entry}0" for entry in requests]
+        calls = [
+            dict.fromkeys(range(int(entry.partition("-")[0])), (-1000000.0, False))
+            for entry in requests
+        ]
+        write_part(place, cell.key(model), WHOLE, part["computes_as"], requests, calls)
+    evaluate(config)
+    items = read_cell(first.place(folder, model)).items
+    assert {answer["log_likelihood"] for item in items for answer in item["answers"]} == {-1e6}
+    for path in (second.place(folder, model).rows, first.place(folder, model).result):
+        assert not path.with_suffix(".parts").exists()
+    found = cells_of(config)
+    for name in found:
+        if f"k{second.shots}." in name:
+            assert found[name] == expected[name]
 
 
+@pytest.mark.ranks
 def test_two_workers_after_a_kill_write_what_one_process_writes(trained: Path) -> None:
     one = config_with(trained, "[all]", "evaluation.limit=40")
     evaluate(one)

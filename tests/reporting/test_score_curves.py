@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import cast
 
 import pytest
 from conftest import write_run_file
@@ -73,6 +74,14 @@ def test_a_task_is_drawn_by_the_metric_that_it_is_compared_by() -> None:
     rows = [row("t", 10, 0, 0.3), row("t", 10, 0, 0.4, metric="acc_norm")]
     (curves,) = task_curves(rows)
     assert (curves.metric, curves.points[0].score) == ("acc_norm", 0.4)
+    rows.append(row("t", 10, 0, 0.5, metric="acc_mutual_info"))
+    assert task_curves(rows)[0].metric == "acc_norm"
+    score = suite_score(10, "k = 0", 0.3)
+    assert task_curves(rows, [score])[0].metric == "acc_norm"
+    score["benchmarks"][0] |= {"task": "t", "metric": "acc"}
+    assert task_curves(rows, [score])[0].metric == "acc"
+    own = [{**entry, "task": "patterns"} for entry in rows]
+    assert task_curves(cast("list[ModelScore]", own))[0].metric == "acc_mutual_info"
 
 
 def test_seeds_of_the_examples_are_averaged_by_hand() -> None:

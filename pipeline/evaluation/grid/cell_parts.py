@@ -5,11 +5,12 @@ parts of a cell are complete, its task is run again with these likelihoods inste
 """
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypedDict
 
 from pipeline.errors import DataError
-from pipeline.evaluation.scorer.sharing_scorer import Likelihood
-from pipeline.evaluation.scorer.slices import Part
+from pipeline.evaluation.scorer.slices import Likelihood, Part
 from pipeline.store.files import read_json, write_json
 from pipeline.store.scores_folder import CellPlace
 
@@ -19,46 +20,77 @@ class StoredPart(TypedDict):
 
     key: str
     """Key of the cell."""
+    computes_as: str
+    """What computed the likelihoods: scorer, number format, kind of device."""
+    requests: list[str]
+    """For each call of lm-eval, `number-hash` of the requests of the whole cell."""
     calls: list[list[tuple[int, float, bool]]]
-    """For each call of lm-eval: index of a request, nats, whether no other tokens are likelier."""
+    """For each call: index of a request, nats, whether no other tokens are likelier."""
 
 
-def write_part(place: CellPlace, key: str, part: Part, calls: list[dict[int, Likelihood]]) -> None:
+def write_part(
+    place: CellPlace,
+    key: str,
+    part: Part,
+    computes_as: str,
+    requests: Sequence[str],
+    calls: Sequence[dict[int, Likelihood]],
+) -> None:
     """Write the likelihoods of a part, so that they are whole or not there."""
-    rows = [[(index, *likelihood) for index, likelihood in call.items()] for call in calls]
-    stored: StoredPart = {"key": key, "calls": rows}
+    stored: StoredPart = {
+        "key": key,
+        "computes_as": computes_as,
+        "requests": list(requests),
+        "calls": [[(index, *likelihood) for index, likelihood in call.items()] for call in calls],
+    }
     path = place.part(part.number, part.count)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, stored)
 
 
-def merged_parts(place: CellPlace, key: str) -> list[list[Likelihood]] | None:
-    """Return the likelihoods of each call from the parts of a cell; None unless all are there.
+def merged_parts(
+    place: CellPlace, key: str, computes_as: str
+) -> list[tuple[str, list[Likelihood]]] | None:
+    """Return hash and likelihoods of each call from the parts of a cell; None unless all are there.
 
-    Parts of a cell with another key do not count.
+    Parts of a cell with another key, or that were computed otherwise, do not count.
     """
     for count in _part_counts(place):
         stored = [_read_part(place, number, count) for number in range(count)]
-        parts = [part for part in stored if part is not None and part["key"] == key]
-        if len(parts) < count:
+        parts = [
+            part
+            for part in stored
+            if part is not None and (part["key"], part["computes_as"]) == (key, computes_as)
+        ]
+        if len(parts) < count or any(part["requests"] != parts[0]["requests"] for part in parts):
             continue
-        calls: list[list[Likelihood]] = []
-        for rows_of_parts in zip(*(part["calls"] for part in parts), strict=True):
-            likelihoods = {
-                index: (nats, is_likeliest)
-                for rows in rows_of_parts
-                for index, nats, is_likeliest in rows
-            }
-            calls.append([likelihoods[index] for index in range(len(likelihoods))])
-        return calls
+        calls = [
+            _merged_call(requests, [part["calls"][number] for part in parts])
+            for number, requests in enumerate(parts[0]["requests"])
+        ]
+        if all(calls):
+            return [call for call in calls if call is not None]
     return None
 
 
+def _merged_call(
+    requests: str, parts: Sequence[list[tuple[int, float, bool]]]
+) -> tuple[str, list[Likelihood]] | None:
+    """Return the likelihoods of a call in the order of its requests; None where some are missing."""
+    likelihoods = {
+        index: (nats, is_likeliest) for rows in parts for index, nats, is_likeliest in rows
+    }
+    size = int(requests.partition("-")[0])
+    if likelihoods.keys() != set(range(size)):
+        return None
+    return requests, [likelihoods[index] for index in range(size)]
+
+
 def remove_parts(place: CellPlace) -> None:
-    """Delete the parts of a cell, which may be going away at the same time."""
-    for path in place.parts.glob("*.json"):
-        path.unlink(missing_ok=True)
-    if place.parts.is_dir() and not any(place.parts.iterdir()):
+    """Delete the parts of a cell, which another worker may be deleting at the same time."""
+    with suppress(FileNotFoundError):
+        for path in list(place.parts.iterdir()):
+            path.unlink(missing_ok=True)
         place.parts.rmdir()
 
 

@@ -13,7 +13,8 @@ from pipeline.config.evaluation_section import Evaluation
 from pipeline.evaluation.cells import Cell, holds_cell, write_cell
 from pipeline.evaluation.grid.asked_cells import AskedCell
 from pipeline.evaluation.grid.cell_parts import merged_parts, remove_parts
-from pipeline.evaluation.grid.harness import HarnessModel, kind_of, score_task
+from pipeline.evaluation.grid.harness import HarnessModel, StalePartsError, kind_of, score_task
+from pipeline.evaluation.grid.scoring_workers import note_other_scorer
 from pipeline.evaluation.item_scores import chance, uniform_scores
 from pipeline.evaluation.models_to_score import ModelToScore
 from pipeline.evaluation.results import CellResult, Provenance
@@ -40,8 +41,7 @@ def make_missing_cells(
     # The model is loaded once.
     started = time.monotonic()
     harness = HarnessModel(model.load(), settings.batch_sequences, settings.scorer == "sharing")
-    if settings.scorer not in harness.scorer:
-        note(f"evaluate: {model.title}: scored by the {harness.scorer}")
+    note_other_scorer(model.title, harness.scorer, settings)
 
     # Each cell is complete before the next one begins.
     results: list[CellResult] = []
@@ -61,13 +61,18 @@ def make_cell(
     harness: HarnessModel, model: ModelToScore, asked: AskedCell, task: Task, place: CellPlace
 ) -> CellResult:
     """Score a cell, or take the likelihoods of its parts if all are there, and write it."""
-    stored = merged_parts(place, asked.key(model))
+    made: Cell | None = None
+    stored = merged_parts(place, asked.key(model), harness.computes_as)
     if stored is not None:
         harness.replayed = iter(stored)
-    try:
+        try:
+            made = _score_cell(harness, model, asked, task)
+        except StalePartsError:
+            pass
+        finally:
+            harness.replayed = None
+    if made is None:
         made = _score_cell(harness, model, asked, task)
-    finally:
-        harness.replayed = None
     write_cell(place, made)
     remove_parts(place)
     return made.result

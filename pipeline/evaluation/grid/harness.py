@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import lm_eval
 import numpy as np
 import torch
+import xxhash
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
@@ -21,8 +22,8 @@ from pipeline.evaluation.known_tasks import generated_tokens, silence_libraries
 from pipeline.evaluation.models import LoadedModel
 from pipeline.evaluation.results import HarnessResult, TaskKind
 from pipeline.evaluation.scorer.model_fit import UnfitModel
-from pipeline.evaluation.scorer.sharing_scorer import Likelihood, SharingScorer
-from pipeline.evaluation.scorer.slices import WHOLE
+from pipeline.evaluation.scorer.sharing_scorer import SharingScorer
+from pipeline.evaluation.scorer.slices import WHOLE, Likelihood
 from pipeline.evaluation.task_data.compiled_templates import templates_compiled_once
 from pipeline.evaluation.task_data.items import right_answers
 from pipeline.logs import progress
@@ -30,6 +31,8 @@ from pipeline.store.records import Json
 
 TokenRequest: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
 """Context and answer as text, ids of the context, ids of the answer."""
+StoredCall: TypeAlias = tuple[str, list[Likelihood]]
+"""Hash of the requests of a call, and their likelihoods."""
 UNSCORED: Likelihood = (0.0, False)
 """What stands for the likelihood of a request of another part of a cell."""
 BOOTSTRAP_ITERATIONS = 1000
@@ -43,6 +46,10 @@ Progress: TypeAlias = Callable[
 # lm-eval's decorators hide the real signatures from a type checker.
 _TransformersModel: Any = HFLM
 _evaluate: Any = lm_eval.evaluate
+
+
+class StalePartsError(Exception):
+    """The stored parts of a cell answer other requests than are made now."""
 
 
 class HarnessModel(_TransformersModel):
@@ -83,8 +90,10 @@ class HarnessModel(_TransformersModel):
         """The part that the next calls score; the other requests' likelihoods are 0."""
         self.calls: list[dict[int, Likelihood]] = []
         """Likelihoods of the part by request, of each call since `score_task` began."""
-        self.replayed: Iterator[list[Likelihood]] | None = None
-        """Instead of scoring: the likelihoods that the next calls return."""
+        self.requests_of_calls: list[str] = []
+        """Hash of all requests of each of these calls; empty where a whole cell is scored."""
+        self.replayed: Iterator[StoredCall] | None = None
+        """Instead of scoring: the likelihoods that the next calls return, with their hashes."""
 
         # What messages and the progress bar need.
         self.label = ""
@@ -99,6 +108,11 @@ class HarnessModel(_TransformersModel):
         """Shows the progress of a call."""
         self._completed = 0
         self._update: Callable[[float, str], None] = lambda completed, detail: None
+
+    @property
+    def computes_as(self) -> str:
+        """What decides the likelihoods of this model besides its weights and the requests."""
+        return f"{self.scorer}, {self.model.dtype}, {self.device.type}"
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -160,7 +174,12 @@ class HarnessModel(_TransformersModel):
             )
         self.encoded = [(len(context), len(answer)) for _, context, answer in requests]
         if self.replayed is not None:
-            return next(self.replayed)
+            hash_of_requests, likelihoods = next(self.replayed)
+            if hash_of_requests != _hash_of_requests(requests):
+                raise StalePartsError
+            return likelihoods
+        if self.part != WHOLE:
+            self.requests_of_calls.append(_hash_of_requests(requests))
         scored = self._score_part(requests, override_bs)
         self.calls.append(scored)
         return [scored.get(index, UNSCORED) for index in range(len(requests))]
@@ -213,6 +232,7 @@ def score_task(
     `lm_eval run`.
     """
     model.calls = []
+    model.requests_of_calls = []
     random.seed(0)
     np.random.seed(1234)
     torch.manual_seed(1234)
@@ -233,6 +253,14 @@ def score_task(
         unconditional = _unconditional(model, task)
     items = _items(model, task, samples, encoded, unconditional)
     return as_json_value(result), items
+
+
+def _hash_of_requests(requests: Sequence[TokenRequest]) -> str:
+    """Return the number of requests and a hash of all their token ids, as `number-hash`."""
+    content = xxhash.xxh3_128()
+    for _, context, answer in requests:
+        content.update(np.array([len(context), len(answer), *context, *answer], "<i8").tobytes())
+    return f"{len(requests)}-{content.hexdigest()}"
 
 
 def _unconditional(model: HarnessModel, task: Task) -> Mapping[str, float]:

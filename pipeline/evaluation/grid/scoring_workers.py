@@ -19,14 +19,16 @@ from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import Executor
 from pipeline.evaluation.cells import holds_cell, read_result
-from pipeline.evaluation.grid.asked_cells import AskedCell
+from pipeline.evaluation.grid.cell_parts import merged_parts, remove_parts, write_part
 from pipeline.evaluation.grid.offline import forbid_network
 from pipeline.evaluation.models_to_score import ModelToScore
 from pipeline.evaluation.results import CellResult
 from pipeline.evaluation.scorer.slices import WHOLE, Part
+from pipeline.logs import note
 from pipeline.store.files import fingerprint
 from pipeline.store.layout import task_records
 from pipeline.store.rank_environment import number_on_node
+from pipeline.store.records import SizedFile
 from pipeline.store.scores_folder import ScoresFolder
 from pipeline.work.dask_workers import in_srun_step
 from pipeline.work.executor import Task, TaskResult, report_progress, run_tasks
@@ -34,6 +36,7 @@ from pipeline.work.executor import Task, TaskResult, report_progress, run_tasks
 if TYPE_CHECKING:
     from lm_eval.api.task import Task as HarnessTask
 
+    from pipeline.evaluation.grid.asked_cells import AskedCell
     from pipeline.evaluation.grid.harness import HarnessModel
 
 PARTS_PER_WORKER = 2
@@ -58,9 +61,7 @@ def scoring_executor(config: RunConfig) -> Executor:
     import torch
 
     if config.executor.uses_slurm and in_srun_step():
-        workers = config.executor.workers
-        if workers == "auto":
-            workers = int(os.environ["SLURM_NTASKS"]) - 2
+        workers = int(os.environ["SLURM_NTASKS"]) - 2
         return config.executor.model_copy(update={"workers": workers})
     workers = config.evaluation.workers
     if workers == "auto":
@@ -70,7 +71,7 @@ def scoring_executor(config: RunConfig) -> Executor:
 
 def score_on_workers(
     models: Sequence[ModelToScore],
-    cells: Sequence[AskedCell],
+    cells: Sequence["AskedCell"],
     tasks: Mapping[str, "HarnessTask"],
     source: TaskNames,
     folder: ScoresFolder,
@@ -98,7 +99,8 @@ def score_on_workers(
         of_model = [cell for owner, cell in missing if owner is model]
         for cell in sorted(of_model, key=lambda cell: -sizes[cell]):
             parts = ceil(sizes[cell] / total * workers * PARTS_PER_WORKER)
-            if tasks[cell.task].OUTPUT_TYPE in ("generate_until", "loglikelihood_rolling"):
+            is_whole = tasks[cell.task].OUTPUT_TYPE in ("generate_until", "loglikelihood_rolling")
+            if is_whole or settings.scorer == "harness":
                 parts = 1
             for number in range(parts):
                 part = Part(number, parts)
@@ -122,11 +124,25 @@ def score_on_workers(
     run_tasks(items, folder.cells, executor, "evaluate", "sequences", largest_first=False)
     # The cells themselves say what is done.
     rmtree(task_records(folder.cells), ignore_errors=True)
+    for model, cell in missing:
+        place = cell.place(folder, model)
+        if holds_cell(place, cell.key(model)):
+            remove_parts(place)
     results = [read_result(cell.place(folder, model)) for model, cell in missing]
-    return [result for result in results if result is not None]
+    made = [result for result in results if result is not None]
+    scorers = {result["provenance"]["title"]: result["provenance"]["scorer"] for result in made}
+    for title, scorer in scorers.items():
+        note_other_scorer(title, scorer, settings)
+    return made
 
 
-def _size(cell: AskedCell, task: "HarnessTask") -> float:
+def note_other_scorer(title: str, scorer: str, settings: Evaluation) -> None:
+    """Say where a model is not scored as the run file asks; `scorer` says why."""
+    if settings.scorer not in scorer:
+        note(f"evaluate: {title}: scored by the {scorer}")
+
+
+def _size(cell: "AskedCell", task: "HarnessTask") -> float:
     """Return the questions of a cell, those of the solved examples included."""
     questions = len(task.eval_docs)
     if cell.limit is not None:
@@ -136,7 +152,7 @@ def _size(cell: AskedCell, task: "HarnessTask") -> float:
 
 def score_part(
     model: ModelToScore,
-    cell: AskedCell,
+    cell: "AskedCell",
     part: Part,
     source: TaskNames,
     folder: ScoresFolder,
@@ -148,37 +164,41 @@ def score_part(
     """
     forbid_network()
     _choose_gpu()
-    from pipeline.evaluation.grid.cell_parts import merged_parts, write_part
     from pipeline.evaluation.grid.cell_scorer import make_cell
     from pipeline.evaluation.grid.harness import score_task
 
+    # Another worker may have found all parts of an earlier evaluation.
     place = cell.place(folder, model)
     key = cell.key(model)
+    if holds_cell(place, key):
+        return _files([place.rows, place.result], folder)
     task = _tasks(source)[cell.task]
     harness = _loaded_model(model, settings)
-    if part == WHOLE:
+    if part == WHOLE or merged_parts(place, key, harness.computes_as) is not None:
         make_cell(harness, model, cell, task, place)
         return _files([place.rows, place.result], folder)
+
+    # The part.
     harness.part = part
     try:
         score_task(harness, cell.task, task, cell.shots, cell.seed, cell.limit)
     finally:
         harness.part = WHOLE
-    write_part(place, key, part, harness.calls)
+    write_part(place, key, part, harness.computes_as, harness.requests_of_calls, harness.calls)
+
     # Whoever sees all parts makes the cell, perhaps two workers the same one.
-    if merged_parts(place, key) is not None:
+    if merged_parts(place, key, harness.computes_as) is not None and not holds_cell(place, key):
         make_cell(harness, model, cell, task, place)
     return _files([place.part(part.number, part.count), place.rows, place.result], folder)
 
 
 def _files(paths: Sequence[Path], folder: ScoresFolder) -> TaskResult:
-    return {
-        "files": {
-            str(path.relative_to(folder.cells)): {"bytes": path.stat().st_size}
-            for path in paths
-            if path.exists()
-        }
-    }
+    """Return the sizes of those files that exist; another worker may delete a part."""
+    files: dict[str, SizedFile] = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            files[str(path.relative_to(folder.cells))] = {"bytes": path.stat().st_size}
+    return {"files": files}
 
 
 @cache

@@ -14,12 +14,17 @@ from transformers import Cache, PreTrainedModel
 from pipeline.evaluation.scorer.model_fit import refuse_by_config, refuse_by_probe
 from pipeline.evaluation.scorer.passes import NO_PREFIX, ModelPass, plan_passes
 from pipeline.evaluation.scorer.shared_prefix import read_prefixes
-from pipeline.evaluation.scorer.slices import WHOLE, AnswerRequest, Part, slices, sorted_sequences
+from pipeline.evaluation.scorer.slices import (
+    WHOLE,
+    AnswerRequest,
+    Likelihood,
+    Part,
+    slices,
+    sorted_sequences,
+)
 from pipeline.evaluation.scorer.token_trees import Integers, ScoredSequence
 from pipeline.evaluation.scorer.vocabulary_head import VocabularyHead
 
-Likelihood: TypeAlias = tuple[float, bool]
-"""Log-likelihood of an answer in nats; whether greedy decoding gives that answer."""
 Predictions: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """`(answer tokens,)`: log-probability in nats in fp32; whether no other token is likelier."""
 CPU_TOKENS_PER_PASS = 1024

@@ -14,6 +14,8 @@ from pipeline.evaluation.scorer.token_trees import ScoredSequence, shared_inputs
 
 AnswerRequest: TypeAlias = tuple[Sequence[int], Sequence[int]]
 """Token ids of a context, at least one, and of an answer, at least one."""
+Likelihood: TypeAlias = tuple[float, bool]
+"""Log-likelihood of an answer in nats; whether greedy decoding gives that answer."""
 
 TOKENS_PER_SLICE = 32_768
 """Different tokens after which a slice ends with its context: about a second of a small model on
