@@ -43,7 +43,6 @@ CASES = [
 ]
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.ranks,
     pytest.mark.skipif(
         "PIPELINE_TEST_TASKS" not in os.environ,
         reason="real questions were not asked: PIPELINE_TEST_TASKS, a fetched folder, is not set",
@@ -57,6 +56,7 @@ LEAST_UNITS = 5
 hundreds of tokens (below -256 nats) these are more than TOLERANCE."""
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(("model", "names", "shots", "limit"), CASES)
 def test_every_metric_is_that_of_lm_eval_run(
     run_file: Path, tmp_path: Path, model: str, names: Sequence[str], shots: int, limit: int | None
