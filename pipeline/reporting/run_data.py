@@ -12,6 +12,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.clean_scores import CleanScore, stored_clean_scores
 from pipeline.evaluation.suite_scores import SuiteScore
+from pipeline.reporting.score_curves import mean_over_seeds
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.contamination_files import clean_scores_path
 from pipeline.store.counts import (
@@ -96,11 +97,16 @@ class RunData:
         return list(dict.fromkeys((row["task"], row["metric"]) for row in scores))
 
     def score(self, task: str, metric: str, shots: int) -> TaskScore | None:
-        """Return one score, None if it was not measured."""
-        for row in self.counts["evaluate"]["scores"]:
-            if (row["task"], row["metric"], row["shots"]) == (task, metric, shots):
-                return row
-        return None
+        """Return one score, the mean over the seeds of its examples; None if it was not measured."""
+        seeds = [
+            row
+            for row in self.counts["evaluate"]["scores"]
+            if (row["task"], row["metric"], row["shots"]) == (task, metric, shots)
+        ]
+        if not seeds:
+            return None
+        mean, error = mean_over_seeds(seeds)
+        return {**seeds[0], "value": mean, "standard_error": error}
 
     def scores_of(self, task: str, metric: str) -> list[TaskScore]:
         """Return the scores of a task by one metric, in ascending order of shots."""

@@ -13,7 +13,7 @@ from pipeline.evaluation.clean_scores import own_step
 from pipeline.evaluation.comparing.compared_scores import PREFERRED_METRICS
 from pipeline.evaluation.comparing.paired_tests import mean_of_tasks
 from pipeline.evaluation.suite_scores import SuiteScore
-from pipeline.store.counts import ModelScore
+from pipeline.store.counts import ModelScore, TaskScore
 from pipeline.store.scores_folder import is_own_merge
 
 FAMILIES = ("mmlu", "blimp")
@@ -147,18 +147,26 @@ def _curves(task: str, rows: Sequence[ModelScore], metric: str | None) -> TaskCu
     return TaskCurves(task, metric, _sorted(points), first["chance"], first["uniform"])
 
 
-def _point(seeds: Sequence[ModelScore]) -> ScorePoint:
-    """Return the mean over seeds; its error is that of the questions and that of the examples."""
+def mean_over_seeds(seeds: Sequence[TaskScore]) -> tuple[float, float | None]:
+    """Return mean and error of one score over seeds of the examples.
+
+    The error is that of the questions, which all seeds share, and that of the choice of examples.
+    """
+    if len(seeds) == 1:
+        return seeds[0]["value"], seeds[0]["standard_error"]
     values = [row["value"] for row in seeds]
     mean = sum(values) / len(values)
     errors = [row["standard_error"] for row in seeds if row["standard_error"] is not None]
-    error = None
-    if len(errors) == len(seeds):
-        variance = (sum(errors) / len(errors)) ** 2
-        if len(values) > 1:
-            spread = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-            variance += spread / len(values)
-        error = math.sqrt(variance)
+    if len(errors) < len(seeds):
+        return mean, None
+    of_questions = (sum(errors) / len(errors)) ** 2
+    of_examples = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return mean, math.sqrt(of_questions + of_examples / len(values))
+
+
+def _point(seeds: Sequence[ModelScore]) -> ScorePoint:
+    """Return the point of one model at one number of examples, from all seeds."""
+    mean, error = mean_over_seeds(seeds)
     row = seeds[0]
     return ScorePoint(
         row["model"],
