@@ -12,7 +12,13 @@ from matplotlib.ticker import FuncFormatter
 from pipeline.evaluation.comparing.compared_scores import ComparedTask
 from pipeline.logs import short
 from pipeline.reporting.figures import COLOURS, GREY, STYLE, canvas, svg_of
-from pipeline.reporting.published_scores import PARAMETERS, PublishedPoint, published_points
+from pipeline.reporting.published_scores import (
+    GPT2_PARAMETERS,
+    GPT2_SCORES,
+    PARAMETERS,
+    PublishedPoint,
+    published_points,
+)
 from pipeline.reporting.score_curves import ScorePoint, TaskCurves
 
 WIDTH = 4.7
@@ -75,6 +81,9 @@ def scores_over_examples(curves: TaskCurves) -> str:
             if line:
                 _draw_published(axes, [places[point.shots] for point in line], line)
 
+        if 0 in places:
+            _draw_gpt2(axes, places[0], curves)
+
         # The run's last checkpoint, and models from elsewhere.
         titles = dict.fromkeys(point.title for point in [*curves.last, *curves.others])
         for number, title in enumerate(list(titles)[: MOST_OTHERS + 1]):
@@ -107,6 +116,7 @@ def scores_over_parameters(curves: TaskCurves) -> str:
             markersize=3,
             linewidth=1.0,
         )
+        _draw_gpt2(axes, GPT2_PARAMETERS, curves)
         for number, k in enumerate(sorted({point.shots for point in points})):
             line = [point for point in points if point.shots == k]
             label = line[0].label
@@ -145,9 +155,22 @@ def _draw_points(
 def _draw_published(axes: Axes, places: Sequence[float], points: Sequence[PublishedPoint]) -> None:
     """Draw one of Pythia's models in grey, with its size at the end of the line."""
     axes.plot(places, [point.score for point in points], color=GREY, alpha=0.55, linewidth=1.0)
+    _name_published(axes, points[-1].size, places[-1], points[-1].score)
+
+
+def _draw_gpt2(axes: Axes, place: float, curves: TaskCurves) -> None:
+    """Draw GPT-2's score without examples in grey, where it is published."""
+    score = GPT2_SCORES.get((curves.task, curves.metric))
+    if score is not None:
+        axes.plot([place], [score], "s", color=GREY, alpha=0.6, markersize=4)
+        _name_published(axes, "GPT-2", place, score)
+
+
+def _name_published(axes: Axes, name: str, place: float, score: float) -> None:
+    """Write the name of a model beside its last point."""
     axes.annotate(
-        points[-1].size,
-        (places[-1], points[-1].score),
+        name,
+        (place, score),
         xytext=(3, 0),
         textcoords="offset points",
         va="center",

@@ -9,7 +9,7 @@ from pipeline.reporting.page import (
     note_below,
     section,
 )
-from pipeline.reporting.published_scores import published_points
+from pipeline.reporting.published_scores import has_published
 from pipeline.reporting.run_data import RunData, mean_and_error
 from pipeline.reporting.score_curves import TaskCurves, suite_curves, task_curves
 
@@ -30,7 +30,7 @@ CURVES_NOTE = (
 )
 PUBLISHED_NOTE = (
     "Grey: Pythia's published scores by size (Biderman et al. 2023; over tokens and parameters "
-    "without examples), measured with an older harness."
+    "without examples) and those of GPT-2 with 1.5 B parameters, measured with an older harness."
 )
 
 
@@ -64,7 +64,7 @@ def _curves(run: RunData) -> str:
     if not pictures:
         return ""
     note = CURVES_NOTE
-    if any(published_points(of_task.task, of_task.metric) for of_task in curves[:MOST_TASKS]):
+    if any(has_published(of_task.task, of_task.metric) for of_task in curves[:MOST_TASKS]):
         note = f"{note} {PUBLISHED_NOTE}"
     if len(curves) > MOST_TASKS:
         note = f"{note} Drawn are the first {MOST_TASKS} of {len(curves)} tasks."

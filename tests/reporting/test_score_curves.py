@@ -12,7 +12,7 @@ from test_report import Outline
 
 from pipeline.config.run_file import load
 from pipeline.evaluation.suite_scores import BenchmarkScore, SuiteScore
-from pipeline.reporting.published_scores import published_points
+from pipeline.reporting.published_scores import has_published, published_points
 from pipeline.reporting.report import report
 from pipeline.reporting.score_curves import suite_curves, task_curves
 from pipeline.store.counts import ModelScore
@@ -163,6 +163,22 @@ def test_published_points_are_those_of_the_source() -> None:
     assert (last.tokens, last.score) == (143_000 * 2_097_152, 0.6676)
     assert len([point for point in points if (point.size, point.shots) == ("410m", 5)]) == 15
     assert published_points("no such task", "acc") == ()
+
+
+def test_gpt2_is_drawn_where_its_score_is_published(tmp_path: Path) -> None:
+    assert has_published("hellaswag", "acc_norm")
+    assert not has_published("hellaswag", "f1")
+    config = load(write_run_file(tmp_path))
+    write_fake_run(config)
+    table = ScoresFolder(config.paths.run_dir / "evaluation").table
+    for metric, is_drawn in (("acc_norm", True), ("f1", False)):
+        rows = [row("hellaswag", 10, k, 0.3, metric=metric) for k in (0, 5)]
+        table.write_text("".join(f"{json.dumps(line)}\n" for line in rows))
+        (config.paths.run_dir / "report.html").unlink(missing_ok=True)
+        report(config)
+        page = (config.paths.run_dir / "report.html").read_text()
+        assert ("those of GPT-2 with 1.5 B parameters" in page) is is_drawn
+        assert ("GPT-2</text>" in page or "<!-- GPT-2 -->" in page) is is_drawn
 
 
 @pytest.mark.parametrize(
