@@ -101,7 +101,8 @@ class Evaluation(Section):
     report shows their spread. lm-eval's own seed is the default."""
     limit: int | None = Field(default=None, ge=1)
     """Maximum number of questions per task, the first ones; by default all. Built-in tasks make
-    this number of questions, by default 200."""
+    this number of questions, by default 200. Scores of more questions that are there already are
+    kept and shown."""
     heldout_bytes: ByteCount = Field(default=50_000, ge=0)
     """Maximum size of the held-out text per source that is scored for bits per byte."""
     task_paths: tuple[Location, ...] = ()

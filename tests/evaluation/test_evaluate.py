@@ -225,6 +225,26 @@ def test_cells_carry_provenance_and_are_kept(scored: tuple[RunConfig, Result]) -
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True, False]
 
 
+def test_a_smaller_limit_costs_no_scores_and_a_larger_one_adds_questions(
+    made: Path, run_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    write_task(tmp_path / "own", "parity")
+    asked = (
+        "evaluation.tasks=[parity]",
+        f"evaluation.task_paths=[{tmp_path / 'own'}]",
+        "evaluation.shots=[0]",
+        "evaluation.heldout_bytes=0",
+        f"paths.run_dir={tmp_path / 'run'}",
+    )
+    items: list[int] = []
+    for limit in (3, 5, 2, None):
+        config = run_config(run_file, made, *asked, f"evaluation.limit={limit or 'null'}")
+        evaluate(config)
+        items.append(cell_result(config, "parity", 0)["provenance"]["items"])
+    assert items == [3, 5, 5, 6]
+
+
 def test_one_more_task_costs_only_itself_and_removes_none(
     made: Path, run_file: Path, tmp_path: Path
 ) -> None:

@@ -5,11 +5,12 @@ Imports lm-eval. Reads and writes nothing.
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, BUILT_IN
+from pipeline.evaluation.cells import holds_cell, read_result
 from pipeline.evaluation.known_tasks import BuiltTasks
 from pipeline.evaluation.models_to_score import ModelToScore
 from pipeline.store.files import fingerprint
@@ -50,6 +51,21 @@ class AskedCell:
     def place(self, folder: ScoresFolder, model: ModelToScore) -> CellPlace:
         """Return the files of this cell for a model."""
         return folder.cell(model.name, self.task, self.shots, self.seed)
+
+    def is_held(self, folder: ScoresFolder, model: ModelToScore) -> bool:
+        """Tell whether a model's cell is on disk, with these questions or more of the same.
+
+        A small `limit`, to try something, must not cost the scores of all questions.
+        """
+        place = self.place(folder, model)
+        if holds_cell(place, self.key(model)):
+            return True
+        stored = read_result(place)
+        if self.limit is None or stored is None:
+            return False
+        limit = stored["provenance"]["limit"]
+        has_more = limit is None or limit > self.limit
+        return has_more and holds_cell(place, replace(self, limit=limit).key(model))
 
 
 def asked_cells(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from lm_eval.api.task import Task
 
 from pipeline.config.evaluation_section import Evaluation
-from pipeline.evaluation.cells import Cell, holds_cell, write_cell
+from pipeline.evaluation.cells import Cell, write_cell
 from pipeline.evaluation.grid.asked_cells import AskedCell
 from pipeline.evaluation.grid.cell_parts import merged_parts, remove_parts
 from pipeline.evaluation.grid.harness import HarnessModel, StalePartsError, kind_of, score_task
@@ -34,7 +34,7 @@ def make_missing_cells(
 
     Each cell is written as soon as it is complete.
     """
-    missing = [cell for cell in cells if not holds_cell(cell.place(folder, model), cell.key(model))]
+    missing = [cell for cell in cells if not cell.is_held(folder, model)]
     if not missing:
         return []
 

@@ -83,10 +83,7 @@ def score_on_workers(
     Raises TasksFailed with the messages of all cells that could not be scored.
     """
     missing = [
-        (model, cell)
-        for model in models
-        for cell in cells
-        if not holds_cell(cell.place(folder, model), cell.key(model))
+        (model, cell) for model in models for cell in cells if not cell.is_held(folder, model)
     ]
     if not missing:
         return []
@@ -126,7 +123,7 @@ def score_on_workers(
     rmtree(task_records(folder.cells), ignore_errors=True)
     for model, cell in missing:
         place = cell.place(folder, model)
-        if holds_cell(place, cell.key(model)):
+        if cell.is_held(folder, model):
             remove_parts(place)
     results = [read_result(cell.place(folder, model)) for model, cell in missing]
     made = [result for result in results if result is not None]
