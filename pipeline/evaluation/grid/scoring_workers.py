@@ -118,7 +118,9 @@ def score_on_workers(
                         sizes[cell] / parts,
                     )
                 )
-    run_tasks(items, folder.cells, executor, "evaluate", "sequences", largest_first=False)
+    run_tasks(
+        items, folder.cells, executor, "evaluate", "questions and examples", largest_first=False
+    )
     # The cells themselves say what is done.
     rmtree(task_records(folder.cells), ignore_errors=True)
     for model, cell in missing:
