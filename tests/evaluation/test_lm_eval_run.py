@@ -50,6 +50,9 @@ pytestmark = [
 ]
 TOLERANCE = 1e-4
 """Nats between the scorer that shares contexts and lm-eval's own model."""
+REAL_TOLERANCE = 1e-3
+"""The same for SmolLM2-135M with its 49,152 ids. On 96 answers of HellaSwag lm-eval's own model was
+up to 3.1e-4 nats from the same model in fp64, whatever its batch, and sharing 5.4e-5."""
 PERPLEXITY = "perplexity,none"
 LEAST_UNITS = 5
 """The same in units of the last place of fp32, in which lm-eval adds up an answer: for answers of
@@ -79,7 +82,8 @@ def test_every_metric_is_that_of_lm_eval_run(
         differences = np.abs(ours - other)
         print(f"{name}, k = {shots}: {len(ours):,} answers, {differences.max():.1e} nats")
         least_units = LEAST_UNITS * np.spacing(np.abs(other).astype(np.float32))
-        assert (differences < np.maximum(TOLERANCE, least_units)).all()
+        tolerance = TOLERANCE if model == "random" else REAL_TOLERANCE
+        assert (differences < np.maximum(tolerance, least_units)).all()
         if model == "real":
             stands_above_uniform(name, reference[name])
 
