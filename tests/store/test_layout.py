@@ -54,6 +54,8 @@ RUN = {
     "tasks": "evaluation/tasks",
     "report": "report.html",
     "report_manifest": "report.manifest.json",
+    "tensorboard_of_scores": "tensorboard/scores",
+    "wandb_id_of_scores": "wandb/scores_id",
 }
 TASKS = {"downloads": ".downloads"}
 """On-disk format: other names would hide what is there."""
