@@ -290,7 +290,7 @@ def test_slurm_needs_an_allocation_and_no_step(
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("command", ["train", "run"])
+@pytest.mark.parametrize("command", ["train", "run", "evaluate --watch"])
 def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) -> None:
     step = {
         "SLURM_JOB_ID": "1",
@@ -299,7 +299,7 @@ def test_no_task_of_an_srun_step_does_the_whole(run_file: Path, command: str) ->
         "SLURM_STEP_NUM_TASKS": "2",
     }
     ended = subprocess.run(
-        [sys.executable, "-m", "pipeline", command, str(run_file)],
+        [sys.executable, "-m", "pipeline", *command.split(), str(run_file)],
         capture_output=True,
         text=True,
         env={**os.environ, **step},
