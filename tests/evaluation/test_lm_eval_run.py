@@ -39,7 +39,7 @@ CASES = [
     pytest.param("random", WHOLE, 5, None, id="random-k5"),
     pytest.param("random", ("hellaswag",), 0, 400, id="random-hellaswag-k0"),
     pytest.param("random", ("hellaswag",), 5, 400, id="random-hellaswag-k5"),
-    pytest.param("real", REAL, 0, 200, id="real-k0"),
+    *(pytest.param("real", (name,), 0, 200, id=f"real-{name}-k0") for name in REAL),
 ]
 pytestmark = [
     pytest.mark.full,
