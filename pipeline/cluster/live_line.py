@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipeline.logs import short
 from pipeline.store.counts import ModelScore
-from pipeline.store.layout import checkpoint_name
 from pipeline.store.metrics import StepRecord, sampled_records
+from pipeline.store.scores_folder import own_step
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LEAST_SPARK_WIDTH = 8
@@ -98,9 +98,7 @@ class LiveLine:
         rows = [
             row
             for row in table
-            if row["metric"] == "acc"
-            and row["step"] is not None
-            and row["model"] == checkpoint_name(row["step"])
+            if row["metric"] == "acc" and own_step(row["model"], row["step"]) is not None
         ]
         if not rows:
             return

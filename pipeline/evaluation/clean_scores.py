@@ -1,8 +1,9 @@
 """Scores on the questions that a run has read, and on those that it has not.
 
-Reads cells of the run's own checkpoints and their merges; writes `run_dir/evaluation/contamination/`: for each task
-with questions in `evaluation.tasks_dir` which of them the run reads (`contamination.py`), and
-`scores.jsonl`, a line for each metric, cell and set of questions.
+Reads cells of the run's own checkpoints and their merges; writes
+`run_dir/evaluation/contamination/`: for each task with questions in `evaluation.tasks_dir` which of
+them the run reads (`contamination.py`), and `scores.jsonl`, a line for each metric, cell and set of
+questions.
 """
 
 import json
@@ -29,8 +30,8 @@ from pipeline.logs import counted_noun, human_bytes, note
 from pipeline.sampling.traced_run import open_run, read_run
 from pipeline.store.contamination_files import clean_scores_path, contaminated_items_path
 from pipeline.store.files import read_json_lines, write_atomic
-from pipeline.store.layout import RunFolder, checkpoint_name, run_folder
-from pipeline.store.scores_folder import ScoresFolder, is_own_merge
+from pipeline.store.layout import RunFolder, run_folder
+from pipeline.store.scores_folder import ScoresFolder, is_own_merge, own_step
 from pipeline.store.tasks_folder import TasksFolder
 
 Questions: TypeAlias = Literal["all", "clean", "dirty"]
@@ -126,16 +127,6 @@ def stored_clean_scores(run_dir: Path) -> list[CleanScore]:
     Raises DataError naming a broken line.
     """
     return read_json_lines(clean_scores_path(RunFolder(run_dir).evaluation))
-
-
-def own_step(model: str, step: int | None) -> int | None:
-    """Return the step of a model that is a checkpoint of the run itself, else None.
-
-    `model`: name of the folder of its cells.
-    """
-    if step is not None and model == checkpoint_name(step):
-        return step
-    return None
 
 
 def last_read_step(model: str, step: int | None) -> int | None:

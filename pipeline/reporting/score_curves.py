@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
-from pipeline.evaluation.clean_scores import own_step
 from pipeline.evaluation.comparing.compared_scores import PREFERRED_METRICS
 from pipeline.evaluation.comparing.paired_tests import mean_of_tasks
 from pipeline.evaluation.suite_scores import SuiteScore
 from pipeline.store.counts import ModelScore, TaskScore
-from pipeline.store.scores_folder import is_own_merge
+from pipeline.store.scores_folder import is_own_merge, own_step
 
 FAMILIES = ("mmlu", "blimp")
 """Benchmarks of many tasks, `mmlu_anatomy` and so on, whose mean is drawn in place of each."""

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.store.layout import checkpoint_name
+
 FIRST_SEED = 1234
 """lm-eval's own seed of the choice of examples; cells with it have no seed in their names."""
 
@@ -14,6 +16,16 @@ MERGE_PREFIX = "merge-"
 """Beginning of the names of models that are means of the run's own checkpoints."""
 MERGE_RECORD = "merge.json"
 """Name of the file in a model's folder that names the checkpoints of which it is the mean."""
+
+
+def own_step(model: str, step: int | None) -> int | None:
+    """Return the step of a model that is a checkpoint of the run itself, else None.
+
+    `model`: name of the folder of its cells.
+    """
+    if step is not None and model == checkpoint_name(step):
+        return step
+    return None
 
 
 def is_own_merge(model: str) -> bool:

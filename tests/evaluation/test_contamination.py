@@ -24,7 +24,6 @@ from pipeline.evaluation.clean_scores import (
     clean_scores,
     closing_lines,
     last_read_step,
-    own_step,
 )
 from pipeline.evaluation.contamination import (
     ItemReading,
@@ -41,7 +40,7 @@ from pipeline.sampling.order import VERSION_RECORD
 from pipeline.sampling.trace import trace_step
 from pipeline.sampling.traced_run import TracedRun
 from pipeline.store.files import write_json
-from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder
+from pipeline.store.scores_folder import FIRST_SEED, ScoresFolder, own_step
 
 PLANTED = 60
 """Questions that a document of `prose` holds; one in each of its first documents."""
