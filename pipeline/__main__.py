@@ -48,7 +48,7 @@ def _evaluate_command(stage: Stage) -> Callable[..., None]:
         from pipeline.cli import commands
 
         if watch:
-            commands.watch_run(run_file, overrides or [])
+            commands.watch_run(STAGES, run_file, overrides or [])
         else:
             commands.run_one(STAGES, stage, run_file, overrides or [])
 

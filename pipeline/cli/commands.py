@@ -31,7 +31,6 @@ from pipeline.store.artifacts import Stage, StageState
 from pipeline.store.data_readers import marked_as_reader
 from pipeline.store.files import fingerprint
 from pipeline.store.lease import Lease
-from pipeline.store.stages import STAGES
 from pipeline.work.dask_workers import is_first_task, srun_step_roles
 from pipeline.work.stage_clock import StageClock
 
@@ -79,10 +78,10 @@ def export_chosen_steps(run_file: Path, overrides: Sequence[str], steps: str) ->
         artifacts.import_function("pipeline.evaluation.export:export_steps")(config, chosen)
 
 
-def watch_run(run_file: Path, overrides: Sequence[str]) -> None:
+def watch_run(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
     """Score each new checkpoint of a run while it trains in another process."""
     config = load(run_file, overrides)
-    refuse_srun_step(STAGES, "evaluate --watch")
+    refuse_srun_step(stages, "evaluate --watch")
     refuse_impossible_folders(config)
     artifacts.import_function("pipeline.evaluation.watch:watch")(config)
 

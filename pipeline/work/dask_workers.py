@@ -52,8 +52,10 @@ START_ATTEMPTS = 3
 """Attempts to start the workers of this machine."""
 LOST_AFTER_SECONDS = 300
 """Seconds after which an orphaned scheduler or worker of an srun step exits."""
-LEAST_STEP_TASKS = 3
-"""Tasks that an srun step needs: `SLURMRunner` uses the first two as scheduler and client."""
+FIRST_WORKER = 2
+"""Tasks of an srun step before its workers: `SLURMRunner` makes them scheduler and client."""
+LEAST_STEP_TASKS = FIRST_WORKER + 1
+"""Tasks that an srun step needs."""
 
 _step_runner: "SLURMRunner | None" = None
 """The `SLURMRunner` of this process while it is the client of an srun step."""
@@ -64,6 +66,11 @@ def in_srun_step() -> bool:
     # The shell of an interactive allocation is a step of one task, but its SLURM_NTASKS counts the
     # tasks of the allocation.
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def workers_of_step() -> int:
+    """Return how many tasks of this srun step are workers."""
+    return int(os.environ["SLURM_NTASKS"]) - FIRST_WORKER
 
 
 def is_first_task() -> bool:
@@ -179,7 +186,7 @@ def _join_step(runner: "type[SLURMRunner]", meeting_point: Path) -> "SLURMRunner
             },
         )
     except Exception as error:
-        if int(os.environ["SLURM_PROCID"]) < LEAST_STEP_TASKS - 1:
+        if int(os.environ["SLURM_PROCID"]) < FIRST_WORKER:
             raise
         warn(f"a worker of the step did not start; the others continue: {error.__cause__ or error}")
         # The step has not failed.

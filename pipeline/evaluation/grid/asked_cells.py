@@ -1,6 +1,6 @@
 """The grid of cells that a run file asks for: models x tasks x numbers of shots x seeds.
 
-Imports lm-eval. Reads and writes nothing.
+Imports lm-eval. Reads which cells are on disk; writes nothing.
 """
 
 import importlib.metadata

@@ -43,9 +43,7 @@ def write_part(
         "requests": list(requests),
         "calls": [[(index, *likelihood) for index, likelihood in call.items()] for call in calls],
     }
-    path = place.part(part.number, part.count)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, stored)
+    write_json(place.part(part.number, part.count), stored)
 
 
 def merged_parts(

@@ -5,7 +5,6 @@ worker scores what, and in how many parts, changes no bit of a score. Imports no
 that a worker can forbid the network before libraries are imported.
 """
 
-import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import Executor
-from pipeline.evaluation.cells import holds_cell, read_result
+from pipeline.evaluation.cells import read_result
 from pipeline.evaluation.grid.cell_parts import merged_parts, remove_parts, write_part
 from pipeline.evaluation.grid.offline import forbid_network
 from pipeline.evaluation.models_to_score import ModelToScore
@@ -30,7 +29,7 @@ from pipeline.store.layout import task_records
 from pipeline.store.rank_environment import number_on_node
 from pipeline.store.records import SizedFile
 from pipeline.store.scores_folder import ScoresFolder
-from pipeline.work.dask_workers import in_srun_step
+from pipeline.work.dask_workers import in_srun_step, workers_of_step
 from pipeline.work.executor import Task, TaskResult, report_progress, run_tasks
 
 if TYPE_CHECKING:
@@ -61,8 +60,7 @@ def scoring_executor(config: RunConfig) -> Executor:
     import torch
 
     if config.executor.uses_slurm and in_srun_step():
-        workers = int(os.environ["SLURM_NTASKS"]) - 2
-        return config.executor.model_copy(update={"workers": workers})
+        return config.executor.model_copy(update={"workers": workers_of_step()})
     workers = config.evaluation.workers
     if workers == "auto":
         workers = max(1, torch.cuda.device_count())
@@ -169,7 +167,7 @@ def score_part(
     # Another worker may have found all parts of an earlier evaluation.
     place = cell.place(folder, model)
     key = cell.key(model)
-    if holds_cell(place, key):
+    if cell.is_held(folder, model):
         return _files([place.rows, place.result], folder)
     task = _tasks(source)[cell.task]
     harness = _loaded_model(model, settings)
@@ -186,7 +184,9 @@ def score_part(
     write_part(place, key, part, harness.computes_as, harness.requests_of_calls, harness.calls)
 
     # Whoever sees all parts makes the cell, perhaps two workers the same one.
-    if merged_parts(place, key, harness.computes_as) is not None and not holds_cell(place, key):
+    if merged_parts(place, key, harness.computes_as) is not None and not cell.is_held(
+        folder, model
+    ):
         make_cell(harness, model, cell, task, place)
     return _files([place.part(part.number, part.count), place.rows, place.result], folder)
 
