@@ -39,14 +39,15 @@ def expected(run_file: Path) -> dict[str, str]:
     return digests(run_file.parent / "alone")
 
 
-def test_the_tasks_of_a_step_share_the_work(
-    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
-) -> None:
-    output = run_file.parent / "slurm.out"
-    options = ["--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G", f"--output={output}"]
-    command = ["sbatch", "--parsable", *options, str(SBATCH), str(run_file), *SMALL_SHARDS]
+def output_of_job(slurm: dict[str, str], folder: Path, arguments: list[str]) -> str:
+    """Submit a job, check that it completes without a word of errors, return what it printed."""
+    output = folder / "slurm.out"
     submitted = subprocess.run(
-        command, capture_output=True, text=True, env=slurm, cwd=run_file.parent
+        ["sbatch", "--parsable", f"--output={output}", *arguments],
+        capture_output=True,
+        text=True,
+        env=slurm,
+        cwd=folder,
     )
     assert submitted.returncode == 0, submitted.stderr
     job = submitted.stdout.strip()
@@ -54,6 +55,16 @@ def test_the_tasks_of_a_step_share_the_work(
     printed = output.read_text()
     assert job_state(slurm, job) == "COMPLETED", printed
     assert "Traceback" not in printed and "Error" not in printed, printed
+    return printed
+
+
+def test_the_tasks_of_a_step_share_the_work(
+    slurm: dict[str, str], run_file: Path, expected: dict[str, str]
+) -> None:
+    options = ["--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G"]
+    printed = output_of_job(
+        slurm, run_file.parent, [*options, str(SBATCH), str(run_file), *SMALL_SHARDS]
+    )
     data = load(run_file).paths.data_dir
     assert digests(data) == expected
     assert list(data.glob("*/.dask-scheduler-*")) == []
@@ -121,22 +132,9 @@ def test_the_tasks_of_a_step_score_what_one_process_scores(
         place.result.unlink()
         place.rows.unlink()
 
-    output = tmp_path / "slurm.out"
     script = str(SBATCH.with_name("evaluate.sbatch"))
     options = ["--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=0", "--cpus-per-task=1"]
-    submitted = subprocess.run(
-        ["sbatch", "--parsable", *options, f"--output={output}", script, str(run_file), *asked],
-        capture_output=True,
-        text=True,
-        env=slurm,
-        cwd=tmp_path,
-    )
-    assert submitted.returncode == 0, submitted.stderr
-    job = submitted.stdout.strip()
-    wait_for(lambda: job_state(slurm, job) not in ("PENDING", "RUNNING"), 600, output)
-    printed = output.read_text()
-    assert job_state(slurm, job) == "COMPLETED", printed
-    assert "Traceback" not in printed and "Error" not in printed, printed
+    output_of_job(slurm, tmp_path, [*options, script, str(run_file), *asked])
     assert folder.stored_cells() == places
     assert [place.rows.read_bytes() for place in places] == expected
     assert folder.table.read_bytes() == table

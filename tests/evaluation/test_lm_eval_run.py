@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
+from byte_model import byte_model, byte_tokenizer
 from lm_eval.tasks import TaskManager
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.config.run_file import load
 from pipeline.evaluation.cells import Cell, read_cell
@@ -214,20 +212,6 @@ def model_folder(model: str, folder: Path) -> Path:
 
 def random_model(folder: Path, seed: int) -> Path:
     """Write an untrained model that reads bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=alphabet[0])
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(alphabet),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=2048,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "random")
-    fast.save_pretrained(folder / "random")
+    byte_model(seed).save_pretrained(folder / "random")
+    byte_tokenizer().save_pretrained(folder / "random")
     return folder / "random"

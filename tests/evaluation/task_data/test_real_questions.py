@@ -9,14 +9,12 @@ from typing import Any
 
 import datasets
 import pytest
-import torch
+from byte_model import byte_model, byte_tokenizer
 from lm_eval import simple_evaluate
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.evaluation.known_tasks import build_tasks, silence_libraries
 from pipeline.evaluation.task_data.catalogue import CATALOGUE
@@ -116,21 +114,7 @@ def test_scores_equal_those_of_lm_eval_run(tasks: TasksFolder, name: str, shots:
 
 def tiny_language_model() -> HFLM:
     """Return a random model that reads bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=alphabet[0])
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(alphabet),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=2048,
-    )
-    model = LlamaForCausalLM(config)
-    return HFLM(pretrained=model, tokenizer=fast, batch_size=8, device="cpu")
+    return HFLM(pretrained=byte_model(0), tokenizer=byte_tokenizer(), batch_size=8, device="cpu")
 
 
 def test_no_split_is_processed_before_it_is_asked(
