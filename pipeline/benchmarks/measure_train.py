@@ -22,9 +22,9 @@ from pipeline.benchmarks.measure_saves import measure_saves
 from pipeline.benchmarks.train_results import MatrixProduct
 from pipeline.benchmarks.training_loops import OurLoop, PlainLoop, Timer
 from pipeline.cluster.ports import free_port
+from pipeline.config.hardware import device_peak_flops
 from pipeline.config.run_config import RunConfig
 from pipeline.model.architecture import model_config
-from pipeline.model.costs import peak_flops
 from pipeline.model.sizes import count_parameters, model_size
 from pipeline.store.rank_environment import environment_of_rank
 
@@ -199,7 +199,7 @@ def measure_matrix_product() -> MatrixProduct:
     return {
         "size": MATRIX_SIZE,
         "flops": 2 * MATRIX_SIZE**3 / seconds,
-        "peak_flops": peak_flops(torch.cuda.get_device_name()),
+        "peak_flops": device_peak_flops(torch.cuda.get_device_name()),
     }
 
 

@@ -17,6 +17,7 @@ from pipeline.config.values import InWords, folder_of, located_by, resolve_locat
 PRESETS = Path(__file__).parent / "presets"
 MIXTURES = PRESETS / "mixtures"
 SUITES = PRESETS / "suites"
+HARDWARE = PRESETS / "hardware"
 TEMPLATES = Path(__file__).parent / "templates"
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -1,24 +1,12 @@
-"""Cost arithmetic: FLOPs of a token, peak FLOP/s of devices, utilisation. Free of torch."""
+"""Cost arithmetic: FLOPs of a token, utilisation. Free of torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.config.hardware import device_peak_flops
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-PEAK_BF16_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "A10": 125e12,
-    "V100": 125e12,  # fp16: Volta has no bf16
-}
-"""Dense bf16 tensor-core FLOP/s, by a part of the device's name: the first match counts.
-
-Source: NVIDIA's data sheets.
-"""
 
 MFU_FORMULA = (
     "(6 N + 6 L d T) FLOPs a token / peak bf16: causal attention; N without the look-up of "
@@ -68,11 +56,6 @@ def head_width(architecture: "PretrainedConfig") -> int:
     return named or architecture.hidden_size // architecture.num_attention_heads
 
 
-def peak_flops(device_name: str) -> float | None:
-    """Return a device's peak dense bf16 FLOP/s; None where the table does not have the device."""
-    return next((peak for name, peak in PEAK_BF16_FLOPS.items() if name in device_name), None)
-
-
 def counted_peak(device_name: str, is_mixture: bool) -> float | None:
     """Return the peak FLOP/s for utilisation; None where utilisation is not counted.
 
@@ -81,7 +64,7 @@ def counted_peak(device_name: str, is_mixture: bool) -> float | None:
     """
     if is_mixture:
         return None
-    return peak_flops(device_name)
+    return device_peak_flops(device_name)
 
 
 def flops_utilisation(

@@ -9,10 +9,11 @@ import torch
 
 from pipeline.checkpoint.state import TrainState
 from pipeline.config.groups import GroupSizes
+from pipeline.config.hardware import device_peak_flops
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump
 from pipeline.engine.deepspeed_engine import Engine
-from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA, peak_flops
+from pipeline.model.costs import HFU_FORMULA, MFU_FORMULA
 from pipeline.model.language_model import LanguageModel, compiled_graphs
 from pipeline.model.sizes import ModelParameters
 from pipeline.store.counts import LineageEntry, ParameterCounts, ResultOfRun
@@ -47,7 +48,7 @@ def record_start(
         epochs=epochs,
         mfu_formula=MFU_FORMULA,
         hfu_formula=HFU_FORMULA,
-        peak_flops=peak_flops(device_name()),
+        peak_flops=device_peak_flops(device_name()),
         learning_rate={"peak": peak_rate, "factor": factor, "scaled_peak": peak_rate * factor},
         **_parameter_counts(sizes),
         attention=engine.module.attention,

@@ -1,0 +1,113 @@
+"""Devices and the servers that hold them: the one table of peaks, memory and links.
+
+Reads `presets/hardware/*.yaml`. Imports no torch.
+"""
+
+import functools
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from pipeline.config.shipped_files import HARDWARE, shipped_file, shipped_files
+from pipeline.config.values import Section
+from pipeline.config.yaml_files import read_yaml
+from pipeline.errors import ConfigError
+
+
+class Hardware(Section):
+    """A kind of device, as one rank sees it, and a server with several of them.
+
+    Rates are those on paper. A link's rate counts one direction.
+    """
+
+    description: str
+    """Name for people, with the memory."""
+    device_names: tuple[str, ...]
+    """Parts of the names under which drivers report the device."""
+    peak_bf16_tflops: float | None = Field(gt=0)
+    """Dense matrix products in bf16, 10^12 FLOP/s; none where the device has no bf16."""
+    peak_fp16_tflops: float | None = Field(gt=0)
+    """The same in fp16."""
+    peak_fp32_tflops: float = Field(gt=0)
+    """The same in fp32, without TF32."""
+    memory_gib: float = Field(gt=0)
+    """Memory of a device, in GiB."""
+    devices_per_node: int = Field(ge=1)
+    """Devices of a server."""
+    link_gb_per_second: float = Field(gt=0)
+    """From a device to the others of its server, 10^9 bytes a second."""
+    network_gb_per_second: float = Field(gt=0)
+    """From a device to other servers, 10^9 bytes a second: its share of the server's ports."""
+    host_memory_gib: float = Field(gt=0)
+    """Memory of a server beside that of its devices, in GiB."""
+    cores_per_node: int = Field(ge=1)
+    """CPU cores of a server."""
+    assumed_mfu: float = Field(gt=0, lt=1)
+    """Share of the peak that training reaches on one server, by (6 N + 12 L d T) FLOPs a token.
+
+    `--from RUN` replaces it by what a run reached."""
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether ranks run on the cores of the host and in its memory."""
+        return not self.device_names
+
+    def peak_flops(self, dtype: str) -> float | None:
+        """Return the FLOP/s of a number format; None where the device does not compute in it."""
+        tflops = {
+            "bf16": self.peak_bf16_tflops,
+            "fp16": self.peak_fp16_tflops,
+            "fp32": self.peak_fp32_tflops,
+        }[dtype]
+        if tflops is None:
+            return None
+        return tflops * 1e12
+
+
+def read_hardware(written: str) -> Hardware:
+    """Return the shipped hardware of a name, or that of a YAML file, named with slash or suffix.
+
+    Raises ConfigError for an unknown name, with all names, and for a file that cannot be used.
+    """
+    path = Path(written)
+    if "/" not in written and not path.suffix:
+        try:
+            path = shipped_file(written, HARDWARE, "hardware")
+        except ValueError as error:
+            raise ConfigError([f"--hardware = {written}: {error}; or name a file"]) from None
+    return _read(path)
+
+
+@functools.cache
+def _read(path: Path) -> Hardware:
+    try:
+        return Hardware.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
+
+
+def hardware_of_device(device_name: str) -> str | None:
+    """Return the name of the shipped hardware whose device a driver reports under this name.
+
+    Of several parts that the name has, the longest decides. None for a device that is not shipped.
+    """
+    found: dict[str, str] = {}
+    for name, path in shipped_files(HARDWARE).items():
+        for part in _read(path).device_names:
+            if part in device_name:
+                found[part] = name
+    if not found:
+        return None
+    return found[max(found, key=len)]
+
+
+def device_peak_flops(device_name: str) -> float | None:
+    """Return a device's peak dense bf16 FLOP/s, or that in fp16 where it has no bf16.
+
+    None for a device that is not shipped, CPUs among them.
+    """
+    name = hardware_of_device(device_name)
+    if name is None:
+        return None
+    hardware = read_hardware(name)
+    return hardware.peak_flops("bf16") or hardware.peak_flops("fp16")

@@ -1,0 +1,62 @@
+"""Hardware: every shipped file, and the devices that drivers report."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.hardware import device_peak_flops, hardware_of_device, read_hardware
+from pipeline.config.shipped_files import HARDWARE, shipped_files
+from pipeline.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("reported", "name"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb"),
+        ("NVIDIA A100-SXM-64GB", "a100-64gb"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA GH200 120GB", "gh200"),
+        ("NVIDIA B200", "b200"),
+        ("AMD Instinct MI250X", "mi250x"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("NVIDIA L40S", "l40s"),
+        ("Tesla V100-SXM2-32GB", "v100-32gb"),
+        ("CPU", None),
+        ("NVIDIA GeForce GTX 1080", None),
+    ],
+)
+def test_a_device_goes_by_the_name_that_its_driver_reports(reported: str, name: str | None) -> None:
+    assert hardware_of_device(reported) == name
+
+
+def test_peaks_are_those_of_matrix_products_without_sparsity() -> None:
+    assert device_peak_flops("NVIDIA H200") == 989e12
+    assert device_peak_flops("NVIDIA H100 PCIe") == 756e12
+    assert device_peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
+    assert device_peak_flops("Tesla V100-SXM2-32GB") == 125e12  # fp16: Volta has no bf16
+    assert read_hardware("v100-32gb").peak_flops("bf16") is None
+    assert device_peak_flops("CPU") is None
+
+
+@pytest.mark.parametrize("name", shipped_files(HARDWARE))
+def test_shipped_hardware_is_plausible(name: str) -> None:
+    hardware = read_hardware(name)
+    assert hardware.peak_flops("fp32")
+    assert hardware.network_gb_per_second < hardware.link_gb_per_second
+    assert hardware.host_memory_gib >= hardware.devices_per_node
+    source = (HARDWARE / f"{name}.yaml").read_text().splitlines()[0]
+    assert source.startswith("# ")
+
+
+def test_unknown_hardware_is_refused_with_all_names(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"h100: no such hardware; there are a10, a100-40gb"):
+        read_hardware("h100")
+    own = tmp_path / "own.yaml"
+    own.write_text((HARDWARE / "h200.yaml").read_text().replace("0.47", "1.47"))
+    with pytest.raises(ConfigError, match="assumed_mfu"):
+        read_hardware(str(own))
