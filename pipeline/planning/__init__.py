@@ -1,0 +1,1 @@
+"""Numbers to decisions: what a run costs before it starts."""
