@@ -14,17 +14,13 @@ from transformers import PretrainedConfig
 
 from pipeline.config.groups import RankGroups
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.deepspeed_config import (
-    BUCKET_ELEMENTS,
-    DeepSpeedConfig,
-    ZeroSettings,
-    offload_device,
-)
+from pipeline.engine.deepspeed_config import DeepSpeedConfig
 from pipeline.engine.groups import gather_from_world_ranks
-from pipeline.engine.memory import WIDTH, FreeMemory, MemorySetting, ModelShape, refuse_if_too_big
+from pipeline.engine.memory import FreeMemory, refuse_if_too_big
+from pipeline.engine.memory_setting import memory_setting
 from pipeline.errors import ConfigError
 from pipeline.model.chunked_loss import rows_at_once
-from pipeline.model.costs import head_width
+from pipeline.model.shape import model_shape
 from pipeline.model.sizes import ModelParameters, moment_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -54,7 +50,7 @@ def device_problems(
     problems = precision_problems(config.precision.dtype, capability, cpu_has_fp16())
 
     # The memory, of which the ranks on one machine share the host's.
-    shape = model_shape(architecture, sizes)
+    shape = model_shape(architecture, sizes.total)
     setting = memory_setting(config, resolved, groups.sizes.world, on_gpu)
     setting = replace(setting, moment_bytes=moment_bytes(config, sizes))
     tokens = setting.micro_batch_sequences * setting.sequence_length
@@ -100,67 +96,6 @@ def precision_problems(dtype: str, capability: tuple[int, int] | None, cpu_fp16:
         f"precision.dtype = bf16: this GPU has compute capability {major}.{minor}, and bf16 needs "
         "8.0; set fp16 (with loss scaling) or fp32"
     ]
-
-
-def model_shape(architecture: PretrainedConfig, sizes: ModelParameters) -> ModelShape:
-    """Read the shape of a model from a transformers config, by the names most architectures use."""
-    hidden = architecture.hidden_size
-    heads = architecture.num_attention_heads
-    head = head_width(architecture)
-    return ModelShape(
-        parameters=sizes.total,
-        layers=architecture.num_hidden_layers,
-        hidden=hidden,
-        heads=heads,
-        attention=heads * head,
-        key_value=(getattr(architecture, "num_key_value_heads", None) or heads) * head,
-        feed_forward=getattr(architecture, "intermediate_size", None) or 4 * hidden,
-        is_gated=getattr(architecture, "hidden_act", "") in ("silu", "swish"),
-        vocabulary=architecture.vocab_size,
-        # Part of the architecture: no entry of the config says it.
-        normalises_heads=architecture.model_type.startswith("qwen3"),
-    )
-
-
-def memory_setting(
-    config: RunConfig, resolved: DeepSpeedConfig, ranks: int, on_gpu: bool
-) -> MemorySetting:
-    """Collect the settings of a run that its memory depends on."""
-    zero = resolved["zero_optimization"]
-    optimizer_device = offload_device(resolved, "optimizer")
-    parameter_device = offload_device(resolved, "param")
-
-    # On a CPU a buffer's pages take no memory until they are written: the gradients' own size at
-    # most.
-    bucket_bytes = 0
-    if on_gpu:
-        bucket_bytes = _bucket_bytes(zero, config.precision.dtype)
-    return MemorySetting(
-        dtype=config.precision.dtype,
-        zero_stage=zero["stage"],
-        ranks=ranks,
-        micro_batch_sequences=config.batch.micro_batch_sequences,
-        global_batch_sequences=config.global_batch_sequences,
-        sequence_length=config.data.sequence_length,
-        activation_checkpointing=config.train.activation_checkpointing,
-        stores_scores=config.model.config.get("attn_implementation") == "eager",
-        offloads_optimizer=optimizer_device != "none",
-        offloads_parameters=parameter_device != "none",
-        to_nvme="nvme" in (optimizer_device, parameter_device),
-        copies_saves=config.checkpoint.asynchronous,
-        bucket_bytes=bucket_bytes,
-    )
-
-
-def _bucket_bytes(zero: ZeroSettings, dtype: str) -> int:
-    """Return the bytes of DeepSpeed's gradient buffers: two where communication overlaps."""
-    stage = zero["stage"]
-    if stage == 0 or (stage == 1 and dtype == "bf16") or not zero.get("contiguous_gradients", True):
-        return 0
-    buffers = 1
-    if stage < 3 and zero.get("overlap_comm", False):
-        buffers = 2
-    return int(zero.get("reduce_bucket_size", BUCKET_ELEMENTS)) * WIDTH[dtype] * buffers
 
 
 def _free_memory(ranks_here: int) -> FreeMemory:

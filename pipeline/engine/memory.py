@@ -11,31 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from pipeline.errors import ConfigError
+from pipeline.model.shape import ModelShape
 
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of a weight in the forward pass, by `precision.dtype`."""
 RESERVE = 0.05
 """Share of free memory left to the allocator's gaps, kernels' work space and library buffers."""
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """The sizes of a model that its memory depends on."""
-
-    parameters: int
-    layers: int
-    hidden: int
-    heads: int
-    attention: int
-    """Width of all query heads together."""
-    key_value: int
-    """Width of all key heads together; the value heads are as wide."""
-    feed_forward: int
-    is_gated: bool
-    """Whether the feed-forward part has a third matrix (SwiGLU)."""
-    vocabulary: int
-    normalises_heads: bool = False
-    """Whether queries and keys are normalised per head (Qwen3)."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ verdict to standard output. Allocates nothing and needs no data; the ranks would
 problems, but only after the stages that make the data.
 """
 
+from dataclasses import asdict
+
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging
@@ -12,10 +14,17 @@ from transformers.utils import logging
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.model.architecture import library_message, model_config
+from pipeline.model.experts import expert_modules
 from pipeline.model.model_rules import ATTENTION
 from pipeline.model.objective import objective_problems
 from pipeline.model.parametrisation import scalings
-from pipeline.model.sizes import build_on_meta, count_built_parameters, moment_bytes
+from pipeline.model.shape import model_shape
+from pipeline.model.sizes import (
+    build_on_meta,
+    count_built_parameters,
+    model_size,
+    moment_bytes,
+)
 from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.store.records import Json
 from pipeline.work.separate_checks import serve_separate_check
@@ -39,6 +48,12 @@ def check_model_settings(config: RunConfig) -> dict[str, Json]:
     sizes = count_built_parameters(model)
     return {
         "parameters": sizes.total,
+        "embedding_parameters": sizes.embedding,
+        "one_dimensional_parameters": sizes.one_dimensional,
+        "active_parameters": sizes.active,
+        "is_mixture": bool(expert_modules(model)),
+        "size": asdict(model_size(architecture, sizes)),
+        "shape": asdict(model_shape(architecture, sizes.total)),
         "moment_bytes": moment_bytes(config, sizes),
         "positions": getattr(architecture, "max_position_embeddings", None),
     }

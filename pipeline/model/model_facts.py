@@ -7,12 +7,14 @@ it finds is kept in data_dir.
 from dataclasses import dataclass
 
 from pipeline.config.run_config import RunConfig
+from pipeline.model.costs import ModelSize
+from pipeline.model.shape import ModelShape
 from pipeline.model.vocabulary import expected_vocabulary
 from pipeline.store.pretrained_folders import content_of_model_folder
 from pipeline.store.records import Json
 from pipeline.work.separate_checks import run_separate_check
 
-VERSION = 2
+VERSION = 3
 """Version of `model_check`.
 
 Increase it when the check refuses or returns more, so that earlier verdicts are not used again.
@@ -24,6 +26,16 @@ class ModelFacts:
     """Figures of the run file's model."""
 
     parameters: int
+    embedding_parameters: int
+    """Parameters of embeddings and of the output head, tied or not."""
+    one_dimensional_parameters: int
+    """Parameters of norms and biases."""
+    active_parameters: int
+    """Parameters that a token goes through: in a dense model all but looked-up embeddings."""
+    is_mixture: bool
+    """Whether the model is a mixture of experts."""
+    size: ModelSize
+    shape: ModelShape
     moment_bytes: float
     """Bytes of optimizer states a parameter."""
     positions: int | None

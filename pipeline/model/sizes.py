@@ -1,5 +1,6 @@
 """Count a model's parameters, on torch's meta device, where nothing is allocated."""
 
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -12,6 +13,12 @@ from pipeline.config.run_config import RunConfig
 from pipeline.model.costs import ModelSize, head_width
 from pipeline.store.pretrained_folders import new_model
 
+EXPERTS = re.compile(r"\.experts\.")
+"""Names of the parameters of routed experts; those of shared experts, which every token takes, are
+named otherwise."""
+COUNTS_OF_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""Names in configs of the number of routed experts of a layer."""
+
 
 @dataclass(frozen=True)
 class ModelParameters:
@@ -22,6 +29,20 @@ class ModelParameters:
     """Parameters of embeddings (tokens, learned positions) and of the output head, tied or not."""
     looked_up: int
     """Parameters of embeddings that no matrix product reads: a tied one is not among them."""
+    one_dimensional: int = 0
+    """Parameters of norms and biases, which multiply no matrix."""
+    idle: int = 0
+    """Parameters of the experts that a token does not go through; 0 for a dense model."""
+
+    @property
+    def multiplying(self) -> int:
+        """Parameters that take part in the computation for a token: the N of model FLOPs."""
+        return self.total - self.looked_up
+
+    @property
+    def active(self) -> int:
+        """Parameters that one token goes through; all that multiply, in a dense model."""
+        return self.multiplying - self.idle
 
     @property
     def non_embedding(self) -> int:
@@ -60,7 +81,25 @@ def count_built_parameters(model: PreTrainedModel) -> ModelParameters:
         total=sum(parameter.numel() for parameter in model.parameters()),
         embedding=sum((tables | head).values()),
         looked_up=sum(count for table, count in tables.items() if table not in head),
+        one_dimensional=sum(p.numel() for p in model.parameters() if p.dim() == 1),
+        idle=_idle_parameters(model),
     )
+
+
+def _idle_parameters(model: PreTrainedModel) -> int:
+    """Return the parameters of routed experts that a token does not go through.
+
+    Every layer of experts has equal ones, of which a token takes `num_experts_per_tok`.
+    """
+    text = model.config.get_text_config()
+    taken = getattr(text, "num_experts_per_tok", None)
+    if taken is None:
+        return 0
+    routed = sum(
+        parameter.numel() for name, parameter in model.named_parameters() if EXPERTS.search(name)
+    )
+    count = next(getattr(text, name) for name in COUNTS_OF_EXPERTS if hasattr(text, name))
+    return routed - routed * taken // count
 
 
 def model_size(config: PretrainedConfig, sizes: ModelParameters) -> ModelSize:
@@ -70,7 +109,7 @@ def model_size(config: PretrainedConfig, sizes: ModelParameters) -> ModelSize:
     if heads:
         width = heads * head_width(config)
     head = config.vocab_size * config.hidden_size
-    return ModelSize(sizes.total - sizes.looked_up, head, config.num_hidden_layers, width)
+    return ModelSize(sizes.multiplying, head, config.num_hidden_layers, width)
 
 
 def moment_bytes(config: RunConfig, sizes: ModelParameters) -> float:

@@ -6,19 +6,15 @@ from pathlib import Path
 
 import pytest
 from ranks import run_ranks
-from transformers import CONFIG_MAPPING
 
 from pipeline.config.groups import group_sizes
 from pipeline.config.run_file import load
 from pipeline.engine.capacity import (
     left_in_cgroups,
     memory_setting,
-    model_shape,
     precision_problems,
 )
 from pipeline.engine.deepspeed_config import fit_buckets, read_template, resolve_template
-from pipeline.engine.memory import ModelShape
-from pipeline.model.sizes import ModelParameters
 
 TEMPLATES = Path(__file__).parents[2] / "ds_configs"
 
@@ -59,20 +55,6 @@ def test_version_1_of_cgroups(tmp_path: Path) -> None:
     (folder / "memory.usage_in_bytes").write_text("1200")
     assert left_in_cgroups(tmp_path, ["7:cpu:/job", "9:memory:/job"]) == [0]
     assert left_in_cgroups(tmp_path / "none", ["9:memory:/job", "0::/job"]) == []
-
-
-def test_shapes_of_three_families() -> None:
-    sizes = ModelParameters(total=1, embedding=0, looked_up=0)
-    llama = CONFIG_MAPPING["llama"](
-        hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96
-    )
-    assert model_shape(llama, sizes) == ModelShape(1, 32, 64, 4, 64, 32, 96, True, 32000)
-    qwen3 = CONFIG_MAPPING["qwen3"](
-        hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32
-    )
-    assert (model_shape(qwen3, sizes).attention, model_shape(qwen3, sizes).key_value) == (128, 64)
-    gpt2 = CONFIG_MAPPING["gpt2"](n_embd=64, n_head=4, n_layer=2)
-    assert model_shape(gpt2, sizes) == ModelShape(1, 2, 64, 4, 64, 64, 256, False, 50257)
 
 
 @pytest.mark.parametrize(

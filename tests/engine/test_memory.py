@@ -15,11 +15,9 @@ from ranks import in_ranks
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from pipeline.config.run_config import RunConfig
-from pipeline.engine.capacity import model_shape
 from pipeline.engine.memory import (
     FreeMemory,
     MemorySetting,
-    ModelShape,
     activation_bytes,
     logits_bytes,
     memory_parts,
@@ -28,7 +26,7 @@ from pipeline.engine.memory import (
     state_parts,
 )
 from pipeline.errors import ConfigError
-from pipeline.model.sizes import ModelParameters
+from pipeline.model.shape import ModelShape, model_shape
 
 GIB = 2**30
 SETTING = MemorySetting(
@@ -176,7 +174,7 @@ def test_activations_are_those_that_autograd_keeps(architecture: str, dtype: str
     found = sum(
         t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights
     )
-    shape = model_shape(config, ModelParameters(total=0, embedding=0, looked_up=0))
+    shape = model_shape(config, 0)
     expected = activation_bytes(
         shape, replace(SETTING, dtype=dtype, micro_batch_sequences=2, sequence_length=64)
     )

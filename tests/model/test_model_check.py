@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
@@ -15,9 +16,11 @@ from pipeline.config.shipped_files import PRESETS
 from pipeline.errors import ConfigError
 from pipeline.model import model_facts as facts_of_model
 from pipeline.model.architecture import model_config
+from pipeline.model.costs import ModelSize
 from pipeline.model.model_check import check_model_settings
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.model.model_rules import architecture_problems, head_problems, setting_problems
+from pipeline.model.shape import ModelShape
 from pipeline.work import separate_checks
 
 GPT2 = "model={architecture: gpt2, config: {n_embd: 16, n_layer: 1, n_head: %s, n_positions: %s}}"
@@ -36,10 +39,26 @@ def as_loud_as_before() -> object:
 
 def test_a_right_model_tells_its_sizes(run_file: Path) -> None:
     # 384 rows of 16 twice, one layer of 4 x 16 x 16, 3 x 16 x 32 and two norms, a last norm.
-    parameters = 2 * 384 * 16 + 4 * 16 * 16 + 3 * 16 * 32 + 2 * 16 + 16
-    facts = ModelFacts(**check_model_settings(load(run_file, ["optimizer.kind=adamw"])))
-    assert facts == ModelFacts(parameters=parameters, moment_bytes=8.0, positions=2048)
-    assert ModelFacts(**check_model_settings(load(run_file, [GPT2 % (2, 8)]))).positions == 8
+    layer = 4 * 16 * 16 + 3 * 16 * 32
+    parameters = 2 * 384 * 16 + layer + 2 * 16 + 16
+    assert facts_of(run_file, "optimizer.kind=adamw") == ModelFacts(
+        parameters=parameters,
+        embedding_parameters=2 * 384 * 16,
+        one_dimensional_parameters=3 * 16,
+        active_parameters=384 * 16 + layer + 3 * 16,
+        is_mixture=False,
+        size=ModelSize(384 * 16 + layer + 3 * 16, 384 * 16, layers=1, attention_width=16),
+        shape=ModelShape(parameters, 1, 16, 2, 16, 16, 32, True, 384),
+        moment_bytes=8.0,
+        positions=2048,
+    )
+    assert facts_of(run_file, GPT2 % (2, 8)).positions == 8
+
+
+def facts_of(run_file: Path, *overrides: str) -> ModelFacts:
+    """Check a model in this process."""
+    facts = check_model_settings(load(run_file, overrides))
+    return TypeAdapter(ModelFacts).validate_python(facts)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +113,7 @@ def test_heads_of_a_width_of_their_own_need_not_divide_the_models(run_file: Path
     settings = (
         "num_attention_heads: 3, num_key_value_heads: 3, head_dim: 8, tie_word_embeddings: true"
     )
-    facts = ModelFacts(**check_model_settings(load(run_file, [QWEN3 % settings])))
+    facts = facts_of(run_file, QWEN3 % settings)
     # 3 heads of 8: queries, keys, values and output of 16 x 24, norms of queries and keys of 8.
     assert facts.parameters == 384 * 16 + 4 * 16 * 24 + 2 * 8 + 3 * 16 * 32 + 3 * 16
 
