@@ -51,10 +51,26 @@ def checkpoints_to_prune(
 
 def most_kept_at_once(total_steps: int, settings: Checkpoint) -> int:
     """Return the largest number of checkpoints on the disk at once, with the one being written."""
-    never_pruned: set[int] = set()
+    return len(_never_pruned(total_steps, settings)) + settings.keep_last + 1
+
+
+def kept_at_the_end(total_steps: int, settings: Checkpoint) -> int:
+    """Return the number of checkpoints of a finished run, that of its last step included."""
+    newest: list[int] = []
+    step = total_steps
+    while step > 0 and len(newest) < settings.keep_last:
+        if step == total_steps or is_save_due(step, settings):
+            newest.append(step)
+        step -= 1
+    return len(_never_pruned(total_steps, settings).union(newest))
+
+
+def _never_pruned(total_steps: int, settings: Checkpoint) -> set[int]:
+    """Return the steps whose checkpoints pruning always keeps."""
+    steps: set[int] = set()
     if settings.keep_every_steps:
         every = settings.keep_every_steps
-        never_pruned.update(range(every, total_steps + 1, every))
+        steps.update(range(every, total_steps + 1, every))
     if settings.keep_log_spaced:
-        never_pruned.update(1 << power for power in range(total_steps.bit_length()))
-    return len(never_pruned) + settings.keep_last + 1
+        steps.update(1 << power for power in range(total_steps.bit_length()))
+    return steps

@@ -12,14 +12,13 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
+from pipeline.config.run_sections import job_margin_seconds
 from pipeline.store.events import SaveEvent, all_events, read_events
 
 OUT_OF_TIME = "out of time"
 """Kind of the event when the ranks are asked to stop; the job may not live until they have."""
 GIVEN_UP = "given up"
 """Kind of the event when a chain of jobs without progress is ended."""
-SPARE_SECONDS = 30.0
-"""Time for launcher and ranks to end, in addition to two steps and two saves."""
 RECENT_SAVES = 10
 """Number of last saves of earlier starts that count: a slow one long ago is no reason to stop."""
 BATCH_SCRIPT_VARIABLE = "PIPELINE_OUT_OF_TIME"
@@ -61,12 +60,9 @@ class TimeLimit:
 
     @property
     def margin(self) -> float:
-        """Seconds before the end at which to stop, at most half of the job's time.
-
-        Twice the longest step, validation and save, and SPARE_SECONDS.
-        """
+        """Seconds before the end at which to stop, at most half of the job's time."""
         return min(
-            self._largest_margin, SPARE_SECONDS + 2 * (self._step + self._validation + self._save)
+            self._largest_margin, job_margin_seconds(self._step, self._validation, self._save)
         )
 
     def is_near(self) -> bool:

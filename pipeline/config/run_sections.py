@@ -133,3 +133,15 @@ class Executor(Section):
     def uses_slurm(self) -> bool:
         """Whether Slurm starts the worker processes."""
         return self.kind == "slurm"
+
+
+SPARE_SECONDS = 30.0
+"""Time for launcher and ranks to end, in addition to two steps and two saves."""
+
+
+def job_margin_seconds(step: float, validation: float, save: float) -> float:
+    """Return the seconds before a job's end at which training stops for a last save.
+
+    Twice the longest step, validation and save, and SPARE_SECONDS.
+    """
+    return SPARE_SECONDS + 2 * (step + validation + save)

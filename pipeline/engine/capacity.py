@@ -19,8 +19,7 @@ from pipeline.engine.groups import gather_from_world_ranks
 from pipeline.engine.memory import FreeMemory, refuse_if_too_big
 from pipeline.engine.memory_setting import memory_setting
 from pipeline.errors import ConfigError
-from pipeline.model.chunked_loss import rows_at_once
-from pipeline.model.shape import model_shape
+from pipeline.model.shape import model_shape, rows_at_once
 from pipeline.model.sizes import ModelParameters, moment_bytes
 
 CGROUPS = Path("/sys/fs/cgroup")

@@ -13,20 +13,6 @@ import torch
 
 from pipeline.sampling.batches import IGNORED
 
-FEWEST_ROWS = 16
-"""Matrix products of fewer rows waste most of a processor."""
-
-
-def rows_at_once(rows: int, hidden: int, layers: int, vocabulary: int) -> int:
-    """Return how many rows of logits to compute at once.
-
-    Their logits take no more memory than the activations. A forward pass keeps at least one hidden
-    state per layer, of two bytes an entry, as with activation checkpointing; logits are fp32:
-    rows x hidden x layers x 2 = chunk x vocabulary x 4.
-    """
-    return min(rows, max(FEWEST_ROWS, rows * hidden * layers // (2 * vocabulary)))
-
-
 Kernel = Callable[
     [torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 ]

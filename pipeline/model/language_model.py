@@ -17,8 +17,8 @@ from pipeline.model.chunked_loss import (
     chunk_losses,
     head_losses,
     logit_losses,
-    rows_at_once,
 )
+from pipeline.model.shape import rows_at_once
 
 PREFIX = "causal_lm."
 """Prefix of the weights' names in checkpoints, before transformers' own names."""

@@ -1,4 +1,5 @@
-"""The sizes of a model that its memory depends on, read from its config. Free of torch."""
+"""The sizes of a model that its memory depends on, read from its config, and the logits that are
+computed at once. Free of torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,6 +8,10 @@ from pipeline.model.costs import head_width
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+
+FEWEST_ROWS = 16
+"""Matrix products of fewer rows waste most of a processor."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,13 @@ def model_shape(architecture: "PretrainedConfig", parameters: int) -> ModelShape
         # Part of the architecture: no entry of the config says it.
         normalises_heads=architecture.model_type.startswith("qwen3"),
     )
+
+
+def rows_at_once(rows: int, hidden: int, layers: int, vocabulary: int) -> int:
+    """Return how many rows of logits to compute at once.
+
+    Their logits take no more memory than the activations. A forward pass keeps at least one hidden
+    state per layer, of two bytes an entry, as with activation checkpointing; logits are fp32:
+    rows x hidden x layers x 2 = chunk x vocabulary x 4.
+    """
+    return min(rows, max(FEWEST_ROWS, rows * hidden * layers // (2 * vocabulary)))

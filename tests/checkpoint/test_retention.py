@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint.retention import checkpoints_to_prune, is_save_due, most_kept_at_once
+from pipeline.checkpoint.retention import (
+    checkpoints_to_prune,
+    is_save_due,
+    kept_at_the_end,
+    most_kept_at_once,
+)
 from pipeline.config.run_sections import Checkpoint
 from pipeline.store.layout import checkpoint_step
 from pipeline.store.lease import Lease
@@ -63,3 +68,10 @@ def test_some_stay_for_ever() -> None:
         there = [path for path in there if path not in gone]
     assert [checkpoint_step(path) for path in there] == [1, 2, 4, 6, 8, 12, 16, 18, 20]
     assert most <= most_kept_at_once(20, settings)
+    assert len(there) == kept_at_the_end(20, settings)
+
+
+def test_the_last_step_is_kept_beside_the_newest() -> None:
+    settings = Checkpoint(save_every_steps=10, keep_last=2)
+    assert kept_at_the_end(25, settings) == 2
+    assert kept_at_the_end(5, settings) == 1

@@ -15,19 +15,20 @@ from pipeline.cluster.time_limit import (
     GIVEN_UP,
     OUT_OF_TIME,
     RECENT_SAVES,
-    SPARE_SECONDS,
     TimeLimit,
     jobs_without_progress,
     tell_batch_script,
 )
 from pipeline.config.run_file import load
+from pipeline.config.run_sections import SPARE_SECONDS
 from pipeline.store.events import read_events, write_event
 
 MakeRun = Callable[..., Path]
 OUT_OF_TIME_AFTER_THREE_STEPS = """\
 from pathlib import Path
 from pipeline.__main__ import main
-from pipeline.cluster.time_limit import SPARE_SECONDS, TimeLimit
+from pipeline.config.run_sections import SPARE_SECONDS
+from pipeline.cluster.time_limit import TimeLimit
 metrics = Path({metrics!r})
 TimeLimit.margin = SPARE_SECONDS
 TimeLimit.is_near = lambda limit: metrics.exists() and len(metrics.read_text().splitlines()) >= 3

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.model.chunked_loss import head_losses, logit_losses, rows_at_once
+from pipeline.model.chunked_loss import head_losses, logit_losses
+from pipeline.model.shape import rows_at_once
 from pipeline.sampling.batches import IGNORED
 
 ROWS, HIDDEN, VOCABULARY = 13, 8, 29

@@ -1,0 +1,70 @@
+"""Disk space of a run and of its data, and the core-hours of the data stages. Pure arithmetic."""
+
+from dataclasses import dataclass
+
+from pipeline.planning.rates import PlanRates, Rate
+
+SMALL_VOCABULARY = 65_500
+"""Below as many ids a token takes two bytes, else four. Source: Megatron-LM's indexed datasets."""
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """Text and tokens of a corpus."""
+
+    tokens: float
+    text_bytes: float
+    document_bytes: float
+    """Size of the documents' Parquet shards."""
+    token_bytes: float
+    """Size of the token files with their indices."""
+    basis: Rate
+    """What the sizes rest on; its value is the number of tokens."""
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes on disk."""
+
+    data: DataSize
+    checkpoint: float
+    """One checkpoint."""
+    kept_checkpoints: int
+    """Checkpoints at the end of the run."""
+    most_checkpoints: int
+    """Checkpoints at a time while the run trains."""
+    export: float
+    """The exported transformers folder."""
+
+    @property
+    def run_at_the_end(self) -> float:
+        """Checkpoints and export of the finished run."""
+        return self.kept_checkpoints * self.checkpoint + self.export
+
+    @property
+    def most(self) -> float:
+        """The most that data and run take together."""
+        at_most = max(self.kept_checkpoints, self.most_checkpoints) * self.checkpoint + self.export
+        return self.data.document_bytes + self.data.token_bytes + at_most
+
+
+def data_size(tokens: float, vocabulary: int, rates: PlanRates) -> DataSize:
+    """Return the size of a corpus of this number of tokens."""
+    text = tokens * rates.text_bytes_per_token.value
+    width = 2
+    if vocabulary >= SMALL_VOCABULARY:
+        width = 4
+    return DataSize(
+        tokens=tokens,
+        text_bytes=text,
+        document_bytes=text * rates.document_bytes_per_text_byte.value,
+        token_bytes=tokens * width * (1 + rates.token_extra_share.value),
+        basis=Rate(tokens, "assumed", "every token of train.train_tokens is read once"),
+    )
+
+
+def data_core_hours(text_bytes: float, rates: PlanRates) -> tuple[float, float]:
+    """Return the core-hours of `prepare` and of `tokenize`."""
+    prepare = text_bytes / rates.prepare_bytes_per_core_second.value / 3600
+    tokenize = text_bytes / rates.tokenize_bytes_per_core_second.value / 3600
+    return prepare, tokenize

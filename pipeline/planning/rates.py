@@ -1,0 +1,94 @@
+"""The rates and shares that a plan rests on: assumed, or calibrated from a run.
+
+Every number of a plan follows from the run file, the hardware and these.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.hardware import Hardware
+
+RateKind = Literal["assumed", "calibrated", "measured"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A number that does not follow from the run file."""
+
+    value: float
+    kind: RateKind
+    source: str
+    """The table that assumes it, or the run that it was measured on."""
+
+
+@dataclass(frozen=True)
+class PlanRates:
+    """All rates of a plan."""
+
+    mfu: Rate
+    """Share of the device's peak in the computing part of a step, by (6 N + 12 L d T) FLOPs a token."""
+    overlap: Rate
+    """Share of computing during which a device can communicate."""
+    per_device_share: Rate
+    """What each further device adds to a step, as a share of its computing."""
+    lost_time: Rate
+    """Wall time of devices / time of the steps that count, start-ups and last saves aside."""
+    start_up_seconds: Rate
+    """From the start of a job to its first step."""
+    save_bytes_per_second: Rate
+    """Rate of each node at which a checkpoint is written."""
+    memory_factor: Rate
+    """Peak memory of a device / predicted memory."""
+    memory_offset_bytes: Rate
+    """Peak memory beside what is predicted: of a process, where ranks run on CPUs."""
+    checkpoint_extra_bytes: Rate
+    """Bytes of a checkpoint beside its tensors: names, random states, settings."""
+    export_extra_bytes: Rate
+    """Bytes of an exported folder beside the weights: tokenizer, config, card."""
+    text_bytes_per_token: Rate
+    document_bytes_per_text_byte: Rate
+    """Size of Parquet shards as a share of the text."""
+    token_extra_share: Rate
+    """Size of index files beside the token ids, as a share of the ids."""
+    prepare_bytes_per_core_second: Rate
+    tokenize_bytes_per_core_second: Rate
+
+
+CORPUS_README = "pipeline/corpus/README.md"
+TOKENS_README = "pipeline/tokens/README.md"
+SCALING = "llm-foundry's throughput tables (mosaicml/llm-foundry@8c8dd48f): 8 to 512 H100"
+
+
+def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
+    """Return the rates of a plan without a run; `overlaps`: whether the template asks for it.
+
+    Linear term: MPT-7B on 8 and 256 H100 reaches 46.44 and 44.15 % (1.052 = 1 + 248 x 2.1e-4),
+    MPT-1B on 128 and 512 40.60 and 36.65 % (2.9e-4).
+    Lost time: Llama 3 405B trained for more than 90 % of the time (arXiv:2407.21783, section 3.3.4).
+    """
+
+    def assumed(value: float, source: str) -> Rate:
+        return Rate(value, "assumed", source)
+
+    share = 0.0
+    if overlaps:
+        share = 2 / 3
+    return PlanRates(
+        mfu=assumed(hardware.assumed_mfu, f"hardware {name}"),
+        overlap=assumed(share, "the backward pass, where the template has overlap_comm"),
+        per_device_share=assumed(2e-4, SCALING),
+        lost_time=assumed(1.1, "Llama 3's 90 % of the time in training (arXiv:2407.21783)"),
+        start_up_seconds=assumed(300, "start of a large job; a small one takes 30 s"),
+        save_bytes_per_second=assumed(1e9, "a parallel file system, for each node"),
+        memory_factor=assumed(1.0, "pipeline/engine/memory.py"),
+        memory_offset_bytes=assumed(
+            6e8 if hardware.is_cpu else 0.0, "a Python process with torch and DeepSpeed"
+        ),
+        checkpoint_extra_bytes=assumed(0, "nothing beside tensors"),
+        export_extra_bytes=assumed(2e6, "tokenizer and config"),
+        text_bytes_per_token=assumed(4.0, "English text with 32,000 to 50,000 ids"),
+        document_bytes_per_text_byte=assumed(0.4, "zstd at level 1 on mixed text"),
+        token_extra_share=assumed(0.01, "20 bytes a document"),
+        prepare_bytes_per_core_second=assumed(120e6, CORPUS_README),
+        tokenize_bytes_per_core_second=assumed(40e6, TOKENS_README),
+    )
