@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.planning.rates import PlanRates, Rate
-
-SMALL_VOCABULARY = 65_500
-"""Below as many ids a token takes two bytes, else four. Source: Megatron-LM's indexed datasets."""
+from pipeline.tokens.indexed_dataset import token_dtype
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,7 @@ class DiskUse:
 def data_size(tokens: float, vocabulary: int, rates: PlanRates) -> DataSize:
     """Return the size of a corpus of this number of tokens."""
     text = tokens * rates.text_bytes_per_token.value
-    width = 2
-    if vocabulary >= SMALL_VOCABULARY:
-        width = 4
+    width = token_dtype(vocabulary).itemsize
     return DataSize(
         tokens=tokens,
         text_bytes=text,

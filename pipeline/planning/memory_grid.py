@@ -6,8 +6,7 @@ The sums are those by which training refuses a run (`engine/memory.py`). Pure ar
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.engine.memory import FreeMemory, MemoryPart, MemorySetting, memory_parts
-from pipeline.model.shape import ModelShape
+from pipeline.engine.memory import FreeMemory, MemoryPart, MemorySetting
 
 ZERO_STAGES = (0, 1, 2, 3)
 
@@ -26,6 +25,24 @@ class MemoryCase:
     fits: bool
     step_seconds: float
 
+    @classmethod
+    def of(
+        cls,
+        setting: MemorySetting,
+        parts: Sequence[MemoryPart],
+        free: FreeMemory,
+        step_seconds: float,
+    ) -> "MemoryCase":
+        """Return the case of a setting whose parts and step time are known."""
+        return cls(
+            setting.zero_stage,
+            setting.micro_batch_sequences,
+            setting.activation_checkpointing,
+            parts,
+            free.fits(parts),
+            step_seconds,
+        )
+
     @property
     def device_bytes(self) -> float:
         """Memory of the device."""
@@ -38,42 +55,29 @@ class MemoryCase:
 
 
 def memory_grid(
-    shape: ModelShape,
     setting: MemorySetting,
     free: FreeMemory,
-    logit_tokens: Callable[[int], int],
-    step_seconds: Callable[[MemorySetting], float],
+    parts_of: Callable[[MemorySetting], list[MemoryPart]],
+    seconds_of: Callable[[MemorySetting], float],
 ) -> list[MemoryCase]:
     """Return every case that DeepSpeed can execute with this batch on these ranks.
 
-    `logit_tokens`: tokens of a micro-batch -> tokens whose logits are computed at once.
-    `step_seconds`: time of a step in a setting. ZeRO stage 0 is refused but in fp32.
+    `parts_of`: every line of a setting's sum; `seconds_of`: the time of its step. ZeRO stage 0 is
+    refused but in fp32.
     """
     cases: list[MemoryCase] = []
-    per_rank = setting.global_batch_sequences // setting.ranks
     for zero_stage in ZERO_STAGES:
         if zero_stage == 0 and setting.dtype != "fp32":
             continue
         for recomputes in (False, True):
-            for micro in _divisors(per_rank):
+            for micro in _divisors(setting.global_batch_sequences // setting.ranks):
                 changed = replace(
                     setting,
                     zero_stage=zero_stage,
                     micro_batch_sequences=micro,
                     activation_checkpointing=recomputes,
                 )
-                tokens = logit_tokens(micro * setting.sequence_length)
-                parts = memory_parts(shape, changed, tokens)
-                cases.append(
-                    MemoryCase(
-                        zero_stage,
-                        micro,
-                        recomputes,
-                        parts,
-                        free.fits(parts),
-                        step_seconds(changed),
-                    )
-                )
+                cases.append(MemoryCase.of(changed, parts_of(changed), free, seconds_of(changed)))
     return cases
 
 

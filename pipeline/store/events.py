@@ -52,6 +52,8 @@ class EventDetails(TypedDict, total=False):
     """Start: how model FLOPs utilisation is computed, for people."""
     hfu_formula: str
     """Start: how hardware FLOPs utilisation is computed, for people."""
+    device: str
+    """Start: name of the ranks' device, `CPU` where there is no GPU."""
     peak_flops: float | None
     """Start: floating-point operations per second of one device; None where it is not known."""
     learning_rate: ScaledLearningRate
@@ -145,6 +147,17 @@ class StartEvent(Event):
     """Number of ranks."""
     environment: Environment
     """Library versions, commit, command and machine."""
+    device: NotRequired[str]
+    """Name of the ranks' device, `CPU` where there is no GPU."""
+
+
+class FirstStepEvent(Event):
+    """The ranks have made their first step after a start."""
+
+    seconds: float
+    """Time since the command began."""
+    phases: dict[str, float]
+    """Part of the start-up -> seconds; `before_train` is what came before the stage."""
 
 
 class SaveEvent(Event):
@@ -154,6 +167,8 @@ class SaveEvent(Event):
     """Completed optimizer steps."""
     seconds: float
     """Time from the first copy of a tensor to the end of all writing."""
+    bytes: int
+    """Size of the checkpoint."""
 
 
 class RollbackEvent(Event):

@@ -48,6 +48,7 @@ def record_start(
         epochs=epochs,
         mfu_formula=MFU_FORMULA,
         hfu_formula=HFU_FORMULA,
+        device=device_name(),
         peak_flops=device_peak_flops(device_name()),
         learning_rate={"peak": peak_rate, "factor": factor, "scaled_peak": peak_rate * factor},
         **_parameter_counts(sizes),

@@ -1,0 +1,340 @@
+"""What a run costs: model, memory, time, jobs, disk and batch, from its run file and hardware.
+
+Pure arithmetic over the run file, the model's facts, the hardware and the plan's rates: free of
+torch; reads and writes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.checkpoint.retention import kept_at_the_end, most_kept_at_once
+from pipeline.config.hardware import Hardware
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_sections import job_margin_seconds
+from pipeline.engine.memory import (
+    WIDTH,
+    FreeMemory,
+    MemoryPart,
+    MemorySetting,
+    checkpoint_bytes,
+    memory_parts,
+)
+from pipeline.model.model_facts import ModelFacts
+from pipeline.model.shape import rows_at_once
+from pipeline.planning.disk_use import DataSize, DiskUse, data_core_hours
+from pipeline.planning.job_chain import JobChain, chain_of_jobs
+from pipeline.planning.loss_fit import LossFit, critical_batch_tokens
+from pipeline.planning.memory_grid import MemoryCase, memory_grid
+from pipeline.planning.rates import PlanRates, Rate
+from pipeline.planning.step_time import StepTime, ring_bandwidth, ring_bytes, step_time
+
+GIB = 2**30
+FLOPS_FORMULA = "6 N + 12 L d T"
+"""FLOPs a token: N multiplying parameters (of a mixture of experts the active ones), L layers, d
+attention heads x their width, T tokens of a sequence. Counts the masked half of attention, too, as
+published figures do."""
+BACKWARD_AND_FORWARD = 3
+"""FLOPs of both passes / those of the forward pass."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a plan is made for."""
+
+    hardware_name: str
+    hardware: Hardware
+    nodes: int
+    devices: int
+    hours_per_job: float
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """The model and its compute."""
+
+    facts: ModelFacts
+    train_tokens: int
+    flops_per_token: float
+    """By FLOPS_FORMULA."""
+    loss: float
+    """Loss that the fit predicts, in nats a token."""
+    optimal_tokens_per_parameter: float
+    """Tokens a parameter of the fit's optimum for the same compute."""
+    fit: LossFit
+
+    @property
+    def total_flops(self) -> float:
+        """FLOPs of the whole training."""
+        return self.flops_per_token * self.train_tokens
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        """Tokens trained on / all parameters."""
+        return self.train_tokens / self.facts.parameters
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Memory of one device."""
+
+    own: MemoryCase
+    """The run file's own settings."""
+    cases: Sequence[MemoryCase]
+    free: FreeMemory
+
+
+@dataclass(frozen=True)
+class TimePlan:
+    """Time of the training, and of the jobs that it takes."""
+
+    step: StepTime
+    """A step of the batch after its ramp."""
+    steps: int
+    tokens_per_second: float
+    """All devices together, in steps."""
+    steps_seconds: float
+    validation_seconds: float
+    save_seconds: float
+    """One save, while training goes on or waits for it."""
+    saves_seconds: float
+    """Time for which training waits for saves."""
+    wall_seconds: float
+    """Steps, validations and saves, with time lost to failures."""
+    chain: JobChain | None
+    """None where a job is over before its first step."""
+    device_hours: float
+    """All devices in all jobs, start-ups and lost time included."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batch against the critical batch, in tokens."""
+
+    tokens: int
+    critical: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """The data stages."""
+
+    prepare_core_hours: float
+    tokenize_core_hours: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run costs."""
+
+    allocation: Allocation
+    rates: PlanRates
+    model: ModelCost
+    memory: MemoryPlan
+    time: TimePlan
+    disk: DiskUse
+    data: DataPlan
+    batch: BatchPlan
+
+
+def make_plan(
+    config: RunConfig,
+    facts: ModelFacts,
+    setting: MemorySetting,
+    allocation: Allocation,
+    rates: PlanRates,
+    *,
+    data: DataSize,
+    fit: LossFit,
+    noise_scale: Rate | None = None,
+) -> Plan:
+    """Return the plan of a run.
+
+    `setting`: what the run's memory depends on, on all devices of the allocation. `noise_scale`: a
+    measured critical batch in tokens. Raises ValueError where the hardware does not compute in the
+    run's number format.
+    """
+    model = _model_cost(config, facts, fit)
+    memory = _memory(model, setting, allocation, rates)
+    disk = _disk(config, setting, facts, data, rates)
+    time = _time(config, model, setting, allocation, rates, disk)
+    prepare, tokenize = data_core_hours(data.text_bytes, rates)
+    critical = critical_batch_tokens(model.loss)
+    basis = f"Kaplan et al. 2020 at the predicted loss of {model.loss:.2f}"
+    if noise_scale is not None:
+        critical = noise_scale.value
+        basis = f"gradient noise scale of {noise_scale.source}"
+    batch = BatchPlan(config.batch.global_batch_tokens, critical, basis)
+    return Plan(allocation, rates, model, memory, time, disk, DataPlan(prepare, tokenize), batch)
+
+
+def flops_per_token(facts: ModelFacts, sequence_length: int) -> float:
+    """Return the FLOPs of a token by FLOPS_FORMULA."""
+    attention = 12.0 * facts.size.layers * facts.size.attention_width * sequence_length
+    return 6.0 * facts.active_parameters + attention
+
+
+def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossFit) -> ModelCost:
+    tokens = config.step_plan.total_tokens
+    per_token = flops_per_token(facts, config.data.sequence_length)
+    compute = 6.0 * facts.parameters * tokens
+    return ModelCost(
+        facts=facts,
+        train_tokens=tokens,
+        flops_per_token=per_token,
+        loss=fit.loss(facts.parameters, tokens),
+        optimal_tokens_per_parameter=fit.optimal_tokens(compute) / fit.optimal_parameters(compute),
+        fit=fit,
+    )
+
+
+def _step(
+    per_token: float,
+    tokens: float,
+    setting: MemorySetting,
+    parameters: int,
+    allocation: Allocation,
+    rates: PlanRates,
+) -> StepTime:
+    """Return the time of a step of this many tokens over all devices."""
+    hardware = allocation.hardware
+    peak = hardware.peak_flops(setting.dtype)
+    if peak is None:
+        raise ValueError(f"{hardware.description} does not compute in {setting.dtype}")
+    compute = per_token * tokens / allocation.devices / (peak * rates.mfu.value)
+    # Recomputing adds a forward pass to the two passes, which are three times as much.
+    if setting.activation_checkpointing:
+        compute *= 1 + 1 / BACKWARD_AND_FORWARD
+    per_rank = tokens / setting.sequence_length / allocation.devices
+    accumulation = max(1, round(per_rank / setting.micro_batch_sequences))
+    wire = ring_bytes(
+        parameters, WIDTH[setting.dtype], setting.zero_stage, allocation.devices, accumulation
+    )
+    bandwidth = ring_bandwidth(
+        hardware.link_gb_per_second * 1e9,
+        hardware.network_gb_per_second * 1e9,
+        hardware.devices_per_node,
+        allocation.nodes,
+    )
+    overlap = rates.overlap.value
+    # Below stage 2 gradients are reduced once, while the last micro-batch is computed.
+    if setting.zero_stage <= 1:
+        overlap /= accumulation
+    per_device = rates.per_device_share.value * compute
+    return step_time(compute, wire, bandwidth, overlap, per_device, allocation.devices)
+
+
+def _memory(
+    model: ModelCost, setting: MemorySetting, allocation: Allocation, rates: PlanRates
+) -> MemoryPlan:
+    facts = model.facts
+    hardware = allocation.hardware
+    host = hardware.host_memory_gib * GIB / hardware.devices_per_node
+    device = hardware.memory_gib * GIB
+    if hardware.is_cpu:
+        device = host
+    free = FreeMemory(device, host, is_shared=hardware.is_cpu)
+    tokens_of_step = setting.global_batch_sequences * setting.sequence_length
+
+    def parts_of(changed: MemorySetting) -> list[MemoryPart]:
+        tokens = changed.micro_batch_sequences * changed.sequence_length
+        shape = facts.shape
+        logits = rows_at_once(tokens, shape.hidden, shape.layers, shape.vocabulary)
+        parts = memory_parts(shape, changed, logits)
+        predicted = sum(part.device for part in parts)
+        beside = predicted * (rates.memory_factor.value - 1) + rates.memory_offset_bytes.value
+        if beside:
+            parts.append(MemoryPart("beside what is predicted", beside))
+        return parts
+
+    def seconds_of(changed: MemorySetting) -> float:
+        step = _step(
+            model.flops_per_token, tokens_of_step, changed, facts.parameters, allocation, rates
+        )
+        return step.total
+
+    own = MemoryCase.of(setting, parts_of(setting), free, seconds_of(setting))
+    return MemoryPlan(own, memory_grid(setting, free, parts_of, seconds_of), free)
+
+
+def _disk(
+    config: RunConfig,
+    setting: MemorySetting,
+    facts: ModelFacts,
+    data: DataSize,
+    rates: PlanRates,
+) -> DiskUse:
+    checkpoint = checkpoint_bytes(
+        facts.parameters, setting.dtype, setting.zero_stage, facts.moment_bytes
+    )
+    steps = config.total_steps
+    kept = kept_at_the_end(steps, config.checkpoint)
+    saves = sum(
+        steps // every
+        for every in (config.checkpoint.save_every_steps, config.checkpoint.keep_every_steps)
+        if every
+    )
+    if config.checkpoint.keep_log_spaced:
+        saves += steps.bit_length()
+    return DiskUse(
+        data=data,
+        checkpoint=checkpoint + rates.checkpoint_extra_bytes.value,
+        kept_checkpoints=kept,
+        most_checkpoints=min(most_kept_at_once(steps, config.checkpoint), saves + 1),
+        export=facts.parameters * WIDTH[setting.dtype] + rates.export_extra_bytes.value,
+    )
+
+
+def _time(
+    config: RunConfig,
+    model: ModelCost,
+    setting: MemorySetting,
+    allocation: Allocation,
+    rates: PlanRates,
+    disk: DiskUse,
+) -> TimePlan:
+    parameters = model.facts.parameters
+
+    def step_of(tokens: float) -> StepTime:
+        return _step(model.flops_per_token, tokens, setting, parameters, allocation, rates)
+
+    # Steps, with the batch's ramp.
+    steps_seconds = sum(count * step_of(tokens).total for count, tokens in config.step_plan.sizes())
+    last = step_of(config.batch.global_batch_tokens)
+
+    # Validations go forward only.
+    validations = -(-config.total_steps // config.train.validate_every_steps)
+    sequences = config.data.validation_sequences * max(1, len(config.sources))
+    validation_tokens = sequences * config.data.sequence_length
+    validation = step_of(validation_tokens).compute / BACKWARD_AND_FORWARD
+
+    # Saves: training waits for the whole of it, or for a copy that is too short to count.
+    save = disk.checkpoint / (rates.save_bytes_per_second.value * allocation.nodes)
+    saves = config.total_steps // config.checkpoint.save_every_steps
+    waited = 0.0
+    if not config.checkpoint.asynchronous:
+        waited = saves * save
+
+    # Jobs.
+    useful = steps_seconds + validations * validation + waited
+    wall = useful * rates.lost_time.value
+    margin = job_margin_seconds(last.total, validation, save)
+    job_seconds = allocation.hours_per_job * 3600
+    start_up = rates.start_up_seconds.value
+    chain = None
+    held = wall
+    if job_seconds > start_up + margin:
+        chain = chain_of_jobs(wall, job_seconds, start_up, margin)
+        held = wall + chain.jobs * (start_up + save)
+    return TimePlan(
+        step=last,
+        steps=config.total_steps,
+        tokens_per_second=config.batch.global_batch_tokens / last.total,
+        steps_seconds=steps_seconds,
+        validation_seconds=validations * validation,
+        save_seconds=save,
+        saves_seconds=waited,
+        wall_seconds=wall,
+        chain=chain,
+        device_hours=held * allocation.devices / 3600,
+    )
