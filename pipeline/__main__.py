@@ -102,6 +102,43 @@ def status(run_file: RunFile, overrides: Overrides = None) -> None:
 
 
 @app.command(rich_help_panel="Around them")
+def plan(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    *,
+    hardware: Annotated[
+        str,
+        typer.Option(help="A name in presets/hardware, or a YAML file.", metavar="NAME|FILE"),
+    ] = "h100-sxm",
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Nodes; default: what launch.ranks needs, or one.", metavar="N"),
+    ] = None,
+    hours_per_job: Annotated[
+        float, typer.Option(min=0.01, help="Time limit of a job.", metavar="H")
+    ] = 24.0,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Calibrate by this run; several tell more.", metavar="RUN"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what a run costs before it starts: memory, time, GPU-hours, jobs, disk; check it all."""
+    from pipeline.cli.plan_view import show_plan
+
+    show_plan(
+        STAGES,
+        run_file,
+        overrides or [],
+        hardware=hardware,
+        nodes=nodes,
+        hours_per_job=hours_per_job,
+        runs=runs or [],
+        as_json=json,
+    )
+
+
+@app.command(rich_help_panel="Around them")
 def inspect(
     run_file: RunFile,
     overrides: Overrides = None,

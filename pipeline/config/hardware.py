@@ -5,6 +5,7 @@ Reads `presets/hardware/*.yaml`. Imports no torch.
 
 import functools
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -43,9 +44,11 @@ class Hardware(Section):
     cores_per_node: int = Field(ge=1)
     """CPU cores of a server."""
     assumed_mfu: float = Field(gt=0, lt=1)
-    """Share of the peak that training reaches on one server, by (6 N + 12 L d T) FLOPs a token.
-
-    `--from RUN` replaces it by what a run reached."""
+    """Share of the peak that training reaches on one server; `--from RUN` replaces it by what a run
+    reached."""
+    mfu_attention: Literal["all", "causal", "none"] = "all"
+    """Attention's FLOPs a token in that share's count, besides 6 N: all 12 L d T, the causal half
+    of them, or none."""
 
     @property
     def is_cpu(self) -> bool:

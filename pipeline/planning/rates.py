@@ -3,7 +3,7 @@
 Every number of a plan follows from the run file, the hardware and these.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.config.hardware import Hardware
@@ -52,6 +52,10 @@ class PlanRates:
     """Size of index files beside the token ids, as a share of the ids."""
     prepare_bytes_per_core_second: Rate
     tokenize_bytes_per_core_second: Rate
+
+    def with_mfu(self, mfu: Rate) -> "PlanRates":
+        """Return the rates with another utilisation."""
+        return replace(self, mfu=mfu)
 
 
 CORPUS_README = "pipeline/corpus/README.md"

@@ -1,0 +1,279 @@
+"""What `pipeline plan` prints: a run's cost before it starts, and what each number rests on.
+
+Writes nothing but what the checks keep in data_dir. Imports no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from pipeline.cli.start_checks import refuse_mistakes
+from pipeline.config.run_config import RunConfig
+from pipeline.config.run_file import load
+from pipeline.errors import ConfigError
+from pipeline.logs import console, human_bytes, print_json, print_wide, short
+from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
+from pipeline.planning.plan import FLOPS_FORMULA, Plan
+from pipeline.planning.planner import allocation_of, on_allocation, plan_run
+from pipeline.planning.rates import Rate
+from pipeline.store.artifacts import Stage
+
+NAMES_WIDTH = 24
+"""Columns of the names of figures."""
+TABLE_WIDTH = 96
+"""Columns of the memory table: a narrower terminal breaks lines rather than words."""
+PETAFLOP_DAY = 1e15 * 86_400
+
+
+def show_plan(
+    stages: Sequence[Stage],
+    run_file: Path,
+    overrides: Sequence[str],
+    *,
+    hardware: str,
+    nodes: int | None,
+    hours_per_job: float,
+    runs: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """Check a run file and print what its run costs.
+
+    Raises ConfigError where the run cannot start: by any check that needs no data, or because its
+    memory does not fit, after the plan is printed.
+    """
+    config = load(run_file, overrides)
+    allocation = allocation_of(config, hardware, nodes, hours_per_job)
+    config = on_allocation(config, allocation)
+    asked = [stage for stage in stages if stage.is_asked(config)]
+    refuse_mistakes((check for stage in asked for check in stage.checks if check.is_ahead), config)
+    plan = plan_run(config, allocation, runs)
+    if as_json:
+        print_json(plan_as_json(plan))
+    else:
+        _print_plan(plan, config)
+    _refuse_what_does_not_fit(plan)
+
+
+def plan_as_json(plan: Plan) -> dict[str, object]:
+    """Return a plan as JSON values, with what follows from its fields."""
+    return {
+        **asdict(plan),
+        "total_flops": plan.model.total_flops,
+        "tokens_per_parameter": plan.model.tokens_per_parameter,
+        "step_seconds": plan.time.step.total,
+        "efficiency": plan.time.step.efficiency,
+        "disk_bytes_at_most": plan.disk.most,
+        "run_bytes_at_the_end": plan.disk.run_at_the_end,
+    }
+
+
+def _print_plan(plan: Plan, config: RunConfig) -> None:
+    allocation = plan.allocation
+    console.print(
+        f"{allocation.devices:,} x {allocation.hardware.description}, {allocation.nodes:,} "
+        f"{'node' if allocation.nodes == 1 else 'nodes'}, ZeRO {plan.memory.own.zero_stage}, "
+        f"{config.precision.dtype}"
+    )
+    _print_model(plan)
+    _print_memory(plan)
+    _print_time(plan)
+    _print_disk(plan)
+    _print_batch(plan)
+    _print_rates(plan)
+
+
+def _heading(text: str) -> None:
+    console.print(f"\n{text}", style="bold")
+
+
+def _line(name: str, value: str) -> None:
+    console.print(f"  {name:{NAMES_WIDTH}} {value}")
+
+
+def _print_model(plan: Plan) -> None:
+    model = plan.model
+    facts = model.facts
+    _heading("model")
+    _line(
+        "parameters",
+        f"{facts.parameters:,} = {facts.embedding_parameters:,} embedding + "
+        f"{facts.parameters - facts.embedding_parameters:,} others",
+    )
+    _line("multiplying (N)", f"{facts.size.parameters:,}")
+    if facts.is_mixture:
+        _line("active for a token", f"{facts.active_parameters:,}")
+    _line("FLOPs a token", f"{model.flops_per_token:.4g} = {FLOPS_FORMULA}")
+    days = model.total_flops / PETAFLOP_DAY
+    _line(
+        "FLOPs",
+        f"{model.total_flops:.4g} ({short(days)} petaFLOP/s-days) for {model.train_tokens:,} tokens",
+    )
+    _line(
+        "tokens a parameter",
+        f"{model.tokens_per_parameter:.3g}; {model.optimal_tokens_per_parameter:.3g} at the "
+        "compute's optimum",
+    )
+    _line("predicted loss", f"{model.loss:.3f} nats a token; {model.fit.name}")
+
+
+def _print_memory(plan: Plan) -> None:
+    from rich.table import Table
+
+    memory = plan.memory
+    own = memory.own
+    _heading("memory of a device")
+    for part in own.parts:
+        text = human_bytes(part.device)
+        if part.host:
+            text = f"{human_bytes(part.host)} on the host"
+        _line(part.name, text)
+    verdict = "fits" if own.fits else "does not fit"
+    _line(
+        "sum, as the run file has it",
+        f"{human_bytes(own.device_bytes)} of {human_bytes(memory.free.device)}: {verdict}",
+    )
+
+    # The largest micro-batch that fits, for each way to execute the run.
+    table = Table(
+        "ZeRO",
+        "recompute",
+        "micro-batch 1",
+        "largest micro-batch that fits",
+        "memory",
+        "step, s",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    fastest = fastest_that_fits(memory.cases)
+    for group in _groups(memory.cases):
+        fitting = [case for case in group if case.fits]
+        row = [str(group[0].zero_stage), "yes" if group[0].recomputes else "no"]
+        row.append(human_bytes(group[0].device_bytes))
+        if fitting:
+            best = fastest_that_fits(fitting)
+            assert best is not None
+            mark = " (fastest)" if best is fastest else ""
+            row += [
+                str(best.micro_batch_sequences),
+                human_bytes(best.device_bytes),
+                f"{best.step_seconds:.3g}{mark}",
+            ]
+        else:
+            row += ["none", "", ""]
+        table.add_row(*row)
+    console.print()
+    print_wide(table, TABLE_WIDTH)
+
+
+def _groups(cases: Sequence[MemoryCase]) -> list[list[MemoryCase]]:
+    """Return the cases of each ZeRO stage without and with recomputation."""
+    groups: dict[tuple[int, bool], list[MemoryCase]] = {}
+    for case in cases:
+        groups.setdefault((case.zero_stage, case.recomputes), []).append(case)
+    return list(groups.values())
+
+
+def _print_time(plan: Plan) -> None:
+    time = plan.time
+    step = time.step
+    _heading("time")
+    _line(
+        "step",
+        f"{step.total:.3g} s = {step.compute:.3g} computing + {step.communication:.3g} "
+        f"communication + {step.per_device:.3g} growing with devices",
+    )
+    _line("tokens a second", f"{short(time.tokens_per_second)} in {time.steps:,} steps")
+    _line(
+        "training",
+        f"{_hours(time.steps_seconds)} of steps, {_hours(time.validation_seconds)} validation, "
+        f"{_hours(time.saves_seconds)} waiting for saves",
+    )
+    _line(
+        "wall time",
+        f"{_hours(time.wall_seconds)} with time lost (x {plan.rates.lost_time.value:g})",
+    )
+    hours = plan.allocation.hours_per_job
+    if time.chain is None:
+        _line("jobs", f"a job of {hours:g} h ends before its first step")
+    else:
+        _line(
+            "jobs",
+            f"{time.chain.jobs:,} of {hours:g} h, each with "
+            f"{time.chain.overhead_seconds / 60:.1f} min for start-up, margin and save; "
+            f"{time.chain.jobs:,} times in the queue for {plan.allocation.nodes:,} nodes",
+        )
+    kind = "core" if plan.allocation.hardware.is_cpu else "GPU"
+    _line(f"{kind}-hours", f"{time.device_hours:,.4g}")
+
+
+def _print_disk(plan: Plan) -> None:
+    disk = plan.disk
+    data = disk.data
+    _heading("disk")
+    _line(
+        "documents",
+        f"{human_bytes(data.document_bytes)} for {human_bytes(data.text_bytes)} of text",
+    )
+    _line("tokens", f"{human_bytes(data.token_bytes)} for {data.tokens:,.0f} tokens")
+    _line(
+        "checkpoints",
+        f"{disk.most_checkpoints:,} of {human_bytes(disk.checkpoint)} at a time, "
+        f"{disk.kept_checkpoints:,} at the end",
+    )
+    _line("export", human_bytes(disk.export))
+    _line("at most", human_bytes(disk.most))
+    copy = sum(part.host for part in plan.memory.own.parts)
+    _line("host memory", f"{human_bytes(copy)} for each device")
+    _line(
+        "core-hours of data",
+        f"{plan.data.prepare_core_hours:.3g} prepare, {plan.data.tokenize_core_hours:.3g} tokenize",
+    )
+
+
+def _print_batch(plan: Plan) -> None:
+    batch = plan.batch
+    _heading("batch")
+    _line(
+        "tokens",
+        f"{batch.tokens:,}; {batch.tokens / batch.critical:.2g} of the critical batch, "
+        f"{batch.critical:,.0f} ({batch.basis})",
+    )
+
+
+def _print_rates(plan: Plan) -> None:
+    _heading("what these numbers rest on")
+    for field in fields(plan.rates):
+        rate: Rate = getattr(plan.rates, field.name)
+        name = field.name.replace("_", " ")
+        console.print(f"  {name:31} {rate.value:<10.4g} {rate.kind}: {rate.source}")
+    basis = plan.disk.data.basis
+    console.print(f"  {'tokens on disk':31} {basis.value:<10.4g} {basis.kind}: {basis.source}")
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:,.4g} h"
+
+
+def _refuse_what_does_not_fit(plan: Plan) -> None:
+    """Raise ConfigError where the run's own settings need more memory than a device has."""
+    own = plan.memory.own
+    if own.fits:
+        return
+    fastest = fastest_that_fits(plan.memory.cases)
+    remedy = "nothing that DeepSpeed executes fits: use more or larger devices"
+    if fastest is not None:
+        recompute = str(fastest.recomputes).lower()
+        remedy = (
+            f"the fastest that fits: a template of ZeRO stage {fastest.zero_stage}, "
+            f"batch.micro_batch_sequences = {fastest.micro_batch_sequences}, "
+            f"train.activation_checkpointing = {recompute}"
+        )
+    raise ConfigError(
+        [
+            f"memory: the run needs {human_bytes(own.device_bytes)} of a device's "
+            f"{human_bytes(plan.memory.free.device)}; {remedy}"
+        ]
+    )

@@ -1,0 +1,119 @@
+"""The plan of a run file: checked, on hardware, calibrated by runs where there are any."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.hardware import Hardware, read_hardware
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.model.model_facts import ModelFacts, model_facts
+from pipeline.planning.calibration import (
+    RunFigures,
+    calibrated_rates,
+    refuse_other_runs,
+    run_figures,
+)
+from pipeline.planning.disk_use import data_size
+from pipeline.planning.loss_fit import CHINCHILLA_REFIT
+from pipeline.planning.plan import Allocation, Plan, flops_per_token, make_plan
+from pipeline.planning.rates import PlanRates, Rate, assumed_rates
+from pipeline.planning.run_setting import (
+    measured_data,
+    overlaps_communication,
+    setting_on_devices,
+)
+from pipeline.store.layout import data_folder
+
+
+def allocation_of(
+    config: RunConfig, hardware_name: str, nodes: int | None, hours_per_job: float
+) -> Allocation:
+    """Return the devices of a plan: whole nodes, or those of `launch.ranks`.
+
+    Without `nodes` and without a number in `launch.ranks`: one node. Raises ConfigError for unknown
+    hardware, and where the device does not compute in the run's number format.
+    """
+    hardware = read_hardware(hardware_name)
+    dtype = config.precision.dtype
+    if hardware.peak_flops(dtype) is None:
+        raise ConfigError(
+            [
+                f"precision.dtype = {dtype}: {hardware.description} does not compute in it; set "
+                "another number format, or plan for other hardware"
+            ]
+        )
+    ranks = config.launch.ranks
+    if nodes is None and isinstance(ranks, int):
+        devices = ranks
+        nodes = -(-ranks // hardware.devices_per_node)
+    else:
+        nodes = nodes or 1
+        devices = nodes * hardware.devices_per_node
+    return Allocation(hardware_name, hardware, nodes, devices, hours_per_job)
+
+
+def on_allocation(config: RunConfig, allocation: Allocation) -> RunConfig:
+    """Return the run's settings with the allocation's devices as ranks, so that checks see them."""
+    launch = config.launch.model_copy(update={"ranks": allocation.devices})
+    return config.model_copy(update={"launch": launch})
+
+
+def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) -> Plan:
+    """Return the plan of a run on an allocation; `runs` calibrate its rates.
+
+    Raises ConfigError for a model that cannot be built, a batch that the devices do not divide, and
+    runs that tell nothing about this one; DataError for a folder without such a run.
+    """
+    facts = model_facts(config)
+    hardware = allocation.hardware
+    setting = setting_on_devices(config, facts, allocation.devices, on_gpu=not hardware.is_cpu)
+
+    # The rates: assumed, and what runs tell.
+    rates = assumed_rates(hardware, allocation.hardware_name, overlaps_communication(config))
+    rates = with_all_attention(rates, hardware, facts, config.data.sequence_length)
+    figures = [run_figures(path) for path in runs]
+    noise_scale = None
+    if figures:
+        refuse_other_runs(
+            figures, allocation.hardware_name, config.precision.dtype, facts.parameters
+        )
+        rates = calibrated_rates(rates, figures, hardware)
+        noise_scale = _noise_scale(figures)
+
+    # The data: as large as they are, where they are there.
+    tokens = config.step_plan.total_tokens
+    data = measured_data(data_folder(config))
+    if data is None:
+        data = data_size(tokens, facts.shape.vocabulary, rates)
+    return make_plan(
+        config,
+        facts,
+        setting,
+        allocation,
+        rates,
+        data=data,
+        fit=CHINCHILLA_REFIT,
+        noise_scale=noise_scale,
+    )
+
+
+def with_all_attention(
+    rates: PlanRates, hardware: Hardware, facts: ModelFacts, sequence_length: int
+) -> PlanRates:
+    """Return the rates with the hardware's MFU converted to (6 N + 12 L d T) FLOPs a token."""
+    all_attention = flops_per_token(facts, sequence_length)
+    weights = 6.0 * facts.active_parameters
+    counted = {
+        "all": all_attention,
+        "causal": (weights + all_attention) / 2,
+        "none": weights,
+    }[hardware.mfu_attention]
+    rate = rates.mfu
+    return rates.with_mfu(Rate(rate.value * all_attention / counted, rate.kind, rate.source))
+
+
+def _noise_scale(figures: Sequence[RunFigures]) -> Rate | None:
+    last = figures[-1]
+    if last.noise_scale_tokens is None:
+        return None
+    return Rate(last.noise_scale_tokens, "measured", str(last.path))
