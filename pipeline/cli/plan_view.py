@@ -56,8 +56,10 @@ def show_plan(
 
 def plan_as_json(plan: Plan) -> dict[str, object]:
     """Return a plan as JSON values, with what follows from its fields."""
+    values = asdict(plan)
+    values["allocation"]["hardware"] = plan.allocation.hardware.model_dump(mode="json")
     return {
-        **asdict(plan),
+        **values,
         "total_flops": plan.model.total_flops,
         "tokens_per_parameter": plan.model.tokens_per_parameter,
         "step_seconds": plan.time.step.total,
@@ -113,7 +115,10 @@ def _print_model(plan: Plan) -> None:
         f"{model.tokens_per_parameter:.3g}; {model.optimal_tokens_per_parameter:.3g} at the "
         "compute's optimum",
     )
-    _line("predicted loss", f"{model.loss:.3f} nats a token; {model.fit.name}")
+    loss = "not predicted: the fit's runs were larger"
+    if model.loss is not None:
+        loss = f"{model.loss:.3f} nats a token"
+    _line("predicted loss", f"{loss}; {model.fit.name}")
 
 
 def _print_memory(plan: Plan) -> None:
@@ -234,6 +239,9 @@ def _print_disk(plan: Plan) -> None:
 def _print_batch(plan: Plan) -> None:
     batch = plan.batch
     _heading("batch")
+    if batch.critical is None:
+        _line("tokens", f"{batch.tokens:,}; the critical batch is not known ({batch.basis})")
+        return
     _line(
         "tokens",
         f"{batch.tokens:,}; {batch.tokens / batch.critical:.2g} of the critical batch, "

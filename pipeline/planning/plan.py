@@ -4,6 +4,7 @@ Pure arithmetic over the run file, the model's facts, the hardware and the plan'
 torch; reads and writes nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,8 +57,9 @@ class ModelCost:
     train_tokens: int
     flops_per_token: float
     """By FLOPS_FORMULA."""
-    loss: float
-    """Loss that the fit predicts, in nats a token."""
+    loss: float | None
+    """Loss that the fit predicts, in nats a token; None where it is above that of equal
+    probabilities, as for models far smaller than the fit's."""
     optimal_tokens_per_parameter: float
     """Tokens a parameter of the fit's optimum for the same compute."""
     fit: LossFit
@@ -111,7 +113,8 @@ class BatchPlan:
     """The batch against the critical batch, in tokens."""
 
     tokens: int
-    critical: float
+    critical: float | None
+    """None where neither a loss is predicted nor a noise scale measured."""
     basis: str
 
 
@@ -159,13 +162,19 @@ def make_plan(
     disk = _disk(config, setting, facts, data, rates)
     time = _time(config, model, setting, allocation, rates, disk)
     prepare, tokenize = data_core_hours(data.text_bytes, rates)
-    critical = critical_batch_tokens(model.loss)
-    basis = f"Kaplan et al. 2020 at the predicted loss of {model.loss:.2f}"
-    if noise_scale is not None:
-        critical = noise_scale.value
-        basis = f"gradient noise scale of {noise_scale.source}"
-    batch = BatchPlan(config.batch.global_batch_tokens, critical, basis)
+    batch = _batch(config, model, noise_scale)
     return Plan(allocation, rates, model, memory, time, disk, DataPlan(prepare, tokenize), batch)
+
+
+def _batch(config: RunConfig, model: ModelCost, noise_scale: Rate | None) -> BatchPlan:
+    tokens = config.batch.global_batch_tokens
+    if noise_scale is not None:
+        basis = f"gradient noise scale of {noise_scale.source}"
+        return BatchPlan(tokens, noise_scale.value, basis)
+    if model.loss is None:
+        return BatchPlan(tokens, None, "no loss is predicted; a run given by --from measures it")
+    basis = f"Kaplan et al. 2020 at the predicted loss of {model.loss:.2f}"
+    return BatchPlan(tokens, critical_batch_tokens(model.loss), basis)
 
 
 def flops_per_token(facts: ModelFacts, sequence_length: int) -> float:
@@ -178,11 +187,13 @@ def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossFit) -> ModelCost
     tokens = config.step_plan.total_tokens
     per_token = flops_per_token(facts, config.data.sequence_length)
     compute = 6.0 * facts.parameters * tokens
+    loss = fit.loss(facts.parameters, tokens)
+    is_plausible = loss < math.log(facts.shape.vocabulary)
     return ModelCost(
         facts=facts,
         train_tokens=tokens,
         flops_per_token=per_token,
-        loss=fit.loss(facts.parameters, tokens),
+        loss=loss if is_plausible else None,
         optimal_tokens_per_parameter=fit.optimal_tokens(compute) / fit.optimal_parameters(compute),
         fit=fit,
     )

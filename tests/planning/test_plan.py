@@ -162,6 +162,23 @@ def test_disk(config: RunConfig) -> None:
 
 
 def test_the_batch_against_the_critical_one(config: RunConfig) -> None:
-    batch = plan_of(config).batch
-    assert batch.tokens == 1024
-    assert batch.critical == pytest.approx(2e8 / plan_of(config).model.loss ** (1 / 0.21))
+    plan = plan_of(config)
+    assert plan.batch.tokens == 1024
+    assert plan.model.loss is not None
+    assert plan.batch.critical == pytest.approx(2e8 / plan.model.loss ** (1 / 0.21))
+
+
+def test_a_loss_above_equal_probabilities_is_not_predicted(config: RunConfig) -> None:
+    facts = facts_of()
+    where = allocation()
+    setting = setting_on_devices(config, facts, where.devices, on_gpu=True)
+    far = replace(FIT, irreducible=7.0)  # ln 1000 is 6.9
+    data = data_size(1.0, 1000, rates())
+    plan = make_plan(config, facts, setting, where, rates(), data=data, fit=far)
+    assert plan.model.loss is None
+    assert plan.batch.critical is None
+    measured = Rate(2048.0, "measured", "/runs/a")
+    plan = make_plan(
+        config, facts, setting, where, rates(), data=data, fit=far, noise_scale=measured
+    )
+    assert plan.batch.critical == 2048
