@@ -22,6 +22,8 @@ PLANNED_LABEL_POINTS = 10.0
 MARKER_POINTS = 4.5
 """Width of a published point."""
 STAR_POINTS = 17.0
+LINE_HEIGHT = 1.25
+"""Height of a line in a browser over that which matplotlib measures."""
 CAPTION = (
     "Training compute of published runs over the time of publication, on a logarithmic axis. A "
     "circle is counted as 6 N D or from multiply-adds, a ring is printed by the authors or "
@@ -155,4 +157,4 @@ def _text_size(axes: Axes, text: str, points: float) -> tuple[float, float]:
     drawn = axes.text(0.5, 0.5, text, fontsize=points, transform=axes.transAxes)
     box = drawn.get_window_extent()
     drawn.remove()
-    return box.width, box.height
+    return box.width, box.height * LINE_HEIGHT
