@@ -70,8 +70,10 @@ def test_a_wheel_holds_every_file_that_a_run_file_may_name(installed: Path) -> N
 
 
 @pytest.mark.ranks
-def test_a_wheel_holds_the_published_scores(installed: Path) -> None:
-    name = "pipeline/reporting/pythia_scores.csv"
+@pytest.mark.parametrize(
+    "name", ["pipeline/reporting/pythia_scores.csv", "pipeline/planning/published_runs.csv"]
+)
+def test_a_wheel_holds_the_published_tables(installed: Path, name: str) -> None:
     assert (installed / name).read_bytes() == (ROOT / name).read_bytes()
 
 

@@ -1,0 +1,38 @@
+"""The page of published runs: its figure, its tables, and text that is escaped."""
+
+from test_report import Outline
+
+from pipeline.reporting.milestones_page import Milestone, compute_over_years, milestones_page
+
+POINTS = [
+    Milestone("small run", 2020.0, 1e20, is_counted=True),
+    Milestone("large run", 2024.5, 1e25, is_counted=False),
+]
+PLANNED = Milestone("my <b>run", 2026.2, 3e21, is_counted=True)
+FIGURES = (("run", "FLOPs"), [["small run", "1e20"], ["large run", "1e25"]])
+SOURCES = (("run", "source"), [["small run", "a <i>paper"], ["large run", "a page"]])
+
+
+def test_the_page_has_a_figure_and_two_tables() -> None:
+    page = milestones_page(POINTS, PLANNED, FIGURES, SOURCES)
+    outline = Outline(page)
+    assert outline.open == []
+    assert outline.pictures == 1
+    assert page.count("<table>") == 2
+    assert "The star is the planned run." in page
+    assert "a &lt;i&gt;paper" in page
+    assert "<b>run" not in page
+
+
+def test_names_stand_in_the_figure_and_the_same_numbers_give_the_same_bytes() -> None:
+    figure = compute_over_years(POINTS, PLANNED)
+    for name in ("small run", "large run", "my &lt;b&gt;run"):
+        assert f">{name}</text>" in figure
+    assert ">1e20</text>" in figure
+    assert compute_over_years(POINTS, PLANNED) == figure
+
+
+def test_only_a_planned_run_is_drawn_as_a_star() -> None:
+    assert "#d9762b" in compute_over_years(POINTS, PLANNED)
+    assert "#d9762b" not in compute_over_years(POINTS, None)
+    assert "The star" not in milestones_page(POINTS, None, FIGURES, SOURCES)
