@@ -103,9 +103,12 @@ def status(run_file: RunFile, overrides: Overrides = None) -> None:
 
 @app.command(rich_help_panel="Around them")
 def plan(
-    run_file: RunFile,
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="RUN.YAML", help="The run file.")
+    ] = None,
     overrides: Overrides = None,
     *,
+    # What the run is planned on.
     hardware: Annotated[
         str,
         typer.Option(help="A name in presets/hardware, or a YAML file.", metavar="NAME|FILE"),
@@ -121,21 +124,25 @@ def plan(
         list[Path] | None,
         typer.Option("--from", help="Calibrate by this run; several tell more.", metavar="RUN"),
     ] = None,
+    # What is printed.
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="List published runs, the planned one among them."),
+    ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="With --published: write an HTML page with the figure.", metavar="FILE"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what a run costs before it starts: memory, time, GPU-hours, jobs, disk; check it all."""
-    from pipeline.cli.plan_view import show_plan
+    from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
 
-    show_plan(
-        STAGES,
-        run_file,
-        overrides or [],
-        hardware=hardware,
-        nodes=nodes,
-        hours_per_job=hours_per_job,
-        runs=runs or [],
-        as_json=json,
-    )
+    question = PlanQuestion(run_file, overrides or [], hardware, nodes, hours_per_job, runs or [])
+    if published:
+        show_published_runs(STAGES, question, as_json=json, page=page)
+    else:
+        show_plan(STAGES, question, as_json=json, page=page)
 
 
 @app.command(rich_help_panel="Around them")

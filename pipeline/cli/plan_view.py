@@ -4,17 +4,20 @@ Writes nothing but what the checks keep in data_dir. Imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from datetime import date
 from pathlib import Path
 
+from pipeline.cli.published_view import show_published
 from pipeline.cli.start_checks import refuse_mistakes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console, human_bytes, print_json, print_wide, short
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
 from pipeline.planning.plan import FLOPS_FORMULA, Plan
 from pipeline.planning.planner import allocation_of, on_allocation, plan_run
+from pipeline.planning.published import PlannedPoint
 from pipeline.planning.rates import Rate
 from pipeline.store.artifacts import Stage
 
@@ -25,33 +28,70 @@ TABLE_WIDTH = 96
 PETAFLOP_DAY = 1e15 * 86_400
 
 
+@dataclass(frozen=True)
+class PlanQuestion:
+    """What a plan is asked for."""
+
+    run_file: Path | None
+    overrides: Sequence[str]
+    hardware: str
+    """A name in presets/hardware, or a YAML file."""
+    nodes: int | None
+    """None: what `launch.ranks` needs, or one."""
+    hours_per_job: float
+    runs: Sequence[Path]
+    """Runs that calibrate the plan."""
+
+
 def show_plan(
-    stages: Sequence[Stage],
-    run_file: Path,
-    overrides: Sequence[str],
-    *,
-    hardware: str,
-    nodes: int | None,
-    hours_per_job: float,
-    runs: Sequence[Path],
-    as_json: bool,
+    stages: Sequence[Stage], question: PlanQuestion, *, as_json: bool, page: Path | None
 ) -> None:
     """Check a run file and print what its run costs.
 
     Raises ConfigError where the run cannot start: by any check that needs no data, or because its
-    memory does not fit, after the plan is printed.
+    memory does not fit, after the plan is printed. Raises UserError without a run file.
     """
-    config = load(run_file, overrides)
-    allocation = allocation_of(config, hardware, nodes, hours_per_job)
-    config = on_allocation(config, allocation)
-    asked = [stage for stage in stages if stage.is_asked(config)]
-    refuse_mistakes((check for stage in asked for check in stage.checks if check.is_ahead), config)
-    plan = plan_run(config, allocation, runs)
+    if page is not None:
+        raise UserError("--page goes with --published: it shows published runs and the planned one")
+    if question.run_file is None:
+        raise UserError(
+            "name a run file, as in `pipeline plan run.yaml`; `pipeline plan --published` needs none"
+        )
+    plan, config = _checked_plan(stages, question, question.run_file)
     if as_json:
         print_json(plan_as_json(plan))
     else:
         _print_plan(plan, config)
     _refuse_what_does_not_fit(plan)
+
+
+def show_published_runs(
+    stages: Sequence[Stage], question: PlanQuestion, *, as_json: bool, page: Path | None
+) -> None:
+    """Print published runs, with the planned one among them where a run file is given."""
+    planned = None
+    if question.run_file is not None:
+        plan, _ = _checked_plan(stages, question, question.run_file)
+        today = date.today()
+        planned = PlannedPoint(
+            name=question.run_file.stem,
+            flops=plan.model.total_flops,
+            year=today.year + (today.timetuple().tm_yday - 1) / 365,
+            gpu_hours=plan.time.device_hours,
+        )
+    show_published(planned, as_json, page)
+
+
+def _checked_plan(
+    stages: Sequence[Stage], question: PlanQuestion, run_file: Path
+) -> tuple[Plan, RunConfig]:
+    """Return a run file's plan and settings, after every check that needs no data."""
+    config = load(run_file, question.overrides)
+    allocation = allocation_of(config, question.hardware, question.nodes, question.hours_per_job)
+    config = on_allocation(config, allocation)
+    asked = [stage for stage in stages if stage.is_asked(config)]
+    refuse_mistakes((check for stage in asked for check in stage.checks if check.is_ahead), config)
+    return plan_run(config, allocation, question.runs), config
 
 
 def plan_as_json(plan: Plan) -> dict[str, object]:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.plan_view import show_plan
-from pipeline.errors import ConfigError
+from pipeline.cli.plan_view import PlanQuestion, show_plan, show_published_runs
+from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console
 from pipeline.store.stages import STAGES
 
 MakeRun = Callable[..., Path]
+
+pytestmark = pytest.mark.ranks  # the model is looked at by a process of its own
 
 
 def plan(
@@ -21,16 +23,9 @@ def plan(
     nodes: int | None = None,
     as_json: bool = False,
 ) -> None:
-    show_plan(
-        STAGES,
-        run_file,
-        ["evaluation.tasks=[]", "evaluation.heldout_bytes=0", *overrides],
-        hardware=hardware,
-        nodes=nodes,
-        hours_per_job=24,
-        runs=[],
-        as_json=as_json,
-    )
+    settings = ["evaluation.tasks=[]", "evaluation.heldout_bytes=0", *overrides]
+    question = PlanQuestion(run_file, settings, hardware, nodes, 24.0, [])
+    show_plan(STAGES, question, as_json=as_json, page=None)
 
 
 def test_every_number_says_what_it_rests_on(
@@ -107,3 +102,22 @@ def test_a_run_that_does_not_fit_is_refused_after_its_plan(
     with pytest.raises(ConfigError, match=r"the fastest that fits: a template of ZeRO stage \d"):
         plan(make_run(), hardware=str(own))
     assert "does not fit" in capsys.readouterr().out
+
+
+def test_published_runs_need_no_run_file(capsys: pytest.CaptureFixture[str]) -> None:
+    question = PlanQuestion(None, [], "h100-sxm", None, 24.0, [])
+    show_published_runs(STAGES, question, as_json=False, page=None)
+    text = capsys.readouterr().out
+    assert "GPT-3 175B" in text
+    assert "planned" not in text
+    with pytest.raises(UserError, match=r"name a run file, as in `pipeline plan run\.yaml`"):
+        show_plan(STAGES, question, as_json=False, page=None)
+
+
+def test_the_planned_run_stands_among_published_ones(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["evaluation.tasks=[]", "launch.ranks=2"]
+    question = PlanQuestion(make_run(), settings, "h100-sxm", None, 24.0, [])
+    show_published_runs(STAGES, question, as_json=False, page=None)
+    assert "★ run " in capsys.readouterr().out
