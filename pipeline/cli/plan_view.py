@@ -133,6 +133,7 @@ def _line(name: str, value: str) -> None:
 
 
 def _print_model(plan: Plan) -> None:
+    # Parameters.
     model = plan.model
     facts = model.facts
     _heading("model")
@@ -144,6 +145,8 @@ def _print_model(plan: Plan) -> None:
     _line("multiplying (N)", f"{facts.size.parameters:,}")
     if facts.is_mixture:
         _line("active for a token", f"{facts.active_parameters:,}")
+
+    # Compute, and what it buys.
     _line("FLOPs a token", f"{model.flops_per_token:.4g} = {FLOPS_FORMULA}")
     days = model.total_flops / PETAFLOP_DAY
     _line(
@@ -220,6 +223,7 @@ def _groups(cases: Sequence[MemoryCase]) -> list[list[MemoryCase]]:
 
 
 def _print_time(plan: Plan) -> None:
+    # Steps.
     time = plan.time
     step = time.step
     _heading("time")
@@ -238,6 +242,8 @@ def _print_time(plan: Plan) -> None:
         "wall time",
         f"{_hours(time.wall_seconds)} with time lost (x {plan.rates.lost_time.value:g})",
     )
+
+    # Jobs.
     hours = plan.allocation.hours_per_job
     if time.chain is None:
         _line("jobs", f"a job of {hours:g} h ends before its first step")

@@ -65,6 +65,7 @@ def run_figures(path: Path) -> RunFigures:
 
     Raises DataError where no run has made enough steps there, or none says on which device.
     """
+    # The run's last start, and the steps after it.
     config = recorded_config(path, [])
     folder = RunFolder(config.paths.run_dir)
     starts: list[StartEvent] = read_events(folder.path, "start")
@@ -72,6 +73,8 @@ def run_figures(path: Path) -> RunFigures:
     facts = model_facts(config)
     ranks = starts[-1]["ranks"]
     device = _device(folder, starts)
+
+    # Start-ups, saves and what they left on disk.
     saves: list[SaveEvent] = read_events(folder.path, "save")
     first_steps: list[FirstStepEvent] = read_events(folder.path, FIRST_STEP)
     batch = config.batch.global_batch_tokens
@@ -254,6 +257,7 @@ def fitted_share(runs: Sequence[RunFigures]) -> float | None:
 
 def _mfu(run: RunFigures, rates: PlanRates, hardware: Hardware) -> float:
     """Return the share of the peak in the computing part of the run's steps."""
+    # What a device sends in a step.
     setting = run.setting
     peak = hardware.peak_flops(setting.dtype)
     assert peak is not None, "training in this format was possible"
@@ -273,6 +277,8 @@ def _mfu(run: RunFigures, rates: PlanRates, hardware: Hardware) -> float:
     overlap = rates.overlap.value
     if setting.zero_stage <= 1:
         overlap /= accumulation
+
+    # What is left of the step is computing.
     growth = 1 + rates.per_device_share.value * (devices - 1)
     computing = computing_seconds(run.step_seconds, wire / bandwidth, overlap, growth)
     per_token = flops_per_token(run.facts, setting.sequence_length)

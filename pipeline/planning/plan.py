@@ -238,6 +238,7 @@ def _step(
 def _memory(
     model: ModelCost, setting: MemorySetting, allocation: Allocation, rates: PlanRates
 ) -> MemoryPlan:
+    # What a device and its share of the host have.
     facts = model.facts
     hardware = allocation.hardware
     host = hardware.host_memory_gib * GIB / hardware.devices_per_node
@@ -264,6 +265,7 @@ def _memory(
         )
         return step.total
 
+    # The run's own setting, and all others.
     own = MemoryCase.of(setting, parts_of(setting), free, seconds_of(setting))
     return MemoryPlan(own, memory_grid(setting, free, parts_of, seconds_of), free)
 

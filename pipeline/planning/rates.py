@@ -58,8 +58,6 @@ class PlanRates:
         return replace(self, mfu=mfu)
 
 
-CORPUS_README = "pipeline/corpus/README.md"
-TOKENS_README = "pipeline/tokens/README.md"
 SCALING = "llm-foundry's throughput tables (mosaicml/llm-foundry@8c8dd48f): 8 to 512 H100"
 
 
@@ -93,6 +91,8 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
         text_bytes_per_token=assumed(4.0, "English text with 32,000 to 50,000 ids"),
         document_bytes_per_text_byte=assumed(0.4, "zstd at level 1 on mixed text"),
         token_extra_share=assumed(0.01, "20 bytes a document"),
-        prepare_bytes_per_core_second=assumed(120e6, CORPUS_README),
-        tokenize_bytes_per_core_second=assumed(40e6, TOKENS_README),
+        prepare_bytes_per_core_second=assumed(
+            120e6, "`prepare` on one core, compressed JSON lines"
+        ),
+        tokenize_bytes_per_core_second=assumed(40e6, "`tokenize` on one core, SentencePiece"),
     )
