@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from facts_by_hand import facts_of_no_model
 
 from pipeline.__main__ import main
 from pipeline.config.run_file import load
@@ -268,7 +269,7 @@ def test_settings_are_printed_as_yaml_that_does_not_act(
 def test_a_name_in_a_data_file_does_not_act_on_the_terminal(
     run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    facts = {"parameters": 1, "moment_bytes": 8.0, "positions": None}
+    facts = facts_of_no_model()
     monkeypatch.setattr(
         separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts}
     )  # the model is right

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from facts_by_hand import facts_of_no_model
 
 from pipeline.cli import commands
 from pipeline.cluster.ports import is_occupied
@@ -132,7 +133,7 @@ def test_a_mistake_is_told_and_leaves_nothing_done(
     run_file: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run_file.parent)
-    facts = {"parameters": 1, "moment_bytes": 8.0, "positions": None}
+    facts = facts_of_no_model()
     monkeypatch.setattr(
         separate_checks, "_ask", lambda *_: {"problems": [], "facts": facts}
     )  # the model is right

@@ -72,6 +72,7 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
     def assumed(value: float, source: str) -> Rate:
         return Rate(value, "assumed", source)
 
+    # What does not come from the hardware is the same for all.
     share = 0.0
     if overlaps:
         share = 2 / 3

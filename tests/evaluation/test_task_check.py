@@ -4,6 +4,7 @@ many examples."""
 from pathlib import Path
 
 import pytest
+from facts_by_hand import facts_of_no_model
 from own_tasks import GENERATION, write_task
 from stored_questions import COPA, write_small_tasks
 from stored_questions import write_task as write_stored
@@ -111,7 +112,7 @@ def test_what_is_generated_has_to_leave_room_for_the_question(
     def ask(module: str, config: RunConfig) -> dict[str, object]:
         asked.append(module.rpartition(".")[2])
         positions = config.model.config.get("max_position_embeddings")
-        facts = {"parameters": 1, "moment_bytes": 8.0, "positions": positions}
+        facts = facts_of_no_model(positions=positions)
         return {
             "problems": [],
             "facts": facts if "model" in asked[-1] else {"generated_tokens": {"parity": 8}},

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from facts_by_hand import facts_of_no_model
 from pydantic import TypeAdapter
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -165,7 +166,7 @@ def test_a_verdict_is_kept_until_something_that_decides_it_changes(
         problems = ["model.config.hidden_size = 17: is odd"] if asked[-1] == 17 else []
         return {
             "problems": problems,
-            "facts": {"parameters": asked[-1], "moment_bytes": 8.0, "positions": None},
+            "facts": facts_of_no_model(asked[-1]),
         }
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
@@ -200,7 +201,7 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_refuses_nothing(
 
     def ask(module: str, config: RunConfig) -> dict[str, object]:
         asked.append(module)
-        return {"problems": [], "facts": {"parameters": 1, "moment_bytes": 8.0, "positions": None}}
+        return {"problems": [], "facts": facts_of_no_model()}
 
     monkeypatch.setattr(separate_checks, "_ask", ask)
     kept = run_file.parent / "data" / ".checked"
