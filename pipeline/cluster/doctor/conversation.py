@@ -185,7 +185,7 @@ class Nodes:
                     answers[node] = answer
             tick()
             time.sleep(WAIT_SECONDS)
-        return answers
+        return {node: answers[node] for node in nodes}
 
     def _answer_of(self, node: str, form: type[AnswerT]) -> Answer[AnswerT] | None:
         """Return what has come from a node; None while it may still answer."""

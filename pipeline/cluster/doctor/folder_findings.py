@@ -85,7 +85,7 @@ def listing_findings(reports: Reports, compared: Mapping[str, str]) -> list[Find
                 Finding(
                     CHECK,
                     node,
-                    f"{setting} = {folder}: other files, or other sizes, than on most nodes",
+                    f"{setting} = {folder}: other files, or other sizes, than elsewhere",
                     "stops",
                     SHARED_REMEDY + "; if a stage is writing there now, wait for its end",
                 )

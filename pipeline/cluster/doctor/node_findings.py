@@ -56,7 +56,7 @@ def version_findings(reports: Reports, decisive: Iterable[str]) -> list[Finding]
         Finding(
             "code",
             node,
-            "other source files of this package than most nodes",
+            "other source files of this package than elsewhere",
             "stops",
             "install the same version of this package on all nodes, or run it from a shared folder",
         )
@@ -75,7 +75,7 @@ def _differences(check: str, values: Mapping[str, str], remedy: str) -> Iterable
         yield Finding(check, node, common or "")
     for node, value in values.items():
         if value != common:
-            yield Finding(check, node, f"{value}; most nodes have {common}", "stops", remedy)
+            yield Finding(check, node, f"{value}, elsewhere {common}", "stops", remedy)
 
 
 def _package_findings(reports: Reports, decisive: set[str]) -> list[Finding]:
@@ -91,13 +91,13 @@ def _package_findings(reports: Reports, decisive: set[str]) -> list[Finding]:
         if not different:
             count = f"{len(packages)} packages"
             if len(known) > 1:
-                count += ", versions as on most nodes"
+                count += ", the same versions as elsewhere"
             findings.append(Finding("packages", node, count))
             continue
         # Those that the run depends on are named first.
         different.sort(key=lambda name: name not in decisive)
         texts = [
-            f"{name} {packages.get(name) or 'missing'} (most nodes: {common[name] or 'none'})"
+            f"{name} {packages.get(name) or 'missing'} (elsewhere {common[name] or 'missing'})"
             for name in different
         ]
         verdict: Verdict = "warning"

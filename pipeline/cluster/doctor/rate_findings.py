@@ -97,7 +97,7 @@ def gpu_findings(rates: Rates, reports: Mapping[str, NodeReport]) -> list[Findin
             )
             findings.append(Finding("GPUs", node, text, "stops", remedy))
         elif kinds[node] != common:
-            text = f"{kinds[node]}; most nodes have {common}"
+            text = f"{kinds[node]}; elsewhere {common}"
             remedy = "take nodes of one kind: the job runs at the pace of the slowest device"
             findings.append(Finding("GPUs", node, text, "warning", remedy))
         else:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from pipeline.cluster.doctor.conversation import Answer
 from pipeline.cluster.doctor.finding import Finding
-from pipeline.errors import first_of
 from pipeline.work.node_reports import NodeReport, RateReport
 
 CHECK_OF_LOOK = {
@@ -52,11 +51,8 @@ def answer_findings(
         for node, answer in measured.items()
         if answer.content is None
     ]
-    text = "answers"
-    if silent and len(silent) < len(answers):
-        text = f"answers; without an answer: {first_of(list(silent), 4)}"
     findings += [
-        Finding("answer", node, text)
+        Finding("answer", node, "answers")
         for node in answers
         if not any(finding.node == node for finding in findings)
     ]
