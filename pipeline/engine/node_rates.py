@@ -10,8 +10,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.engine.extensions import use_operator_folder
@@ -38,8 +39,22 @@ GPU_BYTES = 64 << 20
 """Bytes of the vector that GPUs reduce."""
 CPU_BYTES = 4 << 20
 """Bytes of the vector that CPUs reduce: a third of a second at 100 Mbit/s."""
+FIRST_LINK_SECONDS = 60.0
+"""Longest time to wait for the nodes of this node's first link: one may import torch slowly."""
 LINK_SECONDS = 20.0
-"""Longest time to wait for the nodes of a link, and for one all-reduce."""
+"""Longest time to wait for the nodes of a later link, and for one all-reduce."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """An all-reduce of some nodes, one of which is this one."""
+
+    members: tuple[int, ...]
+    """Numbers of the nodes; they meet at the first one."""
+    port: int
+    """Number of the port there, among its free ones."""
+    peer: int | None
+    """The other node; None where all nodes are members."""
 
 
 class Measurements:
@@ -57,7 +72,8 @@ class Measurements:
             yield
         except (RuntimeError, OSError, UserError) as error:
             self.report["problems"][name] = one_line(error)
-        self.report["seconds"][name] = time.monotonic() - started
+        before = self.report["seconds"].get(name, 0.0)
+        self.report["seconds"][name] = before + time.monotonic() - started
         self._output.write(json.dumps(self.report) + "\n")
         self._output.flush()
 
@@ -129,35 +145,34 @@ def product_flops(device: "torch.device", dtype: "torch.dtype", rows: int) -> fl
     return 2 * rows**3 / statistics.median(seconds)
 
 
-def link_rates(asked: RateQuestion) -> Iterator[LinkRate]:
-    """Yield the all-reduces of this node: with one other node a round, then among all nodes."""
-    number = asked["number"]
-    nodes = len(asked["addresses"])
+def links_of_node(number: int, nodes: int) -> list[Link]:
+    """Return the all-reduces of a node in their order: one other node a round, then all nodes."""
+    links: list[Link] = []
     rounds = rounds_of_pairs(nodes)
     for index, pairs in enumerate(rounds):
         for pair in pairs:
             if number in pair:
-                peer = pair[1 - pair.index(number)]
-                yield _link_rate(asked, list(pair), index, peer)
+                links.append(Link(pair, index, pair[1 - pair.index(number)]))
     # Two nodes are all: their pair was the measurement.
     if nodes > 2:
-        yield _link_rate(asked, list(range(nodes)), len(rounds), None)
+        links.append(Link(tuple(range(nodes)), len(rounds), None))
+    return links
 
 
-def _link_rate(asked: RateQuestion, members: list[int], port: int, peer: int | None) -> LinkRate:
-    """Measure an all-reduce among some nodes, which meet at the first one's `port`-th port."""
+def link_rate(asked: RateQuestion, link: Link, limit: float) -> LinkRate:
+    """Measure an all-reduce of some nodes, which wait at most `limit` seconds for each other."""
     import torch
 
     from pipeline.engine.groups import Meeting, all_reduce_seconds
 
-    first = members[0]
-    rank = members.index(asked["number"])
+    # Where the members meet, and what they reduce.
+    first = link.members[0]
     meeting = Meeting(
         asked["addresses"][first],
-        asked["ports"][first][port],
-        rank,
-        len(members),
-        LINK_SECONDS,
+        asked["ports"][first][link.port],
+        rank=link.members.index(asked["number"]),
+        world=len(link.members),
+        limit_seconds=limit,
     )
     device = torch.device("cpu")
     size = CPU_BYTES
@@ -165,15 +180,22 @@ def _link_rate(asked: RateQuestion, members: list[int], port: int, peer: int | N
         device = torch.device("cuda", 0)
         size = GPU_BYTES
     values = torch.zeros(size // 4, device=device)
+
+    # A member that does not come is a finding, not an error of this program.
     try:
         seconds = statistics.median(all_reduce_seconds(meeting, values))
     except RuntimeError as error:
-        return {"peer": peer, "bytes_per_second": 0.0, "problem": one_line(error)}
+        return {"peer": link.peer, "bytes_per_second": 0.0, "problem": first_line(error)}
     return {
-        "peer": peer,
-        "bytes_per_second": bus_bandwidth(len(members), size, seconds),
+        "peer": link.peer,
+        "bytes_per_second": bus_bandwidth(len(link.members), size, seconds),
         "problem": "",
     }
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of torch, which is followed by frames of C++."""
+    return one_line(error).partition(" Exception raised from ")[0]
 
 
 def bus_bandwidth(members: int, size: int, seconds: float) -> float:
@@ -203,9 +225,11 @@ def main() -> None:
         report["backend"] = collective_backend()
     with measurements.measured("matmul"):
         report["devices"] = device_rates()
-    with measurements.measured("all-reduce"):
-        for link in link_rates(asked):
-            report["links"].append(link)
+    limit = FIRST_LINK_SECONDS
+    for link in links_of_node(asked["number"], len(asked["addresses"])):
+        with measurements.measured("all-reduce"):
+            report["links"].append(link_rate(asked, link, limit))
+        limit = LINK_SECONDS
     # A collective operation that failed may leave threads that do not end.
     os._exit(0)
 

@@ -67,7 +67,7 @@ class Looks:
         thread = threading.Thread(target=keep_result, daemon=True)
         thread.start()
         thread.join(self._limit)
-        self.seconds[name] = time.monotonic() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
         if results:
             return results[0]
         self.problems.setdefault(name, f"no answer within {self._limit:.0f} s")

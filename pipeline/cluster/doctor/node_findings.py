@@ -163,6 +163,7 @@ def limit_findings(reports: Reports) -> list[Finding]:
 
 
 def _limit_problems(node: str, report: NodeReport, several: bool) -> list[Finding]:
+    # Numbers that every run needs.
     problems: list[Finding] = []
     for name, (comfortable, least) in LIMITS.items():
         value = report["limits"].get(name)
@@ -182,6 +183,7 @@ def _limit_problems(node: str, report: NodeReport, several: bool) -> list[Findin
                 "batch script; under Slurm the limits of the submitting shell are taken",
             )
         )
+    # RDMA registers memory, which counts as locked.
     locked = report["limits"].get("locked memory")
     if several and report["has_infiniband"] and report["gpus"] and locked is not None:
         problems.append(
@@ -211,6 +213,7 @@ def memory_findings(reports: Reports) -> list[Finding]:
     for node, report in reports.items():
         if "/dev/shm" in report["problems"]:
             continue
+        # NCCL uses it between the GPUs of a node; one GPU, and gloo, do without.
         free = report["shared_memory_bytes"]
         verdict: Verdict = "ok"
         several = report["gpus"] > 1

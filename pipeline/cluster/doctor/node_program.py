@@ -32,7 +32,7 @@ from pipeline.work.node_reports import (
 
 RATES = "pipeline.engine.node_rates"
 """Module that measures, as `python -m`."""
-RATES_SECONDS = 150.0
+RATES_SECONDS = 200.0
 """Time limit of all measurements together, with the import of torch."""
 PORTS = 4
 """Free ports to report: one for each round of pairs, 3 at most, and one for all nodes together."""
@@ -41,6 +41,7 @@ ValueT = TypeVar("ValueT")
 
 def look_at_node(question: NodeQuestion) -> NodeReport:
     """Return what this node has, and write its probe files."""
+    # Folders first: the file system may need time to show a probe file elsewhere.
     run = Looks()
     folders: dict[str, str] = {}
     for setting, folder in question["folders"].items():
@@ -90,7 +91,7 @@ def _free_ports() -> list[int]:
 
 def measure_node(question: NodeQuestion, asked: RateQuestion) -> RateReport:
     """Return the probe files that this node sees, and what a process with torch measures."""
-    run = Looks()
+    run = Looks(looks.PROBE_SECONDS + looks.LOOK_SECONDS)
     probes: dict[str, list[str]] = {}
     unseen: list[str] = []
     for setting, folder in question["folders"].items():
@@ -157,20 +158,23 @@ def _end_when_input_closes(question: NodeQuestion) -> None:
     os._exit(1)
 
 
-def _answer(report: Mapping[str, object]) -> None:
-    sys.stdout.write(json.dumps(report) + "\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
     """Answer the question in the argument, then the one on standard input."""
+    # What libraries print goes to standard error, so that it does not mix with the answers.
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(report: Mapping[str, object]) -> None:
+        output.write(json.dumps(report) + "\n")
+        output.flush()
+
     question: NodeQuestion = json.loads(sys.argv[1])
-    _answer(look_at_node(question))
+    answer(look_at_node(question))
     line = sys.stdin.readline()
     if line:
         watch = threading.Thread(target=_end_when_input_closes, args=(question,), daemon=True)
         watch.start()
-        _answer(measure_node(question, json.loads(line)))
+        answer(measure_node(question, json.loads(line)))
     looks.remove_probes(question)
     # Not by returning: a look that hangs would keep the process.
     os._exit(0)
