@@ -42,10 +42,15 @@ def show_examination(run_file: Path | None, overrides: Sequence[str], as_json: b
         stops = would_stop(findings)
         print_json({"stops": stops, "findings": [asdict(finding) for finding in findings]})
     else:
-        _print_table(findings)
-        _print_remedies(findings)
+        print_findings(findings)
     if would_stop(findings):
         sys.exit(UserError.exit_code)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print a table of findings, and below it what to do about each."""
+    _print_table(findings)
+    _print_remedies(findings)
 
 
 def _print_table(findings: Sequence[Finding]) -> None:

@@ -66,8 +66,8 @@ class RateQuestion(TypedDict):
 
     number: int
     """Number of the node among those that answered, from 0."""
-    nodes: list[str]
-    """Names of the nodes that answered."""
+    writers: dict[str, list[str]]
+    """Setting -> nodes that have written their probe file into that folder."""
     addresses: list[str]
     """Address of each node, for the others."""
     ports: list[list[int]]

@@ -33,7 +33,7 @@ def measure(count: int) -> list[RateReport]:
     for number in range(count):
         question: RateQuestion = {
             "number": number,
-            "nodes": [str(n) for n in range(count)],
+            "writers": {},
             "addresses": ["127.0.0.1"] * count,
             "ports": ports,
             "operators": [],

@@ -16,7 +16,11 @@ from pathlib import Path
 from pipeline.cluster.doctor import node_findings, rate_findings
 from pipeline.cluster.doctor.conversation import Answer, Nodes
 from pipeline.cluster.doctor.finding import Finding, merged, with_seconds
-from pipeline.cluster.doctor.folder_findings import folder_findings, listing_findings
+from pipeline.cluster.doctor.folder_findings import (
+    folder_findings,
+    listing_findings,
+    nodes_that_wrote,
+)
 from pipeline.cluster.doctor.job_findings import time_findings
 from pipeline.cluster.doctor.node_program import RATES_SECONDS
 from pipeline.cluster.doctor.rate_findings import OperatorNeed
@@ -117,10 +121,11 @@ def _rate_questions(
 ) -> dict[str, RateQuestion]:
     """Return the second question to each node that has answered the first one."""
     names = list(reports)
+    writers = {setting: nodes_that_wrote(reports, setting) for setting in needs.folders}
     return {
         node: {
             "number": number,
-            "nodes": names,
+            "writers": writers,
             "addresses": [addresses[name] for name in names],
             "ports": [reports[name]["free_ports"] for name in names],
             "operators": [need.name for need in needs.operators],

@@ -29,17 +29,13 @@ def folder_findings(
     """
     findings: list[Finding] = []
     for setting, folder in folders.items():
-        # Where a node cannot write, the others cannot see its probe file.
-        writers: list[str] = []
         for node, report in reports.items():
             problem = report["folders"].get(setting, "")
-            if f"write {setting}" in report["problems"]:
-                continue
-            if problem:
+            if problem and f"write {setting}" not in report["problems"]:
                 findings.append(_not_writable(node, setting, folder, problem, may_be_read_only))
-            else:
-                writers.append(node)
 
+        # Where a node cannot write, the others cannot see its probe file.
+        writers = nodes_that_wrote(reports, setting)
         for node, rate in rates.items():
             if f"see {setting}" in rate["problems"] or setting not in rate["probes"]:
                 continue
@@ -53,6 +49,11 @@ def folder_findings(
                     seen += f", shows what {len(writers)} nodes wrote"
                 findings.append(Finding(CHECK, node, seen))
     return findings
+
+
+def nodes_that_wrote(reports: Reports, setting: str) -> list[str]:
+    """Return the nodes that have written their probe file into a folder."""
+    return [node for node, report in reports.items() if not report["folders"].get(setting, "")]
 
 
 def _not_writable(

@@ -95,7 +95,8 @@ def measure_node(question: NodeQuestion, asked: RateQuestion) -> RateReport:
     probes: dict[str, list[str]] = {}
     unseen: list[str] = []
     for setting, folder in question["folders"].items():
-        see = _call(looks.seen_probes, folder, question["token"], asked["nodes"])
+        writers = asked["writers"].get(setting, [])
+        see = _call(looks.seen_probes, folder, question["token"], writers)
         probes[setting] = run.run(f"see {setting}", see, unseen)
     rates = _measure_with_torch(asked)
     rates["probes"] = probes
