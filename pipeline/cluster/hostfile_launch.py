@@ -5,6 +5,7 @@ Reads `launch.hostfile`; writes `run_dir/launch_environment`, the variables for 
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pipeline.cluster.launch import (
     LaunchPlan,
     deepspeed_program,
     is_deepspeed_launcher,
+    program_environment,
     rank_environment,
 )
 from pipeline.config.groups import group_sizes
@@ -127,6 +129,29 @@ class HostfileLaunch(LaunchKind):
             [f"no answer by ssh from {', '.join(silent) or 'a host'} of launch.hostfile", *lines]
         )
 
+    def nodes(self, config: RunConfig | None) -> dict[str, str]:
+        """Return the hosts of the hostfile, each with its name as its address.
+
+        Raises ConfigError for a wrong hostfile.
+        """
+        assert config is not None, "the run file names the hostfile"
+        return {host: host for host in read_hostfile(config)}
+
+    def node_command(self, node: str, program: Sequence[str]) -> list[str]:
+        """Return the ssh command that runs a program on a host, as pdsh would call it.
+
+        pdsh itself would start it on all hosts with one output, and tells less of a host that fails.
+        """
+        options = ["BatchMode=yes", f"ConnectTimeout={REACH_SECONDS}"]
+        # A host that falls silent ends the connection.
+        options += ["ServerAliveInterval=5", "ServerAliveCountMax=3"]
+        settings = [part for option in options for part in ("-o", option)]
+        carried = [
+            f"{name}={value}" for name, value in carried_variables(program_environment()).items()
+        ]
+        remote = shlex.join(["env", *carried, *program])
+        return ["ssh", *settings, node, remote]
+
     def write_environment(self, launch: LaunchPlan, more: Mapping[str, str]) -> None:
         """Write the variables for other hosts; only their owner can read the file."""
         variables = environment_of_hosts(launch, more)
@@ -168,6 +193,15 @@ def read_hostfile(config: RunConfig) -> dict[str, int]:
     return slots
 
 
+def carried_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that ssh does not pass on and other hosts need; no secrets."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(CARRIED) and not name.endswith(SECRETS)
+    }
+
+
 def environment_of_hosts(launch: LaunchPlan, more: Mapping[str, str]) -> str:
     """Return the variables that ssh does not pass on, one `NAME=VALUE` a line.
 
@@ -175,12 +209,7 @@ def environment_of_hosts(launch: LaunchPlan, more: Mapping[str, str]) -> str:
     inside double quotes are escaped, because DeepSpeed 0.19.8 does not do so
     (launcher/multinode_runner.py).
     """
-    carried = {
-        name: value
-        for name, value in launch.environment.items()
-        if name.startswith(CARRIED) and not name.endswith(SECRETS)
-    }
-    carried |= more
+    carried = carried_variables(launch.environment) | dict(more)
     quoted = {
         name: re.sub(r'([\\"$`])', r"\\\1", value)
         for name, value in carried.items()

@@ -5,6 +5,7 @@ Each kind is one class in a file of its own, listed in `pipeline.config.kinds`.
 
 import math
 import os
+import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from pipeline.store.rank_environment import without_ranks
 
 WORKER = "pipeline.training.worker"
 """Module that each rank runs, as `python -m`."""
+LOOPBACK = "127.0.0.1"
 
 
 class LaunchKind(ABC):
@@ -54,6 +56,21 @@ class LaunchKind(ABC):
         The first line of the text is a summary.
         """
         return None
+
+    def nodes(self, config: RunConfig | None) -> dict[str, str]:
+        """Return the name of each node that ranks would run on, and its address for the others.
+
+        Raises UserError if they cannot be known from here. `config` is None where there is no run
+        file: only the kind `slurm` can do without.
+        """
+        return {socket.gethostname(): LOOPBACK}
+
+    def node_command(self, node: str, program: Sequence[str]) -> list[str]:
+        """Return the command that runs a program on one of the `nodes`, with its standard input.
+
+        It is to be started with `program_environment`.
+        """
+        return list(program)
 
     def write_environment(self, launch: "LaunchPlan", more: Mapping[str, str]) -> None:
         """Write the file of variables that the launcher reads, `more` being those of this start.
@@ -115,16 +132,22 @@ def name_ranks(gpus: int) -> str:
 
 def rank_environment(gpus: int, ranks_here: int) -> dict[str, str]:
     """Return the environment of a launcher that starts `ranks_here` ranks on this machine."""
-    environment = without_ranks(os.environ)
+    environment = program_environment()
     cores = len(os.sched_getaffinity(0))
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks_here)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not gpus:
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment
+
+
+def program_environment() -> dict[str, str]:
+    """Return the environment of a program of this package that is not a rank."""
+    environment = without_ranks(os.environ)
     package_root = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [package_root, environment.get("PYTHONPATH")])
     )
-    if not gpus:
-        environment["DS_ACCELERATOR"] = "cpu"
     return environment
 
 

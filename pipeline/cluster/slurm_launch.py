@@ -67,6 +67,29 @@ class SlurmLaunch(LaunchKind):
         """Tell whether this is the first node of the allocation."""
         return "SLURMD_NODENAME" in os.environ and os.environ.get("SLURM_NODEID") == "0"
 
+    def nodes(self, config: RunConfig | None) -> dict[str, str]:
+        """Return the nodes of the allocation, each with the address that the others reach.
+
+        Raises UserError outside an allocation.
+        """
+        if "SLURM_JOB_ID" not in os.environ:
+            raise ConfigError(
+                [
+                    "launch.kind = slurm: this process is in no Slurm job (SLURM_JOB_ID is not set), "
+                    "so no node can be looked at; run it inside an allocation like that of the "
+                    "training, for example `salloc --nodes=2 pipeline doctor run.yaml`"
+                ]
+            )
+        names = _scontrol("show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+        return {name: master_address(name) for name in names}
+
+    def node_command(self, node: str, program: Sequence[str]) -> list[str]:
+        """Return the `srun` command of a step with one task on a node, on all of its cores."""
+        place = ["--nodes=1", "--ntasks=1", "--ntasks-per-node=1", f"--nodelist={node}"]
+        # Beside any other step of the job.
+        share = ["--overlap", "--cpu-bind=none", "--job-name=pipeline-doctor"]
+        return ["srun", *place, *share, *program]
+
     def is_launcher(self, command: Sequence[str]) -> bool:
         """Tell whether a command line is that of `srun`."""
         return list(command[:1]) == ["srun"]

@@ -36,7 +36,7 @@ class TimeLimit:
         ends: list[float] = []
         if config.launch.time_limit_seconds is not None:
             ends.append(began + config.launch.time_limit_seconds)
-        slurm = _end_of_slurm_job()
+        slurm = end_of_slurm_job()
         if slurm is not None:
             ends.append(slurm)
         self.end = min(ends, default=None)
@@ -70,7 +70,7 @@ class TimeLimit:
         return self.end is not None and time.time() >= self.end - self.margin
 
 
-def _end_of_slurm_job() -> float | None:
+def end_of_slurm_job() -> float | None:
     """Return when the Slurm job of this process ends, None without a job or a limit."""
     end = os.environ.get("SLURM_JOB_END_TIME")
     if end:

@@ -7,6 +7,8 @@ have to call it. Every rank reads different samples, so that the data group is t
 
 import os
 import socket
+import time
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar, cast
 
@@ -23,6 +25,25 @@ LOOPBACK = "127.0.0.1"
 INTERFACE = "lo"
 TIMEOUT = timedelta(minutes=30)
 """Maximum duration of one collective operation; the supervisor ends hung ranks sooner."""
+REPEAT_SECONDS = 1.0
+MOST_REPEATS = 20
+"""Time and largest number of all-reduces that `all_reduce_seconds` measures."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where some processes, on one machine or several, meet for a measurement."""
+
+    address: str
+    """Address of the first of them."""
+    port: int
+    """Free TCP port there."""
+    rank: int
+    """Number of this process among them, from 0."""
+    world: int
+    """Number of processes."""
+    limit_seconds: float
+    """Longest time to wait for the others, and for one operation."""
 
 
 def join_process_groups(groups: RankGroups) -> None:
@@ -49,19 +70,27 @@ def _join_on_loopback(groups: RankGroups, port: int) -> None:
 
     By default torch listens on every interface, and gloo on the interface of the host's name.
     """
-    if INTERFACE in [name for _, name in socket.if_nameindex()]:
-        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            os.environ.setdefault(variable, INTERFACE)
+    _use_loopback_interface()
     world = groups.sizes.world
     listening = None
     if groups.is_rank_0:
         listening = socket.create_server((LOOPBACK, port), backlog=1024).detach()
     store = TCPStore(LOOPBACK, port, world, groups.is_rank_0, TIMEOUT, master_listen_fd=listening)
-    accelerator = cast("DeepSpeedAccelerator", get_accelerator())
-    backend = cast("str", accelerator.communication_backend_name())
     dist.init_process_group(
-        backend, timeout=TIMEOUT, store=store, rank=groups.world_rank, world_size=world
+        collective_backend(), timeout=TIMEOUT, store=store, rank=groups.world_rank, world_size=world
     )
+
+
+def _use_loopback_interface() -> None:
+    if INTERFACE in [name for _, name in socket.if_nameindex()]:
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(variable, INTERFACE)
+
+
+def collective_backend() -> str:
+    """Return the library that ranks of this process's device communicate with: nccl or gloo."""
+    accelerator = cast("DeepSpeedAccelerator", get_accelerator())
+    return cast("str", accelerator.communication_backend_name())
 
 
 def leave_process_groups() -> None:
@@ -105,3 +134,40 @@ def exchange_among_world_ranks(
     received = sent.new_empty(sum(received_sizes))
     dist.all_to_all_single(received, sent, received_sizes, sent_sizes)
     return received
+
+
+def all_reduce_seconds(meeting: Meeting, values: torch.Tensor) -> list[float]:
+    """Return the seconds of each of several all-reduces of a vector on this rank.
+
+    All processes of the meeting call it; the group exists only meanwhile. Raises RuntimeError where
+    they do not meet or an operation fails within the meeting's limit.
+    """
+    if meeting.address == LOOPBACK:
+        _use_loopback_interface()
+    limit = timedelta(seconds=meeting.limit_seconds)
+    is_first = meeting.rank == 0
+    store = TCPStore(meeting.address, meeting.port, meeting.world, is_first, limit)
+    dist.init_process_group(
+        collective_backend(),
+        timeout=limit,
+        store=store,
+        rank=meeting.rank,
+        world_size=meeting.world,
+    )
+    try:
+        # The first one also makes the connections, the second one tells how many there is time for.
+        _timed_all_reduce(values)
+        repeats = values.new_tensor([REPEAT_SECONDS / _timed_all_reduce(values)])
+        dist.broadcast(repeats, src=0)
+        count = max(1, min(MOST_REPEATS, int(repeats.item())))
+        return [_timed_all_reduce(values) for _ in range(count)]
+    finally:
+        dist.destroy_process_group()
+
+
+def _timed_all_reduce(values: torch.Tensor) -> float:
+    """Return the seconds of one all-reduce; on a GPU it has ended when its result can be read."""
+    started = time.monotonic()
+    dist.all_reduce(values)
+    values[0].item()
+    return time.monotonic() - started

@@ -349,6 +349,11 @@ def worker_logs(folder: Path) -> Path:
     return folder / ".slurm-logs"
 
 
+def doctor_probe(folder: Path, token: str, node: str) -> Path:
+    """Return the text file by which `doctor` tests whether all nodes see what a node has written."""
+    return folder / f".doctor-{token}-{node}"
+
+
 def latest_path(checkpoints: Path) -> Path:
     """Return the text file that names the newest checkpoint, for people and other programs."""
     return checkpoints / "latest"

@@ -111,10 +111,14 @@ class Nodes:
     def command(self, number: int, command: Sequence[str]) -> list[str]:
         """Return what runs a command on a node, in the current folder."""
         with suppress(psutil.Error, IndexError):
-            first = psutil.Process(self._init[number].pid).children()[0].pid
+            first = self.first_process(number)
             here = ["bash", "-c", 'cd "$0" && exec "$@"', str(Path.cwd()), *command]
             return ["nsenter", "-t", str(first), "-n", "-m", "-u", "-p", "--", *here]
         return []
+
+    def first_process(self, number: int) -> int:
+        """Return the process id of a node's first process, above all others on it."""
+        return psutil.Process(self._init[number].pid).children()[0].pid
 
     def _write_files(self) -> None:
         (self._folder / "client").mkdir(parents=True)

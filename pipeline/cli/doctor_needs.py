@@ -1,0 +1,86 @@
+"""What a run needs of its nodes, worked out here for `pipeline doctor`: launch, disk, operators."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.checkpoint.disk import disk_space_needed
+from pipeline.cluster.doctor.examination import Needs
+from pipeline.cluster.doctor.finding import ALL, Finding
+from pipeline.cluster.doctor.job_findings import launch_findings, refused
+from pipeline.cluster.doctor.looks import Looks
+from pipeline.cluster.doctor.rate_findings import OperatorNeed
+from pipeline.config.groups import group_sizes
+from pipeline.config.run_config import RunConfig
+from pipeline.engine.deepspeed_config import read_template, resolve_template, zero_stage
+from pipeline.engine.memory import checkpoint_bytes
+from pipeline.engine.operators import needed_operators
+from pipeline.errors import UserError
+from pipeline.model.model_facts import model_facts
+
+HERE_SECONDS = 120.0
+"""Time limit of each check here; the model is built for one of them."""
+
+
+def needs_of_run(config: RunConfig) -> Needs:
+    """Return what the run needs, with what was found about its launch, disk and operators."""
+    run = Looks(HERE_SECONDS)
+    checks: dict[str, Callable[[], list[Finding]]] = {
+        "launch": lambda: launch_findings(config),
+        "disk": lambda: disk_findings(config),
+    }
+    findings: list[Finding] = []
+    for name, check in checks.items():
+        none: list[Finding] = []
+        found = run.run(name, check, none)
+        if name in run.problems:
+            remedy = "look at the file system of this folder: `df PATH`"
+            found = [Finding(name, ALL, run.problems[name], "stops", remedy)]
+        # The seconds of a check stand in its first row.
+        findings += [replace(found[0], seconds=run.seconds[name]), *found[1:]]
+
+    operators: list[OperatorNeed] = []
+    try:
+        operators = operators_of_run(config)
+    except UserError as error:
+        findings += refused("operators", error)
+    folders = {
+        "paths.data_dir": str(nearest_folder(config.paths.data_dir)),
+        "paths.run_dir": str(nearest_folder(config.paths.run_dir)),
+    }
+    return Needs(config, operators, findings, folders)
+
+
+def disk_findings(config: RunConfig) -> list[Finding]:
+    """Compare the free space of run_dir's disk with what the checkpoints of the run will take."""
+    try:
+        facts = model_facts(config)
+        stage = zero_stage(read_template(config.deepspeed))
+    except UserError as error:
+        return refused("disk", error)
+    size = checkpoint_bytes(facts.parameters, config.precision.dtype, stage, facts.moment_bytes)
+    summary, problems = disk_space_needed(config, size)
+    if not problems:
+        return [Finding("disk", ALL, summary)]
+    return [
+        Finding("disk", ALL, problem.rpartition("; ")[0], "stops", problem.rpartition("; ")[2])
+        for problem in problems
+    ]
+
+
+def operators_of_run(config: RunConfig) -> list[OperatorNeed]:
+    """Return the DeepSpeed operators that every rank of the run loads.
+
+    Raises ConfigError where the template cannot be used.
+    """
+    # Operators do not depend on the number of ranks; one rank divides every batch.
+    resolved = resolve_template(read_template(config.deepspeed), config, group_sizes(1))
+    return [
+        OperatorNeed(operator.name, operator.usual, operator.remedy)
+        for operator in needed_operators(resolved, config.optimizer)
+    ]
+
+
+def nearest_folder(folder: Path) -> Path:
+    """Return a folder if it exists, else the nearest one above it that does."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())

@@ -1,0 +1,110 @@
+"""`pipeline doctor` as a command: its table, its remedies, its exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import doctor_needs
+from pipeline.cli.doctor_needs import disk_findings, needs_of_run, operators_of_run
+from pipeline.cli.doctor_view import print_findings, show_examination
+from pipeline.cluster.doctor.finding import Finding
+from pipeline.config.run_file import load
+from pipeline.errors import ConfigError
+from pipeline.model.model_facts import ModelFacts
+
+FINDINGS = [
+    Finding("answer", "all", "answers", seconds=1.25),
+    Finding("folders", "a", "paths.run_dir = /run: not writable", "stops", "mount it", 0.5),
+    Finding("folders", "b", "paths.run_dir = /run: not writable", "stops", "mount it"),
+    Finding("matmul", "b", "slow: 50% of the median", "warning", "leave it out", 1.5),
+]
+
+
+def test_the_table_and_the_remedies_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings(FINDINGS)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "check node seen verdict seconds",
+        "answer all answers ok 1.2",
+        "folders a paths.run_dir = /run: not writable stops 0.5",
+        "b paths.run_dir = /run: not writable stops",
+        "matmul b slow: 50% of the median warning 1.5",
+        "",
+        "stops: folders on a, b: mount it",
+        "",
+        "warning: matmul on b: leave it out",
+        "",
+        "2 findings would stop the run, 1 warning",
+    ]
+    print_findings(FINDINGS[3:])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "nothing found that would stop a run, 1 warning"
+
+
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of a million parameters, without building it."""
+    made = ModelFacts(parameters=1_000_000, moment_bytes=8.0, positions=None)
+    monkeypatch.setattr(doctor_needs, "model_facts", lambda config: made)
+
+
+@pytest.mark.usefixtures("facts")
+def test_the_disk_is_compared_with_the_checkpoints_of_the_run(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finding,) = disk_findings(load(run_file))
+    assert finding.verdict == "ok"
+    assert finding.seen.startswith("up to 1 checkpoints of ")
+    much = ModelFacts(parameters=10**15, moment_bytes=8.0, positions=None)
+    monkeypatch.setattr(doctor_needs, "model_facts", lambda config: much)
+    (finding,) = disk_findings(load(run_file))
+    assert finding.verdict == "stops"
+    assert finding.seen.startswith(f"paths.run_dir = {run_file.parent}/run: its disk has ")
+    assert finding.remedy.startswith("set checkpoint.keep_last lower, ")
+
+
+@pytest.mark.usefixtures("facts")
+def test_what_a_run_needs_of_its_nodes(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    needs = needs_of_run(load(run_file))
+    assert [(finding.check, finding.verdict) for finding in needs.findings] == [
+        ("launch", "ok"),
+        ("disk", "ok"),
+    ]
+    # Neither folder exists yet: they will be made in the one above.
+    above = str(run_file.parent)
+    assert needs.folders == {"paths.data_dir": above, "paths.run_dir": above}
+    assert needs.operators == []
+
+
+def test_operators_that_a_template_asks_for(run_file: Path) -> None:
+    config = load(run_file, ["deepspeed=zero3_offload", "optimizer.kind=adamw"])
+    assert [operator.name for operator in operators_of_run(config)] == ["cpu_adam"]
+
+
+def test_nodes_that_are_not_known_are_refused_at_once(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(ConfigError, match="is in no Slurm job"):
+        show_examination(run_file, ["launch.kind=slurm"], as_json=False)
+    with pytest.raises(ConfigError, match="needs launch"):
+        show_examination(run_file, ["launch.kind=hostfile"], as_json=False)
+
+
+@pytest.mark.ranks
+@pytest.mark.usefixtures("facts")
+def test_a_folder_that_cannot_be_used_ends_the_command_with_2(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        show_examination(run_file, ["paths.run_dir=/proc/run"], as_json=True)
+    assert ended.value.code == 2
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["stops"] is True
+    folders = [finding for finding in printed["findings"] if finding["check"] == "folders"]
+    assert [finding["verdict"] for finding in folders] == ["ok", "stops"]
+    assert folders[1]["seen"].startswith("paths.run_dir = /proc: not writable (")
