@@ -316,21 +316,6 @@ def presets(
     show_presets(vocab_size, json)
 
 
-@app.command(rich_help_panel="Around them")
-def doctor(
-    run_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="[RUN.YAML]", help="The run file; without it, machines only."),
-    ] = None,
-    overrides: Overrides = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Look at each node: versions, devices, network, folders, limits; what would stop the run."""
-    from pipeline.cli.doctor_view import show_examination
-
-    show_examination(run_file, overrides or [], json)
-
-
 @app.command("verify-resume", rich_help_panel="Around them")
 def verify_resume(
     run_file: RunFile,

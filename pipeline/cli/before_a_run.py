@@ -1,4 +1,4 @@
-"""Commands that come before a run: what it costs.
+"""Commands that come before a run: what it costs, and whether it can start.
 
 Each imports what it needs when it runs, so that `--help` stays fast.
 """
@@ -55,5 +55,19 @@ def plan(
         show_plan(STAGES, question, as_json=json, page=page)
 
 
-BEFORE_A_RUN = (plan,)
+def doctor(
+    run_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN.YAML]", help="The run file; without it, machines only."),
+    ] = None,
+    overrides: Overrides = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at each node: versions, devices, network, folders, limits; what would stop the run."""
+    from pipeline.cli.doctor_view import show_examination
+
+    show_examination(run_file, overrides or [], json)
+
+
+BEFORE_A_RUN = (plan, doctor)
 """Commands in the order in which `pipeline --help` lists them."""

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from facts_by_hand import made_up_facts
 
 from pipeline.cli import doctor_needs
 from pipeline.cli.doctor_needs import disk_findings, needs_of_run, operators_of_run
@@ -11,7 +12,6 @@ from pipeline.cli.doctor_view import print_findings, show_examination
 from pipeline.cluster.doctor.finding import Finding
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError
-from pipeline.model.model_facts import ModelFacts
 
 FINDINGS = [
     Finding("answer", "all", "answers", seconds=1.25),
@@ -45,7 +45,7 @@ def test_the_table_and_the_remedies_below_it(capsys: pytest.CaptureFixture[str])
 @pytest.fixture
 def facts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of a million parameters, without building it."""
-    made = ModelFacts(parameters=1_000_000, moment_bytes=8.0, positions=None)
+    made = made_up_facts(1_000_000)
     monkeypatch.setattr(doctor_needs, "model_facts", lambda config: made)
 
 
@@ -56,7 +56,7 @@ def test_the_disk_is_compared_with_the_checkpoints_of_the_run(
     (finding,) = disk_findings(load(run_file))
     assert finding.verdict == "ok"
     assert finding.seen.startswith("up to 1 checkpoints of ")
-    much = ModelFacts(parameters=10**15, moment_bytes=8.0, positions=None)
+    much = made_up_facts(10**15)
     monkeypatch.setattr(doctor_needs, "model_facts", lambda config: much)
     (finding,) = disk_findings(load(run_file))
     assert finding.verdict == "stops"
