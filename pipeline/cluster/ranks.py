@@ -23,7 +23,7 @@ from pipeline.logs import note
 from pipeline.store.events import LAUNCH, RANKS_ENDED, write_event
 from pipeline.store.heartbeat import DUMP_SIGNAL
 from pipeline.store.layout import RunFolder
-from pipeline.store.processes import own_identity
+from pipeline.store.processes import beginning_of_this_process, own_identity
 from pipeline.store.start_order import (
     SUPERVISOR_VARIABLE,
     StartOrderUnclear,
@@ -50,7 +50,7 @@ class Ranks:
 
     def __enter__(self) -> "Ranks":
         # The ranks learn from their environment which start they belong to.
-        command_began = psutil.Process().create_time()
+        command_began = beginning_of_this_process()
         launcher_began = time.time()
         self._start = secrets.token_hex(4)
         supervisor: Supervisor = {
@@ -65,7 +65,7 @@ class Ranks:
             self._run_dir,
             LAUNCH,
             ranks=self._launch.groups.world,
-            command_began=round(command_began, 3),
+            command_began=command_began,
             submitted=submit_time_of_slurm_job(),
         )
 
