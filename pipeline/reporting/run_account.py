@@ -182,12 +182,13 @@ def account(
 
 
 def _wait_for_job(ledger: _Ledger, start: Start) -> None:
-    """Add the time before a job."""
-    if start.submitted is not None:
-        ledger.until("between jobs", min(start.submitted, start.command_began))
-        ledger.until("queue", start.command_began)
-    else:
+    """Add the time before a job; it may have been submitted while the one before ran."""
+    if start.submitted is None:
         ledger.until("between jobs", start.command_began)
+        return
+    if start.submitted + ledger.shift > ledger.now:
+        ledger.until("between jobs", start.submitted)
+    ledger.until("queue", start.command_began)
 
 
 def _add_start(ledger: _Ledger, start: Start, made: Sequence[_Made]) -> None:
