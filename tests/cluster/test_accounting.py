@@ -43,7 +43,7 @@ events = Path({events!r})
 TimeLimit.margin = SPARE_SECONDS
 def is_near(limit):
     kinds = [json.loads(line)["event"] for line in events.read_text().splitlines()]
-    return "rollback" in kinds and kinds[-1] == "first step"
+    return "rollback" in kinds and "start" in kinds[kinds.index("rollback"):]
 TimeLimit.is_near = is_near
 main()
 """
