@@ -147,7 +147,7 @@ def _unrecorded_launch(moment: float, before: Sequence[Start]) -> Start:
 
 def _take_start(start: Start, details: Mapping[str, Any], moment: float) -> None:
     start.step = details["step"]
-    start.ranks = details["ranks"]
+    start.ranks = details.get("ranks", start.ranks)
     start.abandoned_steps = details.get("abandoned_steps")
     start.device = details.get("device")
     start.started = moment
