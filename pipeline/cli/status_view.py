@@ -1,8 +1,9 @@
-"""What `pipeline status` prints: a table of the stages, and why some are stale or will refuse."""
+"""What `pipeline status` prints: the stages, why some are stale or will refuse, where time went."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.cli.account_lines import print_account
 from pipeline.cli.stage_notes import changed_input_lines, missing_file_lines
 from pipeline.cli.start_checks import refuse_impossible_folders
 from pipeline.config.run_config import RunConfig
@@ -18,7 +19,7 @@ LEAST_WIDTH = 100
 
 
 def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
-    """Print a table of the stages, then what is wrong with each."""
+    """Print a table of the stages, what is wrong with each, and where the training's time went."""
     from rich.table import Table
 
     config = load(run_file, overrides)
@@ -56,6 +57,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
             console.print(line)
         for line in changed_input_lines(stage, config, stage_of, state.manifest):
             console.print(line)
+    print_account(config.paths.run_dir)
     console.print(f"data_dir {config.paths.data_dir}\nrun_dir  {config.paths.run_dir}")
 
 

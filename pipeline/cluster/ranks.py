@@ -1,6 +1,7 @@
 """The launcher of one start and its ranks: starting, stopping and ending them, cleaning up.
 
-Writes the order for the ranks (`pipeline/store/start_order.py`) and `logs/launcher.log`.
+Writes the order for the ranks (`pipeline/store/start_order.py`), `logs/launcher.log`, and events when
+a launcher begins and when its ranks have ended.
 """
 
 import json
@@ -14,12 +15,15 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.cluster.energy_event import write_energy
 from pipeline.cluster.launch import WORKER, LaunchPlan
+from pipeline.cluster.time_limit import submit_time_of_slurm_job
 from pipeline.errors import LeaseError
 from pipeline.logs import note
+from pipeline.store.events import LAUNCH, RANKS_ENDED, write_event
 from pipeline.store.heartbeat import DUMP_SIGNAL
 from pipeline.store.layout import RunFolder
-from pipeline.store.processes import own_identity
+from pipeline.store.processes import beginning_of_this_process, own_identity
 from pipeline.store.start_order import (
     SUPERVISOR_VARIABLE,
     StartOrderUnclear,
@@ -46,7 +50,7 @@ class Ranks:
 
     def __enter__(self) -> "Ranks":
         # The ranks learn from their environment which start they belong to.
-        command_began = psutil.Process().create_time()
+        command_began = beginning_of_this_process()
         launcher_began = time.time()
         self._start = secrets.token_hex(4)
         supervisor: Supervisor = {
@@ -57,6 +61,13 @@ class Ranks:
         write_start_order(self._run_dir, {"start": self._start, "stop": False})
         variables = {SUPERVISOR_VARIABLE: json.dumps(supervisor)}
         self._launch.kind.write_environment(self._launch, variables)
+        write_event(
+            self._run_dir,
+            LAUNCH,
+            ranks=self._launch.groups.world,
+            command_began=command_began,
+            submitted=submit_time_of_slurm_job(),
+        )
 
         # The launcher gets a session of its own, so that Ctrl-C reaches only the supervisor.
         with RunFolder(self._run_dir).launcher_log.open("wb") as log:
@@ -71,7 +82,8 @@ class Ranks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if _present_start(self._run_dir) == self._start:
+        is_present = _present_start(self._run_dir) == self._start
+        if is_present:
             # On a disk that cannot be written the ranks are ended all the same.
             with suppress(OSError):
                 remove_start_order(self._run_dir)
@@ -80,6 +92,11 @@ class Ranks:
         self._launch.kind.end_remaining(self._launch)
         for leftover in Path("/dev/shm").glob(f"deepspeed_*_{self._launch.port}_*"):
             leftover.unlink(missing_ok=True)
+        # After a takeover the run folder is another supervisor's.
+        if is_present:
+            with suppress(OSError):
+                write_energy(self._run_dir)
+                write_event(self._run_dir, RANKS_ENDED)
 
     def _members(self) -> list[psutil.Process]:
         """Return the processes of the launcher's session; ranks stay in it if the launcher dies."""

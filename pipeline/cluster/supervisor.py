@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from pipeline.cluster.launch import LaunchPlan, plan_launch
 from pipeline.cluster.ranks import Ranks, end_leftovers, refuse_if_taken_over
 from pipeline.cluster.stall import StallWatch, keep_stacks
@@ -34,6 +32,7 @@ from pipeline.store.events import FIRST_STEP, read_events, write_event
 from pipeline.store.files import read_json, write_atomic, write_json
 from pipeline.store.layout import RunFolder, manifest_path, run_folder
 from pipeline.store.outcome import Outcome, delete_outcome, has_outcome, read_outcome
+from pipeline.store.processes import beginning_of_this_process
 from pipeline.store.records import CheckpointManifest
 
 HOSTS_SECONDS = 900.0
@@ -73,7 +72,7 @@ def run_training_job(config: RunConfig) -> Result[TrainCounts]:
     new checkpoint.
     """
     began = time.time()
-    limit = TimeLimit(config, psutil.Process().create_time())
+    limit = TimeLimit(config, beginning_of_this_process())
     _refuse_vain_chain(config)
 
     # Everything that ranks read is written before they start.

@@ -1,6 +1,6 @@
 """Time limits of a job: when it has to stop for a last save, and how many jobs saved nothing new.
 
-Reads events.jsonl, Slurm's environment variables, and the job's end time from `squeue`.
+Reads events.jsonl, Slurm's environment variables, and the job's end and submit times from `squeue`.
 """
 
 import os
@@ -9,14 +9,13 @@ import subprocess
 import time
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_sections import job_margin_seconds
-from pipeline.store.events import SaveEvent, all_events, read_events
+from pipeline.store.events import OUT_OF_TIME, SaveEvent, all_events, read_events
 
-OUT_OF_TIME = "out of time"
-"""Kind of the event when the ranks are asked to stop; the job may not live until they have."""
 GIVEN_UP = "given up"
 """Kind of the event when a chain of jobs without progress is ended."""
 RECENT_SAVES = 10
@@ -76,10 +75,27 @@ def end_of_slurm_job() -> float | None:
     if end:
         return float(end)
     # Slurm before 23.02 does not set that variable.
+    return _time_from_squeue("%e")
+
+
+@lru_cache(maxsize=1)
+def submit_time_of_slurm_job() -> float | None:
+    """Return when the Slurm job of this process was submitted, or was last put back into the queue.
+
+    In seconds of the epoch; None without a job, or where `squeue` does not tell.
+    """
+    return _time_from_squeue("%V")
+
+
+def _time_from_squeue(field: str) -> float | None:
+    """Return a time of the Slurm job of this process, None where `squeue` does not tell.
+
+    `field`: a field of `squeue --format`.
+    """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or not shutil.which("squeue"):
         return None
-    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%e"]
+    command = ["squeue", "--noheader", f"--jobs={job}", f"--format={field}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     with suppress(ValueError):
         return datetime.fromisoformat(answer).timestamp()

@@ -1,22 +1,23 @@
 """Watching the ranks of one start: progress, events, requests to stop, hanging ranks.
 
 Reads metrics.jsonl, events.jsonl, outcome.json, heartbeats and scores of the run folder, the same way on
-one machine and on many nodes. Writes the event `out of time`.
+one machine and on many nodes. Writes the events `out of time` and `energy`.
 """
 
 import time
 from collections.abc import Callable, Sequence
 
+from pipeline.cluster.energy_event import EnergyWatch
 from pipeline.cluster.live_line import Course, LiveLine, course_so_far
 from pipeline.cluster.ranks import Ranks
 from pipeline.cluster.stall import StallWatch
 from pipeline.cluster.stop_request import StopRequest
 from pipeline.cluster.tail import Tail
-from pipeline.cluster.time_limit import OUT_OF_TIME, TimeLimit
+from pipeline.cluster.time_limit import TimeLimit
 from pipeline.config.run_config import RunConfig
 from pipeline.logs import columns_for_detail, note, progress
 from pipeline.store.counts import ModelScore
-from pipeline.store.events import Event, is_save, is_start, write_event
+from pipeline.store.events import OUT_OF_TIME, Event, is_save, is_start, write_event
 from pipeline.store.layout import run_folder
 from pipeline.store.metrics import StepRecord
 from pipeline.store.outcome import has_outcome
@@ -90,6 +91,7 @@ def watch_ranks(
     """
     run_dir = config.paths.run_dir
     watch = RunWatch(config, stall, limit, stop)
+    energy = EnergyWatch(run_dir)
     outcome_seen: float | None = None
     has_warned = False
     has_ended = False
@@ -109,6 +111,7 @@ def watch_ranks(
             ranks.refuse_if_taken_over()
 
             watch.follow(update)
+            energy.look()
 
             # Without an outcome ranks may hang; with one, only their launcher may.
             if outcome_seen is None and has_outcome(run_dir):

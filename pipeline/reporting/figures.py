@@ -217,7 +217,7 @@ def composition(run: RunData) -> str:
                 edgecolor="white",
                 label=source,
             )
-            _label_shares(axes, shares, left)
+            label_shares(axes, shares, left)
             left = [start + share for start, share in zip(left, shares, strict=True)]
         axes.set_xlim(0, 1)
         axes.invert_yaxis()
@@ -244,7 +244,7 @@ def _amounts(run: RunData) -> dict[str, Mapping[str, float]]:
     }
 
 
-def _label_shares(axes: Axes, shares: Sequence[float], left: Sequence[float]) -> None:
+def label_shares(axes: Axes, shares: Sequence[float], left: Sequence[float]) -> None:
     """Write the percentage into each bar that has room for it."""
     for place, (share, start) in enumerate(zip(shares, left, strict=True)):
         if share >= SMALLEST_LABELLED_SHARE:

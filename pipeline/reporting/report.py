@@ -1,7 +1,7 @@
 """The stage `report`: the run as one HTML page.
 
-Reads all manifests and metrics.jsonl; writes `run_dir/report.html`, one file with inline SVG, without
-scripts or network requests. All text that comes from data is escaped.
+Reads all manifests, metrics.jsonl and events.jsonl; writes `run_dir/report.html`, one file with
+inline SVG, without scripts or network requests. All text that comes from data is escaped.
 """
 
 from itertools import groupby
@@ -11,6 +11,7 @@ from pipeline.config.run_file import dump
 from pipeline.errors import DataError
 from pipeline.logs import human_bytes, human_seconds, number_or_blank, short
 from pipeline.reporting import figures
+from pipeline.reporting.account_section import account_section
 from pipeline.reporting.contamination_section import contamination_section
 from pipeline.reporting.page import (
     Cell,
@@ -72,6 +73,7 @@ def whole_page(run: RunData, settings: str, tokenizer: TokenizerReport | str) ->
             _data(run),
             _tokenizer(tokenizer),
             _continuation(run),
+            account_section(run.account),
             _stages(run),
             section("Settings", settings_in_html),
             _environment(run),

@@ -1,6 +1,6 @@
 """Records of a finished run on disk, read once for the summary and the report.
 
-Reads the manifests of all stages in `data_dir` and `run_dir`, and metrics.jsonl.
+Reads the manifests of all stages in `data_dir` and `run_dir`, metrics.jsonl and events.jsonl.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluation.clean_scores import CleanScore, stored_clean_scores
 from pipeline.evaluation.suite_scores import SuiteScore
+from pipeline.reporting.run_account import RunAccount, account_of_run
 from pipeline.reporting.score_curves import mean_over_seeds
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.contamination_files import clean_scores_path
@@ -65,6 +66,8 @@ class RunData:
     """Scores of all models that were scored in this run; those of the last one are in `counts`."""
     suite_scores: list[SuiteScore]
     """Means of `evaluation.suite` for all models; empty without a suite."""
+    account: RunAccount | None
+    """Where the time of the training went; None where no event tells it."""
 
     @property
     def gain_over_unigram(self) -> float | None:
@@ -163,6 +166,7 @@ def read_finished_run(config: RunConfig) -> RunData:
         clean_scores=_clean_scores(run, manifests["evaluate"]),
         model_scores=list(read_json_lines(scores.table)),
         suite_scores=read_json(scores.suite) or [],
+        account=account_of_run(run.path),
     )
 
 

@@ -18,6 +18,16 @@ BRANCH = "branch"
 """Kind of the event of a run that begins from another run's checkpoint."""
 ROLLBACK = "rollback"
 """Kind of the event of a run that rolls back to an earlier checkpoint and skips some samples."""
+OUT_OF_TIME = "out of time"
+"""Kind of the event when the ranks are asked to stop; the job may not live until they have."""
+LAUNCH = "launch"
+"""Kind of the event that the supervisor writes just before it starts the ranks."""
+RANKS_ENDED = "ranks ended"
+"""Kind of the event that the supervisor writes when all ranks of a start have ended, whatever ended
+them. Missing where the supervisor was killed."""
+ENERGY = "energy"
+"""Kind of the event with the energy that the devices have used since this start of the ranks. The
+supervisor writes it now and then, and when the ranks have ended; the last one of a start counts."""
 
 
 class ScaledLearningRate(TypedDict):
@@ -46,14 +56,16 @@ class EventDetails(TypedDict, total=False):
     """Why the event happened."""
     ranks: int
     """Number of ranks."""
+    abandoned_steps: int
+    """Start: recorded steps that this start moved to `RunFolder.abandoned_metrics`."""
+    device: str
+    """Start: name of rank 0's GPU, or `CPU`."""
     epochs: dict[str, float]
     """Start: source -> number of times that the run reads its text."""
     mfu_formula: str
     """Start: how model FLOPs utilisation is computed, for people."""
     hfu_formula: str
     """Start: how hardware FLOPs utilisation is computed, for people."""
-    device: str
-    """Start: name of the ranks' device, `CPU` where there is no GPU."""
     peak_flops: float | None
     """Start: floating-point operations per second of one device; None where it is not known."""
     learning_rate: ScaledLearningRate
@@ -117,6 +129,12 @@ class EventDetails(TypedDict, total=False):
     """Tracker failed: its name."""
     error: str
     """Tracker failed: its exception."""
+    command_began: float
+    """Launch: when the command began, in seconds of the epoch; the same for all starts of a job."""
+    submitted: float | None
+    """Launch: when the Slurm job was submitted, in seconds of the epoch; None where not known."""
+    joules: float
+    """Energy: energy used by the devices of all ranks, in joules, for `seconds`."""
     number: int
     """Restart: number of the restart, from 1."""
     jobs: int
@@ -132,6 +150,8 @@ class Event(TypedDict):
 
     time: str
     """Local time with its zone, `2000-01-31T23:59:59+0000`."""
+    unix_time: NotRequired[float]
+    """The same in seconds of the epoch, to the millisecond; older runs have none."""
     event: str
     """Kind of the event."""
     message: NotRequired[str]
@@ -192,7 +212,9 @@ def write_event(run_dir: Path, kind: str, **details: Unpack[EventDetails]) -> No
 
     Makes the run folder if there is none.
     """
-    event: Event = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind}
+    now = time.time()
+    local_time = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now))
+    event: Event = {"time": local_time, "unix_time": round(now, 3), "event": kind}
     made_by: dict[str, Environment] = {}
     if kind == "start":
         made_by["environment"] = environment()

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 from pipeline.store.files import FILE_MODE
 from pipeline.store.layout import RunFolder
@@ -23,6 +23,22 @@ DUMP_SIGNAL = signal.SIGUSR2
 """Signal on which a rank writes its stacks."""
 
 
+class EnergyReading(TypedDict):
+    """Energy that a rank's device has used since the rank began to measure."""
+
+    joules: float
+    seconds: float
+    """Time for which it was measured."""
+
+
+class Meter(Protocol):
+    """Measures the energy of a rank's device."""
+
+    def read(self) -> EnergyReading:
+        """Return the energy since the meter was made."""
+        ...
+
+
 class Beat(TypedDict):
     """Content of a rank's heartbeat file."""
 
@@ -30,6 +46,8 @@ class Beat(TypedDict):
     """Number of beats so far."""
     doing: str
     """What the main thread does."""
+    energy: NotRequired[EnergyReading]
+    """None is written where the rank's device does not tell its energy."""
 
 
 class Heartbeat:
@@ -43,6 +61,11 @@ class Heartbeat:
         self._last = 0.0
         self._kind = ""
         self._count = 0
+        self._meter: Meter | None = None
+
+    def measure_energy(self, meter: Meter | None) -> None:
+        """Write with each beat what the meter reads; None where the device does not tell."""
+        self._meter = meter
 
     def beat(self, doing: str) -> None:
         """Write what the main thread does now.
@@ -57,12 +80,18 @@ class Heartbeat:
         self._last = now
         self._kind = kind
         self._count += 1
-        text = json.dumps({"beat": self._count, "doing": doing}).ljust(96) + "\n"
+        beat: Beat = {"beat": self._count, "doing": doing}
+        if self._meter is not None:
+            beat["energy"] = self._meter.read()
+        text = json.dumps(beat).ljust(192) + "\n"
         os.pwrite(self._file, text.encode(), 0)
 
 
 class NoHeartbeat:
     """Stands for a heartbeat where no supervisor watches."""
+
+    def measure_energy(self, meter: Meter | None) -> None:
+        """Do nothing."""
 
     def beat(self, doing: str) -> None:
         """Do nothing."""
@@ -77,6 +106,28 @@ def read_heartbeat(run_dir: Path, rank: int) -> Beat | None:
         return json.loads(RunFolder(run_dir).heartbeat(rank).read_text())
     except (OSError, ValueError):
         return None
+
+
+def energy_of_all_ranks(run_dir: Path) -> EnergyReading | None:
+    """Return the energy of all ranks of the last start, None where no device told any.
+
+    The joules are a sum; the seconds are those of the rank that measured longest.
+    """
+    readings: list[EnergyReading] = []
+    for path in RunFolder(run_dir).written_heartbeats():
+        # A beat may be being written.
+        try:
+            beat: Beat = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if "energy" in beat:
+            readings.append(beat["energy"])
+    if not readings:
+        return None
+    return {
+        "joules": sum(reading["joules"] for reading in readings),
+        "seconds": max(reading["seconds"] for reading in readings),
+    }
 
 
 def write_stacks_on_request(run_dir: Path, rank: int, poll_seconds: float) -> None:

@@ -185,6 +185,10 @@ class RunFolder:
         """Return a rank's heartbeat: one JSON line, rewritten in place."""
         return self.heartbeats / rank_name(rank)
 
+    def written_heartbeats(self) -> list[Path]:
+        """Return the heartbeats that exist, in the order of the ranks."""
+        return sorted(self.heartbeats.glob(f"{RANK_PREFIX}*"))
+
     @property
     def stacks(self) -> Path:
         """Folder of the stacks of hung ranks, `rank_00000.txt`."""

@@ -3,8 +3,11 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
+
+import orjson
 
 from pipeline.store.files import read_json_lines, write_atomic
 from pipeline.store.layout import RunFolder
@@ -71,6 +74,23 @@ class StepRecord(StepFacts, StepSpeed, ValidationFigures):
     """Time since the step before was logged."""
     data_wait_seconds: float
     """Part of `step_seconds` in which the rank waited for its batch."""
+    unix_time: NotRequired[float]
+    """When the step ended, in seconds of the epoch; older runs have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """The times in one line of metrics.jsonl, in seconds."""
+
+    step: int
+    seconds: float
+    """From the end of the step before, or of its validation and save, to the end of this one."""
+    data_wait: float
+    """Part of `seconds`."""
+    validation: float
+    """Time of the validation after the step."""
+    unix_time: float | None
+    """When the step ended, in seconds of the epoch; None in lines of older runs."""
 
 
 class MetricsFile:
@@ -82,7 +102,10 @@ class MetricsFile:
         Lines of later steps, and a torn last line, move to `RunFolder.abandoned_metrics`.
         """
         run = RunFolder(run_dir)
-        _move_later_lines(run.metrics, run.abandoned_metrics, completed_steps)
+        self.abandoned_steps = _move_later_lines(
+            run.metrics, run.abandoned_metrics, completed_steps
+        )
+        """Steps whose lines were moved."""
         self._file = run.metrics.open("a", encoding="utf-8")
 
     def write(self, record: StepRecord) -> None:
@@ -98,26 +121,61 @@ class MetricsFile:
         self._file.close()
 
 
-def _move_later_lines(path: Path, abandoned: Path, completed_steps: int) -> None:
-    """Move the lines of steps after `completed_steps`, and torn lines, to another file."""
+def _move_later_lines(path: Path, abandoned: Path, completed_steps: int) -> int:
+    """Move the lines of steps after `completed_steps`, and torn lines, to another file.
+
+    Returns the number of steps whose lines were moved.
+    """
     if not path.exists():
-        return
+        return 0
     kept: list[str] = []
     moved: list[str] = []
+    abandoned_steps = 0
     for line in path.read_text(encoding="utf-8").splitlines():
         # A crash may have torn a line.
         try:
             is_kept = json.loads(line)["step"] <= completed_steps
         except (ValueError, KeyError):
-            is_kept = False
+            moved.append(line)
+            continue
         if is_kept:
             kept.append(line)
         else:
             moved.append(line)
+            abandoned_steps += 1
     if moved:
         with abandoned.open("a", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in moved)
         write_atomic(path, "".join(line + "\n" for line in kept))
+    return abandoned_steps
+
+
+def read_step_times(path: Path) -> list[StepTimes]:
+    """Return the times of all steps in a file of step records, in the order of its lines.
+
+    Leaves out torn lines. Empty where there is no such file.
+    """
+    times: list[StepTimes] = []
+    if not path.exists():
+        return times
+    with path.open("rb") as file:
+        for line in file:
+            # A run may have millions of lines, of which orjson parses the most per second.
+            try:
+                record: StepRecord = orjson.loads(line)
+                step = record["step"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            times.append(
+                StepTimes(
+                    step,
+                    record.get("step_seconds", 0.0),
+                    record.get("data_wait_seconds", 0.0),
+                    record.get("validation_seconds", 0.0),
+                    record.get("unix_time"),
+                )
+            )
+    return times
 
 
 def read_metrics(run_dir: Path) -> list[StepRecord]:

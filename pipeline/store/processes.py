@@ -2,9 +2,13 @@
 
 import os
 import socket
+import time
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
+
+import psutil
 
 WHERE = ("host", "boot", "pid_namespace")
 """Keys that must be equal for two process numbers to be comparable. Containers on one host share
@@ -86,3 +90,20 @@ def _pid_namespace() -> str | None:
     with suppress(OSError):
         return str(Path("/proc/self/ns/pid").readlink())
     return None
+
+
+def beginning_of_this_process() -> float:
+    """Return when this process began, in seconds of the epoch; always the same number.
+
+    psutil's own figure is up to a second off: it counts from the boot's time in whole seconds.
+    """
+    return _beginning(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _beginning(pid: int) -> float:
+    ticks = process_start_time(pid)
+    if ticks is None or not ticks.isdigit():
+        return psutil.Process(pid).create_time()
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
+    return round(time.time() - age, 3)

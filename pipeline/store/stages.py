@@ -159,7 +159,7 @@ STAGES = (
     Stage(
         name="report",
         help="Draw the run as one HTML page.",
-        reads="all manifests, metrics.jsonl",
+        reads="all manifests, metrics.jsonl, events.jsonl",
         writes="run_dir/report.html",
         function="pipeline.reporting.report:report",
         folder=lambda config: config.paths.run_dir,

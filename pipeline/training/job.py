@@ -23,6 +23,7 @@ from pipeline.engine.deepspeed_config import (
     zero_stage,
 )
 from pipeline.engine.deepspeed_engine import Engine
+from pipeline.engine.energy import device_energy_meter
 from pipeline.engine.engine import make_engine
 from pipeline.engine.groups import join_process_groups
 from pipeline.engine.memory import checkpoint_bytes
@@ -44,7 +45,7 @@ from pipeline.store.heartbeat import NO_HEARTBEAT, Heartbeat, NoHeartbeat
 from pipeline.store.layout import data_folder, run_folder
 from pipeline.store.metrics import MetricsFile
 from pipeline.store.outcome import NoCounts, Outcome
-from pipeline.store.rank_environment import groups_of_this_process
+from pipeline.store.rank_environment import groups_of_this_process, is_first_on_its_machine
 from pipeline.tokens.verify import BackgroundCheck
 from pipeline.training.job_inputs import JobInputs, open_inputs
 from pipeline.training.job_report import count_finished_run, device_name, record_start
@@ -112,6 +113,8 @@ def run_job(
 
     # Build the engine, bring it to where the run starts, and train.
     engine = build_engine(config, groups, inputs, plan, start, times)
+    meter = device_energy_meter(engine.device, is_first_on_machine=is_first_on_its_machine())
+    heartbeat.measure_energy(meter)
     state = begin_or_resume(config, groups, engine, start)
     job = Job(
         config=config,
@@ -227,6 +230,7 @@ def train_job(job: Job, state: TrainState) -> Outcome:
             job.engine,
             job.plan.sizes,
             state,
+            abandoned_steps=metrics.abandoned_steps,
             epochs=job.inputs.data.order.epochs(config.total_samples),
             disk_need=job.plan.disk_need,
         )

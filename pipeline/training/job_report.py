@@ -30,13 +30,15 @@ def record_start(
     sizes: ModelParameters,
     state: TrainState,
     *,
+    abandoned_steps: int,
     epochs: dict[str, float],
     disk_need: str,
 ) -> None:
     """Write the `start` event to events.jsonl.
 
-    `epochs`: source -> times that the whole run reads its text; `disk_need`: sentence on the disk
-    space for checkpoints.
+    `abandoned_steps`: recorded steps after `state`, which are trained again; `epochs`: source ->
+    times that the whole run reads its text; `disk_need`: sentence on the disk space for
+    checkpoints.
     """
     peak_rate = config.optimizer.peak_learning_rate
     factor = config.learning_rate_factor
@@ -45,10 +47,11 @@ def record_start(
         "start",
         step=state.step,
         ranks=ranks.world,
+        abandoned_steps=abandoned_steps,
+        device=device_name(),
         epochs=epochs,
         mfu_formula=MFU_FORMULA,
         hfu_formula=HFU_FORMULA,
-        device=device_name(),
         peak_flops=device_peak_flops(device_name()),
         learning_rate={"peak": peak_rate, "factor": factor, "scaled_peak": peak_rate * factor},
         **_parameter_counts(sizes),

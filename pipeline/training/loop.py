@@ -62,6 +62,7 @@ def run_training_loop(run: Run, state: TrainState) -> TrainState:
             **run.cost.speed(plan.tokens(step), seconds, plan.sequence_length(step)),
             "step_seconds": seconds,
             "data_wait_seconds": started - waited_from,
+            "unix_time": round(time.time(), 3),
         }
         run.progress.heartbeat.beat(f"step {step} done")
 

@@ -6,10 +6,9 @@ Writes the `first step` event, which the supervisor prints.
 import time
 from pathlib import Path
 
-import psutil
-
 from pipeline.store.events import FIRST_STEP, write_event
 from pipeline.store.heartbeat import Heartbeat, NoHeartbeat
+from pipeline.store.processes import beginning_of_this_process
 from pipeline.store.start_order import supervisor_of_this_rank
 
 
@@ -25,7 +24,7 @@ class StartUpTimes:
         Without a supervisor (in tests) the time begins with this process. The times of processes on
         two machines come from two clocks.
         """
-        process_start = psutil.Process().create_time()
+        process_start = beginning_of_this_process()
         supervisor = supervisor_of_this_rank()
         times = [process_start, process_start, process_start]
         if supervisor is not None:

@@ -16,3 +16,14 @@ ADDED_RECORDS = {
     "pack.manifest.json": "what the stage `pack` says of the index; the index's own manifest stays",
 }
 """Names of files that say something of the data and are none of them."""
+ADDED_EVENTS = {
+    "launch": "when the supervisor starts the ranks, for the account of a run's time",
+    "ranks ended": "when they have ended, for the same",
+    "energy": "what the devices have used, where they tell it",
+}
+ADDED_FIELDS = {
+    "unix_time": "the time of an event or a step to the millisecond",
+    "abandoned_steps": "recorded steps that a start abandons",
+    "device": "the name of the devices in the event of a start",
+}
+"""Fields of steps and events."""

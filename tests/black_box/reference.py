@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from allowed import ADDED_RECORDS
+from allowed import ADDED_EVENTS, ADDED_FIELDS, ADDED_RECORDS
 from safetensors import safe_open
 from scenarios import Program
 
@@ -103,7 +103,11 @@ def steps_of(run: Path) -> list[dict[str, Any]]:
     """Return all fields of all steps; of those that measure time or memory only that they are
     there."""
     return [
-        {name: "measured" if MEASURED.search(name) else value for name, value in record.items()}
+        {
+            name: "measured" if MEASURED.search(name) else value
+            for name, value in record.items()
+            if name not in ADDED_FIELDS
+        }
         for record in read_lines(run / "metrics.jsonl")
     ]
 
@@ -117,8 +121,10 @@ def events_of(run: Path) -> list[dict[str, Any]]:
         {
             name: "of the moment" if _is_of_the_moment(name) else value
             for name, value in record.items()
+            if name not in ADDED_FIELDS
         }
         for record in map(json.loads, lines)
+        if record["event"] not in ADDED_EVENTS
     ]
 
 

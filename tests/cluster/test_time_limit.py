@@ -13,7 +13,6 @@ from pipeline.cluster.tail import Tail
 from pipeline.cluster.time_limit import (
     BATCH_SCRIPT_VARIABLE,
     GIVEN_UP,
-    OUT_OF_TIME,
     RECENT_SAVES,
     TimeLimit,
     jobs_without_progress,
@@ -21,7 +20,7 @@ from pipeline.cluster.time_limit import (
 )
 from pipeline.config.run_file import load
 from pipeline.config.run_sections import SPARE_SECONDS
-from pipeline.store.events import read_events, write_event
+from pipeline.store.events import OUT_OF_TIME, read_events, write_event
 
 MakeRun = Callable[..., Path]
 OUT_OF_TIME_AFTER_THREE_STEPS = """\

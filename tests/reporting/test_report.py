@@ -1,3 +1,4 @@
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from fake_run import write_fake_run
 from pipeline.config.run_file import load
 from pipeline.errors import DataError
 from pipeline.reporting.report import report
+from pipeline.store.events import LAUNCH, write_event
 
 SECTIONS = (
     "Learning",
@@ -67,6 +69,15 @@ def test_page_is_whole_and_has_every_section(page: str) -> None:
     # loss, rate, throughput, gradient norm, two of few-shot bars, validation per source,
     # composition
     assert outline.pictures == 8
+
+
+def test_where_the_time_went_is_shown_where_events_tell_it(run_file: Path) -> None:
+    config = load(run_file)
+    write_fake_run(config)
+    write_event(config.paths.run_dir, LAUNCH, ranks=2, command_began=time.time() - 500)
+    report(config)
+    headings = Outline((config.paths.run_dir / "report.html").read_text()).headings
+    assert headings == [*SECTIONS[:6], "Where the time went", *SECTIONS[6:]]
 
 
 def test_utilisation_is_shown_where_it_is_known(run_file: Path) -> None:

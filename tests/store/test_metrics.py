@@ -1,10 +1,12 @@
 """Every completed step exactly once, whatever happened in between."""
 
 import json
+import time
+from datetime import datetime
 from pathlib import Path
 
-from pipeline.store.events import write_event
-from pipeline.store.metrics import MetricsFile, read_metrics
+from pipeline.store.events import all_events, write_event
+from pipeline.store.metrics import MetricsFile, StepTimes, read_metrics, read_step_times
 
 
 def test_lines_after_the_checkpoint_and_torn_ones_move_to_the_side(tmp_path: Path) -> None:
@@ -26,6 +28,7 @@ def test_lines_after_the_checkpoint_and_torn_ones_move_to_the_side(tmp_path: Pat
         '{"step": 3, "loss": 3.0}',
         '{"step": 4, "lo',
     ]
+    assert (first.abandoned_steps, second.abandoned_steps) == (0, 1), "half a line is no step"
 
 
 def test_no_file_is_no_steps(tmp_path: Path) -> None:
@@ -41,3 +44,26 @@ def test_a_start_carries_the_environment(tmp_path: Path) -> None:
     assert start["environment"]["versions"]["torch"]
     assert "environment" not in save
     assert save["step"] == 1
+
+
+def test_an_event_has_its_time_to_the_millisecond(tmp_path: Path) -> None:
+    before = time.time()
+    write_event(tmp_path, "save", step=1)
+    (event,) = all_events(tmp_path)
+    assert before - 0.001 <= event["unix_time"] <= time.time() + 0.001
+    written = datetime.strptime(event["time"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    assert 0 <= event["unix_time"] - written < 1
+
+
+def test_times_of_steps_are_read_from_lines_of_any_version(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert read_step_times(path) == []
+    path.write_text(
+        '{"step": 1, "step_seconds": 2.0, "data_wait_seconds": 0.5, "validation_seconds": 3.0, '
+        '"unix_time": 10.25}\n{"step": 2, "step_seconds": 1.0, "data_wait_seconds": 0.0}\n'
+        '{"loss": 1}\n[3]\n{"step": 3, "st'
+    )
+    assert read_step_times(path) == [
+        StepTimes(1, 2.0, 0.5, 3.0, 10.25),
+        StepTimes(2, 1.0, 0.0, 0.0, None),
+    ]
