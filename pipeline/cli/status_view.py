@@ -1,8 +1,9 @@
-"""What `pipeline status` prints: a table of the stages, and why some are stale or will refuse."""
+"""What `pipeline status` prints: the stages, the submitted jobs, and why stages will refuse."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.cli.job_table import print_jobs
 from pipeline.cli.stage_notes import changed_input_lines, missing_file_lines
 from pipeline.cli.start_checks import refuse_impossible_folders
 from pipeline.config.run_config import RunConfig
@@ -18,7 +19,7 @@ LEAST_WIDTH = 100
 
 
 def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
-    """Print a table of the stages, then what is wrong with each."""
+    """Print a table of the stages, one of submitted jobs, then what is wrong with each stage."""
     from rich.table import Table
 
     config = load(run_file, overrides)
@@ -43,6 +44,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
             word = _state_word(stage, state)
         table.add_row(stage.name, word, *_output_columns(state.manifest))
     print_wide(table, LEAST_WIDTH)
+    print_jobs(config.paths.run_dir)
 
     # What the table has no room for.
     for stage in stages:
