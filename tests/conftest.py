@@ -39,7 +39,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 SEVERAL_HOSTS = {
-    f"tests/cluster/{name}.py" for name in ("test_nodes", "test_slurm", "test_slurm_workers")
+    f"tests/cluster/{name}.py"
+    for name in ("test_nodes", "test_slurm", "test_slurm_workers", "test_submit_on_slurm")
 }
 
 left_out = pytest.StashKey[dict[str, int]]()

@@ -22,7 +22,7 @@ from pipeline.config.run_sections import SLURM_TIME_PATTERN, seconds_of_slurm_ti
 from pipeline.config.shipped_files import SITES, shipped_files
 from pipeline.config.sites import Site, read_site, split_overrides
 from pipeline.errors import ConfigError, UserError
-from pipeline.logs import console, note, print_wide, read_line, warn
+from pipeline.logs import console, counted_noun, note, print_wide, read_line, warn
 from pipeline.planning.job_chain import chain_of_jobs
 from pipeline.store.artifacts import Stage, import_function, stage_states
 from pipeline.store.files import write_atomic
@@ -83,7 +83,7 @@ def submit(
     _refuse_jobs_in_queue(config)
     sizes = _sizes(config, site, options)
     needed = {_kind_of(stage) for stage in waiting}
-    kinds = [kind for kind in JOB_KINDS if kind in needed]
+    kinds: list[JobKind] = [kind for kind in JOB_KINDS if kind in needed]
     jobs = plan_jobs(kinds, config, site, options.site, sizes)
     _refuse_what_stages_would(waiting, config)
 
@@ -128,9 +128,8 @@ def _refuse_what_stages_would(waiting: Sequence[Stage], config: RunConfig) -> No
     """Raise UserError for what a stage of the jobs would refuse, as far as it is seen from here."""
     refuse_unwritable(config, waiting)
     # Raw files are looked for now, rather than after a night in the queue.
-    for stage in waiting:
-        if stage.outside and not stage.inputs:
-            import_function(stage.outside)(config)
+    if any(stage.name == "prepare" for stage in waiting):
+        import_function("pipeline.corpus.source_kind:input_files")(config)
     # Of what trains and evaluates, only checks that need neither data nor the nodes of the job.
     checks = [
         check for stage in waiting for check in stage.checks if stage.shared or check.is_ahead
@@ -239,19 +238,16 @@ def _show(
         after = ", ".join(job.after)
         table.add_row(job.name, after, *map(str, sizes), job.time_limit, scripts[job.name].name)
     console.print(
-        f"{site.description}: {len(jobs)} jobs, scripts in {scripts[jobs[0].name].parent}"
+        f"{site.description}: {counted_noun(len(jobs), 'job')}, scripts in {scripts[jobs[0].name].parent}"
     )
     print_wide(table, TABLE_WIDTH)
 
     # What they ask for.
     for job in jobs:
         console.print(f"{job.name}: {_demand(job)}")
-    total = sum(job.gpu_hours * (job.most_jobs or 1) for job in jobs)
-    open_ended = [job.name for job in jobs if job.most_jobs is None and job.gpus_per_node]
-    line = f"together: {total:,.1f} GPU-hours at most"
-    if open_ended:
-        line += f", and more where {' or '.join(open_ended)} is requeued"
-    console.print(line)
+    on_gpus = [job for job in jobs if job.gpus_per_node]
+    if len(on_gpus) > 1:
+        console.print(_total_demand(on_gpus))
 
     # What this machine cannot know.
     console.print(
@@ -275,9 +271,18 @@ def _demand(job: PlannedJob) -> str:
     return f"{hours}, {job.most_jobs} times at most: it is requeued at its time limit"
 
 
+def _total_demand(jobs: Sequence[PlannedJob]) -> str:
+    total = sum(job.gpu_hours * (job.most_jobs or 1) for job in jobs)
+    open_ended = [job.name for job in jobs if job.most_jobs is None]
+    line = f"together: {total:,.1f} GPU-hours at most"
+    if open_ended:
+        line += f", and more where {' or '.join(open_ended)} is requeued"
+    return line
+
+
 def _agrees(jobs: int) -> bool:
     """Ask whether to send. Raises UserError where nobody can answer."""
-    answer = read_line(f"send these {jobs} jobs? [y/N] ")
+    answer = read_line(f"send {counted_noun(jobs, 'job')}? [y/N] ")
     if answer is None:
         raise UserError("nothing was sent: nobody answered; add --yes to send without a question")
     return answer.strip().lower() in ("y", "yes")

@@ -76,6 +76,8 @@ def has_slurm() -> bool:
 def states_of_jobs(ids: Sequence[str]) -> dict[str, JobState]:
     """Return what Slurm knows about jobs; those that it does not know are left out."""
     states: dict[str, JobState] = {}
+    if not has_slurm():
+        return states
     for job in ids:
         shown = _output("scontrol", "--oneliner", "show", "job", job)
         state = read_scontrol(shown)
