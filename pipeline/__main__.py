@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints, tasks
+from pipeline.cli.submit_command import submit
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import make_library_messages_visible, print_plain
 from pipeline.store.artifacts import Stage
@@ -99,51 +100,6 @@ def status(run_file: RunFile, overrides: Overrides = None) -> None:
     from pipeline.cli import status_view
 
     status_view.show_status(STAGES, run_file, overrides or [])
-
-
-@app.command(rich_help_panel="Around them")
-def submit(
-    run_file: RunFile,
-    overrides: Overrides = None,
-    *,
-    # Where, and how much of it.
-    site: Annotated[
-        str | None,
-        typer.Option(
-            help="The cluster: a shipped site, or a YAML file.",
-            metavar="NAME|FILE",
-            envvar="PIPELINE_SITE",
-        ),
-    ] = None,
-    nodes: Annotated[
-        int | None, typer.Option(min=1, help="Nodes of the training.", metavar="N")
-    ] = None,
-    data_nodes: Annotated[
-        int, typer.Option(min=1, help="Nodes of the job that prepares the data.", metavar="N")
-    ] = 1,
-    time: Annotated[
-        str | None,
-        typer.Option(
-            help="Time limit of a train job; default: the site's longest.", metavar="HH:MM:SS"
-        ),
-    ] = None,
-    hours: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Hours that the training takes, for the number of jobs.", metavar="H"
-        ),
-    ] = None,
-    # Whether it is sent.
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write and show the scripts, send nothing.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Send without a question.")] = False,
-) -> None:
-    """Send the jobs that the run still needs to Slurm: data, train, evaluate, one after another."""
-    from pipeline.cli import submit_view
-
-    options = submit_view.SubmitOptions(site, nodes, data_nodes, time, hours, dry_run, yes)
-    submit_view.submit(STAGES, run_file, overrides or [], options)
 
 
 @app.command(rich_help_panel="Around them")
@@ -379,6 +335,7 @@ def verify_resume(
     compare_resumed_runs(load(run_file, overrides or []), steps, other_ranks, folder)
 
 
+app.command(rich_help_panel="Around them")(submit)
 app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Around them")
 app.add_typer(tasks, name="tasks", rich_help_panel="Around them")
 app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")

@@ -51,6 +51,9 @@ def _state_columns(state: JobState | None) -> tuple[str, str, str, str]:
     if state is None:
         return "not known to Slurm here", "", "", ""
     since = state.start.replace("T", " ")
+    # A job that was cancelled in the queue has Slurm's time of that, and no nodes.
+    if state.has_ended and not state.nodes:
+        since = ""
     if state.state == "PENDING" and since:
         since = f"starts {since}"
     requeued = f"{state.requeues} x" if state.requeues else ""

@@ -53,7 +53,7 @@ class JobState:
                 return f"stopped after saving (exit code {OUT_OF_TIME_CODE})"
             return f"failed with exit code {self.exit_code}"
         if self.state == "CANCELLED" and self.reason.startswith("Dependency"):
-            return "cancelled: a job that it waited for did not end well"
+            return "cancelled: its dependency failed"
         return WORDS.get(self.state, self.state.lower().replace("_", " "))
 
 

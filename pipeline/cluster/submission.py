@@ -117,6 +117,7 @@ def _train_jobs(site: Site, sizes: JobSizes, after: tuple[str, ...]) -> list[Pla
     length = sizes.train_jobs or 1
     if site.may_requeue or length == 1:
         return [_limited(job, site)]
+    # A link of the chain knows the ones before and after it.
     names = [f"train-{number}" for number in range(1, length + 1)]
     chain: list[PlannedJob] = []
     for position, name in enumerate(names):

@@ -33,7 +33,7 @@ def test_a_running_job_as_scontrol_prints_it() -> None:
         (JobState("CANCELLED"), "cancelled", True),
         (
             JobState("CANCELLED", "DependencyNeverSatisfied"),
-            "cancelled: a job that it waited for did not end well",
+            "cancelled: its dependency failed",
             True,
         ),
         (JobState("NODE_FAIL", "NodeDown"), "ended by a node failure", True),

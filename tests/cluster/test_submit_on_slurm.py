@@ -191,5 +191,5 @@ def test_what_follows_a_failed_job_is_cancelled(slurm: dict[str, str], run_file:
     wait_for(lambda: job_state(slurm, evaluate["id"]) == "CANCELLED", 60, run_dir / "jobs")
     shown = pipeline(slurm, "status", run_file)
     print(shown)
-    assert "cancelled: a job that it waited for did not end well" in job_row(shown, train)
+    assert "cancelled: its dependency failed" in job_row(shown, train)
     assert f"data {data['id']} cancelled" in job_row(shown, data)
