@@ -90,6 +90,8 @@ def submit(
     # What is sent, and what that asks for.
     scripts = _write_scripts(jobs, config, site)
     _show(jobs, scripts, config, site)
+    if "train" in kinds and not site.may_requeue and sizes.train_jobs is None:
+        warn("the site requeues no job: --hours H sends as many train jobs as H hours take")
     if options.dry_run:
         note("submit: nothing was sent (--dry-run)")
         return
@@ -256,7 +258,8 @@ def _show(
     )
     for folder in (config.paths.data_dir, config.paths.run_dir):
         if site.sees(folder) is False:
-            warn(f"{folder} is below none of the site's shared folders: {site.shared_folders}")
+            known = ", ".join(site.shared_folders)
+            warn(f"{folder} is below none of the site's shared folders: {known}")
 
 
 def _demand(job: PlannedJob) -> str:

@@ -130,6 +130,26 @@ def test_the_hours_of_a_training_give_the_number_of_jobs(
     assert "together" not in printed
 
 
+def test_a_site_that_does_not_requeue_gets_one_job_and_a_warning(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = [stage for stage in STAGES if stage.name == "train"]
+    without_checks = [Stage(**{**vars(training[0]), "checks": (), "resume_check": None})]
+    dry_run(run_file, site, "site.may_requeue=false", stages=without_checks)
+    printed = capsys.readouterr()
+    assert "train: 20.0 GPU-hours\n" in printed.out
+    assert "warning: the site requeues no job: --hours H sends as many train jobs" in printed.err
+
+
+def test_folders_that_not_all_nodes_see_are_warned_of(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(run_file, site, "site.shared_folders=[/scratch]")
+    warnings = capsys.readouterr().err
+    for folder in (load(run_file).paths.data_dir, load(run_file).paths.run_dir):
+        assert f"warning: {folder} is below none of the site's shared folders: /scratch" in warnings
+
+
 @pytest.mark.usefixtures("without_slurm")
 def test_status_shows_the_ids_that_it_knows_without_slurm(
     run_file: Path, capsys: pytest.CaptureFixture[str]
