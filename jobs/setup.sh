@@ -5,6 +5,7 @@
 #   bash jobs/setup.sh full   also the versions of jobs/transformers4.txt, in .venv/transformers4, for `jobs/test.sh --full`
 # A second call finds its stamp and returns at once; an interrupted one is repaired by the next call.
 # PYTHON=... chooses the interpreter (3.11 or newer). uv is used where it is installed, else pip.
+# WHEELS=FOLDER installs from the wheels that jobs/slurm/pack-wheels.sh gathered, without network.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -121,6 +122,13 @@ install_torch() {
 }
 
 choose_installer() {
+    if [[ ${WHEELS:-} ]]; then
+        [[ -d $WHEELS ]] || fail "WHEELS=$WHEELS: no such folder; name the one that jobs/slurm/pack-wheels.sh filled"
+        uv=
+        # pip passes these on to what builds the pipeline, too.
+        export PIP_NO_INDEX=1 PIP_FIND_LINKS=$WHEELS
+        return
+    fi
     # (grep without -q below: it would end the pipe early, which pipefail takes for a failure.)
     # The `torch` of the Python package index is a CUDA build of several GB on Linux. That is right with a GPU. Without
     # one, and where pip has not been pointed at a CPU build, uv fetches the CPU build.

@@ -40,7 +40,13 @@ hypothesis.settings.load_profile("suite")
 
 SEVERAL_HOSTS = {
     f"tests/cluster/{name}.py"
-    for name in ("test_nodes", "test_slurm", "test_slurm_workers", "test_doctor_nodes")
+    for name in (
+        "test_nodes",
+        "test_slurm",
+        "test_slurm_workers",
+        "test_doctor_nodes",
+        "test_submit_on_slurm",
+    )
 }
 
 left_out = pytest.StashKey[dict[str, int]]()

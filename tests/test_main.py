@@ -45,7 +45,7 @@ def test_help_lists_the_stages_in_order() -> None:
     assert [place.start() for place in places if place] == sorted(
         place.start() for place in places if place
     )
-    for name in ("run", "status", "inspect", "config"):
+    for name in ("run", "status", "submit", "inspect", "config"):
         assert re.search(rf"^\W*{name}\s", text, re.MULTILINE)
 
 

@@ -518,6 +518,7 @@ def test_the_table_is_read_as_it_is_written() -> None:
 LAYOUTS = (
     "store/layout.py",
     "store/contamination_files.py",
+    "store/jobs/jobs_folder.py",
     "store/scores_folder.py",
     "store/tasks_folder.py",
 )
@@ -525,7 +526,7 @@ LAYOUTS = (
 FOREIGN_NAMES = "store/pretrained_folders.py"
 """The module that spells names of files inside transformers folders."""
 NOT_ONLY_FILES = {"run", "local-machine", "train", "validation", "test", "dev"}
-NOT_ONLY_FILES |= {".json", ".log", ".parquet", ".txt"}
+NOT_ONLY_FILES |= {".json", ".log", ".parquet", ".sbatch", ".txt"}
 """What layouts spell and others may, too: how a root may be named, a kind of source, splits,
 suffixes."""
 SAME_WORDS = {

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("pipeline", "ds_configs", "tokenizer")
+SOURCES = ("pipeline", "ds_configs", "tokenizer", "jobs")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 BUILD = "import setuptools.build_meta as backend; backend.build_wheel('wheels')"
 RUN_FILE = """\
@@ -65,6 +65,9 @@ def test_a_wheel_holds_every_file_that_a_run_file_may_name(installed: Path) -> N
         shipped = {path.name for path in (ROOT / top).iterdir()} - {"README.md"}
         assert {path.name for path in (config / below).iterdir()} == shipped
         assert not (config / below).is_symlink()
+    scripts = {path.name for path in (ROOT / "jobs" / "slurm").glob("*.sbatch")}
+    below_cluster = (installed / "pipeline" / "cluster" / "batch_scripts").iterdir()
+    assert {path.name for path in below_cluster} == scripts
     presets = {path.name for path in (ROOT / "pipeline" / "config" / "presets").rglob("*.yaml")}
     assert {path.name for path in (config / "presets").rglob("*.yaml")} == presets
 

@@ -1,9 +1,10 @@
-"""What `pipeline status` prints: the stages, why some are stale or will refuse, where time went."""
+"""What `pipeline status` prints: the stages and why some will refuse, jobs, where time went."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cli.account_lines import print_account
+from pipeline.cli.job_table import print_jobs
 from pipeline.cli.stage_notes import changed_input_lines, missing_file_lines
 from pipeline.cli.start_checks import refuse_impossible_folders
 from pipeline.config.run_config import RunConfig
@@ -19,7 +20,7 @@ LEAST_WIDTH = 100
 
 
 def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str]) -> None:
-    """Print a table of the stages, what is wrong with each, and where the training's time went."""
+    """Print the stages, the submitted jobs, what is wrong with each stage, where time went."""
     from rich.table import Table
 
     config = load(run_file, overrides)
@@ -44,6 +45,7 @@ def show_status(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str
             word = _state_word(stage, state)
         table.add_row(stage.name, word, *_output_columns(state.manifest))
     print_wide(table, LEAST_WIDTH)
+    print_jobs(config.paths.run_dir)
 
     # What the table has no room for.
     for stage in stages:

@@ -67,13 +67,18 @@ class Hardware(Section):
         return tflops * 1e12
 
 
+def is_hardware_file(written: str) -> bool:
+    """Tell whether hardware is given as a file, with slash or suffix, and not by a shipped name."""
+    return "/" in written or bool(Path(written).suffix)
+
+
 def read_hardware(written: str) -> Hardware:
     """Return the shipped hardware of a name, or that of a YAML file, named with slash or suffix.
 
     Raises ConfigError for an unknown name, with all names, and for a file that cannot be used.
     """
     path = Path(written)
-    if "/" not in written and not path.suffix:
+    if not is_hardware_file(written):
         try:
             path = shipped_file(written, HARDWARE, "hardware")
         except ValueError as error:

@@ -96,7 +96,7 @@ def _validated(settings: Document, base: Path, where: str) -> tuple[RunConfig, l
     try:
         return RunConfig.model_validate(settings, context=context), []
     except ValidationError as error:
-        problems = _problems_in(error)
+        problems = problems_in(error, RunConfig)
     # Without its unknown keys the file may make a config, whose other problems can be found, too.
     try:
         config = RunConfig.model_validate(settings, context=context, extra="ignore")
@@ -179,22 +179,22 @@ def _may_have_text(source: YamlValue) -> bool:
     return SOURCE_KINDS[kind].has_documents
 
 
-def _problems_in(error: ValidationError) -> list[str]:
-    """Return a line for each wrong setting."""
+def problems_in(error: ValidationError, root: type[Section]) -> list[str]:
+    """Return a line for each wrong setting below `root`, the type that was validated."""
     details = error.errors()
-    explained = [_explain(problem) for problem in details[:MOST_PROBLEMS]]
+    explained = [_explain(problem, root) for problem in details[:MOST_PROBLEMS]]
     # ConfigError counts the others without printing them.
     counted = [_setting_name(problem) for problem in details[MOST_PROBLEMS:]]
     return explained + counted
 
 
-def _explain(problem: ErrorDetails) -> str:
+def _explain(problem: ErrorDetails, root: type[Section]) -> str:
     """Return one error of pydantic as `setting = value: rule; remedy`."""
     setting = _setting_name(problem)
     if problem["type"] == "missing":
         return f"{setting}: is required and not set"
     if problem["type"] == "extra_forbidden":
-        return f"{setting}: unknown key; {_hint_for_key(problem)}"
+        return f"{setting}: unknown key; {_hint_for_key(problem, root)}"
     value: YamlValue = problem["input"]
     rule = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
     if problem["type"] == "string_type" and not isinstance(value, (dict, list)):
@@ -209,13 +209,13 @@ def _setting_name(problem: ErrorDetails) -> str:
     return ".".join(map(str, problem["loc"]))
 
 
-def _hint_for_key(problem: ErrorDetails) -> str:
+def _hint_for_key(problem: ErrorDetails, root: type[Section]) -> str:
     """Return the key that is nearest to an unknown one, or all keys that its section has."""
     name = _setting_name(problem)
     if name in REPLACED:
         return f"{REPLACED[name]} has taken its place"
     *section, key = map(str, problem["loc"])
-    names = _fields_at(section)
+    names = _fields_at(section, root)
     close = difflib.get_close_matches(key, names, n=1)
     if close:
         return f"did you mean {close[0]}?"
@@ -229,11 +229,11 @@ def _shortened(value: YamlValue) -> str:
     return f"{text[:MOST_VALUE_CHARACTERS]}..."
 
 
-def _fields_at(location: Sequence[str]) -> list[str]:
-    """Return the fields of the section at a location."""
-    model: type[Section] = RunConfig
+def _fields_at(location: Sequence[str], root: type[Section]) -> list[str]:
+    """Return the fields of the section at a location below `root`."""
+    model = root
     for part in location:
         # A part that is no field is a free key, as NAME in sources.NAME.
         if part in model.model_fields:
-            model = section_in(model.model_fields[part].annotation) or RunConfig
+            model = section_in(model.model_fields[part].annotation) or root
     return list(model.model_fields)

@@ -18,6 +18,19 @@ def _as_text(minutes: YamlValue) -> YamlValue:
 
 SlurmTime = Annotated[str, BeforeValidator(_as_text)]
 """A time as Slurm writes it; minutes alone may also be a YAML number."""
+SLURM_TIME_PATTERN = r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$"
+"""Minutes, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM` or `D-HH:MM:SS`."""
+
+
+def seconds_of_slurm_time(written: str) -> int:
+    """Return the seconds of a time that matches SLURM_TIME_PATTERN."""
+    days, _, clock = written.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    # After days the first part is hours; without days, one or two parts begin with minutes.
+    if not days and len(parts) < 3:
+        parts.insert(0, 0)
+    hours, minutes, seconds = (*parts, 0, 0)[:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 class Checkpoint(Section):
@@ -83,9 +96,7 @@ class Launch(Section):
     slots."""
     master_port: int = Field(default=0, ge=0, lt=65536)
     """TCP port through which the ranks find each other; 0 takes a free one."""
-    time_limit: SlurmTime | None = Field(
-        default=None, pattern=r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$"
-    )
+    time_limit: SlurmTime | None = Field(default=None, pattern=SLURM_TIME_PATTERN)
     """Time from the start of the command by which the run saves and ends, as Slurm writes it:
     minutes, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`. The limit of a Slurm job is
     respected without this setting."""
@@ -95,13 +106,7 @@ class Launch(Section):
         """The time limit in seconds."""
         if self.time_limit is None:
             return None
-        days, _, clock = self.time_limit.rpartition("-")
-        parts = [int(part) for part in clock.split(":")]
-        # After days the first part is hours; without days, one or two parts begin with minutes.
-        if not days and len(parts) < 3:
-            parts.insert(0, 0)
-        hours, minutes, seconds = (*parts, 0, 0)[:3]
-        return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+        return seconds_of_slurm_time(self.time_limit)
 
 
 class Executor(Section):

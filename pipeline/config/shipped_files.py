@@ -18,6 +18,7 @@ PRESETS = Path(__file__).parent / "presets"
 MIXTURES = PRESETS / "mixtures"
 SUITES = PRESETS / "suites"
 HARDWARE = PRESETS / "hardware"
+SITES = PRESETS / "sites"
 TEMPLATES = Path(__file__).parent / "templates"
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -1,0 +1,1 @@
+"""Jobs that `pipeline submit` has sent for a run: their scripts and their record."""

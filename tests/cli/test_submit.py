@@ -1,0 +1,177 @@
+"""`pipeline submit` without Slurm, and `status` beside it: the dry run, and each refusal."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import submit_view
+from pipeline.cli.job_table import print_jobs
+from pipeline.cli.submit_view import SubmitOptions
+from pipeline.config.run_file import load
+from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.store.artifacts import Stage
+from pipeline.store.jobs.jobs_folder import jobs_folder
+from pipeline.store.jobs.submitted_jobs import SubmittedJob, record_job, submitted_jobs
+from pipeline.store.stages import STAGES
+
+SITE = """\
+description: a cluster of my own
+hardware: a100-40gb
+gpu_nodes: {partition: gpu, gpus: 2, cores: 48, longest_time: "10:00:00"}
+cpu_nodes: {cores: 16, longest_time: "06:00:00"}
+nodes_have_network: true
+"""
+DATA_STAGES = [stage for stage in STAGES if stage.shared]
+"""Without those whose checks build a model."""
+
+
+@pytest.fixture
+def without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> str:
+    path = tmp_path / "site.yaml"
+    path.write_text(SITE)
+    return str(path)
+
+
+def dry_run(
+    run_file: Path,
+    site: str | None,
+    *overrides: str,
+    stages: list[Stage] = DATA_STAGES,
+    **more: object,
+) -> None:
+    options = SubmitOptions(site, dry_run=True, **more)  # pyright: ignore[reportArgumentType]
+    submit_view.submit(stages, run_file, overrides, options)
+
+
+@pytest.mark.usefixtures("without_slurm")
+def test_a_dry_run_writes_and_shows_the_scripts(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(run_file, site, "site.account=me", "train.seed=5")
+    folder = jobs_folder(load(run_file).paths.run_dir)
+    assert "#SBATCH --account=me\n" in folder.script("data").read_text()
+    # The jobs read the settings of now, whatever becomes of the run file.
+    assert load(folder.settings) == load(run_file, ["train.seed=5"])
+    assert submitted_jobs(load(run_file).paths.run_dir) == []
+    printed = capsys.readouterr()
+    assert f"a cluster of my own: 1 job, scripts in {folder.path}" in printed.out
+    assert "data: 96.0 core-hours, again each time that its time limit is reached" in printed.out
+    assert "assumed: every node sees these at the same paths: " in printed.out
+    assert "nothing was sent (--dry-run)" in printed.err
+
+
+@pytest.mark.usefixtures("without_slurm")
+def test_a_machine_without_slurm_sends_nothing(run_file: Path, site: str) -> None:
+    with pytest.raises(UserError, match=r"has no Slurm .* add --dry-run to see the jobs"):
+        submit_view.submit(DATA_STAGES, run_file, [], SubmitOptions(site, yes=True))
+    assert not load(run_file).paths.run_dir.exists()
+
+
+def test_a_site_must_be_named(run_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--site: is required; .*: jupiter, juwels-booster, "):
+        dry_run(run_file, None)
+    with pytest.raises(ConfigError, match=r"--site = mare: no such site; there are jupiter"):
+        dry_run(run_file, "mare")
+
+
+def test_what_a_site_leaves_to_the_user_is_asked_for(run_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"site\.account: the site leaves it to you; add site"):
+        dry_run(run_file, "lumi")
+    with pytest.raises(ConfigError, match=r"site\.cpu_nodes: the site leaves the nodes of the d"):
+        dry_run(run_file, "lumi", "site.account=me")
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"time_limit": "11:00:00"}, r"--time = 11:00:00: a job may take 10:00:00 at most"),
+        ({"time_limit": "long"}, r"--time = long: write it as Slurm does: 30, HH:MM:SS"),
+        ({"nodes": 2}, r"batch\.global_batch_tokens = 32: must be a multiple of 2 nodes x 2"),
+        (
+            {"training_hours": 5.0, "time_limit": "10"},
+            r"--hours = 5: a job of 600 s ends before its first step: start-up takes 600 s",
+        ),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused(
+    run_file: Path, site: str, more: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        dry_run(run_file, site, stages=list(STAGES), **more)
+    assert not load(run_file).paths.run_dir.exists()
+
+
+def test_missing_text_is_found_before_the_queue(run_file: Path, site: str) -> None:
+    (run_file.parent / "web.jsonl").unlink()
+    with pytest.raises(DataError, match=r"web\.jsonl"):
+        dry_run(run_file, site)
+
+
+def test_a_run_that_is_done_is_refused(run_file: Path, site: str) -> None:
+    with pytest.raises(UserError, match=r"every stage of this run is done, there is nothing to s"):
+        dry_run(run_file, site, stages=[])
+
+
+def test_the_hours_of_a_training_give_the_number_of_jobs(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 36.5 h in jobs of 10 h, a quarter of an hour of which is start-up and margin: 4 and not 3.
+    training = [stage for stage in STAGES if stage.name == "train"]
+    without_checks = [Stage(**{**vars(training[0]), "checks": (), "resume_check": None})]
+    dry_run(run_file, site, stages=without_checks, training_hours=36.5)
+    printed = capsys.readouterr().out
+    assert "train: 20.0 GPU-hours, 4 times at most: it is requeued at its time limit" in printed
+    assert "together" not in printed
+
+
+def test_a_site_that_does_not_requeue_gets_one_job_and_a_warning(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = [stage for stage in STAGES if stage.name == "train"]
+    without_checks = [Stage(**{**vars(training[0]), "checks": (), "resume_check": None})]
+    dry_run(run_file, site, "site.may_requeue=false", stages=without_checks)
+    printed = capsys.readouterr()
+    assert "train: 20.0 GPU-hours\n" in printed.out
+    assert "warning: the site requeues no job: --hours H sends as many train jobs" in printed.err
+
+
+def test_folders_that_not_all_nodes_see_are_warned_of(
+    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(run_file, site, "site.shared_folders=[/scratch]")
+    warnings = capsys.readouterr().err
+    for folder in (load(run_file).paths.data_dir, load(run_file).paths.run_dir):
+        assert f"warning: {folder} is below none of the site's shared folders: /scratch" in warnings
+
+
+@pytest.mark.usefixtures("without_slurm")
+def test_status_shows_the_ids_that_it_knows_without_slurm(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = load(run_file).paths.run_dir
+    print_jobs(run_dir)
+    assert capsys.readouterr().out == ""
+    job: SubmittedJob = {
+        "id": "41",
+        "kind": "data",
+        "name": "data",
+        "after": [],
+        "site": "mine",
+        "nodes": 1,
+        "time_limit": "06:00:00",
+        "most_jobs": None,
+        "submitted": "2000-01-31T23:59:59+0000",
+    }
+    record_job(run_dir, job)
+    record_job(run_dir, {**job, "id": "42", "kind": "train", "name": "train", "after": ["41"]})
+    print_jobs(run_dir)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[2] == ["data", "41", "not", "known", "to", "Slurm", "here"]
+    assert lines[3] == ["train", "42", "not", "known", "to", "Slurm", "here", "41"]
+    assert " ".join(lines[4]).startswith("this machine has no Slurm: the ids are those of")
