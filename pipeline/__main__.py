@@ -10,7 +10,6 @@ import typer
 
 from pipeline.cli.before_a_run import BEFORE_A_RUN
 from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints, tasks
-from pipeline.cli.submit_command import submit
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import make_library_messages_visible, print_plain
 from pipeline.store.artifacts import Stage
@@ -340,7 +339,6 @@ def verify_resume(
     compare_resumed_runs(load(run_file, overrides or []), steps, other_ranks, folder)
 
 
-app.command(rich_help_panel="Around them")(submit)
 app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Around them")
 app.add_typer(tasks, name="tasks", rich_help_panel="Around them")
 app.add_typer(benchmarks, name="benchmark", rich_help_panel="Around them")

@@ -1,4 +1,4 @@
-"""Commands that come before a run: what it costs, and whether it can start.
+"""Commands that come before a run: what it costs, whether it can start, sending it off.
 
 Each imports what it needs when it runs, so that `--help` stays fast.
 """
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.command_groups import Overrides
+from pipeline.cli.command_groups import Overrides, RunFile
 from pipeline.store.stages import STAGES
 
 
@@ -69,5 +69,55 @@ def doctor(
     show_examination(run_file, overrides or [], json)
 
 
-BEFORE_A_RUN = (plan, doctor)
+def submit(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    *,
+    # Where, and how much of it.
+    site: Annotated[
+        str | None,
+        typer.Option(
+            help="The cluster: a shipped site, or a YAML file.",
+            metavar="NAME|FILE",
+            envvar="PIPELINE_SITE",
+        ),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Nodes of the training.", metavar="N")
+    ] = None,
+    data_nodes: Annotated[
+        int, typer.Option(min=1, help="Nodes of the job that prepares the data.", metavar="N")
+    ] = 1,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="Time limit of a train job; default: the site's longest.", metavar="HH:MM:SS"
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Hours that the training takes; default: as planned.", metavar="H"
+        ),
+    ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Calibrate the plan by this run.", metavar="RUN"),
+    ] = None,
+    # Whether it is sent.
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write and show the scripts, send nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Send without a question.")] = False,
+) -> None:
+    """Send the jobs that the run still needs to Slurm: data, train, evaluate, one after another."""
+    from pipeline.cli import submit_view
+
+    options = submit_view.SubmitOptions(
+        site, nodes, data_nodes, time, hours, runs or [], dry_run, yes
+    )
+    submit_view.submit(STAGES, run_file, overrides or [], options)
+
+
+BEFORE_A_RUN = (plan, doctor, submit)
 """Commands in the order in which `pipeline --help` lists them."""

@@ -62,7 +62,7 @@ def show_plan(
         print_json(plan_as_json(plan))
     else:
         _print_plan(plan, config)
-    _refuse_what_does_not_fit(plan)
+    refuse_what_does_not_fit(plan)
 
 
 def show_published_runs(
@@ -311,7 +311,7 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:,.4g} h"
 
 
-def _refuse_what_does_not_fit(plan: Plan) -> None:
+def refuse_what_does_not_fit(plan: Plan) -> None:
     """Raise ConfigError where the run's own settings need more memory than a device has."""
     own = plan.memory.own
     if own.fits:

@@ -4,10 +4,11 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cli.job_table import job_lines
+from pipeline.cli.plan_view import refuse_what_does_not_fit
 from pipeline.cli.start_checks import (
     refuse_impossible_folders,
     refuse_mistakes,
@@ -24,6 +25,9 @@ from pipeline.config.sites import Site, read_site, split_overrides
 from pipeline.errors import ConfigError, UserError
 from pipeline.logs import console, counted_noun, note, print_wide, read_line, warn
 from pipeline.planning.job_chain import chain_of_jobs
+from pipeline.planning.plan import Plan
+from pipeline.planning.planner import jobs_of_plan, plan_on_site
+from pipeline.planning.rates import Rate
 from pipeline.store.artifacts import Stage, import_function, stage_states
 from pipeline.store.files import write_atomic
 from pipeline.store.jobs.jobs_folder import jobs_folder
@@ -51,7 +55,9 @@ class SubmitOptions:
     time_limit: str | None = None
     """Time limit of a train job; None: the site's longest."""
     training_hours: float | None = None
-    """Hours that the training takes, without start-ups; None where that is not known."""
+    """Hours that the training takes, without start-ups; None: as planned."""
+    runs: Sequence[Path] = ()
+    """Runs that calibrate the plan."""
     dry_run: bool = False
     yes: bool = False
     """Whether jobs are sent without a question."""
@@ -87,11 +93,21 @@ def submit(
     jobs = plan_jobs(kinds, config, site, options.site, sizes)
     _refuse_what_stages_would(waiting, config)
 
+    # A training whose hours nobody gave takes what is planned.
+    plan = None
+    if "train" in kinds and options.training_hours is None:
+        seconds = _job_seconds(options, site)
+        plan = plan_on_site(config, site, sizes.train_nodes, seconds, options.runs)
+        refuse_what_does_not_fit(plan)
+        if not site.may_requeue:
+            sizes = replace(sizes, train_jobs=jobs_of_plan(plan))
+            jobs = plan_jobs(kinds, config, site, options.site, sizes)
+
     # What is sent, and what that asks for.
     scripts = _write_scripts(jobs, config, site)
     _show(jobs, scripts, config, site)
-    if "train" in kinds and not site.may_requeue and sizes.train_jobs is None:
-        warn("the site requeues no job: --hours H sends as many train jobs as H hours take")
+    if plan is not None:
+        console.print(_plan_in_words(plan))
     if options.dry_run:
         note("submit: nothing was sent (--dry-run)")
         return
@@ -192,16 +208,23 @@ def _train_jobs(options: SubmitOptions, site: Site) -> int | None:
         )
     if options.training_hours is None:
         return None
-    seconds = site.gpu_nodes.longest_seconds
-    if options.time_limit is not None:
-        seconds = seconds_of_slurm_time(options.time_limit)
     try:
         chain = chain_of_jobs(
-            options.training_hours * 3600, seconds, START_UP_SECONDS, MARGIN_SECONDS
+            options.training_hours * 3600,
+            _job_seconds(options, site),
+            START_UP_SECONDS,
+            MARGIN_SECONDS,
         )
     except ValueError as error:
         raise ConfigError([f"--hours = {options.training_hours:g}: {error}"]) from None
     return chain.jobs
+
+
+def _job_seconds(options: SubmitOptions, site: Site) -> int:
+    """Return the time limit of a train job in seconds."""
+    if options.time_limit is None:
+        return site.gpu_nodes.longest_seconds
+    return seconds_of_slurm_time(options.time_limit)
 
 
 def _write_scripts(jobs: Sequence[PlannedJob], config: RunConfig, site: Site) -> dict[str, Path]:
@@ -272,6 +295,17 @@ def _demand(job: PlannedJob) -> str:
     if job.most_jobs is None:
         return f"{hours}, again each time that its time limit is reached"
     return f"{hours}, {job.most_jobs} times at most: it is requeued at its time limit"
+
+
+def _plan_in_words(plan: Plan) -> str:
+    """Return what a training is expected to take, and what that rests on."""
+    mfu: Rate = plan.rates.mfu
+    unit = "core" if plan.allocation.hardware.is_cpu else "GPU"
+    return (
+        f"planned: {plan.time.device_hours:,.4g} {unit}-hours of training in "
+        f"{counted_noun(jobs_of_plan(plan), 'job')}, {100 * mfu.value:.0f} % MFU {mfu.kind} "
+        f"({mfu.source}); `pipeline plan` shows all of it"
+    )
 
 
 def _total_demand(jobs: Sequence[PlannedJob]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.config.hardware import Hardware, read_hardware
 from pipeline.config.run_config import RunConfig
+from pipeline.config.sites import Site
 from pipeline.errors import ConfigError
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.planning.calibration import (
@@ -95,6 +96,34 @@ def plan_run(config: RunConfig, allocation: Allocation, runs: Sequence[Path]) ->
         fit=CHINCHILLA_REFIT,
         noise_scale=noise_scale,
     )
+
+
+def plan_on_site(
+    config: RunConfig, site: Site, nodes: int, job_seconds: float, runs: Sequence[Path]
+) -> Plan:
+    """Return the plan of a run on some nodes of a site, in jobs of a time limit.
+
+    `runs` calibrate it. Raises ConfigError where a job would be over before its first step.
+    """
+    hardware = site.devices.model_copy(update={"devices_per_node": site.ranks_per_node})
+    devices = nodes * site.ranks_per_node
+    allocation = Allocation(site.hardware, hardware, nodes, devices, job_seconds / 3600)
+    plan = plan_run(on_allocation(config, allocation), allocation, runs)
+    if plan.time.chain is None:
+        raise ConfigError(
+            [
+                f"--time: a job of {job_seconds / 60:,.0f} min is over before its first step, with "
+                f"{plan.rates.start_up_seconds.value / 60:,.0f} min for the start-up (assumed; "
+                "--from RUN takes that of a run); make it longer"
+            ]
+        )
+    return plan
+
+
+def jobs_of_plan(plan: Plan) -> int:
+    """Return the number of jobs that a plan on a site proposes."""
+    assert plan.time.chain is not None
+    return plan.time.chain.jobs
 
 
 def with_all_attention(

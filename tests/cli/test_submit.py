@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from facts_by_hand import made_up_facts
 
 from pipeline.cli import submit_view
 from pipeline.cli.job_table import print_jobs
 from pipeline.cli.submit_view import SubmitOptions
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.planning import planner
 from pipeline.store.artifacts import Stage
 from pipeline.store.jobs.jobs_folder import jobs_folder
 from pipeline.store.jobs.submitted_jobs import SubmittedJob, record_job, submitted_jobs
@@ -130,15 +132,24 @@ def test_the_hours_of_a_training_give_the_number_of_jobs(
     assert "together" not in printed
 
 
-def test_a_site_that_does_not_requeue_gets_one_job_and_a_warning(
-    run_file: Path, site: str, capsys: pytest.CaptureFixture[str]
+def test_a_site_that_does_not_requeue_gets_the_jobs_of_the_plan(
+    run_file: Path,
+    site: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """6 x 1e8 FLOPs a token on 2 x 312 TFLOP/s at 45 %: 1e11 tokens take 59.4 h of steps, and a
+    tenth more. Of each job of 10 h 5 min are start-up, and half a minute margin."""
+    monkeypatch.setattr(planner, "model_facts", lambda _: made_up_facts(10**8))
     training = [stage for stage in STAGES if stage.name == "train"]
     without_checks = [Stage(**{**vars(training[0]), "checks": (), "resume_check": None})]
-    dry_run(run_file, site, "site.may_requeue=false", stages=without_checks)
-    printed = capsys.readouterr()
-    assert "train: 20.0 GPU-hours\n" in printed.out
-    assert "warning: the site requeues no job: --hours H sends as many train jobs" in printed.err
+    settings = ["train.train_tokens=1e11", "batch.global_batch_tokens=1048576"]
+    dry_run(run_file, site, "site.may_requeue=false", *settings, stages=without_checks)
+    printed = capsys.readouterr().out
+    assert "planned: 131.8 GPU-hours of training in 7 jobs, 45 % MFU assumed" in printed
+    scripts = jobs_folder(load(run_file).paths.run_dir)
+    assert scripts.script("train-7").exists()
+    assert not scripts.script("train-8").exists()
 
 
 def test_folders_that_not_all_nodes_see_are_warned_of(
