@@ -111,7 +111,12 @@ def test_counts_by_hand() -> None:
     sizes = count_parameters(
         CONFIG_MAPPING["gpt2"](n_embd=8, n_layer=2, n_head=2, vocab_size=10, n_positions=6)
     )
-    assert sizes == ModelParameters(total=2 * 872 + 16 + 128, embedding=80 + 48, looked_up=48)
+    assert sizes == ModelParameters(
+        total=2 * 872 + 16 + 128,
+        embedding=80 + 48,
+        looked_up=48,
+        one_dimensional=2 * (32 + 40 + 32) + 16,
+    )
     assert sizes.non_embedding == 2 * 872 + 16
     untied = CONFIG_MAPPING["llama"](
         hidden_size=8,
@@ -121,8 +126,44 @@ def test_counts_by_hand() -> None:
         vocab_size=10,
     )
     assert count_parameters(untied) == ModelParameters(
-        total=2 * 80 + 4 * 64 + 3 * 32 + 3 * 8, embedding=160, looked_up=80
+        total=2 * 80 + 4 * 64 + 3 * 32 + 3 * 8, embedding=160, looked_up=80, one_dimensional=3 * 8
     )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("mixtral", {"num_local_experts": 4, "intermediate_size": 32}),
+        ("qwen3_moe", {"num_experts": 4, "moe_intermediate_size": 32, "head_dim": 8}),
+        (
+            "deepseek_v3",
+            {
+                "n_routed_experts": 4,
+                "moe_intermediate_size": 32,
+                "n_group": 1,
+                "topk_group": 1,
+                "first_k_dense_replace": 0,
+            },
+        ),
+    ],
+)
+def test_a_token_goes_through_some_of_the_experts(
+    architecture: str, settings: dict[str, int]
+) -> None:
+    """One layer of four experts of 3 x 16 x 32, of which a token takes one; deepseek's shared expert
+    is taken always."""
+    config = CONFIG_MAPPING[architecture](
+        vocab_size=64,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_experts_per_tok=1,
+        **settings,
+    )
+    sizes = count_parameters(config)
+    assert sizes.idle == 3 * (3 * 16 * 32)
+    assert sizes.active == sizes.total - sizes.looked_up - sizes.idle
 
 
 @pytest.mark.parametrize("name", NAMES)
