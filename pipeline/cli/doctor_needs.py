@@ -1,5 +1,6 @@
 """What a run needs of its nodes, worked out here for `pipeline doctor`: launch, disk, operators."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,18 @@ from pipeline.cluster.doctor.job_findings import launch_findings, refused
 from pipeline.cluster.doctor.looks import Looks
 from pipeline.cluster.doctor.rate_findings import OperatorNeed
 from pipeline.config.groups import group_sizes
+from pipeline.config.hardware import read_hardware
 from pipeline.config.run_config import RunConfig
 from pipeline.engine.deepspeed_config import read_template, resolve_template, zero_stage
 from pipeline.engine.memory import checkpoint_bytes
 from pipeline.engine.operators import needed_operators
 from pipeline.errors import UserError
+from pipeline.logs import human_bytes
 from pipeline.model.model_facts import model_facts
+from pipeline.planning.disk_use import data_size
+from pipeline.planning.rates import assumed_rates
+from pipeline.planning.run_setting import measured_data
+from pipeline.store.layout import data_folder
 
 HERE_SECONDS = 120.0
 """Time limit of each check here; the model is built for one of them."""
@@ -60,12 +67,36 @@ def disk_findings(config: RunConfig) -> list[Finding]:
         return refused("disk", error)
     size = checkpoint_bytes(facts.parameters, config.precision.dtype, stage, facts.moment_bytes)
     summary, problems = disk_space_needed(config, size)
-    if not problems:
-        return [Finding("disk", ALL, summary)]
-    return [
+    findings = [
         Finding("disk", ALL, problem.rpartition("; ")[0], "stops", problem.rpartition("; ")[2])
         for problem in problems
     ]
+    if not findings:
+        findings = [Finding("disk", ALL, summary)]
+    return findings + data_findings(config, facts.shape.vocabulary)
+
+
+def data_findings(config: RunConfig, vocabulary: int) -> list[Finding]:
+    """Compare the free space of data_dir's disk with planned documents and tokens.
+
+    Nothing is found where there is room, or where the tokens are there.
+    """
+    folder = data_folder(config)
+    if measured_data(folder) is not None:
+        return []
+    rates = assumed_rates(read_hardware("cpu"), "cpu", overlaps=False)
+    data = data_size(config.step_plan.total_tokens, vocabulary, rates)
+    needed = data.document_bytes + data.token_bytes
+    free = shutil.disk_usage(nearest_folder(folder.path)).free
+    if needed <= free:
+        return []
+    seen = (
+        f"paths.data_dir = {folder.path}: its disk has {human_bytes(free)} free, and documents and "
+        f"tokens of train.train_tokens = {data.tokens:,.0f}, each read once, would take about "
+        f"{human_bytes(needed)}"
+    )
+    remedy = "choose a larger disk; a corpus that is read several times is smaller than this"
+    return [Finding("disk", ALL, seen, "warning", remedy)]
 
 
 def operators_of_run(config: RunConfig) -> list[OperatorNeed]:

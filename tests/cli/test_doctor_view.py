@@ -65,6 +65,16 @@ def test_the_disk_is_compared_with_the_checkpoints_of_the_run(
 
 
 @pytest.mark.usefixtures("facts")
+def test_the_disk_is_compared_with_data_that_are_not_there_yet(run_file: Path) -> None:
+    """1e18 tokens: 4 x 0.4 bytes of documents and 2.02 of tokens each."""
+    checkpoints, data = disk_findings(load(run_file, ["train.train_tokens=1e18"]))
+    assert checkpoints.verdict == "ok"
+    assert data.verdict == "warning"
+    assert data.seen.startswith(f"paths.data_dir = {run_file.parent}/data: its disk has ")
+    assert data.seen.endswith("each read once, would take about 3620000.0 TB")
+
+
+@pytest.mark.usefixtures("facts")
 def test_what_a_run_needs_of_its_nodes(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     needs = needs_of_run(load(run_file))
