@@ -16,7 +16,12 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.model.model_facts import ModelFacts, model_facts
 from pipeline.model.shape import rows_at_once
 from pipeline.planning.disk_use import DataSize
-from pipeline.planning.plan import BACKWARD_AND_FORWARD, flops_per_token
+from pipeline.planning.plan import (
+    BACKWARD_AND_FORWARD,
+    flops_per_token,
+    validation_seconds,
+    validation_tokens,
+)
 from pipeline.planning.rates import PlanRates, Rate
 from pipeline.planning.run_setting import measured_data, setting_on_devices
 from pipeline.planning.step_time import ring_bandwidth, ring_bytes
@@ -51,6 +56,8 @@ class RunFigures:
     """Median of a step after the ramp of the batch."""
     peak_bytes: int
     """Peak memory of a device; of a process, where ranks run on CPUs."""
+    validation_seconds: float | None
+    """Median of a validation; None before the first."""
     start_up_seconds: float | None
     save_seconds: float | None
     save_bytes: float | None
@@ -87,6 +94,7 @@ def run_figures(path: Path) -> RunFigures:
         device=device,
         step_seconds=statistics.median(batch / record["tokens_per_second"] for record in records),
         peak_bytes=max(record["peak_memory_bytes"] for record in records),
+        validation_seconds=_validation(records),
         start_up_seconds=_start_up(first_steps),
         save_seconds=max((save["seconds"] for save in saves), default=None),
         save_bytes=_newest_size(saves),
@@ -135,6 +143,13 @@ def _start_up(first_steps: Sequence[FirstStepEvent]) -> float | None:
         return None
     last = first_steps[-1]
     return last["seconds"] - last["phases"].get("before_train", 0.0)
+
+
+def _validation(records: Sequence[StepRecord]) -> float | None:
+    seconds = [record["validation_seconds"] for record in records if "validation_seconds" in record]
+    if not seconds:
+        return None
+    return statistics.median(seconds)
 
 
 def _newest_size(saves: Sequence[SaveEvent]) -> float | None:
@@ -208,6 +223,16 @@ def calibrated_rates(
         share = calibrated(fitted)
     rates = replace(assumed, per_device_share=share)
     rates = replace(rates, mfu=calibrated(_mfu(last, rates, hardware)))
+
+    # Validations.
+    if last.validation_seconds is not None:
+        peak = hardware.peak_flops(last.setting.dtype)
+        assert peak is not None, "training in this format was possible"
+        tokens = validation_tokens(last.config) / last.setting.ranks
+        flops = flops_per_token(last.facts, last.setting.sequence_length) * tokens
+        expected = validation_seconds(flops, peak * rates.mfu.value)
+        factor = last.validation_seconds / expected
+        rates = replace(rates, validation_factor=calibrated(factor))
 
     # Memory: a device's own grows with what is predicted; a process on CPUs also holds libraries.
     parts = memory_parts(last.facts.shape, last.setting, _logit_tokens(last))

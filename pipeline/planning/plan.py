@@ -183,6 +183,20 @@ def flops_per_token(facts: ModelFacts, sequence_length: int) -> float:
     return 6.0 * facts.active_parameters + attention
 
 
+def validation_tokens(config: RunConfig) -> int:
+    """Return the tokens of one validation: at most, where little is held out."""
+    sequences = config.data.validation_sequences * max(1, len(config.sources))
+    return sequences * config.data.sequence_length
+
+
+def validation_seconds(flops: float, rate: float) -> float:
+    """Return the time of a validation, which goes forward only.
+
+    `flops`: those of forward and backward pass on a device; `rate`: FLOP/s that it reaches.
+    """
+    return flops / rate / BACKWARD_AND_FORWARD
+
+
 def _model_cost(config: RunConfig, facts: ModelFacts, fit: LossFit) -> ModelCost:
     tokens = config.step_plan.total_tokens
     per_token = flops_per_token(facts, config.data.sequence_length)
@@ -315,11 +329,13 @@ def _time(
     steps_seconds = sum(count * step_of(tokens).total for count, tokens in config.step_plan.sizes())
     last = step_of(config.batch.global_batch_tokens)
 
-    # Validations go forward only.
+    # Validations.
     validations = -(-config.total_steps // config.train.validate_every_steps)
-    sequences = config.data.validation_sequences * max(1, len(config.sources))
-    validation_tokens = sequences * config.data.sequence_length
-    validation = step_of(validation_tokens).compute / BACKWARD_AND_FORWARD
+    per_device = model.flops_per_token * validation_tokens(config) / allocation.devices
+    peak = allocation.hardware.peak_flops(setting.dtype)
+    assert peak is not None, "a step was planned in this format"
+    validation = validation_seconds(per_device, peak * rates.mfu.value)
+    validation *= rates.validation_factor.value
 
     # Saves: training waits for the whole of it, or for a copy that is too short to count.
     save = disk.checkpoint / (rates.save_bytes_per_second.value * allocation.nodes)

@@ -33,6 +33,8 @@ class PlanRates:
     """What each further device adds to a step, as a share of its computing."""
     lost_time: Rate
     """Wall time of devices / time of the steps that count, start-ups and last saves aside."""
+    validation_factor: Rate
+    """Time of a validation / time that its FLOPs take at the MFU of training."""
     start_up_seconds: Rate
     """From the start of a job to its first step."""
     save_bytes_per_second: Rate
@@ -81,6 +83,7 @@ def assumed_rates(hardware: Hardware, name: str, overlaps: bool) -> PlanRates:
         overlap=assumed(share, "the backward pass, where the template has overlap_comm"),
         per_device_share=assumed(2e-4, SCALING),
         lost_time=assumed(1.1, "Llama 3's 90 % of the time in training (arXiv:2407.21783)"),
+        validation_factor=assumed(1.0, "a forward pass is as fast as in training"),
         start_up_seconds=assumed(300, "start of a large job; a small one takes 30 s"),
         save_bytes_per_second=assumed(1e9, "a parallel file system, for each node"),
         memory_factor=assumed(1.0, "pipeline/engine/memory.py"),

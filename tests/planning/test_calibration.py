@@ -47,6 +47,7 @@ def figures(run_file: Path) -> RunFigures:
         device="Round",
         step_seconds=256 * (6e6 + 19_200) / 1e12 + 2 * 0.75 * 2e6 / 10e9,
         peak_bytes=0,
+        validation_seconds=None,
         start_up_seconds=7.0,
         save_seconds=2.0,
         save_bytes=15e6,
@@ -65,6 +66,15 @@ def test_rates_of_a_run_by_hand(figures: RunFigures) -> None:
     assert found.checkpoint_extra_bytes.value == 1e6
     assert found.export_extra_bytes.value == 1e6
     assert found.per_device_share.kind == "assumed"
+    assert found.validation_factor.kind == "assumed"
+
+
+def test_validations_are_calibrated_beside_their_flops(figures: RunFigures) -> None:
+    """64 sequences of 8 tokens of one source, a quarter on each device, forward only."""
+    expected = 64 * 8 / 4 * (6e6 + 19_200) / 3 / 1e12
+    slow = replace(figures, peak_bytes=1, validation_seconds=3 * expected)
+    found = calibrated_rates(rates(), [slow], HARDWARE)
+    assert found.validation_factor.value == pytest.approx(3)
 
 
 def test_several_numbers_of_devices_tell_the_linear_term(figures: RunFigures) -> None:
