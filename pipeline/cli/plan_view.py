@@ -13,7 +13,7 @@ from pipeline.cli.start_checks import refuse_mistakes
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
 from pipeline.errors import ConfigError, UserError
-from pipeline.logs import console, human_bytes, print_json, print_wide, short
+from pipeline.logs import console, counted_noun, human_bytes, print_json, print_wide, short
 from pipeline.planning.memory_grid import MemoryCase, fastest_that_fits
 from pipeline.planning.plan import FLOPS_FORMULA, Plan
 from pipeline.planning.planner import allocation_of, on_allocation, plan_run
@@ -112,8 +112,8 @@ def plan_as_json(plan: Plan) -> dict[str, object]:
 def _print_plan(plan: Plan, config: RunConfig) -> None:
     allocation = plan.allocation
     console.print(
-        f"{allocation.devices:,} x {allocation.hardware.description}, {allocation.nodes:,} "
-        f"{'node' if allocation.nodes == 1 else 'nodes'}, ZeRO {plan.memory.own.zero_stage}, "
+        f"{allocation.devices:,} x {allocation.hardware.description}, "
+        f"{counted_noun(allocation.nodes, 'node')}, ZeRO {plan.memory.own.zero_stage}, "
         f"{config.precision.dtype}"
     )
     _print_model(plan)
@@ -251,10 +251,10 @@ def _print_time(plan: Plan) -> None:
         _line(
             "jobs",
             f"{time.chain.jobs:,} of {hours:g} h, each with "
-            f"{time.chain.overhead_seconds / 60:.1f} min for start-up, margin and save; "
-            f"{time.chain.jobs:,} times in the queue for {plan.allocation.nodes:,} nodes",
+            f"{time.chain.overhead_seconds / 60:.1f} min for start-up, margin and save; each waits "
+            f"for {counted_noun(plan.allocation.nodes, 'node')}",
         )
-    kind = "core" if plan.allocation.hardware.is_cpu else "GPU"
+    kind = "rank" if plan.allocation.hardware.is_cpu else "GPU"
     _line(f"{kind}-hours", f"{time.device_hours:,.4g}")
 
 

@@ -300,7 +300,7 @@ def _demand(job: PlannedJob) -> str:
 def _plan_in_words(plan: Plan) -> str:
     """Return what a training is expected to take, and what that rests on."""
     mfu: Rate = plan.rates.mfu
-    unit = "core" if plan.allocation.hardware.is_cpu else "GPU"
+    unit = "rank" if plan.allocation.hardware.is_cpu else "GPU"
     return (
         f"planned: {plan.time.device_hours:,.4g} {unit}-hours of training in "
         f"{counted_noun(jobs_of_plan(plan), 'job')}, {100 * mfu.value:.0f} % MFU {mfu.kind} "
