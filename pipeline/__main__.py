@@ -253,7 +253,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="A B [C]...",
-            help="RUN (its last scored checkpoint), RUN@STEP, or a model's folder of cells.",
+            help="RUN (its last scored checkpoint), RUN@STEP, or a transformers folder scored there.",
         ),
     ],
     *,

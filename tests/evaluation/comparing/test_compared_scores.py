@@ -12,11 +12,13 @@ from scored_run import choice_cell, write_scores, written_cell
 
 from pipeline.cli.compare_view import metrics_of_suite, show_comparison
 from pipeline.errors import ConfigError, DataError, UserError
-from pipeline.evaluation.cells import Cell
+from pipeline.evaluation.cells import Cell, write_cell
 from pipeline.evaluation.comparing.compared_scores import Comparison, compare_models
 from pipeline.evaluation.comparing.scored_models import find_scored_model
 from pipeline.evaluation.comparing.verdict import verdict
-from pipeline.store.scores_folder import CellName
+from pipeline.evaluation.models_to_score import folder_identity
+from pipeline.store.layout import RunFolder
+from pipeline.store.scores_folder import CellName, ScoresFolder
 
 
 def compared(*names: object, metric: str | None = None, checkpoints: int = 8) -> Comparison:
@@ -207,6 +209,37 @@ def test_models_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no scores of a checkpoint"):
         find_scored_model(str(tmp_path / "empty"))
+
+
+def test_a_transformers_folder_is_found_by_what_was_scored(tmp_path: Path) -> None:
+    """Its name and place may be others by now; its weights and its tokenizer are not."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    run = tmp_path / "a"
+    write_scores(run, 10, {("task", 0): choice_cell([1, 0])})
+    scored = choice_cell([1, 1])
+    other_weights = choice_cell([0, 0])
+    scored.result["provenance"].update(folder_identity(folder), title="elsewhere", tokens=None)
+    scores = ScoresFolder(RunFolder(run).evaluation)
+    write_cell(scores.cell("model-0123", "task", 0, 1234), scored)
+    write_cell(scores.cell("model-0123", "task", 1, 1234), other_weights)
+
+    # Beside a run, one of its steps, or another folder of cells there.
+    for beside in (run, f"{run}@10", scores.cells / "step_00000010"):
+        found = find_scored_model(str(folder), [str(beside), str(folder)])
+        assert (found.title, found.tokens, found.run) == ("elsewhere", None, [])
+        assert found.cells == {
+            CellName("task", 0, 1234): scores.cell("model-0123", "task", 0, 1234)
+        }
+
+    # What cannot be found says what to do.
+    with pytest.raises(UserError, match=r"no run is named beside it\. Name one in which it was"):
+        find_scored_model(str(folder), [str(folder)])
+    (folder / "model.safetensors").write_text("[]")
+    with pytest.raises(UserError, match=r"model: has no scores in .*Add the folder to evaluation"):
+        find_scored_model(str(folder), [str(run)])
 
 
 def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
