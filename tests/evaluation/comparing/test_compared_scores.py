@@ -122,6 +122,32 @@ def test_several_shots_of_one_task_are_one_task_in_the_mean(tmp_path: Path) -> N
     assert mean.difference.standard_error == pytest.approx(expected)
 
 
+def test_equal_answers_hide_what_their_questions_could_not_show(tmp_path: Path) -> None:
+    """6 of 200 answers must change for p below 0.05: 0.03, in the row and in the mean."""
+    right = [1, 0] * 100
+    a, b = pair(tmp_path, [choice_cell(right)], [choice_cell(right)])
+    comparison = compared(a, b)
+    assert comparison.tasks[0].difference.smallest_visible == 6 / 200
+    assert comparison.means[0].difference.smallest_visible == 6 / 200
+    assert "A difference of 0.0300 would show on these questions" in verdict(comparison)[0]
+
+    # The same change in one of two tasks is half as much in their mean.
+    pair(tmp_path, [choice_cell(right)] * 2, [choice_cell(right)] * 2)
+    assert compared(a, b).means[0].difference.smallest_visible == 3 / 200
+
+    # Three questions cannot change by six, and written answers have no such bound.
+    few = [choice_cell([1, 0, 1])]
+    pair(tmp_path / "few", few, few)
+    comparison = compared(tmp_path / "few" / "a", tmp_path / "few" / "b")
+    assert comparison.means[0].difference.smallest_visible is None
+    assert verdict(comparison)[0].endswith("These questions are too few to show any difference.")
+    written = [written_cell([0.25, 0.5])]
+    pair(tmp_path / "written", written, written)
+    comparison = compared(tmp_path / "written" / "a", tmp_path / "written" / "b")
+    assert comparison.means[0].difference.smallest_visible == 0
+    assert verdict(comparison)[0].endswith("1 task, p = 1.")
+
+
 def test_holm_counts_all_tasks_of_all_models(tmp_path: Path) -> None:
     right, wrong = [1] * 8, [0] * 8
     for name, answers in (("a", wrong), ("b", right), ("c", right)):
