@@ -246,11 +246,29 @@ def test_the_file_of_a_run_is_read_back(tmp_path: Path) -> None:
 
 def test_unknown_tasks_and_damaged_questions_are_refused(tmp_path: Path) -> None:
     write_items(tmp_path, "hellaswag", [question(1)])
-    with pytest.raises(UserError, match=r"close to it: hellaswag.*pipeline tasks fetch hellaswg"):
+    fetch = f"pipeline tasks fetch hellaswag --to {tmp_path}"
+    unknown = (
+        r"has those of 1 task, and no public task has this name; did you mean hellaswag or .*\? "
+        rf"`pipeline tasks list {tmp_path} --known`"
+    )
+    with pytest.raises(UserError, match=unknown):
         read_task_items(tmp_path, "hellaswg")
+    with pytest.raises(UserError, match=rf"copa: its questions are not in .*copa --to {tmp_path}"):
+        read_task_items(tmp_path, "copa")
+    with pytest.raises(UserError, match=r"is a group of tasks\. Name one of them, such as mmlu_"):
+        read_task_items(tmp_path, "mmlu_stem")
     (tmp_path / "hellaswag" / "items.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="pipeline tasks fetch hellaswag"):
+    with pytest.raises(DataError, match=fetch):
         read_task_items(tmp_path, "hellaswag")
+    (tmp_path / "hellaswag" / "items.parquet").unlink()
+    with pytest.raises(DataError, match=rf"items\.parquet: is missing\. Run `{fetch}`"):
+        read_task_items(tmp_path, "hellaswag")
+
+
+def test_a_built_in_question_is_not_sought(folder: Path) -> None:
+    run = begin(folder, "built-in")
+    with pytest.raises(UserError, match="arithmetic/5: arithmetic is a built-in task, whose"):
+        trace_item(run, "arithmetic/5")
 
 
 def test_a_question_is_traced_to_its_documents_and_steps(
@@ -313,7 +331,7 @@ def test_wrong_questions_are_refused(folder: Path, task: TaskItems) -> None:
     for key, message in (
         ("riddles/900", r"riddles has no question 900; its ids are 0 to 61"),
         ("17", "give TASK/ID"),
-        ("riddle/1", "close to it: riddles"),
+        ("riddle/1", r"did you mean riddles\?"),
     ):
         with pytest.raises(UserError, match=message):
             trace_item(run, key)
