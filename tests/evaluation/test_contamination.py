@@ -407,6 +407,21 @@ def test_the_stage_scores_its_checkpoints_without_what_they_had_read(
     assert "(1 of 62 questions are too short to tell)" in of_all
 
 
+def test_a_task_whose_texts_are_missing_is_named(folder: Path, task: TaskItems) -> None:
+    """A task that has no questions in the folder, such as a built-in one, is not."""
+    run = begin(folder, "texts-missing", f"evaluation.tasks_dir={folder / 'tasks'}")
+    (folder / "tasks" / "sums").mkdir()
+    (folder / "tasks" / "sums" / "source.json").write_text("{}")
+    missing = (
+        f"contamination: sums is left out: {folder}/tasks/sums/items.parquet is missing. "
+        f"Run `pipeline tasks fetch sums --to {folder}/tasks`"
+    )
+    report = check_contamination(run.config, ["arithmetic", "sums"], [10])
+    assert [line[: len(missing)] for line in report.closing] == [missing]
+    *_, last = check_contamination(run.config, ["riddles", "sums"], [10]).closing
+    assert last.startswith(missing)
+
+
 def test_scores_do_not_fail_where_the_order_of_the_run_is_not_known(
     folder: Path, task: TaskItems
 ) -> None:
