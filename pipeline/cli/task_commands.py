@@ -65,6 +65,7 @@ def fetch_questions(names: Sequence[str], folder: Path, own_files: Path | None) 
 
 def list_questions(folder: Path, as_json: bool, with_known: bool) -> None:
     """Print the tasks in a folder and all suites; `with_known`: also what can be fetched."""
+    # What is in the folder, and what could be.
     tasks = TasksFolder(folder.absolute())
     records, damaged = _readable_tasks(tasks)
     suites = [_listed_suite(name, list(records)) for name in shipped_files(SUITES)]
@@ -72,6 +73,8 @@ def list_questions(folder: Path, as_json: bool, with_known: bool) -> None:
     known: list[str] = []
     if with_known:
         known = sorted({*CATALOGUE, *GROUPS} - {m for group in GROUPS for m in members_of(group)})
+
+    # Print it.
     if as_json:
         content = {"folder": str(folder), "tasks": listed, "damaged": damaged, "suites": suites}
         print_json({**content, "known": known})

@@ -182,6 +182,7 @@ class LoadedWeights(TypedDict):
 
 def _open_fitting(folder: Path, where: str, format_options: dict[str, Any]) -> "PreTrainedModel":
     """Load a model whose weights are those of its config; raise DataError where they are not."""
+    # Load it, with transformers' report of differences.
     options = opening_options(folder, where)
     from transformers import AutoModelForCausalLM
 
@@ -195,6 +196,8 @@ def _open_fitting(folder: Path, where: str, format_options: dict[str, Any]) -> "
         )
     model: PreTrainedModel = model_and_report[0]
     loaded: LoadedWeights = model_and_report[1]
+
+    # What is missing would be random, what is left over would not count.
     problems = listed_problems(
         {
             "missing": sorted(loaded["missing_keys"]),
