@@ -23,8 +23,9 @@ from tqdm import tqdm
 from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.errors import ConfigError, DataError, one_line
 from pipeline.evaluation.asked_tasks import AskedTasks
+from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.task_code import files_of_code
-from pipeline.evaluation.task_data.catalogue import CATALOGUE
+from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS
 from pipeline.evaluation.task_data.stored_tasks import (
     COLLECTION,
     QuestionsInFolder,
@@ -74,7 +75,8 @@ def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
             f"evaluation.tasks: the questions of {name!r} are read from evaluation.tasks_dir; fetch "
             f"them with `pipeline tasks fetch {name}`, and set evaluation.tasks_dir to their folder"
         )
-    close = difflib.get_close_matches(name, [*names_of_tasks, *CATALOGUE], n=3)
+    every_name = sorted({*names_of_tasks, *CATALOGUE, *GROUPS, *BUILT_IN})
+    close = difflib.get_close_matches(name, every_name, n=3)
     hint = ""
     if close:
         hint = f"; did you mean {' or '.join(close)}?"

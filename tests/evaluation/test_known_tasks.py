@@ -12,6 +12,7 @@ from stored_questions import COPA, write_small_tasks, write_task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.known_tasks import (
     build_tasks,
+    find_tasks,
     own_code,
     task_identity,
 )
@@ -54,6 +55,27 @@ def test_every_problem_is_told_at_once(tmp_path: Path, tasks: TasksFolder) -> No
     assert "sciq/source.json: no such file" in missing
     assert "pipeline tasks fetch sciq" in missing
     assert twice.startswith("evaluation.tasks: arc_easy comes twice")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("heldout_cloz", "did you mean heldout_cloze?"),
+        ("pattern", "did you mean patterns or "),
+        ("cop", "did you mean copa?"),
+        ("mmlu_stm", "did you mean mmlu_stem or "),
+    ],
+)
+def test_an_unknown_task_is_named_with_the_close_ones_once(
+    tmp_path: Path, wrong: str, hint: str
+) -> None:
+    """Searched in a folder with the task `copa` alone: lm-eval's whole collection takes 20 s."""
+    write_task_file(tmp_path, "copa")
+    with pytest.raises(ConfigError) as raised:
+        find_tasks([wrong], [tmp_path], collections=(False,))
+    (problem,) = raised.value.problems
+    assert f"{wrong!r} is not a built-in task" in problem
+    assert hint in problem
 
 
 def test_the_identity_follows_the_questions_and_not_their_place(
