@@ -304,6 +304,6 @@ def _mean_over_tasks(tasks: Sequence[_TaskScores], number: int) -> MeanOfTasks:
         floor = 0.0
         both = [values[[0, number]] for values in scores.by_shots.values()]
         if all(all_right_or_wrong(values) for values in both):
-            floor = least_changed_items() / (len(whole) * len(both))
+            floor = least_changed_items() / (len(whole) * most)
         floors.append(floor)
     return mean_of_tasks(means, errors, floors)

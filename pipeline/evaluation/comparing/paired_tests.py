@@ -148,8 +148,8 @@ def mean_of_tasks(
 
     Its variance is the sum of the tasks' variances, divided by the square of their number: the
     tasks are taken as given, not as a sample of tasks. `floors`: smallest difference of each task
-    that its questions can show at all, 0 where there is no such bound. The mean shows at least the
-    smallest of them in one task alone.
+    that its questions can show at all, 0 where there is no such bound. A task's part in the visible
+    mean is at least that.
     """
     count = len(values)
     mean = sum(values) / count
@@ -160,10 +160,14 @@ def mean_of_tasks(
     p_value = 1.0 if mean == 0 else 0.0
     if error > 0:
         p_value = math.erfc(abs(mean) / error / math.sqrt(2))
-    least = min(floors, default=0.0) / count
-    visible: float | None = float(ndtri(1 - ALPHA / 2) + ndtri(POWER)) * error
-    visible = max(visible, least)
-    if least > 0 and visible > 1:
+    quantiles = float(ndtri(1 - ALPHA / 2) + ndtri(POWER))
+    bounds = floors or [0.0] * count
+    of_tasks = [
+        max(quantiles * math.sqrt(variance), floor)
+        for variance, floor in zip(variances, bounds, strict=True)
+    ]
+    visible: float | None = math.hypot(*of_tasks) / count
+    if any(bounds) and visible > 1:
         visible = None
     return MeanOfTasks(count, mean, error, p_value, visible)
 

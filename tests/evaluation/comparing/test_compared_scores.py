@@ -131,9 +131,10 @@ def test_equal_answers_hide_what_their_questions_could_not_show(tmp_path: Path) 
     assert comparison.means[0].difference.smallest_visible == 6 / 200
     assert "A difference of 0.0300 would show on these questions" in verdict(comparison)[0]
 
-    # The same change in one of two tasks is half as much in their mean.
+    # Those of two tasks add up as independent errors do: the root of 2 x 0.03^2, by 2.
     pair(tmp_path, [choice_cell(right)] * 2, [choice_cell(right)] * 2)
-    assert compared(a, b).means[0].difference.smallest_visible == 3 / 200
+    visible = compared(a, b).means[0].difference.smallest_visible
+    assert visible == pytest.approx(math.sqrt(2) * 0.03 / 2)
 
     # Three questions cannot change by six, and written answers have no such bound.
     few = [choice_cell([1, 0, 1])]
