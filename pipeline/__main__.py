@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.before_a_run import BEFORE_A_RUN
-from pipeline.cli.command_groups import Overrides, RunFile, benchmarks, checkpoints, tasks
+from pipeline.cli.command_groups import (
+    Overrides,
+    RunFile,
+    benchmarks,
+    checkpoints,
+    output_file,
+    output_folder,
+    tasks,
+)
 from pipeline.errors import Interrupted, UserError, out_of_reach, out_of_space
 from pipeline.logs import make_library_messages_visible, print_plain
 from pipeline.store.artifacts import Stage
@@ -245,7 +253,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="A B [C]...",
-            help="RUN (its last scored checkpoint), RUN@STEP, or a model's folder of cells.",
+            help="RUN (its last scored checkpoint), RUN@STEP, or a transformers folder scored there.",
         ),
     ],
     *,
@@ -263,7 +271,10 @@ def compare(
         typer.Option(min=0, help="Scored checkpoints of each run from which noise is estimated."),
     ] = 8,
     page: Annotated[
-        Path | None, typer.Option(help="Also write an HTML page with the figures.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Also write an HTML page with the figures.", metavar="FILE", callback=output_file
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -328,9 +339,9 @@ def verify_resume(
             help="Also resume on this number of ranks; default: half as many. Only with launch.kind local.",
         ),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Folder of the runs, which are kept.")] = Path(
-        "verify-resume"
-    ),
+    folder: Annotated[
+        Path, typer.Option(help="Folder of the runs, which are kept.", callback=output_folder)
+    ] = Path("verify-resume"),
 ) -> None:
     """Kill a short training, resume it, and compare it with one that was not disturbed."""
     from pipeline.cli.verify_resume import compare_resumed_runs

@@ -6,7 +6,7 @@ Anything else that escapes a command is a bug: it shows a traceback and exits wi
 import errno
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MOST_PROBLEMS = 50
@@ -30,6 +30,15 @@ def first_items(items: Sequence[str], limit: int, kind: str = "") -> list[str]:
     if others <= 0:
         return list(items)
     return [*items[:limit], f"and {others:,} more {kind}".rstrip()]
+
+
+def listed_problems(names_by_problem: Mapping[str, Sequence[str]], limit: int = 5) -> str:
+    """Return the problems that have names, each with the first `limit` of its names, as one text."""
+    return "; ".join(
+        f"{problem}: {first_of(names, limit)}"
+        for problem, names in names_by_problem.items()
+        if names
+    )
 
 
 def one_line(error: Exception, limit: int = 300) -> str:

@@ -51,6 +51,7 @@ def cell(items: list[Item], kind: TaskKind = "multiple_choice", key: str = "key"
             "title": "run@10",
             "step": 10,
             "tokens": 1000,
+            "merge": {"coefficients": {}},
             "parameters": 100,
             "vocabulary": 10,
             "context_tokens": 64,

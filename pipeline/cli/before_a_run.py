@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.command_groups import Overrides, RunFile
+from pipeline.cli.command_groups import Overrides, RunFile, output_file
 from pipeline.store.stages import STAGES
 
 
@@ -41,7 +41,11 @@ def plan(
     ] = False,
     page: Annotated[
         Path | None,
-        typer.Option(help="With --published: write an HTML page with the figure.", metavar="FILE"),
+        typer.Option(
+            help="With --published: write an HTML page with the figure.",
+            metavar="FILE",
+            callback=output_file,
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

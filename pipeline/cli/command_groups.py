@@ -8,9 +8,31 @@ from typing import Annotated
 
 import typer
 
+from pipeline.store.files import refuse_unwritable
+
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Settings to change.")
+]
+
+
+def output_file(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Return the file of an option. Raises UserError where it cannot be written, before any work."""
+    if path is not None:
+        refuse_unwritable(path, param.opts[0], is_folder=False)
+    return path
+
+
+def output_folder(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Return the folder of an option. Raises UserError where it cannot be written."""
+    if path is not None:
+        refuse_unwritable(path, param.opts[0], is_folder=True)
+    return path
+
+
+ResultsFile = Annotated[Path, typer.Option(help="JSON file of the results.", callback=output_file)]
+NewFolder = Annotated[
+    Path, typer.Option(help="Folder to write; must not exist.", callback=output_folder)
 ]
 
 checkpoints = typer.Typer(
@@ -65,7 +87,7 @@ def prune_checkpoints(
 @checkpoints.command("convert")
 def convert_checkpoint(
     run: Run,
-    output: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    output: NewFolder,
     step: Step = None,
 ) -> None:
     """Write a checkpoint's fp32 weights and optimizer moments, whole and by name, as safetensors."""
@@ -77,7 +99,7 @@ def convert_checkpoint(
 @checkpoints.command("merge")
 def merge_checkpoints(
     run: Run,
-    output: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    output: NewFolder,
     last: Annotated[
         int | None, typer.Option(min=1, help="Average the N newest checkpoints.", metavar="N")
     ] = None,
@@ -117,7 +139,12 @@ TasksDir = Annotated[
 def fetch_questions(
     names: Annotated[list[str], typer.Argument(metavar="SUITE|TASK...", help="What to fetch.")],
     to: Annotated[
-        Path, typer.Option(help="Folder to write (evaluation.tasks_dir).", metavar="FOLDER")
+        Path,
+        typer.Option(
+            help="Folder to write (evaluation.tasks_dir).",
+            metavar="FOLDER",
+            callback=output_folder,
+        ),
     ] = TASKS_DIR,
     own_files: Annotated[
         Path | None,
@@ -167,9 +194,7 @@ def benchmark_tokenize(
     megatron: Annotated[
         Path | None, typer.Option(help="Folder of Megatron-LM's code, to compare with.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
-        "benchmark-tokenize.json"
-    ),
+    output: ResultsFile = Path("benchmark-tokenize.json"),
 ) -> None:
     """Measure tokenizing: MB/s and memory of each part, and core-hours for RedPajama-1T."""
     from pipeline.benchmarks import tokenize
@@ -183,9 +208,7 @@ def benchmark_search(
     run_file: RunFile,
     overrides: Overrides = None,
     rounds: Rounds = 3,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
-        "benchmark-search.json"
-    ),
+    output: ResultsFile = Path("benchmark-search.json"),
 ) -> None:
     """Measure the search of documents for tasks' questions: MB/s and memory of each part."""
     from pipeline.benchmarks import search
@@ -197,9 +220,7 @@ def benchmark_search(
 @benchmarks.command("loader")
 def benchmark_loader(
     rounds: Rounds = 3,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
-        "benchmark-loader.json"
-    ),
+    output: ResultsFile = Path("benchmark-loader.json"),
 ) -> None:
     """Measure the loader: start-up at 2.4 TB, tokens/s from memory, waiting for slow files."""
     from pipeline.benchmarks import loader
@@ -210,9 +231,7 @@ def benchmark_loader(
 @benchmarks.command("evaluate")
 def benchmark_evaluate(
     rounds: Rounds = 3,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
-        "benchmark-evaluate.json"
-    ),
+    output: ResultsFile = Path("benchmark-evaluate.json"),
 ) -> None:
     """Measure scoring: CPU time of answers with shared contexts, beside lm-eval's own model."""
     from pipeline.benchmarks import evaluate
@@ -240,14 +259,16 @@ def benchmark_recipe(
         typer.Option(min=1, help="Sequences in the baseline's batch; default: as in the run file."),
     ] = None,
     folder: Annotated[
-        Path, typer.Option(help="Folder of the trainings, which are kept: run again to resume.")
+        Path,
+        typer.Option(
+            help="Folder of the trainings, which are kept: run again to resume.",
+            callback=output_folder,
+        ),
     ] = Path("benchmark-recipe"),
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
-        "benchmark-recipe.json"
-    ),
-    figure: Annotated[Path, typer.Option(help="SVG file of the curves.")] = Path(
-        "benchmark-recipe.svg"
-    ),
+    output: ResultsFile = Path("benchmark-recipe.json"),
+    figure: Annotated[
+        Path, typer.Option(help="SVG file of the curves.", callback=output_file)
+    ] = Path("benchmark-recipe.svg"),
 ) -> None:
     """Compare the run file's recipe with a tuned AdamW: tokens to the same loss. Trains 16 times."""
     from pipeline.benchmarks import recipe
@@ -266,11 +287,12 @@ def benchmark_checkpoint(
         int, typer.Option(min=1, help="Saves of each kind; medians are printed.")
     ] = 3,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder on the disk to measure; default: temporary files.")
+        Path | None,
+        typer.Option(
+            help="Folder on the disk to measure; default: temporary files.", callback=output_folder
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
-        "benchmark-checkpoint.json"
-    ),
+    output: ResultsFile = Path("benchmark-checkpoint.json"),
 ) -> None:
     """Measure what a save costs training, beside DeepSpeed's own save; 94 million parameters."""
     from pipeline.benchmarks import checkpoint
@@ -294,9 +316,7 @@ def benchmark_train(
         list[str] | None,
         typer.Option(help="DeepSpeed templates to measure on GPUs; default: zero1, zero2, zero3."),
     ] = None,
-    output: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path(
-        "benchmark-train.json"
-    ),
+    output: ResultsFile = Path("benchmark-train.json"),
 ) -> None:
     """Measure our loop beside plain PyTorch, and two ranks beside one; on GPUs, MFU."""
     from pipeline.benchmarks import train

@@ -41,12 +41,15 @@ def show_comparison(
 ) -> None:
     """Compare models with the first one, and print what was found.
 
-    `names`: RUN, RUN@STEP or folders of cells. `suite`: compare its tasks alone, each by the metric
-    that its source publishes. Raises UserError for fewer than two names, where one has no scores,
-    and where they have none in common; ConfigError for an unknown suite.
+    `names`: RUN, RUN@STEP, transformers folders scored in one of these runs, or folders of cells.
+    `suite`: compare its tasks alone, each by the metric that its source publishes. Raises UserError
+    for fewer than two names, where one has no scores, and where they have none in common;
+    ConfigError for an unknown suite.
     """
     if len(names) < 2:
-        raise UserError("give two models or more: RUN, RUN@STEP or a model's folder of cells")
+        raise UserError(
+            "give two models or more: RUN, RUN@STEP, a transformers folder or one of cells"
+        )
     if suite is not None and metric is not None:
         raise UserError("--suite names a metric for each task; it does not go with --metric")
     metrics: dict[str, str] | None = None
@@ -54,7 +57,7 @@ def show_comparison(
         metrics = metrics_of_suite(suite)
 
     # Two runs may have one name; then what the user typed tells them apart.
-    models = [find_scored_model(name) for name in names]
+    models = [find_scored_model(name, names) for name in names]
     if len({model.title for model in models}) < len(models):
         models = [replace(model, title=name) for model, name in zip(models, names, strict=True)]
 

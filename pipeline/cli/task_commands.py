@@ -3,7 +3,7 @@
 Reads and writes `evaluation.tasks_dir`. Only `fetch` imports lm-eval.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,8 +12,12 @@ from pipeline.config.suites import load_suite
 from pipeline.errors import DataError, first_of
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS, members_of
-from pipeline.evaluation.task_data.source_records import damaged_questions, read_source
-from pipeline.logs import console, counted_noun, note, print_json, print_plain, print_wide
+from pipeline.evaluation.task_data.source_records import (
+    SourceRecord,
+    damaged_questions,
+    read_source,
+)
+from pipeline.logs import console, counted_noun, note, print_json, print_plain, print_wide, warn
 from pipeline.store.tasks_folder import TasksFolder
 
 MOST_NAMES = 4
@@ -61,19 +65,25 @@ def fetch_questions(names: Sequence[str], folder: Path, own_files: Path | None) 
 
 def list_questions(folder: Path, as_json: bool, with_known: bool) -> None:
     """Print the tasks in a folder and all suites; `with_known`: also what can be fetched."""
+    # What is in the folder, and what could be.
     tasks = TasksFolder(folder.absolute())
-    names = tasks.names()
-    suites = [_listed_suite(name, names) for name in shipped_files(SUITES)]
-    listed = list(_listed_tasks(tasks, names, suites))
+    records, damaged = _readable_tasks(tasks)
+    suites = [_listed_suite(name, list(records)) for name in shipped_files(SUITES)]
+    listed = list(_listed_tasks(records, suites))
     known: list[str] = []
     if with_known:
         known = sorted({*CATALOGUE, *GROUPS} - {m for group in GROUPS for m in members_of(group)})
+
+    # Print it.
     if as_json:
-        print_json({"folder": str(folder), "tasks": listed, "suites": suites, "known": known})
+        content = {"folder": str(folder), "tasks": listed, "damaged": damaged, "suites": suites}
+        print_json({**content, "known": known})
         return
     if listed:
         _print_tasks(listed)
-    else:
+    for name, flaw in damaged.items():
+        warn(f"{name} is damaged: {flaw}")
+    if not listed and not damaged:
         note(
             f"{folder}: holds no tasks. `pipeline tasks fetch small --to {folder}` brings those that "
             "small models can do"
@@ -86,6 +96,24 @@ def list_questions(folder: Path, as_json: bool, with_known: bool) -> None:
         if task is not None:
             licence = f"licence {task.licence}"
         print_plain(f"{name}: {licence}")
+
+
+def _readable_tasks(tasks: TasksFolder) -> tuple[dict[str, SourceRecord], dict[str, str]]:
+    """Return the records of a folder's tasks, and of those that are damaged the reason, by name.
+
+    A task whose files have an old format is in neither.
+    """
+    records: dict[str, SourceRecord] = {}
+    damaged: dict[str, str] = {}
+    for name in tasks.names():
+        try:
+            record = read_source(tasks, name)
+        except DataError as error:
+            damaged[name] = str(error)
+            continue
+        if record is not None:
+            records[name] = record
+    return records, damaged
 
 
 def verify_questions(folder: Path) -> None:
@@ -120,14 +148,11 @@ def _listed_suite(name: str, present: Sequence[str]) -> ListedSuite:
 
 
 def _listed_tasks(
-    tasks: TasksFolder, names: Sequence[str], suites: Sequence[ListedSuite]
+    records: Mapping[str, SourceRecord], suites: Sequence[ListedSuite]
 ) -> Iterable[ListedTask]:
     """Yield a row for each task, and one for all tasks of a group that is complete."""
-    for name, members in _rows_of(names):
-        records = [read_source(tasks, member) for member in members]
-        complete = [record for record in records if record is not None]
-        if not complete:
-            continue
+    for name, members in _rows_of(list(records)):
+        complete = [records[member] for member in members]
         first = complete[0]
         yield {
             "name": name,

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.config.run_config import RunConfig
 from pipeline.corpus.text_search import bytes_to_search
-from pipeline.errors import DataError, LeaseError
+from pipeline.errors import DataError, LeaseError, first_items
 from pipeline.evaluation.cells import Cell, stored_scores
 from pipeline.evaluation.contamination import (
     ItemReading,
@@ -25,6 +25,7 @@ from pipeline.evaluation.contamination import (
     write_read_items,
 )
 from pipeline.evaluation.item_scores import item_scores, standard_error
+from pipeline.evaluation.task_data.source_records import how_to_fetch
 from pipeline.evaluation.task_items import TaskItems, read_task_items
 from pipeline.logs import counted_noun, human_bytes, note
 from pipeline.sampling.traced_run import open_run, read_run
@@ -79,7 +80,8 @@ def check_contamination(
     """Find which questions of tasks the run reads, and score its checkpoints with and without them.
 
     `tasks`, `steps`: tasks and checkpoints of this run that were scored; the closing lines speak of
-    the last one. Tasks whose questions are not in `evaluation.tasks_dir` are left out.
+    the last one. Tasks whose questions are not in `evaluation.tasks_dir` are left out; where only
+    their texts are missing there, a closing line says so.
     Raises DataError where documents are missing or damaged, LeaseError where data_dir cannot be
     written.
     """
@@ -88,8 +90,14 @@ def check_contamination(
         return ContaminationReport([], [])
     folder = TasksFolder(tasks_dir)
     stored = [read_task_items(tasks_dir, name) for name in tasks if folder.items(name).is_file()]
+    unread = [
+        f"contamination: {name} is left out: {folder.items(name)} is missing. "
+        f"{how_to_fetch(name, folder)}"
+        for name in tasks
+        if folder.source(name).exists() and not folder.items(name).is_file()
+    ]
     if not stored:
-        return ContaminationReport([], [])
+        return ContaminationReport([], first_items(unread, MOST_LINES, "tasks"))
 
     # The run as it was trained; scores do not depend on whether its order can still be computed.
     try:
@@ -118,6 +126,7 @@ def check_contamination(
     unsearched = [name for name in config.sources if name not in config.sources_with_text]
     if unsearched:
         closing.append(f"contamination: {', '.join(unsearched)} has no text that could be searched")
+    closing += first_items(unread, MOST_LINES, "tasks")
     return ContaminationReport([*files, clean_scores_path(evaluation)], closing)
 
 

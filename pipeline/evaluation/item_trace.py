@@ -12,6 +12,7 @@ from pipeline.config.run_sections import Executor
 from pipeline.corpus.documents import document_shard, read_documents
 from pipeline.corpus.ngram_index import FEWEST_WORDS
 from pipeline.errors import UserError
+from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
 from pipeline.evaluation.contamination import ItemPassage, item_passages, search_for_tasks
 from pipeline.evaluation.task_items import TaskItems, read_task_items, right_answer
 from pipeline.sampling.trace import document_origin
@@ -113,6 +114,11 @@ def trace_item(run: TracedRun, key: str) -> TracedItem:
 def _items_of_task(config: RunConfig, task: str, key: str) -> TaskItems:
     if not task:
         raise UserError(f"--item {key}: give TASK/ID, for example hellaswag/17")
+    if task in BUILT_IN:
+        raise UserError(
+            f"--item {key}: {task} is a built-in task, whose questions are made for each run and "
+            "are not searched for in documents; give a question of a public task"
+        )
     if config.evaluation.tasks_dir is None:
         raise UserError(
             f"--item {key}: evaluation.tasks_dir is not set; add evaluation.tasks_dir=FOLDER, the "

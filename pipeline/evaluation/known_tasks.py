@@ -1,7 +1,6 @@
 """Finds lm-eval's tasks by their names, and builds them with their data. Imports lm-eval."""
 
 import difflib
-import inspect
 import json
 import logging
 import re
@@ -24,7 +23,9 @@ from tqdm import tqdm
 from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.errors import ConfigError, DataError, one_line
 from pipeline.evaluation.asked_tasks import AskedTasks
-from pipeline.evaluation.task_data.catalogue import CATALOGUE
+from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
+from pipeline.evaluation.task_code import files_of_code
+from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS
 from pipeline.evaluation.task_data.stored_tasks import (
     COLLECTION,
     QuestionsInFolder,
@@ -74,7 +75,8 @@ def _unknown(name: str, names_of_tasks: Sequence[str]) -> str:
             f"evaluation.tasks: the questions of {name!r} are read from evaluation.tasks_dir; fetch "
             f"them with `pipeline tasks fetch {name}`, and set evaluation.tasks_dir to their folder"
         )
-    close = difflib.get_close_matches(name, [*names_of_tasks, *CATALOGUE], n=3)
+    every_name = sorted({*names_of_tasks, *CATALOGUE, *GROUPS, *BUILT_IN})
+    close = difflib.get_close_matches(name, every_name, n=3)
     hint = ""
     if close:
         hint = f"; did you mean {' or '.join(close)}?"
@@ -216,7 +218,7 @@ def task_identity(task: Task) -> str:
     """
     # The number of examples is part of the question, not of the task; where its file lies is
     # neither.
-    code = {path.name: path.read_text("utf-8") for path in _files_of_code(task)}
+    code = {path.name: path.read_text("utf-8") for path in files_of_code(task)}
     definition = task.config.to_dict()
     definition.pop("num_fewshot", None)
     definition.get("metadata", {}).pop("config_source", None)
@@ -240,22 +242,10 @@ def own_code(built: BuiltTasks, known: Collection[Path]) -> list[Path]:
     `known`: folders whose code is ours, besides lm-eval's own collection.
     """
     trusted = (COLLECTION, *known)
-    paths = {path for task in built.single.values() for path in _files_of_code(task)}
+    paths = {path for task in built.single.values() for path in files_of_code(task)}
     return sorted(
         path for path in paths if not any(path.is_relative_to(folder) for folder in trusted)
     )
-
-
-def _files_of_code(task: Task) -> list[Path]:
-    """Return the files that define the functions of a task's definition."""
-    files: list[Path] = []
-    values = [*vars(task.config).values(), *vars(task.config.fewshot_config).values()]
-    for value in values:
-        if inspect.isfunction(value):
-            path = inspect.getsourcefile(value)
-            if path is not None:
-                files.append(Path(path))
-    return files
 
 
 def _checksums_of_rows(task: Task) -> dict[str, str]:

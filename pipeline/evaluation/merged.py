@@ -20,7 +20,7 @@ from pipeline.evaluation.model_folder import CardFacts, replacing_folder, write_
 from pipeline.evaluation.models import checkpoint_weights, model_of_weights
 from pipeline.logs import note
 from pipeline.store.artifacts import environment
-from pipeline.store.files import file_record, write_json
+from pipeline.store.files import file_record, fingerprint, write_json
 from pipeline.store.layout import RunFolder, checkpoint_step, manifest_path
 from pipeline.store.scores_folder import MERGE_RECORD
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.model.given_weights import GivenWeights
+
+
+MOST_NAMED = 5
+"""Maximum number of steps in the title of a merge."""
 
 
 def merged_checkpoints(run_dir: Path, merge: Merge) -> list[Path]:
@@ -58,6 +62,18 @@ def merged_checkpoints(run_dir: Path, merge: Merge) -> list[Path]:
             ]
         )
     return [run.checkpoint(step) for step in sorted(set(merge.steps))]
+
+
+def merged_steps_in_words(steps: Sequence[int]) -> str:
+    """Return the steps of a merge in words that are others for other steps.
+
+    Many steps are shown by their number, the last one and the hash that is in the name of the cells.
+    """
+    if len(steps) == 1:
+        return f"step {steps[0]}"
+    if len(steps) <= MOST_NAMED:
+        return f"steps {', '.join(map(str, steps[:-1]))} and {steps[-1]}"
+    return f"{len(steps)} checkpoints to step {steps[-1]} ({fingerprint(list(steps))[:8]})"
 
 
 def merge_coefficients(steps: Sequence[int], weights: MergeWeights) -> list[float]:

@@ -116,8 +116,9 @@ def checkpoint_identity(config: RunConfig, checkpoint: Path) -> dict[str, str]:
 def load_folder_model(folder: Path) -> LoadedModel:
     """Load anybody's transformers folder, in the number format of its files.
 
-    Raises DataError where it has no model or no tokenizer, where it brings code, or where loading
-    fails.
+    Raises DataError where it has no model or no tokenizer, where it brings code, where loading
+    fails, where the weights are not those of its config, and where its tokenizer has ids that the
+    model does not embed.
     """
     from transformers.utils.logging import disable_progress_bar
 
@@ -135,6 +136,13 @@ def load_folder_model(folder: Path) -> LoadedModel:
     disable_progress_bar()
     tokenizer = open_tokenizer(folder, where)
     model = open_model(folder, where).eval()
+    rows = next(model.get_input_embeddings().parameters()).shape[0]
+    ids = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if ids > rows:
+        raise DataError(
+            f"{where}: its tokenizer has {ids:,} ids, and its model embeds {rows:,}, so that some "
+            "texts cannot be read. Copy the files of this model's own tokenizer there."
+        )
     return LoadedModel(model, tokenizer, folder.name, None, None)
 
 

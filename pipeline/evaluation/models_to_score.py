@@ -5,7 +5,7 @@ Reads the manifests of checkpoints and of the export, and the files of transform
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +14,12 @@ from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_ma
 from pipeline.config.evaluation_section import EverySteps, Merge, MergedModel
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluation.merged import merge_coefficients, merged_checkpoints, merged_weights
+from pipeline.evaluation.merged import (
+    merge_coefficients,
+    merged_checkpoints,
+    merged_steps_in_words,
+    merged_weights,
+)
 from pipeline.evaluation.models import (
     LoadedModel,
     checkpoint_identity,
@@ -56,6 +61,8 @@ class ModelToScore:
     """`weights` and `tokenizer`: hashes of all that decides the scores."""
     load: Callable[[], LoadedModel]
     """Loads the model; can be sent to another process, as all of this can."""
+    coefficients: Mapping[str, float] = field(default_factory=dict)
+    """Run and step of each checkpoint of a merge -> its coefficient; empty for other models."""
 
 
 def models_to_score(config: RunConfig) -> list[ModelToScore]:
@@ -187,13 +194,17 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
     parts = [checkpoint_identity(config, checkpoint) for checkpoint in checkpoints]
     tokens = read_checkpoint_manifest(checkpoints[-1])["state"]["tokens"]
     name = f"{prefix}{MERGE_PREFIX}{fingerprint(steps)[:8]}-{merge.weights}-{checkpoints[-1].name}"
-    title = f"{run.name}, {merge.weights} merge of {len(steps)} checkpoints to step {steps[-1]}"
+    title = f"{run.name}, {merge.weights} merge of {merged_steps_in_words(steps)}"
     identity = {
         "weights": fingerprint([[part["weights"] for part in parts], coefficients]),
         "tokenizer": parts[-1]["tokenizer"],
     }
     load = partial(_load_merge, config, checkpoints, coefficients, name, tokens)
-    return ModelToScore(name, title, steps[-1], tokens, identity, load)
+    named = {
+        f"{run.name}@{step}": coefficient
+        for step, coefficient in zip(steps, coefficients, strict=True)
+    }
+    return ModelToScore(name, title, steps[-1], tokens, identity, load, named)
 
 
 def _load_merge(

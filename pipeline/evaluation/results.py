@@ -19,6 +19,13 @@ class SampleCount(TypedDict):
     """Questions that were scored."""
 
 
+class MergeParts(TypedDict):
+    """What a model is the weighted sum of."""
+
+    coefficients: dict[str, float]
+    """Run and step of a checkpoint -> its coefficient; empty for a model that is no merge."""
+
+
 class Provenance(TypedDict):
     """What a cell was made from, and how."""
 
@@ -48,6 +55,8 @@ class Provenance(TypedDict):
     """Step of the checkpoint; None for a model from elsewhere."""
     tokens: int | None
     """Tokens that the checkpoint was trained on; None for a model from elsewhere."""
+    merge: MergeParts
+    """The checkpoints of which the model is the mean, where it is one."""
     parameters: int
     vocabulary: int
     """Tokens among which the model predicts."""

@@ -16,7 +16,9 @@ import pyarrow as pa
 from pipeline.corpus.folded_words import words_of
 from pipeline.corpus.parquet_tables import read_parquet
 from pipeline.corpus.text_search import SearchedTexts
-from pipeline.errors import UserError
+from pipeline.errors import DataError, UserError
+from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS
+from pipeline.evaluation.task_data.source_records import how_to_fetch
 from pipeline.logs import counted_noun
 from pipeline.store.tasks_folder import TasksFolder
 
@@ -87,26 +89,39 @@ class TaskItems:
 def read_task_items(tasks_dir: Path, task: str) -> TaskItems:
     """Read the questions of a task.
 
-    Raises UserError for a task that is not in the folder, DataError for a damaged file.
+    Raises UserError for a task that is not in the folder, DataError for a damaged or missing file.
     """
     folder = TasksFolder(tasks_dir)
     path = folder.items(task)
     if not path.is_file():
-        raise UserError(_not_there(folder, task))
-    remedy = f"Delete {path.parent}, then run `pipeline tasks fetch {task}` again."
-    table = read_parquet(path, ITEMS, remedy)
+        raise _not_there(folder, task)
+    table = read_parquet(path, ITEMS, how_to_fetch(task, folder))
     return TaskItems(task, table.to_pylist())
 
 
-def _not_there(folder: TasksFolder, task: str) -> str:
-    """Return the message for a task whose questions are not in the folder."""
+def _not_there(folder: TasksFolder, task: str) -> UserError:
+    """Return the error for a task whose questions are not in the folder as texts."""
+    # Something of it is there, or it could be.
+    if folder.source(task).exists():
+        return DataError(f"{folder.items(task)}: is missing. {how_to_fetch(task, folder)}")
+    missing = f"{task}: its questions are not in {folder.path}"
+    if task in GROUPS:
+        return UserError(
+            f"{task}: is a group of tasks. Name one of them, such as {GROUPS[task][0]}."
+        )
+    if task in CATALOGUE:
+        return UserError(f"{missing}. {how_to_fetch(task, folder)}")
+
+    # It is no public task.
     names = [name for name in folder.names() if folder.items(name).is_file()]
-    close = difflib.get_close_matches(task, names, n=3)
-    message = f"{task}: its questions are not in {folder.path}, which has those of "
-    message += counted_noun(len(names), "task")
+    close = difflib.get_close_matches(task, sorted({*names, *CATALOGUE}), n=3)
+    hint = ""
     if close:
-        message += f" (close to it: {', '.join(close)})"
-    return f"{message}. `pipeline tasks fetch {task}` brings those of a public task."
+        hint = f"; did you mean {' or '.join(close)}?"
+    return UserError(
+        f"{missing}, which has those of {counted_noun(len(names), 'task')}, and no public task has "
+        f"this name{hint or '.'} `pipeline tasks list {folder.path} --known` shows all names."
+    )
 
 
 def _common_beginning(lists: Sequence[Sequence[str]]) -> int:

@@ -14,10 +14,8 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline.errors import DataError, first_of
+from pipeline.errors import DataError, listed_problems
 from pipeline.store.pretrained_folders import open_weights
-
-NAMES_IN_A_MESSAGE = 5
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def put_weights(model: PreTrainedModel, weights: GivenWeights, is_sharded: bool)
         for name, shape in shapes.items()
         if name in weights.shapes and weights.shapes[name] != shape
     ]
-    problems = _listed(
+    problems = listed_problems(
         {
             "missing": [name for name in own if name not in weights.shapes],
             "not of this model": [name for name in weights.shapes if name not in every_name],
@@ -87,16 +85,7 @@ def pretrained_weights(folder: Path, architecture: PretrainedConfig) -> GivenWei
     """
     where = f"model.pretrained = {folder}"
     disable_progress_bar()
-    model, loaded = open_weights(folder, where, architecture)
-    problems = _listed(
-        {
-            "missing": sorted(loaded["missing_keys"]),
-            "not of this model": sorted(loaded["unexpected_keys"]),
-            "of another shape": sorted(str(entry[0]) for entry in loaded["mismatched_keys"]),
-        }
-    )
-    if problems:
-        raise DataError(f"{where}: its weights do not fit its config.json: {problems}")
+    model = open_weights(folder, where, architecture)
     parameters = dict(model.named_parameters())
     return GivenWeights(
         where,
@@ -110,12 +99,3 @@ def gathered_parameters(parameters: list[torch.nn.Parameter]) -> AbstractContext
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)
-
-
-def _listed(names_by_problem: Mapping[str, list[str]]) -> str:
-    """Return the problems that have names, each with the first of its names, as one text."""
-    return "; ".join(
-        f"{problem}: {first_of(names, NAMES_IN_A_MESSAGE)}"
-        for problem, names in names_by_problem.items()
-        if names
-    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from pipeline.evaluation.comparing.compared_scores import ComparedTask
 from pipeline.logs import short
@@ -123,8 +123,7 @@ def scores_over_parameters(curves: TaskCurves) -> str:
             _draw_points(axes, [point.parameters for point in line], line, number, label)
         _draw_floors(axes, curves)
         _title_and_legend(axes, curves)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        _make_logarithmic(axes)
         axes.set_xlabel("parameters")
         return svg_of(figure)
 
@@ -196,8 +195,27 @@ def _logarithmic_where_wide(axes: Axes, tokens: Sequence[float]) -> None:
     """Draw tokens on a logarithmic axis where they differ by a large factor."""
     positive = [value for value in tokens if value > 0]
     if positive and max(positive) > WIDE_RANGE * min(positive):
-        axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        _make_logarithmic(axes)
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+class _ShortNumbers(LogFormatter):
+    """Writes the ticks that matplotlib would label, such as 200,000 as 200k.
+
+    Where an axis spans about one power of ten, it labels ticks between the powers, too.
+    """
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        if not super().__call__(x, pos):
+            return ""
+        return short(x)
+
+
+def _make_logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(_ShortNumbers())
+    axes.xaxis.set_minor_formatter(_ShortNumbers())
 
 
 def differences(rows: Sequence[ComparedTask]) -> str:

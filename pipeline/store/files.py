@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UserError
 from pipeline.store.records import FileRecord, Json
 
 FILE_MODE = 0o666
@@ -44,6 +44,31 @@ def write_atomic(path: Path, content: str | bytes, mode: int = FILE_MODE) -> Non
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def refuse_unwritable(path: Path, option: str, *, is_folder: bool) -> None:
+    """Raise UserError where a file or folder that a command is to write cannot be made.
+
+    `option`: the command's option, for the message. Folders above the path may be missing. Nothing
+    is written. A folder that exists is taken.
+    """
+    if path.is_dir() and not is_folder:
+        raise UserError(f"{option} {path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_dir() and is_folder:
+        raise UserError(f"{option} {path}: is a file; give the name of a folder")
+    above = [folder for folder in path.absolute().parents if folder.exists()]
+    if path.is_dir():
+        above = [path]
+    nearest = above[0]
+    if not nearest.is_dir():
+        raise UserError(
+            f"{option} {path}: cannot be written, because {nearest} is not a folder; give another path"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{option} {path}: cannot be written, because you may not write in {nearest}; give "
+            "another path"
+        )
 
 
 def sync_folder(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import xxhash
 
-from pipeline.errors import DataError, is_missing
+from pipeline.errors import DataError, is_missing, listed_problems
 from pipeline.store.records import Json
 
 if TYPE_CHECKING:
@@ -150,47 +150,67 @@ def open_config(folder: Path, where: str) -> "PreTrainedConfig":
 def open_model(folder: Path, where: str) -> "PreTrainedModel":
     """Load a causal language model from safetensors, in the number format of the files.
 
-    Raises DataError for code, for weights outside the folder, or where loading fails.
+    Raises DataError for code, for weights outside the folder, where loading fails, and where the
+    weights are not those of the model in config.json.
     """
-    options = opening_options(folder, where)
-    from transformers import AutoModelForCausalLM
+    return _open_fitting(folder, where, {"dtype": "auto"})
 
-    with _refusing_what_fails(where):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", **options)
+
+def open_weights(folder: Path, where: str, architecture: "PreTrainedConfig") -> "PreTrainedModel":
+    """Load a model of a given config from safetensors, in fp32.
+
+    Raises DataError as `open_model` does.
+    """
+    import torch
+
+    return _open_fitting(folder, where, {"config": architecture, "dtype": torch.float32})
 
 
 class LoadedWeights(TypedDict):
-    """Differences that transformers reports between a folder's weights and the config's model."""
+    """Differences that transformers reports between a folder's weights and the config's model.
+
+    A tied weight is missing only where the weight that it is tied to is missing.
+    """
 
     missing_keys: set[str]
-    """Weights of the model that the folder lacks."""
+    """Weights of the model that the folder lacks; transformers would initialise them at random."""
     unexpected_keys: set[str]
-    """Weights of the folder that the model has not."""
+    """Weights of the folder that the model has not; transformers would leave them out."""
     mismatched_keys: set[tuple[str, "torch.Size", "torch.Size"]]
     """Name, shape in the folder and shape in the model, where they differ."""
 
 
-def open_weights(
-    folder: Path, where: str, architecture: "PreTrainedConfig"
-) -> "tuple[PreTrainedModel, LoadedWeights]":
-    """Load a model of a given config from safetensors, in fp32, and report which weights fit.
-
-    Raises DataError as `open_model` does, but not for weights that do not fit.
-    """
+def _open_fitting(folder: Path, where: str, format_options: dict[str, Any]) -> "PreTrainedModel":
+    """Load a model whose weights are those of its config; raise DataError where they are not."""
+    # Load it, with transformers' report of differences.
     options = opening_options(folder, where)
-    import torch
     from transformers import AutoModelForCausalLM
 
     with _refusing_what_fails(where):
         model_and_report: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            config=architecture,
-            dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **format_options,
             **options,
         )
-    return model_and_report
+    model: PreTrainedModel = model_and_report[0]
+    loaded: LoadedWeights = model_and_report[1]
+
+    # What is missing would be random, what is left over would not count.
+    problems = listed_problems(
+        {
+            "missing": sorted(loaded["missing_keys"]),
+            "not of this model": sorted(loaded["unexpected_keys"]),
+            "of another shape": sorted(str(entry[0]) for entry in loaded["mismatched_keys"]),
+        }
+    )
+    if problems:
+        raise DataError(
+            f"{where}: its weights do not fit its config.json: {problems}. Copy the folder again, "
+            f"both {MODEL_CONFIG} and all safetensors."
+        )
+    return model
 
 
 def opening_options(folder: Path, where: str) -> dict[str, bool]:

@@ -48,6 +48,11 @@ class TasksFolder:
         return sorted(path.parent.name for path in self.path.glob(f"*/{SOURCE_OF_TASK}"))
 
     @property
+    def hub_revisions(self) -> Path:
+        """JSON file of the hub's data sets, each with the revision that is fetched into the folder."""
+        return self.path / "hub_revisions.json"
+
+    @property
     def downloads(self) -> Path:
         """Folder of archives that are being fetched; removed when all their tasks are written."""
         return self.path / ".downloads"

@@ -246,11 +246,29 @@ def test_the_file_of_a_run_is_read_back(tmp_path: Path) -> None:
 
 def test_unknown_tasks_and_damaged_questions_are_refused(tmp_path: Path) -> None:
     write_items(tmp_path, "hellaswag", [question(1)])
-    with pytest.raises(UserError, match=r"close to it: hellaswag.*pipeline tasks fetch hellaswg"):
+    fetch = f"pipeline tasks fetch hellaswag --to {tmp_path}"
+    unknown = (
+        r"has those of 1 task, and no public task has this name; did you mean hellaswag or .*\? "
+        rf"`pipeline tasks list {tmp_path} --known`"
+    )
+    with pytest.raises(UserError, match=unknown):
         read_task_items(tmp_path, "hellaswg")
+    with pytest.raises(UserError, match=rf"copa: its questions are not in .*copa --to {tmp_path}"):
+        read_task_items(tmp_path, "copa")
+    with pytest.raises(UserError, match=r"is a group of tasks\. Name one of them, such as mmlu_"):
+        read_task_items(tmp_path, "mmlu_stem")
     (tmp_path / "hellaswag" / "items.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="pipeline tasks fetch hellaswag"):
+    with pytest.raises(DataError, match=fetch):
         read_task_items(tmp_path, "hellaswag")
+    (tmp_path / "hellaswag" / "items.parquet").unlink()
+    with pytest.raises(DataError, match=rf"items\.parquet: is missing\. Run `{fetch}`"):
+        read_task_items(tmp_path, "hellaswag")
+
+
+def test_a_built_in_question_is_not_sought(folder: Path) -> None:
+    run = begin(folder, "built-in")
+    with pytest.raises(UserError, match="arithmetic/5: arithmetic is a built-in task, whose"):
+        trace_item(run, "arithmetic/5")
 
 
 def test_a_question_is_traced_to_its_documents_and_steps(
@@ -313,7 +331,7 @@ def test_wrong_questions_are_refused(folder: Path, task: TaskItems) -> None:
     for key, message in (
         ("riddles/900", r"riddles has no question 900; its ids are 0 to 61"),
         ("17", "give TASK/ID"),
-        ("riddle/1", "close to it: riddles"),
+        ("riddle/1", r"did you mean riddles\?"),
     ):
         with pytest.raises(UserError, match=message):
             trace_item(run, key)
@@ -387,6 +405,21 @@ def test_the_stage_scores_its_checkpoints_without_what_they_had_read(
     assert of_task.endswith(f"{right:.3f} on {len(dirty)} dirty")
     assert "questions of 1 task of 1 were read" in of_all
     assert "(1 of 62 questions are too short to tell)" in of_all
+
+
+def test_a_task_whose_texts_are_missing_is_named(folder: Path, task: TaskItems) -> None:
+    """A task that has no questions in the folder, such as a built-in one, is not."""
+    run = begin(folder, "texts-missing", f"evaluation.tasks_dir={folder / 'tasks'}")
+    (folder / "tasks" / "sums").mkdir()
+    (folder / "tasks" / "sums" / "source.json").write_text("{}")
+    missing = (
+        f"contamination: sums is left out: {folder}/tasks/sums/items.parquet is missing. "
+        f"Run `pipeline tasks fetch sums --to {folder}/tasks`"
+    )
+    report = check_contamination(run.config, ["arithmetic", "sums"], [10])
+    assert [line[: len(missing)] for line in report.closing] == [missing]
+    *_, last = check_contamination(run.config, ["riddles", "sums"], [10]).closing
+    assert last.startswith(missing)
 
 
 def test_scores_do_not_fail_where_the_order_of_the_run_is_not_known(

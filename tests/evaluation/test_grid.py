@@ -122,6 +122,16 @@ def test_a_merge_is_the_sum_of_the_checkpoints_tensors(trained: Path) -> None:
     assert counts["models"] == [model.name]
     assert counts["scores"][0]["items"] == 6
 
+    # Its cells name the parts, and those of other models none.
+    evaluate(config_with(trained, "[2]"))
+    run = run_folder(config)
+    scores = ScoresFolder(run.evaluation)
+    merge = read_cell(scores.cell(model.name, "arithmetic", 0, 1234)).result["provenance"]
+    assert merge["title"] == f"{run.name}, uniform merge of steps 2 and 6"
+    assert merge["merge"] == {"coefficients": {f"{run.name}@2": 0.5, f"{run.name}@6": 0.5}}
+    single = read_cell(scores.cell("step_00000002", "arithmetic", 0, 1234)).result["provenance"]
+    assert single["merge"] == {"coefficients": {}}
+
 
 def test_a_merge_and_any_checkpoint_can_be_exported(trained: Path, tmp_path: Path) -> None:
     config = load(trained)

@@ -12,6 +12,7 @@ from stored_questions import COPA, write_small_tasks, write_task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.known_tasks import (
     build_tasks,
+    find_tasks,
     own_code,
     task_identity,
 )
@@ -56,6 +57,27 @@ def test_every_problem_is_told_at_once(tmp_path: Path, tasks: TasksFolder) -> No
     assert twice.startswith("evaluation.tasks: arc_easy comes twice")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("heldout_cloz", "did you mean heldout_cloze?"),
+        ("pattern", "did you mean patterns or "),
+        ("cop", "did you mean copa?"),
+        ("mmlu_stm", "did you mean mmlu_stem or "),
+    ],
+)
+def test_an_unknown_task_is_named_with_the_close_ones_once(
+    tmp_path: Path, wrong: str, hint: str
+) -> None:
+    """Searched in a folder with the task `copa` alone: lm-eval's whole collection takes 20 s."""
+    write_task_file(tmp_path, "copa")
+    with pytest.raises(ConfigError) as raised:
+        find_tasks([wrong], [tmp_path], collections=(False,))
+    (problem,) = raised.value.problems
+    assert f"{wrong!r} is not a built-in task" in problem
+    assert hint in problem
+
+
 def test_the_identity_follows_the_questions_and_not_their_place(
     tmp_path: Path, tasks: TasksFolder
 ) -> None:
@@ -97,6 +119,48 @@ def test_code_of_ones_own_tasks_is_named(tmp_path: Path, tasks: TasksFolder) -> 
     built = build_tasks(["parity", "hellaswag"], [folder], tasks.path)
     assert own_code(built, []) == [folder / "jsonl_task.py"]
     assert own_code(built, [folder]) == []
+
+
+OWN_CODE = {
+    "a metric": "metric_list: [{metric: !function mine.f, aggregation: mean}]\n",
+    "an aggregation": "metric_list: [{metric: acc, aggregation: !function mine.f}]\n",
+    "a filter": (
+        "filter_list: [{name: own, filter: [{function: custom, filter_fn: !function mine.f}]}]\n"
+    ),
+    "the text": "doc_to_text: !function mine.f\n",
+}
+
+
+OWN_CLASS = """
+from lm_eval.api.task import ConfigurableTask
+
+
+class Own(ConfigurableTask):
+    def __init__(self, config):
+        super().__init__(config={name: config[name] for name in config if name != "class"})
+"""
+
+
+@pytest.mark.parametrize("name", OWN_CODE)
+def test_code_is_named_wherever_a_definition_names_it(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "own"
+    write_task_file(folder, "parity")
+    (folder / "mine.py").write_text("def f(*values):\n    return 0\n")
+    with (folder / "parity.yaml").open("a") as file:
+        file.write(OWN_CODE[name])
+    built = build_tasks(["parity"], [folder])
+    assert own_code(built, []) == [folder / "jsonl_task.py", folder / "mine.py"]
+
+
+def test_the_code_of_a_task_that_is_a_class_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    write_task_file(folder, "parity")
+    settings = (folder / "parity.yaml").read_text()
+    (folder / "mine.py").write_text(OWN_CLASS)
+    (folder / "parity.yaml").write_text(f"{settings}class: !function mine.Own\n")
+    built = build_tasks(["parity"], [folder])
+    assert type(built.single["parity"]).__name__ == "Own"
+    assert own_code(built, []) == [folder / "jsonl_task.py", folder / "mine.py"]
 
 
 def test_the_identity_follows_all_code_of_a_task(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from pipeline.config.evaluation_section import MergeWeights
-from pipeline.evaluation.merged import merge_coefficients
+from pipeline.evaluation.merged import merge_coefficients, merged_steps_in_words
 
 
 def test_a_merge_of_one_is_that_checkpoint() -> None:
@@ -48,3 +48,12 @@ def test_the_merge_is_the_sum_of_scaled_updates(weights: MergeWeights) -> None:
     scaled = values[0] + sum(w * update for w, update in zip(scales, updates, strict=True))
     assert math.isclose(merged, scaled, rel_tol=1e-12)
     assert scales == sorted(scales, reverse=True), "later updates are scaled down more"
+
+
+def test_merges_of_other_steps_have_other_words() -> None:
+    assert merged_steps_in_words([512]) == "step 512"
+    assert merged_steps_in_words([128, 512, 586]) == "steps 128, 512 and 586"
+    assert merged_steps_in_words([256, 512, 586]) == "steps 256, 512 and 586"
+    many = merged_steps_in_words([1, 2, 3, 4, 5, 586])
+    assert many.startswith("6 checkpoints to step 586 (")
+    assert merged_steps_in_words([1, 2, 3, 4, 6, 586]) != many

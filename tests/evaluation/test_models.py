@@ -1,6 +1,7 @@
 """The model in memory is the one that transformers reads from an exported folder, and folders
 without a model, without a tokenizer or with code are refused."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,18 @@ class Flaw:
     message: str
 
 
+def change_config(folder: Path, changes: dict[str, int]) -> None:
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+
+
+def add_token(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == 259
+    tokenizer.add_tokens(["<pad>"])
+    tokenizer.save_pretrained(folder)
+
+
 FLAWS = {
     "no model": Flaw(lambda folder: (folder / "config.json").unlink(), "holds no model"),
     "no tokenizer": Flaw(lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
@@ -132,6 +145,21 @@ FLAWS = {
     ),
     "no weights": Flaw(
         lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded by transformers"
+    ),
+    "a layer too few": Flaw(
+        lambda folder: change_config(folder, {"n_layer": 2}),
+        "weights do not fit its config.json: missing: transformer.h.1.attn.c_attn.bias, .* more",
+    ),
+    "a layer too many": Flaw(
+        lambda folder: change_config(folder, {"n_layer": 0}),
+        "weights do not fit its config.json: not of this model: transformer.h.0.attn.c_attn.weight",
+    ),
+    "fewer positions": Flaw(
+        lambda folder: change_config(folder, {"n_positions": 10}),
+        "of another shape: transformer.wpe.weight. Copy the folder again",
+    ),
+    "a larger tokenizer": Flaw(
+        add_token, "tokenizer has 260 ids, and its model embeds 259, .* this model's own tokenizer"
     ),
 }
 

@@ -12,7 +12,7 @@ import pytest
 import xxhash
 from helpers import run_stages
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UserError
 from pipeline.store import checksummed_file
 from pipeline.store.checksummed_file import ChecksummedFile
 from pipeline.store.events import write_event
@@ -20,6 +20,7 @@ from pipeline.store.files import (
     file_record,
     fingerprint,
     read_json,
+    refuse_unwritable,
     remove_unlisted,
     temporary_path,
     write_atomic,
@@ -52,6 +53,20 @@ def test_fingerprints_tell_values_apart() -> None:
     assert len({fingerprint(value) for value in values}) == len(values)
     # A fingerprint that changed would make everybody's finished stages stale.
     assert fingerprint({"a": 1}) == xxhash.xxh3_128_hexdigest(b'{"a":1}')
+
+
+def test_a_path_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_unwritable(tmp_path / "new" / "a.html", "--page", is_folder=False)
+    refuse_unwritable(tmp_path, "--to", is_folder=True)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"^--page .*: is a folder; give the name of a file$"):
+        refuse_unwritable(tmp_path, "--page", is_folder=False)
+    # The superuser may write everywhere, so the system's answer is given here.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=f"because you may not write in {tmp_path}; give another"):
+        refuse_unwritable(tmp_path / "new" / "a.html", "--page", is_folder=False)
 
 
 def test_an_atomic_write_replaces_or_leaves_nothing(tmp_path: Path) -> None:

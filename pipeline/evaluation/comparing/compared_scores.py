@@ -15,7 +15,9 @@ from pipeline.evaluation.cells import Cell, read_cell
 from pipeline.evaluation.comparing.paired_tests import (
     MeanOfTasks,
     PairedDifference,
+    all_right_or_wrong,
     holm,
+    least_changed_items,
     mean_of_tasks,
     noise_of_difference,
     paired_difference,
@@ -285,6 +287,7 @@ def _mean_over_tasks(tasks: Sequence[_TaskScores], number: int) -> MeanOfTasks:
     """
     means: list[float] = []
     errors: list[float | None] = []
+    floors: list[float] = []
     for scores in tasks:
         series: dict[Question, list[float]] = {}
         for shots, values in scores.by_shots.items():
@@ -296,4 +299,11 @@ def _mean_over_tasks(tasks: Sequence[_TaskScores], number: int) -> MeanOfTasks:
         compared = paired_difference(np.zeros(len(whole)), np.array(whole))
         means.append(compared.difference)
         errors.append(compared.standard_error)
-    return mean_of_tasks(means, errors)
+
+        # As in the rows: fewer changed answers than these would not be told from chance.
+        floor = 0.0
+        both = [values[[0, number]] for values in scores.by_shots.values()]
+        if all(all_right_or_wrong(values) for values in both):
+            floor = least_changed_items() / (len(whole) * most)
+        floors.append(floor)
+    return mean_of_tasks(means, errors, floors)

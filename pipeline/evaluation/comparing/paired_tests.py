@@ -49,7 +49,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference
     differences = second - first
     items = len(differences)
     mean = float(differences.mean())
-    is_right_or_wrong = bool(np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all())
+    is_right_or_wrong = all_right_or_wrong(first) and all_right_or_wrong(second)
     test: Literal["McNemar", "paired t"] = "McNemar" if is_right_or_wrong else "paired t"
     if items < 2:
         return PairedDifference(items, mean, None, test, None, None)
@@ -63,6 +63,11 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference
     else:
         p_value = paired_t_p_value(mean, error, items)
     return PairedDifference(items, mean, error, test, p_value, visible)
+
+
+def all_right_or_wrong(scores: np.ndarray) -> bool:
+    """Tell whether all scores are 0 or 1."""
+    return bool(np.isin(scores, (0, 1)).all())
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:
@@ -132,14 +137,19 @@ class MeanOfTasks:
     p_value: float | None
     """Two-sided, of the mean being 0, by the normal distribution."""
     smallest_visible: float | None
-    """Mean that is found with probability POWER, at ALPHA."""
+    """Mean that is found with probability POWER, at ALPHA; None where the
+    questions are so few that they would not show any."""
 
 
-def mean_of_tasks(values: Sequence[float], errors: Sequence[float | None]) -> MeanOfTasks:
+def mean_of_tasks(
+    values: Sequence[float], errors: Sequence[float | None], floors: Sequence[float] = ()
+) -> MeanOfTasks:
     """Return the mean over tasks, whose questions are different and so independent.
 
     Its variance is the sum of the tasks' variances, divided by the square of their number: the
-    tasks are taken as given, not as a sample of tasks.
+    tasks are taken as given, not as a sample of tasks. `floors`: smallest difference of each task
+    that its questions can show at all, 0 where there is no such bound. A task's part in the visible
+    mean is at least that.
     """
     count = len(values)
     mean = sum(values) / count
@@ -150,7 +160,15 @@ def mean_of_tasks(values: Sequence[float], errors: Sequence[float | None]) -> Me
     p_value = 1.0 if mean == 0 else 0.0
     if error > 0:
         p_value = math.erfc(abs(mean) / error / math.sqrt(2))
-    visible = float(ndtri(1 - ALPHA / 2) + ndtri(POWER)) * error
+    quantiles = float(ndtri(1 - ALPHA / 2) + ndtri(POWER))
+    bounds = floors or [0.0] * count
+    of_tasks = [
+        max(quantiles * math.sqrt(variance), floor)
+        for variance, floor in zip(variances, bounds, strict=True)
+    ]
+    visible: float | None = math.hypot(*of_tasks) / count
+    if any(bounds) and visible > 1:
+        visible = None
     return MeanOfTasks(count, mean, error, p_value, visible)
 
 

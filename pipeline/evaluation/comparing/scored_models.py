@@ -12,7 +12,10 @@ from pipeline.config.run_file import load
 from pipeline.errors import UserError, first_of
 from pipeline.evaluation.cells import read_result
 from pipeline.evaluation.models import split_step
+from pipeline.evaluation.models_to_score import folder_identity
+from pipeline.logs import elapsed
 from pipeline.store.layout import RunFolder, checkpoint_folders, checkpoint_step
+from pipeline.store.pretrained_folders import is_model_folder
 from pipeline.store.scores_folder import CellName, CellPlace, ScoresFolder, cells_of_model
 
 Update: TypeAlias = Callable[[int, str], None]
@@ -35,21 +38,21 @@ class ScoredModel:
     that is given by its folder of cells."""
 
 
-def find_scored_model(name: str) -> ScoredModel:
-    """Return the model that a command names: RUN, RUN@STEP, or a model's folder of cells.
+def find_scored_model(name: str, beside: Sequence[str] = ()) -> ScoredModel:
+    """Return the model that a command names: RUN, RUN@STEP, a transformers folder, or one of cells.
 
     RUN is a run's folder or its run file; without a step, its last scored checkpoint is taken.
-    Raises UserError where nothing has been scored there.
+    `beside`: names of the other models; the cells of a transformers folder lie in one of their
+    runs. Raises UserError where nothing has been scored there.
     """
     place, step = split_step(name)
     if step is None and cells_of_model(place):
         return _scored_model(place, [])
+    if step is None and is_model_folder(place):
+        return _scored_folder(place, [other for other in beside if other != name])
 
     # A run's checkpoint.
-    run_dir = place
-    if not place.is_dir():
-        run_dir = load(place).paths.run_dir
-    cells = ScoresFolder(RunFolder(run_dir).evaluation).cells
+    cells = _cells_of_run(place)
     scored = [path for path in checkpoint_folders(cells) if cells_of_model(path)]
     if not scored:
         raise UserError(
@@ -66,6 +69,53 @@ def find_scored_model(name: str) -> ScoredModel:
         f"{name}: step {step} has not been scored; steps with scores: {steps}. Add the step to "
         "evaluation.models and run `pipeline evaluate`."
     )
+
+
+def _cells_of_run(place: Path) -> Path:
+    """Return the folder of cells of a run, which is given by its folder or its run file."""
+    run_dir = place
+    if not place.is_dir():
+        run_dir = load(place).paths.run_dir
+    return ScoresFolder(RunFolder(run_dir).evaluation).cells
+
+
+def _scored_folder(folder: Path, beside: Sequence[str]) -> ScoredModel:
+    """Return the model of a transformers folder with its cells in the runs of other models.
+
+    They are found by the weights and the tokenizer that they record, wherever the folder was then.
+    """
+    # Where cells can lie.
+    places: list[Path] = []
+    for name in beside:
+        place, step = split_step(name)
+        if step is None and cells_of_model(place):
+            places.append(place.parent)
+        elif step is not None or not is_model_folder(place):
+            places.append(_cells_of_run(place))
+    if not places:
+        raise UserError(
+            f"{folder}: is a transformers folder, and no run is named beside it. Name one in which "
+            "it was scored: `pipeline compare RUN FOLDER`."
+        )
+
+    # Those of this model.
+    with elapsed(f"{folder}: reading weights"):
+        identity = folder_identity(folder)
+    cells: dict[CellName, CellPlace] = {}
+    title = str(folder)
+    for model in sorted({model for place in places for model in place.glob("*")}):
+        for name, place in cells_of_model(model).items():
+            result = read_result(place)
+            if result is not None and identity.items() <= result["provenance"].items():
+                cells.setdefault(name, place)
+                title = result["provenance"]["title"]
+    if not cells:
+        listed = first_of([str(place) for place in dict.fromkeys(places)], MOST_LISTED)
+        raise UserError(
+            f"{folder}: has no scores in {listed}. Add the folder to evaluation.models of that run "
+            "and run `pipeline evaluate`; an exported checkpoint is named RUN@STEP."
+        )
+    return ScoredModel(title, None, cells, [])
 
 
 def only_tasks(model: ScoredModel, tasks: Collection[str]) -> ScoredModel:

@@ -59,11 +59,19 @@ def _mean_in_words(baseline: str, mean: ComparedMean) -> list[str]:
     if difference.p_value >= ALPHA:
         return [
             f"By {measure}, which of {mean.model} and {baseline} is better cannot be said: they "
-            f"differ by {size}. A difference of {difference.smallest_visible:.4f} would show on these "
-            "questions in 4 of 5 cases."
+            f"differ by {size}.{_visible_in_words(difference.smallest_visible)}"
         ]
     sentence = f"By {measure}, {better} is better than {worse} on average ({size})."
     return [sentence, _noise_in_words(mean)]
+
+
+def _visible_in_words(smallest: float | None) -> str:
+    """Return which mean difference would show, as a further sentence; "" where nothing bounds it."""
+    if smallest is None:
+        return " These questions are too few to show any difference."
+    if smallest == 0:
+        return ""
+    return f" A difference of {smallest:.4f} would show on these questions in 4 of 5 cases."
 
 
 def _noise_in_words(mean: ComparedMean) -> str:

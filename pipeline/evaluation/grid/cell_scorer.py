@@ -98,6 +98,7 @@ def _score_cell(harness: HarnessModel, model: ModelToScore, asked: AskedCell, ta
         "title": model.title,
         "step": model.step,
         "tokens": model.tokens,
+        "merge": {"coefficients": dict(model.coefficients)},
         "parameters": sum(parameter.numel() for parameter in harness.model.parameters()),
         "vocabulary": harness.model.get_output_embeddings().weight.shape[0],
         "context_tokens": harness.max_length,

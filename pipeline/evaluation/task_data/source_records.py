@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from pipeline.corpus.parquet_tables import table_of_bytes, write_parquet
 from pipeline.errors import DataError
-from pipeline.evaluation.task_data.question_shapes import AskedAs, Shape
+from pipeline.evaluation.task_data.question_shapes import SCHEMAS, AskedAs, Shape
 from pipeline.store.files import read_json
-from pipeline.store.tasks_folder import TasksFolder
+from pipeline.store.records import Json
+from pipeline.store.tasks_folder import SPLITS_OF_TASKS, TasksFolder
 
 FORMAT = 1
 """Increased when the files of a task change, so that `fetch` writes them again."""
@@ -56,21 +57,82 @@ class SourceRecord(TypedDict):
     """Version of lm-eval that wrote the texts in `items`."""
 
 
+TEXTS = ("task", "origin", "licence", "licence_source", "scored_split", "examples_from", "harness")
+"""Texts of `source.json` that every task has."""
+OPTIONAL_TEXTS = ("origin_sha256", "delimiter", "example_delimiter")
+
+
 def read_source(tasks: TasksFolder, name: str) -> SourceRecord | None:
     """Return the record of a task, or None where its questions are not here, or of an old format.
 
-    Raises DataError for a file that is broken.
+    Raises DataError for a file that is broken, or that lacks what a record has.
     """
     record = read_json(tasks.source(name))
     if record is None:
         return None
-    if not isinstance(record, dict) or "files" not in record:
-        raise DataError(
-            f"{tasks.source(name)}: is no record of a task's questions. {how_to_fetch(name, tasks)}"
-        )
-    if record.get("format") != FORMAT:
+    if isinstance(record, dict) and "format" in record and record["format"] != FORMAT:
         return None
+    flaw = _flaw_of(record)
+    if flaw is not None:
+        raise DataError(
+            f"{tasks.source(name)}: is no record of a task's questions: {flaw}. "
+            f"{how_to_fetch(name, tasks)}"
+        )
     return record  # pyright: ignore[reportReturnType]
+
+
+def _flaw_of(record: Json) -> str | None:
+    """Return what is wrong with the content of a `source.json` of this format, None where nothing."""
+    if not isinstance(record, dict):
+        return "it is not a JSON object"
+    rules = dict.fromkeys(TEXTS, _is_text)
+    rules |= {name: _is_text for name in OPTIONAL_TEXTS if name in record}
+    rules |= {"format": _is_count, "definition": _is_text_or_none, "items": _is_file}
+    rules["files"] = _is_files
+    if "shape" in record:
+        rules["shape"] = _is_shape
+    if "fixed_examples" in record:
+        rules["fixed_examples"] = _is_count
+    for name, is_right in rules.items():
+        if name not in record:
+            return f"it lacks {name!r}"
+        if not is_right(record[name]):
+            return f"{name!r} is not what `pipeline tasks fetch` writes"
+    return None
+
+
+def _is_text(value: Json) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Json) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_shape(value: Json) -> bool:
+    return value in SCHEMAS
+
+
+def _is_file(value: Json) -> bool:
+    """Tell whether a value is a `QuestionsFile`."""
+    if not isinstance(value, dict):
+        return False
+    return (
+        _is_text(value.get("sha256"))
+        and _is_count(value.get("rows"))
+        and _is_count(value.get("bytes"))
+    )
+
+
+def _is_files(value: Json) -> bool:
+    """Tell whether a value has a file for each of its splits, and at least one split."""
+    if not isinstance(value, dict) or not value:
+        return False
+    return all(split in SPLITS_OF_TASKS and _is_file(file) for split, file in value.items())
 
 
 def asked_as(record: SourceRecord) -> AskedAs | None:

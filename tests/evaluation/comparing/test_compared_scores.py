@@ -12,11 +12,13 @@ from scored_run import choice_cell, write_scores, written_cell
 
 from pipeline.cli.compare_view import metrics_of_suite, show_comparison
 from pipeline.errors import ConfigError, DataError, UserError
-from pipeline.evaluation.cells import Cell
+from pipeline.evaluation.cells import Cell, write_cell
 from pipeline.evaluation.comparing.compared_scores import Comparison, compare_models
 from pipeline.evaluation.comparing.scored_models import find_scored_model
 from pipeline.evaluation.comparing.verdict import verdict
-from pipeline.store.scores_folder import CellName
+from pipeline.evaluation.models_to_score import folder_identity
+from pipeline.store.layout import RunFolder
+from pipeline.store.scores_folder import CellName, ScoresFolder
 
 
 def compared(*names: object, metric: str | None = None, checkpoints: int = 8) -> Comparison:
@@ -120,6 +122,33 @@ def test_several_shots_of_one_task_are_one_task_in_the_mean(tmp_path: Path) -> N
     assert mean.difference.standard_error == pytest.approx(expected)
 
 
+def test_equal_answers_hide_what_their_questions_could_not_show(tmp_path: Path) -> None:
+    """6 of 200 answers must change for p below 0.05: 0.03, in the row and in the mean."""
+    right = [1, 0] * 100
+    a, b = pair(tmp_path, [choice_cell(right)], [choice_cell(right)])
+    comparison = compared(a, b)
+    assert comparison.tasks[0].difference.smallest_visible == 6 / 200
+    assert comparison.means[0].difference.smallest_visible == 6 / 200
+    assert "A difference of 0.0300 would show on these questions" in verdict(comparison)[0]
+
+    # Those of two tasks add up as independent errors do: the root of 2 x 0.03^2, by 2.
+    pair(tmp_path, [choice_cell(right)] * 2, [choice_cell(right)] * 2)
+    visible = compared(a, b).means[0].difference.smallest_visible
+    assert visible == pytest.approx(math.sqrt(2) * 0.03 / 2)
+
+    # Three questions cannot change by six, and written answers have no such bound.
+    few = [choice_cell([1, 0, 1])]
+    pair(tmp_path / "few", few, few)
+    comparison = compared(tmp_path / "few" / "a", tmp_path / "few" / "b")
+    assert comparison.means[0].difference.smallest_visible is None
+    assert verdict(comparison)[0].endswith("These questions are too few to show any difference.")
+    written = [written_cell([0.25, 0.5])]
+    pair(tmp_path / "written", written, written)
+    comparison = compared(tmp_path / "written" / "a", tmp_path / "written" / "b")
+    assert comparison.means[0].difference.smallest_visible == 0
+    assert verdict(comparison)[0].endswith("1 task, p = 1.")
+
+
 def test_holm_counts_all_tasks_of_all_models(tmp_path: Path) -> None:
     right, wrong = [1] * 8, [0] * 8
     for name, answers in (("a", wrong), ("b", right), ("c", right)):
@@ -207,6 +236,37 @@ def test_models_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no scores of a checkpoint"):
         find_scored_model(str(tmp_path / "empty"))
+
+
+def test_a_transformers_folder_is_found_by_what_was_scored(tmp_path: Path) -> None:
+    """Its name and place may be others by now; its weights and its tokenizer are not."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    run = tmp_path / "a"
+    write_scores(run, 10, {("task", 0): choice_cell([1, 0])})
+    scored = choice_cell([1, 1])
+    other_weights = choice_cell([0, 0])
+    scored.result["provenance"].update(folder_identity(folder), title="elsewhere", tokens=None)
+    scores = ScoresFolder(RunFolder(run).evaluation)
+    write_cell(scores.cell("model-0123", "task", 0, 1234), scored)
+    write_cell(scores.cell("model-0123", "task", 1, 1234), other_weights)
+
+    # Beside a run, one of its steps, or another folder of cells there.
+    for beside in (run, f"{run}@10", scores.cells / "step_00000010"):
+        found = find_scored_model(str(folder), [str(beside), str(folder)])
+        assert (found.title, found.tokens, found.run) == ("elsewhere", None, [])
+        assert found.cells == {
+            CellName("task", 0, 1234): scores.cell("model-0123", "task", 0, 1234)
+        }
+
+    # What cannot be found says what to do.
+    with pytest.raises(UserError, match=r"no run is named beside it\. Name one in which it was"):
+        find_scored_model(str(folder), [str(folder)])
+    (folder / "model.safetensors").write_text("[]")
+    with pytest.raises(UserError, match=r"model: has no scores in .*Add the folder to evaluation"):
+        find_scored_model(str(folder), [str(run)])
 
 
 def test_a_damaged_cell_is_named(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluation.grid.offline import offline_variables
 from pipeline.evaluation.task_data.catalogue import CATALOGUE, GROUPS
 from pipeline.evaluation.task_data.fetch import expand_names, fetch_tasks
 from pipeline.evaluation.task_data.source_records import damaged_questions, read_source
@@ -14,6 +16,20 @@ from pipeline.store.tasks_folder import TasksFolder
 
 QUESTIONS = [
     {"query": f"{n} plus 1 is", "choices": [str(n + 1), str(n + 2)], "gold": 0} for n in range(4)
+]
+WIC = [
+    {
+        "word": "bank",
+        "sentence1": f"He sat on bank {number}.",
+        "sentence2": "The bank was closed.",
+        "start1": 10,
+        "start2": 4,
+        "end1": 14,
+        "end2": 8,
+        "idx": number,
+        "label": 0,
+    }
+    for number in range(3)
 ]
 LAMBADA = [{"context": "He said\n\nno and meant", "continuation": "yes"}] * 2
 
@@ -108,15 +124,93 @@ def test_what_cannot_be_had_comes_last_and_names_its_source(
     tmp_path: Path, own_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
     tasks = TasksFolder(tmp_path / "tasks")
     with pytest.raises(DataError) as raised:
         fetch_tasks(["logiqa", "own_sums"], tasks, own_files)
+    assert "which is not asked, as HF_HUB_OFFLINE forbids it. Run the same" in str(raised.value)
     assert "HF_HUB_OFFLINE=0 on a machine that reaches huggingface.co" in str(raised.value)
     assert tasks.names() == ["own_sums"]
     with pytest.raises(
         DataError, match=r"needs a file jeopardy_all.jsonl \(--from was not given\)"
     ):
         fetch_tasks(["core_jeopardy"], tasks, None)
+
+
+def test_the_hub_is_asked_for_the_same_revision_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a variable that forbids it, and for all tasks of one data set."""
+    import datasets
+    from huggingface_hub import HfApi
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    current = "1" * 40
+    asked: list[tuple[str, str, str]] = []
+
+    def dataset_info(_: HfApi, data_set: str) -> SimpleNamespace:
+        return SimpleNamespace(sha=current)
+
+    def load_dataset(data_set: str, part: str, *, revision: str) -> datasets.DatasetDict:
+        asked.append((data_set, part, revision))
+        return datasets.DatasetDict({"validation": datasets.Dataset.from_list(WIC)})
+
+    monkeypatch.setattr(HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    tasks = TasksFolder(tmp_path / "tasks")
+    fetch_tasks(["wic"], tasks, None)
+    record = read_source(tasks, "wic")
+    assert record is not None
+    assert record["origin"] == f"hub aps/super_glue wic@{current}"
+
+    # The hub has moved on, and the questions have to come again.
+    current = "2" * 40
+    tasks.split("wic", "validation").unlink()
+    fetch_tasks(["wic"], tasks, None)
+    fetch_tasks(["wic"], TasksFolder(tmp_path / "others"), None)
+    assert [revision[0] for _, _, revision in asked] == ["1", "1", "2"]
+
+    # The file of revisions is read with care.
+    tasks.split("wic", "validation").unlink()
+    tasks.hub_revisions.write_text("[]")
+    with pytest.raises(DataError, match=r"hub_revisions\.json: does not name a revision for each"):
+        fetch_tasks(["wic"], tasks, None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "forbidding"),
+    [
+        ({}, []),
+        ({"HF_HUB_OFFLINE": "0"}, []),
+        ({"HF_HUB_OFFLINE": "1"}, ["HF_HUB_OFFLINE"]),
+        ({"TRANSFORMERS_OFFLINE": "true"}, ["TRANSFORMERS_OFFLINE"]),
+        ({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}, []),
+        ({"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "1"}, ["HF_DATASETS_OFFLINE"]),
+    ],
+)
+def test_the_variables_of_the_libraries_decide_whether_the_hub_is_asked(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], forbidding: list[str]
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert offline_variables() == forbidding
+
+
+def test_a_suite_leaves_out_what_no_source_has_and_reports_what_is_broken(
+    tmp_path: Path, own_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = TasksFolder(tmp_path / "tasks")
+    (own_files / "copa.jsonl").write_text('{"query": "cut\n')
+    with pytest.raises(DataError, match=r"copa\.jsonl, line 1: is no JSON") as raised:
+        fetch_tasks(["core-v1", "own_sums"], tasks, own_files)
+    assert str(raised.value).count("\n") == 0
+    lines = capsys.readouterr().err
+    assert "core_copa: not fetched" in lines
+    assert "core_jeopardy: left out: needs llm-foundry's file" in lines
+    assert tasks.names() == ["core_lambada_openai", "core_piqa", "own_sums"]
 
 
 @pytest.mark.ranks

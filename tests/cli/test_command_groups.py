@@ -1,0 +1,46 @@
+"""Options that name what a command is to write are checked before the command works."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+from pipeline.errors import UserError
+
+COMMANDS = {
+    "compare A B --page": "file",
+    "plan --published --page": "file",
+    "checkpoints convert RUN --output": "folder",
+    "checkpoints merge RUN --last 2 --output": "folder",
+    "tasks fetch copa --to": "folder",
+    "verify-resume run.yaml --folder": "folder",
+    "benchmark tokenize run.yaml --output": "file",
+    "benchmark search run.yaml --output": "file",
+    "benchmark loader --output": "file",
+    "benchmark evaluate --output": "file",
+    "benchmark recipe run.yaml --output": "file",
+    "benchmark recipe run.yaml --figure": "file",
+    "benchmark recipe run.yaml --folder": "folder",
+    "benchmark checkpoint --output": "file",
+    "benchmark checkpoint --folder": "folder",
+    "benchmark train --output": "file",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, command: str) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    words = command.split()
+    below = CliRunner().invoke(app, [*words, str(taken / "x")]).exception
+    assert isinstance(below, UserError)
+    assert str(below) == (
+        f"{words[-1]} {taken / 'x'}: cannot be written, because {taken} is not a folder; give "
+        "another path"
+    )
+    other_kind = tmp_path if COMMANDS[command] == "file" else taken
+    refused = CliRunner().invoke(app, [*words, str(other_kind)]).exception
+    assert isinstance(refused, UserError)
+    assert f"{words[-1]} {other_kind}: is a " in str(refused)
+    assert taken.read_text() == "mine"
