@@ -143,7 +143,7 @@ def _run_holding_lease(
         note(f"{stage.name}: {stage.help}")
 
     # From here on the old output is no longer complete, unless output is only added.
-    if not stage.grows:
+    if not stage.grows and not stage.unlinks_manifest:
         stage.manifest_path(config).unlink(missing_ok=True)
     clock = StageClock(
         stage.root(config),

@@ -61,6 +61,8 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     with Lease(run.evaluation, "pipeline evaluate"):
         models = models_to_score(config)
         questions = prepare_questions(config)
+        # From here on the older manifest is not true any more; what is refused above leaves it.
+        run.evaluation_manifest.unlink(missing_ok=True)
         score_models(config, models, questions)
 
     # What the manifest holds.
