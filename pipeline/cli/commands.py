@@ -83,6 +83,9 @@ def watch_run(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str])
     config = load(run_file, overrides)
     refuse_srun_step(stages, "evaluate --watch")
     refuse_impossible_folders(config)
+    # A mistake is found now, and not when the first checkpoint is there.
+    evaluate = next(stage for stage in stages if stage.name == "evaluate")
+    refuse_mistakes(evaluate.checks, config)
     artifacts.import_function("pipeline.evaluation.watch:watch")(config)
 
 

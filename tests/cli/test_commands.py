@@ -126,6 +126,16 @@ def test_a_finished_stage_asks_nothing(run_file: Path) -> None:
     assert asked == []
 
 
+def test_a_watch_checks_before_it_waits_what_an_evaluation_checks(run_file: Path) -> None:
+    stages = with_checks("evaluate", check(refusing), check(heavy, is_heavy=True))
+    with pytest.raises(ConfigError, match=r"one\.setting = 1: is wrong"):
+        commands.watch_run(stages, run_file, [])
+    assert asked == ["refusing"]
+    with pytest.raises(ConfigError, match="none of its [0-9]+ tasks is in"):
+        commands.watch_run(STAGES, run_file, ["evaluation.suite=core-v1"])
+    assert not (run_file.parent / "run").exists()
+
+
 def test_an_evaluation_that_is_refused_leaves_the_manifest_of_the_finished_one(
     run_file: Path,
 ) -> None:
