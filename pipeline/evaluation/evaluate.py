@@ -31,6 +31,7 @@ from pipeline.evaluation.models_to_score import (
 from pipeline.evaluation.results import CellResult, Provenance
 from pipeline.evaluation.suite_scores import write_suite_scores
 from pipeline.evaluation.task_facts import describe_task_files
+from pipeline.evaluation.watched_run import wait_for_watch
 from pipeline.logs import counted_noun, human_bytes, note, number_or_blank, warn
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore
@@ -58,6 +59,7 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     run = run_folder(config)
     folder = ScoresFolder(run.evaluation)
     refuse_cloze_without_text(config)
+    wait_for_watch(config)
     with Lease(run.evaluation, "pipeline evaluate"):
         models = models_to_score(config)
         questions = prepare_questions(config)

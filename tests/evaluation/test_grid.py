@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +236,52 @@ def test_a_checkpoint_that_is_deleted_under_a_watch_is_said(
         score_models(*arguments)
 
     monkeypatch.setattr("pipeline.evaluation.watch.score_models", delete_then_score)
-    monkeypatch.setattr("pipeline.evaluation.watch.PATIENCE_SECONDS", 0)
     watch(config)
     assert "step_00000006 was removed while it was read" in capsys.readouterr().err
     assert not any(row["step"] == 6 for row in table(config))
+
+
+def test_a_checkpoint_that_is_pruned_before_its_lease_is_skipped_and_not_made_anew(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+    config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
+    pruned = run / "checkpoints" / "step_00000006"
+
+    def prune_then_lease(folder: Path, purpose: str, **options: bool) -> Lease:
+        if folder == pruned:
+            shutil.rmtree(pruned)
+        return Lease(folder, purpose, **options)
+
+    monkeypatch.setattr("pipeline.evaluation.watch.Lease", prune_then_lease)
+    watch(config)
+    assert "step_00000006 was removed while it was read" in capsys.readouterr().err
+    assert not pruned.exists()
+
+
+def test_a_watch_waits_for_its_run_and_ends_before_the_later_stages(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
+    watching = threading.Thread(target=watch, args=(config,))
+    watching.start()
+    while not (run / "evaluation").is_dir():
+        time.sleep(0.1)
+
+    # `pipeline run` holds the folder for its stages after training.
+    with Lease(run, "pipeline evaluate"):
+        shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+        shutil.copytree(run_folder(load(trained)).export, run / "export")
+        counts = evaluate(config).counts
+    watching.join()
+    assert counts["models"] == ["step_00000006"]
+    said = capsys.readouterr().err
+    assert f"nobody trains {run} yet; waiting for it" in said
+    assert "the run has ended; all its newest checkpoints are scored" in said
+    # The cells that the watch has made are taken over.
+    assert said.count(": 1 cell in ") == 1
