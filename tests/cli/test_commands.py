@@ -131,7 +131,7 @@ def test_a_watch_checks_before_it_waits_what_an_evaluation_checks(run_file: Path
     with pytest.raises(ConfigError, match=r"one\.setting = 1: is wrong"):
         commands.watch_run(stages, run_file, [])
     assert asked == ["refusing"]
-    with pytest.raises(ConfigError, match="none of its [0-9]+ tasks is in"):
+    with pytest.raises(ConfigError, match=r"none of its \d+ tasks is in"):
         commands.watch_run(STAGES, run_file, ["evaluation.suite=core-v1"])
     assert not (run_file.parent / "run").exists()
 
