@@ -23,6 +23,7 @@ from pipeline.evaluation.models import (
     model_of_weights,
     published_tokenizer,
 )
+from pipeline.logs import warn
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import ExportCounts
 from pipeline.store.files import file_record, fingerprint
@@ -62,21 +63,48 @@ def models_to_score(config: RunConfig) -> list[ModelToScore]:
     """Return the models of `evaluation.models`, each once, in the order in which they are named.
 
     Raises DataError where nothing has been exported; ConfigError where there is no such checkpoint
-    or no such folder.
+    or no such folder, and where the entries name no model at all.
     """
     models: dict[str, ModelToScore] = {}
     problems: list[str] = []
+    without_models: list[str] = []
     for choice in config.evaluation.models:
         try:
-            found = chosen_models(config, choice)
+            chosen = chosen_models(config, choice)
         except ConfigError as error:
             problems += error.problems
             continue
-        for model in found:
+        if not chosen:
+            without_models.append(_names_no_checkpoint(config, choice))
+        for model in chosen:
             models.setdefault(model.name, model)
+    if not models:
+        problems += without_models
     if problems:
         raise ConfigError(problems)
+    for line in without_models:
+        warn(line)
     return list(models.values())
+
+
+def _names_no_checkpoint(config: RunConfig, choice: ModelChoice) -> str:
+    """Return the message of an entry, `all` or `{every: N}`, that names no checkpoint."""
+    run = RunFolder(config.paths.run_dir)
+    entry = "all"
+    rule = "no complete checkpoint"
+    if isinstance(choice, EverySteps):
+        entry = f"{{every: {choice.every}}}"
+        rule = f"no complete checkpoint at a multiple of {choice.every} steps"
+    return (
+        f"evaluation.models: {entry}: {run.checkpoints} holds {rule}; there are "
+        f"{_steps_of(complete_checkpoints(run.checkpoints))}"
+    )
+
+
+def _steps_of(checkpoints: Sequence[Path]) -> str:
+    """Return the steps of the newest checkpoints in words."""
+    steps = ", ".join(str(checkpoint_step(path)) for path in checkpoints[-MOST_LISTED:])
+    return steps or "none"
 
 
 def folder_identity(folder: Path) -> dict[str, str]:
@@ -148,11 +176,10 @@ def _checkpoint_of_step(run_dir: Path, step: int) -> Path:
     checkpoints = complete_checkpoints(run.checkpoints)
     if run.checkpoint(step) in checkpoints:
         return run.checkpoint(step)
-    steps = ", ".join(str(checkpoint_step(path)) for path in checkpoints[-MOST_LISTED:])
     raise ConfigError(
         [
             f"evaluation.models: {run.checkpoints} holds no complete checkpoint of step {step}; "
-            f"there are {steps or 'none'}"
+            f"there are {_steps_of(checkpoints)}"
         ]
     )
 
