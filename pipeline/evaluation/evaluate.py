@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
+from pipeline.evaluation.built_in.built_in_check import tasks_with_fewer_questions
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_result
 from pipeline.evaluation.grid.offline import forbid_network
@@ -112,6 +113,12 @@ def prepare_questions(config: RunConfig) -> Questions:
     written = write_tasks(
         run_folder(config).tasks, documents, with_text, asked_tasks(config), config.evaluation
     )
+    asked_built_in = [name for name, shots in asked_tasks(config).items() if shots]
+    fewer = tasks_with_fewer_questions(
+        run_folder(config).tasks, asked_built_in, config.evaluation.limit
+    )
+    for task, (questions, wanted) in fewer.items():
+        warn(f"{task} has {questions:,} questions and not {wanted:,}: no more can be made here")
 
     # The libraries are imported after the network has been forbidden.
     forbid_network()
