@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.config.evaluation_section import EverySteps, Merge, MergedModel
+from pipeline.config.evaluation_section import EverySteps, Merge, MergedModel, ModelChoice
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.merged import merge_coefficients, merged_checkpoints, merged_weights
@@ -35,8 +34,6 @@ from pipeline.store.scores_folder import MERGE_PREFIX
 
 LAST = Path("last")
 ALL = Path("all")
-ModelChoice: TypeAlias = int | Path | EverySteps | MergedModel
-"""An entry of `evaluation.models`."""
 MOST_LISTED = 20
 """Maximum number of steps that a message lists."""
 
