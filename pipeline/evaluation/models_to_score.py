@@ -202,6 +202,13 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
     run = RunFolder(config.paths.run_dir)
     prefix = ""
     if merge.run is not None:
+        if not merge.run.exists():
+            raise ConfigError(
+                [
+                    f"evaluation.models: merge.run = {merge.run}: no such folder; name the folder of "
+                    "a run, or leave it out for this run"
+                ]
+            )
         run = RunFolder(merge.run)
         config = recorded_config(run.path, [])
         prefix = f"{_place_name(merge.run, run.name)}@"

@@ -23,6 +23,13 @@ def test_entries_that_name_no_checkpoint_are_refused_together(run_file: Path) ->
     ]
 
 
+def test_a_merge_of_a_run_that_does_not_exist_names_its_place(run_file: Path) -> None:
+    missing = run_file.parent / "missing"
+    config = load(run_file, [f"evaluation.models=[{{merge: {{run: {missing}, last: 2}}}}]"])
+    with pytest.raises(ConfigError, match=f"merge.run = {missing}: no such folder; name the fol"):
+        models_to_score(config)
+
+
 def test_an_entry_that_names_no_checkpoint_is_said_beside_others(
     run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

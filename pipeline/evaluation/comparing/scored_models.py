@@ -46,6 +46,11 @@ def find_scored_model(name: str) -> ScoredModel:
         return _scored_model(place, [])
 
     # A run's checkpoint.
+    if not place.exists():
+        raise UserError(
+            f"{place}: no such file or folder. Give the folder of a run, its run file, or a model's "
+            "folder of cells."
+        )
     run_dir = place
     if not place.is_dir():
         run_dir = load(place).paths.run_dir

@@ -207,6 +207,10 @@ def test_models_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no scores of a checkpoint"):
         find_scored_model(str(tmp_path / "empty"))
+    with pytest.raises(
+        UserError, match=r"missing: no such file or folder\. Give the folder of a run"
+    ):
+        find_scored_model(str(tmp_path / "missing"))
 
 
 def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
