@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, TasksFailed, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_check import tasks_with_fewer_questions
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
@@ -26,6 +26,7 @@ from pipeline.evaluation.models_to_score import (
     LAST,
     ModelToScore,
     chosen_models,
+    deleted_models_error,
     folder_tokenizer,
     models_to_score,
 )
@@ -129,33 +130,47 @@ def prepare_questions(config: RunConfig) -> Questions:
 def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Questions) -> None:
     """Make the cells that are missing, model by model, then write the table of all scores.
 
-    Whatever ends it, the table has all cells that are complete.
+    Whatever ends it, the table has all cells that are complete. Raises DataError after all others
+    were scored where a model was deleted meanwhile.
     """
     from pipeline.evaluation.grid.cell_scorer import make_missing_cells
     from pipeline.evaluation.score_table import write_score_table
 
     folder = ScoresFolder(run_folder(config).evaluation)
     executor = scoring_executor(config)
+    models = list(models)
+    deleted: list[ModelToScore] = []
     try:
         if executor.uses_slurm or executor.workers != 1:
-            models = list(models)
-            made = score_on_workers(
-                models,
-                questions.cells,
-                questions.built.single,
-                questions.source,
-                folder,
-                config.evaluation,
-                executor,
-            )
-            _warn_of_cut_sequences(made, questions)
+            try:
+                made = score_on_workers(
+                    models,
+                    questions.cells,
+                    questions.built.single,
+                    questions.source,
+                    folder,
+                    config.evaluation,
+                    executor,
+                )
+                _warn_of_cut_sequences(made, questions)
+            except TasksFailed:
+                if not any(model.gone() for model in models):
+                    raise
         for model in models:
-            made = make_missing_cells(
-                model, questions.cells, questions.built.single, folder, config.evaluation
-            )
+            try:
+                made = make_missing_cells(
+                    model, questions.cells, questions.built.single, folder, config.evaluation
+                )
+            except (UserError, OSError):
+                if not model.gone():
+                    raise
+                deleted.append(model)
+                continue
             _warn_of_cut_sequences(made, questions)
     finally:
         write_score_table(folder)
+    if deleted:
+        raise deleted_models_error(deleted)
 
 
 def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:

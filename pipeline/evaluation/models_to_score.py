@@ -54,6 +54,23 @@ class ModelToScore:
     """`weights` and `tokenizer`: hashes of all that decides the scores."""
     load: Callable[[], LoadedModel]
     """Loads the model; can be sent to another process, as all of this can."""
+    folders: tuple[Path, ...] = ()
+    """Folders that the model is read from: checkpoints, or a transformers folder."""
+
+    def gone(self) -> list[Path]:
+        """Return the folders that no longer exist."""
+        return [folder for folder in self.folders if not folder.is_dir()]
+
+
+def deleted_models_error(models: Sequence[ModelToScore]) -> DataError:
+    """Return the error to raise where models were deleted while others were scored."""
+    lines = [
+        f"{model.title}: {', '.join(map(str, model.gone()))} was deleted while models were scored, "
+        "so that its scores are not complete; those of the other models are there. Leave it out of "
+        "evaluation.models, or restore it, and run `pipeline evaluate` again"
+        for model in models
+    ]
+    return DataError("\n".join(lines))
 
 
 def models_to_score(config: RunConfig) -> list[ModelToScore]:
@@ -164,6 +181,7 @@ def exported_model(config: RunConfig) -> ModelToScore:
         counts.get("tokens"),
         identity,
         partial(load_folder_model, folder),
+        (folder,),
     )
 
 
@@ -194,6 +212,7 @@ def _of_checkpoint(config: RunConfig, checkpoint: Path, prefix: str | None) -> M
         state["tokens"],
         checkpoint_identity(config, checkpoint),
         partial(load_checkpoint_model, config, checkpoint),
+        (checkpoint,),
     )
 
 
@@ -224,7 +243,7 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
         "tokenizer": parts[-1]["tokenizer"],
     }
     load = partial(_load_merge, config, checkpoints, coefficients, name, tokens)
-    return ModelToScore(name, title, steps[-1], tokens, identity, load)
+    return ModelToScore(name, title, steps[-1], tokens, identity, load, tuple(checkpoints))
 
 
 def _load_merge(
@@ -258,7 +277,13 @@ def _from_elsewhere(location: Path) -> ModelToScore:
     identity = folder_identity(location)
     name = _place_name(location, location.name)
     return ModelToScore(
-        name, str(location), None, None, identity, partial(load_folder_model, location)
+        name,
+        str(location),
+        None,
+        None,
+        identity,
+        partial(load_folder_model, location),
+        (location,),
     )
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.config.evaluation_section import Merge
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
-from pipeline.errors import ConfigError, LeaseError, UserError
+from pipeline.errors import ConfigError, DataError, LeaseError, UserError
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.evaluate import evaluate, score_models
 from pipeline.evaluation.export import export, export_steps
@@ -191,6 +191,29 @@ def test_a_merge_has_the_same_bits_in_any_order_of_the_steps(trained: Path) -> N
 def test_models_that_are_not_there_are_named(trained: Path, models: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         models_to_score(config_with(trained, models))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_checkpoint_that_is_deleted_while_others_are_scored_costs_only_itself(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+    settings = (f"paths.run_dir={run}", "evaluation.shots=[0]", f"evaluation.workers={workers}")
+    config = config_with(trained, "[2, 4, 6]", *settings)
+    deleted = run / "checkpoints" / "step_00000004"
+
+    def delete_then_score(*arguments: Any) -> None:
+        shutil.rmtree(deleted)
+        score_models(*arguments)
+
+    monkeypatch.setattr("pipeline.evaluation.evaluate.score_models", delete_then_score)
+    with pytest.raises(DataError) as refused:
+        evaluate(config)
+    text = str(refused.value)
+    assert f"@4: {deleted} was deleted while models were scored" in text
+    assert "Leave it out of evaluation.models, or restore it" in text
+    assert {row["step"] for row in table(config)} == {2, 6}
 
 
 def test_a_watch_scores_the_newest_checkpoint_of_a_finished_run_and_ends(
