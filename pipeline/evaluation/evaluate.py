@@ -141,6 +141,7 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
     models = list(models)
     deleted: list[ModelToScore] = []
     try:
+        # On workers, all that can be scored is scored.
         if executor.uses_slurm or executor.workers != 1:
             try:
                 made = score_on_workers(
@@ -156,6 +157,7 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
             except TasksFailed:
                 if not any(model.gone() for model in models):
                     raise
+        # Here, one by one, what is still missing.
         for model in models:
             try:
                 made = make_missing_cells(

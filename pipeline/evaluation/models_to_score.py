@@ -231,11 +231,15 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
         run = RunFolder(merge.run)
         config = recorded_config(run.path, [])
         prefix = f"{_place_name(merge.run, run.name)}@"
+
+    # What is averaged, and how.
     checkpoints = merged_checkpoints(run.path, merge)
     steps = [checkpoint_step(checkpoint) for checkpoint in checkpoints]
     coefficients = merge_coefficients(steps, merge.weights)
     parts = [checkpoint_identity(config, checkpoint) for checkpoint in checkpoints]
     tokens = read_checkpoint_manifest(checkpoints[-1])["state"]["tokens"]
+
+    # The cells' folder, the title, and what decides the scores.
     name = f"{prefix}{MERGE_PREFIX}{fingerprint(steps)[:8]}-{merge.weights}-{checkpoints[-1].name}"
     title = f"{run.name}, {merge.weights} merge of {len(steps)} checkpoints to step {steps[-1]}"
     identity = {
