@@ -83,6 +83,9 @@ def watch_run(stages: Sequence[Stage], run_file: Path, overrides: Sequence[str])
     config = load(run_file, overrides)
     refuse_srun_step(stages, "evaluate --watch")
     refuse_impossible_folders(config)
+    # A mistake is found now, and not when the first checkpoint is there.
+    evaluate = next(stage for stage in stages if stage.name == "evaluate")
+    refuse_mistakes(evaluate.checks, config)
     artifacts.import_function("pipeline.evaluation.watch:watch")(config)
 
 
@@ -143,7 +146,7 @@ def _run_holding_lease(
         note(f"{stage.name}: {stage.help}")
 
     # From here on the old output is no longer complete, unless output is only added.
-    if not stage.grows:
+    if not stage.grows and not stage.unlinks_manifest:
         stage.manifest_path(config).unlink(missing_ok=True)
     clock = StageClock(
         stage.root(config),

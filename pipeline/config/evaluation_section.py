@@ -3,10 +3,19 @@
 The docstring of a field is what `pipeline config --describe` prints.
 """
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.shipped_files import SuiteName
@@ -19,6 +28,7 @@ from pipeline.config.values import (
     located_by,
     resolve_location,
 )
+from pipeline.config.yaml_files import YamlValue
 
 MODEL_WORDS = ("last", "all")
 """Entries of `evaluation.models` that are no locations."""
@@ -78,10 +88,70 @@ class MergedModel(Section):
     """Average these checkpoints' weights, and score the result."""
 
 
+ModelChoice: TypeAlias = int | Path | EverySteps | MergedModel
+"""An entry of `evaluation.models`."""
+GivenModel: TypeAlias = "YamlValue | ModelChoice"
+"""What a run file or a default gives where such an entry is expected."""
+FORMS_OF_MODELS = (
+    "an entry is `last`, `all`, a step, {every: N}, RUN@STEP, a transformers folder, or "
+    "{merge: {last: N}}; for example evaluation.models=[last, {every: 1000}]"
+)
+"""What may stand in `evaluation.models`, with an example."""
+FORMS_BY_KEY: dict[str, type[Section]] = {"every": EverySteps, "merge": MergedModel}
+"""Key of an entry that is a mapping -> the form that it names."""
+RULES = {"extra_forbidden": "unknown key", "model_type": "must be a mapping, as {last: 3}"}
+"""Kind of a problem -> what is said of it, where the library speaks of its types."""
+
+
+def _model_in_one_line(entry: GivenModel, handler: ValidatorFunctionWrapHandler) -> ModelChoice:
+    """Return a valid entry of `evaluation.models`; of a wrong one, say what is wrong in one line."""
+    try:
+        return handler(entry)
+    except ValidationError as error:
+        reasons = [*_reasons_of_form(entry, error), FORMS_OF_MODELS]
+    # A problem of a mapping is printed without its value.
+    if isinstance(entry, dict):
+        reasons[0] = f"{json.dumps(entry, default=str)}: {reasons[0]}"
+    raise PydanticCustomError("model", "{why}", {"why": "; ".join(reasons)})
+
+
+def _reasons_of_form(entry: GivenModel, error: ValidationError) -> list[str]:
+    """Return what is wrong with the form that an entry seems to have; nothing where it has none."""
+    details = error.errors()
+    if not isinstance(entry, dict):
+        return [problem["msg"] for problem in details if problem["type"] == "location"]
+    forms = [form for key, form in FORMS_BY_KEY.items() if key in entry]
+    reasons: list[str] = []
+    for problem in details:
+        kind, *place = problem["loc"]
+        if forms and kind == forms[0].__name__:
+            message = RULES.get(problem["type"], problem["msg"])
+            rule = f"{message[0].lower()}{message[1:]}"
+            reasons.append(f"{'.'.join(map(str, place))}: {rule}")
+    return reasons
+
+
+def _refuse_no_model(
+    models: tuple[ModelChoice, ...],
+) -> tuple[ModelChoice, ...]:
+    if not models:
+        raise PydanticCustomError("models", "names no model; {forms}", {"forms": FORMS_OF_MODELS})
+    return models
+
+
+NamedModel = Annotated[
+    Annotated[int, Field(ge=1)] | EverySteps | MergedModel | ModelLocation,
+    WrapValidator(_model_in_one_line),
+]
+NamedModels = Annotated[
+    tuple[NamedModel, ...],
+    AfterValidator(_refuse_no_model),
+    InWords("list of models, not empty"),
+]
+
+
 class Evaluation(Section):
-    models: tuple[int | EverySteps | MergedModel | ModelLocation, ...] = Field(
-        default=(Path("last"),), min_length=1
-    )
+    models: NamedModels = (Path("last"),)
     """Models to score. `last`: the exported model. `all`: every complete checkpoint. `{every: N}`:
     those at multiples of N steps. A number: the checkpoint of that step. `RUN@STEP`: a checkpoint
     of another run. A folder: a transformers model, anybody's, whose own code is never run.

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, TasksFailed, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
+from pipeline.evaluation.built_in.built_in_check import tasks_with_fewer_questions
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
 from pipeline.evaluation.cells import read_result
 from pipeline.evaluation.grid.offline import forbid_network
@@ -25,12 +26,14 @@ from pipeline.evaluation.models_to_score import (
     LAST,
     ModelToScore,
     chosen_models,
+    deleted_models_error,
     folder_tokenizer,
     models_to_score,
 )
 from pipeline.evaluation.results import CellResult, Provenance
 from pipeline.evaluation.suite_scores import write_suite_scores
 from pipeline.evaluation.task_facts import describe_task_files
+from pipeline.evaluation.watched_run import wait_for_watch
 from pipeline.logs import counted_noun, human_bytes, note, number_or_blank, warn
 from pipeline.store.artifacts import Result
 from pipeline.store.counts import BitsPerByte, EvaluateCounts, TaskScore
@@ -58,9 +61,12 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     run = run_folder(config)
     folder = ScoresFolder(run.evaluation)
     refuse_cloze_without_text(config)
+    wait_for_watch(config)
     with Lease(run.evaluation, "pipeline evaluate"):
         models = models_to_score(config)
         questions = prepare_questions(config)
+        # From here on the older manifest is not true any more; what is refused above leaves it.
+        run.evaluation_manifest.unlink(missing_ok=True)
         score_models(config, models, questions)
 
     # What the manifest holds.
@@ -108,6 +114,12 @@ def prepare_questions(config: RunConfig) -> Questions:
     written = write_tasks(
         run_folder(config).tasks, documents, with_text, asked_tasks(config), config.evaluation
     )
+    asked_built_in = [name for name, shots in asked_tasks(config).items() if shots]
+    fewer = tasks_with_fewer_questions(
+        run_folder(config).tasks, asked_built_in, config.evaluation.limit
+    )
+    for task, (questions, wanted) in fewer.items():
+        warn(f"{task} has {questions:,} questions and not {wanted:,}: no more can be made here")
 
     # The libraries are imported after the network has been forbidden.
     forbid_network()
@@ -118,33 +130,49 @@ def prepare_questions(config: RunConfig) -> Questions:
 def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Questions) -> None:
     """Make the cells that are missing, model by model, then write the table of all scores.
 
-    Whatever ends it, the table has all cells that are complete.
+    Whatever ends it, the table has all cells that are complete. Raises DataError after all others
+    were scored where a model was deleted meanwhile.
     """
     from pipeline.evaluation.grid.cell_scorer import make_missing_cells
     from pipeline.evaluation.score_table import write_score_table
 
     folder = ScoresFolder(run_folder(config).evaluation)
     executor = scoring_executor(config)
+    models = list(models)
+    deleted: list[ModelToScore] = []
     try:
+        # On workers, all that can be scored is scored.
         if executor.uses_slurm or executor.workers != 1:
-            models = list(models)
-            made = score_on_workers(
-                models,
-                questions.cells,
-                questions.built.single,
-                questions.source,
-                folder,
-                config.evaluation,
-                executor,
-            )
-            _warn_of_cut_sequences(made, questions)
+            try:
+                made = score_on_workers(
+                    models,
+                    questions.cells,
+                    questions.built.single,
+                    questions.source,
+                    folder,
+                    config.evaluation,
+                    executor,
+                )
+                _warn_of_cut_sequences(made, questions)
+            except TasksFailed:
+                if not any(model.gone() for model in models):
+                    raise
+        # Here, one by one, what is still missing.
         for model in models:
-            made = make_missing_cells(
-                model, questions.cells, questions.built.single, folder, config.evaluation
-            )
+            try:
+                made = make_missing_cells(
+                    model, questions.cells, questions.built.single, folder, config.evaluation
+                )
+            except (UserError, OSError):
+                if not model.gone():
+                    raise
+                deleted.append(model)
+                continue
             _warn_of_cut_sequences(made, questions)
     finally:
         write_score_table(folder)
+    if deleted:
+        raise deleted_models_error(deleted)
 
 
 def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:

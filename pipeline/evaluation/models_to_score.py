@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 from pipeline.checkpoint.folders import complete_checkpoints, read_checkpoint_manifest
-from pipeline.config.evaluation_section import EverySteps, Merge, MergedModel
+from pipeline.config.evaluation_section import EverySteps, Merge, MergedModel, ModelChoice
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluation.merged import (
@@ -28,6 +27,7 @@ from pipeline.evaluation.models import (
     model_of_weights,
     published_tokenizer,
 )
+from pipeline.logs import warn
 from pipeline.store.artifacts import read_manifest
 from pipeline.store.counts import ExportCounts
 from pipeline.store.files import file_record, fingerprint
@@ -39,8 +39,6 @@ from pipeline.store.scores_folder import MERGE_PREFIX
 
 LAST = Path("last")
 ALL = Path("all")
-ModelChoice: TypeAlias = int | Path | EverySteps | MergedModel
-"""An entry of `evaluation.models`."""
 MOST_LISTED = 20
 """Maximum number of steps that a message lists."""
 
@@ -61,29 +59,73 @@ class ModelToScore:
     """`weights` and `tokenizer`: hashes of all that decides the scores."""
     load: Callable[[], LoadedModel]
     """Loads the model; can be sent to another process, as all of this can."""
+    folders: tuple[Path, ...] = ()
+    """Folders that the model is read from: checkpoints, or a transformers folder."""
     coefficients: Mapping[str, float] = field(default_factory=dict)
     """Run and step of each checkpoint of a merge -> its coefficient; empty for other models."""
+
+    def gone(self) -> list[Path]:
+        """Return the folders that no longer exist."""
+        return [folder for folder in self.folders if not folder.is_dir()]
+
+
+def deleted_models_error(models: Sequence[ModelToScore]) -> DataError:
+    """Return the error to raise where models were deleted while others were scored."""
+    lines = [
+        f"{model.title}: {', '.join(map(str, model.gone()))} was deleted while models were scored, "
+        "so that its scores are not complete; those of the other models are there. Leave it out of "
+        "evaluation.models, or restore it, and run `pipeline evaluate` again"
+        for model in models
+    ]
+    return DataError("\n".join(lines))
 
 
 def models_to_score(config: RunConfig) -> list[ModelToScore]:
     """Return the models of `evaluation.models`, each once, in the order in which they are named.
 
     Raises DataError where nothing has been exported; ConfigError where there is no such checkpoint
-    or no such folder.
+    or no such folder, and where the entries name no model at all.
     """
     models: dict[str, ModelToScore] = {}
     problems: list[str] = []
+    without_models: list[str] = []
     for choice in config.evaluation.models:
         try:
-            found = chosen_models(config, choice)
+            chosen = chosen_models(config, choice)
         except ConfigError as error:
             problems += error.problems
             continue
-        for model in found:
+        if not chosen:
+            without_models.append(_names_no_checkpoint(config, choice))
+        for model in chosen:
             models.setdefault(model.name, model)
+    if not models:
+        problems += without_models
     if problems:
         raise ConfigError(problems)
+    for line in without_models:
+        warn(line)
     return list(models.values())
+
+
+def _names_no_checkpoint(config: RunConfig, choice: ModelChoice) -> str:
+    """Return the message of an entry, `all` or `{every: N}`, that names no checkpoint."""
+    run = RunFolder(config.paths.run_dir)
+    entry = "all"
+    rule = "no complete checkpoint"
+    if isinstance(choice, EverySteps):
+        entry = f"{{every: {choice.every}}}"
+        rule = f"no complete checkpoint at a multiple of {choice.every} steps"
+    return (
+        f"evaluation.models: {entry}: {run.checkpoints} holds {rule}; there are "
+        f"{_steps_of(complete_checkpoints(run.checkpoints))}"
+    )
+
+
+def _steps_of(checkpoints: Sequence[Path]) -> str:
+    """Return the steps of the newest checkpoints in words."""
+    steps = ", ".join(str(checkpoint_step(path)) for path in checkpoints[-MOST_LISTED:])
+    return steps or "none"
 
 
 def folder_identity(folder: Path) -> dict[str, str]:
@@ -146,6 +188,7 @@ def exported_model(config: RunConfig) -> ModelToScore:
         counts.get("tokens"),
         identity,
         partial(load_folder_model, folder),
+        (folder,),
     )
 
 
@@ -155,11 +198,10 @@ def _checkpoint_of_step(run_dir: Path, step: int) -> Path:
     checkpoints = complete_checkpoints(run.checkpoints)
     if run.checkpoint(step) in checkpoints:
         return run.checkpoint(step)
-    steps = ", ".join(str(checkpoint_step(path)) for path in checkpoints[-MOST_LISTED:])
     raise ConfigError(
         [
             f"evaluation.models: {run.checkpoints} holds no complete checkpoint of step {step}; "
-            f"there are {steps or 'none'}"
+            f"there are {_steps_of(checkpoints)}"
         ]
     )
 
@@ -177,6 +219,7 @@ def _of_checkpoint(config: RunConfig, checkpoint: Path, prefix: str | None) -> M
         state["tokens"],
         checkpoint_identity(config, checkpoint),
         partial(load_checkpoint_model, config, checkpoint),
+        (checkpoint,),
     )
 
 
@@ -185,14 +228,25 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
     run = RunFolder(config.paths.run_dir)
     prefix = ""
     if merge.run is not None:
+        if not merge.run.exists():
+            raise ConfigError(
+                [
+                    f"evaluation.models: merge.run = {merge.run}: no such folder; name the folder of "
+                    "a run, or leave it out for this run"
+                ]
+            )
         run = RunFolder(merge.run)
         config = recorded_config(run.path, [])
         prefix = f"{_place_name(merge.run, run.name)}@"
+
+    # What is averaged, and how.
     checkpoints = merged_checkpoints(run.path, merge)
     steps = [checkpoint_step(checkpoint) for checkpoint in checkpoints]
     coefficients = merge_coefficients(steps, merge.weights)
     parts = [checkpoint_identity(config, checkpoint) for checkpoint in checkpoints]
     tokens = read_checkpoint_manifest(checkpoints[-1])["state"]["tokens"]
+
+    # The cells' folder, the title, and what decides the scores.
     name = f"{prefix}{MERGE_PREFIX}{fingerprint(steps)[:8]}-{merge.weights}-{checkpoints[-1].name}"
     title = f"{run.name}, {merge.weights} merge of {merged_steps_in_words(steps)}"
     identity = {
@@ -204,7 +258,7 @@ def _of_merge(config: RunConfig, merge: Merge) -> ModelToScore:
         f"{run.name}@{step}": coefficient
         for step, coefficient in zip(steps, coefficients, strict=True)
     }
-    return ModelToScore(name, title, steps[-1], tokens, identity, load, named)
+    return ModelToScore(name, title, steps[-1], tokens, identity, load, tuple(checkpoints), named)
 
 
 def _load_merge(
@@ -238,7 +292,13 @@ def _from_elsewhere(location: Path) -> ModelToScore:
     identity = folder_identity(location)
     name = _place_name(location, location.name)
     return ModelToScore(
-        name, str(location), None, None, identity, partial(load_folder_model, location)
+        name,
+        str(location),
+        None,
+        None,
+        identity,
+        partial(load_folder_model, location),
+        (location,),
     )
 
 

@@ -105,6 +105,8 @@ Column = list[tuple[SuiteTask, int]]
 
 def _columns(tasks: Sequence[SuiteTask], shots: Mapping[str, Sequence[int]]) -> list[Column]:
     """Return the tasks with one number of examples each; all numbers together where they differ."""
+    if not tasks:
+        return []
     lengths = {len(shots[task.name]) for task in tasks}
     if len(lengths) == 1:
         (length,) = lengths

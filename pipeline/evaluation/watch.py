@@ -6,12 +6,11 @@ gives the scores to `logging.trackers`.
 """
 
 import time
-from pathlib import Path
 from statistics import fmean
 
 from pipeline.checkpoint.folders import complete_checkpoints
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import DataError, TasksFailed
+from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import (
     Questions,
     prepare_questions,
@@ -21,65 +20,116 @@ from pipeline.evaluation.evaluate import (
 )
 from pipeline.evaluation.models_to_score import chosen_models
 from pipeline.evaluation.suite_scores import stored_table
-from pipeline.logs import counted_noun, note, warn
-from pipeline.store.artifacts import read_manifest
-from pipeline.store.counts import TrainCounts
-from pipeline.store.layout import RunFolder, checkpoint_step, run_folder
-from pipeline.store.lease import Lease, living_holder
-from pipeline.store.records import Manifest
+from pipeline.evaluation.watched_run import WATCH, is_being_trained, is_trained, newest_step
+from pipeline.logs import counted_noun, human_seconds, note, warn
+from pipeline.store.layout import checkpoint_step, run_folder
+from pipeline.store.lease import Lease
 from pipeline.store.scores_folder import ScoresFolder
 from pipeline.training.trackers import Trackers
 
 POLL_SECONDS = 2
-"""Seconds between two looks at the folder of checkpoints."""
+"""Seconds between two looks at the run."""
 PATIENCE_SECONDS = 600
-"""Seconds without a living job after which a run counts as ended: the next job of a chain may have to
-wait in the queue, and then a watch is started with it."""
+"""Seconds without training after which a watch ends that has seen the run trained: the next job of a
+chain may have to wait in the queue, and then a watch is started with it."""
+REMINDER_SECONDS = 300
+"""Seconds between two messages that nobody has begun to train the run."""
 
 
 def watch(config: RunConfig) -> None:
     """Score each new checkpoint of a run until the run has ended.
 
-    Behind the run, it skips to the newest checkpoint. Raises LeaseError where another evaluation of
-    the run is under way; ConfigError and DataError as `evaluate` does.
+    A run that nobody trains yet is waited for. Behind the run, the watch skips to the newest
+    checkpoint. Raises LeaseError where another evaluation of the run is under way; ConfigError and
+    DataError as `evaluate` does.
     """
     run = run_folder(config)
     refuse_cloze_without_text(config)
-    with Lease(run.evaluation, "pipeline evaluate --watch"), Trackers(config, None) as trackers:
+    with Lease(run.evaluation, WATCH):
+        training = WatchedTraining(config)
+        while not training.has_begun():
+            time.sleep(POLL_SECONDS)
         questions = prepare_questions(config)
-        note(f"evaluate: watching {run.checkpoints}")
-        last_scored = 0
-        last_alive = time.monotonic()
-        while True:
-            if living_holder(run.path) is not None:
-                last_alive = time.monotonic()
-            # Ask first whether the run has ended: its last checkpoint is complete by then.
-            has_ended = _is_trained(run) or time.monotonic() - last_alive > PATIENCE_SECONDS
-            waiting = [
-                path
-                for path in complete_checkpoints(run.checkpoints)
-                if checkpoint_step(path) > last_scored
-            ]
-            if not waiting:
-                if has_ended:
-                    break
-                time.sleep(POLL_SECONDS)
-                continue
-            newest = waiting[-1]
-            if len(waiting) > 1:
-                note(
-                    f"evaluate: skipped {counted_noun(len(waiting) - 1, 'checkpoint')} before "
-                    f"{newest.name}, to keep up with the run"
-                )
-            last_scored = checkpoint_step(newest)
-            try:
-                with Lease(newest, "pipeline evaluate --watch"):
-                    _score_checkpoint(config, last_scored, questions, trackers)
-            except (DataError, TasksFailed) as error:
-                if newest.exists():
-                    raise
-                warn(f"{newest.name} was removed while it was read, so it has no scores ({error})")
-        note("evaluate: the run has ended, all its newest checkpoints are scored")
+        with Trackers(config, None) as trackers:
+            note(f"evaluate: watching {run.checkpoints}")
+            _score_until_the_end(config, training, questions, trackers)
+    note(f"evaluate: {training.end()}; all its newest checkpoints are scored")
+
+
+class WatchedTraining:
+    """Follows whether the run is trained, from look to look."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._run = run_folder(config)
+        self._last_seen: float | None = None
+        self._last_reminder: float | None = None
+
+    def has_begun(self) -> bool:
+        """Tell whether there is, or will soon be, a checkpoint to score."""
+        has_ended = self.has_ended()
+        return has_ended or self._last_seen is not None or newest_step(self._run) > 0
+
+    def has_ended(self) -> bool:
+        """Tell whether no further checkpoint is expected. Says now and then what is waited for."""
+        now = time.monotonic()
+        if is_being_trained(self._run):
+            self._last_seen = now
+            return False
+        if is_trained(self._config):
+            return True
+        if self._last_seen is not None:
+            return now - self._last_seen > PATIENCE_SECONDS
+        if self._last_reminder is None or now - self._last_reminder > REMINDER_SECONDS:
+            self._last_reminder = now
+            note(f"evaluate: nobody trains {self._run.path} yet; waiting for it (Ctrl-C ends this)")
+        return False
+
+    def end(self) -> str:
+        """Return how the training has ended."""
+        if is_trained(self._config):
+            return "the run has ended"
+        return (
+            f"nobody has trained the run for {human_seconds(PATIENCE_SECONDS)}, and it stands at "
+            f"step {newest_step(self._run)} of {self._config.total_steps}. Start a watch again with "
+            "its next job"
+        )
+
+
+def _score_until_the_end(
+    config: RunConfig, training: WatchedTraining, questions: Questions, trackers: Trackers
+) -> None:
+    run = run_folder(config)
+    last_scored = 0
+    while True:
+        # Ask first whether the run has ended: its last checkpoint is complete by then.
+        has_ended = training.has_ended()
+        waiting = [
+            path
+            for path in complete_checkpoints(run.checkpoints)
+            if checkpoint_step(path) > last_scored
+        ]
+        if not waiting:
+            if has_ended:
+                return
+            time.sleep(POLL_SECONDS)
+            continue
+
+        # Training must not get ahead of the scores.
+        newest = waiting[-1]
+        if len(waiting) > 1:
+            note(
+                f"evaluate: skipped {counted_noun(len(waiting) - 1, 'checkpoint')} before "
+                f"{newest.name}, to keep up with the run"
+            )
+        last_scored = checkpoint_step(newest)
+        try:
+            with Lease(newest, WATCH, makes_folder=False):
+                _score_checkpoint(config, last_scored, questions, trackers)
+        except UserError as error:
+            if newest.exists():
+                raise
+            warn(f"{newest.name} was removed while it was read, so it has no scores ({error})")
 
 
 def _score_checkpoint(
@@ -96,18 +146,3 @@ def _score_checkpoint(
             name = f"{row['task']}/{row['metric']}/k{row['shots']}"
             figures.setdefault(name, []).append(row["value"])
     trackers.log({name: fmean(values) for name, values in figures.items()}, step)
-
-
-def _is_trained(run: RunFolder) -> bool:
-    """Tell whether nobody trains the run, and its last training came to its end."""
-    manifest: Manifest[TrainCounts] | None = read_manifest(run.train_manifest)
-    if manifest is None or living_holder(run.path) is not None:
-        return False
-    return _name_of_newest(run.checkpoints) == manifest["counts"]["checkpoint"]
-
-
-def _name_of_newest(checkpoints: Path) -> str | None:
-    complete = complete_checkpoints(checkpoints)
-    if not complete:
-        return None
-    return complete[-1].name

@@ -94,6 +94,9 @@ class Stage:
     grows: bool = False
     """Whether output is only added, or replaced as a whole, so that an older manifest remains true
     while the stage runs."""
+    unlinks_manifest: bool = False
+    """Whether the function removes the older manifest itself, once it has found that what is asked
+    for can be made. A refusal before that leaves the manifest in place."""
     keeps_output: bool = False
     """Whether the output is kept when the inputs change: then only the stage's own settings make it
     stale."""

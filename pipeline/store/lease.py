@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.errors import LeaseError
+from pipeline.errors import DataError, LeaseError, is_missing
 from pipeline.logs import note
 from pipeline.store.files import FILE_MODE, fingerprint, write_atomic
 from pipeline.store.layout import LEASE, lease_path
@@ -63,10 +63,15 @@ class Holder:
 
 
 class Lease:
-    """Context manager that holds a folder. Raises LeaseError naming another living holder."""
+    """Context manager that holds a folder.
 
-    def __init__(self, folder: Path, purpose: str) -> None:
+    Raises LeaseError naming another living holder; DataError where there is no folder and none is
+    to be made.
+    """
+
+    def __init__(self, folder: Path, purpose: str, *, makes_folder: bool = True) -> None:
         self.path = lease_path(folder)
+        self._makes_folder = makes_folder
         job = os.environ.get("SLURM_JOB_ID")
         self._text = json.dumps(
             own_identity() | {"job": job, "purpose": purpose, "token": secrets.token_hex(8)}
@@ -76,7 +81,8 @@ class Lease:
     def __enter__(self) -> "Lease":
         # A lease lies in the folder, which may be yet to be made.
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self._makes_folder:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LeaseError(
                 f"{self.path.parent}: cannot be made ({error.strerror}). "
@@ -110,11 +116,13 @@ class Lease:
     def _try_to_take(self) -> Holder | None:
         """Take the lease, or return its living holder.
 
-        Raises LeaseError where files cannot be written.
+        Raises LeaseError where files cannot be written; DataError where the folder has gone.
         """
         try:
             return self._take(self.path)
         except OSError as error:
+            if is_missing(error) and not self._makes_folder:
+                raise DataError(f"{self.path.parent}: does not exist any more") from None
             raise LeaseError(
                 f"{self.path.parent}: cannot be written ({error.strerror}). Set paths.run_dir or "
                 "paths.data_dir to another folder, or make this one writable."

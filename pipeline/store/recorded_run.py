@@ -19,8 +19,12 @@ def recorded_config(run: Path, overrides: Sequence[str]) -> RunConfig:
     """Return the config with which a run was started.
 
     `run`: the run's folder, or a run file, of which only the folders are taken. Raises DataError
-    where no run has begun there.
+    where there is nothing at that place, or no run has begun there.
     """
+    if not run.exists():
+        raise DataError(
+            f"{run}: no such file or folder. Give the folder of a run, or its run file."
+        )
     if run.is_dir():
         folder = run
         changes = [*overrides]

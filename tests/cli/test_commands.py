@@ -1,5 +1,6 @@
 """Which checks are asked before which stage, and how what they refuse is put together."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 from pipeline.cli import commands, start_checks, status_view
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import load
-from pipeline.errors import ConfigError, DataError, UserError
+from pipeline.errors import ConfigError, DataError, LeaseError, UserError
 from pipeline.store.artifacts import Check, Stage
+from pipeline.store.layout import run_folder
 from pipeline.store.lease import Lease
 from pipeline.store.stages import STAGES
 from pipeline.work.separate_checks import CheckCrashed
@@ -122,6 +124,46 @@ def test_a_finished_stage_asks_nothing(run_file: Path) -> None:
     commands.run_one(quiet, quiet[0], run_file, ["executor.workers=1"])
     commands.run_one(refuses, refuses[0], run_file, ["executor.workers=1"])
     assert asked == []
+
+
+def test_a_watch_checks_before_it_waits_what_an_evaluation_checks(run_file: Path) -> None:
+    stages = with_checks("evaluate", check(refusing), check(heavy, is_heavy=True))
+    with pytest.raises(ConfigError, match=r"one\.setting = 1: is wrong"):
+        commands.watch_run(stages, run_file, [])
+    assert asked == ["refusing"]
+    with pytest.raises(ConfigError, match=r"none of its \d+ tasks is in"):
+        commands.watch_run(STAGES, run_file, ["evaluation.suite=core-v1"])
+    assert not (run_file.parent / "run").exists()
+
+
+def test_an_evaluation_that_is_refused_leaves_the_manifest_of_the_finished_one(
+    run_file: Path,
+) -> None:
+    table = {stage.name: stage for stage in STAGES}
+    evaluate = replace(table["evaluate"], inputs=(), checks=(), outside=None)
+    run = run_folder(load(run_file))
+    run.evaluation.mkdir(parents=True)
+    written = {"inputs": {}, "output": "", "counts": {}, "files": {}}
+    run.evaluation_manifest.write_text(json.dumps(written))
+
+    # No such checkpoint.
+    with pytest.raises(ConfigError, match="holds no complete checkpoint of step 7"):
+        commands.run_one([evaluate], evaluate, run_file, ["evaluation.models=[7]"])
+    assert json.loads(run.evaluation_manifest.read_text()) == written
+
+    # No such folder.
+    missing = run_file.parent / "missing"
+    with pytest.raises(ConfigError, match="is no folder"):
+        commands.run_one([evaluate], evaluate, run_file, [f"evaluation.models=[{missing}]"])
+    assert json.loads(run.evaluation_manifest.read_text()) == written
+
+    # Another evaluation is under way.
+    with (
+        Lease(run.evaluation, "another evaluation"),
+        pytest.raises(LeaseError, match="is in use by `another evaluation`"),
+    ):
+        commands.run_one([evaluate], evaluate, run_file, [])
+    assert json.loads(run.evaluation_manifest.read_text()) == written
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "gone", "gone/below"])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.config.evaluation_section import Merge
 from pipeline.config.run_config import RunConfig
 from pipeline.config.run_file import dump, load
-from pipeline.errors import ConfigError, LeaseError, UserError
+from pipeline.errors import ConfigError, DataError, LeaseError, UserError
 from pipeline.evaluation.cells import read_cell
 from pipeline.evaluation.evaluate import evaluate, score_models
 from pipeline.evaluation.export import export, export_steps
@@ -201,6 +203,29 @@ def test_models_that_are_not_there_are_named(trained: Path, models: str, message
         models_to_score(config_with(trained, models))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_checkpoint_that_is_deleted_while_others_are_scored_costs_only_itself(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+    settings = (f"paths.run_dir={run}", "evaluation.shots=[0]", f"evaluation.workers={workers}")
+    config = config_with(trained, "[2, 4, 6]", *settings)
+    deleted = run / "checkpoints" / "step_00000004"
+
+    def delete_then_score(*arguments: Any) -> None:
+        shutil.rmtree(deleted)
+        score_models(*arguments)
+
+    monkeypatch.setattr("pipeline.evaluation.evaluate.score_models", delete_then_score)
+    with pytest.raises(DataError) as refused:
+        evaluate(config)
+    text = str(refused.value)
+    assert f"@4: {deleted} was deleted while models were scored" in text
+    assert "Leave it out of evaluation.models, or restore it" in text
+    assert {row["step"] for row in table(config)} == {2, 6}
+
+
 def test_a_watch_scores_the_newest_checkpoint_of_a_finished_run_and_ends(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,7 +269,52 @@ def test_a_checkpoint_that_is_deleted_under_a_watch_is_said(
         score_models(*arguments)
 
     monkeypatch.setattr("pipeline.evaluation.watch.score_models", delete_then_score)
-    monkeypatch.setattr("pipeline.evaluation.watch.PATIENCE_SECONDS", 0)
     watch(config)
     assert "step_00000006 was removed while it was read" in capsys.readouterr().err
     assert not any(row["step"] == 6 for row in table(config))
+
+
+def test_a_checkpoint_that_is_pruned_before_its_lease_is_skipped_and_not_made_anew(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+    config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
+    pruned = run / "checkpoints" / "step_00000006"
+
+    def prune_then_lease(folder: Path, purpose: str, **options: bool) -> Lease:
+        if folder == pruned:
+            shutil.rmtree(pruned)
+        return Lease(folder, purpose, **options)
+
+    monkeypatch.setattr("pipeline.evaluation.watch.Lease", prune_then_lease)
+    watch(config)
+    assert "step_00000006 was removed while it was read" in capsys.readouterr().err
+    assert not pruned.exists()
+
+
+def test_a_watch_waits_for_its_run_and_ends_before_the_later_stages(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    config = config_with(trained, "[last]", f"paths.run_dir={run}", "evaluation.shots=[0]")
+    watching = threading.Thread(target=watch, args=(config,))
+    watching.start()
+    while not (run / "evaluation").is_dir():
+        time.sleep(0.1)
+
+    # `pipeline run` holds the folder for its stages after training.
+    with Lease(run, "pipeline evaluate"):
+        shutil.copytree(run_folder(load(trained)).checkpoints, run / "checkpoints")
+        shutil.copytree(run_folder(load(trained)).export, run / "export")
+        counts = evaluate(config).counts
+    watching.join()
+    assert counts["models"] == ["step_00000006"]
+    said = capsys.readouterr().err
+    assert f"nobody trains {run} yet; waiting for it" in said
+    assert "the run has ended; all its newest checkpoints are scored" in said
+    # The cells that the watch has made are taken over.
+    assert said.count(": 1 cell in ") == 1

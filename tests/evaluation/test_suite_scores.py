@@ -99,6 +99,10 @@ def test_a_group_counts_by_its_questions() -> None:
     assert score["mean"] == pytest.approx((0.9 * large + 0.2 * others) / (large + others))
 
 
+def test_a_suite_without_tasks_has_no_score() -> None:
+    assert suite_scores(suite(), {}, [row("copa", 0, 0.5)]) == []
+
+
 def test_an_incomplete_suite_has_no_score() -> None:
     made = suite(task("copa", (0,), 0.5), task("sciq", (0,), 0.25))
     assert suite_scores(made, asked(made), [row("copa", 0, 0.5)]) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster.ranks import refuse_if_taken_over
-from pipeline.errors import LeaseError
+from pipeline.errors import DataError, LeaseError
 from pipeline.logs import note
 from pipeline.store import lease
 from pipeline.store.layout import LEASE, START_ORDER
@@ -175,6 +175,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Lease(tmp_path / "file" / "run", "x").__enter__()
 
 
+def test_a_folder_that_has_gone_is_not_made_anew_where_it_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: does not exist any more"):
+        Lease(tmp_path / "gone", "x", makes_folder=False).__enter__()
+    assert not (tmp_path / "gone").exists()
+    with Lease(tmp_path, "x", makes_folder=False) as held:
+        assert held.path.is_file()
+
+
 @pytest.mark.ranks
 def test_a_requeued_job_waits_for_the_end_of_its_earlier_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -280,7 +288,7 @@ ROUNDS = """
 import os, pathlib, random, sys, time
 from pipeline.store import lease
 from pipeline.cluster.ranks import refuse_if_taken_over
-from pipeline.errors import LeaseError
+from pipeline.errors import DataError, LeaseError
 
 FILE_EVENTS = {"open", "os.rename", "os.link", "os.remove"}
 folder, rounds, dying = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "dying"

@@ -20,6 +20,15 @@ def begin_run(run_file: Path, **evaluation: object) -> Path:
     return config.paths.run_dir
 
 
+def test_a_place_with_nothing_is_named_with_the_remedy(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(DataError) as refused:
+        recorded_config(missing, [])
+    assert str(refused.value) == (
+        f"{missing}: no such file or folder. Give the folder of a run, or its run file."
+    )
+
+
 def test_the_settings_are_those_that_the_run_recorded(run_file: Path) -> None:
     run_dir = begin_run(run_file)
     for place in (run_dir, run_file):

@@ -72,7 +72,15 @@ def find_scored_model(name: str, beside: Sequence[str] = ()) -> ScoredModel:
 
 
 def _cells_of_run(place: Path) -> Path:
-    """Return the folder of cells of a run, which is given by its folder or its run file."""
+    """Return the folder of cells of a run, which is given by its folder or its run file.
+
+    Raises UserError where nothing is there.
+    """
+    if not place.exists():
+        raise UserError(
+            f"{place}: no such file or folder. Give the folder of a run, its run file, or a model's "
+            "folder of cells."
+        )
     run_dir = place
     if not place.is_dir():
         run_dir = load(place).paths.run_dir

@@ -100,6 +100,8 @@ class HarnessModel(_TransformersModel):
         """Text beside the progress bar."""
         self.encoded: list[tuple[int, int]] = []
         """Tokens of the context and of the answer, of each request of the last call."""
+        self._asked: list[Instance] = []
+        """Requests of the last call that scores answers, for messages."""
         self.requests = 0
         """Sequences that the last task's questions needed."""
         self.cut_requests = 0
@@ -118,6 +120,7 @@ class HarnessModel(_TransformersModel):
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[Likelihood]:
         """Score one answer for each request."""
+        self._asked = requests
         with self._progress(len(requests), "sequences"):
             return super().loglikelihood(requests, disable_tqdm=True)
 
@@ -165,12 +168,16 @@ class HarnessModel(_TransformersModel):
         override_bs: int | None = None,
     ) -> list[Likelihood]:
         """Score answers; raises DataError for an answer that is longer than the model's context."""
-        longest = max((len(answer) for _, _, answer in requests), default=0)
+        lengths = [len(answer) for _, _, answer in requests]
+        longest = max(lengths, default=0)
         if longest > self.max_length:
+            # Texts are scored in windows that always fit, so that these are answers to questions.
+            question = self._asked[lengths.index(longest)]
             raise DataError(
                 f"{self.name}: the model's context has {self.max_length} tokens and an answer "
-                f"has {longest}. Use a model with a longer context (max_position_embeddings), or "
-                "other tasks (evaluation.tasks)."
+                f"has {longest}: task {question.task_name}, question {question.doc_id} (from 0). Use "
+                "a model with a longer context (max_position_embeddings), or other tasks "
+                "(evaluation.tasks)."
             )
         self.encoded = [(len(context), len(answer)) for _, context, answer in requests]
         if self.replayed is not None:

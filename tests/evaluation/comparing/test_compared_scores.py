@@ -236,6 +236,10 @@ def test_models_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no scores of a checkpoint"):
         find_scored_model(str(tmp_path / "empty"))
+    with pytest.raises(
+        UserError, match=r"missing: no such file or folder\. Give the folder of a run"
+    ):
+        find_scored_model(str(tmp_path / "missing"))
 
 
 def test_a_transformers_folder_is_found_by_what_was_scored(tmp_path: Path) -> None:
