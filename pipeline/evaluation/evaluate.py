@@ -17,7 +17,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.asked_tasks import asked_suite, asked_tasks
 from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, write_tasks
-from pipeline.evaluation.cells import read_result
+from pipeline.evaluation.cells import read_result, warn_of_damaged_cells
 from pipeline.evaluation.grid.offline import forbid_network
 from pipeline.evaluation.grid.scoring_workers import TaskNames, score_on_workers, scoring_executor
 from pipeline.evaluation.models_to_score import (
@@ -125,9 +125,10 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
 
     folder = ScoresFolder(run_folder(config).evaluation)
     executor = scoring_executor(config)
+    models = list(models)
+    warn_of_damaged_cells(cell.place(folder, model) for model in models for cell in questions.cells)
     try:
         if executor.uses_slurm or executor.workers != 1:
-            models = list(models)
             made = score_on_workers(
                 models,
                 questions.cells,

@@ -154,6 +154,7 @@ STAGES = (
             Check("pipeline.evaluation.task_facts:check_built_tasks", is_ahead=True, is_heavy=True),
         ),
         version=versions.EVALUATE,
+        compares_content=True,
         on_workers=True,
     ),
     Stage(
