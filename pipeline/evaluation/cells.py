@@ -153,7 +153,7 @@ def warn_of_damaged_cells(places: Iterable[CellPlace]) -> None:
     for place in places:
         damage = damage_of(place)
         if damage is not None:
-            warn(f"scored again now: {damage}")
+            warn(f"{damage.removesuffix(REMEDY)}It is scored again now.")
 
 
 def read_result(place: CellPlace) -> CellResult | None:

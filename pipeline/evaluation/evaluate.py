@@ -8,6 +8,7 @@ more task costs only itself. No cell is deleted because something else is asked 
 """
 
 import importlib.metadata
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
             )
             _warn_of_cut_sequences(made, questions)
     finally:
-        write_score_table(folder)
+        write_score_table(folder, {model.name for model in models})
 
 
 def evaluation_inputs(config: RunConfig) -> dict[str, str | None]:
@@ -318,6 +319,8 @@ def _counts(
         if task.startswith(BITS_PER_BYTE):
             value = result["results"][task]["bits_per_byte,none"]
             assert isinstance(value, int | float)
+            if not math.isfinite(value):
+                continue
             bits[task.removeprefix(BITS_PER_BYTE)] = {
                 "value": value,
                 "bytes": result["provenance"]["text_bytes"],
