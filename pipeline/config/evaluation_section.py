@@ -100,9 +100,9 @@ class Evaluation(Section):
     """Seeds of the choice of examples. With several, each task is run once with each, and the
     report shows their spread. lm-eval's own seed is the default."""
     limit: int | None = Field(default=None, ge=1)
-    """Maximum number of questions per task, the first ones; by default all. Built-in tasks make
-    this number of questions, by default 200. Scores of more questions that are there already are
-    kept and shown."""
+    """Maximum number of questions per task, the first ones; by default all, of built-in tasks 200. Of
+    these there are up to 2,000. Scores of more questions that are there already are kept and
+    shown."""
     heldout_bytes: ByteCount = Field(default=50_000, ge=0)
     """Maximum size of the held-out text per source that is scored for bits per byte."""
     task_paths: tuple[Location, ...] = ()

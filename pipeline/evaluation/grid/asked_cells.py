@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.config.evaluation_section import Evaluation
 from pipeline.evaluation.asked_tasks import AskedTasks
-from pipeline.evaluation.built_in.built_in_tasks import BITS_PER_BYTE, BUILT_IN
+from pipeline.evaluation.built_in.built_in_tasks import questions_to_ask
 from pipeline.evaluation.cells import holds_cell, read_result
 from pipeline.evaluation.known_tasks import BuiltTasks
 from pipeline.evaluation.models_to_score import ModelToScore
@@ -73,14 +73,11 @@ def asked_cells(
 ) -> list[AskedCell]:
     """Return the cells of all tasks for any one model, task by task.
 
-    At k = 0, where no example is chosen, a task has one cell. Built-in tasks have as many questions
-    as were asked for: they have no limit.
+    At k = 0, where no example is chosen, a task has one cell.
     """
     cells: list[AskedCell] = []
     for name, shots in built.shots_of_tasks(asked).items():
-        limit = settings.limit
-        if name in BUILT_IN or name.startswith(BITS_PER_BYTE):
-            limit = None
+        limit = questions_to_ask(name, settings.limit)
         for number in shots:
             seeds = settings.shots_seeds
             if number == 0:
