@@ -1,7 +1,6 @@
 """Finds lm-eval's tasks by their names, and builds them with their data. Imports lm-eval."""
 
 import difflib
-import inspect
 import json
 import logging
 import re
@@ -25,6 +24,7 @@ from pipeline.config.evaluation_section import QUESTIONS_SUFFIX
 from pipeline.errors import ConfigError, DataError, one_line
 from pipeline.evaluation.asked_tasks import AskedTasks
 from pipeline.evaluation.task_data.catalogue import CATALOGUE
+from pipeline.evaluation.task_data.definition_code import files_of_code
 from pipeline.evaluation.task_data.stored_tasks import (
     COLLECTION,
     QuestionsInFolder,
@@ -212,11 +212,14 @@ def _tasks_within(built: Task | Group) -> Sequence[Task]:
 def task_identity(task: Task) -> str:
     """Return a hash of a task's definition and of all rows that it may ask or show.
 
-    The files with the code that a definition names are hashed whole, with what helps it.
+    The files with the code that a definition names are hashed whole, with the modules beside them
+    that help it.
     """
     # The number of examples is part of the question, not of the task; where its file lies is
     # neither.
-    code = {path.name: path.read_text("utf-8") for path in _files_of_code(task)}
+    code: dict[str, str] = {}
+    for path, name in sorted(files_of_code(task).items()):
+        code[name] = code.get(name, "") + path.read_text("utf-8")
     definition = task.config.to_dict()
     definition.pop("num_fewshot", None)
     definition.get("metadata", {}).pop("config_source", None)
@@ -240,22 +243,10 @@ def own_code(built: BuiltTasks, known: Collection[Path]) -> list[Path]:
     `known`: folders whose code is ours, besides lm-eval's own collection.
     """
     trusted = (COLLECTION, *known)
-    paths = {path for task in built.single.values() for path in _files_of_code(task)}
+    paths = {path for task in built.single.values() for path in files_of_code(task)}
     return sorted(
         path for path in paths if not any(path.is_relative_to(folder) for folder in trusted)
     )
-
-
-def _files_of_code(task: Task) -> list[Path]:
-    """Return the files that define the functions of a task's definition."""
-    files: list[Path] = []
-    values = [*vars(task.config).values(), *vars(task.config.fewshot_config).values()]
-    for value in values:
-        if inspect.isfunction(value):
-            path = inspect.getsourcefile(value)
-            if path is not None:
-                files.append(Path(path))
-    return files
 
 
 def _checksums_of_rows(task: Task) -> dict[str, str]:
