@@ -127,7 +127,11 @@ def score_models(config: RunConfig, models: Iterable[ModelToScore], questions: Q
     folder = ScoresFolder(run_folder(config).evaluation)
     executor = scoring_executor(config)
     models = list(models)
+
+    # A damaged cell counts as missing.
     warn_of_damaged_cells(cell.place(folder, model) for model in models for cell in questions.cells)
+
+    # Make what is missing.
     try:
         if executor.uses_slurm or executor.workers != 1:
             made = score_on_workers(

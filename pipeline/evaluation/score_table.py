@@ -134,6 +134,7 @@ def write_score_table(folder: ScoresFolder, models: Collection[str]) -> None:
     Warns where log-likelihoods of `models` (names of the folders of their cells) are NaN, or
     questions that they were asked have no right answer. A NaN is written as null.
     """
+    # Read every cell, one at a time.
     lines: list[str] = []
     without_numbers: dict[str, list[str]] = {}
     without_right_answer: dict[str, int] = {}
@@ -149,6 +150,8 @@ def write_score_table(folder: ScoresFolder, models: Collection[str]) -> None:
             without_numbers.setdefault(provenance["title"], []).append(task)
         without_right_answer[task] = questions_without_right_answer(cell)
     write_atomic(folder.table, "".join(f"{line}\n" for line in lines))
+
+    # Name what has no value.
     for title, tasks in without_numbers.items():
         names = first_of(list(dict.fromkeys(tasks)), MOST_NAMED)
         warn(

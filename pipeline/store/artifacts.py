@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from pipeline.errors import DataError, first_items
 from pipeline.store.counts import Counts
 from pipeline.store.environment import environment
-from pipeline.store.files import file_record, fingerprint, read_json, write_json
+from pipeline.store.files import changed_files, fingerprint, read_json, write_json
 from pipeline.store.layout import MANIFEST
 from pipeline.store.records import (
     AnyManifest,
@@ -253,7 +253,8 @@ def stage_states(
             folder = stage.folder(config)
             lacking = missing_files(folder, manifest["files"])
             if stage.compares_content and not lacking:
-                lacking = changed_files(folder, manifest["files"])
+                changed = changed_files(folder, manifest["files"])
+                lacking = first_items(changed, MOST_NAMED, "files")
         if stage.rebuilds:
             reasons += lacking
         kind = "stale" if reasons else "done"
@@ -295,22 +296,6 @@ def missing_files(folder: Path, files: Mapping[str, SizedFile]) -> list[str]:
             continue
         if size != record["bytes"]:
             wrong.append(f"{name} has {size:,} bytes and not {record['bytes']:,}")
-    return first_items(wrong, MOST_NAMED, "files")
-
-
-def changed_files(folder: Path, files: Mapping[str, ListedFile | SizedFile]) -> list[str]:
-    """Describe listed files whose checksum differs, the first `MOST_NAMED` by name. Reads them."""
-    wrong: list[str] = []
-    for name, record in files.items():
-        if "checksum" not in record:
-            continue
-        try:
-            checksum = file_record(folder / name)["checksum"]
-        except OSError as error:
-            wrong.append(f"{name} cannot be read ({error.strerror})")
-            continue
-        if checksum != record["checksum"]:
-            wrong.append(f"{name} has another checksum")
     return first_items(wrong, MOST_NAMED, "files")
 
 
