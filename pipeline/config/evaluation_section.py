@@ -117,7 +117,8 @@ class Evaluation(Section):
     scorer: Literal["sharing", "harness"] = "sharing"
     """`sharing`: read each context once for all of its answers; equal to `harness` but for rounding.
     `harness`: as lm-eval's own transformers model does, to the last digit, several times slower. An
-    architecture that cannot share is scored by the harness, and the scores say so."""
+    architecture that cannot share is scored by the harness, and the scores say so. Applies to cells
+    that are not there yet: those that the other scorer has made are kept, and a line says so."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes that score. `auto`: one for each GPU that is visible; without GPUs, this process.
     Without GPUs each has one core. In an srun step with `executor.kind` slurm, the step's tasks."""

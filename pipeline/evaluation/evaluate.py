@@ -75,7 +75,8 @@ def evaluate(config: RunConfig) -> Result[EvaluateCounts]:
     contamination = _contamination(config, questions.built, models)
     names += [str(path.relative_to(folder.path)) for path in contamination.files]
     files = {name: file_record(folder.path / name) for name in names}
-    return Result(counts, files, closing=contamination.closing)
+    kept = _kept_of_other_scorer(config, models, questions)
+    return Result(counts, files, closing=[*kept, *contamination.closing])
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,15 @@ def _asked_cells(config: RunConfig, built: "BuiltTasks") -> list["AskedCell"]:
 
     identities = {name: task_identity(task) for name, task in built.single.items()}
     return asked_cells(built, identities, asked_tasks(config), config.evaluation)
+
+
+def _kept_of_other_scorer(
+    config: RunConfig, models: Sequence[ModelToScore], questions: Questions
+) -> list[str]:
+    from pipeline.evaluation.grid.asked_cells import kept_of_other_scorer
+
+    folder = ScoresFolder(run_folder(config).evaluation)
+    return kept_of_other_scorer(folder, models, questions.cells, config.evaluation.scorer)
 
 
 def _contamination(

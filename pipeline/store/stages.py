@@ -143,6 +143,7 @@ STAGES = (
             "evaluation.suite",
             "evaluation.shots_seeds",
             "evaluation.limit",
+            "evaluation.scorer",  # a line at the end names cells of the other one
             "evaluation.heldout_bytes",
             "evaluation.contamination",
         ),

@@ -274,6 +274,31 @@ def test_a_smaller_limit_or_other_shots_score_no_built_in_task_again(
     assert cell_result(config, "arithmetic", 1)["provenance"]["items"] == 6
 
 
+def test_cells_of_the_other_scorer_are_kept_and_named(
+    made: Path, run_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "run" / "export", tmp_path / "run" / "export")
+    small = ("evaluation.heldout_bytes=0", f"paths.run_dir={tmp_path / 'run'}")
+    one = "evaluation.tasks=[arithmetic]"
+    two = "evaluation.tasks=[arithmetic, pattern_copy]"
+    shared = evaluate(run_config(run_file, made, *small, one, "evaluation.scorer=sharing"))
+    assert shared.closing == []
+    config = run_config(run_file, made, *small, two)
+    name = run_folder(config).name
+    for _ in range(2):
+        (line,) = evaluate(config).closing
+        assert line == (
+            f"scorer: kept 2 cells of {name}@10 that sharing has made, not harness as evaluation.scorer "
+            "asks for now; the scores differ by rounding only. To score them again, delete them "
+            f"below {tmp_path / 'run' / 'evaluation' / 'cells'}"
+        )
+    scorers = [
+        cell_result(config, task, 0)["provenance"]["scorer"]
+        for task in ("arithmetic", "pattern_copy")
+    ]
+    assert scorers == ["sharing", "harness"]
+
+
 def test_one_more_task_costs_only_itself_and_removes_none(
     made: Path, run_file: Path, tmp_path: Path
 ) -> None:
