@@ -62,7 +62,9 @@ def write_tasks(
     more examples are to be shown than there are.
     """
     files = {_LOADER.name: _LOADER.read_text("utf-8")}
-    refuse_too_many_examples(asked)
+    problems = too_many_examples(asked)
+    if problems:
+        raise ConfigError(problems)
 
     # Few-shot tasks.
     if "heldout_cloze" in asked:
@@ -92,16 +94,14 @@ def write_tasks(
     return sorted(files)
 
 
-def refuse_too_many_examples(asked: AskedTasks) -> None:
-    """Raise ConfigError where a built-in task is to show more solved examples than are made."""
-    problems = [
+def too_many_examples(asked: AskedTasks) -> list[str]:
+    """Describe each built-in task that is to show more solved examples than are made."""
+    return [
         f"evaluation.shots: {max(asked[name])} is more than the {EXAMPLES} solved examples of "
         f"{name}; ask for {EXAMPLES} or fewer"
         for name in BUILT_IN
         if max(asked.get(name, ()), default=0) > EXAMPLES
     ]
-    if problems:
-        raise ConfigError(problems)
 
 
 def questions_to_ask(task: str, limit: int | None) -> int | None:
